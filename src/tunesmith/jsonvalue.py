@@ -1,0 +1,7 @@
+"""The JSON types, for values that come off the wire and have not been given a shape yet."""
+
+from typing import TypeAlias
+
+JsonScalar: TypeAlias = None | bool | int | float | str
+JsonValue: TypeAlias = "JsonScalar | list[JsonValue] | dict[str, JsonValue]"
+JsonObject: TypeAlias = dict[str, JsonValue]

@@ -1,0 +1,135 @@
+"""Every setting, once: its type, unit, default and one line of help.
+
+Read in this order, the first that has a value wins: arguments, environment (`TUNESMITH_PORT=8001`),
+`tunesmith.toml` in the data directory, the default here.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MODEL_ALIASES = {
+    name: "smollm2-135m-instruct"
+    for name in (
+        "gpt-3.5-turbo",
+        "gpt-3.5-turbo-0613",
+        "gpt-3.5-turbo-1106",
+        "gpt-3.5-turbo-0125",
+        "gpt-4-0613",
+        "gpt-4o-2024-08-06",
+        "gpt-4o-mini",
+        "gpt-4o-mini-2024-07-18",
+        "gpt-4.1-2025-04-14",
+        "gpt-4.1-mini",
+        "gpt-4.1-mini-2025-04-14",
+        "gpt-4.1-nano",
+        "gpt-4.1-nano-2025-04-14",
+        "babbage-002",
+        "davinci-002",
+    )
+}
+
+
+def default_data_dir() -> Path:
+    return Path(os.environ.get("TUNESMITH_DATA_DIR") or platformdirs.user_data_path("tunesmith", appauthor=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where things lie below the data directory."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "tunesmith.db"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "files"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def models(self) -> Path:
+        """Weights that were pulled by `tunesmith models pull`."""
+        return self.root / "models"
+
+    @property
+    def cache(self) -> Path:
+        """Derived files; may be deleted at any time."""
+        return self.root / "cache"
+
+    @property
+    def api_key_file(self) -> Path:
+        return self.root / "api-key"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TUNESMITH_", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="Where everything is kept.")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data directory.")
+    host: str = Field("127.0.0.1", description="Address the API binds to.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API binds to; 0 takes a free one.")
+
+    organization: str = Field("personal", pattern=r"^[a-z0-9-]{1,40}$", description="Slug in `ft:` names, owned_by.")
+    base_model: str = Field("smollm2-135m-instruct", description="Base used by the demo and behind the aliases.")
+    aliases: dict[str, str] = Field(
+        default_factory=lambda: dict(MODEL_ALIASES),
+        description="Names of OpenAI models -> base here, so that existing code runs.",
+    )
+    bases: dict[str, str] = Field(
+        default_factory=dict, description="Further bases: name -> local Hugging Face directory or hub id."
+    )
+
+    max_file_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Largest upload, bytes.")
+    max_example_tokens: int | None = Field(None, gt=0, description="Tokens per example; unset: the base's context.")
+
+    lease_seconds: float = Field(30.0, gt=0, description="How long a silent worker keeps its job, seconds.")
+    poll_seconds: float = Field(0.5, gt=0, description="How often an idle worker looks for a job, seconds.")
+
+    base_learning_rate: float = Field(1e-4, gt=0, description="What learning_rate_multiplier multiplies.")
+    lora_rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA adapters.")
+    lora_alpha: float = Field(32.0, gt=0, description="LoRA scaling numerator (alpha / rank).")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all cores.")
+    train_nice: int = Field(10, ge=0, le=19, description="Priority of a trainer (higher is humbler).")
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.data_dir.expanduser())
+
+    @property
+    def organization_id(self) -> str:
+        return f"org-{self.organization}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=default_data_dir() / "tunesmith.toml")
+        return init_settings, env_settings, toml
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
