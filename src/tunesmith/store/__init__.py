@@ -1,0 +1,46 @@
+"""Every SQL statement and every byte on disk. Each method is one transaction and returns frozen rows.
+
+What is not covered: request validation (api), the meaning of files (data), adapters' contents (models).
+"""
+
+from tunesmith.store.rows import (
+    ACTIVE,
+    Blob,
+    CheckpointRow,
+    EventRow,
+    FileRow,
+    JobRow,
+    JobStatus,
+    KeyRow,
+    Lease,
+    ModelRow,
+    NewCheckpoint,
+    NewEvent,
+    NewJob,
+    Outcome,
+    Page,
+    ResolvedModel,
+)
+from tunesmith.store.store import LeaseLost, Store, open_store
+
+__all__ = [
+    "ACTIVE",
+    "Blob",
+    "CheckpointRow",
+    "EventRow",
+    "FileRow",
+    "JobRow",
+    "JobStatus",
+    "KeyRow",
+    "Lease",
+    "LeaseLost",
+    "ModelRow",
+    "NewCheckpoint",
+    "NewEvent",
+    "NewJob",
+    "Outcome",
+    "Page",
+    "ResolvedModel",
+    "Store",
+    "open_store",
+]

@@ -1,0 +1,234 @@
+"""What the store hands out: frozen rows, and the states of a job with the transitions between them.
+
+Times are Unix seconds, as on the wire. `seq` never leaves the store: pages are cut by id.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from tunesmith.jsonvalue import JsonObject, JsonValue
+
+T = TypeVar("T")
+
+FileStatus = Literal["uploaded", "processed", "error"]
+EventLevel = Literal["info", "warn", "error"]
+EventType = Literal["message", "metrics"]
+Order = Literal["asc", "desc"]
+
+
+class JobStatus(StrEnum):
+    VALIDATING = "validating_files"  # -> queued | failed | cancelled
+    QUEUED = "queued"  #                -> running | failed | cancelled   (pause keeps it here)
+    RUNNING = "running"  #              -> succeeded | failed | cancelled | queued (pause)
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.VALIDATING: frozenset({JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.QUEUED}),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}
+ACTIVE = tuple(status for status, following in TRANSITIONS.items() if following)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list. `has_more`: the same question with `after` = the last id has another row."""
+
+    data: tuple[T, ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes on disk under an id, complete and synced, which no row names yet."""
+
+    id: str  # the file id that `files.create` will give them
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    id: str
+    purpose: str
+    filename: str
+    bytes: int
+    sha256: str
+    created_at: int
+    expires_at: int | None
+    status: FileStatus
+    status_details: str | None
+    report: JsonObject | None  # what data.check found
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as the wire shows it, then what only the worker needs.
+
+    Not columns, since they never vary here: `object`, `usage_metrics` and `eval_id` (null), `shared_with_openai` (false).
+    """
+
+    id: str
+    model: str  # the resolved base, or the tuned model it continues from
+    created_at: int
+    finished_at: int | None
+    fine_tuned_model: str | None
+    organization_id: str
+    result_files: tuple[str, ...]
+    status: JobStatus
+    validation_file: str | None
+    training_file: str
+    hyperparameters: JsonObject  # "auto" until validated, numbers afterwards
+    trained_tokens: int | None
+    error: JsonObject | None  # {code, param, message}
+    user_provided_suffix: str | None
+    seed: int
+    estimated_finish: int | None
+    integrations: tuple[JsonValue, ...]
+    metadata: dict[str, str] | None
+    method: JsonObject  # {"type": "supervised", "supervised": {"hyperparameters": {...}}}
+
+    project: str
+    base_model: str  # root base, also where `model` is itself tuned
+    planned_model: str  # what fine_tuned_model will be
+    options: JsonObject  # server-side extras of the request (extra_body), {} when none
+    worker: str | None
+    lease_until: float | None
+    attempt: int
+    paused: bool
+    last_step: int  # highest step reported as an event, 0 = none
+    total_steps: int | None
+    relay_attempt: int  # how far the trainer's output has become events:
+    relay_offset: int  # the bytes read of that attempt's output file
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What `jobs.create` needs. The caller has resolved the model and looked at the files."""
+
+    model: str
+    base_model: str
+    training_file: str
+    organization: str  # slug, as in `ft:` names
+    seed: int
+    hyperparameters: JsonObject
+    method: JsonObject
+    validation_file: str | None = None
+    suffix: str | None = None
+    integrations: tuple[JsonValue, ...] = ()
+    metadata: dict[str, str] | None = None
+    options: JsonObject = field(default_factory=dict)
+    project: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    id: str
+    job_id: str
+    created_at: int
+    level: EventLevel
+    message: str
+    type: EventType
+    data: JsonObject | None  # null and {} differ on the wire
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """`step`: a metrics event; the store drops one whose step was reported before."""
+
+    message: str
+    level: EventLevel = "info"
+    type: EventType = "message"
+    data: JsonObject | None = field(default_factory=dict)
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    id: str
+    job_id: str
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    step_number: int
+    metrics: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class NewCheckpoint:
+    """A checkpoint whose manifest is on disk. `adapter_dir` lies below the data directory."""
+
+    step: int
+    adapter_dir: Path
+    metrics: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A tuned model (`step` None) or a kept checkpoint."""
+
+    name: str
+    base_model: str
+    job_id: str
+    step: int | None
+    adapter_dir: Path
+    created_at: int
+    owned_by: str
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """What serving needs to open a model."""
+
+    name: str
+    base_model: str
+    adapter_dir: Path | None
+    created: int
+    owned_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """An API key without its secret; `hint` is its last four characters."""
+
+    id: str
+    name: str
+    hint: str
+    project: str
+    created_at: int
+    revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write to a job: refused once another worker, a cancel or a pause took it away."""
+
+    job_id: str
+    worker: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a finished training brings in; written in one transaction with the status."""
+
+    adapter_dir: Path
+    trained_tokens: int
+    last_step: int
+    result: Blob | None
+    result_name: str = "step_metrics.csv"
+    events: Sequence[NewEvent] = ()
