@@ -79,7 +79,8 @@ class FileRow:
 class JobRow:
     """A job as the wire shows it, then what only the worker needs.
 
-    Not columns, since they never vary here: `object`, `usage_metrics` and `eval_id` (null), `shared_with_openai` (false).
+    Not columns, since they never vary here: `object`, `usage_metrics` and `eval_id` (null), `shared_with_openai`
+    (false).
     """
 
     id: str

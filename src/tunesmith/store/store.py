@@ -62,7 +62,7 @@ class FileStore(Protocol):
     def get(self, file_id: str) -> FileRow | None:
         """None: never was, deleted or expired."""
 
-    def list(
+    def page(
         self, *, purpose: str | None = None, limit: int = 10_000, after: str | None = None, order: Order = "desc"
     ) -> Page[FileRow]:
         """An unknown `after` gives an empty page; a deleted file still serves as `after`."""
@@ -80,7 +80,7 @@ class JobStore(Protocol):
         """The row and `Created fine-tuning job: …`, in one transaction."""
 
     def get(self, job_id: str) -> JobRow | None: ...
-    def list(
+    def page(
         self,
         *,
         limit: int = 20,
@@ -134,7 +134,7 @@ class ModelStore(Protocol):
         """Tuned models and kept checkpoints. None: unknown or deleted."""
 
     def get(self, name: str) -> ModelRow | None: ...
-    def list(self) -> list[ModelRow]: ...
+    def all(self) -> list[ModelRow]: ...
     def delete(self, name: str) -> bool:
         """False: there is no such tuned model. Its adapter files go when nothing else names them."""
 
@@ -147,7 +147,7 @@ class KeyStore(Protocol):
         """The raw key (shown once, never stored) and its row."""
 
     def verify(self, raw_key: str) -> KeyRow | None: ...
-    def list(self) -> list[KeyRow]: ...
+    def all(self) -> list[KeyRow]: ...
     def revoke(self, key_id: str) -> bool: ...
 
 
