@@ -1,0 +1,47 @@
+"""The HTTP application: routes, middleware and error handling put together. Importing this imports no torch."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from tunesmith import __version__
+from tunesmith.api import envelopes, files, health, jobs, models
+from tunesmith.api.auth import Authentication
+from tunesmith.api.checks import FileChecks
+from tunesmith.api.context import Context
+from tunesmith.api.headers import OpenAIHeaders
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import Store
+
+
+def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
+    """One application over one open store. The caller opens and closes the store and the pool."""
+    checks = FileChecks(store)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        checks.start()
+        yield
+        checks.stop()
+
+    app = FastAPI(
+        title="Tunesmith",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # its page loads scripts from a CDN
+        redoc_url=None,
+        redirect_slashes=False,  # a redirected POST loses its body in both clients
+        middleware=[
+            Middleware(OpenAIHeaders, organization=settings.organization),
+            Middleware(Authentication, store=store, settings=settings),
+        ],
+    )
+    app.state.context = Context(settings, store, pool)
+    app.state.checks = checks
+    envelopes.install(app)
+    for noun in (files, jobs, models, health):
+        app.include_router(noun.router)
+    return app

@@ -1,0 +1,84 @@
+"""Runs `data.check` on uploaded files: small ones before the upload's answer, large ones in a thread behind it.
+
+A file stays `uploaded` until its check has ended. The check writes nothing but its result, so a process that dies
+in the middle loses nothing: `start()` checks again what was left.
+
+Not covered: token counts of a particular base. A file does not know its base; the worker checks again for the job's.
+"""
+
+import queue
+import threading
+from typing import Annotated, cast
+
+import structlog
+from fastapi import Depends, Request
+
+from tunesmith.data.check import Report, check_file
+from tunesmith.store import FileRow, Store
+from tunesmith.store.rows import FileStatus
+
+log = structlog.get_logger(__name__)
+
+INLINE_BYTES = 1024 * 1024  # a megabyte takes well under a second; a client that polls would wait five
+
+
+class FileChecks:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread and hands it every file whose check never ended."""
+        self._thread = threading.Thread(target=self._work, name="file-checks", daemon=True)
+        self._thread.start()
+        for row in self._store.files.unchecked():
+            self._waiting.put(row.id)
+
+    def stop(self) -> None:
+        """Does not wait for a check that runs: the next start repeats it."""
+        self._waiting.put(None)
+
+    def submit(self, row: FileRow) -> FileRow:
+        """The row as the upload's answer shows it."""
+        if row.bytes <= INLINE_BYTES or row.purpose != "fine-tune":
+            return self._check(row) or row
+        self._waiting.put(row.id)
+        return row
+
+    def _work(self) -> None:
+        while (file_id := self._waiting.get()) is not None:
+            row = self._store.files.get(file_id)
+            if row is not None:
+                self._check(row)
+
+    def _check(self, row: FileRow) -> FileRow | None:
+        """None: the file was deleted meanwhile."""
+        if row.purpose != "fine-tune":
+            return self._store.files.set_status(row.id, "processed")
+        try:
+            report = check_file(self._store.blobs.path(row.id))
+        except FileNotFoundError:
+            return None
+        except Exception:
+            log.exception("a file's check broke off", file=row.id)
+            details = "The check of this file broke off; the server's log has the details. Upload it again."
+            return self._store.files.set_status(row.id, "error", details=details)
+        status: FileStatus = "processed" if report.ok else "error"
+        return self._store.files.set_status(row.id, status, details=details_of(report), report=report.to_json())
+
+
+def details_of(report: Report) -> str | None:
+    """What `status_details` says: the first fault, in OpenAI's form, and how many more there are."""
+    if report.ok:
+        return None
+    more = report.error_count - 1
+    rest = f" ({more} more {'fault' if more == 1 else 'faults'})" if more > 0 else ""
+    return f"{report.errors[0].message}{rest}"
+
+
+def get_checks(request: Request) -> FileChecks:
+    return cast(FileChecks, request.app.state.checks)
+
+
+ChecksDep = Annotated[FileChecks, Depends(get_checks)]

@@ -1,0 +1,36 @@
+"""What every route needs, kept on the application and handed to routes as dependencies.
+
+@router.get("/things")
+def list_things(context: ContextDep, key: KeyDep) -> JSONResponse: ...
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import KeyRow, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The process's long-lived parts, made by `create_app`."""
+
+    settings: Settings
+    store: Store
+    pool: Pool
+
+
+def get_context(request: Request) -> Context:
+    return cast(Context, request.app.state.context)
+
+
+def get_key(request: Request) -> KeyRow:
+    """The key this call was authenticated with; `auth.Authentication` put it there before any route ran."""
+    return cast(KeyRow, request.state.key)
+
+
+ContextDep = Annotated[Context, Depends(get_context)]
+KeyDep = Annotated[KeyRow, Depends(get_key)]

@@ -1,0 +1,108 @@
+"""Every error leaves as `{"error": {"message", "type", "param", "code"}}`: never FastAPI's 422, never a 409.
+
+openai 0.28.1 retries a 409 on chat for ever and reads 422 as a fault of the server, so wrong input is always a 400.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+
+from tunesmith.errors import InvalidRequest, NotFound, TunesmithError
+
+LEGACY = "/v1/fine-tunes"
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+
+
+def error_response(
+    error: TunesmithError, *, retry: bool | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """`retry` becomes `x-should-retry`, which openai 3.x obeys; None leaves the choice to the client."""
+    extra = dict(headers or {})
+    if retry is not None:
+        extra["x-should-retry"] = "true" if retry else "false"
+    return JSONResponse(error.envelope(), status_code=error.status, headers=extra)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(TunesmithError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def _ours(request: Request, error: Exception) -> JSONResponse:
+    return error_response(cast(TunesmithError, error))
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    fault = cast(HTTPException, error)
+    path, method = request.url.path, request.method
+    if fault.status_code == 405:
+        message = f"Not allowed to {method} on {path}."
+        return error_response(MethodNotAllowed(message, code="method_not_supported"), headers=fault.headers)
+    if fault.status_code == 404:
+        return error_response(NotFound(f"Invalid URL ({method} {path}).{_pointer(path)}", code="unknown_url"))
+    return error_response(InvalidRequest(str(fault.detail)))
+
+
+def _pointer(path: str) -> str:
+    if path == LEGACY or path.startswith(LEGACY + "/"):
+        return " The 2022 fine-tunes API was shut down in January 2024; use /v1/fine_tuning/jobs."
+    if not path.startswith("/v1/"):
+        return " The API lives under /v1: set the client's base_url (openai 0.28: api_base) to http://HOST:PORT/v1."
+    return " docs/api.md lists the endpoints that this server answers."
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    return error_response(explain(cast(RequestValidationError, error).errors()[0]))
+
+
+def explain(fault: ErrorDetails) -> InvalidRequest:
+    """The first of pydantic's complaints, in the words of OpenAI's answers: the value, the limit, the field."""
+    param = param_of(fault["loc"])
+    kind, given = fault["type"], fault.get("input")
+    if kind == "json_invalid":
+        reason = fault.get("ctx", {}).get("error", "invalid JSON")
+        return InvalidRequest(f"Could not parse the JSON body of your request: {reason} (position {fault['loc'][-1]}).")
+    if param is None:
+        return InvalidRequest("The body must be a JSON object, sent with the header `Content-Type: application/json`.")
+    if kind == "missing":
+        return missing(param)
+    if kind == "extra_forbidden":
+        return unknown_parameter(param)
+    if kind == "value_error":  # our own validators: the message is already a sentence
+        return InvalidRequest(f"{fault['ctx']['error']} - '{param}'", param=param)
+    return InvalidRequest(f"{shown(given)}: {_lower(fault['msg'])} - '{param}'", param=param)
+
+
+def missing(param: str) -> InvalidRequest:
+    return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+
+
+def unknown_parameter(param: str) -> InvalidRequest:
+    return InvalidRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+
+
+def param_of(location: Sequence[int | str]) -> str | None:
+    """('body', 'messages', 2, 'role') -> 'messages[2].role'."""
+    name = ""
+    for part in location[1:]:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name or None
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value as a user wrote it, cut to a length that fits a line."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

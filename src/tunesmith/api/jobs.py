@@ -1,0 +1,156 @@
+"""/v1/fine_tuning/jobs: create, list, retrieve, cancel, pause, resume, events, checkpoints.
+
+Everything about a request is checked before anything is written. What only reading the files can tell (fewer than ten
+examples, a broken line) fails the job within seconds, as OpenAI does since 2024: the client sees a job and its error.
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Request
+from fastapi.responses import JSONResponse
+
+from tunesmith.api.context import Context, ContextDep, KeyDep
+from tunesmith.api.job_views import checkpoint_json, event_json, job_json
+from tunesmith.api.paging import After, Limit, page
+from tunesmith.api.schemas import MAX_SEED, CreateJob, Hyperparameters, Method
+from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.registry import resolve_base
+from tunesmith.store import JobRow, NewJob
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+
+TRAINED_METHODS = ("supervised",)
+FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
+
+
+@router.post("")
+def create_job(request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep) -> JSONResponse:
+    method, hyperparameters = _method(request)
+    model, base = _model(context, request.model)
+    _require_file(context, "training_file", request.training_file)
+    if request.validation_file is not None:
+        _require_file(context, "validation_file", request.validation_file)
+    job = NewJob(
+        model=model,
+        base_model=base,
+        training_file=request.training_file,
+        validation_file=request.validation_file,
+        organization=context.settings.organization,
+        suffix=request.suffix,
+        seed=random.randint(0, MAX_SEED) if request.seed is None else request.seed,
+        hyperparameters=hyperparameters,
+        method={"type": method, method: {"hyperparameters": hyperparameters}},
+        metadata=request.metadata,
+        project=key.project,
+    )
+    return JSONResponse(job_json(context.store.jobs.create(job)))
+
+
+def metadata_filter(request: Request) -> dict[str, str] | None:
+    """`metadata[key]=value` pairs; None for `metadata=null`, which asks for jobs without metadata."""
+    if request.query_params.get("metadata") == "null":
+        return None
+    named = ((re.fullmatch(r"metadata\[(.+)\]", name), value) for name, value in request.query_params.items())
+    return {match[1]: value for match, value in named if match}
+
+
+@router.get("")
+def list_jobs(
+    context: ContextDep,
+    after: After,
+    metadata: Annotated[Mapping[str, str] | None, Depends(metadata_filter)],
+    limit: Limit = 20,
+) -> JSONResponse:
+    rows = context.store.jobs.page(
+        limit=limit, after=after, metadata=dict(metadata or {}) or None, without_metadata=metadata is None
+    )
+    return JSONResponse(page([job_json(row) for row in rows.data], rows.has_more, ids=False))
+
+
+@router.get("/{job_id}")
+def retrieve_job(job_id: str, context: ContextDep) -> JSONResponse:
+    return JSONResponse(job_json(_find(context, job_id)))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: str, context: ContextDep) -> JSONResponse:
+    return JSONResponse(job_json(context.store.jobs.cancel(job_id)))
+
+
+@router.post("/{job_id}/pause")
+def pause_job(job_id: str, context: ContextDep) -> JSONResponse:
+    return JSONResponse(job_json(context.store.jobs.pause(job_id)))
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: str, context: ContextDep) -> JSONResponse:
+    return JSONResponse(job_json(context.store.jobs.resume(job_id)))
+
+
+@router.get("/{job_id}/events")
+def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONResponse:
+    _find(context, job_id)
+    rows = context.store.jobs.events(job_id, limit=limit, after=after)
+    return JSONResponse(page([event_json(row) for row in rows.data], rows.has_more, ids=False))
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(job_id: str, context: ContextDep, after: After, limit: Limit = 10) -> JSONResponse:
+    job = _find(context, job_id)
+    rows = context.store.jobs.checkpoints(job_id, limit=limit, after=after)
+    return JSONResponse(page([checkpoint_json(row, job) for row in rows.data], rows.has_more, ids=True))
+
+
+def _find(context: Context, job_id: str) -> JobRow:
+    row = context.store.jobs.get(job_id)
+    if row is None:
+        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+    return row
+
+
+def _method(request: CreateJob) -> tuple[str, JsonObject]:
+    """The method's name and its hyperparameters, from the new place (`method`), the old one, or both if they agree."""
+    method = request.method or Method(type="supervised")
+    if method.type not in TRAINED_METHODS:
+        raise InvalidRequest(
+            f"The method '{method.type}' is not available here. This server trains: {', '.join(TRAINED_METHODS)}.",
+            param="method.type",
+            code="method_not_available",
+        )
+    new, old = method.hyperparameters(), request.hyperparameters
+    if new is not None and old is not None and not _agree(new, old):
+        raise InvalidRequest(
+            f"'hyperparameters' and 'method.{method.type}.hyperparameters' differ; give one of them.",
+            param="hyperparameters",
+        )
+    return method.type, (new or old or Hyperparameters()).model_dump()
+
+
+def _agree(new: Hyperparameters, old: Hyperparameters) -> bool:
+    return all(getattr(new, name) == getattr(old, name) for name in Hyperparameters.model_fields)
+
+
+def _model(context: Context, name: str) -> tuple[str, str]:
+    """The model as the job shows it, and the base below it: a tuned model is trained further, an alias resolved."""
+    tuned = context.store.models.resolve(name)
+    if tuned is not None:
+        return tuned.name, tuned.base_model
+    base = resolve_base(name, context.settings).name
+    return base, base
+
+
+def _require_file(context: Context, param: str, file_id: str) -> None:
+    """OpenAI's recorded words, then what is wrong and how to mend it."""
+    if not FILE_ID.fullmatch(file_id):
+        reason = f"Invalid File Name ({file_id!r} is not a file id; ids look like file-abc123)"
+    elif (row := context.store.files.get(file_id)) is None:
+        reason = f"{file_id} (there is no such file; upload it first, with purpose 'fine-tune')"
+    elif row.purpose != "fine-tune":
+        reason = f"{file_id} (its purpose is '{row.purpose}'; upload it again with purpose 'fine-tune')"
+    else:
+        return
+    raise InvalidRequest(f"invalid {param}: {reason}", param=param)

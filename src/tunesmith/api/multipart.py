@@ -1,0 +1,139 @@
+"""A multipart upload read as it arrives: any order of parts, any file name, one chunk in memory at a time.
+
+Starlette's own parser would write a second copy to /tmp (often memory), take the RFC 5987 form of a file name
+(`filename*=`, which older `requests` sends for 天气.jsonl) for a plain field.
+
+Not covered: a second `file` part and nested multipart; both are refused or ignored.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from tunesmith.errors import InvalidRequest
+
+MAX_FIELD_BYTES = 64 * 1024  # purpose and expires_after are a few bytes
+MAX_FIELDS = 32
+MAX_NAME = 255  # characters; the end of a longer name is kept, with its extension
+
+
+@dataclass(slots=True)
+class _Part:
+    name: str
+    data: bytearray = field(default_factory=bytearray)
+
+
+class UploadForm:
+    """`file_chunks()` yields the bytes of the part `file`; after the last one, `fields` and `filename` are complete."""
+
+    def __init__(self, content_type: str, body: Iterable[bytes]) -> None:
+        self.fields: dict[str, str] = {}
+        self.filename: str | None = None
+        self._body = body
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._disposition = b""
+        self._part = _Part("")
+        self._pending: list[bytes] = []
+        self._finished = False
+        self._parser = MultipartParser(
+            _boundary(content_type),
+            {
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+        )
+
+    def file_chunks(self) -> Iterator[bytes]:
+        """Raises InvalidRequest for a body that is not multipart, ends early or is too large."""
+        for chunk in self._body:
+            try:
+                self._parser.write(chunk)
+            except FormParserError as error:
+                raise InvalidRequest(f"The body is not valid multipart/form-data: {error}.") from error
+            yield from self._pending
+            self._pending.clear()
+        if not self._finished:
+            raise InvalidRequest("The upload ended before its closing boundary; send it again.")
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _on_headers_finished(self) -> None:
+        disposition, self._disposition = self._disposition, b""
+        _, options = parse_options_header(disposition)
+        if b"name" not in options:
+            raise InvalidRequest("A part of the upload has no name in its Content-Disposition header.")
+        name = _text(options[b"name"])
+        if len(self.fields) >= MAX_FIELDS:
+            raise InvalidRequest(
+                f"The upload has more than {MAX_FIELDS} parts; it takes file, purpose and expires_after."
+            )
+        if name == "file":
+            if self.filename is not None:
+                raise InvalidRequest("The upload has two parts named 'file'; send one file a request.", param="file")
+            self.filename = _filename(disposition, options.get(b"filename", b""))
+        self._part = _Part(name)
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._part
+        if part.name != "file":
+            part.data += data[start:end]
+            if len(part.data) > MAX_FIELD_BYTES:
+                raise InvalidRequest(f"The part {part.name!r} is larger than {MAX_FIELD_BYTES} bytes.", param=part.name)
+            return
+        self._pending.append(data[start:end])
+
+    def _on_part_end(self) -> None:
+        part = self._part
+        if part.name != "file":
+            self.fields[part.name] = _text(bytes(part.data))
+
+    def _on_end(self) -> None:
+        self._finished = True
+
+
+def _boundary(content_type: str) -> bytes:
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise InvalidRequest(
+            "Upload a file as multipart/form-data with the parts 'file' and 'purpose'; "
+            f"this request's Content-Type is {content_type or 'missing'}."
+        )
+    return options[b"boundary"]
+
+
+def _filename(disposition: bytes, plain: bytes) -> str:
+    """The last part of the name as the client wrote it; it is only ever shown, never a path here."""
+    name = _text(plain).replace("%22", '"')  # browsers and urllib3 2 escape a quote so
+    extended = re.search(rb"filename\*=utf-8''([^;\s]+)", disposition, re.IGNORECASE)
+    if extended:
+        name = unquote(extended[1].decode("latin-1"))
+    name = "".join(letter for letter in name.rpartition("/")[2] if letter.isprintable())
+    return name[-MAX_NAME:] or "file"
+
+
+def _text(raw: bytes) -> str:
+    """UTF-8 as clients send it; Latin-1 where it is not, so that any name can be uploaded."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
