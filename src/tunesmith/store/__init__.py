@@ -3,6 +3,7 @@
 What is not covered: request validation (api), the meaning of files (data), adapters' contents (models).
 """
 
+from tunesmith.store.queue import LeaseLost
 from tunesmith.store.rows import (
     ACTIVE,
     Blob,
@@ -21,7 +22,7 @@ from tunesmith.store.rows import (
     Page,
     ResolvedModel,
 )
-from tunesmith.store.store import LeaseLost, Store, open_store
+from tunesmith.store.store import Store, open_store
 
 __all__ = [
     "ACTIVE",

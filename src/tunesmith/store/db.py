@@ -1,0 +1,118 @@
+"""Connections and transactions, the same over SQLite and PostgreSQL.
+
+SQLite: WAL with `synchronous=FULL`, so that what was acknowledged survives a power cut as well as a kill; writers
+take their lock at BEGIN (IMMEDIATE), because a lock taken later cannot be waited for and fails at once.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from tunesmith.errors import InvalidRequest, ServiceUnavailable
+from tunesmith.settings import Settings
+
+BUSY_SECONDS = 30.0  # longer than any transaction here; SQLite has one writer at a time
+POOL_SIZE = 8
+POOL_OVERFLOW = 40  # the API's thread pool has 40 threads
+
+
+class Database:
+    """An engine with two kinds of transaction. Both roll back when the block raises."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self._writing = self.engine.execution_options(writes=True)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self._begin(self.engine) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with self._begin(self._writing) as connection:
+            yield connection
+
+    @contextmanager
+    def _begin(self, engine: Engine) -> Iterator[Connection]:
+        try:
+            connection = engine.connect()
+            transaction = connection.begin()
+        except (exc.OperationalError, exc.TimeoutError) as error:
+            raise ServiceUnavailable(
+                f"The database does not answer ({error.__cause__ or error}). Nothing was changed; try again."
+            ) from error
+        with connection, transaction:
+            yield connection
+
+    def clock(self, connection: Connection) -> float:
+        """Unix seconds. Leases of workers on several machines are compared by the server's clock."""
+        if self.is_sqlite:
+            return time.time()
+        return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def database_url(settings: Settings) -> str:
+    """The setting, with the driver that is installed; SQLite in the data directory when unset."""
+    if settings.database_url is None:
+        return f"sqlite:///{settings.paths.database}"
+    url = settings.database_url
+    for scheme in ("postgres://", "postgresql://"):
+        if url.startswith(scheme):
+            return "postgresql+psycopg://" + url.removeprefix(scheme)
+    return url
+
+
+def _engine(url: str) -> Engine:
+    backend = make_url(url).get_backend_name()
+    if backend == "sqlite":
+        return _sqlite_engine(url)
+    if backend == "postgresql":
+        try:
+            return create_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True)
+        except ModuleNotFoundError as error:
+            raise InvalidRequest(f"PostgreSQL needs {error.name}: pip install 'tunesmith[postgres]'.") from error
+    raise InvalidRequest(f"Setting database_url: {backend!r} is not supported; use sqlite or postgresql.")
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # Python's own BEGIN comes too late and breaks DDL; `_begin_sqlite` sends ours
+    cursor = connection.cursor()
+    _enter_wal(cursor)
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _enter_wal(cursor: DBAPICursor) -> None:
+    """Entering WAL needs the file alone, and SQLite does not wait for that when another process starts too."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

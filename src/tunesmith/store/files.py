@@ -1,0 +1,155 @@
+"""Uploaded files and results: the rows. Their bytes are blobs under the same id."""
+
+import time
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
+
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.blobs import BlobStore
+from tunesmith.store.db import Database
+from tunesmith.store.pages import cut
+from tunesmith.store.rows import Blob, FileRow, FileStatus, Order, Page
+from tunesmith.store.tables import files
+
+
+class FileStore:
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    def create(
+        self,
+        blob: Blob,
+        *,
+        purpose: str,
+        filename: str,
+        status: FileStatus = "uploaded",
+        status_details: str | None = None,
+        report: JsonObject | None = None,
+        expires_at: int | None = None,
+        project: str = "default",
+    ) -> FileRow:
+        with self._database.write() as connection:
+            row = insert_file(
+                connection,
+                blob,
+                purpose=purpose,
+                filename=filename,
+                status=status,
+                status_details=status_details,
+                report=report,
+                expires_at=expires_at,
+                project=project,
+            )
+        self._blobs.claim(blob)
+        return row
+
+    def set_status(
+        self, file_id: str, status: FileStatus, *, details: str | None = None, report: JsonObject | None = None
+    ) -> FileRow | None:
+        """The check's verdict. None: the file was deleted meanwhile."""
+        change = (
+            update(files)
+            .where(files.c.id == file_id, _alive())
+            .values(status=status, status_details=details, report=report)
+            .returning(files)
+        )
+        with self._database.write() as connection:
+            row = connection.execute(change).mappings().one_or_none()
+        return None if row is None else file_row(row)
+
+    def get(self, file_id: str) -> FileRow | None:
+        """None: never was, deleted or expired."""
+        with self._database.read() as connection:
+            row = connection.execute(select(files).where(files.c.id == file_id, _alive())).mappings().one_or_none()
+        return None if row is None else file_row(row)
+
+    def page(
+        self, *, purpose: str | None = None, limit: int = 10_000, after: str | None = None, order: Order = "desc"
+    ) -> Page[FileRow]:
+        """An unknown `after` gives an empty page; a deleted file still serves as `after`."""
+        query = select(files).where(_alive())
+        if purpose is not None:
+            query = query.where(files.c.purpose == purpose)
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, files, limit, after, order)
+        return Page(tuple(file_row(row) for row in rows), more)
+
+    def unchecked(self) -> list[FileRow]:
+        """Files whose check has not ended, oldest first: after a crash they are checked again."""
+        query = select(files).where(files.c.status == "uploaded", _alive()).order_by(files.c.seq)
+        with self._database.read() as connection:
+            return [file_row(row) for row in connection.execute(query).mappings()]
+
+    def delete(self, file_id: str) -> bool:
+        """False: there is no such file. A job that has read it already trains on."""
+        with self._database.write() as connection:
+            deleted = _bury(connection, files.c.id == file_id)
+        for file in deleted:
+            self._blobs.delete(file)
+        return bool(deleted)
+
+    def was_deleted(self, file_id: str) -> bool:
+        query = select(files.c.deleted_at).where(files.c.id == file_id)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return row is not None and row.deleted_at is not None
+
+    def sweep(self) -> int:
+        """Delete expired files, and the bytes that crashes left; returns how many bodies went."""
+        with self._database.write() as connection:
+            expired = _bury(connection, files.c.expires_at <= int(time.time()))
+            rows = connection.execute(select(files.c.id, files.c.deleted_at)).all()
+        for file_id in expired:
+            self._blobs.delete(file_id)
+        live = {row.id for row in rows if row.deleted_at is None}
+        deleted = {row.id for row in rows if row.deleted_at is not None}
+        return len(expired) + self._blobs.sweep(live, deleted)
+
+
+def insert_file(
+    connection: Connection,
+    blob: Blob,
+    *,
+    purpose: str,
+    filename: str,
+    status: FileStatus,
+    project: str,
+    status_details: str | None = None,
+    report: JsonObject | None = None,
+    expires_at: int | None = None,
+) -> FileRow:
+    statement = insert(files).returning(files)
+    values = {
+        "id": blob.id,
+        "purpose": purpose,
+        "filename": filename,
+        "bytes": blob.bytes,
+        "sha256": blob.sha256,
+        "created_at": int(time.time()),
+        "expires_at": expires_at,
+        "status": status,
+        "status_details": status_details,
+        "report": report,
+        "project": project,
+    }
+    return file_row(connection.execute(statement.values(values)).mappings().one())
+
+
+def file_row(row: RowMapping) -> FileRow:
+    return FileRow(**{name: row[name] for name in FileRow.__slots__})
+
+
+def _alive() -> ColumnElement[bool]:
+    return and_(files.c.deleted_at.is_(None), or_(files.c.expires_at.is_(None), files.c.expires_at > int(time.time())))
+
+
+def _bury(connection: Connection, which: ColumnElement[bool]) -> list[str]:
+    """Marks rows deleted and forgets what the user wrote in them; returns their ids."""
+    change = (
+        update(files)
+        .where(files.c.deleted_at.is_(None), which)
+        .values(deleted_at=int(time.time()), filename="", status_details=None, report=None)
+        .returning(files.c.id)
+    )
+    return list(connection.execute(change).scalars())

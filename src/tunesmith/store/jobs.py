@@ -1,0 +1,177 @@
+"""Jobs as the API sees them. What a worker does to them is in `queue`."""
+
+import time
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, exists, insert, select, update
+
+from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.db import Database
+from tunesmith.store.events import event_row, insert_events
+from tunesmith.store.ids import new_job_id, tuned_model_name
+from tunesmith.store.pages import cut
+from tunesmith.store.rows import CheckpointRow, EventRow, JobRow, JobStatus, NewEvent, NewJob, Page
+from tunesmith.store.tables import checkpoints, clean_text, events, job_metadata, jobs
+
+
+class JobStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, job: NewJob) -> JobRow:
+        """The row, which is the queue entry, and `Created fine-tuning job: …`, in one transaction."""
+        values = _new_row(job)
+        with self._database.write() as connection:
+            row = job_row(connection.execute(insert(jobs).values(values).returning(jobs)).mappings().one())
+            pairs = {clean_text(key): value for key, value in (job.metadata or {}).items()}
+            if pairs:
+                rows = [{"job_id": row.id, "key": key, "value": value} for key, value in pairs.items()]
+                connection.execute(insert(job_metadata), rows)
+            insert_events(connection, row.id, [NewEvent(f"Created fine-tuning job: {row.id}")])
+        return row
+
+    def get(self, job_id: str) -> JobRow | None:
+        with self._database.read() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+        return None if row is None else job_row(row)
+
+    def page(
+        self,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        metadata: dict[str, str] | None = None,
+        without_metadata: bool = False,
+    ) -> Page[JobRow]:
+        """Newest first. `metadata`: all pairs match; `without_metadata`: jobs whose metadata is null."""
+        query = select(jobs)
+        if without_metadata:
+            query = query.where(jobs.c.metadata.is_(None))
+        for key, value in (metadata or {}).items():
+            query = query.where(_has_pair(key, value))
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, jobs, limit, after, "desc")
+        return Page(tuple(job_row(row) for row in rows), more)
+
+    def cancel(self, job_id: str) -> JobRow:
+        """`cancelled` at once, in any active state: the worker's next write is refused, and it stops the trainer.
+
+        Raises NotFound (fine_tune_not_found), and InvalidRequest when the job has ended.
+        """
+        with self._database.write() as connection:
+            job = lock_job(connection, job_id)
+            _demand_active(job, "cancelled")
+            event = NewEvent("Fine tuning process stopping due to job cancellation", level="warn")
+            insert_events(connection, job_id, [event])
+            return _leave(connection, job_id, status=JobStatus.CANCELLED, estimated_finish=None)
+
+    def pause(self, job_id: str) -> JobRow:
+        """Back to `queued`, and not claimable until `resume`; validation ends first. Errors as `cancel`."""
+        with self._database.write() as connection:
+            job = lock_job(connection, job_id)
+            _demand_active(job, "paused")
+            if job.paused:
+                return job
+            insert_events(connection, job_id, [NewEvent("Fine-tuning job paused")])
+            if job.status is not JobStatus.RUNNING:
+                return _change(connection, job_id, paused=True)
+            return _leave(connection, job_id, status=JobStatus.QUEUED, paused=True, estimated_finish=None)
+
+    def resume(self, job_id: str) -> JobRow:
+        """Claimable again, from its newest checkpoint. InvalidRequest when it is not paused."""
+        with self._database.write() as connection:
+            job = lock_job(connection, job_id)
+            _demand_active(job, "resumed")
+            if not job.paused:
+                raise InvalidRequest(f"Job {job_id} is not paused (status {job.status}): there is nothing to resume.")
+            insert_events(connection, job_id, [NewEvent("Fine-tuning job resumed")])
+            return _change(connection, job_id, paused=False)
+
+    def events(self, job_id: str, *, limit: int = 20, after: str | None = None) -> Page[EventRow]:
+        """Newest first. An unknown job has none: ask `get` first."""
+        query = select(events).where(events.c.job_id == job_id)
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, events, limit, after, "desc")
+        return Page(tuple(event_row(row) for row in rows), more)
+
+    def checkpoints(self, job_id: str, *, limit: int = 10, after: str | None = None) -> Page[CheckpointRow]:
+        """Newest first."""
+        query = select(checkpoints).where(checkpoints.c.job_id == job_id)
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, checkpoints, limit, after, "desc")
+        return Page(tuple(checkpoint_row(row) for row in rows), more)
+
+    def metrics(self, job_id: str) -> list[JsonObject]:
+        """The data of every metrics event, by step."""
+        query = select(events.c.data).where(events.c.job_id == job_id, events.c.type == "metrics")
+        with self._database.read() as connection:
+            return list(connection.execute(query.order_by(events.c.seq)).scalars())
+
+
+def lock_job(connection: Connection, job_id: str) -> JobRow:
+    """The row, held until the transaction ends: events of one job are written one transaction at a time."""
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+    return job_row(row)
+
+
+def job_row(row: RowMapping) -> JobRow:
+    values = {name: row[name] for name in JobRow.__slots__}
+    values["status"] = JobStatus(row["status"])
+    values["result_files"] = tuple(row["result_files"])
+    values["integrations"] = tuple(row["integrations"])
+    return JobRow(**values)
+
+
+def checkpoint_row(row: RowMapping) -> CheckpointRow:
+    return CheckpointRow(
+        id=row["id"],
+        job_id=row["job_id"],
+        created_at=row["created_at"],
+        fine_tuned_model_checkpoint=row["model"],
+        step_number=row["step"],
+        metrics=row["metrics"],
+    )
+
+
+def _new_row(job: NewJob) -> dict[str, object]:
+    return {
+        "id": new_job_id(),
+        "model": job.model,
+        "created_at": int(time.time()),
+        "organization_id": f"org-{job.organization}",
+        "result_files": [],
+        "status": JobStatus.VALIDATING,
+        "validation_file": job.validation_file,
+        "training_file": job.training_file,
+        "hyperparameters": job.hyperparameters,
+        "user_provided_suffix": job.suffix,
+        "seed": job.seed,
+        "integrations": list(job.integrations),
+        "metadata": job.metadata,
+        "method": job.method,
+        "project": job.project,
+        "base_model": job.base_model,
+        "planned_model": tuned_model_name(job.base_model, job.organization, job.suffix),
+        "options": job.options,
+    }
+
+
+def _has_pair(key: str, value: str) -> ColumnElement[bool]:
+    return exists().where(job_metadata.c.job_id == jobs.c.id, job_metadata.c.key == key, job_metadata.c.value == value)
+
+
+def _demand_active(job: JobRow, verb: str) -> None:
+    if job.status.finished:
+        raise InvalidRequest(f"Job {job.id} has already ended (status {job.status}): it cannot be {verb}.")
+
+
+def _leave(connection: Connection, job_id: str, **values: object) -> JobRow:
+    """A change that takes the job from whoever holds it."""
+    return _change(connection, job_id, worker=None, lease_until=None, **values)
+
+
+def _change(connection: Connection, job_id: str, **values: object) -> JobRow:
+    statement = update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)
+    return job_row(connection.execute(statement).mappings().one())

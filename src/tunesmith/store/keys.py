@@ -1,0 +1,83 @@
+"""API keys. Only a hash is stored: a key is 256 random bits, so one round of SHA-256 cannot be searched."""
+
+import hmac
+import os
+import time
+from hashlib import sha256
+from pathlib import Path
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from tunesmith.store.db import Database
+from tunesmith.store.ids import new_api_key, new_key_id
+from tunesmith.store.rows import KeyRow
+from tunesmith.store.tables import keys
+
+
+class KeyStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def ensure_first(self, path: Path) -> str | None:
+        """At the very first start: make a key, write it to `path` (0600) and return it, to be printed once."""
+        with self._database.write() as connection:
+            if connection.execute(select(keys.c.seq).limit(1)).first() is not None:
+                return None
+            raw_key = new_api_key()
+            _insert(connection, raw_key, "first", "default")
+            _write_private(path, raw_key)  # before the commit: a key that is stored can always be read
+            return raw_key
+
+    def create(self, name: str, *, project: str = "default") -> tuple[str, KeyRow]:
+        """The raw key, which is shown once and never stored, and its row."""
+        raw_key = new_api_key()
+        with self._database.write() as connection:
+            return raw_key, _insert(connection, raw_key, name, project)
+
+    def verify(self, raw_key: str) -> KeyRow | None:
+        """None: unknown or revoked. Time does not tell how much of a guess was right: hashes are compared."""
+        digest = _hash(raw_key)
+        with self._database.read() as connection:
+            row = connection.execute(select(keys).where(keys.c.sha256 == digest)).mappings().one_or_none()
+        if row is None or not hmac.compare_digest(row["sha256"], digest) or row["revoked_at"] is not None:
+            return None
+        return _key_row(row)
+
+    def all(self) -> list[KeyRow]:
+        with self._database.read() as connection:
+            return [_key_row(row) for row in connection.execute(select(keys).order_by(keys.c.seq)).mappings()]
+
+    def revoke(self, key_id: str) -> bool:
+        """False: no such key, or revoked before."""
+        change = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
+        with self._database.write() as connection:
+            return connection.execute(change.values(revoked_at=int(time.time()))).rowcount > 0
+
+
+def _insert(connection: Connection, raw_key: str, name: str, project: str) -> KeyRow:
+    values = {
+        "id": new_key_id(),
+        "name": name,
+        "sha256": _hash(raw_key),
+        "hint": raw_key[-4:],
+        "project": project,
+        "created_at": int(time.time()),
+    }
+    return _key_row(connection.execute(insert(keys).values(values).returning(keys)).mappings().one())
+
+
+def _hash(raw_key: str) -> str:
+    return sha256(raw_key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _key_row(row: RowMapping) -> KeyRow:
+    return KeyRow(**{name: row[name] for name in KeyRow.__slots__})
+
+
+def _write_private(path: Path, raw_key: str) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(raw_key + "\n")
+        file.flush()
+        os.fsync(file.fileno())

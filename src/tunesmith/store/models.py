@@ -1,0 +1,122 @@
+"""Tuned models and kept checkpoints: a name, and the adapter directory behind it.
+
+Base models are not here (`models.registry`). What the files mean is not known here either.
+"""
+
+import shutil
+import time
+from pathlib import Path
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+
+from tunesmith.store.db import Database
+from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
+from tunesmith.store.rows import JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
+from tunesmith.store.tables import checkpoints, jobs, models
+
+
+class ModelStore:
+    def __init__(self, database: Database, root: Path) -> None:
+        self._database = database
+        self._root = root
+
+    def get(self, name: str) -> ModelRow | None:
+        """None: unknown or deleted."""
+        query = select(models).where(models.c.name == name, models.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else self._model_row(row)
+
+    def resolve(self, name: str) -> ResolvedModel | None:
+        """What serving opens for a tuned model or a kept checkpoint. None: unknown or deleted."""
+        row = self.get(name)
+        if row is None:
+            return None
+        return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
+
+    def all(self) -> list[ModelRow]:
+        """Oldest first."""
+        query = select(models).where(models.c.deleted_at.is_(None)).order_by(models.c.seq)
+        with self._database.read() as connection:
+            return [self._model_row(row) for row in connection.execute(query).mappings()]
+
+    def delete(self, name: str) -> bool:
+        """False: there is no such tuned model. Its adapter files go when no other model needs them."""
+        change = (
+            update(models)
+            .where(models.c.name == name, models.c.deleted_at.is_(None))
+            .values(deleted_at=int(time.time()))
+            .returning(models.c.job_id)
+        )
+        with self._database.write() as connection:
+            job_id = connection.execute(change).scalar_one_or_none()
+        if job_id is None:
+            return False
+        self.clean(job_id)
+        return True
+
+    def clean(self, job_id: str) -> int:
+        """Remove the directories of a finished job that no living model names; returns how many went.
+
+        While the job is active its trainer needs them, also those of deleted models, to resume.
+        """
+        with self._database.read() as connection:
+            status = connection.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar_one_or_none()
+            query = select(models.c.adapter, models.c.deleted_at).where(models.c.job_id == job_id)
+            rows = connection.execute(query).all()
+        if status is None or not JobStatus(status).finished:
+            return 0
+        needed = {self._root / row.adapter for row in rows if row.deleted_at is None}
+        unneeded = {self._root / row.adapter for row in rows} - needed
+        for directory in unneeded:
+            shutil.rmtree(directory, ignore_errors=True)
+        return len(unneeded)
+
+    def _model_row(self, row: RowMapping) -> ModelRow:
+        values = {name: row[name] for name in ModelRow.__slots__ if name != "adapter_dir"}
+        return ModelRow(**values, adapter_dir=self._root / row["adapter"])
+
+
+def register_model(
+    connection: Connection, job: JobRow, name: str, adapter_dir: Path, root: Path, step: int | None
+) -> None:
+    """A new name, or the same name (the last checkpoint bears the model's) on other files."""
+    adapter = str(adapter_dir.relative_to(root)) if adapter_dir.is_relative_to(root) else str(adapter_dir)
+    change = update(models).where(models.c.name == name).values(adapter=adapter, step=step)
+    if connection.execute(change).rowcount:
+        return
+    values = {
+        "name": name,
+        "base_model": job.base_model,
+        "job_id": job.id,
+        "step": step,
+        "adapter": adapter,
+        "created_at": int(time.time()),
+        "owned_by": job.organization_id.removeprefix("org-"),
+        "project": job.project,
+    }
+    connection.execute(insert(models).values(values))
+
+
+def insert_checkpoint(connection: Connection, job: JobRow, checkpoint: NewCheckpoint, root: Path) -> RowMapping:
+    """The checkpoint and its model. The one at the last step bears the final model's name."""
+    last = checkpoint.step == job.total_steps
+    name = job.planned_model if last else checkpoint_model_name(job.planned_model, checkpoint.step)
+    register_model(connection, job, name, checkpoint.adapter_dir, root, step=checkpoint.step)
+    values = {
+        "id": new_checkpoint_id(),
+        "job_id": job.id,
+        "created_at": int(time.time()),
+        "model": name,
+        "step": checkpoint.step,
+        "metrics": checkpoint.metrics,
+    }
+    return connection.execute(insert(checkpoints).values(values).returning(checkpoints)).mappings().one()
+
+
+def drop_checkpoints(connection: Connection, job_id: str, keep: int) -> None:
+    """All but the newest `keep`, with their models."""
+    newest = select(checkpoints.c.model).where(checkpoints.c.job_id == job_id).order_by(checkpoints.c.step.desc())
+    dropped = list(connection.execute(newest.offset(keep)).scalars())
+    connection.execute(delete(checkpoints).where(checkpoints.c.model.in_(dropped)))
+    connection.execute(update(models).where(models.c.name.in_(dropped)).values(deleted_at=int(time.time())))

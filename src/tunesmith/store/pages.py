@@ -1,0 +1,30 @@
+"""Cutting a list into pages by id, in order of creation."""
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, RowMapping, Table, select
+
+from tunesmith.store.rows import Order
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+
+
+def cut(
+    connection: Connection,
+    query: "Select[*tuple[object, ...]]",
+    table: Table,
+    limit: int,
+    after: str | None,
+    order: Order,
+) -> tuple[list[RowMapping], bool]:
+    """Up to `limit` rows after the row with id `after`, and whether more follow. An unknown id: no rows."""
+    newest_first = order == "desc"
+    if after is not None:
+        seq = connection.execute(select(table.c.seq).where(table.c.id == after)).scalar()
+        if seq is None:
+            return [], False
+        query = query.where(table.c.seq < seq if newest_first else table.c.seq > seq)
+    query = query.order_by(table.c.seq.desc() if newest_first else table.c.seq)
+    rows = list(connection.execute(query.limit(limit + 1)).mappings())
+    return rows[:limit], len(rows) > limit

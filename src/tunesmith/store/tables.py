@@ -1,0 +1,194 @@
+"""The schema. A change here needs a migration; a test compares this with what the migrations build."""
+
+import json
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from tunesmith.jsonvalue import JsonValue
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class SafeText(TypeDecorator[str]):
+    """Text that any database takes: NUL (PostgreSQL refuses it) and lone surrogates (no UTF-8) become U+FFFD."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else clean_text(value)
+
+
+class JsonText(TypeDecorator[JsonValue]):
+    """JSON in ASCII text: every string survives, on both databases. NULL and JSON's null are both None."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: JsonValue, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> JsonValue:
+        return None if value is None else json.loads(value)
+
+
+def clean_text(value: str) -> str:
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not _plain(value) else value
+
+
+def _plain(value: str) -> bool:
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _sequence() -> Column[int]:
+    """Order of creation; numbers are never given twice, so that a page cut stays true after deletes."""
+    return Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+
+
+files = Table(
+    "files",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("purpose", Text, nullable=False),
+    Column("filename", SafeText, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("status", Text, nullable=False),
+    Column("status_details", SafeText),
+    Column("report", JsonText),
+    Column("project", SafeText, nullable=False),
+    # The row of a deleted file stays: as a page cursor, and to tell "deleted" from "never was".
+    Column("deleted_at", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("model", SafeText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("fine_tuned_model", SafeText),
+    Column("organization_id", SafeText, nullable=False),
+    Column("result_files", JsonText, nullable=False),
+    Column("status", Text, nullable=False, index=True),
+    Column("validation_file", SafeText),
+    Column("training_file", SafeText, nullable=False),
+    Column("hyperparameters", JsonText, nullable=False),
+    Column("trained_tokens", BigInteger),
+    Column("error", JsonText),
+    Column("user_provided_suffix", SafeText),
+    Column("seed", BigInteger, nullable=False),
+    Column("estimated_finish", BigInteger),
+    Column("integrations", JsonText, nullable=False),
+    Column("metadata", JsonText),
+    Column("method", JsonText, nullable=False),
+    Column("project", SafeText, nullable=False),
+    Column("base_model", SafeText, nullable=False),
+    Column("planned_model", SafeText, nullable=False, unique=True),
+    Column("options", JsonText, nullable=False),
+    # The row is the queue entry: whoever holds the lease works on the job, `attempt` is the fence.
+    Column("worker", SafeText),
+    Column("lease_until", Float),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("paused", Boolean, nullable=False, default=False),
+    Column("last_step", BigInteger, nullable=False, default=0),
+    Column("total_steps", BigInteger),
+    Column("relay_attempt", Integer, nullable=False, default=0),
+    Column("relay_offset", BigInteger, nullable=False, default=0),
+    sqlite_autoincrement=True,
+)
+
+job_metadata = Table(
+    "job_metadata",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", SafeText, primary_key=True),
+    Column("value", SafeText, nullable=False),
+    Index(None, "key", "value"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("message", SafeText, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("data", JsonText),
+    Index(None, "job_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("model", SafeText, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("metrics", JsonText, nullable=False),
+    UniqueConstraint("job_id", "step"),
+    sqlite_autoincrement=True,
+)
+
+models = Table(
+    "models",
+    metadata,
+    _sequence(),
+    Column("name", SafeText, nullable=False, unique=True),
+    Column("base_model", SafeText, nullable=False),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("step", BigInteger),
+    Column("adapter", SafeText, nullable=False),  # relative to the data directory, so that this can be moved
+    Column("created_at", BigInteger, nullable=False),
+    Column("owned_by", SafeText, nullable=False),
+    Column("project", SafeText, nullable=False),
+    Column("deleted_at", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("name", SafeText, nullable=False),
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("hint", Text, nullable=False),
+    Column("project", SafeText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    sqlite_autoincrement=True,
+)
