@@ -1,0 +1,53 @@
+"""Tokens -> bytes -> text, one token at a time; a character of several tokens is held back until it is whole."""
+
+import codecs
+import json
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+
+
+class Detokenizer:
+    """Text as it becomes certain. Special tokens give none. The joined pieces equal decoding all tokens at once."""
+
+    def __init__(self, table: Sequence[bytes], special: frozenset[int]) -> None:
+        self._table = table
+        self._special = special
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, token: int) -> str:
+        return "" if token in self._special else self._decoder.decode(self._table[token])
+
+    def flush(self) -> str:
+        """What is left: U+FFFD for a character that never became whole."""
+        return self._decoder.decode(b"", final=True)
+
+
+def token_bytes_table(tokenizer: Tokenizer, tokenizer_json: str) -> list[bytes]:
+    """Bytes of every token id. Knows byte-level BPE (GPT-2's alphabet) and SentencePiece's `▁` and `<0xNN>`."""
+    byte_level = '"ByteLevel"' in json.dumps(json.loads(tokenizer_json).get("decoder"))
+    added = {index: token.content for index, token in tokenizer.get_added_tokens_decoder().items()}
+    alphabet = _gpt2_alphabet()
+    table = []
+    for index in range(tokenizer.get_vocab_size()):
+        token = tokenizer.id_to_token(index) or ""
+        if index in added:
+            table.append(added[index].encode())
+        elif byte_level:
+            table.append(bytes(alphabet[character] for character in token if character in alphabet))
+        else:
+            table.append(_sentencepiece_bytes(token))
+    return table
+
+
+def _sentencepiece_bytes(token: str) -> bytes:
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("▁", " ").encode()
+
+
+def _gpt2_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-in for each byte (the inverse of its `bytes_to_unicode`)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + offset): byte for offset, byte in enumerate(others)}
