@@ -1,0 +1,42 @@
+# Thin on purpose: each target is the command you could type yourself. `scripts/setup` makes and mends the environment.
+#
+#   make demo                 everything, from nothing to a tuned answer
+#   make demo TORCH_INDEX=…   take torch from this index (see README: without a GPU, the CPU build saves gigabytes)
+
+SHELL := bash
+VENV := $(or $(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+export TORCH_INDEX
+
+.PHONY: help demo serve test lint format setup clean
+
+help:
+	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
+	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
+	@echo "make test    all tests          make lint    ruff, mypy, import-linter"
+	@echo "make setup   environment only   make clean   remove .venv and caches"
+
+setup:
+	@scripts/setup $(VENV)
+
+demo: setup
+	@$(BIN)/tunesmith demo
+
+serve: setup
+	@$(BIN)/tunesmith serve
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
