@@ -1,0 +1,110 @@
+"""POST /v1/chat/completions, plain and streamed; also under the path that openai 0.28 uses with `engine=`.
+
+Never a 409: openai 0.28.1 would repeat the request for ever.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+
+from tunesmith.api.chat_shapes import Head, completion, piece_chunks, role_chunk, usage_chunk
+from tunesmith.api.context import Context, ContextDep
+from tunesmith.api.sse import EventStream, close_on_disconnect
+from tunesmith.errors import InvalidRequest, NotFound, ServerFault
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.models.directory import materialise
+from tunesmith.models.registry import BaseModel, resolve_base
+from tunesmith.serve.chat import Piece, Reply, start_chat
+from tunesmith.serve.pool import Opened
+from tunesmith.serve.request import parse_chat_request
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions")
+async def create_chat_completion(request: Request, context: ContextDep) -> Response:
+    return await _answer(request, context, await read_json(request))
+
+
+@router.post("/v1/engines/{model:path}/chat/completions")
+async def create_engine_chat_completion(model: str, request: Request, context: ContextDep) -> Response:
+    body = await read_json(request)
+    return await _answer(request, context, {**body, "model": model} if isinstance(body, dict) else body)
+
+
+async def read_json(request: Request) -> JsonValue:
+    body = await request.body()
+    try:
+        value: JsonValue = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The request body is not valid JSON ({error}). Send a JSON object in UTF-8.") from error
+    return value
+
+
+def open_model(context: Context, name: str) -> tuple[str, Opened]:
+    """(name to answer with, model): a tuned model or checkpoint, a base, or an alias of one. May take seconds."""
+    tuned = context.store.models.resolve(name)
+    if tuned is None:
+        base = _base(name, context)
+        return base.name, context.pool.open(materialise(base, context.settings))
+    try:
+        base = resolve_base(tuned.base_model, context.settings)
+    except InvalidRequest as error:
+        raise ServerFault(
+            f"The base {tuned.base_model!r} of {name!r} is no longer configured. Add it to the setting `bases` again."
+        ) from error
+    return tuned.name, context.pool.open(materialise(base, context.settings), tuned.adapter_dir)
+
+
+async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
+    head, reply = await run_in_threadpool(_start, context, body)
+    if reply.request.options.stream:
+        return EventStream(_chunks(head, reply), reply.close)
+    watch = asyncio.create_task(close_on_disconnect(request.receive, reply.close))
+    try:
+        pieces = [piece async for piece in reply.pieces_async()]
+    finally:
+        reply.close()
+        watch.cancel()
+    return JSONResponse(completion(head, pieces, reply.usage, reply.request.options.n))
+
+
+def _start(context: Context, body: JsonValue) -> tuple[Head, Reply]:
+    request = parse_chat_request(body)
+    name, opened = open_model(context, request.model)
+    reply = start_chat(request, opened, context.settings.chat_max_tokens)
+    head = Head(
+        model=name,
+        fingerprint=reply.fingerprint,
+        legacy_functions=request.legacy_functions,
+        logprobs=request.top_logprobs is not None,
+        include_usage=request.options.include_usage,
+    )
+    return head, reply
+
+
+async def _chunks(head: Head, reply: Reply) -> AsyncIterator[JsonObject]:
+    """Nothing before the engine's first piece, so that its faults can still become an ordinary error answer."""
+    pieces = reply.pieces_async()
+    waiting: Piece | None = await anext(pieces, None)
+    for choice in range(reply.request.options.n):
+        yield role_chunk(head, choice)
+    if waiting is not None:
+        for chunk in piece_chunks(head, waiting):
+            yield chunk
+    async for piece in pieces:
+        for chunk in piece_chunks(head, piece):
+            yield chunk
+    if head.include_usage:
+        yield usage_chunk(head, reply.usage)
+
+
+def _base(name: str, context: Context) -> BaseModel:
+    try:
+        return resolve_base(name, context.settings)
+    except InvalidRequest as error:
+        raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found") from error

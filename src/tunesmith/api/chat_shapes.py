@@ -1,0 +1,145 @@
+"""A chat reply as OpenAI's JSON: the completion object and the chunks of a stream, key for key in OpenAI's order."""
+
+import time
+from dataclasses import dataclass, field
+
+from tunesmith.data.messages import ToolCall
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.serve.chat import Piece, TokenLogprob, Usage, random_id
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What every chunk of one answer repeats."""
+
+    model: str
+    fingerprint: str
+    legacy_functions: bool
+    logprobs: bool
+    include_usage: bool = False
+    id: str = field(default_factory=lambda: random_id("chatcmpl-", 29))
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> JsonObject:
+    return {
+        "id": head.id,
+        "object": "chat.completion",
+        "created": head.created,
+        "model": head.model,
+        "choices": [_choice(head, index, [piece for piece in pieces if piece.choice == index]) for index in range(n)],
+        "usage": usage_json(usage),
+        "service_tier": "default",
+        "system_fingerprint": f"fp_{head.fingerprint[:10]}",
+    }
+
+
+def role_chunk(head: Head, choice: int) -> JsonObject:
+    return _chunk(head, choice, {"role": "assistant", "content": "", "refusal": None}, [])
+
+
+def piece_chunks(head: Head, piece: Piece) -> list[JsonObject]:
+    """Text first, then tool calls (name, then arguments), then the reason why it ended."""
+    chunks = []
+    if piece.text or piece.logprobs:
+        chunks.append(_chunk(head, piece.choice, {"content": piece.text}, list(piece.logprobs)))
+    for index, call in enumerate(piece.calls):
+        chunks += [_chunk(head, piece.choice, delta) for delta in _call_deltas(head, index, call)]
+    if piece.finish is not None:
+        chunks.append(_chunk(head, piece.choice, {}, finish=piece.finish))
+    return chunks
+
+
+def usage_chunk(head: Head, usage: Usage) -> JsonObject:
+    return {**_chunk_head(head), "choices": [], "usage": usage_json(usage)}
+
+
+def usage_json(usage: Usage) -> JsonObject:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def _choice(head: Head, index: int, pieces: list[Piece]) -> JsonObject:
+    calls = [call for piece in pieces for call in piece.calls]
+    text = "".join(piece.text for piece in pieces)
+    message: JsonObject = {"role": "assistant", "content": text if text or not calls else None}
+    if calls and head.legacy_functions:
+        message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
+    elif calls:
+        message["tool_calls"] = [_call_json(call) for call in calls]
+    message |= {"refusal": None, "annotations": []}
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": _logprobs([entry for piece in pieces for entry in piece.logprobs]) if head.logprobs else None,
+        "finish_reason": pieces[-1].finish if pieces else None,
+    }
+
+
+def _call_json(call: ToolCall) -> JsonObject:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _call_deltas(head: Head, index: int, call: ToolCall) -> list[JsonObject]:
+    if head.legacy_functions:
+        return [
+            {"function_call": {"name": call.name, "arguments": ""}},
+            {"function_call": {"arguments": call.arguments}},
+        ]
+    opened = {**_call_json(call), "function": {"name": call.name, "arguments": ""}}
+    return [
+        {"tool_calls": [{"index": index, **opened}]},
+        {"tool_calls": [{"index": index, "function": {"arguments": call.arguments}}]},
+    ]
+
+
+def _chunk(
+    head: Head,
+    choice: int,
+    delta: JsonObject,
+    logprobs: list[TokenLogprob] | None = None,
+    finish: str | None = None,
+) -> JsonObject:
+    chosen: JsonObject = {
+        "index": choice,
+        "delta": delta,
+        "logprobs": _logprobs(logprobs) if head.logprobs and logprobs is not None else None,
+        "finish_reason": finish,
+    }
+    chunk: JsonObject = {**_chunk_head(head), "choices": [chosen]}
+    if head.include_usage:
+        chunk["usage"] = None
+    return chunk
+
+
+def _chunk_head(head: Head) -> JsonObject:
+    return {
+        "id": head.id,
+        "object": "chat.completion.chunk",
+        "created": head.created,
+        "model": head.model,
+        "service_tier": "default",
+        "system_fingerprint": f"fp_{head.fingerprint[:10]}",
+    }
+
+
+def _logprobs(entries: list[TokenLogprob]) -> JsonObject:
+    return {"content": [{**_entry(entry), "top_logprobs": _top(entry)} for entry in entries], "refusal": None}
+
+
+def _top(entry: TokenLogprob) -> list[JsonValue]:
+    return [_entry(other) for other in entry.top]
+
+
+def _entry(entry: TokenLogprob) -> JsonObject:
+    return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.bytes)}

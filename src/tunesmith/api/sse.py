@@ -1,0 +1,64 @@
+"""Server-sent events that notice at once when the client goes away, even while the engine is silent."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import orjson
+import structlog
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from tunesmith.errors import ServerFault, TunesmithError
+from tunesmith.jsonvalue import JsonObject
+
+log = structlog.get_logger(__name__)
+
+
+class EventStream(Response):
+    """Sends each object as one `data:` line, then [DONE]; `close` is called at the end, however it comes.
+
+    A fault before the first event is an ordinary error answer; a later one is sent as an event, as OpenAI does, and
+    nothing follows it.
+    """
+
+    def __init__(self, events: AsyncIterator[JsonObject], close: Callable[[], None]) -> None:
+        super().__init__(media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        del self.headers["content-length"]
+        self._events = events
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        watch = asyncio.create_task(close_on_disconnect(receive, self._close))
+        try:
+            first = await anext(self._events, None)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if first is not None:
+                await send(_event(orjson.dumps(first)))
+            await self._send_rest(send)
+        finally:
+            self._close()
+            watch.cancel()
+
+    async def _send_rest(self, send: Send) -> None:
+        try:
+            async for event in self._events:
+                await send(_event(orjson.dumps(event)))
+        except TunesmithError as error:
+            await send(_event(orjson.dumps(error.envelope()), more=False))
+        except Exception:
+            log.exception("fault in a stream")
+            fault = ServerFault("The server had an error while it wrote this answer; its log has the details.")
+            await send(_event(orjson.dumps(fault.envelope()), more=False))
+        else:
+            await send(_event(b"[DONE]", more=False))
+
+
+async def close_on_disconnect(receive: Receive, close: Callable[[], None]) -> None:
+    """Runs beside an answer. The request's body must have been read before."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    close()
+
+
+def _event(data: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": more}

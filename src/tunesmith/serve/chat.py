@@ -1,0 +1,166 @@
+"""A chat request answered: messages -> prompt -> engine -> pieces of text, tool calls, log-probabilities, usage.
+
+What is not covered: forced tool calls and structured output (refused in `serve.request`).
+"""
+
+import secrets
+import string
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from tunesmith.data.messages import ToolCall
+from tunesmith.data.tool_text import CallText
+from tunesmith.errors import InvalidRequest
+from tunesmith.serve.engine import Delta, Finish, GenerateRequest, Generation
+from tunesmith.serve.pool import Opened
+from tunesmith.serve.request import ChatRequest, Options
+from tunesmith.serve.text import ChoiceText, TextPart
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "function_call"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    token: str
+    logprob: float
+    bytes: bytes
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The next part of one choice; `finish` stands on its last one."""
+
+    choice: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    finish: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int  # of all choices, without the tokens that end a turn
+
+
+def start_chat(request: ChatRequest, opened: Opened, default_max_tokens: int) -> "Reply":
+    """Queues the generation. Raises InvalidRequest `context_length_exceeded` when the messages leave no room."""
+    tools = request.tools if request.tool_mode == "auto" else ()
+    prompt = opened.renderer.prompt(request.messages, tools)
+    context = opened.engine.context_length
+    if len(prompt) >= context:
+        raise InvalidRequest(
+            f"This model's maximum context length is {context} tokens. However, your messages resulted in"
+            f" {len(prompt)} tokens. Please reduce the length of the messages.",
+            param="messages",
+            code="context_length_exceeded",
+        )
+    generate = generate_request(prompt, request.options, opened, default_max_tokens, request.top_logprobs)
+    return Reply(request, opened, generate)
+
+
+def generate_request(
+    prompt: list[int], options: Options, opened: Opened, default_max_tokens: int, top_logprobs: int | None
+) -> GenerateRequest:
+    """`max_tokens` is an upper bound, so one beyond the context is cut to what is left of it."""
+    _check_bias(options, opened)
+    return GenerateRequest(
+        prompt=tuple(prompt),
+        max_tokens=min(options.max_tokens or default_max_tokens, opened.engine.context_length - len(prompt)),
+        eos_ids=opened.renderer.eos_ids,
+        n=options.n,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+        presence_penalty=options.presence_penalty,
+        frequency_penalty=options.frequency_penalty,
+        logit_bias=options.logit_bias,
+        top_logprobs=top_logprobs,
+        adapter=opened.adapter,
+    )
+
+
+class Reply:
+    """A chat request under way. Iterate over its pieces once, in a thread or on an event loop; then read `usage`."""
+
+    def __init__(self, request: ChatRequest, opened: Opened, generate: GenerateRequest) -> None:
+        self.request = request
+        self.fingerprint = opened.engine.fingerprint
+        self._opened = opened
+        self._prompt_tokens = len(generate.prompt)
+        with_tools = bool(request.tools) and request.tool_mode == "auto"
+        stops = request.options.stop
+        self._choices = [ChoiceText(opened.renderer, stops, with_tools=with_tools) for _ in range(generate.n)]
+        self._generation: Generation = opened.engine.submit(generate)
+
+    def __iter__(self) -> Iterator[Piece]:
+        for delta in self._generation:
+            yield from self._pieces(delta)
+
+    async def pieces_async(self) -> AsyncIterator[Piece]:
+        async for delta in self._generation.deltas_async():
+            for piece in self._pieces(delta):
+                yield piece
+
+    def close(self) -> None:
+        """Nobody reads any more: the engine drops the request."""
+        self._generation.close()
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self._prompt_tokens, sum(choice.tokens for choice in self._choices))
+
+    def _pieces(self, delta: Delta) -> Iterator[Piece]:
+        choice = self._choices[delta.choice]
+        if choice.finished:
+            return
+        part = choice.add(delta)
+        if choice.finished and delta.finish is None:
+            self._generation.stop(delta.choice)
+        if part.text or part.tokens or part.finish:
+            yield self._piece(delta.choice, part)
+
+    def _piece(self, choice: int, part: TextPart) -> Piece:
+        calls = part.calls if self.request.parallel_tool_calls and not self.request.legacy_functions else part.calls[:1]
+        return Piece(
+            choice,
+            part.text,
+            tuple(self._logprob(token) for token in part.tokens if token.logprob is not None),
+            tuple(_tool_call(call) for call in calls),
+            self._finish(part.finish, bool(calls)),
+        )
+
+    def _finish(self, finish: Finish | None, called: bool) -> FinishReason | None:
+        if finish == "stop" and called:
+            return "function_call" if self.request.legacy_functions else "tool_calls"
+        return finish
+
+    def _logprob(self, delta: Delta) -> TokenLogprob:
+        top = tuple(self._entry(token, logprob) for token, logprob in delta.top)
+        chosen = self._entry(delta.token, delta.logprob or 0.0)
+        return TokenLogprob(chosen.token, chosen.logprob, chosen.bytes, top)
+
+    def _entry(self, token: int, logprob: float) -> TokenLogprob:
+        renderer = self._opened.renderer
+        return TokenLogprob(renderer.token_text(token), logprob, renderer.token_bytes(token))
+
+
+def random_id(prefix: str, length: int) -> str:
+    return prefix + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
+
+
+def _tool_call(call: CallText) -> ToolCall:
+    return ToolCall(random_id("call_", 24), call.name, call.arguments)
+
+
+def _check_bias(options: Options, opened: Opened) -> None:
+    for token, _ in options.logit_bias:
+        if token >= opened.renderer.vocab_size:
+            raise InvalidRequest(
+                f"Invalid 'logit_bias': token {token} does not exist; this model's token ids are below"
+                f" {opened.renderer.vocab_size}.",
+                param="logit_bias",
+                code="invalid_value",
+            )

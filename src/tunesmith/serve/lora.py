@@ -1,0 +1,88 @@
+"""LoRA adapters beside a base: read from PEFT's format, added to linear layers at run time, no second copy of the base.
+
+Kept apart from the weights (not merged): merging would need a copy of the base per adapter, or rounding at every change
+of adapter. What is not covered: DoRA, trained biases and embeddings, per-layer ranks; each is refused by name.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.errors import ServerFault
+from tunesmith.models.adapters import CONFIG_FILE, load_tensors
+
+PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """Adds `scale * (x @ a.T) @ b.T` to one linear layer's output."""
+
+    a: Tensor  # [rank, in]
+    b: Tensor  # [out, rank], already multiplied by the scale
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    layers: dict[str, LowRank]  # module path in the base -> update
+    nbytes: int
+
+
+def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> Adapter:
+    """Raises ServerFault naming what in the adapter cannot be served."""
+    scale = _scale(directory)
+    tensors = {name: tensor.to(device, dtype) for name, tensor in load_tensors(directory).items()}
+    layers: dict[str, LowRank] = {}
+    for name, tensor in tensors.items():
+        path, _, kind = name.removeprefix(PREFIX).rpartition(".lora_")
+        if not path or kind not in ("A.weight", "B.weight"):
+            raise ServerFault(f"Adapter {directory}: the tensor {name!r} is not part of a LoRA; it cannot be served.")
+        if kind == "A.weight":
+            layers[path] = LowRank(tensor, tensors[f"{PREFIX}{path}.lora_B.weight"] * scale)
+    return Adapter(layers, sum(low.a.nbytes + low.b.nbytes for low in layers.values()))
+
+
+def _scale(directory: Path) -> float:
+    config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    refused = {
+        "use_dora": config.get("use_dora"),
+        "bias": config.get("bias", "none") != "none",
+        "modules_to_save": config.get("modules_to_save"),
+        "rank_pattern": config.get("rank_pattern"),
+        "alpha_pattern": config.get("alpha_pattern"),
+        "fan_in_fan_out": config.get("fan_in_fan_out"),
+    }
+    for name, value in refused.items():
+        if value:
+            raise ServerFault(f"Adapter {directory}: {name} in {CONFIG_FILE} is not supported; train a plain LoRA.")
+    rank: int = config["r"]
+    return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+class LoraHooks:
+    """Forward hooks on every linear layer of a base that add the active adapter's update."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.active: Adapter | None = None
+        self.linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        for name, module in self.linears.items():
+            hook: Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None] = partial(self._add, name)
+            module.register_forward_hook(hook)
+
+    def check(self, adapter: Adapter, directory: Path) -> None:
+        """Raises ServerFault when the adapter was made for another base."""
+        for name, low in adapter.layers.items():
+            linear = self.linears.get(name)
+            if linear is None or (low.b.shape[0], low.a.shape[1]) != (linear.out_features, linear.in_features):
+                raise ServerFault(f"Adapter {directory} does not fit this base: {name} is missing or of another size.")
+
+    def _add(self, name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        low = self.active.layers.get(name) if self.active else None
+        if low is None:
+            return None
+        return output + nn.functional.linear(nn.functional.linear(inputs[0], low.a), low.b)

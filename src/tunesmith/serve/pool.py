@@ -1,0 +1,142 @@
+"""Which bases are in memory: loaded when first asked for, the least recently used one goes when room is short.
+
+Thread-safe. `open` may take seconds and must not run on the event loop; torch is imported with the first base.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from tunesmith.data.render import Renderer, load_renderer
+from tunesmith.errors import ServerFault
+from tunesmith.models.adapters import read_manifest
+from tunesmith.models.directory import fingerprint
+from tunesmith.serve.engine import Engine
+from tunesmith.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model that can answer: a base in memory, its renderer, and the adapter to use with it."""
+
+    engine: Engine
+    renderer: Renderer
+    adapter: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    engine: Engine
+    renderer: Renderer
+    fingerprint: str
+    nbytes: int
+
+
+def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
+    from tunesmith.serve.torch_engine import load_engine
+
+    return load_engine(base_dir, settings)
+
+
+class Pool:
+    def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_torch_engine) -> None:
+        self._settings = settings
+        self._load = load
+        self._limit_bytes = settings.serve_memory_mib * 2**20 or _half_of_memory()
+        self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
+        self._lock = Lock()
+
+    def open(self, base_dir: Path, adapter_dir: Path | None = None) -> Opened:
+        """Loads the base unless it is here. Raises ServerFault when the adapter was made for something else."""
+        base = self._base(base_dir)
+        if adapter_dir is not None:
+            _check_adapter(adapter_dir, base)
+        return Opened(base.engine, base.renderer, adapter_dir)
+
+    def resident(self) -> tuple[Path, ...]:
+        """The bases in memory or on their way, least recently used first."""
+        with self._lock:
+            return tuple(self._bases)
+
+    def close(self) -> None:
+        """Unloads everything; requests under way are finished."""
+        with self._lock:
+            bases = list(self._bases.values())
+            self._bases.clear()
+        for future in bases:
+            _unload(future)
+
+    def _base(self, base_dir: Path) -> _Base:
+        with self._lock:
+            future = self._bases.get(base_dir)
+            mine = future is None
+            if future is None:
+                future = self._bases[base_dir] = Future()
+            self._bases.move_to_end(base_dir)
+        if mine:
+            self._fill(base_dir, future)
+        return future.result()
+
+    def _fill(self, base_dir: Path, future: "Future[_Base]") -> None:
+        self._make_room(_weight_bytes(base_dir), keep=base_dir)
+        try:
+            base = _Base(
+                self._load(base_dir, self._settings),
+                load_renderer(base_dir),
+                fingerprint(base_dir),
+                _weight_bytes(base_dir),
+            )
+        except BaseException as error:
+            with self._lock:
+                self._bases.pop(base_dir, None)  # so that the next request tries again
+            future.set_exception(error)
+        else:
+            future.set_result(base)
+
+    def _make_room(self, wanted: int, keep: Path) -> None:
+        with self._lock:
+            loaded = {path: future for path, future in self._bases.items() if path != keep and future.done()}
+            used = sum(future.result().nbytes for future in loaded.values())
+            evicted = []
+            for path, future in loaded.items():
+                if used + wanted <= self._limit_bytes:
+                    break
+                used -= future.result().nbytes
+                evicted.append(self._bases.pop(path))
+        for future in evicted:
+            _unload(future)
+
+
+def _unload(future: "Future[_Base]") -> None:
+    future.add_done_callback(_close)
+
+
+def _close(future: "Future[_Base]") -> None:
+    if future.exception() is None:
+        future.result().engine.close()
+
+
+def _check_adapter(adapter_dir: Path, base: _Base) -> None:
+    manifest = read_manifest(adapter_dir)
+    if manifest.base_fingerprint != base.fingerprint:
+        raise ServerFault(
+            f"The adapter in {adapter_dir} was trained on another version of {manifest.base_name} than the one here"
+            " (its tokenizer or weights differ). Restore that base, or train again."
+        )
+    if manifest.renderer != base.renderer.name:
+        raise ServerFault(
+            f"The adapter in {adapter_dir} was trained with the renderer {manifest.renderer!r}, but this base now uses"
+            f" {base.renderer.name!r}. Train again, so that it sees at serving what it saw in training."
+        )
+
+
+def _weight_bytes(base_dir: Path) -> int:
+    return sum(file.stat().st_size for file in base_dir.glob("*.safetensors"))
+
+
+def _half_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
