@@ -3,6 +3,7 @@
 What is not covered: request validation (api), the meaning of files (data), adapters' contents (models).
 """
 
+from tunesmith.store.jobfiles import JobFiles
 from tunesmith.store.queue import LeaseLost
 from tunesmith.store.rows import (
     ACTIVE,
@@ -30,6 +31,7 @@ __all__ = [
     "CheckpointRow",
     "EventRow",
     "FileRow",
+    "JobFiles",
     "JobRow",
     "JobStatus",
     "KeyRow",

@@ -101,6 +101,12 @@ class JobStore:
             rows, more = cut(connection, query, checkpoints, limit, after, "desc")
         return Page(tuple(checkpoint_row(row) for row in rows), more)
 
+    def messages(self, job_id: str) -> list[str]:
+        """The text of every event that is no metric, oldest first."""
+        query = select(events.c.message).where(events.c.job_id == job_id, events.c.type == "message")
+        with self._database.read() as connection:
+            return list(connection.execute(query.order_by(events.c.seq)).scalars())
+
     def metrics(self, job_id: str) -> list[JsonObject]:
         """The data of every metrics event, by step."""
         query = select(events.c.data).where(events.c.job_id == job_id, events.c.type == "metrics")

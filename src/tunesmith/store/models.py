@@ -11,14 +11,16 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from tunesmith.store.db import Database
 from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
+from tunesmith.store.jobfiles import JobFiles
 from tunesmith.store.rows import JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
 from tunesmith.store.tables import checkpoints, jobs, models
 
 
 class ModelStore:
-    def __init__(self, database: Database, root: Path) -> None:
+    def __init__(self, database: Database, root: Path, jobs_directory: Path) -> None:
         self._database = database
         self._root = root
+        self._jobs_directory = jobs_directory
 
     def get(self, name: str) -> ModelRow | None:
         """None: unknown or deleted."""
@@ -55,26 +57,38 @@ class ModelStore:
         self.clean(job_id)
         return True
 
-    def clean(self, job_id: str) -> int:
-        """Remove the directories of a finished job that no living model names; returns how many went.
+    def clean(self, job_id: str) -> None:
+        """Of a finished job's output, remove all directories that no living model names, the optimizer's among them.
 
-        While the job is active its trainer needs them, also those of deleted models, to resume.
+        While the job is active its trainer needs them to resume, also those of deleted models.
         """
         with self._database.read() as connection:
             status = connection.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar_one_or_none()
-            query = select(models.c.adapter, models.c.deleted_at).where(models.c.job_id == job_id)
-            rows = connection.execute(query).all()
-        if status is None or not JobStatus(status).finished:
-            return 0
-        needed = {self._root / row.adapter for row in rows if row.deleted_at is None}
-        unneeded = {self._root / row.adapter for row in rows} - needed
-        for directory in unneeded:
-            shutil.rmtree(directory, ignore_errors=True)
-        return len(unneeded)
+            query = select(models.c.adapter).where(models.c.job_id == job_id, models.c.deleted_at.is_(None))
+            needed = {self._root / adapter for adapter in connection.execute(query).scalars()}
+        if status is not None and JobStatus(status).finished:
+            _keep_only(needed, JobFiles(self._jobs_directory, job_id).output)
+
+    def clean_all(self) -> None:
+        """`clean` for every job with files here: what a crash between `finish` and `clean` left."""
+        for directory in self._jobs_directory.iterdir():
+            self.clean(directory.name)
 
     def _model_row(self, row: RowMapping) -> ModelRow:
         values = {name: row[name] for name in ModelRow.__slots__ if name != "adapter_dir"}
         return ModelRow(**values, adapter_dir=self._root / row["adapter"])
+
+
+def _keep_only(needed: set[Path], directory: Path) -> None:
+    if not directory.is_dir():
+        return
+    for entry in directory.iterdir():
+        if entry in needed or not entry.is_dir():
+            continue
+        if any(path.is_relative_to(entry) for path in needed):
+            _keep_only(needed, entry)
+        else:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def register_model(
@@ -98,7 +112,7 @@ def register_model(
     connection.execute(insert(models).values(values))
 
 
-def insert_checkpoint(connection: Connection, job: JobRow, checkpoint: NewCheckpoint, root: Path) -> RowMapping:
+def insert_checkpoint(connection: Connection, job: JobRow, checkpoint: NewCheckpoint, root: Path) -> None:
     """The checkpoint and its model. The one at the last step bears the final model's name."""
     last = checkpoint.step == job.total_steps
     name = job.planned_model if last else checkpoint_model_name(job.planned_model, checkpoint.step)
@@ -111,7 +125,7 @@ def insert_checkpoint(connection: Connection, job: JobRow, checkpoint: NewCheckp
         "step": checkpoint.step,
         "metrics": checkpoint.metrics,
     }
-    return connection.execute(insert(checkpoints).values(values).returning(checkpoints)).mappings().one()
+    connection.execute(insert(checkpoints).values(values))
 
 
 def drop_checkpoints(connection: Connection, job_id: str, keep: int) -> None:

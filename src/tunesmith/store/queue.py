@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from tunesmith.errors import NotFound, ServerFault, TunesmithError
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -16,11 +16,10 @@ from tunesmith.store.blobs import BlobStore
 from tunesmith.store.db import Database
 from tunesmith.store.events import insert_events
 from tunesmith.store.files import insert_file
-from tunesmith.store.jobs import checkpoint_row, job_row, lock_job
+from tunesmith.store.jobs import job_row, lock_job
 from tunesmith.store.models import drop_checkpoints, insert_checkpoint, register_model
 from tunesmith.store.rows import (
     TRANSITIONS,
-    CheckpointRow,
     JobRow,
     JobStatus,
     Lease,
@@ -94,11 +93,10 @@ class Queue:
         lease: Lease,
         events: Sequence[NewEvent],
         *,
-        relayed: tuple[int, int] | None = None,
         total_steps: int | None = None,
         estimated_finish: int | None = None,
     ) -> None:
-        """Events, and how far the trainer's output was read to make them (`relayed`: attempt, offset): both or none.
+        """What the trainer reported.
 
         An event whose `step` was reported before is dropped: a resumed trainer repeats the steps after its checkpoint.
         """
@@ -107,27 +105,24 @@ class Queue:
             last_step, fresh = _unreported(events, job.last_step)
             insert_events(connection, job.id, fresh)
             values: dict[str, object] = {"last_step": last_step}
-            if relayed is not None:
-                values["relay_attempt"], values["relay_offset"] = relayed
             if total_steps is not None:
                 values["total_steps"] = total_steps
             if estimated_finish is not None:
                 values["estimated_finish"] = estimated_finish
             _update(connection, lease, **values)
 
-    def add_checkpoint(self, lease: Lease, checkpoint: NewCheckpoint, *, keep: int = 3) -> CheckpointRow:
-        """A checkpoint and its model; all but the newest `keep` are dropped with theirs. Known steps stay as they are.
+    def add_checkpoint(self, lease: Lease, checkpoint: NewCheckpoint, *, keep: int = 3) -> None:
+        """A checkpoint and its model; all but the newest `keep` are dropped with theirs.
 
-        The files of dropped ones are the trainer's to remove while it runs, `models.clean`'s afterwards.
+        A step at or before the newest checkpoint is ignored: a resumed trainer repeats what it reported. The files of
+        dropped ones are the trainer's to remove while it runs, `models.clean`'s afterwards.
         """
         with self._database.write() as connection:
             job = _demand_held(connection, lease)
-            known = select(checkpoints).where(checkpoints.c.job_id == job.id, checkpoints.c.step == checkpoint.step)
-            row = connection.execute(known).mappings().one_or_none()
-            if row is None:
-                row = insert_checkpoint(connection, job, checkpoint, self._root)
+            newest = select(func.max(checkpoints.c.step)).where(checkpoints.c.job_id == job.id)
+            if checkpoint.step > (connection.execute(newest).scalar() or 0):
+                insert_checkpoint(connection, job, checkpoint, self._root)
                 drop_checkpoints(connection, job.id, keep)
-            return checkpoint_row(row)
 
     def set_status(
         self,

@@ -113,8 +113,6 @@ class JobRow:
     paused: bool
     last_step: int  # highest step reported as an event, 0 = none
     total_steps: int | None
-    relay_attempt: int  # how far the trainer's output has become events:
-    relay_offset: int  # the bytes read of that attempt's output file
 
 
 @dataclass(frozen=True, slots=True)

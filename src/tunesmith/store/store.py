@@ -42,7 +42,7 @@ def open_store(settings: Settings) -> Store:
         files=FileStore(database, blobs),
         jobs=JobStore(database),
         queue=Queue(database, blobs, paths.root),
-        models=ModelStore(database, paths.root),
+        models=ModelStore(database, paths.root, paths.jobs),
         keys=KeyStore(database),
         database=database,
     )

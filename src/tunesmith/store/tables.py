@@ -54,11 +54,8 @@ class JsonText(TypeDecorator[JsonValue]):
 
 
 def clean_text(value: str) -> str:
-    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not _plain(value) else value
-
-
-def _plain(value: str) -> bool:
-    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return whole.replace("\0", "\ufffd")
 
 
 def _sequence() -> Column[int]:
@@ -120,8 +117,6 @@ jobs = Table(
     Column("paused", Boolean, nullable=False, default=False),
     Column("last_step", BigInteger, nullable=False, default=0),
     Column("total_steps", BigInteger),
-    Column("relay_attempt", Integer, nullable=False, default=0),
-    Column("relay_offset", BigInteger, nullable=False, default=0),
     sqlite_autoincrement=True,
 )
 

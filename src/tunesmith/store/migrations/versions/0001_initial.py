@@ -63,8 +63,6 @@ def upgrade() -> None:
         sa.Column("paused", sa.Boolean(), nullable=False),
         sa.Column("last_step", sa.BigInteger(), nullable=False),
         sa.Column("total_steps", sa.BigInteger()),
-        sa.Column("relay_attempt", sa.Integer(), nullable=False),
-        sa.Column("relay_offset", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_jobs"),
         sa.UniqueConstraint("id", name="uq_jobs_id"),
         sa.UniqueConstraint("planned_model", name="uq_jobs_planned_model"),
