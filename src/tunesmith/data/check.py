@@ -1,0 +1,168 @@
+"""A training file -> a report. The same call serves `tunesmith check`, the upload and the worker before training.
+
+Nothing is raised for what a file holds: every fault is a finding with line, path, message and cure.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from tunesmith.data.basecount import count_base
+from tunesmith.data.findings import Finding, FindingLog, finding
+from tunesmith.data.lines import MAX_LINE_BYTES, Chunk, chunks, read_chunk, sniff
+from tunesmith.data.render import Renderer
+from tunesmith.data.report import Report, distribution
+from tunesmith.data.rowfaults import Kind, kind_of
+from tunesmith.data.scan import ARRAYS, ChunkResult, ScanOptions, scan
+from tunesmith.data.tokens import DEFAULT_ENCODING
+
+MIN_EXAMPLES = 10
+ADVISED_EXAMPLES = 50
+OPENAI_LIMITS = {"cl100k_base": 16_385, "o200k_base": 65_536}  # gpt-3.5-turbo-0125; gpt-4o and 4.1
+METHOD_KINDS: dict[str, tuple[Kind, ...]] = {
+    "supervised": ("chat", "completion"),
+    "dpo": ("preference",),
+    "reinforcement": ("reinforcement",),
+}
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+def check_file(
+    path: Path,
+    *,
+    renderer: Renderer | None = None,
+    max_tokens: int | None = None,
+    method: str | None = None,
+    encoding: str = DEFAULT_ENCODING,
+    progress: Progress | None = None,
+) -> Report:
+    """The report on `path`.
+
+    `renderer` adds the base model's own counts; `max_tokens` is the limit per row, in the base's tokens when there
+    is a renderer, else in OpenAI's (default: OpenAI's limit for the encoding). `method` says what the rows must fit.
+    """
+    started = time.perf_counter()
+    size = path.stat().st_size
+    log = FindingLog()
+    log.extend(sniff(path))
+    limit = OPENAI_LIMITS.get(encoding, 65_536)
+    openai_limit = max_tokens if renderer is None and max_tokens is not None else limit
+    kind: Kind | None = None
+    result = ChunkResult()
+    if not log.errors:
+        kind = file_kind(path, method)
+        options = ScanOptions(kind, encoding, openai_limit if renderer is None else None)
+        result = _merge(_results(path, options, size, progress), log)
+        log.extend(_file_findings(result, kind, method))
+    base = None
+    if renderer is not None and result.lines.size:
+        base = count_base(path, renderer, result, max_tokens, log)
+    billed = np.minimum(result.tokens, openai_limit)
+    return Report(
+        file=path.name,
+        size=size,
+        kind=kind,
+        examples=result.examples,
+        bad_rows=result.bad_rows,
+        blank_lines=result.blank_lines,
+        counts=log.counts,
+        errors=tuple(log.errors),
+        warnings=tuple(log.warnings),
+        error_count=log.total("error"),
+        warning_count=log.total("warning"),
+        encoding=encoding,
+        max_tokens=max_tokens if max_tokens is not None else openai_limit,
+        openai_tokens=int(result.tokens.sum(dtype=np.int64)),
+        openai_learned_tokens=int(result.learned.sum(dtype=np.int64)),
+        openai_billed_tokens=int(billed.sum(dtype=np.int64)),
+        openai_system_tokens=int(result.system_tokens.sum(dtype=np.int64)),
+        roles=result.roles,
+        base=base,
+        messages_per_row=distribution(result.messages),
+        tokens_per_row=distribution(result.tokens),
+        learned_per_row=distribution(result.learned),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def file_kind(path: Path, method: str | None = None) -> Kind | None:
+    """The kind of the first row that has one; a first line beyond the limit has none."""
+    for chunk in chunks(path):
+        if chunk.too_long:
+            continue
+        for raw in read_chunk(path, chunk).split(b"\n"):
+            try:
+                kind = kind_of(orjson.loads(raw)) if raw else None
+            except orjson.JSONDecodeError:
+                continue
+            if kind == "chat" and method == "reinforcement":
+                return "reinforcement"
+            if kind is not None:
+                return kind
+        break
+    return None
+
+
+def _results(path: Path, options: ScanOptions, size: int, progress: Progress | None) -> Iterator[ChunkResult]:
+    for chunk in chunks(path):
+        yield _too_long(chunk) if chunk.too_long else scan(read_chunk(path, chunk), chunk.first_line, options)
+        if progress is not None:
+            progress(chunk.offset + chunk.length, size)
+
+
+def _too_long(chunk: Chunk) -> ChunkResult:
+    result = ChunkResult(examples=1, bad_rows=1)
+    text = f"The line has {chunk.length:,} bytes; at most {MAX_LINE_BYTES:,} are read."
+    result.log.add(finding("line_too_long", chunk.first_line, text, value=str(chunk.length)))
+    return result
+
+
+def _merge(results: Iterator[ChunkResult], log: FindingLog) -> ChunkResult:
+    whole = ChunkResult()
+    parts: list[ChunkResult] = []
+    for part in results:
+        whole.examples += part.examples
+        whole.bad_rows += part.bad_rows
+        whole.blank_lines += part.blank_lines
+        whole.first_blank = whole.first_blank or part.first_blank
+        for mine, theirs in ((whole.kinds, part.kinds), (whole.roles, part.roles)):
+            for key, count in theirs.items():
+                mine[key] = mine.get(key, 0) + count
+        log.merge(part.log.counts, [*part.log.errors, *part.log.warnings])
+        parts.append(part)
+    for name in ARRAYS:
+        setattr(whole, name, np.concatenate([getattr(part, name) for part in parts] or [getattr(whole, name)]))
+    return whole
+
+
+def _file_findings(result: ChunkResult, kind: Kind | None, method: str | None) -> Iterator[Finding]:
+    rows = result.examples
+    if rows < MIN_EXAMPLES:
+        text = f"The file has {rows} example(s), but must have at least {MIN_EXAMPLES} examples."
+        yield finding("too_few_examples", None, text, value=str(rows))
+    elif rows < ADVISED_EXAMPLES:
+        yield finding("few_examples", None, f"The file has {rows} examples.", value=str(rows))
+    if result.blank_lines:
+        yield finding("blank_line", result.first_blank, f"{result.blank_lines} blank line(s), the first one here.")
+    if method is not None and kind is not None and kind not in METHOD_KINDS.get(method, ()):
+        text = f"The file holds {kind} rows, but the training method is '{method}'."
+        yield finding("wrong_method", None, text, value=kind)
+    yield from _contradictions(result)
+
+
+def _contradictions(result: ChunkResult) -> Iterator[Finding]:
+    """Rows whose prompt stands in an earlier row with another answer."""
+    order = np.lexsort((result.lines, result.prompts))
+    prompts, answers, lines = result.prompts[order], result.answers[order], result.lines[order]
+    again = np.flatnonzero(prompts[1:] == prompts[:-1]) + 1
+    first = 0
+    for index in again:
+        if prompts[index - 1] != prompts[first]:
+            first = int(index) - 1
+        if answers[index] != answers[first] and index > first:
+            text = f"The prompt of line {lines[first]} has another answer here."
+            yield finding("contradictory_answers", int(lines[index]), text, path="messages")

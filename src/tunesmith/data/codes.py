@@ -1,0 +1,185 @@
+"""Every finding the check can make: its code, how grave it is, what it means, and the cure.
+
+The codes are stable: scripts may match on them. `docs/dataset-format.md` prints this table.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Severity: TypeAlias = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    severity: Severity
+    meaning: str
+    cure: str
+
+
+def _error(meaning: str, cure: str) -> Code:
+    return Code("error", meaning, cure)
+
+
+def _warning(meaning: str, cure: str) -> Code:
+    return Code("warning", meaning, cure)
+
+
+FILE_CODES = {
+    "empty_file": _error("The file holds no rows.", "Write one JSON object a line."),
+    "compressed_file": _error("The file is compressed.", "Unpack it and upload the plain .jsonl file."),
+    "wrong_encoding": _error("The file is UTF-16 or UTF-32.", "Save it as UTF-8, for instance with `iconv -t UTF-8`."),
+    "not_utf8": _error("A line is not valid UTF-8.", "Save the file as UTF-8; the line and byte say where it breaks."),
+    "not_jsonl": _error(
+        "The file is something else than JSON lines: CSV, a JSON array, pretty-printed JSON, binary.",
+        "Write one complete JSON object a line, with no commas between lines.",
+    ),
+    "line_too_long": _error(
+        "A line is longer than the check will read.", "Split the row; check that line ends are \\n, one row a line."
+    ),
+    "too_few_examples": _error("Fewer than 10 rows.", "Add rows: 10 are the least, 50 to 100 show a clear change."),
+    "few_examples": _warning("Fewer than 50 rows.", "50 to 100 good rows usually show a clear change; add some."),
+    "byte_order_mark": _warning("The file starts with a byte-order mark.", "Save it as UTF-8 without BOM."),
+    "blank_line": _warning("Blank lines between rows.", "Delete them, or run `tunesmith fix`."),
+    "mixed_kinds": _error(
+        "A row is of another kind than the file's first row.", "Keep one kind a file; split the file by kind."
+    ),
+    "wrong_method": _error(
+        "The kind of rows does not fit the training method.",
+        "Use 'supervised' for chat and prompt/completion rows, 'dpo' for preference rows, "
+        "'reinforcement' for rows that end with the user.",
+    ),
+}
+
+ROW_CODES = {
+    "invalid_json": _error("A line is not JSON.", "Mend the syntax at the place named, or delete the line."),
+    "too_deep": _error("JSON nested too deeply.", "Flatten the row; real rows need fewer than 64 levels."),
+    "not_an_object": _error("A row is JSON, but not an object.", 'Write {"messages": [...]}.'),
+    "duplicate_key": _error("A key stands twice in one object.", "Keep one of them: readers disagree on which counts."),
+    "extra_key": _error("An unknown key at the top of a row.", "Remove the key, or check its spelling."),
+    "missing_key": _error("A row lacks a key that its kind needs.", "Add the key."),
+    "missing_messages": _error(
+        "A row has no list of messages.", 'Give the row "messages": a list with at least a user and an assistant turn.'
+    ),
+    "invalid_value": _error("A value is of the wrong type or out of range.", "Give a value of the type named."),
+    "missing_assistant": _error(
+        "A row has no assistant message.", "Add the answer that the model should learn, with role 'assistant'."
+    ),
+    "nothing_to_learn": _error(
+        "A row has no token to learn from.", "Give at least one assistant message some content and weight 1."
+    ),
+    "empty_completion": _error("A completion is empty.", "Write the text that should follow the prompt."),
+    "empty_prompt": _warning("A prompt is empty.", "Write the prompt, or keep it empty to learn free text."),
+    "same_outputs": _error(
+        "Preferred and non-preferred output are the same.", "Give two different answers, or delete the row."
+    ),
+    "output_not_assistant": _error(
+        "A preference output is not one assistant message.",
+        'Write [{"role": "assistant", "content": "..."}], one message.',
+    ),
+    "input_ends_with_assistant": _error(
+        "The conversation before the outputs ends with the assistant.",
+        "End it with the user's turn, which the outputs answer.",
+    ),
+    "not_ending_with_user": _error(
+        "A reinforcement row does not end with the user's turn.", "End the messages with the question to be answered."
+    ),
+}
+
+MESSAGE_CODES = {
+    "message_not_object": _error("A message is not an object.", 'Write {"role": "...", "content": "..."}.'),
+    "message_missing_key": _error("A message lacks role, content or another key it needs.", "Add the key."),
+    "message_unrecognized_key": _error("A message has an unknown key.", "Remove the key, or check its spelling."),
+    "unrecognized_role": _error(
+        "A role is not one of system, developer, user, assistant, tool, function.", "Use one of the six roles."
+    ),
+    "missing_content": _error(
+        "A message says nothing: no content, and no call or refusal in its place.",
+        "Write the content, or delete the message.",
+    ),
+    "invalid_content": _error("A content is neither text nor a list of text parts.", "Write the content as a string."),
+    "unsupported_part": _error(
+        "A content part is an image, audio or a file.", "Only text is trained here; remove the part."
+    ),
+    "invalid_part": _error("A content part is malformed.", 'Write {"type": "text", "text": "..."}.'),
+    "invalid_weight": _error("A weight is neither 0 nor 1.", "Write 0 (do not learn) or 1 (learn)."),
+    "weight_ignored": _warning(
+        "A weight stands on a message that is never learned.", "Remove it: only assistant messages are learned."
+    ),
+    "misplaced_key": _error("A key stands on a role that cannot carry it.", "Move it to the right message."),
+    "empty_content": _warning("A tool message has no content.", "Write the result, or an empty JSON object."),
+    "blank_answer": _warning("An answer is only white space.", "Write the answer, or give the message weight 0."),
+    "no_system": _warning(
+        "Rows without a system message.", "Fine if you also serve without one; otherwise add the one you will use."
+    ),
+    "no_user": _warning("Rows without a user message.", "Add the user's turn, unless that is meant."),
+    "system_not_first": _warning(
+        "A system message stands after the first turn.", "Put the instructions first, as you will when serving."
+    ),
+    "role_order": _warning(
+        "Turns do not alternate.", "Merge neighbouring turns of one role, or put in the missing turn."
+    ),
+    "last_not_assistant": _warning(
+        "A row ends without an answer; the last turns teach nothing.", "Add the answer, or cut the last turns off."
+    ),
+}
+
+TOOL_CODES = {
+    "invalid_tool": _error(
+        "A declared tool is malformed.", 'Write {"type": "function", "function": {"name": "...", "parameters": {...}}}.'
+    ),
+    "invalid_tool_schema": _error("A tool's parameters are no JSON schema.", "Mend the schema at the place named."),
+    "duplicate_tool": _error("Two tools have one name.", "Rename or remove one of them."),
+    "invalid_tool_call": _error(
+        "A tool call is malformed.",
+        'Write {"id": "...", "type": "function", "function": {"name": "...", "arguments": "{...}"}}.',
+    ),
+    "arguments_not_text": _error(
+        "A call's arguments are JSON instead of JSON text.", "Put them into a string; `tunesmith fix` does it."
+    ),
+    "arguments_not_json": _error("A call's arguments are not a JSON object.", "Write the arguments as JSON text."),
+    "arguments_do_not_fit": _error(
+        "A call's arguments do not fit the declared schema.", "Mend the arguments or the declaration."
+    ),
+    "undeclared_tool": _error(
+        "A call names a tool that the row does not declare.", 'Add the tool to the row\'s "tools", or mend the name.'
+    ),
+    "no_tools_declared": _warning(
+        "A row calls tools but declares none.", 'Declare them in "tools", as you will when serving.'
+    ),
+    "orphan_tool_message": _error(
+        "A tool message answers no call.", "Give it the id of a call in the assistant message before it."
+    ),
+    "unanswered_call": _warning(
+        "A call is not answered before the next turn.", "Add the tool message with the call's id."
+    ),
+}
+
+TEXT_CODES = {
+    "lone_surrogate": _error("Half a surrogate pair.", "Write the whole character, or U+FFFD in its place."),
+    "control_character": _warning("Control characters in the text.", "Remove them; `tunesmith fix` does not."),
+    "mojibake": _warning(
+        "Text that was decoded with the wrong character set, such as \u00c3\u00a9 for \u00e9.",
+        "Read the source again as UTF-8.",
+    ),
+    "replacement_character": _warning(
+        "U+FFFD, the mark of a lost character.", "Read the source again with its right encoding."
+    ),
+    "special_token_text": _warning(
+        "Text that looks like a model's control token.",
+        "It is trained as plain text and cannot end a turn; remove it if it is left over from a template.",
+    ),
+    "over_limit": _warning(
+        "A row is longer than the limit; the end is cut off.", "Shorten or split the row; the number cut is named."
+    ),
+    "answer_cut": _error(
+        "Nothing of a row's answer lies within the token limit.", "Shorten what stands before the answer."
+    ),
+    "contradictory_answers": _warning(
+        "One prompt with different answers.", "Keep the best answer, unless variety is meant."
+    ),
+    "many_system_prompts": _warning(
+        "Many different system messages.", "Use the one you will serve with, unless they are meant to differ."
+    ),
+}
+
+CODES: dict[str, Code] = FILE_CODES | ROW_CODES | MESSAGE_CODES | TOOL_CODES | TEXT_CODES

@@ -1,0 +1,103 @@
+"""What the check found, and a log that counts everything but lists only the first."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import orjson
+
+from tunesmith.data.codes import CODES, Severity
+from tunesmith.jsonvalue import JsonObject, JsonValue
+
+LISTED = 100  # of each severity; all are counted
+VALUE_CHARS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong in one row. `path` is as in `messages[2].content`, "" for the row itself."""
+
+    code: str
+    path: str
+    message: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault with its line (from 1; None for the file as a whole)."""
+
+    code: str
+    severity: Severity
+    line: int | None
+    path: str
+    message: str
+    cure: str
+    value: str | None = None
+
+    def to_json(self) -> JsonObject:
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "line": self.line,
+            "path": self.path,
+            "message": self.message,
+            "cure": self.cure,
+            "value": self.value,
+        }
+
+    def __str__(self) -> str:
+        where = "file" if self.line is None else f"line {self.line}"
+        return f"{where}{', ' + self.path if self.path else ''}: {self.message} {self.cure}"
+
+
+def finding(code: str, line: int | None, message: str, *, path: str = "", value: str | None = None) -> Finding:
+    return Finding(code, CODES[code].severity, line, path, message, CODES[code].cure, value)
+
+
+def at_line(fault: Fault, line: int) -> Finding:
+    return finding(fault.code, line, fault.message, path=fault.path, value=fault.value)
+
+
+def shorten(value: JsonValue) -> str:
+    """The value as JSON, short enough for one line of a message, and printable."""
+    try:
+        # Cut before encoding: a 10 MB string must not be escaped only to be thrown away.
+        text = orjson.dumps(value[:200] if isinstance(value, str | list) else value).decode()
+    except (orjson.JSONEncodeError, RecursionError):
+        text = ascii(value)[:400]
+    text = text.translate(_UNPRINTABLE)
+    return text if len(text) <= VALUE_CHARS else text[: VALUE_CHARS - 1] + "…"
+
+
+_UNPRINTABLE = {**dict.fromkeys(range(0x7F, 0xA0), "\ufffd"), **dict.fromkeys(range(0x202A, 0x202F), "\ufffd")}
+
+
+@dataclass(slots=True)
+class FindingLog:
+    """Collects findings: every one is counted by code, the first `LISTED` of each severity are kept."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    errors: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    def add(self, found: Finding) -> None:
+        self.counts[found.code] = self.counts.get(found.code, 0) + 1
+        kept = self.errors if found.severity == "error" else self.warnings
+        if len(kept) < LISTED:
+            kept.append(found)
+
+    def extend(self, found: Iterable[Finding]) -> None:
+        for one in found:
+            self.add(one)
+
+    def merge(self, counts: dict[str, int], listed: Iterable[Finding]) -> None:
+        """Add another log's totals and as many of its listed findings as there is room for."""
+        for code, count in counts.items():
+            self.counts[code] = self.counts.get(code, 0) + count
+        for one in listed:
+            kept = self.errors if one.severity == "error" else self.warnings
+            if len(kept) < LISTED:
+                kept.append(one)
+
+    def total(self, severity: Severity) -> int:
+        return sum(count for code, count in self.counts.items() if CODES[code].severity == severity)

@@ -1,0 +1,62 @@
+"""What a short measurement of this machine says about a job: wall time and peak memory.
+
+The measurement itself trains a few steps and needs torch, so it lives in `train`; here are its result, which is cached
+as JSON per base and hardware, and the arithmetic.
+"""
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from tunesmith.jsonvalue import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """`fixed_bytes` is the process with model and optimizer; `bytes_per_token` what each token of a step adds."""
+
+    base: str
+    hardware: str  # as `hardware_name()` says it: "cpu x86_64 2 threads", "cuda NVIDIA H100"
+    tokens_per_second: float
+    seconds_per_step: float  # what a step costs beside its tokens
+    start_seconds: float  # from process start to the first step
+    fixed_bytes: int
+    bytes_per_token: float
+    measured_at: int = 0  # Unix time
+
+    def to_json(self) -> JsonObject:
+        return asdict(self)
+
+
+def training_seconds(benchmark: Benchmark, tokens: int, steps: int) -> float:
+    """Seconds from the start of the trainer to its end, without validation."""
+    return benchmark.start_seconds + tokens / benchmark.tokens_per_second + steps * benchmark.seconds_per_step
+
+
+def peak_memory(benchmark: Benchmark, longest_row: int, batch_size: int) -> int:
+    """Bytes at the peak: the worst step holds `batch_size` rows of the longest length."""
+    return round(benchmark.fixed_bytes + benchmark.bytes_per_token * longest_row * batch_size)
+
+
+def benchmark_path(cache: Path, base: str, hardware: str) -> Path:
+    """Where the result for this base and hardware is kept; the names are made safe for a file system."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{base}--{hardware}")[:120]
+    return cache / "benchmarks" / f"{safe}.json"
+
+
+def read_benchmark(path: Path) -> Benchmark | None:
+    """The cached result; None when there is none or it is of another version."""
+    try:
+        return Benchmark(**orjson.loads(path.read_bytes()))
+    except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
+        return None
+
+
+def write_benchmark(path: Path, benchmark: Benchmark) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}.tmp")
+    fresh.write_bytes(orjson.dumps(benchmark.to_json(), option=orjson.OPT_INDENT_2))
+    fresh.replace(path)

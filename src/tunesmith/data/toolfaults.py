@@ -1,0 +1,197 @@
+"""What is wrong with tools: declarations, calls against their schemas, and the messages that answer calls."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import jsonschema_rs
+import orjson
+
+from tunesmith.data.findings import Fault, shorten
+from tunesmith.jsonvalue import JsonObject, JsonValue
+
+MAX_TOOLS = 128
+
+
+def declared_faults(row: JsonObject) -> Iterator[Fault]:
+    """Faults of the row's `tools` and `functions`, and of the calls in its messages against them."""
+    seen: set[str] = set()
+    for key, index, path, value in _declarations(row):
+        if value is None:
+            yield Fault("invalid_tool", path, f"'{key}' entry {index} is not a function declaration.")
+            continue
+        name = value.get("name")
+        if not isinstance(name, str) or not name:
+            yield Fault("invalid_tool", f"{path}.name", "The tool has no name.", shorten(name))
+            continue
+        if name in seen:
+            yield Fault("duplicate_tool", f"{path}.name", f"Two tools are called {shorten(name)}.", shorten(name))
+        seen.add(name)
+        yield from _schema_faults(value.get("parameters"), f"{path}.parameters")
+    for key in ("tools", "functions"):
+        value_list = row.get(key)
+        if value_list is not None and not isinstance(value_list, list):
+            yield Fault("invalid_tool", key, f"'{key}' is not a list.", shorten(value_list))
+        elif isinstance(value_list, list) and len(value_list) > MAX_TOOLS:
+            yield Fault("invalid_tool", key, f"{len(value_list)} tools are more than {MAX_TOOLS}.")
+
+
+def declared_call_faults(row: JsonObject, messages: JsonValue, path: str) -> Iterator[Fault]:
+    """Calls that name no declared tool, or whose arguments do not fit its schema."""
+    schemas = _schemas(row)
+    undeclared = False
+    for where, name, arguments in _calls(messages, path):
+        if not schemas:
+            undeclared = True
+        elif name not in schemas:
+            yield Fault("undeclared_tool", f"{where}.name", f"No tool {shorten(name)} is declared.", shorten(name))
+        else:
+            yield from _fit_faults(schemas[name], arguments, where)
+    if undeclared:
+        yield Fault("no_tools_declared", path, "The row calls tools but declares none.")
+
+
+def call_faults(message: JsonObject, path: str) -> Iterator[Fault]:
+    """Faults in the form of one message's `tool_calls` and `function_call`."""
+    calls = message.get("tool_calls")
+    if calls is not None and (not isinstance(calls, list) or not calls):
+        yield Fault("invalid_tool_call", f"{path}.tool_calls", "'tool_calls' is not a list of calls.", shorten(calls))
+    for index, call in enumerate(calls if isinstance(calls, list) else ()):
+        where = f"{path}.tool_calls[{index}]"
+        if not isinstance(call, dict):
+            yield Fault("invalid_tool_call", where, "The call is not an object.", shorten(call))
+            continue
+        if call.get("type", "function") != "function":
+            yield Fault("invalid_tool_call", f"{where}.type", "Only calls of type 'function' can be trained.")
+        if not isinstance(call.get("id"), str) or not call["id"]:
+            yield Fault("invalid_tool_call", f"{where}.id", "The call has no id.", shorten(call.get("id")))
+        yield from _function_faults(call.get("function"), f"{where}.function")
+    if message.get("function_call") is not None:
+        yield from _function_faults(message["function_call"], f"{path}.function_call")
+
+
+def tool_message_faults(messages: list[JsonObject], path: str) -> Iterator[Fault]:
+    """Tool messages that answer no call, and calls that nothing answers before the next turn."""
+    open_ids: dict[str, int] = {}
+    known: set[str] = set()
+    for index, message in enumerate(messages):
+        role, call_id = message.get("role"), message.get("tool_call_id")
+        if role == "tool" and isinstance(call_id, str):
+            open_ids.pop(call_id, None)
+            if call_id not in known:
+                text = f"No call before it has the id {shorten(call_id)}."
+                yield Fault("orphan_tool_message", f"{path}[{index}].tool_call_id", text, shorten(call_id))
+        elif role in ("user", "assistant"):
+            for unanswered, at in open_ids.items():
+                text = f"Call {shorten(unanswered)} is not answered before the next turn."
+                yield Fault("unanswered_call", f"{path}[{at}].tool_calls", text, shorten(unanswered))
+            open_ids = dict.fromkeys(_call_ids(message), index)
+            known = set(open_ids) if role == "assistant" else set()
+
+
+def _call_ids(message: JsonObject) -> list[str]:
+    calls = message.get("tool_calls")
+    found = [call.get("id") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [call_id for call_id in found if isinstance(call_id, str)]
+
+
+def _function_faults(function: JsonValue, path: str) -> Iterator[Fault]:
+    if not isinstance(function, dict):
+        yield Fault("invalid_tool_call", path, "The call names no function.", shorten(function))
+        return
+    if not isinstance(function.get("name"), str) or not function["name"]:
+        yield Fault("invalid_tool_call", f"{path}.name", "The call names no function.", shorten(function.get("name")))
+    arguments = function.get("arguments")
+    if isinstance(arguments, dict):
+        yield Fault("arguments_not_text", f"{path}.arguments", "The arguments are an object.", shorten(arguments))
+    elif not isinstance(arguments, str):
+        yield Fault("invalid_tool_call", f"{path}.arguments", "The call has no arguments.", shorten(arguments))
+    elif not isinstance(_parsed(arguments), dict):
+        yield Fault(
+            "arguments_not_json", f"{path}.arguments", "The arguments are not a JSON object.", shorten(arguments)
+        )
+
+
+def _parsed(arguments: JsonValue) -> JsonValue:
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        value: JsonValue = orjson.loads(arguments)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return None
+    return value
+
+
+def _declarations(row: JsonObject) -> Iterator[tuple[str, int, str, JsonObject | None]]:
+    tools, functions = row.get("tools"), row.get("functions")
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
+        yield "tools", index, f"tools[{index}].function", function if isinstance(function, dict) else None
+    for index, function in enumerate(functions if isinstance(functions, list) else ()):
+        yield "functions", index, f"functions[{index}]", function if isinstance(function, dict) else None
+
+
+def _schemas(row: JsonObject) -> dict[str, JsonValue]:
+    found: dict[str, JsonValue] = {}
+    for _, _, _, value in _declarations(row):
+        if value is not None and isinstance(value.get("name"), str):
+            found[str(value["name"])] = value.get("parameters")
+    return found
+
+
+def _calls(messages: JsonValue, path: str) -> Iterator[tuple[str, str, JsonValue]]:
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        if not isinstance(message, dict):
+            continue
+        calls = message.get("tool_calls")
+        for number, call in enumerate(calls if isinstance(calls, list) else ()):
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict) and isinstance(function.get("name"), str):
+                where = f"{path}[{index}].tool_calls[{number}].function"
+                yield where, str(function["name"]), function.get("arguments")
+        function = message.get("function_call")
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
+            yield f"{path}[{index}].function_call", str(function["name"]), function.get("arguments")
+
+
+def _schema_faults(parameters: JsonValue, path: str) -> Iterator[Fault]:
+    if parameters is None:
+        return
+    if not isinstance(parameters, dict):
+        yield Fault("invalid_tool_schema", path, "The parameters are not an object.", shorten(parameters))
+        return
+    problem = _validator(orjson.dumps(parameters))
+    if isinstance(problem, str):
+        yield Fault("invalid_tool_schema", path, f"The schema is not valid: {problem}.", shorten(parameters))
+
+
+def _fit_faults(parameters: JsonValue, arguments: JsonValue, where: str) -> Iterator[Fault]:
+    value = _parsed(arguments)
+    if not isinstance(parameters, dict) or not isinstance(value, dict):
+        return
+    validator = _validator(orjson.dumps(parameters))
+    if isinstance(validator, str):
+        return
+    for error in validator.iter_errors(value):
+        at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+        text = f"The argument{'s' if not at else ' ' + at[1:]} do not fit the schema: {_first_line(error.message)}."
+        yield Fault("arguments_do_not_fit", f"{where}.arguments", text, shorten(arguments))
+        return
+
+
+@lru_cache(maxsize=512)
+def _validator(schema: bytes) -> "jsonschema_rs.Validator | str":
+    """The compiled schema, or what is wrong with it. Rows of one file mostly share their schemas."""
+    try:
+        return jsonschema_rs.validator_for(orjson.loads(schema), retriever=_refuse, validate_formats=False)
+    except (jsonschema_rs.ValidationError, ValueError, TypeError) as error:
+        return _first_line(getattr(error, "message", None) or str(error))
+
+
+def _refuse(uri: str) -> JsonObject:
+    """A schema taken from data must not make this machine fetch anything."""
+    raise ValueError(f"references to other documents are not followed ({uri[:80]})")
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().splitlines()[0] if text.strip() else "not valid"
+    return (line if len(line) <= 160 else line[:159] + "…").rstrip(".")
