@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from tunesmith import __version__
-from tunesmith.api import envelopes, files, health, jobs, models
+from tunesmith.api import chat, envelopes, files, health, jobs, models
 from tunesmith.api.auth import Authentication
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.context import Context
@@ -42,6 +42,6 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.context = Context(settings, store, pool)
     app.state.checks = checks
     envelopes.install(app)
-    for noun in (files, jobs, models, health):
+    for noun in (files, jobs, models, chat, health):
         app.include_router(noun.router)
     return app
