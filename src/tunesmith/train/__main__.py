@@ -1,0 +1,53 @@
+"""`python -m tunesmith.train spec.json`: trains, and prints events as JSON lines on stdout.
+
+Exit codes: 0 done, 1 failed (the last line says why), 2 wrong call, 143 stopped by SIGTERM with the progress saved:
+the same command goes on from there.
+"""
+
+import sys
+import traceback
+from pathlib import Path
+
+from tunesmith.errors import TunesmithError
+from tunesmith.train.events import EventWriter, Listener, claim_stdout, failed, log
+from tunesmith.train.interrupt import Interrupt, Stopped
+from tunesmith.train.spec import TrainSpec
+
+STOPPED = 143
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print("usage: python -m tunesmith.train SPEC.json", file=sys.stderr)  # noqa: T201  # the only words to a person
+        return 2
+    emit = EventWriter(claim_stdout())
+    interrupt = Interrupt()
+    interrupt.install()
+    try:
+        return _train(Path(arguments[0]), emit, interrupt)
+    except TunesmithError as error:
+        emit(failed(error.code or "invalid_training_job", error.message, error.param))
+    except MemoryError:
+        emit(failed("out_of_memory", "The trainer ran out of memory: lower batch_size, or shorten the rows."))
+    except Exception as error:
+        traceback.print_exc()
+        emit(failed("trainer_error", f"The trainer failed: {type(error).__name__}: {error}"))
+    return 1
+
+
+def _train(path: Path, emit: Listener, interrupt: Interrupt) -> int:
+    spec = TrainSpec.read(path)
+    try:
+        with interrupt.interruptible():
+            from tunesmith.train.start import start  # torch is imported once the spec is known to be sound
+
+            run = start(spec, emit, interrupt)
+        run.train()
+    except Stopped:
+        emit(log("info", "Stopped as asked; the progress is saved."))
+        return STOPPED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

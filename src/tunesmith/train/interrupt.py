@@ -1,0 +1,37 @@
+"""SIGTERM as an exception, except while parameters change: a stopped step leaves no trace, a finished one is kept."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """The process was asked to end."""
+
+
+class Interrupt:
+    """Inside `interruptible()` a signal raises Stopped at once; elsewhere it waits for the next such block."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._open = False
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        self._open = True
+        try:
+            if self._asked:
+                raise Stopped
+            yield
+        finally:
+            self._open = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        if self._open:
+            raise Stopped

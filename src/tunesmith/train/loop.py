@@ -1,0 +1,187 @@
+"""The training loop: batches in, events out.
+
+for each batch: gradient -> optimizer step -> validation where due -> report -> checkpoint where due
+"""
+
+import math
+import resource
+import time
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from tunesmith.errors import TrainerError
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.train.checkpoint import Journal, Progress, RunFiles, save_checkpoint, save_progress
+from tunesmith.train.events import Listener, event
+from tunesmith.train.examples import Batch, Example, Sampler
+from tunesmith.train.interrupt import Interrupt, Stopped
+from tunesmith.train.lora import Adapter
+from tunesmith.train.objective import Objective, Outcome
+from tunesmith.train.optimizer import AdamW, learning_rate
+from tunesmith.train.spec import TrainSpec
+from tunesmith.train.validation import sample
+
+EPOCH_SAVE_SECONDS = 20.0  # progress is also saved at epoch ends, but not more often than this
+VALIDATIONS = 20  # on a sample, over the whole run, where the spec does not say how often
+
+
+class NonFiniteLoss(TrainerError):
+    """The loss is no number any more."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A run being trained. `step` and `trained_tokens` are those of the last finished step."""
+
+    spec: TrainSpec
+    sampler: Sampler
+    validation: list[Example]
+    adapter: Adapter
+    optimizer: AdamW
+    objective: Objective
+    manifest: AdapterManifest
+    fingerprint: str
+    files: RunFiles
+    journal: Journal
+    emit: Listener
+    interrupt: Interrupt
+    step: int = 0
+    trained_tokens: int = 0
+    unreported: JsonObject = field(default_factory=dict)  # measures of the last step, if it was not reported yet
+    _saved: float = field(default_factory=time.monotonic)
+    _tokens_here: int = 0  # trained by this process
+    _seconds_here: float = 0.0
+
+    def train(self) -> None:
+        """All steps that remain. Raises NonFiniteLoss, and Stopped once the progress is saved."""
+        try:
+            if self.unreported:  # stopped or killed between an update and its report
+                self._finish_step(self.unreported, last_of_epoch=self.step % self.sampler.steps_per_epoch == 0)
+            for batch in self.sampler.batches(after_step=self.step):
+                self._update(batch)
+                self._finish_step(self.unreported, batch.last_of_epoch)
+        except Stopped:
+            self.save()
+            raise
+        write_adapter(self.files.adapter, self.adapter.tensors(), replace(self.manifest, step=self.step))
+        self.save()
+        path = str(self.files.adapter.absolute())
+        self.emit(event("done", steps=self.step, trained_tokens=self.trained_tokens, path=path))
+
+    def _update(self, batch: Batch) -> None:
+        """One optimizer step; its measures become `unreported`."""
+        began = time.monotonic()
+        spec, total_steps = self.spec, self.sampler.total_steps
+        rate = learning_rate(batch.step, total_steps, spec.learning_rate, spec.warmup_ratio, spec.schedule)
+        with self.interrupt.interruptible():
+            outcome = self._gradient(batch)
+        norm = self.optimizer.step(rate, spec.max_grad_norm)
+        self.step, self.trained_tokens = batch.step, self.trained_tokens + batch.tokens
+        seconds = time.monotonic() - began
+        self._tokens_here += batch.tokens
+        self._seconds_here += seconds
+        self.unreported = {
+            "step": batch.step,
+            "total_steps": total_steps,
+            "epoch": batch.epoch,
+            "train_loss": outcome.loss,
+            "train_mean_token_accuracy": outcome.accuracy,
+            "learning_rate": rate,
+            "grad_norm": norm,
+            "tokens_per_second": batch.tokens / seconds,
+            "computed_tokens": outcome.computed_tokens,
+            "trained_tokens": self.trained_tokens,
+        }
+
+    def _finish_step(self, measures: JsonObject, last_of_epoch: bool) -> None:
+        """Validation where due, the report, a checkpoint where due."""
+        began = time.monotonic()
+        with self.interrupt.interruptible():
+            quality = self._validate(last_of_epoch)
+        self._seconds_here += time.monotonic() - began
+        report = event(
+            "step", **measures, **quality, peak_memory_bytes=peak_memory(), seconds_left=self._seconds_left()
+        )
+        self._report(report)
+        self.unreported = {}
+        if last_of_epoch:
+            self._checkpoint(report)
+        self._save_when_due(last_of_epoch)
+
+    def _gradient(self, batch: Batch) -> Outcome:
+        grad = self.adapter.grad
+        grad.zero_()  # an interrupted step may have left something
+        torch.manual_seed(self.spec.seed * 1_000_003 + batch.step)  # dropout: a function of seed and step
+        outcome = self.objective.backward(batch)
+        if not math.isfinite(outcome.loss) or not bool(torch.isfinite(grad).all()):
+            lines = ", ".join(str(example.line) for example in batch.examples)
+            raise NonFiniteLoss(
+                f"The loss of step {batch.step} is {outcome.loss}, or its gradient is not finite. The step's rows are "
+                f"lines {lines} of the training file. Lower learning_rate_multiplier, or look at these rows.",
+                code="non_finite_loss",
+            )
+        return outcome
+
+    def _validate(self, last_of_epoch: bool) -> JsonObject:
+        found: JsonObject = {}
+        if not self.validation:
+            return found
+        every = self.spec.validate_every or max(1, self.sampler.total_steps // VALIDATIONS)
+        if self.step % every == 0 or self.step == 1:
+            part = self.objective.quality(sample(self.validation, self.spec.seed))
+            found |= {"valid_loss": part.loss, "valid_mean_token_accuracy": part.accuracy}
+        if last_of_epoch:
+            full = self.objective.quality(self.validation)
+            found |= {"full_valid_loss": full.loss, "full_valid_mean_token_accuracy": full.accuracy}
+        return found
+
+    def _seconds_left(self) -> float | None:
+        if not self._tokens_here:
+            return None
+        per_token = self._seconds_here / self._tokens_here
+        epoch_tokens = sum(example.tokens for example in self.sampler.examples)
+        return per_token * (epoch_tokens * self.spec.n_epochs - self.trained_tokens)
+
+    def _report(self, report: JsonObject) -> None:
+        self.journal.add(report)
+        self.emit(report)
+
+    def _checkpoint(self, report: JsonObject) -> None:
+        manifest = replace(self.manifest, step=self.step)
+        path = save_checkpoint(self.files, self.adapter.tensors(), manifest, self.spec.keep_checkpoints)
+        metrics: JsonObject = {name: report[name] for name in METRICS if name in report}
+        where = str(path.absolute())
+        self._report(event("checkpoint", step=self.step, epoch=report["epoch"], path=where, metrics=metrics))
+
+    def _save_when_due(self, last_of_epoch: bool) -> None:
+        age = time.monotonic() - self._saved
+        wanted = self.spec.checkpoint_seconds
+        if (wanted and age >= wanted) or (last_of_epoch and age >= EPOCH_SAVE_SECONDS):
+            self.save()
+
+    def save(self) -> None:
+        """The progress after the last finished step, durably."""
+        if not self.step:
+            return
+        self.journal.sync()
+        tensors = {"adapter": self.adapter.flat.detach(), **self.optimizer.state()}
+        state = Progress(self.step, self.trained_tokens, self.unreported, self.fingerprint, tensors)
+        save_progress(self.files, state)
+        self._saved = time.monotonic()
+
+
+METRICS = (
+    "train_loss",
+    "train_mean_token_accuracy",
+    "valid_loss",
+    "valid_mean_token_accuracy",
+    "full_valid_loss",
+    "full_valid_mean_token_accuracy",
+)
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, bytes (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

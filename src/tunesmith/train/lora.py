@@ -1,0 +1,187 @@
+"""LoRA adapters on a frozen model (Hu et al., 2021, arXiv:2106.09685), stored under PEFT's names.
+
+All parameters live in one flat tensor, and so do their gradients: the optimizer, the gradient's norm and a checkpoint
+are then one operation each instead of one for each of 420 small matrices.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.train.spec import ALL_LINEAR, LoraSpec
+
+PREFIX = "base_model.model."  # PEFT wraps a model twice
+ALIGN = 16  # elements: every matrix begins on a 64-byte line, so that sums come out the same after a resume
+
+
+class LowRankLinear(torch.autograd.Function):
+    """y = x W^T + bias + scale (x A^T) B^T as one node: one saved input, no gradient for the frozen W."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
+    ) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        y = torch.mm(flat, weight.t()) if bias is None else torch.addmm(bias, flat, weight.t())
+        low = torch.mm(flat, a.t())
+        y.addmm_(low, b.t(), alpha=scale)
+        ctx.save_for_backward(flat, low, weight, a, b)
+        ctx.scale, ctx.shape = scale, x.shape  # type: ignore[attr-defined]
+        return y.view(*x.shape[:-1], y.shape[-1])
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        flat, low, weight, a, b = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        scale = cast(float, ctx.scale)  # type: ignore[attr-defined]
+        grad = grads[0].reshape(-1, grads[0].shape[-1])
+        grad_low = torch.mm(grad, b).mul_(scale)
+        grad_a = torch.mm(grad_low.t(), flat)
+        grad_b = torch.mm(grad.t(), low).mul_(scale)
+        grad_x = None
+        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+            grad_x = torch.mm(grad, weight).addmm_(grad_low, a).view(ctx.shape)  # type: ignore[attr-defined]
+        return grad_x, None, None, grad_a, grad_b, None
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with an update of low rank beside it."""
+
+    def __init__(self, base: nn.Linear, spec: LoraSpec) -> None:
+        super().__init__()
+        self.base = base
+        self.in_features, self.out_features = base.in_features, base.out_features
+        self.scale, self.dropout = spec.scaling, spec.dropout
+        self.enabled = True
+        self.lora_a = nn.Parameter(torch.empty(spec.rank, base.in_features))
+        self.lora_b = nn.Parameter(torch.empty(base.out_features, spec.rank))
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.base.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.enabled:
+            return cast(Tensor, self.base(x))
+        a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
+        if self.dropout and self.training:
+            dropped = nn.functional.dropout(x, self.dropout)
+            low = nn.functional.linear(nn.functional.linear(dropped, a), b)
+            return cast(Tensor, self.base(x)) + low * self.scale
+        return cast(Tensor, LowRankLinear.apply(x, self.weight, self.bias, a, b, self.scale))  # type: ignore[no-untyped-call]
+
+
+class Adapter:
+    """The trainable part of a model: low-rank layers by module path, and their values in one flat tensor."""
+
+    def __init__(self, layers: dict[str, LoraLinear]) -> None:
+        self.layers = layers
+        self._parameters = [p for layer in layers.values() for p in (layer.lora_a, layer.lora_b)]
+        reference = next(iter(layers.values())).weight
+        dtype = reference.dtype if reference.dtype == torch.float64 else torch.float32
+        sizes = [-(-p.numel() // ALIGN) * ALIGN for p in self._parameters]
+        self.flat = nn.Parameter(torch.zeros(sum(sizes), dtype=dtype, device=reference.device))
+        self.grad = torch.zeros_like(self.flat)
+        self.flat.grad = self.grad
+        offset = 0
+        for parameter, size in zip(self._parameters, sizes, strict=True):
+            here = slice(offset, offset + parameter.numel())
+            shape = parameter.shape
+            parameter.data = self.flat.data[here].view(shape)
+            parameter.grad = self.grad[here].view(shape)
+            offset += size
+
+    @property
+    def target_modules(self) -> tuple[str, ...]:
+        return tuple(sorted({path.rpartition(".")[2] for path in self.layers}))
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self._parameters)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """PEFT's name -> values, in the order of the layers."""
+        named = {}
+        for path, layer in self.layers.items():
+            named[f"{PREFIX}{path}.lora_A.weight"] = layer.lora_a.detach()
+            named[f"{PREFIX}{path}.lora_B.weight"] = layer.lora_b.detach()
+        return named
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Raises InvalidRequest when the tensors are another adapter's."""
+        mine = self.tensors()
+        if set(mine) != set(tensors):
+            odd = sorted(set(mine) ^ set(tensors))[0]
+            raise InvalidRequest(f"The adapter to start from has other layers than this job's LoRA (such as {odd}).")
+        for name, value in mine.items():
+            if value.shape != tensors[name].shape:
+                raise InvalidRequest(
+                    f"The adapter to start from has shape {tuple(tensors[name].shape)} at {name}, this job's LoRA has "
+                    f"{tuple(value.shape)}: set the LoRA rank to that of the adapter."
+                )
+            value.copy_(tensors[name])
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """The base as it was: for reference log-probabilities."""
+        for layer in self.layers.values():
+            layer.enabled = False
+        try:
+            yield
+        finally:
+            for layer in self.layers.values():
+                layer.enabled = True
+
+
+def attach(model: nn.Module, spec: LoraSpec, seed: int, head: nn.Module | None = None) -> Adapter:
+    """Replaces the target layers of `model` by LoraLinear and initialises them from `seed`: A random, B zero.
+
+    `head` (the output embedding) is no target of `("all-linear",)`. Raises InvalidRequest naming unknown targets.
+    """
+    model.requires_grad_(False)
+    linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+    chosen = {path: module for path, module in linears.items() if _wanted(path, module, spec, head)}
+    if not chosen:
+        names = sorted({path.rpartition(".")[2] for path in linears})
+        raise InvalidRequest(
+            f"LoRA targets {', '.join(spec.targets)} match no linear layer; there are: {', '.join(names) or 'none'}.",
+            param="lora.targets",
+        )
+    layers = {}
+    for path, module in chosen.items():
+        parent, _, name = path.rpartition(".")
+        layers[path] = LoraLinear(module, spec)
+        setattr(model.get_submodule(parent), name, layers[path])
+    adapter = Adapter(layers)
+    _initialise(layers, seed)
+    return adapter
+
+
+def _wanted(path: str, module: nn.Linear, spec: LoraSpec, head: nn.Module | None) -> bool:
+    if spec.targets == ALL_LINEAR:
+        return module is not head
+    return any(path == target or path.endswith(f".{target}") for target in spec.targets)
+
+
+def _initialise(layers: dict[str, LoraLinear], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for layer in layers.values():
+        bound = 1 / math.sqrt(layer.in_features)  # what nn.Linear and PEFT draw from
+        values = torch.empty(layer.lora_a.shape).uniform_(-bound, bound, generator=generator)
+        with torch.no_grad():
+            layer.lora_a.copy_(values)
+            layer.lora_b.zero_()

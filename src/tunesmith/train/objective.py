@@ -1,0 +1,99 @@
+"""What a step minimises: the gradient of one batch, by micro-batches, and the numbers that are reported of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from tunesmith.train.examples import Batch, Example
+from tunesmith.train.losses import dpo_loss, supervised_loss
+from tunesmith.train.packing import TokenRow, split
+from tunesmith.train.scoring import Scorer
+from tunesmith.train.validation import Quality, validate, validate_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one batch: the mean loss and accuracy, and how many tokens went through the model."""
+
+    loss: float
+    accuracy: float
+    computed_tokens: int
+
+
+class Objective(Protocol):
+    def backward(self, batch: Batch) -> Outcome:
+        """Adds the batch's gradient to the parameters' `grad`."""
+        ...
+
+    def quality(self, examples: Sequence[Example]) -> Quality: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """Mean negative log-likelihood over the learned tokens of the batch."""
+
+    scorer: Scorer
+    micro_batch_tokens: int
+
+    def backward(self, batch: Batch) -> Outcome:
+        rows = [example.rows[0] for example in batch.examples]
+        total = sum(sum(row.weights[1:]) for row in rows)
+        loss, correct, learned, computed = 0.0, 0, 0, 0
+        for part in split([[row] for row in rows], self.micro_batch_tokens):
+            scores = self.scorer.score([rows[index] for index in part])
+            part_loss = supervised_loss(scores.logprobs, scores.weights, total)
+            part_loss.backward()  # type: ignore[no-untyped-call]
+            loss += float(part_loss.detach())
+            correct += int(scores.correct.sum())
+            learned += scores.correct.numel()
+            computed += scores.computed_tokens
+        return Outcome(loss, correct / learned, computed)
+
+    def quality(self, examples: Sequence[Example]) -> Quality:
+        return validate(self.scorer, examples, self.micro_batch_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """DPO: mean over the pairs of the batch. Accuracy: pairs whose preferred answer has the higher reward."""
+
+    scorer: Scorer
+    micro_batch_tokens: int
+    beta: float
+    references: dict[int, tuple[float, float]]  # line -> log-probabilities of its answers where the job began
+    validation_references: dict[int, tuple[float, float]]
+
+    def backward(self, batch: Batch) -> Outcome:
+        loss, right, computed = 0.0, 0, 0
+        for part in split([example.rows for example in batch.examples], self.micro_batch_tokens):
+            chosen = [batch.examples[index] for index in part]
+            scores = self.scorer.score(_rows(chosen))
+            sums = scores.row_sums(2 * len(chosen))
+            known = torch.tensor([self.references[item.line] for item in chosen], dtype=sums.dtype, device=sums.device)
+            losses, margins = dpo_loss(sums[0::2], sums[1::2], known[:, 0], known[:, 1], self.beta)
+            part_loss = losses.sum() / len(batch.examples)
+            part_loss.backward()  # type: ignore[no-untyped-call]
+            loss += float(part_loss.detach())
+            right += int((margins > 0).sum())
+            computed += scores.computed_tokens
+        return Outcome(loss, right / len(batch.examples), computed)
+
+    def quality(self, examples: Sequence[Example]) -> Quality:
+        return validate_pairs(self.scorer, examples, self.validation_references, self.beta, self.micro_batch_tokens)
+
+
+def answer_logprobs(scorer: Scorer, examples: Sequence[Example], budget: int) -> dict[int, tuple[float, float]]:
+    """Line -> log-probabilities of its two answers under the model as it is now."""
+    known: dict[int, tuple[float, float]] = {}
+    with torch.no_grad():
+        for part in split([example.rows for example in examples], budget):
+            chosen = [examples[index] for index in part]
+            sums = scorer.score(_rows(chosen)).row_sums(2 * len(chosen)).tolist()
+            known.update({item.line: (sums[2 * i], sums[2 * i + 1]) for i, item in enumerate(chosen)})
+    return known
+
+
+def _rows(examples: Sequence[Example]) -> list[TokenRow]:
+    return [row for example in examples for row in example.rows]

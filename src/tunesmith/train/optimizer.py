@@ -1,0 +1,55 @@
+"""AdamW over one flat tensor, the learning-rate schedules and gradient clipping."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.train.spec import Schedule
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+def learning_rate(step: int, total_steps: int, peak: float, warmup_ratio: float, schedule: Schedule) -> float:
+    """The rate of step `step` (from 1): rising linearly over the warm-up, then as `schedule` says, never quite 0."""
+    warmup = math.ceil(warmup_ratio * total_steps)
+    if step <= warmup:
+        return peak * step / (warmup + 1)
+    progress = (step - warmup - 1) / max(1, total_steps - warmup)
+    if schedule == "linear":
+        return peak * (1 - progress)
+    if schedule == "cosine":
+        return peak * (1 + math.cos(math.pi * progress)) / 2
+    return peak
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, arXiv:1711.05101) on `flat` and its `grad`."""
+
+    def __init__(self, flat: nn.Parameter, grad: Tensor, weight_decay: float) -> None:
+        self._flat, self._grad = flat, grad
+        self._inner = torch.optim.AdamW([flat], lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True)
+        self._inner.state[flat] = {
+            "step": torch.zeros((), dtype=torch.float32, device=flat.device),
+            "exp_avg": torch.zeros_like(flat),
+            "exp_avg_sq": torch.zeros_like(flat),
+        }
+
+    def step(self, rate: float, max_norm: float) -> float:
+        """Clips the gradient to `max_norm` (0: not at all), updates, clears the gradient; the norm before clipping."""
+        grad = self._grad
+        norm = float(torch.linalg.vector_norm(grad))
+        if max_norm and norm > max_norm:
+            grad.mul_(max_norm / (norm + 1e-6))
+        self._inner.param_groups[0]["lr"] = rate
+        self._inner.step()
+        grad.zero_()
+        return norm
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self._inner.state[self._flat])
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        for name, mine in self._inner.state[self._flat].items():
+            mine.copy_(state[name])

@@ -1,0 +1,165 @@
+"""Rows of token ids -> one packed sequence in which a common prefix stands once.
+
+The rows of a step form a trie: a node is a run of tokens, its children are the runs that follow it in different
+rows. Nodes are laid out depth first, so the tokens of a node are contiguous and so are those of all its
+descendants: attention over the tree is then plain blocks (`attention.py`) and no mask.
+Pure Python: a step has thousands of tokens, not millions. Knows nothing of torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MIN_SHARED = 8  # a node costs two attention calls a layer; fewer tokens are cheaper computed twice
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One row as the trainer sees it: `weights[i]` says how much token i is learned (0: not at all)."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    line: int = 0  # in its file, from 1; 0 = not from a file
+
+    @property
+    def learned(self) -> int:
+        """Tokens that are learned; the first has nothing before it to be predicted from."""
+        return sum(weight != 0.0 for weight in self.weights[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Tokens [start, stop) of the packed sequence; their descendants are [stop, end)."""
+
+    start: int
+    stop: int
+    end: int
+    depth: int  # position of the first token, counted from the row's beginning
+    parent: int  # index of the parent node, -1 for a root
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Token `target` is predicted from packed position `source`, for `row`, with `weight`."""
+
+    source: int
+    target: int
+    weight: float
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The tokens of several rows, each distinct prefix once."""
+
+    ids: list[int]
+    positions: list[int]  # as if the row stood alone
+    nodes: list[Node]
+    learned: list[Learned]
+    rows: int
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+
+def pack(rows: Sequence[TokenRow], min_shared: int = MIN_SHARED) -> Packed:
+    """The rows as a token tree. A prefix shorter than `min_shared` tokens is not shared: a node has its price.
+
+    Rows are sorted by their ids, which makes common prefixes neighbours; `Learned.row` is the index in `rows`.
+    """
+    order = sorted(range(len(rows)), key=lambda index: rows[index].ids)
+    packed = Packed([], [], [], [], len(rows))
+    sources: list[list[int]] = [[] for _ in rows]
+    _place(rows, order, 0, -1, packed, sources, min_shared)
+    for index, row in enumerate(rows):
+        where = sources[index]
+        packed.learned.extend(
+            Learned(where[i - 1], row.ids[i], row.weights[i], index)
+            for i in range(1, len(row.ids))
+            if row.weights[i] != 0.0
+        )
+    return packed
+
+
+def _place(
+    rows: Sequence[TokenRow],
+    order: list[int],
+    depth: int,
+    parent: int,
+    packed: Packed,
+    sources: list[list[int]],
+    min_shared: int,
+) -> None:
+    """Appends the subtree of the rows in `order`, which agree on their first `depth` tokens."""
+    for group in _groups(rows, order, depth, min_shared):
+        first = rows[group[0]].ids
+        until = common_prefix(first, rows[group[-1]].ids, depth) if len(group) > 1 else len(first)
+        until = min(until, min(len(rows[index].ids) for index in group))
+        start, stop = packed.length, packed.length + until - depth
+        packed.ids.extend(first[depth:until])
+        packed.positions.extend(range(depth, until))
+        for index in group:
+            sources[index].extend(range(start, stop))
+        number = len(packed.nodes)
+        packed.nodes.append(Node(start, stop, stop, depth, parent))
+        rest = [index for index in group if len(rows[index].ids) > until]
+        if rest:
+            _place(rows, rest, until, number, packed, sources, min_shared)
+            packed.nodes[number] = Node(start, stop, packed.length, depth, parent)
+
+
+def _groups(rows: Sequence[TokenRow], order: list[int], depth: int, min_shared: int) -> list[list[int]]:
+    """Neighbours that share at least `min_shared` tokens after `depth`; rows are in sorted order."""
+    groups: list[list[int]] = []
+    for index in order:
+        if groups:
+            first = rows[groups[-1][0]].ids
+            shared = common_prefix(first, rows[index].ids, depth) - depth
+            if shared >= min_shared or rows[index].ids == first:
+                groups[-1].append(index)
+                continue
+        groups.append([index])
+    return groups
+
+
+def common_prefix(one: tuple[int, ...], other: tuple[int, ...], start: int = 0) -> int:
+    """How many leading tokens are equal, given that the first `start` are."""
+    limit = min(len(one), len(other))
+    low, high = start, limit
+    while low < high:  # comparing slices is C speed: bisect instead of walking
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def split(examples: Sequence[Sequence[TokenRow]], budget: int) -> list[list[int]]:
+    """Indices of `examples` in micro-batches of at most `budget` distinct tokens (a longer example stands alone).
+
+    An example is one row, or the rows that a loss compares. Examples are taken in sorted order, so that those with
+    a common prefix stay together.
+    """
+    order = sorted(range(len(examples)), key=lambda index: examples[index][0].ids)
+    parts: list[list[int]] = []
+    room = 0
+    before: tuple[int, ...] = ()
+    for index in order:
+        cost = added_tokens(before, examples[index])
+        if not parts or cost > room:
+            parts.append([])
+            room, cost = budget, added_tokens((), examples[index])
+        parts[-1].append(index)
+        room -= cost
+        before = examples[index][0].ids
+    return parts
+
+
+def added_tokens(before: tuple[int, ...], rows: Sequence[TokenRow]) -> int:
+    """Distinct tokens that `rows` add after a neighbour with the ids `before`."""
+    added = 0
+    for row in rows:
+        added += len(row.ids) - common_prefix(before, row.ids)
+        before = row.ids
+    return added

@@ -1,0 +1,96 @@
+"""Token rows -> log-probabilities of their learned tokens, two ways that agree: as a token tree, and padded.
+
+Both return the same `Scores`, so that losses, validation and tests do not know which one they use.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.train import attention
+from tunesmith.train.losses import token_logprobs
+from tunesmith.train.packing import TokenRow, pack
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One entry for each learned token of each row: rows in the order given, tokens in the row's order."""
+
+    logprobs: Tensor  # [L], carries the gradient
+    correct: Tensor  # [L], is it the likeliest token?
+    weights: Tensor  # [L]
+    rows: Tensor  # [L], index of the row
+    computed_tokens: int  # that went through the model
+
+    def row_sums(self, rows: int) -> Tensor:
+        """Log-probability of each row's learned tokens together [rows]."""
+        sums = torch.zeros(rows, dtype=self.logprobs.dtype, device=self.logprobs.device)
+        return sums.index_add(0, self.rows, self.logprobs * self.weights)
+
+
+class Scorer(Protocol):
+    def score(self, rows: Sequence[TokenRow]) -> Scores: ...
+
+
+class TreeScorer:
+    """Each distinct token once, each logit only where it is learned."""
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        attention.register()
+        self._model = model
+        self._head = cast(nn.Linear, model.get_output_embeddings())
+        if self._head.bias is not None:
+            raise attention.UnsupportedAttention("the output layer has a bias")
+        self._cap: float = getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0
+
+    def score(self, rows: Sequence[TokenRow]) -> Scores:
+        packed = pack(rows)
+        device, dtype = self._head.weight.device, self._head.weight.dtype
+        self._model.set_attn_implementation(attention.NAME)
+        output = self._model.base_model(
+            input_ids=torch.tensor([packed.ids], device=device),
+            position_ids=torch.tensor([packed.positions], device=device),
+            use_cache=False,
+            tree=attention.Tree.of(packed),
+        )
+        sources = torch.tensor([item.source for item in packed.learned], device=device)
+        targets = torch.tensor([item.target for item in packed.learned], device=device)
+        hidden = output.last_hidden_state[0].index_select(0, sources)
+        logprobs, correct = token_logprobs(hidden, self._head.weight, targets, self._cap)
+        weights = torch.tensor([item.weight for item in packed.learned], dtype=dtype, device=device)
+        owners = torch.tensor([item.row for item in packed.learned], device=device)
+        return Scores(logprobs, correct, weights, owners, packed.length)
+
+
+class PaddedScorer:
+    """As every trainer does it: rows padded to the longest, all logits. The oracle, and the way for odd models."""
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        self._model = model
+
+    def score(self, rows: Sequence[TokenRow]) -> Scores:
+        width = max(len(row.ids) for row in rows)
+        device = self._model.device
+        ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows], device=device)
+        self._model.set_attn_implementation("eager")
+        logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        learned = [
+            (index, i, row.weights[i])
+            for index, row in enumerate(rows)
+            for i in range(1, len(row.ids))
+            if row.weights[i]
+        ]
+        owners = torch.tensor([index for index, _, _ in learned], device=device)
+        places = torch.tensor([i for _, i, _ in learned], device=device)
+        logits_LV = logits[owners, places - 1]
+        targets = ids[owners, places]
+        logprobs = torch.log_softmax(logits_LV, -1).gather(1, targets.unsqueeze(1)).squeeze(1)
+        weights = torch.tensor([weight for _, _, weight in learned], dtype=logprobs.dtype, device=device)
+        return Scores(logprobs, logits_LV.argmax(-1) == targets, weights, owners, ids.numel())

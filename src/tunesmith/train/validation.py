@@ -1,0 +1,58 @@
+"""Loss and accuracy on rows that are not trained."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith.train.examples import Example
+from tunesmith.train.losses import dpo_loss
+from tunesmith.train.packing import split
+from tunesmith.train.scoring import Scorer
+
+SAMPLE_ROWS = 32  # of a validation between epoch ends
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Means over learned tokens; for preferences, over pairs."""
+
+    loss: float
+    accuracy: float
+
+
+def sample(examples: Sequence[Example], seed: int, rows: int = SAMPLE_ROWS) -> list[Example]:
+    """Always the same rows in one run, so that its values compare."""
+    if len(examples) <= rows:
+        return list(examples)
+    return random.Random(f"{seed}/validation").sample(list(examples), rows)
+
+
+def validate(scorer: Scorer, examples: Sequence[Example], budget: int) -> Quality:
+    """Supervised: mean loss and accuracy over the learned tokens of `examples`."""
+    loss = weight = correct = learned = 0.0
+    with torch.no_grad():
+        for part in split([example.rows for example in examples], budget):
+            scores = scorer.score([row for index in part for row in examples[index].rows])
+            loss -= float((scores.logprobs * scores.weights).sum())
+            weight += float(scores.weights.sum())
+            correct += float(scores.correct.sum())
+            learned += scores.correct.numel()
+    return Quality(loss / weight, correct / learned)
+
+
+def validate_pairs(
+    scorer: Scorer, examples: Sequence[Example], references: dict[int, tuple[float, float]], beta: float, budget: int
+) -> Quality:
+    """DPO: mean loss, and the share of pairs whose preferred answer has the higher reward."""
+    loss = right = 0.0
+    with torch.no_grad():
+        for part in split([example.rows for example in examples], budget):
+            chosen = [examples[index] for index in part]
+            sums = scorer.score([row for example in chosen for row in example.rows]).row_sums(2 * len(chosen))
+            known = torch.tensor([references[example.line] for example in chosen], dtype=sums.dtype, device=sums.device)
+            losses, margins = dpo_loss(sums[0::2], sums[1::2], known[:, 0], known[:, 1], beta)
+            loss += float(losses.sum())
+            right += float((margins > 0).sum())
+    return Quality(loss / len(examples), right / len(examples))
