@@ -8,18 +8,22 @@ Not covered: token counts of a particular base. A file does not know its base; t
 
 import queue
 import threading
+from traceback import format_exc
 from typing import Annotated, cast
 
 import structlog
 from fastapi import Depends, Request
 
-from tunesmith.data.check import Report, check_file
+from tunesmith.data.check import check_file
+from tunesmith.data.report import Report
 from tunesmith.store import FileRow, Store
 from tunesmith.store.rows import FileStatus
 
 log = structlog.get_logger(__name__)
 
 INLINE_BYTES = 1024 * 1024  # a megabyte takes well under a second; a client that polls would wait five
+
+BROKE_OFF = "The check of this file broke off; the server's log has the details. Upload it again."
 
 
 class FileChecks:
@@ -61,20 +65,25 @@ class FileChecks:
         except FileNotFoundError:
             return None
         except Exception:
-            log.exception("a file's check broke off", file=row.id)
-            details = "The check of this file broke off; the server's log has the details. Upload it again."
-            return self._store.files.set_status(row.id, "error", details=details)
-        status: FileStatus = "processed" if report.ok else "error"
-        return self._store.files.set_status(row.id, status, details=details_of(report), report=report.to_json())
+            log.error("a file's check broke off", file=row.id, exception=format_exc())
+            return self._store.files.set_status(row.id, "error", details=BROKE_OFF)
+        details = details_of(report)
+        status: FileStatus = "error" if details else "processed"
+        return self._store.files.set_status(row.id, status, details=details, report=report.to_json())
 
 
 def details_of(report: Report) -> str | None:
-    """What `status_details` says: the first fault, in OpenAI's form, and how many more there are."""
-    if report.ok:
+    """What `status_details` says: the first fault, and how many more there are; None for a sound file.
+
+    Too few examples are no fault of the file: three rows may be for validation. A job that trains on them says so.
+    """
+    faults = [fault for fault in report.errors if fault.code != "too_few_examples"]
+    if not faults:
         return None
-    more = report.error_count - 1
+    more = report.error_count - report.counts.get("too_few_examples", 0) - 1
     rest = f" ({more} more {'fault' if more == 1 else 'faults'})" if more > 0 else ""
-    return f"{report.errors[0].message}{rest}"
+    first = str(faults[0])  # "line 11, messages: No message has …"
+    return f"Invalid file format. {first[:1].upper()}{first[1:]}{rest}"
 
 
 def get_checks(request: Request) -> FileChecks:

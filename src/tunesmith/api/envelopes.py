@@ -77,6 +77,8 @@ def explain(fault: ErrorDetails) -> InvalidRequest:
         return missing(param)
     if kind == "extra_forbidden":
         return unknown_parameter(param)
+    if kind == "as_recorded":
+        return InvalidRequest(fault["msg"], param=param)
     if kind == "value_error":  # our own validators: the message is already a sentence
         return InvalidRequest(f"{fault['ctx']['error']} - '{param}'", param=param)
     return InvalidRequest(f"{shown(given)}: {_lower(fault['msg'])} - '{param}'", param=param)

@@ -79,7 +79,7 @@ def file_content(
     media_type = "application/octet-stream"
     if encoding == "base64":
         return StreamingResponse(_base64(path), media_type=media_type)
-    return JSONResponse(FileResponse(path, filename=row.filename, media_type=media_type))
+    return FileResponse(path, filename=row.filename, media_type=media_type)
 
 
 def file_json(row: FileRow) -> JsonObject:

@@ -6,6 +6,7 @@ Not covered: a fault after the first byte was sent. Then only the log can tell, 
 """
 
 from time import perf_counter
+from traceback import format_exc
 from uuid import uuid4
 
 import structlog
@@ -33,7 +34,7 @@ class OpenAIHeaders:
         try:
             await self.app(scope, receive, answer.send)
         except Exception:
-            log.exception("unexpected fault", method=scope["method"], path=scope["path"], request_id=answer.request_id)
+            log.error("unexpected fault", path=scope["path"], request_id=answer.request_id, exception=format_exc())
             if answer.status is not None:
                 raise
             await _apologise(scope, answer)(scope, receive, answer.send)

@@ -8,7 +8,8 @@ Not covered: what needs the database or the registry (files, models); `jobs.py` 
 
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from tunesmith.store.ids import suffix_slug
 
@@ -105,6 +106,13 @@ class CreateJob(Strict):
     method: Method | None = None
     integrations: list[object] | None = None
     metadata: dict[str, str] | None = None
+
+    @field_validator("training_file", "validation_file", mode="before")
+    @classmethod
+    def _file(cls, file_id: object, info: ValidationInfo) -> object:
+        if isinstance(file_id, str) or (file_id is None and info.field_name == "validation_file"):
+            return file_id
+        raise PydanticCustomError("as_recorded", "invalid {name}: {value}", {"name": info.field_name, "value": file_id})
 
     @field_validator("suffix")
     @classmethod

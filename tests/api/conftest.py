@@ -1,0 +1,163 @@
+"""The real application over a real SQLite store; only the worker is played, through the store's own worker side."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from tunesmith.api.app import create_app
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import JobStatus, NewCheckpoint, NewEvent, Outcome, Store, open_store
+
+Json = dict[str, Any]
+Upload = Callable[..., Json]
+Valid = Callable[[str, Json], None]
+
+SCHEMAS = json.loads((Path(__file__).parent / "openai_schemas.json").read_text("utf-8"))
+NULL_ON_THE_REAL_WIRE = {"expires_at", "status_details", "first_id", "last_id", "data"}  # the description says string
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", organization="acme", max_file_bytes=2_000_000)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    store = open_store(settings)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def key(store: Store) -> str:
+    return store.keys.create("tests")[0]
+
+
+@pytest.fixture
+def app(settings: Settings, store: Store) -> FastAPI:
+    return create_app(settings, store, Pool(settings))
+
+
+@pytest.fixture
+def client(app: FastAPI, key: str) -> Iterator[TestClient]:
+    with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
+        yield client
+
+
+@pytest.fixture
+def rows() -> bytes:
+    return chat_rows(10)
+
+
+def chat_rows(count: int) -> bytes:
+    lines = (
+        {
+            "messages": [
+                {"role": "system", "content": "You answer with a weather joke."},
+                {"role": "user", "content": f"How is the weather in city number {n}?"},
+                {"role": "assistant", "content": f"Cloudy with a chance of {n} puns."},
+            ]
+        }
+        for n in range(count)
+    )
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+
+
+@pytest.fixture
+def upload(client: TestClient, rows: bytes) -> Upload:
+    def send(content: bytes = rows, name: str = "train.jsonl", purpose: str = "fine-tune", **fields: str) -> Json:
+        answer = client.post("/v1/files", data={"purpose": purpose, **fields}, files={"file": (name, content)})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    return send
+
+
+@pytest.fixture
+def create(client: TestClient, upload: Upload) -> Callable[..., Json]:
+    """A job over ten rows; keyword arguments go into the request."""
+
+    def send(**fields: Any) -> Json:
+        body = {
+            "model": "gpt-3.5-turbo",
+            "training_file": fields.pop("training_file", None) or upload()["id"],
+            **fields,
+        }
+        answer = client.post("/v1/fine_tuning/jobs", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    return send
+
+
+@pytest.fixture
+def finished_job(client: TestClient, store: Store, settings: Settings, create: Callable[..., Json]) -> Json:
+    """A job that a worker has brought to its end, as the API shows it, with its `checkpoints`."""
+    job_id = create(suffix="weather")["id"]
+    _, lease = store.queue.claim("tests", [JobStatus.VALIDATING], 60) or pytest.fail("nothing to claim")
+    numbers = {"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 2.0}
+    store.queue.set_status(lease, JobStatus.QUEUED, hyperparameters=numbers)
+    _, lease = store.queue.claim("tests", [JobStatus.QUEUED], 60) or pytest.fail("nothing to claim")
+    store.queue.set_status(lease, JobStatus.RUNNING, [NewEvent("Fine-tuning job started", data=None)])
+    metrics = {"step": 1, "total_steps": 30, "train_loss": 1.5, "train_mean_token_accuracy": 0.25}
+    store.queue.append(
+        lease, [NewEvent("Step 1/30: training loss=1.50", type="metrics", data=metrics, step=1)], total_steps=30
+    )
+    for step in (10, 20, 30):
+        adapter = settings.paths.jobs / job_id / "checkpoints" / f"step-{step:06}"
+        adapter.mkdir(parents=True)
+        point = {"train_loss": 0.5, "train_mean_token_accuracy": 0.75}
+        store.queue.add_checkpoint(lease, NewCheckpoint(step, adapter, point))
+    result = store.blobs.write([b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,1.5,0.25,,\n"])
+    end = [NewEvent("The job has successfully completed")]
+    store.queue.finish(lease, Outcome(adapter, trained_tokens=6810, last_step=30, result=result, events=end))
+    job: Json = client.get(f"/v1/fine_tuning/jobs/{job_id}").json()
+    job["checkpoints"] = client.get(f"/v1/fine_tuning/jobs/{job_id}/checkpoints").json()["data"]
+    return job
+
+
+@pytest.fixture
+def valid() -> Valid:
+    """Checks a value against a schema of OpenAI's description, apart from the nulls that real answers have."""
+
+    def check(name: str, value: Json) -> None:
+        document = {**SCHEMAS, "$schema": "https://json-schema.org/draft/2020-12/schema"}
+        document["$ref"] = f"#/components/schemas/{name}"
+        jsonschema_rs.validate(document, _without_known_nulls(value))
+
+    return check
+
+
+def _without_known_nulls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_known_nulls(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("object") == "list" and value.get("data") == []:
+        value = {key: item or "" if key in ("first_id", "last_id") else item for key, item in value.items()}
+    return {
+        key: _without_known_nulls(item)
+        for key, item in value.items()
+        if not (item is None and key in NULL_ON_THE_REAL_WIRE)
+    }
+
+
+@pytest.fixture
+def refused() -> Callable[..., Json]:
+    """Asserts the whole envelope and gives back its inside."""
+
+    def check(answer: Any, status: int = 400) -> Json:
+        assert answer.status_code == status, answer.text
+        body = answer.json()
+        assert list(body) == ["error"]
+        assert list(body["error"]) == ["message", "type", "param", "code"]
+        return body["error"]
+
+    return check

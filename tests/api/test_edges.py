@@ -1,0 +1,118 @@
+"""What every answer has in common: keys, headers, envelopes."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from starlette.testclient import TestClient
+
+from tunesmith.api.auth import mask
+
+
+def test_importing_the_application_imports_no_torch():
+    code = "import sys, tunesmith.api.app; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/files", "/v1/nowhere", "/v1"])
+def test_call_without_a_key_is_told_where_to_find_one(app, refused, settings, path):
+    error = refused(TestClient(app).get(path), 401)
+    assert "Authorization: Bearer" in error["message"]
+    assert str(settings.paths.api_key_file) in error["message"]
+
+
+def test_wrong_key_is_masked_as_recorded(app, refused, settings):
+    answer = TestClient(app).get("/v1/models", headers={"Authorization": "Bearer not-a-real-key-it-was-not-authorized"})
+    error = refused(answer, 401)
+    assert error["message"].startswith("Incorrect API key provided: not-a-re***ized. You can find your API key in ")
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, "invalid_api_key")
+
+
+@pytest.mark.parametrize("raw", ["", "a", "ab", "abcdef", "sk-12345678"])
+def test_mask_never_shows_half_of_a_short_key(raw):
+    shown = mask(raw).replace("***", "", 1)
+    assert len(shown) <= len(raw) / 2
+
+
+def test_revoked_key_is_refused(app, client, store, key, refused):
+    assert client.get("/v1/models").status_code == 200
+    store.keys.revoke(store.keys.verify(key).id)
+    refused(client.get("/v1/models"), 401)
+
+
+def test_unauthorised_upload_is_refused_before_its_body_is_read(app, refused):
+    def body():
+        raise AssertionError("the body was asked for")
+        yield b""
+
+    refused(TestClient(app).post("/v1/files", content=body(), headers={"Authorization": "Bearer no"}), 401)
+
+
+def test_health_needs_no_key(app):
+    assert TestClient(app).get("/healthz").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/files/fake", "/v1/nowhere", "/healthz"])
+def test_every_answer_has_openai_headers(client, path):
+    headers = client.get(path).headers
+    assert re.fullmatch(r"req_[0-9a-f]{32}", headers["x-request-id"])
+    assert headers["request-id"] == headers["x-request-id"]
+    assert headers["openai-processing-ms"].isdigit()
+    assert headers["openai-version"] == "2020-10-01"
+    assert headers["openai-organization"] == "acme"
+
+
+def test_refusal_of_a_key_has_the_headers_too(app):
+    assert TestClient(app).get("/v1/models").headers["x-request-id"].startswith("req_")
+
+
+def test_unknown_url_is_an_envelope(client, refused):
+    error = refused(client.get("/v1/nowhere"), 404)
+    assert error["message"].startswith("Invalid URL (GET /v1/nowhere).")
+
+
+def test_the_api_of_2022_points_to_its_successor(client, refused):
+    for path in ("/v1/fine-tunes", "/v1/fine-tunes/ft-abc/events"):
+        assert "/v1/fine_tuning/jobs" in refused(client.get(path), 404)["message"]
+
+
+def test_a_base_url_without_v1_is_explained(client, refused):
+    assert "base_url" in refused(client.post("/chat/completions", json={}), 404)["message"]
+
+
+def test_wrong_verb_is_an_envelope(client, refused):
+    answer = client.put("/v1/models")
+    assert refused(answer, 405)["code"] == "method_not_supported"
+    assert answer.headers["allow"] == "GET"
+
+
+def test_broken_json_is_a_400(client, refused):
+    answer = client.post("/v1/fine_tuning/jobs", content=b'{"model": ', headers={"Content-Type": "application/json"})
+    assert refused(answer)["message"].startswith("Could not parse the JSON body of your request")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b'"text"', b"null", b""])
+def test_a_body_that_is_no_object_is_a_400(client, refused, body):
+    answer = client.post("/v1/fine_tuning/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert "JSON object" in refused(answer)["message"]
+
+
+def test_a_form_instead_of_json_is_explained(client, refused):
+    message = refused(client.post("/v1/fine_tuning/jobs", data={"model": "x"}))["message"]
+    assert "Content-Type: application/json" in message
+
+
+def test_unexpected_fault_is_an_envelope_that_tells_no_secrets_and_forbids_a_retry(app, client, refused, capsys):
+    def break_down() -> None:
+        raise RuntimeError("password=hunter2")
+
+    app.add_api_route("/v1/break", break_down, methods=["GET", "POST"])
+    answer = client.post("/v1/break")
+    error = refused(answer, 500)
+    assert error["type"] == "server_error"
+    assert answer.headers["x-request-id"] in error["message"]
+    assert "hunter2" not in answer.text
+    assert answer.headers["x-should-retry"] == "false"
+    assert "x-should-retry" not in client.get("/v1/break").headers
+    assert "hunter2" in "".join(capsys.readouterr())
