@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     lora_alpha: float = Field(32.0, gt=0, description="LoRA scaling numerator (alpha / rank).")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
     train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all cores.")
+    checkpoint_seconds: float = Field(
+        120.0, ge=0, description="Between saves of a trainer's progress, seconds; 0: only at the ends of epochs."
+    )
     train_nice: int = Field(10, ge=0, le=19, description="Priority of a trainer (higher is humbler).")
 
     serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all cores.")

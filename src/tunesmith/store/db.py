@@ -42,14 +42,12 @@ class Database:
     @contextmanager
     def _begin(self, engine: Engine) -> Iterator[Connection]:
         try:
-            connection = engine.connect()
-            transaction = connection.begin()
+            with engine.connect() as connection, connection.begin():
+                yield connection
         except (exc.OperationalError, exc.TimeoutError) as error:
             raise ServiceUnavailable(
-                f"The database does not answer ({error.__cause__ or error}). Nothing was changed; try again."
+                f"The database does not answer ({error.__cause__ or error}). Try again."
             ) from error
-        with connection, transaction:
-            yield connection
 
     def clock(self, connection: Connection) -> float:
         """Unix seconds. Leases of workers on several machines are compared by the server's clock."""

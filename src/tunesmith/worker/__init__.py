@@ -1,0 +1,9 @@
+"""The worker: claim a job, check its files, launch a trainer, relay what it reports, finish.
+
+Several workers may run on one database; each trains one job at a time, and checks the files of others meanwhile.
+"""
+
+from tunesmith.worker.loop import run_worker
+from tunesmith.worker.process import WorkerProcess
+
+__all__ = ["WorkerProcess", "run_worker"]

@@ -1,0 +1,8 @@
+"""`python -m tunesmith.worker`."""
+
+import sys
+
+from tunesmith.worker.process import main
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

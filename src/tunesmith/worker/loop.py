@@ -1,0 +1,127 @@
+"""A worker's two loops: one trains, the other checks files, so that a bad file is known at once behind a long job."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from tunesmith.errors import ServiceUnavailable, TunesmithError
+from tunesmith.launch import ChildLauncher, Launcher
+from tunesmith.settings import Settings
+from tunesmith.store import JobRow, JobStatus, Lease, LeaseLost, Store
+from tunesmith.store.ids import base62
+from tunesmith.worker.heartbeat import Heartbeat
+from tunesmith.worker.training import Stopping, TrainerInterrupted, TrainingRun, interruption_event
+from tunesmith.worker.validation import validate_job
+
+log = structlog.get_logger(__name__)
+
+TO_CHECK = (JobStatus.VALIDATING,)
+TO_TRAIN = (JobStatus.QUEUED, JobStatus.RUNNING)
+RESTARTS_WITHOUT_PROGRESS = 3  # a trainer that is killed again and again at one place is out of memory, not unlucky
+
+
+def run_worker(store: Store, settings: Settings, stop: threading.Event, *, launcher: Launcher | None = None) -> None:
+    """Works until `stop` is set; then its trainer saves its progress and the job goes back into the queue."""
+    worker = Worker(store, settings, stop, launcher or ChildLauncher())
+    store.models.clean_all()
+    checking = threading.Thread(target=worker.check_files, name="worker-check", daemon=True)
+    checking.start()
+    worker.train()
+    checking.join()
+
+
+@dataclass(slots=True)
+class Worker:
+    store: Store
+    settings: Settings
+    stop: threading.Event
+    launcher: Launcher
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{base62(6)}")
+    _checked: threading.Event = field(default_factory=threading.Event)  # a job has just become ready to train
+    _interruptions: dict[str, tuple[int, int]] = field(default_factory=dict)  # job -> (last step, how often there)
+
+    def train(self) -> None:
+        while not self.stop.is_set():
+            self._checked.clear()
+            if not self._next(f"{self.name}:train", TO_TRAIN, self._train):
+                self._checked.wait(self.settings.poll_seconds)
+
+    def check_files(self) -> None:
+        while not self.stop.is_set():
+            if not self._next(f"{self.name}:check", TO_CHECK, self._check):
+                self.stop.wait(self.settings.poll_seconds)
+        self._checked.set()
+
+    def _next(self, name: str, statuses: tuple[JobStatus, ...], work: Callable[[JobRow, Lease], None]) -> bool:
+        """Claims a job and works on it; False when there was none. The job boundary: nothing is raised from here."""
+        try:
+            claimed = self.store.queue.claim(name, statuses, self.settings.lease_seconds)
+            if claimed is None:
+                return False
+            self._guarded(work, *claimed)
+        except ServiceUnavailable as error:
+            log.warning("the database does not answer", error=error.message)
+            return False
+        return True
+
+    def _guarded(self, work: Callable[[JobRow, Lease], None], job: JobRow, lease: Lease) -> None:
+        log.info("claimed", job=job.id, status=str(job.status), attempt=job.attempt)
+        try:
+            work(job, lease)
+        except LeaseLost as error:
+            log.info("left", job=job.id, reason=error.message)
+            self.store.models.clean(job.id)  # cancelled: only kept checkpoints stay
+        except Stopping:
+            self.store.queue.release(lease)
+        except TrainerInterrupted as error:
+            self._interrupted(job, lease, error)
+        except ServiceUnavailable:
+            raise  # the lease runs out, and another attempt goes on
+        except TunesmithError as error:
+            self._fail(job, lease, error)
+        except Exception as error:
+            log.exception("a job broke off", job=job.id)
+            text = f"Tunesmith failed on this job ({type(error).__name__}: {error}); the worker's log has the details."
+            self._fail(job, lease, TunesmithError(text, code="server_error"))
+
+    def _check(self, job: JobRow, lease: Lease) -> None:
+        with Heartbeat(self.store.queue, lease, self.settings.lease_seconds):
+            validate_job(self.store, self.settings, job, lease)
+        self._checked.set()
+
+    def _train(self, job: JobRow, lease: Lease) -> None:
+        TrainingRun(self.store, self.settings, job, lease, self.launcher, self.stop).train()
+        self._interruptions.pop(job.id, None)
+        log.info("succeeded", job=job.id, model=job.planned_model)
+
+    def _interrupted(self, job: JobRow, lease: Lease, error: TrainerInterrupted) -> None:
+        """Back into the queue, unless it keeps dying where it is."""
+        row = self.store.jobs.get(job.id)
+        step = 0 if row is None else row.last_step
+        before, times = self._interruptions.get(job.id, (-1, 0))
+        times = times + 1 if step == before else 1
+        self._interruptions[job.id] = (step, times)
+        left = RESTARTS_WITHOUT_PROGRESS - times
+        try:
+            self.store.queue.append(lease, [interruption_event(error, left)])
+        except LeaseLost:
+            return
+        if left > 0:
+            self.store.queue.release(lease)
+            return
+        text = f"{error.message} This happened {times} times without a step of progress; the machine may be out of"
+        self._fail(
+            job, lease, TunesmithError(f"{text} memory. Lower batch_size, or shorten rows.", code="trainer_killed")
+        )
+
+    def _fail(self, job: JobRow, lease: Lease, error: TunesmithError) -> None:
+        log.info("failed", job=job.id, code=error.code, error=error.message)
+        try:
+            self.store.queue.fail(lease, code=error.code or "server_error", message=error.message, param=error.param)
+        except LeaseLost as lost:
+            log.info("left", job=job.id, reason=lost.message)
+        self.store.models.clean(job.id)

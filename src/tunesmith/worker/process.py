@@ -1,0 +1,116 @@
+"""The worker as a process of its own: `tunesmith serve` keeps one beside the API, and starts it again when it dies.
+
+It shares no memory and no interpreter lock with the API. Its stdin is its lifeline: when the API's process ends in
+whatever way, the pipe closes and the worker ends too, and with it the trainer.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import FrameType
+
+import structlog
+
+from tunesmith.settings import Settings
+from tunesmith.store import open_store
+
+log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 15.0  # its trainer has 10 to save its progress
+RESTART_SECONDS = 1.0
+LIFELINE = "--lifeline"  # settings come as the first line of stdin; its end is ours
+
+
+class WorkerProcess:
+    """A child worker, watched by a thread from `start()` to `stop()`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        self._process = self._spawn()
+        self._thread = threading.Thread(target=self._watch, name="worker-process", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it; the job it was training goes back into the queue with its progress saved."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._process is not None:
+            _end(self._process)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tunesmith.worker", LIFELINE],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches the server, which stops us in order
+        )
+        assert process.stdin is not None
+        process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
+        process.stdin.flush()
+        return process
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.2):
+            assert self._process is not None
+            status = self._process.poll()
+            if status is not None and not self._stopping.wait(RESTART_SECONDS):
+                log.warning("the worker ended; starting another", status=status)
+                self._process = self._spawn()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m tunesmith.worker`: a worker until SIGTERM or Ctrl-C (or, with --lifeline, the end of stdin)."""
+    from tunesmith.worker.loop import run_worker
+
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    settings = _inherited(stop) if LIFELINE in arguments else Settings()
+    store = open_store(settings)
+    try:
+        run_worker(store, settings, stop)
+    finally:
+        store.close()
+
+
+def _inherited(stop: threading.Event) -> Settings:
+    line = sys.stdin.buffer.readline()
+    threading.Thread(target=_end_with_parent, args=(stop,), name="end-with-parent", daemon=True).start()
+    return Settings(**json.loads(line))
+
+
+def _end_with_parent(stop: threading.Event) -> None:
+    while sys.stdin.buffer.read(1):
+        pass
+    stop.set()
+    time.sleep(STOP_SECONDS)
+    os._exit(1)

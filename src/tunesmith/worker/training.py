@@ -1,0 +1,189 @@
+"""The second phase of a job: spec, trainer, relay, and the one transaction that ends it."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from tunesmith.errors import DataError, ServiceUnavailable, TrainerError, TunesmithError
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.launch import Launcher, LineReader, Start, Trainer, log_tail
+from tunesmith.models.directory import materialise
+from tunesmith.models.registry import resolve_base
+from tunesmith.settings import Settings
+from tunesmith.store import JobFiles, JobRow, JobStatus, Lease, NewEvent, Outcome, Store
+from tunesmith.train.spec import LoraSpec, TrainSpec
+from tunesmith.worker import wording
+from tunesmith.worker.heartbeat import Heartbeat
+from tunesmith.worker.relay import Relay
+from tunesmith.worker.validation import require_files, row_limit
+
+RELAY_SECONDS = 0.1  # between two looks at the trainer's output
+STOPPED_STATUS = 143  # of a trainer that was asked to end and saved its progress
+
+
+class Stopping(TunesmithError):
+    """The worker was asked to end: its job goes back into the queue."""
+
+
+class TrainerInterrupted(TrainerError):
+    """The trainer was killed from outside; the next attempt goes on from its progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One attempt at one job."""
+
+    store: Store
+    settings: Settings
+    job: JobRow
+    lease: Lease
+    launcher: Launcher
+    stop: threading.Event
+
+    @property
+    def files(self) -> JobFiles:
+        return JobFiles(self.settings.paths.jobs, self.job.id)
+
+    def train(self) -> None:
+        """Ends with the job `succeeded`.
+
+        Raises LeaseLost, Stopping or TrainerInterrupted when the job goes on elsewhere or not at all, and any other
+        TunesmithError when it has failed.
+        """
+        with Heartbeat(self.store.queue, self.lease, self.settings.lease_seconds) as heartbeat:
+            spec = self._write_spec()
+            self._announce()
+            relay = Relay(
+                self.store,
+                self.lease,
+                self.job.last_step,
+                set(self.store.jobs.messages(self.job.id)),
+                spec.keep_checkpoints,
+            )
+            trainer = self.launcher.start(self._start())
+            try:
+                status = self._follow(trainer, relay, heartbeat)
+            finally:
+                trainer.stop()
+            self._finish(self._done(relay, status), heartbeat)
+
+    def _write_spec(self) -> TrainSpec:
+        spec = train_spec(self.store, self.settings, self.job)
+        self.files.output.mkdir(parents=True, exist_ok=True)
+        spec.write(self.files.spec(self.job.attempt))
+        return spec
+
+    def _announce(self) -> None:
+        if self.job.status is not JobStatus.RUNNING:
+            resumed = wording.STARTED.message in self.store.jobs.messages(self.job.id)
+            self.store.queue.set_status(self.lease, JobStatus.RUNNING, [] if resumed else [wording.STARTED])
+
+    def _start(self) -> Start:
+        attempt = self.job.attempt
+        return Start(
+            spec=self.files.spec(attempt),
+            events=self.files.events(attempt),
+            log=self.files.log(attempt),
+            lock=self.files.lock,
+            nice=self.settings.train_nice,
+        )
+
+    def _follow(self, trainer: Trainer, relay: Relay, heartbeat: Heartbeat) -> int:
+        """Relays until the trainer has ended and all is stored; its exit status."""
+        reader = LineReader(self.files.events(self.job.attempt))
+        while True:
+            status = trainer.poll()  # before reading: then what we read last is all there is
+            relay.take(reader.read())
+            stored = relay.send()
+            heartbeat.demand()
+            if status is not None and stored:
+                return status
+            if self.stop.wait(RELAY_SECONDS):
+                raise Stopping("The worker was asked to end.")
+
+    def _done(self, relay: Relay, status: int) -> JsonObject:
+        if relay.done is not None:
+            return relay.done
+        if relay.failed is not None:
+            error = relay.failed
+            param = error.get("param")
+            raise TrainerError(
+                str(error.get("message")), code=str(error.get("code")), param=None if param is None else str(param)
+            )
+        if status < 0 or status == STOPPED_STATUS:
+            how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
+            raise TrainerInterrupted(f"The trainer was {how} from outside after step {relay.last_step}.")
+        tail = log_tail(self.files.log(self.job.attempt))
+        raise TrainerError(f"The trainer ended with status {status}. Its last words: {tail}", code="trainer_error")
+
+    def _finish(self, done: JsonObject, heartbeat: Heartbeat) -> None:
+        while True:
+            try:
+                self.store.queue.finish(self.lease, self._outcome(done))
+                break
+            except ServiceUnavailable:  # all that was trained is on disk: wait as long as the job is ours
+                heartbeat.demand()
+                time.sleep(RELAY_SECONDS)
+        self.store.models.clean(self.job.id)
+
+    def _outcome(self, done: JsonObject) -> Outcome:
+        table = wording.step_metrics_csv(self.store.jobs.metrics(self.job.id))
+        kept = self.store.jobs.checkpoints(self.job.id).data
+        return Outcome(
+            adapter_dir=Path(str(done["path"])),
+            trained_tokens=cast(int, done["trained_tokens"]),
+            last_step=cast(int, done["steps"]),
+            result=self.store.blobs.write([table]),
+            events=wording.final_events(self.job.planned_model, kept),
+        )
+
+
+def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
+    """Everything that decides the result. Raises TunesmithError when a file or the model to continue is gone."""
+    require_files(store, job)
+    base_dir = materialise(resolve_base(job.base_model, settings), settings)
+    numbers = job.hyperparameters
+    multiplier = cast(float, numbers["learning_rate_multiplier"])
+    return TrainSpec(
+        job_id=job.id,
+        attempt=job.attempt,
+        base_name=job.base_model,
+        base_dir=base_dir,
+        init_adapter_dir=_continued(store, job),
+        training_file=store.blobs.path(job.training_file),
+        validation_file=None if job.validation_file is None else store.blobs.path(job.validation_file),
+        output_dir=JobFiles(settings.paths.jobs, job.id).output,
+        method=cast(Literal["supervised", "dpo"], job.method["type"]),
+        n_epochs=cast(int, numbers["n_epochs"]),
+        batch_size=cast(int, numbers["batch_size"]),
+        learning_rate=settings.base_learning_rate * multiplier,
+        learning_rate_multiplier=multiplier,
+        beta=cast("float | None", numbers.get("beta")),
+        seed=job.seed,
+        max_tokens=row_limit(base_dir, settings),
+        lora=LoraSpec(settings.lora_rank, settings.lora_alpha, settings.lora_dropout),
+        threads=settings.train_threads,
+        nice=0,  # the launcher sets it, before the trainer's imports
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )
+
+
+def _continued(store: Store, job: JobRow) -> Path | None:
+    """The adapter of the tuned model that the job continues; None when it starts from a base."""
+    if job.model == job.base_model:
+        return None
+    tuned = store.models.resolve(job.model)
+    if tuned is None:
+        raise DataError(
+            f"The job failed because the model that it continues, {job.model}, was deleted",
+            param="model",
+            code="deleted_model",
+        )
+    return tuned.adapter_dir
+
+
+def interruption_event(error: TrainerInterrupted, left: int) -> NewEvent:
+    rest = "it goes on from its last progress" if left else "it will not be started again"
+    return NewEvent(f"{error.message} Training stopped there; {rest}", level="warn")

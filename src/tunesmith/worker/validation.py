@@ -1,0 +1,85 @@
+"""The first phase of a job: its files are checked as they will be trained, and "auto" becomes numbers."""
+
+import dataclasses
+from pathlib import Path
+
+from tunesmith.data.check import check_file
+from tunesmith.data.complaints import job_error
+from tunesmith.data.hyperparameters import resolve_hyperparameters
+from tunesmith.data.render import load_renderer
+from tunesmith.data.report import Report
+from tunesmith.errors import DataError
+from tunesmith.models.directory import context_length, materialise
+from tunesmith.models.registry import resolve_base
+from tunesmith.settings import Settings
+from tunesmith.store import JobRow, JobStatus, Lease, NewEvent, Store
+
+FILE_FIELDS = ("training_file", "validation_file")
+
+
+def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) -> None:
+    """Moves the job to `queued`. Raises DataError with the wire's code and param when it has to fail."""
+    announce = _announcement(job)
+    if announce not in store.jobs.messages(job.id):  # a worker that died in here has said it already
+        store.queue.append(lease, [NewEvent(announce)])
+    require_files(store, job)
+    report = _check(store, settings, job, "training_file")
+    if job.validation_file is not None:
+        _check(store, settings, job, "validation_file")
+    numbers = resolve_hyperparameters(job.hyperparameters, report, str(job.method["type"]))
+    store.queue.set_status(
+        lease,
+        JobStatus.QUEUED,
+        [NewEvent("Files validated, moving job to queued state")],
+        hyperparameters=numbers.to_json(),
+    )
+
+
+def require_files(store: Store, job: JobRow) -> None:
+    """Raises DataError (`deleted_training_file`) when a file of the job is gone."""
+    for param in FILE_FIELDS:
+        file_id = getattr(job, param)
+        if file_id is not None and store.files.get(file_id) is None:
+            which = param.removesuffix("_file")
+            raise DataError(
+                f"The job failed because the {which} file was deleted", param=param, code=f"deleted_{param}"
+            )
+
+
+def row_limit(base_dir: Path, settings: Settings) -> int:
+    """Tokens of a row that are trained: the base's context, or less where the settings say so."""
+    return min(context_length(base_dir), settings.max_example_tokens or context_length(base_dir))
+
+
+def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Report:
+    file_id = getattr(job, param)
+    base_dir = materialise(resolve_base(job.base_model, settings), settings)
+    try:
+        report = check_file(
+            store.blobs.path(file_id),
+            renderer=load_renderer(base_dir),
+            max_tokens=row_limit(base_dir, settings),
+            method=str(job.method["type"]),
+        )
+    except FileNotFoundError:  # deleted while we looked
+        require_files(store, job)
+        raise
+    if param == "validation_file":
+        report = _without_count(report)
+    error = job_error(report, param, file_id=file_id)
+    if error is not None:
+        raise DataError(str(error["message"]), param=param, code=str(error["code"]))
+    return report
+
+
+def _without_count(report: Report) -> Report:
+    """A validation file needs no ten rows."""
+    errors = tuple(found for found in report.errors if found.code != "too_few_examples")
+    return dataclasses.replace(
+        report, errors=errors, error_count=report.error_count - report.counts.get("too_few_examples", 0)
+    )
+
+
+def _announcement(job: JobRow) -> str:
+    rest = "" if job.validation_file is None else f" and validation file: {job.validation_file}"
+    return f"Validating training file: {job.training_file}{rest}"
