@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.api.auth import mask
+from tunesmith.api.limits import MAX_JSON_BYTES
 
 
 def test_importing_the_application_imports_no_torch():
@@ -101,6 +102,15 @@ def test_a_body_that_is_no_object_is_a_400(client, refused, body):
 def test_a_form_instead_of_json_is_explained(client, refused):
     message = refused(client.post("/v1/fine_tuning/jobs", data={"model": "x"}))["message"]
     assert "Content-Type: application/json" in message
+
+
+@pytest.mark.parametrize("path", ["/v1/fine_tuning/jobs", "/v1/chat/completions"])
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_huge_body_is_refused(client, refused, path, announced):
+    body = b" " * (MAX_JSON_BYTES + 1)
+    pieces = body if announced else iter([body[:1000], body[1000:]])
+    answer = client.post(path, content=pieces, headers={"Content-Type": "application/json"})
+    assert "POST /v1/files" in refused(answer)["message"]
 
 
 def test_unexpected_fault_is_an_envelope_that_tells_no_secrets_and_forbids_a_retry(app, client, refused, capsys):

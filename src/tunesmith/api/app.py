@@ -12,6 +12,7 @@ from tunesmith.api.auth import Authentication
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.context import Context
 from tunesmith.api.headers import OpenAIHeaders
+from tunesmith.api.limits import BodyLimit
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store
@@ -37,6 +38,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
         middleware=[
             Middleware(OpenAIHeaders, organization=settings.organization),
             Middleware(Authentication, store=store, settings=settings),
+            Middleware(BodyLimit),
         ],
     )
     app.state.context = Context(settings, store, pool)

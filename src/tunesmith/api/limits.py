@@ -1,0 +1,45 @@
+"""A ceiling on JSON bodies, which are read into memory whole. Uploads are streamed and have their own limit."""
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tunesmith.api.envelopes import error_response
+from tunesmith.errors import InvalidRequest
+
+MAX_JSON_BYTES = 32 * 1024 * 1024  # a chat of 65,536 tokens is well below 1 MiB; the rest is room for tool schemas
+
+
+class BodyLimit:
+    """Refuses by Content-Length before anything is read; counts what comes where none was given."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int = MAX_JSON_BYTES) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if scope["type"] != "http" or headers.get("content-type", "").startswith("multipart/"):
+            await self.app(scope, receive, send)
+            return
+        announced = headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self.max_bytes:
+            await error_response(InvalidRequest(self._message(), code="request_too_large"))(scope, receive, send)
+            return
+        await self.app(scope, self._counting(receive), send)
+
+    def _counting(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.max_bytes:
+                raise HTTPException(400, self._message())  # the one kind that FastAPI lets through while it reads
+            return message
+
+        return counted
+
+    def _message(self) -> str:
+        return f"The request body is larger than {self.max_bytes} bytes. Send training data as a file (POST /v1/files)."
