@@ -8,8 +8,8 @@ import orjson
 from tunesmith.data.findings import FindingLog, finding
 from tunesmith.data.render import Renderer
 from tunesmith.data.report import BaseCounts, distribution
+from tunesmith.data.result import ChunkResult
 from tunesmith.data.rows import PreferenceRow, ReinforcementRow, Row, build_row
-from tunesmith.data.scan import ChunkResult
 from tunesmith.errors import DataError
 
 EXACT_TOKENS = 1_500_000  # by OpenAI's count: about 6 MB of English, some 5 s of one core
@@ -33,6 +33,7 @@ def count_base(
                 )
             except DataError as error:
                 log.add(finding("answer_cut", number, error.message))
+                result.bad_rows += 1
                 continue
             tokens.append(ids)
             learned.append(taught)

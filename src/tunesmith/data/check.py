@@ -3,24 +3,31 @@
 Nothing is raised for what a file holds: every fault is a finding with line, path, message and cure.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import orjson
 
+from tunesmith.data.analysers import DEFAULT_ANALYSERS, finish
 from tunesmith.data.basecount import count_base
 from tunesmith.data.findings import Finding, FindingLog, finding
 from tunesmith.data.lines import MAX_LINE_BYTES, Chunk, chunks, read_chunk, sniff
 from tunesmith.data.render import Renderer
 from tunesmith.data.report import Report, distribution
+from tunesmith.data.result import ChunkResult, ScanOptions, merged
 from tunesmith.data.rowfaults import Kind, kind_of
-from tunesmith.data.scan import ARRAYS, ChunkResult, ScanOptions, scan
+from tunesmith.data.scan import scan
 from tunesmith.data.tokens import DEFAULT_ENCODING
+from tunesmith.data.workers import scan_chunks
+from tunesmith.jsonvalue import JsonObject
 
 MIN_EXAMPLES = 10
 ADVISED_EXAMPLES = 50
+PARALLEL_BYTES = 16 * 1024 * 1024  # below this, starting processes takes longer than the check
 OPENAI_LIMITS = {"cl100k_base": 16_385, "o200k_base": 65_536}  # gpt-3.5-turbo-0125; gpt-4o and 4.1
 METHOD_KINDS: dict[str, tuple[Kind, ...]] = {
     "supervised": ("chat", "completion"),
@@ -38,6 +45,8 @@ def check_file(
     max_tokens: int | None = None,
     method: str | None = None,
     encoding: str = DEFAULT_ENCODING,
+    analysers: Sequence[str] = DEFAULT_ANALYSERS,
+    min_examples: int = MIN_EXAMPLES,
     progress: Progress | None = None,
 ) -> Report:
     """The report on `path`.
@@ -53,11 +62,15 @@ def check_file(
     openai_limit = max_tokens if renderer is None and max_tokens is not None else limit
     kind: Kind | None = None
     result = ChunkResult()
+    sections: JsonObject = {}
     if not log.errors:
         kind = file_kind(path, method)
-        options = ScanOptions(kind, encoding, openai_limit if renderer is None else None)
-        result = _merge(_results(path, options, size, progress), log)
-        log.extend(_file_findings(result, kind, method))
+        options = ScanOptions(kind, encoding, openai_limit if renderer is None else None, tuple(analysers))
+        parts = list(_results(path, options, size, progress))
+        result = merged(parts, log)
+        found, sections = finish(analysers, parts, result)
+        log.extend(found)
+        log.extend(_file_findings(result, kind, method, min_examples))
     base = None
     if renderer is not None and result.lines.size:
         base = count_base(path, renderer, result, max_tokens, log)
@@ -85,6 +98,7 @@ def check_file(
         messages_per_row=distribution(result.messages),
         tokens_per_row=distribution(result.tokens),
         learned_per_row=distribution(result.learned),
+        sections=sections,
         seconds=time.perf_counter() - started,
     )
 
@@ -108,10 +122,32 @@ def file_kind(path: Path, method: str | None = None) -> Kind | None:
 
 
 def _results(path: Path, options: ScanOptions, size: int, progress: Progress | None) -> Iterator[ChunkResult]:
-    for chunk in chunks(path):
-        yield _too_long(chunk) if chunk.too_long else scan(read_chunk(path, chunk), chunk.first_line, options)
+    """One result for each chunk, in file order; `progress` hears of each."""
+    planned: list[Chunk] = []
+
+    def plan() -> Iterator[Chunk]:
+        for chunk in chunks(path):
+            planned.append(chunk)
+            if not chunk.too_long:
+                yield chunk
+
+    if size < PARALLEL_BYTES or cores() < 2:
+        scanned = (scan(read_chunk(path, chunk), chunk.first_line, options) for chunk in plan())
+    else:
+        scanned = scan_chunks(path, plan(), replace(options, threads=1), cores())
+    for result in scanned:
+        while planned[0].too_long:
+            yield _too_long(planned.pop(0))
+        chunk = planned.pop(0)
+        yield result
         if progress is not None:
             progress(chunk.offset + chunk.length, size)
+    yield from map(_too_long, planned)
+
+
+def cores() -> int:
+    """The cores this process may use, at most 16: beyond that, reading and merging are what takes the time."""
+    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _too_long(chunk: Chunk) -> ChunkResult:
@@ -121,30 +157,12 @@ def _too_long(chunk: Chunk) -> ChunkResult:
     return result
 
 
-def _merge(results: Iterator[ChunkResult], log: FindingLog) -> ChunkResult:
-    whole = ChunkResult()
-    parts: list[ChunkResult] = []
-    for part in results:
-        whole.examples += part.examples
-        whole.bad_rows += part.bad_rows
-        whole.blank_lines += part.blank_lines
-        whole.first_blank = whole.first_blank or part.first_blank
-        for mine, theirs in ((whole.kinds, part.kinds), (whole.roles, part.roles)):
-            for key, count in theirs.items():
-                mine[key] = mine.get(key, 0) + count
-        log.merge(part.log.counts, [*part.log.errors, *part.log.warnings])
-        parts.append(part)
-    for name in ARRAYS:
-        setattr(whole, name, np.concatenate([getattr(part, name) for part in parts] or [getattr(whole, name)]))
-    return whole
-
-
-def _file_findings(result: ChunkResult, kind: Kind | None, method: str | None) -> Iterator[Finding]:
+def _file_findings(result: ChunkResult, kind: Kind | None, method: str | None, least: int) -> Iterator[Finding]:
     rows = result.examples
-    if rows < MIN_EXAMPLES:
-        text = f"The file has {rows} example(s), but must have at least {MIN_EXAMPLES} examples."
+    if rows < least:
+        text = f"The file has {rows} example(s), but must have at least {least} examples."
         yield finding("too_few_examples", None, text, value=str(rows))
-    elif rows < ADVISED_EXAMPLES:
+    elif MIN_EXAMPLES <= rows < ADVISED_EXAMPLES:
         yield finding("few_examples", None, f"The file has {rows} examples.", value=str(rows))
     if result.blank_lines:
         yield finding("blank_line", result.first_blank, f"{result.blank_lines} blank line(s), the first one here.")

@@ -9,6 +9,7 @@ from tunesmith.data.codes import CODES, Severity
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
 LISTED = 100  # of each severity; all are counted
+LISTED_WARNINGS = 10
 VALUE_CHARS = 60
 
 
@@ -74,17 +75,25 @@ _UNPRINTABLE = {**dict.fromkeys(range(0x7F, 0xA0), "\ufffd"), **dict.fromkeys(ra
 
 @dataclass(slots=True)
 class FindingLog:
-    """Collects findings: every one is counted by code, the first `LISTED` of each severity are kept."""
+    """Counts every finding by code and keeps some: the first of each code, and the first `LISTED` of each severity.
+
+    Of one warning at most `LISTED_WARNINGS` are kept, so that a common one does not crowd out the rest.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     errors: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
+    _kept: dict[str, int] = field(default_factory=dict)
 
     def add(self, found: Finding) -> None:
         self.counts[found.code] = self.counts.get(found.code, 0) + 1
-        kept = self.errors if found.severity == "error" else self.warnings
-        if len(kept) < LISTED:
-            kept.append(found)
+        self._keep(found)
+
+    def add_fault(self, fault: Fault, line: int) -> None:
+        """Like `add`, but makes a finding only if it is to be kept."""
+        self.counts[fault.code] = self.counts.get(fault.code, 0) + 1
+        if self._wants(fault.code):
+            self._keep(at_line(fault, line))
 
     def extend(self, found: Iterable[Finding]) -> None:
         for one in found:
@@ -95,9 +104,20 @@ class FindingLog:
         for code, count in counts.items():
             self.counts[code] = self.counts.get(code, 0) + count
         for one in listed:
-            kept = self.errors if one.severity == "error" else self.warnings
-            if len(kept) < LISTED:
-                kept.append(one)
+            self._keep(one)
 
     def total(self, severity: Severity) -> int:
         return sum(count for code, count in self.counts.items() if CODES[code].severity == severity)
+
+    def _keep(self, found: Finding) -> None:
+        if self._wants(found.code):
+            self._kept[found.code] = self._kept.get(found.code, 0) + 1
+            (self.errors if found.severity == "error" else self.warnings).append(found)
+
+    def _wants(self, code: str) -> bool:
+        kept = self._kept.get(code, 0)
+        if kept == 0:
+            return True
+        if CODES[code].severity == "error":
+            return len(self.errors) < LISTED
+        return kept < LISTED_WARNINGS and len(self.warnings) < LISTED

@@ -1,113 +1,126 @@
-"""The countable texts of a sound row, with OpenAI's fixed cost per message and row (see `tokens`)."""
+"""The countable texts of a sound row of any kind, with OpenAI's fixed cost per message and row (see `tokens`)."""
 
 from dataclasses import dataclass, field
 
 import orjson
 
-from tunesmith.data.tokens import PER_EXAMPLE, PER_MESSAGE, PER_NAME
+from tunesmith.data.shapes import digest, roles_seed
+from tunesmith.data.tokens import PER_EXAMPLE, PER_MESSAGE, PER_NAME, PER_ROLE
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
 
 @dataclass(slots=True)
 class RowTexts:
-    """`learned[i]` says whether `texts[i]` is an answer; `first_learned` is the index of the first that is.
+    """`learned[i]` says whether `texts[i]` is an answer, `paths[i]` where it stands.
 
-    `prompt` and `answer` identify the row's question and its last answer, whatever the order of keys in the file.
+    `prompt` and `answer` are digests of the question and the last answer, whatever the order of keys in the file.
     """
 
     texts: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     learned: list[bool] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
-    messages: int = 0
     overhead: int = PER_EXAMPLE
-    first_learned: int = 0
-    overhead_before_answer: int = 0
-    system_at: int | None = None  # index of the first system message's text
-    prompt: bytes = b""
-    answer: bytes = b""
+    system_at: int = -1
+    system: int = 0
+    prompt: int = 0
+    answer: int = 0
+
+    def add(self, text: str, path: str, *, learned: bool = False) -> None:
+        self.texts.append(text)
+        self.paths.append(path)
+        self.learned.append(learned)
 
 
 def row_texts(row: JsonObject) -> RowTexts:
-    """The texts of a row without errors, of any kind."""
+    """The texts of a row without errors."""
     found = RowTexts()
-    if "prompt" in row:
-        _add(found, str(row["prompt"]))
-        _mark_answer(found)
-        _add(found, str(row["completion"]), learned=True)
-        found.overhead = 0
-        found.prompt, found.answer = found.texts[0].encode(), found.texts[1].encode()
-        return found
-    source = row["input"] if "messages" not in row else row
-    assert isinstance(source, dict)  # noqa: S101  (the row has been checked)
-    _add_tools(found, source)
-    messages = _list(source["messages"])
-    if source is row:
-        for message in messages:
-            _add_message(found, message, learned=True)
-        last = max((i for i, one in enumerate(messages) if one.get("role") == "assistant"), default=len(messages))
-        found.prompt, found.answer = _bytes([source.get("tools"), messages[:last]]), _bytes(messages[last:])
+    if "messages" in row:
+        _conversation(found, row, "")
+    elif "input" in row:
+        _preference(found, row)
     else:
-        for message in messages:
-            _add_message(found, message, learned=False)
-        outputs = [value for key, value in row.items() if key != "input"]
-        for output in outputs:
-            for message in _list(output):
-                _add_message(found, message, learned=True)
-        found.prompt, found.answer = _bytes([source.get("tools"), messages]), _bytes(outputs)
+        found.overhead = 0
+        found.add(str(row["prompt"]), "prompt")
+        found.add(str(row["completion"]), "completion", learned=True)
+        found.prompt, found.answer = digest(found.texts[:1]), digest(found.texts[1:])
+    if not found.texts:  # a message list of calls without text still makes a row
+        found.add("", "messages")
     return found
 
 
-def _add_message(found: RowTexts, message: JsonObject, *, learned: bool) -> None:
+def _conversation(found: RowTexts, row: JsonObject, prefix: str) -> None:
+    messages = _list(row["messages"])
+    _add_tools(found, row, prefix)
+    for index, message in enumerate(messages):
+        _add_message(found, message, f"{prefix}messages[{index}]", learned=not prefix)
+    last = max((i for i, one in enumerate(messages) if one.get("role") == "assistant"), default=len(messages))
+    found.prompt = _identity(row, messages[:last], messages)
+    found.answer = _identity({}, messages[last:], messages)
+
+
+def _preference(found: RowTexts, row: JsonObject) -> None:
+    source = row["input"]
+    assert isinstance(source, dict)  # noqa: S101  (the row has been checked)
+    _conversation(found, source, "input.")
+    messages = _list(source["messages"])
+    found.prompt = _identity(source, messages, messages)
+    outputs = [(key, _list(value)) for key, value in sorted(row.items()) if key != "input"]
+    for key, output in outputs:
+        for index, message in enumerate(output):
+            _add_message(found, message, f"{key}[{index}]", learned=True)
+    found.answer = digest([_canonical(output) for _, output in outputs])
+
+
+def _identity(row: JsonObject, part: list[JsonObject], whole: list[JsonObject]) -> int:
+    """As the fast path has it for messages of role and content alone; of everything otherwise."""
+    if not row.get("tools") and not row.get("functions") and all(one.keys() == {"role", "content"} for one in part):
+        contents = [one["content"] for one in part]
+        texts = [content for content in contents if isinstance(content, str)]
+        if len(texts) == len(contents):
+            return digest(texts, roles_seed(tuple(str(one["role"]) for one in whole)))
+    return digest([_canonical([row.get("tools"), row.get("functions"), part])])
+
+
+def _add_message(found: RowTexts, message: JsonObject, path: str, *, learned: bool) -> None:
     role = str(message["role"])
     found.roles.append(role)
-    found.messages += 1
-    found.overhead += PER_MESSAGE
-    _add(found, role)
-    if learned and role == "assistant" and message.get("weight") != 0:
-        _mark_answer(found)
-    else:
-        learned = False
-    if role in ("system", "developer") and found.system_at is None and message.get("content"):
-        found.system_at = len(found.texts)
-    for text in _said(message):
-        _add(found, text, learned=learned)
+    found.overhead += PER_MESSAGE + PER_ROLE
+    learned = learned and role == "assistant" and message.get("weight") != 0
+    said = _said(message)
+    if role in ("system", "developer") and found.system_at < 0 and said:
+        found.system_at, found.system = len(found.texts), digest([said[0][0]])
+    for text, where in said:
+        found.add(text, f"{path}.{where}", learned=learned)
     if isinstance(message.get("name"), str):
         found.overhead += PER_NAME
-        _add(found, str(message["name"]))
+        found.add(str(message["name"]), f"{path}.name")
 
 
-def _said(message: JsonObject) -> list[str]:
-    """Everything a message says: content, refusal, and the calls that it makes."""
+def _said(message: JsonObject) -> list[tuple[str, str]]:
+    """(text, path) of everything a message says: content, refusal, and the calls that it makes."""
     content = message.get("content")
-    parts = content if isinstance(content, list) else [content, message.get("refusal")]
-    said = [str(part.get("text") or part.get("refusal") or "") if isinstance(part, dict) else part for part in parts]
-    calls = [call.get("function") for call in _list(message.get("tool_calls"))]
-    for function in [*calls, message.get("function_call")]:
+    said: list[tuple[JsonValue, str]] = [(content, "content"), (message.get("refusal"), "refusal")]
+    for index, part in enumerate(_list(content)):
+        said.append((part.get("text") or part.get("refusal"), f"content[{index}].text"))
+    calls = [
+        (call.get("function"), f"tool_calls[{i}].function") for i, call in enumerate(_list(message.get("tool_calls")))
+    ]
+    for function, where in [*calls, (message.get("function_call"), "function_call")]:
         if isinstance(function, dict):
-            said += [str(function.get("name")), str(function.get("arguments"))]
-    return [text for text in said if isinstance(text, str)]
+            said += [(function.get("name"), f"{where}.name"), (function.get("arguments"), f"{where}.arguments")]
+    return [(text, where) for text, where in said if isinstance(text, str)]
 
 
-def _add_tools(found: RowTexts, source: JsonObject) -> None:
+def _add_tools(found: RowTexts, source: JsonObject, prefix: str) -> None:
     for key in ("tools", "functions"):
-        for tool in _list(source.get(key)):
-            _add(found, _bytes(tool.get("function", tool)).decode())
-
-
-def _add(found: RowTexts, text: str, *, learned: bool = False) -> None:
-    found.texts.append(text)
-    found.learned.append(learned)
-
-
-def _mark_answer(found: RowTexts) -> None:
-    if not found.first_learned:
-        found.first_learned = len(found.texts)
-        found.overhead_before_answer = found.overhead
+        for index, tool in enumerate(_list(source.get(key))):
+            found.add(_canonical(tool.get("function", tool)), f"{prefix}{key}[{index}]")
 
 
 def _list(value: JsonValue) -> list[JsonObject]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _bytes(value: object) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+def _canonical(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()

@@ -18,6 +18,7 @@ ENCODINGS = ("cl100k_base", "o200k_base")
 PER_MESSAGE = 3
 PER_EXAMPLE = 1
 PER_NAME = 1
+PER_ROLE = 1  # every role is one token in both encodings
 
 _O200K_MODELS = ("gpt-4o", "gpt-4.1", "gpt-5", "o1", "o3", "o4")
 

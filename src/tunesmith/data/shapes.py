@@ -1,0 +1,55 @@
+"""A sequence of roles, judged once: most files have a handful of them, however many rows."""
+
+from dataclasses import dataclass
+
+import xxhash
+
+from tunesmith.data.codes import CODES
+from tunesmith.data.findings import Fault
+from tunesmith.data.messagefaults import ROLES, order_faults
+from tunesmith.data.tokens import PER_EXAMPLE, PER_MESSAGE, PER_ROLE
+
+PLAIN_ROLES = frozenset(ROLES) - {"tool", "function"}  # those two need further keys
+MAX_MESSAGES = 4096  # longer conversations are looked at one by one; their shapes would not repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """`warnings` hold for every row of this shape. `seed` keeps digests of different role sequences apart."""
+
+    roles: tuple[str, ...]
+    warnings: tuple[Fault, ...]
+    learned: tuple[bool, ...]
+    overhead: int
+    answer_at: int
+    system_at: int
+    seed: int
+
+
+def shape_of(roles: tuple[object, ...]) -> Shape | None:
+    """The shape of a plain chat row; None when these roles need the careful look."""
+    names = tuple(role for role in roles if isinstance(role, str) and role in PLAIN_ROLES)
+    if len(names) != len(roles) or "assistant" not in names or len(names) > MAX_MESSAGES:
+        return None
+    warnings = tuple(order_faults(list(names), "messages"))
+    if any(CODES[fault.code].severity == "error" for fault in warnings):
+        return None
+    answer_at = max(index for index, role in enumerate(names) if role == "assistant")
+    return Shape(
+        roles=names,
+        warnings=warnings,
+        learned=tuple(role == "assistant" for role in names),
+        overhead=PER_EXAMPLE + (PER_MESSAGE + PER_ROLE) * len(names),
+        answer_at=answer_at,
+        system_at=next((index for index, role in enumerate(names) if role in ("system", "developer")), -1),
+        seed=roles_seed(names),
+    )
+
+
+def roles_seed(roles: tuple[str, ...]) -> int:
+    return int(xxhash.xxh3_64_intdigest("\x1f".join(roles).encode()))
+
+
+def digest(texts: tuple[str, ...] | list[str], seed: int = 0) -> int:
+    """64 bits of the texts; equal texts give equal bits in every process and run. Not for adversaries."""
+    return int(xxhash.xxh3_64_intdigest("\x1e".join(texts).encode(), seed=seed))
