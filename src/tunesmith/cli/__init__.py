@@ -1,0 +1,78 @@
+"""The command line. One file a command group; each imports what it needs inside the command, so `--help` stays fast."""
+
+import os
+import sys
+from typing import NoReturn
+
+from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.errors import TunesmithError
+
+
+def main() -> NoReturn:
+    """Runs the command and ends the process. Every error becomes one line on stderr and an exit code (see exits.py)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of `tunesmith ARGUMENTS`."""
+    from tunesmith.cli.app import app
+
+    try:
+        code = app(arguments, prog_name="tunesmith", standalone_mode=False)
+        return code if isinstance(code, int) else Exit.OK
+    except Exception as error:
+        if os.environ.get("TUNESMITH_DEBUG"):
+            raise
+        return _report(error)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def _report(error: Exception) -> int:
+    """Says what is wrong on stderr; returns the exit code."""
+    if isinstance(error, CommandError):
+        return _say(error.message, error.exit_code)
+    if isinstance(error, TunesmithError):
+        return _say(error.message, _exit_code(error))
+    if (usage := _usage_message(error)) is not None:
+        return _say(usage, Exit.USAGE)
+    if type(error).__name__ == "Abort":  # a question answered with Ctrl-C or no
+        return _say("stopped, nothing was changed.", Exit.FAILED)
+    if isinstance(error, BrokenPipeError):  # the reader of our pipe (`| head`) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    if isinstance(error, OSError):
+        return _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", Exit.FAILED)
+    return _say(
+        f"{type(error).__name__}: {error}. This is a fault in Tunesmith, not in your input;"
+        " run the command again with TUNESMITH_DEBUG=1 for the details that a bug report needs.",
+        Exit.BUG,
+    )
+
+
+def _exit_code(error: TunesmithError) -> Exit:
+    from tunesmith.client import ServerRefused, ServerUnreachable
+
+    if isinstance(error, ServerUnreachable):
+        return Exit.UNREACHABLE
+    if isinstance(error, ServerRefused) and error.status_code in (401, 403):
+        return Exit.NO_KEY
+    return Exit.FAILED
+
+
+def _usage_message(error: Exception) -> str | None:
+    """What is wrong with the command line; None for other errors. Typer keeps its click private, hence the duck."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is None or not hasattr(error, "exit_code"):
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "tunesmith"
+    return f"{str(format_message()).strip()} See: {command} --help"
+
+
+def _say(message: str, code: Exit) -> Exit:
+    from tunesmith.cli.terminal import err
+
+    err().print("[bold red]error:[/bold red] ", end="")
+    err().print(message, markup=False, soft_wrap=True)
+    return code

@@ -1,0 +1,65 @@
+"""The command tree."""
+
+from typing import Annotated
+
+import typer
+
+from tunesmith import __version__
+from tunesmith.cli import chat, data, demo, jobs, keys, models, serve, train
+from tunesmith.cli.options import AsJson
+
+app = typer.Typer(
+    name="tunesmith",
+    help="Fine-tune and serve open models on your own machine, through OpenAI's API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tunesmith {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Fine-tune and serve open models on your own machine, through OpenAI's API."""
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
+    """Print the versions of Tunesmith, Python and torch."""
+    import platform
+    from importlib.metadata import version as installed
+
+    from tunesmith.cli.terminal import print_json, print_plain
+
+    found = {"tunesmith": __version__, "python": platform.python_version(), "torch": installed("torch")}
+    if as_json:
+        print_json(found)
+    else:
+        print_plain("\n".join(f"{name} {number}" for name, number in found.items()))
+
+
+SERVER = "Server"
+DATA = "Data"
+WORK = "Train and chat"
+
+app.command(rich_help_panel=WORK)(demo.demo)
+app.command(rich_help_panel=WORK)(train.train)
+app.command(rich_help_panel=WORK)(chat.chat)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=WORK)
+app.add_typer(models.app, name="models", rich_help_panel=WORK)
+app.command(rich_help_panel=DATA)(data.check)
+app.command(rich_help_panel=DATA)(data.estimate)
+app.command(rich_help_panel=SERVER)(serve.serve)
+app.command(rich_help_panel=SERVER)(serve.worker)
+app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)
+app.command(rich_help_panel=SERVER)(keys.migrate)

@@ -1,0 +1,33 @@
+"""The settings of this command: environment, tunesmith.toml, options. A wrong value is a sentence, not a traceback."""
+
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.settings import Settings
+
+
+def load_settings(data_dir: Path | None = None, **overrides: str | int | None) -> Settings:
+    """`data_dir` also goes into the environment, so that tunesmith.toml and child processes follow it."""
+    if data_dir is not None:
+        os.environ["TUNESMITH_DATA_DIR"] = str(data_dir.expanduser().absolute())
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise CommandError(_explain(error), Exit.USAGE) from error
+    except ValueError as error:  # tunesmith.toml that is not TOML
+        raise CommandError(f"tunesmith.toml cannot be read: {error}. Mend it or move it away.", Exit.USAGE) from error
+
+
+def _explain(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"There is no setting {name!r}; check its spelling in tunesmith.toml. docs/settings.md lists them all."
+    return (
+        f"Setting {name} is {fault['input']!r}: {fault['msg'].lower()}."
+        f" Mend TUNESMITH_{name.upper()} or {name} in tunesmith.toml, or unset it."
+    )

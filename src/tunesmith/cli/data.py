@@ -1,0 +1,116 @@
+"""`tunesmith check` and `tunesmith estimate`: what is in a file and what a job on it would be. No server needed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.cli.options import AsJson, DataDir, Dataset
+
+if TYPE_CHECKING:
+    from tunesmith.cli.bases import LocalBase
+    from tunesmith.data.report import Report
+    from tunesmith.settings import Settings
+
+Base = Annotated[
+    str | None, typer.Option("--base", help="Base model (or alias) that counts the tokens.", show_default=False)
+]
+Method = Annotated[
+    str | None,
+    typer.Option(help="Training method the rows must fit: supervised, dpo or reinforcement.", show_default=False),
+]
+
+
+def check(
+    file: Dataset,
+    base: Base = None,
+    method: Method = None,
+    show: Annotated[int, typer.Option(min=0, help="Also show what the first N rows teach, token by token.")] = 0,
+    findings: Annotated[int, typer.Option(min=1, help="Findings to print; all are counted.")] = 20,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Check a training file: every fault with its line and cure. Exit code 1 if a job would refuse it."""
+    from tunesmith.cli import report
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.terminal import print_json
+
+    settings = load_settings(data_dir)
+    with_base, found = _checked(file, base, method, settings)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        report.print_report(found, with_base, findings)
+        if show and with_base.renderer is not None:
+            report.print_mask(file, with_base.renderer, show, with_base.max_tokens)
+        elif show:
+            raise CommandError(report.weights_missing(with_base.base.name))
+    raise typer.Exit(Exit.OK if found.ok else Exit.FAILED)
+
+
+def estimate(
+    file: Dataset,
+    base: Base = None,
+    method: Method = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs, instead of auto.", show_default=False)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step, instead of auto.", show_default=False)] = None,
+    price: Annotated[str, typer.Option(help="OpenAI model whose prices to compare with.")] = "gpt-3.5-turbo",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Say what a job on this file would be: hyperparameters, steps, tokens, and OpenAI's price beside it."""
+    from tunesmith.cli import report
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.terminal import print_json
+    from tunesmith.data import estimate as estimates
+    from tunesmith.data.prices import OPENAI_2023, price_of
+
+    compared = price_of(price)
+    if compared is None:
+        known = ", ".join(OPENAI_2023)
+        raise CommandError(f"There is no price for {price!r}; known are {known}.", Exit.USAGE)
+    settings = load_settings(data_dir)
+    with_base, found = _checked(file, base, method, settings, encoding=compared.encoding)
+    if not found.ok:
+        raise CommandError(f"{found.errors[0]} ({report.faults(found)} in {file.name}: tunesmith check {file})")
+    asked = {"n_epochs": epochs, "batch_size": batch_size}
+    numbers = estimates.resolve_hyperparameters(asked, found, method or "supervised")
+    result = estimates.estimate(found, numbers, compared)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        report.print_estimate(found, result, with_base)
+
+
+def require_file(file: Path) -> Path:
+    """The path of a readable file; a sentence otherwise."""
+    if not file.exists():
+        raise CommandError(f"There is no file {file}. Check the path (you are in {Path.cwd()}).", Exit.USAGE)
+    if file.is_dir():
+        raise CommandError(f"{file} is a directory; name the .jsonl file in it.", Exit.USAGE)
+    return file
+
+
+def _checked(
+    file: Path, base: str | None, method: str | None, settings: "Settings", encoding: str | None = None
+) -> "tuple[LocalBase, Report]":
+    from tunesmith.cli.bases import local_base
+    from tunesmith.cli.report import ReadingBar
+    from tunesmith.data.check import METHOD_KINDS, check_file
+    from tunesmith.data.tokens import DEFAULT_ENCODING
+
+    require_file(file)
+    if method is not None and method not in METHOD_KINDS:
+        raise CommandError(f"{method!r} is not a training method; take one of {', '.join(METHOD_KINDS)}.", Exit.USAGE)
+    with_base = local_base(base, settings)
+    with ReadingBar(file.name) as progress:
+        found = check_file(
+            file,
+            renderer=with_base.renderer,
+            max_tokens=with_base.max_tokens,
+            method=method,
+            encoding=encoding or DEFAULT_ENCODING,
+            progress=progress,
+        )
+    return with_base, found

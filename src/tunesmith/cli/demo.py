@@ -1,0 +1,123 @@
+"""`tunesmith demo`: the whole job on a small dataset, as a stranger's first two minutes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunesmith.cli.data import require_file
+from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.cli.options import DataDir
+
+if TYPE_CHECKING:
+    from tunesmith.client import Client, Job
+    from tunesmith.settings import Settings
+
+# Rows of the demo dataset ask about other cities; these questions are in none of them.
+QUESTIONS = (
+    ("You are a weather assistant who answers every question with a joke.", "Is it cold in Moscow in January?"),
+    ("你是一位爱开玩笑的天气播报员。", "天津的冬天冷吗?"),
+)
+ANSWER_TOKENS = 48
+
+
+def demo(
+    file: Annotated[
+        Path, typer.Option(help="Dataset to train on; the questions asked afterwards are about weather jokes.")
+    ] = Path("examples/weather-jokes.jsonl"),
+    data_dir: DataDir = None,
+) -> None:
+    """Train a small model on twelve weather jokes and compare it with its base, in about two minutes."""
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.local import connect
+
+    if not file.exists():
+        raise CommandError(
+            f"There is no {file}. Run the demo in a checkout of Tunesmith, or name a --file.", Exit.USAGE
+        )
+    settings = load_settings(data_dir or Path(".cache/demo"))
+    _look_at(require_file(file), settings)
+    _say("Start a server of our own, upload, train")
+    with connect(settings, None, with_worker=True) as connection:
+        job = _train(connection.client, file, settings)
+        _compare(connection.client, job, settings)
+    _next(job, settings)
+
+
+def _look_at(file: Path, settings: "Settings") -> None:
+    from tunesmith.cli import report
+    from tunesmith.cli.bases import local_base
+    from tunesmith.cli.terminal import err
+    from tunesmith.data.check import check_file
+    from tunesmith.data.estimate import estimate, resolve_hyperparameters
+    from tunesmith.models.directory import pull
+    from tunesmith.models.registry import resolve_base
+
+    with err().status("Preparing the base model …"):
+        pull(resolve_base(settings.base_model, settings), settings)
+    base = local_base(None, settings)
+    found = check_file(file, renderer=base.renderer, max_tokens=base.max_tokens)
+    _say(f"Check the data: tunesmith check {file}")
+    report.print_report(found, base, limit=3)
+    if not found.ok:
+        raise CommandError(f"{file} cannot be trained on.")
+    _say(f"What will it take: tunesmith estimate {file}")
+    report.print_estimate(found, estimate(found, resolve_hyperparameters(None, found)), base)
+
+
+def _train(client: "Client", file: Path, settings: "Settings") -> "Job":
+    from tunesmith.cli.terminal import note
+    from tunesmith.cli.watch import conclude, watch
+
+    note(f"server {client.base_url}, data in {settings.paths.root}")
+    uploaded = client.upload(file)
+    job = client.create_job(
+        {"model": settings.base_model, "training_file": uploaded.id, "suffix": "weather", "seed": 1}
+    )
+    job = watch(client, job, as_json=False)
+    conclude(job, as_json=False)
+    return job
+
+
+def _compare(client: "Client", job: "Job", settings: "Settings") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from tunesmith.cli.terminal import err, out
+
+    _say("Ask what neither has seen: base and tuned model side by side (temperature 0)")
+    table = Table(show_lines=True, expand=True)
+    for title in ("question", settings.base_model, "tuned"):
+        table.add_column(title, ratio=1, overflow="fold")
+    for system, question in QUESTIONS:
+        with err().status(question):
+            plain = _ask(client, settings.base_model, system, question)
+            tuned = _ask(client, job.fine_tuned_model or "", system, question)
+        table.add_row(Text(question), Text(plain, style="dim"), Text(tuned, style="bold green"))
+    out().print(table)
+
+
+def _ask(client: "Client", model: str, system: str, question: str) -> str:
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    return "".join(client.chat(model, messages, temperature=0, max_tokens=ANSWER_TOKENS)).strip()
+
+
+def _next(job: "Job", settings: "Settings") -> None:
+    from tunesmith.cli.terminal import note, out
+
+    root = settings.paths.root
+    _say("What next")
+    for line in (
+        f"tunesmith chat {job.fine_tuned_model} --data-dir {root}",
+        f"tunesmith serve --data-dir {root}     # then point an OpenAI client at it",
+        "tunesmith train YOUR.jsonl               # your own data",
+    ):
+        out().print(f"  {line}", markup=False, soft_wrap=True)
+    note(f"The server is stopped. Everything the demo made lies in {root}.")
+
+
+def _say(title: str) -> None:
+    from tunesmith.cli.terminal import out
+
+    out().print()
+    out().rule(f"[bold]{title}[/bold]", align="left", style="dim")

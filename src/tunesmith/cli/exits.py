@@ -1,0 +1,24 @@
+"""What the exit codes mean; scripts may rely on them. `docs/cli.md` prints this table."""
+
+from enum import IntEnum
+
+from tunesmith.errors import TunesmithError
+
+
+class Exit(IntEnum):
+    OK = 0  # done
+    FAILED = 1  # the data is invalid, or what was asked for was refused
+    USAGE = 2  # a wrong option or argument
+    UNREACHABLE = 3  # no server answers
+    JOB_FAILED = 4  # the job failed or was cancelled
+    NO_KEY = 5  # no API key, or the server refuses it
+    BUG = 70  # a fault in Tunesmith itself
+    INTERRUPTED = 130  # Ctrl-C; a job goes on without us
+
+
+class CommandError(TunesmithError):
+    """Ends a command with a sentence and an exit code."""
+
+    def __init__(self, message: str, exit_code: Exit = Exit.FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,184 @@
+"""How a check's report, an estimate and a loss mask look in a terminal of 80 columns."""
+
+from collections.abc import Iterator
+from itertools import groupby, islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.text import Text
+
+from tunesmith.cli.bases import LocalBase
+from tunesmith.cli.terminal import dollars, duration, err, facts, listing, out, size
+from tunesmith.data.estimate import Estimate
+from tunesmith.data.findings import Finding
+from tunesmith.data.render import Rendered, Renderer
+from tunesmith.data.report import Distribution, Report
+from tunesmith.data.rows import ChatRow, CompletionRow, PreferenceRow, Row, read_rows
+
+BAR_BYTES = 4_000_000  # smaller files are read before a bar could be seen
+
+
+class ReadingBar:
+    """A bar while a large file is read; called with bytes done and bytes in all."""
+
+    def __init__(self, name: str) -> None:
+        columns = (TextColumn(f"reading {escape(name)}"), BarColumn(), DownloadColumn())
+        self._progress = Progress(*columns, console=err(), transient=True, disable=not err().is_terminal)
+        self._task = self._progress.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total, visible=total > BAR_BYTES)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+def print_report(report: Report, base: LocalBase, limit: int) -> None:
+    console = out()
+    mark = "[green]✓ ready to train[/green]" if report.ok else f"[red]✗ {faults(report)}[/red]"
+    console.print(f"[bold]{escape(report.file)}[/bold]  {mark}")
+    console.print(facts(_summary(report, base)))
+    _print_findings("errors", report.errors, report.error_count, limit)
+    _print_findings("warnings", report.warnings, report.warning_count, limit)
+    _print_distributions(report)
+
+
+def faults(report: Report) -> str:
+    return f"{report.error_count:,} error{'' if report.error_count == 1 else 's'}"
+
+
+def weights_missing(base: str) -> str:
+    return f"{base} is not on this machine, so its tokens cannot be counted. Get it: tunesmith models pull {base}"
+
+
+def _not_here(base: LocalBase) -> str:
+    return f"[dim]{base.base.name} is not here to count: tunesmith models pull {base.base.name}[/dim]"
+
+
+def _summary(report: Report, base: LocalBase) -> dict[str, str]:
+    bad = f", [red]{report.bad_rows:,} of them faulty[/red]" if report.bad_rows else ""
+    found = {
+        "rows": f"{report.examples:,} {report.kind or 'unrecognised'}{bad}",
+        "size": f"{size(report.size)}, read in {report.seconds:.2f} s",
+    }
+    if report.roles:
+        found["messages"] = ", ".join(f"{count:,} {escape(role)}" for role, count in report.roles.items())
+    found["tokens"] = (
+        f"{report.openai_tokens:,} an epoch as OpenAI counts ({report.encoding}),"
+        f" {report.openai_learned_tokens:,} learned"
+    )
+    if report.base is not None:
+        about = "" if report.base.exact else f" (±{report.base.margin:.1%}, from {report.base.rows:,} rows)"
+        found[""] = (
+            f"[bold]{report.base.tokens:,}[/bold] an epoch as {base.base.name} counts{about},"
+            f" {report.base.learned_tokens:,} learned"
+        )
+    elif base.renderer is None:
+        found[""] = _not_here(base)
+    return found
+
+
+def _print_findings(title: str, findings: tuple[Finding, ...], count: int, limit: int) -> None:
+    if not count:
+        return
+    colour = "red" if title == "errors" else "yellow"
+    console = out()
+    console.print(f"\n[{colour}]{title}[/{colour}]")
+    for one in findings[:limit]:
+        where = "file" if one.line is None else f"line {one.line}"
+        path = f", {one.path}" if one.path else ""
+        console.print(Text.assemble((f"  {where}{path}: ", "bold"), f"{one.message} ", (one.cure, "dim")))
+    hidden = count - min(limit, len(findings))
+    if hidden > 0:
+        console.print(f"  [dim]and {hidden:,} more (--findings {min(count, 100)}, or --json)[/dim]")
+
+
+def _print_distributions(report: Report) -> None:
+    rows: tuple[tuple[str, Distribution | None], ...] = (
+        ("messages a row", report.messages_per_row),
+        ("tokens a row (OpenAI)", report.tokens_per_row),
+        ("learned tokens a row", report.learned_per_row),
+        ("tokens a row (base)", report.base.lengths if report.base else None),
+    )
+    if not any(spread for _, spread in rows):
+        return
+    table = listing("", "min", "p5", "median", "p95", "max")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, spread in rows:
+        if spread is not None:
+            values = (spread.minimum, spread.p5, spread.median, spread.p95, spread.maximum)
+            table.add_row(name, *(f"{value:,.0f}" for value in values))
+    out().print()
+    out().print(table)
+
+
+def print_estimate(report: Report, estimate: Estimate, base: LocalBase) -> None:
+    console = out()
+    numbers = estimate.hyperparameters
+    beta = "" if numbers.beta is None else f", beta {numbers.beta:g}"
+    console.print(f"[bold]{escape(report.file)}[/bold]  {estimate.examples:,} rows on {base.base.name}")
+    shown = {
+        "epochs": f"{numbers.n_epochs}",
+        "batch size": f"{numbers.batch_size}",
+        "learning rate": f"{numbers.learning_rate_multiplier:g} x the base rate{beta}",
+        "steps": f"{estimate.total_steps:,} ({estimate.steps_per_epoch:,} an epoch)",
+    }
+    if estimate.trained_tokens is not None:
+        about = "" if estimate.exact else "about "
+        shown["trained here"] = (
+            f"{about}[bold]{estimate.trained_tokens:,} tokens[/bold] ({estimate.learned_tokens:,} of them learned),"
+            " on your own machine"
+        )
+    else:
+        shown["trained here"] = _not_here(base)
+    if estimate.seconds is not None:
+        shown["time"] = f"about {duration(estimate.seconds)} on this machine"
+    if estimate.peak_memory_bytes is not None:
+        shown["memory"] = f"about {size(estimate.peak_memory_bytes)} at the peak"
+    shown["at OpenAI"] = (
+        f"{estimate.openai_tokens:,} tokens, [bold]{dollars(estimate.openai_cost)}[/bold] at"
+        f" {dollars(estimate.price.training)} per 1K ({estimate.price.model}, {estimate.price.table})"
+    )
+    console.print(facts(shown))
+
+
+def print_mask(file: Path, renderer: Renderer, count: int, max_tokens: int | None) -> None:
+    """What the first rows teach: learned text green between ⟦ ⟧, everything else dim."""
+    console = out()
+    console.print("\nWhat is learned stands in [green]⟦green⟧[/green]; the rest is only read.")
+    for line, row in islice(read_rows(file), count):
+        console.print(f"\n[bold]row of line {line}[/bold]")
+        for title, rendered in _renderings(row, renderer, max_tokens):
+            if title:
+                console.print(f"[dim]{title}[/dim]")
+            console.print(_masked(rendered, renderer), soft_wrap=False)
+
+
+def _renderings(row: Row, renderer: Renderer, max_tokens: int | None) -> Iterator[tuple[str, Rendered]]:
+    if isinstance(row, ChatRow | CompletionRow):
+        yield "", renderer.row(row, max_tokens)
+    elif isinstance(row, PreferenceRow):
+        pair = renderer.pair(row, max_tokens)
+        for title, answer in (("preferred", pair.preferred), ("not preferred", pair.non_preferred)):
+            weights = [0.0] * len(pair.prompt_ids) + list(answer.weights)
+            yield title, Rendered([*pair.prompt_ids, *answer.ids], weights, answer.truncated)
+
+
+def _masked(rendered: Rendered, renderer: Renderer) -> Text:
+    text = Text()
+    for learned, tokens in groupby(zip(rendered.weights, rendered.ids, strict=True), key=lambda pair: pair[0] > 0):
+        piece = b"".join(renderer.token_bytes(token) for _, token in tokens).decode("utf-8", errors="replace")
+        text.append(f"⟦{piece}⟧" if learned else piece, style="green" if learned else "dim")
+    if rendered.truncated:
+        text.append(f"\n… {rendered.truncated:,} tokens cut off at the limit", style="yellow")
+    return text

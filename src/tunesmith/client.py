@@ -1,0 +1,229 @@
+"""A small client of the wire for our own commands. Scripts should use the official `openai` package instead.
+
+Each answer keeps the server's own JSON in `wire`, so that `--json` shows exactly what came.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self, TypeVar, cast
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunesmith.errors import TunesmithError
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 600.0  # a first chat request may convert and load a base before the first byte
+
+
+class ServerUnreachable(TunesmithError):
+    """Nothing answers at the address."""
+
+
+class ServerRefused(TunesmithError):
+    """The server's error envelope, with its HTTP status."""
+
+    def __init__(self, status_code: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, param=param, code=code)
+        self.status_code = status_code
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    wire: dict[str, object] = Field(exclude=True, repr=False)
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        fields = cast(Mapping[str, object], value)
+        return cls.model_validate({**fields, "wire": fields})
+
+
+class File(Answer):
+    id: str
+    status: str
+    status_details: str | None = None
+    filename: str
+    bytes: int
+
+
+class JobError(BaseModel):
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+
+
+class Job(Answer):
+    id: str
+    model: str
+    status: str
+    created_at: int
+    finished_at: int | None = None
+    fine_tuned_model: str | None = None
+    training_file: str
+    validation_file: str | None = None
+    result_files: list[str] = []
+    hyperparameters: dict[str, str | float | int] = {}
+    trained_tokens: int | None = None
+    estimated_finish: int | None = None
+    error: JobError | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in ("succeeded", "failed", "cancelled")
+
+
+class Event(Answer):
+    id: str
+    created_at: int
+    level: str
+    message: str
+    type: str = "message"
+    data: dict[str, object] | None = None
+
+
+class Checkpoint(Answer):
+    id: str
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    step_number: int
+
+
+class Model(Answer):
+    id: str
+    created: int
+    owned_by: str
+
+
+A = TypeVar("A", bound=Answer)
+
+
+class Client:
+    """`base_url` with or without the closing `/v1`."""
+
+    def __init__(self, base_url: str, api_key: str) -> None:
+        self.base_url = f"{base_url.rstrip('/').removesuffix('/v1')}/v1"
+        self._http = httpx.Client(
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=False,  # a proxy set for the internet must not catch calls to this machine
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def is_alive(self) -> bool:
+        try:
+            return self._http.get(f"{self.base_url.removesuffix('/v1')}/healthz", timeout=CONNECT_SECONDS).is_success
+        except httpx.HTTPError:
+            return False
+
+    def upload(self, path: Path, purpose: str = "fine-tune") -> File:
+        with path.open("rb") as handle:
+            answer = self._call("POST", "/files", data={"purpose": purpose}, files={"file": (path.name, handle)})
+        return File.read(answer)
+
+    def file(self, file_id: str) -> File:
+        return File.read(self._call("GET", f"/files/{file_id}"))
+
+    def content(self, file_id: str) -> bytes:
+        return self._request("GET", f"/files/{file_id}/content").content
+
+    def create_job(self, body: Mapping[str, object]) -> Job:
+        return Job.read(self._call("POST", "/fine_tuning/jobs", json=body))
+
+    def job(self, job_id: str) -> Job:
+        return Job.read(self._call("GET", f"/fine_tuning/jobs/{job_id}"))
+
+    def jobs(self, limit: int) -> list[Job]:
+        return self._page("/fine_tuning/jobs", Job, limit)
+
+    def change_job(self, job_id: str, action: str) -> Job:
+        """`action`: cancel, pause or resume."""
+        return Job.read(self._call("POST", f"/fine_tuning/jobs/{job_id}/{action}"))
+
+    def events(self, job_id: str, limit: int) -> list[Event]:
+        """Newest first."""
+        return self._page(f"/fine_tuning/jobs/{job_id}/events", Event, limit)
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        return self._page(f"/fine_tuning/jobs/{job_id}/checkpoints", Checkpoint, 100)
+
+    def models(self) -> list[Model]:
+        return [Model.read(one) for one in cast(list[object], self._call("GET", "/models")["data"])]
+
+    def delete_model(self, name: str) -> None:
+        self._call("DELETE", f"/models/{name}")
+
+    def chat(self, model: str, messages: Sequence[Mapping[str, str]], **options: object) -> Iterator[str]:
+        """The pieces of the answer's text, as they come."""
+        body = {"model": model, "messages": list(messages), "stream": True, **options}
+        try:
+            with self._http.stream("POST", f"{self.base_url}/chat/completions", json=body) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                yield from _pieces(response.iter_lines())
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _page(self, path: str, kind: type[A], limit: int) -> list[A]:
+        """Up to `limit` entries, over as many pages as it takes."""
+        found: list[A] = []
+        after: dict[str, str] = {}
+        while len(found) < limit:
+            page = self._call("GET", path, params={"limit": str(min(100, limit - len(found))), **after})
+            rows = cast(list[Mapping[str, object]], page["data"])
+            found += [kind.read(row) for row in rows]
+            if not page.get("has_more") or not rows:
+                break
+            after = {"after": str(rows[-1]["id"])}
+        return found
+
+    def _call(self, method: str, path: str, **options: object) -> dict[str, object]:
+        response = self._request(method, path, **options)
+        try:
+            return cast(dict[str, object], response.json())
+        except json.JSONDecodeError as error:
+            raise ServerUnreachable(
+                f"{self.base_url} answers, but not as Tunesmith does. Check the address (--base-url)."
+            ) from error
+
+    def _request(self, method: str, path: str, **options: object) -> httpx.Response:
+        try:
+            response = self._http.request(method, f"{self.base_url}{path}", **options)  # type: ignore[arg-type]
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from error
+        if response.is_error:
+            raise _refusal(response)
+        return response
+
+    def _unreachable(self, error: Exception) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"No server answers at {self.base_url} ({error}). Is it running? Start: tunesmith serve"
+        )
+
+
+def _pieces(lines: Iterator[str]) -> Iterator[str]:
+    """Text deltas of a stream of server-sent events; raises when the server reports an error in the middle."""
+    for line in lines:
+        payload = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or payload == "[DONE]":
+            continue
+        chunk = json.loads(payload)
+        if "error" in chunk:
+            raise ServerRefused(500, str(chunk["error"].get("message", chunk["error"])))
+        for choice in chunk["choices"]:
+            if text := choice["delta"].get("content"):
+                yield text
+
+
+def _refusal(response: httpx.Response) -> ServerRefused:
+    try:
+        error = response.json()["error"]
+        message, param, code = error["message"], error.get("param"), error.get("code")
+    except (ValueError, KeyError, TypeError):
+        text = response.text[:200]
+        return ServerRefused(response.status_code, f"The server answered {response.status_code}: {text}")
+    return ServerRefused(response.status_code, message, param=param, code=code)
