@@ -1,7 +1,6 @@
-"""What `tunesmith serve` runs: the API with its chat engine, and one worker in a thread beside it.
+"""What `tunesmith serve` runs: the API with its chat engine, and one worker as a child process.
 
-The worker only waits, writes rows and starts trainers (processes of their own), so it needs no process. It is never
-stopped in the middle of a write: on SIGINT or SIGTERM the API finishes its requests, then the worker stops its trainer.
+On SIGINT or SIGTERM the API finishes its requests, then the worker stops its trainer, whose progress is kept.
 """
 
 import errno
@@ -26,7 +25,6 @@ from tunesmith.settings import Settings
 from tunesmith.store import ACTIVE, Store
 
 SHUTDOWN_SECONDS = 5  # how long requests under way may still take
-WORKER_SECONDS = 20.0  # a trainer stops within a second or two; its last rows are written after that
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +105,25 @@ def run_server(
     """Serves until a signal, or until idle. Returns after an orderly end; the caller closes the store."""
     from tunesmith.api.app import create_app
     from tunesmith.serve.pool import Pool
+    from tunesmith.worker import WorkerProcess
 
     pool = Pool(settings)
     app = _Activity(create_app(settings, store, pool))
     server = _Server(_uvicorn_config(app), lambda: _announce(settings, listener, options, on_ready))
-    stop = threading.Event()
-    failures: list[Exception] = []
-    threads = [threading.Thread(target=_work, args=(store, settings, stop, server, failures), name="worker")]
-    if not options.with_worker:
-        threads = []
-    if options.idle_seconds is not None:
-        arguments = (app, store, options.idle_seconds, stop, server)
-        threads.append(threading.Thread(target=_watch_idleness, args=arguments, name="idleness", daemon=True))
+    worker = WorkerProcess(settings) if options.with_worker else None
     _take_signals()
-    for thread in threads:
-        thread.start()
+    if options.idle_seconds is not None:
+        arguments = (app, store, options.idle_seconds, server)
+        threading.Thread(target=_watch_idleness, args=arguments, name="idleness", daemon=True).start()
+    if worker is not None:
+        worker.start()
     try:
         server.run(sockets=[listener])
     finally:
-        stop.set()
         _forget(settings)
-        for thread in threads:
-            thread.join(WORKER_SECONDS)
+        if worker is not None:
+            worker.stop()
         pool.close()
-    if failures:
-        raise failures[0]
 
 
 def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
@@ -168,27 +160,12 @@ class _Activity:
             self.last = time.monotonic()
 
 
-def _work(
-    store: Store, settings: Settings, stop: threading.Event, server: uvicorn.Server, failures: list[Exception]
-) -> None:
-    """A server whose worker has died would take jobs and never run them: it ends instead."""
-    from tunesmith.worker import run_worker
-
-    try:
-        run_worker(store, settings, stop)
-    except Exception as error:
-        failures.append(error)
-        server.should_exit = True
-
-
-def _watch_idleness(
-    app: _Activity, store: Store, seconds: float, stop: threading.Event, server: uvicorn.Server
-) -> None:
-    while not stop.wait(min(1.0, seconds)):
+def _watch_idleness(app: _Activity, store: Store, seconds: float, server: uvicorn.Server) -> None:
+    while not server.should_exit:
+        time.sleep(min(1.0, seconds))
         # `open` counts the application's lifespan too, which lasts as long as the server.
         if app.open <= 1 and time.monotonic() - app.last > seconds and not has_active_job(store):
             server.should_exit = True
-            return
 
 
 def has_active_job(store: Store) -> bool:
