@@ -1,6 +1,8 @@
 """The settings of this command: environment, tunesmith.toml, options. A wrong value is a sentence, not a traceback."""
 
 import os
+import shlex
+from contextvars import ContextVar
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -8,9 +10,12 @@ from pydantic import ValidationError
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.settings import Settings
 
+_data_dir_option: ContextVar[Path | None] = ContextVar("data_dir_option", default=None)
+
 
 def load_settings(data_dir: Path | None = None, **overrides: str | int | None) -> Settings:
     """`data_dir` also goes into the environment, so that tunesmith.toml and child processes follow it."""
+    _data_dir_option.set(data_dir)
     if data_dir is not None:
         os.environ["TUNESMITH_DATA_DIR"] = str(data_dir.expanduser().absolute())
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -20,6 +25,12 @@ def load_settings(data_dir: Path | None = None, **overrides: str | int | None) -
         raise CommandError(_explain(error), Exit.USAGE) from error
     except ValueError as error:  # tunesmith.toml that is not TOML
         raise CommandError(f"tunesmith.toml cannot be read: {error}. Mend it or move it away.", Exit.USAGE) from error
+
+
+def again(command: str) -> str:
+    """`command` as the user must type it next, on the same data directory as this one."""
+    data_dir = _data_dir_option.get()
+    return command if data_dir is None else f"{command} --data-dir {shlex.quote(str(data_dir))}"
 
 
 def _explain(error: ValidationError) -> str:

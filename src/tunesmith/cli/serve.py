@@ -136,7 +136,7 @@ def _banner(settings: "Settings", base_url: str, first_key: str | None, worker: 
                 "base model": settings.base_model,
                 "aliases": f"{shown or 'none'} [dim](tunesmith models list)[/dim]",
                 "data": escape(str(settings.paths.root)),
-                "worker": "one, in this process" if worker else "none here (tunesmith worker)",
+                "worker": "one, beside the API" if worker else "none here (tunesmith worker)",
             }
         )
     )

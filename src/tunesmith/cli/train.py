@@ -76,6 +76,7 @@ def train(
 
 def watch_job(connection: "Connection", job: "Job", *, as_json: bool) -> None:
     """Watches to the end and says what came of it. Ctrl-C ends the watching only."""
+    from tunesmith.cli.configure import again
     from tunesmith.cli.terminal import note
     from tunesmith.cli.watch import conclude, next_steps, watch
 
@@ -85,8 +86,8 @@ def watch_job(connection: "Connection", job: "Job", *, as_json: bool) -> None:
         if connection.own is not None:
             connection.own.keep()
         note(f"\nDetached; {job.id} goes on{' in the background' if connection.own else ''}.")
-        note(f"  come back:  tunesmith jobs watch {job.id}")
-        note(f"  stop it:    tunesmith jobs cancel {job.id}")
+        note(f"  come back:  {again(f'tunesmith jobs watch {job.id}')}")
+        note(f"  stop it:    {again(f'tunesmith jobs cancel {job.id}')}")
         raise typer.Exit(Exit.INTERRUPTED) from None
     conclude(job, as_json=as_json)
     if not as_json:
@@ -121,6 +122,7 @@ def _upload(client: "Client", path: Path) -> str:
 
 
 def _detach(connection: "Connection", job: "Job", as_json: bool) -> None:
+    from tunesmith.cli.configure import again
     from tunesmith.cli.terminal import note, print_json, print_plain
 
     if connection.own is not None:
@@ -129,4 +131,4 @@ def _detach(connection: "Connection", job: "Job", as_json: bool) -> None:
         print_json(job.wire)
     else:
         print_plain(job.id)
-        note(f"Watch it: tunesmith jobs watch {job.id}")
+        note(f"Watch it: {again(f'tunesmith jobs watch {job.id}')}")

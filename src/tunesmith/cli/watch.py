@@ -9,8 +9,9 @@ from typing import Protocol, Self
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from tunesmith.cli.configure import again
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.terminal import duration, err, facts, note, out, print_json
+from tunesmith.cli.terminal import duration, err, facts, note, out, print_json, print_plain
 from tunesmith.client import Client, Event, Job, ServerUnreachable
 
 POLL_SECONDS = 0.4
@@ -55,9 +56,9 @@ def conclude(job: Job, *, as_json: bool) -> None:
         out().print(facts({"trained": f"{job.trained_tokens or 0:,} tokens in {took}"}))
 
 
-def next_steps(job: Job, data_dir_option: str = "") -> None:
-    out().print(f"  talk to it:  tunesmith chat {job.fine_tuned_model}{data_dir_option}", soft_wrap=True, markup=False)
-    out().print(f"  its metrics: tunesmith jobs result {job.id}{data_dir_option}", soft_wrap=True, markup=False)
+def next_steps(job: Job) -> None:
+    print_plain(f"  talk to it:  {again(f'tunesmith chat {job.fine_tuned_model}')}")
+    print_plain(f"  its metrics: {again(f'tunesmith jobs result {job.id}')}")
 
 
 def follow(client: Client, job_id: str) -> Iterator[tuple[Job, list[Event]]]:

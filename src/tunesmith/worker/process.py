@@ -109,7 +109,7 @@ def _inherited(stop: threading.Event) -> Settings:
 
 
 def _end_with_parent(stop: threading.Event) -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):  # not sys.stdin: a thread that holds its lock at exit makes Python abort
         pass
     stop.set()
     time.sleep(STOP_SECONDS)
