@@ -16,7 +16,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 
 DEFAULT_ANALYSERS = ("text_quality", "languages")
-ANALYSERS = DEFAULT_ANALYSERS
+ANALYSERS = (*DEFAULT_ANALYSERS, "duplicates", "personal_data")
 
 
 class Analyser(Protocol):
@@ -47,6 +47,14 @@ def load(name: str) -> Analyser:
             from tunesmith.data.languages import Languages
 
             return Languages()
+        case "duplicates":
+            from tunesmith.data.duplicates import Duplicates
+
+            return Duplicates()
+        case "personal_data":
+            from tunesmith.data.pii import PersonalData
+
+            return PersonalData()
     raise InvalidRequest(f"No analyser is called '{name}'; there are {', '.join(ANALYSERS)}.", param="analysers")
 
 

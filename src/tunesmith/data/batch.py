@@ -33,6 +33,8 @@ class Batch:
     roles: dict[tuple[str, ...], int] = field(default_factory=dict)
     _paths: dict[int, str] = field(default_factory=dict)
     _starts: list[int] = field(default_factory=list)
+    _joined: str | None = None
+    _offsets: list[int] | None = None
 
     def add_plain(
         self, line: int, shape: Shape, contents: tuple[str, ...], system: int, digests: tuple[int, int]
@@ -71,6 +73,24 @@ class Batch:
         if len(self._starts) != len(self.lengths):
             self._starts = list(accumulate(self.lengths, initial=0))[:-1]
         return self._starts
+
+    def is_plain(self, row: int) -> bool:
+        """Whether the row's texts are its messages' contents, one each."""
+        return self.starts[row] not in self._paths
+
+    @property
+    def joined(self) -> str:
+        """All texts in one, a `\\n` between them, for searches that cost per call; `text_at` leads back."""
+        if self._joined is None:
+            self._joined = "\n".join(self.texts)
+        return self._joined
+
+    def text_at(self, position: int) -> tuple[int, int]:
+        """(number of the text, position in it) of a position in `joined`."""
+        if self._offsets is None:
+            self._offsets = list(accumulate((len(text) + 1 for text in self.texts), initial=0))
+        number = bisect_right(self._offsets, position) - 1
+        return number, position - self._offsets[number]
 
     def place(self, text: int) -> tuple[int, str]:
         """(line, path) of text number `text`."""

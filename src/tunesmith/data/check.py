@@ -68,6 +68,7 @@ def check_file(
         options = ScanOptions(kind, encoding, openai_limit if renderer is None else None, tuple(analysers))
         parts = list(_results(path, options, size, progress))
         result = merged(parts, log)
+        result.path = path
         found, sections = finish(analysers, parts, result)
         log.extend(found)
         log.extend(_file_findings(result, kind, method, min_examples))
@@ -132,7 +133,7 @@ def _results(path: Path, options: ScanOptions, size: int, progress: Progress | N
                 yield chunk
 
     if size < PARALLEL_BYTES or cores() < 2:
-        scanned = (scan(read_chunk(path, chunk), chunk.first_line, options) for chunk in plan())
+        scanned: Iterator[ChunkResult] = (scan(read_chunk(path, chunk), chunk.first_line, options) for chunk in plan())
     else:
         scanned = scan_chunks(path, plan(), replace(options, threads=1), cores())
     for result in scanned:

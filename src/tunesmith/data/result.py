@@ -1,6 +1,7 @@
 """What the scan of one chunk gives back, and how it travels between processes: JSON and raw numbers, nothing else."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -66,6 +67,7 @@ class ChunkResult:
     systems: np.ndarray = field(default_factory=lambda: _empty("systems"))
     prompts: np.ndarray = field(default_factory=lambda: _empty("prompts"))
     answers: np.ndarray = field(default_factory=lambda: _empty("answers"))
+    path: Path | None = None  # the file, once its parts are merged
 
     def add_kind(self, kind: str, rows: int = 1) -> None:
         self.kinds[kind] = self.kinds.get(kind, 0) + rows

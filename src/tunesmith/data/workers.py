@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
@@ -57,7 +57,7 @@ class _Worker:
 
     def __init__(self, path: Path, options: ScanOptions) -> None:
         self._process = subprocess.Popen(  # a fixed command line; the path travels as data
-            [sys.executable, "-m", "tunesmith.data.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", "-m", "tunesmith.data.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._send({"path": os.fspath(path.absolute()), "options": options_to_json(options)})
 
@@ -85,12 +85,11 @@ def _receive(stream: IO[bytes]) -> ChunkResult:
         raise ServerFault(
             "A process that was checking the file ended early; there may be too little memory. Try again."
         )
-    header: JsonObject = orjson.loads(line)
+    header = orjson.loads(line)
     arrays: dict[str, NDArray[np.generic]] = {}
-    named = header["arrays"]
-    for entry in named if isinstance(named, list) else ():
-        name, kind, shape, size = entry  # type: ignore[misc]
-        arrays[str(name)] = np.frombuffer(stream.read(int(size)), dtype=str(kind)).reshape(shape)
+    described: list[tuple[str, str, list[int], int]] = header.pop("arrays")
+    for name, kind, shape, size in described:
+        arrays[name] = np.frombuffer(stream.read(size), dtype=kind).reshape(shape)
     return ChunkResult.from_wire(header, arrays)
 
 
@@ -109,4 +108,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt, BrokenPipeError):  # the parent is gone or going: it says why
+        main()
