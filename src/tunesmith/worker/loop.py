@@ -113,10 +113,11 @@ class Worker:
         if left > 0:
             self.store.queue.release(lease)
             return
-        text = f"{error.message} This happened {times} times without a step of progress; the machine may be out of"
-        self._fail(
-            job, lease, TunesmithError(f"{text} memory. Lower batch_size, or shorten rows.", code="trainer_killed")
+        text = (
+            f"{error.message} This happened {times} times without a step of progress; the machine may be out of"
+            " memory. Lower batch_size, or shorten the rows."
         )
+        self._fail(job, lease, TunesmithError(text, code="trainer_killed"))
 
     def _fail(self, job: JobRow, lease: Lease, error: TunesmithError) -> None:
         log.info("failed", job=job.id, code=error.code, error=error.message)

@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 15.0  # its trainer has 10 to save its progress
 RESTART_SECONDS = 1.0
+WATCH_SECONDS = 0.2
 LIFELINE = "--lifeline"  # settings come as the first line of stdin; its end is ours
 
 
@@ -39,8 +40,8 @@ class WorkerProcess:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        self._process = self._spawn()
-        self._thread = threading.Thread(target=self._watch, name="worker-process", daemon=True)
+        self._process = process = self._spawn()
+        self._thread = threading.Thread(target=self._watch, args=(process,), name="worker-process", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -57,18 +58,17 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches the server, which stops us in order
         )
-        assert process.stdin is not None
-        process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
-        process.stdin.flush()
+        if process.stdin is not None:
+            process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
+            process.stdin.flush()
         return process
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(0.2):
-            assert self._process is not None
-            status = self._process.poll()
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        while not self._stopping.wait(WATCH_SECONDS):
+            status = process.poll()
             if status is not None and not self._stopping.wait(RESTART_SECONDS):
                 log.warning("the worker ended; starting another", status=status)
-                self._process = self._spawn()
+                self._process = process = self._spawn()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -109,7 +109,7 @@ def _inherited(stop: threading.Event) -> Settings:
 
 
 def _end_with_parent(stop: threading.Event) -> None:
-    while os.read(0, 1):  # not sys.stdin: a thread that holds its lock at exit makes Python abort
+    while os.read(0, 1024):  # not sys.stdin: a thread that holds its lock at exit makes Python abort
         pass
     stop.set()
     time.sleep(STOP_SECONDS)

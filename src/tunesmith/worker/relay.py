@@ -66,15 +66,14 @@ class Relay:
         return True
 
     def _step(self, line: JsonObject) -> None:
-        event = wording.step_event(line)
-        assert event.step is not None
-        if event.step <= self.last_step:
+        step = _whole(line, "step")
+        if step <= self.last_step:
             return
-        if event.step > self.last_step + 1:
-            missing = f"{self.last_step + 1} to {event.step - 1}"
+        if step > self.last_step + 1:
+            missing = f"{self.last_step + 1} to {step - 1}"
             self._events.append(NewEvent(f"Steps {missing} were trained, but their measures are lost", level="warn"))
-        self.last_step = event.step
-        self._events.append(event)
+        self.last_step = step
+        self._events.append(wording.step_event(line))
         seconds = line.get("seconds_left")
         if isinstance(seconds, int | float):
             self._estimated_finish = int(time.time() + seconds)

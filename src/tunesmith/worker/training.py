@@ -76,7 +76,10 @@ class TrainingRun:
         return spec
 
     def _announce(self) -> None:
-        if self.job.status is not JobStatus.RUNNING:
+        if self.job.status is JobStatus.RUNNING:
+            text = f"Training goes on after an interruption (attempt {self.job.attempt})"
+            self.store.queue.append(self.lease, [NewEvent(text, level="warn")])
+        else:  # paused and resumed: it was started before
             resumed = wording.STARTED.message in self.store.jobs.messages(self.job.id)
             self.store.queue.set_status(self.lease, JobStatus.RUNNING, [] if resumed else [wording.STARTED])
 
