@@ -1,0 +1,183 @@
+"""The current official client: types, paging, raw headers, error classes, streams."""
+
+import asyncio
+import io
+import re
+
+import openai
+import pytest
+from openai.types import FileObject, Model
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+
+WEATHER = [{"role": "user", "content": "How is the weather in Rome?"}]
+
+
+def strictly(kind, value):
+    """The client keeps whatever comes; this makes its types say whether the shape is right."""
+    return kind.model_validate(value.to_dict(), strict=True)
+
+
+@pytest.mark.parametrize("form", ["path", "bytes", "handle", "tuple"])
+def test_file_lives_its_life(client, training_path, form):
+    content = training_path.read_bytes()
+    given = {
+        "path": training_path,
+        "bytes": content,
+        "handle": io.BytesIO(content),
+        "tuple": ("天气.jsonl", content, "application/jsonl"),
+    }[form]
+    file = client.files.create(file=given, purpose="fine-tune")
+    strictly(FileObject, file)
+    assert file.filename == {"path": training_path.name, "tuple": "天气.jsonl"}.get(form, "upload")
+    assert client.files.wait_for_processing(file.id).status == "processed"
+    content_answer = client.files.content(file.id)
+    assert content_answer.read() == content
+    assert content_answer.response.headers["content-type"] == "application/octet-stream"
+    assert client.files.delete(file.id).deleted is True
+    with pytest.raises(openai.NotFoundError, match=f"No such File object: {file.id}"):
+        client.files.retrieve(file.id)
+
+
+def test_expiry_is_sent_in_brackets_and_honoured(client, training_path):
+    file = client.files.create(
+        file=training_path, purpose="fine-tune", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    assert file.expires_at == pytest.approx(file.created_at + 3600, abs=1)
+
+
+def test_files_page_through_themselves(client, training_path):
+    made = {client.files.create(file=training_path, purpose="user_data").id for _ in range(3)}
+    assert {file.id for file in client.files.list(purpose="user_data", limit=1)} == made
+
+
+def test_job_has_the_clients_types_and_the_promised_values(client, finished_job, training_file):
+    strictly(FineTuningJob, finished_job)
+    assert (finished_job.model, finished_job.training_file) == ("smollm2-135m-instruct", training_file)
+    assert re.fullmatch(r"ft:smollm2-135m-instruct:personal:contract:\w{8}", finished_job.fine_tuned_model)
+    assert (finished_job.error, finished_job.seed, finished_job.user_provided_suffix) == (None, 1, "contract")
+    numbers = finished_job.hyperparameters.to_dict()
+    assert numbers["n_epochs"] == 3
+    assert isinstance(numbers["batch_size"], int)
+    assert finished_job.method.supervised.hyperparameters.to_dict() == numbers
+    assert finished_job.trained_tokens > 0
+    assert finished_job.trained_tokens % 3 == 0
+    assert finished_job.finished_at > finished_job.created_at
+
+
+def test_events_page_through_themselves_in_the_recorded_order(client, finished_job, training_file):
+    events = list(client.fine_tuning.jobs.list_events(finished_job.id, limit=7))[::-1]
+    for event in events:
+        strictly(FineTuningJobEvent, event.model_copy(update={"data": event.data or {}}))
+    messages = [event.message for event in events if event.type == "message"]
+    points = client.fine_tuning.jobs.checkpoints.list(finished_job.id).data[::-1]
+    assert messages[:4] == [
+        f"Created fine-tuning job: {finished_job.id}",
+        f"Validating training file: {training_file}",
+        "Files validated, moving job to queued state",
+        "Fine-tuning job started",
+    ]
+    assert messages[-2:] == [
+        f"New fine-tuned model created: {finished_job.fine_tuned_model}",
+        "The job has successfully completed",
+    ]
+    assert all(message.startswith("Checkpoint created at step ") for message in messages[4:-2])
+    assert len(points) <= 3
+    steps = [event for event in events if event.type == "metrics"]
+    assert [event.data["step"] for event in steps] == list(range(1, 31))
+    assert re.fullmatch(r"Step 1/30: training loss=\d+\.\d\d", steps[0].message)
+    assert steps[-1].data["train_loss"] < steps[0].data["train_loss"]
+    assert steps[0].data["total_steps"] == 30
+
+
+def test_checkpoints_are_models(client, finished_job):
+    points = client.fine_tuning.jobs.checkpoints.list(finished_job.id).data
+    for point in points:
+        strictly(FineTuningJobCheckpoint, point)
+    assert points[0].fine_tuned_model_checkpoint == finished_job.fine_tuned_model
+    assert points[0].metrics.step == points[0].step_number == 30
+    assert points[0].metrics.to_dict()["type"] == "supervised"
+    listed = {model.id for model in client.models.list()}
+    assert {point.fine_tuned_model_checkpoint for point in points} <= listed
+
+
+def test_models_are_listed_and_retrieved(client, finished_job):
+    for model in client.models.list():
+        strictly(Model, model)
+    assert client.models.retrieve(finished_job.fine_tuned_model).owned_by == "personal"
+    assert client.models.retrieve("gpt-4o-mini").owned_by == "alias-of:smollm2-135m-instruct"
+
+
+def test_chat_answers(client, finished_job):
+    answer = client.chat.completions.create(
+        model=finished_job.fine_tuned_model, messages=WEATHER, temperature=0, max_completion_tokens=12
+    )
+    strictly(ChatCompletion, answer)
+    assert answer.model == finished_job.fine_tuned_model
+    assert answer.choices[0].message.content
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_stream_says_the_same_as_the_plain_answer(client, finished_job):
+    request = {"model": finished_job.fine_tuned_model, "messages": WEATHER, "temperature": 0, "max_tokens": 12}
+    plain = client.chat.completions.create(**request)
+    chunks = list(client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True}))
+    for chunk in chunks:
+        strictly(ChatCompletionChunk, chunk)
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text == plain.choices[0].message.content
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.total_tokens == plain.usage.total_tokens
+
+
+def test_async_client_streams_two_answers_at_once(server, finished_job):
+    async def ask(client: openai.AsyncOpenAI) -> str:
+        stream = await client.chat.completions.create(
+            model=finished_job.fine_tuned_model, messages=WEATHER, temperature=0, max_tokens=8, stream=True
+        )
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    async def both() -> list[str]:
+        async with openai.AsyncOpenAI(base_url=server.base_url, api_key=server.key) as client:
+            return await asyncio.gather(ask(client), ask(client))
+
+    first, second = asyncio.run(both())
+    assert first
+    assert first == second
+
+
+def test_raw_response_has_the_headers(client):
+    raw = client.models.with_raw_response.list()
+    assert re.fullmatch(r"req_[0-9a-f]{32}", raw.headers["x-request-id"])
+    assert raw.headers["request-id"] == raw.headers["x-request-id"]
+    assert int(raw.headers["openai-processing-ms"]) >= 1
+    assert raw.headers["openai-version"] == "2020-10-01"
+    assert raw.headers["openai-organization"] == "personal"
+    assert client.models.list()._request_id.startswith("req_")
+
+
+def test_cancel_pause_and_resume_take_an_empty_body(client, training_file):
+    job = client.fine_tuning.jobs.create(
+        model="gpt-4o-mini",
+        training_file=training_file,
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 50}}},
+        metadata={"purpose": "contract"},
+    )
+    assert client.fine_tuning.jobs.pause(job.id).status in ("validating_files", "queued")
+    assert client.fine_tuning.jobs.resume(job.id).status in ("validating_files", "queued")
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+    found = list(client.fine_tuning.jobs.list(metadata={"purpose": "contract"}, limit=1))
+    assert [entry.id for entry in found] == [job.id]
+
+
+def test_errors_are_the_clients_classes_with_all_four_fields(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.fine_tuning.jobs.create(model="gpt-3.5-turbo", training_file="file-unknown", suffix="s" * 65)
+    assert (caught.value.param, caught.value.type) == ("suffix", "invalid_request_error")
+    assert caught.value.request_id.startswith("req_")
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.fine_tuning.jobs.retrieve("ftjob-unknown")
+    assert (missing.value.code, missing.value.param) == ("fine_tune_not_found", "fine_tune_id")
+    with pytest.raises(openai.NotFoundError, match="Invalid URL"):
+        client.vector_stores.list()
