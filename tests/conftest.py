@@ -1,13 +1,19 @@
 """Fixtures shared by all tests: a real base model, converted once into the user's cache."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tunesmith.data.render import Renderer, load_renderer
-from tunesmith.models.directory import pull
+from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.models.directory import fingerprint, pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
+
+
+pytest_plugins = ["tests.databases"]  # stores over SQLite and PostgreSQL
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +26,39 @@ def base_dir() -> Path:
 @pytest.fixture(scope="session")
 def renderer(base_dir: Path) -> Renderer:
     return load_renderer(base_dir)
+
+
+@pytest.fixture(scope="session")
+def random_adapter(base_dir: Path, renderer: Renderer) -> Callable[[Path, int], Path]:
+    """Writes an adapter of random tensors (directory, seed) that changes every layer's output; gives the directory."""
+    return lambda directory, seed: _write_random_adapter(directory, base_dir, renderer, seed)
+
+
+def _write_random_adapter(directory: Path, base_dir: Path, renderer: Renderer, seed: int) -> Path:
+    import torch
+
+    config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
+    hidden, inner, rank = config["hidden_size"], config["intermediate_size"], 8
+    heads, kv_heads = (config[name] * config["head_dim"] for name in ("num_attention_heads", "num_key_value_heads"))
+    sizes = {
+        "self_attn.q_proj": (heads, hidden),
+        "self_attn.k_proj": (kv_heads, hidden),
+        "self_attn.v_proj": (kv_heads, hidden),
+        "self_attn.o_proj": (hidden, heads),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for layer in range(config["num_hidden_layers"]):
+        for name, (out_features, in_features) in sizes.items():
+            prefix = f"base_model.model.model.layers.{layer}.{name}"
+            tensors[f"{prefix}.lora_A.weight"] = torch.randn(rank, in_features, generator=generator) * in_features**-0.5
+            tensors[f"{prefix}.lora_B.weight"] = torch.randn(out_features, rank, generator=generator) * 0.05
+    targets = tuple(name.rpartition(".")[2] for name in sizes)
+    manifest = AdapterManifest(
+        "smollm2-135m-instruct", fingerprint(base_dir), renderer.name, rank, 16.0, targets, step=1
+    )
+    write_adapter(directory, tensors, manifest)
+    return directory

@@ -143,13 +143,13 @@ def _logit_bias(fields: Fields) -> tuple[tuple[int, float], ...]:
     for key, value in (fields.object("logit_bias") or {}).items():
         if not key.isascii() or not key.isdigit():
             raise invalid_value(
-                "logit_bias", f"Invalid key in 'logit_bias': {key!r}. It must be a token id, an integer."
+                "logit_bias", f"Invalid 'logit_bias': the key {key!r} is not a token id."
             )
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise wrong_type(f"logit_bias.{key}", "a decimal", value)
         if not -100 <= value <= 100:
             raise invalid_value(
-                "logit_bias", f"Invalid 'logit_bias' of token {key}: {value} is not within -100 and 100."
+                "logit_bias", f"Invalid 'logit_bias': {value} of token {key} is not within -100 and 100."
             )
         pairs.append((int(key), float(value)))
     return tuple(pairs)

@@ -77,6 +77,16 @@ class TorchEngine:
         """Waits until everything accepted is answered, after `close`."""
         self._thread.join(timeout)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that have not had their first step."""
+        with self._changed:
+            return len(self._waiting)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def _run(self, threads: int) -> None:
         torch.set_num_threads(threads)  # holds for this thread's work only
         running: deque[_Sequence] = deque()

@@ -1,0 +1,133 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from tunesmith.data.render import Renderer
+from tunesmith.errors import ServerFault
+from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.models.directory import fingerprint
+from tunesmith.serve.engine import GenerateRequest, Generation
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+
+
+class QuietEngine:
+    context_length = 16
+    fingerprint = "quiet"
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def submit(self, request: GenerateRequest) -> Generation:
+        return Generation(request.n)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Loader:
+    """Counts what it loads; may be told to wait or to fail."""
+
+    def __init__(self) -> None:
+        self.loaded: list[Path] = []
+        self.engines: dict[Path, QuietEngine] = {}
+        self.gate = threading.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    def __call__(self, base_dir: Path, settings: Settings) -> QuietEngine:
+        assert self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.loaded.append(base_dir)
+        self.engines[base_dir] = QuietEngine()
+        return self.engines[base_dir]
+
+
+@pytest.fixture
+def bases(base_dir: Path, tmp_path: Path) -> list[Path]:
+    """Three bases with weights of a mebibyte each and the real tokenizer."""
+    directories = []
+    for name in "abc":
+        directory = tmp_path / name
+        directory.mkdir()
+        for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+            (directory / file).symlink_to(base_dir / file)
+        (directory / "model.safetensors").write_bytes(bytes(2**20))
+        directories.append(directory)
+    return directories
+
+
+def test_a_base_is_loaded_once_however_many_ask_at_once(bases: list[Path], tmp_path: Path) -> None:
+    loader = Loader()
+    loader.gate.clear()
+    pool = Pool(Settings(data_dir=tmp_path), loader)
+    threads = [threading.Thread(target=pool.open, args=(bases[0],)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    loader.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert loader.loaded == [bases[0]]
+
+
+def test_the_least_recently_used_base_goes_when_room_is_short(bases: list[Path], tmp_path: Path) -> None:
+    loader, (a, b, c) = Loader(), bases
+    pool = Pool(Settings(data_dir=tmp_path, serve_memory_mib=2), loader)
+    for base in (a, b, a, c):
+        pool.open(base)
+    assert pool.resident() == (a, c)
+    assert [loader.engines[base].closed for base in (a, b, c)] == [False, True, False]
+
+
+def test_a_base_larger_than_the_limit_is_still_served(bases: list[Path], tmp_path: Path) -> None:
+    (bases[0] / "model.safetensors").write_bytes(bytes(3 * 2**20))
+    pool = Pool(Settings(data_dir=tmp_path, serve_memory_mib=2), Loader())
+    pool.open(bases[0])
+    assert pool.resident() == (bases[0],)
+
+
+def test_a_failed_load_is_tried_again(bases: list[Path], tmp_path: Path) -> None:
+    loader = Loader()
+    pool = Pool(Settings(data_dir=tmp_path), loader)
+    loader.error = ServerFault("no room")
+    with pytest.raises(ServerFault, match="no room"):
+        pool.open(bases[0])
+    loader.error = None
+    assert pool.open(bases[0]).engine is loader.engines[bases[0]]
+
+
+@pytest.mark.parametrize(
+    ("base_fingerprint", "renderer_name", "words"),
+    [("other", None, "trained on another version"), (None, "other", "trained with the renderer 'other'")],
+)
+def test_an_adapter_of_something_else_is_refused(
+    bases: list[Path],
+    renderer: Renderer,
+    tmp_path: Path,
+    base_fingerprint: str | None,
+    renderer_name: str | None,
+    words: str,
+) -> None:
+    manifest = AdapterManifest(
+        base_name="a",
+        base_fingerprint=base_fingerprint or fingerprint(bases[0]),
+        renderer=renderer_name or renderer.name,
+        rank=8,
+        alpha=16.0,
+        target_modules=("q_proj",),
+        step=1,
+    )
+    write_adapter(tmp_path / "adapter", {}, manifest)
+    with pytest.raises(ServerFault, match=words):
+        Pool(Settings(data_dir=tmp_path), Loader()).open(bases[0], tmp_path / "adapter")
+
+
+def test_closing_unloads_everything(bases: list[Path], tmp_path: Path) -> None:
+    loader = Loader()
+    pool = Pool(Settings(data_dir=tmp_path), loader)
+    pool.open(bases[0])
+    pool.close()
+    assert pool.resident() == ()
+    assert loader.engines[bases[0]].closed

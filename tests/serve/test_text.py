@@ -1,0 +1,80 @@
+"""The text of one choice, from tokens that a model might have written."""
+
+import pytest
+
+from tunesmith.data.render import Renderer
+from tunesmith.serve.engine import Delta
+from tunesmith.serve.text import ChoiceText, TextPart
+
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "武汉"}}\n</tool_call>'
+
+
+def parts(renderer: Renderer, text: str, *, stops: tuple[str, ...] = (), with_tools: bool = False) -> list[TextPart]:
+    """`text` token by token, then the end of the turn; as `serve.chat` feeds it."""
+    choice = ChoiceText(renderer, stops, with_tools=with_tools)
+    ids = renderer.encode(text)
+    deltas = [Delta(0, token, -0.5) for token in ids] + [Delta(0, min(renderer.eos_ids), -0.1, finish="stop")]
+    collected = [choice.add(delta) for delta in deltas if not choice.finished]
+    assert choice.finished
+    return collected
+
+
+def shown(collected: list[TextPart]) -> str:
+    return "".join(part.text for part in collected)
+
+
+@pytest.mark.parametrize("text", ["Hello there, friend.", "武汉的冬天🥶冷", "\n\nTwo breaks\n", ""])
+def test_text_comes_back_whole_and_never_with_broken_characters(renderer: Renderer, text: str) -> None:
+    collected = parts(renderer, text)
+    assert shown(collected) == text
+    assert "\ufffd" not in shown(collected)
+    assert collected[-1].finish == "stop"
+
+
+def test_a_character_cut_by_the_length_limit_is_shown_as_replacement(renderer: Renderer) -> None:
+    ids = renderer.encode("🥶")
+    choice = ChoiceText(renderer, (), with_tools=False)
+    assert len(ids) > 1
+    assert choice.add(Delta(0, ids[0], finish="length")).text == "\ufffd"
+
+
+def test_a_stop_string_hides_its_tokens_and_their_logprobs(renderer: Renderer) -> None:
+    collected = parts(renderer, "One two three four", stops=("o three",))
+    assert shown(collected) == "One tw"
+    assert collected[-1].finish == "stop"
+    tokens = [delta.token for part in collected for delta in part.tokens]
+    assert renderer.decode(tokens) == "One two"  # the token that the stop string begins in is partly visible
+
+
+def test_every_visible_token_has_its_logprob_once(renderer: Renderer) -> None:
+    collected = parts(renderer, "Snow 🥶 falls\n\non Wuhan", stops=("\n\n\n",))
+    tokens = [delta.token for part in collected for delta in part.tokens]
+    assert tokens == renderer.encode("Snow 🥶 falls\n\non Wuhan")
+
+
+def test_a_tool_call_is_parsed_and_never_shown(renderer: Renderer) -> None:
+    collected = parts(renderer, f"Let me look.\n{CALL}", with_tools=True)
+    assert shown(collected) == "Let me look."
+    assert [(call.name, call.arguments) for call in collected[-1].calls] == [("get_weather", '{"city": "武汉"}')]
+
+
+def test_a_call_alone_shows_nothing(renderer: Renderer) -> None:
+    collected = parts(renderer, CALL, with_tools=True)
+    assert shown(collected) == ""
+    assert len(collected[-1].calls) == 1
+
+
+@pytest.mark.parametrize("text", ["a <tool_box> b", "ends with <tool", "<tool_call>\nnot json\n</tool_call>", "x\n\n"])
+def test_what_only_looks_like_a_call_is_text(renderer: Renderer, text: str) -> None:
+    collected = parts(renderer, text, with_tools=True)
+    assert shown(collected) == text
+    assert collected[-1].calls == ()
+
+
+def test_without_tools_a_call_is_text(renderer: Renderer) -> None:
+    assert shown(parts(renderer, CALL)) == CALL
+
+
+def test_plain_text_streams_before_the_end_although_tools_are_declared(renderer: Renderer) -> None:
+    collected = parts(renderer, "It is sunny in Wuhan today.", with_tools=True)
+    assert sum(bool(part.text) for part in collected) > 3

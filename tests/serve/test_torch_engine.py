@@ -1,0 +1,220 @@
+import math
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from tunesmith.data.messages import Message
+from tunesmith.data.render import Renderer
+from tunesmith.errors import ServerFault, ServiceUnavailable
+from tunesmith.serve.engine import Delta, Engine, GenerateRequest
+from tunesmith.serve.torch_engine import TorchEngine
+
+QUESTIONS = ("What is the capital of France?", "今年武汉的冬天冷不冷?", "Write a haiku about rain in 1999.")
+
+
+def tokens(deltas: list[Delta], choice: int = 0) -> list[int]:
+    return [delta.token for delta in deltas if delta.choice == choice]
+
+
+def plain_generate(model: PreTrainedModel, prompt: list[int], count: int, renderer: Renderer) -> list[int]:
+    ids = model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=count,
+        do_sample=False,
+        eos_token_id=sorted(renderer.eos_ids),
+        pad_token_id=0,
+    )
+    return ids[0, len(prompt) :].tolist()
+
+
+def greedy(prompt: list[int] | tuple[int, ...], count: int, renderer: Renderer) -> GenerateRequest:
+    return GenerateRequest(tuple(prompt), count, renderer.eos_ids, temperature=0)
+
+
+def test_greedy_tokens_of_the_base_equal_transformers(
+    engine: Engine, reference: PreTrainedModel, renderer: Renderer
+) -> None:
+    for question in QUESTIONS:
+        prompt = renderer.prompt([Message("user", question)])
+        ours = tokens(list(engine.submit(greedy(prompt, 12, renderer))))
+        assert ours == plain_generate(reference, prompt, 12, renderer)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft calls a name that transformers will drop
+def test_greedy_tokens_of_an_adapter_equal_peft_and_differ_from_the_base(
+    engine: Engine, base_dir: Path, adapter_dir: Path, renderer: Renderer
+) -> None:
+    tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32), adapter_dir)
+    for question in QUESTIONS:
+        prompt = renderer.prompt([Message("user", question)])
+        request = greedy(prompt, 10, renderer)
+        ours = tokens(list(engine.submit(replace(request, adapter=adapter_dir))))
+        assert ours == plain_generate(tuned.eval(), prompt, 10, renderer)
+        assert ours != tokens(list(engine.submit(request)))
+
+
+def test_base_and_adapter_at_the_same_time_do_not_disturb_each_other(
+    engine: Engine, adapter_dir: Path, prompt: tuple[int, ...], renderer: Renderer
+) -> None:
+    base, tuned = greedy(prompt, 8, renderer), replace(greedy(prompt, 8, renderer), adapter=adapter_dir)
+    alone = [tokens(list(engine.submit(request))) for request in (base, tuned)]
+    under_way = [engine.submit(request) for request in (base, tuned)]
+    assert [tokens(list(generation)) for generation in under_way] == alone
+
+
+def test_a_seed_repeats_itself_and_another_seed_differs(
+    engine: Engine, prompt: tuple[int, ...], renderer: Renderer
+) -> None:
+    request = GenerateRequest(prompt, 12, renderer.eos_ids, temperature=1.2, top_p=0.95, seed=7)
+    first, again = (tokens(list(engine.submit(request))) for _ in range(2))
+    assert first == again
+    assert first != tokens(list(engine.submit(replace(request, seed=8))))
+
+
+def test_choices_are_the_same_alone_and_beside_others(
+    engine: Engine, prompt: tuple[int, ...], renderer: Renderer
+) -> None:
+    request = GenerateRequest(prompt, 6, renderer.eos_ids, temperature=1.0, seed=3, n=10)
+    many = list(engine.submit(request))
+    choices = [tokens(many, choice) for choice in range(10)]
+    assert len({tuple(choice) for choice in choices}) > 5
+    assert choices[0] == tokens(list(engine.submit(replace(request, n=1))))
+    assert sum(delta.finish is not None for delta in many) == 10
+
+
+def test_greedy_choices_are_equal(engine: Engine, prompt: tuple[int, ...], renderer: Renderer) -> None:
+    deltas = list(engine.submit(replace(greedy(prompt, 6, renderer), n=2)))
+    assert tokens(deltas, 0) == tokens(deltas, 1) == tokens(list(engine.submit(greedy(prompt, 6, renderer))))
+
+
+def test_the_token_that_ends_a_turn_finishes_with_stop(engine: Engine, renderer: Renderer) -> None:
+    prompt = renderer.prompt([Message("user", "What is the capital of France?")])
+    deltas = list(engine.submit(greedy(prompt, 40, renderer)))
+    assert deltas[-1].token in renderer.eos_ids
+    assert [delta.finish for delta in deltas] == [None] * (len(deltas) - 1) + ["stop"]
+
+
+def test_max_tokens_finishes_with_length(engine: Engine, prompt: tuple[int, ...], renderer: Renderer) -> None:
+    assert [delta.finish for delta in engine.submit(greedy(prompt, 2, renderer))] == [None, "length"]
+
+
+def test_logprobs_are_those_of_the_reference(
+    engine: Engine, reference: PreTrainedModel, prompt: tuple[int, ...], renderer: Renderer
+) -> None:
+    request = replace(greedy(prompt, 3, renderer), top_logprobs=20, temperature=0.0)
+    deltas = list(engine.submit(request))
+    with torch.inference_mode():
+        logits = reference(torch.tensor([[*prompt, *tokens(deltas)]])).logits[0, len(prompt) - 1 : -1]
+    expected = torch.log_softmax(logits, dim=-1)
+    for position, delta in enumerate(deltas):
+        assert delta.logprob == pytest.approx(float(expected[position, delta.token]), abs=1e-3)
+        assert delta.top[0] == (delta.token, delta.logprob)
+        assert sum(math.exp(logprob) for _, logprob in delta.top) <= 1.0001
+        assert [logprob for _, logprob in delta.top] == sorted((logprob for _, logprob in delta.top), reverse=True)
+
+
+def test_a_bias_forces_and_bans_tokens(engine: Engine, prompt: tuple[int, ...], renderer: Renderer) -> None:
+    free = greedy(prompt, 1, renderer)
+    first = tokens(list(engine.submit(free)))[0]
+    assert tokens(list(engine.submit(replace(free, logit_bias=((first, -100.0),)))))[0] != first
+    assert tokens(list(engine.submit(replace(free, logit_bias=((1234, 100.0),)))))[0] == 1234
+
+
+def test_a_long_prompt_in_pieces_equals_transformers(
+    engine: Engine, reference: PreTrainedModel, renderer: Renderer
+) -> None:
+    prompt = renderer.prompt([Message("user", "The rain in Spain stays mainly in the plain. " * 60 + "Continue.")])
+    assert len(prompt) > 600
+    assert tokens(list(engine.submit(greedy(prompt, 3, renderer)))) == plain_generate(reference, prompt, 3, renderer)
+
+
+def test_closing_stops_the_generation(engine: Engine, prompt: tuple[int, ...], renderer: Renderer) -> None:
+    never_ending = GenerateRequest(prompt, 4000, frozenset(), temperature=0)
+    generation = engine.submit(never_ending)
+    assert next(iter(generation)).choice == 0
+    generation.close()
+    started = time.monotonic()
+    list(engine.submit(greedy(prompt, 1, renderer)))
+    assert time.monotonic() - started < 10
+    assert generation.closed
+
+
+def test_a_stopped_choice_ends_and_the_others_go_on(
+    engine: Engine, prompt: tuple[int, ...], renderer: Renderer
+) -> None:
+    generation = engine.submit(GenerateRequest(prompt, 12, frozenset(), temperature=0, n=2))
+    generation.stop(0)
+    deltas = list(generation)
+    assert len(tokens(deltas, 0)) < 12
+    assert len(tokens(deltas, 1)) == 12
+
+
+def test_a_short_request_is_not_held_up_by_a_long_one(
+    engine: Engine, prompt: tuple[int, ...], renderer: Renderer
+) -> None:
+    long = engine.submit(GenerateRequest(prompt, 4000, frozenset(), temperature=0))
+    assert len(list(engine.submit(greedy(prompt, 2, renderer)))) == 2
+    assert not long.closed
+    long.close()
+
+
+def test_an_adapter_that_is_not_there_fails_its_own_request_only(
+    engine: Engine, prompt: tuple[int, ...], renderer: Renderer, tmp_path: Path
+) -> None:
+    with pytest.raises((ServerFault, FileNotFoundError)):
+        list(engine.submit(replace(greedy(prompt, 2, renderer), adapter=tmp_path)))
+    assert len(list(engine.submit(greedy(prompt, 2, renderer)))) == 2
+
+
+class SlowBatch:
+    """A batch whose forward pass waits until it is let go."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        self.gate = gate
+
+    def forward(self, ids_BT: torch.Tensor, adapter: object) -> torch.Tensor:
+        assert self.gate.wait(10)
+        return torch.zeros(len(ids_BT), 16)
+
+    def repeat(self, rows: int) -> "SlowBatch":
+        return self
+
+    def keep(self, rows: object) -> None: ...
+
+
+class SlowRunner:
+    context_length = 100
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def read_adapter(self, directory: Path) -> None: ...
+
+    def new_batch(self) -> SlowBatch:
+        return SlowBatch(self.gate)
+
+
+def test_a_full_queue_is_refused_and_a_closed_engine_finishes_what_it_took() -> None:
+    runner = SlowRunner()
+    engine = TorchEngine(runner, fingerprint="x", threads=1, running=1, waiting=2, adapter_bytes=0)
+    request = GenerateRequest((1,), 2, frozenset(), temperature=0)
+    first = engine.submit(request)
+    while engine.waiting:
+        time.sleep(0.01)
+    accepted = [first, engine.submit(request), engine.submit(request)]
+    with pytest.raises(ServiceUnavailable, match="2 requests are already waiting"):
+        engine.submit(request)
+    engine.close()
+    with pytest.raises(ServiceUnavailable, match="unloaded"):
+        engine.submit(request)
+    runner.gate.set()
+    assert [len(list(generation)) for generation in accepted] == [2, 2, 2]
+    engine.join(10)
+    assert not engine.alive
