@@ -182,4 +182,31 @@ TEXT_CODES = {
     ),
 }
 
-CODES: dict[str, Code] = FILE_CODES | ROW_CODES | MESSAGE_CODES | TOOL_CODES | TEXT_CODES
+RISK_CODES = {
+    "duplicate_row": _warning("A row stands twice.", "Keep one of them; `tunesmith fix` drops the others."),
+    "near_duplicate": _warning(
+        "A row is nearly the same as an earlier one.", "Keep the better one, unless the repetition is meant."
+    ),
+    "leak": _warning(
+        "A row of the validation file stands in the training file.",
+        "Take it out of one of them: the validation loss would look better than it is.",
+    ),
+    "near_leak": _warning(
+        "A row of the validation file is nearly the same as one of the training file.",
+        "Take it out of one of them: the validation loss would look better than it is.",
+    ),
+    "email_address": _warning("An e-mail address.", "Replace it by a made-up one; a tuned model may repeat it."),
+    "phone_number": _warning("A telephone number.", "Replace it by a made-up one; a tuned model may repeat it."),
+    "card_number": _warning("A payment card's number.", "Replace it; a tuned model may repeat it."),
+    "iban": _warning("A bank account's number.", "Replace it; a tuned model may repeat it."),
+    "ip_address": _warning("An IP address.", "Replace it, unless it is meant to be learned."),
+    "secret": _warning(
+        "An API key, token or private key.", "Remove it and revoke it: whoever has the file or the model can use it."
+    ),
+    "flagged": _warning(
+        "The moderation of the training data flagged a row.",
+        "Look at the row; remove it, or set `moderation` to 'off' if it is meant.",
+    ),
+}
+
+CODES: dict[str, Code] = FILE_CODES | ROW_CODES | MESSAGE_CODES | TOOL_CODES | TEXT_CODES | RISK_CODES

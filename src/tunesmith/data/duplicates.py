@@ -1,0 +1,199 @@
+"""Rows that stand twice, exactly or nearly, in one file.
+
+Exact: prompt and answer have the same digests (64 bits each; key order and white space between keys do not matter).
+Near: the shingle sets of two rows (`shingles`) have a Jaccard similarity of at least `THRESHOLD`. Candidates come from
+12 hash keys per row and each is then compared in full, its text read again from the file, so that what is reported is
+so. The planted set of `bench/duplicates.py` prints recall and precision.
+
+Memory: 48 bytes of keys per row travel and stay, 16 more per row while one band is sorted; texts are read again from
+disk, at most `CACHED_ROWS` at a time. 500 MB of 700-byte rows: about 60 MB. Time: at most `COMPARISONS_PER_ROW` full
+comparisons per row on average; where that runs out the report says `"complete": false` and its numbers are a lower
+bound.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.data.batch import Batch
+from tunesmith.data.findings import Finding, finding
+from tunesmith.data.result import ChunkResult, Partial
+from tunesmith.data.rowwords import RowWords
+from tunesmith.data.shingles import BANDS, band_keys, batch_words
+from tunesmith.jsonvalue import JsonObject
+
+THRESHOLD = 0.8
+LEADERS = 8  # rows of one bucket that a newcomer is compared with
+COMPARISONS_PER_ROW = 4
+MIN_COMPARISONS = 20_000
+SHOWN_GROUPS = 20
+SHOWN_LINES = 10
+
+Pair = tuple[int, int, float]  # row, the earlier row that it repeats, similarity
+
+
+class Duplicates:
+    """The analyser `duplicates`."""
+
+    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        return Partial(arrays={"keys": band_keys(batch_words(batch))})
+
+    def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        keys = stacked([partial.arrays["keys"] for partial in partials])
+        found = find_duplicates(whole, keys)
+        return list(_findings(found)), found.to_json()
+
+
+@dataclass(slots=True)
+class Found:
+    """`exact` and `near` are (line, line of the earlier row, similarity); `groups` the lines that belong together."""
+
+    rows: int = 0
+    exact: list[Pair] = field(default_factory=list)
+    near: list[Pair] = field(default_factory=list)
+    groups: list[list[int]] = field(default_factory=list)
+    comparisons: int = 0
+    complete: bool = True
+
+    def to_json(self) -> JsonObject:
+        shown = sorted(self.groups, key=len, reverse=True)[:SHOWN_GROUPS]
+        return {
+            "threshold": THRESHOLD,
+            "exact": len(self.exact),
+            "near": len(self.near),
+            "groups": len(self.groups),
+            "largest_groups": [{"rows": len(group), "lines": list(group[:SHOWN_LINES])} for group in shown],
+            "comparisons": self.comparisons,
+            "complete": self.complete,
+        }
+
+
+def stacked(keys: Sequence[NDArray[np.generic]]) -> NDArray[np.uint32]:
+    """(rows, BANDS) of all chunks."""
+    return np.concatenate([np.zeros((0, BANDS), np.uint32), *(part.reshape(-1, BANDS) for part in keys)])
+
+
+def find_duplicates(whole: ChunkResult, keys: NDArray[np.uint32], threshold: float = THRESHOLD) -> Found:
+    """Repeated rows of one file. Without `whole.path` only exact ones can be found."""
+    found = Found(rows=len(whole.lines))
+    if "reinforcement" in whole.kinds:  # equal prompts with different items are different rows there
+        return found
+    first = _first_of_equals(whole)
+    repeated = np.flatnonzero(first != np.arange(len(first)))
+    found.exact = [(row, int(first[row]), 1.0) for row in repeated.tolist()]
+    if whole.path is not None:
+        keys[repeated] = 0
+        budget = max(MIN_COMPARISONS, COMPARISONS_PER_ROW * len(first))
+        found.near, found.comparisons, found.complete = near_pairs(keys, whole.lines, whole.path, threshold, budget)
+    found.groups = _groups([*found.exact, *found.near], whole.lines)
+    found.exact, found.near = _by_line(found.exact, whole.lines), _by_line(found.near, whole.lines)
+    return found
+
+
+def _first_of_equals(whole: ChunkResult) -> NDArray[np.int64]:
+    """For each row the number of the first row that equals it: itself, mostly."""
+    order = np.lexsort((whole.answers, whole.prompts))
+    prompts, answers = whole.prompts[order], whole.answers[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (prompts[1:] != prompts[:-1]) | (answers[1:] != answers[:-1])
+    first = np.empty(len(order), np.int64)
+    # lexsort is stable: the first of a run of equals is the first in the file
+    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+    return first
+
+
+def near_pairs(
+    keys: NDArray[np.uint32], lines: NDArray[np.int32], path: Path, threshold: float, budget: int
+) -> tuple[list[Pair], int, bool]:
+    """(pairs, comparisons made, whether all were made). A row is paired once."""
+    paired: set[int] = set()
+    pairs: list[Pair] = []
+    left = budget
+    with closing(RowWords(path, lines, _sharing(keys))) as words:
+        for bucket in buckets(keys):
+            leaders: list[int] = []
+            for row in bucket:
+                if row in paired:
+                    continue
+                left -= len(leaders)
+                if left < 0:
+                    return pairs, budget, False
+                pair = _repeats(row, leaders, words, threshold)
+                if pair is not None:
+                    pairs.append(pair)
+                    paired.add(row)
+                elif len(leaders) < LEADERS:
+                    leaders.append(row)
+    return pairs, budget - left, True
+
+
+def _repeats(row: int, leaders: Sequence[int], words: RowWords, threshold: float) -> Pair | None:
+    """The first leader that `row` repeats."""
+    for other in leaders:
+        similarity = words.similarity(row, other)
+        if similarity >= threshold:
+            return row, other, similarity
+    return None
+
+
+def buckets(keys: NDArray[np.uint32]) -> Iterator[list[int]]:
+    """Rows that share a key, in file order, band after band."""
+    for band in range(keys.shape[1]):
+        column = keys[:, band]
+        order = np.argsort(column, kind="stable").astype(np.int32)
+        ordered = column[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, np.int64)
+        sizes = np.diff(np.r_[starts, len(ordered)])
+        for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+            if ordered[start]:
+                yield order[start : start + size].tolist()
+
+
+def _sharing(keys: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Which rows share any key with another: those whose place in the file must be known."""
+    sharing = np.zeros(len(keys), bool)
+    for band in range(keys.shape[1]):
+        column = keys[:, band]
+        order = np.argsort(column, kind="stable").astype(np.int32)
+        same = column[order][1:] == column[order][:-1]
+        sharing[order[1:][same]] = True
+        sharing[order[:-1][same]] = True
+    sharing[keys[:, 0] == 0] = False
+    return sharing
+
+
+def _groups(pairs: Sequence[Pair], lines: NDArray[np.int32]) -> list[list[int]]:
+    """The pairs as groups of lines, each in file order."""
+    root: dict[int, int] = {}
+
+    def find(row: int) -> int:
+        while root.setdefault(row, row) != row:
+            root[row] = root[root[row]]
+            row = root[row]
+        return row
+
+    for row, other, _ in pairs:
+        one, two = sorted((find(row), find(other)))
+        root[two] = one
+    groups: dict[int, list[int]] = {}
+    for row in sorted(root):
+        groups.setdefault(find(row), []).append(int(lines[row]))
+    return list(groups.values())
+
+
+def _by_line(pairs: Sequence[Pair], lines: NDArray[np.int32]) -> list[Pair]:
+    """Rows -> lines: the later line first, in file order."""
+    named = [(int(lines[max(pair[:2])]), int(lines[min(pair[:2])]), pair[2]) for pair in pairs]
+    return sorted(named)
+
+
+def _findings(found: Found) -> Iterator[Finding]:
+    for line, earlier, _ in found.exact:
+        yield finding("duplicate_row", line, f"The row is the same as line {earlier}.", value=str(earlier))
+    for line, earlier, similarity in found.near:
+        text = f"The row is nearly the same as line {earlier} (similarity {similarity:.2f})."
+        yield finding("near_duplicate", line, text, value=str(earlier))

@@ -1,0 +1,188 @@
+"""What counts as an e-mail address, a telephone number, a card, an IBAN, an IP address or a secret, in one text.
+
+Each kind is a pattern and a proof: cards pass Luhn's sum and carry an issuer's prefix, IBANs pass ISO 13616's check
+modulo 97 and have their country's length, telephone numbers are valid by Google's `phonenumbers`, addresses parse.
+Figures that merely have the right number of digits are not reported.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import phonenumbers
+
+NAMES = {
+    "email_address": "An e-mail address",
+    "phone_number": "A telephone number",
+    "card_number": "A payment card's number",
+    "iban": "A bank account's number (IBAN)",
+    "ip_address": "An IP address",
+    "secret": "A secret",
+}
+KINDS = tuple(NAMES)
+
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@-])", re.ASCII)
+_CARD = re.compile(r"(?<![\d.,:/-])(?<!\d )\d(?:[ -]?\d){12,18}(?![\d])(?![.,-]\d)")
+_CARD_GROUPS = re.compile(r"\d{13,19}|(\d{4}[ -]){3}\d{1,7}|\d{4}[ -]\d{6}[ -]\d{4,5}|(\d{4}[ -]){4}\d{3}")
+_ISSUERS = re.compile(r"4|5[1-5]|2(2[2-9]|[3-6]|7[01])|3[47]|3[068]|35|6011|62|64[4-9]|65|81")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
+_IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-])(?!\.\d)")
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:])(?!\.\d)")
+_VERSION = re.compile(r"(?:version|release|firmware|driver|build|v)\.?:? *$", re.IGNORECASE)
+_INTERNATIONAL = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]{0,2}\d){6,14}(?!\d)")
+
+# Forms people write at home, and whose numbering plan proves them. Plain runs of digits only where the plan is narrow.
+_AFTER = r"(?![\w-])(?!\.\d)"
+NATIONAL = tuple(
+    (region, re.compile(r"(?<![\w.+/-])" + pattern + _AFTER, re.ASCII))
+    for region, pattern in (
+        ("US", r"(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}"),
+        ("CN", r"1[3-9]\d(?:\d{8}|[ -]\d{4}[ -]\d{4})"),
+        ("FR", r"0[1-9](?:([ .-])\d{2})(?:\1\d{2}){3}"),
+        ("GB", r"0(?:7\d{3} ?\d{6}|20 \d{4} \d{4}|1\d{3} \d{6}|1\d{2} \d{3} \d{4})"),
+        ("DE", r"0(?:1[567]\d[ /-]\d{7,8}|[2-9]\d{1,3}[ /-]\d{6,8})"),
+    )
+)
+
+_RUN = r"(?![A-Za-z0-9_-])"
+SECRETS = {
+    "OpenAI or compatible key": rf"\bsk-(?:proj-|svcacct-|admin-|ant-|or-)?[A-Za-z0-9_-]{{20,200}}{_RUN}",
+    "Stripe key": rf"\b[sr]k_live_[A-Za-z0-9]{{16,100}}{_RUN}",
+    "AWS access key": rf"\b(?:AKIA|ASIA)[A-Z2-7]{{16}}{_RUN}",
+    "GitHub token": rf"\b(?:gh[pousr]_[A-Za-z0-9]{{36,251}}|github_pat_[A-Za-z0-9_]{{60,100}}){_RUN}",
+    "GitLab token": rf"\bglpat-[A-Za-z0-9_-]{{20,60}}{_RUN}",
+    "Slack token": rf"\b(?:xox[abprs]|xapp)-[A-Za-z0-9-]{{10,200}}{_RUN}",
+    "Google key": rf"\b(?:AIza[A-Za-z0-9_-]{{35}}|ya29\.[A-Za-z0-9_-]{{20,300}}){_RUN}",
+    "Hugging Face token": rf"\bhf_[A-Za-z0-9]{{30,60}}{_RUN}",
+    "npm or PyPI token": rf"\b(?:npm_[A-Za-z0-9]{{36}}|pypi-AgE[A-Za-z0-9_-]{{50,300}}){_RUN}",
+    "SendGrid key": rf"\bSG\.[A-Za-z0-9_-]{{16,32}}\.[A-Za-z0-9_-]{{16,64}}{_RUN}",
+    "DigitalOcean token": rf"\bdop_v1_[a-f0-9]{{64}}{_RUN}",
+    "Azure storage key": r"\bAccountKey=[A-Za-z0-9+/]{60,100}={0,2}",
+    "JSON web token": rf"\beyJ[A-Za-z0-9_-]{{10,2000}}\.eyJ[A-Za-z0-9_-]{{10,4000}}\.[A-Za-z0-9_-]{{10,2000}}{_RUN}",
+    "private key": r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----",
+}
+_SECRET = re.compile("|".join(f"({pattern})" for pattern in SECRETS.values()))
+_SECRET_NAMES = tuple(SECRETS)
+
+# ISO 13616 registry: country and total length.
+_IBANS = (
+    "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DK18 DO28 EE20 EG29 "
+    "ES24 FI18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 "
+    "LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MR27 MT31 MU30 NL18 NO15 PK24 PL28 PS29 PT25 "
+    "QA29 RO24 RS22 SA24 SC31 SE24 SI19 SK24 SM27 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20"
+)
+IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _IBANS.split()}
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """`masked` shows enough to find the place again and not enough to use."""
+
+    kind: str
+    start: int
+    end: int
+    masked: str
+
+
+def hits_in(text: str) -> list[Hit]:
+    """All hits of one text, in order; where two overlap the earlier kind in this list holds."""
+    found: list[Hit] = []
+    for find in (_secrets, _emails, _ibans, _cards, _ips, _phones):
+        for hit in find(text):
+            if all(hit.end <= other.start or hit.start >= other.end for other in found):
+                found.append(hit)
+    return sorted(found, key=lambda hit: hit.start)
+
+
+def luhn(digits: str) -> bool:
+    """Luhn's checksum (ISO/IEC 7812)."""
+    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (sum(int(digit) for digit in digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def iban_is_valid(compact: str) -> bool:
+    """Country, length and check digits of an IBAN without blanks."""
+    if IBAN_LENGTHS.get(compact[:2]) != len(compact):
+        return False
+    return int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1
+
+
+def _emails(text: str) -> Iterator[Hit]:
+    for match in _EMAIL.finditer(text) if "@" in text else ():
+        user, _, domain = match[0].rpartition("@")
+        yield Hit(
+            "email_address", *match.span(), f"{user[:2] if len(user) > 2 else ''}***@***.{domain.rpartition('.')[2]}"
+        )
+
+
+def _secrets(text: str) -> Iterator[Hit]:
+    for match in _SECRET.finditer(text):
+        name, value = _SECRET_NAMES[(match.lastindex or 1) - 1], match[0]
+        if name == "private key":
+            yield Hit("secret", *match.span(), "private key ***")
+        elif name == "Azure storage key" or _is_random(value):
+            yield Hit("secret", *match.span(), f"{name} {value[:4]}***")
+
+
+def _is_random(value: str) -> bool:
+    """Keys mix digits and letters; `sk-learn-pipeline-with-words` and rows of x do not."""
+    tail = value[4:]
+    return any(char.isdigit() for char in tail) and len(set(tail)) > 7
+
+
+def _ibans(text: str) -> Iterator[Hit]:
+    for match in _IBAN.finditer(text):
+        value = match[0]
+        while value:  # a word in capitals may follow the number, as in `DE89 3704 0044 0532 0130 00 ABC`
+            compact = value.replace(" ", "").replace("-", "")
+            if iban_is_valid(compact):
+                yield Hit("iban", match.start(), match.start() + len(value), f"{compact[:4]}***{compact[-2:]}")
+                break
+            value = value.rpartition(" ")[0]
+
+
+def _cards(text: str) -> Iterator[Hit]:
+    for match in _CARD.finditer(text):
+        digits = match[0].replace(" ", "").replace("-", "")
+        if _CARD_GROUPS.fullmatch(match[0]) and _ISSUERS.match(digits) and luhn(digits) and len(set(digits)) > 1:
+            yield Hit("card_number", *match.span(), f"{digits[:2]}** **** **** {digits[-2:]}")
+
+
+def _ips(text: str) -> Iterator[Hit]:
+    for match in _IPV4.finditer(text):
+        if _is_address(match[0]) and not _VERSION.search(text, max(0, match.start() - 12), match.start()):
+            yield Hit("ip_address", *match.span(), f"{match[0].partition('.')[0]}.***")
+    for match in _IPV6.finditer(text) if text.count(":") > 1 else ():
+        if match[0].count(":") > 3 or "::" in match[0]:
+            value = match[0]
+            if _is_address(value) and len(value.replace(":", "")) > 6:
+                yield Hit("ip_address", *match.span(), f"{value.partition(':')[0]}:***")
+
+
+def _is_address(value: str) -> bool:
+    """An address of some machine: not this one, not everyone, not a netmask."""
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast or address.is_reserved)
+
+
+def _phones(text: str) -> Iterator[Hit]:
+    if "+" in text:
+        yield from _valid_phones(text, _INTERNATIONAL, None)
+    for region, pattern in NATIONAL:
+        yield from _valid_phones(text, pattern, region)
+
+
+def _valid_phones(text: str, pattern: re.Pattern[str], region: str | None) -> Iterator[Hit]:
+    for match in pattern.finditer(text):
+        try:
+            number = phonenumbers.parse(match[0], region)
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(number):
+            digits = [char for char in match[0] if char.isdigit()]
+            start = "+" if match[0].startswith("+") else ""
+            yield Hit("phone_number", *match.span(), f"{start}{''.join(digits[:2])}***{''.join(digits[-2:])}")

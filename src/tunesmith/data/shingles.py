@@ -1,0 +1,131 @@
+"""Near-duplicates by shingles: what a row says, cut into all its runs of six bytes.
+
+Two rows are as similar as their sets of shingles: Jaccard, |both| / |either|. White space and ASCII punctuation are
+dropped and ASCII letters lowered first. Six bytes of UTF-8 are six Latin letters, three Cyrillic or two Chinese ones,
+so one rule serves scripts with and without spaces. System prompts and tool declarations do not count: a file that
+shares one among all its rows would look like one row many times.
+
+`band_keys` is locality-sensitive hashing (MinHash by `rensa`, 64 slots, 12 bands of 5): two rows of similarity s share
+at least one key with probability 1 - (1 - s^5)^12, which is 0.99 at 0.8, 0.32 at 0.5 and 0.03 at 0.3.
+
+Not covered: rows that say the same in other words, and rows of fewer than `MIN_SHINGLES` shingles.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash  # type: ignore[import-untyped]
+
+from tunesmith.data.batch import Batch
+from tunesmith.data.rowtexts import RowTexts
+
+WIDTH = 6
+MIN_SHINGLES = 24
+BANDS = 12
+SLOTS_PER_BAND = 5
+SLOTS = 64  # rensa is fastest at powers of two; 60 are used
+SEED = 1
+
+_GAP = b"\xff"  # in no UTF-8 text
+_DROPPED = bytes(range(33)) + b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\x7f"
+_LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
+_WINDOW = np.uint64((1 << (8 * WIDTH)) - 1)
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_BATCH_BYTES = 512 * 1024  # the working arrays of one call then stay in the cache
+
+
+def row_words(row: RowTexts) -> bytes:
+    """What a row says, without its system prompt and tools."""
+    said = [
+        text
+        for index, (text, path) in enumerate(zip(row.texts, row.paths, strict=True))
+        if index != row.system_at and not _declares(path)
+    ]
+    return "\n".join(said).encode()
+
+
+def batch_words(batch: Batch) -> list[bytes]:
+    """`row_words` of each row of a batch."""
+    texts, found = batch.texts, []
+    for row, (start, length, system_at) in enumerate(zip(batch.starts, batch.lengths, batch.system_at, strict=True)):
+        said = texts[start : start + length]
+        if batch.is_plain(row):
+            if system_at >= 0:
+                del said[system_at]
+        else:
+            said = [
+                text
+                for index, text in enumerate(said)
+                if index != system_at and not _declares(batch.place(start + index)[1])
+            ]
+        found.append("\n".join(said).encode())
+    return found
+
+
+def shingles(words: bytes) -> NDArray[np.uint64]:
+    """The sorted set of shingles of one row's words."""
+    return np.unique(_windows(words.translate(_LOWER, _DROPPED)))
+
+
+def jaccard(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> float:
+    """Similarity of two sets as `shingles` gives them; 0 if either is empty."""
+    both = np.intersect1d(one, other, assume_unique=True).size
+    either = one.size + other.size - both
+    return both / either if either else 0.0
+
+
+def band_keys(rows: Sequence[bytes]) -> NDArray[np.uint32]:
+    """(rows, BANDS) keys; rows of one key in one band are candidates. All zero: a row too short to compare."""
+    found, first, size = [np.zeros((0, BANDS), np.uint32)], 0, 0
+    for index, row in enumerate(rows):
+        size += len(row)
+        if size >= _BATCH_BYTES:
+            found.append(_band_keys(rows[first : index + 1]))
+            first, size = index + 1, 0
+    if first < len(rows):
+        found.append(_band_keys(rows[first:]))
+    return np.concatenate(found)
+
+
+def _band_keys(rows: Sequence[bytes]) -> NDArray[np.uint32]:
+    words = (_GAP.join(rows) + _GAP).translate(_LOWER, _DROPPED)
+    ends = np.flatnonzero(np.frombuffer(words, np.uint8) == 0xFF)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    hashes = _windows(words + bytes(WIDTH)) * _ODD
+    hashes >>= np.uint64(32)
+    _drop_crossing(hashes, starts, ends)
+    offsets = np.append(starts, ends[-1] + 1).astype(np.uint64)
+    sketch = RMinHash.digest_matrix_from_flat_token_hashes(hashes[: ends[-1] + 1], offsets, SLOTS, SEED)
+    keys = _fold(np.array(sketch.to_rows(), np.uint64))
+    keys[ends - starts < MIN_SHINGLES + WIDTH - 1] = 0
+    return keys
+
+
+def _windows(words: bytes) -> NDArray[np.uint64]:
+    """Each run of WIDTH bytes as a number."""
+    count = max(0, len(words) - WIDTH + 1)
+    padded = words + bytes(8)
+    windows: NDArray[np.uint64] = np.ndarray((count,), np.dtype("<u8"), padded, 0, (1,)) & _WINDOW
+    return windows
+
+
+def _drop_crossing(hashes: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+    """A window that reaches into the next row becomes a copy of its own row's first, which a set ignores."""
+    for back in range(WIDTH):
+        crossing = np.maximum(ends - back, starts)
+        hashes[crossing] = hashes[starts]
+
+
+def _fold(slots: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Five slots -> one key, never 0. 32 bits will do: candidates are compared in full."""
+    keys = np.zeros((len(slots), BANDS), np.uint64)
+    for slot in range(SLOTS_PER_BAND):
+        keys += slots[:, slot : BANDS * SLOTS_PER_BAND : SLOTS_PER_BAND]
+        keys *= _ODD
+        keys ^= keys >> np.uint64(29)
+    return (keys >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
+
+
+def _declares(path: str) -> bool:
+    return path.removeprefix("input.").startswith(("tools[", "functions["))
