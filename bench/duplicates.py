@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from tunesmith.data.duplicates import THRESHOLD, find_duplicates
+from tunesmith.data.duplicates import THRESHOLD, find_exact, find_near
 from tunesmith.data.leaks import find_leaks, index_file
 from tunesmith.data.rowtexts import row_texts
 from tunesmith.data.shingles import band_keys, row_words
@@ -82,8 +82,8 @@ def similarity(one: set[bytes], other: set[bytes]) -> float:
 def score_duplicates(planted: Planted, path: Path) -> tuple[float, float, int]:
     """(recall, precision, pairs to be found) of exact and near duplicates within the file at `path`."""
     index = index_file(path)
-    found = find_duplicates(index.whole, index.keys)
-    pairs = [(line - 1, earlier - 1) for line, earlier, _ in (*found.exact, *found.near)]
+    found = [*find_exact(index.whole).pairs, *find_near(index.whole, index.keys).pairs]
+    pairs = [(line - 1, earlier - 1) for line, earlier, _ in found]
     return score(planted.rows, planted.rows, planted.sources, pairs)
 
 
@@ -159,7 +159,7 @@ def measure(path: Path) -> None:
     started = time.perf_counter()
     index = index_file(path)
     indexed = time.perf_counter()
-    find_duplicates(index.whole, index.keys)
+    find_near(index.whole, index.keys)
     found = time.perf_counter()
     words = [row_words(row_texts(json.loads(line))) for line in path.read_text("utf-8").splitlines()]
     hashing = time.perf_counter()

@@ -15,8 +15,8 @@ from tunesmith.data.result import ChunkResult, Partial
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 
-DEFAULT_ANALYSERS = ("text_quality", "languages")
-ANALYSERS = (*DEFAULT_ANALYSERS, "duplicates", "personal_data")
+DEFAULT_ANALYSERS = ("text_quality", "languages", "duplicates", "personal_data")
+ANALYSERS = (*DEFAULT_ANALYSERS, "near_duplicates")
 
 
 class Analyser(Protocol):
@@ -48,9 +48,13 @@ def load(name: str) -> Analyser:
 
             return Languages()
         case "duplicates":
-            from tunesmith.data.duplicates import Duplicates
+            from tunesmith.data.duplicates import ExactDuplicates
 
-            return Duplicates()
+            return ExactDuplicates()
+        case "near_duplicates":
+            from tunesmith.data.duplicates import NearDuplicates
+
+            return NearDuplicates()
         case "personal_data":
             from tunesmith.data.pii import PersonalData
 

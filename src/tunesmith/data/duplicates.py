@@ -36,35 +36,43 @@ SHOWN_LINES = 10
 Pair = tuple[int, int, float]  # row, the earlier row that it repeats, similarity
 
 
-class Duplicates:
-    """The analyser `duplicates`."""
+class ExactDuplicates:
+    """The analyser `duplicates`: costs next to nothing, the digests are there."""
+
+    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        return Partial()
+
+    def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        found = find_exact(whole)
+        return [_exact_finding(*pair) for pair in found.pairs], found.to_json()
+
+
+class NearDuplicates:
+    """The analyser `near_duplicates`, of the rows that are no exact ones."""
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         return Partial(arrays={"keys": band_keys(batch_words(batch))})
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
-        keys = stacked([partial.arrays["keys"] for partial in partials])
-        found = find_duplicates(whole, keys)
-        return list(_findings(found)), found.to_json()
+        found = find_near(whole, stacked([partial.arrays["keys"] for partial in partials]))
+        return [_near_finding(*pair) for pair in found.pairs], found.to_json()
 
 
 @dataclass(slots=True)
 class Found:
-    """`exact` and `near` are (line, line of the earlier row, similarity); `groups` the lines that belong together."""
+    """`pairs` are (line, line of the earlier row, similarity), by line; `groups` the lines that belong together."""
 
-    rows: int = 0
-    exact: list[Pair] = field(default_factory=list)
-    near: list[Pair] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
     groups: list[list[int]] = field(default_factory=list)
+    threshold: float = 1.0
     comparisons: int = 0
     complete: bool = True
 
     def to_json(self) -> JsonObject:
         shown = sorted(self.groups, key=len, reverse=True)[:SHOWN_GROUPS]
         return {
-            "threshold": THRESHOLD,
-            "exact": len(self.exact),
-            "near": len(self.near),
+            "rows": len(self.pairs),
+            "threshold": self.threshold,
             "groups": len(self.groups),
             "largest_groups": [{"rows": len(group), "lines": list(group[:SHOWN_LINES])} for group in shown],
             "comparisons": self.comparisons,
@@ -77,21 +85,31 @@ def stacked(keys: Sequence[NDArray[np.generic]]) -> NDArray[np.uint32]:
     return np.concatenate([np.zeros((0, BANDS), np.uint32), *(part.reshape(-1, BANDS) for part in keys)])
 
 
-def find_duplicates(whole: ChunkResult, keys: NDArray[np.uint32], threshold: float = THRESHOLD) -> Found:
-    """Repeated rows of one file. Without `whole.path` only exact ones can be found."""
-    found = Found(rows=len(whole.lines))
-    if "reinforcement" in whole.kinds:  # equal prompts with different items are different rows there
-        return found
+def find_exact(whole: ChunkResult) -> Found:
+    """Rows whose prompt and answer equal an earlier row's."""
+    if _has_items(whole):
+        return Found()
     first = _first_of_equals(whole)
     repeated = np.flatnonzero(first != np.arange(len(first)))
-    found.exact = [(row, int(first[row]), 1.0) for row in repeated.tolist()]
-    if whole.path is not None:
-        keys[repeated] = 0
-        budget = max(MIN_COMPARISONS, COMPARISONS_PER_ROW * len(first))
-        found.near, found.comparisons, found.complete = near_pairs(keys, whole.lines, whole.path, threshold, budget)
-    found.groups = _groups([*found.exact, *found.near], whole.lines)
-    found.exact, found.near = _by_line(found.exact, whole.lines), _by_line(found.near, whole.lines)
+    return _found([(row, int(first[row]), 1.0) for row in repeated.tolist()], whole.lines)
+
+
+def find_near(whole: ChunkResult, keys: NDArray[np.uint32], threshold: float = THRESHOLD) -> Found:
+    """Rows that nearly repeat an earlier one. Writes into `keys`. `whole.path` must be there to be read again."""
+    if _has_items(whole) or whole.path is None:
+        return Found(threshold=threshold, complete=False)
+    first = _first_of_equals(whole)
+    keys[first != np.arange(len(first))] = 0
+    budget = max(MIN_COMPARISONS, COMPARISONS_PER_ROW * len(first))
+    pairs, comparisons, complete = near_pairs(keys, whole.lines, whole.path, threshold, budget)
+    found = _found(pairs, whole.lines)
+    found.threshold, found.comparisons, found.complete = threshold, comparisons, complete
     return found
+
+
+def _has_items(whole: ChunkResult) -> bool:
+    """Reinforcement rows with equal prompts differ in their items, which are not among the texts."""
+    return "reinforcement" in whole.kinds
 
 
 def _first_of_equals(whole: ChunkResult) -> NDArray[np.int64]:
@@ -185,15 +203,16 @@ def _groups(pairs: Sequence[Pair], lines: NDArray[np.int32]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _by_line(pairs: Sequence[Pair], lines: NDArray[np.int32]) -> list[Pair]:
-    """Rows -> lines: the later line first, in file order."""
+def _found(pairs: Sequence[Pair], lines: NDArray[np.int32]) -> Found:
+    """Rows -> lines: the later line of each pair first, in file order."""
     named = [(int(lines[max(pair[:2])]), int(lines[min(pair[:2])]), pair[2]) for pair in pairs]
-    return sorted(named)
+    return Found(sorted(named), _groups(pairs, lines))
 
 
-def _findings(found: Found) -> Iterator[Finding]:
-    for line, earlier, _ in found.exact:
-        yield finding("duplicate_row", line, f"The row is the same as line {earlier}.", value=str(earlier))
-    for line, earlier, similarity in found.near:
-        text = f"The row is nearly the same as line {earlier} (similarity {similarity:.2f})."
-        yield finding("near_duplicate", line, text, value=str(earlier))
+def _exact_finding(line: int, earlier: int, similarity: float) -> Finding:
+    return finding("duplicate_row", line, f"The row is the same as line {earlier}.", value=str(earlier))
+
+
+def _near_finding(line: int, earlier: int, similarity: float) -> Finding:
+    text = f"The row is nearly the same as line {earlier} (similarity {similarity:.2f})."
+    return finding("near_duplicate", line, text, value=str(earlier))

@@ -77,11 +77,11 @@ def find_leaks(training: Path, validation: Path) -> Leaks:
 
 def index_file(path: Path) -> Index:
     parts = [
-        scan(read_chunk(path, chunk), chunk.first_line, ScanOptions(analysers=("duplicates",)))
+        scan(read_chunk(path, chunk), chunk.first_line, ScanOptions(analysers=("near_duplicates",)))
         for chunk in chunks(path)
         if not chunk.too_long
     ]
-    keys = stacked([part.partials.pop("duplicates").arrays["keys"] for part in parts])
+    keys = stacked([part.partials.pop("near_duplicates").arrays["keys"] for part in parts])
     whole = merged(parts, FindingLog())
     whole.path = path
     return Index(path, whole, keys)
