@@ -78,6 +78,10 @@ def test_the_api_of_2022_points_to_its_successor(client, refused):
         assert "/v1/fine_tuning/jobs" in refused(client.get(path), 404)["message"]
 
 
+def test_no_422_is_promised(app):
+    assert "422" not in app.openapi().__repr__()
+
+
 def test_a_base_url_without_v1_is_explained(client, refused):
     assert "base_url" in refused(client.post("/chat/completions", json={}), 404)["message"]
 

@@ -71,7 +71,8 @@ def test_broken_line_is_told_in_status_details(client, upload, rows):
     file = upload(content=rows + b'{"messages": [}\n')
     assert file["status"] == "error"
     assert file["status_details"].startswith(
-        "Invalid file format. Line 11: The line contains invalid json: Expecting value: line 1 column 15 (char 14)."
+        "Invalid file format. Example 11 cannot be parsed. Error: line contains invalid json: "
+        "Expecting value: line 1 column 15 (char 14) (line 11)"
     )
     assert client.get(f"/v1/files/{file['id']}").json() == file
 
@@ -79,10 +80,13 @@ def test_broken_line_is_told_in_status_details(client, upload, rows):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a,b,c\n1,2,3\n", "Line 1: Expected JSONL, where every line is a JSON dictionary."),
-        ("\ufeffhallo".encode("utf-16"), "File: The file is UTF-16, not UTF-8."),
-        (b'{"messages": "\xff"}\n' * 2, "Line 1: The line is not UTF-8: byte 0xff at 14."),
-        (b'{"messages": []}\n' * 2, "(1 more fault)"),
+        (b"a,b,c\n1,2,3\n", "Expected JSONL, where every line is a JSON dictionary."),
+        ("\ufeffhallo".encode("utf-16"), "The file is UTF-16, not UTF-8."),
+        (
+            b'{"messages": "\xff"}\n' * 2,
+            "Example 1 cannot be parsed. Error: line is not UTF-8: byte 0xff",
+        ),
+        (b'{"messages": []}\n' * 2, "more error"),
     ],
 )
 def test_wrong_file_is_told_in_status_details(upload, content, words):
@@ -232,11 +236,18 @@ def test_list_filters_by_purpose(client, upload):
     ]
 
 
-@pytest.mark.parametrize(("name", "value"), [("limit", "-1"), ("limit", "many"), ("order", "sideways")])
-def test_wrong_list_option_is_named(client, refused, name, value):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("limit", "-1", "'-1' is less than the minimum of 0 - 'limit'"),
+        ("limit", "10001", "'10001' is greater than the maximum of 10000 - 'limit'"),
+        ("limit", "many", "'many' is not a whole number - 'limit'"),
+        ("order", "sideways", "'sideways' is not one of ['asc', 'desc'] - 'order'"),
+    ],
+)
+def test_wrong_list_option_is_named(client, refused, name, value, message):
     error = refused(client.get("/v1/files", params={name: value}))
-    assert error["param"] == name
-    assert value in error["message"]
+    assert (error["message"], error["param"]) == (message, name)
 
 
 def test_delete_takes_the_file_away(client, upload, refused, valid):

@@ -107,7 +107,10 @@ def test_contradicting_hyperparameters_are_refused(client, upload, refused):
             "method.supervised.hyperparameters.n_epochs",
             "-1 is less than the minimum of 1",
         ),
-        ({"method": {"type": "magic"}}, "method.type", "'magic'"),
+        ({"method": {"type": "magic"}}, "method.type", "'magic' is not one of ['supervised', 'dpo', 'reinforcement']"),
+        ({"method": "supervised"}, "method", "'supervised' is not an object - 'method'"),
+        ({"metadata": []}, "metadata", "[] is not an object"),
+        ({"integrations": "wandb"}, "integrations", "'wandb' is not a list"),
         ({"method": {"type": "supervised", "dpo": {}}}, "method", "type is 'supervised', but settings for 'dpo'"),
         ({"suffix": "s" * 65}, "suffix", "the suffix has 65 characters; it must have 1 to 64"),
         ({"suffix": ""}, "suffix", "the suffix has 0 characters; it must have 1 to 64"),
@@ -117,10 +120,10 @@ def test_contradicting_hyperparameters_are_refused(client, upload, refused):
         ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "17 pairs are given; at most 16"),
         ({"metadata": {"k" * 65: ""}}, "metadata", "has 65 characters; it must have 1 to 64"),
         ({"metadata": {"k": "v" * 513}}, "metadata", "has 513 characters; at most 512"),
-        ({"metadata": {"k": 1}}, "metadata.k", "1: input should be a valid string"),
+        ({"metadata": {"k": 1}}, "metadata.k", "1 is not a string"),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "not available here"),
         ({"n_epochs": 3}, "n_epochs", "Unknown parameter: 'n_epochs'."),
-        ({"model": 7}, "model", "7: input should be a valid string"),
+        ({"model": 7}, "model", "7 is not a string"),
         ({"validation_file": 7}, "validation_file", "invalid validation_file: 7"),
     ],
 )
@@ -183,6 +186,18 @@ def test_reinforcement_is_refused_by_name(client, upload, refused):
     error = refused(client.post(JOBS, json=body))
     assert error["message"].startswith("The method 'reinforcement' is not available here.")
     assert (error["param"], error["code"]) == ("method.type", "method_not_available")
+
+
+def test_preference_tuning_has_a_beta_in_its_method_only(create, valid):
+    auto = create(method={"type": "dpo"})
+    assert auto["method"] == {"type": "dpo", "dpo": {"hyperparameters": {**AUTO, "beta": "auto"}}}
+    given = create(method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}}})
+    assert given["method"]["dpo"]["hyperparameters"] == {**AUTO, "beta": 0.2, "n_epochs": 2}
+    assert given["hyperparameters"] == {**AUTO, "n_epochs": 2}
+    old = create(method={"type": "dpo"}, hyperparameters={"n_epochs": 2})
+    assert old["method"]["dpo"]["hyperparameters"] == {**AUTO, "beta": "auto", "n_epochs": 2}
+    for job in (auto, given, old):
+        valid("FineTuningJob", job)
 
 
 def test_a_tuned_model_can_be_tuned_further(create, finished_job):

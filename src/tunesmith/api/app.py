@@ -35,6 +35,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
         docs_url=None,  # its page loads scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST loses its body in both clients
+        responses={"4XX": {"description": "OpenAI's error envelope"}},  # there is no 422 to document
         middleware=[
             Middleware(OpenAIHeaders, organization=settings.organization),
             Middleware(Authentication, store=store, settings=settings),

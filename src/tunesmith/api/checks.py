@@ -15,7 +15,7 @@ import structlog
 from fastapi import Depends, Request
 
 from tunesmith.data.check import check_file
-from tunesmith.data.report import Report
+from tunesmith.data.complaints import status_details
 from tunesmith.store import FileRow, Store
 from tunesmith.store.rows import FileStatus
 
@@ -67,23 +67,9 @@ class FileChecks:
         except Exception:
             log.error("a file's check broke off", file=row.id, exception=format_exc())
             return self._store.files.set_status(row.id, "error", details=BROKE_OFF)
-        details = details_of(report)
+        details = status_details(report)
         status: FileStatus = "error" if details else "processed"
         return self._store.files.set_status(row.id, status, details=details, report=report.to_json())
-
-
-def details_of(report: Report) -> str | None:
-    """What `status_details` says: the first fault, and how many more there are; None for a sound file.
-
-    Too few examples are no fault of the file: three rows may be for validation. A job that trains on them says so.
-    """
-    faults = [fault for fault in report.errors if fault.code != "too_few_examples"]
-    if not faults:
-        return None
-    more = report.error_count - report.counts.get("too_few_examples", 0) - 1
-    rest = f" ({more} more {'fault' if more == 1 else 'faults'})" if more > 0 else ""
-    first = str(faults[0])  # "line 11, messages: No message has …"
-    return f"Invalid file format. {first[:1].upper()}{first[1:]}{rest}"
 
 
 def get_checks(request: Request) -> FileChecks:

@@ -15,6 +15,14 @@ from starlette.exceptions import HTTPException
 from tunesmith.errors import InvalidRequest, NotFound, TunesmithError
 
 LEGACY = "/v1/fine-tunes"
+WANTED = {
+    "string_type": "a string",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "int_parsing": "a whole number",
+}
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -81,7 +89,7 @@ def explain(fault: ErrorDetails) -> InvalidRequest:
         return InvalidRequest(fault["msg"], param=param)
     if kind == "value_error":  # our own validators: the message is already a sentence
         return InvalidRequest(f"{fault['ctx']['error']} - '{param}'", param=param)
-    return InvalidRequest(f"{shown(given)}: {_lower(fault['msg'])} - '{param}'", param=param)
+    return InvalidRequest(f"{shown(given)} {_verdict(fault)} - '{param}'", param=param)
 
 
 def missing(param: str) -> InvalidRequest:
@@ -106,5 +114,15 @@ def shown(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _verdict(fault: ErrorDetails) -> str:
+    """`is not a string`, `is less than the minimum of 0`: after the value, before the field's name."""
+    kind, limits = fault["type"], fault.get("ctx", {})
+    if kind in WANTED:
+        return f"is not {WANTED[kind]}"
+    if kind == "literal_error":
+        return f"is not one of [{limits['expected'].replace(' or ', ', ')}]"
+    if kind == "greater_than_equal":
+        return f"is less than the minimum of {limits['ge']}"
+    if kind == "less_than_equal":
+        return f"is greater than the maximum of {limits['le']}"
+    return f"is not valid: {fault['msg'][:1].lower()}{fault['msg'][1:]}"

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.job_views import checkpoint_json, event_json, job_json
 from tunesmith.api.paging import After, Limit, page
-from tunesmith.api.schemas import MAX_SEED, CreateJob, Hyperparameters, Method
+from tunesmith.api.schemas import MAX_SEED, CreateJob, Hyperparameters, Method, PreferenceHyperparameters
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.registry import resolve_base
@@ -23,7 +23,7 @@ from tunesmith.store import JobRow, NewJob
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
-TRAINED_METHODS = ("supervised",)
+TRAINED_METHODS = ("supervised", "dpo")
 FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
 
 
@@ -127,7 +127,9 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
             f"'hyperparameters' and 'method.{method.type}.hyperparameters' differ; give one of them.",
             param="hyperparameters",
         )
-    return method.type, (new or old or Hyperparameters()).model_dump()
+    shape = PreferenceHyperparameters if method.type == "dpo" else Hyperparameters
+    chosen = new or old or shape()
+    return method.type, shape(**chosen.model_dump()).model_dump()
 
 
 def _agree(new: Hyperparameters, old: Hyperparameters) -> bool:
