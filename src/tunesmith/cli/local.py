@@ -115,7 +115,7 @@ def start_server(settings: Settings, *, with_worker: bool) -> OwnServer:
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as scratch:
         ready = Path(scratch) / "ready.json"
         command = [sys.executable, "-m", "tunesmith.cli", "serve", "--host", "127.0.0.1", "--port", "0"]
-        command += ["--ready-file", str(ready), "--exit-when-idle", str(LINGER_SECONDS)]
+        command += ["--ready-file", str(ready), "--exit-when-idle", str(LINGER_SECONDS), "--log-level", "warning"]
         if not with_worker:
             command += ["--no-worker"]
         environment = {**os.environ, "TUNESMITH_DATA_DIR": str(settings.paths.root)}

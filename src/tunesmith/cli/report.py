@@ -8,6 +8,7 @@ from typing import Self
 
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from tunesmith.cli.bases import LocalBase
@@ -93,10 +94,13 @@ def _print_findings(title: str, findings: tuple[Finding, ...], count: int, limit
     colour = "red" if title == "errors" else "yellow"
     console = out()
     console.print(f"\n[{colour}]{title}[/{colour}]")
+    table = Table.grid(padding=(0, 1))
+    table.add_column(min_width=2)
     for one in findings[:limit]:
         where = "file" if one.line is None else f"line {one.line}"
-        path = f", {one.path}" if one.path else ""
-        console.print(Text.assemble((f"  {where}{path}: ", "bold"), f"{one.message} ", (one.cure, "dim")))
+        path = f"{one.path}: " if one.path else ""
+        table.add_row("", Text(where, "bold", no_wrap=True), Text.assemble(path, f"{one.message} ", (one.cure, "dim")))
+    console.print(table)
     hidden = count - min(limit, len(findings))
     if hidden > 0:
         console.print(f"  [dim]and {hidden:,} more (--findings {min(count, 100)}, or --json)[/dim]")

@@ -39,12 +39,14 @@ def serve(
         float | None,
         typer.Option(min=1, help="Stop after so many seconds without a request or an active job.", show_default=False),
     ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info (a line a request), warning or error.")] = "info",
 ) -> None:
     """Run the API and one worker, until Ctrl-C."""
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.server import ServeOptions, bind, run_server, url_of
+    from tunesmith.cli.server import ServeOptions, bind, run_server, set_log_level, url_of
 
     settings = load_settings(data_dir, host=host, port=port)
+    set_log_level(log_level)
     listener = bind(settings.host, settings.port)
     store, first_key = _open(settings)
     try:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -90,6 +92,17 @@ def _bind_failure(host: str, port: int, error: Exception) -> str:
         )
     return (
         f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}. Choose another --host or --port."
+    )
+
+
+def set_log_level(name: str) -> None:
+    """Log lines go to stderr. Raises CommandError for an unknown level."""
+    level = {"debug": 10, "info": 20, "warning": 30, "error": 40}.get(name.lower())
+    if level is None:
+        raise CommandError(f"{name!r} is not a log level; take debug, info, warning or error.", Exit.USAGE)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
 

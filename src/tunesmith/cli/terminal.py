@@ -4,6 +4,7 @@ Results go to stdout, everything about how they come (progress, notes, errors) t
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+PIPE_COLUMNS = 200  # lines that a script reads are not folded at the 80 of a terminal that is not there
+
 
 @cache
 def out() -> Console:
-    return Console(highlight=False, soft_wrap=False)
+    folded = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if folded else PIPE_COLUMNS)
 
 
 @cache

@@ -14,7 +14,7 @@ from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.terminal import duration, err, facts, note, out, print_json, print_plain
 from tunesmith.client import Client, Event, Job, ServerUnreachable
 
-POLL_SECONDS = 0.4
+POLL_SECONDS = 0.7
 PATIENCE_SECONDS = 60.0  # how long a server may be away (a restart) before we give up; the job does not mind
 RECENT = 100  # events asked for at a time; a fast job makes some 10 between two polls
 PLAIN_SHARE = 0.1  # of the steps, between two lines where there is no terminal
