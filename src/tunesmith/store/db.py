@@ -17,6 +17,7 @@ from tunesmith.errors import InvalidRequest, ServiceUnavailable
 from tunesmith.settings import Settings
 
 BUSY_SECONDS = 30.0  # longer than any transaction here; SQLite has one writer at a time
+MIGRATION_KEY, FIRST_KEY_KEY = 7_486_301, 7_486_302  # any numbers that nothing else locks in this database
 POOL_SIZE = 8
 POOL_OVERFLOW = 40  # the API's thread pool has 40 threads
 
@@ -54,6 +55,11 @@ class Database:
         if self.is_sqlite:
             return time.time()
         return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+    def alone(self, connection: Connection, key: int) -> None:
+        """Waits until no other writer holds `key`, to the end of the transaction. A SQLite writer is always alone."""
+        if not self.is_sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     def close(self) -> None:
         self.engine.dispose()

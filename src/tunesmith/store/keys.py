@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from tunesmith.store.db import Database
+from tunesmith.store.db import FIRST_KEY_KEY, Database
 from tunesmith.store.ids import new_api_key, new_key_id
 from tunesmith.store.rows import KeyRow
 from tunesmith.store.tables import keys
@@ -21,6 +21,7 @@ class KeyStore:
     def ensure_first(self, path: Path) -> str | None:
         """At the very first start: make a key, write it to `path` (0600) and return it, to be printed once."""
         with self._database.write() as connection:
+            self._database.alone(connection, FIRST_KEY_KEY)
             if connection.execute(select(keys.c.seq).limit(1)).first() is not None:
                 return None
             raw_key = new_api_key()

