@@ -13,7 +13,7 @@ import orjson
 
 from tunesmith.data.findings import Finding, finding, shorten
 
-CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 2 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024  # 65,536 tokens of escaped Chinese are about 1 MB
 SNIFF_BYTES = 64 * 1024
 BOM = b"\xef\xbb\xbf"

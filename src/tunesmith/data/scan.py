@@ -5,7 +5,9 @@ everything else, and every row in doubt, takes the careful one, which explains. 
 (contradictions, totals) is left to `check`, which gets small arrays and never a row's text.
 """
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import itemgetter
 
 import numpy as np
@@ -27,6 +29,11 @@ _ONLY_TEXT = {str}
 
 def scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
     """The findings and numbers of the lines in `data`, the first of which is line `first_line` of the file."""
+    with _no_collector():
+        return _scan(data, first_line, options)
+
+
+def _scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
     result, batch = ChunkResult(), Batch()
     lines = data.split(b"\n")
     if not lines[-1]:
@@ -44,6 +51,18 @@ def scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
     _fill(result, batch, options)
     analyse(data, batch, options.analysers, result)
     return result
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """A chunk's rows hold no cycles, and a collector that walks them costs a tenth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _FastRows:

@@ -8,11 +8,10 @@ caller's main module again (spawn) or copy its threads' locks (fork).
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from queue import SimpleQueue
 from typing import IO
 
 import numpy as np
@@ -25,31 +24,63 @@ from tunesmith.data.scan import scan
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
 
-AHEAD = 3  # tasks in flight per worker: results wait for their turn, so this bounds memory
-
 
 def scan_chunks(path: Path, chunks: Iterator[Chunk], options: ScanOptions, processes: int) -> Iterator[ChunkResult]:
-    """The results in file order."""
+    """The results in file order. This process is one of the `processes`: it scans while the others still start."""
+    board = _Board(chunks)
     with ExitStack() as stack:
-        idle: SimpleQueue[_Worker] = SimpleQueue()
-        for _ in range(processes):
-            idle.put(stack.enter_context(_Worker(path, options)))
-        threads = stack.enter_context(ThreadPoolExecutor(processes))
+        threads = []
+        for _ in range(processes - 1):
+            worker = stack.enter_context(_Worker(path, options))
+            threads.append(threading.Thread(target=_serve, args=(board, worker), daemon=True))
+            threads[-1].start()
+        stack.callback(board.stop)
+        while (task := board.take()) is not None:
+            board.put(task, scan(read_chunk(path, task[1]), task[1].first_line, options))
+            yield from board.ready()
+        for thread in threads:
+            thread.join()
+        yield from board.ready()
 
-        def one(chunk: Chunk) -> ChunkResult:
-            worker = idle.get()
-            try:
-                return worker.scan(chunk)
-            finally:
-                idle.put(worker)
 
-        waiting: list[Future[ChunkResult]] = []
-        for chunk in chunks:
-            waiting.append(threads.submit(one, chunk))
-            if len(waiting) >= AHEAD * processes:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+class _Board:
+    """Chunks to do and results done. Results are small, so nothing bounds how many wait for their turn."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._chunks = enumerate(chunks)
+        self._lock = threading.Lock()
+        self._done: dict[int, ChunkResult] = {}
+        self._next = 0
+        self._stopped = False
+        self._error: Exception | None = None
+
+    def take(self) -> tuple[int, Chunk] | None:
+        with self._lock:
+            return None if self._stopped or self._error is not None else next(self._chunks, None)
+
+    def put(self, task: tuple[int, Chunk], result: ChunkResult) -> None:
+        self._done[task[0]] = result
+
+    def ready(self) -> Iterator[ChunkResult]:
+        if self._error is not None:
+            raise self._error
+        while self._next in self._done:
+            yield self._done.pop(self._next)
+            self._next += 1
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+
+
+def _serve(board: _Board, worker: "_Worker") -> None:
+    try:
+        while (task := board.take()) is not None:
+            board.put(task, worker.scan(task[1]))
+    except Exception as error:
+        board.fail(error)
 
 
 class _Worker:
