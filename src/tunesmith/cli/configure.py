@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import shutil
+import sys
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -28,9 +30,18 @@ def load_settings(data_dir: Path | None = None, **overrides: str | int | None) -
 
 
 def again(command: str) -> str:
-    """`command` as the user must type it next, on the same data directory as this one."""
+    """`command` (without the program's name) as the user must type it next, on the same data directory as this one."""
     data_dir = _data_dir_option.get()
-    return command if data_dir is None else f"{command} --data-dir {shlex.quote(str(data_dir))}"
+    option = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
+    return f"{program()} {command}{option}"
+
+
+def program() -> str:
+    """`tunesmith` where the shell finds this one under that name, else the way it was called (.venv/bin/tunesmith)."""
+    called, found = Path(sys.argv[0]), shutil.which("tunesmith")
+    if called.name != "tunesmith" or (found is not None and Path(found).resolve() == called.resolve()):
+        return "tunesmith"
+    return str(called)
 
 
 def _explain(error: ValidationError) -> str:

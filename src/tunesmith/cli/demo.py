@@ -1,13 +1,13 @@
 """`tunesmith demo`: the whole job on a small dataset, as a stranger's first two minutes."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunesmith.cli.data import require_file
-from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import DataDir
+from tunesmith.cli.exits import CommandError
 
 if TYPE_CHECKING:
     from tunesmith.client import Client, Job
@@ -19,29 +19,37 @@ QUESTIONS = (
     ("你是一位爱开玩笑的天气播报员。", "天津的冬天冷吗?"),
 )
 ANSWER_TOKENS = 48
+DATASET = "weather-jokes.jsonl"
 
 
 def demo(
     file: Annotated[
-        Path, typer.Option(help="Dataset to train on; the questions asked afterwards are about weather jokes.")
-    ] = Path("examples/weather-jokes.jsonl"),
-    data_dir: DataDir = None,
+        Path | None,
+        typer.Option(help="Train on this file instead; the questions stay the same.", show_default=False),
+    ] = None,
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the demo keeps what it makes.")] = Path(
+        ".cache/demo"
+    ),
 ) -> None:
     """Train a small model on twelve weather jokes and compare it with its base, in about two minutes."""
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.local import connect
 
-    if not file.exists():
-        raise CommandError(
-            f"There is no {file}. Run the demo in a checkout of Tunesmith, or name a --file.", Exit.USAGE
-        )
-    settings = load_settings(data_dir or Path(".cache/demo"))
-    _look_at(require_file(file), settings)
+    settings = load_settings(data_dir)
+    dataset = require_file(file or _shipped_dataset())
+    _look_at(dataset, settings)
     _say("Start a server of our own, upload, train")
     with connect(settings, None, with_worker=True) as connection:
-        job = _train(connection.client, file, settings)
+        job = _train(connection.client, dataset, settings)
         _compare(connection.client, job, settings)
     _next(job, settings)
+
+
+def _shipped_dataset() -> Path:
+    """In a checkout under examples/, in an installed package beside this file."""
+    here = Path(__file__).resolve()
+    checkout = here.parents[3] / "examples" / DATASET
+    return Path(os.path.relpath(checkout)) if checkout.is_file() else here.with_name(DATASET)
 
 
 def _look_at(file: Path, settings: "Settings") -> None:
@@ -103,17 +111,14 @@ def _ask(client: "Client", model: str, system: str, question: str) -> str:
 
 
 def _next(job: "Job", settings: "Settings") -> None:
-    from tunesmith.cli.terminal import note, out
+    from tunesmith.cli.configure import again, program
+    from tunesmith.cli.terminal import note, print_plain
 
-    root = settings.paths.root
     _say("What next")
-    for line in (
-        f"tunesmith chat {job.fine_tuned_model} --data-dir {root}",
-        f"tunesmith serve --data-dir {root}     # then point an OpenAI client at it",
-        "tunesmith train YOUR.jsonl               # your own data",
-    ):
-        out().print(f"  {line}", markup=False, soft_wrap=True)
-    note(f"The server is stopped. Everything the demo made lies in {root}.")
+    print_plain(f"  {again(f'chat {job.fine_tuned_model}')}")
+    print_plain(f"  {again('serve')}    # then point any OpenAI client at it")
+    print_plain(f"  {program()} train YOUR.jsonl")
+    note(f"The server is stopped. Everything the demo made lies in {settings.paths.root}.")
 
 
 def _say(title: str) -> None:

@@ -86,8 +86,8 @@ def watch_job(connection: "Connection", job: "Job", *, as_json: bool) -> None:
         if connection.own is not None:
             connection.own.keep()
         note(f"\nDetached; {job.id} goes on{' in the background' if connection.own else ''}.")
-        note(f"  come back:  {again(f'tunesmith jobs watch {job.id}')}")
-        note(f"  stop it:    {again(f'tunesmith jobs cancel {job.id}')}")
+        note(f"  come back:  {again(f'jobs watch {job.id}')}")
+        note(f"  stop it:    {again(f'jobs cancel {job.id}')}")
         raise typer.Exit(Exit.INTERRUPTED) from None
     conclude(job, as_json=as_json)
     if not as_json:
@@ -131,4 +131,4 @@ def _detach(connection: "Connection", job: "Job", as_json: bool) -> None:
         print_json(job.wire)
     else:
         print_plain(job.id)
-        note(f"Watch it: {again(f'tunesmith jobs watch {job.id}')}")
+        note(f"Watch it: {again(f'jobs watch {job.id}')}")

@@ -57,8 +57,8 @@ def conclude(job: Job, *, as_json: bool) -> None:
 
 
 def next_steps(job: Job) -> None:
-    print_plain(f"  talk to it:  {again(f'tunesmith chat {job.fine_tuned_model}')}")
-    print_plain(f"  its metrics: {again(f'tunesmith jobs result {job.id}')}")
+    print_plain(f"  talk to it:  {again(f'chat {job.fine_tuned_model}')}")
+    print_plain(f"  its metrics: {again(f'jobs result {job.id}')}")
 
 
 def follow(client: Client, job_id: str) -> Iterator[tuple[Job, list[Event]]]:
