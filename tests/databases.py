@@ -42,7 +42,7 @@ def postgres_socket() -> Iterator[Path]:
         _wait_for(home, server)
         yield home
     finally:
-        server.send_signal(signal.SIGINT)  # its "fast" shutdown, which does not wait for clients
+        server.send_signal(signal.SIGQUIT)  # its "immediate" shutdown: nothing here is kept
         server.wait(20)
         shutil.rmtree(home, ignore_errors=True)
 

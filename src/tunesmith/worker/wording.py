@@ -68,7 +68,10 @@ def step_metrics_csv(metrics: Iterable[JsonObject]) -> bytes:
 
 
 def _cell(data: JsonObject, key: str) -> str:
-    return "" if data.get(key) is None else str(round(_number(data, key), 5))
+    if data.get(key) is None:
+        return ""
+    text = f"{_number(data, key):.5f}".rstrip("0")
+    return f"{text}0" if text.endswith(".") else text
 
 
 def _number(data: JsonObject, key: str) -> float:

@@ -1,0 +1,116 @@
+"""A worker in a thread, with a scripted trainer in real child processes."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tunesmith.launch import ChildLauncher
+from tunesmith.settings import Settings
+from tunesmith.store import JobRow, NewJob, Store
+from tunesmith.worker import run_worker
+
+ROW = {"messages": [{"role": "user", "content": "How is the weather?"}, {"role": "assistant", "content": "Fine."}]}
+AUTO = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Says what the trainers that are started from now on do."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+    def set_script(**values: object) -> None:
+        monkeypatch.setenv("SCRIPTED_TRAINER", json.dumps(values))
+
+    set_script()
+    return set_script
+
+
+@pytest.fixture
+def submit(store: Store, base_dir: Path) -> Callable[..., JobRow]:
+    """Uploads rows (ten good ones unless given) and creates a job on them."""
+
+    def create(content: bytes | None = None, validation: bytes | None = None, method: str = "supervised") -> JobRow:
+        content = content if content is not None else rows(10)
+        training = upload(store, content)
+        return store.jobs.create(
+            NewJob(
+                model="smollm2-135m-instruct",
+                base_model="smollm2-135m-instruct",
+                training_file=training,
+                validation_file=None if validation is None else upload(store, validation),
+                organization="acme",
+                seed=1,
+                hyperparameters=dict(AUTO),
+                method={"type": method, method: {"hyperparameters": dict(AUTO)}},
+                suffix="bot",
+            )
+        )
+
+    return create
+
+
+class Workers:
+    """Workers that end with the test."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._running: list[tuple[threading.Thread, threading.Event]] = []
+
+    def start(self) -> None:
+        stop = threading.Event()
+        launcher = ChildLauncher("scripted_trainer")
+        thread = threading.Thread(
+            target=run_worker, args=(self._store, self._settings, stop), kwargs={"launcher": launcher}
+        )
+        thread.start()
+        self._running.append((thread, stop))
+
+    def stop(self) -> None:
+        for thread, stop in self._running:
+            stop.set()
+            thread.join(30)
+            assert not thread.is_alive()
+        self._running.clear()
+
+
+@pytest.fixture
+def workers(store: Store, store_settings: Settings, script: object) -> Iterator[Workers]:
+    started = Workers(store, store_settings)
+    yield started
+    started.stop()
+
+
+def rows(count: int) -> bytes:
+    return b"".join(json.dumps(ROW).encode() + b"\n" for _ in range(count))
+
+
+def upload(store: Store, content: bytes) -> str:
+    return store.files.create(store.blobs.write([content]), purpose="fine-tune", filename="rows.jsonl").id
+
+
+@pytest.fixture
+def wait_for(store: Store) -> Callable[..., JobRow]:
+    """Waits until the job fulfils the condition; fails with its events when it does not."""
+
+    def wait(job: JobRow, condition: Callable[[JobRow], bool], seconds: float = 30) -> JobRow:
+        deadline = time.monotonic() + seconds
+        while True:
+            row = store.jobs.get(job.id)
+            assert row is not None
+            if condition(row):
+                return row
+            if time.monotonic() > deadline:
+                pytest.fail(f"{row.status} after {seconds} s: {messages(store, job)}")
+            time.sleep(0.02)
+
+    return wait
+
+
+def messages(store: Store, job: JobRow) -> list[str]:
+    """Oldest first."""
+    return [event.message for event in reversed(store.jobs.events(job.id, limit=1000).data)]

@@ -1,0 +1,118 @@
+"""What the launcher promises: a trainer never outlives its worker, never runs twice, and yields the processor."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tunesmith import launch
+from tunesmith.launch import ChildLauncher, ChildTrainer, LineReader, Start, log_tail
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from tunesmith.launch import ChildLauncher, Start
+root = Path(sys.argv[1])
+trainer = ChildLauncher("scripted_trainer").start(Start(root / "spec", root / "events", root / "log", root / "lock"))
+print(trainer.process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path, script: Callable[..., None]) -> Start:
+    script(steps=1000, seconds=0.02)
+    (tmp_path / "spec").write_text(json.dumps({"output_dir": str(tmp_path)}))
+    return Start(tmp_path / "spec", tmp_path / "events", tmp_path / "log", tmp_path / "lock", nice=7)
+
+
+@pytest.fixture
+def trainer(start: Start) -> Iterator[ChildTrainer]:
+    running = ChildLauncher("scripted_trainer").start(start)
+    yield running
+    running.stop()
+
+
+def wait(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return list(LineReader(path).read())
+
+
+def test_a_trainer_writes_events_to_a_file_at_low_priority(trainer: ChildTrainer, start: Start) -> None:
+    wait(lambda: len(lines(start.events)) > 3)
+    assert lines(start.events)[0]["type"] == "started"
+    assert psutil.Process(trainer.process.pid).nice() == os.nice(0) + 7
+    assert trainer.poll() is None
+
+
+def test_a_stopped_trainer_has_ended(trainer: ChildTrainer, start: Start) -> None:
+    wait(lambda: len(lines(start.events)) > 3)
+    trainer.stop()
+    assert trainer.poll() == 143
+    trainer.stop()  # again: nothing happens
+
+
+def test_a_trainer_that_ignores_sigterm_is_killed(
+    start: Start, script: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "STOP_SECONDS", 0.5)
+    script(steps=1000, seconds=0.02, deaf=True)
+    trainer = ChildLauncher("scripted_trainer").start(start)
+    wait(lambda: len(lines(start.events)) > 3)
+    trainer.stop()
+    assert trainer.poll() == -signal.SIGKILL
+
+
+def test_a_trainer_dies_with_its_killed_worker(start: Start, tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path)], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        pid = int(worker.stdout.readline())
+        wait(lambda: len(lines(start.events)) > 3)
+        worker.kill()
+    wait(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 5)
+
+
+def test_two_trainers_never_run_on_one_job(trainer: ChildTrainer, start: Start, tmp_path: Path) -> None:
+    wait(lambda: len(lines(start.events)) > 3)
+    second = ChildLauncher("scripted_trainer").start(
+        Start(start.spec, tmp_path / "events-2", tmp_path / "log-2", start.lock)
+    )
+    time.sleep(0.5)
+    assert second.poll() is None
+    assert lines(tmp_path / "events-2") == []
+    trainer.stop()
+    wait(lambda: lines(tmp_path / "events-2"))
+    second.stop()
+
+
+def test_a_reader_waits_for_the_end_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    reader = LineReader(path)
+    assert list(reader.read()) == []
+    path.write_text('{"a": 1}\n{"b"')
+    assert list(reader.read()) == [{"a": 1}]
+    with path.open("a") as file:
+        file.write(': "天"}\nnot json\n[1]\n{"c": 3}\n')
+    assert list(reader.read()) == [{"b": "天"}, {"c": 3}]
+    assert list(reader.read()) == []
+
+
+def test_the_end_of_a_long_log_is_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    assert log_tail(path) == ""
+    path.write_text("x" * 10_000 + "\nMemoryError\n")
+    assert log_tail(path).endswith("MemoryError")
+    assert len(log_tail(path)) <= launch.LOG_TAIL_BYTES

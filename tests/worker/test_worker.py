@@ -1,0 +1,317 @@
+"""A worker from claim to the last event, with trainers in real processes, over SQLite and PostgreSQL."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.worker.conftest import Workers
+
+from tunesmith.settings import Settings
+from tunesmith.store import JobFiles, JobRow, JobStatus, Store
+
+Submit = Callable[..., JobRow]
+WaitFor = Callable[..., JobRow]
+Script = Callable[..., None]
+NOTICE = "LoRA of rank 16"
+# What does not touch SQL in a way of its own runs once; the rest runs over PostgreSQL too.
+ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
+
+
+def finished(row: JobRow) -> bool:
+    return row.status.finished
+
+
+def events(store: Store, job: JobRow) -> list[str]:
+    return [event.message for event in reversed(store.jobs.events(job.id, limit=1000).data)]
+
+
+def steps(store: Store, job: JobRow) -> list[int]:
+    return [int(str(data["step"])) for data in store.jobs.metrics(job.id)]
+
+
+def trainers() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and _is_trainer(child)]
+
+
+def _is_trainer(process: psutil.Process) -> bool:
+    try:
+        return "scripted_trainer" in process.cmdline()
+    except psutil.Error:  # it has ended while we looked
+        return False
+
+
+def test_a_job_runs_through_all_its_states(
+    store: Store, store_settings: Settings, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    job = submit(
+        validation=b'{"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]}\n'
+    )
+    workers.start()
+    done = wait_for(job, finished)
+    assert (done.status, done.error) == (JobStatus.SUCCEEDED, None)
+    assert done.hyperparameters == {"n_epochs": 10, "batch_size": 1, "learning_rate_multiplier": 2.0}
+    assert done.trained_tokens == 6810
+    first, last = reversed(store.jobs.checkpoints(job.id).data)
+    assert first.fine_tuned_model_checkpoint.endswith(":ckpt-step-3")
+    assert last.fine_tuned_model_checkpoint == done.fine_tuned_model
+    assert last.metrics == {"step": 6, "train_loss": 1 / 6}
+    assert events(store, job) == [
+        f"Created fine-tuning job: {job.id}",
+        f"Validating training file: {job.training_file} and validation file: {job.validation_file}",
+        "Files validated, moving job to queued state",
+        "Fine-tuning job started",
+        NOTICE,
+        "Step 1/6: training loss=1.00",
+        "Step 2/6: training loss=0.50, validation loss=1.00",
+        "Step 3/6: training loss=0.33",
+        "Step 4/6: training loss=0.25, validation loss=0.50",
+        "Step 5/6: training loss=0.20",
+        "Step 6/6: training loss=0.17, validation loss=0.33",
+        f"Checkpoint created at step 3 with Snapshot ID: {first.fine_tuned_model_checkpoint}",
+        f"New fine-tuned model created: {done.fine_tuned_model}",
+        "The job has successfully completed",
+    ]
+    (result,) = done.result_files
+    table = store.blobs.path(result).read_text().splitlines()
+    assert table[:3] == [
+        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",
+        "1,1.0,0.5,,",
+        "2,0.5,0.5,1.0,0.25",
+    ]
+
+
+def test_a_succeeded_jobs_model_resolves_in_the_next_request(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    job = submit()
+    workers.start()
+    done = wait_for(job, finished)
+    assert done.fine_tuned_model is not None
+    resolved = store.models.resolve(done.fine_tuned_model)
+    assert resolved is not None
+    assert resolved.adapter_dir is not None
+    assert (resolved.adapter_dir / "manifest.json").is_file()
+
+
+@ONCE
+def test_the_spec_holds_absolute_numbers(
+    store: Store, store_settings: Settings, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    job = submit()
+    workers.start()
+    done = wait_for(job, finished)
+    spec = json.loads(JobFiles(store_settings.paths.jobs, job.id).spec(done.attempt).read_text())
+    assert spec["learning_rate"] == pytest.approx(store_settings.base_learning_rate * 2.0)
+    assert (spec["n_epochs"], spec["batch_size"], spec["max_tokens"]) == (10, 1, 8192)
+    assert Path(spec["training_file"]) == store.blobs.path(job.training_file)
+
+
+GOOD = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+FAILURES = [
+    (
+        "training_file",
+        GOOD * 7,
+        None,
+        "invalid_n_examples",
+        "Training file has 7 example(s), but must have at least 10 examples",
+    ),
+    ("training_file", b"{}\n" * 10, None, "invalid_file_format", "Example 1"),
+    ("training_file", GOOD * 9 + b'{"messages": [\n', None, "invalid_training_file", "Example 10 cannot be parsed"),
+    ("validation_file", None, b"not json\n", "invalid_validation_file", "invalid validation file"),
+]
+
+
+@ONCE
+@pytest.mark.parametrize(("param", "training", "validation", "code", "text"), FAILURES, ids=range(4))
+def test_a_bad_file_fails_the_job(
+    store: Store,
+    workers: Workers,
+    submit: Submit,
+    wait_for: WaitFor,
+    param: str,
+    training: bytes | None,
+    validation: bytes | None,
+    code: str,
+    text: str,
+) -> None:
+    job = submit(training, validation)
+    workers.start()
+    failed = wait_for(job, finished)
+    assert failed.status is JobStatus.FAILED
+    assert failed.error is not None
+    assert (failed.error["code"], failed.error["param"]) == (code, param)
+    assert text in str(failed.error["message"])
+    assert events(store, job)[-1] == failed.error["message"]
+    assert failed.hyperparameters["n_epochs"] == "auto"
+
+
+@ONCE
+@pytest.mark.parametrize("param", ["training_file", "validation_file"])
+def test_a_deleted_file_fails_the_job(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, param: str
+) -> None:
+    job = submit(validation=GOOD * 1)
+    store.files.delete(getattr(job, param))
+    workers.start()
+    failed = wait_for(job, finished)
+    which = param.removesuffix("_file")
+    assert failed.error == {
+        "code": f"deleted_{param}",
+        "param": param,
+        "message": f"The job failed because the {which} file was deleted",
+    }
+
+
+@ONCE
+def test_chat_rows_do_not_fit_dpo(store: Store, workers: Workers, submit: Submit, wait_for: WaitFor) -> None:
+    job = submit(method="dpo")
+    workers.start()
+    failed = wait_for(job, finished)
+    assert failed.error is not None
+    assert failed.error["code"] == "invalid_training_file"
+    assert "dpo" in str(failed.error["message"])
+
+
+@ONCE
+def test_a_trainer_that_fails_fails_the_job_with_its_words(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(fail_at=2)
+    job = submit()
+    workers.start()
+    failed = wait_for(job, finished)
+    assert failed.error == {"code": "non_finite_loss", "param": None, "message": "The loss of step 2 is nan."}
+
+
+@ONCE
+def test_a_trainer_that_ends_without_a_word_is_quoted_from_its_log(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(exit_at=2)
+    job = submit()
+    workers.start()
+    failed = wait_for(job, finished)
+    assert failed.error is not None
+    assert failed.error["code"] == "trainer_error"
+    assert "ended with status 1. Its last words: No space left on device" in str(failed.error["message"])
+
+
+@pytest.mark.parametrize("skip_replay", [False, True])
+def test_a_killed_trainer_is_started_again_and_goes_on(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script, skip_replay: bool
+) -> None:
+    script(kill_at=4, skip_replay=skip_replay)
+    job = submit()
+    workers.start()
+    done = wait_for(job, finished)
+    assert done.status is JobStatus.SUCCEEDED
+    assert steps(store, job) == [1, 2, 3, 4, 5, 6]
+    said = events(store, job)
+    assert said.count(NOTICE) == 1
+    assert said.count("Fine-tuning job started") == 1
+    assert any("killed by signal 9 from outside after step 3" in text for text in said)
+    assert "Training goes on after an interruption (attempt 3)" in said
+
+
+@ONCE
+def test_a_trainer_that_dies_at_one_place_three_times_fails_the_job(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(kill_always=2)
+    job = submit()
+    workers.start()
+    failed = wait_for(job, finished)
+    assert failed.error is not None
+    assert failed.error["code"] == "trainer_killed"
+    assert "3 times without a step of progress" in str(failed.error["message"])
+    assert steps(store, job) == [1]
+
+
+def test_a_cancelled_job_loses_its_trainer_within_seconds(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(steps=1000, seconds=0.05)
+    job = submit()
+    workers.start()
+    wait_for(job, lambda row: row.last_step >= 4)
+    assert len(trainers()) == 1
+    store.jobs.cancel(job.id)
+    began = time.monotonic()
+    while trainers():
+        assert time.monotonic() - began < 3
+        time.sleep(0.02)
+    script()
+    wait_for(other := submit(), finished)  # the worker is free again
+    assert events(store, other)[-1] == "The job has successfully completed"
+    assert events(store, job)[-1] == "Fine tuning process stopping due to job cancellation"
+    assert store.jobs.get(job.id).status is JobStatus.CANCELLED  # type: ignore[union-attr]
+    (kept, *_) = store.jobs.checkpoints(job.id).data
+    assert store.models.resolve(kept.fine_tuned_model_checkpoint) is not None
+
+
+def test_a_paused_job_goes_on_where_it_stopped(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(steps=30, seconds=0.05)
+    job = submit()
+    workers.start()
+    wait_for(job, lambda row: row.last_step >= 3)
+    store.jobs.pause(job.id)
+    while trainers():
+        time.sleep(0.02)
+    paused = store.jobs.get(job.id)
+    assert paused is not None
+    time.sleep(0.3)
+    assert store.jobs.get(job.id) == paused
+    assert paused.status is JobStatus.QUEUED
+    store.jobs.resume(job.id)
+    done = wait_for(job, finished)
+    assert done.status is JobStatus.SUCCEEDED
+    assert steps(store, job) == list(range(1, 31))
+    assert events(store, job).count("Fine-tuning job started") == 1
+
+
+@ONCE
+def test_a_worker_that_is_stopped_hands_its_job_to_the_next(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(steps=30, seconds=0.05)
+    job = submit()
+    workers.start()
+    wait_for(job, lambda row: row.last_step >= 3)
+    workers.stop()
+    assert trainers() == []
+    left = store.jobs.get(job.id)
+    assert left is not None
+    assert (left.status, left.worker) == (JobStatus.RUNNING, None)
+    workers.start()
+    assert wait_for(job, finished).status is JobStatus.SUCCEEDED
+    assert steps(store, job) == list(range(1, 31))
+
+
+@ONCE
+def test_a_bad_file_is_found_while_another_job_trains(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(steps=1000, seconds=0.05)
+    training = submit()
+    workers.start()
+    wait_for(training, lambda row: row.last_step >= 1)
+    assert wait_for(submit(GOOD * 3), finished, 5).status is JobStatus.FAILED
+    store.jobs.cancel(training.id)
+
+
+def test_two_workers_share_the_jobs(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(seconds=0.05)
+    made = [submit() for _ in range(4)]
+    workers.start()
+    workers.start()
+    for job in made:
+        assert wait_for(job, finished).status is JobStatus.SUCCEEDED
+        assert steps(store, job) == [1, 2, 3, 4, 5, 6]
