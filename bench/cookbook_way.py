@@ -11,25 +11,33 @@ import resource
 import sys
 import time
 from collections import defaultdict
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 KEYS = ("role", "content", "name", "function_call", "weight", "tool_calls", "tool_call_id")
 ROLES = ("system", "user", "assistant", "function", "tool")
 
 
-def load_encoding():  # type: ignore[no-untyped-def]  # noqa: ANN201
+Row = dict[str, list[dict[str, str]]]
+
+
+class Encoding(Protocol):
+    def encode(self, text: str, *, disallowed_special: tuple[str, ...]) -> list[int]: ...
+
+
+def load_encoding() -> Encoding:
     spec = find_spec("litellm")
     if spec is not None and spec.origin is not None and "TIKTOKEN_CACHE_DIR" not in os.environ:
         os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(spec.origin).parent / "litellm_core_utils" / "tokenizers")
-    import tiktoken
-
-    return tiktoken.get_encoding("cl100k_base")
+    encoding: Encoding = import_module("tiktoken").get_encoding("cl100k_base")
+    return encoding
 
 
 def main(path: str) -> None:
     encoding = load_encoding()
-    encoding.encode("warm")
+    encoding.encode("warm", disallowed_special=())
     started = time.perf_counter()
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
         rows = [json.loads(line) for line in file]
@@ -46,7 +54,7 @@ def main(path: str) -> None:
     print(json.dumps({"seconds": seconds, "peak_bytes": peak, "tokens": sum(lengths), "errors": sum(errors.values())}))
 
 
-def format_errors(rows: list[dict]) -> dict[str, int]:  # type: ignore[type-arg]
+def format_errors(rows: list[Row]) -> dict[str, int]:
     errors: dict[str, int] = defaultdict(int)
     for row in rows:
         if not isinstance(row, dict):
@@ -72,7 +80,7 @@ def format_errors(rows: list[dict]) -> dict[str, int]:  # type: ignore[type-arg]
     return errors
 
 
-def row_tokens(messages, encoding) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def row_tokens(messages: list[dict[str, str]], encoding: Encoding) -> int:
     total = 3
     for message in messages:
         total += 3
@@ -84,7 +92,7 @@ def row_tokens(messages, encoding) -> int:  # type: ignore[no-untyped-def]  # no
     return total
 
 
-def answer_tokens(messages, encoding) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def answer_tokens(messages: list[dict[str, str]], encoding: Encoding) -> int:
     return sum(
         len(encoding.encode(message["content"], disallowed_special=()))
         for message in messages

@@ -14,7 +14,7 @@ import orjson
 
 from tunesmith.data.analysers import DEFAULT_ANALYSERS, finish
 from tunesmith.data.basecount import count_base
-from tunesmith.data.findings import Finding, FindingLog, finding
+from tunesmith.data.findings import FindingLog, finding
 from tunesmith.data.lines import MAX_LINE_BYTES, Chunk, chunks, read_chunk, sniff
 from tunesmith.data.render import Renderer
 from tunesmith.data.report import Report, distribution
@@ -22,19 +22,12 @@ from tunesmith.data.result import ChunkResult, ScanOptions, merged
 from tunesmith.data.rowfaults import Kind, kind_of
 from tunesmith.data.scan import scan
 from tunesmith.data.tokens import DEFAULT_ENCODING
+from tunesmith.data.wholefile import METHOD_KINDS, MIN_EXAMPLES, file_findings, system_prompts
 from tunesmith.data.workers import scan_chunks
 from tunesmith.jsonvalue import JsonObject
 
-MIN_EXAMPLES = 10
-ADVISED_EXAMPLES = 50
 PARALLEL_BYTES = 16 * 1024 * 1024  # below this, starting processes takes longer than the check
 OPENAI_LIMITS = {"cl100k_base": 16_385, "o200k_base": 65_536}  # gpt-3.5-turbo-0125; gpt-4o and 4.1
-METHOD_KINDS: dict[str, tuple[Kind, ...]] = {
-    "supervised": ("chat", "completion"),
-    "dpo": ("preference",),
-    "reinforcement": ("reinforcement",),
-}
-
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -71,7 +64,9 @@ def check_file(
         result.path = path
         found, sections = finish(analysers, parts, result)
         log.extend(found)
-        log.extend(_file_findings(result, kind, method, min_examples))
+        if prompts := system_prompts(result):
+            sections["system_prompts"] = prompts
+        log.extend(file_findings(result, kind, method, min_examples))
     base = None
     if renderer is not None and result.lines.size:
         base = count_base(path, renderer, result, max_tokens, log)
@@ -158,30 +153,4 @@ def _too_long(chunk: Chunk) -> ChunkResult:
     return result
 
 
-def _file_findings(result: ChunkResult, kind: Kind | None, method: str | None, least: int) -> Iterator[Finding]:
-    rows = result.examples
-    if rows < least:
-        text = f"The file has {rows} example(s), but must have at least {least} examples."
-        yield finding("too_few_examples", None, text, value=str(rows))
-    elif MIN_EXAMPLES <= rows < ADVISED_EXAMPLES:
-        yield finding("few_examples", None, f"The file has {rows} examples.", value=str(rows))
-    if result.blank_lines:
-        yield finding("blank_line", result.first_blank, f"{result.blank_lines} blank line(s), the first one here.")
-    if method is not None and kind is not None and kind not in METHOD_KINDS.get(method, ()):
-        text = f"The file holds {kind} rows, but the training method is '{method}'."
-        yield finding("wrong_method", None, text, value=kind)
-    yield from _contradictions(result)
-
-
-def _contradictions(result: ChunkResult) -> Iterator[Finding]:
-    """Rows whose prompt stands in an earlier row with another answer."""
-    order = np.lexsort((result.lines, result.prompts))
-    prompts, answers, lines = result.prompts[order], result.answers[order], result.lines[order]
-    again = np.flatnonzero(prompts[1:] == prompts[:-1]) + 1
-    first = 0
-    for index in again:
-        if prompts[index - 1] != prompts[first]:
-            first = int(index) - 1
-        if answers[index] != answers[first] and index > first:
-            text = f"The prompt of line {lines[first]} has another answer here."
-            yield finding("contradictory_answers", int(lines[index]), text, path="messages")
+__all__ = ["METHOD_KINDS", "Report", "check_file", "cores", "file_kind"]

@@ -63,7 +63,7 @@ class TextQuality:
 
 
 def _suspected(text: bytes) -> list[tuple[str, re.Pattern[str]]]:
-    """The signs that may be there. Without the dull bytes little is left to search, and odd neighbours stay together."""
+    """The signs that may be there. Without the dull bytes there is little to search, and odd ones stay together."""
     odd = text.translate(None, _DULL)
     found = [("special_token_text", sign) for marker, sign in _TOKENS.items() if marker in text]
     if _CONTROL.search(odd):
