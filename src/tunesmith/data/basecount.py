@@ -10,6 +10,7 @@ import orjson
 from numpy.typing import NDArray
 
 from tunesmith.data.findings import FindingLog, finding
+from tunesmith.data.lines import chunks, read_chunk
 from tunesmith.data.render import Renderer
 from tunesmith.data.report import BaseCounts, distribution
 from tunesmith.data.result import ChunkResult
