@@ -101,7 +101,7 @@ def _rows(path: Path, wanted: set[int]) -> Iterator[tuple[int, Row]]:
         if chunk.too_long:
             continue
         for number, raw in enumerate(read_chunk(path, chunk).split(b"\n"), start=chunk.first_line):
-            if number in wanted:
+            if raw and number in wanted:  # the last piece is what follows the last line end: nothing
                 yield number, build_row(orjson.loads(raw))
 
 
