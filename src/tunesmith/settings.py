@@ -8,9 +8,10 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -116,6 +117,19 @@ class Settings(BaseSettings):
     chat_running: int = Field(8, ge=1, description="Chat requests that share a base's steps.")
     chat_waiting: int = Field(256, ge=1, description="Chat requests that may wait for a base; more get a 503.")
     chat_max_tokens: int = Field(4096, ge=1, description="Longest answer where a request sets no limit, tokens.")
+
+    moderation: Literal["off", "warn", "block"] = Field(
+        "warn", description="Moderation of training data: not at all, as a warning, or refusing the job."
+    )
+    moderation_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Moderation service (.../v1/moderations) or guard model (.../v1/chat/completions); unset: offline.",
+    )
+    moderation_model: str | None = Field(None, description="Model name that the moderation service is asked for.")
+    moderation_api_key: SecretStr | None = Field(None, description="Key of the moderation service.")
+    moderation_parallel: int = Field(4, ge=1, le=64, description="Requests to the moderation service at a time.")
+    moderation_timeout: float = Field(30.0, gt=0, description="How long one such request may take, seconds.")
 
     @property
     def paths(self) -> Paths:
