@@ -67,7 +67,8 @@ def _usage_message(error: Exception) -> str | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "tunesmith"
-    return f"{str(format_message()).strip()} See: {command} --help"
+    sentence = str(format_message()).strip().rstrip(".")
+    return f"{sentence}. See: {command} --help"
 
 
 def _say(message: str, code: Exit) -> Exit:

@@ -1,4 +1,4 @@
-"""`tunesmith check` and `tunesmith estimate`: what is in a file and what a job on it would be. No server needed."""
+"""`tunesmith check`, `estimate` and `fix`: what is in a file, what a job on it would be, its safe cures. No server."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Base = Annotated[
     str | None, typer.Option("--base", help="Base model (or alias) that counts the tokens.", show_default=False)
 ]
+PREVIEWED_ROWS = 5  # of the HTML report
 Method = Annotated[
     str | None,
     typer.Option(help="Training method the rows must fit: supervised, dpo or reinforcement.", show_default=False),
@@ -28,6 +29,9 @@ def check(
     method: Method = None,
     show: Annotated[int, typer.Option(min=0, help="Also show what the first N rows teach, token by token.")] = 0,
     findings: Annotated[int, typer.Option(min=1, help="Findings to print; all are counted.")] = 20,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the report as one HTML page to this file.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -35,17 +39,20 @@ def check(
     from tunesmith.cli import report
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.terminal import print_json
+    from tunesmith.data.preview import preview_rows
 
     settings = load_settings(data_dir)
     with_base, found = _checked(file, base, method, settings)
+    if show and with_base.renderer is None:
+        raise CommandError(report.weights_missing(with_base.base.name))
+    if html is not None:
+        _write_html(html, file, found, with_base)
     if as_json:
         print_json(found.to_json())
     else:
         report.print_report(found, with_base, findings)
         if show and with_base.renderer is not None:
-            report.print_mask(file, with_base.renderer, show, with_base.max_tokens)
-        elif show:
-            raise CommandError(report.weights_missing(with_base.base.name))
+            report.print_mask(preview_rows(file, with_base.renderer, show, with_base.max_tokens))
     raise typer.Exit(Exit.OK if found.ok else Exit.FAILED)
 
 
@@ -83,6 +90,28 @@ def estimate(
         report.print_estimate(found, result, with_base)
 
 
+def fix(
+    file: Dataset,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The mended file; FILE.fixed.jsonl unless named.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a copy with the safe cures applied. Rows that cannot be mended go to OUTPUT.rejected."""
+    from tunesmith.cli import report
+    from tunesmith.cli.terminal import print_json
+    from tunesmith.data.fix import fix_file
+
+    target = output or file.with_name(f"{file.stem}.fixed.jsonl")
+    result = fix_file(require_file(file), target, overwrite=overwrite)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        report.print_fix(result, target)
+
+
 def require_file(file: Path) -> Path:
     """The path of a readable file; a sentence otherwise."""
     if not file.exists():
@@ -90,6 +119,20 @@ def require_file(file: Path) -> Path:
     if file.is_dir():
         raise CommandError(f"{file} is a directory; name the .jsonl file in it.", Exit.USAGE)
     return file
+
+
+def _write_html(target: Path, file: Path, found: "Report", with_base: "LocalBase") -> None:
+    from tunesmith.cli.terminal import note
+    from tunesmith.data.estimate import estimate, resolve_hyperparameters
+    from tunesmith.data.html import report_html
+    from tunesmith.data.preview import preview_rows
+
+    previews = []
+    if with_base.renderer is not None:
+        previews = list(preview_rows(file, with_base.renderer, PREVIEWED_ROWS, with_base.max_tokens))
+    guess = estimate(found, resolve_hyperparameters(None, found)) if found.ok else None
+    target.write_text(report_html(found, guess, previews), encoding="utf-8")
+    note(f"Report written to {target}.")
 
 
 def _checked(

@@ -172,6 +172,7 @@ def _print_job(client: "Client", job: "Job") -> None:
 
     from rich.markup import escape
 
+    from tunesmith.cli.configure import again
     from tunesmith.cli.terminal import ago, duration, facts, out
 
     numbers = ", ".join(f"{name} {value}" for name, value in job.hyperparameters.items())
@@ -194,7 +195,7 @@ def _print_job(client: "Client", job: "Job") -> None:
     if job.error and job.error.message:
         shown["error"] = f"[red]{escape(job.error.message)}[/red]"
     if job.result_files:
-        shown["result"] = f"{job.result_files[0]} [dim](tunesmith jobs result {job.id})[/dim]"
+        shown["result"] = f"{job.result_files[0]} [dim]({again(f'jobs result {job.id}')})[/dim]"
     checkpoints = client.checkpoints(job.id)
     if checkpoints:
         shown["checkpoints"] = "\n".join(escape(one.fine_tuned_model_checkpoint) for one in checkpoints)

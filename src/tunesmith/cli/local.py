@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.server import Announcement, announcement_file
+from tunesmith.cli.terminal import err
 from tunesmith.client import Client, ServerUnreachable
 from tunesmith.settings import Settings
 
@@ -65,7 +66,8 @@ def connect(settings: Settings, base_url: str | None, *, with_worker: bool = Fal
     if running is not None:
         yield from _with(Client(running.base_url, read_key(settings)), None)
         return
-    own = start_server(settings, with_worker=with_worker)
+    with err().status("No server is running: starting one for this command …"):
+        own = start_server(settings, with_worker=with_worker)
     try:
         yield from _with(Client(own.announcement.base_url, read_key(settings)), own)
     finally:

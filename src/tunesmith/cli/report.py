@@ -1,7 +1,6 @@
 """How a check's report, an estimate and a loss mask look in a terminal of 80 columns."""
 
-from collections.abc import Iterator
-from itertools import groupby, islice
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,9 +14,9 @@ from tunesmith.cli.bases import LocalBase
 from tunesmith.cli.terminal import dollars, duration, err, facts, listing, out, size
 from tunesmith.data.estimate import Estimate
 from tunesmith.data.findings import Finding
-from tunesmith.data.render import Rendered, Renderer
+from tunesmith.data.fix import FixResult
+from tunesmith.data.preview import Preview
 from tunesmith.data.report import Distribution, Report
-from tunesmith.data.rows import ChatRow, CompletionRow, PreferenceRow, Row, read_rows
 
 BAR_BYTES = 4_000_000  # smaller files are read before a bar could be seen
 
@@ -68,7 +67,7 @@ def _not_here(base: LocalBase) -> str:
 def _summary(report: Report, base: LocalBase) -> dict[str, str]:
     bad = f", [red]{report.bad_rows:,} of them faulty[/red]" if report.bad_rows else ""
     found = {
-        "rows": f"{report.examples:,} {report.kind or 'unrecognised'}{bad}",
+        "rows": f"{report.examples:,} {report.kind or ''}{bad}",
         "size": f"{size(report.size)}, read in {report.seconds:.2f} s",
     }
     if report.roles:
@@ -156,33 +155,35 @@ def print_estimate(report: Report, estimate: Estimate, base: LocalBase) -> None:
     console.print(facts(shown))
 
 
-def print_mask(file: Path, renderer: Renderer, count: int, max_tokens: int | None) -> None:
+def print_mask(previews: Iterable[Preview]) -> None:
     """What the first rows teach: learned text green between ⟦ ⟧, everything else dim."""
     console = out()
     console.print("\nWhat is learned stands in [green]⟦green⟧[/green]; the rest is only read.")
-    for line, row in islice(read_rows(file), count):
-        console.print(f"\n[bold]row of line {line}[/bold]")
-        for title, rendered in _renderings(row, renderer, max_tokens):
-            if title:
-                console.print(f"[dim]{title}[/dim]")
-            console.print(_masked(rendered, renderer), soft_wrap=False)
+    for preview in previews:
+        title = f" ({preview.title})" if preview.title else ""
+        console.print(f"\n[bold]line {preview.line}[/bold]{title}")
+        text = Text(preview.note, style="red")
+        for span in preview.spans:
+            text.append(f"⟦{span.text}⟧" if span.learned else span.text, style="green" if span.learned else "dim")
+        if preview.cut_tokens:
+            text.append(f"\n… {preview.cut_tokens:,} tokens cut off at the limit", style="yellow")
+        console.print(text)
 
 
-def _renderings(row: Row, renderer: Renderer, max_tokens: int | None) -> Iterator[tuple[str, Rendered]]:
-    if isinstance(row, ChatRow | CompletionRow):
-        yield "", renderer.row(row, max_tokens)
-    elif isinstance(row, PreferenceRow):
-        pair = renderer.pair(row, max_tokens)
-        for title, answer in (("preferred", pair.preferred), ("not preferred", pair.non_preferred)):
-            weights = [0.0] * len(pair.prompt_ids) + list(answer.weights)
-            yield title, Rendered([*pair.prompt_ids, *answer.ids], weights, answer.truncated)
-
-
-def _masked(rendered: Rendered, renderer: Renderer) -> Text:
-    text = Text()
-    for learned, tokens in groupby(zip(rendered.weights, rendered.ids, strict=True), key=lambda pair: pair[0] > 0):
-        piece = b"".join(renderer.token_bytes(token) for _, token in tokens).decode("utf-8", errors="replace")
-        text.append(f"⟦{piece}⟧" if learned else piece, style="green" if learned else "dim")
-    if rendered.truncated:
-        text.append(f"\n… {rendered.truncated:,} tokens cut off at the limit", style="yellow")
-    return text
+def print_fix(result: FixResult, target: Path) -> None:
+    out().print(f"[bold]{escape(str(target))}[/bold]  {result.rows_out:,} of {result.rows_in:,} rows")
+    done = {
+        "cured": ", ".join(f"{count:,} x {escape(cure)}" for cure, count in result.changed.items()),
+        "left out": ", ".join(
+            f"{count:,} {what}"
+            for count, what in (
+                (result.duplicates, "duplicate rows"),
+                (result.empty, "empty rows"),
+                (result.blank_lines, "blank lines"),
+            )
+            if count
+        ),
+        "not mended": f"{result.rejected:,} rows, kept in {result.rejected_file}" if result.rejected else "",
+    }
+    out().print(facts({name: text for name, text in done.items() if text}))
+    _print_findings("errors", tuple(result.log.errors), result.log.total("error"), 10)

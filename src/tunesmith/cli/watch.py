@@ -207,6 +207,6 @@ def _numbers(event: Event, clock: Clock) -> str:
         if isinstance(value, int | float) and not any(part.startswith(name) for part in parts):
             parts.append(f"{name} {value:.3f}")
     left = clock.left(_count(event, "step"), _count(event, "total_steps"))
-    if left is not None:
+    if left:
         parts.append(f"{duration(left)} left")
     return "  ".join(parts)

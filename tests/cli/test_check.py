@@ -1,0 +1,156 @@
+"""`tunesmith check` and `tunesmith estimate`: reports, wrong input, exit codes."""
+
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Tunesmith
+
+ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_check_of_a_good_file_reports_both_counts(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:
+    ran = tunesmith("check", jokes)
+    assert ran.code == 0
+    assert "ready to train" in ran.out
+    assert "724 an epoch as OpenAI counts" in ran.out
+    assert "as smollm2-135m-instruct counts" in ran.out
+
+
+def test_check_as_json_is_the_report(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:
+    report = tunesmith("check", jokes, "--json").json
+    assert isinstance(report, dict)
+    assert report["ok"] is True
+    assert report["examples"] == 12
+    assert report["openai"]["tokens"] == 724
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (ROW * 9, ["9 example(s)", "at least 10"]),
+        (ROW * 10 + "{broken\n", ["line 11", "JSON"]),
+        (ROW.encode() * 10 + '{"messages": "caf\xe9"}\n'.encode("latin-1"), ["line 11", "UTF-8"]),
+        ("", ["is empty"]),
+        ("question,answer\nHi,Hello\n" * 10, ["JSON"]),
+        (ROW * 10 + '{"messages": [{"role": "user", "content": "Hi"}]}\n', ["line 11", "assistant"]),
+    ],
+    ids=["too few rows", "broken JSON", "not UTF-8", "empty", "CSV", "no answer"],
+)
+def test_check_of_a_faulty_file_names_the_fault_and_fails(
+    tunesmith: Tunesmith, tmp_path: Path, content: str | bytes, words: list[str]
+) -> None:
+    ran = tunesmith("check", write(tmp_path / "rows.jsonl", content))
+    assert ran.code == 1
+    assert all(word.lower() in ran.out.lower() for word in words), ran.out
+
+
+def test_check_of_a_missing_file_says_where_it_looked(tunesmith: Tunesmith) -> None:
+    ran = tunesmith("check", "nowhere.jsonl")
+    assert ran.code == 2
+    assert ran.err.startswith("error: There is no file nowhere.jsonl.")
+    assert str(Path.cwd()) in ran.err
+    assert ran.out == ""
+
+
+def test_check_of_a_directory_asks_for_a_file(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    ran = tunesmith("check", tmp_path)
+    assert ran.code == 2
+    assert "is a directory" in ran.err
+
+
+def test_check_with_an_unknown_base_fails(tunesmith: Tunesmith, jokes: Path) -> None:
+    ran = tunesmith("check", jokes, "--base", "gpt-17")
+    assert ran.code == 1
+    assert "Model gpt-17 is not available" in ran.err
+
+
+def test_check_with_an_unknown_method_names_the_known_ones(tunesmith: Tunesmith, jokes: Path) -> None:
+    ran = tunesmith("check", jokes, "--method", "magic")
+    assert ran.code == 2
+    assert "supervised, dpo" in ran.err
+
+
+def test_check_lists_no_more_findings_than_asked_for(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    ran = tunesmith("check", write(tmp_path / "rows.jsonl", "{broken\n" * 30), "--findings", 2)
+    assert "   line 2 " in ran.out
+    assert "   line 3 " not in ran.out
+    assert "28 more" in ran.out
+
+
+def test_mask_preview_marks_the_answer_and_only_it(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:
+    out = tunesmith("check", jokes, "--show", 1).out
+    assert "⟦London is so rainy today that the ducks are asking for umbrellas!<|im_end|>⟧" in out.replace("\n", "")
+    assert "line 1\n" in out
+    assert "line 2\n" not in out
+
+
+def test_estimate_shows_openai_price_beside_the_own_count(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:
+    ran = tunesmith("estimate", jokes)
+    assert ran.code == 0
+    assert "5,792 tokens, $0.04634 at $0.008 per 1K" in ran.out  # 724 x 8 epochs
+    assert "96 (12 an epoch)" in ran.out
+
+
+def test_estimate_follows_given_epochs(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:
+    estimate = tunesmith("estimate", jokes, "--epochs", 2, "--batch-size", 5, "--json").json
+    assert isinstance(estimate, dict)
+    assert estimate["hyperparameters"]["n_epochs"] == 2
+    assert estimate["total_steps"] == 6  # three steps of 5, 5 and 2 rows, twice
+    assert estimate["openai"]["billed_tokens"] == 724 * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--price", "gpt-9"], 2, "There is no price for 'gpt-9'"),
+        (["--epochs", "0"], 1, "n_epochs is 0"),
+        (["--epochs", "many"], 2, "Invalid value for '--epochs'"),
+        (["--base", "nope"], 1, "Model nope is not available"),
+    ],
+)
+def test_estimate_refuses_wrong_options_in_one_line(
+    tunesmith: Tunesmith, jokes: Path, options: list[str], code: int, words: str
+) -> None:
+    ran = tunesmith("estimate", jokes, *options)
+    assert ran.code == code
+    assert words in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_estimate_of_a_faulty_file_points_to_the_check(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    ran = tunesmith("estimate", write(tmp_path / "rows.jsonl", ROW * 3))
+    assert ran.code == 1
+    assert "tunesmith check" in ran.err
+
+
+def test_html_report_is_one_page_without_addresses_of_others(
+    tunesmith: Tunesmith, jokes: Path, tmp_path: Path, base_dir: Path
+) -> None:
+    ran = tunesmith("check", jokes, "--html", tmp_path / "report.html")
+    assert ran.code == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "哈尔滨" in page
+    assert "<script src" not in page
+
+
+def test_fix_writes_a_mended_copy_and_keeps_what_it_could_not_mend(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", ROW + "\n" + ROW + "{broken\n")
+    ran = tunesmith("fix", source)
+    assert ran.code == 0
+    assert (tmp_path / "rows.fixed.jsonl").read_text() == ROW
+    assert (tmp_path / "rows.fixed.jsonl.rejected").read_text() == "{broken\n"
+    assert "1 of 3 rows" in ran.out
+
+
+def test_fix_never_overwrites_unasked(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", ROW)
+    assert tunesmith("fix", source).code == 0
+    again = tunesmith("fix", source)
+    assert again.code == 1
+    assert "exists already" in again.err
+    assert tunesmith("fix", source, "--overwrite").code == 0

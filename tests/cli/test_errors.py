@@ -1,0 +1,118 @@
+"""Wrong commands, settings, servers and keys: one line on stderr, the documented exit code, never a traceback."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Server, Tunesmith
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["serve", "--prot", "1"], "No such option: --prot"),
+        (["serve", "--port", "70000"], "Invalid value for '--port'"),
+        (["check"], "Missing argument 'FILE'"),
+        (["jobs", "show"], "Missing argument 'JOB'"),
+        (["serve", "--log-level", "loud"], "'loud' is not a log level"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(tunesmith: Tunesmith, arguments: list[str], words: str) -> None:
+    ran = tunesmith(*arguments)
+    assert ran.code == 2
+    assert words in ran.err
+    assert ran.err.startswith("error: ")
+    assert ran.err.count("\n") == 1
+
+
+def test_wrong_setting_names_the_variable(tunesmith: Tunesmith, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_PORT", "eight thousand")
+    ran = tunesmith("serve")
+    assert ran.code == 2
+    assert "Setting port is 'eight thousand'" in ran.err
+    assert "TUNESMITH_PORT" in ran.err
+
+
+def test_unknown_setting_in_the_file_is_named(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tunesmith.toml").write_text("prot = 8001\n")
+    ran = tunesmith("keys", "list")
+    assert ran.code == 2
+    assert "There is no setting 'prot'" in ran.err
+
+
+def test_broken_settings_file_is_a_sentence(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tunesmith.toml").write_text("port = = 3\n")
+    ran = tunesmith("keys", "list")
+    assert ran.code == 2
+    assert "tunesmith.toml cannot be read" in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["jobs", "list"], ["models", "list"], ["chat", "some-model", "Hi"], ["jobs", "cancel", "ftjob-1"]]
+)
+def test_unreachable_server_is_code_3(
+    tunesmith: Tunesmith, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("TUNESMITH_API_KEY", "any")
+    ran = tunesmith(*arguments, "--base-url", "http://127.0.0.1:9/v1")
+    assert ran.code == 3
+    assert "No server answers at http://127.0.0.1:9/v1" in ran.err
+
+
+def test_missing_key_is_code_5(tunesmith: Tunesmith, server: Server) -> None:
+    ran = tunesmith("jobs", "list", "--base-url", server.base_url)
+    assert ran.code == 5
+    assert "There is no API key" in ran.err
+    assert "tunesmith keys create" in ran.err
+
+
+def test_wrong_key_is_code_5_and_not_shown_in_full(
+    tunesmith: Tunesmith, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_API_KEY", "sk-this-is-the-wrong-key-for-sure")
+    ran = tunesmith("jobs", "list", "--base-url", server.base_url)
+    assert ran.code == 5
+    assert "Incorrect API key provided" in ran.err
+    assert "sk-this-is-the-wrong-key-for-sure" not in ran.err
+
+
+def test_unwritable_data_directory_is_a_sentence(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    ran = tunesmith("keys", "list", "--data-dir", tmp_path / "file")
+    assert ran.code == 1
+    assert str(tmp_path / "file") in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_help_is_fast_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom tunesmith.cli import run\nrun(['--help'])\n"
+        "heavy = {'torch', 'transformers', 'httpx', 'fastapi', 'sqlalchemy', 'pydantic', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    started = time.monotonic()
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stderr.strip() == "[]"
+    assert "train" in finished.stdout
+    assert time.monotonic() - started < 3  # 0.3 s on an idle core; the list above is the real guard
+
+
+def test_version_names_tunesmith_python_and_torch(tunesmith: Tunesmith) -> None:
+    found = tunesmith("version", "--json").json
+    assert isinstance(found, dict)
+    assert sorted(found) == ["python", "torch", "tunesmith"]
+    assert tunesmith("--version").out == f"tunesmith {found['tunesmith']}\n"
+
+
+def test_closed_pipe_is_no_error(jokes: Path) -> None:
+    command = f"{sys.executable} -m tunesmith.cli check {jokes} --json | head -1"
+    finished = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False
+    )
+    assert finished.stdout == "{\n"
+    assert finished.stderr == ""
