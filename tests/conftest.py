@@ -55,7 +55,7 @@ def _write_random_adapter(directory: Path, base_dir: Path, renderer: Renderer, s
         for name, (out_features, in_features) in sizes.items():
             prefix = f"base_model.model.model.layers.{layer}.{name}"
             tensors[f"{prefix}.lora_A.weight"] = torch.randn(rank, in_features, generator=generator) * in_features**-0.5
-            tensors[f"{prefix}.lora_B.weight"] = torch.randn(out_features, rank, generator=generator) * 0.05
+            tensors[f"{prefix}.lora_B.weight"] = torch.randn(out_features, rank, generator=generator) * 0.2
     targets = tuple(name.rpartition(".")[2] for name in sizes)
     manifest = AdapterManifest(
         "smollm2-135m-instruct", fingerprint(base_dir), renderer.name, rank, 16.0, targets, step=1
