@@ -19,7 +19,7 @@ from tunesmith.errors import DataError
 
 Lines: TypeAlias = NDArray[np.int32]
 
-EXACT_TOKENS = 1_500_000  # by OpenAI's count: about 6 MB of English, some 5 s of one core
+EXACT_TOKENS = 2_500_000  # by OpenAI's count: about 10 MB of English, some 5 s of one core
 SAMPLE_ROWS = 2_000
 SUSPECT = 3  # a base needs at most about this many tokens for one of OpenAI's
 

@@ -105,6 +105,10 @@ MESSAGE_CODES = {
     "weight_ignored": _warning(
         "A weight stands on a message that is never learned.", "Remove it: only assistant messages are learned."
     ),
+    "name_not_trained": _warning(
+        "A message has a name, which the base's template has no place for.",
+        "Say the name in the content if it matters.",
+    ),
     "misplaced_key": _error("A key stands on a role that cannot carry it.", "Move it to the right message."),
     "empty_content": _warning("A tool message has no content.", "Write the result, or an empty JSON object."),
     "blank_answer": _warning("An answer is only white space.", "Write the answer, or give the message weight 0."),

@@ -124,6 +124,8 @@ def _field_faults(message: JsonObject, role: JsonValue, path: str) -> Iterator[F
     for key, owner in (("tool_call_id", "tool"), ("name", "function")):
         if role == owner and message.get(key) is None:
             yield Fault("message_missing_key", f"{path}.{key}", f"Key '{key}' is missing on a {role} message.")
+    if isinstance(message.get("name"), str) and role in ("system", "developer", "user", "assistant"):
+        yield Fault("name_not_trained", f"{path}.name", "The name is not shown to the model.", shorten(message["name"]))
     weight = message.get("weight")
     if weight is None:
         return

@@ -34,6 +34,8 @@ def row_faults(row: JsonValue, kind: Kind | None = None) -> Iterator[Fault]:
         yield Fault("not_an_object", "", f"The row is {type_name(row)}, not an object.", shorten(row))
         return
     own = kind_of(row)
+    if "messages" in row and kind in ("chat", "reinforcement"):
+        own = kind  # by its keys a row can be either; what the file holds decides
     if own is not None and kind is not None and own != kind:
         yield Fault("mixed_kinds", "", f"A {own} row in a file of {kind} rows.", shorten(list(row)))
     own = own or kind or "chat"

@@ -170,7 +170,7 @@ def _over_limit(batch: Batch, counts: np.ndarray, limit: int, result: ChunkResul
     for row in np.flatnonzero(result.tokens > limit).tolist():
         start, length, total = batch.starts[row], batch.lengths[row], int(result.tokens[row])
         first = next((at for at in range(length) if batch.learned[start + at]), length)
-        before = int(counts[start : start + first].sum()) + batch.overhead[row] * first // length
+        before = int(counts[start : start + first].sum()) + (batch.overhead[row] - 1) * (first + 1) // length
         if before >= limit:
             text = f"The row has {total} tokens, {before} of them before the answer; the limit is {limit}."
             yield finding("answer_cut", batch.lines[row], text, value=str(total))

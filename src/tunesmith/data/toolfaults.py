@@ -173,7 +173,8 @@ def _fit_faults(parameters: JsonValue, arguments: JsonValue, where: str) -> Iter
         return
     for error in validator.iter_errors(value):
         at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
-        text = f"The argument{'s' if not at else ' ' + at[1:]} do not fit the schema: {_first_line(error.message)}."
+        what = f"argument {at.lstrip('.')} does" if at else "arguments do"
+        text = f"The {what} not fit the schema: {_first_line(error.message)}."
         yield Fault("arguments_do_not_fit", f"{where}.arguments", text, shorten(arguments))
         return
 
