@@ -101,6 +101,9 @@ def finished_job(client: openai.OpenAI, training_file: str) -> FineTuningJob:
     )
     job = wait_for_end(client, job.id)
     assert job.status == "succeeded", job.error
+    kept = {point.fine_tuned_model_checkpoint for point in client.fine_tuning.jobs.checkpoints.list(job.id)}
+    assert len(kept) == 3
+    assert kept <= {model.id for model in client.models.list()}, "a checkpoint is a model as soon as the job has ended"
     return job
 
 
@@ -137,7 +140,7 @@ def refusal(call, *args, **kwargs):
     try:
         call(*args, **kwargs)
     except openai.error.OpenAIError as error:
-        return {"class": type(error).__name__, "message": str(error), "status": error.http_status,
+        return {"class": type(error).__name__, "message": error.user_message, "status": error.http_status,
                 "param": getattr(error, "param", None), "code": getattr(error, "code", None),
                 "request_id": error.request_id, "body": error.json_body}
     raise SystemExit("nothing was refused")
@@ -146,7 +149,7 @@ def refusal(call, *args, **kwargs):
 
 @pytest.fixture(scope="session")
 def legacy(legacy_python: Path, server: Server) -> Legacy:
-    """Runs code under openai 0.28.1; what it leaves in `result` comes back. `{...}` placeholders are not filled in."""
+    """Runs code under openai 0.28.1; what it leaves in `result` comes back."""
 
     def run(code: str, **given: object) -> Any:
         values = "".join(f"{name} = {value!r}\n" for name, value in given.items())

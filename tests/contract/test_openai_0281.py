@@ -47,7 +47,7 @@ def test_job_is_created_listed_watched_and_cancelled(legacy, training_file):
         result = {
             "job": job, "listed": listed, "events": events, "cancelled": cancelled,
             "again": openai.FineTuningJob.retrieve(job.id),
-            "paged": [entry.id for entry in openai.FineTuningJob.list(limit=1).auto_paging_iter()],
+            "paged": [entry.id for entry in openai.FineTuningJob.auto_paging_iter(limit=1)],
             "unknown": refusal(openai.FineTuningJob.retrieve, "ftjob-unknown"),
         }
         """,

@@ -71,7 +71,7 @@ def test_events_page_through_themselves_in_the_recorded_order(client, finished_j
     for event in events:
         strictly(FineTuningJobEvent, event.model_copy(update={"data": event.data or {}}))
     messages = [event.message for event in events if event.type == "message"]
-    points = client.fine_tuning.jobs.checkpoints.list(finished_job.id).data[::-1]
+    earlier = client.fine_tuning.jobs.checkpoints.list(finished_job.id).data[:0:-1]
     assert messages[:4] == [
         f"Created fine-tuning job: {finished_job.id}",
         f"Validating training file: {training_file}",
@@ -82,8 +82,10 @@ def test_events_page_through_themselves_in_the_recorded_order(client, finished_j
         f"New fine-tuned model created: {finished_job.fine_tuned_model}",
         "The job has successfully completed",
     ]
-    assert all(message.startswith("Checkpoint created at step ") for message in messages[4:-2])
-    assert len(points) <= 3
+    assert messages[-4:-2] == [
+        f"Checkpoint created at step {point.step_number} with Snapshot ID: {point.fine_tuned_model_checkpoint}"
+        for point in earlier
+    ]
     steps = [event for event in events if event.type == "metrics"]
     assert [event.data["step"] for event in steps] == list(range(1, 31))
     assert re.fullmatch(r"Step 1/30: training loss=\d+\.\d\d", steps[0].message)
@@ -91,15 +93,14 @@ def test_events_page_through_themselves_in_the_recorded_order(client, finished_j
     assert steps[0].data["total_steps"] == 30
 
 
-def test_checkpoints_are_models(client, finished_job):
+def test_checkpoints_have_the_clients_types(client, finished_job):
     points = client.fine_tuning.jobs.checkpoints.list(finished_job.id).data
     for point in points:
         strictly(FineTuningJobCheckpoint, point)
+    assert [point.step_number for point in points] == [30, 20, 10]
     assert points[0].fine_tuned_model_checkpoint == finished_job.fine_tuned_model
     assert points[0].metrics.step == points[0].step_number == 30
     assert points[0].metrics.to_dict()["type"] == "supervised"
-    listed = {model.id for model in client.models.list()}
-    assert {point.fine_tuned_model_checkpoint for point in points} <= listed
 
 
 def test_models_are_listed_and_retrieved(client, finished_job):
