@@ -76,10 +76,17 @@ def test_check_with_an_unknown_method_names_the_known_ones(tunesmith: Tunesmith,
 
 
 def test_check_lists_no_more_findings_than_asked_for(tunesmith: Tunesmith, tmp_path: Path) -> None:
-    ran = tunesmith("check", write(tmp_path / "rows.jsonl", "{broken\n" * 30), "--findings", 2)
-    assert "   line 2 " in ran.out
-    assert "   line 3 " not in ran.out
+    rows = "".join(ROW.replace('"user"', f'"user{number}"') for number in range(30))
+    ran = tunesmith("check", write(tmp_path / "rows.jsonl", rows), "--findings", 2)
+    assert "line 2 " in ran.out
+    assert "line 3 " not in ran.out
     assert "28 more" in ran.out
+
+
+def test_same_fault_of_many_lines_is_one_entry(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    out = tunesmith("check", write(tmp_path / "rows.jsonl", "{broken\n" * 30)).out
+    assert "lines 1, 2, 3" in " ".join(out.split())
+    assert out.count("invalid json") == 1
 
 
 def test_mask_preview_marks_the_answer_and_only_it(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:

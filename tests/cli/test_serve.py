@@ -1,0 +1,93 @@
+"""`tunesmith serve` as a process: banner, key, ports, signals, and how other commands find it."""
+
+import json
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.cli.conftest import Server, Tunesmith, start_server, stop_server
+
+
+def test_banner_tells_what_a_client_needs(server: Server) -> None:
+    banner = server.log.read_text("utf-8")
+    for expected in (server.base_url, server.key, "api-key", "smollm2-135m-instruct", "gpt-3.5-turbo", "Ctrl-C"):
+        assert expected in banner, banner
+
+
+def test_key_is_shown_at_the_first_start_only_and_the_port_is_announced(tmp_path: Path) -> None:
+    first = start_server(tmp_path / "data", "--no-worker")
+    assert first.key in first.log.read_text("utf-8")
+    assert stop_server(first) == 0
+    assert (tmp_path / "data" / "api-key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "data.ready").unlink()
+    second = start_server(tmp_path / "data", "--no-worker")
+    assert second.key == first.key
+    assert first.key not in second.log.read_text("utf-8")
+    assert stop_server(second, signal.SIGINT) == 0
+
+
+def test_stopped_server_leaves_no_address_behind(tmp_path: Path) -> None:
+    started = start_server(tmp_path / "data")
+    announced = json.loads((tmp_path / "data" / "server.json").read_text("utf-8"))
+    assert announced == {"base_url": started.base_url, "pid": started.process.pid}
+    assert stop_server(started) == 0
+    assert not (tmp_path / "data" / "server.json").exists()
+    assert "Traceback" not in started.log.read_text("utf-8")
+
+
+def test_busy_port_is_refused_with_a_cure(tunesmith: Tunesmith) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = tunesmith("serve", "--port", port)
+    assert ran.code == 1
+    assert f"Port {port} on 127.0.0.1 is taken" in ran.err
+    assert "--port 0" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("host", "words"), [("no.such.host.invalid", "is not known here"), ("203.0.113.7", "Cannot listen on 203.0.113.7")]
+)
+def test_host_of_another_machine_is_refused(tunesmith: Tunesmith, host: str, words: str) -> None:
+    ran = tunesmith("serve", "--host", host)
+    assert ran.code == 1
+    assert words in ran.err
+
+
+def test_server_without_work_stops_when_told_to(tmp_path: Path) -> None:
+    started = start_server(tmp_path / "data", "--no-worker", "--exit-when-idle", "1")
+    assert started.process.wait(timeout=20) == 0
+
+
+def test_requests_keep_an_idle_server_alive(tmp_path: Path) -> None:
+    started = start_server(tmp_path / "data", "--no-worker", "--exit-when-idle", "2")
+    for _ in range(8):
+        assert httpx.get(f"{started.base_url.removesuffix('/v1')}/healthz").is_success
+        time.sleep(0.5)
+    assert started.process.wait(timeout=20) == 0
+
+
+def test_command_finds_the_server_on_its_data_directory(tunesmith: Tunesmith, server: Server) -> None:
+    assert tunesmith("models", "list", "--json", "--data-dir", server.data_dir).code == 0
+    assert "/v1/models" in server.log.read_text("utf-8")
+
+
+def test_command_without_a_server_starts_one_for_a_moment(tunesmith: Tunesmith, tmp_path: Path, base_dir: Path) -> None:
+    assert tunesmith("keys", "create", "any").code == 0  # a data directory, with a key but no key file
+    (tmp_path / "data" / "server.json").write_text('{"base_url": "http://127.0.0.1:9/v1", "pid": 1}')  # long gone
+    ran = tunesmith("jobs", "list")
+    assert ran.code == 5
+    assert "There is no API key" in ran.err
+
+
+def test_own_server_that_cannot_start_says_why(
+    tunesmith: Tunesmith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_BASE_MODEL", "nonsense")
+    ran = tunesmith("jobs", "list")
+    assert ran.code == 1
+    assert "The server did not start: " in ran.err
+    assert "nonsense" in ran.err
+    assert str(tmp_path / "data" / "server.log") in ran.err
