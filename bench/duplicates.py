@@ -14,16 +14,18 @@ import argparse
 import json
 import random
 import resource
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from tunesmith.data.check import check_file, cores
 from tunesmith.data.duplicates import THRESHOLD, find_exact, find_near
 from tunesmith.data.leaks import find_leaks, index_file
-from tunesmith.data.rowtexts import row_texts
-from tunesmith.data.shingles import band_keys, row_words
 
 SYSTEM = "You are the helpful assistant of a hardware shop. Answer briefly, in the language of the question. " * 4
 ALPHABETS = {
@@ -154,27 +156,40 @@ def _edit(rng: random.Random, text: str, words: list[str], rate: float) -> str:
 
 
 def measure(path: Path) -> None:
-    """Speed of each step by itself, on the file at `path`."""
+    """Speed and memory of the whole check with and without near-duplicates, each in a process of its own."""
     megabytes = path.stat().st_size / 1e6
+    for name, analysers in (("exact", ["duplicates"]), ("exact and near", ["duplicates", "near_duplicates"])):
+        command = [sys.executable, __file__, "--check", str(path), *analysers]
+        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        print(
+            f"check, {name + ':':16} {result['seconds']:7.1f} s {megabytes / result['seconds']:7.1f} MB/s   "
+            f"{result['peak']:5.0f} MB resident   {result['sections']}"
+        )
+
+
+def check(path: Path, analysers: Sequence[str]) -> None:
+    """The child's part: one check, its result as JSON."""
     started = time.perf_counter()
-    index = index_file(path)
-    indexed = time.perf_counter()
-    find_near(index.whole, index.keys)
-    found = time.perf_counter()
-    words = [row_words(row_texts(json.loads(line))) for line in path.read_text("utf-8").splitlines()]
-    hashing = time.perf_counter()
-    band_keys(words)
-    hashed = time.perf_counter()
-    print(f"hash keys alone:          {sum(map(len, words)) / 1e6 / (hashed - hashing):7.0f} MB/s of words, one core")
-    print(f"read, check, hash keys:   {megabytes / (indexed - started):7.0f} MB/s, one core")
-    print(f"sort, compare in full:    {megabytes / (found - indexed):7.0f} MB/s, one core")
+    report = check_file(path, analysers=analysers)
+    seconds = time.perf_counter() - started
+    own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    shown = {}
+    for name in analysers:
+        section = report.sections[name]
+        assert isinstance(section, dict)
+        shown[name] = {key: section[key] for key in ("rows", "comparisons", "complete")}
+    print(json.dumps({"seconds": seconds, "peak": (own + cores() * child) / 1000, "sections": shown}))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--check", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.check:
+        check(Path(options.check[0]), options.check[1:])
+        return
     made = planted(options.rows, options.seed)
     cut = options.rows * 9 // 10
     with tempfile.TemporaryDirectory() as folder:
@@ -189,7 +204,6 @@ def main() -> None:
         ):
             print(f"{name:10}  recall {scored[0]:.4f}  precision {scored[1]:.4f}  ({scored[2]} planted)")
         measure(whole)
-    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB (with the planted set)")
 
 
 if __name__ == "__main__":

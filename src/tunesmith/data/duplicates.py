@@ -11,6 +11,7 @@ comparisons per row on average; where that runs out the report says `"complete":
 bound.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from tunesmith.data.shingles import BANDS, band_keys, batch_words
 from tunesmith.jsonvalue import JsonObject
 
 THRESHOLD = 0.8
-LEADERS = 8  # rows of one bucket that a newcomer is compared with
+LEADERS = 8  # rows of one bucket that a newcomer is compared with: so many that repeat none, so many that do
 COMPARISONS_PER_ROW = 4
 MIN_COMPARISONS = 20_000
 SHOWN_GROUPS = 20
@@ -134,28 +135,31 @@ def near_pairs(
     with closing(RowWords(path, lines, _sharing(keys))) as words:
         for bucket in buckets(keys):
             leaders: list[int] = []
+            followers: deque[int] = deque(maxlen=LEADERS)  # a row may repeat what only repeats another
             for row in bucket:
                 if row in paired:
+                    followers.append(row)
                     continue
-                left -= len(leaders)
+                made, pair = _repeats(row, [*leaders, *followers], words, threshold)
+                left -= made
                 if left < 0:
                     return pairs, budget, False
-                pair = _repeats(row, leaders, words, threshold)
                 if pair is not None:
                     pairs.append(pair)
                     paired.add(row)
+                    followers.append(row)
                 elif len(leaders) < LEADERS:
                     leaders.append(row)
     return pairs, budget - left, True
 
 
-def _repeats(row: int, leaders: Sequence[int], words: RowWords, threshold: float) -> Pair | None:
-    """The first leader that `row` repeats."""
-    for other in leaders:
+def _repeats(row: int, others: Sequence[int], words: RowWords, threshold: float) -> tuple[int, Pair | None]:
+    """How many comparisons it took, and the first of `others` that `row` repeats."""
+    for made, other in enumerate(others, start=1):
         similarity = words.similarity(row, other)
         if similarity >= threshold:
-            return row, other, similarity
-    return None
+            return made, (row, other, similarity)
+    return len(others), None
 
 
 def buckets(keys: NDArray[np.uint32]) -> Iterator[list[int]]:
