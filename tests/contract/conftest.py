@@ -61,6 +61,11 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 @pytest.fixture(scope="session")
+def eventually() -> Callable[[Callable[[], bool], float, str], None]:
+    return wait_until
+
+
+@pytest.fixture(scope="session")
 def client(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0) as client:
         yield client

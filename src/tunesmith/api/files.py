@@ -8,19 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import anyio.from_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from tunesmith.api.checks import ChecksDep
+from tunesmith.api.checks import ChecksDep, FileChecks
 from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.envelopes import missing, unknown_parameter
 from tunesmith.api.multipart import UploadForm
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.store import Blob, FileRow
+from tunesmith.store import Blob, FileRow, KeyRow
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -30,8 +30,17 @@ BATCH_EXPIRY = MAX_EXPIRY  # OpenAI's rule: batch files go after 30 days unless 
 FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 
 
+# A slow upload holds its thread for as long as it lasts; threads of their own keep the other routes answering.
+UPLOADS_AT_ONCE = CapacityLimiter(16)
+
+
 @router.post("")
-def create_file(request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep) -> JSONResponse:
+async def create_file(request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep) -> JSONResponse:
+    store = partial(_create, request, context, key, checks)
+    return JSONResponse(file_json(await to_thread.run_sync(store, limiter=UPLOADS_AT_ONCE)))
+
+
+def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks) -> FileRow:
     form = UploadForm(request.headers.get("content-type", ""), _body(request))
     blob = context.store.blobs.write(form.file_chunks(), max_bytes=context.settings.max_file_bytes)
     try:
@@ -42,7 +51,7 @@ def create_file(request: Request, context: ContextDep, key: KeyDep, checks: Chec
     row = context.store.files.create(
         blob, purpose=purpose, filename=form.filename or "file", expires_at=expires_at, project=key.project
     )
-    return JSONResponse(file_json(checks.submit(row)))
+    return checks.submit(row)
 
 
 @router.get("")
@@ -111,7 +120,7 @@ def _no_such_file(file_id: str) -> NotFound:
 def _body(request: Request) -> Iterator[bytes]:
     """The request's bytes for a route in a worker thread: each chunk is asked of the event loop, none is kept."""
     stream = request.stream()
-    while chunk := anyio.from_thread.run(partial(anext, stream, b"")):
+    while chunk := from_thread.run(partial(anext, stream, b"")):
         yield chunk
 
 

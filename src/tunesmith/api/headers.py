@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import structlog
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunesmith.api.envelopes import error_response
@@ -33,6 +34,8 @@ class OpenAIHeaders:
         answer = _Answer(send, self.organization)
         try:
             await self.app(scope, receive, answer.send)
+        except ClientDisconnect:
+            log.info("client went away", path=scope["path"], request_id=answer.request_id)
         except Exception:
             log.error("unexpected fault", path=scope["path"], request_id=answer.request_id, exception=format_exc())
             if answer.status is not None:

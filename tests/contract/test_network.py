@@ -1,0 +1,37 @@
+"""Clients that are slow, or go away in the middle: raw sockets against the real server."""
+
+import socket
+from urllib.parse import urlsplit
+
+BEGINNING = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x.jsonl"\r\n\r\n{"messages": '
+
+
+def begin_upload(server) -> socket.socket:
+    """An upload that announces a megabyte and stops after its first bytes."""
+    url = urlsplit(server.base_url)
+    connection = socket.create_connection((url.hostname, url.port), timeout=10)
+    head = (
+        f"POST {url.path}/files HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Bearer {server.key}\r\n"
+        "Content-Type: multipart/form-data; boundary=B\r\nContent-Length: 1000000\r\n\r\n"
+    )
+    connection.sendall(head.encode() + BEGINNING)
+    return connection
+
+
+def test_many_slow_uploads_do_not_keep_others_waiting(server, client):
+    uploads = [begin_upload(server) for _ in range(60)]
+    try:
+        assert client.with_options(timeout=10).models.list().data
+        assert client.with_options(timeout=10).fine_tuning.jobs.list(limit=1).object == "list"
+    finally:
+        for upload in uploads:
+            upload.close()
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server, client, eventually):
+    partial = server.data_dir / "files" / ".partial"
+    upload = begin_upload(server)
+    eventually(lambda: any(partial.iterdir()), 10, "the upload's first bytes")
+    upload.close()
+    eventually(lambda: not any(partial.iterdir()), 10, "the upload's removal")
+    assert client.models.list().data
