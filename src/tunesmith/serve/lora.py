@@ -64,22 +64,23 @@ def _scale(directory: Path) -> float:
     return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
 
 
+def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Path) -> None:
+    """`sizes`: (out, in) of every linear layer by path. Raises ServerFault when the adapter is another base's."""
+    for name, low in adapter.layers.items():
+        if sizes.get(name) != (low.b.shape[0], low.a.shape[1]):
+            raise ServerFault(f"Adapter {directory} does not fit this base: {name} is missing or of another size.")
+
+
 class LoraHooks:
     """Forward hooks on every linear layer of a base that add the active adapter's update."""
 
     def __init__(self, model: nn.Module) -> None:
         self.active: Adapter | None = None
-        self.linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-        for name, module in self.linears.items():
+        linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        self.sizes = {name: (linear.out_features, linear.in_features) for name, linear in linears.items()}
+        for name, module in linears.items():
             hook: Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None] = partial(self._add, name)
             module.register_forward_hook(hook)
-
-    def check(self, adapter: Adapter, directory: Path) -> None:
-        """Raises ServerFault when the adapter was made for another base."""
-        for name, low in adapter.layers.items():
-            linear = self.linears.get(name)
-            if linear is None or (low.b.shape[0], low.a.shape[1]) != (linear.out_features, linear.in_features):
-                raise ServerFault(f"Adapter {directory} does not fit this base: {name} is missing or of another size.")
 
     def _add(self, name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         low = self.active.layers.get(name) if self.active else None

@@ -142,9 +142,7 @@ def _logit_bias(fields: Fields) -> tuple[tuple[int, float], ...]:
     pairs = []
     for key, value in (fields.object("logit_bias") or {}).items():
         if not key.isascii() or not key.isdigit():
-            raise invalid_value(
-                "logit_bias", f"Invalid 'logit_bias': the key {key!r} is not a token id."
-            )
+            raise invalid_value("logit_bias", f"Invalid 'logit_bias': the key {key!r} is not a token id.")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise wrong_type(f"logit_bias.{key}", "a decimal", value)
         if not -100 <= value <= 100:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from tunesmith.serve.lora import Adapter, LoraHooks, read_adapter
+from tunesmith.serve.lora import Adapter, LoraHooks, check_fit, read_adapter
 
 
 class Batch(Protocol):
@@ -48,7 +48,7 @@ class TransformersRunner:
 
     def read_adapter(self, directory: Path) -> Adapter:
         adapter = read_adapter(directory, self.model.dtype, self.model.device)
-        self.hooks.check(adapter, directory)
+        check_fit(adapter, self.hooks.sizes, directory)
         return adapter
 
     def new_batch(self) -> "TransformersBatch":

@@ -16,6 +16,7 @@ from tunesmith.errors import ServiceUnavailable
 from tunesmith.models.directory import fingerprint
 from tunesmith.models.weights import load_model
 from tunesmith.serve.engine import Delta, Finish, GenerateRequest, Generation
+from tunesmith.serve.lean import LeanRunner, supports
 from tunesmith.serve.lora import Adapter
 from tunesmith.serve.runner import Batch, Runner, TransformersRunner
 from tunesmith.serve.sampling import Sampler
@@ -29,7 +30,7 @@ def load_engine(base_dir: Path, settings: Settings) -> "TorchEngine":
     """The base in `base_dir`, ready to answer. Takes seconds; imports torch."""
     model = load_model(base_dir, torch.float32)
     return TorchEngine(
-        TransformersRunner(model),
+        LeanRunner(model) if supports(model.config) else TransformersRunner(model),
         fingerprint=fingerprint(base_dir),
         threads=settings.serve_threads or os.cpu_count() or 1,
         running=settings.chat_running,

@@ -1,0 +1,125 @@
+"""The lean forward pass against transformers, on small random models of every family it takes."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    GemmaConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.serve.lean import LeanRunner, supports
+from tunesmith.serve.runner import Runner, TransformersRunner
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 128}
+MODELS: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig(**SIZES, tie_word_embeddings=True)),
+    "llama with biases": (LlamaForCausalLM, LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True)),
+    "llama with yarn": (LlamaForCausalLM, LlamaConfig(**SIZES, rope_parameters=YARN)),
+    "mistral": (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=None)),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**{**SIZES, "use_sliding_window": False})),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES)),
+}
+TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj")
+
+
+def make(name: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    kind, config = MODELS[name]
+    model = kind(copy.deepcopy(config)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def write_sparse_adapter(model: PreTrainedModel, directory: Path, rank: int = 4) -> Path:
+    """Some of the linears only, so that parts of a fused matrix have none."""
+    tensors = {}
+    for path, module in model.named_modules():
+        if path.endswith(TARGETS):
+            tensors[f"base_model.model.{path}.lora_A.weight"] = torch.randn(rank, module.in_features) * 0.2
+            tensors[f"base_model.model.{path}.lora_B.weight"] = torch.randn(module.out_features, rank) * 0.2
+    write_adapter(directory, tensors, AdapterManifest("tiny", "x", "y", rank, 8.0, ("q_proj",), step=1))
+    return directory
+
+
+def logits(runner: Runner, adapter_dir: Path | None) -> list[torch.Tensor]:
+    """A prompt in two pieces, two choices of it, several tokens each, then one choice dropped."""
+    adapter = runner.read_adapter(adapter_dir) if adapter_dir else None
+    ids = torch.randint(0, 97, (1, 40), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        batch = runner.new_batch()
+        steps = [batch.forward(ids[:, :23], adapter), batch.forward(ids[:, 23:], adapter)]
+        pair = batch.repeat(2)
+        steps += [pair.forward(torch.tensor([[token], [token + 1]]), adapter) for token in range(5)]
+        pair.keep([1])
+        steps += [pair.forward(torch.tensor([[token % 97]]), adapter) for token in range(140)][-3:]
+        return [*steps, batch.forward(torch.tensor([[7]]), adapter)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("tuned", [False, True])
+def test_logits_equal_transformers(name: str, tuned: bool, tmp_path: Path) -> None:
+    model = make(name)
+    adapter = write_sparse_adapter(model, tmp_path) if tuned else None
+    expected = logits(TransformersRunner(copy.deepcopy(model)), adapter)
+    assert supports(model.config)
+    ours = logits(LeanRunner(model), adapter)
+    for mine, theirs in zip(ours, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=2e-4)
+
+
+def test_an_adapter_changes_the_logits(tmp_path: Path) -> None:
+    model = make("llama")
+    adapter, runner = write_sparse_adapter(model, tmp_path), LeanRunner(model)
+    assert not torch.allclose(logits(runner, adapter)[0], logits(runner, None)[0], atol=0.1)
+
+
+def test_a_family_with_other_formulas_is_left_to_transformers() -> None:
+    assert not supports(GemmaConfig(**SIZES))
+    assert not supports(MistralConfig(**SIZES, sliding_window=64))
+    assert not supports(Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=64, max_window_layers=1))
+
+
+@pytest.mark.parametrize("runner", [LeanRunner, TransformersRunner])
+def test_an_adapter_of_another_size_is_refused(runner: type[LeanRunner], tmp_path: Path) -> None:
+    small = LlamaForCausalLM(LlamaConfig(**{**SIZES, "hidden_size": 24}))
+    adapter = write_sparse_adapter(small, tmp_path)
+    with pytest.raises(Exception, match="does not fit this base"):
+        runner(make("llama")).read_adapter(adapter)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("use_dora", True), ("modules_to_save", ["lm_head"]), ("bias", "all"), ("rank_pattern", {"q": 2})],
+)
+def test_an_adapter_that_is_more_than_a_lora_is_refused_by_name(field: str, value: object, tmp_path: Path) -> None:
+    model = make("llama")
+    adapter = write_sparse_adapter(model, tmp_path)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, field: value}))
+    with pytest.raises(Exception, match=field):
+        LeanRunner(model).read_adapter(adapter)
