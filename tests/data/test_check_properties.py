@@ -14,9 +14,10 @@ from tunesmith.data.report import Report
 from tunesmith.data.rows import RowError, parse_row
 from tunesmith.errors import InvalidRequest
 
-KEYS = st.sampled_from(
-    ["messages", "role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal", "tools", "functions", "prompt", "completion", "input", "preferred_output", "non_preferred_output", "preferred_completion", "conversations", "from", "value", "id", "type", "function", "arguments", "parameters", "text", "audio", "parallel_tool_calls"]
-) | st.text(max_size=3)
+NAMES = """messages role content name weight tool_calls tool_call_id function_call refusal tools functions prompt
+completion input preferred_output non_preferred_output preferred_completion conversations from value id type function
+arguments parameters text audio parallel_tool_calls"""
+KEYS = st.sampled_from(NAMES.split()) | st.text(max_size=3)
 SCALARS = (
     st.none()
     | st.booleans()
@@ -108,8 +109,8 @@ def test_fix_is_idempotent_and_its_output_passes(lines: list[bytes]) -> None:
         source.write_bytes(b"\n".join(lines))
         try:
             result = fix_file(source, once)
-        except InvalidRequest as refused:
-            assert refused.code in CODES
+        except InvalidRequest:
+            assert not check_file(source).ok
             return
         assert result.rows_in == result.rows_out + result.duplicates + result.empty + result.rejected
         assert source.read_bytes() == b"\n".join(lines)

@@ -1,11 +1,13 @@
 """OpenAI's counting rule, and the encodings behind it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tunesmith.data.check import check_file
-from tunesmith.data.tokens import count_tokens, encoding_for
+from tunesmith.data.messagefaults import ROLES
+from tunesmith.data.tokens import ENCODINGS, PER_ROLE, count_tokens, encoding_for
 from tunesmith.errors import InvalidRequest
 
 ROW = '{"messages": [{"role": "user", "content": "hello world"}, {"role": "assistant", "content": "hi"}]}\n'
@@ -31,3 +33,15 @@ def test_unknown_encoding_is_refused_by_name() -> None:
 def test_encoding_follows_the_model_name() -> None:
     assert encoding_for("gpt-3.5-turbo-0613") == "cl100k_base"
     assert encoding_for("ft:gpt-4o-mini-2024-07-18:acme::abc") == "o200k_base"
+
+
+@pytest.mark.parametrize("encoding", ["cl100k_base", "o200k_base"])
+def test_counts_equal_those_of_tiktoken_on_a_multilingual_corpus(encoding: str) -> None:
+    vectors = json.loads((Path(__file__).parent / "vectors" / "tiktoken.json").read_text(encoding="utf-8"))["rows"]
+    assert len(vectors) > 40
+    assert count_tokens([row["text"] for row in vectors], encoding) == [row[encoding] for row in vectors]
+
+
+def test_every_role_is_one_token_in_both_encodings() -> None:
+    for encoding in ENCODINGS:
+        assert count_tokens(ROLES, encoding) == [PER_ROLE] * len(ROLES)
