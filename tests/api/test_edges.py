@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from tunesmith.api.auth import mask
 from tunesmith.api.limits import MAX_JSON_BYTES
+from tunesmith.errors import ServiceUnavailable
 
 
 def test_importing_the_application_imports_no_torch():
@@ -115,6 +116,16 @@ def test_a_huge_body_is_refused(client, refused, path, announced):
     pieces = body if announced else iter([body[:1000], body[1000:]])
     answer = client.post(path, content=pieces, headers={"Content-Type": "application/json"})
     assert "POST /v1/files" in refused(answer)["message"]
+
+
+def test_being_too_busy_says_when_to_come_again(app, client, refused):
+    def be_busy() -> None:
+        raise ServiceUnavailable("Too much at once.", code="server_is_overloaded")
+
+    app.add_api_route("/v1/busy", be_busy)
+    answer = client.get("/v1/busy")
+    assert refused(answer, 503)["type"] == "service_unavailable_error"
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_unexpected_fault_is_an_envelope_that_tells_no_secrets_and_forbids_a_retry(app, client, refused, capsys):

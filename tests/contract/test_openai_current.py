@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import re
 
 import openai
@@ -170,6 +171,23 @@ def test_cancel_pause_and_resume_take_an_empty_body(client, training_file):
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
     found = list(client.fine_tuning.jobs.list(metadata={"purpose": "contract"}, limit=1))
     assert [entry.id for entry in found] == [job.id]
+
+
+def test_preference_pairs_are_trained_as_such(client, ended):
+    row = {
+        "input": {"messages": WEATHER},
+        "preferred_output": [{"role": "assistant", "content": "Rome is so sunny that the statues wear hats."}],
+        "non_preferred_output": [{"role": "assistant", "content": "I cannot say."}],
+    }
+    file = client.files.create(file=("pairs.jsonl", f"{json.dumps(row)}\n".encode() * 10), purpose="fine-tune")
+    numbers = {"n_epochs": 1, "batch_size": 5, "beta": 0.2}
+    method = {"type": "dpo", "dpo": {"hyperparameters": numbers}}
+    job = ended(client.fine_tuning.jobs.create(model="gpt-4o-mini", training_file=file.id, method=method).id)
+    assert job.status == "succeeded", job.error
+    strictly(FineTuningJob, job)
+    assert numbers.items() <= job.method.dpo.hyperparameters.to_dict().items()
+    point = client.fine_tuning.jobs.checkpoints.list(job.id).data[0]
+    assert (point.step_number, point.metrics.to_dict()["type"]) == (2, "dpo")
 
 
 def test_errors_are_the_clients_classes_with_all_four_fields(client):

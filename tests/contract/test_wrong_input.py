@@ -60,6 +60,13 @@ def test_csv(outcome):
     assert '"question,answer"' in job.error.message
 
 
+def test_rows_that_do_not_fit_the_method(client, training_file, ended):
+    job = client.fine_tuning.jobs.create(model="gpt-3.5-turbo", training_file=training_file, method={"type": "dpo"})
+    job = ended(job.id)
+    assert "The file holds chat rows, but the training method is 'dpo'" in job.error.message
+    assert (job.error.code, job.error.param) == ("invalid_training_file", "training_file")
+
+
 def test_empty_file(client):
     with pytest.raises(openai.BadRequestError) as caught:
         client.files.create(file=("train.jsonl", b""), purpose="fine-tune")

@@ -4,8 +4,10 @@ openai 0.28.1 retries a 409 on chat for ever and reads 422 as a fault of the ser
 """
 
 from collections.abc import Mapping, Sequence
+from traceback import format_exception
 from typing import cast
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -13,6 +15,8 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
 from tunesmith.errors import InvalidRequest, NotFound, TunesmithError
+
+log = structlog.get_logger(__name__)
 
 LEGACY = "/v1/fine-tunes"
 WANTED = {
@@ -34,6 +38,8 @@ def error_response(
 ) -> JSONResponse:
     """`retry` becomes `x-should-retry`, which openai 3.x obeys; None leaves the choice to the client."""
     extra = dict(headers or {})
+    if error.status in (429, 503):
+        extra.setdefault("retry-after", "1")  # seconds; 0.28.1 wants a whole number
     if retry is not None:
         extra["x-should-retry"] = "true" if retry else "false"
     return JSONResponse(error.envelope(), status_code=error.status, headers=extra)
@@ -46,7 +52,10 @@ def install(app: FastAPI) -> None:
 
 
 def _ours(request: Request, error: Exception) -> JSONResponse:
-    return error_response(cast(TunesmithError, error))
+    ours = cast(TunesmithError, error)
+    if ours.status >= 500:
+        log.error("fault", path=request.url.path, exception="".join(format_exception(ours)))
+    return error_response(ours)
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:

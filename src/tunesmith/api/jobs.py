@@ -140,7 +140,7 @@ def _model(context: Context, name: str) -> tuple[str, str]:
     """The model as the job shows it, and the base below it: a tuned model is trained further, an alias resolved."""
     tuned = context.store.models.resolve(name)
     if tuned is not None:
-        return tuned.name, tuned.base_model
+        return tuned.name, resolve_base(tuned.base_model, context.settings).name
     base = resolve_base(name, context.settings).name
     return base, base
 
