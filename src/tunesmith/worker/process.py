@@ -68,6 +68,7 @@ class WorkerProcess:
             status = process.poll()
             if status is not None and not self._stopping.wait(RESTART_SECONDS):
                 log.warning("the worker ended; starting another", status=status)
+                _end(process)
                 self._process = process = self._spawn()
 
 

@@ -1,0 +1,132 @@
+"""Real processes, the real trainer, kill -9: the job goes on and ends as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tunesmith.models.adapters import TENSORS_FILE
+from tunesmith.settings import Settings
+from tunesmith.store import JobFiles, JobRow, JobStatus, NewJob, Store, open_store
+
+STEPS = 10  # 10 rows, batch size 2, 2 epochs
+NUMBERS = {"n_epochs": 2, "batch_size": 2, "learning_rate_multiplier": 2.0}
+QUESTIONS = ("sun", "rain", "snow", "wind", "fog", "hail", "frost", "storm", "cloud", "heat")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, base_dir: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", lease_seconds=2, checkpoint_seconds=0.01, poll_seconds=0.1)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    opened = open_store(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def start_worker(settings: Settings) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    values = {
+        f"TUNESMITH_{name.upper()}": str(value) for name, value in settings.model_dump(exclude_defaults=True).items()
+    }
+
+    def start() -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen([sys.executable, "-m", "tunesmith.worker"], env=os.environ | values))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(20)
+
+
+def submit(store: Store) -> JobRow:
+    rows = [
+        {"messages": [{"role": "user", "content": f"{word}?"}, {"role": "assistant", "content": f"Yes, {word}."}]}
+        for word in QUESTIONS
+    ]
+    blob = store.blobs.write([json.dumps(row).encode() + b"\n" for row in rows])
+    base = "smollm2-135m-instruct"
+    return store.jobs.create(
+        NewJob(
+            model=base,
+            base_model=base,
+            training_file=store.files.create(blob, purpose="fine-tune", filename="weather.jsonl").id,
+            organization="acme",
+            seed=7,
+            hyperparameters=dict(NUMBERS),
+            method={"type": "supervised", "supervised": {"hyperparameters": dict(NUMBERS)}},
+        )
+    )
+
+
+def wait_for(store: Store, job: JobRow, condition: Callable[[JobRow], bool], seconds: float) -> JobRow:
+    deadline = time.monotonic() + seconds
+    while True:
+        row = store.jobs.get(job.id)
+        assert row is not None
+        if condition(row):
+            return row
+        assert time.monotonic() < deadline, [event.message for event in store.jobs.events(job.id, limit=100).data]
+        time.sleep(0.05)
+
+
+def only_trainer(worker: subprocess.Popen[bytes]) -> psutil.Process:
+    (trainer,) = psutil.Process(worker.pid).children()
+    return trainer
+
+
+def test_a_job_survives_kill_9_of_worker_and_trainer(
+    store: Store, settings: Settings, start_worker: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    job = submit(store)
+    first = start_worker()
+    wait_for(store, job, lambda row: row.last_step >= 3, 120)
+    orphan = only_trainer(first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+
+    second = start_worker()
+    psutil.wait_procs([orphan], timeout=15)  # it ends by itself: its worker is gone
+    assert not orphan.is_running()
+    before = wait_for(store, job, lambda row: row.worker is not None and row.attempt >= 3, 20)
+    if not before.status.finished:
+        wait_for(store, job, lambda row: row.last_step >= min(before.last_step + 2, STEPS - 1), 120)
+        only_trainer(second).send_signal(signal.SIGKILL)
+    done = wait_for(store, job, lambda row: row.status.finished, 120)
+
+    assert (done.status, done.error) == (JobStatus.SUCCEEDED, None)
+    assert [data["step"] for data in store.jobs.metrics(job.id)] == list(range(1, STEPS + 1))
+    said = [event.message for event in reversed(store.jobs.events(job.id, limit=100).data)]
+    for once in ("Fine-tuning job started", "Files validated, moving job to queued state"):
+        assert said.count(once) == 1
+    assert said[-1] == "The job has successfully completed"
+    assert done.fine_tuned_model is not None
+    resolved = store.models.resolve(done.fine_tuned_model)
+    assert resolved is not None
+    assert resolved.adapter_dir is not None
+    assert digest(resolved.adapter_dir) == digest(uninterrupted(settings, done, tmp_path))
+
+
+def uninterrupted(settings: Settings, job: JobRow, directory: Path) -> Path:
+    """The adapter of the same spec, trained in one go."""
+    spec = json.loads(JobFiles(settings.paths.jobs, job.id).spec(job.attempt).read_text())
+    path = directory / "spec.json"
+    path.write_text(json.dumps(spec | {"output_dir": str(directory / "output")}))
+    subprocess.run([sys.executable, "-m", "tunesmith.train", str(path)], check=True, stdout=subprocess.DEVNULL)
+    return directory / "output" / "adapter"
+
+
+def digest(adapter: Path) -> str:
+    return sha256((adapter / TENSORS_FILE).read_bytes()).hexdigest()
