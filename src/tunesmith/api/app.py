@@ -45,6 +45,6 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.context = Context(settings, store, pool)
     app.state.checks = checks
     envelopes.install(app)
-    for noun in (files, jobs, models, chat, moderations, health):
+    for noun in (files, jobs, models, chat, completions, moderations, health):
         app.include_router(noun.router)
     return app

@@ -20,7 +20,7 @@ from tunesmith.models.directory import materialise
 from tunesmith.models.registry import BaseModel, resolve_base
 from tunesmith.serve.chat import Piece, Reply, start_chat
 from tunesmith.serve.pool import Opened
-from tunesmith.serve.request import parse_chat_request
+from tunesmith.serve.request import Options, parse_chat_request
 
 router = APIRouter()
 
@@ -61,19 +61,24 @@ def open_model(context: Context, name: str) -> tuple[str, Opened]:
 
 
 async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
-    head, reply = await run_in_threadpool(_start, context, body)
-    if reply.request.options.stream:
-        return EventStream(_chunks(head, reply), reply.close)
+    options, head, reply = await run_in_threadpool(_start, context, body)
+    if options.stream:
+        return EventStream(_chunks(head, reply, options.n), reply.close)
+    pieces = await collect(reply, request)
+    return JSONResponse(completion(head, pieces, reply.usage, options.n))
+
+
+async def collect(reply: Reply, request: Request) -> list[Piece]:
+    """The whole reply; a client that goes away ends it."""
     watch = asyncio.create_task(close_on_disconnect(request.receive, reply.close))
     try:
-        pieces = [piece async for piece in reply.pieces_async()]
+        return [piece async for piece in reply.pieces_async()]
     finally:
         reply.close()
         watch.cancel()
-    return JSONResponse(completion(head, pieces, reply.usage, reply.request.options.n))
 
 
-def _start(context: Context, body: JsonValue) -> tuple[Head, Reply]:
+def _start(context: Context, body: JsonValue) -> tuple[Options, Head, Reply]:
     request = parse_chat_request(body)
     name, opened = open_model(context, request.model)
     reply = start_chat(request, opened, context.settings.chat_max_tokens)
@@ -84,14 +89,14 @@ def _start(context: Context, body: JsonValue) -> tuple[Head, Reply]:
         logprobs=request.top_logprobs is not None,
         include_usage=request.options.include_usage,
     )
-    return head, reply
+    return request.options, head, reply
 
 
-async def _chunks(head: Head, reply: Reply) -> AsyncIterator[JsonObject]:
+async def _chunks(head: Head, reply: Reply, n: int) -> AsyncIterator[JsonObject]:
     """Nothing before the engine's first piece, so that its faults can still become an ordinary error answer."""
     pieces = reply.pieces_async()
     waiting: Piece | None = await anext(pieces, None)
-    for choice in range(reply.request.options.n):
+    for choice in range(n):
         yield role_chunk(head, choice)
     if waiting is not None:
         for chunk in piece_chunks(head, waiting):

@@ -45,20 +45,33 @@ class Usage:
     completion_tokens: int  # of all choices, without the tokens that end a turn
 
 
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """How calls are read back from a reply; without one of these, a call is text."""
+
+    parallel: bool
+    legacy: bool  # answered as the one `function_call` of 2023
+
+
 def start_chat(request: ChatRequest, opened: Opened, default_max_tokens: int) -> "Reply":
     """Queues the generation. Raises InvalidRequest `context_length_exceeded` when the messages leave no room."""
     tools = request.tools if request.tool_mode == "auto" else ()
     prompt = opened.renderer.prompt(request.messages, tools)
+    check_context(len(prompt), opened, "messages")
+    generate = generate_request(prompt, request.options, opened, default_max_tokens, request.top_logprobs)
+    calls = Calls(request.parallel_tool_calls, request.legacy_functions) if tools else None
+    return Reply(opened, generate, request.options.stop, calls)
+
+
+def check_context(prompt_tokens: int, opened: Opened, what: str) -> None:
     context = opened.engine.context_length
-    if len(prompt) >= context:
+    if prompt_tokens >= context:
         raise InvalidRequest(
-            f"This model's maximum context length is {context} tokens. However, your messages resulted in"
-            f" {len(prompt)} tokens. Please reduce the length of the messages.",
-            param="messages",
+            f"This model's maximum context length is {context} tokens. However, your {what} resulted in"
+            f" {prompt_tokens} tokens. Please reduce the length of the {what}.",
+            param=what,
             code="context_length_exceeded",
         )
-    generate = generate_request(prompt, request.options, opened, default_max_tokens, request.top_logprobs)
-    return Reply(request, opened, generate)
 
 
 def generate_request(
@@ -83,15 +96,16 @@ def generate_request(
 
 
 class Reply:
-    """A chat request under way. Iterate over its pieces once, in a thread or on an event loop; then read `usage`."""
+    """A request under way. Iterate over its pieces once, in a thread or on an event loop; then read `usage`."""
 
-    def __init__(self, request: ChatRequest, opened: Opened, generate: GenerateRequest) -> None:
-        self.request = request
+    def __init__(
+        self, opened: Opened, generate: GenerateRequest, stops: tuple[str, ...], calls: Calls | None = None
+    ) -> None:
         self.fingerprint = opened.engine.fingerprint
-        self._opened = opened
+        self._renderer = opened.renderer
+        self._calls = calls
         self._prompt_tokens = len(generate.prompt)
-        with_tools = bool(request.tools) and request.tool_mode == "auto"
-        stops = request.options.stop
+        with_tools = calls is not None
         self._choices = [ChoiceText(opened.renderer, stops, with_tools=with_tools) for _ in range(generate.n)]
         self._generation: Generation = opened.engine.submit(generate)
 
@@ -123,7 +137,8 @@ class Reply:
             yield self._piece(delta.choice, part)
 
     def _piece(self, choice: int, part: TextPart) -> Piece:
-        calls = part.calls if self.request.parallel_tool_calls and not self.request.legacy_functions else part.calls[:1]
+        several = self._calls is not None and self._calls.parallel and not self._calls.legacy
+        calls = part.calls if several else part.calls[:1]
         return Piece(
             choice,
             part.text,
@@ -134,7 +149,7 @@ class Reply:
 
     def _finish(self, finish: Finish | None, called: bool) -> FinishReason | None:
         if finish == "stop" and called:
-            return "function_call" if self.request.legacy_functions else "tool_calls"
+            return "function_call" if self._calls is not None and self._calls.legacy else "tool_calls"
         return finish
 
     def _logprob(self, delta: Delta) -> TokenLogprob:
@@ -143,8 +158,7 @@ class Reply:
         return TokenLogprob(chosen.token, chosen.logprob, chosen.bytes, top)
 
     def _entry(self, token: int, logprob: float) -> TokenLogprob:
-        renderer = self._opened.renderer
-        return TokenLogprob(renderer.token_text(token), logprob, renderer.token_bytes(token))
+        return TokenLogprob(self._renderer.token_text(token), logprob, self._renderer.token_bytes(token))
 
 
 def random_id(prefix: str, length: int) -> str:

@@ -77,11 +77,7 @@ class Fields:
     def finish(self) -> None:
         for name in self._values:
             if name not in self._asked:
-                raise InvalidRequest(
-                    f"Unrecognized request argument supplied: {name}. Check its spelling, or leave it out.",
-                    param=name,
-                    code="unknown_parameter",
-                )
+                raise InvalidRequest(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
 
 
 def as_text(value: JsonValue, path: str) -> str:
