@@ -1,4 +1,4 @@
-"""Writes the file tree in README.md from the files' own docstrings: `python scripts/readme_tree.py`. A test checks it."""
+"""Writes the file tree in README.md from the files' own docstrings: `make docs`. A test holds the two together."""
 
 import ast
 import subprocess
@@ -25,9 +25,8 @@ def tree() -> str:
     package = ROOT / "src" / "tunesmith"
     files = _tracked("src/tunesmith")
     folders = sorted({file.relative_to(package).parts[0] for file in files if len(file.relative_to(package).parts) > 1})
-    for file in files:
-        if file.parent == package and file.name != "__init__.py":
-            lines.append(_line(2, file.name, _summary(file)))
+    single = [file for file in files if file.parent == package and file.name != "__init__.py"]
+    lines += [_line(2, file.name, _summary(file)) for file in single]
     for folder in folders:
         lines.append(_line(2, f"{folder}/", _summary(package / folder / "__init__.py")))
         inside = [file for file in files if file.relative_to(package).parts[0] == folder]
