@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(30.0, gt=0, description="How long a silent worker keeps its job, seconds.")
     poll_seconds: float = Field(0.5, gt=0, description="How often an idle worker looks for a job, seconds.")
 
-    base_learning_rate: float = Field(1e-4, gt=0, description="What learning_rate_multiplier multiplies.")
+    base_learning_rate: float = Field(2.5e-4, gt=0, description="What learning_rate_multiplier multiplies.")
     lora_rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA adapters.")
     lora_alpha: float = Field(32.0, gt=0, description="LoRA scaling numerator (alpha / rank).")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
