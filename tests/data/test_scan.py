@@ -33,6 +33,11 @@ def mixed_rows(count: int, seed: int = 0) -> Iterator[bytes]:
                 "content": choice(["yes", "no", " ", "caf\u00c3\u00a9"]),
             },
         ]
+        if choice([True, False, False, False]):
+            messages[2:2] = [
+                {"role": "assistant", "content": choice([" ", "so", 7, None])},
+                {"role": "user", "content": "go on"},
+            ]
         row: dict[str, object] = {"messages": messages[choice([0, 0, 1]) :]}
         if choice([True, False, False]):
             messages[-1]["weight"] = choice([0, 1])

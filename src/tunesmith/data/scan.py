@@ -24,7 +24,6 @@ from tunesmith.data.shapes import Shape, digest, shape_of
 from tunesmith.data.tokens import count_tokens
 
 _role_and_content = itemgetter("role", "content")
-_ONLY_TEXT = {str}
 
 
 def scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
@@ -86,17 +85,19 @@ class _FastRows:
         if (
             shape is None
             or len(row) != 1
-            or set(map(type, contents)) != _ONLY_TEXT
             or "" in contents
             or sum(map(len, messages)) != 2 * size
-            or type(messages) is not list
             or (raw.count(b'":') != 2 * size + 1 and not _once_each(raw, size))
-            or contents[shape.answer_at].isspace()
         ):
             return False
+        try:
+            if any(map(str.isspace, contents)):
+                return False
+            prompt = digest(contents[: shape.answer_at], shape.seed)
+            answer = digest(contents[shape.answer_at :], shape.seed)
+        except TypeError:  # a content that is no text
+            return False
         system = self._system(contents[shape.system_at]) if shape.system_at >= 0 else 0
-        prompt = digest(contents[: shape.answer_at], shape.seed)
-        answer = digest(contents[shape.answer_at :], shape.seed)
         self._batch.add_plain(number, shape, contents, system, (prompt, answer))
         self._taken[roles] = self._taken.get(roles, 0) + 1
         for fault in shape.warnings:
