@@ -96,18 +96,23 @@ class TreeAttention(torch.autograd.Function):
         out = out_THD.view(by_head).permute(1, 2, 0, 3)
         grad = grads[0].reshape(by_head).permute(1, 2, 0, 3)
         # Memory is laid out as the projections have theirs: [T, heads, D].
-        grad_q = torch.zeros(by_head, dtype=q.dtype).permute(1, 2, 0, 3)
-        grad_k = torch.zeros(length, groups, size, dtype=q.dtype).permute(1, 0, 2)
-        grad_v = torch.zeros(length, groups, size, dtype=q.dtype).permute(1, 0, 2)
+        grad_q = torch.empty(by_head, dtype=q.dtype).permute(1, 2, 0, 3)
+        grad_k = torch.empty(length, groups, size, dtype=q.dtype).permute(1, 0, 2)
+        grad_v = torch.empty(length, groups, size, dtype=q.dtype).permute(1, 0, 2)
         for block in tree.blocks:
             rows, columns = slice(block.query, block.query_end), slice(block.key, block.key_end)
             part_q, part_k, part_v = _flash_backward(
                 grad[:, :, rows], queries[:, :, rows], keys[:, :, columns], values[:, :, columns],
                 out[:, :, rows], lse[:, :, rows], 0.0, block.causal, scale=scale,
             )  # fmt: skip
-            grad_q[:, :, rows] += part_q
-            grad_k[:, columns] += part_k.sum(1)
-            grad_v[:, columns] += part_v.sum(1)
+            if block.causal:  # these come first and cover every token once
+                grad_q[:, :, rows] = part_q
+                torch.sum(part_k, 1, out=grad_k[:, columns])
+                torch.sum(part_v, 1, out=grad_v[:, columns])
+            else:
+                grad_q[:, :, rows] += part_q
+                grad_k[:, columns] += part_k.sum(1)
+                grad_v[:, columns] += part_v.sum(1)
         return grad_q.reshape(1, groups * heads, length, size), grad_k.unsqueeze(0), grad_v.unsqueeze(0), None, None
 
 

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -115,7 +116,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("a", encoding="utf-8")
+        self._file: TextIO | None = None
 
     @classmethod
     def resume(cls, path: Path, step: int) -> tuple["Journal", list[JsonObject]]:
@@ -128,11 +129,18 @@ class Journal:
         return cls(path), kept
 
     def add(self, event: JsonObject) -> None:
+        if self._file is None:
+            self._file = self._path.open("a", encoding="utf-8")
         self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
-        os.fsync(self._file.fileno())
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def _events(path: Path) -> Iterator[JsonObject]:

@@ -6,6 +6,7 @@ for each batch: gradient -> optimizer step -> validation where due -> report -> 
 import math
 import resource
 import time
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -56,6 +57,10 @@ class Run:
 
     def train(self) -> None:
         """All steps that remain. Raises NonFiniteLoss, and Stopped once the progress is saved."""
+        with closing(self.journal):
+            self._train()
+
+    def _train(self) -> None:
         try:
             if self.unreported:  # stopped or killed between an update and its report
                 self._finish_step(self.unreported, last_of_epoch=self.step % self.sampler.steps_per_epoch == 0)
@@ -76,8 +81,8 @@ class Run:
         spec, total_steps = self.spec, self.sampler.total_steps
         rate = learning_rate(batch.step, total_steps, spec.learning_rate, spec.warmup_ratio, spec.schedule)
         with self.interrupt.interruptible():
-            outcome = self._gradient(batch)
-        norm = self.optimizer.step(rate, spec.max_grad_norm)
+            outcome, norm = self._gradient(batch)
+        self.optimizer.step(rate, norm, spec.max_grad_norm)
         self.step, self.trained_tokens = batch.step, self.trained_tokens + batch.tokens
         seconds = time.monotonic() - began
         self._tokens_here += batch.tokens
@@ -110,19 +115,19 @@ class Run:
             self._checkpoint(report)
         self._save_when_due(last_of_epoch)
 
-    def _gradient(self, batch: Batch) -> Outcome:
-        grad = self.adapter.grad
-        grad.zero_()  # an interrupted step may have left something
+    def _gradient(self, batch: Batch) -> tuple[Outcome, float]:
+        self.adapter.grad.zero_()
         torch.manual_seed(self.spec.seed * 1_000_003 + batch.step)  # dropout: a function of seed and step
         outcome = self.objective.backward(batch)
-        if not math.isfinite(outcome.loss) or not bool(torch.isfinite(grad).all()):
+        norm = self.optimizer.norm()
+        if not math.isfinite(outcome.loss) or not math.isfinite(norm):
             lines = ", ".join(str(example.line) for example in batch.examples)
             raise NonFiniteLoss(
-                f"The loss of step {batch.step} is {outcome.loss}, or its gradient is not finite. The step's rows are "
+                f"The loss of step {batch.step} is {outcome.loss}, the norm of its gradient {norm}. The step's rows are "
                 f"lines {lines} of the training file. Lower learning_rate_multiplier, or look at these rows.",
                 code="non_finite_loss",
             )
-        return outcome
+        return outcome, norm
 
     def _validate(self, last_of_epoch: bool) -> JsonObject:
         found: JsonObject = {}

@@ -13,45 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.train.fused import SharedInput
 from tunesmith.train.spec import ALL_LINEAR, LoraSpec
 
 PREFIX = "base_model.model."  # PEFT wraps a model twice
 ALIGN = 16  # elements: every matrix begins on a 64-byte line, so that sums come out the same after a resume
-
-
-class LowRankLinear(torch.autograd.Function):
-    """y = x W^T + bias + scale (x A^T) B^T as one node: one saved input, no gradient for the frozen W."""
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        a: Tensor,
-        b: Tensor,
-        scale: float,
-    ) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
-        y = torch.mm(flat, weight.t()) if bias is None else torch.addmm(bias, flat, weight.t())
-        low = torch.mm(flat, a.t())
-        y.addmm_(low, b.t(), alpha=scale)
-        ctx.save_for_backward(flat, low, weight, a, b)
-        ctx.scale, ctx.shape = scale, x.shape  # type: ignore[attr-defined]
-        return y.view(*x.shape[:-1], y.shape[-1])
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        flat, low, weight, a, b = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
-        scale = cast(float, ctx.scale)  # type: ignore[attr-defined]
-        grad = grads[0].reshape(-1, grads[0].shape[-1])
-        grad_low = torch.mm(grad, b).mul_(scale)
-        grad_a = torch.mm(grad_low.t(), flat)
-        grad_b = torch.mm(grad.t(), low).mul_(scale)
-        grad_x = None
-        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
-            grad_x = torch.mm(grad, weight).addmm_(grad_low, a).view(ctx.shape)  # type: ignore[attr-defined]
-        return grad_x, None, None, grad_a, grad_b, None
 
 
 class LoraLinear(nn.Module):
@@ -74,15 +40,21 @@ class LoraLinear(nn.Module):
     def bias(self) -> Tensor | None:
         return self.base.bias
 
+    @property
+    def is_plain_lora(self) -> bool:
+        """On, and without dropout: what `fused.SharedInput` computes."""
+        return self.enabled and not (self.dropout and self.training)
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return cast(Tensor, self.base(x))
         a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
-        if self.dropout and self.training:
+        if not self.is_plain_lora:
             dropped = nn.functional.dropout(x, self.dropout)
             low = nn.functional.linear(nn.functional.linear(dropped, a), b)
             return cast(Tensor, self.base(x)) + low * self.scale
-        return cast(Tensor, LowRankLinear.apply(x, self.weight, self.bias, a, b, self.scale))  # type: ignore[no-untyped-call]
+        (y,) = SharedInput.apply(x, self.scale, a.detach(), self.weight, self.bias, a, b)  # type: ignore[no-untyped-call]
+        return cast(Tensor, y)
 
 
 class Adapter:

@@ -36,16 +36,16 @@ class AdamW:
             "exp_avg_sq": torch.zeros_like(flat),
         }
 
-    def step(self, rate: float, max_norm: float) -> float:
-        """Clips the gradient to `max_norm` (0: not at all), updates, clears the gradient; the norm before clipping."""
-        grad = self._grad
-        norm = float(torch.linalg.vector_norm(grad))
+    def norm(self) -> float:
+        """Of the gradient; not finite when any of its elements is not."""
+        return float(torch.linalg.vector_norm(self._grad))
+
+    def step(self, rate: float, norm: float, max_norm: float) -> None:
+        """Clips the gradient, whose norm is `norm`, to `max_norm` (0: not at all) and updates."""
         if max_norm and norm > max_norm:
-            grad.mul_(max_norm / (norm + 1e-6))
+            self._grad.mul_(max_norm / (norm + 1e-6))
         self._inner.param_groups[0]["lr"] = rate
         self._inner.step()
-        grad.zero_()
-        return norm
 
     def state(self) -> dict[str, Tensor]:
         return dict(self._inner.state[self._flat])

@@ -79,7 +79,7 @@ class PaddedScorer:
         device = self._model.device
         ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows], device=device)
         mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows], device=device)
-        self._model.set_attn_implementation("eager")
+        self._model.set_attn_implementation("sdpa")
         logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         learned = [
             (index, i, row.weights[i])

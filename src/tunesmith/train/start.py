@@ -14,6 +14,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest, load_tensors
 from tunesmith.models.directory import fingerprint as base_fingerprint
 from tunesmith.models.weights import load_model
+from tunesmith.train.accelerate import accelerate
 from tunesmith.train.checkpoint import Journal, Progress, RunFiles, load_progress
 from tunesmith.train.events import Listener, event, log
 from tunesmith.train.examples import Example, Sampler, read_examples
@@ -52,6 +53,8 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
     adapter = attach(model, spec.lora, spec.seed, model.get_output_embeddings())
     if spec.init_adapter_dir:
         adapter.load(load_tensors(spec.init_adapter_dir))
+    if spec.packing:
+        accelerate(model)
     scorer: Scorer = TreeScorer(model) if spec.packing else PaddedScorer(model)
     emit(
         log(

@@ -1,0 +1,151 @@
+"""Puts the fused functions in the place of a model's own modules, each only where both give the same result.
+
+A family that builds its norm, MLP or rotary embedding otherwise simply keeps its own: nothing is assumed from a name,
+the two are run on random numbers and compared.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.train.fused import RmsNorm, SharedInput, SwiGlu, apply_rotary
+from tunesmith.train.lora import LoraLinear
+
+ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
+TOLERANCE = 1e-4  # of fp32 results on normal random numbers
+
+
+def accelerate(model: nn.Module) -> None:
+    """In place; call it when the adapter is attached."""
+    for path, module in [*model.named_modules()]:
+        if _is_norm(module):
+            _replace(model, path, FusedNorm(cast(Tensor, module.weight), _epsilon(module)))
+        elif _is_gated_mlp(module):
+            _replace(model, path, FusedMlp(module))
+        elif _share_input(module, ATTENTION_INPUTS):
+            group = InputGroup([cast(LoraLinear, getattr(module, name)) for name in ATTENTION_INPUTS])
+            for index, name in enumerate(ATTENTION_INPUTS):
+                setattr(module, name, GroupMember(group, index))
+            _fuse_rotary(module)
+
+
+class InputGroup:
+    """LoRA layers that are called with the same input one after the other: the first call computes all."""
+
+    def __init__(self, layers: Sequence[LoraLinear]) -> None:
+        self.layers = layers
+        self._input: Tensor | None = None
+        self._waiting: dict[int, Tensor] = {}
+
+    def all(self, x: Tensor) -> tuple[Tensor, ...]:
+        tensors = [
+            tensor
+            for layer in self.layers
+            for tensor in (layer.weight, layer.bias, layer.lora_a.to(x.dtype), layer.lora_b.to(x.dtype))
+        ]
+        stacked = torch.cat([layer.lora_a.detach().to(x.dtype) for layer in self.layers])
+        return cast(tuple[Tensor, ...], SharedInput.apply(x, self.layers[0].scale, stacked, *tensors))  # type: ignore[no-untyped-call]
+
+    def one(self, index: int, x: Tensor) -> Tensor:
+        layer = self.layers[index]
+        if not layer.is_plain_lora:
+            return cast(Tensor, layer(x))
+        if self._input is not x or index not in self._waiting:
+            self._input, self._waiting = x, dict(enumerate(self.all(x)))
+        result = self._waiting.pop(index)
+        if not self._waiting:
+            self._input = None
+        return result
+
+
+class GroupMember(nn.Module):
+    """Stands where a layer of the group stood."""
+
+    def __init__(self, group: InputGroup, index: int) -> None:
+        super().__init__()
+        self.group, self.index = group, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.group.one(self.index, x)
+
+
+class FusedNorm(nn.Module):
+    def __init__(self, weight: Tensor, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+        self.variance_epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, RmsNorm.apply(x, self.weight, self.variance_epsilon))  # type: ignore[no-untyped-call]
+
+
+class FusedMlp(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.down_proj = cast(LoraLinear, plain.down_proj)
+        self.group = InputGroup([cast(LoraLinear, plain.gate_proj), cast(LoraLinear, plain.up_proj)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.group.one(0, x), self.group.one(1, x)
+        return cast(Tensor, self.down_proj(SwiGlu.apply(gate, up)))  # type: ignore[no-untyped-call]
+
+
+def _is_norm(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    if not type(module).__name__.endswith("RMSNorm") or not isinstance(weight, Tensor) or weight.dim() != 1:
+        return False
+    return _same(module, FusedNorm(weight, _epsilon(module)), weight)
+
+
+def _epsilon(module: nn.Module) -> float:
+    return float(getattr(module, "variance_epsilon", getattr(module, "eps", 0.0)) or 0.0)
+
+
+def _is_gated_mlp(module: nn.Module) -> bool:
+    if not all(isinstance(getattr(module, name, None), LoraLinear) for name in ("gate_proj", "up_proj", "down_proj")):
+        return False
+    return len([*module.parameters(recurse=False)]) == 0 and _same(module, FusedMlp(module), _example_weight(module))
+
+
+def _example_weight(module: nn.Module) -> Tensor:
+    return cast(LoraLinear, module.gate_proj).weight[0]
+
+
+def _share_input(module: nn.Module, names: Sequence[str]) -> bool:
+    layers = [getattr(module, name, None) for name in names]
+    return all(isinstance(layer, LoraLinear) for layer in layers)
+
+
+def _same(plain: Callable[[Tensor], Tensor], fused: Callable[[Tensor], Tensor], like: Tensor) -> bool:
+    x = torch.randn(3, like.shape[-1], generator=torch.Generator().manual_seed(0)).to(like)
+    with torch.no_grad():
+        expected, result = plain(x), fused(x)
+    return expected.dtype == result.dtype and torch.allclose(expected, result, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def _fuse_rotary(attention: nn.Module) -> None:
+    """transformers' attention calls a function of its own module by name; in this process that name becomes ours."""
+    home = vars(sys.modules[type(attention).__module__])
+    plain = home.get("apply_rotary_pos_emb")
+    if plain is None or plain is apply_rotary:
+        return
+    draw = torch.Generator().manual_seed(0)
+    q, k = torch.randn(1, 2, 3, 8, generator=draw), torch.randn(1, 1, 3, 8, generator=draw)
+    angles = torch.randn(1, 3, 4, generator=draw).repeat(1, 1, 2)
+    try:
+        expected = plain(q, k, angles.cos(), angles.sin())
+    except (TypeError, ValueError, RuntimeError):  # a rotary embedding of another kind
+        return
+    result = apply_rotary(q, k, angles.cos(), angles.sin())
+    if all(torch.allclose(one, other, atol=TOLERANCE) for one, other in zip(expected, result, strict=True)):
+        home["apply_rotary_pos_emb"] = apply_rotary
+
+
+def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)

@@ -1,0 +1,103 @@
+"""A base small enough to train in milliseconds, with the real tokenizer and chat template."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tunesmith.train.packing import TokenRow
+from tunesmith.train.spec import TrainSpec
+
+VOCABULARY = 61
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+def tiny_llama(vocabulary: int = VOCABULARY, seed: int = 0) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face directory with random weights and SmolLM2's tokenizer."""
+    directory = tmp_path_factory.mktemp("tiny-base")
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(base_dir / name, directory / name)
+    model = tiny_llama(vocabulary=json.loads((base_dir / "config.json").read_text())["vocab_size"])
+    model.config.save_pretrained(directory)
+    model.save_pretrained(directory, safe_serialization=True)
+    return directory
+
+
+def chat_line(system: str, question: str, answer: str) -> str:
+    roles = (("system", system), ("user", question), ("assistant", answer))
+    return json.dumps({"messages": [{"role": role, "content": text} for role, text in roles]}, ensure_ascii=False)
+
+
+@pytest.fixture(scope="session")
+def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten chat rows that share a system prompt."""
+    path = tmp_path_factory.mktemp("data") / "chat.jsonl"
+    lines = [chat_line("You answer in one word.", f"What is {n} plus {n}?", f"It is {2 * n}.") for n in range(10)]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def preference_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pairs of answers."""
+    path = tmp_path_factory.mktemp("data") / "preferences.jsonl"
+    lines = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"What is {n} plus {n}?"}]},
+            "preferred_output": [{"role": "assistant", "content": f"It is {2 * n}."}],
+            "non_preferred_output": [{"role": "assistant", "content": "Who knows? Nobody has ever found out."}],
+        }
+        for n in range(4)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return path
+
+
+@pytest.fixture
+def make_spec(tiny_base: Path, chat_file: Path, tmp_path: Path) -> Callable[..., TrainSpec]:
+    def make(**changes: object) -> TrainSpec:
+        values: dict[str, object] = {
+            "job_id": "ftjob-test",
+            "base_name": "tiny",
+            "base_dir": tiny_base,
+            "training_file": chat_file,
+            "output_dir": tmp_path / "out",
+            "n_epochs": 2,
+            "batch_size": 3,
+            "learning_rate": 1e-3,
+            "seed": 7,
+            "threads": 2,
+        }
+        return TrainSpec(**{**values, **changes})  # type: ignore[arg-type]
+
+    return make
+
+
+def row(*ids: int, learned: int = 1) -> TokenRow:
+    """The last `learned` tokens are learned."""
+    return TokenRow(ids, (0.0,) * (len(ids) - learned) + (1.0,) * learned)
