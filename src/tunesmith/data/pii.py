@@ -26,11 +26,13 @@ _FOLD = bytes(48 if 48 <= byte <= 57 else 65 if 65 <= byte <= 90 else byte for b
 # Over-wide on purpose: what hits here is looked at with care, what does not is never looked at again.
 _ON_FOLDED = (
     re.compile(rb"\+0[0 ().-]{6}"),  # phone, international
-    re.compile(rb"000[). -]{1,2}000[. -]0000"),  # phone, North America
-    re.compile(rb"00[ .-]00[ .-]00[ .-]00[ .-]00"),  # phone, France
-    re.compile(rb"0000[ -]?0000[ -]?000"),  # cards, Chinese mobiles
-    re.compile(rb"000[ /-]0000[ -]?000"),  # Chinese mobiles, British and others in groups
-    re.compile(rb"0000[ /-]?000[ -]?000"),  # cards in groups of 4-6-5; British and German phones
+    re.compile(
+        rb"000(?:[). -]{1,2}000[. -]0000"  # phone, North America
+        rb"|[ /-]0000[ -]?000"  # phone, Britain, Germany; Chinese mobile in groups
+        rb"|0[ -]?0000[ -]?000"  # card; Chinese mobile
+        rb"|0[ /-]?000[ -]?000)"  # card in groups of 4-6-5; phone, Britain, Germany
+    ),
+    re.compile(rb"00([ .-])00\1(?:00\1){2}00"),  # phone, France
     re.compile(rb"AA00[ -]?[A0]{4}[ -]?[A0]{4}"),  # IBAN
     re.compile(rb"0\.0{1,3}\.0{1,3}\.0"),  # IPv4
     re.compile(rb":[0A-Fa-f]{0,4}:[0A-Fa-f]{0,4}:[0A-Fa-f]"),  # IPv6
@@ -51,9 +53,9 @@ class PersonalData:
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         rows: dict[str, set[int]] = {}
-        for text in suspects(batch.texts):
+        for text, groups in suspects(batch.texts).items():
             line, path = batch.place(text)
-            for hit in hits_in(batch.texts[text]):
+            for hit in hits_in(batch.texts[text], groups):
                 result.log.add(as_finding(hit, line, path))
                 rows.setdefault(hit.kind, set()).add(line)
         return Partial({kind: len(lines) for kind, lines in rows.items()})
@@ -66,16 +68,15 @@ class PersonalData:
         return [], {"rows_with": {kind: count for kind, count in rows.items() if count}}
 
 
-def suspects(texts: Sequence[str]) -> list[int]:
-    """The numbers of the texts that may hold something, in order."""
-    joined = _GAP.join([text.encode() for text in texts])
-    found: list[int] = []
+def suspects(texts: Sequence[str]) -> dict[int, set[str]]:
+    """The number of each text that may hold something -> what is to be looked for in it."""
+    joined = _GAP.join(map(str.encode, texts))
+    found: dict[int, set[str]] = {}
     number = last = 0
-    for place in sorted(set(_places(joined))):
+    for place, group in sorted(set(_places(joined))):
         number += joined.count(_GAP, last, place)
         last = place
-        if not found or found[-1] != number:
-            found.append(number)
+        found.setdefault(number, set()).add(group)
     return found
 
 
@@ -83,12 +84,12 @@ def as_finding(hit: Hit, line: int, path: str) -> Finding:
     return finding(hit.kind, line, f"{NAMES[hit.kind]}: {hit.masked}.", path=path, value=hit.masked)
 
 
-def _places(joined: bytes) -> Iterator[int]:
+def _places(joined: bytes) -> Iterator[tuple[int, str]]:
     for match in _EMAIL.finditer(joined):
-        yield match.start()
+        yield match.start(), "emails"
     for _, start, _ in _SECRET_STARTS.find_matches_as_indexes(joined):
-        yield start
+        yield start, "secrets"
     folded = joined.translate(_FOLD)
     for pattern in _ON_FOLDED:
         for match in pattern.finditer(folded):
-            yield match.start()
+            yield match.start(), "figures"

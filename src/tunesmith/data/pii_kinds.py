@@ -7,7 +7,7 @@ Figures that merely have the right number of digits are not reported.
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import phonenumbers
@@ -21,21 +21,31 @@ NAMES = {
     "secret": "A secret",
 }
 KINDS = tuple(NAMES)
+GROUPS = ("secrets", "emails", "figures")  # what is looked for together
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@-])", re.ASCII)
-_CARD = re.compile(r"(?<![\d.,:/-])(?<!\d )\d(?:[ -]?\d){12,18}(?![\d])(?![.,-]\d)")
-_CARD_GROUPS = re.compile(r"\d{13,19}|(\d{4}[ -]){3}\d{1,7}|\d{4}[ -]\d{6}[ -]\d{4,5}|(\d{4}[ -]){4}\d{3}")
-_ISSUERS = re.compile(r"4|5[1-5]|2(2[2-9]|[3-6]|7[01])|3[47]|3[068]|35|6011|62|64[4-9]|65|81")
+_CARD = re.compile(r"(?<![\w.,:/-])(?<!\d )\d(?:[ -]?\d){12,18}(?![\w])(?![.,-]\d)", re.ASCII)
+_CARD_GROUPS = re.compile(r"\d{14,16}|62\d{14,17}|(\d{4}[ -]){3}\d{4}|\d{4}[ -]\d{6}[ -]\d{4,5}|(\d{4}[ -]){4}\d{3}")
+# Prefix and length by issuer: Visa, Mastercard, American Express, Diners, JCB, Discover, UnionPay, RuPay.
+_ISSUERS = re.compile(
+    r"4\d{15}|5[1-5]\d{14}|2(2[2-9]|[3-6]\d|7[0-2])\d{13}|3[47]\d{13}|3(0[0-5]|[689]\d)\d{11}|35\d{14}"
+    r"|6(011|4[4-9]\d|5\d\d)\d{12}|62\d{14,17}|8[12]\d{14}"
+)
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
 _IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-])(?!\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:])(?!\.\d)")
-_VERSION = re.compile(r"(?:version|release|firmware|driver|build|v)\.?:? *$", re.IGNORECASE)
+# What stands before a version or a section's number, which have four parts too.
+_NUMBERED = re.compile(
+    r"(?:[=<>~^§]|(?:version|release|firmware|driver|build|section|sections|rfc *\d*|§+|v)\W{0,3})$", re.IGNORECASE
+)
+_RESOLVERS = frozenset(("1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9"))
 _INTERNATIONAL = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]{0,2}\d){6,14}(?!\d)")
 
 # Forms people write at home, and whose numbering plan proves them. Plain runs of digits only where the plan is narrow.
-_AFTER = r"(?![\w-])(?!\.\d)"
+_BEFORE = r"(?<![\w.+/-])(?<!\d[ .-])"
+_AFTER = r"(?![\w-])(?![ .]\d)"
 NATIONAL = tuple(
-    (region, re.compile(r"(?<![\w.+/-])" + pattern + _AFTER, re.ASCII))
+    (region, re.compile(_BEFORE + pattern + _AFTER, re.ASCII))
     for region, pattern in (
         ("US", r"(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}"),
         ("CN", r"1[3-9]\d(?:\d{8}|[ -]\d{4}[ -]\d{4})"),
@@ -85,10 +95,10 @@ class Hit:
     masked: str
 
 
-def hits_in(text: str) -> list[Hit]:
-    """All hits of one text, in order; where two overlap the earlier kind in this list holds."""
+def hits_in(text: str, groups: Iterable[str] = GROUPS) -> list[Hit]:
+    """The hits of one text, in order, of those groups of kinds; where two overlap the first group's holds."""
     found: list[Hit] = []
-    for find in (_secrets, _emails, _ibans, _cards, _ips, _phones):
+    for find in (find for group in GROUPS if group in groups for find in _FINDERS[group]):
         for hit in find(text):
             if all(hit.end <= other.start or hit.start >= other.end for other in found):
                 found.append(hit)
@@ -145,19 +155,26 @@ def _ibans(text: str) -> Iterator[Hit]:
 def _cards(text: str) -> Iterator[Hit]:
     for match in _CARD.finditer(text):
         digits = match[0].replace(" ", "").replace("-", "")
-        if _CARD_GROUPS.fullmatch(match[0]) and _ISSUERS.match(digits) and luhn(digits) and len(set(digits)) > 1:
+        if _CARD_GROUPS.fullmatch(match[0]) and _ISSUERS.fullmatch(digits) and luhn(digits) and len(set(digits)) > 1:
             yield Hit("card_number", *match.span(), f"{digits[:2]}** **** **** {digits[-2:]}")
 
 
 def _ips(text: str) -> Iterator[Hit]:
     for match in _IPV4.finditer(text):
-        if _is_address(match[0]) and not _VERSION.search(text, max(0, match.start() - 12), match.start()):
+        if _is_address(match[0]) and not _is_numbering(text, match):
             yield Hit("ip_address", *match.span(), f"{match[0].partition('.')[0]}.***")
     for match in _IPV6.finditer(text) if text.count(":") > 1 else ():
-        if match[0].count(":") > 3 or "::" in match[0]:
-            value = match[0]
-            if _is_address(value) and len(value.replace(":", "")) > 6:
-                yield Hit("ip_address", *match.span(), f"{value.partition(':')[0]}:***")
+        whole = match[0].count(":") == 7 or "::" in match[0]
+        if whole and len(match[0].replace(":", "")) > 6 and _is_address(match[0]):
+            yield Hit("ip_address", *match.span(), f"{match[0].partition(':')[0]}:***")
+
+
+def _is_numbering(text: str, match: re.Match[str]) -> bool:
+    """A version or a section. One address in 4,000 has four parts below 32; numbers of that kind mostly have."""
+    small = max(map(int, match[0].split("."))) < 32
+    if small and match[0] not in _RESOLVERS and not match[0].startswith("10."):
+        return True
+    return _NUMBERED.search(text, max(0, match.start() - 12), match.start()) is not None
 
 
 def _is_address(value: str) -> bool:
@@ -186,3 +203,6 @@ def _valid_phones(text: str, pattern: re.Pattern[str], region: str | None) -> It
             digits = [char for char in match[0] if char.isdigit()]
             start = "+" if match[0].startswith("+") else ""
             yield Hit("phone_number", *match.span(), f"{start}{''.join(digits[:2])}***{''.join(digits[-2:])}")
+
+
+_FINDERS = {"secrets": (_secrets,), "emails": (_emails,), "figures": (_ibans, _cards, _ips, _phones)}
