@@ -8,6 +8,7 @@ dies), and it yields the processor to whoever serves (nice).
 Its stdout goes to a file instead of a pipe: a slow worker never holds it up, and what it wrote outlives everyone.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -137,6 +138,7 @@ def main(arguments: list[str]) -> None:
     module, spec, lock, niceness = arguments
     threading.Thread(target=_end_with_worker, name="end-with-worker", daemon=True).start()
     os.nice(int(niceness))
+    _volunteer()
     with Path(lock).open("ab") as file:
         _acquire(file)
         sys.argv = [module, spec]
@@ -150,6 +152,12 @@ def _end_with_worker() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _volunteer() -> None:
+    """When memory runs out, Linux should end the trainer, which resumes, and neither API nor worker."""
+    with contextlib.suppress(OSError):  # other systems, or a container that forbids it
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _acquire(file: IO[bytes]) -> None:

@@ -96,3 +96,19 @@ def test_files_of_a_job_that_this_database_does_not_know_are_left_alone(store: S
     foreign = directory(store_settings.paths.jobs / "ftjob-foreign" / "output" / "adapter")
     store.models.clean_all()
     assert foreign.is_dir()
+
+
+def test_a_deleted_models_files_stay_while_a_job_continues_from_it(
+    store: Store, running: Running, make_job: Callable[..., JobRow], store_settings: Settings
+) -> None:
+    source = trained(store, store_settings, running())
+    name = source.planned_model
+    heir = make_job(model=name)
+    assert store.models.delete(name)
+    assert left(store_settings, source) == {"adapter", "checkpoints/step-000010"}
+    adapter = store.models.adapter_to_continue(name)
+    assert adapter is not None
+    assert (adapter / "manifest.json").is_file()
+    store.jobs.cancel(heir.id)
+    store.models.clean_all()
+    assert left(store_settings, source) == {"checkpoints/step-000010"}

@@ -33,12 +33,17 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def submit(store: Store, base_dir: Path) -> Callable[..., JobRow]:
     """Uploads rows (ten good ones unless given) and creates a job on them."""
 
-    def create(content: bytes | None = None, validation: bytes | None = None, method: str = "supervised") -> JobRow:
+    def create(
+        content: bytes | None = None,
+        validation: bytes | None = None,
+        method: str = "supervised",
+        model: str = "smollm2-135m-instruct",
+    ) -> JobRow:
         content = content if content is not None else rows(10)
         training = upload(store, content)
         return store.jobs.create(
             NewJob(
-                model="smollm2-135m-instruct",
+                model=model,
                 base_model="smollm2-135m-instruct",
                 training_file=training,
                 validation_file=None if validation is None else upload(store, validation),

@@ -55,6 +55,8 @@ def test_a_trainer_writes_events_to_a_file_at_low_priority(trainer: ChildTrainer
     wait(lambda: len(lines(start.events)) > 3)
     assert lines(start.events)[0]["type"] == "started"
     assert psutil.Process(trainer.process.pid).nice() == os.nice(0) + 7
+    if sys.platform == "linux":
+        assert Path(f"/proc/{trainer.process.pid}/oom_score_adj").read_text() == "500\n"
     assert trainer.poll() is None
 
 

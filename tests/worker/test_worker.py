@@ -315,3 +315,30 @@ def test_two_workers_share_the_jobs(
     for job in made:
         assert wait_for(job, finished).status is JobStatus.SUCCEEDED
         assert steps(store, job) == [1, 2, 3, 4, 5, 6]
+
+
+@ONCE
+def test_a_tuned_model_can_be_tuned_further(
+    store: Store, store_settings: Settings, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    workers.start()
+    first = wait_for(submit(), finished)
+    assert first.fine_tuned_model is not None
+    second = wait_for(submit(model=first.fine_tuned_model), finished)
+    assert second.status is JobStatus.SUCCEEDED
+    spec = json.loads(JobFiles(store_settings.paths.jobs, second.id).spec(second.attempt).read_text())
+    resolved = store.models.resolve(first.fine_tuned_model)
+    assert resolved is not None
+    assert spec["init_adapter_dir"] == str(resolved.adapter_dir)
+    assert spec["base_name"] == "smollm2-135m-instruct"
+
+
+@ONCE
+def test_a_job_that_continues_from_a_vanished_checkpoint_fails(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    job = submit(model="ft:smollm2-135m-instruct:acme:bot:AAAAAAAA:ckpt-step-3")
+    workers.start()
+    failed = wait_for(job, finished)
+    assert failed.error is not None
+    assert (failed.error["code"], failed.error["param"]) == ("deleted_model", "model")

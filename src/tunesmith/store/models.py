@@ -7,12 +7,12 @@ import shutil
 import time
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, or_, select, update
 
 from tunesmith.store.db import Database
 from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.jobfiles import JobFiles
-from tunesmith.store.rows import JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
+from tunesmith.store.rows import ACTIVE, JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
 from tunesmith.store.tables import checkpoints, jobs, models
 
 
@@ -42,8 +42,14 @@ class ModelStore:
         with self._database.read() as connection:
             return [self._model_row(row) for row in connection.execute(query).mappings()]
 
+    def adapter_to_continue(self, name: str) -> Path | None:
+        """Where a job that starts from the tuned model `name` finds it, also when that was deleted since."""
+        with self._database.read() as connection:
+            adapter = connection.execute(select(models.c.adapter).where(models.c.name == name)).scalar_one_or_none()
+        return None if adapter is None else self._root / adapter
+
     def delete(self, name: str) -> bool:
-        """False: there is no such tuned model. Its adapter files go when no other model needs them."""
+        """False: there is no such tuned model. Its adapter files go once no model and no job needs them."""
         change = (
             update(models)
             .where(models.c.name == name, models.c.deleted_at.is_(None))
@@ -58,13 +64,13 @@ class ModelStore:
         return True
 
     def clean(self, job_id: str) -> None:
-        """Of a finished job's output, remove all directories that no living model names, the optimizer's among them.
+        """Of a finished job's output, remove every directory that no model needs, the optimizer's state among them.
 
         While the job is active its trainer needs them to resume, also those of deleted models.
         """
         with self._database.read() as connection:
             status = connection.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar_one_or_none()
-            query = select(models.c.adapter).where(models.c.job_id == job_id, models.c.deleted_at.is_(None))
+            query = select(models.c.adapter).where(models.c.job_id == job_id, _needed())
             needed = {self._root / adapter for adapter in connection.execute(query).scalars()}
         if status is not None and JobStatus(status).finished:
             _keep_only(needed, JobFiles(self._jobs_directory, job_id).output)
@@ -77,6 +83,12 @@ class ModelStore:
     def _model_row(self, row: RowMapping) -> ModelRow:
         values = {name: row[name] for name in ModelRow.__slots__ if name != "adapter_dir"}
         return ModelRow(**values, adapter_dir=self._root / row["adapter"])
+
+
+def _needed() -> ColumnElement[bool]:
+    """Models that are there, and deleted ones that an unfinished job starts from."""
+    continued = select(jobs.c.model).where(jobs.c.status.in_(ACTIVE))
+    return or_(models.c.deleted_at.is_(None), models.c.name.in_(continued))
 
 
 def _keep_only(needed: set[Path], directory: Path) -> None:

@@ -75,9 +75,8 @@ class Queue:
     def held(self, lease: Lease) -> None:
         """Raises LeaseLost when the job was cancelled, paused or taken; costs one read."""
         with self._database.read() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == lease.job_id)).mappings().one_or_none()
-        if row is not None:
-            _check_fence(job_row(row), lease)
+            row = connection.execute(select(jobs).where(jobs.c.id == lease.job_id)).mappings().one()
+        _check_fence(job_row(row), lease)
 
     def release(self, lease: Lease) -> None:
         """Give an unfinished job back: another worker claims it at once. No error when it is not held any more."""

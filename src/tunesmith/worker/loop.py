@@ -51,9 +51,13 @@ class Worker:
                 self._checked.wait(self.settings.poll_seconds)
 
     def check_files(self) -> None:
-        while not self.stop.is_set():
-            if not self._next(f"{self.name}:check", TO_CHECK, self._check):
-                self.stop.wait(self.settings.poll_seconds)
+        try:
+            while not self.stop.is_set():
+                if not self._next(f"{self.name}:check", TO_CHECK, self._check):
+                    self.stop.wait(self.settings.poll_seconds)
+        except Exception:
+            log.exception("the thread that checks files broke off; the worker ends, to be started again")
+            self.stop.set()
         self._checked.set()
 
     def _next(self, name: str, statuses: tuple[JobStatus, ...], work: Callable[[JobRow, Lease], None]) -> bool:

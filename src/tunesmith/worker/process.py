@@ -4,6 +4,7 @@ It shares no memory and no interpreter lock with the API. Its stdin is its lifel
 whatever way, the pipe closes and the worker ends too, and with it the trainer.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -59,8 +60,9 @@ class WorkerProcess:
             start_new_session=True,  # Ctrl-C reaches the server, which stops us in order
         )
         if process.stdin is not None:
-            process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
-            process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it died at once: the watch sees that
+                process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
+                process.stdin.flush()
         return process
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:

@@ -144,7 +144,7 @@ class TrainingRun:
 
 
 def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
-    """Everything that decides the result. Raises TunesmithError when a file or the model to continue is gone."""
+    """Everything that decides the result. Raises DataError when a file, or the model to continue, is gone."""
     require_files(store, job)
     base_dir = materialise(resolve_base(job.base_model, settings), settings)
     numbers = job.hyperparameters
@@ -177,14 +177,15 @@ def _continued(store: Store, job: JobRow) -> Path | None:
     """The adapter of the tuned model that the job continues; None when it starts from a base."""
     if job.model == job.base_model:
         return None
-    tuned = store.models.resolve(job.model)
-    if tuned is None:
+    adapter = store.models.adapter_to_continue(job.model)
+    if adapter is None or not adapter.is_dir():
         raise DataError(
-            f"The job failed because the model that it continues, {job.model}, was deleted",
+            f"The job failed because the model that it continues, {job.model}, is gone: a running job keeps only its"
+            " newest checkpoints. Continue from a finished job's model.",
             param="model",
             code="deleted_model",
         )
-    return tuned.adapter_dir
+    return adapter
 
 
 def interruption_event(error: TrainerInterrupted, left: int) -> NewEvent:
