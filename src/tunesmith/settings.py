@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all cores.")
     serve_memory_mib: int = Field(0, ge=0, description="Memory for bases in use, MiB; 0: half of the machine's.")
     serve_adapter_mib: int = Field(512, gt=0, description="Memory for adapters in use, per base, MiB.")
+    serve_cache_mib: int = Field(0, ge=0, description="Memory for keys and values, per base, MiB; 0: an eighth.")
     chat_running: int = Field(8, ge=1, description="Chat requests that share a base's steps.")
     chat_waiting: int = Field(256, ge=1, description="Chat requests that may wait for a base; more get a 503.")
     chat_max_tokens: int = Field(4096, ge=1, description="Longest answer where a request sets no limit, tokens.")

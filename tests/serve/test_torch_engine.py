@@ -191,6 +191,7 @@ class SlowBatch:
 
 class SlowRunner:
     context_length = 100
+    token_bytes = 1
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -201,9 +202,51 @@ class SlowRunner:
         return SlowBatch(self.gate)
 
 
+def slow_engine(runner: SlowRunner, running: int, waiting: int, cache_bytes: int = 1000) -> TorchEngine:
+    return TorchEngine(
+        runner,
+        fingerprint="x",
+        threads=1,
+        running=running,
+        waiting=waiting,
+        adapter_bytes=0,
+        cache_bytes=cache_bytes,
+    )
+
+
+def test_requests_wait_until_their_keys_and_values_have_room() -> None:
+    runner = SlowRunner()
+    engine = slow_engine(runner, running=8, waiting=8, cache_bytes=20)
+    request = GenerateRequest((1, 2), 7, frozenset(), temperature=0)  # up to 9 positions
+    accepted = [engine.submit(request) for _ in range(4)]
+    while engine.waiting > 2:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert engine.waiting == 2
+    accepted.append(engine.submit(GenerateRequest((1,) * 50, 7, frozenset(), temperature=0)))
+    runner.gate.set()
+    assert [len(list(generation)) for generation in accepted] == [7] * 5
+    engine.close()
+
+
+def test_clients_that_went_away_do_not_fill_the_queue() -> None:
+    runner = SlowRunner()
+    engine = slow_engine(runner, running=1, waiting=2)
+    request = GenerateRequest((1,), 2, frozenset(), temperature=0)
+    first = engine.submit(request)
+    while engine.waiting:
+        time.sleep(0.01)
+    for _ in range(2):
+        engine.submit(request).close()
+    last = engine.submit(request)
+    runner.gate.set()
+    assert [len(list(first)), len(list(last))] == [2, 2]
+    engine.close()
+
+
 def test_a_full_queue_is_refused_and_a_closed_engine_finishes_what_it_took() -> None:
     runner = SlowRunner()
-    engine = TorchEngine(runner, fingerprint="x", threads=1, running=1, waiting=2, adapter_bytes=0)
+    engine = slow_engine(runner, running=1, waiting=2)
     request = GenerateRequest((1,), 2, frozenset(), temperature=0)
     first = engine.submit(request)
     while engine.waiting:

@@ -30,7 +30,7 @@ def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> JsonObj
         "choices": [_choice(head, index, [piece for piece in pieces if piece.choice == index]) for index in range(n)],
         "usage": usage_json(usage),
         "service_tier": "default",
-        "system_fingerprint": f"fp_{head.fingerprint[:10]}",
+        "system_fingerprint": f"fp_{head.fingerprint}",
     }
 
 
@@ -129,7 +129,7 @@ def _chunk_head(head: Head) -> JsonObject:
         "created": head.created,
         "model": head.model,
         "service_tier": "default",
-        "system_fingerprint": f"fp_{head.fingerprint[:10]}",
+        "system_fingerprint": f"fp_{head.fingerprint}",
     }
 
 

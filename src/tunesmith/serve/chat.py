@@ -101,7 +101,7 @@ class Reply:
     def __init__(
         self, opened: Opened, generate: GenerateRequest, stops: tuple[str, ...], calls: Calls | None = None
     ) -> None:
-        self.fingerprint = opened.engine.fingerprint
+        self.fingerprint = opened.fingerprint
         self._renderer = opened.renderer
         self._calls = calls
         self._prompt_tokens = len(generate.prompt)

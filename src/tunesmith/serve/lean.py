@@ -19,6 +19,7 @@ from torch.nn.functional import pad, rms_norm, scaled_dot_product_attention, sil
 from transformers import PretrainedConfig, PreTrainedModel
 
 from tunesmith.serve.lora import Adapter, LowRank, check_fit, read_adapter
+from tunesmith.serve.runner import cache_bytes
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 ROOM = 128  # least number of positions added when keys and values outgrow their tensors
@@ -66,6 +67,7 @@ class LeanRunner:
     def __init__(self, model: PreTrainedModel) -> None:
         config = model.config
         self.context_length: int = config.max_position_embeddings
+        self.token_bytes = cache_bytes(config, model.dtype)
         self.heads: int = config.num_attention_heads
         self.kv_heads: int = config.num_key_value_heads
         self.head_size: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads

@@ -3,19 +3,21 @@
 Thread-safe. `open` may take seconds and must not run on the event loop; torch is imported with the first base.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 
+from tunesmith import __version__
 from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.errors import ServerFault
-from tunesmith.models.adapters import read_manifest
+from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine import Engine
+from tunesmith.serve.memory import machine_memory
 from tunesmith.settings import Settings
 
 
@@ -26,6 +28,7 @@ class Opened:
     engine: Engine
     renderer: Renderer
     adapter: Path | None
+    fingerprint: str  # 10 hex digits of everything that decides the answers: base, number format, adapter, our version
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +49,17 @@ class Pool:
     def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_torch_engine) -> None:
         self._settings = settings
         self._load = load
-        self._limit_bytes = settings.serve_memory_mib * 2**20 or _half_of_memory()
+        self._limit_bytes = settings.serve_memory_mib * 2**20 or machine_memory() // 2
         self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
         self._lock = Lock()
 
     def open(self, base_dir: Path, adapter_dir: Path | None = None) -> Opened:
         """Loads the base unless it is here. Raises ServerFault when the adapter was made for something else."""
         base = self._base(base_dir)
+        parts = [__version__, base.engine.fingerprint]
         if adapter_dir is not None:
-            _check_adapter(adapter_dir, base)
-        return Opened(base.engine, base.renderer, adapter_dir)
+            parts.append(_checked_adapter(adapter_dir, base).sha256)
+        return Opened(base.engine, base.renderer, adapter_dir, sha256(" ".join(parts).encode()).hexdigest()[:10])
 
     def resident(self) -> tuple[Path, ...]:
         """The bases in memory or on their way, least recently used first."""
@@ -120,7 +124,7 @@ def _close(future: "Future[_Base]") -> None:
         future.result().engine.close()
 
 
-def _check_adapter(adapter_dir: Path, base: _Base) -> None:
+def _checked_adapter(adapter_dir: Path, base: _Base) -> AdapterManifest:
     manifest = read_manifest(adapter_dir)
     if manifest.base_fingerprint != base.fingerprint:
         raise ServerFault(
@@ -132,11 +136,8 @@ def _check_adapter(adapter_dir: Path, base: _Base) -> None:
             f"The adapter in {adapter_dir} was trained with the renderer {manifest.renderer!r}, but this base now uses"
             f" {base.renderer.name!r}. Train again, so that it sees at serving what it saw in training."
         )
+    return manifest
 
 
 def _weight_bytes(base_dir: Path) -> int:
     return sum(file.stat().st_size for file in base_dir.glob("*.safetensors"))
-
-
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 from tunesmith.serve.lora import Adapter, LoraHooks, check_fit, read_adapter
 
@@ -32,6 +32,7 @@ class Batch(Protocol):
 
 class Runner(Protocol):
     context_length: int
+    token_bytes: int  # keys and values of one position of one row
 
     def read_adapter(self, directory: Path) -> Adapter: ...
 
@@ -40,11 +41,20 @@ class Runner(Protocol):
         ...
 
 
+def cache_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
+    """Bytes of keys and values that one position takes in all layers."""
+    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    layers: int = config.num_hidden_layers
+    kv_heads: int = config.num_key_value_heads
+    return 2 * layers * kv_heads * size * dtype.itemsize
+
+
 class TransformersRunner:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.hooks = LoraHooks(model)
         self.context_length: int = model.config.max_position_embeddings
+        self.token_bytes = cache_bytes(model.config, model.dtype)
 
     def read_adapter(self, directory: Path) -> Adapter:
         adapter = read_adapter(directory, self.model.dtype, self.model.device)

@@ -18,6 +18,7 @@ from tunesmith.models.weights import load_model
 from tunesmith.serve.engine import Delta, Finish, GenerateRequest, Generation
 from tunesmith.serve.lean import LeanRunner, supports
 from tunesmith.serve.lora import Adapter
+from tunesmith.serve.memory import machine_memory
 from tunesmith.serve.runner import Batch, Runner, TransformersRunner
 from tunesmith.serve.sampling import Sampler
 from tunesmith.settings import Settings
@@ -31,23 +32,35 @@ def load_engine(base_dir: Path, settings: Settings) -> "TorchEngine":
     model = load_model(base_dir, torch.float32)
     return TorchEngine(
         LeanRunner(model) if supports(model.config) else TransformersRunner(model),
-        fingerprint=fingerprint(base_dir),
+        fingerprint=f"{fingerprint(base_dir)} float32",
         threads=settings.serve_threads or os.cpu_count() or 1,
         running=settings.chat_running,
         waiting=settings.chat_waiting,
         adapter_bytes=settings.serve_adapter_mib * 2**20,
+        cache_bytes=settings.serve_cache_mib * 2**20 or machine_memory() // 8,
     )
 
 
 class TorchEngine:
     def __init__(
-        self, runner: Runner, *, fingerprint: str, threads: int, running: int, waiting: int, adapter_bytes: int
+        self,
+        runner: Runner,
+        *,
+        fingerprint: str,
+        threads: int,
+        running: int,
+        waiting: int,
+        adapter_bytes: int,
+        cache_bytes: int,
     ) -> None:
-        """`running` requests share the steps, `waiting` more may queue; adapters beyond `adapter_bytes` are dropped."""
+        """At most `running` requests share the steps, fewer where their keys and values might pass `cache_bytes`;
+
+        `waiting` more may queue. Adapters beyond `adapter_bytes` are dropped, least recently used first.
+        """
         self._runner = runner
         self.context_length = runner.context_length
         self.fingerprint = fingerprint
-        self._running_limit, self._waiting_limit = running, waiting
+        self._running_limit, self._waiting_limit, self._cache_bytes = running, waiting, cache_bytes
         self._adapters = _Adapters(runner, adapter_bytes)
         self._waiting: deque[_Sequence] = deque()
         self._changed = Condition()
@@ -60,6 +73,8 @@ class TorchEngine:
         with self._changed:
             if self._closing:
                 raise ServiceUnavailable("This model is being unloaded; try again.", code="model_unloading")
+            if len(self._waiting) >= self._waiting_limit:
+                self._waiting = deque(sequence for sequence in self._waiting if not sequence.generation.closed)
             if len(self._waiting) >= self._waiting_limit:
                 raise ServiceUnavailable(
                     f"{self._waiting_limit} requests are already waiting for this model; try again later.",
@@ -101,9 +116,15 @@ class TorchEngine:
         """Moves waiting requests to `running`; sleeps while there are none; False when it is time to end."""
         with self._changed:
             self._changed.wait_for(lambda: running or self._waiting or self._closing)
-            while self._waiting and len(running) < self._running_limit:
+            while self._waiting and self._has_room(running, self._waiting[0]):
                 running.append(self._waiting.popleft())
         return bool(running)
+
+    def _has_room(self, running: "deque[_Sequence]", sequence: "_Sequence") -> bool:
+        """A request that is too large for the limit runs alone."""
+        positions = sum(other.positions for other in (*running, sequence))
+        fits = len(running) < self._running_limit and positions * self._runner.token_bytes <= self._cache_bytes
+        return fits or not running
 
     def _step(self, sequence: "_Sequence") -> bool:
         """False when the request is finished, failed or no longer wanted."""
@@ -129,6 +150,12 @@ class _Sequence:
         self._first_logits_1V: torch.Tensor | None = None
         self._groups = deque(_groups(request.n))
         self._group: _Group | None = None
+
+    @property
+    def positions(self) -> int:
+        """Most positions of keys and values that this request can come to hold at once."""
+        rows = 1 if self.request.n == 1 else min(self.request.n, CHOICES_AT_ONCE) + 1  # the prompt's own stays
+        return rows * (len(self.request.prompt) + self.request.max_tokens)
 
     def step(self, adapters: "_Adapters") -> bool:
         """False when there is nothing left to do."""
