@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,16 @@ def test_plain_figures_give_no_flood_of_findings():
         texts.append(" and ".join(rng.choice(forms[:5]).format(number) for number in numbers))
     hits = [hit for text in texts for hit in hits_in(text)]
     assert len(hits) <= 2, hits[:10]
+
+
+@pytest.mark.parametrize(
+    "part", ["joe@firm.com ", "8.8.8.8 ", "-eyJ", "-sk-", "1 ", "a@", "::1", "+1", "0000 ", "AA00"]
+)
+def test_hostile_text_is_searched_in_bounded_time(part):
+    text = part * (400_000 // len(part))
+    started = time.process_time()
+    hits_in(text)
+    assert time.process_time() - started < 8
 
 
 @pytest.mark.parametrize(

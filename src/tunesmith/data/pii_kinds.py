@@ -69,7 +69,7 @@ SECRETS = {
     "SendGrid key": rf"\bSG\.[A-Za-z0-9_-]{{16,32}}\.[A-Za-z0-9_-]{{16,64}}{_RUN}",
     "DigitalOcean token": rf"\bdop_v1_[a-f0-9]{{64}}{_RUN}",
     "Azure storage key": r"\bAccountKey=[A-Za-z0-9+/]{60,100}={0,2}",
-    "JSON web token": rf"\beyJ[A-Za-z0-9_-]{{10,2000}}\.eyJ[A-Za-z0-9_-]{{10,4000}}\.[A-Za-z0-9_-]{{10,2000}}{_RUN}",
+    "JSON web token": rf"\beyJ[A-Za-z0-9_-]{{10,400}}\.eyJ[A-Za-z0-9_-]{{10,4000}}\.[A-Za-z0-9_-]{{10,2000}}{_RUN}",
     "private key": r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----",
 }
 _SECRET = re.compile("|".join(f"({pattern})" for pattern in SECRETS.values()))
@@ -99,10 +99,19 @@ def hits_in(text: str, groups: Iterable[str] = GROUPS) -> list[Hit]:
     """The hits of one text, in order, of those groups of kinds; where two overlap the first group's holds."""
     found: list[Hit] = []
     for find in (find for group in GROUPS if group in groups for find in _FINDERS[group]):
-        for hit in find(text):
-            if all(hit.end <= other.start or hit.start >= other.end for other in found):
-                found.append(hit)
-    return sorted(found, key=lambda hit: hit.start)
+        found = _with(found, find(text))
+    return found
+
+
+def _with(found: list[Hit], more: Iterable[Hit]) -> list[Hit]:
+    """Both in order, less those of `more` that overlap one of `found`; each of the two is in order itself."""
+    kept, at = [], 0
+    for hit in more:
+        while at < len(found) and found[at].end <= hit.start:
+            at += 1
+        if at == len(found) or found[at].start >= hit.end:
+            kept.append(hit)
+    return sorted(found + kept, key=lambda hit: hit.start) if kept else found
 
 
 def luhn(digits: str) -> bool:
@@ -160,10 +169,17 @@ def _cards(text: str) -> Iterator[Hit]:
 
 
 def _ips(text: str) -> Iterator[Hit]:
+    yield from _with(list(_ipv4(text)), _ipv6(text) if text.count(":") > 1 else ())
+
+
+def _ipv4(text: str) -> Iterator[Hit]:
     for match in _IPV4.finditer(text):
         if _is_address(match[0]) and not _is_numbering(text, match):
             yield Hit("ip_address", *match.span(), f"{match[0].partition('.')[0]}.***")
-    for match in _IPV6.finditer(text) if text.count(":") > 1 else ():
+
+
+def _ipv6(text: str) -> Iterator[Hit]:
+    for match in _IPV6.finditer(text):
         whole = match[0].count(":") == 7 or "::" in match[0]
         if whole and len(match[0].replace(":", "")) > 6 and _is_address(match[0]):
             yield Hit("ip_address", *match.span(), f"{match[0].partition(':')[0]}:***")
@@ -187,10 +203,10 @@ def _is_address(value: str) -> bool:
 
 
 def _phones(text: str) -> Iterator[Hit]:
-    if "+" in text:
-        yield from _valid_phones(text, _INTERNATIONAL, None)
+    found: list[Hit] = list(_valid_phones(text, _INTERNATIONAL, None)) if "+" in text else []
     for region, pattern in NATIONAL:
-        yield from _valid_phones(text, pattern, region)
+        found = _with(found, _valid_phones(text, pattern, region))
+    yield from found
 
 
 def _valid_phones(text: str, pattern: re.Pattern[str], region: str | None) -> Iterator[Hit]:
