@@ -1,12 +1,13 @@
 """The first phase of a job: its files are checked as they will be trained, and "auto" becomes numbers."""
 
 import dataclasses
+from functools import lru_cache
 from pathlib import Path
 
 from tunesmith.data.check import check_file
 from tunesmith.data.complaints import job_error
 from tunesmith.data.hyperparameters import resolve_hyperparameters
-from tunesmith.data.render import load_renderer
+from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.data.report import Report
 from tunesmith.errors import DataError
 from tunesmith.models.directory import context_length, materialise
@@ -57,7 +58,7 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Report:
     try:
         report = check_file(
             store.blobs.path(file_id),
-            renderer=load_renderer(base_dir),
+            renderer=_renderer(base_dir, (base_dir / "tokenizer.json").stat().st_mtime_ns),
             max_tokens=row_limit(base_dir, settings),
             method=str(job.method["type"]),
         )
@@ -70,6 +71,11 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Report:
     if error is not None:
         raise DataError(str(error["message"]), param=param, code=str(error["code"]))
     return report
+
+
+@lru_cache(maxsize=4)  # reading a tokenizer takes half a second; a changed file is read again
+def _renderer(base_dir: Path, _modified: int) -> Renderer:
+    return load_renderer(base_dir)
 
 
 def _without_count(report: Report) -> Report:
