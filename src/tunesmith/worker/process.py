@@ -6,6 +6,7 @@ whatever way, the pipe closes and the worker ends too, and with it the trainer.
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -55,7 +56,7 @@ class WorkerProcess:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tunesmith.worker", LIFELINE],
+            [sys.executable, "-m", "tunesmith.worker", LIFELINE, str(log.bind().get_effective_level())],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches the server, which stops us in order
         )
@@ -87,9 +88,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m tunesmith.worker`: a worker until SIGTERM or Ctrl-C (or, with --lifeline, the end of stdin)."""
+    """`python -m tunesmith.worker`: a worker until SIGTERM or Ctrl-C.
+
+    With `--lifeline LEVEL` also until the end of stdin, with the settings that come there and that level of logs.
+    """
     from tunesmith.worker.loop import run_worker
 
+    inherits = LIFELINE in arguments
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(int(arguments[-1]) if inherits else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -97,7 +106,7 @@ def main(arguments: list[str]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    settings = _inherited(stop) if LIFELINE in arguments else Settings()
+    settings = _inherited(stop) if inherits else Settings()
     store = open_store(settings)
     try:
         run_worker(store, settings, stop)
