@@ -17,6 +17,8 @@ from tests.cli.conftest import Server, Tunesmith
         (["serve", "--port", "70000"], "Invalid value for '--port'"),
         (["check"], "Missing argument 'FILE'"),
         (["jobs", "show"], "Missing argument 'JOB'"),
+        (["jobs", "sho"], "Did you mean 'show'? See: tunesmith jobs --help"),
+        (["chat"], "Missing argument 'MODEL'"),
         (["serve", "--log-level", "loud"], "'loud' is not a log level"),
     ],
 )
@@ -100,6 +102,13 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
     assert finished.stderr.strip() == "[]"
     assert "train" in finished.stdout
     assert time.monotonic() - started < 3  # 0.3 s on an idle core; the list above is the real guard
+
+
+def test_group_without_a_command_prints_its_help(tunesmith: Tunesmith) -> None:
+    ran = tunesmith("jobs")
+    assert ran.code == 2
+    assert "resume" in ran.out
+    assert ran.err == ""
 
 
 def test_version_names_tunesmith_python_and_torch(tunesmith: Tunesmith) -> None:

@@ -75,11 +75,21 @@ def test_command_finds_the_server_on_its_data_directory(tunesmith: Tunesmith, se
 
 
 def test_command_without_a_server_starts_one_for_a_moment(tunesmith: Tunesmith, tmp_path: Path, base_dir: Path) -> None:
-    assert tunesmith("keys", "create", "any").code == 0  # a data directory, with a key but no key file
+    assert tunesmith("keys", "create", "any").code == 0
     (tmp_path / "data" / "server.json").write_text('{"base_url": "http://127.0.0.1:9/v1", "pid": 1}')  # long gone
     ran = tunesmith("jobs", "list")
+    assert ran.code == 0, ran.err
+    assert "No jobs yet" in ran.err
+
+
+def test_command_without_the_key_file_says_where_a_key_comes_from(
+    tunesmith: Tunesmith, tmp_path: Path, base_dir: Path
+) -> None:
+    tunesmith("keys", "create", "any")
+    (tmp_path / "data" / "api-key").unlink()
+    ran = tunesmith("jobs", "list")
     assert ran.code == 5
-    assert "There is no API key" in ran.err
+    assert "set TUNESMITH_API_KEY to it" in ran.err
 
 
 def test_own_server_that_cannot_start_says_why(

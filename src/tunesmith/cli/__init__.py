@@ -35,7 +35,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, TunesmithError):
         return _say(error.message, _exit_code(error))
     if (usage := _usage_message(error)) is not None:
-        return _say(usage, Exit.USAGE)
+        return _say(usage, Exit.USAGE) if usage else Exit.USAGE
     if type(error).__name__ == "Abort":  # a question answered with Ctrl-C or no
         return _say("stopped, nothing was changed.", Exit.FAILED)
     if isinstance(error, BrokenPipeError):  # the reader of our pipe (`| head`) has gone
@@ -67,8 +67,10 @@ def _usage_message(error: Exception) -> str | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "tunesmith"
-    sentence = str(format_message()).strip().rstrip(".")
-    return f"{sentence}. See: {command} --help"
+    sentence = str(format_message()).strip()
+    if not sentence:
+        return ""  # a group without a command: its help was printed
+    return f"{sentence}{'' if sentence[-1] in '.?!' else '.'} See: {command} --help"
 
 
 def _say(message: str, code: Exit) -> Exit:

@@ -18,11 +18,17 @@ HELP = "/reset forgets the conversation, /system TEXT sets the system message, /
 def chat(
     model: Annotated[
         str,
-        typer.Argument(help="Tuned model, base or alias; 'last' for the newest tuned model.", show_default=False),
+        typer.Argument(
+            help="Tuned model, base or alias; 'last' for the newest tuned model.", metavar="MODEL", show_default=False
+        ),
     ],
     message: Annotated[
         str | None,
-        typer.Argument(help="One message; without it a conversation, or stdin when it is piped.", show_default=False),
+        typer.Argument(
+            help="One message; without it a conversation, or stdin when it is piped.",
+            metavar="MESSAGE",
+            show_default=False,
+        ),
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
     temperature: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.data import require_file
-from tunesmith.cli.exits import CommandError
+from tunesmith.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
     from tunesmith.client import Client, Job
@@ -42,7 +42,7 @@ def demo(
     with connect(settings, None, with_worker=True) as connection:
         job = _train(connection.client, dataset, settings)
         _compare(connection.client, job, settings)
-    _next(job, settings)
+    _next(job, settings, stopped=connection.own is not None)
 
 
 def _shipped_dataset() -> Path:
@@ -82,7 +82,12 @@ def _train(client: "Client", file: Path, settings: "Settings") -> "Job":
     job = client.create_job(
         {"model": settings.base_model, "training_file": uploaded.id, "suffix": "weather", "seed": 1}
     )
-    job = watch(client, job, as_json=False)
+    try:
+        job = watch(client, job, as_json=False)
+    except KeyboardInterrupt:
+        client.change_job(job.id, "cancel")  # else the next demo would first finish this one
+        note("\nStopped; the job is cancelled. Start again whenever you like.")
+        raise typer.Exit(Exit.INTERRUPTED) from None
     conclude(job, as_json=False)
     return job
 
@@ -110,7 +115,7 @@ def _ask(client: "Client", model: str, system: str, question: str) -> str:
     return "".join(client.chat(model, messages, temperature=0, max_tokens=ANSWER_TOKENS)).strip()
 
 
-def _next(job: "Job", settings: "Settings") -> None:
+def _next(job: "Job", settings: "Settings", *, stopped: bool) -> None:
     from tunesmith.cli.configure import again, program
     from tunesmith.cli.terminal import note, print_plain
 
@@ -118,7 +123,7 @@ def _next(job: "Job", settings: "Settings") -> None:
     print_plain(f"  {again(f'chat {job.fine_tuned_model}')}")
     print_plain(f"  {again('serve')}    # then point any OpenAI client at it")
     print_plain(f"  {program()} train YOUR.jsonl")
-    note(f"The server is stopped. Everything the demo made lies in {settings.paths.root}.")
+    note(f"{'The server is stopped. ' if stopped else ''}Everything the demo made lies in {settings.paths.root}.")
 
 
 def _say(title: str) -> None:

@@ -37,7 +37,7 @@ def list_keys(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="What the key is for.", metavar="NAME", show_default=False)],
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -47,6 +47,7 @@ def create(
     if not name.strip():
         raise CommandError("The key's name is empty; say what the key is for: tunesmith keys create laptop")
     store = _open(data_dir)
+    _ensure_local_key(store, data_dir)
     raw_key, row = store.keys.create(name.strip())
     store.close()
     if as_json:
@@ -86,6 +87,13 @@ def _open(data_dir: Path | None) -> "Store":
     from tunesmith.store import open_store
 
     return open_store(load_settings(data_dir))
+
+
+def _ensure_local_key(store: "Store", data_dir: Path | None) -> None:
+    """The first key is always the one in the data directory's file, which our own commands read."""
+    from tunesmith.cli.configure import load_settings
+
+    store.keys.ensure_first(load_settings(data_dir).paths.api_key_file)
 
 
 def _key_json(key: "KeyRow") -> dict[str, object]:

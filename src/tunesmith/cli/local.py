@@ -105,7 +105,7 @@ def read_key(settings: Settings) -> str:
     except FileNotFoundError:
         raise CommandError(
             f"There is no API key: TUNESMITH_API_KEY is not set and {path} does not exist."
-            " Make a key on the server's machine: tunesmith keys create NAME",
+            " Make one on the server's machine with `tunesmith keys create NAME` and set TUNESMITH_API_KEY to it.",
             Exit.NO_KEY,
         ) from None
 

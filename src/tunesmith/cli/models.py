@@ -46,7 +46,9 @@ def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: Dat
 
 @app.command()
 def pull(
-    name: Annotated[str | None, typer.Argument(help="Base model or alias; the default base unless named.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Base model or alias; the default base unless named.", metavar="MODEL")
+    ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -68,7 +70,7 @@ def pull(
 
 @app.command()
 def delete(
-    name: Annotated[str, typer.Argument(help="Tuned model or checkpoint (ft:…).", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Tuned model or checkpoint (ft:…).", metavar="MODEL", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     base_url: BaseUrl = None,
     data_dir: DataDir = None,

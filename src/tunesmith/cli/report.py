@@ -88,21 +88,36 @@ def _summary(report: Report, base: LocalBase) -> dict[str, str]:
 
 
 def _print_findings(title: str, findings: tuple[Finding, ...], count: int, limit: int) -> None:
+    """One entry for lines with the same fault."""
     if not count:
         return
     colour = "red" if title == "errors" else "yellow"
-    console = out()
-    console.print(f"\n[{colour}]{title}[/{colour}]")
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for one in findings:
+        groups.setdefault((one.path, one.message), []).append(one)
+    shown = list(groups.values())[:limit]
     table = Table.grid(padding=(0, 1))
     table.add_column(min_width=2)
-    for one in findings[:limit]:
-        where = "file" if one.line is None else f"line {one.line}"
+    table.add_column(max_width=14)
+    for group in shown:
+        one = group[0]
         path = f"{one.path}: " if one.path else ""
-        table.add_row("", Text(where, "bold", no_wrap=True), Text.assemble(path, f"{one.message} ", (one.cure, "dim")))
+        table.add_row("", Text(_lines(group), "bold"), Text.assemble(path, f"{one.message} ", (one.cure, "dim")))
+    console = out()
+    console.print(f"\n[{colour}]{title}[/{colour}]")
     console.print(table)
-    hidden = count - min(limit, len(findings))
+    hidden = count - sum(len(group) for group in shown)
     if hidden > 0:
         console.print(f"  [dim]and {hidden:,} more (--findings {min(count, 100)}, or --json)[/dim]")
+
+
+def _lines(group: list[Finding]) -> str:
+    """`file`, `line 3`, `lines 3, 7, 9`, `lines 3, 7, 9 and 40 more`."""
+    numbers = [str(one.line) for one in group if one.line is not None]
+    if not numbers:
+        return "file"
+    more = f" and {len(numbers) - 3:,} more" if len(numbers) > 3 else ""
+    return f"line{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:3])}{more}"
 
 
 def _print_distributions(report: Report) -> None:

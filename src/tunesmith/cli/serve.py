@@ -48,6 +48,8 @@ def serve(
     settings = load_settings(data_dir, host=host, port=port)
     set_log_level(log_level)
     listener = bind(settings.host, settings.port)
+    if worker:
+        _warn_of_neighbour(settings)
     store, first_key = _open(settings)
     try:
         _prepare_base(settings)
@@ -66,10 +68,11 @@ def worker(data_dir: DataDir = None) -> None:
 
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.terminal import note
+    from tunesmith.store import open_store
     from tunesmith.worker import run_worker
 
     settings = load_settings(data_dir)
-    store, _ = _open(settings)
+    store = open_store(settings)  # the first key is left to `serve`, which prints it
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -92,6 +95,19 @@ def _open(settings: "Settings") -> "tuple[Store, str | None]":
     except BaseException:
         store.close()
         raise
+
+
+def _warn_of_neighbour(settings: "Settings") -> None:
+    """Two servers on one data directory are sound, but their workers train two jobs at once on the same cores."""
+    from tunesmith.cli.local import running_server
+    from tunesmith.cli.terminal import warn
+
+    found = running_server(settings)
+    if found is not None:
+        warn(
+            f"a server with a worker runs on {settings.paths.root} already ({found.base_url}, process {found.pid});"
+            " two jobs at once will share the cores. --no-worker leaves training to it."
+        )
 
 
 def _prepare_base(settings: "Settings") -> None:
