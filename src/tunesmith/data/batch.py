@@ -10,12 +10,15 @@ from itertools import accumulate
 from tunesmith.data.rowtexts import RowTexts
 from tunesmith.data.shapes import Shape
 
+GAP = b"\xff"  # in no UTF-8 text
+
 
 @dataclass(slots=True)
 class Batch:
     """One entry per row in `lines`, `lengths`, `overhead`, `messages`, `prompts`, `answers`, `systems`, `system_at`.
 
-    One entry per text in `texts` and `learned`. A row's texts lie together; `lengths` says how many there are.
+    One entry per text in `texts`, `encoded` (its UTF-8) and `learned`. A row's texts lie together; `lengths` says how
+    many there are.
     `prompts` and `answers` are 64-bit digests, the same in every process and run; `systems` is that of the first
     system message (0: none), whose text is number `system_at` of the row (-1: none).
     """
@@ -29,15 +32,23 @@ class Batch:
     systems: list[int] = field(default_factory=list)
     system_at: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    encoded: list[bytes] = field(default_factory=list)
     learned: list[bool] = field(default_factory=list)
     roles: dict[tuple[str, ...], int] = field(default_factory=dict)
     _paths: dict[int, str] = field(default_factory=dict)
     _starts: list[int] = field(default_factory=list)
+    _blob: bytes | None = None
     _joined: str | None = None
     _offsets: list[int] | None = None
 
     def add_plain(
-        self, line: int, shape: Shape, contents: tuple[str, ...], system: int, digests: tuple[int, int]
+        self,
+        line: int,
+        shape: Shape,
+        contents: tuple[str, ...],
+        encoded: list[bytes],
+        system: int,
+        digests: tuple[int, int],
     ) -> None:
         """A chat row whose messages have a role and a content, nothing else."""
         self.lines.append(line)
@@ -49,6 +60,7 @@ class Batch:
         self.systems.append(system)
         self.system_at.append(shape.system_at)
         self.texts.extend(contents)
+        self.encoded.extend(encoded)
         self.learned.extend(shape.learned)
 
     def add_texts(self, line: int, row: RowTexts) -> None:
@@ -63,6 +75,7 @@ class Batch:
         self.system_at.append(row.system_at)
         self._paths.update(enumerate(row.paths, start=len(self.texts)))
         self.texts.extend(row.texts)
+        self.encoded.extend([text.encode() for text in row.texts])
         self.learned.extend(row.learned)
         roles = tuple(row.roles)
         self.roles[roles] = self.roles.get(roles, 0) + 1
@@ -77,6 +90,13 @@ class Batch:
     def is_plain(self, row: int) -> bool:
         """Whether the row's texts are its messages' contents, one each."""
         return self.starts[row] not in self._paths
+
+    @property
+    def blob(self) -> bytes:
+        """All texts in one, `GAP` between them, for quick searches."""
+        if self._blob is None:
+            self._blob = GAP.join(self.encoded)
+        return self._blob
 
     @property
     def joined(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ahocorasick_rs import BytesAhoCorasick
 
-from tunesmith.data.batch import Batch
+from tunesmith.data.batch import GAP, Batch
 from tunesmith.data.findings import Fault, Finding, shorten
 from tunesmith.data.result import ChunkResult, Partial
 from tunesmith.jsonvalue import JsonObject
@@ -41,14 +41,14 @@ _TEXTS = {
     "replacement_character": "A lost character (U+FFFD), at",
     "special_token_text": "Text that looks like a control token, at",
 }
-_DULL = bytes(range(0x20, 0x7F)) + b"\t\n\r"
+_DULL = bytes(range(0x20, 0x7F)) + b"\t\n\r" + GAP
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
 _MOJIBAKE = re.compile(rb"\xc3[\x82\x83\xa2\xa4-\xa9\xaf][\xc2\xc5\xc6\xcb\xe2]")
 
 
 class TextQuality:
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
-        for code, sign in _suspected(batch.joined.encode()):
+        for code, sign in _suspected(batch.blob):
             last = -1
             for match in sign.finditer(batch.joined):
                 number, position = batch.text_at(match.start())

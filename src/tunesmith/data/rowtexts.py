@@ -43,7 +43,7 @@ def row_texts(row: JsonObject) -> RowTexts:
         found.overhead = 0
         found.add(str(row["prompt"]), "prompt")
         found.add(str(row["completion"]), "completion", learned=True)
-        found.prompt, found.answer = digest(found.texts[:1]), digest(found.texts[1:])
+        found.prompt, found.answer = digest([found.texts[0].encode()]), digest([found.texts[1].encode()])
     if not found.texts:  # a message list of calls without text still makes a row
         found.add("", "messages")
     return found
@@ -76,7 +76,7 @@ def _identity(row: JsonObject, part: list[JsonObject], whole: list[JsonObject]) 
     """As the fast path has it for messages of role and content alone; of everything otherwise."""
     if not row.get("tools") and not row.get("functions") and all(one.keys() == {"role", "content"} for one in part):
         contents = [one["content"] for one in part]
-        texts = [content for content in contents if isinstance(content, str)]
+        texts = [content.encode() for content in contents if isinstance(content, str)]
         if len(texts) == len(contents):
             return digest(texts, roles_seed(tuple(str(one["role"]) for one in whole)))
     return digest([_canonical([row.get("tools"), row.get("functions"), part])])
@@ -89,7 +89,7 @@ def _add_message(found: RowTexts, message: JsonObject, path: str, *, learned: bo
     learned = learned and role == "assistant" and message.get("weight") != 0
     said = _said(message)
     if role in ("system", "developer") and found.system_at < 0 and said:
-        found.system_at, found.system = len(found.texts), digest([said[0][0]])
+        found.system_at, found.system = len(found.texts), digest([said[0][0].encode()])
     for text, where in said:
         found.add(text, f"{path}.{where}", learned=learned)
     if isinstance(message.get("name"), str):
@@ -115,12 +115,12 @@ def _said(message: JsonObject) -> list[tuple[str, str]]:
 def _add_tools(found: RowTexts, source: JsonObject, prefix: str) -> None:
     for key in ("tools", "functions"):
         for index, tool in enumerate(_list(source.get(key))):
-            found.add(_canonical(tool.get("function", tool)), f"{prefix}{key}[{index}]")
+            found.add(_canonical(tool.get("function", tool)).decode(), f"{prefix}{key}[{index}]")
 
 
 def _list(value: JsonValue) -> list[JsonObject]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _canonical(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+def _canonical(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

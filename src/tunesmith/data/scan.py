@@ -70,7 +70,6 @@ class _FastRows:
     def __init__(self, batch: Batch, result: ChunkResult) -> None:
         self._batch, self._result = batch, result
         self._shapes: dict[tuple[object, ...], Shape | None] = {}
-        self._systems: dict[str, int] = {}
         self._taken: dict[tuple[object, ...], int] = {}
 
     def take(self, raw: bytes, number: int) -> bool:
@@ -93,12 +92,13 @@ class _FastRows:
         try:
             if any(map(str.isspace, contents)):
                 return False
-            prompt = digest(contents[: shape.answer_at], shape.seed)
-            answer = digest(contents[shape.answer_at :], shape.seed)
+            encoded = [content.encode() for content in contents]
         except TypeError:  # a content that is no text
             return False
-        system = self._system(contents[shape.system_at]) if shape.system_at >= 0 else 0
-        self._batch.add_plain(number, shape, contents, system, (prompt, answer))
+        prompt = digest(encoded[: shape.answer_at], shape.seed)
+        answer = digest(encoded[shape.answer_at :], shape.seed)
+        system = digest([encoded[shape.system_at]]) if shape.system_at >= 0 else 0
+        self._batch.add_plain(number, shape, contents, encoded, system, (prompt, answer))
         self._taken[roles] = self._taken.get(roles, 0) + 1
         for fault in shape.warnings:
             self._result.log.add_fault(fault, number)
@@ -113,14 +113,6 @@ class _FastRows:
     def _new_shape(self, roles: tuple[object, ...]) -> Shape | None:
         shape = self._shapes[roles] = shape_of(roles)
         return shape
-
-    def _system(self, content: str) -> int:
-        found = self._systems.get(content)
-        if found is None:
-            found = digest([content])
-            if len(self._systems) < 1000:
-                self._systems[content] = found
-        return found
 
 
 def _once_each(raw: bytes, size: int) -> bool:

@@ -1,5 +1,6 @@
 """A sequence of roles, judged once: most files have a handful of them, however many rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -50,6 +51,6 @@ def roles_seed(roles: tuple[str, ...]) -> int:
     return int(xxhash.xxh3_64_intdigest("\x1f".join(roles).encode()))
 
 
-def digest(texts: tuple[str, ...] | list[str], seed: int = 0) -> int:
+def digest(texts: Sequence[bytes], seed: int = 0) -> int:
     """64 bits of the texts; equal texts give equal bits in every process and run. Not for adversaries."""
-    return int(xxhash.xxh3_64_intdigest("\x1e".join(texts).encode(), seed=seed))
+    return int(xxhash.xxh3_64_intdigest(b"\x1e".join(texts), seed=seed))
