@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from tunesmith import __version__
-from tunesmith.api import chat, envelopes, files, health, jobs, models, moderations
+from tunesmith.api import chat, completions, envelopes, files, health, jobs, models, moderations
 from tunesmith.api.auth import Authentication
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.context import Context
