@@ -1,0 +1,28 @@
+"""docs/api.md names every endpoint and every field, so that neither can be added or dropped in silence."""
+
+import re
+from pathlib import Path
+
+from tunesmith.api import files
+from tunesmith.api.schemas import CreateJob, PreferenceHyperparameters
+
+TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+
+
+def test_every_endpoint_is_documented(app):
+    paths = set(app.openapi()["paths"])
+    assert len(paths) > 10
+    for path in paths:
+        parent, _, last = path.rpartition("/")
+        assert f"{path}`" in TEXT or (f"…/{last}`" in TEXT and f"{parent}/" in TEXT), path
+
+
+def test_every_field_of_a_job_is_documented():
+    table = TEXT.partition("## Fine-tuning jobs")[2]
+    for name in {*CreateJob.model_fields, *PreferenceHyperparameters.model_fields}:
+        assert re.search(rf"[`.]{name}[`.:]", table), name
+
+
+def test_every_part_of_an_upload_is_documented():
+    for name in ("file", *files.FIELDS, *files.PURPOSES):
+        assert f"`{name}`" in TEXT, name
