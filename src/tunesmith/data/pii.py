@@ -14,13 +14,12 @@ from collections.abc import Iterator, Sequence
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
-from tunesmith.data.batch import Batch
+from tunesmith.data.batch import GAP, Batch
 from tunesmith.data.findings import Finding, finding
 from tunesmith.data.pii_kinds import KINDS, NAMES, Hit, hits_in
 from tunesmith.data.result import ChunkResult, Partial
 from tunesmith.jsonvalue import JsonObject
 
-_GAP = b"\xff"  # in no UTF-8 text
 _FOLD = bytes(48 if 48 <= byte <= 57 else 65 if 65 <= byte <= 90 else byte for byte in range(256))
 
 # Over-wide on purpose: what hits here is looked at with care, what does not is never looked at again.
@@ -53,7 +52,7 @@ class PersonalData:
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         rows: dict[str, set[int]] = {}
-        for text, groups in suspects(batch.texts).items():
+        for text, groups in suspects(batch.texts, batch.blob).items():
             line, path = batch.place(text)
             for hit in hits_in(batch.texts[text], groups):
                 result.log.add(as_finding(hit, line, path))
@@ -68,13 +67,13 @@ class PersonalData:
         return [], {"rows_with": {kind: count for kind, count in rows.items() if count}}
 
 
-def suspects(texts: Sequence[str]) -> dict[int, set[str]]:
+def suspects(texts: Sequence[str], joined: bytes | None = None) -> dict[int, set[str]]:
     """The number of each text that may hold something -> what is to be looked for in it."""
-    joined = _GAP.join(map(str.encode, texts))
+    joined = GAP.join(map(str.encode, texts)) if joined is None else joined
     found: dict[int, set[str]] = {}
     number = last = 0
     for place, group in sorted(set(_places(joined))):
-        number += joined.count(_GAP, last, place)
+        number += joined.count(GAP, last, place)
         last = place
         found.setdefault(number, set()).add(group)
     return found
