@@ -14,7 +14,7 @@ help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
 	@echo "make test    all tests          make lint    ruff, mypy, import-linter"
-	@echo "make docs    rewrite docs/cli.md and the README's file tree"
+	@echo "make docs    rewrite docs/cli.md, docs/settings.md and the README's file tree"
 	@echo "make setup   environment only   make clean   remove .venv and caches"
 
 setup:
@@ -41,6 +41,7 @@ format: setup
 
 docs: setup
 	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python scripts/settings_reference.py
 	$(BIN)/python scripts/readme_tree.py
 
 clean:

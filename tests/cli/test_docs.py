@@ -1,14 +1,16 @@
-"""docs/cli.md is what the commands say of themselves."""
+"""docs/cli.md and docs/settings.md are what the commands and settings say of themselves. After a change: make docs."""
 
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cli_reference", REPOSITORY / "scripts" / "cli_reference.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -16,19 +18,19 @@ def script() -> ModuleType:
     return module
 
 
-def test_reference_is_up_to_date() -> None:
-    """After a change: python scripts/cli_reference.py"""
-    written = (REPOSITORY / "docs" / "cli.md").read_text("utf-8")
-    assert script().reference() == written
+@pytest.mark.parametrize(("name", "document"), [("cli_reference", "cli.md"), ("settings_reference", "settings.md")])
+def test_reference_is_up_to_date(name: str, document: str) -> None:
+    written = (REPOSITORY / "docs" / document).read_text("utf-8")
+    assert script(name).reference() == written, "run: make docs"
 
 
-def test_reference_covers_groups_options_and_exit_codes() -> None:
-    reference = script().reference()
-    for expected in (
-        "tunesmith jobs resume JOB",
-        "`--exit-when-idle`",
-        "`--lr-multiplier`",
-        "| 130 |",
-        "`tunesmith worker`",
-    ):
+def test_cli_reference_covers_groups_options_and_exit_codes() -> None:
+    reference = script("cli_reference").reference()
+    for expected in ("tunesmith jobs resume JOB", "`--exit-when-idle`", "`--lr-multiplier`", "| 130 |"):
         assert expected in reference
+
+
+def test_settings_reference_names_every_setting_with_help() -> None:
+    rows = [line for line in script("settings_reference").reference().splitlines() if line.startswith("| `")]
+    assert len(rows) > 20
+    assert not [row for row in rows if row.endswith("|  |")]

@@ -62,7 +62,9 @@ class WorkerProcess:
         )
         if process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # it died at once: the watch sees that
-                process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
+                # Secrets would be written as asterisks; the child reads them where we did, environment or file.
+                settings = self._settings.model_dump_json(exclude={"moderation_api_key"})
+                process.stdin.write(settings.encode() + b"\n")
                 process.stdin.flush()
         return process
 

@@ -1,0 +1,51 @@
+"""Writes docs/settings.md from `tunesmith.settings`: `make docs`. A test holds the two together."""
+
+from pathlib import Path
+
+from pydantic_core import PydanticUndefined
+
+from tunesmith.settings import Settings
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
+
+HEAD = """\
+# Settings
+
+<!-- Written by `make docs` from src/tunesmith/settings.py; edit that file instead. -->
+
+Each setting has one name. The first of these that has a value wins: an option of the command, the environment
+(`TUNESMITH_PORT=8001`), the file `tunesmith.toml` in the data directory (`port = 8001`), the default. A name that is
+not below is refused, so a slip of the pen is not a silent default.
+
+Two more variables, `TUNESMITH_BASE_URL` and `TUNESMITH_API_KEY`, say which server the commands talk to: see
+[cli.md](cli.md).
+
+| setting | type | default | |
+| --- | --- | --- | --- |
+"""
+
+DEFAULTS = {  # what is worked out when the program starts
+    "data_dir": "the user's data home + `/tunesmith`",
+    "cache_dir": "the user's cache home + `/tunesmith`",
+    "aliases": "see `tunesmith models list`",
+}
+
+
+def reference() -> str:
+    return HEAD + "".join(_row(name) for name in Settings.model_fields)
+
+
+def _row(name: str) -> str:
+    field = Settings.model_fields[name]
+    kind = getattr(field.annotation, "__name__", None) if "|" not in str(field.annotation) else None
+    kind = kind if kind not in (None, "dict", "Literal") else str(field.annotation)
+    default = DEFAULTS.get(name)
+    if default is None:
+        value = field.get_default(call_default_factory=True)
+        default = "" if value is None or value is PydanticUndefined else f"`{value}`"
+    kind = kind.replace("typing.", "").replace("pathlib.", "").replace("|", "\\|")
+    return f"| `{name}` | {kind} | {default} | {field.description or ''} |\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(reference(), encoding="utf-8")
