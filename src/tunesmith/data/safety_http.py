@@ -3,6 +3,7 @@
 import random
 import time
 from threading import BoundedSemaphore
+from weakref import finalize
 
 import httpx
 import orjson
@@ -25,6 +26,7 @@ class Service:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(headers={**headers, LOOP_HEADER: "1"}, timeout=timeout, follow_redirects=False)
         self._free = BoundedSemaphore(parallel)
+        finalize(self, self._client.close)
 
     def post(self, body: JsonObject) -> JsonObject:
         with self._free:
