@@ -7,6 +7,7 @@ from tunesmith.data.toolfaults import call_faults, tool_message_faults
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+PLAIN_ROLES = ("user", "assistant", "system", "developer")  # need nothing but a role and a content
 KEYS = frozenset(("role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"))
 # The service's own answers carry these; people paste them back. Harmless while empty.
 EMPTY_KEYS = frozenset(("audio", "annotations"))
@@ -22,6 +23,8 @@ def messages_faults(messages: JsonValue, path: str, *, training: bool = True) ->
         return
     sound = True
     for index, message in enumerate(messages):
+        if _is_plain(message):
+            continue
         for fault in message_faults(message, f"{path}[{index}]", training=training):
             sound = False
             yield fault
@@ -30,6 +33,14 @@ def messages_faults(messages: JsonValue, path: str, *, training: bool = True) ->
         yield from tool_message_faults(objects, path)
         if training and sound:
             yield from order_faults([str(message["role"]) for message in objects], path)
+
+
+def _is_plain(message: JsonValue) -> bool:
+    """The common message, which needs no closer look."""
+    if not isinstance(message, dict) or len(message) != 2:
+        return False
+    role, content = message.get("role"), message.get("content")
+    return role in PLAIN_ROLES and isinstance(content, str) and bool(content) and not content.isspace()
 
 
 def message_faults(message: JsonValue, path: str, *, training: bool = True) -> Iterator[Fault]:

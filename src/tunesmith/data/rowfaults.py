@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from tunesmith.data.findings import Fault, shorten
 from tunesmith.data.messagefaults import messages_faults, order_faults, type_name
-from tunesmith.data.toolfaults import declared_call_faults, declared_faults
+from tunesmith.data.toolfaults import declared, declared_call_faults
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
 Kind: TypeAlias = Literal["chat", "completion", "preference", "reinforcement"]
@@ -133,9 +133,10 @@ def _reinforcement_faults(row: JsonObject) -> Iterator[Fault]:
 
 def _tool_faults(row: JsonObject, messages: JsonValue, path: str) -> Iterator[Fault]:
     prefix = path.removesuffix("messages")
-    for fault in declared_faults(row):
+    tools = declared(row)
+    for fault in tools.faults:
         yield Fault(fault.code, prefix + fault.path, fault.message, fault.value)
-    yield from declared_call_faults(row, messages, path)
+    yield from declared_call_faults(tools, messages, path)
     parallel = row.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
         text = f"'parallel_tool_calls' is {type_name(parallel)}, not true or false."

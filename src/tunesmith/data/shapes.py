@@ -7,10 +7,9 @@ import xxhash
 
 from tunesmith.data.codes import CODES
 from tunesmith.data.findings import Fault
-from tunesmith.data.messagefaults import ROLES, order_faults
+from tunesmith.data.messagefaults import PLAIN_ROLES, order_faults
 from tunesmith.data.tokens import PER_EXAMPLE, PER_MESSAGE, PER_ROLE
 
-PLAIN_ROLES = frozenset(ROLES) - {"tool", "function"}  # those two need further keys
 MAX_MESSAGES = 4096  # longer conversations are looked at one by one; their shapes would not repeat
 
 

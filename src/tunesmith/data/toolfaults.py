@@ -1,6 +1,7 @@
 """What is wrong with tools: declarations, calls against their schemas, and the messages that answer calls."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import jsonschema_rs
@@ -10,11 +11,42 @@ from tunesmith.data.findings import Fault, shorten
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
 MAX_TOOLS = 128
+CACHED_BYTES = 64 * 1024  # larger declarations are compiled each time: 512 of them would fill the memory
 
 
-def declared_faults(row: JsonObject) -> Iterator[Fault]:
-    """Faults of the row's `tools` and `functions`, and of the calls in its messages against them."""
-    seen: set[str] = set()
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A row's `tools` and `functions`, judged: the faults, and a compiled schema (or None) for each name."""
+
+    faults: tuple[Fault, ...]
+    schemas: dict[str, "jsonschema_rs.Validator | None"]
+
+
+_NOTHING = Declared((), {})
+
+
+def declared(row: JsonObject) -> Declared:
+    """The tools that a row or chat request declares. Rows of one file mostly declare the same, so it is kept."""
+    tools, functions = row.get("tools"), row.get("functions")
+    if tools is None and functions is None:
+        return _NOTHING
+    source = orjson.dumps([tools, functions])
+    return _declared(source) if len(source) <= CACHED_BYTES else _judged(source)
+
+
+def _judged(source: bytes) -> Declared:
+    tools, functions = orjson.loads(source)
+    row: JsonObject = {"tools": tools, "functions": functions}
+    schemas: dict[str, jsonschema_rs.Validator | None] = {}
+    faults = tuple(_declared_faults(row, schemas))
+    return Declared(faults, schemas)
+
+
+_declared = lru_cache(maxsize=512)(_judged)
+
+
+def _declared_faults(row: JsonObject, schemas: "dict[str, jsonschema_rs.Validator | None]") -> Iterator[Fault]:
+    """The faults of the declarations; puts what can be called into `schemas`."""
     for key, index, path, value in _declarations(row):
         if value is None:
             yield Fault("invalid_tool", path, f"'{key}' entry {index} is not a function declaration.")
@@ -23,29 +55,30 @@ def declared_faults(row: JsonObject) -> Iterator[Fault]:
         if not isinstance(name, str) or not name:
             yield Fault("invalid_tool", f"{path}.name", "The tool has no name.", shorten(name))
             continue
-        if name in seen:
+        if name in schemas:
             yield Fault("duplicate_tool", f"{path}.name", f"Two tools are called {shorten(name)}.", shorten(name))
-        seen.add(name)
-        yield from _schema_faults(value.get("parameters"), f"{path}.parameters")
+        compiled = _compiled(value.get("parameters"), f"{path}.parameters")
+        if isinstance(compiled, Fault):
+            yield compiled
+        schemas[name] = None if isinstance(compiled, Fault) else compiled
     for key in ("tools", "functions"):
-        value_list = row.get(key)
-        if value_list is not None and not isinstance(value_list, list):
-            yield Fault("invalid_tool", key, f"'{key}' is not a list.", shorten(value_list))
-        elif isinstance(value_list, list) and len(value_list) > MAX_TOOLS:
-            yield Fault("invalid_tool", key, f"{len(value_list)} tools are more than {MAX_TOOLS}.")
+        values = row.get(key)
+        if values is not None and not isinstance(values, list):
+            yield Fault("invalid_tool", key, f"'{key}' is not a list.", shorten(values))
+        elif isinstance(values, list) and len(values) > MAX_TOOLS:
+            yield Fault("invalid_tool", key, f"{len(values)} tools are more than {MAX_TOOLS}.")
 
 
-def declared_call_faults(row: JsonObject, messages: JsonValue, path: str) -> Iterator[Fault]:
+def declared_call_faults(tools: Declared, messages: JsonValue, path: str) -> Iterator[Fault]:
     """Calls that name no declared tool, or whose arguments do not fit its schema."""
-    schemas = _schemas(row)
     undeclared = False
     for where, name, arguments in _calls(messages, path):
-        if not schemas:
+        if not tools.schemas:
             undeclared = True
-        elif name not in schemas:
+        elif name not in tools.schemas:
             yield Fault("undeclared_tool", f"{where}.name", f"No tool {shorten(name)} is declared.", shorten(name))
         else:
-            yield from _fit_faults(schemas[name], arguments, where)
+            yield from _fit_faults(tools.schemas[name], arguments, where)
     if undeclared:
         yield Fault("no_tools_declared", path, "The row calls tools but declares none.")
 
@@ -130,14 +163,6 @@ def _declarations(row: JsonObject) -> Iterator[tuple[str, int, str, JsonObject |
         yield "functions", index, f"functions[{index}]", function if isinstance(function, dict) else None
 
 
-def _schemas(row: JsonObject) -> dict[str, JsonValue]:
-    found: dict[str, JsonValue] = {}
-    for _, _, _, value in _declarations(row):
-        if value is not None and isinstance(value.get("name"), str):
-            found[str(value["name"])] = value.get("parameters")
-    return found
-
-
 def _calls(messages: JsonValue, path: str) -> Iterator[tuple[str, str, JsonValue]]:
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         if not isinstance(message, dict):
@@ -153,39 +178,28 @@ def _calls(messages: JsonValue, path: str) -> Iterator[tuple[str, str, JsonValue
             yield f"{path}[{index}].function_call", str(function["name"]), function.get("arguments")
 
 
-def _schema_faults(parameters: JsonValue, path: str) -> Iterator[Fault]:
+def _compiled(parameters: JsonValue, path: str) -> "jsonschema_rs.Validator | Fault | None":
     if parameters is None:
-        return
+        return None
     if not isinstance(parameters, dict):
-        yield Fault("invalid_tool_schema", path, "The parameters are not an object.", shorten(parameters))
-        return
-    problem = _validator(orjson.dumps(parameters))
-    if isinstance(problem, str):
-        yield Fault("invalid_tool_schema", path, f"The schema is not valid: {problem}.", shorten(parameters))
+        return Fault("invalid_tool_schema", path, "The parameters are not an object.", shorten(parameters))
+    try:
+        return jsonschema_rs.validator_for(parameters, retriever=_refuse, validate_formats=False)
+    except (jsonschema_rs.ValidationError, ValueError, TypeError) as error:
+        problem = _first_line(getattr(error, "message", None) or str(error))
+        return Fault("invalid_tool_schema", path, f"The schema is not valid: {problem}.", shorten(parameters))
 
 
-def _fit_faults(parameters: JsonValue, arguments: JsonValue, where: str) -> Iterator[Fault]:
+def _fit_faults(schema: "jsonschema_rs.Validator | None", arguments: JsonValue, where: str) -> Iterator[Fault]:
     value = _parsed(arguments)
-    if not isinstance(parameters, dict) or not isinstance(value, dict):
+    if schema is None or not isinstance(value, dict) or schema.is_valid(value):
         return
-    validator = _validator(orjson.dumps(parameters))
-    if isinstance(validator, str):
-        return
-    for error in validator.iter_errors(value):
+    for error in schema.iter_errors(value):
         at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
         what = f"argument {at.lstrip('.')} does" if at else "arguments do"
         text = f"The {what} not fit the schema: {_first_line(error.message)}."
         yield Fault("arguments_do_not_fit", f"{where}.arguments", text, shorten(arguments))
         return
-
-
-@lru_cache(maxsize=512)
-def _validator(schema: bytes) -> "jsonschema_rs.Validator | str":
-    """The compiled schema, or what is wrong with it. Rows of one file mostly share their schemas."""
-    try:
-        return jsonschema_rs.validator_for(orjson.loads(schema), retriever=_refuse, validate_formats=False)
-    except (jsonschema_rs.ValidationError, ValueError, TypeError) as error:
-        return _first_line(getattr(error, "message", None) or str(error))
 
 
 def _refuse(uri: str) -> JsonObject:
