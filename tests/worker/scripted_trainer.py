@@ -64,7 +64,9 @@ def main() -> None:
         step(number, steps)
         if number % every == 0:
             checkpoint(number, output)
-        progress.write_text(str(max(number, done)))
+        partial = progress.with_suffix(".partial")
+        partial.write_text(str(max(number, done)))
+        partial.replace(progress)
     adapter = output / "adapter"
     adapter.mkdir(exist_ok=True)
     (adapter / "manifest.json").write_text("{}")
