@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunesmith.data.batch import GAP
 from tunesmith.data.check import check_file
 from tunesmith.data.pii import suspects
 from tunesmith.data.pii_kinds import IBAN_LENGTHS, hits_in, iban_is_valid, luhn
@@ -99,6 +100,10 @@ HARMLESS = [
 ]
 
 
+def blob(*texts: str) -> bytes:
+    return GAP.join(text.encode() for text in texts)
+
+
 def chat(answer: str) -> dict:
     return {"messages": [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": answer}]}
 
@@ -115,7 +120,7 @@ def test_sample_is_found_alone_and_in_a_sentence(kind, value, around):
     assert [hit.kind for hit in hits_in(text)] == [kind]
     (hit,) = hits_in(text)
     assert text[hit.start : hit.end] in (value, value.strip("()"))
-    assert list(suspects(["none", text, "none"])) == [1]
+    assert list(suspects(blob("none", text, "none"))) == [1]
 
 
 @pytest.mark.parametrize("text", HARMLESS)
@@ -245,7 +250,7 @@ def test_iban_checks_length_and_sum():
 def test_quick_search_never_passes_over_what_the_careful_one_finds(sample, before, after):
     text = f"{before} {sample[1]} {after}"
     found = {hit.kind for hit in hits_in(text)}
-    groups = suspects(["x", text]).get(1, set())
+    groups = suspects(blob("x", text)).get(1, set())
     assert {hit.kind for hit in hits_in(text, groups)} == found
 
 
@@ -254,4 +259,4 @@ def test_quick_search_never_passes_over_what_the_careful_one_finds(sample, befor
 def test_any_text_is_searched_without_a_fault(text):
     for hit in hits_in(text):
         assert 0 <= hit.start < hit.end <= len(text)
-    assert set(suspects([text])) <= {0}
+    assert set(suspects(blob(text))) <= {0}

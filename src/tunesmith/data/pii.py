@@ -67,13 +67,12 @@ class PersonalData:
         return [], {"rows_with": {kind: count for kind, count in rows.items() if count}}
 
 
-def suspects(texts: Sequence[str], joined: bytes | None = None) -> dict[int, set[str]]:
-    """The number of each text that may hold something -> what is to be looked for in it."""
-    joined = GAP.join(map(str.encode, texts)) if joined is None else joined
+def suspects(blob: bytes) -> dict[int, set[str]]:
+    """The number of each text that may hold something -> what is to be looked for in it; see `Batch.blob`."""
     found: dict[int, set[str]] = {}
     number = last = 0
-    for place, group in sorted(set(_places(joined))):
-        number += joined.count(GAP, last, place)
+    for place, group in sorted(set(_places(blob))):
+        number += blob.count(GAP, last, place)
         last = place
         found.setdefault(number, set()).add(group)
     return found
@@ -83,12 +82,12 @@ def as_finding(hit: Hit, line: int, path: str) -> Finding:
     return finding(hit.kind, line, f"{NAMES[hit.kind]}: {hit.masked}.", path=path, value=hit.masked)
 
 
-def _places(joined: bytes) -> Iterator[tuple[int, str]]:
-    for match in _EMAIL.finditer(joined):
+def _places(blob: bytes) -> Iterator[tuple[int, str]]:
+    for match in _EMAIL.finditer(blob):
         yield match.start(), "emails"
-    for _, start, _ in _SECRET_STARTS.find_matches_as_indexes(joined):
+    for _, start, _ in _SECRET_STARTS.find_matches_as_indexes(blob):
         yield start, "secrets"
-    folded = joined.translate(_FOLD)
+    folded = blob.translate(_FOLD)
     for pattern in _ON_FOLDED:
         for match in pattern.finditer(folded):
             yield match.start(), "figures"

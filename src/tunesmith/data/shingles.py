@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from tunesmith.data.batch import Batch
+from tunesmith.data.batch import GAP, Batch
 from tunesmith.data.rowtexts import RowTexts
 
 WIDTH = 6
@@ -27,7 +27,6 @@ SLOTS_PER_BAND = 5
 SLOTS = 64  # rensa is fastest at powers of two; 60 are used
 SEED = 1
 
-_GAP = b"\xff"  # in no UTF-8 text
 _DROPPED = bytes(range(33)) + b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\x7f"
 _LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _WINDOW = np.uint64((1 << (8 * WIDTH)) - 1)
@@ -47,9 +46,9 @@ def row_words(row: RowTexts) -> bytes:
 
 def batch_words(batch: Batch) -> list[bytes]:
     """`row_words` of each row of a batch."""
-    texts, found = batch.texts, []
+    encoded, found = batch.encoded, []
     for row, (start, length, system_at) in enumerate(zip(batch.starts, batch.lengths, batch.system_at, strict=True)):
-        said = texts[start : start + length]
+        said = encoded[start : start + length]
         if batch.is_plain(row):
             if system_at >= 0:
                 del said[system_at]
@@ -59,7 +58,7 @@ def batch_words(batch: Batch) -> list[bytes]:
                 for index, text in enumerate(said)
                 if index != system_at and not _declares(batch.place(start + index)[1])
             ]
-        found.append("\n".join(said).encode())
+        found.append(b"\n".join(said))
     return found
 
 
@@ -95,8 +94,8 @@ def band_keys(rows: Sequence[bytes]) -> NDArray[np.uint32]:
 
 
 def _band_keys(rows: Sequence[bytes]) -> NDArray[np.uint32]:
-    words = (_GAP.join(rows) + _GAP).translate(_LOWER, _DROPPED)
-    ends = np.flatnonzero(np.frombuffer(words, np.uint8) == 0xFF)
+    words = (GAP.join(rows) + GAP).translate(_LOWER, _DROPPED)
+    ends = np.flatnonzero(np.frombuffer(words, np.uint8) == GAP[0])
     starts = np.concatenate(([0], ends[:-1] + 1))
     hashes = _windows(words + bytes(WIDTH)) * _ODD
     hashes >>= np.uint64(32)
