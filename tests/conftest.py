@@ -12,7 +12,6 @@ from tunesmith.models.directory import fingerprint, pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
 
-
 pytest_plugins = ["tests.databases"]  # stores over SQLite and PostgreSQL
 
 
