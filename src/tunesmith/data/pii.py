@@ -52,7 +52,7 @@ class PersonalData:
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         rows: dict[str, set[int]] = {}
-        for text, groups in suspects(batch.texts, batch.blob).items():
+        for text, groups in suspects(batch.blob).items():
             line, path = batch.place(text)
             for hit in hits_in(batch.texts[text], groups):
                 result.log.add(as_finding(hit, line, path))
