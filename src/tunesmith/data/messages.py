@@ -1,4 +1,4 @@
-"""The parts of a chat, as values. Nothing here checks anything: `data.rows` makes these of JSON and says what is wrong."""
+"""The parts of a chat, as values. Nothing here checks anything: `data.rows` makes them of JSON and names what is wrong."""
 
 from dataclasses import dataclass
 
