@@ -1,4 +1,4 @@
-"""The parts of a chat, as values. Nothing here checks anything: `data.rows` makes them of JSON and names what is wrong."""
+"""The parts of a chat, as values. Nothing here checks anything: `data.rows` makes them of JSON and names the faults."""
 
 from dataclasses import dataclass
 
