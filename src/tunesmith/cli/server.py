@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from types import FrameType
 import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.typing import WrappedLogger
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.terminal import warn
@@ -96,14 +97,36 @@ def _bind_failure(host: str, port: int, error: Exception) -> str:
 
 
 def set_log_level(name: str) -> None:
-    """Log lines go to stderr. Raises CommandError for an unknown level."""
+    """Log lines go to stderr: short ones in a terminal, whole ones (with request ids) into a file.
+
+    Raises CommandError for an unknown level.
+    """
     level = {"debug": 10, "info": 20, "warning": 30, "error": 40}.get(name.lower())
     if level is None:
         raise CommandError(f"{name!r} is not a log level; take debug, info, warning or error.", Exit.USAGE)
+    shorten = [_short_request] if sys.stderr.isatty() else []
     structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.dev.set_exc_info,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if shorten else "%Y-%m-%d %H:%M:%S", utc=False),
+            *shorten,
+            structlog.dev.ConsoleRenderer(pad_event_to=0, colors=sys.stderr.isatty()),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _short_request(
+    _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """`GET /v1/models 200` and the milliseconds: a line that fits into a terminal."""
+    if event.get("event") == "request":
+        event["event"] = f"{event.pop('method')} {event.pop('path')} {event.pop('status')}"
+        event.pop("request_id", None)
+    return event
 
 
 def url_of(listener: socket.socket) -> str:
