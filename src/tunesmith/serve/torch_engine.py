@@ -6,6 +6,7 @@ event loop only wait on a `Generation`.
 """
 
 import os
+import time
 from collections import OrderedDict, deque
 from pathlib import Path
 from threading import Condition, Thread
@@ -21,6 +22,7 @@ from tunesmith.serve.lora import Adapter
 from tunesmith.serve.memory import machine_memory
 from tunesmith.serve.runner import Batch, Runner, TransformersRunner
 from tunesmith.serve.sampling import Sampler
+from tunesmith.serve.threads import ThreadChooser
 from tunesmith.settings import Settings
 
 PREFILL_TOKENS = 512  # prompt tokens per step: about half a second of two cores for 135M parameters
@@ -104,13 +106,17 @@ class TorchEngine:
         return self._thread.is_alive()
 
     def _run(self, threads: int) -> None:
-        torch.set_num_threads(threads)  # holds for this thread's work only
+        chooser = ThreadChooser(threads)
         running: deque[_Sequence] = deque()
         with torch.inference_mode():
             while self._admit(running):
                 sequence = running.popleft()
+                torch.set_num_threads(chooser.threads)  # holds for this thread's work only
+                rows, started = sequence.decoding, time.perf_counter()
                 if self._step(sequence):
                     running.append(sequence)
+                if rows:
+                    chooser.note(rows, time.perf_counter() - started)
 
     def _admit(self, running: "deque[_Sequence]") -> bool:
         """Moves waiting requests to `running`; sleeps while there are none; False when it is time to end."""
@@ -156,6 +162,11 @@ class _Sequence:
         """Most positions of keys and values that this request can come to hold at once."""
         rows = 1 if self.request.n == 1 else min(self.request.n, CHOICES_AT_ONCE) + 1  # the prompt's own stays
         return rows * (len(self.request.prompt) + self.request.max_tokens)
+
+    @property
+    def decoding(self) -> int:
+        """Choices that the next step gives a token each; 0 while the prompt is read."""
+        return 0 if self._group is None else self._group.rows
 
     def step(self, adapters: "_Adapters") -> bool:
         """False when there is nothing left to do."""
@@ -203,6 +214,10 @@ class _Group:
         self._batch = batch
         self._tokens: list[int] = []
         self._made = 0
+
+    @property
+    def rows(self) -> int:
+        return len(self._choices)
 
     @property
     def done(self) -> bool:
