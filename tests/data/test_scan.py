@@ -84,7 +84,7 @@ def test_the_fast_path_agrees_with_the_careful_one(mixed: Path, monkeypatch: pyt
     options = ScanOptions("chat", max_tokens=30, analysers=("text_quality",))
     fast = [facts(scan_chunk(piece, 1, options)) for piece in pieces]
     taken = []
-    monkeypatch.setattr(scan._FastRows, "take", lambda self, raw, number: bool(taken.append(number)))
+    monkeypatch.setattr(scan._FastRows, "take", lambda self, raw, number, marks: bool(taken.append(number)))
     careful = [facts(scan_chunk(piece, 1, options)) for piece in pieces]
     assert taken
     assert fast == careful

@@ -12,7 +12,7 @@ from tunesmith.data.findings import Finding
 from tunesmith.data.result import ChunkResult, Partial
 from tunesmith.jsonvalue import JsonObject
 
-SAMPLED_PER_CHUNK = 40
+SAMPLED_PER_CHUNK = 16
 TEXT_CHARS = 400
 
 _SCRIPTS = {
