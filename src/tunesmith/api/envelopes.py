@@ -3,6 +3,7 @@
 openai 0.28.1 retries a 409 on chat for ever and reads 422 as a fault of the server, so wrong input is always a 400.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from traceback import format_exception
 from typing import cast
@@ -42,7 +43,14 @@ def error_response(
         extra.setdefault("retry-after", "1")  # seconds; 0.28.1 wants a whole number
     if retry is not None:
         extra["x-should-retry"] = "true" if retry else "false"
-    return JSONResponse(error.envelope(), status_code=error.status, headers=extra)
+    return _Envelope(error.envelope(), status_code=error.status, headers=extra)
+
+
+class _Envelope(JSONResponse):
+    """A message repeats what the client wrote, which may hold half a surrogate pair: no reason for a 500."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def install(app: FastAPI) -> None:

@@ -1,4 +1,7 @@
-"""A ceiling on JSON bodies, which are read into memory whole. Uploads are streamed and have their own limit."""
+"""What no route should have to think of: bodies too large for the memory, and NUL characters in URLs.
+
+JSON bodies are read into memory whole; uploads are streamed and have a limit of their own.
+"""
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers
@@ -21,6 +24,9 @@ class BodyLimit:
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         if scope["type"] != "http" or headers.get("content-type", "").startswith("multipart/"):
             await self.app(scope, receive, send)
+            return
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL takes no NUL, and no id has one
+            await error_response(InvalidRequest("The URL has a NUL character in it."))(scope, receive, send)
             return
         announced = headers.get("content-length", "")
         if announced.isdigit() and int(announced) > self.max_bytes:

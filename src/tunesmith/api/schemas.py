@@ -8,11 +8,29 @@ Not covered: what needs the database or the registry (files, models); `jobs.py` 
 
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from tunesmith.store.ids import suffix_slug
 
+
+def _storable(text: str) -> str:
+    """What every database and every answer can hold."""
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{text[:60]!a} has a NUL character or half a surrogate pair in it; take that out")
+    return text
+
+
+Text: TypeAlias = Annotated[str, AfterValidator(_storable)]
 Auto: TypeAlias = Literal["auto"]
 MAX_SEED = 2**31 - 1
 MAX_SUFFIX = 64
@@ -97,15 +115,15 @@ class Method(Strict):
 class CreateJob(Strict):
     MAX_PAIRS: ClassVar[int] = 16
 
-    model: str = Field(min_length=1)
-    training_file: str
-    validation_file: str | None = None
-    suffix: str | None = None
+    model: Text = Field(min_length=1)
+    training_file: Text
+    validation_file: Text | None = None
+    suffix: Text | None = None
     seed: int | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
     integrations: list[object] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[Text, Text] | None = None
 
     @field_validator("training_file", "validation_file", mode="before")
     @classmethod
