@@ -1,0 +1,144 @@
+"""A short measurement of how fast this machine trains a base, for estimates: a real trainer on a few made-up rows.
+
+The trainer is run as it runs in a job, as a child process, so the figures include all that a job costs: start, steps,
+saving. Nothing here imports torch.
+
+What is not covered: validation, DPO's second pass, and what packing saves on rows that share a prefix.
+"""
+
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tunesmith.data.speed import Benchmark, benchmark_path, read_benchmark, write_benchmark
+from tunesmith.errors import TrainerError
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.train.spec import LoraSpec, TrainSpec
+
+ROW_WORDS = (40, 300, 80, 200, 120, 260, 60, 160, 100, 240)  # a word is one to two tokens
+WARM_UP_STEPS = 2
+TIMEOUT_SECONDS = 600
+_WORDS = ("river", "stone", "light", "garden", "winter", "paper", "music", "table", "window", "bread", "silver")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    tokens: int
+    seconds: float
+    peak: int
+    at: float  # seconds since the trainer's start
+
+
+def benchmark_of(
+    cache: Path, base_name: str, base_dir: Path, *, rank: int = 16, threads: int = 0, measure: bool = True
+) -> Benchmark | None:
+    """The cached figures for this base and machine; measured now (about half a minute) if there are none."""
+    hardware = f"{hardware_name(threads)}, rank {rank}"
+    path = benchmark_path(cache, base_name, hardware)
+    found = read_benchmark(path)
+    if found is not None or not measure:
+        return found
+    found = measure_speed(base_name, base_dir, rank=rank, threads=threads)
+    write_benchmark(path, found)
+    return found
+
+
+def measure_speed(base_name: str, base_dir: Path, *, rank: int = 16, threads: int = 0) -> Benchmark:
+    """Trains ten rows of different lengths, one a step. TrainerError when the trainer fails."""
+    with tempfile.TemporaryDirectory(prefix="tunesmith-measure-") as folder:
+        root = Path(folder)
+        rows = root / "rows.jsonl"
+        rows.write_text("".join(json.dumps(row) + "\n" for row in _rows()), encoding="utf-8")
+        spec = TrainSpec(
+            job_id="measure",
+            base_name=base_name,
+            base_dir=base_dir,
+            training_file=rows,
+            output_dir=root / "output",
+            n_epochs=1,
+            lora=LoraSpec(rank),
+            threads=threads,
+            checkpoint_seconds=0,
+        )
+        (root / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
+        steps, seconds = _run(root / "spec.json")
+    return _fit(base_name, f"{hardware_name(threads)}, rank {rank}", steps, seconds)
+
+
+def hardware_name(threads: int = 0) -> str:
+    """The processor, its usable cores and the graphics cards, as the system names them."""
+    cores = threads or len(os.sched_getaffinity(0))
+    cards = [_value(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    processor = _value(Path("/proc/cpuinfo"), "model name") or platform.machine()
+    return ", ".join([f"{processor} {cores} threads", *cards])
+
+
+def _value(path: Path, name: str) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _rows() -> list[JsonObject]:
+    choose = random.Random(0).choices
+    texts = [" ".join(choose(_WORDS, k=words)) for words in ROW_WORDS]
+    return [
+        {"messages": [{"role": "user", "content": text[:40]}, {"role": "assistant", "content": text}]} for text in texts
+    ]
+
+
+def _run(spec: Path) -> tuple[list[_Step], float]:
+    """The steps, and the seconds of the whole run."""
+    began = time.monotonic()
+    steps: list[_Step] = []
+    command = [sys.executable, "-m", "tunesmith.train", str(spec)]
+    log = spec.with_name("log")
+    with log.open("wb") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as process:
+        assert process.stdout is not None  # noqa: S101
+        before = 0
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["type"] == "failed":
+                raise TrainerError(f"The speed of this machine could not be measured: {event['message']}")
+            if event["type"] == "step":
+                tokens = event["trained_tokens"] - before
+                before = event["trained_tokens"]
+                seconds = tokens / event["tokens_per_second"]
+                steps.append(_Step(tokens, seconds, event["peak_memory_bytes"], time.monotonic() - began))
+        if process.wait(TIMEOUT_SECONDS) != 0 or len(steps) <= WARM_UP_STEPS:
+            tail = log.read_text(encoding="utf-8", errors="replace")[-300:]
+            raise TrainerError(f"The speed of this machine could not be measured: the trainer ended early. {tail}")
+    return steps, time.monotonic() - began
+
+
+def _fit(base: str, hardware: str, steps: list[_Step], whole: float) -> Benchmark:
+    """Seconds of a step as a line over its tokens; memory as a line through the smallest and the largest peak."""
+    warm = steps[WARM_UP_STEPS:]
+    tokens = np.asarray([step.tokens for step in warm], float)
+    taken = np.asarray([step.seconds for step in warm], float)
+    slope, offset = np.polyfit(tokens, taken, 1)
+    if slope <= 0 or offset < 0:  # noise on a busy machine: all of the time is the tokens'
+        slope, offset = taken.sum() / tokens.sum(), 0.0
+    largest = max(step.tokens for step in steps)
+    growth = (steps[-1].peak - steps[0].peak) / max(1, largest - steps[0].tokens)
+    return Benchmark(
+        base=base,
+        hardware=hardware,
+        tokens_per_second=float(1 / slope),
+        seconds_per_step=float(offset),
+        start_seconds=max(0.0, whole - sum(step.seconds for step in steps)),
+        fixed_bytes=round(steps[-1].peak - max(0.0, growth) * largest),
+        bytes_per_token=float(max(0.0, growth)),
+        measured_at=int(time.time()),
+    )

@@ -1,0 +1,62 @@
+"""The short measurement behind an estimate's time and memory."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tunesmith.data.speed import Benchmark, benchmark_path, training_seconds, write_benchmark
+from tunesmith.errors import TrainerError
+from tunesmith.train.measure import _fit, _Step, benchmark_of, hardware_name, measure_speed
+
+
+def steps(*tokens: int, per_token: float = 0.01, per_step: float = 0.5) -> list[_Step]:
+    made, at = [], 3.0
+    for count in tokens:
+        at += per_step + per_token * count
+        made.append(_Step(count, per_step + per_token * count, 1000 + 10 * max(tokens[: len(made) + 1]), at))
+    return made
+
+
+def test_the_fit_finds_the_cost_of_a_step_and_of_a_token() -> None:
+    made = steps(10, 300, 80, 200, 120)
+    found = _fit("base", "cpu", made, whole=20.0)
+    assert found.tokens_per_second == pytest.approx(100)
+    assert found.seconds_per_step == pytest.approx(0.5)
+    assert found.start_seconds == pytest.approx(20.0 - sum(step.seconds for step in made))
+    assert (found.fixed_bytes, found.bytes_per_token) == (1000, 10)
+
+
+def test_noise_never_makes_a_step_cost_less_than_nothing() -> None:
+    noisy = [_Step(count, seconds, 1000, 0.0) for count, seconds in ((1, 1), (1, 1), (300, 1.0), (80, 2.0), (200, 1.5))]
+    found = _fit("base", "cpu", noisy, whole=1.0)
+    assert found.seconds_per_step == 0
+    assert found.tokens_per_second == pytest.approx(580 / 4.5)
+    assert found.start_seconds == 0
+
+
+def test_a_cached_measurement_is_not_made_again(tmp_path: Path) -> None:
+    known = Benchmark("base", f"{hardware_name(1)}, rank 4", 1.0, 2.0, 3.0, 4, 5.0)
+    write_benchmark(benchmark_path(tmp_path, "base", known.hardware), known)
+    assert benchmark_of(tmp_path, "base", tmp_path / "nowhere", rank=4, threads=1) == known
+    assert benchmark_of(tmp_path, "base", tmp_path / "nowhere", rank=8, threads=1, measure=False) is None
+
+
+def test_hardware_says_how_many_threads_train() -> None:
+    assert f"{len(os.sched_getaffinity(0))} threads" in hardware_name()
+    assert "7 threads" in hardware_name(7)
+
+
+def test_a_trainer_that_fails_is_said_and_not_measured(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match="could not be measured"):
+        measure_speed("base", tmp_path / "nowhere")
+
+
+def test_a_real_measurement_foretells_a_run_of_the_same_size(base_dir: Path) -> None:
+    """Within a factor of three: tests share the machine."""
+    found = measure_speed("smollm2-135m-instruct", base_dir)
+    assert 1 < found.tokens_per_second < 1e6
+    assert 1e8 < found.fixed_bytes < 1e10
+    assert found.bytes_per_token > 0
+    assert 0.5 < found.start_seconds < 300
+    assert training_seconds(found, 1000, 10) > found.start_seconds
