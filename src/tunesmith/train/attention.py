@@ -46,10 +46,10 @@ class Tree:
 
     blocks: list[Block]
     length: int
-    deepest: int  # longest row, tokens
+    deepest: int  # longest row of the run, tokens: what a sliding window has to hold
 
     @classmethod
-    def of(cls, packed: Packed, chunk: int = CHUNK) -> "Tree":
+    def of(cls, packed: Packed, longest: int = 0, chunk: int = CHUNK) -> "Tree":
         causal, full = [], []
         for node in packed.nodes:
             for start in range(node.start, node.stop, chunk):
@@ -57,7 +57,7 @@ class Tree:
                 causal.append(Block(start, stop, start, stop, causal=True))
                 if node.end > stop:
                     full.append(Block(stop, node.end, start, stop, causal=False))
-        return cls(causal + full, packed.length, max(packed.positions, default=-1) + 1)
+        return cls(causal + full, packed.length, max(longest, max(packed.positions, default=-1) + 1))
 
 
 class TreeAttention(torch.autograd.Function):

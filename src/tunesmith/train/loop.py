@@ -123,8 +123,8 @@ class Run:
         if not math.isfinite(outcome.loss) or not math.isfinite(norm):
             lines = ", ".join(str(example.line) for example in batch.examples)
             raise NonFiniteLoss(
-                f"The loss of step {batch.step} is {outcome.loss}, the norm of its gradient {norm}. The step's rows are "
-                f"lines {lines} of the training file. Lower learning_rate_multiplier, or look at these rows.",
+                f"The loss of step {batch.step} is {outcome.loss}, the norm of its gradient {norm}. The step's rows "
+                f"are lines {lines} of the training file. Lower learning_rate_multiplier, or look at these rows.",
                 code="non_finite_loss",
             )
         return outcome, norm

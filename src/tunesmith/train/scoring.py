@@ -39,10 +39,14 @@ class Scorer(Protocol):
 
 
 class TreeScorer:
-    """Each distinct token once, each logit only where it is learned."""
+    """Each distinct token once, each logit only where it is learned.
 
-    def __init__(self, model: "PreTrainedModel") -> None:
+    Raises UnsupportedAttention, from the constructor or the first score, for a model that needs the padded way.
+    """
+
+    def __init__(self, model: "PreTrainedModel", longest: int = 0) -> None:
         attention.register()
+        self._longest = longest  # row of the run, tokens
         self._model = model
         self._head = cast(nn.Linear, model.get_output_embeddings())
         if self._head.bias is not None:
@@ -57,7 +61,7 @@ class TreeScorer:
             input_ids=torch.tensor([packed.ids], device=device),
             position_ids=torch.tensor([packed.positions], device=device),
             use_cache=False,
-            tree=attention.Tree.of(packed),
+            tree=attention.Tree.of(packed, self._longest),
         )
         sources = torch.tensor([item.source for item in packed.learned], device=device)
         targets = torch.tensor([item.target for item in packed.learned], device=device)

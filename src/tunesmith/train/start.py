@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +16,7 @@ from tunesmith.models.adapters import AdapterManifest, load_tensors
 from tunesmith.models.directory import fingerprint as base_fingerprint
 from tunesmith.models.weights import load_model
 from tunesmith.train.accelerate import accelerate
+from tunesmith.train.attention import UnsupportedAttention
 from tunesmith.train.checkpoint import Journal, Progress, RunFiles, load_progress
 from tunesmith.train.events import Listener, event, log
 from tunesmith.train.examples import Example, Sampler, read_examples
@@ -23,11 +25,16 @@ from tunesmith.train.loop import Run
 from tunesmith.train.lora import Adapter, attach
 from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
 from tunesmith.train.optimizer import AdamW
+from tunesmith.train.packing import added_tokens
+from tunesmith.train.plan import MemoryPlan, free_memory, kept_plan, make_plan
 from tunesmith.train.scoring import PaddedScorer, Scorer, TreeScorer
 from tunesmith.train.spec import TrainSpec
+from tunesmith.train.verify import Disagreement, compare, plain_logprobs, probe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 DEFAULT_BETA = 0.1  # the DPO paper's
-MICRO_BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +56,8 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
     emit(_started(sampler, progress))
     for old in past:
         emit(old)
-    model = load_model(spec.base_dir, torch.float32)
-    adapter = attach(model, spec.lora, spec.seed, model.get_output_embeddings())
-    if spec.init_adapter_dir:
-        adapter.load(load_tensors(spec.init_adapter_dir))
-    if spec.packing:
-        accelerate(model)
-    scorer: Scorer = TreeScorer(model) if spec.packing else PaddedScorer(model)
-    emit(
-        log(
-            "info", f"LoRA of rank {spec.lora.rank} on {len(adapter.layers)} layers: {adapter.parameter_count:,} values"
-        )
-    )
-    objective = _objective(spec, scorer, data, files)
+    adapter, scorer, budget = _model(spec, data, files, emit)
+    objective = _objective(spec, scorer, data, files, budget)
     run = Run(
         spec=spec,
         sampler=sampler,
@@ -131,14 +127,53 @@ def _started(sampler: Sampler, progress: Progress | None) -> JsonObject:
     )
 
 
-def _objective(spec: TrainSpec, scorer: Scorer, data: Data, files: RunFiles) -> Objective:
-    budget = spec.micro_batch_tokens or MICRO_BATCH_TOKENS
+def _model(spec: TrainSpec, data: Data, files: RunFiles, emit: Listener) -> tuple[Adapter, Scorer, int]:
+    """The model with its adapter, the way its rows are scored, and the tokens that go through it at once."""
+    model, adapter = _load(spec)
+    longest = max(len(row.ids) for example in (*data.training, *data.validation) for row in example.rows)
+    plan = _memory_plan(spec, model, data, files)
+    if plan.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()  # transformers checkpoints only in training mode
+        emit(log("info", "Memory is short for these rows: activations are recomputed in the backward pass."))
+    values = f"{adapter.parameter_count:,} values on {len(adapter.layers)} layers"
+    emit(log("info", f"LoRA of rank {spec.lora.rank}: {values}; {plan.micro_batch_tokens} tokens at most at once."))
+    if spec.packing:
+        rows = probe(data.training)
+        expected = plain_logprobs(PaddedScorer(model), rows)
+        try:
+            accelerate(model)
+            scorer = TreeScorer(model, longest)
+            compare(expected, scorer, rows, model.dtype)
+            return adapter, scorer, plan.micro_batch_tokens
+        except (UnsupportedAttention, Disagreement) as reason:
+            emit(log("warn", f"This base takes the padded path, slower and with the same result: {reason}."))
+            model, adapter = _load(spec)
+    return adapter, PaddedScorer(model), plan.micro_batch_tokens
+
+
+def _load(spec: TrainSpec) -> "tuple[PreTrainedModel, Adapter]":
+    model = load_model(spec.base_dir, torch.float32)
+    if spec.lora.dropout:
+        model.train()
+    adapter = attach(model, spec.lora, spec.seed, model.get_output_embeddings())
+    if spec.init_adapter_dir:
+        adapter.load(load_tensors(spec.init_adapter_dir))
+    return model, adapter
+
+
+def _memory_plan(spec: TrainSpec, model: "PreTrainedModel", data: Data, files: RunFiles) -> MemoryPlan:
+    heaviest = max(added_tokens((), example.rows) for example in (*data.training, *data.validation))
+    shape, size = model.config.get_text_config(), model.dtype.itemsize
+    made = make_plan(shape, size, heaviest, free_memory(), spec.micro_batch_tokens)
+    return kept_plan(files.root / "plan.json", made)
+
+
+def _objective(spec: TrainSpec, scorer: Scorer, data: Data, files: RunFiles, budget: int) -> Objective:
     if spec.method == "supervised":
         return Supervised(scorer, budget)
-    training, validation = (
-        _references(scorer, part, budget, files.root / name)
-        for part, name in ((data.training, "references.json"), (data.validation, "validation_references.json"))
-    )
+    training = _references(scorer, data.training, budget, files.root / "references.json")
+    validation = _references(scorer, data.validation, budget, files.root / "validation_references.json")
     return Preference(scorer, budget, spec.beta or DEFAULT_BETA, training, validation)
 
 

@@ -1,0 +1,79 @@
+"""How much goes through the model at once, estimated from the model's shape and the memory at hand.
+
+The division into micro-batches changes how sums are rounded, so the plan is made once per run and kept on disk:
+a resumed run follows it even if the machine has less memory free by then.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
+MOST_TOKENS = 8192  # beyond this a larger micro-batch is not faster
+LEAST_TOKENS = 256
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
+
+
+class Shape(Protocol):
+    """What is read of a transformers config."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    micro_batch_tokens: int
+    activation_checkpointing: bool
+
+
+def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
+    """Bytes kept per token from the forward to the backward pass.
+
+    A layer keeps two residual inputs, two normalised inputs, queries, keys, values, the attention's output (which
+    the output projection reads), gate, up and their product. With checkpointing only each layer's input is kept, and
+    one layer at a time is recomputed.
+    """
+    hidden, inner = config.hidden_size, config.intermediate_size
+    head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+    queries = head * config.num_attention_heads
+    keys = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    layer = 4 * hidden + 2 * queries + 2 * keys + 3 * inner
+    kept = hidden * config.num_hidden_layers + layer if checkpointing else layer * config.num_hidden_layers
+    return kept * element_size
+
+
+def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, wanted_tokens: int = 0) -> MemoryPlan:
+    """`longest`: tokens of the longest example, which cannot be divided. `wanted_tokens`: 0 lets the memory decide."""
+    room = int(free_bytes * MEMORY_SHARE)
+    plain = room // token_bytes(config, element_size, checkpointing=False)
+    if plain >= max(longest, min(wanted_tokens, MOST_TOKENS)):
+        return MemoryPlan(wanted_tokens or max(LEAST_TOKENS, min(plain, MOST_TOKENS)), False)
+    sparse = room // token_bytes(config, element_size, checkpointing=True)
+    return MemoryPlan(wanted_tokens or max(LEAST_TOKENS, min(sparse, MOST_TOKENS)), True)
+
+
+def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:
+    """The plan in `path`; if there is none, `made`, which is then written there."""
+    if path.is_file():
+        return MemoryPlan(**json.loads(path.read_text("utf-8")))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(made)), "utf-8")
+    partial.replace(path)
+    return made
+
+
+def free_memory() -> int:
+    """Bytes this process may still take: the machine's, or less where a container is limited."""
+    free = next(
+        int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line
+    )
+    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.is_file() else "max"
+    if limit.isdigit():
+        return min(free * 1024, int(limit) - int(CGROUP_USED.read_text()))
+    return free * 1024

@@ -1,0 +1,95 @@
+"""Model families: on the token tree with the gradient of the padded path, or refused and trained padded."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tunesmith.train.accelerate import accelerate
+from tunesmith.train.attention import UnsupportedAttention
+from tunesmith.train.lora import Adapter, attach
+from tunesmith.train.losses import supervised_loss
+from tunesmith.train.packing import TokenRow
+from tunesmith.train.scoring import PaddedScorer, Scorer, TreeScorer
+from tunesmith.train.spec import LoraSpec
+from tunesmith.train.verify import Disagreement, compare, plain_logprobs
+
+SHAPE = {
+    "vocab_size": 61,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.1,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+PROMPT = tuple(range(3, 23))
+ROWS = [TokenRow((*PROMPT, *range(30, 30 + n), n), (0.0,) * 22 + (1.0,) * (n - 1)) for n in (3, 7, 12)]
+
+
+def build(name: str, **changes: object) -> tuple[PreTrainedModel, Adapter]:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **changes})
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    adapter = attach(model, LoraSpec(rank=3), 0, model.get_output_embeddings())
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        adapter.flat.normal_(std=0.1, generator=generator)
+    return model, adapter
+
+
+def gradient(scorer: Scorer, adapter: Adapter) -> Tensor:
+    adapter.grad.zero_()
+    scores = scorer.score(ROWS)
+    supervised_loss(scores.logprobs, scores.weights, float(scores.weights.sum())).backward()
+    return adapter.grad.clone()
+
+
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Phi3", "SmolLM3", "Olmo2"])
+def test_family_has_the_padded_gradient_on_the_tree(name: str) -> None:
+    changes: dict[str, object] = {"sliding_window": None} if name in ("Mistral", "Phi3") else {}
+    model, adapter = build(name, **changes)
+    expected = gradient(PaddedScorer(model), adapter)
+    accelerate(model)
+    torch.testing.assert_close(gradient(TreeScorer(model), adapter), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_window_that_holds_every_row_is_no_obstacle() -> None:
+    model, adapter = build("Mistral", sliding_window=64)
+    expected = gradient(PaddedScorer(model), adapter)
+    torch.testing.assert_close(gradient(TreeScorer(model, longest=64), adapter), expected, rtol=1e-3, atol=1e-5)
+    with pytest.raises(UnsupportedAttention, match="window of 64 tokens is shorter than a row of 65"):
+        TreeScorer(model, longest=65).score(ROWS)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("Gemma2", "soft-capped"), ("GptOss", "sinks")])
+def test_family_with_other_attention_is_refused_by_name(name: str, reason: str) -> None:
+    changes: dict[str, object] = {"num_local_experts": 2, "num_experts_per_tok": 1} if name == "GptOss" else {}
+    model, _ = build(name, **changes)
+    with pytest.raises(UnsupportedAttention, match=reason):
+        TreeScorer(model).score(ROWS)
+
+
+def test_a_model_that_scales_its_logits_is_found_out() -> None:
+    model, _ = build("Granite", logits_scaling=3.0)
+    expected = plain_logprobs(PaddedScorer(model), ROWS)
+    with pytest.raises(Disagreement, match="differ by"):
+        compare(expected, TreeScorer(model), ROWS, torch.float32)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: None, accelerate])
+def test_activation_checkpointing_does_not_change_the_gradient(wrap: Callable[[PreTrainedModel], None]) -> None:
+    model, adapter = build("Llama")
+    wrap(model)
+    expected = gradient(TreeScorer(model), adapter)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    torch.testing.assert_close(gradient(TreeScorer(model), adapter), expected, rtol=1e-6, atol=1e-8)
