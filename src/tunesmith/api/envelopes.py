@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 LEGACY = "/v1/fine-tunes"
 WANTED = {
     "string_type": "a string",
+    "string_unicode": "text: half a surrogate pair stands in it",
     "list_type": "a list",
     "dict_type": "an object",
     "model_type": "an object",

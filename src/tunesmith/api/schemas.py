@@ -25,8 +25,10 @@ from tunesmith.store.ids import suffix_slug
 
 def _storable(text: str) -> str:
     """What every database and every answer can hold."""
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError(f"{text[:60]!a} has a NUL character or half a surrogate pair in it; take that out")
+    if "\0" in text:
+        raise ValueError(f"{text[:60]!r} has a NUL character in it; take it out")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{text[:60]!r} has half a surrogate pair in it; write the whole character")
     return text
 
 
