@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Tunesmith
 
+from tunesmith.data.speed import Benchmark, benchmark_path, write_benchmark
+from tunesmith.train.measure import hardware_name
+
 ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
 
 
@@ -161,3 +164,35 @@ def test_fix_never_overwrites_unasked(tunesmith: Tunesmith, tmp_path: Path) -> N
     assert again.code == 1
     assert "exists already" in again.err
     assert tunesmith("fix", source, "--overwrite").code == 0
+
+
+def test_rows_of_the_validation_file_are_found(tunesmith: Tunesmith, jokes: Path, tmp_path: Path) -> None:
+    lines = jokes.read_text("utf-8").splitlines(keepends=True)
+    shared = write(tmp_path / "held-out.jsonl", ROW + lines[3])
+    ran = tunesmith("check", jokes, "--validation", shared)
+    assert ran.code == 0
+    assert "line 2" in ran.out.partition("in the validation file")[2]
+    apart = tunesmith("check", jokes, "--validation", write(tmp_path / "apart.jsonl", ROW))
+    assert "No row of the validation file" in apart.out
+
+
+def test_near_duplicates_are_looked_for_when_asked(tunesmith: Tunesmith, jokes: Path, tmp_path: Path) -> None:
+    first = jokes.read_text("utf-8").splitlines(keepends=True)[0]
+    rows = write(tmp_path / "rows.jsonl", jokes.read_text("utf-8") + first.replace("today?", "today ?"))
+    assert "nearly" not in tunesmith("check", rows).out
+    assert "nearly" in tunesmith("check", rows, "--near-duplicates").out
+
+
+def test_estimate_knows_the_time_once_it_was_measured(
+    tunesmith: Tunesmith, jokes: Path, base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "bases").symlink_to(base_dir.parent)  # the base, but no measurement of this machine
+    monkeypatch.setenv("TUNESMITH_CACHE_DIR", str(cache))
+    assert "--measure" in tunesmith("estimate", jokes).out
+    hardware = f"{hardware_name()}, rank 16"
+    measured = Benchmark("smollm2-135m-instruct", hardware, 100.0, 0.5, 10.0, 1_000_000_000, 1_000.0)
+    write_benchmark(benchmark_path(cache, measured.base, hardware), measured)
+    out = tunesmith("estimate", jokes, "--hourly-cost", "3.6").out
+    assert "about 2m10s on this machine, $0.12976" in out  # 10 + 7,176 tokens / 100 + 96 steps x 0.5 = 129.76 s

@@ -1,6 +1,7 @@
 """The base model a command counts with: its renderer where its weights are on this machine, without any network."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.models.directory import context_length, is_present, materialise
@@ -10,9 +11,10 @@ from tunesmith.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class LocalBase:
-    """`renderer` is None when the weights are not here; `max_tokens` is what a row may have."""
+    """`directory` and `renderer` are None when the weights are not here; `max_tokens` is what a row may have."""
 
     base: BaseModel
+    directory: Path | None
     renderer: Renderer | None
     max_tokens: int | None
 
@@ -22,6 +24,6 @@ def local_base(name: str | None, settings: Settings) -> LocalBase:
     base = resolve_base(name or settings.base_model, settings)
     limit = settings.max_example_tokens
     if isinstance(base.source, HubRepository) or not is_present(base, settings):
-        return LocalBase(base, None, limit or base.context_length)
+        return LocalBase(base, None, None, limit or base.context_length)
     directory = materialise(base, settings)
-    return LocalBase(base, load_renderer(directory), limit or context_length(directory))
+    return LocalBase(base, directory, load_renderer(directory), limit or context_length(directory))

@@ -10,7 +10,9 @@ from tunesmith.cli.options import AsJson, DataDir, Dataset
 
 if TYPE_CHECKING:
     from tunesmith.cli.bases import LocalBase
+    from tunesmith.data.leaks import Leaks
     from tunesmith.data.report import Report
+    from tunesmith.data.speed import Benchmark
     from tunesmith.settings import Settings
 
 Base = Annotated[
@@ -28,6 +30,12 @@ def check(
     base: Base = None,
     method: Method = None,
     show: Annotated[int, typer.Option(min=0, help="Also show what the first N rows teach, token by token.")] = 0,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Also look for rows that nearly repeat others (slower).")
+    ] = False,
+    validation: Annotated[
+        Path | None, typer.Option(help="Also look for rows of this validation file in FILE.", show_default=False)
+    ] = None,
     findings: Annotated[int, typer.Option(min=1, help="Findings to print; all are counted.")] = 20,
     html: Annotated[
         Path | None, typer.Option(help="Also write the report as one HTML page to this file.", show_default=False)
@@ -42,15 +50,18 @@ def check(
     from tunesmith.data.preview import preview_rows
 
     settings = load_settings(data_dir)
-    with_base, found = _checked(file, base, method, settings)
+    with_base, found = _checked(file, base, method, settings, near_duplicates=near_duplicates)
+    leaks = _leaks(file, validation) if validation is not None else None
     if show and with_base.renderer is None:
         raise CommandError(report.weights_missing(with_base.base.name))
     if html is not None:
         _write_html(html, file, found, with_base)
     if as_json:
-        print_json(found.to_json())
+        print_json(found.to_json() if leaks is None else {**found.to_json(), "leaks": leaks.to_json()})
     else:
         report.print_report(found, with_base, findings)
+        if leaks is not None:
+            report.print_leaks(leaks, findings)
         if show and with_base.renderer is not None:
             report.print_mask(preview_rows(file, with_base.renderer, show, with_base.max_tokens))
     raise typer.Exit(Exit.OK if found.ok else Exit.FAILED)
@@ -62,6 +73,12 @@ def estimate(
     method: Method = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs, instead of auto.", show_default=False)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step, instead of auto.", show_default=False)] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure how fast this machine trains (half a minute, then remembered).")
+    ] = False,
+    hourly_cost: Annotated[
+        float | None, typer.Option(min=0, help="What an hour of this machine costs you, dollars.", show_default=False)
+    ] = None,
     price: Annotated[str, typer.Option(help="OpenAI model whose prices to compare with.")] = "gpt-3.5-turbo",
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -83,7 +100,8 @@ def estimate(
         raise CommandError(f"{found.errors[0]} ({report.faults(found)} in {file.name}: tunesmith check {file})")
     asked = {"n_epochs": epochs, "batch_size": batch_size}
     numbers = estimates.resolve_hyperparameters(asked, found, method or "supervised")
-    result = estimates.estimate(found, numbers, compared)
+    speed = _benchmark(with_base, settings, measure=measure)
+    result = estimates.estimate(found, numbers, compared, benchmark=speed, hourly_cost=hourly_cost)
     if as_json:
         print_json(result.to_json())
     else:
@@ -121,6 +139,33 @@ def require_file(file: Path) -> Path:
     return file
 
 
+def _leaks(file: Path, validation: Path) -> "Leaks":
+    from tunesmith.data.leaks import find_leaks
+
+    return find_leaks(file, require_file(validation))
+
+
+def _benchmark(with_base: "LocalBase", settings: "Settings", *, measure: bool) -> "Benchmark | None":
+    """What is known of this machine's speed; None when nobody measured it yet."""
+    from tunesmith.cli.report import weights_missing
+    from tunesmith.cli.terminal import err
+    from tunesmith.train.measure import benchmark_of
+
+    if with_base.directory is None:
+        if measure:
+            raise CommandError(weights_missing(with_base.base.name))
+        return None
+    with err().status("Measuring how fast this machine trains …" if measure else ""):
+        return benchmark_of(
+            settings.cache_dir,
+            with_base.base.name,
+            with_base.directory,
+            rank=settings.lora_rank,
+            threads=settings.train_threads,
+            measure=measure,
+        )
+
+
 def _write_html(target: Path, file: Path, found: "Report", with_base: "LocalBase") -> None:
     from tunesmith.cli.terminal import note
     from tunesmith.data.estimate import estimate, resolve_hyperparameters
@@ -136,10 +181,17 @@ def _write_html(target: Path, file: Path, found: "Report", with_base: "LocalBase
 
 
 def _checked(
-    file: Path, base: str | None, method: str | None, settings: "Settings", encoding: str | None = None
+    file: Path,
+    base: str | None,
+    method: str | None,
+    settings: "Settings",
+    *,
+    encoding: str | None = None,
+    near_duplicates: bool = False,
 ) -> "tuple[LocalBase, Report]":
     from tunesmith.cli.bases import local_base
     from tunesmith.cli.report import ReadingBar
+    from tunesmith.data.analysers import ANALYSERS, DEFAULT_ANALYSERS
     from tunesmith.data.check import METHOD_KINDS, check_file
     from tunesmith.data.tokens import DEFAULT_ENCODING
 
@@ -154,6 +206,7 @@ def _checked(
             max_tokens=with_base.max_tokens,
             method=method,
             encoding=encoding or DEFAULT_ENCODING,
+            analysers=ANALYSERS if near_duplicates else DEFAULT_ANALYSERS,
             progress=progress,
         )
     return with_base, found

@@ -15,6 +15,7 @@ from tunesmith.cli.terminal import dollars, duration, err, facts, listing, out, 
 from tunesmith.data.estimate import Estimate
 from tunesmith.data.findings import Finding
 from tunesmith.data.fix import FixResult
+from tunesmith.data.leaks import Leaks
 from tunesmith.data.preview import Preview
 from tunesmith.data.report import Distribution, Report
 
@@ -60,6 +61,15 @@ def weights_missing(base: str) -> str:
     return f"{base} is not on this machine, so its tokens cannot be counted. Get it: tunesmith models pull {base}"
 
 
+def _languages(report: Report) -> str:
+    """`English 50%, Chinese 50%`; empty when nobody looked."""
+    section = report.sections.get("languages")
+    shares = section.get("shares") if isinstance(section, dict) else None
+    if not isinstance(shares, dict):
+        return ""
+    return ", ".join(f"{escape(name)} {share:.0%}" for name, share in shares.items() if isinstance(share, float))
+
+
 def _not_here(base: LocalBase) -> str:
     return f"[dim]{base.base.name} is not here to count: tunesmith models pull {base.base.name}[/dim]"
 
@@ -72,6 +82,8 @@ def _summary(report: Report, base: LocalBase) -> dict[str, str]:
     }
     if report.roles:
         found["messages"] = ", ".join(f"{count:,} {escape(role)}" for role, count in report.roles.items())
+    if languages := _languages(report):
+        found["languages"] = languages
     found["tokens"] = (
         f"{report.openai_tokens:,} an epoch as OpenAI counts ({report.encoding}),"
         f" {report.openai_learned_tokens:,} learned"
@@ -140,6 +152,15 @@ def _print_distributions(report: Report) -> None:
     out().print(table)
 
 
+def print_leaks(leaks: Leaks, limit: int) -> None:
+    """What of the validation file stands in the training file; lines are the validation file's."""
+    found = tuple(leaks.findings())
+    if found:
+        _print_findings("in the validation file", found, len(found), limit)
+    else:
+        out().print("\n[green]No row of the validation file stands in this one.[/green]")
+
+
 def print_estimate(report: Report, estimate: Estimate, base: LocalBase) -> None:
     console = out()
     numbers = estimate.hyperparameters
@@ -160,13 +181,25 @@ def print_estimate(report: Report, estimate: Estimate, base: LocalBase) -> None:
     else:
         shown["trained here"] = _not_here(base)
     if estimate.seconds is not None:
-        shown["time"] = f"about {duration(estimate.seconds)} on this machine"
+        cost = f", {dollars(estimate.local_cost)}" if estimate.local_cost is not None else ""
+        shown["time"] = f"about {duration(estimate.seconds)} on this machine{cost}"
+    elif base.renderer is not None:
+        shown["time"] = "[dim]not measured on this machine yet: add --measure[/dim]"
     if estimate.peak_memory_bytes is not None:
         shown["memory"] = f"about {size(estimate.peak_memory_bytes)} at the peak"
+    elif base.renderer is not None:
+        shown["time"] = "[dim]not measured on this machine yet: tunesmith estimate --measure[/dim]"
+    if estimate.local_cost is not None:
+        shown["cost"] = f"{dollars(estimate.local_cost)} of this machine's time"
     shown["at OpenAI"] = (
         f"{estimate.openai_tokens:,} tokens, [bold]{dollars(estimate.openai_cost)}[/bold] at"
         f" {dollars(estimate.price.training)} per 1K ({estimate.price.model}, {estimate.price.table})"
     )
+    if estimate.break_even is not None and estimate.break_even.calls is not None:
+        shown["pays back"] = (
+            f"after {estimate.break_even.calls:,} calls without the system prompt"
+            f" ({estimate.break_even.system_tokens:,.0f} tokens)"
+        )
     console.print(facts(shown))
 
 
