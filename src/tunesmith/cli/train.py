@@ -48,9 +48,9 @@ def train(
     from tunesmith.cli.local import connect
 
     settings = load_settings(data_dir)
-    for path in (file, validation):
-        if path is not None:
-            _check(require_file(path), method)
+    _check(require_file(file), method)
+    if validation is not None:
+        _check(require_file(validation), method, min_examples=1)
     hyperparameters = {
         "n_epochs": epochs,
         "batch_size": batch_size,
@@ -94,14 +94,14 @@ def watch_job(connection: "Connection", job: "Job", *, as_json: bool) -> None:
         next_steps(job)
 
 
-def _check(file: Path, method: str) -> None:
+def _check(file: Path, method: str, min_examples: int = 10) -> None:
     """A faulty file is told now, in seconds, not by a failed job. The server checks again."""
     from tunesmith.cli.report import faults
     from tunesmith.data.check import METHOD_KINDS, check_file
 
     if method not in METHOD_KINDS:
         raise CommandError(f"{method!r} is not a training method; take one of {', '.join(METHOD_KINDS)}.", Exit.USAGE)
-    report = check_file(file, method=method)
+    report = check_file(file, method=method, min_examples=min_examples)
     if not report.ok:
         first = report.errors[0]
         raise CommandError(f"{file}: {first} ({faults(report)}; all of them: tunesmith check {file})")
