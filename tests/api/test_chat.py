@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -301,13 +302,19 @@ class EndlessEngine(ScriptedEngine):
 def endless(settings: Settings, store: Store, renderer: Renderer) -> Iterator[tuple[str, EndlessEngine]]:
     """(address of a real server, its engine)."""
     engine = EndlessEngine(renderer)
-    app = create_app(settings, store, Pool(settings, lambda base_dir, settings: engine))
+    with serving(create_app(settings, store, Pool(settings, lambda base_dir, settings: engine))) as address:
+        yield address, engine
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """The address of a real server."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", engine
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join(10)
 
@@ -326,6 +333,23 @@ def test_a_client_that_goes_away_ends_its_generation(
     while not any(generation.closed for generation in engine.generations):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_the_api_answers_while_a_model_writes(
+    settings: Settings, store: Store, key: str, pool: Pool, base_dir: Path
+) -> None:
+    pool.open(base_dir)
+    with serving(create_app(settings, store, pool)) as address, httpx.Client(base_url=address, timeout=30) as client:
+        client.headers["Authorization"] = f"Bearer {key}"
+        body = {"model": "gpt-3.5-turbo", "messages": PARIS, "stream": True, "logit_bias": {"0": -100, "2": -100}}
+        with client.stream("POST", CHAT, json=body) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith("data: {")
+            for _ in range(5):
+                started = time.monotonic()
+                assert httpx.get(f"{address}/healthz").status_code == 200
+                assert time.monotonic() - started < 2
+            assert next(line for line in lines if line).startswith("data: {")
 
 
 def test_the_official_client_streams_and_counts(app: FastAPI, key: str) -> None:

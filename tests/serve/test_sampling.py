@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 import torch
 
+from tunesmith.errors import ServerFault
 from tunesmith.serve.engine import GenerateRequest
 from tunesmith.serve.sampling import Sampler
 
@@ -45,6 +46,17 @@ def test_top_p_over_a_flat_distribution_reaches_beyond_the_first_try() -> None:
     drawn = sampler(top_p=0.9)
     seen = {drawn.next(torch.linspace(0.001, 0, 1000))[0] for _ in range(8000)}
     assert max(seen) in range(880, 901)
+
+
+def test_a_temperature_next_to_zero_is_greedy() -> None:
+    assert shares(count=10, temperature=1e-38) == [1, 0, 0, 0]
+
+
+def test_a_diverged_model_says_so_instead_of_babbling() -> None:
+    broken = torch.tensor([0.0, float("nan"), 0.0])
+    for temperature in (0.0, 1.0):
+        with pytest.raises(ServerFault, match="diverged"):
+            sampler(temperature=temperature).next(broken)
 
 
 def test_penalties_lower_what_was_said_before() -> None:

@@ -1,9 +1,9 @@
 """A lean forward pass for the Llama family on a CPU: the same weights and formulas as transformers, fewer operations.
 
-What it changes: linears that read the same input are one matrix (stored transposed, which the CPU's matrix-vector
-product reads a third faster), keys and values are written in place instead of concatenated, query heads that share a
-key head are one attention call, an adapter's low-rank pairs are fused likewise. Nothing is merged or rounded: logits
-differ from transformers' by the order of sums only, and tests hold the greedy tokens equal.
+What it changes: linears that read the same input are one matrix (see `matrix`), keys and values are written in place
+instead of concatenated, query heads that share a key head are one attention call, an adapter's low-rank pairs are fused
+likewise. Nothing is merged or rounded: logits differ from transformers' by the order of sums only, and tests hold the
+greedy tokens equal.
 
 What is not covered: sliding windows, mixtures of experts, other activations than SiLU; `supports` says no to them and
 `runner.TransformersRunner` takes them.
@@ -19,6 +19,7 @@ from torch.nn.functional import pad, rms_norm, scaled_dot_product_attention, sil
 from transformers import PretrainedConfig, PreTrainedModel
 
 from tunesmith.serve.lora import Adapter, LowRank, check_fit, read_adapter
+from tunesmith.serve.matrix import Matrix
 from tunesmith.serve.runner import cache_bytes
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -29,7 +30,7 @@ ROOM = 128  # least number of positions added when keys and values outgrow their
 class Fused:
     """Linears that read the same input, side by side. Module paths name the parts, for adapters."""
 
-    weight: Tensor  # [in, out of all parts]
+    weight: Matrix
     bias: Tensor | None
     parts: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -81,7 +82,7 @@ class LeanRunner:
         self.rotary = model.model.rotary_emb
         self.layers = [_layer(model, f"model.layers.{index}") for index in range(config.num_hidden_layers)]
         self.final_norm: Tensor = model.model.norm.weight.data
-        self.head: Tensor = model.lm_head.weight.data.t().contiguous()  # [hidden, vocabulary]
+        self.head = Matrix(model.lm_head.weight.data)
 
     def read_adapter(self, directory: Path) -> Adapter:
         adapter = read_adapter(directory, self.embedding.dtype, self.embedding.device)
@@ -125,7 +126,7 @@ class LeanBatch:
             hidden = _add(hidden, layer.down, silu(gate) * up, lows)
         self._length = end
         last = hidden.view(rows, new, -1)[:, -1]
-        return torch.mm(rms_norm(last, last.shape[-1:], runner.final_norm, runner.eps), runner.head).float()
+        return runner.head(rms_norm(last, last.shape[-1:], runner.final_norm, runner.eps)).float()
 
     def repeat(self, rows: int) -> "LeanBatch":
         cache = [(keys.repeat(rows, 1, 1, 1), values.repeat(rows, 1, 1, 1)) for keys, values in self._cache]
@@ -174,12 +175,12 @@ class LeanBatch:
 
 
 def _apply(linear: Fused, inputs: Tensor, lows: dict[str, LowRank]) -> Tensor:
-    return _finish(torch.mm(inputs, linear.weight), linear, inputs, lows)
+    return _finish(linear.weight(inputs), linear, inputs, lows)
 
 
 def _add(residual: Tensor, linear: Fused, inputs: Tensor, lows: dict[str, LowRank]) -> Tensor:
     """residual + linear(inputs)."""
-    return _finish(torch.addmm(residual, inputs, linear.weight), linear, inputs, lows)
+    return _finish(linear.weight.add(inputs, residual), linear, inputs, lows)
 
 
 def _finish(output: Tensor, linear: Fused, inputs: Tensor, lows: dict[str, LowRank]) -> Tensor:
@@ -233,7 +234,7 @@ def _fused(model: PreTrainedModel, parts: list[str]) -> Fused:
     linears = [model.get_submodule(part) for part in parts]
     biases = [linear.bias for linear in linears]
     fused = Fused(
-        weight=torch.cat([linear.weight.data for linear in linears]).t().contiguous(),
+        weight=Matrix(torch.cat([linear.weight.data for linear in linears])),
         bias=None if biases[0] is None else torch.cat([bias.data for bias in biases]),
         parts=tuple(parts),
         sizes=tuple(linear.out_features for linear in linears),
