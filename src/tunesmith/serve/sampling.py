@@ -55,7 +55,7 @@ class Sampler:
         likeliest = int(logits_V.argmax())
         if math.isnan(float(logits_V[likeliest])):  # argmax takes a NaN where there is one
             raise ServerFault(
-                "The model answered with numbers that are not numbers: its training diverged. Train again with a smaller"
+                "The model answered with NaN instead of numbers: its training diverged. Train again with a smaller"
                 " learning_rate_multiplier."
             )
         if self._request.temperature < GREEDY_BELOW:
@@ -76,8 +76,7 @@ class Sampler:
 
 def _nucleus(probabilities_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     """The fewest likeliest tokens that together reach `top_p`, at least one: (probabilities, ids)."""
-    values, ids = torch.topk(probabilities_V, min(GREEDY_BELOW = 1e-5  # smaller temperatures overflow float32 and choose the likeliest token anyway
-NUCLEUS_FIRST_TRY, len(probabilities_V)))
+    values, ids = torch.topk(probabilities_V, min(NUCLEUS_FIRST_TRY, len(probabilities_V)))
     if float(values.sum()) < top_p:
         values, ids = torch.sort(probabilities_V, descending=True)
     before = torch.cumsum(values, dim=0) - values
