@@ -84,7 +84,7 @@ def similarity(one: set[bytes], other: set[bytes]) -> float:
 def score_duplicates(planted: Planted, path: Path) -> tuple[float, float, int]:
     """(recall, precision, pairs to be found) of exact and near duplicates within the file at `path`."""
     index = index_file(path)
-    found = [*find_exact(index.whole).pairs, *find_near(index.whole, index.keys).pairs]
+    found = [*find_exact(index.whole).pairs, *find_near(index.whole, index.rows).pairs]
     pairs = [(line - 1, earlier - 1) for line, earlier, _ in found]
     return score(planted.rows, planted.rows, planted.sources, pairs)
 

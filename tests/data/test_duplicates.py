@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tunesmith.data.check import check_file
 from tunesmith.data.duplicates import LEADERS, find_near
 from tunesmith.data.leaks import find_leaks, index_file
-from tunesmith.data.shingles import BANDS, MIN_SHINGLES, band_keys, jaccard, shingles
+from tunesmith.data.shingles import MIN_SHINGLES, SKETCH, SLOTS, estimates, jaccard, shingles, sketches
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "The boiler on the second floor makes a knocking sound every morning, what should I look at first?"
@@ -54,7 +54,7 @@ def different(count: int, seed: int = 3) -> list[dict]:
 
 def near(path: Path) -> list[tuple[int, int, float]]:
     index = index_file(path)
-    return find_near(index.whole, index.keys).pairs
+    return find_near(index.whole, index.rows).pairs
 
 
 def test_planted_duplicates_are_found_with_recall_and_precision_of_95_percent(bench, tmp_path):
@@ -136,7 +136,7 @@ def test_one_prompt_with_different_answers_is_no_near_duplicate_but_contradictor
 def test_rows_too_short_to_compare_are_left_alone(tmp_path):
     rows = [chat("Is it on?", "Yes it is."), chat("Is it on?", "Yes it is!")]
     assert near(write(tmp_path / "rows.jsonl", rows)) == []
-    assert not band_keys([b"Is it on?\nYes it is."]).any()
+    assert sketches([b"Is it on?\nYes it is."])[0, SLOTS] == 0
 
 
 def test_row_that_repeats_only_what_itself_repeats_another_is_found(tmp_path):
@@ -151,7 +151,7 @@ def test_row_that_repeats_only_what_itself_repeats_another_is_found(tmp_path):
 def test_large_group_of_near_duplicates_takes_few_comparisons(tmp_path):
     rows = [chat(QUESTION, f"{ANSWER} Ticket {number}.") for number in range(300)]
     index = index_file(write(tmp_path / "rows.jsonl", rows))
-    found = find_near(index.whole, index.keys)
+    found = find_near(index.whole, index.rows)
     assert len(found.pairs) == 299
     assert len(found.groups) == 1
     assert found.comparisons < 300 * LEADERS
@@ -211,11 +211,29 @@ def test_jaccard_is_that_of_the_sets_of_slices(one, other):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(alphabet=st.sampled_from("ab cé中\n."), max_size=120), min_size=1, max_size=12))
-def test_keys_of_a_row_do_not_depend_on_its_neighbours(texts):
+def test_sketch_of_a_row_does_not_depend_on_its_neighbours(texts):
     rows = [text.encode() for text in texts]
-    together = band_keys(rows)
-    assert together.shape == (len(rows), BANDS)
-    for row, keys in zip(rows, together, strict=True):
-        assert np.array_equal(band_keys([row])[0], keys)
-        long_enough = len(row.translate(None, bytes(range(33)) + b".")) >= MIN_SHINGLES + 5
-        assert bool(keys.all()) == long_enough == bool(keys.any())
+    together = sketches(rows)
+    assert together.shape == (len(rows), SKETCH)
+    for row, sketch in zip(rows, together, strict=True):
+        assert np.array_equal(sketches([row])[0], sketch) or not sketch[SLOTS]
+        kept = len(row.translate(None, bytes(range(33)) + b"."))
+        assert sketch[SLOTS] == (kept >= MIN_SHINGLES + 5)
+
+
+def test_sketches_estimate_the_similarity(bench):
+    made = bench.planted(1500, seed=13)
+    sources = [(row, source) for row, source in enumerate(made.sources) if source is not None]
+    words = [bench_words(row) for row in made.rows]
+    known = sketches(words)
+    errors = [
+        estimates(known[row], known[[source]])[0] - jaccard(shingles(words[row]), shingles(words[source]))
+        for row, source in sources
+    ]
+    assert len(errors) > 100
+    assert abs(np.mean(errors)) < 0.02
+    assert np.std(errors) < 0.06
+
+
+def bench_words(row: dict) -> bytes:
+    return "\n".join(message["content"] for message in row["messages"] if message["role"] != "system").encode()

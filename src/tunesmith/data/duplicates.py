@@ -1,12 +1,12 @@
 """Rows that stand twice, exactly or nearly, in one file.
 
 Exact: prompt and answer have the same digests (64 bits each; key order and white space between keys do not matter).
-Near: the shingle sets of two rows (`shingles`) have a Jaccard similarity of at least `THRESHOLD`. Candidates come from
-12 hash keys per row and each is then compared in full, its text read again from the file, so that what is reported is
-so. The planted set of `bench/duplicates.py` prints recall and precision.
+Near: the shingle sets of two rows (`shingles`) have a Jaccard similarity of at least `THRESHOLD`. Candidates agree in
+a band of their sketches; those whose sketches agree well enough are read again from the file and compared in full, so
+that what is reported is so. `bench/duplicates.py` prints recall and precision on a planted set.
 
-Memory: 48 bytes of keys per row travel and stay, 16 more per row while one band is sorted; texts are read again from
-disk, at most `CACHED_ROWS` at a time. 500 MB of 700-byte rows: about 60 MB. Time: at most `COMPARISONS_PER_ROW` full
+Memory: 61 bytes of sketch per row travel and stay, 36 more per row while one band is sorted; texts are read again from
+disk, at most `CACHED_ROWS` at a time. 500 MB of 700-byte rows: about 80 MB. Time: at most `COMPARISONS_PER_ROW` full
 comparisons per row on average; where that runs out the report says `"complete": false` and its numbers are a lower
 bound.
 """
@@ -24,11 +24,12 @@ from tunesmith.data.batch import Batch
 from tunesmith.data.findings import Finding, finding
 from tunesmith.data.result import ChunkResult, Partial
 from tunesmith.data.rowwords import RowWords
-from tunesmith.data.shingles import BANDS, band_keys, batch_words
+from tunesmith.data.shingles import BANDS, SKETCH, SLOTS, band_keys, batch_words, estimates, sketches
 from tunesmith.jsonvalue import JsonObject
 
 THRESHOLD = 0.8
 LEADERS = 8  # rows of one bucket that a newcomer is compared with: so many that repeat none, so many that do
+MARGIN = 0.18  # an estimate this far below the truth has a chance of 0.03 %
 COMPARISONS_PER_ROW = 4
 MIN_COMPARISONS = 20_000
 SHOWN_GROUPS = 20
@@ -52,10 +53,10 @@ class NearDuplicates:
     """The analyser `near_duplicates`, of the rows that are no exact ones."""
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
-        return Partial(arrays={"keys": band_keys(batch_words(batch))})
+        return Partial(arrays={"sketches": sketches(batch_words(batch))})
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
-        found = find_near(whole, stacked([partial.arrays["keys"] for partial in partials]))
+        found = find_near(whole, stacked([partial.arrays["sketches"] for partial in partials]))
         return [_near_finding(*pair) for pair in found.pairs], found.to_json()
 
 
@@ -81,9 +82,9 @@ class Found:
         }
 
 
-def stacked(keys: Sequence[NDArray[np.generic]]) -> NDArray[np.uint32]:
-    """(rows, BANDS) of all chunks."""
-    return np.concatenate([np.zeros((0, BANDS), np.uint32), *(part.reshape(-1, BANDS) for part in keys)])
+def stacked(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.uint8]:
+    """The sketches of all chunks, (rows, SKETCH)."""
+    return np.concatenate([np.zeros((0, SKETCH), np.uint8), *(part.reshape(-1, SKETCH) for part in parts)])
 
 
 def find_exact(whole: ChunkResult) -> Found:
@@ -95,14 +96,14 @@ def find_exact(whole: ChunkResult) -> Found:
     return _found([(row, int(first[row]), 1.0) for row in repeated.tolist()], whole.lines)
 
 
-def find_near(whole: ChunkResult, keys: NDArray[np.uint32], threshold: float = THRESHOLD) -> Found:
-    """Rows that nearly repeat an earlier one. Writes into `keys`. `whole.path` must be there to be read again."""
+def find_near(whole: ChunkResult, rows: NDArray[np.uint8], threshold: float = THRESHOLD) -> Found:
+    """Rows that nearly repeat an earlier one, by their sketches `rows`. `whole.path` is read again."""
     if _has_items(whole) or whole.path is None:
         return Found(threshold=threshold, complete=False)
     first = _first_of_equals(whole)
-    keys[first != np.arange(len(first))] = 0
+    rows[first != np.arange(len(first)), SLOTS] = 0  # exact duplicates are reported already
     budget = max(MIN_COMPARISONS, COMPARISONS_PER_ROW * len(first))
-    pairs, comparisons, complete = near_pairs(keys, whole.lines, whole.path, threshold, budget)
+    pairs, comparisons, complete = near_pairs(rows, whole.lines, whole.path, threshold, budget)
     found = _found(pairs, whole.lines)
     found.threshold, found.comparisons, found.complete = threshold, comparisons, complete
     return found
@@ -126,21 +127,22 @@ def _first_of_equals(whole: ChunkResult) -> NDArray[np.int64]:
 
 
 def near_pairs(
-    keys: NDArray[np.uint32], lines: NDArray[np.int32], path: Path, threshold: float, budget: int
+    rows: NDArray[np.uint8], lines: NDArray[np.int32], path: Path, threshold: float, budget: int
 ) -> tuple[list[Pair], int, bool]:
     """(pairs, comparisons made, whether all were made). A row is paired once."""
     paired: set[int] = set()
     pairs: list[Pair] = []
     left = budget
-    with closing(RowWords(path, lines, _sharing(keys))) as words:
-        for bucket in buckets(keys):
+    with closing(RowWords(path, lines)) as words:
+        for bucket in buckets(rows):
             leaders: list[int] = []
             followers: deque[int] = deque(maxlen=LEADERS)  # a row may repeat what only repeats another
             for row in bucket:
                 if row in paired:
                     followers.append(row)
                     continue
-                made, pair = _repeats(row, [*leaders, *followers], words, threshold)
+                others = likely(rows[row], rows, [*leaders, *followers], threshold)
+                made, pair = _repeats(row, others, words, threshold)
                 left -= made
                 if left < 0:
                     return pairs, budget, False
@@ -153,6 +155,15 @@ def near_pairs(
     return pairs, budget - left, True
 
 
+def likely(sketch: NDArray[np.uint8], rows: NDArray[np.uint8], others: Sequence[int], threshold: float) -> list[int]:
+    """Those of `others` whose sketches leave it open that they are similar enough, the likeliest first."""
+    if not others:
+        return []
+    shares = estimates(sketch, rows[others])
+    order = np.argsort(-shares, kind="stable")
+    return [others[index] for index in order.tolist() if shares[index] >= threshold - MARGIN]
+
+
 def _repeats(row: int, others: Sequence[int], words: RowWords, threshold: float) -> tuple[int, Pair | None]:
     """How many comparisons it took, and the first of `others` that `row` repeats."""
     for made, other in enumerate(others, start=1):
@@ -162,30 +173,17 @@ def _repeats(row: int, others: Sequence[int], words: RowWords, threshold: float)
     return len(others), None
 
 
-def buckets(keys: NDArray[np.uint32]) -> Iterator[list[int]]:
+def buckets(rows: NDArray[np.uint8]) -> Iterator[list[int]]:
     """Rows that share a key, in file order, band after band."""
-    for band in range(keys.shape[1]):
-        column = keys[:, band]
-        order = np.argsort(column, kind="stable").astype(np.int32)
-        ordered = column[order]
+    for band in range(BANDS):
+        keys = band_keys(rows, band)
+        order = np.argsort(keys, kind="stable").astype(np.int32)
+        ordered = keys[order]
         starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, np.int64)
         sizes = np.diff(np.r_[starts, len(ordered)])
-        for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
-            if ordered[start]:
-                yield order[start : start + size].tolist()
-
-
-def _sharing(keys: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Which rows share any key with another: those whose place in the file must be known."""
-    sharing = np.zeros(len(keys), bool)
-    for band in range(keys.shape[1]):
-        column = keys[:, band]
-        order = np.argsort(column, kind="stable").astype(np.int32)
-        same = column[order][1:] == column[order][:-1]
-        sharing[order[1:][same]] = True
-        sharing[order[:-1][same]] = True
-    sharing[keys[:, 0] == 0] = False
-    return sharing
+        several = (sizes > 1) & (ordered[starts] != 0)
+        for start, size in zip(starts[several].tolist(), sizes[several].tolist(), strict=True):
+            yield order[start : start + size].tolist()
 
 
 def _groups(pairs: Sequence[Pair], lines: NDArray[np.int32]) -> list[list[int]]:

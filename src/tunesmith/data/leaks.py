@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from tunesmith.data.duplicates import (
     COMPARISONS_PER_ROW,
-    LEADERS,
     MIN_COMPARISONS,
     THRESHOLD,
     Pair,
+    likely,
     stacked,
 )
 from tunesmith.data.findings import Finding, FindingLog, finding
@@ -24,19 +24,20 @@ from tunesmith.data.lines import chunks, read_chunk
 from tunesmith.data.result import ChunkResult, ScanOptions, merged
 from tunesmith.data.rowwords import RowWords
 from tunesmith.data.scan import scan
-from tunesmith.data.shingles import BANDS, jaccard
+from tunesmith.data.shingles import BANDS, SLOTS, band_keys, jaccard
 from tunesmith.jsonvalue import JsonObject
 
+CANDIDATES = 64  # training rows of one key that a validation row is compared with
 BLOCK = 10_000  # validation rows looked at together; bounds what is held of their candidates
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What is known of a file's rows: `whole` has lines and digests, `keys` the hash keys (rows, BANDS)."""
+    """What is known of a file's rows: `whole` has lines and digests, `rows` the sketches (rows, SKETCH)."""
 
     path: Path
     whole: ChunkResult
-    keys: NDArray[np.uint32]
+    rows: NDArray[np.uint8]
 
 
 @dataclass(slots=True)
@@ -81,10 +82,10 @@ def index_file(path: Path) -> Index:
         for chunk in chunks(path)
         if not chunk.too_long
     ]
-    keys = stacked([part.partials.pop("near_duplicates").arrays["keys"] for part in parts])
+    rows = stacked([part.partials.pop("near_duplicates").arrays["sketches"] for part in parts])
     whole = merged(parts, FindingLog())
     whole.path = path
-    return Index(path, whole, keys)
+    return Index(path, whole, rows)
 
 
 def compare(training: Index, validation: Index) -> Leaks:
@@ -117,57 +118,39 @@ def _digests(whole: ChunkResult) -> NDArray[np.uint64]:
 
 def _near(training: Index, validation: Index, exact: dict[int, int], found: Leaks) -> None:
     rows = np.asarray([row for row in range(found.rows) if row not in exact], np.int64)
-    rows = rows[validation.keys[rows, 0] != 0]
-    orders = [np.argsort(training.keys[:, band], kind="stable").astype(np.int32) for band in range(BANDS)]
+    rows = rows[validation.rows[rows, SLOTS] != 0]
+    orders = [np.argsort(band_keys(training.rows, band), kind="stable").astype(np.int32) for band in range(BANDS)]
     left = max(MIN_COMPARISONS, COMPARISONS_PER_ROW * found.rows)
-    for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        left -= _near_block(training, validation, block, orders, found)
-        if left < 0 and start + BLOCK < len(rows):
-            found.complete = False
-            return
-
-
-def _near_block(
-    training: Index, validation: Index, rows: NDArray[np.int64], orders: list[NDArray[np.int32]], found: Leaks
-) -> int:
-    """Adds the leaks among `rows` of the validation file and gives back how many comparisons that took."""
-    candidates = _candidates(training.keys, validation.keys, rows, orders)
-    wanted = np.zeros(len(training.keys), bool)
-    wanted[[other for others in candidates.values() for other in others]] = True
-    asked = np.zeros(len(validation.keys), bool)
-    asked[list(candidates)] = True
-    made = 0
     with (
-        closing(RowWords(training.path, training.whole.lines, wanted)) as theirs,
-        closing(RowWords(validation.path, validation.whole.lines, asked)) as ours,
+        closing(RowWords(training.path, training.whole.lines)) as theirs,
+        closing(RowWords(validation.path, validation.whole.lines)) as ours,
     ):
-        for row, others in candidates.items():
-            for other in others:
-                made += 1
-                similarity = jaccard(ours.shingles(row), theirs.shingles(other))
-                if similarity >= THRESHOLD:
-                    lines = int(validation.whole.lines[row]), int(training.whole.lines[other])
-                    found.near.append((*lines, similarity))
-                    break
-    return made
+        for start in range(0, len(rows), BLOCK):
+            for row, others in _candidates(training.rows, validation.rows, rows[start : start + BLOCK], orders):
+                for other in others:
+                    left -= 1
+                    similarity = jaccard(ours.shingles(row), theirs.shingles(other))
+                    if similarity >= THRESHOLD:
+                        lines = int(validation.whole.lines[row]), int(training.whole.lines[other])
+                        found.near.append((*lines, similarity))
+                        break
+                if left < 0:
+                    found.complete = False
+                    return
 
 
 def _candidates(
-    training: NDArray[np.uint32], asked: NDArray[np.uint32], rows: NDArray[np.int64], orders: list[NDArray[np.int32]]
-) -> dict[int, list[int]]:
-    """Row -> training rows that share a key with it, those that share most keys first; `LEADERS` at most."""
-    shared: dict[int, dict[int, int]] = {}
+    training: NDArray[np.uint8], asked: NDArray[np.uint8], rows: NDArray[np.int64], orders: list[NDArray[np.int32]]
+) -> Iterator[tuple[int, list[int]]]:
+    """Each row with the training rows that may be similar enough, the likeliest first."""
+    shared: dict[int, set[int]] = {}
     for band, order in enumerate(orders):
-        keys = training[order, band]
-        starts = np.searchsorted(keys, asked[rows, band])
-        ends = np.searchsorted(keys, asked[rows, band], side="right")
+        keys = band_keys(training, band)[order]
+        wanted = band_keys(asked[rows], band)
+        starts = np.searchsorted(keys, wanted)
+        ends = np.searchsorted(keys, wanted, side="right")
         hit = np.flatnonzero(ends > starts)
         for row, start, end in zip(rows[hit].tolist(), starts[hit].tolist(), ends[hit].tolist(), strict=True):
-            counts = shared.setdefault(row, {})
-            for other in order[start : min(end, start + LEADERS)].tolist():
-                counts[other] = counts.get(other, 0) + 1
-    return {
-        row: sorted(counts, key=lambda other: (-counts[other], other))[:LEADERS]
-        for row, counts in sorted(shared.items())
-    }
+            shared.setdefault(row, set()).update(order[start : min(end, start + CANDIDATES)].tolist())
+    for row, others in sorted(shared.items()):
+        yield row, likely(asked[row], training, sorted(others), THRESHOLD)

@@ -34,7 +34,7 @@ _OF_LABEL = {
 _SPACED = re.compile(r"(?<!\S)\S \S \S(?!\S)")
 _FOREIGN = re.compile(r"[^\W\d_\u0000-\u024f\u0300-\u036f\u0900-\u097f\u1e00-\u1eff]")
 _LETTERS = re.compile(r"[^\W\d_]")
-_SAMPLE = 2_000  # characters looked at to tell the script
+_SAMPLE = 400  # characters looked at to tell the script
 
 
 class WordJudge:

@@ -5,8 +5,11 @@ dropped and ASCII letters lowered first. Six bytes of UTF-8 are six Latin letter
 so one rule serves scripts with and without spaces. System prompts and tool declarations do not count: a file that
 shares one among all its rows would look like one row many times.
 
-`band_keys` is locality-sensitive hashing (MinHash by `rensa`, 64 slots, 12 bands of 5): two rows of similarity s share
-at least one key with probability 1 - (1 - s^5)^12, which is 0.99 at 0.8, 0.32 at 0.5 and 0.03 at 0.3.
+Each row leaves a sketch of 61 bytes: 60 slots of MinHash (by `rensa`), of which 8 bits are kept, and a mark that the
+row is long enough. Two rows agree in a slot with a probability of their similarity (and 1/256 by chance), so a sketch
+tells the similarity of two rows within about 0.05. Twelve bands of five slots are locality-sensitive hashing: two rows
+of similarity s agree in a whole band with probability 1 - (1 - s^5)^12, which is 0.99 at 0.8, 0.32 at 0.5 and 0.03 at
+0.3.
 
 Not covered: rows that say the same in other words, and rows of fewer than `MIN_SHINGLES` shingles.
 """
@@ -24,9 +27,11 @@ WIDTH = 6
 MIN_SHINGLES = 24
 BANDS = 12
 SLOTS_PER_BAND = 5
-SLOTS = 64  # rensa is fastest at powers of two; 60 are used
+SLOTS = BANDS * SLOTS_PER_BAND
+SKETCH = SLOTS + 1
 SEED = 1
 
+_HASHED_SLOTS = 64  # rensa is fastest at powers of two
 _DROPPED = bytes(range(33)) + b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\x7f"
 _LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _WINDOW = np.uint64((1 << (8 * WIDTH)) - 1)
@@ -80,20 +85,36 @@ def jaccard(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> float:
     return both / either if either else 0.0
 
 
-def band_keys(rows: Sequence[bytes]) -> NDArray[np.uint32]:
-    """(rows, BANDS) keys; rows of one key in one band are candidates. All zero: a row too short to compare."""
-    found, first, size = [np.zeros((0, BANDS), np.uint32)], 0, 0
+def sketches(rows: Sequence[bytes]) -> NDArray[np.uint8]:
+    """(rows, SKETCH): the slots, and 1 for a row that is long enough to be compared, else 0."""
+    found, first, size = [np.zeros((0, SKETCH), np.uint8)], 0, 0
     for index, row in enumerate(rows):
         size += len(row)
         if size >= _BATCH_BYTES:
-            found.append(_band_keys(rows[first : index + 1]))
+            found.append(_sketches(rows[first : index + 1]))
             first, size = index + 1, 0
     if first < len(rows):
-        found.append(_band_keys(rows[first:]))
+        found.append(_sketches(rows[first:]))
     return np.concatenate(found)
 
 
-def _band_keys(rows: Sequence[bytes]) -> NDArray[np.uint32]:
+def band_keys(sketches: NDArray[np.uint8], band: int) -> NDArray[np.uint64]:
+    """A key for each row; rows of one key are candidates. 0: too short to be compared."""
+    keys = sketches[:, SLOTS].astype(np.uint64)
+    for slot in range(band * SLOTS_PER_BAND, (band + 1) * SLOTS_PER_BAND):
+        keys <<= np.uint64(8)
+        keys |= sketches[:, slot]
+    keys[sketches[:, SLOTS] == 0] = 0
+    return keys
+
+
+def estimates(sketch: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Similarity of one row to each of some others, by their sketches: (SKETCH,), (n, SKETCH) -> (n,)."""
+    shares: NDArray[np.float64] = np.count_nonzero(others[:, :SLOTS] == sketch[:SLOTS], axis=1) / SLOTS
+    return shares
+
+
+def _sketches(rows: Sequence[bytes]) -> NDArray[np.uint8]:
     words = (GAP.join(rows) + GAP).translate(_LOWER, _DROPPED)
     ends = np.flatnonzero(np.frombuffer(words, np.uint8) == GAP[0])
     starts = np.concatenate(([0], ends[:-1] + 1))
@@ -101,10 +122,11 @@ def _band_keys(rows: Sequence[bytes]) -> NDArray[np.uint32]:
     hashes >>= np.uint64(32)
     _drop_crossing(hashes, starts, ends)
     offsets = np.append(starts, ends[-1] + 1).astype(np.uint64)
-    sketch = RMinHash.digest_matrix_from_flat_token_hashes(hashes[: ends[-1] + 1], offsets, SLOTS, SEED)
-    keys = _fold(np.array(sketch.to_rows(), np.uint64))
-    keys[ends - starts < MIN_SHINGLES + WIDTH - 1] = 0
-    return keys
+    hashed = RMinHash.digest_matrix_from_flat_token_hashes(hashes[: ends[-1] + 1], offsets, _HASHED_SLOTS, SEED)
+    found = np.empty((len(rows), SKETCH), np.uint8)
+    found[:, :SLOTS] = np.array(hashed.to_rows(), np.uint32)[:, :SLOTS].astype(np.uint8)
+    found[:, SLOTS] = ends - starts >= MIN_SHINGLES + WIDTH - 1
+    return found
 
 
 def _windows(words: bytes) -> NDArray[np.uint64]:
@@ -120,16 +142,6 @@ def _drop_crossing(hashes: NDArray[np.uint64], starts: NDArray[np.int64], ends: 
     for back in range(WIDTH):
         crossing = np.maximum(ends - back, starts)
         hashes[crossing] = hashes[starts]
-
-
-def _fold(slots: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """Five slots -> one key, never 0. 32 bits will do: candidates are compared in full."""
-    keys = np.zeros((len(slots), BANDS), np.uint64)
-    for slot in range(SLOTS_PER_BAND):
-        keys += slots[:, slot : BANDS * SLOTS_PER_BAND : SLOTS_PER_BAND]
-        keys *= _ODD
-        keys ^= keys >> np.uint64(29)
-    return (keys >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
 
 
 def _declares(path: str) -> bool:
