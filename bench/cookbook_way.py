@@ -38,7 +38,7 @@ def load_encoding() -> Encoding:
 def main(path: str) -> None:
     encoding = load_encoding()
     encoding.encode("warm", disallowed_special=())
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
         rows = [json.loads(line) for line in file]
     errors = format_errors(rows)
@@ -51,7 +51,18 @@ def main(path: str) -> None:
         answers.append(answer_tokens(messages, encoding))
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "tokens": sum(lengths), "errors": sum(errors.values())}))
+    cpu = time.process_time() - before
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "cpu_seconds": cpu,
+                "peak_bytes": peak,
+                "tokens": sum(lengths),
+                "errors": sum(errors.values()),
+            }
+        )
+    )
 
 
 def format_errors(rows: list[Row]) -> dict[str, int]:

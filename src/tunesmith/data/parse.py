@@ -14,6 +14,8 @@ from tunesmith.jsonvalue import JsonValue
 MAX_DEPTH = 64
 EXPLAIN_BYTES = 1024 * 1024  # lines above this keep the fast parser's shorter message
 
+_NESTING = (dict, list)
+
 
 class BrokenLine(ValueError):
     def __init__(self, fault: Fault) -> None:
@@ -37,15 +39,15 @@ def parse_line(raw: bytes) -> JsonValue:
 def _count_keys(value: JsonValue) -> int:
     """The keys in all objects of `value`."""
     keys = 0
-    level: list[JsonValue] = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
-        below: list[JsonValue] = []
+        below: list[dict[str, JsonValue] | list[JsonValue]] = []
         for one in level:
             if isinstance(one, dict):
                 keys += len(one)
-                below.extend(one.values())
-            elif isinstance(one, list):
-                below.extend(one)
+                below += [inner for inner in one.values() if type(inner) in _NESTING]  # type: ignore[misc]
+            else:
+                below += [inner for inner in one if type(inner) in _NESTING]  # type: ignore[misc]
         if not below:
             return keys
         level = below

@@ -8,6 +8,8 @@ from tunesmith.data.shapes import digest, roles_seed
 from tunesmith.data.tokens import PER_EXAMPLE, PER_MESSAGE, PER_NAME, PER_ROLE
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
+_PLAIN_KEYS = frozenset(("role", "content", "name", "weight", "tool_call_id"))
+
 
 @dataclass(slots=True)
 class RowTexts:
@@ -37,6 +39,7 @@ def row_texts(row: JsonObject) -> RowTexts:
     found = RowTexts()
     if "messages" in row:
         _conversation(found, row, "")
+        _identify(found, row)
     elif "input" in row:
         _preference(found, row)
     else:
@@ -54,6 +57,10 @@ def _conversation(found: RowTexts, row: JsonObject, prefix: str) -> None:
     _add_tools(found, row, prefix)
     for index, message in enumerate(messages):
         _add_message(found, message, f"{prefix}messages[{index}]", learned=not prefix)
+
+
+def _identify(found: RowTexts, row: JsonObject) -> None:
+    messages = _list(row["messages"])
     last = max((i for i, one in enumerate(messages) if one.get("role") == "assistant"), default=len(messages))
     found.prompt = _identity(row, messages[:last], messages)
     found.answer = _identity({}, messages[last:], messages)
@@ -100,6 +107,8 @@ def _add_message(found: RowTexts, message: JsonObject, path: str, *, learned: bo
 def _said(message: JsonObject) -> list[tuple[str, str]]:
     """(text, path) of everything a message says: content, refusal, and the calls that it makes."""
     content = message.get("content")
+    if isinstance(content, str) and message.keys() <= _PLAIN_KEYS:
+        return [(content, "content")]
     said: list[tuple[JsonValue, str]] = [(content, "content"), (message.get("refusal"), "refusal")]
     for index, part in enumerate(_list(content)):
         said.append((part.get("text") or part.get("refusal"), f"content[{index}].text"))
