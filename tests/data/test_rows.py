@@ -118,3 +118,13 @@ def test_reading_an_unchecked_broken_file_names_the_line(tmp_path: Path) -> None
     path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt"')
     with pytest.raises(RowError, match="line 2"):
         list(read_rows(path))
+
+
+def test_integers_beyond_64_bits_are_refused_and_not_fatal() -> None:
+    with pytest.raises(RowError) as refused:
+        parse_row({"messages": [USER, ANSWER], "tools": -(2**70)})
+    assert refused.value.code == "invalid_tool"
+    with pytest.raises(RowError):
+        parse_row(
+            {"messages": [USER, ANSWER], "functions": [{"name": "f", "parameters": {"minimum": 2**70, "type": 1}}]}
+        )

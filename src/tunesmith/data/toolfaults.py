@@ -30,19 +30,22 @@ def declared(row: JsonObject) -> Declared:
     tools, functions = row.get("tools"), row.get("functions")
     if tools is None and functions is None:
         return _NOTHING
-    source = orjson.dumps([tools, functions])
-    return _declared(source) if len(source) <= CACHED_BYTES else _judged(source)
+    try:
+        source = orjson.dumps([tools, functions])
+    except orjson.JSONEncodeError:  # integers beyond 64 bits, which other parsers let through
+        return _judged(tools, functions)
+    return _declared(source) if len(source) <= CACHED_BYTES else _judged(tools, functions)
 
 
-def _judged(source: bytes) -> Declared:
-    tools, functions = orjson.loads(source)
-    row: JsonObject = {"tools": tools, "functions": functions}
+@lru_cache(maxsize=512)
+def _declared(source: bytes) -> Declared:
+    return _judged(*orjson.loads(source))
+
+
+def _judged(tools: JsonValue, functions: JsonValue) -> Declared:
     schemas: dict[str, jsonschema_rs.Validator | None] = {}
-    faults = tuple(_declared_faults(row, schemas))
+    faults = tuple(_declared_faults({"tools": tools, "functions": functions}, schemas))
     return Declared(faults, schemas)
-
-
-_declared = lru_cache(maxsize=512)(_judged)
 
 
 def _declared_faults(row: JsonObject, schemas: "dict[str, jsonschema_rs.Validator | None]") -> Iterator[Fault]:
@@ -185,7 +188,7 @@ def _compiled(parameters: JsonValue, path: str) -> "jsonschema_rs.Validator | Fa
         return Fault("invalid_tool_schema", path, "The parameters are not an object.", shorten(parameters))
     try:
         return jsonschema_rs.validator_for(parameters, retriever=_refuse, validate_formats=False)
-    except (jsonschema_rs.ValidationError, ValueError, TypeError) as error:
+    except (jsonschema_rs.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
         problem = _first_line(getattr(error, "message", None) or str(error))
         return Fault("invalid_tool_schema", path, f"The schema is not valid: {problem}.", shorten(parameters))
 
