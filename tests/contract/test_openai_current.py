@@ -59,8 +59,8 @@ def test_job_has_the_clients_types_and_the_promised_values(client, finished_job,
     assert re.fullmatch(r"ft:smollm2-135m-instruct:personal:contract:\w{8}", finished_job.fine_tuned_model)
     assert (finished_job.error, finished_job.seed, finished_job.user_provided_suffix) == (None, 1, "contract")
     numbers = finished_job.hyperparameters.to_dict()
-    assert numbers["n_epochs"] == 3
-    assert isinstance(numbers["batch_size"], int)
+    assert (numbers["n_epochs"], numbers["batch_size"]) == (3, 5)
+    assert isinstance(numbers["learning_rate_multiplier"], float)
     assert finished_job.method.supervised.hyperparameters.to_dict() == numbers
     assert finished_job.trained_tokens > 0
     assert finished_job.trained_tokens % 3 == 0
@@ -88,19 +88,19 @@ def test_events_page_through_themselves_in_the_recorded_order(client, finished_j
         for point in earlier
     ]
     steps = [event for event in events if event.type == "metrics"]
-    assert [event.data["step"] for event in steps] == list(range(1, 31))
-    assert re.fullmatch(r"Step 1/30: training loss=\d+\.\d\d", steps[0].message)
+    assert [event.data["step"] for event in steps] == list(range(1, 7))
+    assert re.fullmatch(r"Step 1/6: training loss=\d+\.\d\d", steps[0].message)
     assert steps[-1].data["train_loss"] < steps[0].data["train_loss"]
-    assert steps[0].data["total_steps"] == 30
+    assert steps[0].data["total_steps"] == 6
 
 
 def test_checkpoints_have_the_clients_types(client, finished_job):
     points = client.fine_tuning.jobs.checkpoints.list(finished_job.id).data
     for point in points:
         strictly(FineTuningJobCheckpoint, point)
-    assert [point.step_number for point in points] == [30, 20, 10]
+    assert [point.step_number for point in points] == [6, 4, 2]
     assert points[0].fine_tuned_model_checkpoint == finished_job.fine_tuned_model
-    assert points[0].metrics.step == points[0].step_number == 30
+    assert points[0].metrics.step == points[0].step_number == 6
     assert points[0].metrics.to_dict()["type"] == "supervised"
 
 
