@@ -342,3 +342,19 @@ def test_a_job_that_continues_from_a_vanished_checkpoint_fails(
     failed = wait_for(job, finished)
     assert failed.error is not None
     assert (failed.error["code"], failed.error["param"]) == ("deleted_model", "model")
+
+
+@pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
+def test_rows_that_are_cut_are_announced(
+    store: Store, store_settings: Settings, submit: Submit, script: Script, wait_for: WaitFor
+) -> None:
+    long = GOOD.replace(b'"b"', b'"' + b"word " * 60 + b'"')
+    job = submit(GOOD * 9 + long)
+    workers = Workers(store, store_settings.model_copy(update={"max_example_tokens": 48}))
+    workers.start()
+    assert wait_for(job, finished).status is JobStatus.SUCCEEDED
+    workers.stop()
+    cut = store.jobs.events(job.id, limit=100).data
+    assert [(event.level, event.message) for event in cut if "cut off" in event.message] == [
+        ("warn", "1 row of the training file exceeds 48 tokens; what is beyond is cut off")
+    ]

@@ -1,6 +1,5 @@
 """The first phase of a job: its files are checked as they will be trained, and "auto" becomes numbers."""
 
-import dataclasses
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Lease, NewEvent, Store
 
-FILE_FIELDS = ("training_file", "validation_file")
+MIN_EXAMPLES = {"training_file": 10, "validation_file": 1}
 
 
 def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) -> None:
@@ -25,20 +24,21 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
         store.queue.append(lease, [NewEvent(announce)])
     require_files(store, job)
     report = _check(store, settings, job, "training_file")
+    notices = _notices(report, "training")
     if job.validation_file is not None:
-        _check(store, settings, job, "validation_file")
+        notices += _notices(_check(store, settings, job, "validation_file"), "validation")
     numbers = resolve_hyperparameters(job.hyperparameters, report, str(job.method["type"]))
     store.queue.set_status(
         lease,
         JobStatus.QUEUED,
-        [NewEvent("Files validated, moving job to queued state")],
+        [*notices, NewEvent("Files validated, moving job to queued state")],
         hyperparameters=numbers.to_json(),
     )
 
 
 def require_files(store: Store, job: JobRow) -> None:
     """Raises DataError (`deleted_training_file`) when a file of the job is gone."""
-    for param in FILE_FIELDS:
+    for param in MIN_EXAMPLES:
         file_id = getattr(job, param)
         if file_id is not None and store.files.get(file_id) is None:
             which = param.removesuffix("_file")
@@ -61,29 +61,30 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Report:
             renderer=_renderer(base_dir, (base_dir / "tokenizer.json").stat().st_mtime_ns),
             max_tokens=row_limit(base_dir, settings),
             method=str(job.method["type"]),
+            min_examples=MIN_EXAMPLES[param],
         )
     except FileNotFoundError:  # deleted while we looked
         require_files(store, job)
         raise
-    if param == "validation_file":
-        report = _without_count(report)
     error = job_error(report, param, file_id=file_id)
     if error is not None:
         raise DataError(str(error["message"]), param=param, code=str(error["code"]))
     return report
 
 
+def _notices(report: Report, which: str) -> list[NewEvent]:
+    """What the user must know of a sound file: rows of which not all is trained."""
+    cut = report.counts.get("over_limit", 0)
+    if not cut:
+        return []
+    rows, verb = ("1 row", "exceeds") if cut == 1 else (f"{cut} rows", "exceed")
+    text = f"{rows} of the {which} file {verb} {report.max_tokens} tokens; what is beyond is cut off"
+    return [NewEvent(text, level="warn")]
+
+
 @lru_cache(maxsize=4)  # reading a tokenizer takes half a second; a changed file is read again
 def _renderer(base_dir: Path, _modified: int) -> Renderer:
     return load_renderer(base_dir)
-
-
-def _without_count(report: Report) -> Report:
-    """A validation file needs no ten rows."""
-    errors = tuple(found for found in report.errors if found.code != "too_few_examples")
-    return dataclasses.replace(
-        report, errors=errors, error_count=report.error_count - report.counts.get("too_few_examples", 0)
-    )
 
 
 def _announcement(job: JobRow) -> str:
