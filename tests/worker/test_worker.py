@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 from tests.worker.conftest import Workers
 
@@ -358,3 +359,21 @@ def test_rows_that_are_cut_are_announced(
     assert [(event.level, event.message) for event in cut if "cut off" in event.message] == [
         ("warn", "1 row of the training file exceeds 48 tokens; what is beyond is cut off")
     ]
+
+
+@pytest.mark.parametrize("store_settings", ["postgresql"], indirect=True)
+def test_a_database_that_drops_its_connections_loses_nothing(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script, postgres_socket: Path
+) -> None:
+    script(steps=40, seconds=0.05)
+    job = submit()
+    workers.start()
+    wait_for(job, lambda row: row.last_step >= 2)
+    with psycopg.connect(host=str(postgres_socket), user="postgres", dbname="postgres", autocommit=True) as admin:
+        for _ in range(8):
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            time.sleep(0.15)
+    done = wait_for(job, finished)
+    assert done.status is JobStatus.SUCCEEDED
+    assert done.attempt == 2  # checked, then trained in one go
+    assert steps(store, job) == list(range(1, 41))

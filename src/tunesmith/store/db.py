@@ -45,7 +45,7 @@ class Database:
         try:
             with engine.connect() as connection, connection.begin():
                 yield connection
-        except (exc.OperationalError, exc.TimeoutError) as error:
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
             raise ServiceUnavailable(
                 f"The database does not answer ({error.__cause__ or error}). Try again."
             ) from error
