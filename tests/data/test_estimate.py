@@ -158,6 +158,8 @@ def test_the_price_table_of_2023_ships() -> None:
 def test_time_and_memory_are_linear_in_the_measurement() -> None:
     assert training_seconds(BENCHMARK, 1000, 4) == 10 + 10 + 2
     assert peak_memory(BENCHMARK, 50, 2) == 1_000_000 + 100_000
+    assert peak_memory(BENCHMARK, 5000, 16) == 1_000_000 + 8_192_000
+    assert peak_memory(BENCHMARK, 10_000, 16) == 1_000_000 + 10_000_000
 
 
 def test_a_benchmark_is_cached_per_base_and_hardware(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ def steps(*tokens: int, per_token: float = 0.01, per_step: float = 0.5) -> list[
     made, at = [], 3.0
     for count in tokens:
         at += per_step + per_token * count
-        made.append(_Step(count, per_step + per_token * count, 1000 + 10 * max(tokens[: len(made) + 1]), at))
+        made.append(_Step(count, per_step + per_token * count, 1000 + 10 * max(tokens), at))
     return made
 
 
 def test_the_fit_finds_the_cost_of_a_step_and_of_a_token() -> None:
     made = steps(10, 300, 80, 200, 120)
-    found = _fit("base", "cpu", made, whole=20.0)
+    found = _fit("base", "cpu", made, whole=20.0, bytes_per_token=10)
     assert found.tokens_per_second == pytest.approx(100)
     assert found.seconds_per_step == pytest.approx(0.5)
     assert found.start_seconds == pytest.approx(20.0 - sum(step.seconds for step in made))
@@ -29,7 +29,7 @@ def test_the_fit_finds_the_cost_of_a_step_and_of_a_token() -> None:
 
 def test_noise_never_makes_a_step_cost_less_than_nothing() -> None:
     noisy = [_Step(count, seconds, 1000, 0.0) for count, seconds in ((1, 1), (1, 1), (300, 1.0), (80, 2.0), (200, 1.5))]
-    found = _fit("base", "cpu", noisy, whole=1.0)
+    found = _fit("base", "cpu", noisy, whole=1.0, bytes_per_token=10)
     assert found.seconds_per_step == 0
     assert found.tokens_per_second == pytest.approx(580 / 4.5)
     assert found.start_seconds == 0

@@ -25,6 +25,7 @@ class Benchmark:
     start_seconds: float  # from process start to the first step
     fixed_bytes: int
     bytes_per_token: float
+    tokens_at_once: int = 8192  # the trainer divides larger steps
     measured_at: int = 0  # Unix time
 
     def to_json(self) -> JsonObject:
@@ -37,8 +38,9 @@ def training_seconds(benchmark: Benchmark, tokens: int, steps: int) -> float:
 
 
 def peak_memory(benchmark: Benchmark, longest_row: int, batch_size: int) -> int:
-    """Bytes at the peak: the worst step holds `batch_size` rows of the longest length."""
-    return round(benchmark.fixed_bytes + benchmark.bytes_per_token * longest_row * batch_size)
+    """Bytes at the peak: the worst step holds `batch_size` rows of the longest length, or what goes through at once."""
+    tokens = max(longest_row, min(longest_row * batch_size, benchmark.tokens_at_once))
+    return round(benchmark.fixed_bytes + benchmark.bytes_per_token * tokens)
 
 
 def benchmark_path(cache: Path, base: str, hardware: str) -> Path:

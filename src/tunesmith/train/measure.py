@@ -16,17 +16,20 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from tunesmith.data.speed import Benchmark, benchmark_path, read_benchmark, write_benchmark
 from tunesmith.errors import TrainerError
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.train.plan import MOST_TOKENS, token_bytes
 from tunesmith.train.spec import LoraSpec, TrainSpec
 
 ROW_WORDS = (40, 300, 80, 200, 120, 260, 60, 160, 100, 240)  # a word is one to two tokens
 WARM_UP_STEPS = 2
 TIMEOUT_SECONDS = 600
+ELEMENT_BYTES = 4  # weights and activations are float32
 _WORDS = ("river", "stone", "light", "garden", "winter", "paper", "music", "table", "window", "bread", "silver")
 
 
@@ -71,7 +74,7 @@ def measure_speed(base_name: str, base_dir: Path, *, rank: int = 16, threads: in
         )
         (root / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
         steps, seconds = _run(root / "spec.json")
-    return _fit(base_name, f"{hardware_name(threads)}, rank {rank}", steps, seconds)
+    return _fit(base_name, f"{hardware_name(threads)}, rank {rank}", steps, seconds, _token_bytes(base_dir))
 
 
 def hardware_name(threads: int = 0) -> str:
@@ -122,8 +125,14 @@ def _run(spec: Path) -> tuple[list[_Step], float]:
     return steps, time.monotonic() - began
 
 
-def _fit(base: str, hardware: str, steps: list[_Step], whole: float) -> Benchmark:
-    """Seconds of a step as a line over its tokens; memory as a line through the smallest and the largest peak."""
+def _token_bytes(base_dir: Path) -> int:
+    """What the trainer's own plan reckons for each token of a step; the measured peak gives the rest."""
+    shape = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
+    return token_bytes(SimpleNamespace(**shape), ELEMENT_BYTES, checkpointing=False)
+
+
+def _fit(base: str, hardware: str, steps: list[_Step], whole: float, bytes_per_token: int) -> Benchmark:
+    """Seconds of a step as a line over its tokens."""
     warm = steps[WARM_UP_STEPS:]
     tokens = np.asarray([step.tokens for step in warm], float)
     taken = np.asarray([step.seconds for step in warm], float)
@@ -131,14 +140,14 @@ def _fit(base: str, hardware: str, steps: list[_Step], whole: float) -> Benchmar
     if slope <= 0 or offset < 0:  # noise on a busy machine: all of the time is the tokens'
         slope, offset = taken.sum() / tokens.sum(), 0.0
     largest = max(step.tokens for step in steps)
-    growth = (steps[-1].peak - steps[0].peak) / max(1, largest - steps[0].tokens)
     return Benchmark(
         base=base,
         hardware=hardware,
         tokens_per_second=float(1 / slope),
         seconds_per_step=float(offset),
         start_seconds=max(0.0, whole - sum(step.seconds for step in steps)),
-        fixed_bytes=round(steps[-1].peak - max(0.0, growth) * largest),
-        bytes_per_token=float(max(0.0, growth)),
+        fixed_bytes=max(0, steps[-1].peak - bytes_per_token * largest),
+        bytes_per_token=float(bytes_per_token),
+        tokens_at_once=MOST_TOKENS,
         measured_at=int(time.time()),
     )
