@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -40,6 +40,7 @@ class Start:
     log: Path  # its stderr
     lock: Path
     nice: int = 0
+    environment: Mapping[str, str] | None = None  # None: as this process has it
 
 
 class Trainer(Protocol):
@@ -70,6 +71,7 @@ class ChildLauncher:
                 stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=stderr,
+                env=start.environment,
                 start_new_session=True,  # Ctrl-C in the worker's terminal is the worker's to handle
             )
         return ChildTrainer(process)

@@ -90,6 +90,6 @@ def test_activation_checkpointing_does_not_change_the_gradient(wrap: Callable[[P
     model, adapter = build("Llama")
     wrap(model)
     expected = gradient(TreeScorer(model), adapter)
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     torch.testing.assert_close(gradient(TreeScorer(model), adapter), expected, rtol=1e-6, atol=1e-8)

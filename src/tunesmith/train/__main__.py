@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 from tunesmith.errors import TunesmithError
+from tunesmith.train.environment import restart_with_environment
 from tunesmith.train.events import EventWriter, Listener, claim_stdout, failed, log
 from tunesmith.train.interrupt import Interrupt, Stopped
 from tunesmith.train.spec import TrainSpec
@@ -20,6 +21,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m tunesmith.train SPEC.json", file=sys.stderr)  # noqa: T201  # the only words to a person
         return 2
+    restart_with_environment(arguments)
     emit = EventWriter(claim_stdout())
     interrupt = Interrupt()
     interrupt.install()

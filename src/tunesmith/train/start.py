@@ -133,7 +133,7 @@ def _model(spec: TrainSpec, data: Data, files: RunFiles, emit: Listener) -> tupl
     longest = max(len(row.ids) for example in (*data.training, *data.validation) for row in example.rows)
     plan = _memory_plan(spec, model, data, files)
     if plan.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
         model.train()  # transformers checkpoints only in training mode
         emit(log("info", "Memory is short for these rows: activations are recomputed in the backward pass."))
     values = f"{adapter.parameter_count:,} values on {len(adapter.layers)} layers"

@@ -13,6 +13,7 @@ from tunesmith.models.directory import materialise
 from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Lease, NewEvent, Outcome, Store
+from tunesmith.train.environment import trainer_environment
 from tunesmith.train.spec import LoraSpec, TrainSpec
 from tunesmith.worker import wording
 from tunesmith.worker.heartbeat import Heartbeat
@@ -91,6 +92,7 @@ class TrainingRun:
             log=self.files.log(attempt),
             lock=self.files.lock,
             nice=self.settings.train_nice,
+            environment=trainer_environment(),
         )
 
     def _follow(self, trainer: Trainer, relay: Relay, heartbeat: Heartbeat) -> int:
