@@ -262,7 +262,7 @@ def test_judge_that_gives_up_leaves_a_report_and_blocks_only_in_block():
     assert report.refusal("warn") is None
     refusal = report.refusal("block")
     assert refusal is not None
-    assert (refusal.status, refusal.code) == (503, "moderation_unavailable")
+    assert (refusal.status, refusal.code) == (400, "moderation_unavailable")
 
 
 def test_settings_name_the_judge():

@@ -56,7 +56,7 @@ class NearDuplicates:
         return Partial(arrays={"sketches": sketches(batch_words(batch))})
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
-        found = find_near(whole, stacked([partial.arrays["sketches"] for partial in partials]))
+        found = find_near(whole, stacked([partial.arrays.pop("sketches") for partial in partials]))
         return [_near_finding(*pair) for pair in found.pairs], found.to_json()
 
 

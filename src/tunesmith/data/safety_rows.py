@@ -19,7 +19,7 @@ from tunesmith.data.parse import BrokenLine, parse_line
 from tunesmith.data.rowfaults import row_faults
 from tunesmith.data.rowtexts import row_texts
 from tunesmith.data.safety import CATEGORIES, Coverage, Judge, JudgeUnavailable, Mode, Verdict, open_judge
-from tunesmith.errors import DataError, ServiceUnavailable, TunesmithError
+from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 
@@ -93,13 +93,14 @@ class ModerationReport:
         """One or two sentences for a job's event of type `moderation_checks`."""
         if self.fault is not None:
             return f"Moderation broke off after {self.rows} rows: {self.fault.message}"
-        unread = f" {self.unread_rows} rows hold text it cannot read." if self.unread_rows else ""
+        held = "1 row holds" if self.unread_rows == 1 else f"{self.unread_rows} rows hold"
+        unread = f" {held} text it cannot read." if self.unread_rows else ""
         missing = f" Not covered: {', '.join(self.coverage.missing)}." if self.coverage.missing else ""
         what = "no row" if not self.flagged_rows else "1 row" if self.flagged_rows == 1 else f"{self.flagged_rows} rows"
         by = ", ".join(f"{name} {count}" for name, count in self.by_category.items())
         return f"Moderation by {self.backend} flagged {what} of {self.rows}{f' ({by})' if by else ''}.{unread}{missing}"
 
-    def refusal(self, mode: Mode) -> TunesmithError | None:
+    def refusal(self, mode: Mode) -> DataError | None:
         """The error that ends a job in mode 'block': rows were flagged, or not all could be judged."""
         if mode != "block":
             return None
@@ -113,7 +114,7 @@ class ModerationReport:
                 code="training_data_flagged",
             )
         if self.fault is not None:
-            return ServiceUnavailable(
+            return DataError(
                 f"The job is refused because its training data could not be moderated. {self.fault.message}",
                 param="training_file",
                 code="moderation_unavailable",

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 FileStatus = Literal["uploaded", "processed", "error"]
 EventLevel = Literal["info", "warn", "error"]
-EventType = Literal["message", "metrics"]
+EventType = Literal["message", "metrics", "moderation_checks"]
 Order = Literal["asc", "desc"]
 
 

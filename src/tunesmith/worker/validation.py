@@ -13,6 +13,7 @@ from tunesmith.models.directory import context_length, materialise
 from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Lease, NewEvent, Store
+from tunesmith.worker.risks import leak_notices, moderation_notices
 
 MIN_EXAMPLES = {"training_file": 10, "validation_file": 1}
 
@@ -27,6 +28,7 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     notices = _notices(report, "training")
     if job.validation_file is not None:
         notices += _notices(_check(store, settings, job, "validation_file"), "validation")
+    notices += _risks(store, settings, job)
     numbers = resolve_hyperparameters(job.hyperparameters, report, str(job.method["type"]))
     store.queue.set_status(
         lease,
@@ -70,6 +72,18 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Report:
     if error is not None:
         raise DataError(str(error["message"]), param=param, code=str(error["code"]))
     return report
+
+
+def _risks(store: Store, settings: Settings, job: JobRow) -> list[NewEvent]:
+    training = store.blobs.path(job.training_file)
+    try:
+        found = moderation_notices(training, settings)
+        if job.validation_file is not None:
+            found += leak_notices(training, store.blobs.path(job.validation_file))
+    except FileNotFoundError:  # deleted while we looked
+        require_files(store, job)
+        raise
+    return found
 
 
 def _notices(report: Report, which: str) -> list[NewEvent]:
