@@ -1,5 +1,6 @@
 """`tunesmith check` and `tunesmith estimate`: reports, wrong input, exit codes."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,18 @@ def test_near_duplicates_are_looked_for_when_asked(tunesmith: Tunesmith, jokes: 
     rows = write(tmp_path / "rows.jsonl", jokes.read_text("utf-8") + first.replace("today?", "today ?"))
     assert "nearly" not in tunesmith("check", rows).out
     assert "nearly" in tunesmith("check", rows, "--near-duplicates").out
+
+
+def test_texts_are_judged_when_asked(tunesmith: Tunesmith, jokes: Path, tmp_path: Path) -> None:
+    row = jokes.read_text("utf-8").splitlines()[0].replace("Will it rain", "You are such a stupid idiot. Will it rain")
+    rows = write(tmp_path / "rows.jsonl", jokes.read_text("utf-8") + row + "\n")
+    assert "moderation" not in json.loads(tunesmith("check", rows, "--json").out)
+    told = tunesmith("check", rows, "--moderation")
+    assert "Flagged: harassment 0.80." in told.out
+    assert "Not covered: illicit" in told.err
+    report = json.loads(tunesmith("check", rows, "--moderation", "--json").out)
+    assert (report["moderation"]["flagged_rows"], report["counts"]["flagged"]) == (1, 1)
+    assert report["warning_count"] == sum(report["counts"].values()) - report["error_count"]
 
 
 def test_estimate_knows_the_time_once_it_was_measured(

@@ -33,6 +33,9 @@ def check(
     near_duplicates: Annotated[
         bool, typer.Option("--near-duplicates", help="Also look for rows that nearly repeat others (slower).")
     ] = False,
+    moderation: Annotated[
+        bool, typer.Option("--moderation", help="Also judge the texts, as a job does before it trains (slower).")
+    ] = False,
     validation: Annotated[
         Path | None, typer.Option(help="Also look for rows of this validation file in FILE.", show_default=False)
     ] = None,
@@ -51,6 +54,7 @@ def check(
 
     settings = load_settings(data_dir)
     with_base, found = _checked(file, base, method, settings, near_duplicates=near_duplicates)
+    found = _moderated(file, found, settings) if moderation else found
     leaks = _leaks(file, validation) if validation is not None else None
     if show and with_base.renderer is None:
         raise CommandError(report.weights_missing(with_base.base.name))
@@ -178,6 +182,21 @@ def _write_html(target: Path, file: Path, found: "Report", with_base: "LocalBase
     guess = estimate(found, resolve_hyperparameters(None, found)) if found.ok else None
     target.write_text(report_html(found, guess, previews), encoding="utf-8")
     note(f"Report written to {target}.")
+
+
+def _moderated(file: Path, found: "Report", settings: "Settings") -> "Report":
+    """The report with what the judge says; the option asks for it whatever the setting `moderation`."""
+    from tunesmith.cli.report import ReadingBar
+    from tunesmith.cli.terminal import note
+    from tunesmith.data.safety_report import with_moderation
+    from tunesmith.data.safety_rows import judge_file
+
+    with ReadingBar(file.name) as progress:
+        judged = judge_file(file, settings.model_copy(update={"moderation": "warn"}), progress)
+    if judged is None:
+        return found
+    note(judged.summary())
+    return with_moderation(found, judged)
 
 
 def _checked(
