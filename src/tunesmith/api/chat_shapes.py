@@ -96,9 +96,9 @@ def _call_deltas(head: Head, index: int, call: ToolCall) -> list[JsonObject]:
             {"function_call": {"name": call.name, "arguments": ""}},
             {"function_call": {"arguments": call.arguments}},
         ]
-    opened = {**_call_json(call), "function": {"name": call.name, "arguments": ""}}
+    opened: JsonObject = {"index": index, **_call_json(call), "function": {"name": call.name, "arguments": ""}}
     return [
-        {"tool_calls": [{"index": index, **opened}]},
+        {"tool_calls": [opened]},
         {"tool_calls": [{"index": index, "function": {"arguments": call.arguments}}]},
     ]
 
