@@ -1,10 +1,11 @@
 """Fixtures shared by all tests: a real base model, converted once into the user's cache."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.models.adapters import AdapterManifest, write_adapter
@@ -13,6 +14,13 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
 
 pytest_plugins = ["tests.databases"]  # stores over SQLite and PostgreSQL
+
+
+@pytest.fixture(autouse=True)
+def default_logging() -> Iterator[None]:
+    """A command that ran in this process has bound the log to a stderr that pytest closes."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
