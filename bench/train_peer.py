@@ -52,8 +52,8 @@ def plain(job: dict[str, Any]) -> tuple[list[float], list[float]]:
     return seconds, losses
 
 
-def trl(job: dict[str, Any], best: bool) -> tuple[list[float], list[float]]:
-    """SFTTrainer on the answers alone. `best`: its packing without padding and its chunked loss, where it has them."""
+def trl(job: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """SFTTrainer on the answers alone, rows in the order given."""
     from datasets import Dataset  # type: ignore[import-not-found]
     from torch.utils.data import SequentialSampler
     from transformers import AutoTokenizer, TrainerCallback
@@ -89,13 +89,11 @@ def trl(job: dict[str, Any], best: bool) -> tuple[list[float], list[float]]:
         "max_length": None,
         "seed": 0,
     }
-    if best:
-        options |= job["trl_best"]
-    known = SFTConfig.__dataclass_fields__
+    options |= job["trl_options"]
     dataset = Dataset.from_list(job["rows"])
     trainer = InOrder(
         model=load(job),
-        args=SFTConfig(**{name: value for name, value in options.items() if name in known}),
+        args=SFTConfig(**options),
         train_dataset=dataset,
         processing_class=AutoTokenizer.from_pretrained(job["base_dir"]),
         callbacks=[Clock()],
@@ -110,7 +108,7 @@ def main() -> None:
     if job["engine"] == "plain":
         seconds, losses = plain(job)
     else:
-        seconds, losses = trl(job, best=job["engine"] == "trl-best")
+        seconds, losses = trl(job)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     Path(job["result"]).write_text(json.dumps({"seconds": seconds, "losses": losses, "peak_bytes": peak}))
 

@@ -86,3 +86,11 @@ def test_common_prefix_is_the_longest(one: tuple[int, ...], other: tuple[int, ..
     size = common_prefix(one, other)
     assert one[:size] == other[:size]
     assert size == min(len(one), len(other)) or one[size] != other[size]
+
+
+def test_split_ends_early_where_nothing_is_shared_and_not_within_a_long_prefix() -> None:
+    apart = [[row(*range(start, start + 10))] for start in range(0, 100, 10)]
+    assert [len(part) for part in split(apart, budget=1000, enough=30)] == [3, 3, 3, 1]
+    prompt = tuple(range(50))
+    together = [[row(*prompt, 100 + n, 200)] for n in range(20)]
+    assert [len(part) for part in split(together, budget=1000, enough=30)] == [20]

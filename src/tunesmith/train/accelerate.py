@@ -19,12 +19,18 @@ TOLERANCE = 1e-4  # of fp32 results on normal random numbers
 
 
 def accelerate(model: nn.Module) -> None:
-    """In place; call it when the adapter is attached."""
+    """In place; call it when the adapter is attached. One module of each class and size is compared."""
+    known: dict[tuple[type, tuple[int, ...]], bool] = {}
     for path, module in [*model.named_modules()]:
-        if _is_norm(module):
-            _replace(model, path, FusedNorm(cast(Tensor, module.weight), _epsilon(module)))
-        elif _is_gated_mlp(module):
-            _replace(model, path, FusedMlp(module))
+        if _might_be_norm(module):
+            weight = cast(Tensor, module.weight)
+            fused: nn.Module = FusedNorm(weight, _epsilon(module))
+            if _agrees(module, fused, weight, known):
+                _replace(model, path, fused)
+        elif _might_be_gated_mlp(module):
+            fused = FusedMlp(module)
+            if _agrees(module, fused, cast(LoraLinear, module.gate_proj).weight, known):
+                _replace(model, path, fused)
         elif _share_input(module, ATTENTION_INPUTS):
             group = InputGroup([cast(LoraLinear, getattr(module, name)) for name in ATTENTION_INPUTS])
             for index, name in enumerate(ATTENTION_INPUTS):
@@ -95,25 +101,29 @@ class FusedMlp(nn.Module):
         return cast(Tensor, self.down_proj(SwiGlu.apply(gate, up)))  # type: ignore[no-untyped-call]
 
 
-def _is_norm(module: nn.Module) -> bool:
+def _might_be_norm(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
-    if not type(module).__name__.endswith("RMSNorm") or not isinstance(weight, Tensor) or weight.dim() != 1:
-        return False
-    return _same(module, FusedNorm(weight, _epsilon(module)), weight)
+    return type(module).__name__.endswith("RMSNorm") and isinstance(weight, Tensor) and weight.dim() == 1
 
 
 def _epsilon(module: nn.Module) -> float:
     return float(getattr(module, "variance_epsilon", getattr(module, "eps", 0.0)) or 0.0)
 
 
-def _is_gated_mlp(module: nn.Module) -> bool:
-    if not all(isinstance(getattr(module, name, None), LoraLinear) for name in ("gate_proj", "up_proj", "down_proj")):
-        return False
-    return len([*module.parameters(recurse=False)]) == 0 and _same(module, FusedMlp(module), _example_weight(module))
+def _might_be_gated_mlp(module: nn.Module) -> bool:
+    names = ("gate_proj", "up_proj", "down_proj")
+    return all(isinstance(getattr(module, name, None), LoraLinear) for name in names) and not [
+        *module.parameters(recurse=False)
+    ]
 
 
-def _example_weight(module: nn.Module) -> Tensor:
-    return cast(LoraLinear, module.gate_proj).weight[0]
+def _agrees(
+    plain: nn.Module, fused: nn.Module, weight: Tensor, known: dict[tuple[type, tuple[int, ...]], bool]
+) -> bool:
+    kind = (type(plain), tuple(weight.shape))
+    if kind not in known:
+        known[kind] = _same(plain, fused, weight)
+    return known[kind]
 
 
 def _share_input(module: nn.Module, names: Sequence[str]) -> bool:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+WIDE = 1024  # 576 x 16 takes 255 us the straight way at 800 tokens; 1536 x 16 takes 1030 us, turned 626 us
+
 
 class SharedInput(torch.autograd.Function):
     """y_i = x W_i^T + bias_i + scale (x A_i^T) B_i^T for layers that read the same x: one pass makes all x A_i^T.
@@ -42,7 +44,7 @@ class SharedInput(torch.autograd.Function):
             rows = slice(first, first + len(a))
             grad = grad_y.reshape(-1, grad_y.shape[-1])
             grad_low[:, rows] = torch.mm(grad, b)
-            parts.append((rows, torch.mm(grad.t(), low[:, rows])))
+            parts.append((rows, _outer(grad, low[:, rows])))
             if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
                 grad_x = torch.mm(grad, weight) if grad_x is None else grad_x.addmm_(grad, weight)
             first += len(a)
@@ -52,6 +54,11 @@ class SharedInput(torch.autograd.Function):
             grad_x = grad_x.addmm_(grad_low, stacked).view(ctx.shape)  # type: ignore[attr-defined]
         of_layers = [grad for rows, grad_b in parts for grad in (None, None, grad_a[rows], grad_b)]
         return grad_x, None, None, *of_layers
+
+
+def _outer(grad: Tensor, low: Tensor) -> Tensor:
+    """grad^T low; for a wide layer as the transpose of low^T grad, which the matrix library does twice as fast."""
+    return torch.mm(low.t(), grad).t() if grad.shape[1] > WIDE else torch.mm(grad.t(), low)
 
 
 def _by_four(layers: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor | None, Tensor, Tensor]]:
@@ -87,8 +94,8 @@ class RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
         x, weight, inverse = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        along = torch.matmul(grads[0] * x, weight).unsqueeze(-1).mul_(inverse.pow(3)).div_(-x.shape[-1])
         grad = grads[0] * weight
-        along = (grad * x).sum(-1, keepdim=True).mul_(inverse.pow(3)).div_(-x.shape[-1])
         return grad.mul_(inverse).addcmul_(x, along), None, None
 
 

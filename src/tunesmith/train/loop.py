@@ -4,7 +4,6 @@ for each batch: gradient -> optimizer step -> validation where due -> report -> 
 """
 
 import math
-import resource
 import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from tunesmith.errors import TrainerError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.train.checkpoint import Journal, Progress, RunFiles, save_checkpoint, save_progress
+from tunesmith.train.device import peak_memory
 from tunesmith.train.events import Listener, event
 from tunesmith.train.examples import Batch, Example, Sampler
 from tunesmith.train.interrupt import Interrupt, Stopped
@@ -185,8 +185,3 @@ METRICS = (
     "full_valid_loss",
     "full_valid_mean_token_accuracy",
 )
-
-
-def peak_memory() -> int:
-    """Largest resident size of this process so far, bytes (Linux counts in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

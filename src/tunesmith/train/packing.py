@@ -9,6 +9,8 @@ Pure Python: a step has thousands of tokens, not millions. Knows nothing of torc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+ENOUGH_TOKENS = 768  # more tokens at once make no matrix product faster, but each holds a megabyte (SmolLM2-135M)
+AGAIN_SHARE = 0.05  # of a micro-batch may be computed again for the sake of smaller ones
 MIN_SHARED = 8  # a node costs two attention calls a layer; fewer tokens are cheaper computed twice
 
 
@@ -135,23 +137,25 @@ def common_prefix(one: tuple[int, ...], other: tuple[int, ...], start: int = 0) 
     return low
 
 
-def split(examples: Sequence[Sequence[TokenRow]], budget: int) -> list[list[int]]:
+def split(examples: Sequence[Sequence[TokenRow]], budget: int, enough: int = ENOUGH_TOKENS) -> list[list[int]]:
     """Indices of `examples` in micro-batches of at most `budget` distinct tokens (a longer example stands alone).
 
     An example is one row, or the rows that a loss compares. Examples are taken in sorted order, so that those with
-    a common prefix stay together.
+    a common prefix stay together. A micro-batch that would grow beyond `enough` ends early, to save memory, where the
+    prefix that has to be computed again for the next is small.
     """
     order = sorted(range(len(examples)), key=lambda index: examples[index][0].ids)
     parts: list[list[int]] = []
-    room = 0
+    used = 0
     before: tuple[int, ...] = ()
     for index in order:
-        cost = added_tokens(before, examples[index])
-        if not parts or cost > room:
+        added, alone = added_tokens(before, examples[index]), added_tokens((), examples[index])
+        cheap = alone - added <= AGAIN_SHARE * used
+        if not parts or used + added > budget or (used + added > enough and cheap):
             parts.append([])
-            room, cost = budget, added_tokens((), examples[index])
+            used, added = 0, alone
         parts[-1].append(index)
-        room -= cost
+        used += added
         before = examples[index][0].ids
     return parts
 

@@ -5,6 +5,7 @@ a resumed run follows it even if the machine has less memory free by then.
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
 MOST_TOKENS = 8192  # beyond this a larger micro-batch is not faster
 LEAST_TOKENS = 256
+MEMINFO = Path("/proc/meminfo")
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 
@@ -70,9 +72,9 @@ def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:
 
 def free_memory() -> int:
     """Bytes this process may still take: the machine's, or less where a container is limited."""
-    free = next(
-        int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line
-    )
+    if not MEMINFO.is_file():  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    free = next(int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if "MemAvailable" in line)
     limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.is_file() else "max"
     if limit.isdigit():
         return min(free * 1024, int(limit) - int(CGROUP_USED.read_text()))

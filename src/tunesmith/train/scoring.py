@@ -44,8 +44,9 @@ class TreeScorer:
     Raises UnsupportedAttention, from the constructor or the first score, for a model that needs the padded way.
     """
 
-    def __init__(self, model: "PreTrainedModel", longest: int = 0) -> None:
+    def __init__(self, model: "PreTrainedModel", longest: int = 0, trains: bool = False) -> None:
         attention.register()
+        self._trains = trains
         self._longest = longest  # row of the run, tokens
         self._model = model
         self._head = cast(nn.Linear, model.get_output_embeddings())
@@ -54,6 +55,7 @@ class TreeScorer:
         self._cap: float = getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
+        _set_mode(self._model, self._trains)
         packed = pack(rows)
         device, dtype = self._head.weight.device, self._head.weight.dtype
         self._model.set_attn_implementation(attention.NAME)
@@ -75,10 +77,11 @@ class TreeScorer:
 class PaddedScorer:
     """As every trainer does it: rows padded to the longest, all logits. The oracle, and the way for odd models."""
 
-    def __init__(self, model: "PreTrainedModel") -> None:
-        self._model = model
+    def __init__(self, model: "PreTrainedModel", trains: bool = False) -> None:
+        self._model, self._trains = model, trains
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
+        _set_mode(self._model, self._trains)
         width = max(len(row.ids) for row in rows)
         device = self._model.device
         ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows], device=device)
@@ -98,3 +101,10 @@ class PaddedScorer:
         logprobs = torch.log_softmax(logits_LV, -1).gather(1, targets.unsqueeze(1)).squeeze(1)
         weights = torch.tensor([weight for _, _, weight in learned], dtype=logprobs.dtype, device=device)
         return Scores(logprobs, logits_LV.argmax(-1) == targets, weights, owners, ids.numel())
+
+
+def _set_mode(model: "PreTrainedModel", trains: bool) -> None:
+    """Dropout and recomputed activations are for gradients only; `trains`: the run has one of them."""
+    wanted = trains and torch.is_grad_enabled()
+    if model.training != wanted:
+        model.train(wanted)

@@ -5,34 +5,25 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.adapters import AdapterManifest, load_tensors
+from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.directory import fingerprint as base_fingerprint
-from tunesmith.models.weights import load_model
-from tunesmith.train.accelerate import accelerate
-from tunesmith.train.attention import UnsupportedAttention
 from tunesmith.train.checkpoint import Journal, Progress, RunFiles, load_progress
-from tunesmith.train.events import Listener, event, log
+from tunesmith.train.device import use_threads
+from tunesmith.train.events import Listener, event
 from tunesmith.train.examples import Example, Sampler, read_examples
 from tunesmith.train.interrupt import Interrupt
 from tunesmith.train.loop import Run
-from tunesmith.train.lora import Adapter, attach
+from tunesmith.train.lora import Adapter
+from tunesmith.train.model import Model, prepare
 from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
 from tunesmith.train.optimizer import AdamW
-from tunesmith.train.packing import added_tokens
-from tunesmith.train.plan import MemoryPlan, free_memory, kept_plan, make_plan
-from tunesmith.train.scoring import PaddedScorer, Scorer, TreeScorer
 from tunesmith.train.spec import TrainSpec
-from tunesmith.train.verify import Disagreement, compare, plain_logprobs, probe
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 DEFAULT_BETA = 0.1  # the DPO paper's
 
@@ -46,7 +37,9 @@ class Data:
 
 def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
     """Emits `started` and, on a resume, the events of the steps that are already done."""
-    _use_machine(spec)
+    use_threads(spec.threads)
+    if spec.nice:
+        os.nice(spec.nice)
     data = read_data(spec)
     sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
     files = RunFiles(spec.output_dir)
@@ -56,15 +49,16 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
     emit(_started(sampler, progress))
     for old in past:
         emit(old)
-    adapter, scorer, budget = _model(spec, data, files, emit)
-    objective = _objective(spec, scorer, data, files, budget)
+    plan_file = files.root / f"plan-{fingerprint[:16]}.json"
+    model = prepare(spec, [*data.training, *data.validation], plan_file, emit)
+    adapter = model.adapter
     run = Run(
         spec=spec,
         sampler=sampler,
         validation=data.validation,
         adapter=adapter,
         optimizer=AdamW(adapter.flat, adapter.grad, spec.weight_decay),
-        objective=objective,
+        objective=_objective(spec, model, data, files.root, fingerprint),
         manifest=_manifest(spec, adapter, data.renderer),
         fingerprint=fingerprint,
         files=files,
@@ -108,12 +102,6 @@ def spec_fingerprint(spec: TrainSpec) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _use_machine(spec: TrainSpec) -> None:
-    torch.set_num_threads(spec.threads or len(os.sched_getaffinity(0)))
-    if spec.nice:
-        os.nice(spec.nice)
-
-
 def _started(sampler: Sampler, progress: Progress | None) -> JsonObject:
     examples = sampler.examples
     return event(
@@ -127,61 +115,21 @@ def _started(sampler: Sampler, progress: Progress | None) -> JsonObject:
     )
 
 
-def _model(spec: TrainSpec, data: Data, files: RunFiles, emit: Listener) -> tuple[Adapter, Scorer, int]:
-    """The model with its adapter, the way its rows are scored, and the tokens that go through it at once."""
-    model, adapter = _load(spec)
-    longest = max(len(row.ids) for example in (*data.training, *data.validation) for row in example.rows)
-    plan = _memory_plan(spec, model, data, files)
-    if plan.activation_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-        model.train()  # transformers checkpoints only in training mode
-        emit(log("info", "Memory is short for these rows: activations are recomputed in the backward pass."))
-    values = f"{adapter.parameter_count:,} values on {len(adapter.layers)} layers"
-    emit(log("info", f"LoRA of rank {spec.lora.rank}: {values}; {plan.micro_batch_tokens} tokens at most at once."))
-    if spec.packing:
-        rows = probe(data.training)
-        expected = plain_logprobs(PaddedScorer(model), rows)
-        try:
-            accelerate(model)
-            scorer = TreeScorer(model, longest)
-            compare(expected, scorer, rows, model.dtype)
-            return adapter, scorer, plan.micro_batch_tokens
-        except (UnsupportedAttention, Disagreement) as reason:
-            emit(log("warn", f"This base takes the padded path, slower and with the same result: {reason}."))
-            model, adapter = _load(spec)
-    return adapter, PaddedScorer(model), plan.micro_batch_tokens
-
-
-def _load(spec: TrainSpec) -> "tuple[PreTrainedModel, Adapter]":
-    model = load_model(spec.base_dir, torch.float32)
-    if spec.lora.dropout:
-        model.train()
-    adapter = attach(model, spec.lora, spec.seed, model.get_output_embeddings())
-    if spec.init_adapter_dir:
-        adapter.load(load_tensors(spec.init_adapter_dir))
-    return model, adapter
-
-
-def _memory_plan(spec: TrainSpec, model: "PreTrainedModel", data: Data, files: RunFiles) -> MemoryPlan:
-    heaviest = max(added_tokens((), example.rows) for example in (*data.training, *data.validation))
-    shape, size = model.config.get_text_config(), model.dtype.itemsize
-    made = make_plan(shape, size, heaviest, free_memory(), spec.micro_batch_tokens)
-    return kept_plan(files.root / "plan.json", made)
-
-
-def _objective(spec: TrainSpec, scorer: Scorer, data: Data, files: RunFiles, budget: int) -> Objective:
+def _objective(spec: TrainSpec, model: Model, data: Data, folder: Path, fingerprint: str) -> Objective:
     if spec.method == "supervised":
-        return Supervised(scorer, budget)
-    training = _references(scorer, data.training, budget, files.root / "references.json")
-    validation = _references(scorer, data.validation, budget, files.root / "validation_references.json")
-    return Preference(scorer, budget, spec.beta or DEFAULT_BETA, training, validation)
+        return Supervised(model.scorer, model.micro_batch_tokens)
+    training, validation = (
+        _references(model, examples, folder / f"references-{part}-{fingerprint[:16]}.json")
+        for part, examples in (("training", data.training), ("validation", data.validation))
+    )
+    return Preference(model.scorer, model.micro_batch_tokens, spec.beta or DEFAULT_BETA, training, validation)
 
 
-def _references(scorer: Scorer, examples: list[Example], budget: int, path: Path) -> dict[int, tuple[float, float]]:
+def _references(model: Model, examples: list[Example], path: Path) -> dict[int, tuple[float, float]]:
     """Computed once, before the first step, where the adapter still is as the job found it; then read from disk."""
     if path.is_file():
         return {int(line): (a, b) for line, (a, b) in json.loads(path.read_text("utf-8")).items()}
-    known = answer_logprobs(scorer, examples, budget)
+    known = answer_logprobs(model.scorer, examples, model.micro_batch_tokens)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(known), "utf-8")
     partial.replace(path)
