@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tunesmith.train.packing import TokenRow
 from tunesmith.train.spec import TrainSpec
@@ -45,6 +45,27 @@ def tiny_base(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = tiny_llama(vocabulary=json.loads((base_dir / "config.json").read_text())["vocab_size"])
     model.config.save_pretrained(directory)
     model.save_pretrained(directory, safe_serialization=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def gemma2_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with Gemma 2's architecture, whose attention the token tree does not compute."""
+    directory = tmp_path_factory.mktemp("gemma2-base")
+    for path in tiny_base.iterdir():
+        if path.name.startswith(("tokenizer", "generation")):
+            shutil.copy(path, directory / path.name)
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=json.loads((tiny_base / "config.json").read_text())["vocab_size"],
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    Gemma2ForCausalLM(config).save_pretrained(directory, safe_serialization=True)
     return directory
 
 

@@ -17,7 +17,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import load_tensors, read_manifest
 from tunesmith.train.interrupt import Interrupt, Stopped
 from tunesmith.train.loop import NonFiniteLoss, Run
-from tunesmith.train.spec import TrainSpec
+from tunesmith.train.spec import LoraSpec, TrainSpec
 from tunesmith.train.start import start
 
 Make = Callable[..., TrainSpec]
@@ -123,6 +123,16 @@ def test_a_stopped_run_resumes_to_the_same_bits(make_spec: Make, tmp_path: Path,
     assert [e["step"] for e in of_type(events, "checkpoint")] == [4, 8]
 
 
+def test_a_stopped_run_with_dropout_resumes_to_the_same_bits(make_spec: Make, tmp_path: Path) -> None:
+    lora = LoraSpec(rank=4, alpha=8.0, dropout=0.2)
+    whole = make_spec(output_dir=tmp_path / "whole", lora=lora)
+    train(whole)
+    spec = make_spec(lora=lora)
+    stopped(spec, StopAfter(5))
+    train(spec)
+    assert final_adapter(spec) == final_adapter(whole)
+
+
 def test_a_changed_job_does_not_resume(make_spec: Make) -> None:
     stopped(make_spec(), StopAfter(3))
     assert of_type(train(make_spec(seed=8)), "started")[0]["resumed_from_step"] == 0
@@ -162,6 +172,27 @@ def test_dpo_raises_the_preferred_answers(make_spec: Make, preference_file: Path
     assert steps[0]["train_loss"] == pytest.approx(0.6931, abs=1e-4)  # log 2: the adapter has not moved yet
     assert steps[-1]["full_valid_loss"] < 0.69  # type: ignore[operator]
     assert steps[-1]["full_valid_mean_token_accuracy"] == 1.0
+
+
+def test_a_base_with_other_attention_trains_padded_and_says_so(make_spec: Make, gemma2_base: Path) -> None:
+    events = train(make_spec(base_dir=gemma2_base, n_epochs=1))
+    (warning,) = [event for event in of_type(events, "log") if event["level"] == "warn"]
+    assert "padded path" in str(warning["message"])
+    assert "soft-capped" in str(warning["message"])
+    assert events[-1]["type"] == "done"
+
+
+def test_a_tuned_model_can_be_trained_further(make_spec: Make, tmp_path: Path) -> None:
+    first = make_spec(output_dir=tmp_path / "first")
+    before = of_type(train(first), "step")
+    after = of_type(train(make_spec(init_adapter_dir=first.output_dir / "adapter")), "step")
+    assert after[0]["train_loss"] < before[0]["train_loss"]  # type: ignore[operator]
+
+
+def test_the_time_left_falls_to_zero(make_spec: Make) -> None:
+    steps = of_type(train(make_spec(n_epochs=10, batch_size=1)), "step")
+    assert steps[-1]["seconds_left"] == 0
+    assert all(step["seconds_left"] > 0 for step in steps[:-1])  # type: ignore[operator]
 
 
 def launch(spec: TrainSpec, path: Path) -> subprocess.Popen[str]:

@@ -1,9 +1,9 @@
 """What a run leaves on disk: adapters at epoch ends, the progress to resume from, and the journal of its events.
 
-    output_dir/checkpoints/step-000100/   an adapter in PEFT's format; exists once its manifest.json does
-    output_dir/adapter/                   the same of the last step
-    output_dir/progress/step-000123/      adapter, optimizer and position after step 123; exists once state.json does
-    output_dir/journal.jsonl              the step and checkpoint events so far, replayed by a resumed trainer
+    output_dir/checkpoints/step-000100/         an adapter in PEFT's format; exists once its manifest.json does
+    output_dir/adapter/                         the same of the last step
+    output_dir/progress/step-000123-reported/   adapter, optimizer and position after step 123
+    output_dir/journal.jsonl                    the step and checkpoint events so far, replayed by a resumed trainer
 
 safetensors and JSON only. Everything is written under a temporary name, synced and renamed.
 """
@@ -78,6 +78,8 @@ class Progress:
 def save_progress(files: RunFiles, progress: Progress) -> None:
     """Durable when it returns; the progress before it is then removed."""
     final = step_dir(files.progress, progress.step)
+    if not progress.unreported:  # sorts after the same step before its report
+        final = final.with_name(f"{final.name}-reported")
     if final.is_dir():
         return
     partial = final.with_name(f".{final.name}.partial")

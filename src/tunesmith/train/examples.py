@@ -28,12 +28,14 @@ class Example:
 def read_examples(path: Path, renderer: Renderer, method: Method, max_tokens: int | None) -> list[Example]:
     """Raises DataError naming file and line when a row cannot be trained with `method`."""
     examples = []
+    known: dict[int, int] = {}  # one object for each token, not for each place it stands at: 8 bytes instead of 36
     for line, row in read_rows(path):
         try:
             match row:
                 case ChatRow() | CompletionRow() if method == "supervised":
                     rendered = renderer.row(row, max_tokens)
-                    token_row = TokenRow(tuple(rendered.ids), tuple(rendered.weights), line)
+                    ids = tuple(map(known.setdefault, rendered.ids, rendered.ids))
+                    token_row = TokenRow(ids, tuple(rendered.weights), line)
                     examples.append(Example(line, (token_row,), len(token_row.ids)))
                 case PreferenceRow() if method == "dpo":
                     examples.append(_pair(row, renderer, line, max_tokens))

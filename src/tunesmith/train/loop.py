@@ -48,6 +48,7 @@ class Run:
     journal: Journal
     emit: Listener
     interrupt: Interrupt
+    epoch_tokens: int  # trained in each epoch
     step: int = 0
     trained_tokens: int = 0
     unreported: JsonObject = field(default_factory=dict)  # measures of the last step, if it was not reported yet
@@ -146,8 +147,7 @@ class Run:
         if not self._tokens_here:
             return None
         per_token = self._seconds_here / self._tokens_here
-        epoch_tokens = sum(example.tokens for example in self.sampler.examples)
-        return per_token * (epoch_tokens * self.spec.n_epochs - self.trained_tokens)
+        return per_token * (self.epoch_tokens * self.spec.n_epochs - self.trained_tokens)
 
     def _report(self, report: JsonObject) -> None:
         self.journal.add(report)

@@ -55,10 +55,9 @@ class TreeScorer:
         self._cap: float = getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
-        _set_mode(self._model, self._trains)
+        _set_mode(self._model, attention.NAME, self._trains)
         packed = pack(rows)
         device, dtype = self._head.weight.device, self._head.weight.dtype
-        self._model.set_attn_implementation(attention.NAME)
         output = self._model.base_model(
             input_ids=torch.tensor([packed.ids], device=device),
             position_ids=torch.tensor([packed.positions], device=device),
@@ -79,14 +78,15 @@ class PaddedScorer:
 
     def __init__(self, model: "PreTrainedModel", trains: bool = False) -> None:
         self._model, self._trains = model, trains
+        chosen = model.config._attn_implementation  # by transformers, for this family
+        self._attention = "sdpa" if chosen == attention.NAME else chosen
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
-        _set_mode(self._model, self._trains)
+        _set_mode(self._model, self._attention, self._trains)
         width = max(len(row.ids) for row in rows)
         device = self._model.device
         ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows], device=device)
         mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows], device=device)
-        self._model.set_attn_implementation("sdpa")
         logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         learned = [
             (index, i, row.weights[i])
@@ -103,8 +103,10 @@ class PaddedScorer:
         return Scores(logprobs, logits_LV.argmax(-1) == targets, weights, owners, ids.numel())
 
 
-def _set_mode(model: "PreTrainedModel", trains: bool) -> None:
+def _set_mode(model: "PreTrainedModel", attention_name: str, trains: bool) -> None:
     """Dropout and recomputed activations are for gradients only; `trains`: the run has one of them."""
+    if model.config._attn_implementation != attention_name:
+        model.set_attn_implementation(attention_name)
     wanted = trains and torch.is_grad_enabled()
     if model.training != wanted:
         model.train(wanted)

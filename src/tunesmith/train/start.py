@@ -65,6 +65,7 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
         journal=journal,
         emit=emit,
         interrupt=interrupt,
+        epoch_tokens=sum(example.tokens for example in data.training),
     )
     if progress:
         restore(run, progress)
