@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, write_adapter
+from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, sync, write_adapter
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "state.safetensors"
@@ -94,9 +94,9 @@ def save_progress(files: RunFiles, progress: Progress) -> None:
     }
     (partial / STATE_FILE).write_text(json.dumps(state), "utf-8")
     for path in (partial / TENSORS_FILE, partial / STATE_FILE, partial):
-        _sync(path)
+        sync(path)
     partial.rename(final)
-    _sync(files.progress)
+    sync(files.progress)
     for old in files.progress.iterdir():
         if old != final:
             shutil.rmtree(old)
@@ -153,11 +153,3 @@ def _events(path: Path) -> Iterator[JsonObject]:
             yield json.loads(line)
         except ValueError:  # the line that was being written when the process was killed
             return
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
