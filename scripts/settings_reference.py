@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
-from tunesmith.settings import Settings
+from tunesmith.settings import Settings, TrainingOptions
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 
@@ -24,6 +24,15 @@ Two more variables, `TUNESMITH_BASE_URL` and `TUNESMITH_API_KEY`, say which serv
 | --- | --- | --- | --- |
 """
 
+TRAINING = """
+## Of each job
+
+A job may have its own, under the key `tunesmith` of its request: see [training.md](training.md).
+
+| setting | type | default | |
+| --- | --- | --- | --- |
+"""
+
 DEFAULTS = {  # what is worked out when the program starts
     "data_dir": "the user's data home + `/tunesmith`",
     "cache_dir": "the user's cache home + `/tunesmith`",
@@ -32,7 +41,13 @@ DEFAULTS = {  # what is worked out when the program starts
 
 
 def reference() -> str:
-    return HEAD + "".join(_row(name) for name in Settings.model_fields)
+    own = "".join(_row(name) for name in TrainingOptions.model_fields)
+    return (
+        HEAD
+        + "".join(_row(name) for name in Settings.model_fields if name not in TrainingOptions.model_fields)
+        + TRAINING
+        + own
+    )
 
 
 def _row(name: str) -> str:

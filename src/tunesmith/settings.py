@@ -5,13 +5,14 @@ Read in this order, the first that has a value wins: arguments, environment (`TU
 """
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import platformdirs
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, FiniteFloat, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -73,7 +74,53 @@ class Paths:
         return self.root / "api-key"
 
 
-class Settings(BaseSettings):
+AdapterKind: TypeAlias = Literal["lora", "none"]
+Quantization: TypeAlias = Literal["none", "nf4"]
+Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
+TARGET_SETS = ("all-linear", "attention", "mlp")
+
+
+class TrainingOptions(BaseModel):
+    """What decides a training run beside OpenAI's hyperparameters.
+
+    Each is a setting of the server, and a job may have its own under the key `tunesmith`.
+    """
+
+    adapter: AdapterKind = Field("lora", description="What is trained: LoRA beside a frozen base; none: all weights.")
+    base_learning_rate: FiniteFloat = Field(2.5e-4, gt=0, le=1, description="What learning_rate_multiplier multiplies.")
+    lora_rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA adapters.")
+    lora_alpha: FiniteFloat = Field(32.0, gt=0, le=4096, description="LoRA scaling numerator (alpha / rank).")
+    lora_dropout: FiniteFloat = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    lora_targets: str | list[str] = Field(
+        "all-linear",
+        description="Layers with LoRA: all-linear (but the output head), attention, mlp, or names: q_proj,v_proj.",
+    )
+    quantization: Quantization = Field(
+        "none", description="Of the frozen base: nf4 is QLoRA; on CUDA with bitsandbytes only, not measured."
+    )
+    schedule: Schedule = Field("linear", description="Learning rate after the warm-up: linear, cosine or constant.")
+    warmup_ratio: FiniteFloat = Field(0.03, ge=0, le=1, description="Share of the steps in which the rate rises.")
+    weight_decay: FiniteFloat = Field(0.0, ge=0, le=1, description="AdamW's, decoupled; matrices only.")
+    max_grad_norm: FiniteFloat = Field(1.0, ge=0, le=1000, description="Longer gradients are clipped to it; 0: never.")
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        return (self.lora_targets,) if isinstance(self.lora_targets, str) else tuple(self.lora_targets)
+
+    @field_validator("lora_targets")
+    @classmethod
+    def _targets(cls, targets: str | list[str]) -> str | list[str]:
+        """One of the sets, or names of layers; `q_proj,v_proj` is a list, for environment and command line."""
+        names = targets.split(",") if isinstance(targets, str) else targets
+        names = list(dict.fromkeys(name.strip() for name in names))
+        if len(names) == 1 and names[0] in TARGET_SETS:
+            return names[0]
+        if not names or not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+            raise ValueError(f"{targets!r} is neither one of {', '.join(TARGET_SETS)} nor a list of layers' names")
+        return names
+
+
+class Settings(BaseSettings, TrainingOptions):
     model_config = SettingsConfigDict(env_prefix="TUNESMITH_", extra="forbid", frozen=True)
 
     data_dir: Path = Field(default_factory=default_data_dir, description="Where everything is kept.")
@@ -101,10 +148,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(30.0, gt=0, description="How long a silent worker keeps its job, seconds.")
     poll_seconds: float = Field(0.5, gt=0, description="How often an idle worker looks for a job, seconds.")
 
-    base_learning_rate: float = Field(2.5e-4, gt=0, description="What learning_rate_multiplier multiplies.")
-    lora_rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA adapters.")
-    lora_alpha: float = Field(32.0, gt=0, description="LoRA scaling numerator (alpha / rank).")
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    full_learning_rate: FiniteFloat = Field(
+        2e-5, gt=0, le=1, description="Takes base_learning_rate's place in jobs that train all weights."
+    )
     train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all cores.")
     checkpoint_seconds: float = Field(
         120.0, ge=0, description="Between saves of a trainer's progress, seconds; 0: only at the ends of epochs."
@@ -131,6 +177,10 @@ class Settings(BaseSettings):
     moderation_api_key: SecretStr | None = Field(None, description="Key of the moderation service.")
     moderation_parallel: int = Field(4, ge=1, le=64, description="Requests to the moderation service at a time.")
     moderation_timeout: float = Field(30.0, gt=0, description="How long one such request may take, seconds.")
+
+    def training_options(self) -> TrainingOptions:
+        """What a job has that says nothing else."""
+        return TrainingOptions(**self.model_dump(include=set(TrainingOptions.model_fields)))
 
     @property
     def paths(self) -> Paths:

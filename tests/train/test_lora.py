@@ -67,8 +67,30 @@ def test_adapter_of_another_rank_is_refused_with_the_cure() -> None:
 
 
 def test_attach_names_the_layers_there_are_when_the_targets_match_none() -> None:
-    with pytest.raises(InvalidRequest, match=r"query_key_value match no linear layer; there are: .*q_proj"):
-        attach(tiny_llama(), replace(SPEC, targets=("query_key_value",)), seed=0)
+    with pytest.raises(InvalidRequest, match=r"has 'query_key_value', but this base has no such layer\. .*q_proj"):
+        attach(tiny_llama(), replace(SPEC, targets=("q_proj", "query_key_value")), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        (("all-linear",), ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")),
+        (("attention",), ("k_proj", "o_proj", "q_proj", "v_proj")),
+        (("mlp",), ("down_proj", "gate_proj", "up_proj")),
+        (("v_proj", "q_proj"), ("q_proj", "v_proj")),
+    ],
+)
+def test_targets_choose_layers_and_never_the_output_head(targets: tuple[str, ...], names: tuple[str, ...]) -> None:
+    model = tiny_llama()
+    adapter = attach(model, replace(SPEC, targets=targets), 0, model.get_output_embeddings())
+    assert adapter.target_modules == names
+    assert not any("lm_head" in path for path in adapter.layers)
+
+
+def test_the_output_head_is_no_target() -> None:
+    model = tiny_llama()
+    with pytest.raises(InvalidRequest, match="'lm_head'"):
+        attach(model, replace(SPEC, targets=("lm_head",)), 0, model.get_output_embeddings())
 
 
 def test_same_seed_gives_the_same_adapter_and_another_seed_another() -> None:

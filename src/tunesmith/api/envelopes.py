@@ -15,7 +15,10 @@ from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
+from tunesmith.api.job_options import KEY
+from tunesmith.api.schemas import Hyperparameters
 from tunesmith.errors import InvalidRequest, NotFound, TunesmithError
+from tunesmith.settings import TrainingOptions
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +118,17 @@ def missing(param: str) -> InvalidRequest:
 
 
 def unknown_parameter(param: str) -> InvalidRequest:
-    return InvalidRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+    return InvalidRequest(f"Unknown parameter: '{param}'.{_own(param)}", param=param, code="unknown_parameter")
+
+
+def _own(param: str) -> str:
+    """Where our own options belong and what they are called; OpenAI's requests do not have them."""
+    inside, name = param.startswith(f"{KEY}."), param.rpartition(".")[2]
+    if name in TrainingOptions.model_fields:
+        return f" It is an option of this server: send it as {{'{KEY}': {{'{name}': …}}}} (extra_body of the client)."
+    if inside and name in Hyperparameters.model_fields:
+        return " It is one of OpenAI's: send it under 'hyperparameters'."
+    return f" '{KEY}' may have: {', '.join(TrainingOptions.model_fields)}." if inside else ""
 
 
 def param_of(location: Sequence[int | str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+from tunesmith.api.job_options import KEY
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import CheckpointRow, EventRow, JobRow
 
@@ -10,7 +11,10 @@ MIRRORED = ("batch_size", "learning_rate_multiplier", "n_epochs", "beta")  # the
 
 
 def job_json(row: JobRow) -> JsonObject:
-    """All 23 keys. `error` is null when there is none: `{}` would look like a failure to code of 2023."""
+    """OpenAI's 23 keys and our own at the end.
+
+    `error` is null when there is none: `{}` would look like a failure to code of 2023.
+    """
     return {
         "object": "fine_tuning.job",
         "id": row.id,
@@ -35,6 +39,7 @@ def job_json(row: JobRow) -> JsonObject:
         "shared_with_openai": False,
         "eval_id": None,
         "method": _method(row),
+        KEY: row.options,
     }
 
 

@@ -13,11 +13,14 @@ from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import JSONResponse
 
 from tunesmith.api.context import Context, ContextDep, KeyDep
+from tunesmith.api.job_options import resolve_options
 from tunesmith.api.job_views import checkpoint_json, event_json, job_json
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.api.schemas import MAX_SEED, CreateJob, Hyperparameters, Method, PreferenceHyperparameters
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
+from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.registry import resolve_base
 from tunesmith.store import JobRow, NewJob
 
@@ -30,7 +33,8 @@ FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
 @router.post("")
 def create_job(request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep) -> JSONResponse:
     method, hyperparameters = _method(request)
-    model, base = _model(context, request.model)
+    model, base, parent = _model(context, request.model)
+    options = resolve_options(request.tunesmith.given() if request.tunesmith else {}, context.settings, parent)
     _require_file(context, "training_file", request.training_file)
     if request.validation_file is not None:
         _require_file(context, "validation_file", request.validation_file)
@@ -46,6 +50,7 @@ def create_job(request: Annotated[CreateJob, Body()], context: ContextDep, key: 
         method={"type": method, method: {"hyperparameters": hyperparameters}},
         metadata=request.metadata,
         project=key.project,
+        options=options,
     )
     return JSONResponse(job_json(context.store.jobs.create(job)))
 
@@ -136,13 +141,19 @@ def _agree(new: Hyperparameters, old: Hyperparameters) -> bool:
     return all(getattr(new, name) == getattr(old, name) for name in Hyperparameters.model_fields)
 
 
-def _model(context: Context, name: str) -> tuple[str, str]:
-    """The model as the job shows it, and the base below it: a tuned model is trained further, an alias resolved."""
+def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | None]:
+    """The model as the job shows it, the base below it, and the adapter that is trained further if it has one.
+
+    An alias is resolved; a tuned model whose adapter has just gone is left to the worker to report.
+    """
     tuned = context.store.models.resolve(name)
-    if tuned is not None:
-        return tuned.name, resolve_base(tuned.base_model, context.settings).name
-    base = resolve_base(name, context.settings).name
-    return base, base
+    if tuned is None:
+        base = resolve_base(name, context.settings).name
+        return base, base, None
+    base = resolve_base(tuned.base_model, context.settings).name
+    if tuned.adapter_dir is None or not (tuned.adapter_dir / ADAPTER_CONFIG).is_file():
+        return tuned.name, base, None
+    return tuned.name, base, read_manifest(tuned.adapter_dir)
 
 
 def _require_file(context: Context, param: str, file_id: str) -> None:

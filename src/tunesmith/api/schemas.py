@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from tunesmith.api.job_options import JobOptions
 from tunesmith.store.ids import suffix_slug
 
 
@@ -126,6 +127,7 @@ class CreateJob(Strict):
     method: Method | None = None
     integrations: list[object] | None = None
     metadata: dict[Text, Text] | None = None
+    tunesmith: JobOptions | None = None
 
     @field_validator("training_file", "validation_file", mode="before")
     @classmethod

@@ -27,3 +27,34 @@ Dataset: TypeAlias = Annotated[
 JobId: TypeAlias = Annotated[
     str, typer.Argument(help="Job id (ftjob-…), or 'last' for the newest.", metavar="JOB", show_default=False)
 ]
+
+
+# What decides a run beside OpenAI's hyperparameters: the server's settings of the same names, for one job.
+Adapter: TypeAlias = Annotated[
+    str | None, typer.Option(help="lora, or none: all weights are trained.", show_default=False)
+]
+LoraRank: TypeAlias = Annotated[int | None, typer.Option(help="Rank of the adapter.", show_default=False)]
+LoraAlpha: TypeAlias = Annotated[
+    float | None, typer.Option(help="Scales the adapter: alpha / rank.", show_default=False)
+]
+LoraDropout: TypeAlias = Annotated[float | None, typer.Option(help="Dropout before the adapter.", show_default=False)]
+LoraTargets: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="all-linear, attention, mlp, or layers' names: q_proj,v_proj.", show_default=False),
+]
+Quantization: TypeAlias = Annotated[
+    str | None, typer.Option(help="Of the frozen base: none or nf4 (CUDA only).", show_default=False)
+]
+Schedule: TypeAlias = Annotated[
+    str | None, typer.Option(help="Rate after the warm-up: linear, cosine or constant.", show_default=False)
+]
+WarmupRatio: TypeAlias = Annotated[
+    float | None, typer.Option(help="Share of the steps in which the rate rises.", show_default=False)
+]
+WeightDecay: TypeAlias = Annotated[float | None, typer.Option(help="AdamW's weight decay.", show_default=False)]
+MaxGradNorm: TypeAlias = Annotated[
+    float | None, typer.Option(help="Longer gradients are clipped to it; 0: never.", show_default=False)
+]
+BaseLearningRate: TypeAlias = Annotated[
+    float | None, typer.Option(help="What --lr-multiplier multiplies.", show_default=False)
+]

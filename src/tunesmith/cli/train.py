@@ -7,7 +7,22 @@ import typer
 
 from tunesmith.cli.data import require_file
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import BaseUrl, DataDir, Dataset
+from tunesmith.cli.options import (
+    Adapter,
+    BaseLearningRate,
+    BaseUrl,
+    DataDir,
+    Dataset,
+    LoraAlpha,
+    LoraDropout,
+    LoraRank,
+    LoraTargets,
+    MaxGradNorm,
+    Quantization,
+    Schedule,
+    WarmupRatio,
+    WeightDecay,
+)
 
 if TYPE_CHECKING:
     from tunesmith.cli.local import Connection
@@ -35,6 +50,17 @@ def train(
     method: Annotated[str, typer.Option(help="supervised or dpo.")] = "supervised",
     beta: Annotated[float | None, typer.Option(help="DPO's beta, instead of auto.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the run repeatable.", show_default=False)] = None,
+    adapter: Adapter = None,
+    lora_rank: LoraRank = None,
+    lora_alpha: LoraAlpha = None,
+    lora_dropout: LoraDropout = None,
+    lora_targets: LoraTargets = None,
+    quantization: Quantization = None,
+    base_learning_rate: BaseLearningRate = None,
+    schedule: Schedule = None,
+    warmup_ratio: WarmupRatio = None,
+    weight_decay: WeightDecay = None,
+    max_grad_norm: MaxGradNorm = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not watch; print the job's id.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Events as JSON lines; the job is the last one.")] = False,
     base_url: BaseUrl = None,
@@ -57,6 +83,19 @@ def train(
         "learning_rate_multiplier": lr_multiplier,
         "beta": beta,
     }
+    options = {
+        "adapter": adapter,
+        "lora_rank": lora_rank,
+        "lora_alpha": lora_alpha,
+        "lora_dropout": lora_dropout,
+        "lora_targets": lora_targets,
+        "quantization": quantization,
+        "base_learning_rate": base_learning_rate,
+        "schedule": schedule,
+        "warmup_ratio": warmup_ratio,
+        "weight_decay": weight_decay,
+        "max_grad_norm": max_grad_norm,
+    }
     request: dict[str, object] = {
         "model": model or settings.base_model,
         "suffix": suffix,
@@ -65,6 +104,7 @@ def train(
             "type": method,
             method: {"hyperparameters": {k: v for k, v in hyperparameters.items() if v is not None}},
         },
+        "tunesmith": {name: value for name, value in options.items() if value is not None},
     }
     with connect(settings, base_url, with_worker=True) as connection:
         job = _create(connection.client, request, file, validation)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.models.layers import check_targets, is_target
 from tunesmith.train.fused import SharedInput
-from tunesmith.train.spec import ALL_LINEAR, LoraSpec
+from tunesmith.train.spec import LoraSpec
 
 PREFIX = "base_model.model."  # PEFT wraps a model twice
 ALIGN = 16  # elements: every matrix begins on a 64-byte line, so that sums come out the same after a resume
@@ -122,17 +123,13 @@ class Adapter:
 def attach(model: nn.Module, spec: LoraSpec, seed: int, head: nn.Module | None = None) -> Adapter:
     """Replaces the target layers of `model` by LoraLinear and initialises them from `seed`: A random, B zero.
 
-    `head` (the output embedding) is no target of `("all-linear",)`. Raises InvalidRequest naming unknown targets.
+    `head` (the output embedding) is never one. Raises InvalidRequest naming unknown targets.
     """
     model.requires_grad_(False)
     linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
-    chosen = {path: module for path, module in linears.items() if _wanted(path, module, spec, head)}
-    if not chosen:
-        names = sorted({path.rpartition(".")[2] for path in linears})
-        raise InvalidRequest(
-            f"LoRA targets {', '.join(spec.targets)} match no linear layer; there are: {', '.join(names) or 'none'}.",
-            param="lora.targets",
-        )
+    inside = {path: module for path, module in linears.items() if module is not head}
+    check_targets(inside, spec.targets)
+    chosen = {path: module for path, module in inside.items() if is_target(path, spec.targets)}
     layers = {}
     for path, module in chosen.items():
         parent, _, name = path.rpartition(".")
@@ -141,12 +138,6 @@ def attach(model: nn.Module, spec: LoraSpec, seed: int, head: nn.Module | None =
     adapter = Adapter(layers)
     _initialise(layers, seed)
     return adapter
-
-
-def _wanted(path: str, module: nn.Linear, spec: LoraSpec, head: nn.Module | None) -> bool:
-    if spec.targets == ALL_LINEAR:
-        return module is not head
-    return any(path == target or path.endswith(f".{target}") for target in spec.targets)
 
 
 def _initialise(layers: dict[str, LoraLinear], seed: int) -> None:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tunesmith.train.spec import Schedule
+from tunesmith.settings import Schedule
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8

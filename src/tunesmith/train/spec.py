@@ -7,9 +7,9 @@ from typing import Literal, cast
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.settings import AdapterKind, Quantization, Schedule
 
 Method = Literal["supervised", "dpo"]
-Schedule = Literal["linear", "cosine", "constant"]
 
 ALL_LINEAR: tuple[str, ...] = ("all-linear",)
 
@@ -20,7 +20,10 @@ class SpecError(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class LoraSpec:
-    """The adapter's shape. `targets` are names of linear modules, or `("all-linear",)` for all but the output head."""
+    """The adapter's shape. `targets` are names of linear modules, or one of `("all-linear",)`: all but the output head,
+
+    `("attention",)`, `("mlp",)`.
+    """
 
     rank: int = 16
     alpha: float = 32.0
@@ -52,7 +55,9 @@ class TrainSpec:
     beta: float | None = None  # DPO
     seed: int = 0
     max_tokens: int | None = None  # per row; longer rows are cut at the end
+    adapter: AdapterKind = "lora"  # "none": all weights are trained
     lora: LoraSpec = field(default_factory=LoraSpec)
+    quantization: Quantization = "none"  # of the frozen base
     warmup_ratio: float = 0.03  # of all steps
     schedule: Schedule = "linear"
     weight_decay: float = 0.0
@@ -75,7 +80,15 @@ class TrainSpec:
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(self.max_tokens is None or self.max_tokens >= 2, "max_tokens", self.max_tokens, "at least 2")
         _require(self.lora.rank >= 1, "lora.rank", self.lora.rank, "at least 1")
+        _require(self.lora.alpha > 0, "lora.alpha", self.lora.alpha, "above 0")
         _require(0 <= self.lora.dropout < 1, "lora.dropout", self.lora.dropout, "at least 0 and below 1")
+        _require(len(self.lora.targets) > 0, "lora.targets", self.lora.targets, "a set of layers, or names of layers")
+        _require(self.adapter in ("lora", "none"), "adapter", self.adapter, "'lora' or 'none'")
+        _require(self.quantization in ("none", "nf4"), "quantization", self.quantization, "'none' or 'nf4'")
+        frozen = self.adapter == "lora" or self.quantization == "none"
+        _require(frozen, "quantization", self.quantization, "'none' where all weights are trained (adapter 'none')")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        _require(self.max_grad_norm >= 0, "max_grad_norm", self.max_grad_norm, "at least 0 (0: no clipping)")
         _require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "between 0 and 1")
         _require(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "at least 1")
         _require(self.beta is None or self.beta > 0, "beta", self.beta, "above 0")

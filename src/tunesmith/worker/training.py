@@ -18,7 +18,7 @@ from tunesmith.train.spec import LoraSpec, TrainSpec
 from tunesmith.worker import wording
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.relay import Relay
-from tunesmith.worker.validation import require_files, row_limit
+from tunesmith.worker.validation import job_options, require_files, row_limit
 
 RELAY_SECONDS = 0.1  # between two looks at the trainer's output
 STOPPED_STATUS = 143  # of a trainer that was asked to end and saved its progress
@@ -150,6 +150,7 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
     require_files(store, job)
     base_dir = materialise(resolve_base(job.base_model, settings), settings)
     numbers = job.hyperparameters
+    options = job_options(job, settings)
     multiplier = cast(float, numbers["learning_rate_multiplier"])
     return TrainSpec(
         job_id=job.id,
@@ -163,12 +164,18 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         method=cast(Literal["supervised", "dpo"], job.method["type"]),
         n_epochs=cast(int, numbers["n_epochs"]),
         batch_size=cast(int, numbers["batch_size"]),
-        learning_rate=settings.base_learning_rate * multiplier,
+        learning_rate=options.base_learning_rate * multiplier,
         learning_rate_multiplier=multiplier,
         beta=cast("float | None", numbers.get("beta")),
         seed=job.seed,
         max_tokens=row_limit(base_dir, settings),
-        lora=LoraSpec(settings.lora_rank, settings.lora_alpha, settings.lora_dropout),
+        adapter=options.adapter,
+        lora=LoraSpec(options.lora_rank, options.lora_alpha, options.lora_dropout, options.target_names),
+        quantization=options.quantization,
+        warmup_ratio=options.warmup_ratio,
+        schedule=options.schedule,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
         threads=settings.train_threads,
         nice=0,  # the launcher sets it, before the trainer's imports
         checkpoint_seconds=settings.checkpoint_seconds,

@@ -10,8 +10,9 @@ from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.data.report import Report
 from tunesmith.errors import DataError
 from tunesmith.models.directory import context_length, materialise
+from tunesmith.models.layers import check_targets, linear_paths
 from tunesmith.models.registry import resolve_base
-from tunesmith.settings import Settings
+from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.store import JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.risks import leak_notices, moderation_notices
 
@@ -24,6 +25,7 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     if announce not in store.jobs.messages(job.id):  # a worker that died in here has said it already
         store.queue.append(lease, [NewEvent(announce)])
     require_files(store, job)
+    _check_options(settings, job)
     report = _check(store, settings, job, "training_file")
     notices = _notices(report, "training")
     if job.validation_file is not None:
@@ -72,6 +74,21 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Report:
     if error is not None:
         raise DataError(str(error["message"]), param=param, code=str(error["code"]))
     return report
+
+
+def _check_options(settings: Settings, job: JobRow) -> None:
+    """What only the base can tell: the layers that the job wants to train, here before it waits for its turn."""
+    options = job_options(job, settings)
+    if options.adapter != "lora" or options.quantization != "none":
+        raise DataError("Only LoRA without quantization can be trained by this version.", param="tunesmith")
+    if options.adapter == "lora":
+        base_dir = materialise(resolve_base(job.base_model, settings), settings)
+        check_targets(linear_paths(base_dir), options.target_names, job.base_model)
+
+
+def job_options(job: JobRow, settings: Settings) -> TrainingOptions:
+    """As stored with the job, so that a changed setting does not change a job under way."""
+    return TrainingOptions.model_validate({**settings.training_options().model_dump(), **job.options})
 
 
 def _risks(store: Store, settings: Settings, job: JobRow) -> list[NewEvent]:
