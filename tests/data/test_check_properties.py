@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from tunesmith.data.check import check_file
 from tunesmith.data.codes import CODES
 from tunesmith.data.fix import fix_file
+from tunesmith.data.messagefaults import _is_plain, message_faults
 from tunesmith.data.report import Report
+from tunesmith.data.result import ScanOptions
 from tunesmith.data.rows import RowError, parse_row
+from tunesmith.data.scan import scan
 from tunesmith.errors import InvalidRequest
 
 NAMES = """messages role content name weight tool_calls tool_call_id function_call refusal tools functions prompt
@@ -121,3 +124,29 @@ def test_fix_is_idempotent_and_its_output_passes(lines: list[bytes]) -> None:
             again = fix_file(once, twice)
             assert twice.read_bytes() == once.read_bytes()
             assert (again.changed, again.rejected, again.duplicates) == ({}, 0, 0)
+
+
+@SLOW
+@given(MESSAGES)
+def test_a_message_that_gets_no_closer_look_would_have_had_no_fault(message: dict[str, object]) -> None:
+    if _is_plain(message):
+        assert list(message_faults(message, "messages[0]")) == []
+
+
+TEXTS = st.text(st.sampled_from('a":\\{}[] \n\u00e9'), max_size=6)
+
+
+@SLOW
+@given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), TEXTS), min_size=1, max_size=3), st.data())
+def test_a_key_that_stands_twice_is_found_whatever_the_texts_and_the_spaces(
+    turns: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    row = json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]})
+    spaced = row.replace('"role":', '"role" :') if data.draw(st.booleans()) else row
+    again = data.draw(
+        st.sampled_from(['"content": "x", ', '"content" : "\\\\", ', '"content": 1, ', '"content":"\\u0022",'])
+    )
+    place = spaced.index('"content":')
+    broken = spaced[:place] + again + spaced[place:]
+    assert "duplicate_key" not in scan(spaced.encode(), 1, ScanOptions("chat")).log.counts
+    assert scan(broken.encode(), 1, ScanOptions("chat")).log.counts == {"duplicate_key": 1}

@@ -84,7 +84,7 @@ def test_the_fast_path_agrees_with_the_careful_one(mixed: Path, monkeypatch: pyt
     options = ScanOptions("chat", max_tokens=30, analysers=("text_quality",))
     fast = [facts(scan_chunk(piece, 1, options)) for piece in pieces]
     taken = []
-    monkeypatch.setattr(scan._FastRows, "take", lambda self, raw, number, marks: bool(taken.append(number)))
+    monkeypatch.setattr(scan.PlainRows, "take", lambda self, lines, first, marks: [taken.append(first)] * len(lines))
     careful = [facts(scan_chunk(piece, 1, options)) for piece in pieces]
     assert taken
     assert fast == careful
@@ -142,10 +142,22 @@ def test_a_worker_that_dies_is_an_error_and_not_a_short_report(mixed: Path, monk
     from tunesmith.data import workers
 
     monkeypatch.setattr(
-        workers._Worker, "scan", lambda self, chunk: self._process.kill() or workers._receive(self._process.stdout)
+        workers._Worker, "scan", lambda self, chunk: self.channel.end() or workers._receive(self.channel.answers)
     )
     with pytest.raises(ServerFault, match="ended early"):
         list(scan_chunks(mixed, chunks(mixed, 4096), ScanOptions("chat"), 2))
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_workers_that_are_forked_and_started_say_the_same(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, forks: bool
+) -> None:
+    from tunesmith.data import workers
+
+    monkeypatch.setattr(workers, "_may_fork", lambda: forks)
+    options = ScanOptions("chat", analysers=("text_quality", "personal_data"), threads=1)
+    alone = [facts(scan_chunk(read_chunk(mixed, one), one.first_line, options)) for one in chunks(mixed, 16_384)]
+    assert [facts(one) for one in scan_chunks(mixed, chunks(mixed, 16_384), options, 3)] == alone
 
 
 def test_progress_reaches_the_end(mixed: Path) -> None:

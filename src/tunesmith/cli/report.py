@@ -27,7 +27,9 @@ class ReadingBar:
 
     def __init__(self, name: str) -> None:
         columns = (TextColumn(f"reading {escape(name)}"), BarColumn(), DownloadColumn())
-        self._progress = Progress(*columns, console=err(), transient=True, disable=not err().is_terminal)
+        # Drawn by the caller's own calls: with no thread to draw it, the check may fork its workers.
+        quiet = not err().is_terminal
+        self._progress = Progress(*columns, console=err(), transient=True, disable=quiet, auto_refresh=False)
         self._task = self._progress.add_task("", total=None, visible=False)
 
     def __enter__(self) -> Self:
@@ -35,7 +37,7 @@ class ReadingBar:
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total, visible=total > BAR_BYTES)
+        self._progress.update(self._task, completed=done, total=total, visible=total > BAR_BYTES, refresh=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

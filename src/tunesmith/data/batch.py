@@ -1,11 +1,15 @@
 """The texts of a chunk's sound rows, in columns: what is counted in one call, searched in one go, and hashed.
 
-Analysers (`analysers`) get this object; `place` turns the number of a text back into line and path.
+A system message that many rows share is counted and searched once: `searched` are the texts that differ, `copies`
+where else they stand. Analysers (`analysers`) get this object; `place` turns the number of a text back into line and
+path.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate, chain
+from typing import NamedTuple
 
 from tunesmith.data.rowtexts import RowTexts
 from tunesmith.data.shapes import Shape
@@ -13,106 +17,84 @@ from tunesmith.data.shapes import Shape
 GAP = b"\xff"  # in no UTF-8 text
 
 
-@dataclass(slots=True)
-class Batch:
-    """One entry per row in `lines`, `lengths`, `overhead`, `messages`, `prompts`, `answers`, `systems`, `system_at`.
+class BatchRow(NamedTuple):
+    """A sound row. `system`, `prompt` and `answer` are 64-bit digests, the same in every process and run.
 
-    One entry per text in `texts`, `encoded` (its UTF-8) and `learned`. A row's texts lie together; `lengths` says how
-    many there are.
-    `prompts` and `answers` are 64-bit digests, the same in every process and run; `systems` is that of the first
-    system message (0: none), whose text is number `system_at` of the row (-1: none).
+    `system` is that of the first system message (0: none), whose text is number `about.system_at` of the row.
     """
 
-    lines: list[int] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    overhead: list[int] = field(default_factory=list)
-    messages: list[int] = field(default_factory=list)
-    prompts: list[int] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
-    systems: list[int] = field(default_factory=list)
-    system_at: list[int] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    encoded: list[bytes] = field(default_factory=list)
-    learned: list[bool] = field(default_factory=list)
-    roles: dict[tuple[str, ...], int] = field(default_factory=dict)
-    _paths: dict[int, str] = field(default_factory=dict)
-    _starts: list[int] = field(default_factory=list)
-    _blob: bytes | None = None
-    _joined: str | None = None
-    _offsets: list[int] | None = None
+    line: int
+    about: Shape | RowTexts
+    texts: Sequence[str]
+    encoded: Sequence[bytes]
+    system: int
+    prompt: int
+    answer: int
 
-    def add_plain(
-        self,
-        line: int,
-        shape: Shape,
-        contents: tuple[str, ...],
-        encoded: list[bytes],
-        system: int,
-        digests: tuple[int, int],
-    ) -> None:
-        """A chat row whose messages have a role and a content, nothing else."""
-        self.lines.append(line)
-        self.lengths.append(len(contents))
-        self.overhead.append(shape.overhead)
-        self.messages.append(len(contents))
-        self.prompts.append(digests[0])
-        self.answers.append(digests[1])
-        self.systems.append(system)
-        self.system_at.append(shape.system_at)
-        self.texts.extend(contents)
-        self.encoded.extend(encoded)
-        self.learned.extend(shape.learned)
 
-    def add_texts(self, line: int, row: RowTexts) -> None:
-        """Any other row."""
-        self.lines.append(line)
-        self.lengths.append(len(row.texts))
-        self.overhead.append(row.overhead)
-        self.messages.append(len(row.roles))
-        self.prompts.append(row.prompt)
-        self.answers.append(row.answer)
-        self.systems.append(row.system)
-        self.system_at.append(row.system_at)
-        self._paths.update(enumerate(row.paths, start=len(self.texts)))
-        self.texts.extend(row.texts)
-        self.encoded.extend([text.encode() for text in row.texts])
-        self.learned.extend(row.learned)
-        roles = tuple(row.roles)
-        self.roles[roles] = self.roles.get(roles, 0) + 1
+class Batch:
+    """One entry per row in `rows`; one per text in `texts` and `encoded` (its UTF-8). A row's texts lie together."""
 
-    @property
+    def __init__(self, rows: Sequence[BatchRow]) -> None:
+        self.rows = rows
+        self.texts: list[str] = list(chain.from_iterable([row.texts for row in rows]))
+        self._offsets: list[int] = []
+
+    @cached_property
+    def encoded(self) -> list[bytes]:
+        return list(chain.from_iterable([row.encoded for row in self.rows]))
+
+    @cached_property
     def starts(self) -> list[int]:
         """The number of each row's first text."""
-        if len(self._starts) != len(self.lengths):
-            self._starts = list(accumulate(self.lengths, initial=0))[:-1]
-        return self._starts
+        return list(accumulate([len(row.texts) for row in self.rows], initial=0))[:-1]
 
-    def is_plain(self, row: int) -> bool:
-        """Whether the row's texts are its messages' contents, one each."""
-        return self.starts[row] not in self._paths
+    @cached_property
+    def copies(self) -> dict[int, list[int]]:
+        """Text number of a system message -> those of the same message in later rows of the chunk."""
+        first: dict[int, int] = {}
+        found: dict[int, list[int]] = {}
+        for row, start in zip(self.rows, self.starts, strict=True):
+            if row.system:
+                number = start + row.about.system_at
+                earlier = first.setdefault(row.system, number)
+                # Equal digests of unequal texts can be made on purpose.
+                if earlier != number and self.texts[earlier] == self.texts[number]:
+                    found.setdefault(earlier, []).append(number)
+        return found
 
-    @property
+    @cached_property
+    def searched(self) -> Sequence[int]:
+        """The numbers of all texts but the copies."""
+        again = set(chain.from_iterable(self.copies.values()))
+        return [number for number in range(len(self.texts)) if number not in again] if again else range(len(self.texts))
+
+    def everywhere(self, number: int) -> list[int]:
+        """The text number `searched[number]` and its copies."""
+        first = self.searched[number]
+        return [first, *self.copies.get(first, ())]
+
+    @cached_property
     def blob(self) -> bytes:
-        """All texts in one, `GAP` between them, for quick searches."""
-        if self._blob is None:
-            self._blob = GAP.join(self.encoded)
-        return self._blob
+        """The `searched` texts in one, `GAP` between them, for quick searches."""
+        encoded = self.encoded
+        return GAP.join([encoded[number] for number in self.searched] if self.copies else encoded)
 
-    @property
+    @cached_property
     def joined(self) -> str:
-        """All texts in one, a `\\n` between them, for searches that cost per call; `text_at` leads back."""
-        if self._joined is None:
-            self._joined = "\n".join(self.texts)
-        return self._joined
+        """The same as text, a `\\n` between them, for searches that cost per call; `text_at` leads back."""
+        return "\n".join([self.texts[number] for number in self.searched])
 
     def text_at(self, position: int) -> tuple[int, int]:
-        """(number of the text, position in it) of a position in `joined`."""
-        if self._offsets is None:
-            self._offsets = list(accumulate((len(text) + 1 for text in self.texts), initial=0))
+        """(number among `searched`, position in that text) of a position in `joined`."""
+        if not self._offsets:
+            sizes = (len(self.texts[number]) + 1 for number in self.searched)
+            self._offsets = list(accumulate(sizes, initial=0))
         number = bisect_right(self._offsets, position) - 1
         return number, position - self._offsets[number]
 
     def place(self, text: int) -> tuple[int, str]:
         """(line, path) of text number `text`."""
-        row = bisect_right(self.starts, text) - 1
-        return self.lines[row], self._paths.get(text) or f"messages[{text - self.starts[row]}].content"
+        number = bisect_right(self.starts, text) - 1
+        row, at = self.rows[number], text - self.starts[number]
+        return row.line, row.about.paths[at] if isinstance(row.about, RowTexts) else f"messages[{at}].content"

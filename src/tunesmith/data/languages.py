@@ -41,15 +41,11 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 class Languages:
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
-        rows = len(batch.lines)
-        step = max(1, rows // SAMPLED_PER_CHUNK)
+        step = max(1, len(batch.rows) // SAMPLED_PER_CHUNK)
         counts: Counter[str] = Counter()
-        for row in range(0, rows, step):
-            start = batch.starts[row]
-            texts = batch.texts[start : start + batch.lengths[row]]
-            taught = batch.learned[start : start + batch.lengths[row]]
-            answers = [text[:TEXT_CHARS] for text, learned in zip(texts, taught, strict=True) if learned]
-            counts[language_of(" ".join(answers or [text[:TEXT_CHARS] for text in texts])[:TEXT_CHARS])] += 1
+        for row in batch.rows[::step]:
+            answers = [text[:TEXT_CHARS] for text, learned in zip(row.texts, row.about.learned, strict=True) if learned]
+            counts[language_of(" ".join(answers or [text[:TEXT_CHARS] for text in row.texts])[:TEXT_CHARS])] += 1
         return Partial(dict(counts))
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
@@ -67,7 +63,7 @@ def language_of(text: str) -> str:
     total = sum(map(len, letters))
     if not total:
         return "none"
-    for language, script in _SCRIPTS.items():
+    for language, script in _SCRIPTS.items() if not text.isascii() else ():
         share = len(script.findall(text)) / total
         if share > (0.1 if language == "Japanese" else 0.3):
             return language

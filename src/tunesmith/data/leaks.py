@@ -112,7 +112,9 @@ def _exact(training: ChunkResult, validation: ChunkResult) -> dict[int, int]:
 
 
 def _digests(whole: ChunkResult) -> NDArray[np.uint64]:
-    mixed: NDArray[np.uint64] = whole.prompts * np.uint64(0x9E3779B97F4A7C15) ^ whole.answers
+    mixed: NDArray[np.uint64] = whole.prompts.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ whole.answers.view(
+        np.uint64
+    )
     return mixed
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tunesmith.data.findings import Fault, shorten
-from tunesmith.data.toolfaults import call_faults, tool_message_faults
+from tunesmith.data.toolfaults import are_sound_calls, call_faults, tool_message_faults
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -36,11 +36,21 @@ def messages_faults(messages: JsonValue, path: str, *, training: bool = True) ->
 
 
 def _is_plain(message: JsonValue) -> bool:
-    """The common message, which needs no closer look."""
-    if not isinstance(message, dict) or len(message) != 2:
+    """The common messages, which need no closer look: a role and a content, a tool's result, calls of tools."""
+    if not isinstance(message, dict) or not 1 < len(message) < 4:
         return False
     role, content = message.get("role"), message.get("content")
-    return role in PLAIN_ROLES and isinstance(content, str) and bool(content) and not content.isspace()
+    if role == "assistant" and "tool_calls" in message:
+        return (
+            (len(message) == 2 or "content" in message)
+            and (content is None or isinstance(content, str))
+            and are_sound_calls(message["tool_calls"])
+        )
+    if not isinstance(content, str) or not content:
+        return False
+    if len(message) == 3:
+        return role == "tool" and isinstance(message.get("tool_call_id"), str)
+    return role in PLAIN_ROLES and not content.isspace()
 
 
 def message_faults(message: JsonValue, path: str, *, training: bool = True) -> Iterator[Fault]:

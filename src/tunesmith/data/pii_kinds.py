@@ -7,7 +7,7 @@ Figures that merely have the right number of digits are not reported.
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import phonenumbers
@@ -21,7 +21,6 @@ NAMES = {
     "secret": "A secret",
 }
 KINDS = tuple(NAMES)
-GROUPS = ("secrets", "emails", "figures")  # what is looked for together
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@-])", re.ASCII)
 _CARD = re.compile(r"(?<![\w.,:/-])(?<!\d )\d(?:[ -]?\d){12,18}(?![\w])(?![.,-]\d)", re.ASCII)
@@ -44,8 +43,8 @@ _INTERNATIONAL = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]{0,2}\d){6,14}(?!\d)")
 # Forms people write at home, and whose numbering plan proves them. Plain runs of digits only where the plan is narrow.
 _BEFORE = r"(?<![\w.+/-])(?<!\d[ .-])"
 _AFTER = r"(?![\w-])(?![ .]\d)"
-NATIONAL = tuple(
-    (region, re.compile(_BEFORE + pattern + _AFTER, re.ASCII))
+NATIONAL = {
+    region: re.compile(_BEFORE + pattern + _AFTER, re.ASCII)
     for region, pattern in (
         ("US", r"(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}"),
         ("CN", r"1[3-9]\d(?:\d{8}|[ -]\d{4}[ -]\d{4})"),
@@ -53,7 +52,7 @@ NATIONAL = tuple(
         ("GB", r"0(?:7\d{3} ?\d{6}|20 \d{4} \d{4}|1\d{3} \d{6}|1\d{2} \d{3} \d{4})"),
         ("DE", r"0(?:1[567]\d[ /-]\d{7,8}|[2-9]\d{1,3}[ /-]\d{6,8})"),
     )
-)
+}
 
 _RUN = r"(?![A-Za-z0-9_-])"
 SECRETS = {
@@ -95,11 +94,11 @@ class Hit:
     masked: str
 
 
-def hits_in(text: str, groups: Iterable[str] = GROUPS) -> list[Hit]:
-    """The hits of one text, in order, of those groups of kinds; where two overlap the first group's holds."""
+def hits_in(text: str, groups: Iterable[str] | None = None) -> list[Hit]:
+    """The hits of one text, in order, of those `GROUPS`; where two overlap the first group's holds."""
     found: list[Hit] = []
-    for find in (find for group in GROUPS if group in groups for find in _FINDERS[group]):
-        found = _with(found, find(text))
+    for group in GROUPS if groups is None else sorted(groups, key=GROUPS.index):
+        found = _with(found, _FINDERS[group](text))
     return found
 
 
@@ -202,11 +201,8 @@ def _is_address(value: str) -> bool:
     return not (address.is_loopback or address.is_unspecified or address.is_multicast or address.is_reserved)
 
 
-def _phones(text: str) -> Iterator[Hit]:
-    found: list[Hit] = list(_valid_phones(text, _INTERNATIONAL, None)) if "+" in text else []
-    for region, pattern in NATIONAL:
-        found = _with(found, _valid_phones(text, pattern, region))
-    yield from found
+def _phones(region: str) -> Callable[[str], Iterator[Hit]]:
+    return lambda text: _valid_phones(text, NATIONAL[region], region)
 
 
 def _valid_phones(text: str, pattern: re.Pattern[str], region: str | None) -> Iterator[Hit]:
@@ -221,4 +217,13 @@ def _valid_phones(text: str, pattern: re.Pattern[str], region: str | None) -> It
             yield Hit("phone_number", *match.span(), f"{start}{''.join(digits[:2])}***{''.join(digits[-2:])}")
 
 
-_FINDERS = {"secrets": (_secrets,), "emails": (_emails,), "figures": (_ibans, _cards, _ips, _phones)}
+_FINDERS: dict[str, Callable[[str], Iterator[Hit]]] = {
+    "secrets": _secrets,
+    "emails": _emails,
+    "ibans": _ibans,
+    "cards": _cards,
+    "ips": _ips,
+    "phones": lambda text: _valid_phones(text, _INTERNATIONAL, None),
+    **{region: _phones(region) for region in NATIONAL},
+}
+GROUPS = tuple(_FINDERS)  # what can be looked for by itself

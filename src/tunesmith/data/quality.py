@@ -5,7 +5,7 @@ Not covered: mojibake of other pairs than UTF-8 read as Latin-1 or Windows-1252.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ahocorasick_rs import BytesAhoCorasick
 
@@ -49,19 +49,25 @@ _MOJIBAKE = re.compile(rb"\xc3[\x82\x83\xa2\xa4-\xa9\xaf][\xc2\xc5\xc6\xcb\xe2]"
 class TextQuality:
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         for code, sign in _suspected(batch.blob):
-            last = -1
-            for match in sign.finditer(batch.joined):
-                number, position = batch.text_at(match.start())
-                if number == last:  # one finding a text is enough
-                    continue
-                last = number
-                line, path = batch.place(number)
-                around = batch.texts[number][max(0, position - 10) : position + 12]
-                result.log.add_fault(Fault(code, path, f"{_TEXTS[code]} character {position}.", shorten(around)), line)
+            found = [(text, at) for number, at in _first_places(batch, sign) for text in batch.everywhere(number)]
+            for text, at in sorted(found):
+                line, path = batch.place(text)
+                around = batch.texts[text][max(0, at - 10) : at + 12]
+                result.log.add_fault(Fault(code, path, f"{_TEXTS[code]} character {at}.", shorten(around)), line)
         return Partial()
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
         return [], {}
+
+
+def _first_places(batch: Batch, sign: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """(number of the text, position in it) of the first match in each text: one finding a text is enough."""
+    last = -1
+    for match in sign.finditer(batch.joined):
+        number, position = batch.text_at(match.start())
+        if number != last:
+            yield number, position
+        last = number
 
 
 def _suspected(text: bytes) -> list[tuple[str, re.Pattern[str]]]:

@@ -19,8 +19,8 @@ ARRAYS = {
     "learned": np.int32,
     "system_tokens": np.int32,
     "systems": np.uint64,
-    "prompts": np.uint64,
-    "answers": np.uint64,
+    "prompts": np.int64,
+    "answers": np.int64,
 }
 
 

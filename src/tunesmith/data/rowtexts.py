@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from tunesmith.data.shapes import digest, roles_seed
+from tunesmith.data.findings import Fault
+from tunesmith.data.shapes import digest, roles_seed, text_digest
 from tunesmith.data.tokens import PER_EXAMPLE, PER_MESSAGE, PER_NAME, PER_ROLE
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
@@ -27,6 +28,7 @@ class RowTexts:
     system: int = 0
     prompt: int = 0
     answer: int = 0
+    warnings: tuple[Fault, ...] = ()  # as a `Shape` has them; those of other rows are told elsewhere
 
     def add(self, text: str, path: str, *, learned: bool = False) -> None:
         self.texts.append(text)
@@ -96,7 +98,7 @@ def _add_message(found: RowTexts, message: JsonObject, path: str, *, learned: bo
     learned = learned and role == "assistant" and message.get("weight") != 0
     said = _said(message)
     if role in ("system", "developer") and found.system_at < 0 and said:
-        found.system_at, found.system = len(found.texts), digest([said[0][0].encode()])
+        found.system_at, found.system = len(found.texts), text_digest(said[0][0].encode())
     for text, where in said:
         found.add(text, f"{path}.{where}", learned=learned)
     if isinstance(message.get("name"), str):

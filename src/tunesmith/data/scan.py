@@ -8,23 +8,20 @@ everything else, and every row in doubt, takes the careful one, which explains. 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
-from operator import itemgetter
+from itertools import chain, count, repeat
 
 import numpy as np
-import orjson
+from numpy.typing import NDArray
 
 from tunesmith.data.analysers import analyse
-from tunesmith.data.batch import Batch
+from tunesmith.data.batch import Batch, BatchRow
 from tunesmith.data.findings import Finding, at_line, finding
 from tunesmith.data.parse import BrokenLine, parse_line
+from tunesmith.data.plainrows import BLOCK_ROWS, PlainRows, quotes
 from tunesmith.data.result import ChunkResult, ScanOptions
 from tunesmith.data.rowfaults import kind_of, row_faults
 from tunesmith.data.rowtexts import row_texts
-from tunesmith.data.shapes import Shape, digest, shape_of
 from tunesmith.data.tokens import count_tokens
-
-_role_and_content = itemgetter("role", "content")
 
 
 def scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
@@ -34,23 +31,44 @@ def scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
 
 
 def _scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
-    result, batch = ChunkResult(), Batch()
+    result = ChunkResult()
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
-    fast = _FastRows(batch, result) if options.kind in (None, "chat") else None
-    for number, raw, marks in zip(count(first_line), lines, _key_marks(data, len(lines)), strict=False):
-        if not raw or raw.isspace():
-            result.blank_lines += 1
-            result.first_blank = result.first_blank or number
-        elif fast is None or not fast.take(raw, number, marks):
-            _careful_row(raw, number, options, result, batch)
-    if fast is not None:
-        fast.close()
+    batch = Batch(_sound_rows(data, lines, first_line, options, result))
     result.examples = len(lines) - result.blank_lines
     _fill(result, batch, options)
     analyse(data, batch, options.analysers, result)
     return result
+
+
+def _sound_rows(
+    data: bytes, lines: list[bytes], first_line: int, options: ScanOptions, result: ChunkResult
+) -> list[BatchRow]:
+    """The rows without errors, in order; the faults of all go to `result`."""
+    rows: list[BatchRow] = []
+    plain = PlainRows() if options.kind in (None, "chat") else None
+    marks = quotes(data, lines) if plain is not None else []
+    for at in range(0, len(lines), BLOCK_ROWS):
+        block = lines[at : at + BLOCK_ROWS]
+        first = first_line + at
+        taken = plain.take(block, first, marks[at : at + BLOCK_ROWS]) if plain is not None else repeat(None)
+        for number, raw, row in zip(count(first), block, taken, strict=False):
+            if row is not None:
+                rows.append(row)
+                for fault in row.about.warnings:
+                    result.log.add_fault(fault, number)
+            elif not raw or raw.isspace():
+                result.blank_lines += 1
+                result.first_blank = result.first_blank or number
+            elif (sound := _careful_row(raw, number, options, result)) is not None:
+                rows.append(sound)
+    if plain is not None:
+        for roles, taken_rows in plain.taken.items():
+            result.add_kind("chat", taken_rows)
+            for role in roles:
+                result.add_role(role, taken_rows)
+    return rows
 
 
 @contextmanager
@@ -65,120 +83,73 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-class _FastRows:
-    """Takes plain chat rows; what `take` declines has not been touched."""
-
-    def __init__(self, batch: Batch, result: ChunkResult) -> None:
-        self._batch, self._result = batch, result
-        self._shapes: dict[tuple[object, ...], Shape | None] = {}
-        self._taken: dict[tuple[object, ...], int] = {}
-
-    def take(self, raw: bytes, number: int, marks: int) -> bool:
-        """`marks` is how often `":` stands in the line: twice a message and once, if every key stands once."""
-        try:
-            row = orjson.loads(raw)
-            messages = row["messages"]
-            roles, contents = zip(*map(_role_and_content, messages), strict=True)
-            shape = self._shapes[roles] if roles in self._shapes else self._new_shape(roles)
-        except (ValueError, KeyError, TypeError, IndexError):
-            return False
-        size = len(roles)
-        if (
-            shape is None
-            or len(row) != 1
-            or "" in contents
-            or sum(map(len, messages)) != 2 * size
-            or (marks != 2 * size + 1 and not _once_each(raw, size))
-        ):
-            return False
-        try:
-            if any(map(str.isspace, contents)):
-                return False
-            encoded = [content.encode() for content in contents]
-        except TypeError:  # a content that is no text
-            return False
-        prompt = digest(encoded[: shape.answer_at], shape.seed)
-        answer = digest(encoded[shape.answer_at :], shape.seed)
-        system = digest([encoded[shape.system_at]]) if shape.system_at >= 0 else 0
-        self._batch.add_plain(number, shape, contents, encoded, system, (prompt, answer))
-        self._taken[roles] = self._taken.get(roles, 0) + 1
-        for fault in shape.warnings:
-            self._result.log.add_fault(fault, number)
-        return True
-
-    def close(self) -> None:
-        for roles, rows in self._taken.items():
-            self._result.add_kind("chat", rows)
-            for role in roles:
-                self._result.add_role(str(role), rows)
-
-    def _new_shape(self, roles: tuple[object, ...]) -> Shape | None:
-        shape = self._shapes[roles] = shape_of(roles)
-        return shape
-
-
-def _key_marks(data: bytes, lines: int) -> list[int]:
-    """How often `":` stands in each line; for all lines at once, which is three times as fast as `bytes.count`."""
-    codes = np.frombuffer(data, np.uint8)
-    marks = np.flatnonzero((codes[:-1] == ord('"')) & (codes[1:] == ord(":")))
-    ends = np.flatnonzero(codes == ord("\n"))
-    found: list[int] = np.bincount(np.searchsorted(ends, marks), minlength=lines).tolist()
-    return found
-
-
-def _once_each(raw: bytes, size: int) -> bool:
-    """Whether the keys of a plain row stand once each, when its texts hold something that looks like a key."""
-    return raw.count(b'"messages"') == 1 and raw.count(b'"role"') == size and raw.count(b'"content"') == size
-
-
-def _careful_row(raw: bytes, number: int, options: ScanOptions, result: ChunkResult, batch: Batch) -> None:
+def _careful_row(raw: bytes, number: int, options: ScanOptions, result: ChunkResult) -> BatchRow | None:
+    """The row if it has no error; its faults go to `result`."""
     try:
         value = parse_line(raw)
     except BrokenLine as broken:
         result.log.add(at_line(broken.fault, number))
         result.bad_rows += 1
-        return
+        return None
     result.add_kind(kind_of(value) or "unknown")
     found = [at_line(fault, number) for fault in row_faults(value, options.kind)]
     result.log.extend(found)
     if any(one.severity == "error" for one in found):
         result.bad_rows += 1
-    elif isinstance(value, dict):
-        texts = row_texts(value)
-        batch.add_texts(number, texts)
-        for role in texts.roles:
-            result.add_role(role)
+        return None
+    if not isinstance(value, dict):
+        return None
+    about = row_texts(value)
+    for role in about.roles:
+        result.add_role(role)
+    encoded = [text.encode() for text in about.texts]
+    return BatchRow(number, about, about.texts, encoded, about.system, about.prompt, about.answer)
 
 
 def _fill(result: ChunkResult, batch: Batch, options: ScanOptions) -> None:
     """The per-row arrays, and findings that need token counts."""
-    if not batch.lines:
+    rows = batch.rows
+    if not rows:
         return
-    counts = np.asarray(count_tokens(batch.texts, options.encoding, options.threads), np.int32)
+    counts = _counts(batch, options)
     starts = np.asarray(batch.starts)
-    learned = np.where(np.asarray(batch.learned), counts, 0)
-    system_at = np.asarray(batch.system_at)
-    result.lines = np.asarray(batch.lines, np.int32)
-    result.messages = np.asarray(batch.messages, np.int32)
-    result.tokens = (np.add.reduceat(counts, starts) + np.asarray(batch.overhead)).astype(np.int32)
-    result.learned = np.add.reduceat(learned, starts).astype(np.int32)
+    learned = np.fromiter(chain.from_iterable([row.about.learned for row in rows]), bool, len(counts))
+    system_at = np.asarray([row.about.system_at for row in rows])
+    overhead = np.asarray([row.about.overhead for row in rows])
+    result.lines = np.asarray([row.line for row in rows], np.int32)
+    result.messages = np.asarray([len(row.about.roles) for row in rows], np.int32)
+    result.tokens = (np.add.reduceat(counts, starts) + overhead).astype(np.int32)
+    result.learned = np.add.reduceat(np.where(learned, counts, 0), starts).astype(np.int32)
     result.system_tokens = np.where(system_at >= 0, counts[starts + system_at], 0).astype(np.int32)
-    result.systems = np.asarray(batch.systems, np.uint64)
-    result.prompts = np.asarray(batch.prompts, np.uint64)
-    result.answers = np.asarray(batch.answers, np.uint64)
+    result.systems = np.asarray([row.system for row in rows], np.uint64)
+    result.prompts = np.asarray([row.prompt for row in rows], np.int64)
+    result.answers = np.asarray([row.answer for row in rows], np.int64)
     if options.max_tokens is not None:
         result.log.extend(_over_limit(batch, counts, options.max_tokens, result))
 
 
-def _over_limit(batch: Batch, counts: np.ndarray, limit: int, result: ChunkResult) -> Iterator[Finding]:
-    for row in np.flatnonzero(result.tokens > limit).tolist():
-        start, length, total = batch.starts[row], batch.lengths[row], int(result.tokens[row])
-        first = next((at for at in range(length) if batch.learned[start + at]), length)
-        before = int(counts[start : start + first].sum()) + (batch.overhead[row] - 1) * (first + 1) // length
+def _counts(batch: Batch, options: ScanOptions) -> NDArray[np.int32]:
+    """Tokens of each text; a text that stands in many rows is counted once."""
+    if not batch.copies:
+        return np.asarray(count_tokens(batch.texts, options.encoding, options.threads), np.int32)
+    counts = np.zeros(len(batch.texts), np.int32)
+    texts = [batch.texts[number] for number in batch.searched]
+    counts[batch.searched] = count_tokens(texts, options.encoding, options.threads)
+    for number, others in batch.copies.items():
+        counts[others] = counts[number]
+    return counts
+
+
+def _over_limit(batch: Batch, counts: NDArray[np.int32], limit: int, result: ChunkResult) -> Iterator[Finding]:
+    for number in np.flatnonzero(result.tokens > limit).tolist():
+        row, start, total = batch.rows[number], batch.starts[number], int(result.tokens[number])
+        length, overhead = len(row.texts), row.about.overhead
+        first = next((at for at in range(length) if row.about.learned[at]), length)
+        before = int(counts[start : start + first].sum()) + (overhead - 1) * (first + 1) // length
         if before >= limit:
             text = f"The row has {total} tokens, {before} of them before the answer; the limit is {limit}."
-            yield finding("answer_cut", batch.lines[row], text, value=str(total))
+            yield finding("answer_cut", row.line, text, value=str(total))
             result.bad_rows += 1
         else:
             text = f"The row has {total} tokens and the limit is {limit}: {total - limit} are cut off its end."
-            yield finding("over_limit", batch.lines[row], text, value=str(total))
+            yield finding("over_limit", row.line, text, value=str(total))

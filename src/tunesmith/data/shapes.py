@@ -1,6 +1,6 @@
 """A sequence of roles, judged once: most files have a handful of them, however many rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -50,6 +50,15 @@ def roles_seed(roles: tuple[str, ...]) -> int:
     return int(xxhash.xxh3_64_intdigest("\x1f".join(roles).encode()))
 
 
+# 64 bits of one text; equal texts give equal bits in every process and run. Not for adversaries.
+text_digest: Callable[[bytes], int] = xxhash.xxh3_64_intdigest
+
+
 def digest(texts: Sequence[bytes], seed: int = 0) -> int:
-    """64 bits of the texts; equal texts give equal bits in every process and run. Not for adversaries."""
-    return int(xxhash.xxh3_64_intdigest(b"\x1e".join(texts), seed=seed))
+    """63 bits and a sign of several texts."""
+    return joint_digest((seed, *map(text_digest, texts)))
+
+
+# Of the seed and each text's digest, so that no text is hashed twice, nor copied to be hashed. Python's hash of
+# numbers is the same in every process; only that of text is not.
+joint_digest = hash

@@ -51,18 +51,14 @@ def row_words(row: RowTexts) -> bytes:
 
 def batch_words(batch: Batch) -> list[bytes]:
     """`row_words` of each row of a batch."""
-    encoded, found = batch.encoded, []
-    for row, (start, length, system_at) in enumerate(zip(batch.starts, batch.lengths, batch.system_at, strict=True)):
-        said = encoded[start : start + length]
-        if batch.is_plain(row):
-            if system_at >= 0:
-                del said[system_at]
-        else:
-            said = [
-                text
-                for index, text in enumerate(said)
-                if index != system_at and not _declares(batch.place(start + index)[1])
-            ]
+    found = []
+    for row in batch.rows:
+        said = list(row.encoded)
+        if isinstance(row.about, RowTexts):
+            paths, system_at = row.about.paths, row.about.system_at
+            said = [text for at, text in enumerate(said) if at != system_at and not _declares(paths[at])]
+        elif row.about.system_at >= 0:
+            del said[row.about.system_at]
         found.append(b"\n".join(said))
     return found
 

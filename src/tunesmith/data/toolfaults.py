@@ -105,6 +105,23 @@ def call_faults(message: JsonObject, path: str) -> Iterator[Fault]:
         yield from _function_faults(message["function_call"], f"{path}.function_call")
 
 
+def are_sound_calls(calls: JsonValue) -> bool:
+    """Whether `tool_calls` are as the service writes them, so that `call_faults` would have nothing to say."""
+    return isinstance(calls, list) and bool(calls) and all(map(_is_sound_call, calls))
+
+
+def _is_sound_call(call: JsonValue) -> bool:
+    if not isinstance(call, dict) or call.get("type") != "function":
+        return False
+    function, number = call.get("function"), call.get("id")
+    if not isinstance(function, dict) or not isinstance(number, str) or not number:
+        return False
+    name, arguments = function.get("name"), function.get("arguments")
+    if not isinstance(name, str) or not name or not isinstance(arguments, str):
+        return False
+    return isinstance(_parsed(arguments), dict)
+
+
 def tool_message_faults(messages: list[JsonObject], path: str) -> Iterator[Fault]:
     """Tool messages that answer no call, and calls that nothing answers before the next turn."""
     open_ids: dict[str, int] = {}

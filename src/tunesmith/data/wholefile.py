@@ -36,17 +36,17 @@ def file_findings(result: ChunkResult, kind: Kind | None, method: str | None, le
 
 
 def _contradictions(result: ChunkResult) -> Iterator[Finding]:
-    """Rows whose prompt stands in an earlier row with another answer."""
+    """Rows whose prompt stands in an earlier row with another answer, in file order."""
     order = np.lexsort((result.lines, result.prompts))
-    prompts, answers, lines = result.prompts[order], result.answers[order], result.lines[order]
-    again = np.flatnonzero(prompts[1:] == prompts[:-1]) + 1
-    first = 0
-    for index in again:
-        if prompts[index - 1] != prompts[first]:
-            first = int(index) - 1
-        if answers[index] != answers[first] and index > first:
-            text = f"The prompt of line {lines[first]} has another answer here."
-            yield finding("contradictory_answers", int(lines[index]), text, path="messages")
+    prompts, answers = result.prompts[order], result.answers[order]
+    new = np.ones(len(order), bool)
+    new[1:] = prompts[1:] != prompts[:-1]
+    first = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    other = np.flatnonzero(answers != answers[first])
+    lines, firsts = result.lines[order[other]], result.lines[order[first[other]]]
+    for at in np.argsort(lines):
+        text = f"The prompt of line {firsts[at]} has another answer here."
+        yield finding("contradictory_answers", int(lines[at]), text, path="messages")
 
 
 def system_prompts(result: ChunkResult) -> JsonObject:

@@ -1,18 +1,24 @@
 """The chunks of a file, scanned by several processes.
 
-Each worker is `python -m tunesmith.data.workers`: it reads one JSON task a line from its standard input and answers
-with a JSON header and raw arrays. Plain child processes rather than `multiprocessing`, whose start methods run the
-caller's main module again (spawn) or copy its threads' locks (fork).
+Each worker reads one JSON task a line and answers with a JSON header and raw arrays. A program with one thread, as the
+command line is, forks its workers: they share what is loaded, and a fresh Python would spend 0.3 s of a core on imports
+and token tables. Anything else starts `python -m tunesmith.data.workers`, as a fork copies the locks that other threads
+hold; `multiprocessing` would also run the caller's main module again (spawn).
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import numpy as np
 import orjson
@@ -29,11 +35,14 @@ def scan_chunks(path: Path, chunks: Iterator[Chunk], options: ScanOptions, proce
     """The results in file order. This process is one of the `processes`: it scans while the others still start."""
     board = _Board(chunks)
     with ExitStack() as stack:
-        threads = []
+        workers: list[_Worker] = []
+        forks = _may_fork()  # before the first of our own threads
         for _ in range(processes - 1):
-            worker = stack.enter_context(_Worker(path, options))
-            threads.append(threading.Thread(target=_serve, args=(board, worker), daemon=True))
-            threads[-1].start()
+            channel = _forked(workers) if forks else _spawned()
+            workers.append(stack.enter_context(_Worker(channel, path, options)))
+        threads = [threading.Thread(target=_serve, args=(board, worker), daemon=True) for worker in workers]
+        for thread in threads:
+            thread.start()
         stack.callback(board.stop)
         while (task := board.take()) is not None:
             board.put(task, scan(read_chunk(path, task[1]), task[1].first_line, options))
@@ -83,31 +92,95 @@ def _serve(board: _Board, worker: "_Worker") -> None:
         board.fail(error)
 
 
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """The two ends of a worker's pipes that are ours. `end` kills it and waits for its end."""
+
+    tasks: IO[bytes]
+    answers: IO[bytes]
+    end: Callable[[], object]
+
+
 class _Worker:
     """One child process; used by one thread at a time."""
 
-    def __init__(self, path: Path, options: ScanOptions) -> None:
-        self._process = subprocess.Popen(  # a fixed command line; the path travels as data
-            [sys.executable, "-P", "-m", "tunesmith.data.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+    def __init__(self, channel: _Channel, path: Path, options: ScanOptions) -> None:
+        self.channel = channel
         self._send({"path": os.fspath(path.absolute()), "options": options_to_json(options)})
 
     def __enter__(self) -> "_Worker":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self.channel.end()
+        for stream in (self.channel.tasks, self.channel.answers):
+            with suppress(BrokenPipeError):
+                stream.close()
 
     def scan(self, chunk: Chunk) -> ChunkResult:
         self._send({"offset": chunk.offset, "length": chunk.length, "first_line": chunk.first_line})
-        assert self._process.stdout is not None  # noqa: S101
-        return _receive(self._process.stdout)
+        return _receive(self.channel.answers)
 
     def _send(self, task: JsonObject) -> None:
-        assert self._process.stdin is not None  # noqa: S101
-        self._process.stdin.write(orjson.dumps(task) + b"\n")
-        self._process.stdin.flush()
+        self.channel.tasks.write(orjson.dumps(task) + b"\n")
+        self.channel.tasks.flush()
+
+
+def _spawned() -> _Channel:
+    process = subprocess.Popen(  # a fixed command line; the path travels as data
+        [sys.executable, "-P", "-m", "tunesmith.data.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None  # noqa: S101
+    assert process.stdout is not None  # noqa: S101
+
+    def end() -> None:
+        process.kill()
+        process.wait()
+
+    return _Channel(process.stdin, process.stdout, end)
+
+
+def _may_fork() -> bool:
+    """Where a fork is safe: Linux, and no other thread that might hold a lock just now."""
+    return sys.platform == "linux" and threading.active_count() == 1
+
+
+def _forked(others: Sequence[_Worker]) -> _Channel:
+    tasks, our_tasks = os.pipe()
+    our_answers, answers = os.pipe()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any thread; those of numeric libraries wait for work and hold nothing.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        for pipe in (our_tasks, our_answers, *(one.channel.tasks.fileno() for one in others)):
+            os.close(pipe)  # a worker ends when nobody is left to give it a task
+        _run_fork(tasks, answers)
+    os.close(tasks)
+    os.close(answers)
+
+    @cache  # a number that has been waited for may be another process's
+    def end() -> None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    return _Channel(os.fdopen(our_tasks, "wb"), os.fdopen(our_answers, "rb"), end)
+
+
+def _run_fork(tasks: int, answers: int) -> NoReturn:
+    """Serves, and ends the process without what an exit would run or write a second time."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told too, and ends us
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        serve(os.fdopen(tasks, "rb"), os.fdopen(answers, "wb"))
+        status = 0
+    except BrokenPipeError:
+        status = 0
+    except BaseException:  # nothing above may go on in this process
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def _receive(stream: IO[bytes]) -> ChunkResult:
@@ -124,9 +197,8 @@ def _receive(stream: IO[bytes]) -> ChunkResult:
     return ChunkResult.from_wire(header, arrays)
 
 
-def main() -> None:
-    """Serve tasks until the standard input ends."""
-    source, answers = sys.stdin.buffer, sys.stdout.buffer
+def serve(source: IO[bytes], answers: IO[bytes]) -> None:
+    """Serve tasks until the source ends."""
     first = orjson.loads(source.readline())
     path, options = Path(first["path"]), options_from_json(first["options"])
     for line in source:
@@ -140,4 +212,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt, BrokenPipeError):  # the parent is gone or going: it says why
-        main()
+        serve(sys.stdin.buffer, sys.stdout.buffer)
