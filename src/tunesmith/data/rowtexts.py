@@ -63,7 +63,8 @@ def _conversation(found: RowTexts, row: JsonObject, prefix: str) -> None:
 
 def _identify(found: RowTexts, row: JsonObject) -> None:
     messages = _list(row["messages"])
-    last = max((i for i, one in enumerate(messages) if one.get("role") == "assistant"), default=len(messages))
+    answers = [index for index, one in enumerate(messages) if one.get("role") == "assistant"]
+    last = answers[-1] if answers else len(messages)
     found.prompt = _identity(row, messages[:last], messages)
     found.answer = _identity({}, messages[last:], messages)
 
@@ -83,8 +84,8 @@ def _preference(found: RowTexts, row: JsonObject) -> None:
 
 def _identity(row: JsonObject, part: list[JsonObject], whole: list[JsonObject]) -> int:
     """As the fast path has it for messages of role and content alone; of everything otherwise."""
-    if not row.get("tools") and not row.get("functions") and all(one.keys() == {"role", "content"} for one in part):
-        contents = [one["content"] for one in part]
+    if not row.get("tools") and not row.get("functions") and all(len(one) == 2 for one in part):
+        contents = [one.get("content") for one in part]
         texts = [content.encode() for content in contents if isinstance(content, str)]
         if len(texts) == len(contents):
             return digest(texts, roles_seed(tuple(str(one["role"]) for one in whole)))
@@ -96,6 +97,12 @@ def _add_message(found: RowTexts, message: JsonObject, path: str, *, learned: bo
     found.roles.append(role)
     found.overhead += PER_MESSAGE + PER_ROLE
     learned = learned and role == "assistant" and message.get("weight") != 0
+    content = message.get("content")
+    if isinstance(content, str) and len(message) == 2:
+        if found.system_at < 0 and role in ("system", "developer"):
+            found.system_at, found.system = len(found.texts), text_digest(content.encode())
+        found.add(content, f"{path}.content", learned=learned)
+        return
     said = _said(message)
     if role in ("system", "developer") and found.system_at < 0 and said:
         found.system_at, found.system = len(found.texts), text_digest(said[0][0].encode())

@@ -127,8 +127,8 @@ def tool_message_faults(messages: list[JsonObject], path: str) -> Iterator[Fault
     open_ids: dict[str, int] = {}
     known: set[str] = set()
     for index, message in enumerate(messages):
-        role, call_id = message.get("role"), message.get("tool_call_id")
-        if role == "tool" and isinstance(call_id, str):
+        role = message.get("role")
+        if role == "tool" and isinstance(call_id := message.get("tool_call_id"), str):
             open_ids.pop(call_id, None)
             if call_id not in known:
                 text = f"No call before it has the id {shorten(call_id)}."
@@ -137,13 +137,15 @@ def tool_message_faults(messages: list[JsonObject], path: str) -> Iterator[Fault
             for unanswered, at in open_ids.items():
                 text = f"Call {shorten(unanswered)} is not answered before the next turn."
                 yield Fault("unanswered_call", f"{path}[{at}].tool_calls", text, shorten(unanswered))
-            open_ids = dict.fromkeys(_call_ids(message), index)
+            open_ids = dict.fromkeys(_call_ids(message), index) if "tool_calls" in message else {}
             known = set(open_ids) if role == "assistant" else set()
 
 
 def _call_ids(message: JsonObject) -> list[str]:
     calls = message.get("tool_calls")
-    found = [call.get("id") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    if not isinstance(calls, list):
+        return []
+    found = [call.get("id") for call in calls if isinstance(call, dict)]
     return [call_id for call_id in found if isinstance(call_id, str)]
 
 
@@ -185,7 +187,7 @@ def _declarations(row: JsonObject) -> Iterator[tuple[str, int, str, JsonObject |
 
 def _calls(messages: JsonValue, path: str) -> Iterator[tuple[str, str, JsonValue]]:
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
-        if not isinstance(message, dict):
+        if not isinstance(message, dict) or not ("tool_calls" in message or "function_call" in message):
             continue
         calls = message.get("tool_calls")
         for number, call in enumerate(calls if isinstance(calls, list) else ()):
