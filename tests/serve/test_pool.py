@@ -1,11 +1,12 @@
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tunesmith.data.render import Renderer
 from tunesmith.errors import ServerFault
-from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.models.adapters import AdapterManifest, write_adapter, write_manifest
 from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine import GenerateRequest, Generation
 from tunesmith.serve.pool import Pool
@@ -131,3 +132,19 @@ def test_closing_unloads_everything(bases: list[Path], tmp_path: Path) -> None:
     pool.close()
     assert pool.resident() == ()
     assert loader.engines[bases[0]].closed
+
+
+def test_tuned_weights_are_served_as_a_base_of_their_own(bases: list[Path], renderer: Renderer, tmp_path: Path) -> None:
+    manifest = AdapterManifest("a", fingerprint(bases[0]), renderer.name, 0, 0.0, (), step=1, adapter="none")
+    write_manifest(bases[1], replace(manifest, sha256="of b"))
+    write_manifest(bases[2], replace(manifest, sha256="of c"))
+    pool = Pool(Settings(data_dir=tmp_path), Loader())
+    b, c = pool.open(bases[0], bases[1]), pool.open(bases[2], bases[2])
+    assert pool.resident() == (bases[1], bases[2])  # the base below them is not needed
+    assert b.adapter is c.adapter is None
+    assert b.fingerprint != c.fingerprint
+    on_top = AdapterManifest("a", fingerprint(bases[1]), renderer.name, 8, 16.0, ("q_proj",), step=1)
+    write_adapter(tmp_path / "adapter", {}, on_top)
+    assert pool.open(bases[1], tmp_path / "adapter").adapter == tmp_path / "adapter"
+    with pytest.raises(ServerFault, match="trained on another version"):
+        pool.open(bases[2], tmp_path / "adapter")

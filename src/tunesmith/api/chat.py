@@ -18,6 +18,7 @@ from tunesmith.errors import InvalidRequest, NotFound, ServerFault
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.directory import materialise
 from tunesmith.models.registry import BaseModel, resolve_base
+from tunesmith.models.tuned import own_base
 from tunesmith.serve.chat import Piece, Reply, start_chat
 from tunesmith.serve.pool import Opened
 from tunesmith.serve.request import Options, parse_chat_request
@@ -51,6 +52,9 @@ def open_model(context: Context, name: str) -> tuple[str, Opened]:
     if tuned is None:
         base = _base(name, context)
         return base.name, context.pool.open(materialise(base, context.settings))
+    own = None if tuned.adapter_dir is None else own_base(tuned.adapter_dir)
+    if own is not None:
+        return tuned.name, context.pool.open(own, tuned.adapter_dir)
     try:
         base = resolve_base(tuned.base_model, context.settings)
     except InvalidRequest as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import AsJson, DataDir, Dataset
+from tunesmith.cli.options import Adapter, AsJson, DataDir, Dataset, LoraRank
 
 if TYPE_CHECKING:
     from tunesmith.cli.bases import LocalBase
@@ -77,6 +77,8 @@ def estimate(
     method: Method = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs, instead of auto.", show_default=False)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step, instead of auto.", show_default=False)] = None,
+    adapter: Adapter = None,
+    lora_rank: LoraRank = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure how fast this machine trains (half a minute, then remembered).")
     ] = False,
@@ -98,7 +100,7 @@ def estimate(
     if compared is None:
         known = ", ".join(OPENAI_2023)
         raise CommandError(f"There is no price for {price!r}; known are {known}.", Exit.USAGE)
-    settings = load_settings(data_dir)
+    settings = load_settings(data_dir, adapter=adapter, lora_rank=lora_rank)
     with_base, found = _checked(file, base, method, settings, encoding=compared.encoding)
     if not found.ok:
         raise CommandError(f"{found.errors[0]} ({report.faults(found)} in {file.name}: tunesmith check {file})")
@@ -164,6 +166,7 @@ def _benchmark(with_base: "LocalBase", settings: "Settings", *, measure: bool) -
             settings.cache_dir,
             with_base.base.name,
             with_base.directory,
+            adapter=settings.adapter,
             rank=settings.lora_rank,
             threads=settings.train_threads,
             measure=measure,

@@ -1,7 +1,8 @@
-"""An adapter on disk: PEFT's format (adapter_config.json, adapter_model.safetensors) and our manifest.json.
+"""A tuned model on disk: PEFT's format (adapter_config.json, adapter_model.safetensors) and our manifest.json.
 
 The manifest is written last, by rename: an adapter exists when its manifest does. It names the base, the renderer and
-the checksum of the tensors, so that serving can refuse what does not fit. safetensors and JSON only.
+the checksum of the tensors, so that serving can refuse what does not fit. safetensors and JSON only. Tuned weights
+(`tuned.py`) have the same manifest.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ServerFault
+from tunesmith.settings import AdapterKind
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +33,8 @@ class AdapterManifest:
     alpha: float
     target_modules: tuple[str, ...]  # last part of the module names, e.g. "q_proj"
     step: int
-    sha256: str = ""  # of adapter_model.safetensors; filled in by write_adapter
+    sha256: str = ""  # of the safetensors; filled in by the functions that write them
+    adapter: AdapterKind = "lora"  # "none": all weights were trained; rank, alpha and target_modules mean nothing
     format_version: int = FORMAT_VERSION
 
 
@@ -47,8 +50,13 @@ def write_adapter(directory: Path, tensors: "dict[str, torch.Tensor]", manifest:
     finished = replace(manifest, sha256=sha256(data).hexdigest())
     _write_durably(directory / TENSORS_FILE, data)
     _write_durably(directory / CONFIG_FILE, _json(peft_config(finished)))
-    _write_durably(directory / MANIFEST_FILE, _json(asdict(finished)))
+    write_manifest(directory, finished)
     return finished
+
+
+def write_manifest(directory: Path, manifest: AdapterManifest) -> None:
+    """The last file of a tuned model: with it the directory is one."""
+    _write_durably(directory / MANIFEST_FILE, _json(asdict(manifest)))
 
 
 def peft_config(manifest: AdapterManifest) -> dict[str, object]:

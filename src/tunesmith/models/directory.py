@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tunesmith.errors import ServerFault
+from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.gguf import convert
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
 from tunesmith.settings import Settings
@@ -69,6 +70,8 @@ def fingerprint(directory: Path) -> str:
         digest.update((directory / name).read_bytes())
     for weights in sorted(directory.glob("*.safetensors")):
         digest.update(f"{weights.name}:{weights.stat().st_size}".encode())
+    if (directory / MANIFEST_FILE).is_file():  # tuned weights: those of two checkpoints differ in nothing else
+        digest.update(read_manifest(directory).sha256.encode())
     return digest.hexdigest()[:16]
 
 

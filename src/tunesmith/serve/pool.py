@@ -27,7 +27,7 @@ class Opened:
 
     engine: Engine
     renderer: Renderer
-    adapter: Path | None
+    adapter: Path | None  # None also where all weights were tuned: they are the engine's
     fingerprint: str  # 10 hex digits of everything that decides the answers: base, number format, adapter, our version
 
 
@@ -54,11 +54,18 @@ class Pool:
         self._lock = Lock()
 
     def open(self, base_dir: Path, adapter_dir: Path | None = None) -> Opened:
-        """Loads the base unless it is here. Raises ServerFault when the adapter was made for something else."""
+        """Loads the base unless it is here; tuned weights in `adapter_dir` are a base of their own.
+
+        Raises ServerFault when the adapter was made for something else.
+        """
+        manifest = None if adapter_dir is None else read_manifest(adapter_dir)
+        if adapter_dir is not None and manifest is not None and manifest.adapter == "none":
+            base_dir, adapter_dir = adapter_dir, None
         base = self._base(base_dir)
         parts = [__version__, base.engine.fingerprint]
-        if adapter_dir is not None:
-            parts.append(_checked_adapter(adapter_dir, base).sha256)
+        if manifest is not None:
+            _check(manifest, adapter_dir, base)
+            parts.append(manifest.sha256)
         return Opened(base.engine, base.renderer, adapter_dir, sha256(" ".join(parts).encode()).hexdigest()[:10])
 
     def resident(self) -> tuple[Path, ...]:
@@ -124,19 +131,17 @@ def _close(future: "Future[_Base]") -> None:
         future.result().engine.close()
 
 
-def _checked_adapter(adapter_dir: Path, base: _Base) -> AdapterManifest:
-    manifest = read_manifest(adapter_dir)
-    if manifest.base_fingerprint != base.fingerprint:
+def _check(manifest: AdapterManifest, adapter_dir: Path | None, base: _Base) -> None:
+    if adapter_dir is not None and manifest.base_fingerprint != base.fingerprint:
         raise ServerFault(
             f"The adapter in {adapter_dir} was trained on another version of {manifest.base_name} than the one here"
             " (its tokenizer or weights differ). Restore that base, or train again."
         )
     if manifest.renderer != base.renderer.name:
         raise ServerFault(
-            f"The adapter in {adapter_dir} was trained with the renderer {manifest.renderer!r}, but this base now uses"
-            f" {base.renderer.name!r}. Train again, so that it sees at serving what it saw in training."
+            f"A model tuned from {manifest.base_name} was trained with the renderer {manifest.renderer!r}, its base "
+            f"now uses {base.renderer.name!r}. Train again, so that it sees at serving what it saw in training."
         )
-    return manifest
 
 
 def _weight_bytes(base_dir: Path) -> int:

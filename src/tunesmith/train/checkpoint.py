@@ -1,8 +1,8 @@
 """What a run leaves on disk: adapters at epoch ends, the progress to resume from, and the journal of its events.
 
-    output_dir/checkpoints/step-000100/         an adapter in PEFT's format; exists once its manifest.json does
+    output_dir/checkpoints/step-000100/         an adapter or all weights; exists once its manifest.json does
     output_dir/adapter/                         the same of the last step
-    output_dir/progress/step-000123-reported/   adapter, optimizer and position after step 123
+    output_dir/progress/step-000123-reported/   trained values, optimizer and position after step 123
     output_dir/journal.jsonl                    the step and checkpoint events so far, replayed by a resumed trainer
 
 safetensors and JSON only. Everything is written under a temporary name, synced and renamed.
@@ -14,13 +14,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, sync, write_adapter
+from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, sync
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "state.safetensors"
@@ -53,10 +53,29 @@ class RunFiles:
         return self.root / "journal.jsonl"
 
 
-def save_checkpoint(files: RunFiles, tensors: dict[str, Tensor], manifest: AdapterManifest, keep: int) -> Path:
-    """Writes the adapter of `manifest.step` and drops all but the newest `keep`."""
+class Trained(Protocol):
+    """What a run trains, an adapter or all weights: `flat` is every value of it, `grad` their gradient."""
+
+    flat: nn.Parameter
+    grad: Tensor
+
+    @property
+    def matrices(self) -> int:
+        """How many of `flat`'s values, from the first, are matrices'; scales and biases come after them."""
+        ...
+
+    @property
+    def description(self) -> str: ...
+
+    def write(self, directory: Path, manifest: AdapterManifest) -> None:
+        """A tuned model in `directory`, its manifest last."""
+        ...
+
+
+def save_checkpoint(files: RunFiles, trained: Trained, manifest: AdapterManifest, keep: int) -> Path:
+    """Writes the model of `manifest.step` and drops all but the newest `keep`."""
     path = step_dir(files.checkpoints, manifest.step)
-    write_adapter(path, tensors, manifest)
+    trained.write(path, manifest)
     finished = sorted(item.parent for item in files.checkpoints.glob(f"step-*/{MANIFEST_FILE}"))
     for old in finished[:-keep]:
         (old / MANIFEST_FILE).unlink()  # first: a directory without a manifest is no checkpoint

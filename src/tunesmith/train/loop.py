@@ -12,13 +12,12 @@ import torch
 
 from tunesmith.errors import TrainerError
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.adapters import AdapterManifest, write_adapter
-from tunesmith.train.checkpoint import Journal, Progress, RunFiles, save_checkpoint, save_progress
+from tunesmith.models.adapters import AdapterManifest
+from tunesmith.train.checkpoint import Journal, Progress, RunFiles, Trained, save_checkpoint, save_progress
 from tunesmith.train.device import peak_memory
 from tunesmith.train.events import Listener, event
 from tunesmith.train.examples import Batch, Example, Sampler
 from tunesmith.train.interrupt import Interrupt, Stopped
-from tunesmith.train.lora import Adapter
 from tunesmith.train.objective import Objective, Outcome
 from tunesmith.train.optimizer import AdamW, learning_rate
 from tunesmith.train.spec import TrainSpec
@@ -39,7 +38,7 @@ class Run:
     spec: TrainSpec
     sampler: Sampler
     validation: list[Example]
-    adapter: Adapter
+    adapter: Trained
     optimizer: AdamW
     objective: Objective
     manifest: AdapterManifest
@@ -71,7 +70,7 @@ class Run:
         except Stopped:
             self.save()
             raise
-        write_adapter(self.files.adapter, self.adapter.tensors(), replace(self.manifest, step=self.step))
+        self.adapter.write(self.files.adapter, replace(self.manifest, step=self.step))
         self.save()
         path = str(self.files.adapter.absolute())
         self.emit(event("done", steps=self.step, trained_tokens=self.trained_tokens, path=path))
@@ -155,7 +154,7 @@ class Run:
 
     def _checkpoint(self, report: JsonObject) -> None:
         manifest = replace(self.manifest, step=self.step)
-        path = save_checkpoint(self.files, self.adapter.tensors(), manifest, self.spec.keep_checkpoints)
+        path = save_checkpoint(self.files, self.adapter, manifest, self.spec.keep_checkpoints)
         metrics: JsonObject = {name: report[name] for name in METRICS if name in report}
         where = str(path.absolute())
         self._report(event("checkpoint", step=self.step, epoch=report["epoch"], path=where, metrics=metrics))

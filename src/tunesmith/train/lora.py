@@ -7,13 +7,16 @@ are then one operation each instead of one for each of 420 small matrices.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.layers import check_targets, is_target
+from tunesmith.models.tuned import link_base
 from tunesmith.train.fused import SharedInput
 from tunesmith.train.spec import LoraSpec
 
@@ -43,8 +46,8 @@ class LoraLinear(nn.Module):
 
     @property
     def is_plain_lora(self) -> bool:
-        """On, and without dropout: what `fused.SharedInput` computes."""
-        return self.enabled and not (self.dropout and self.training)
+        """On, without dropout, on a base that is not quantized: what `fused.SharedInput` computes."""
+        return self.enabled and not (self.dropout and self.training) and self.weight.is_floating_point()
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
@@ -60,6 +63,8 @@ class LoraLinear(nn.Module):
 
 class Adapter:
     """The trainable part of a model: low-rank layers by module path, and their values in one flat tensor."""
+
+    own_base: Path | None = None  # tuned weights that the written adapter needs beside it
 
     def __init__(self, layers: dict[str, LoraLinear]) -> None:
         self.layers = layers
@@ -79,6 +84,15 @@ class Adapter:
             offset += size
 
     @property
+    def matrices(self) -> int:
+        return self.flat.numel()
+
+    @property
+    def description(self) -> str:
+        rank = next(iter(self.layers.values())).lora_a.shape[0]
+        return f"LoRA of rank {rank}: {self.parameter_count:,} values on {len(self.layers)} layers"
+
+    @property
     def target_modules(self) -> tuple[str, ...]:
         return tuple(sorted({path.rpartition(".")[2] for path in self.layers}))
 
@@ -93,6 +107,11 @@ class Adapter:
             named[f"{PREFIX}{path}.lora_A.weight"] = layer.lora_a.detach()
             named[f"{PREFIX}{path}.lora_B.weight"] = layer.lora_b.detach()
         return named
+
+    def write(self, directory: Path, manifest: AdapterManifest) -> None:
+        if self.own_base is not None:
+            link_base(self.own_base, directory)
+        write_adapter(directory, self.tensors(), manifest)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Raises InvalidRequest when the tensors are another adapter's."""

@@ -23,6 +23,7 @@ import numpy as np
 from tunesmith.data.speed import Benchmark, benchmark_path, read_benchmark, write_benchmark
 from tunesmith.errors import TrainerError
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.settings import AdapterKind
 from tunesmith.train.plan import MOST_TOKENS, token_bytes
 from tunesmith.train.spec import LoraSpec, TrainSpec
 
@@ -42,20 +43,29 @@ class _Step:
 
 
 def benchmark_of(
-    cache: Path, base_name: str, base_dir: Path, *, rank: int = 16, threads: int = 0, measure: bool = True
+    cache: Path,
+    base_name: str,
+    base_dir: Path,
+    *,
+    adapter: AdapterKind = "lora",
+    rank: int = 16,
+    threads: int = 0,
+    measure: bool = True,
 ) -> Benchmark | None:
     """The cached figures for this base and machine; measured now (about half a minute) if there are none."""
-    hardware = f"{hardware_name(threads)}, rank {rank}"
+    hardware = _conditions(adapter, rank, threads)
     path = benchmark_path(cache, base_name, hardware)
     found = read_benchmark(path)
     if found is not None or not measure:
         return found
-    found = measure_speed(base_name, base_dir, rank=rank, threads=threads)
+    found = measure_speed(base_name, base_dir, adapter=adapter, rank=rank, threads=threads)
     write_benchmark(path, found)
     return found
 
 
-def measure_speed(base_name: str, base_dir: Path, *, rank: int = 16, threads: int = 0) -> Benchmark:
+def measure_speed(
+    base_name: str, base_dir: Path, *, adapter: AdapterKind = "lora", rank: int = 16, threads: int = 0
+) -> Benchmark:
     """Trains ten rows of different lengths, one a step. TrainerError when the trainer fails."""
     with tempfile.TemporaryDirectory(prefix="tunesmith-measure-") as folder:
         root = Path(folder)
@@ -68,13 +78,18 @@ def measure_speed(base_name: str, base_dir: Path, *, rank: int = 16, threads: in
             training_file=rows,
             output_dir=root / "output",
             n_epochs=1,
+            adapter=adapter,
             lora=LoraSpec(rank),
             threads=threads,
             checkpoint_seconds=0,
         )
         (root / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
         steps, seconds = _run(root / "spec.json")
-    return _fit(base_name, f"{hardware_name(threads)}, rank {rank}", steps, seconds, _token_bytes(base_dir))
+    return _fit(base_name, _conditions(adapter, rank, threads), steps, seconds, _token_bytes(base_dir))
+
+
+def _conditions(adapter: AdapterKind, rank: int, threads: int) -> str:
+    return f"{hardware_name(threads)}, {f'rank {rank}' if adapter == 'lora' else 'all weights'}"
 
 
 def hardware_name(threads: int = 0) -> str:

@@ -5,19 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.models.adapters import load_tensors
+import torch
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
 from tunesmith.models.weights import load_model
 from tunesmith.train.accelerate import accelerate
 from tunesmith.train.attention import UnsupportedAttention
+from tunesmith.train.checkpoint import Trained
 from tunesmith.train.device import Device
 from tunesmith.train.events import Listener, log
 from tunesmith.train.examples import Example
-from tunesmith.train.lora import Adapter, attach
+from tunesmith.train.lora import attach
 from tunesmith.train.packing import added_tokens
 from tunesmith.train.plan import MemoryPlan, kept_plan, make_plan
 from tunesmith.train.scoring import PaddedScorer, Scorer, TreeScorer
 from tunesmith.train.spec import TrainSpec
 from tunesmith.train.verify import Disagreement, compare, plain_logprobs, probe
+from tunesmith.train.whole import WholeModel, required_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    adapter: Adapter
+    adapter: Trained
     scorer: Scorer
     micro_batch_tokens: int  # that go through it at once, at most
 
@@ -34,9 +39,8 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
     """`examples`: all that will be scored, the training rows first. The memory plan is kept in `plan_file`."""
     device = Device.best()
     model, adapter = _load(spec, device)
-    plan = _memory_plan(spec, model, device, examples, plan_file)
-    values = f"{adapter.parameter_count:,} values on {len(adapter.layers)} layers"
-    emit(log("info", f"LoRA of rank {spec.lora.rank}: {values}; {plan.micro_batch_tokens} tokens at most at once."))
+    plan = _memory_plan(spec, model, adapter, device, examples, plan_file)
+    emit(log("info", f"{adapter.description}; {plan.micro_batch_tokens} tokens at most at once."))
     if plan.activation_checkpointing:
         emit(log("info", "Memory is short for these rows: activations are recomputed in the backward pass."))
     trains = bool(spec.lora.dropout) or plan.activation_checkpointing
@@ -45,7 +49,8 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
         rows = probe(examples)
         expected = plain_logprobs(PaddedScorer(model), rows)
         try:
-            accelerate(model)
+            if spec.adapter == "lora" and spec.quantization == "none":  # its functions are for frozen plain weights
+                accelerate(model)
             tree = TreeScorer(model, longest, trains)
             compare(expected, tree, rows, model.dtype)
             return _planned(model, adapter, tree, plan)
@@ -55,23 +60,50 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
     return _planned(model, adapter, PaddedScorer(model, trains), plan)
 
 
-def _planned(model: "PreTrainedModel", adapter: Adapter, scorer: Scorer, plan: MemoryPlan) -> Model:
+def _planned(model: "PreTrainedModel", adapter: Trained, scorer: Scorer, plan: MemoryPlan) -> Model:
     if plan.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return Model(adapter, scorer, plan.micro_batch_tokens)
 
 
-def _load(spec: TrainSpec, device: Device) -> "tuple[PreTrainedModel, Adapter]":
-    model = load_model(spec.base_dir, device.dtype, device.name)
+def _load(spec: TrainSpec, device: Device) -> "tuple[PreTrainedModel, Trained]":
+    if spec.adapter == "none":
+        return _load_whole(spec, device)
+    model = load_model(spec.base_dir, device.dtype, device.name, spec.quantization)
     adapter = attach(model, spec.lora, spec.seed, model.get_output_embeddings())
     if spec.init_adapter_dir:
         adapter.load(load_tensors(spec.init_adapter_dir))
+    if (spec.base_dir / MANIFEST_FILE).is_file():
+        adapter.own_base = spec.base_dir
     return model, adapter
 
 
+def _load_whole(spec: TrainSpec, device: Device) -> "tuple[PreTrainedModel, Trained]":
+    model = load_model(spec.base_dir, torch.float32, device.name)
+    needed, free = required_memory(model.num_parameters()), device.free_memory()
+    if needed > free:
+        raise InvalidRequest(
+            f"Training all {model.num_parameters():,} weights takes {needed / 1e9:.1f} GB for them, their gradients "
+            f"and the optimizer, without activations; {free / 1e9:.1f} GB are free. Train a LoRA ('adapter': 'lora'), "
+            "take a smaller base, or free memory.",
+            param="tunesmith.adapter",
+            code="out_of_memory",
+        )
+    whole = WholeModel(model, spec.base_dir)
+    if spec.init_adapter_dir:
+        whole.merge(spec.init_adapter_dir)
+    return model, whole
+
+
 def _memory_plan(
-    spec: TrainSpec, model: "PreTrainedModel", device: Device, examples: Sequence[Example], plan_file: Path
+    spec: TrainSpec,
+    model: "PreTrainedModel",
+    trained: Trained,
+    device: Device,
+    examples: Sequence[Example],
+    plan_file: Path,
 ) -> MemoryPlan:
     heaviest = max(added_tokens((), example.rows) for example in examples)
     shape, size = model.config.get_text_config(), model.dtype.itemsize
-    return kept_plan(plan_file, make_plan(shape, size, heaviest, device.free_memory(), spec.micro_batch_tokens))
+    free = max(0, device.free_memory() - 3 * trained.flat.nbytes)  # gradients and moments are not touched yet
+    return kept_plan(plan_file, make_plan(shape, size, heaviest, free, spec.micro_batch_tokens))

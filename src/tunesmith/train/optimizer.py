@@ -25,11 +25,15 @@ def learning_rate(step: int, total_steps: int, peak: float, warmup_ratio: float,
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, arXiv:1711.05101) on `flat` and its `grad`."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, arXiv:1711.05101) on `flat` and its `grad`.
 
-    def __init__(self, flat: nn.Parameter, grad: Tensor, weight_decay: float) -> None:
+    `matrices`: how many of `flat`'s values, from the first, decay; the scales of norms and biases after them do not.
+    """
+
+    def __init__(self, flat: nn.Parameter, grad: Tensor, weight_decay: float, matrices: int | None = None) -> None:
         self._flat, self._grad = flat, grad
-        self._inner = torch.optim.AdamW([flat], lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True)
+        self._decaying, self._weight_decay = flat.data[:matrices], weight_decay
+        self._inner = torch.optim.AdamW([flat], lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=0.0, fused=True)
         self._inner.state[flat] = {
             "step": torch.zeros((), dtype=torch.float32, device=flat.device),
             "exp_avg": torch.zeros_like(flat),
@@ -44,6 +48,8 @@ class AdamW:
         """Clips the gradient, whose norm is `norm`, to `max_norm` (0: not at all) and updates."""
         if max_norm and norm > max_norm:
             self._grad.mul_(max_norm / (norm + 1e-6))
+        if self._weight_decay:
+            self._decaying.mul_(1 - rate * self._weight_decay)
         self._inner.param_groups[0]["lr"] = rate
         self._inner.step()
 

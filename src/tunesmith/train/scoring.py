@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tunesmith.train import attention
 from tunesmith.train.losses import token_logprobs
 from tunesmith.train.packing import TokenRow, pack
+from tunesmith.train.trained_head import trained_token_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,7 +68,10 @@ class TreeScorer:
         sources = torch.tensor([item.source for item in packed.learned], device=device)
         targets = torch.tensor([item.target for item in packed.learned], device=device)
         hidden = output.last_hidden_state[0].index_select(0, sources)
-        logprobs, correct = token_logprobs(hidden, self._head.weight, targets, self._cap)
+        if self._head.weight.requires_grad:  # all weights are trained
+            logprobs, correct = trained_token_logprobs(hidden, self._head.weight, targets, self._cap)
+        else:
+            logprobs, correct = token_logprobs(hidden, self._head.weight, targets, self._cap)
         weights = torch.tensor([item.weight for item in packed.learned], dtype=dtype, device=device)
         owners = torch.tensor([item.row for item in packed.learned], device=device)
         return Scores(logprobs, correct, weights, owners, packed.length)

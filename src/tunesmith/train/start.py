@@ -13,7 +13,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.directory import fingerprint as base_fingerprint
-from tunesmith.train.checkpoint import Journal, Progress, RunFiles, load_progress
+from tunesmith.train.checkpoint import Journal, Progress, RunFiles, Trained, load_progress
 from tunesmith.train.device import use_threads
 from tunesmith.train.events import Listener, event
 from tunesmith.train.examples import Example, Sampler, read_examples
@@ -57,7 +57,7 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
         sampler=sampler,
         validation=data.validation,
         adapter=adapter,
-        optimizer=AdamW(adapter.flat, adapter.grad, spec.weight_decay),
+        optimizer=AdamW(adapter.flat, adapter.grad, spec.weight_decay, adapter.matrices),
         objective=_objective(spec, model, data, files.root, fingerprint),
         manifest=_manifest(spec, adapter, data.renderer),
         fingerprint=fingerprint,
@@ -137,13 +137,15 @@ def _references(model: Model, examples: list[Example], path: Path) -> dict[int, 
     return known
 
 
-def _manifest(spec: TrainSpec, adapter: Adapter, renderer: Renderer) -> AdapterManifest:
+def _manifest(spec: TrainSpec, trained: Trained, renderer: Renderer) -> AdapterManifest:
+    lora = trained if isinstance(trained, Adapter) else None
     return AdapterManifest(
         base_name=spec.base_name,
         base_fingerprint=base_fingerprint(spec.base_dir),
         renderer=renderer.name,
-        rank=spec.lora.rank,
-        alpha=spec.lora.alpha,
-        target_modules=adapter.target_modules,
+        rank=spec.lora.rank if lora else 0,
+        alpha=spec.lora.alpha if lora else 0.0,
+        target_modules=lora.target_modules if lora else (),
         step=0,
+        adapter=spec.adapter,
     )

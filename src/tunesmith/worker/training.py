@@ -11,6 +11,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch import Launcher, LineReader, Start, Trainer, log_tail
 from tunesmith.models.directory import materialise
 from tunesmith.models.registry import resolve_base
+from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Lease, NewEvent, Outcome, Store
 from tunesmith.train.environment import trainer_environment
@@ -148,7 +149,8 @@ class TrainingRun:
 def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
     """Everything that decides the result. Raises DataError when a file, or the model to continue, is gone."""
     require_files(store, job)
-    base_dir = materialise(resolve_base(job.base_model, settings), settings)
+    parent = _continued(store, job)
+    base_dir = (parent and own_base(parent)) or materialise(resolve_base(job.base_model, settings), settings)
     numbers = job.hyperparameters
     options = job_options(job, settings)
     multiplier = cast(float, numbers["learning_rate_multiplier"])
@@ -157,7 +159,7 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         attempt=job.attempt,
         base_name=job.base_model,
         base_dir=base_dir,
-        init_adapter_dir=_continued(store, job),
+        init_adapter_dir=None if parent == base_dir else parent,  # tuned weights are a base
         training_file=store.blobs.path(job.training_file),
         validation_file=None if job.validation_file is None else store.blobs.path(job.validation_file),
         output_dir=JobFiles(settings.paths.jobs, job.id).output,
@@ -183,7 +185,7 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
 
 
 def _continued(store: Store, job: JobRow) -> Path | None:
-    """The adapter of the tuned model that the job continues; None when it starts from a base."""
+    """Where the tuned model lies that the job continues; None when it starts from a base."""
     if job.model == job.base_model:
         return None
     adapter = store.models.adapter_to_continue(job.model)

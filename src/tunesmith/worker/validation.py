@@ -12,6 +12,7 @@ from tunesmith.errors import DataError
 from tunesmith.models.directory import context_length, materialise
 from tunesmith.models.layers import check_targets, linear_paths
 from tunesmith.models.registry import resolve_base
+from tunesmith.models.weights import require_nf4
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.store import JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.risks import leak_notices, moderation_notices
@@ -77,10 +78,10 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Report:
 
 
 def _check_options(settings: Settings, job: JobRow) -> None:
-    """What only the base can tell: the layers that the job wants to train, here before it waits for its turn."""
+    """What only the base and this machine can tell, before the job waits for its turn."""
     options = job_options(job, settings)
-    if options.adapter != "lora" or options.quantization != "none":
-        raise DataError("Only LoRA without quantization can be trained by this version.", param="tunesmith")
+    if options.quantization == "nf4":
+        require_nf4()
     if options.adapter == "lora":
         base_dir = materialise(resolve_base(job.base_model, settings), settings)
         check_targets(linear_paths(base_dir), options.target_names, job.base_model)

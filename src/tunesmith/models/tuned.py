@@ -1,0 +1,80 @@
+"""A tuned model whose weights are its own: all of them were trained, or its LoRA was trained on such a model.
+
+    DIR/model.safetensors, config.json, tokenizer…, manifest.json      all weights (manifest: adapter "none")
+    DIR/adapter_model.safetensors, …, DIR/base/…                       a LoRA, and the tuned weights below it as links
+
+Both are Hugging Face directories that any other tool loads. The links share the bytes on disk with the model that the
+LoRA was trained on, so that deleting this one leaves the other whole.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, sync, write_manifest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+BASE_DIR = "base"
+
+
+def own_base(directory: Path) -> Path | None:
+    """The weights that the tuned model in `directory` brings along; None when they are its base model's."""
+    for place in (directory, directory / BASE_DIR):
+        if (place / "config.json").is_file():
+            return place
+    return None
+
+
+def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manifest: AdapterManifest) -> None:
+    """All weights of `model` in float32, with the tokenizer and templates of `base_dir`; durably, the manifest last."""
+    directory.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(directory)
+    for path in directory.iterdir():  # what it wrote beside the weights is the base's, not transformers' to decide
+        if path.suffix == ".json" and not path.name.endswith(".index.json"):
+            path.unlink()
+    for path in base_dir.iterdir():
+        own = path.name in ("config.json", MANIFEST_FILE) or path.name.endswith(".index.json")
+        if path.suffix in (".json", ".jinja", ".model") and not own:
+            shutil.copyfile(path, directory / path.name)
+    config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
+    config = {**{key: value for key, value in config.items() if key != "torch_dtype"}, "dtype": "float32"}
+    (directory / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1), encoding="utf-8")
+    for path in directory.iterdir():
+        sync(path)
+    write_manifest(directory, replace(manifest, sha256=_weights_sha256(directory)))
+
+
+def link_base(base_dir: Path, directory: Path) -> None:
+    """The tuned weights in `base_dir` as `directory`/base; nothing where `base_dir` is an ordinary base model."""
+    if not (base_dir / MANIFEST_FILE).is_file():
+        return
+    target = directory / BASE_DIR
+    target.mkdir(parents=True, exist_ok=True)
+    for path in base_dir.iterdir():
+        if path.is_file():
+            link_or_copy(path, target / path.name)
+    sync(target)
+
+
+def link_or_copy(path: Path, target: Path) -> None:
+    """Another name for the same bytes; a copy where the file system has no such thing."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def _weights_sha256(directory: Path) -> str:
+    """Of the weight files' own digests, in the order of their names."""
+    whole = sha256()
+    for path in sorted(directory.glob("*.safetensors")):
+        with path.open("rb") as file:
+            whole.update(file_digest(file, "sha256").digest())
+    return whole.hexdigest()
