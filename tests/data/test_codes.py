@@ -7,6 +7,7 @@ import pytest
 
 from tunesmith.data.check import check_file
 from tunesmith.data.codes import CODES, RISK_CODES
+from tunesmith.data.render import Renderer
 from tunesmith.data.report import Report
 
 USER = {"role": "user", "content": "What is 2 + 2?"}
@@ -277,7 +278,7 @@ FILES = {
         "The file holds preference rows, but the training method is 'supervised'.",
     ),
 }
-ELSEWHERE = {"many_system_prompts", "not_ending_with_user", *RISK_CODES}
+ELSEWHERE = {"many_system_prompts", "unwritable_character", "not_ending_with_user", *RISK_CODES}
 
 
 def written(path: Path, row: object, before: object) -> Path:
@@ -345,6 +346,14 @@ def test_many_system_prompts_are_pointed_out(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     message = "There are 12 different system messages; the commonest has 8% of the rows."
     expect(check_file(path), "many_system_prompts", None, "", message)
+
+
+def test_characters_that_the_base_cannot_write_are_pointed_out(tmp_path: Path, renderer: Renderer) -> None:
+    assert renderer.decode(renderer.encode("a\x13b")) != "a\x13b"
+    path = written(tmp_path / "rows.jsonl", chat(SYSTEM, USER, {**ANSWER, "content": "ab\x13c\U00040000"}), GOOD)
+    message = "The base's tokenizer has no token for U+0013, at character 2: the model is trained without it."
+    expect(check_file(path, renderer=renderer), "unwritable_character", 11, "messages[2].content", message)
+    assert "unwritable_character" not in check_file(path).counts
 
 
 def test_every_code_of_ours_is_in_these_tables() -> None:

@@ -15,6 +15,7 @@ from tunesmith.data.rowtexts import RowTexts
 from tunesmith.data.shapes import Shape
 
 GAP = b"\xff"  # in no UTF-8 text
+_DULL = bytes(range(0x20, 0x7F)) + b"\t\n\r" + GAP
 
 
 class BatchRow(NamedTuple):
@@ -79,6 +80,11 @@ class Batch:
         """The `searched` texts in one, `GAP` between them, for quick searches."""
         encoded = self.encoded
         return GAP.join([encoded[number] for number in self.searched] if self.copies else encoded)
+
+    @cached_property
+    def odd(self) -> bytes:
+        """The `blob` without printable ASCII and line ends: control characters, and whole characters beyond ASCII."""
+        return self.blob.translate(None, _DULL)
 
     @cached_property
     def joined(self) -> str:

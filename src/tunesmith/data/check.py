@@ -58,7 +58,13 @@ def check_file(
     sections: JsonObject = {}
     if not log.errors:
         kind = file_kind(path, method)
-        options = ScanOptions(kind, encoding, openai_limit if renderer is None else None, tuple(analysers))
+        options = ScanOptions(
+            kind,
+            encoding,
+            openai_limit if renderer is None else None,
+            tuple(analysers),
+            lost=renderer.lost_bytes if renderer is not None else b"",
+        )
         parts = list(_results(path, options, size, progress))
         result = merged(parts, log)
         result.path = path

@@ -168,6 +168,10 @@ TEXT_CODES = {
     "replacement_character": _warning(
         "U+FFFD, the mark of a lost character.", "Read the source again with its right encoding."
     ),
+    "unwritable_character": _warning(
+        "A character that the base's tokenizer has no token for.",
+        "Remove or replace it: the model can neither read nor write it.",
+    ),
     "special_token_text": _warning(
         "Text that looks like a model's control token.",
         "It is trained as plain text and cannot end a turn; remove it if it is left over from a template.",

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from ahocorasick_rs import BytesAhoCorasick
 
-from tunesmith.data.batch import GAP, Batch
-from tunesmith.data.findings import Fault, Finding, shorten
+from tunesmith.data.batch import Batch
+from tunesmith.data.findings import Fault, Finding, FindingLog, shorten
 from tunesmith.data.result import ChunkResult, Partial
 from tunesmith.jsonvalue import JsonObject
 
@@ -41,14 +41,13 @@ _TEXTS = {
     "replacement_character": "A lost character (U+FFFD), at",
     "special_token_text": "Text that looks like a control token, at",
 }
-_DULL = bytes(range(0x20, 0x7F)) + b"\t\n\r" + GAP
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
 _MOJIBAKE = re.compile(rb"\xc3[\x82\x83\xa2\xa4-\xa9\xaf][\xc2\xc5\xc6\xcb\xe2]")
 
 
 class TextQuality:
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
-        for code, sign in _suspected(batch.blob):
+        for code, sign in _suspected(batch.blob, batch.odd):
             found = [(text, at) for number, at in _first_places(batch, sign) for text in batch.everywhere(number)]
             for text, at in sorted(found):
                 line, path = batch.place(text)
@@ -70,9 +69,22 @@ def _first_places(batch: Batch, sign: re.Pattern[str]) -> Iterator[tuple[int, in
         last = number
 
 
-def _suspected(text: bytes) -> list[tuple[str, re.Pattern[str]]]:
-    """The signs that may be there. Without the dull bytes there is little to search, and odd ones stay together."""
-    odd = text.translate(None, _DULL)
+def unwritable(batch: Batch, lost: bytes, log: FindingLog) -> None:
+    """Texts with a character that a base's tokenizer cannot write, for the bytes `lost` have no token."""
+    if not lost or len(batch.odd.translate(None, lost)) == len(batch.odd):
+        return
+    odd = [character for character in set(batch.odd.decode()) if any(byte in lost for byte in character.encode())]
+    sign = re.compile(f"[{re.escape(''.join(odd))}]")
+    found = [(text, at) for number, at in _first_places(batch, sign) for text in batch.everywhere(number)]
+    for text, at in sorted(found):
+        line, path = batch.place(text)
+        name = f"U+{ord(batch.texts[text][at]):04X}"
+        message = f"The base's tokenizer has no token for {name}, at character {at}: the model is trained without it."
+        log.add_fault(Fault("unwritable_character", path, message, name), line)
+
+
+def _suspected(text: bytes, odd: bytes) -> list[tuple[str, re.Pattern[str]]]:
+    """The signs that may be there. `odd` is what there is of `text` but printable ASCII: little to search."""
     signs = list(_TOKENS.values())
     markers = {marker for marker, _, _ in _MARKERS.find_matches_as_indexes(text)}
     found = [("special_token_text", signs[marker]) for marker in sorted(markers)]

@@ -80,6 +80,12 @@ class Renderer:
         digest = sha256(f"{template.text}\0{tokenizer_json}".encode()).hexdigest()[:12]
         self.name = f"chat-template-v{RENDERER_VERSION}-{digest}"
 
+    @property
+    def lost_bytes(self) -> bytes:
+        """`missing_bytes` of a vocabulary that spells by bytes; of one that does not, nothing is known (b"")."""
+        spells = any(byte >= 0x80 for byte in range(256) if byte not in self.missing_bytes)
+        return bytes(sorted(self.missing_bytes)) if spells else b""
+
     def row(self, row: ChatRow | CompletionRow, max_tokens: int | None = None) -> Rendered:
         """A training row as tokens. Raises DataError when no token would be learned."""
         if isinstance(row, CompletionRow):

@@ -26,13 +26,17 @@ ARRAYS = {
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
-    """`threads` is for the token counter: 0 takes every core, workers take 1."""
+    """`threads` is for the token counter: 0 takes every core, workers take 1.
+
+    `lost` are the bytes that the base's tokenizer has no token for.
+    """
 
     kind: Kind | None = None
     encoding: str = DEFAULT_ENCODING
     max_tokens: int | None = None
     analysers: tuple[str, ...] = ()
     threads: int = 0
+    lost: bytes = b""
 
 
 @dataclass(slots=True)
@@ -130,10 +134,11 @@ def merged(parts: list[ChunkResult], log: FindingLog) -> ChunkResult:
 
 
 def options_to_json(options: ScanOptions) -> JsonObject:
-    return {**asdict(options), "analysers": list(options.analysers)}
+    return {**asdict(options), "analysers": list(options.analysers), "lost": options.lost.hex()}
 
 
 def options_from_json(value: JsonObject) -> ScanOptions:
     analysers = value.pop("analysers")
     names = tuple(str(name) for name in analysers) if isinstance(analysers, list) else ()
-    return ScanOptions(**value, analysers=names)  # type: ignore[arg-type]
+    lost = bytes.fromhex(str(value.pop("lost")))
+    return ScanOptions(**value, analysers=names, lost=lost)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from tunesmith.data.batch import Batch, BatchRow
 from tunesmith.data.findings import Finding, at_line, finding
 from tunesmith.data.parse import BrokenLine, parse_line
 from tunesmith.data.plainrows import BLOCK_ROWS, PlainRows, quotes
+from tunesmith.data.quality import unwritable
 from tunesmith.data.result import ChunkResult, ScanOptions
 from tunesmith.data.rowfaults import kind_of, row_faults
 from tunesmith.data.rowtexts import row_texts
@@ -39,6 +40,7 @@ def _scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
     result.examples = len(lines) - result.blank_lines
     _fill(result, batch, options)
     analyse(data, batch, options.analysers, result)
+    unwritable(batch, options.lost, result.log)
     return result
 
 
