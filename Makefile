@@ -27,7 +27,7 @@ serve: setup
 	@$(BIN)/tunesmith serve
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

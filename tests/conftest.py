@@ -13,7 +13,7 @@ from tunesmith.models.directory import fingerprint, pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
 
-pytest_plugins = ["tests.databases"]  # stores over SQLite and PostgreSQL
+pytest_plugins = ["tests.databases", "tests.two_processes"]  # stores over SQLite and PostgreSQL; `make test`
 
 
 @pytest.fixture(autouse=True)

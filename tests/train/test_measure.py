@@ -52,9 +52,9 @@ def test_a_trainer_that_fails_is_said_and_not_measured(tmp_path: Path) -> None:
         measure_speed("base", tmp_path / "nowhere")
 
 
-def test_a_real_measurement_foretells_a_run_of_the_same_size(base_dir: Path) -> None:
-    """Within a factor of three: tests share the machine."""
-    found = measure_speed("smollm2-135m-instruct", base_dir)
+def test_a_real_measurement_has_sound_figures(tiny_base: Path) -> None:
+    """Of a small base: what is measured is a real trainer, and its figures do not depend on the size."""
+    found = measure_speed("tiny", tiny_base)
     assert 1 < found.tokens_per_second < 1e6
     assert 1e8 < found.fixed_bytes < 1e10
     assert found.bytes_per_token > 0

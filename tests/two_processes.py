@@ -1,0 +1,43 @@
+"""How the two processes of `make test` share the tests (pytest-xdist). A plain `pytest` runs them one after the other.
+
+Tests of one file run in one process, and so do all files of a directory that share a server. pytest-xdist has its own
+marks for groups, which have no effect under pytest 9.2.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+# The longest first, so that neither process is left alone with a long file at the end; what is not named comes last.
+ORDER = ("acceptance", "cli", "train", "contract", "worker", "data", "api", "serve")
+ONE_SERVER = ("cli", "contract")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # OpenMP's threads spin while they wait: two processes would hinder each other
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=_turn)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "LoadScopeScheduling":
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            directory = path.rpartition("/")[0]
+            return directory if directory.endswith(ONE_SERVER) else path
+
+    return ByServer(config, log)
+
+
+def _turn(item: pytest.Item) -> int:
+    directory = item.path.parent.name
+    return ORDER.index(directory) if directory in ORDER else len(ORDER)
