@@ -55,10 +55,10 @@ class Batch:
         """Text number of a system message -> those of the same message in later rows of the chunk."""
         first: dict[int, int] = {}
         found: dict[int, list[int]] = {}
-        for row, start in zip(self.rows, self.starts, strict=True):
-            if row.system:
-                number = start + row.about.system_at
-                earlier = first.setdefault(row.system, number)
+        for (_, about, _, _, system, _, _), start in zip(self.rows, self.starts, strict=True):
+            if system:
+                number = start + about.system_at
+                earlier = first.setdefault(system, number)
                 # Equal digests of unequal texts can be made on purpose.
                 if earlier != number and self.texts[earlier] == self.texts[number]:
                     found.setdefault(earlier, []).append(number)

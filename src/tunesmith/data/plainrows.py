@@ -19,7 +19,7 @@ from tunesmith.data.shapes import Shape, joint_digest, shape_of, text_digest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
 _ESCAPED = re.compile(rb"\\.")
-BACKSLASH = ord("\\")
+QUOTE, SPACE = ord('"'), ord(" ")
 BLOCK_ROWS = 128  # their objects stay in the processor's cache
 
 Candidate = tuple[int, list[JsonObject]]  # number in the block, the messages
@@ -35,15 +35,15 @@ class PlainRows:
         self._shapes: dict[tuple[object, ...], Shape | None] = {}
 
     def take(self, lines: Sequence[bytes], first_line: int, marks: Sequence[int]) -> list[BatchRow | None]:
-        """A row for each plain line, None for each other. `marks` is how many `quotes` each line has.
+        """A row for each plain line, None for each other. `marks` are the lines' `key_marks`.
 
-        A plain row has four strings a message and one more, if every key stands once: a key that stands twice is lost
-        in parsing, its quotes are not.
+        A plain row has two keys a message and one more, if every key stands once: one that stands twice is lost in
+        parsing, its mark is not. Where the marks leave it open the quotes tell: each key and text has two.
         """
         found: list[BatchRow | None] = [None] * len(lines)
         for number, shape, texts, encoded, digests in self._plain(_candidates(lines)):
             size, at = len(texts), shape.answer_at
-            if marks[number] == 8 * size + 2 or _exact_quotes(lines[number]) == 8 * size + 2:
+            if marks[number] == 2 * size + 1 or _exact_quotes(lines[number]) == 8 * size + 2:
                 found[number] = BatchRow(
                     first_line + number,
                     shape,
@@ -72,7 +72,10 @@ class PlainRows:
             return
         odd = _odd(sizes, contents)
         texts: list[str] = contents  # type: ignore[assignment]
-        encoded = [b"" if number in odd else text.encode() for number, text in enumerate(texts)]
+        if odd:
+            encoded = [b"" if number in odd else text.encode() for number, text in enumerate(texts)]
+        else:
+            encoded = list(map(str.encode, texts))
         digests = list(map(text_digest, encoded))
         end = 0
         for number, messages in rows:
@@ -89,19 +92,19 @@ class PlainRows:
         return shape
 
 
-def quotes(data: bytes, lines: Sequence[bytes]) -> list[int]:
-    """How many quotes of each line may begin or end a string: those that do, and those after two backslashes.
+def key_marks(data: bytes, lines: Sequence[bytes]) -> list[int]:
+    """How often `":` stands in each line: at least once for each key. -1 where white space may stand in between.
 
     For all lines at once, which is several times as fast as counting in each.
     """
     codes = np.frombuffer(data, np.uint8)
-    marks = np.flatnonzero(codes == ord('"'))
-    escaped = codes[marks - 1] == BACKSLASH
-    if escaped.any():
-        escaped &= codes[marks - 2] != BACKSLASH
-        marks = marks[~escaped]
+    colons = np.flatnonzero(codes == ord(":"))
+    before = codes[colons - 1]
     ends = np.fromiter(accumulate([len(line) + 1 for line in lines]), np.int64, len(lines))
-    found: NDArray[np.int64] = np.diff(np.searchsorted(marks, ends), prepend=0)
+    found: NDArray[np.int64] = np.diff(np.searchsorted(colons[before == QUOTE], ends), prepend=0)
+    spaced = colons[before <= SPACE]
+    further = codes[spaced - 2]
+    found[np.searchsorted(ends, spaced[(further == QUOTE) | (further <= SPACE)], side="right")] = -1
     counts: list[int] = found.tolist()
     return counts
 

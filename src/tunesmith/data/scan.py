@@ -17,7 +17,7 @@ from tunesmith.data.analysers import analyse
 from tunesmith.data.batch import Batch, BatchRow
 from tunesmith.data.findings import Finding, at_line, finding
 from tunesmith.data.parse import BrokenLine, parse_line
-from tunesmith.data.plainrows import BLOCK_ROWS, PlainRows, quotes
+from tunesmith.data.plainrows import BLOCK_ROWS, PlainRows, key_marks
 from tunesmith.data.quality import unwritable
 from tunesmith.data.result import ChunkResult, ScanOptions
 from tunesmith.data.rowfaults import kind_of, row_faults
@@ -50,7 +50,7 @@ def _sound_rows(
     """The rows without errors, in order; the faults of all go to `result`."""
     rows: list[BatchRow] = []
     plain = PlainRows() if options.kind in (None, "chat") else None
-    marks = quotes(data, lines) if plain is not None else []
+    marks = key_marks(data, lines) if plain is not None else []
     for at in range(0, len(lines), BLOCK_ROWS):
         block = lines[at : at + BLOCK_ROWS]
         first = first_line + at
@@ -115,17 +115,18 @@ def _fill(result: ChunkResult, batch: Batch, options: ScanOptions) -> None:
         return
     counts = _counts(batch, options)
     starts = np.asarray(batch.starts)
-    learned = np.fromiter(chain.from_iterable([row.about.learned for row in rows]), bool, len(counts))
-    system_at = np.asarray([row.about.system_at for row in rows])
-    overhead = np.asarray([row.about.overhead for row in rows])
-    result.lines = np.asarray([row.line for row in rows], np.int32)
-    result.messages = np.asarray([len(row.about.roles) for row in rows], np.int32)
+    lines, abouts, _, _, systems, prompts, answers = zip(*rows, strict=True)
+    learned = np.fromiter(chain.from_iterable([about.learned for about in abouts]), bool, len(counts))
+    system_at = np.asarray([about.system_at for about in abouts])
+    overhead = np.asarray([about.overhead for about in abouts])
+    result.lines = np.asarray(lines, np.int32)
+    result.messages = np.asarray([len(about.roles) for about in abouts], np.int32)
     result.tokens = (np.add.reduceat(counts, starts) + overhead).astype(np.int32)
     result.learned = np.add.reduceat(np.where(learned, counts, 0), starts).astype(np.int32)
     result.system_tokens = np.where(system_at >= 0, counts[starts + system_at], 0).astype(np.int32)
-    result.systems = np.asarray([row.system for row in rows], np.uint64)
-    result.prompts = np.asarray([row.prompt for row in rows], np.int64)
-    result.answers = np.asarray([row.answer for row in rows], np.int64)
+    result.systems = np.asarray(systems, np.uint64)
+    result.prompts = np.asarray(prompts, np.int64)
+    result.answers = np.asarray(answers, np.int64)
     if options.max_tokens is not None:
         result.log.extend(_over_limit(batch, counts, options.max_tokens, result))
 
