@@ -68,7 +68,8 @@ class Document(HTMLParser):
 
 def test_the_html_report_stands_alone_and_escapes_what_the_file_says(tmp_path: Path, renderer: Renderer) -> None:
     bad = {"messages": [{"role": "<img src=x onerror=alert(1)>", "content": "x"}]}
-    path = file_of(tmp_path, *[ROW] * 12, bad)
+    rows = [{"messages": [ROW["messages"][1], *ROW["messages"][1:], *ROW["messages"][3:] * n]} for n in range(12)]
+    path = file_of(tmp_path, ROW, *rows, bad)
     report = check_file(path, renderer=renderer, max_tokens=2048)
     found = estimate(report, resolve_hyperparameters({}, report, "supervised"))
     html = report_html(report, found, list(preview_rows(path, renderer, 2)))

@@ -1,6 +1,6 @@
 """How a check's report, an estimate and a loss mask look in a terminal of 80 columns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,11 +12,11 @@ from rich.text import Text
 
 from tunesmith.cli.bases import LocalBase
 from tunesmith.cli.terminal import dollars, duration, err, facts, listing, out, size
-from tunesmith.data.estimate import Estimate
-from tunesmith.data.findings import Finding
+from tunesmith.data.estimate import BreakEven, Estimate
+from tunesmith.data.findings import Finding, grouped
 from tunesmith.data.fix import FixResult
 from tunesmith.data.leaks import Leaks
-from tunesmith.data.preview import Preview
+from tunesmith.data.preview import Preview, visible
 from tunesmith.data.report import Distribution, Report
 
 BAR_BYTES = 4_000_000  # smaller files are read before a bar could be seen
@@ -48,10 +48,12 @@ class ReadingBar:
 def print_report(report: Report, base: LocalBase, limit: int) -> None:
     console = out()
     mark = "[green]✓ ready to train[/green]" if report.ok else f"[red]✗ {faults(report)}[/red]"
-    console.print(f"[bold]{escape(report.file)}[/bold]  {mark}")
+    if report.warning_count:
+        mark += f", [yellow]{report.warning_count:,} warning{'' if report.warning_count == 1 else 's'}[/yellow]"
+    console.print(f"[bold]{escape(visible(report.file))}[/bold]  {mark}")
     console.print(facts(_summary(report, base)))
-    _print_findings("errors", report.errors, report.error_count, limit)
-    _print_findings("warnings", report.warnings, report.warning_count, limit)
+    _print_findings("errors", report.errors, report.error_count, limit, report.counts)
+    _print_findings("warnings", report.warnings, report.warning_count, limit, report.counts)
     _print_distributions(report)
 
 
@@ -79,8 +81,8 @@ def _not_here(base: LocalBase) -> str:
 def _summary(report: Report, base: LocalBase) -> dict[str, str]:
     bad = f", [red]{report.bad_rows:,} of them faulty[/red]" if report.bad_rows else ""
     found = {
-        "rows": f"{report.examples:,} {report.kind or ''}{bad}",
-        "size": f"{size(report.size)}, read in {report.seconds:.2f} s",
+        "rows": f"{report.examples:,} {report.kind or 'of no known kind'}{bad}",
+        "size": f"{size(report.size)}, checked in {report.seconds:.2f} s",
     }
     if report.roles:
         found["messages"] = ", ".join(f"{count:,} {escape(role)}" for role, count in report.roles.items())
@@ -101,37 +103,27 @@ def _summary(report: Report, base: LocalBase) -> dict[str, str]:
     return found
 
 
-def _print_findings(title: str, findings: tuple[Finding, ...], count: int, limit: int) -> None:
+def _print_findings(
+    title: str, findings: tuple[Finding, ...], count: int, limit: int, counts: Mapping[str, int] | None = None
+) -> None:
     """One entry for lines with the same fault."""
     if not count:
         return
     colour = "red" if title == "errors" else "yellow"
-    groups: dict[tuple[str, str], list[Finding]] = {}
-    for one in findings:
-        groups.setdefault((one.path, one.message), []).append(one)
-    shown = list(groups.values())[:limit]
+    shown = grouped(findings, counts)[:limit]
     table = Table.grid(padding=(0, 1))
     table.add_column(min_width=2)
     table.add_column(max_width=14)
     for group in shown:
-        one = group[0]
+        one = group.first
         path = f"{one.path}: " if one.path else ""
-        table.add_row("", Text(_lines(group), "bold"), Text.assemble(path, f"{one.message} ", (one.cure, "dim")))
+        table.add_row("", Text(group.where, "bold"), Text.assemble(path, f"{one.message} ", (one.cure, "dim")))
     console = out()
     console.print(f"\n[{colour}]{title}[/{colour}]")
     console.print(table)
-    hidden = count - sum(len(group) for group in shown)
+    hidden = count - sum(group.total for group in shown)
     if hidden > 0:
         console.print(f"  [dim]and {hidden:,} more (--findings {min(count, 100)}, or --json)[/dim]")
-
-
-def _lines(group: list[Finding]) -> str:
-    """`file`, `line 3`, `lines 3, 7, 9`, `lines 3, 7, 9 and 40 more`."""
-    numbers = [str(one.line) for one in group if one.line is not None]
-    if not numbers:
-        return "file"
-    more = f" and {len(numbers) - 3:,} more" if len(numbers) > 3 else ""
-    return f"line{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:3])}{more}"
 
 
 def _print_distributions(report: Report) -> None:
@@ -167,7 +159,7 @@ def print_estimate(report: Report, estimate: Estimate, base: LocalBase) -> None:
     console = out()
     numbers = estimate.hyperparameters
     beta = "" if numbers.beta is None else f", beta {numbers.beta:g}"
-    console.print(f"[bold]{escape(report.file)}[/bold]  {estimate.examples:,} rows on {base.base.name}")
+    console.print(f"[bold]{escape(visible(report.file))}[/bold]  {estimate.examples:,} rows on {base.base.name}")
     shown = {
         "epochs": f"{numbers.n_epochs}",
         "batch size": f"{numbers.batch_size}",
@@ -189,20 +181,22 @@ def print_estimate(report: Report, estimate: Estimate, base: LocalBase) -> None:
         shown["time"] = "[dim]not measured on this machine yet: add --measure[/dim]"
     if estimate.peak_memory_bytes is not None:
         shown["memory"] = f"about {size(estimate.peak_memory_bytes)} at the peak"
-    elif base.renderer is not None:
-        shown["time"] = "[dim]not measured on this machine yet: tunesmith estimate --measure[/dim]"
     if estimate.local_cost is not None:
         shown["cost"] = f"{dollars(estimate.local_cost)} of this machine's time"
     shown["at OpenAI"] = (
         f"{estimate.openai_tokens:,} tokens, [bold]{dollars(estimate.openai_cost)}[/bold] at"
         f" {dollars(estimate.price.training)} per 1K ({estimate.price.model}, {estimate.price.table})"
     )
-    if estimate.break_even is not None and estimate.break_even.calls is not None:
-        shown["pays back"] = (
-            f"after {estimate.break_even.calls:,} calls without the system prompt"
-            f" ({estimate.break_even.system_tokens:,.0f} tokens)"
-        )
+    if estimate.break_even is not None:
+        shown["pays back"] = _pays_back(estimate.break_even)
     console.print(facts(shown))
+
+
+def _pays_back(found: BreakEven) -> str:
+    prompt = f"the system prompt ({found.system_tokens:,.0f} tokens)"
+    if found.calls is not None:
+        return f"after {found.calls:,} calls without {prompt}"
+    return f"never at OpenAI's prices: a tuned call without {prompt} costs more than a plain one with it"
 
 
 def print_mask(previews: Iterable[Preview]) -> None:
@@ -214,7 +208,8 @@ def print_mask(previews: Iterable[Preview]) -> None:
         console.print(f"\n[bold]line {preview.line}[/bold]{title}")
         text = Text(preview.note, style="red")
         for span in preview.spans:
-            text.append(f"⟦{span.text}⟧" if span.learned else span.text, style="green" if span.learned else "dim")
+            said = visible(span.text)
+            text.append(f"⟦{said}⟧" if span.learned else said, style="green" if span.learned else "dim")
         if preview.cut_tokens:
             text.append(f"\n… {preview.cut_tokens:,} tokens cut off at the limit", style="yellow")
         console.print(text)

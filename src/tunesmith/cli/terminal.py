@@ -96,5 +96,5 @@ def ago(unix_time: int) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Cents where they tell something, more digits for small sums: `$0.05448`, `$12.30`."""
-    return f"${amount:,.2f}" if amount >= 10 else f"${amount:.5f}".rstrip("0").rstrip(".")
+    """Cents where they tell something, more digits for small sums: `$0.05448`, `$2.30`."""
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.5f}".rstrip("0").rstrip(".")

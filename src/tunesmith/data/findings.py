@@ -1,6 +1,7 @@
 """What the check found, and a log that counts everything but lists only the first."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -71,6 +72,40 @@ def shorten(value: JsonValue) -> str:
 
 
 _UNPRINTABLE = {**dict.fromkeys(range(0x7F, 0xA0), "\ufffd"), **dict.fromkeys(range(0x202A, 0x202F), "\ufffd")}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Findings that say the same of several lines: the first, all lines listed, and how many there are in all."""
+
+    first: Finding
+    lines: tuple[int, ...]
+    total: int
+
+    @property
+    def where(self) -> str:
+        """`file`, `line 3`, `lines 3, 7, 9`, `lines 3, 7, 9 and 40 more`."""
+        if not self.lines:
+            return "file"
+        distinct = list(dict.fromkeys(self.lines))
+        shown = ", ".join(f"{line}" for line in distinct[:3])
+        more = len(distinct) - 3 if self.total == len(self.lines) else self.total - 3
+        return f"line{'s' if len(distinct) > 1 else ''} {shown}{f' and {more:,} more' if more > 0 else ''}"
+
+
+def grouped(listed: Iterable[Finding], counts: Mapping[str, int] | None = None) -> list[Group]:
+    """The listed findings, together where they say the same. `counts` tell how many there are of each code."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in listed:
+        groups.setdefault((one.code, one.path, one.message), []).append(one)
+    several = Counter(code for code, _, _ in groups)
+    found = []
+    for (code, _, _), group in groups.items():
+        # Of a code that only ever says one thing, what is not listed says it too.
+        total = (counts or {}).get(code, 0) if several[code] == 1 else 0
+        lines = tuple(one.line for one in group if one.line is not None)
+        found.append(Group(group[0], lines, max(total, len(group))))
+    return found
 
 
 @dataclass(slots=True)

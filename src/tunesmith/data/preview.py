@@ -11,6 +11,15 @@ from tunesmith.data.render import Rendered, Renderer
 from tunesmith.data.rows import PreferenceRow, ReinforcementRow, Row, RowError, parse_row
 from tunesmith.errors import DataError
 
+_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0x7F: 0x2421}
+_UNSEEN = [*range(0x80, 0xA0), 0x061C, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]
+_VISIBLE = _CONTROLS | {code: f"\u27e8U+{code:04X}\u27e9" for code in _UNSEEN}
+
+
+def visible(text: str) -> str:
+    """For people: control characters, which could rule a terminal, and unseen ones as signs that show them."""
+    return text.translate(_VISIBLE)
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
