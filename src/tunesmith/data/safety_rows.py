@@ -16,6 +16,7 @@ from tunesmith.data.codes import CODES
 from tunesmith.data.findings import Finding, finding
 from tunesmith.data.lines import chunks, read_chunk
 from tunesmith.data.parse import BrokenLine, parse_line
+from tunesmith.data.plainrows import BLOCK_ROWS, PlainRows, key_marks
 from tunesmith.data.rowfaults import row_faults
 from tunesmith.data.rowtexts import row_texts
 from tunesmith.data.safety import CATEGORIES, Coverage, Judge, JudgeUnavailable, Mode, Verdict, open_judge
@@ -143,12 +144,22 @@ def file_rows(path: Path, progress: Callable[[int, int], None] | None = None) ->
     size = path.stat().st_size
     for chunk in chunks(path):
         if not chunk.too_long:
-            for number, raw in enumerate(read_chunk(path, chunk).split(b"\n"), start=chunk.first_line):
-                texts = _texts(raw)
-                if texts:
-                    yield number, texts
+            yield from _chunk_rows(read_chunk(path, chunk), chunk.first_line)
         if progress is not None:
             progress(chunk.offset + chunk.length, size)
+
+
+def _chunk_rows(data: bytes, first_line: int) -> Iterator[JudgedRow]:
+    lines = data.split(b"\n")
+    marks, plain = key_marks(data, lines), PlainRows()
+    for at in range(0, len(lines), BLOCK_ROWS):
+        block = lines[at : at + BLOCK_ROWS]
+        taken = plain.take(block, first_line + at, marks[at : at + BLOCK_ROWS])
+        for number, (raw, row) in enumerate(zip(block, taken, strict=True), start=first_line + at):
+            if row is not None:
+                yield number, [(f"messages[{index}].content", text) for index, text in enumerate(row.texts)]
+            elif texts := _texts(raw):
+                yield number, texts
 
 
 def _texts(raw: bytes) -> list[tuple[str, str]]:
