@@ -115,7 +115,7 @@ class TrainingOptions(BaseModel):
         names = list(dict.fromkeys(name.strip() for name in names))
         if len(names) == 1 and names[0] in TARGET_SETS:
             return names[0]
-        if not names or not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+        if not 1 <= len(names) <= 64 or not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name) for name in names):
             raise ValueError(f"{targets!r} is neither one of {', '.join(TARGET_SETS)} nor a list of layers' names")
         return names
 

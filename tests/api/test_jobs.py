@@ -66,6 +66,12 @@ def test_method_without_hyperparameters_is_auto(create):
     assert create(method={"type": "supervised"})["hyperparameters"] == AUTO
 
 
+def test_hyperparameters_of_both_places_complete_each_other(create):
+    parts = {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.3}}}, "hyperparameters": {"n_epochs": 2}}
+    numbers = {"batch_size": "auto", "beta": 0.3, "learning_rate_multiplier": "auto", "n_epochs": 2}
+    assert create(**parts)["method"]["dpo"]["hyperparameters"] == numbers
+
+
 def test_contradicting_hyperparameters_are_refused(client, upload, refused):
     body = {
         "model": "gpt-3.5-turbo",
@@ -108,7 +114,11 @@ def test_contradicting_hyperparameters_are_refused(client, upload, refused):
             "method.supervised.hyperparameters.n_epochs",
             "-1 is less than the minimum of 1",
         ),
-        ({"method": {"type": "magic"}}, "method.type", "'magic' is not one of ['supervised', 'dpo', 'reinforcement']"),
+        (
+            {"method": {"type": "magic"}},
+            "method.type",
+            "'magic' is not a method of this server; give 'supervised' or 'dpo' - 'method.type'",
+        ),
         ({"method": "supervised"}, "method", "'supervised' is not an object - 'method'"),
         ({"metadata": []}, "metadata", "[] is not an object"),
         ({"integrations": "wandb"}, "integrations", "'wandb' is not a list"),

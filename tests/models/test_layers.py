@@ -32,7 +32,8 @@ def test_sets_know_the_families_names(path: str, of: str) -> None:
 
 def test_each_unknown_target_is_named_with_what_there_is(base_dir: Path) -> None:
     with pytest.raises(
-        InvalidRequest, match=r"'query', 'lm_head', but smol has no such layer\. It has: down_proj"
+        InvalidRequest,
+        match=r"'query', 'lm_head', but the blocks of smol have no such layer\. They have: down_proj",
     ) as error:
         check_targets(linear_paths(base_dir), ["q_proj", "query", "lm_head"], "smol")
     assert (error.value.param, error.value.code) == ("tunesmith.lora_targets", "invalid_lora_targets")

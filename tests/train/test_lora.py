@@ -67,7 +67,9 @@ def test_adapter_of_another_rank_is_refused_with_the_cure() -> None:
 
 
 def test_attach_names_the_layers_there_are_when_the_targets_match_none() -> None:
-    with pytest.raises(InvalidRequest, match=r"has 'query_key_value', but this base has no such layer\. .*q_proj"):
+    with pytest.raises(
+        InvalidRequest, match=r"has 'query_key_value', but the blocks of this base have no such layer\. .*q_proj"
+    ):
         attach(tiny_llama(), replace(SPEC, targets=("q_proj", "query_key_value")), seed=0)
 
 

@@ -90,7 +90,7 @@ def _inherited(given: Mapping[str, JsonValue], parent: AdapterManifest | None) -
         elif _sorted(asked) != _sorted(value):
             raise InvalidRequest(
                 f"'{KEY}.{name}' is {asked!r}, but the tuned model that this job continues has {value!r}. Leave it "
-                "out, or start from the base, or set 'adapter' to 'none': it is merged, and all weights are trained.",
+                "out, or start from the base; 'adapter': 'none' would merge that model's LoRA and train all weights.",
                 param=f"{KEY}.{name}",
             )
     return shape

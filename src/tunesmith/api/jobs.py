@@ -118,7 +118,7 @@ def _find(context: Context, job_id: str) -> JobRow:
 
 
 def _method(request: CreateJob) -> tuple[str, JsonObject]:
-    """The method's name and its hyperparameters, from the new place (`method`), the old one, or both if they agree."""
+    """The method's name and its hyperparameters, from the new place (`method`), the old one, or both together."""
     method = request.method or Method(type="supervised")
     if method.type not in TRAINED_METHODS:
         raise InvalidRequest(
@@ -127,18 +127,16 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
             code="method_not_available",
         )
     new, old = method.hyperparameters(), request.hyperparameters
-    if new is not None and old is not None and not _agree(new, old):
-        raise InvalidRequest(
-            f"'hyperparameters' and 'method.{method.type}.hyperparameters' differ; give one of them.",
-            param="hyperparameters",
-        )
+    given = {} if old is None else old.model_dump(exclude_unset=True)
+    for name, value in ({} if new is None else new.model_dump(exclude_unset=True)).items():
+        if given.setdefault(name, value) != value:
+            raise InvalidRequest(
+                f"'hyperparameters.{name}' is {given[name]!r} and 'method.{method.type}.hyperparameters.{name}' is "
+                f"{value!r}: they differ; give one of them.",
+                param=f"hyperparameters.{name}",
+            )
     shape = PreferenceHyperparameters if method.type == "dpo" else Hyperparameters
-    chosen = new or old or shape()
-    return method.type, shape(**chosen.model_dump()).model_dump()
-
-
-def _agree(new: Hyperparameters, old: Hyperparameters) -> bool:
-    return all(getattr(new, name) == getattr(old, name) for name in Hyperparameters.model_fields)
+    return method.type, shape(**given).model_dump()
 
 
 def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | None]:

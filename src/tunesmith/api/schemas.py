@@ -95,10 +95,16 @@ class PreferenceMethod(Strict):
     hyperparameters: PreferenceHyperparameters | None = None
 
 
+def _method_name(name: object) -> object:
+    if name not in ("supervised", "dpo", "reinforcement"):
+        raise ValueError(f"{name!r:.60} is not a method of this server; give 'supervised' or 'dpo'")
+    return name
+
+
 class Method(Strict):
     """`reinforcement` is read as it comes: it is refused by name, so its insides need no shape."""
 
-    type: Literal["supervised", "dpo", "reinforcement"]
+    type: Annotated[Literal["supervised", "dpo", "reinforcement"], BeforeValidator(_method_name)]
     supervised: SupervisedMethod | None = None
     dpo: PreferenceMethod | None = None
     reinforcement: dict[str, object] | None = None

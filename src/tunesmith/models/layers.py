@@ -28,8 +28,8 @@ def check_targets(paths: Iterable[str], targets: Sequence[str], base: str = "thi
     if unknown:
         names = sorted({path.rpartition(".")[2] for path in layers})
         raise InvalidRequest(
-            f"lora_targets has {', '.join(map(repr, unknown))}, but {base} has no such layer. It has: "
-            f"{', '.join(names) or 'no linear layer'}. Take some of these, or 'all-linear'.",
+            f"lora_targets has {', '.join(map(repr, unknown))}, but the blocks of {base} have no such layer. They "
+            f"have: {', '.join(names) or 'none'}. Take some of these, or 'all-linear'.",
             param=PARAM,
             code="invalid_lora_targets",
         )

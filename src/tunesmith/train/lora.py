@@ -118,7 +118,12 @@ class Adapter:
         mine = self.tensors()
         if set(mine) != set(tensors):
             odd = sorted(set(mine) ^ set(tensors))[0]
-            raise InvalidRequest(f"The adapter to start from has other layers than this job's LoRA (such as {odd}).")
+            raise InvalidRequest(
+                f"lora_targets choose other layers than the tuned model's adapter has (such as {odd}). Leave them out "
+                "to go on with its layers, or start from the base.",
+                param="tunesmith.lora_targets",
+                code="invalid_lora_targets",
+            )
         for name, value in mine.items():
             if value.shape != tensors[name].shape:
                 raise InvalidRequest(
