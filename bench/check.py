@@ -1,9 +1,10 @@
 """The cookbook way and `tunesmith check` in turn on the same file: MB/s, processor time and peak memory.
 
-    python bench/check.py --megabytes 50 500 --peer PYTHON_WITH_TIKTOKEN
+    python bench/check.py --megabytes 50 500 --peer PYTHON_WITH_TIKTOKEN --everything
 
 Each run is a process of its own; the file is in the page cache and the encoding is loaded for both when the clock
-starts. Our worker processes start inside the time. For ours, the memory is the parent's peak
+starts. Our worker processes start inside the time. `--everything` adds the slower looks, once each: `near` for
+near-duplicates, `judge` for moderation by the offline word rules. For ours, the memory is the parent's peak
 plus that of its workers: never less than what was used at once.
 
 The rows are the same for the same seed and size, on any machine. Their prose is Python's own language reference, which
@@ -59,10 +60,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--analysers", nargs="*", default=None)
+    parser.add_argument("--everything", action="store_true", help="also with near-duplicates, moderation, and both")
+    parser.add_argument("--short", action="store_true", help="rows of about 80 bytes instead of the mix")
+    parser.add_argument("--judged", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ours", metavar="FILE", help="check FILE in this process and print JSON")
     arguments = parser.parse_args()
     if arguments.ours:
-        print(json.dumps(ours(Path(arguments.ours), arguments.analysers)))
+        print(json.dumps(ours(Path(arguments.ours), arguments.analysers, judged=arguments.judged)))
         return
     print(
         f"{'file':>8} {'way':<10} {'seconds':>8} {'cpu s':>7} {'MB/s':>7} {'peak MB':>8} {'tokens':>12} {'errors':>7}"
@@ -70,7 +74,7 @@ def main() -> None:
     for megabytes in arguments.megabytes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.jsonl"
-            write_rows(path, megabytes * 1_000_000)
+            write_rows(path, megabytes * 1_000_000, short=arguments.short)
             measure(path, arguments)
 
 
@@ -82,9 +86,11 @@ def measure(path: Path, arguments: argparse.Namespace) -> None:
     ways = {"cookbook": [arguments.peer, str(HERE / "cookbook_way.py"), str(path)], "ours": mine}
     if arguments.no_peer:
         del ways["cookbook"]
+    near = [*mine, "--analysers", "text_quality", "languages", "duplicates", "personal_data", "near_duplicates"]
+    once = {"near": near, "judge": [*mine, "--judged"], "near+judge": [*near, "--judged"]}
     best: dict[str, dict[str, float]] = {}
-    for _ in range(arguments.rounds):
-        for way, command in ways.items():
+    for turn in range(arguments.rounds):
+        for way, command in {**ways, **(once if arguments.everything and not turn else {})}.items():
             result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             if way not in best or result["seconds"] < best[way]["seconds"]:
                 best[way] = result
@@ -92,19 +98,23 @@ def measure(path: Path, arguments: argparse.Namespace) -> None:
         rate, peak = size / result["seconds"] / 1e6, result["peak_bytes"] / 1e6
         times = f"{result['seconds']:8.2f} {result['cpu_seconds']:7.2f} {rate:7.1f}"
         print(f"{size / 1e6:7.0f}M {way:<10} {times} {peak:8.0f} {result['tokens']:12.0f} {result['errors']:7.0f}")
-    if len(best) == 2:
+    if "cookbook" in best:
         ratio = best["cookbook"]["seconds"] / best["ours"]["seconds"]
         print(f"{'':8} ratio {ratio:.1f}x (best of {arguments.rounds} rounds each)")
 
 
-def ours(path: Path, analysers: list[str] | None) -> dict[str, float]:
+def ours(path: Path, analysers: list[str] | None, *, judged: bool = False) -> dict[str, float]:
     from tunesmith.data.analysers import DEFAULT_ANALYSERS
     from tunesmith.data.check import check_file, cores
+    from tunesmith.data.safety_rows import judge_file
     from tunesmith.data.tokens import count_tokens
+    from tunesmith.settings import Settings
 
     count_tokens(["warm"])  # builds the encoding's tables, as the other way's first call does
     started, before = time.perf_counter(), cpu_seconds()
     report = check_file(path, analysers=DEFAULT_ANALYSERS if analysers is None else analysers)
+    if judged:
+        judge_file(path, Settings(moderation="warn"))
     seconds = time.perf_counter() - started
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -119,12 +129,13 @@ def ours(path: Path, analysers: list[str] | None) -> dict[str, float]:
     }
 
 
-def write_rows(path: Path, size: int, seed: int = 0) -> int:
+def write_rows(path: Path, size: int, seed: int = 0, *, short: bool = False) -> int:
     """Writes about `size` bytes of rows; how many rows there are."""
     maker, rows, written = _Maker(seed), 0, 0
     with path.open("wb") as file:
         while written < size:
-            line = json.dumps(maker.row(rows), ensure_ascii=rows % 10 == 0).encode() + b"\n"
+            row = maker.short_row(rows) if short else maker.row(rows)
+            line = json.dumps(row, ensure_ascii=rows % 10 == 0).encode() + b"\n"
             file.write(line)
             written += len(line)
             rows += 1
@@ -155,6 +166,9 @@ class _Maker:
             return {"messages": self._turns(foreign[0], 1, " ".join(foreign))}
         turns = 1 if kind < 0.8 else self._random.randint(2, 5)
         return {"messages": self._turns(self._random.choice(SYSTEMS), turns)}
+
+    def short_row(self, number: int) -> dict[str, object]:
+        return {"messages": [{"role": "user", "content": f"{number}?"}, {"role": "assistant", "content": "Yes."}]}
 
     def _prose(self, sentences: int) -> str:
         return ". ".join(self._random.choices(self._sentences, k=sentences)) + "."

@@ -13,10 +13,12 @@ from tunesmith.data.prices import DEFAULT_PRICE, OPENAI_2023, Price, price_of
 from tunesmith.data.render import Renderer
 from tunesmith.data.speed import (
     Benchmark,
+    Workload,
     benchmark_path,
     peak_memory,
     read_benchmark,
     training_seconds,
+    unpacked,
     write_benchmark,
 )
 from tunesmith.errors import InvalidRequest
@@ -157,9 +159,13 @@ def test_the_price_table_of_2023_ships() -> None:
 
 def test_time_and_memory_are_linear_in_the_measurement() -> None:
     assert training_seconds(BENCHMARK, 1000, 4) == 10 + 10 + 2
-    assert peak_memory(BENCHMARK, 50, 2) == 1_000_000 + 100_000
-    assert peak_memory(BENCHMARK, 5000, 16) == 1_000_000 + 8_192_000
-    assert peak_memory(BENCHMARK, 10_000, 16) == 1_000_000 + 10_000_000
+    assert peak_memory(BENCHMARK, 100) == 1_000_000 + 100_000
+
+
+def test_rows_nobody_looked_at_are_taken_for_the_worst() -> None:
+    assert unpacked(1000, 50, 2, BENCHMARK) == Workload(1000, 100)
+    assert unpacked(1000, 5000, 16, BENCHMARK).largest == 8192
+    assert unpacked(1000, 10_000, 16, BENCHMARK).largest == 10_000
 
 
 def test_a_benchmark_is_cached_per_base_and_hardware(tmp_path: Path) -> None:

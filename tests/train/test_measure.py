@@ -1,13 +1,17 @@
 """The short measurement behind an estimate's time and memory."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from tunesmith.data.speed import Benchmark, benchmark_path, training_seconds, write_benchmark
+from tunesmith.data.render import Renderer
+from tunesmith.data.rows import parse_row
+from tunesmith.data.speed import Benchmark, Workload, benchmark_path, training_seconds, write_benchmark
 from tunesmith.errors import TrainerError
-from tunesmith.train.measure import _fit, _Step, benchmark_of, hardware_name, measure_speed
+from tunesmith.train.measure import _fit, _Step, benchmark_of, hardware_name, measure_speed, workload
+from tunesmith.train.packing import TokenRow, pack
 
 
 def steps(*tokens: int, per_token: float = 0.01, per_step: float = 0.5) -> list[_Step]:
@@ -45,6 +49,23 @@ def test_a_cached_measurement_is_not_made_again(tmp_path: Path) -> None:
 def test_hardware_says_how_many_threads_train() -> None:
     assert f"{len(os.sched_getaffinity(0))} threads" in hardware_name()
     assert "7 threads" in hardware_name(7)
+
+
+def test_the_workload_is_what_the_trainer_will_pack(renderer: Renderer, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    turns = [{"role": "system", "content": "You are kind. " * 30}, {"role": "user", "content": "Hello there"}]
+    rows = [{"messages": [*turns, {"role": "assistant", "content": f"Answer {number}"}]} for number in range(12)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rendered = [renderer.row(parse_row(row)) for row in rows]
+    lengths = [len(one.ids) for one in rendered]
+    alone = workload(path, renderer, method="supervised", max_tokens=None, batch_size=1, epoch_tokens=sum(lengths))
+    assert alone == Workload(sum(lengths), max(lengths))
+    shared = workload(path, renderer, method="supervised", max_tokens=None, batch_size=6, epoch_tokens=sum(lengths))
+    packed = pack([TokenRow(tuple(one.ids), tuple(one.weights)) for one in rendered]).length
+    assert 2 * max(lengths) < shared.tokens < 2 * packed
+    assert max(lengths) < shared.largest < packed
+    twice = workload(path, renderer, method="supervised", max_tokens=None, batch_size=6, epoch_tokens=2 * sum(lengths))
+    assert twice.tokens == 2 * shared.tokens
 
 
 def test_a_trainer_that_fails_is_said_and_not_measured(tmp_path: Path) -> None:

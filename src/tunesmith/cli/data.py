@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tunesmith.cli.bases import LocalBase
     from tunesmith.data.leaks import Leaks
     from tunesmith.data.report import Report
-    from tunesmith.data.speed import Benchmark
+    from tunesmith.data.speed import Benchmark, Workload
     from tunesmith.settings import Settings
 
 Base = Annotated[
@@ -107,7 +107,8 @@ def estimate(
     asked = {"n_epochs": epochs, "batch_size": batch_size}
     numbers = estimates.resolve_hyperparameters(asked, found, method or "supervised")
     speed = _benchmark(with_base, settings, measure=measure)
-    result = estimates.estimate(found, numbers, compared, benchmark=speed, hourly_cost=hourly_cost)
+    work = _workload(file, found, with_base, numbers.batch_size) if speed is not None else None
+    result = estimates.estimate(found, numbers, compared, benchmark=speed, work=work, hourly_cost=hourly_cost)
     if as_json:
         print_json(result.to_json())
     else:
@@ -171,6 +172,22 @@ def _benchmark(with_base: "LocalBase", settings: "Settings", *, measure: bool) -
             threads=settings.train_threads,
             measure=measure,
         )
+
+
+def _workload(file: Path, found: "Report", with_base: "LocalBase", batch_size: int) -> "Workload | None":
+    """What the trainer would compute; None for rows that no trainer of ours takes."""
+    from tunesmith.train.measure import workload
+
+    if with_base.renderer is None or found.base is None or found.kind not in ("chat", "completion", "preference"):
+        return None
+    return workload(
+        file,
+        with_base.renderer,
+        method="dpo" if found.kind == "preference" else "supervised",
+        max_tokens=with_base.max_tokens,
+        batch_size=batch_size,
+        epoch_tokens=found.base.tokens,
+    )
 
 
 def _write_html(target: Path, file: Path, found: "Report", with_base: "LocalBase") -> None:

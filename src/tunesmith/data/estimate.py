@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tunesmith.data.hyperparameters import Hyperparameters, auto_epochs, resolve_hyperparameters
 from tunesmith.data.prices import DEFAULT_PRICE, Price
 from tunesmith.data.report import Report
-from tunesmith.data.speed import Benchmark, peak_memory, training_seconds
+from tunesmith.data.speed import Benchmark, Workload, peak_memory, training_seconds, unpacked
 from tunesmith.jsonvalue import JsonObject
 
 
@@ -83,9 +83,13 @@ def estimate(
     price: Price = DEFAULT_PRICE,
     *,
     benchmark: Benchmark | None = None,
+    work: Workload | None = None,
     hourly_cost: float | None = None,
 ) -> Estimate:
-    """The estimate for training on `report`'s file. `hourly_cost` is what an hour of the user's own machine costs."""
+    """The estimate for training on `report`'s file. `hourly_cost` is what an hour of the user's own machine costs.
+
+    `work` is what the trainer will compute; without it all tokens are taken to be computed, which is the most.
+    """
     epochs = hyperparameters.n_epochs
     steps = math.ceil(report.sound_rows / hyperparameters.batch_size)
     openai_tokens = report.openai_billed_tokens * epochs
@@ -93,9 +97,10 @@ def estimate(
     trained = report.base.tokens * epochs if report.base else None
     seconds = memory = None
     if benchmark is not None and report.base is not None:
-        seconds = training_seconds(benchmark, report.base.tokens * epochs, steps * epochs)
         longest = report.base.lengths.maximum if report.base.lengths else 0
-        memory = peak_memory(benchmark, longest, hyperparameters.batch_size)
+        work = work or unpacked(report.base.tokens, longest, hyperparameters.batch_size, benchmark)
+        seconds = training_seconds(benchmark, work.tokens * epochs, steps * epochs)
+        memory = peak_memory(benchmark, work.largest)
     return Estimate(
         hyperparameters=hyperparameters,
         examples=report.examples,

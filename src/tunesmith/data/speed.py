@@ -32,15 +32,27 @@ class Benchmark:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What the trainer will compute: `tokens` in one epoch (a shared prefix once a step), `largest` in one pass."""
+
+    tokens: int
+    largest: int
+
+
 def training_seconds(benchmark: Benchmark, tokens: int, steps: int) -> float:
     """Seconds from the start of the trainer to its end, without validation."""
     return benchmark.start_seconds + tokens / benchmark.tokens_per_second + steps * benchmark.seconds_per_step
 
 
-def peak_memory(benchmark: Benchmark, longest_row: int, batch_size: int) -> int:
-    """Bytes at the peak: the worst step holds `batch_size` rows of the longest length, or what goes through at once."""
-    tokens = max(longest_row, min(longest_row * batch_size, benchmark.tokens_at_once))
-    return round(benchmark.fixed_bytes + benchmark.bytes_per_token * tokens)
+def peak_memory(benchmark: Benchmark, largest: int) -> int:
+    """Bytes at the peak, which the pass with the most tokens makes."""
+    return round(benchmark.fixed_bytes + benchmark.bytes_per_token * largest)
+
+
+def unpacked(tokens: int, longest_row: int, batch_size: int, benchmark: Benchmark) -> Workload:
+    """The most it can be, where nobody looked at the rows themselves: nothing shared, the longest rows together."""
+    return Workload(tokens, max(longest_row, min(longest_row * batch_size, benchmark.tokens_at_once)))
 
 
 def benchmark_path(cache: Path, base: str, hardware: str) -> Path:

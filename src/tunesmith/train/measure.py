@@ -3,7 +3,7 @@
 The trainer is run as it runs in a job, as a child process, so the figures include all that a job costs: start, steps,
 saving. Nothing here imports torch.
 
-What is not covered: validation, DPO's second pass, and what packing saves on rows that share a prefix.
+What is not covered: validation, and the pass over the untrained model that DPO needs.
 """
 
 import json
@@ -15,20 +15,25 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from tunesmith.data.speed import Benchmark, benchmark_path, read_benchmark, write_benchmark
+from tunesmith.data.render import Renderer
+from tunesmith.data.speed import Benchmark, Workload, benchmark_path, read_benchmark, write_benchmark
 from tunesmith.errors import TrainerError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import AdapterKind
+from tunesmith.train.examples import Sampler, read_examples
+from tunesmith.train.packing import added_tokens, split
 from tunesmith.train.plan import MOST_TOKENS, token_bytes
-from tunesmith.train.spec import LoraSpec, TrainSpec
+from tunesmith.train.spec import LoraSpec, Method, TrainSpec
 
 ROW_WORDS = (40, 300, 80, 200, 120, 260, 60, 160, 100, 240)  # a word is one to two tokens
 WARM_UP_STEPS = 2
+LOOKED_AT = 2_000  # rows; a second to render
 TIMEOUT_SECONDS = 600
 ELEMENT_BYTES = 4  # weights and activations are float32
 _WORDS = ("river", "stone", "light", "garden", "winter", "paper", "music", "table", "window", "bread", "silver")
@@ -61,6 +66,32 @@ def benchmark_of(
     found = measure_speed(base_name, base_dir, adapter=adapter, rank=rank, threads=threads)
     write_benchmark(path, found)
     return found
+
+
+def workload(
+    path: Path, renderer: Renderer, *, method: Method, max_tokens: int | None, batch_size: int, epoch_tokens: int
+) -> Workload:
+    """What the trainer will compute for each epoch of a checked file, by its own order, packing and division.
+
+    The first `LOOKED_AT` rows stand for the others; `epoch_tokens` is what an epoch trains.
+    """
+    with path.open("rb") as whole, tempfile.NamedTemporaryFile(suffix=path.name) as first:
+        first.writelines(islice(whole, LOOKED_AT))
+        first.flush()
+        examples = read_examples(Path(first.name), renderer, method, max_tokens)
+    sampler = Sampler(examples, batch_size, n_epochs=1, seed=0)
+    trained, computed, largest = 0, 0, 0
+    for batch in sampler.batches():
+        rows = [example.rows for example in batch.examples]
+        for part in split(rows, MOST_TOKENS):
+            before: tuple[int, ...] = ()
+            tokens = 0
+            for index in part:
+                tokens += added_tokens(before, rows[index])
+                before = rows[index][0].ids
+            computed, largest = computed + tokens, max(largest, tokens)
+        trained += batch.tokens
+    return Workload(round(epoch_tokens * computed / trained), largest)
 
 
 def measure_speed(
@@ -130,10 +161,11 @@ def _run(spec: Path) -> tuple[list[_Step], float]:
             if event["type"] == "failed":
                 raise TrainerError(f"The speed of this machine could not be measured: {event['message']}")
             if event["type"] == "step":
-                tokens = event["trained_tokens"] - before
+                seconds = (event["trained_tokens"] - before) / event["tokens_per_second"]
                 before = event["trained_tokens"]
-                seconds = tokens / event["tokens_per_second"]
-                steps.append(_Step(tokens, seconds, event["peak_memory_bytes"], time.monotonic() - began))
+                steps.append(
+                    _Step(event["computed_tokens"], seconds, event["peak_memory_bytes"], time.monotonic() - began)
+                )
         if process.wait(TIMEOUT_SECONDS) != 0 or len(steps) <= WARM_UP_STEPS:
             tail = log.read_text(encoding="utf-8", errors="replace")[-300:]
             raise TrainerError(f"The speed of this machine could not be measured: the trainer ended early. {tail}")
