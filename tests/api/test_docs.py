@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tunesmith.api import files
 from tunesmith.api.schemas import CreateJob, PreferenceHyperparameters
+from tunesmith.settings import TrainingOptions
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
 
@@ -26,3 +27,12 @@ def test_every_field_of_a_job_is_documented():
 def test_every_part_of_an_upload_is_documented():
     for name in ("file", *files.FIELDS, *files.PURPOSES):
         assert f"`{name}`" in TEXT, name
+
+
+def test_every_option_of_a_job_is_documented_with_its_default():
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+    for name, field in TrainingOptions.model_fields.items():
+        row = re.search(rf"^\| `{name}` \| ([^|]+) \|", text, re.MULTILINE)
+        assert row, name
+        shown = row[1].strip('`"')
+        assert shown == field.default if isinstance(field.default, str) else float(shown) == field.default, name
