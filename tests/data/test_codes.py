@@ -278,7 +278,7 @@ FILES = {
         "The file holds preference rows, but the training method is 'supervised'.",
     ),
 }
-ELSEWHERE = {"many_system_prompts", "unwritable_character", "not_ending_with_user", *RISK_CODES}
+ELSEWHERE = {"no_sound_row", "many_system_prompts", "unwritable_character", "not_ending_with_user", *RISK_CODES}
 
 
 def written(path: Path, row: object, before: object) -> Path:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.data import check as checking
 from tunesmith.data.check import check_file
 from tunesmith.data.findings import VALUE_CHARS
+from tunesmith.data.lines import chunks
 
 GOOD = '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}'
 
@@ -17,6 +19,7 @@ GOOD = '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "
 CHECK = """
 import re, sys
 from pathlib import Path
+from tunesmith.data import check as checking
 from tunesmith.data.check import check_file
 report = check_file(Path(sys.argv[1]))
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
@@ -111,6 +114,28 @@ def test_what_is_no_jsonl_is_said_once(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     report = check_file(path)
     assert (list(report.counts), report.examples) == (["not_jsonl"], 0)
+
+
+def test_a_file_of_faults_alone_is_given_up_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "GIVE_UP_ROWS", 2_000)
+    monkeypatch.setattr(checking, "chunks", lambda path: chunks(path, chunk_bytes=2_000))
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"[]\n" * 5_000)
+    report = check_file(path)
+    assert 2_000 <= report.examples == report.bad_rows < 4_000
+    said = next(one.message for one in report.errors if one.code == "no_sound_row")
+    assert said == f"None of the first {report.examples:,} rows is sound; the rest of the file was not read."
+    path.write_bytes((GOOD + "\n").encode() + b"[]\n" * 5_000)
+    assert check_file(path).examples == 5_001
+
+
+def test_lines_without_anything_are_passed_over_together(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes((GOOD + "\n").encode() * 10 + b"\n \n\t\r\n" * 200_000 + GOOD.encode() + b"\n" * 1_000)
+    started = time.monotonic()
+    report = check_file(path, analysers=())
+    assert time.monotonic() - started < 5
+    assert (report.examples, report.blank_lines, report.bad_rows) == (11, 600_999, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b" \r\n", b"\xef\xbb\xbf"])

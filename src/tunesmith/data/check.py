@@ -5,7 +5,8 @@ Nothing is raised for what a file holds: every fault is a finding with line, pat
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tunesmith.jsonvalue import JsonObject
 
 PARALLEL_BYTES = 16 * 1024 * 1024  # below this, starting processes takes longer than the check
 OPENAI_LIMITS = {"cl100k_base": 16_385, "o200k_base": 65_536}  # gpt-3.5-turbo-0125; gpt-4o and 4.1
+GIVE_UP_ROWS = 1_000_000  # with a fault, all of them: a minute of one core when they are single letters
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -65,8 +67,11 @@ def check_file(
             tuple(analysers),
             lost=renderer.lost_bytes if renderer is not None else b"",
         )
-        parts = list(_results(path, options, size, progress))
+        parts, gave_up = _parts(_results(path, options, size, progress))
         result = merged(parts, log)
+        if gave_up:
+            text = f"None of the first {result.examples:,} rows is sound; the rest of the file was not read."
+            log.add(finding("no_sound_row", None, text, value=str(result.examples)))
         result.path = path
         found, sections = finish(analysers, parts, result)
         log.extend(found)
@@ -105,6 +110,19 @@ def check_file(
     )
 
 
+def _parts(results: Generator[ChunkResult]) -> tuple[list[ChunkResult], bool]:
+    """The results, and whether reading was given up: explaining a fault takes longer than reading a row."""
+    parts: list[ChunkResult] = []
+    rows = sound = 0
+    with closing(results) as following:
+        for part in following:
+            parts.append(part)
+            rows, sound = rows + part.examples, sound + len(part.lines)
+            if rows >= GIVE_UP_ROWS and not sound:
+                return parts, next(following, None) is not None
+    return parts, False
+
+
 def file_kind(path: Path, method: str | None = None) -> Kind | None:
     """The kind of the first row that has one; a first line beyond the limit has none."""
     for chunk in chunks(path):
@@ -123,7 +141,7 @@ def file_kind(path: Path, method: str | None = None) -> Kind | None:
     return None
 
 
-def _results(path: Path, options: ScanOptions, size: int, progress: Progress | None) -> Iterator[ChunkResult]:
+def _results(path: Path, options: ScanOptions, size: int, progress: Progress | None) -> Generator[ChunkResult]:
     """One result for each chunk, in file order; `progress` hears of each."""
     planned: list[Chunk] = []
 

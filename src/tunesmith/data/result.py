@@ -115,7 +115,10 @@ _PLAIN = ("examples", "bad_rows", "blank_lines", "first_blank", "kinds", "roles"
 
 
 def merged(parts: list[ChunkResult], log: FindingLog) -> ChunkResult:
-    """The parts, in file order, as one; their findings go to `log`. Partials are left to the analysers."""
+    """The parts, in file order, as one; their findings go to `log`. Partials are left to the analysers.
+
+    The parts lose their arrays, so that a file of short rows is not in memory twice.
+    """
     whole = ChunkResult()
     for part in parts:
         whole.examples += part.examples
@@ -130,6 +133,8 @@ def merged(parts: list[ChunkResult], log: FindingLog) -> ChunkResult:
     for name in ARRAYS:
         columns = [getattr(part, name) for part in parts]
         setattr(whole, name, np.concatenate(columns) if columns else _empty(name))
+        for part in parts:
+            setattr(part, name, _empty(name))
     return whole
 
 

@@ -54,6 +54,10 @@ def _sound_rows(
     for at in range(0, len(lines), BLOCK_ROWS):
         block = lines[at : at + BLOCK_ROWS]
         first = first_line + at
+        if (not block[0] or block[0].isspace()) and not b"".join(block).strip():  # a file may hold nothing else
+            result.blank_lines += len(block)
+            result.first_blank = result.first_blank or first
+            continue
         taken = plain.take(block, first, marks[at : at + BLOCK_ROWS]) if plain is not None else repeat(None)
         for number, raw, row in zip(count(first), block, taken, strict=False):
             if row is not None:
