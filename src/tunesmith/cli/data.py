@@ -143,6 +143,8 @@ def require_file(file: Path) -> Path:
         raise CommandError(f"There is no file {file}. Check the path (you are in {Path.cwd()}).", Exit.USAGE)
     if file.is_dir():
         raise CommandError(f"{file} is a directory; name the .jsonl file in it.", Exit.USAGE)
+    if not file.is_file():  # the rows are read more than once
+        raise CommandError(f"{file} is a pipe or a device; write the rows to a file first.", Exit.USAGE)
     return file
 
 

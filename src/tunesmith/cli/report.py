@@ -215,20 +215,27 @@ def print_mask(previews: Iterable[Preview]) -> None:
         console.print(text)
 
 
+def _not_mended(result: FixResult) -> str:
+    if not result.rejected:
+        return ""
+    kept = f"kept in {escape(result.rejected_file)}" if result.rejected_file else "left out"
+    return f"{result.rejected:,} row{'' if result.rejected == 1 else 's'}, {kept}"
+
+
 def print_fix(result: FixResult, target: Path) -> None:
     out().print(f"[bold]{escape(str(target))}[/bold]  {result.rows_out:,} of {result.rows_in:,} rows")
     done = {
         "cured": ", ".join(f"{count:,} x {escape(cure)}" for cure, count in result.changed.items()),
         "left out": ", ".join(
-            f"{count:,} {what}"
+            f"{count:,} {what}{'' if count == 1 else 's'}"
             for count, what in (
-                (result.duplicates, "duplicate rows"),
-                (result.empty, "empty rows"),
-                (result.blank_lines, "blank lines"),
+                (result.duplicates, "duplicate row"),
+                (result.empty, "empty row"),
+                (result.blank_lines, "blank line"),
             )
             if count
         ),
-        "not mended": f"{result.rejected:,} rows, kept in {result.rejected_file}" if result.rejected else "",
+        "not mended": _not_mended(result),
     }
     out().print(facts({name: text for name, text in done.items() if text}))
     _print_findings("errors", tuple(result.log.errors), result.log.total("error"), 10)

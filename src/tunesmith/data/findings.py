@@ -48,8 +48,9 @@ class Finding:
         }
 
     def __str__(self) -> str:
-        where = "file" if self.line is None else f"line {self.line}"
-        return f"{where}{', ' + self.path if self.path else ''}: {self.message} {self.cure}"
+        if self.line is None:
+            return f"{self.message} {self.cure}"
+        return f"line {self.line}{', ' + self.path if self.path else ''}: {self.message} {self.cure}"
 
 
 def finding(code: str, line: int | None, message: str, *, path: str = "", value: str | None = None) -> Finding:

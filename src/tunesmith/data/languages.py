@@ -7,12 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from tunesmith.data.batch import Batch
+from tunesmith.data.batch import Batch, BatchRow
 from tunesmith.data.findings import Finding
 from tunesmith.data.result import ChunkResult, Partial
 from tunesmith.jsonvalue import JsonObject
 
-SAMPLED_PER_CHUNK = 16
+SAMPLED_PER_CHUNK = 32
+ENOUGH_CHARS = 60
 TEXT_CHARS = 400
 
 _SCRIPTS = {
@@ -27,7 +28,7 @@ _SCRIPTS = {
     "Thai": re.compile("[\u0e00-\u0e7f]"),
 }
 _WORDS = {
-    "English": "the of and to in is that for it you with are this what how",
+    "English": "the of and to in is that for it you with are this what how be was on as by or an can your",
     "German": "der die das und ist nicht ein eine ich mit f\u00fcr auf den von wie",
     "French": "le la les des est une et pour que dans vous pas du qui avec",
     "Spanish": "el la los las que es una y para con por del no c\u00f3mo se",
@@ -44,8 +45,7 @@ class Languages:
         step = max(1, len(batch.rows) // SAMPLED_PER_CHUNK)
         counts: Counter[str] = Counter()
         for row in batch.rows[::step]:
-            answers = [text[:TEXT_CHARS] for text, learned in zip(row.texts, row.about.learned, strict=True) if learned]
-            counts[language_of(" ".join(answers or [text[:TEXT_CHARS] for text in row.texts])[:TEXT_CHARS])] += 1
+            counts[language_of(_spoken(row))] += 1
         return Partial(dict(counts))
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
@@ -55,6 +55,17 @@ class Languages:
         sampled = sum(counts.values())
         shares: JsonObject = {language: round(rows / sampled, 3) for language, rows in counts.most_common()}
         return [], {"rows_sampled": sampled, "shares": shares}
+
+
+def _spoken(row: BatchRow) -> str:
+    """The row's answers; where they are a word or two, as labels are, what stands before them too."""
+    answers = " ".join(
+        [text[:TEXT_CHARS] for text, learned in zip(row.texts, row.about.learned, strict=True) if learned]
+    )
+    if len(answers) >= ENOUGH_CHARS:
+        return answers[:TEXT_CHARS]
+    asked = [text[:TEXT_CHARS] for at, text in enumerate(row.texts) if at != row.about.system_at]
+    return " ".join(reversed(asked))[:TEXT_CHARS]
 
 
 def language_of(text: str) -> str:
@@ -67,6 +78,7 @@ def language_of(text: str) -> str:
         share = len(script.findall(text)) / total
         if share > (0.1 if language == "Japanese" else 0.3):
             return language
-    scores = {language: sum(word in words for word in letters) for language, words in _WORD_SETS.items()}
+    said = set(letters)
+    scores = {language: len(said & words) for language, words in _WORD_SETS.items()}
     best = max(scores, key=lambda language: scores[language])
     return best if scores[best] else "other"

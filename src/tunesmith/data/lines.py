@@ -108,7 +108,7 @@ def _encoding(head: bytes) -> Finding | None:
     if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         name = "UTF-32"
     elif head.startswith((b"\xff\xfe", b"\xfe\xff")) or (
-        len(head) >= 4 and (head[:4:2] == b"\x00\x00" or head[1:4:2] == b"\x00\x00")
+        len(head) >= 4 and (head[:4:2] == b"\x00\x00") != (head[1:4:2] == b"\x00\x00")
     ):
         name = "UTF-16"
     return finding("wrong_encoding", None, f"The file is {name}, not UTF-8.") if name else None
