@@ -68,6 +68,7 @@ class Job(Answer):
     trained_tokens: int | None = None
     estimated_finish: int | None = None
     error: JobError | None = None
+    tunesmith: dict[str, object] = {}
 
     @property
     def finished(self) -> bool:

@@ -30,14 +30,15 @@ def test_jobs_list_and_show_tell_of_the_job(on_server: Tunesmith, trained: str) 
     shown = on_server("jobs", "show", trained)
     assert "ft:smollm2-135m-instruct:personal:two-steps:" in shown.out
     assert "n_epochs 1, batch_size 6" in shown.out
+    assert "adapter lora" in shown.out
     assert f"tunesmith jobs result {trained}" in shown.out
 
 
 def test_json_of_a_job_is_the_wire_object(on_server: Tunesmith, trained: str) -> None:
     job = on_server("jobs", "show", trained, "--json").json
     assert isinstance(job, dict)
-    assert list(job)[:3] == ["object", "id", "model"]
-    assert len(job) == 23
+    assert [*list(job)[:3], list(job)[-1]] == ["object", "id", "model", "tunesmith"]
+    assert len(job) == 23 + 1
 
 
 def test_events_come_oldest_first(on_server: Tunesmith, trained: str) -> None:

@@ -67,6 +67,20 @@ def test_job_has_the_clients_types_and_the_promised_values(client, finished_job,
     assert finished_job.finished_at > finished_job.created_at
 
 
+def test_our_own_options_travel_in_the_extra_body_and_come_back(client, training_file):
+    options = {"lora_rank": 4, "lora_targets": ["q_proj", "v_proj"], "schedule": "cosine"}
+    job = client.fine_tuning.jobs.create(
+        model="smollm2-135m-instruct", training_file=training_file, extra_body={"tunesmith": options}
+    )
+    client.fine_tuning.jobs.cancel(job.id)
+    strictly(FineTuningJob, job)
+    assert options.items() <= job.tunesmith.items()
+    with pytest.raises(openai.BadRequestError, match="'linaer' is not possible: give 'linear', 'cosine' or 'constant'"):
+        client.fine_tuning.jobs.create(
+            model="smollm2-135m-instruct", training_file=training_file, extra_body={"tunesmith": {"schedule": "linaer"}}
+        )
+
+
 def test_events_page_through_themselves_in_the_recorded_order(client, finished_job, training_file):
     events = list(client.fine_tuning.jobs.list_events(finished_job.id, limit=7))[::-1]
     for event in events:

@@ -90,6 +90,8 @@ def test_all_weights_are_trained_and_become_a_model_of_their_own(tuned: tuple[Pa
     assert (manifest.adapter, manifest.step, manifest.base_fingerprint) == ("none", 4, fingerprint(tiny_base))
     assert load_renderer(done).name == load_renderer(tiny_base).name
     assert own_base(done) == done
+    last = done.parent / "checkpoints" / "step-000004"
+    assert (last / "model.safetensors").stat().st_ino == (done / "model.safetensors").stat().st_ino
     assert fingerprint(done) != fingerprint(done.parent / "checkpoints" / "step-000002")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch import ChildLauncher
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, NewJob, Store
@@ -38,6 +39,7 @@ def submit(store: Store, base_dir: Path) -> Callable[..., JobRow]:
         validation: bytes | None = None,
         method: str = "supervised",
         model: str = "smollm2-135m-instruct",
+        options: JsonObject | None = None,
     ) -> JobRow:
         content = content if content is not None else rows(10)
         training = upload(store, content)
@@ -52,6 +54,7 @@ def submit(store: Store, base_dir: Path) -> Callable[..., JobRow]:
                 hyperparameters=dict(AUTO),
                 method={"type": method, method: {"hyperparameters": dict(AUTO)}},
                 suffix="bot",
+                options=options or {},
             )
         )
 

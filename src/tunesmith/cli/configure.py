@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def load_settings(data_dir: Path | None = None, **overrides: str | int | None) -
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise CommandError(_explain(error), Exit.USAGE) from error
+        raise CommandError(_explain(error, given), Exit.USAGE) from error
     except ValueError as error:  # tunesmith.toml that is not TOML
         raise CommandError(f"tunesmith.toml cannot be read: {error}. Mend it or move it away.", Exit.USAGE) from error
 
@@ -44,11 +45,13 @@ def program() -> str:
     return str(called)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, options: Mapping[str, object]) -> str:
     fault = error.errors()[0]
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return f"There is no setting {name!r}; check its spelling in tunesmith.toml. docs/settings.md lists them all."
+    if name in options:
+        return f"--{name.replace('_', '-')} is {fault['input']!r}: {fault['msg'].lower()}."
     return (
         f"Setting {name} is {fault['input']!r}: {fault['msg'].lower()}."
         f" Mend TUNESMITH_{name.upper()} or {name} in tunesmith.toml, or unset it."

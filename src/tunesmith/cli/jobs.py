@@ -183,6 +183,7 @@ def _print_job(client: "Client", job: "Job") -> None:
         "created": ago(job.created_at),
         "training file": job.training_file,
         "settings": numbers,
+        "options": escape(", ".join(f"{name} {value}" for name, value in job.tunesmith.items())),
     }
     if job.validation_file:
         shown["validation file"] = job.validation_file

@@ -54,15 +54,22 @@ def link_base(base_dir: Path, directory: Path) -> None:
     """The tuned weights in `base_dir` as `directory`/base; nothing where `base_dir` is an ordinary base model."""
     if not (base_dir / MANIFEST_FILE).is_file():
         return
-    target = directory / BASE_DIR
+    link_files(base_dir, directory / BASE_DIR)
+
+
+def link_files(directory: Path, target: Path) -> None:
+    """The tuned model in `directory` under a second name, the manifest last; the bytes stand on disk once."""
     target.mkdir(parents=True, exist_ok=True)
-    for path in base_dir.iterdir():
-        if path.is_file():
-            link_or_copy(path, target / path.name)
+    (target / MANIFEST_FILE).unlink(missing_ok=True)
+    for path in sorted(directory.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
+        if path.is_dir():
+            link_files(path, target / path.name)
+        else:
+            _link_or_copy(path, target / path.name)
     sync(target)
 
 
-def link_or_copy(path: Path, target: Path) -> None:
+def _link_or_copy(path: Path, target: Path) -> None:
     """Another name for the same bytes; a copy where the file system has no such thing."""
     target.unlink(missing_ok=True)
     try:

@@ -50,7 +50,7 @@ def require_nf4(*, cuda: bool | None = None) -> None:
 
 
 def _load_nf4(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
-    """QLoRA's base (Dettmers et al., 2023, arXiv:2305.14314). Written after the library's documents; run on a CPU once, never on a GPU."""
+    """QLoRA's base (Dettmers et al., 2023, arXiv:2305.14314). Never run on a GPU by us, once on a CPU."""
     import torch
 
     require_nf4(cuda=torch.cuda.is_available())

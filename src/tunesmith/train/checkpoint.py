@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, sync
+from tunesmith.models.tuned import link_files
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "state.safetensors"
@@ -81,6 +82,15 @@ def save_checkpoint(files: RunFiles, trained: Trained, manifest: AdapterManifest
         (old / MANIFEST_FILE).unlink()  # first: a directory without a manifest is no checkpoint
         shutil.rmtree(old)
     return path
+
+
+def save_final(files: RunFiles, trained: Trained, manifest: AdapterManifest) -> None:
+    """The model of the last step: its checkpoint under another name, where there is one."""
+    last = step_dir(files.checkpoints, manifest.step)
+    if (last / MANIFEST_FILE).is_file():
+        link_files(last, files.adapter)
+    else:
+        trained.write(files.adapter, manifest)
 
 
 @dataclass(frozen=True, slots=True)

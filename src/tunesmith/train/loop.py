@@ -13,7 +13,7 @@ import torch
 from tunesmith.errors import TrainerError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.train.checkpoint import Journal, Progress, RunFiles, Trained, save_checkpoint, save_progress
+from tunesmith.train.checkpoint import Journal, Progress, RunFiles, Trained, save_checkpoint, save_final, save_progress
 from tunesmith.train.device import peak_memory
 from tunesmith.train.events import Listener, event
 from tunesmith.train.examples import Batch, Example, Sampler
@@ -70,7 +70,7 @@ class Run:
         except Stopped:
             self.save()
             raise
-        self.adapter.write(self.files.adapter, replace(self.manifest, step=self.step))
+        save_final(self.files, self.adapter, replace(self.manifest, step=self.step))
         self.save()
         path = str(self.files.adapter.absolute())
         self.emit(event("done", steps=self.step, trained_tokens=self.trained_tokens, path=path))
