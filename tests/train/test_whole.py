@@ -15,6 +15,9 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.models.adapters import read_manifest
 from tunesmith.models.directory import fingerprint
 from tunesmith.models.tuned import own_base
+from tunesmith.serve.engine import GenerateRequest
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
 from tunesmith.train import trained_head
 from tunesmith.train.device import Device
 from tunesmith.train.packing import TokenRow
@@ -117,8 +120,24 @@ def test_tuned_weights_can_be_trained_further(make_spec: Make, tuned: tuple[Path
         return
     linked = done / "base"
     assert own_base(done) == linked
+    assert json.loads((done / "adapter_config.json").read_text())["base_model_name_or_path"] == "./base"
     assert (linked / "model.safetensors").stat().st_ino == (base / "model.safetensors").stat().st_ino
     assert fingerprint(linked) == read_manifest(done).base_fingerprint == fingerprint(base)
+
+
+def test_tuned_weights_answer_as_transformers_has_them(
+    tuned: tuple[Path, float], tiny_base: Path, tmp_path: Path
+) -> None:
+    prompt = tuple(range(5, 25))
+    opened = Pool(Settings(data_dir=tmp_path, serve_threads=2)).open(tiny_base, tuned[0])
+    request = GenerateRequest(prompt, max_tokens=8, eos_ids=frozenset(), temperature=0)
+    ours = [delta.token for delta in opened.engine.submit(request)]
+    opened.engine.close()
+    model, ids = load(tuned[0]), list(prompt)
+    with torch.no_grad():
+        for _ in range(8):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert ours == ids[len(prompt) :]
 
 
 def test_all_weights_go_on_from_a_lora_that_is_merged(make_spec: Make, tmp_path: Path) -> None:

@@ -38,8 +38,10 @@ class AdapterManifest:
     format_version: int = FORMAT_VERSION
 
 
-def write_adapter(directory: Path, tensors: "dict[str, torch.Tensor]", manifest: AdapterManifest) -> AdapterManifest:
-    """Writes the three files durably into `directory`, the manifest last.
+def write_adapter(
+    directory: Path, tensors: "dict[str, torch.Tensor]", manifest: AdapterManifest, base: str | None = None
+) -> AdapterManifest:
+    """Writes the three files durably into `directory`, the manifest last. `base`: for PEFT, instead of the base's name.
 
     `tensors` bear PEFT's names: `base_model.model.<module>.lora_A.weight` [rank, in], `.lora_B.weight` [out, rank].
     """
@@ -49,7 +51,7 @@ def write_adapter(directory: Path, tensors: "dict[str, torch.Tensor]", manifest:
     data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
     finished = replace(manifest, sha256=sha256(data).hexdigest())
     _write_durably(directory / TENSORS_FILE, data)
-    _write_durably(directory / CONFIG_FILE, _json(peft_config(finished)))
+    _write_durably(directory / CONFIG_FILE, _json(peft_config(finished, base)))
     write_manifest(directory, finished)
     return finished
 
@@ -59,12 +61,12 @@ def write_manifest(directory: Path, manifest: AdapterManifest) -> None:
     _write_durably(directory / MANIFEST_FILE, _json(asdict(manifest)))
 
 
-def peft_config(manifest: AdapterManifest) -> dict[str, object]:
+def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str, object]:
     """adapter_config.json as PEFT reads it."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": manifest.base_name,
+        "base_model_name_or_path": base or manifest.base_name,
         "r": manifest.rank,
         "lora_alpha": manifest.alpha,
         "lora_dropout": 0.0,

@@ -50,11 +50,10 @@ def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manif
     write_manifest(directory, replace(manifest, sha256=_weights_sha256(directory)))
 
 
-def link_base(base_dir: Path, directory: Path) -> None:
-    """The tuned weights in `base_dir` as `directory`/base; nothing where `base_dir` is an ordinary base model."""
-    if not (base_dir / MANIFEST_FILE).is_file():
-        return
+def link_base(base_dir: Path, directory: Path) -> str:
+    """The tuned weights in `base_dir` beside the adapter in `directory`; their path from there."""
     link_files(base_dir, directory / BASE_DIR)
+    return f"./{BASE_DIR}"
 
 
 def link_files(directory: Path, target: Path) -> None:

@@ -109,9 +109,8 @@ class Adapter:
         return named
 
     def write(self, directory: Path, manifest: AdapterManifest) -> None:
-        if self.own_base is not None:
-            link_base(self.own_base, directory)
-        write_adapter(directory, self.tensors(), manifest)
+        base = link_base(self.own_base, directory) if self.own_base else None
+        write_adapter(directory, self.tensors(), manifest, base)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Raises InvalidRequest when the tensors are another adapter's."""
