@@ -133,6 +133,16 @@ def test_a_stopped_run_with_dropout_resumes_to_the_same_bits(make_spec: Make, tm
     assert final_adapter(spec) == final_adapter(whole)
 
 
+@pytest.mark.parametrize(("save_seconds", "saves"), [(0.0, True), (60.0, False)])
+def test_what_takes_long_to_save_is_saved_less_often(make_spec: Make, save_seconds: float, saves: bool) -> None:
+    spec = make_spec(n_epochs=1, checkpoint_seconds=1e-6)
+    seen: list[bool] = []
+    run = start(spec, lambda event: seen.append((spec.output_dir / "progress").is_dir()), Interrupt())
+    run.save_seconds = save_seconds
+    run.train()
+    assert seen[-2] is saves  # before the last event; at its end every run saves
+
+
 def test_a_changed_job_does_not_resume(make_spec: Make) -> None:
     stopped(make_spec(), StopAfter(3))
     assert of_type(train(make_spec(seed=8)), "started")[0]["resumed_from_step"] == 0

@@ -24,6 +24,8 @@ from tunesmith.train.spec import TrainSpec
 from tunesmith.train.validation import sample
 
 EPOCH_SAVE_SECONDS = 20.0  # progress is also saved at epoch ends, but not more often than this
+LONG_SAVE_SECONDS = 1.0  # an adapter is saved in less, all weights of a base may take a minute,
+SAVE_SHARE = 0.05  # and then saving may take this share of the time
 VALIDATIONS = 20  # on a sample, over the whole run, where the spec does not say how often
 
 
@@ -51,6 +53,7 @@ class Run:
     step: int = 0
     trained_tokens: int = 0
     unreported: JsonObject = field(default_factory=dict)  # measures of the last step, if it was not reported yet
+    save_seconds: float = 0.0  # that the last save took
     _saved: float = field(default_factory=time.monotonic)
     _tokens_here: int = 0  # trained by this process
     _seconds_here: float = 0.0
@@ -162,18 +165,21 @@ class Run:
     def _save_when_due(self, last_of_epoch: bool) -> None:
         age = time.monotonic() - self._saved
         wanted = self.spec.checkpoint_seconds
-        if (wanted and age >= wanted) or (last_of_epoch and age >= EPOCH_SAVE_SECONDS):
+        least = self.save_seconds / SAVE_SHARE if self.save_seconds > LONG_SAVE_SECONDS else 0.0
+        if age >= least and ((wanted and age >= wanted) or (last_of_epoch and age >= EPOCH_SAVE_SECONDS)):
             self.save()
 
     def save(self) -> None:
         """The progress after the last finished step, durably."""
         if not self.step:
             return
+        began = time.monotonic()
         self.journal.sync()
         tensors = {"adapter": self.adapter.flat.detach(), **self.optimizer.state()}
         state = Progress(self.step, self.trained_tokens, self.unreported, self.fingerprint, tensors)
         save_progress(self.files, state)
         self._saved = time.monotonic()
+        self.save_seconds = self._saved - began
 
 
 METRICS = (
