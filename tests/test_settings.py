@@ -30,3 +30,21 @@ def test_every_setting_has_a_line_of_help() -> None:
 
 def test_server_binds_to_loopback_by_default() -> None:
     assert Settings().host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [("attention", "attention"), ("q_proj, v_proj", ["q_proj", "v_proj"]), ('["q_proj"]', ["q_proj"])],
+)
+def test_layers_to_train_are_read_from_the_environment(
+    text: str, targets: str | list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_LORA_TARGETS", text)
+    assert Settings().lora_targets == targets
+    assert Settings().training_options().lora_targets == targets
+
+
+def test_layers_that_cannot_be_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_LORA_TARGETS", "model.layers.0.q_proj")
+    with pytest.raises(ValidationError, match="neither one of all-linear, attention, mlp nor a list of layers' names"):
+        Settings()

@@ -77,6 +77,7 @@ class Paths:
 AdapterKind: TypeAlias = Literal["lora", "none"]
 Quantization: TypeAlias = Literal["none", "nf4"]
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
+MAX_ALPHA = 4096.0
 TARGET_SETS = ("all-linear", "attention", "mlp")
 
 
@@ -89,7 +90,7 @@ class TrainingOptions(BaseModel):
     adapter: AdapterKind = Field("lora", description="What is trained: LoRA beside a frozen base; none: all weights.")
     base_learning_rate: FiniteFloat = Field(2.5e-4, gt=0, le=1, description="What learning_rate_multiplier multiplies.")
     lora_rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA adapters.")
-    lora_alpha: FiniteFloat = Field(32.0, gt=0, le=4096, description="LoRA scaling numerator (alpha / rank).")
+    lora_alpha: FiniteFloat = Field(32.0, gt=0, le=MAX_ALPHA, description="LoRA scaling numerator (alpha / rank).")
     lora_dropout: FiniteFloat = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
     lora_targets: str | list[str] = Field(
         "all-linear",

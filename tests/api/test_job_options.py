@@ -42,6 +42,11 @@ def test_a_job_shows_what_it_will_use(client, create):
     assert create()["tunesmith"] == create(tunesmith=None)["tunesmith"] == create(tunesmith={})["tunesmith"] == LORA
 
 
+def test_a_rank_alone_keeps_the_strength_of_the_adapter(create):
+    used = create(tunesmith={"lora_rank": 4})["tunesmith"]
+    assert (used["lora_rank"], used["lora_alpha"]) == (4, 8.0)
+
+
 def test_all_weights_have_a_rate_of_their_own_and_no_lora(create):
     options = create(tunesmith={"adapter": "none"})["tunesmith"]
     assert options == {

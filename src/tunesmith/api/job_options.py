@@ -14,7 +14,7 @@ from pydantic_core.core_schema import ValidationInfo
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.settings import TARGET_SETS, Settings, TrainingOptions
+from tunesmith.settings import MAX_ALPHA, TARGET_SETS, Settings, TrainingOptions
 
 KEY = "tunesmith"
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # as pydantic's fields call them
@@ -74,6 +74,9 @@ def resolve_options(given: JsonObject, settings: Settings, parent: AdapterManife
                 )
         defaults["base_learning_rate"] = settings.full_learning_rate
         return {name: value for name, value in {**defaults, **given}.items() if name not in LORA_ONLY}
+    if "lora_rank" in given:  # alone it changes the rank, and not how strongly the adapter acts
+        scaled = settings.lora_alpha * float(str(given["lora_rank"])) / settings.lora_rank
+        defaults["lora_alpha"] = min(scaled, MAX_ALPHA)
     return {**defaults, **given, **_inherited(given, parent)}
 
 
