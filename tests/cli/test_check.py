@@ -1,6 +1,7 @@
 """`tunesmith check` and `tunesmith estimate`: reports, wrong input, exit codes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,13 @@ def test_check_of_a_directory_asks_for_a_file(tunesmith: Tunesmith, tmp_path: Pa
     ran = tunesmith("check", tmp_path)
     assert ran.code == 2
     assert "is a directory" in ran.err
+
+
+def test_check_of_a_pipe_asks_for_a_file(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows")
+    ran = tunesmith("check", tmp_path / "rows")
+    assert ran.code == 2
+    assert "is a pipe or a device; write the rows to a file first." in ran.err
 
 
 def test_check_with_an_unknown_base_fails(tunesmith: Tunesmith, jokes: Path) -> None:
