@@ -59,6 +59,7 @@ def _weather(draw: random.Random, city: str) -> str:
 def _tool_row(draw: random.Random) -> str:
     """A question, a call, its result, an answer, and one more turn; the declarations are some of six."""
     names = [f"{verb}_{noun}" for verb in ("find", "update") for noun in ("order", "parcel", "invoice")]
+    chosen = draw.sample(names, draw.randint(1, 3))
     tools = [
         {
             "type": "function",
@@ -68,10 +69,10 @@ def _tool_row(draw: random.Random) -> str:
                 "parameters": {"type": "object", "properties": {"number": {"type": "string"}}, "required": ["number"]},
             },
         }
-        for name in draw.sample(names, draw.randint(1, 3))
+        for name in chosen
     ]
     arguments = json.dumps({"number": str(draw.randrange(10**6))})
-    function = {"name": draw.choice(names), "arguments": arguments}
+    function = {"name": draw.choice(chosen), "arguments": arguments}
     messages: list[dict[str, object]] = [
         _message("user", _text(draw, draw.randint(8, 30))),
         {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "function", "function": function}]},
