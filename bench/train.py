@@ -2,11 +2,11 @@
 
     python bench/train.py [--data FOLDER] [--steps N] [--rounds N] [--only DATASET ...] [--engines NAME ...]
 
-The peers need environments of their own; engines without one are left out, and said to be.
+transformers, PEFT and TRL are in the environment that `make setup` makes. LLaMA-Factory wants older ones and needs an
+environment of its own; without it its lines are left out, and that is said:
 
-    python -m venv .venvs/train-peers && .venvs/train-peers/bin/pip install torch==2.13.0 transformers peft trl==1.16.0
     python -m venv .venvs/llamafactory && .venvs/llamafactory/bin/pip install torch==2.13.0 llamafactory==0.9.5
-    .venvs/llamafactory/bin/pip uninstall torchvision torchaudio    # they want CUDA and are not needed
+    .venvs/llamafactory/bin/pip uninstall --yes torchvision torchaudio    # they want CUDA and are not needed
 
 Useful tokens are the real tokens of the rows, whatever an engine makes of them. Share of peak: the matrix products
 that the distinct tokens need (`needed_flops`) per second of step time, over the best rate of a large matrix product
@@ -32,7 +32,7 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
 
 import_path.insert(0, str(Path(__file__).resolve().parents[1]))
-from bench.train_engines import PEERS, Result, run_peer, run_tunesmith
+from bench.train_engines import PEERS, Result, python_of, run_peer, run_tunesmith
 from bench.train_rows import write_rows
 from bench.train_task import Task, make_task, matmul_peak, starting_adapter
 
@@ -62,12 +62,10 @@ def peers_of(task: Task, wanted: Sequence[str] | None, environments: Path) -> li
     worth = next(names for start, names in WORTH.items() if task.name.startswith(start))
     names = wanted if wanted is not None else WORTH_DPO if task.spec.method == "dpo" else worth
     names = [name for name in names if PEERS[name].method == task.spec.method]
-    missing = sorted(
-        {PEERS[name].environment for name in names if not (environments / PEERS[name].environment).exists()}
-    )
-    for environment in missing:
-        print(f"(Without the environment {environments / environment}: see `python bench/train.py --help`.)")
-    return [name for name in names if PEERS[name].environment not in missing]
+    missing = [name for name in names if not python_of(PEERS[name], environments).exists()]
+    if missing:
+        print(f"({', '.join(missing)}: no environment in {environments}; `bench/train.py --help` says how to make it.)")
+    return [name for name in names if name not in missing]
 
 
 def run_all(task: Task, peers: list[str], environments: Path, adapter_dir: Path, rounds: int) -> list[Result]:

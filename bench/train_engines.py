@@ -14,11 +14,12 @@ from bench.train_task import BETA, Task
 from tunesmith.train.packing import TokenRow
 
 HELPER = Path(__file__).with_name("train_peer.py")
+OURS = ""  # transformers, PEFT and TRL are in the environment of the tests
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`environment` is one of .venvs/; `options` are its own, on top of what all trainers get."""
+    """`environment` is one of .venvs/, or OURS; `options` are its own, on top of what all trainers get."""
 
     title: str
     environment: str
@@ -31,12 +32,12 @@ class Peer:
 # without padding; the reference of DPO computed once. Which is best depends on the rows. bf16 and quantised bases would
 # train other numbers; flash attention, Liger and Unsloth's kernels need a GPU.
 PEERS = {
-    "trl": Peer("TRL, default", "train-peers", "trl", {}),
-    "trl-kept": Peer("TRL, activations kept", "train-peers", "trl", {"gradient_checkpointing": False}),
+    "trl": Peer("TRL, default", OURS, "trl", {}),
+    "trl-kept": Peer("TRL, activations kept", OURS, "trl", {"gradient_checkpointing": False}),
     "trl-packed": Peer(
-        "TRL, activations kept, packed", "train-peers", "trl", {"gradient_checkpointing": False, "padding_free": True}
+        "TRL, activations kept, packed", OURS, "trl", {"gradient_checkpointing": False, "padding_free": True}
     ),
-    "plain": Peer("transformers + PEFT, padded", "train-peers", "plain", {}),
+    "plain": Peer("transformers + PEFT, padded", OURS, "plain", {}),
     "lf": Peer("LLaMA-Factory, default", "llamafactory", "llamafactory", {}),
     "lf-packed": Peer(
         "LLaMA-Factory, activations kept, neat packing",
@@ -44,15 +45,20 @@ PEERS = {
         "llamafactory",
         {"disable_gradient_checkpointing": True, "neat_packing": True},
     ),
-    "trl-dpo": Peer("TRL, default", "train-peers", "trl-dpo", {}, "dpo"),
+    "trl-dpo": Peer("TRL, default", OURS, "trl-dpo", {}, "dpo"),
     "trl-dpo-kept": Peer(
         "TRL, activations kept, reference computed once",
-        "train-peers",
+        OURS,
         "trl-dpo",
         {"gradient_checkpointing": False, "precompute_ref_log_probs": True},
         "dpo",
     ),
 }
+
+
+def python_of(peer: Peer, environments: Path) -> Path:
+    """It may not be there."""
+    return Path(sys.executable) if peer.environment == OURS else environments / peer.environment / "bin" / "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ def run_peer(task: Task, name: str, environments: Path, adapter_dir: Path) -> Re
         "result": str(result),
     }
     job_file.write_text(json.dumps(job))
-    python = environments / peer.environment / "bin" / "python"
+    python = python_of(peer, environments)
     memory, elapsed = _timed([str(python), str(HELPER), str(job_file)], folder / "log")
     found = json.loads(result.read_text())
     return Result(name, found["seconds"], found["losses"], memory, elapsed)

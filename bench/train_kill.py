@@ -72,19 +72,19 @@ def adapter(spec: TrainSpec) -> bytes:
 
 
 def make_spec(job: int, base: Path, data: Path | None, folder: Path) -> TrainSpec:
-    """24 or 12 steps, every second job with dropout. Progress is saved each second, so most kills cost some steps."""
-    write_rows(folder, seed=job, rows=12)
+    """20 or 10 steps of short rows, every third job with dropout. Progress is saved each second: a kill costs steps."""
+    write_rows(folder, seed=job, rows=1)
     return TrainSpec(
         job_id=f"kill-{job}",
         base_name="kill",
         base_dir=base,
-        training_file=data or folder / "instructions.jsonl",
+        training_file=data or folder / "weather.jsonl",
         output_dir=folder / "whole",
         n_epochs=2,
         batch_size=1 + job % 2,
         seed=job,
         checkpoint_seconds=1.0,
-        lora=LoraSpec(rank=4, alpha=8.0, dropout=0.05 * (job // 2 % 2)),
+        lora=LoraSpec(rank=4, alpha=8.0, dropout=0.05 * (job % 3 == 2)),
     )
 
 

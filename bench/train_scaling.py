@@ -1,11 +1,12 @@
 """How the trainer scales: useful tokens/s over shared prefix, rows of a step, length of a row, and threads; memory.
 
-    python bench/train_scaling.py [--quick] [--plot docs/training-scaling.svg]
+    python bench/train_scaling.py [--quick] [--plot docs/training-scaling.svg] [--results FILE] [--only SERIES ...]
 
 Each point is a trainer's process of its own on rows made from a seed, with SmolLM2-135M-Instruct and a LoRA of rank 16:
 one step to warm up, then `--steps` measured ones. Useful tokens are the real tokens of the rows. Peak memory is the
 largest resident memory of the whole process, with the check of its first rows by the plain path. Takes about ten
-minutes on two cores; `--quick`, about three, has fewer points and one measured step.
+minutes on two cores; `--quick`, about three, has fewer points and one measured step. What stands in FILE is not
+measured again, so that a run can be stopped and started.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tunesmith.data.render import load_renderer
@@ -115,6 +116,11 @@ def series(quick: bool) -> dict[str, tuple[str, list[tuple[int, Point]]]]:
     }
 
 
+def read_results(path: Path | None) -> dict[Point, Measured]:
+    lines = path.read_text("utf-8").splitlines() if path and path.exists() else []
+    return {Point(**entry["point"]): Measured(**entry["found"]) for entry in map(json.loads, lines)}
+
+
 def print_series(title: str, varies: str, points: list[tuple[int, Point]], found: dict[Point, Measured]) -> None:
     print(f"\n### {title}\n")
     print(f"| {varies} | useful tokens of a step | distinct | useful tokens/s | peak memory |")
@@ -127,35 +133,43 @@ def print_series(title: str, varies: str, points: list[tuple[int, Point]], found
         )
 
 
-def panels(all_series: dict[str, tuple[str, list[tuple[int, Point]]]], found: dict[Point, Measured]) -> list[Panel]:
+def panels(shown: dict[str, tuple[str, list[tuple[int, Point]]]], found: dict[Point, Measured]) -> list[Panel]:
     drawn = []
-    for title in ("Shared prefix", "Rows of a step", "Length of a row"):
-        varies, points = all_series[title]
-        rates = [(float(value), found[point].tokens_per_second) for value, point in points]
-        drawn.append(Panel(title, varies, "useful tokens/s", {"": rates}))
-    varies, points = all_series["Length of a row"]
-    memory = [(float(value), found[point].peak_bytes / 1e9) for value, point in points]
-    return [*drawn, Panel("Memory", varies, "peak memory, GB", {"": memory})]
+    for title, (varies, points) in shown.items():
+        if "Threads" not in title:
+            rates = [(float(value), found[point].tokens_per_second) for value, point in points]
+            drawn.append(Panel(title, varies, "useful tokens/s", {"": rates}))
+    if "Length of a row" in shown:
+        varies, points = shown["Length of a row"]
+        memory = [(float(value), found[point].peak_bytes / 1e9) for value, point in points]
+        drawn.append(Panel("Memory", varies, "peak memory, GB", {"": memory}))
+    return drawn
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--steps", type=int, help="measured at each point; default: 3, with --quick 1")
+    parser.add_argument("--only", nargs="*", default=[""], help="the series whose titles begin so")
     parser.add_argument("--plot", type=Path, help="the SVG to write")
+    parser.add_argument("--results", type=Path, help="file of what has been measured; more is added to it")
     options = parser.parse_args()
     settings = Settings()
     base = pull(resolve_base("smollm2-135m-instruct", settings), settings)
-    all_series = series(options.quick)
-    found: dict[Point, Measured] = {}
-    for title, (varies, points) in all_series.items():
+    shown = {title: one for title, one in series(options.quick).items() if title.startswith(tuple(options.only))}
+    found = read_results(options.results)
+    for title, (varies, points) in shown.items():
         for _, point in points:
-            if point not in found:  # some stand in two series
-                found[point] = measure(point, base, options.steps or (1 if options.quick else 3))
+            if point in found:  # some stand in two series
+                continue
+            found[point] = measure(point, base, options.steps or (1 if options.quick else 3))
+            if options.results:
+                with options.results.open("a") as file:
+                    file.write(json.dumps({"point": asdict(point), "found": asdict(found[point])}) + "\n")
         print_series(title, varies, points, found)
         sys.stdout.flush()
     if options.plot:
-        options.plot.write_text(svg(panels(all_series, found)), "utf-8")
+        options.plot.write_text(svg(panels(shown, found)), "utf-8")
 
 
 if __name__ == "__main__":
