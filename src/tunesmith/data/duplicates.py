@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tunesmith.data.batch import Batch
 from tunesmith.data.findings import Finding, finding
-from tunesmith.data.result import ChunkResult, Partial
+from tunesmith.data.result import ChunkResult, Partial, repeated
 from tunesmith.data.rowwords import RowWords
 from tunesmith.data.shingles import BANDS, SKETCH, SLOTS, band_keys, batch_words, estimates, sketches
 from tunesmith.jsonvalue import JsonObject
@@ -91,18 +91,16 @@ def find_exact(whole: ChunkResult) -> Found:
     """Rows whose prompt and answer equal an earlier row's."""
     if _has_items(whole):
         return Found()
-    first = _first_of_equals(whole)
-    repeated = np.flatnonzero(first != np.arange(len(first)))
-    return _found([(row, int(first[row]), 1.0) for row in repeated.tolist()], whole.lines)
+    rows, first = _equals(whole)
+    return _found([(row, other, 1.0) for row, other in zip(rows.tolist(), first.tolist(), strict=True)], whole.lines)
 
 
 def find_near(whole: ChunkResult, rows: NDArray[np.uint8], threshold: float = THRESHOLD) -> Found:
     """Rows that nearly repeat an earlier one, by their sketches `rows`. `whole.path` is read again."""
     if _has_items(whole) or whole.path is None:
         return Found(threshold=threshold, complete=False)
-    first = _first_of_equals(whole)
-    rows[first != np.arange(len(first)), SLOTS] = 0  # exact duplicates are reported already
-    budget = max(MIN_COMPARISONS, COMPARISONS_PER_ROW * len(first))
+    rows[_equals(whole)[0], SLOTS] = 0  # exact duplicates are reported already
+    budget = max(MIN_COMPARISONS, COMPARISONS_PER_ROW * len(rows))
     pairs, comparisons, complete = near_pairs(rows, whole.lines, whole.path, threshold, budget)
     found = _found(pairs, whole.lines)
     found.threshold, found.comparisons, found.complete = threshold, comparisons, complete
@@ -114,16 +112,17 @@ def _has_items(whole: ChunkResult) -> bool:
     return "reinforcement" in whole.kinds
 
 
-def _first_of_equals(whole: ChunkResult) -> NDArray[np.int64]:
-    """For each row the number of the first row that equals it: itself, mostly."""
-    order = np.lexsort((whole.answers, whole.prompts))
-    prompts, answers = whole.prompts[order], whole.answers[order]
-    new = np.ones(len(order), bool)
+def _equals(whole: ChunkResult) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(rows, the first row that each of them equals), of the rows that equal an earlier one, ascending."""
+    rows = repeated(whole.prompts)
+    rows = rows[np.lexsort((whole.answers[rows], whole.prompts[rows]))]
+    prompts, answers = whole.prompts[rows], whole.answers[rows]
+    new = np.ones(len(rows), bool)
     new[1:] = (prompts[1:] != prompts[:-1]) | (answers[1:] != answers[:-1])
-    first = np.empty(len(order), np.int64)
     # lexsort is stable: the first of a run of equals is the first in the file
-    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
-    return first
+    first = rows[np.maximum.accumulate(np.where(new, np.arange(len(rows)), 0))]
+    order = np.argsort(rows[~new])
+    return rows[~new][order], first[~new][order]
 
 
 def near_pairs(

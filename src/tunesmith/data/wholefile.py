@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tunesmith.data.findings import Finding, finding
-from tunesmith.data.result import ChunkResult
+from tunesmith.data.result import ChunkResult, repeated
 from tunesmith.data.rowfaults import Kind
 from tunesmith.jsonvalue import JsonObject
 
@@ -37,13 +37,14 @@ def file_findings(result: ChunkResult, kind: Kind | None, method: str | None, le
 
 def _contradictions(result: ChunkResult) -> Iterator[Finding]:
     """Rows whose prompt stands in an earlier row with another answer, in file order."""
-    order = np.lexsort((result.lines, result.prompts))
-    prompts, answers = result.prompts[order], result.answers[order]
-    new = np.ones(len(order), bool)
+    rows = repeated(result.prompts)
+    rows = rows[np.argsort(result.prompts[rows], kind="stable")]
+    prompts, answers = result.prompts[rows], result.answers[rows]
+    new = np.ones(len(rows), bool)
     new[1:] = prompts[1:] != prompts[:-1]
-    first = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    first = np.maximum.accumulate(np.where(new, np.arange(len(rows)), 0))
     other = np.flatnonzero(answers != answers[first])
-    lines, firsts = result.lines[order[other]], result.lines[order[first[other]]]
+    lines, firsts = result.lines[rows[other]], result.lines[rows[first[other]]]
     for at in np.argsort(lines):
         text = f"The prompt of line {firsts[at]} has another answer here."
         yield finding("contradictory_answers", int(lines[at]), text, path="messages")
