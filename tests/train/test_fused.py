@@ -1,12 +1,14 @@
 """Each fused function has the value and the gradient of the formula written out; models keep what is not the same."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from tunesmith.train.accelerate import FusedMlp, FusedNorm, accelerate
-from tunesmith.train.fused import RmsNorm, SharedInput, SwiGlu, apply_rotary
+from tunesmith.train.frozen import FrozenMatrix
+from tunesmith.train.fused import GatedDown, RmsNorm, SharedInput, SwiGlu, apply_rotary
 from tunesmith.train.lora import attach
 from tunesmith.train.spec import LoraSpec
 
@@ -29,6 +31,20 @@ def assert_same(fused: Callable[..., Tensor], plain: Callable[..., Tensor], *inp
 
 def test_swiglu() -> None:
     assert_same(SwiGlu.apply, lambda gate, up: nn.functional.silu(gate) * up, numbers(3, 5), numbers(3, 5, seed=1))
+
+
+def test_the_end_of_a_gated_mlp() -> None:
+    layer = nn.Linear(5, 4, dtype=torch.float64).requires_grad_(False)
+    a, b = numbers(2, 5, seed=2), numbers(4, 2, seed=3)
+
+    def plain(gate: Tensor, up: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        hidden = nn.functional.silu(gate) * up
+        return cast(Tensor, layer(hidden)) + 0.7 * (hidden @ a.t()) @ b.t()
+
+    def fused(gate: Tensor, up: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return cast(Tensor, GatedDown.apply(gate, up, 0.7, FrozenMatrix(layer), a, b))
+
+    assert_same(fused, plain, numbers(2, 3, 5), numbers(2, 3, 5, seed=1), a, b)
 
 
 def test_rms_norm() -> None:
@@ -55,19 +71,18 @@ def test_rotary() -> None:
 def test_layers_with_a_shared_input() -> None:
     scale = 0.7
     sizes, ranks = (4, 6), (2, 3)
-    frozen = [numbers(out, 5, seed=out).detach() for out in sizes]
+    layers = [nn.Linear(5, out, bias=out == 4, dtype=torch.float64).requires_grad_(False) for out in sizes]
+    matrices = [FrozenMatrix(layer) for layer in layers]
     a = [numbers(rank, 5, seed=10 + rank) for rank in ranks]
     b = [numbers(out, rank, seed=20 + rank) for out, rank in zip(sizes, ranks, strict=True)]
-    bias = numbers(4, seed=30).detach()
 
     def fused(x: Tensor, *_: Tensor) -> Tensor:
         stacked = torch.cat([one.detach() for one in a])
-        outputs = SharedInput.apply(x, scale, stacked, frozen[0], bias, a[0], b[0], frozen[1], None, a[1], b[1])
+        outputs = SharedInput.apply(x, scale, matrices, stacked, a[0], b[0], a[1], b[1])
         return torch.cat(outputs, -1)
 
     def plain(x: Tensor, *_: Tensor) -> Tensor:
-        parts = [x @ frozen[i].t() + scale * (x @ a[i].t()) @ b[i].t() for i in (0, 1)]
-        return torch.cat([parts[0] + bias, parts[1]], -1)
+        return torch.cat([layers[i](x) + scale * (x @ a[i].t()) @ b[i].t() for i in (0, 1)], -1)
 
     assert_same(fused, plain, numbers(2, 3, 5), *a, *b)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tunesmith.train import losses
+from tunesmith.train.frozen import FrozenMatrix
 from tunesmith.train.losses import dpo_loss, supervised_loss, token_logprobs
 
 
@@ -15,10 +16,10 @@ def test_token_logprobs_have_torchs_value_and_gradient(cap: float, chunk: int, m
     monkeypatch.setattr(losses, "CHUNK_LOGITS", chunk)
     torch.manual_seed(0)
     hidden = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(8, 4, dtype=torch.float64)
+    head = torch.nn.Linear(4, 8, dtype=torch.float64).requires_grad_(False)
     targets = torch.randint(8, (9,))
-    logprobs, correct = token_logprobs(hidden, weight, targets, cap)
-    logits = hidden @ weight.t()
+    logprobs, correct = token_logprobs(hidden, FrozenMatrix(head), targets, cap)
+    logits = head(hidden)
     if cap:
         logits = cap * torch.tanh(logits / cap)
     expected = torch.log_softmax(logits, -1).gather(1, targets.unsqueeze(1)).squeeze(1)

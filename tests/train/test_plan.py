@@ -3,7 +3,16 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from tunesmith.train.plan import LEAST_TOKENS, MOST_TOKENS, MemoryPlan, free_memory, kept_plan, make_plan, token_bytes
+from tunesmith.train.plan import (
+    LEAST_TOKENS,
+    MOST_TOKENS,
+    MemoryPlan,
+    blocks_pay,
+    free_memory,
+    kept_plan,
+    make_plan,
+    token_bytes,
+)
 
 SMOLLM2 = SimpleNamespace(
     hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3
@@ -12,7 +21,7 @@ PLAIN = token_bytes(SMOLLM2, 4, checkpointing=False)
 
 
 def test_a_token_of_smollm2_keeps_a_megabyte_and_less_when_recomputed() -> None:
-    assert 0.9e6 < PLAIN < 1.2e6
+    assert 0.75e6 < PLAIN < 1e6
     assert token_bytes(SMOLLM2, 4, checkpointing=True) < PLAIN / 8
 
 
@@ -32,6 +41,13 @@ def test_a_row_that_does_not_fit_is_recomputed() -> None:
 
 def test_hardly_any_memory_still_gives_a_plan() -> None:
     assert make_plan(SMOLLM2, 4, 600, 0) == MemoryPlan(LEAST_TOKENS, activation_checkpointing=True)
+
+
+def test_a_second_copy_of_the_weights_is_for_small_steps_of_long_runs_with_memory_to_spare() -> None:
+    assert blocks_pay(step_tokens=94, run_tokens=9_460, weight_bytes=1 << 29, free_bytes=8 << 30)
+    assert not blocks_pay(step_tokens=800, run_tokens=9_460, weight_bytes=1 << 29, free_bytes=8 << 30)
+    assert not blocks_pay(step_tokens=94, run_tokens=400, weight_bytes=1 << 29, free_bytes=8 << 30)
+    assert not blocks_pay(step_tokens=94, run_tokens=9_460, weight_bytes=1 << 29, free_bytes=1 << 30)
 
 
 def test_a_resumed_run_keeps_the_first_plan(tmp_path: Path) -> None:

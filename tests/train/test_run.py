@@ -107,6 +107,13 @@ def stopped(spec: TrainSpec, listener: StopAfter) -> Run:
     return run
 
 
+def test_blocked_weights_train_to_the_same_losses(make_spec: Make, tmp_path: Path) -> None:
+    blocked, plain = (train(make_spec(output_dir=tmp_path / str(way), blocked_weights=way)) for way in (True, False))
+    for one, other in zip(of_type(blocked, "step"), of_type(plain, "step"), strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
 @pytest.mark.parametrize("step", [1, 4, 7])
 def test_a_stopped_run_resumes_to_the_same_bits(make_spec: Make, tmp_path: Path, step: int) -> None:
     whole = make_spec(output_dir=tmp_path / "whole")
@@ -219,9 +226,9 @@ def lines_of(process: subprocess.Popen[str]) -> list[JsonObject]:
 
 
 def test_sigkill_at_any_moment_loses_no_step(make_spec: Make, tmp_path: Path) -> None:
-    whole = make_spec(output_dir=tmp_path / "whole", n_epochs=5)
+    whole = make_spec(output_dir=tmp_path / "whole", n_epochs=5, blocked_weights=True)
     expected = train(whole)
-    spec = make_spec(n_epochs=5, checkpoint_seconds=0.05)
+    spec = make_spec(n_epochs=5, checkpoint_seconds=0.05, blocked_weights=True)
     process = launch(spec, tmp_path / "spec.json")
     assert process.stdout is not None
     for line in process.stdout:

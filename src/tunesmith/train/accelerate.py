@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tunesmith.train.fused import RmsNorm, SharedInput, SwiGlu, apply_rotary
+from tunesmith.train.fused import GatedDown, RmsNorm, SharedInput, SwiGlu, apply_rotary
 from tunesmith.train.lora import LoraLinear
 
 ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
@@ -29,7 +29,7 @@ def accelerate(model: nn.Module) -> None:
                 _replace(model, path, fused)
         elif _might_be_gated_mlp(module):
             fused = FusedMlp(module)
-            if _agrees(module, fused, cast(LoraLinear, module.gate_proj).weight, known):
+            if _agrees(module, fused, cast(LoraLinear, module.gate_proj).base.weight, known):
                 _replace(model, path, fused)
         elif _share_input(module, ATTENTION_INPUTS):
             group = InputGroup([cast(LoraLinear, getattr(module, name)) for name in ATTENTION_INPUTS])
@@ -43,17 +43,15 @@ class InputGroup:
 
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
         self.layers = layers
+        self.matrices = [layer.matrix for layer in layers]
         self._input: Tensor | None = None
         self._waiting: dict[int, Tensor] = {}
 
     def all(self, x: Tensor) -> tuple[Tensor, ...]:
-        tensors = [
-            tensor
-            for layer in self.layers
-            for tensor in (layer.weight, layer.bias, layer.lora_a.to(x.dtype), layer.lora_b.to(x.dtype))
-        ]
-        stacked = torch.cat([layer.lora_a.detach().to(x.dtype) for layer in self.layers])
-        return cast(tuple[Tensor, ...], SharedInput.apply(x, self.layers[0].scale, stacked, *tensors))  # type: ignore[no-untyped-call]
+        adapters = [matrix.to(x.dtype) for layer in self.layers for matrix in (layer.lora_a, layer.lora_b)]
+        stacked = torch.cat([matrix.detach() for matrix in adapters[0::2]])
+        scale = self.layers[0].scale
+        return cast(tuple[Tensor, ...], SharedInput.apply(x, scale, self.matrices, stacked, *adapters))  # type: ignore[no-untyped-call]
 
     def one(self, index: int, x: Tensor) -> Tensor:
         layer = self.layers[index]
@@ -98,7 +96,11 @@ class FusedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.group.one(0, x), self.group.one(1, x)
-        return cast(Tensor, self.down_proj(SwiGlu.apply(gate, up)))  # type: ignore[no-untyped-call]
+        down = self.down_proj
+        if not down.is_plain_lora:
+            return cast(Tensor, down(SwiGlu.apply(gate, up)))  # type: ignore[no-untyped-call]
+        a, b = down.lora_a.to(x.dtype), down.lora_b.to(x.dtype)
+        return cast(Tensor, GatedDown.apply(gate, up, down.scale, down.matrix, a, b))  # type: ignore[no-untyped-call]
 
 
 def _might_be_norm(module: nn.Module) -> bool:

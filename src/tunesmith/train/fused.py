@@ -4,11 +4,15 @@ Every function has its backward pass written out, with the same formula as the m
 test_fused.py` compares them in float64. `accelerate.py` decides where they are used.
 """
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+
+from tunesmith.train.frozen import FrozenMatrix
 
 WIDE = 1024  # 576 x 16 takes 255 us the straight way at 800 tokens; 1536 x 16 takes 1030 us, turned 626 us
 
@@ -16,53 +20,54 @@ WIDE = 1024  # 576 x 16 takes 255 us the straight way at 800 tokens; 1536 x 16 t
 class SharedInput(torch.autograd.Function):
     """y_i = x W_i^T + bias_i + scale (x A_i^T) B_i^T for layers that read the same x: one pass makes all x A_i^T.
 
-    The frozen W_i get no gradient. `stacked` holds all A_i, one under the other; `layers` is W, bias, A, B of each.
+    `stacked` holds all A_i, one under the other; `adapters` is A and B of each layer.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, scale: float, stacked: Tensor, *layers: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: FunctionCtx, x: Tensor, scale: float, matrices: Sequence[FrozenMatrix], stacked: Tensor, *adapters: Tensor
+    ) -> tuple[Tensor, ...]:
         flat = x.reshape(-1, x.shape[-1])
         low = torch.mm(flat, stacked.t()).mul_(scale)
-        outputs, first = [], 0
-        for weight, bias, a, b in _by_four(layers):
-            y = torch.mm(flat, weight.t()) if bias is None else torch.addmm(bias, flat, weight.t())
-            outputs.append(y.addmm_(low[:, first : first + len(a)], b.t()).view(*x.shape[:-1], -1))
-            first += len(a)
-        frozen = [tensor for weight, _, a, b in _by_four(layers) for tensor in (weight, a, b)]
-        ctx.save_for_backward(flat, low, stacked, *frozen)
-        ctx.scale, ctx.shape = scale, x.shape  # type: ignore[attr-defined]
+        outputs = []
+        for matrix, rows, b in zip(matrices, _row_slices(adapters[0::2]), adapters[1::2], strict=True):
+            outputs.append(matrix.product(flat).addmm_(low[:, rows], b.t()).view(*x.shape[:-1], -1))
+        ctx.save_for_backward(flat, low, stacked, *adapters)
+        ctx.scale, ctx.shape, ctx.matrices = scale, x.shape, matrices  # type: ignore[attr-defined]
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        flat, low, stacked, *frozen = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        flat, low, stacked, *adapters = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        matrices = cast(Sequence[FrozenMatrix], ctx.matrices)  # type: ignore[attr-defined]
+        wanted: bool = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         grad_low = torch.empty_like(low)
         grad_x: Tensor | None = None
-        first, parts = 0, []
-        for index, grad_y in enumerate(grads):
-            weight, a, b = frozen[3 * index : 3 * index + 3]
-            rows = slice(first, first + len(a))
+        parts = []
+        for matrix, rows, b, grad_y in zip(matrices, _row_slices(adapters[0::2]), adapters[1::2], grads, strict=True):
             grad = grad_y.reshape(-1, grad_y.shape[-1])
             grad_low[:, rows] = torch.mm(grad, b)
             parts.append((rows, _outer(grad, low[:, rows])))
-            if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
-                grad_x = torch.mm(grad, weight) if grad_x is None else grad_x.addmm_(grad, weight)
-            first += len(a)
+            if wanted:
+                slope = matrix.slope(grad)
+                grad_x = slope if grad_x is None else grad_x.add_(slope)
         grad_low.mul_(cast(float, ctx.scale))  # type: ignore[attr-defined]
         grad_a = torch.mm(grad_low.t(), flat)
         if grad_x is not None:
             grad_x = grad_x.addmm_(grad_low, stacked).view(ctx.shape)  # type: ignore[attr-defined]
-        of_layers = [grad for rows, grad_b in parts for grad in (None, None, grad_a[rows], grad_b)]
-        return grad_x, None, None, *of_layers
+        of_adapters = [grad for rows, grad_b in parts for grad in (grad_a[rows], grad_b)]
+        return grad_x, None, None, None, *of_adapters
+
+
+def _row_slices(matrices: Sequence[Tensor]) -> list[slice]:
+    """Where each of the matrices stands in the stack of all."""
+    ends = [*accumulate(len(matrix) for matrix in matrices)]
+    return [slice(end - len(matrix), end) for end, matrix in zip(ends, matrices, strict=True)]
 
 
 def _outer(grad: Tensor, low: Tensor) -> Tensor:
     """grad^T low; for a wide layer as the transpose of low^T grad, which the matrix library does twice as fast."""
     return torch.mm(low.t(), grad).t() if grad.shape[1] > WIDE else torch.mm(grad.t(), low)
-
-
-def _by_four(layers: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor | None, Tensor, Tensor]]:
-    return [(layers[i], layers[i + 1], layers[i + 2], layers[i + 3]) for i in range(0, len(layers), 4)]
 
 
 class SwiGlu(torch.autograd.Function):
@@ -78,6 +83,36 @@ class SwiGlu(torch.autograd.Function):
         gate, up = cast(tuple[Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
         grad_up = torch.nn.functional.silu(gate).mul_(grads[0])
         return cast(Tensor, torch.ops.aten.silu_backward(grads[0] * up, gate)), grad_up
+
+
+class GatedDown(torch.autograd.Function):
+    """The end of a gated MLP, h W^T + bias + scale (h A^T) B^T with h = silu(gate) * up.
+
+    h is made again in the backward pass, which needs silu(gate) anyway: a fifth less to keep of each token.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, gate: Tensor, up: Tensor, scale: float, matrix: FrozenMatrix, a: Tensor, b: Tensor
+    ) -> Tensor:
+        hidden = torch.nn.functional.silu(gate).mul_(up).flatten(0, -2)
+        low = torch.mm(hidden, a.t()).mul_(scale)
+        ctx.save_for_backward(gate, up, low, a, b)
+        ctx.scale, ctx.matrix = scale, matrix  # type: ignore[attr-defined]
+        return matrix.product(hidden).addmm_(low, b.t()).view(*gate.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gate, up, low, a, b = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        matrix = cast(FrozenMatrix, ctx.matrix)  # type: ignore[attr-defined]
+        grad = grads[0].flatten(0, -2)
+        grad_low = torch.mm(grad, b).mul_(cast(float, ctx.scale))  # type: ignore[attr-defined]
+        grad_hidden = matrix.slope(grad).addmm_(grad_low, a).view(gate.shape)
+        opened = torch.nn.functional.silu(gate)
+        grad_a = torch.mm(grad_low.t(), (opened * up).flatten(0, -2))
+        grad_up = opened.mul_(grad_hidden)
+        grad_gate = torch.ops.aten.silu_backward(grad_hidden.mul_(up), gate)
+        return cast(Tensor, grad_gate), grad_up, None, None, grad_a, _outer(grad, low)
 
 
 class RmsNorm(torch.autograd.Function):

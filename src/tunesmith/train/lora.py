@@ -17,6 +17,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.layers import check_targets, is_target
 from tunesmith.models.tuned import link_base
+from tunesmith.train.frozen import FrozenMatrix
 from tunesmith.train.fused import SharedInput
 from tunesmith.train.spec import LoraSpec
 
@@ -30,6 +31,8 @@ class LoraLinear(nn.Module):
     def __init__(self, base: nn.Linear, spec: LoraSpec) -> None:
         super().__init__()
         self.base = base
+        self.matrix = FrozenMatrix(base)
+        self.quantized = not base.weight.is_floating_point()
         self.in_features, self.out_features = base.in_features, base.out_features
         self.scale, self.dropout = spec.scaling, spec.dropout
         self.enabled = True
@@ -37,27 +40,19 @@ class LoraLinear(nn.Module):
         self.lora_b = nn.Parameter(torch.empty(base.out_features, spec.rank))
 
     @property
-    def weight(self) -> Tensor:
-        return self.base.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        return self.base.bias
-
-    @property
     def is_plain_lora(self) -> bool:
         """On, without dropout, on a base that is not quantized: what `fused.SharedInput` computes."""
-        return self.enabled and not (self.dropout and self.training) and self.weight.is_floating_point()
+        return self.enabled and not (self.dropout and self.training) and not self.quantized
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
-            return cast(Tensor, self.base(x))
+            return self.matrix(x)
         a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
         if not self.is_plain_lora:
             dropped = nn.functional.dropout(x, self.dropout)
             low = nn.functional.linear(nn.functional.linear(dropped, a), b)
-            return cast(Tensor, self.base(x)) + low * self.scale
-        (y,) = SharedInput.apply(x, self.scale, a.detach(), self.weight, self.bias, a, b)  # type: ignore[no-untyped-call]
+            return self.matrix(x) + low * self.scale
+        (y,) = SharedInput.apply(x, self.scale, (self.matrix,), a.detach(), a, b)  # type: ignore[no-untyped-call]
         return cast(Tensor, y)
 
 
@@ -69,7 +64,7 @@ class Adapter:
     def __init__(self, layers: dict[str, LoraLinear]) -> None:
         self.layers = layers
         self._parameters = [p for layer in layers.values() for p in (layer.lora_a, layer.lora_b)]
-        reference = next(iter(layers.values())).weight
+        reference = next(iter(layers.values())).base.weight
         dtype = reference.dtype if reference.dtype == torch.float64 else torch.float32
         sizes = [-(-p.numel() // ALIGN) * ALIGN for p in self._parameters]
         self.flat = nn.Parameter(torch.zeros(sum(sizes), dtype=dtype, device=reference.device))
@@ -130,6 +125,11 @@ class Adapter:
                     f"{tuple(value.shape)}: set the LoRA rank to that of the adapter."
                 )
             value.copy_(tensors[name])
+
+    def pack_frozen(self) -> None:
+        """The frozen weights of its layers in the layouts of the fastest products; the rows of the file are let go."""
+        for layer in self.layers.values():
+            layer.matrix.pack()
 
     @contextmanager
     def off(self) -> Iterator[None]:

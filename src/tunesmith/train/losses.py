@@ -5,6 +5,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from tunesmith.train.frozen import FrozenMatrix
+
 CHUNK_LOGITS = 1 << 24  # elements of the logits that exist at once: 64 MB in fp32
 
 
@@ -17,18 +19,18 @@ class TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, hidden_LD: Tensor, weight_VD: Tensor, targets_L: Tensor, cap: float
+        ctx: torch.autograd.function.FunctionCtx, hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float
     ) -> tuple[Tensor, Tensor]:
-        count, vocabulary = hidden_LD.shape[0], weight_VD.shape[0]
+        count = hidden_LD.shape[0]
         logprobs = torch.empty(count, dtype=hidden_LD.dtype, device=hidden_LD.device)
         correct = torch.empty(count, dtype=torch.bool, device=hidden_LD.device)
         wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         slopes = torch.empty_like(hidden_LD) if wanted else None
-        step = max(1, CHUNK_LOGITS // vocabulary)
+        step = max(1, CHUNK_LOGITS // head.outputs)
         for start in range(0, count, step):
             here = slice(start, start + step)
             targets = targets_L[here].unsqueeze(1)
-            logits, bend = _logits(hidden_LD[here], weight_VD, cap, wanted)
+            logits, bend = _capped(head.product(hidden_LD[here]), cap, wanted)
             top, guess = logits.max(1, keepdim=True)
             chosen = logits.gather(1, targets)
             correct[here] = (guess == targets).squeeze(1)
@@ -38,7 +40,7 @@ class TokenLogprobs(torch.autograd.Function):
             if slopes is not None:
                 slope = exponentials.mul_(-1 / total)
                 slope.scatter_add_(1, targets, torch.ones_like(chosen))
-                slopes[here] = torch.mm(slope if bend is None else slope.mul_(bend), weight_VD)
+                slopes[here] = head.slope(slope if bend is None else slope.mul_(bend))
         if slopes is not None:
             ctx.save_for_backward(slopes)
         ctx.mark_non_differentiable(correct)
@@ -50,13 +52,12 @@ class TokenLogprobs(torch.autograd.Function):
         return slopes * grads[0].unsqueeze(1), None, None, None
 
 
-def token_logprobs(hidden_LD: Tensor, weight_VD: Tensor, targets_L: Tensor, cap: float = 0.0) -> tuple[Tensor, Tensor]:
+def token_logprobs(hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float = 0.0) -> tuple[Tensor, Tensor]:
     """Log-probability of each target [L], and whether it is the likeliest token [L]. `cap`: soft cap, 0 = none."""
-    return cast(tuple[Tensor, Tensor], TokenLogprobs.apply(hidden_LD, weight_VD, targets_L, cap))  # type: ignore[no-untyped-call]
+    return cast(tuple[Tensor, Tensor], TokenLogprobs.apply(hidden_LD, head, targets_L, cap))  # type: ignore[no-untyped-call]
 
 
-def _logits(hidden: Tensor, weight: Tensor, cap: float, want_slope: bool) -> tuple[Tensor, Tensor | None]:
-    logits = torch.mm(hidden, weight.t())
+def _capped(logits: Tensor, cap: float, want_slope: bool) -> tuple[Tensor, Tensor | None]:
     if not cap:
         return logits, None
     squashed = torch.tanh(logits / cap)

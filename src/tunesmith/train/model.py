@@ -1,7 +1,7 @@
 """The model of a run: loaded, its adapter attached, and the way its rows are scored chosen and checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,9 @@ from tunesmith.train.checkpoint import Trained
 from tunesmith.train.device import Device
 from tunesmith.train.events import Listener, log
 from tunesmith.train.examples import Example
-from tunesmith.train.lora import attach
+from tunesmith.train.lora import Adapter, attach
 from tunesmith.train.packing import added_tokens
-from tunesmith.train.plan import MemoryPlan, kept_plan, make_plan
+from tunesmith.train.plan import MemoryPlan, blocks_pay, kept_plan, make_plan
 from tunesmith.train.scoring import PaddedScorer, Scorer, TreeScorer
 from tunesmith.train.spec import TrainSpec
 from tunesmith.train.verify import Disagreement, compare, plain_logprobs, probe
@@ -49,9 +49,12 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
         rows = probe(examples)
         expected = plain_logprobs(PaddedScorer(model), rows)
         try:
-            if spec.adapter == "lora" and spec.quantization == "none":  # its functions are for frozen plain weights
+            if isinstance(adapter, Adapter) and spec.quantization == "none":  # its functions are for frozen weights
                 accelerate(model)
             tree = TreeScorer(model, longest, trains)
+            if isinstance(adapter, Adapter) and plan.blocked_weights:
+                adapter.pack_frozen()
+                tree.pack_head()
             compare(expected, tree, rows, model.dtype)
             return _planned(model, adapter, tree, plan)
         except (UnsupportedAttention, Disagreement) as reason:
@@ -106,4 +109,10 @@ def _memory_plan(
     heaviest = max(added_tokens((), example.rows) for example in examples)
     shape, size = model.config.get_text_config(), model.dtype.itemsize
     free = max(0, device.free_memory() - 3 * trained.flat.nbytes)  # gradients and moments are not touched yet
-    return kept_plan(plan_file, make_plan(shape, size, heaviest, free, spec.micro_batch_tokens))
+    plan = make_plan(shape, size, heaviest, free, spec.micro_batch_tokens)
+    blocked = spec.blocked_weights
+    if blocked is None:
+        tokens = sum(example.tokens for example in examples)
+        step_tokens = spec.batch_size * tokens / len(examples)
+        blocked = blocks_pay(step_tokens, spec.n_epochs * tokens, model.get_memory_footprint(), free)
+    return kept_plan(plan_file, replace(plan, blocked_weights=blocked))

@@ -9,7 +9,7 @@ Pure Python: a step has thousands of tokens, not millions. Knows nothing of torc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ENOUGH_TOKENS = 768  # more tokens at once make no matrix product faster, but each holds a megabyte (SmolLM2-135M)
+ENOUGH_TOKENS = 512  # more tokens at once make no matrix product faster, but each holds 0.8 MB (SmolLM2-135M)
 AGAIN_SHARE = 0.05  # of a micro-batch may be computed again for the sake of smaller ones
 MIN_SHARED = 8  # a node costs two attention calls a layer; fewer tokens are cheaper computed twice
 

@@ -13,6 +13,8 @@ from typing import Protocol
 MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
 MOST_TOKENS = 8192  # beyond this a larger micro-batch is not faster
 LEAST_TOKENS = 256
+SMALL_STEP = 384  # tokens; SmolLM2, two cores: 94 tokens 105-150 -> 155-200 GFLOP/s, 787 tokens 180 -> 205
+BLOCKS_FROM = 2_000  # tokens of a run; 700 where fresh memory is cheap, 2,000 in a virtual machine that never had it
 MEMINFO = Path("/proc/meminfo")
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
@@ -31,20 +33,22 @@ class Shape(Protocol):
 class MemoryPlan:
     micro_batch_tokens: int
     activation_checkpointing: bool
+    blocked_weights: bool = False  # a second copy of the frozen weights, in the layouts of the fastest products
 
 
 def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
     """Bytes kept per token from the forward to the backward pass.
 
     A layer keeps two residual inputs, two normalised inputs, queries, keys, values, the attention's output (which
-    the output projection reads), gate, up and their product. With checkpointing only each layer's input is kept, and
-    one layer at a time is recomputed.
+    the output projection reads), gate and up; other families keep the product of these too, which the share of the
+    memory that is left free (`MEMORY_SHARE`) holds. With checkpointing only each layer's input is kept, and one layer
+    at a time is recomputed.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     queries = head * config.num_attention_heads
     keys = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-    layer = 4 * hidden + 2 * queries + 2 * keys + 3 * inner
+    layer = 4 * hidden + 2 * queries + 2 * keys + 2 * inner
     kept = hidden * config.num_hidden_layers + layer if checkpointing else layer * config.num_hidden_layers
     return kept * element_size
 
@@ -57,6 +61,15 @@ def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, w
         return MemoryPlan(wanted_tokens or max(LEAST_TOKENS, min(plain, MOST_TOKENS)), False)
     sparse = room // token_bytes(config, element_size, checkpointing=True)
     return MemoryPlan(wanted_tokens or max(LEAST_TOKENS, min(sparse, MOST_TOKENS)), True)
+
+
+def blocks_pay(step_tokens: float, run_tokens: int, weight_bytes: int, free_bytes: int) -> bool:
+    """Are blocked layouts (`frozen.py`) worth a second copy of the frozen weights?
+
+    Small products gain a third, large ones a tenth; and making the copy takes as long as it saves on `BLOCKS_FROM`
+    tokens. `step_tokens`: mean of a step, with shared prefixes counted in every row.
+    """
+    return step_tokens <= SMALL_STEP and run_tokens >= BLOCKS_FROM and 2 * weight_bytes <= free_bytes * MEMORY_SHARE
 
 
 def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:

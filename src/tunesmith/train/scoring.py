@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.train import attention
+from tunesmith.train.frozen import FrozenMatrix
 from tunesmith.train.losses import token_logprobs
 from tunesmith.train.packing import TokenRow, pack
 from tunesmith.train.trained_head import trained_token_logprobs
@@ -51,9 +52,14 @@ class TreeScorer:
         self._longest = longest  # row of the run, tokens
         self._model = model
         self._head = cast(nn.Linear, model.get_output_embeddings())
-        if self._head.bias is not None:
-            raise attention.UnsupportedAttention("the output layer has a bias")
+        self._frozen_head = FrozenMatrix(self._head)
+        if self._head.weight.requires_grad and self._head.bias is not None:
+            raise attention.UnsupportedAttention("the output layer, which is trained, has a bias")
         self._cap: float = getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0
+
+    def pack_head(self) -> None:
+        """The output layer's weight in the layout of the fastest products."""
+        self._frozen_head.pack(release=False)  # the embedding may be the same matrix
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
         _set_mode(self._model, attention.NAME, self._trains)
@@ -71,7 +77,7 @@ class TreeScorer:
         if self._head.weight.requires_grad:  # all weights are trained
             logprobs, correct = trained_token_logprobs(hidden, self._head.weight, targets, self._cap)
         else:
-            logprobs, correct = token_logprobs(hidden, self._head.weight, targets, self._cap)
+            logprobs, correct = token_logprobs(hidden, self._frozen_head, targets, self._cap)
         weights = torch.tensor([item.weight for item in packed.learned], dtype=dtype, device=device)
         owners = torch.tensor([item.row for item in packed.learned], device=device)
         return Scores(logprobs, correct, weights, owners, packed.length)

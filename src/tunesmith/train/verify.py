@@ -8,8 +8,8 @@ from tunesmith.train.examples import Example
 from tunesmith.train.packing import TokenRow
 from tunesmith.train.scoring import Scorer
 
-ROWS = 3
-TOKENS = 96  # of each row: enough to see wrong positions, masks and neighbours
+ROWS = 2
+TOKENS = 32  # of each row: enough to see wrong positions, masks and neighbours, in half a second of a small base
 TOLERANCE = 2e-3  # of a log-probability, for fp32; wrong attention is off by 0.1 and more
 BF16_TOLERANCE = 0.25
 
