@@ -67,10 +67,9 @@ def check_file(
             tuple(analysers),
             lost=renderer.lost_bytes if renderer is not None else b"",
         )
-        parts, gave_up = _parts(_results(path, options, size, progress))
-        result = merged(parts, log)
-        if gave_up:
-            text = f"None of the first {result.examples:,} rows is sound; the rest of the file was not read."
+        result, parts = merged(_until_hopeless(_results(path, options, size, progress)), log)
+        if result.examples >= GIVE_UP_ROWS and not result.lines.size:
+            text = f"None of the first {result.examples:,} rows is sound; what follows was not read."
             log.add(finding("no_sound_row", None, text, value=str(result.examples)))
         result.path = path
         found, sections = finish(analysers, parts, result)
@@ -110,17 +109,15 @@ def check_file(
     )
 
 
-def _parts(results: Generator[ChunkResult]) -> tuple[list[ChunkResult], bool]:
-    """The results, and whether reading was given up: explaining a fault takes longer than reading a row."""
-    parts: list[ChunkResult] = []
+def _until_hopeless(results: Generator[ChunkResult]) -> Iterator[ChunkResult]:
+    """The results, up to where a million rows had faults, all of them: to explain one takes longer than to read it."""
     rows = sound = 0
-    with closing(results) as following:
-        for part in following:
-            parts.append(part)
+    with closing(results):
+        for part in results:
             rows, sound = rows + part.examples, sound + len(part.lines)
+            yield part
             if rows >= GIVE_UP_ROWS and not sound:
-                return parts, next(following, None) is not None
-    return parts, False
+                return
 
 
 def file_kind(path: Path, method: str | None = None) -> Kind | None:

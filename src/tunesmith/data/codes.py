@@ -39,7 +39,7 @@ FILE_CODES = {
     "too_few_examples": _error("Fewer than 10 rows.", "Add rows: 10 are the least, 50 to 100 show a clear change."),
     "few_examples": _warning("Fewer than 50 rows.", "50 to 100 good rows usually show a clear change; add some."),
     "no_sound_row": _error(
-        "None of the first million rows is sound; the rest of the file was not read.",
+        "None of the first million rows is sound; what follows was not read.",
         "Mend what is named for the first rows: all of them have a fault.",
     ),
     "byte_order_mark": _warning("The file starts with a byte-order mark.", "Save it as UTF-8 without BOM."),

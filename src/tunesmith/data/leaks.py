@@ -83,7 +83,7 @@ def index_file(path: Path) -> Index:
         if not chunk.too_long
     ]
     rows = stacked([part.partials.pop("near_duplicates").arrays["sketches"] for part in parts])
-    whole = merged(parts, FindingLog())
+    whole, _ = merged(parts, FindingLog())
     whole.path = path
     return Index(path, whole, rows)
 

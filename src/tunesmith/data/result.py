@@ -1,5 +1,6 @@
 """What the scan of one chunk gives back, and how it travels between processes: JSON and raw numbers, nothing else."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -115,13 +116,15 @@ class ChunkResult:
 _PLAIN = ("examples", "bad_rows", "blank_lines", "first_blank", "kinds", "roles")
 
 
-def merged(parts: list[ChunkResult], log: FindingLog) -> ChunkResult:
-    """The parts, in file order, as one; their findings go to `log`. Partials are left to the analysers.
+def merged(results: Iterable[ChunkResult], log: FindingLog) -> tuple[ChunkResult, list[ChunkResult]]:
+    """The results, in file order, as one, and what is left of each: the analysers' partials. Findings go to `log`.
 
-    The parts lose their arrays, so that a file of short rows is not in memory twice.
+    Each is taken in as it comes, so that the numbers of a file of short rows are in memory once.
     """
     whole = ChunkResult()
-    for part in parts:
+    columns = {name: bytearray() for name in ARRAYS}
+    parts = []
+    for part in results:
         whole.examples += part.examples
         whole.bad_rows += part.bad_rows
         whole.blank_lines += part.blank_lines
@@ -131,12 +134,12 @@ def merged(parts: list[ChunkResult], log: FindingLog) -> ChunkResult:
         for role, messages in part.roles.items():
             whole.add_role(role, messages)
         log.merge(part.log.counts, [*part.log.errors, *part.log.warnings])
-    for name in ARRAYS:
-        columns = [getattr(part, name) for part in parts]
-        setattr(whole, name, np.concatenate(columns) if columns else _empty(name))
-        for part in parts:
-            setattr(part, name, _empty(name))
-    return whole
+        for name, column in columns.items():
+            column += getattr(part, name).tobytes()
+        parts.append(ChunkResult(partials=part.partials))
+    for name, column in columns.items():
+        setattr(whole, name, np.frombuffer(column, ARRAYS[name]))
+    return whole, parts
 
 
 def repeated(digests: NDArray[np.int64]) -> NDArray[np.int64]:
