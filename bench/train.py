@@ -14,7 +14,8 @@ measured beside the dataset. The first step of each run warms up and is left out
 largest resident memory that the kernel saw. A file of at most 20 rows is trained as a job of ten epochs with batch 1.
 
 Tunesmith runs before, between and after its peers: the median over its runs stands in the table, and how far they lie
-apart is printed. With `--rounds` everything is repeated, and the medians are the peers' too.
+apart is printed. With `--rounds` everything is repeated, and the medians are the peers' too. One round takes about 25
+minutes on two cores, most of it the peers'.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from bench.train_task import Task, make_task, matmul_peak, starting_adapter
 
 # What is worth its minutes: each trainer's defaults, and what is its best on such rows. `--engines` runs any others.
 WORTH = {
-    "shared-prompt": ("trl", "trl-kept", "plain", "lf"),
+    "shared-prompt": ("trl", "trl-kept", "plain", "lf-kept"),
     "weather": ("trl", "trl-kept"),
     "": ("trl", "trl-packed", "plain", "lf-packed"),
 }

@@ -39,6 +39,9 @@ PEERS = {
     ),
     "plain": Peer("transformers + PEFT, padded", OURS, "plain", {}),
     "lf": Peer("LLaMA-Factory, default", "llamafactory", "llamafactory", {}),
+    "lf-kept": Peer(
+        "LLaMA-Factory, activations kept", "llamafactory", "llamafactory", {"disable_gradient_checkpointing": True}
+    ),
     "lf-packed": Peer(
         "LLaMA-Factory, activations kept, neat packing",
         "llamafactory",

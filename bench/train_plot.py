@@ -67,6 +67,6 @@ def _doublings(x: float) -> float:
 
 
 def _round_up(value: float) -> float:
-    """To the next 1, 2, 4 or 8 times a power of ten."""
+    """To the next number whose quarters are round too."""
     power: float = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 8, 10) if step * power >= value)
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if step * power >= value)

@@ -17,7 +17,7 @@ from tunesmith.train.spec import LoraSpec, TrainSpec
 
 RANK, ALPHA, BETA = 16, 32.0, 0.1
 WHOLE_ROWS = 20  # a file of so few rows is a whole job: batch 1, ten epochs
-LONGEST = 800  # longer rows are left out of the steps, so that the peers' steps end within a minute
+LONGEST = 600  # longer rows are left out of the steps, so that the peers' steps end within a minute
 
 
 @dataclass(frozen=True, slots=True)
