@@ -56,6 +56,15 @@ def test_rms_norm() -> None:
     )
 
 
+def test_rms_norm_with_a_weight_that_is_trained() -> None:
+    x = numbers(2, 3, 5).detach()
+    assert_same(
+        lambda weight: RmsNorm.apply(x, weight, 1e-5),
+        lambda weight: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * weight,
+        numbers(5, seed=1),
+    )
+
+
 def test_rotary() -> None:
     angles = numbers(1, 4, 3).detach().repeat(1, 1, 2)
 

@@ -15,23 +15,30 @@ from tunesmith.train.fused import GatedDown, RmsNorm, SharedInput, SwiGlu, apply
 from tunesmith.train.lora import LoraLinear
 
 ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
+GATED_MLP = ("gate_proj", "up_proj", "down_proj")
 TOLERANCE = 1e-4  # of fp32 results on normal random numbers
 
 
 def accelerate(model: nn.Module) -> None:
-    """In place; call it when the adapter is attached. One module of each class and size is compared."""
+    """In place; call it when what is trained is prepared. One module of each class and size is compared."""
     known: dict[tuple[type, tuple[int, ...]], bool] = {}
     for path, module in [*model.named_modules()]:
         if _might_be_norm(module):
-            weight = cast(Tensor, module.weight)
+            weight = cast(nn.Parameter, module.weight)
             fused: nn.Module = FusedNorm(weight, _epsilon(module))
             if _agrees(module, fused, weight, known):
                 _replace(model, path, fused)
-        elif _might_be_gated_mlp(module):
+        elif _is_gated_mlp(module, LoraLinear):
             fused = FusedMlp(module)
             if _agrees(module, fused, cast(LoraLinear, module.gate_proj).base.weight, known):
                 _replace(model, path, fused)
-        elif _share_input(module, ATTENTION_INPUTS):
+        elif _is_gated_mlp(module, nn.Linear):
+            fused = PlainMlp(module)
+            if _agrees(module, fused, cast(nn.Linear, module.gate_proj).weight, known):
+                _replace(model, path, fused)
+        elif _have(module, ATTENTION_INPUTS, nn.Linear):
+            _fuse_rotary(module)
+        elif _have(module, ATTENTION_INPUTS, LoraLinear):
             group = InputGroup([cast(LoraLinear, getattr(module, name)) for name in ATTENTION_INPUTS])
             for index, name in enumerate(ATTENTION_INPUTS):
                 setattr(module, name, GroupMember(group, index))
@@ -77,9 +84,9 @@ class GroupMember(nn.Module):
 
 
 class FusedNorm(nn.Module):
-    def __init__(self, weight: Tensor, epsilon: float) -> None:
+    def __init__(self, weight: nn.Parameter, epsilon: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+        self.weight = weight
         self.variance_epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,6 +110,18 @@ class FusedMlp(nn.Module):
         return cast(Tensor, GatedDown.apply(gate, up, down.scale, down.matrix, a, b))  # type: ignore[no-untyped-call]
 
 
+class PlainMlp(nn.Module):
+    """The same of layers without LoRA, which may be trained themselves."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = (cast(nn.Linear, getattr(plain, name)) for name in GATED_MLP)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = SwiGlu.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
+        return cast(Tensor, self.down_proj(hidden))
+
+
 def _might_be_norm(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
     return type(module).__name__.endswith("RMSNorm") and isinstance(weight, Tensor) and weight.dim() == 1
@@ -112,11 +131,12 @@ def _epsilon(module: nn.Module) -> float:
     return float(getattr(module, "variance_epsilon", getattr(module, "eps", 0.0)) or 0.0)
 
 
-def _might_be_gated_mlp(module: nn.Module) -> bool:
-    names = ("gate_proj", "up_proj", "down_proj")
-    return all(isinstance(getattr(module, name, None), LoraLinear) for name in names) and not [
-        *module.parameters(recurse=False)
-    ]
+def _is_gated_mlp(module: nn.Module, kind: type[nn.Module]) -> bool:
+    return _have(module, GATED_MLP, kind) and not [*module.parameters(recurse=False)]
+
+
+def _have(module: nn.Module, names: Sequence[str], kind: type[nn.Module]) -> bool:
+    return all(isinstance(getattr(module, name, None), kind) for name in names)
 
 
 def _agrees(
@@ -126,11 +146,6 @@ def _agrees(
     if kind not in known:
         known[kind] = _same(plain, fused, weight)
     return known[kind]
-
-
-def _share_input(module: nn.Module, names: Sequence[str]) -> bool:
-    layers = [getattr(module, name, None) for name in names]
-    return all(isinstance(layer, LoraLinear) for layer in layers)
 
 
 def _same(plain: Callable[[Tensor], Tensor], fused: Callable[[Tensor], Tensor], like: Tensor) -> bool:

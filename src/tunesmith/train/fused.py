@@ -116,7 +116,7 @@ class GatedDown(torch.autograd.Function):
 
 
 class RmsNorm(torch.autograd.Function):
-    """x / rms(x) * weight, for a frozen weight, over the last dimension."""
+    """x / rms(x) * weight, over the last dimension."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -127,11 +127,13 @@ class RmsNorm(torch.autograd.Function):
         return y.mul_(weight)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight, inverse = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
         along = torch.matmul(grads[0] * x, weight).unsqueeze(-1).mul_(inverse.pow(3)).div_(-x.shape[-1])
+        trained: bool = ctx.needs_input_grad[1]  # type: ignore[attr-defined]
+        grad_weight = (grads[0] * x).mul_(inverse).flatten(0, -2).sum(0) if trained else None
         grad = grads[0] * weight
-        return grad.mul_(inverse).addcmul_(x, along), None, None
+        return grad.mul_(inverse).addcmul_(x, along), grad_weight, None
 
 
 class Rotary(torch.autograd.Function):

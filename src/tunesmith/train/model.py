@@ -49,7 +49,7 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
         rows = probe(examples)
         expected = plain_logprobs(PaddedScorer(model), rows)
         try:
-            if isinstance(adapter, Adapter) and spec.quantization == "none":  # its functions are for frozen weights
+            if spec.quantization == "none":
                 accelerate(model)
             tree = TreeScorer(model, longest, trains)
             if isinstance(adapter, Adapter) and plan.blocked_weights:
