@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -11,10 +10,8 @@ import psycopg
 import pytest
 from tests.worker.conftest import Workers
 
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Store
-from tunesmith.worker.training import train_spec
 
 Submit = Callable[..., JobRow]
 WaitFor = Callable[..., JobRow]
@@ -335,62 +332,6 @@ def test_a_tuned_model_can_be_tuned_further(
     assert resolved is not None
     assert spec["init_adapter_dir"] == str(resolved.adapter_dir)
     assert spec["base_name"] == "smollm2-135m-instruct"
-
-
-@ONCE
-def test_tuned_weights_are_the_base_of_the_next_job_and_a_lora_on_them_brings_them_along(
-    store: Store, store_settings: Settings, workers: Workers, submit: Submit, wait_for: WaitFor
-) -> None:
-    workers.start()
-    first = wait_for(submit(options={"adapter": "none"}), finished)
-    workers.stop()
-    assert first.fine_tuned_model is not None
-    tuned = store.models.adapter_to_continue(first.fine_tuned_model)
-    assert tuned is not None
-    (tuned / "config.json").write_text('{"max_position_embeddings": 64}')
-    next_job = replace(submit(model=first.fine_tuned_model), hyperparameters=first.hyperparameters)
-    spec = train_spec(store, store_settings, next_job)
-    assert (spec.base_dir, spec.init_adapter_dir, spec.max_tokens) == (tuned, None, 64)
-    (tuned / "base").mkdir()
-    (tuned / "config.json").rename(tuned / "base" / "config.json")
-    spec = train_spec(store, store_settings, next_job)
-    assert (spec.base_dir, spec.init_adapter_dir) == (tuned / "base", tuned)
-
-
-@ONCE
-def test_a_jobs_own_options_reach_the_trainer_and_a_changed_setting_does_not(
-    store: Store, store_settings: Settings, submit: Submit
-) -> None:
-    numbers: JsonObject = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 2.0}
-    options: JsonObject = {
-        "base_learning_rate": 1e-3,
-        "lora_rank": 4,
-        "lora_targets": "attention",
-        "schedule": "cosine",
-    }
-    job = replace(submit(options=options), hyperparameters=numbers)
-    changed = store_settings.model_copy(update={"lora_rank": 99, "schedule": "constant", "weight_decay": 0.5})
-    spec = train_spec(store, changed, job)
-    assert (spec.learning_rate, spec.lora.rank, spec.lora.targets) == (2e-3, 4, ("attention",))
-    assert (spec.schedule, spec.weight_decay) == ("cosine", 0.5)  # what the job has not stored is the server's
-
-
-@ONCE
-@pytest.mark.parametrize(
-    ("options", "code"),
-    [
-        ({"lora_targets": ["q_proj", "query"]}, "invalid_lora_targets"),
-        ({"quantization": "nf4"}, "quantization_not_available"),
-    ],
-)
-def test_options_that_this_base_or_machine_does_not_have_fail_the_job_before_it_waits(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, options: JsonObject, code: str
-) -> None:
-    workers.start()
-    failed = wait_for(submit(options=options), finished)
-    assert failed.error is not None
-    assert failed.error["code"] == code
-    assert failed.total_steps is None
 
 
 @ONCE
