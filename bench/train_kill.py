@@ -1,10 +1,11 @@
 """Kills trainers at random moments and compares what comes out with an undisturbed run, byte by byte.
 
-    python bench/train_kill.py [--kills 20] [--jobs 4] [--only JOB] [--base NAME_OR_FOLDER] [--data FILE]
+    python bench/train_kill.py [--kills 20] [--jobs 4] [--only JOB] [--base NAME_OR_FOLDER] [--data FILE] [--keep DIR]
 
 Each job is trained once undisturbed and once with SIGKILLs at random moments, from the first import to the last write.
 Every attempt must report its steps without gap or repeat, from the first; a step reported twice must be the same twice;
-and the adapters must be equal. `--only` runs one of the jobs, with its share of the kills.
+and the adapters must be equal. `--only` runs one of the jobs, with its share of the kills. With `--keep` a run that was
+stopped goes on after its last whole attempt.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tunesmith.models.directory import pull
@@ -35,6 +36,31 @@ class Attempt:
     ended: bool  # by itself
     resumed_from: int | None  # step; None: killed before it said
     last_step: int
+
+
+@dataclass(slots=True)
+class State:
+    """Of one job, and kept in a file beside it."""
+
+    path: Path
+    expected: Measures = field(default_factory=dict)  # of the undisturbed run
+    seconds: float = 0.0  # that it took; 0: not yet run
+    seen: Measures = field(default_factory=dict)
+    done: list[Attempt] = field(default_factory=list)
+
+    def read(self) -> None:
+        if self.path.exists():
+            value = json.loads(self.path.read_text("utf-8"))
+            self.expected, self.seen = _measures(value["expected"]), _measures(value["seen"])
+            self.seconds, self.done = value["seconds"], [Attempt(**one) for one in value["done"]]
+
+    def write(self) -> None:
+        value = {name: getattr(self, name) for name in ("expected", "seconds", "seen")}
+        self.path.write_text(json.dumps({**value, "done": [asdict(one) for one in self.done]}), "utf-8")
+
+
+def _measures(value: dict[str, list[float]]) -> Measures:
+    return {int(step): (loss, norm) for step, (loss, norm) in value.items()}
 
 
 def run(spec: TrainSpec, folder: Path, seen: Measures, kill_after: float | None) -> Attempt:
@@ -88,27 +114,30 @@ def make_spec(job: int, base: Path, data: Path | None, folder: Path) -> TrainSpe
     )
 
 
-def disturb(spec: TrainSpec, folder: Path, kills: int, draw: random.Random) -> int:
+def disturb(spec: TrainSpec, folder: Path, kills: int) -> int:
     """Trains `spec` whole and disturbed; gives the number of kills. Raises SystemExit when the two differ."""
-    expected: Measures = {}
-    began = time.monotonic()
-    run(spec, folder, expected, None)
-    whole = time.monotonic() - began
-    seen: Measures = {}
+    state = State(folder / "state.json")
+    state.read()
+    if not state.seconds:
+        began = time.monotonic()
+        run(spec, folder, state.expected, None)
+        state.seconds = time.monotonic() - began
+        state.write()
     disturbed = replace(spec, output_dir=folder / "disturbed")
-    done: list[Attempt] = []
-    while not done or not done[-1].ended:
-        after = draw.uniform(0.2, 1.0) * whole if len(done) < kills else None
-        done.append(run(disturbed, folder, seen, after))
-    same = adapter(spec) == adapter(disturbed)
-    ways = ", ".join(f"{'-' if one.resumed_from is None else one.resumed_from} to {one.last_step}" for one in done)
-    print(
-        f"{spec.job_id}: {len(expected)} steps in {whole:.0f} s; {len(done) - 1} kills; resumed from, reached: {ways}"
+    while not state.done or not state.done[-1].ended:
+        count = len(state.done)
+        after = random.Random(f"{spec.job_id}/{count}").uniform(0.2, 1.0) * state.seconds if count < kills else None
+        state.done.append(run(disturbed, folder, state.seen, after))
+        state.write()
+    same, reports = adapter(spec) == adapter(disturbed), state.seen == state.expected
+    ways = ", ".join(
+        f"{'-' if one.resumed_from is None else one.resumed_from} to {one.last_step}" for one in state.done
     )
-    print(f"  adapters equal: {same}; reports equal: {seen == expected}", flush=True)
-    if not same or seen != expected:
+    print(f"{spec.job_id}: {len(state.expected)} steps in {state.seconds:.0f} s; {len(state.done) - 1} kills")
+    print(f"  resumed from and reached: {ways}; adapters equal: {same}; reports equal: {reports}", flush=True)
+    if not same or not reports:
         raise SystemExit(1)
-    return len(done) - 1
+    return len(state.done) - 1
 
 
 def main() -> None:
@@ -118,6 +147,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="the number of the one job to run, from 0")
     parser.add_argument("--base", default="smollm2-135m-instruct", help="a base's name, or a Hugging Face directory")
     parser.add_argument("--data", type=Path, help="chat JSONL; default: rows made from a seed")
+    parser.add_argument("--keep", type=Path, help="folder for the runs, which are kept there")
     options = parser.parse_args()
     settings = Settings()
     folder = Path(options.base)
@@ -126,8 +156,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for job in range(options.jobs) if options.only is None else [options.only]:
             share = options.kills * (job + 1) // options.jobs - options.kills * job // options.jobs
-            here = Path(name) / str(job)
-            kills += disturb(make_spec(job, base, options.data, here), here, share, random.Random(job))
+            here = (options.keep or Path(name)) / str(job)
+            kills += disturb(make_spec(job, base, options.data, here), here, share)
     print(f"{kills} kills in all.")
 
 
