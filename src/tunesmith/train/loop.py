@@ -17,6 +17,7 @@ from tunesmith.train.checkpoint import Journal, Progress, RunFiles, Trained, sav
 from tunesmith.train.device import peak_memory
 from tunesmith.train.events import Listener, event
 from tunesmith.train.examples import Batch, Example, Sampler
+from tunesmith.train.flops import Work
 from tunesmith.train.interrupt import Interrupt, Stopped
 from tunesmith.train.objective import Objective, Outcome
 from tunesmith.train.optimizer import AdamW, learning_rate
@@ -50,6 +51,8 @@ class Run:
     emit: Listener
     interrupt: Interrupt
     epoch_tokens: int  # trained in each epoch
+    work: Work
+    peak_flops: float  # per second, of large matrix products on this machine
     step: int = 0
     trained_tokens: int = 0
     unreported: JsonObject = field(default_factory=dict)  # measures of the last step, if it was not reported yet
@@ -99,7 +102,8 @@ class Run:
             "learning_rate": rate,
             "grad_norm": norm,
             "tokens_per_second": batch.tokens / seconds,
-            "computed_tokens": outcome.computed_tokens,
+            "computed_tokens": outcome.computed.tokens,
+            "share_of_peak": self.work.flops(outcome.computed) / seconds / self.peak_flops,
             "trained_tokens": self.trained_tokens,
         }
 

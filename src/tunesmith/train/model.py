@@ -16,6 +16,7 @@ from tunesmith.train.checkpoint import Trained
 from tunesmith.train.device import Device
 from tunesmith.train.events import Listener, log
 from tunesmith.train.examples import Example
+from tunesmith.train.flops import Work
 from tunesmith.train.lora import Adapter, attach
 from tunesmith.train.packing import added_tokens
 from tunesmith.train.plan import MemoryPlan, blocks_pay, kept_plan, make_plan
@@ -33,12 +34,14 @@ class Model:
     adapter: Trained
     scorer: Scorer
     micro_batch_tokens: int  # that go through it at once, at most
+    work: Work
 
 
 def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit: Listener) -> Model:
     """`examples`: all that will be scored, the training rows first. The memory plan is kept in `plan_file`."""
     device = Device.best()
     model, adapter = _load(spec, device)
+    work = Work.of(model, adapter)
     plan = _memory_plan(spec, model, adapter, device, examples, plan_file)
     emit(log("info", f"{adapter.description}; {plan.micro_batch_tokens} tokens at most at once."))
     if plan.activation_checkpointing:
@@ -56,17 +59,17 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
                 adapter.pack_frozen()
                 tree.pack_head()
             compare(expected, tree, rows, model.dtype)
-            return _planned(model, adapter, tree, plan)
+            return _planned(model, adapter, tree, plan, work)
         except (UnsupportedAttention, Disagreement) as reason:
             emit(log("warn", f"This base takes the padded path, slower and with the same result: {reason}."))
             model, adapter = _load(spec, device)
-    return _planned(model, adapter, PaddedScorer(model, trains), plan)
+    return _planned(model, adapter, PaddedScorer(model, trains), plan, work)
 
 
-def _planned(model: "PreTrainedModel", adapter: Trained, scorer: Scorer, plan: MemoryPlan) -> Model:
+def _planned(model: "PreTrainedModel", adapter: Trained, scorer: Scorer, plan: MemoryPlan, work: Work) -> Model:
     if plan.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    return Model(adapter, scorer, plan.micro_batch_tokens)
+    return Model(adapter, scorer, plan.micro_batch_tokens, work)
 
 
 def _load(spec: TrainSpec, device: Device) -> "tuple[PreTrainedModel, Trained]":

@@ -9,17 +9,17 @@ import torch
 from tunesmith.train.examples import Batch, Example
 from tunesmith.train.losses import dpo_loss, supervised_loss
 from tunesmith.train.packing import TokenRow, split
-from tunesmith.train.scoring import Scorer
+from tunesmith.train.scoring import Computed, Scorer
 from tunesmith.train.validation import Quality, validate, validate_pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of one batch: the mean loss and accuracy, and how many tokens went through the model."""
+    """Of one batch: the mean loss and accuracy, and what went through the model."""
 
     loss: float
     accuracy: float
-    computed_tokens: int
+    computed: Computed
 
 
 class Objective(Protocol):
@@ -40,7 +40,7 @@ class Supervised:
     def backward(self, batch: Batch) -> Outcome:
         rows = [example.rows[0] for example in batch.examples]
         total = sum(sum(row.weights[1:]) for row in rows)
-        loss, correct, learned, computed = 0.0, 0, 0, 0
+        loss, correct, learned, computed = 0.0, 0, 0, Computed()
         for part in split([[row] for row in rows], self.micro_batch_tokens):
             scores = self.scorer.score([rows[index] for index in part])
             part_loss = supervised_loss(scores.logprobs, scores.weights, total)
@@ -48,7 +48,7 @@ class Supervised:
             loss += float(part_loss.detach())
             correct += int(scores.correct.sum())
             learned += scores.correct.numel()
-            computed += scores.computed_tokens
+            computed += scores.computed
         return Outcome(loss, correct / learned, computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
@@ -66,7 +66,7 @@ class Preference:
     validation_references: dict[int, tuple[float, float]]
 
     def backward(self, batch: Batch) -> Outcome:
-        loss, right, computed = 0.0, 0, 0
+        loss, right, computed = 0.0, 0, Computed()
         for part in split([example.rows for example in batch.examples], self.micro_batch_tokens):
             chosen = [batch.examples[index] for index in part]
             scores = self.scorer.score(_rows(chosen))
@@ -77,7 +77,7 @@ class Preference:
             part_loss.backward()  # type: ignore[no-untyped-call]
             loss += float(part_loss.detach())
             right += int((margins > 0).sum())
-            computed += scores.computed_tokens
+            computed += scores.computed
         return Outcome(loss, right / len(batch.examples), computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:

@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Computed:
+    """What went through the model: tokens, those of them whose logits were needed, and the keys that queries saw."""
+
+    tokens: int = 0
+    learned: int = 0
+    visible: int = 0
+
+    def __add__(self, other: "Computed") -> "Computed":
+        return Computed(self.tokens + other.tokens, self.learned + other.learned, self.visible + other.visible)
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """One entry for each learned token of each row: rows in the order given, tokens in the row's order."""
 
@@ -28,7 +40,7 @@ class Scores:
     correct: Tensor  # [L], is it the likeliest token?
     weights: Tensor  # [L]
     rows: Tensor  # [L], index of the row
-    computed_tokens: int  # that went through the model
+    computed: Computed
 
     def row_sums(self, rows: int) -> Tensor:
         """Log-probability of each row's learned tokens together [rows]."""
@@ -80,7 +92,8 @@ class TreeScorer:
             logprobs, correct = token_logprobs(hidden, self._frozen_head, targets, self._cap)
         weights = torch.tensor([item.weight for item in packed.learned], dtype=dtype, device=device)
         owners = torch.tensor([item.row for item in packed.learned], device=device)
-        return Scores(logprobs, correct, weights, owners, packed.length)
+        visible = sum(packed.positions) + packed.length
+        return Scores(logprobs, correct, weights, owners, Computed(packed.length, len(targets), visible))
 
 
 class PaddedScorer:
@@ -104,13 +117,15 @@ class PaddedScorer:
             for i in range(1, len(row.ids))
             if row.weights[i]
         ]
+        visible = sum(len(row.ids) * (len(row.ids) + 1) // 2 for row in rows)
+        computed = Computed(ids.numel(), len(learned), visible)
         owners = torch.tensor([index for index, _, _ in learned], device=device)
         places = torch.tensor([i for _, i, _ in learned], device=device)
         logits_LV = logits[owners, places - 1]
         targets = ids[owners, places]
         logprobs = torch.log_softmax(logits_LV, -1).gather(1, targets.unsqueeze(1)).squeeze(1)
         weights = torch.tensor([weight for _, _, weight in learned], dtype=logprobs.dtype, device=device)
-        return Scores(logprobs, logits_LV.argmax(-1) == targets, weights, owners, ids.numel())
+        return Scores(logprobs, logits_LV.argmax(-1) == targets, weights, owners, computed)
 
 
 def _set_mode(model: "PreTrainedModel", attention_name: str, trains: bool) -> None:

@@ -14,9 +14,10 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.directory import fingerprint as base_fingerprint
 from tunesmith.train.checkpoint import Journal, Progress, RunFiles, Trained, load_progress
-from tunesmith.train.device import use_threads
+from tunesmith.train.device import Device, use_threads
 from tunesmith.train.events import Listener, event
 from tunesmith.train.examples import Example, Sampler, read_examples
+from tunesmith.train.flops import matmul_peak
 from tunesmith.train.interrupt import Interrupt
 from tunesmith.train.loop import Run
 from tunesmith.train.lora import Adapter
@@ -66,6 +67,8 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
         emit=emit,
         interrupt=interrupt,
         epoch_tokens=sum(example.tokens for example in data.training),
+        work=model.work,
+        peak_flops=matmul_peak(Device.best()),
     )
     if progress:
         restore(run, progress)
