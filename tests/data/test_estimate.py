@@ -8,7 +8,13 @@ import pytest
 
 from tunesmith.data.check import check_file
 from tunesmith.data.estimate import estimate
-from tunesmith.data.hyperparameters import Hyperparameters, auto_batch_size, auto_epochs, resolve_hyperparameters
+from tunesmith.data.hyperparameters import (
+    Hyperparameters,
+    auto_batch_size,
+    auto_epochs,
+    batch_reason,
+    resolve_hyperparameters,
+)
 from tunesmith.data.prices import DEFAULT_PRICE, OPENAI_2023, Price, price_of
 from tunesmith.data.render import Renderer
 from tunesmith.data.speed import (
@@ -29,6 +35,7 @@ BENCHMARK = Benchmark("base", "cpu", 100.0, 0.5, 10.0, 1_000_000, 1000.0)
 @dataclass
 class Rows:
     examples: int
+    shared_share: float = 0.0
 
 
 def rows_file(tmp_path: Path, rows: int, system: str = "You answer.") -> Path:
@@ -63,6 +70,27 @@ def test_epochs_follow_the_published_rule(examples: int, epochs: int) -> None:
 @pytest.mark.parametrize(("examples", "size"), [(10, 1), (101, 1), (740, 1), (1000, 2), (10_000, 20), (10**6, 256)])
 def test_batch_size_is_a_five_hundredth_of_the_rows(examples: int, size: int) -> None:
     assert auto_batch_size(examples) == size
+
+
+@pytest.mark.parametrize(
+    ("examples", "share", "size"),
+    [(200, 0.8, 8), (100, 0.8, 4), (50, 0.8, 2), (10, 0.8, 1), (200, 0.3, 1), (10_000, 0.8, 20)],
+)
+def test_a_long_shared_system_message_makes_a_larger_batch_where_steps_are_left(
+    examples: int, share: float, size: int
+) -> None:
+    rows = Rows(examples, share)
+    chosen = resolve_hyperparameters({"batch_size": "auto"}, rows, "supervised")
+    assert chosen.batch_size == size
+    reason = batch_reason({"batch_size": "auto"}, rows, chosen)
+    assert (reason is not None) == (size in (2, 4, 8))
+    assert reason is None or f"'auto' is {size}: 80% of the tokens are one system message" in reason
+
+
+def test_a_batch_that_was_asked_for_needs_no_reason() -> None:
+    chosen = resolve_hyperparameters({"batch_size": 8}, Rows(200, 0.9), "supervised")
+    assert chosen.batch_size == 8
+    assert batch_reason({"batch_size": 8}, Rows(200, 0.9), chosen) is None
 
 
 def test_auto_null_and_missing_become_numbers() -> None:

@@ -1,7 +1,8 @@
-"""What "auto" means, and the limits of what may be asked for. Pure rules over the number of examples.
+"""What "auto" means, and the limits of what may be asked for. Pure rules over what the check has counted.
 
 Sources: the epoch rule is the published data-preparation notebook's; batch size follows OpenAI's older reference text
 (about 0.2 % of the examples, at most 256) and is 1 in every small real job; the multiplier 2 is what its jobs report.
+A larger batch where rows share a long system message is ours: see "What auto chooses" in docs/training.md.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ MIN_TARGET_EXAMPLES, MAX_TARGET_EXAMPLES = 100, 25_000
 MIN_DEFAULT_EPOCHS, MAX_DEFAULT_EPOCHS = 1, 25
 BATCH_SHARE = 0.002
 MAX_BATCH_SIZE = 256
+SHARED_FROM = 0.5  # of the tokens are one system message: from here on a batch above 1 pays
+SHARED_BATCHES = (8, 4, 2)
+LEAST_STEPS = 60  # that a larger batch has to leave to the whole run
 MAX_EPOCHS = 50
 AUTO_MULTIPLIER = 2.0
 AUTO_BETA = 0.1
@@ -25,6 +29,9 @@ MAX_BETA = 2.0
 class HasExamples(Protocol):
     @property
     def examples(self) -> int: ...
+
+    @property
+    def shared_share(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,11 @@ def resolve_hyperparameters(
     """Numbers for all that is "auto", null or missing; InvalidRequest names what is out of range."""
     asked = requested or {}
     examples = report.examples
+    epochs = _whole(asked, "n_epochs", MAX_EPOCHS) or auto_epochs(examples)
+    shared = shared_batch_size(examples * epochs, report.shared_share)
     return Hyperparameters(
-        n_epochs=_whole(asked, "n_epochs", MAX_EPOCHS) or auto_epochs(examples),
-        batch_size=_whole(asked, "batch_size", MAX_BATCH_SIZE) or auto_batch_size(examples),
+        n_epochs=epochs,
+        batch_size=_whole(asked, "batch_size", MAX_BATCH_SIZE) or max(auto_batch_size(examples), shared),
         learning_rate_multiplier=_positive(asked, "learning_rate_multiplier", None) or AUTO_MULTIPLIER,
         beta=(_positive(asked, "beta", MAX_BETA) or AUTO_BETA) if method == "dpo" else None,
     )
@@ -73,6 +82,24 @@ def auto_epochs(examples: int) -> int:
 
 def auto_batch_size(examples: int) -> int:
     return max(1, min(MAX_BATCH_SIZE, round(examples * BATCH_SHARE)))
+
+
+def shared_batch_size(rows: int, shared_share: float) -> int:
+    """The largest batch that a shared system message makes worth while, 1 without; `rows`: of all epochs."""
+    if shared_share < SHARED_FROM:
+        return 1
+    return next((size for size in SHARED_BATCHES if rows >= LEAST_STEPS * size), 1)
+
+
+def batch_reason(requested: Mapping[str, JsonValue] | None, report: HasExamples, chosen: Hyperparameters) -> str | None:
+    """What a user is told where "auto" chose a batch for the sake of a shared system message; else None."""
+    asked = (requested or {}).get("batch_size")
+    if asked not in (None, "auto") or chosen.batch_size <= auto_batch_size(report.examples):
+        return None
+    return (
+        f"batch_size 'auto' is {chosen.batch_size}: {report.shared_share:.0%} of the tokens are one system message, "
+        f"which a step of {chosen.batch_size} rows computes once. Give batch_size a number to have it otherwise."
+    )
 
 
 def _whole(asked: Mapping[str, JsonValue], name: str, maximum: int) -> int | None:

@@ -144,6 +144,14 @@ class Report:
         return self.examples - self.bad_rows
 
     @property
+    def shared_share(self) -> float:
+        """Of all tokens, those of the commonest system message: what a step of several rows computes once."""
+        prompts = self.sections.get("system_prompts")
+        if not isinstance(prompts, dict) or not self.openai_tokens:
+            return 0.0
+        return self.openai_system_tokens / self.openai_tokens * float(str(prompts["commonest_share"]))
+
+    @property
     def base_tokens(self) -> int | None:
         return self.base.tokens if self.base else None
 

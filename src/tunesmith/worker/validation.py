@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tunesmith.data.check import check_file
 from tunesmith.data.complaints import job_error
-from tunesmith.data.hyperparameters import resolve_hyperparameters
+from tunesmith.data.hyperparameters import batch_reason, resolve_hyperparameters
 from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.data.report import Report
 from tunesmith.errors import DataError
@@ -33,6 +33,8 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
         notices += _notices(_check(store, settings, job, "validation_file"), "validation")
     notices += _risks(store, settings, job)
     numbers = resolve_hyperparameters(job.hyperparameters, report, str(job.method["type"]))
+    reason = batch_reason(job.hyperparameters, report, numbers)
+    notices += [NewEvent(reason)] if reason else []
     store.queue.set_status(
         lease,
         JobStatus.QUEUED,
