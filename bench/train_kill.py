@@ -155,7 +155,8 @@ def main() -> None:
     kills = 0
     with tempfile.TemporaryDirectory() as name:
         for job in range(options.jobs) if options.only is None else [options.only]:
-            share = options.kills * (job + 1) // options.jobs - options.kills * job // options.jobs
+            left = options.jobs - job if options.only is None else options.jobs
+            share = -(-(options.kills - kills) // left)  # a job may end before it had its share
             here = (options.keep or Path(name)) / str(job)
             kills += disturb(make_spec(job, base, options.data, here), here, share)
     print(f"{kills} kills in all.")
