@@ -10,7 +10,12 @@ def test_memory_is_kept_in_large_pages() -> None:
 
 
 def test_tunables_that_are_set_stay() -> None:
-    assert trainer_environment({"GLIBC_TUNABLES": "glibc.malloc.check=1"}) == {"GLIBC_TUNABLES": "glibc.malloc.check=1"}
+    mine = {"GLIBC_TUNABLES": "glibc.malloc.check=1", "GOMP_SPINCOUNT": "7"}
+    assert trainer_environment(mine) == mine
+
+
+def test_threads_do_not_spin_for_long() -> None:
+    assert int(trainer_environment({})["GOMP_SPINCOUNT"]) < 10_000
 
 
 def test_an_environment_that_has_them_does_not_change() -> None:
