@@ -31,11 +31,13 @@ import torch
 from tunesmith.models.directory import pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
+from tunesmith.train.device import Device
+from tunesmith.train.flops import matmul_peak
 
 import_path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.train_engines import PEERS, Result, python_of, run_peer, run_tunesmith
 from bench.train_rows import write_rows
-from bench.train_task import Task, make_task, matmul_peak, starting_adapter
+from bench.train_task import Task, make_task, starting_adapter
 
 # What is worth its minutes: each trainer's defaults, and what is its best on such rows. `--engines` runs any others.
 WORTH = {
@@ -43,6 +45,7 @@ WORTH = {
     "weather": ("trl", "trl-kept"),
     "": ("trl", "trl-packed", "plain", "lf-packed"),
 }
+PEAK_SIZE = 2048  # rows and columns of the products whose best rate is the peak
 WORTH_DPO = ("trl-dpo", "trl-dpo-kept")
 
 
@@ -142,10 +145,11 @@ def main() -> None:
             if options.only is not None and not file.stem.startswith(tuple(options.only)):
                 continue
             task = make_task(file, base_dir, scratch / "tasks", options.steps, options.batch)
-            before = matmul_peak()
+            device = Device("cpu", torch.float32)
+            before = matmul_peak(device, PEAK_SIZE)
             peers = peers_of(task, options.engines, options.environments)
             results = run_all(task, peers, options.environments, adapter_dir, options.rounds)
-            print_table(task, results, max(before, matmul_peak()))
+            print_table(task, results, max(before, matmul_peak(device, PEAK_SIZE)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What `bench/train.py` trains: a few steps of a file, the same for every engine, and what they need at the least."""
 
 import json
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,17 +111,6 @@ def needed_flops(batch: Batch, config: dict[str, int]) -> float:
         + 12.0 * layers * queries * visible
         + 4.0 * learned * hidden * config["vocab_size"]
     )
-
-
-def matmul_peak(size: int = 2048, rounds: int = 8) -> float:
-    """FLOP/s of the best of some large fp32 matrix products."""
-    one, other = torch.randn(size, size), torch.randn(size, size)
-    best = float("inf")
-    for _ in range(rounds):
-        began = time.perf_counter()
-        torch.mm(one, other)
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
 
 
 def starting_adapter(base_dir: Path, folder: Path) -> Path:

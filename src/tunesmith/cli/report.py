@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.cli.bases import LocalBase
-from tunesmith.cli.terminal import dollars, duration, err, facts, listing, out, size
+from tunesmith.cli.terminal import duration, err, facts, listing, out, size
 from tunesmith.data.estimate import BreakEven, Estimate
 from tunesmith.data.findings import Finding, grouped
 from tunesmith.data.fix import FixResult
 from tunesmith.data.leaks import Leaks
 from tunesmith.data.preview import Preview, visible
+from tunesmith.data.prices import dollars
 from tunesmith.data.report import Distribution, Report
 
 BAR_BYTES = 4_000_000  # smaller files are read before a bar could be seen

@@ -93,8 +93,3 @@ def ago(unix_time: int) -> str:
     if seconds < 48 * 3600:
         return f"{duration(seconds)} ago"
     return time.strftime("%Y-%m-%d", time.localtime(unix_time))
-
-
-def dollars(amount: float) -> str:
-    """Cents where they tell something, more digits for small sums: `$0.05448`, `$2.30`."""
-    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.5f}".rstrip("0").rstrip(".")

@@ -15,6 +15,7 @@ from tunesmith.data.estimate import Estimate
 from tunesmith.data.findings import grouped
 from tunesmith.data.pii_kinds import NAMES
 from tunesmith.data.preview import Preview, visible
+from tunesmith.data.prices import dollars
 from tunesmith.data.report import Distribution, Report
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
@@ -158,10 +159,6 @@ def _coded(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  (escaped just before)
 
 
-def _dollars(amount: float) -> str:
-    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"
-
-
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -171,5 +168,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"coded": _coded, "dollars": _dollars, "visible": visible}
+    environment.filters |= {"coded": _coded, "dollars": dollars, "visible": visible}
     return environment

@@ -39,3 +39,8 @@ def price_of(model: str) -> Price | None:
         if model == name or model.startswith(f"{name}-"):
             return price
     return None
+
+
+def dollars(amount: float) -> str:
+    """Cents where they tell something, more digits for small sums: `$0.05448`, `$2.30`."""
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.5f}".rstrip("0").rstrip(".")

@@ -18,8 +18,8 @@ MALLOC = {
 
 # Rounds that a thread spins before it sleeps while it waits for the others. Where something else is busy on the same
 # cores, spinning takes the time that the others need: weather rows beside one busy process, 71 tokens/s with 3,000
-# rounds, 39 with 10,000, 20 with 30,000, 9 as it comes. Alone on the machine no setting differed beyond the noise.
-SPINS = "2000"
+# rounds, 39 with 10,000, 20 with 30,000. Alone on the machine these did not differ beyond the noise.
+SPINS = "3000"
 
 
 def trainer_environment(given: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -35,17 +35,14 @@ class Work:
         """Of a model as it was loaded, its adapter attached, before its layers are fused.
 
         A frozen weight costs 2 forward and 2 for the gradient of its input, a trained one 2 more for its own.
-
         Attention costs 4 per head dimension forward and 8 back (Dao et al., 2022, arXiv:2205.14135, who recompute).
         """
         head = model.get_output_embeddings()
         layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
-        lora = isinstance(adapter, Adapter)
-        low_rank = adapter.parameter_count if isinstance(adapter, Adapter) else 0
         config = model.config.get_text_config()
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         width = size * config.num_attention_heads * config.num_hidden_layers
-        rate = 4.0 if lora else 6.0
+        rate, low_rank = (4.0, adapter.parameter_count) if isinstance(adapter, Adapter) else (6.0, 0)
         return cls(rate * sum(map(_values, layers)) + 6.0 * low_rank, rate * _values(head), 12.0 * width)
 
     def flops(self, computed: "Computed") -> float:
@@ -60,9 +57,9 @@ def _values(layer: nn.Module) -> int:
     return int(inputs) * int(outputs)  # type: ignore[arg-type]
 
 
-def matmul_peak(device: Device) -> float:
-    """FLOP/s of the best of some large matrix products; takes a tenth of a second."""
-    size = CPU_SIZE if device.name == "cpu" else ACCELERATOR_SIZE
+def matmul_peak(device: Device, size: int = 0) -> float:
+    """FLOP/s of the best of some square matrix products; 0 is a size that takes a tenth of a second in all."""
+    size = size or (CPU_SIZE if device.name == "cpu" else ACCELERATOR_SIZE)
     one = torch.ones(size, size, dtype=device.dtype, device=device.name)
     best = float("inf")
     for _ in range(ROUNDS):
