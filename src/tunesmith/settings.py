@@ -159,10 +159,13 @@ class Settings(BaseSettings, TrainingOptions):
     train_nice: int = Field(10, ge=0, le=19, description="Priority of a trainer (higher is humbler).")
 
     serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all cores.")
+    serve_weights: Literal["auto", "float32", "float16"] = Field(
+        "auto", description="Weights of bases that answer; auto: 16 bits where a check shows that nothing is lost."
+    )
     serve_memory_mib: int = Field(0, ge=0, description="Memory for bases in use, MiB; 0: half of the machine's.")
     serve_adapter_mib: int = Field(512, gt=0, description="Memory for adapters in use, per base, MiB.")
     serve_cache_mib: int = Field(0, ge=0, description="Memory for keys and values, per base, MiB; 0: an eighth.")
-    chat_running: int = Field(8, ge=1, description="Chat requests that share a base's steps.")
+    chat_running: int = Field(16, ge=1, description="Answers that share a base's steps.")
     chat_waiting: int = Field(256, ge=1, description="Chat requests that may wait for a base; more get a 503.")
     chat_max_tokens: int = Field(4096, ge=1, description="Longest answer where a request sets no limit, tokens.")
 

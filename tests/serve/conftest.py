@@ -16,7 +16,7 @@ from tunesmith.settings import Settings
 
 @pytest.fixture(scope="session")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("data")))
+    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("data"), serve_weights="float32"))  # to compare with others
     yield pool
     pool.close()
 

@@ -23,7 +23,8 @@ from transformers import (
 
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.serve.lean import LeanRunner, supports
-from tunesmith.serve.runner import Runner, TransformersRunner
+from tunesmith.serve.runner import AnyAdapter, Runner, TransformersRunner
+from tunesmith.serve.scheduler import Feed
 
 SIZES = {
     "vocab_size": 97,
@@ -33,7 +34,7 @@ SIZES = {
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "head_dim": 8,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": 2048,
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 128}
 MODELS: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
@@ -77,17 +78,22 @@ def write_sparse_adapter(model: PreTrainedModel, directory: Path, rank: int = 4)
 
 
 def logits(runner: Runner, adapter_dir: Path | None) -> list[torch.Tensor]:
-    """A prompt in two pieces, two choices of it, several tokens each, then one choice dropped."""
+    """A prompt in two pieces, a copy of it, both in one batch with drafts, one going back, one far beyond its room."""
     adapter = runner.read_adapter(adapter_dir) if adapter_dir else None
-    ids = torch.randint(0, 97, (1, 40), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(0, 97, (200,), generator=torch.Generator().manual_seed(1)).tolist() * 6
+
+    def feed(slot: int, start: int, stop: int, logits: int = 1) -> Feed[AnyAdapter]:
+        return Feed(slot, start, tuple(ids[start:stop]), adapter, logits)
+
     with torch.inference_mode():
-        batch = runner.new_batch()
-        steps = [batch.forward(ids[:, :23], adapter), batch.forward(ids[:, 23:], adapter)]
-        pair = batch.repeat(2)
-        steps += [pair.forward(torch.tensor([[token], [token + 1]]), adapter) for token in range(5)]
-        pair.keep([1])
-        steps += [pair.forward(torch.tensor([[token % 97]]), adapter) for token in range(140)][-3:]
-        return [*steps, batch.forward(torch.tensor([[7]]), adapter)]
+        steps = [runner.forward([feed(0, 0, 23, 0)]), runner.forward([feed(0, 23, 40)])]
+        runner.copy(0, 5, 35)
+        steps.append(runner.forward([feed(0, 40, 44, 4), feed(2, 0, 30), feed(5, 35, 36)]))
+        steps.append(runner.forward([feed(0, 41, 42), feed(1, 0, 1), feed(2, 30, 31), feed(5, 36, 37)]))
+        runner.release(2)
+        steps.append(runner.forward([feed(0, 42, 1100), feed(2, 0, 3)]))
+        steps += [runner.forward([feed(0, place, place + 1), feed(1, 0, 1)]) for place in (1100, 1101)]
+    return steps
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -105,7 +111,27 @@ def test_logits_equal_transformers(name: str, tuned: bool, tmp_path: Path) -> No
 def test_an_adapter_changes_the_logits(tmp_path: Path) -> None:
     model = make("llama")
     adapter, runner = write_sparse_adapter(model, tmp_path), LeanRunner(model)
-    assert not torch.allclose(logits(runner, adapter)[0], logits(runner, None)[0], atol=0.1)
+    assert not torch.allclose(logits(runner, adapter)[1], logits(runner, None)[1], atol=0.1)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_batch_of_different_adapters_gives_each_its_own_logits(count: int, tmp_path: Path) -> None:
+    """Adapters of different rank, some tokens without one, one sequence long enough for products of its own."""
+    model = make("llama")
+    folders = [write_sparse_adapter(model, tmp_path / str(place), rank=2 + place) for place in range(count)]
+    runner = LeanRunner(model)
+    adapters = [None, *[runner.read_adapter(folder) for folder in folders]]
+    ids = torch.randint(0, 97, (40,), generator=torch.Generator().manual_seed(2)).tolist()
+    feeds = [
+        Feed(place, 0, tuple(ids[place : place + (30 if place == 1 else 2 + place)]), adapter, 1)
+        for place, adapter in enumerate(adapters)
+    ]
+    with torch.inference_mode():
+        together = runner.forward(feeds)
+        for mine, feed in zip(together, feeds, strict=True):
+            torch.testing.assert_close(mine, runner.forward([feed])[0], atol=1e-5, rtol=1e-5)
+        again = runner.forward(feeds[1:])  # the same lanes, one sequence less
+        torch.testing.assert_close(again, together[1:], atol=1e-5, rtol=1e-5)
 
 
 def test_a_family_with_other_formulas_is_left_to_transformers() -> None:

@@ -1,6 +1,7 @@
 import math
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tunesmith.data.messages import Message
 from tunesmith.data.render import Renderer
 from tunesmith.errors import ServerFault, ServiceUnavailable
 from tunesmith.serve.engine import Delta, Engine, GenerateRequest
+from tunesmith.serve.runner import AnyAdapter
+from tunesmith.serve.scheduler import Feed
 from tunesmith.serve.torch_engine import TorchEngine
 
 QUESTIONS = ("What is the capital of France?", "今年武汉的冬天冷不冷?", "Write a haiku about rain in 1999.")
@@ -173,39 +176,33 @@ def test_an_adapter_that_is_not_there_fails_its_own_request_only(
     assert len(list(engine.submit(greedy(prompt, 2, renderer)))) == 2
 
 
-class SlowBatch:
-    """A batch whose forward pass waits until it is let go."""
-
-    def __init__(self, gate: threading.Event) -> None:
-        self.gate = gate
-
-    def forward(self, ids_BT: torch.Tensor, adapter: object) -> torch.Tensor:
-        assert self.gate.wait(10)
-        return torch.zeros(len(ids_BT), 16)
-
-    def repeat(self, rows: int) -> "SlowBatch":
-        return self
-
-    def keep(self, rows: object) -> None: ...
-
-
 class SlowRunner:
+    """A runner whose forward pass waits until it is let go."""
+
     context_length = 100
     token_bytes = 1
+    rewinds = True
 
     def __init__(self) -> None:
         self.gate = threading.Event()
 
-    def read_adapter(self, directory: Path) -> None: ...
+    def read_adapter(self, directory: Path) -> AnyAdapter:
+        raise AssertionError(directory)
 
-    def new_batch(self) -> SlowBatch:
-        return SlowBatch(self.gate)
+    def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> torch.Tensor:
+        assert self.gate.wait(10)
+        return torch.zeros(sum(feed.logits for feed in feeds), 16)
+
+    def copy(self, source: int, target: int, length: int) -> None: ...
+
+    def release(self, slot: int) -> None: ...
 
 
 def slow_engine(runner: SlowRunner, running: int, waiting: int, cache_bytes: int = 1000) -> TorchEngine:
     return TorchEngine(
         runner,
         fingerprint="x",
+        book=[],
         threads=1,
         running=running,
         waiting=waiting,
@@ -216,7 +213,7 @@ def slow_engine(runner: SlowRunner, running: int, waiting: int, cache_bytes: int
 
 def test_requests_wait_until_their_keys_and_values_have_room() -> None:
     runner = SlowRunner()
-    engine = slow_engine(runner, running=8, waiting=8, cache_bytes=20)
+    engine = slow_engine(runner, running=8, waiting=8, cache_bytes=12)
     request = GenerateRequest((1, 2), 7, frozenset(), temperature=0)  # up to 9 positions
     accepted = [engine.submit(request) for _ in range(4)]
     while engine.waiting > 2:

@@ -50,15 +50,15 @@ def write_adapter(
     directory.mkdir(parents=True, exist_ok=True)
     data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
     finished = replace(manifest, sha256=sha256(data).hexdigest())
-    _write_durably(directory / TENSORS_FILE, data)
-    _write_durably(directory / CONFIG_FILE, _json(peft_config(finished, base)))
+    write_durably(directory / TENSORS_FILE, data)
+    write_durably(directory / CONFIG_FILE, _json(peft_config(finished, base)))
     write_manifest(directory, finished)
     return finished
 
 
 def write_manifest(directory: Path, manifest: AdapterManifest) -> None:
     """The last file of a tuned model: with it the directory is one."""
-    _write_durably(directory / MANIFEST_FILE, _json(asdict(manifest)))
+    write_durably(directory / MANIFEST_FILE, _json(asdict(manifest)))
 
 
 def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str, object]:
@@ -107,7 +107,7 @@ def _json(value: object) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True).encode()
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         file.write(data)

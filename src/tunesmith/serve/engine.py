@@ -31,6 +31,7 @@ class GenerateRequest:
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added to its logit)
     top_logprobs: int | None = None  # None: no log-probabilities; 0: the chosen token's only
     adapter: Path | None = None  # directory in PEFT's format; None: the bare base
+    project: str = ""  # shares its turns in the queue, and finds only its own prompts in the prefix cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Generation:
     """
 
     def __init__(self, choices: int) -> None:
+        self.cached_tokens = 0  # of the prompt, whose keys and values were still there; known with the first delta
         self._items: deque[Delta] = deque()
         self._changed = Condition()
         self._wake: Callable[[], None] | None = None
@@ -134,7 +136,8 @@ class Generation:
             self._notify()
 
     def fail(self, error: BaseException) -> None:
-        """The reader gets `error` after the deltas that came before it."""
+        """The reader gets `error` after the deltas that came before it; no other choice is wanted then."""
+        self._unwanted.update(range(self._choices))
         with self._changed:
             self._error = error
             self._ended = True

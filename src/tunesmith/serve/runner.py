@@ -1,43 +1,33 @@
-"""The forward pass that an engine drives: tokens in, the last position's logits out, keys and values kept between.
+"""The forward pass that an engine drives: tokens of several sequences in, logits out, keys and values kept in slots.
 
 `TransformersRunner` runs any causal model that transformers knows.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
+from tunesmith.serve.lanes import FusedAdapter
 from tunesmith.serve.lora import Adapter, LoraHooks, check_fit, read_adapter
+from tunesmith.serve.scheduler import Feed
+from tunesmith.serve.slots import Storage
+
+AnyAdapter: TypeAlias = Adapter | FusedAdapter  # each runner is given back what its own `read_adapter` made
 
 
-class Batch(Protocol):
-    """Sequences of equal length under way, with their keys and values."""
-
-    def forward(self, ids_BT: Tensor, adapter: Adapter | None) -> Tensor:
-        """Appends the tokens; logits [B, V] in float32 after each row's last one."""
-        ...
-
-    def repeat(self, rows: int) -> "Batch":
-        """A copy in which the only row stands `rows` times."""
-        ...
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drops all other rows."""
-        ...
-
-
-class Runner(Protocol):
+class Runner(Storage, Protocol):
     context_length: int
-    token_bytes: int  # keys and values of one position of one row
+    token_bytes: int  # keys and values of one position
+    rewinds: bool  # keys and values can be cut at any position
 
-    def read_adapter(self, directory: Path) -> Adapter: ...
+    def read_adapter(self, directory: Path) -> AnyAdapter: ...
 
-    def new_batch(self) -> Batch:
-        """One row, empty. Costs nothing until its first forward."""
+    def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> Tensor:
+        """The wanted logits of all feeds [sum of `logits`, V], in float32."""
         ...
 
 
@@ -50,40 +40,52 @@ def cache_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
 
 
 class TransformersRunner:
+    """One sequence after the other: the model's own code knows no batch of different adapters and lengths."""
+
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.hooks = LoraHooks(model)
-        self.context_length: int = model.config.max_position_embeddings
-        self.token_bytes = cache_bytes(model.config, model.dtype)
+        config = model.config.get_text_config()
+        self.context_length: int = config.max_position_embeddings
+        self.token_bytes = cache_bytes(config, model.dtype)
+        kinds = getattr(config, "layer_types", None) or ()
+        windowed = getattr(config, "sliding_window", None) and not kinds
+        self.rewinds = not windowed and all(kind == "full_attention" for kind in kinds)
+        self._caches: dict[int, DynamicCache] = {}
 
     def read_adapter(self, directory: Path) -> Adapter:
         adapter = read_adapter(directory, self.model.dtype, self.model.device)
         check_fit(adapter, self.hooks.sizes, directory)
         return adapter
 
-    def new_batch(self) -> "TransformersBatch":
-        return TransformersBatch(self, DynamicCache(config=self.model.config))
+    def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> Tensor:
+        return torch.cat([self._one(feed) for feed in feeds])
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        copy = DynamicCache(config=self.model.config)
+        for index, layer in enumerate(self._caches[source].layers):
+            copy.update(layer.keys[:, :, :length].clone(), layer.values[:, :, :length].clone(), index)
+        self._caches[target] = copy
 
-class TransformersBatch:
-    def __init__(self, runner: TransformersRunner, cache: DynamicCache) -> None:
-        self._runner = runner
-        self._cache = cache
+    def release(self, slot: int) -> None:
+        self._caches.pop(slot, None)
 
-    def forward(self, ids_BT: Tensor, adapter: Adapter | None) -> Tensor:
-        self._runner.hooks.active = adapter
+    def _one(self, feed: Feed[AnyAdapter]) -> Tensor:
+        if feed.start == 0:
+            self._caches[feed.slot] = DynamicCache(config=self.model.config)
+        cache = self._caches[feed.slot]
+        beyond = cache.get_seq_length() - feed.start
+        if beyond > 0:
+            cache.crop(-beyond)
+        self.hooks.active = cast(Adapter | None, feed.adapter)
         try:
-            output = self._runner.model(input_ids=ids_BT, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+            output = self.model(
+                input_ids=torch.tensor([feed.ids]),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=max(1, feed.logits),
+            )
         finally:
-            self._runner.hooks.active = None
-        logits_BV: Tensor = output.logits[:, -1].float()
-        return logits_BV
-
-    def repeat(self, rows: int) -> "TransformersBatch":
-        copy = DynamicCache(config=self._runner.model.config)
-        for index, layer in enumerate(self._cache.layers):
-            copy.update(layer.keys.repeat_interleave(rows, dim=0), layer.values.repeat_interleave(rows, dim=0), index)
-        return TransformersBatch(self._runner, copy)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        self._cache.batch_select_indices(torch.tensor(rows))
+            self.hooks.active = None
+        logits_LV: Tensor = output.logits[0, output.logits.shape[1] - feed.logits :].float()
+        return logits_LV

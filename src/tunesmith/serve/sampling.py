@@ -26,6 +26,13 @@ class Sampler:
         self._bias_values = torch.tensor([value for _, value in request.logit_bias], dtype=torch.float32)
         self._penalised = bool(request.presence_penalty or request.frequency_penalty)
 
+    @property
+    def plain(self) -> bool:
+        """True when the next token is the likeliest one and nothing else is asked for."""
+        request = self._request
+        changed = self._penalised or request.logit_bias or request.top_logprobs is not None
+        return not changed and request.temperature < GREEDY_BELOW
+
     def next(self, logits_V: Tensor) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
         """(token, its log-probability, the likeliest tokens with theirs); the last two only if asked for."""
         token = self._choose(self._adjusted(logits_V))

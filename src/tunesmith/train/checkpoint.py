@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, sync
+from tunesmith.models.answers import Answers, write_answers
 from tunesmith.models.tuned import link_files
 
 STATE_FILE = "state.json"
@@ -73,10 +74,11 @@ class Trained(Protocol):
         ...
 
 
-def save_checkpoint(files: RunFiles, trained: Trained, manifest: AdapterManifest, keep: int) -> Path:
-    """Writes the model of `manifest.step` and drops all but the newest `keep`."""
+def save_checkpoint(files: RunFiles, trained: Trained, manifest: AdapterManifest, answers: Answers, keep: int) -> Path:
+    """Writes the model of `manifest.step` and drops all but the newest `keep`. `answers`: what it is trained on."""
     path = step_dir(files.checkpoints, manifest.step)
     trained.write(path, manifest)
+    write_answers(path, answers)  # after the manifest: a model without them is whole
     finished = sorted(item.parent for item in files.checkpoints.glob(f"step-*/{MANIFEST_FILE}"))
     for old in finished[:-keep]:
         (old / MANIFEST_FILE).unlink()  # first: a directory without a manifest is no checkpoint
@@ -84,13 +86,14 @@ def save_checkpoint(files: RunFiles, trained: Trained, manifest: AdapterManifest
     return path
 
 
-def save_final(files: RunFiles, trained: Trained, manifest: AdapterManifest) -> None:
+def save_final(files: RunFiles, trained: Trained, manifest: AdapterManifest, answers: Answers) -> None:
     """The model of the last step: its checkpoint under another name, where there is one."""
     last = step_dir(files.checkpoints, manifest.step)
     if (last / MANIFEST_FILE).is_file():
         link_files(last, files.adapter)
     else:
         trained.write(files.adapter, manifest)
+        write_answers(files.adapter, answers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from tunesmith.errors import DataError
 from tunesmith.train.packing import TokenRow
 from tunesmith.train.spec import Method
 
+LEAD_IN = 3  # tokens before an answer
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -89,6 +91,11 @@ class Sampler:
     def total_steps(self) -> int:
         return self.steps_per_epoch * self.n_epochs
 
+    @property
+    def answers(self) -> Iterator[tuple[int, ...]]:
+        """The tokens that are learned from each line, run by run, each with the few before it that announce it."""
+        return (run for example in self.examples for run in _learned_runs(example.rows[0]))
+
     def batches(self, after_step: int = 0) -> Iterator[Batch]:
         """All batches after `after_step`."""
         first_epoch = after_step // self.steps_per_epoch
@@ -106,3 +113,13 @@ class Sampler:
         order = list(range(len(self.examples)))
         random.Random(f"{self.seed}/{epoch}").shuffle(order)  # a str seeds by SHA-512: the same on every machine
         return order
+
+
+def _learned_runs(row: TokenRow) -> Iterator[tuple[int, ...]]:
+    start: int | None = None
+    for place, weight in enumerate([*row.weights, 0.0]):
+        if weight > 0.0 and start is None:
+            start = place
+        elif weight <= 0.0 and start is not None:
+            yield row.ids[max(0, start - LEAD_IN) : place]
+            start = None

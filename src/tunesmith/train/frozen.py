@@ -4,14 +4,13 @@ oneDNN's blocked layouts are up to twice as fast as row-major matrices at the 50
 tenth faster at large ones; a copy for each direction is made, and the row-major original is let go.
 """
 
-import ctypes
-import mmap
-import sys
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+
+from tunesmith.models.pages import give_back
 
 _TYPICAL_ROWS = 256  # the layout is chosen for so many tokens; measured the same for 16 to 768
 _PACKS = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # absent where torch was built without oneDNN
@@ -39,7 +38,7 @@ class FrozenMatrix:
             return
         self._forward, self._backward = _blocked(weight), _blocked(weight.t())
         if release:
-            _give_back(weight)
+            give_back(weight)  # the mapping of a file stays as long as any tensor of it
             self._layer.weight.data = torch.empty(0)
 
     def product(self, x_NI: Tensor) -> Tensor:
@@ -81,13 +80,3 @@ def _blocked(weight_OI: Tensor) -> Tensor:
 
 def _blocked_product(x_NI: Tensor, blocked: Tensor, bias: Tensor | None) -> Tensor:
     return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x_NI, blocked, bias, "none", [], ""))
-
-
-def _give_back(weight: Tensor) -> None:
-    """The memory of a weight that nobody reads any more: the mapping of a file stays as long as any tensor of it."""
-    if sys.platform != "linux":
-        return
-    first = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    size = (weight.data_ptr() + weight.nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
-    if size > 0:  # whole pages only: the others hold a neighbour's values too
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), mmap.MADV_DONTNEED)

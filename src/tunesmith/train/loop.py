@@ -76,7 +76,7 @@ class Run:
         except Stopped:
             self.save()
             raise
-        save_final(self.files, self.adapter, replace(self.manifest, step=self.step))
+        save_final(self.files, self.adapter, replace(self.manifest, step=self.step), self.sampler.answers)
         self.save()
         path = str(self.files.adapter.absolute())
         self.emit(event("done", steps=self.step, trained_tokens=self.trained_tokens, path=path))
@@ -161,7 +161,7 @@ class Run:
 
     def _checkpoint(self, report: JsonObject) -> None:
         manifest = replace(self.manifest, step=self.step)
-        path = save_checkpoint(self.files, self.adapter, manifest, self.spec.keep_checkpoints)
+        path = save_checkpoint(self.files, self.adapter, manifest, self.sampler.answers, self.spec.keep_checkpoints)
         metrics: JsonObject = {name: report[name] for name in METRICS if name in report}
         where = str(path.absolute())
         self._report(event("checkpoint", step=self.step, epoch=report["epoch"], path=where, metrics=metrics))

@@ -1,0 +1,22 @@
+"""Gives memory back to the system that torch itself would keep."""
+
+import ctypes
+import mmap
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def give_back(tensor: "Tensor") -> None:
+    """The pages of a contiguous tensor whose values nobody needs any more: they read as zeros, or as before.
+
+    Whole pages only: the others hold a neighbour's values too. Does nothing elsewhere than on Linux.
+    """
+    if sys.platform != "linux":
+        return
+    first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (tensor.data_ptr() + tensor.nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
+    if size > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
