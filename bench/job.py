@@ -51,17 +51,20 @@ def main() -> None:
 
 
 @contextmanager
-def server() -> Iterator[tuple[subprocess.Popen[bytes], OpenAI]]:
-    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as folder:
-        ready = Path(folder) / "ready.json"
+def server(data_dir: Path | None = None) -> Iterator[tuple[subprocess.Popen[bytes], OpenAI]]:
+    """A server of its own, in a new data directory unless one is given."""
+    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as temporary:
+        folder = str((data_dir or Path(temporary)).resolve())
+        ready = Path(temporary) / "ready.json"
         command = [sys.executable, "-m", "tunesmith.cli", "serve", "--port", "0", "--ready-file", str(ready)]
         environment = {**os.environ, "TUNESMITH_DATA_DIR": folder}
-        with (Path(folder) / "bench.log").open("wb") as log:
+        log_file = Path(temporary) / "bench.log"
+        with log_file.open("wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             try:
                 while not ready.exists():
                     if process.poll() is not None:
-                        raise SystemExit((Path(folder) / "bench.log").read_text())
+                        raise SystemExit(log_file.read_text())
                     time.sleep(0.1)
                 base_url = json.loads(ready.read_text())["base_url"]
                 key = (Path(folder) / "api-key").read_text().strip()

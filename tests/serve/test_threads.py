@@ -34,11 +34,20 @@ def test_a_small_gain_changes_nothing() -> None:
 
 
 def test_steps_of_another_size_are_not_compared() -> None:
-    chooser = ThreadChooser(2)
+    chooser, used = ThreadChooser(2), []
     for _ in range(500):
-        chooser.note(1, 0.001)
-        chooser.note(8, 1.0)
-    assert chooser.threads == 2
+        for size, seconds in ((1, 0.001), (8, 0.1)):
+            used.append(chooser.threads)
+            chooser.note(size, seconds * (3 - chooser.threads))
+    assert used.count(2) > 0.9 * len(used)
+
+
+def test_a_trial_that_shows_at_once_how_bad_it_is_costs_one_step() -> None:
+    chooser, used = ThreadChooser(2), []
+    for _ in range(1000):
+        used.append(chooser.threads)
+        chooser.note(1, 0.04 if chooser.threads == 2 else 0.8)
+    assert 2 <= used.count(1) <= 8
 
 
 def test_a_single_core_has_no_choice() -> None:

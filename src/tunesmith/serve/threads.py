@@ -6,11 +6,14 @@ No rule knows all that, but a step's own duration does: now and then a few steps
 the faster number stays.
 """
 
+from collections import deque
 from statistics import median
 
-PROBE_AFTER = 2.0  # seconds of steps between two trials
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 8.0  # seconds of steps between two trials; doubled after one that did not pay
 PROBE_STEPS = 3
+REMEMBERED = 6  # durations of each size of step
 BETTER = 0.9  # a change must save a tenth, or noise would decide
+HOPELESS = 1.5  # times the usual duration: one such step ends the trial
 
 
 class ThreadChooser:
@@ -21,29 +24,26 @@ class ThreadChooser:
         self._chosen = 0
         self._trial: int | None = None
         self._upwards = False
-        self._rows = 0
-        self._steps: list[float] = []  # durations with the chosen number, since the last trial
-        self._tried: list[float] = []
+        self._usual: dict[int, deque[float]] = {}  # with the chosen number, by size of step
+        self._ratios: list[float] = []  # of the trial's steps to the usual ones of their size
+        self._elapsed, self._pause = 0.0, FIRST_PAUSE
 
     @property
     def threads(self) -> int:
         return self._candidates[self._chosen if self._trial is None else self._trial]
 
-    def note(self, rows: int, seconds: float) -> None:
-        """A step of `rows` choices took `seconds` with `threads`; only steps of equal size are compared."""
-        if rows != self._rows:
-            self._rows, self._steps, self._tried, self._trial = rows, [], [], None
+    def note(self, size: int, seconds: float) -> None:
+        """A step took `seconds` with `threads`; only steps of equal `size` are compared."""
+        usual = self._usual.setdefault(size, deque(maxlen=REMEMBERED))
         if self._trial is None:
-            self._steps.append(seconds)
-            if self._trial_is_due():
-                self._trial = self._next_trial()
-            return
-        self._tried.append(seconds)
-        if len(self._tried) == PROBE_STEPS:
-            self._decide()
-
-    def _trial_is_due(self) -> bool:
-        return len(self._steps) >= PROBE_STEPS and sum(self._steps) >= PROBE_AFTER
+            usual.append(seconds)
+            self._elapsed += seconds
+            if self._elapsed >= self._pause and len(usual) >= PROBE_STEPS:
+                self._trial, self._elapsed = self._next_trial(), 0.0
+        elif len(usual) >= PROBE_STEPS:
+            self._ratios.append(seconds / median(usual))
+            if len(self._ratios) == PROBE_STEPS or self._ratios[-1] > HOPELESS:
+                self._decide(self._trial)
 
     def _next_trial(self) -> int | None:
         """One place down and one place up, in turn."""
@@ -51,10 +51,12 @@ class ThreadChooser:
         places = [self._chosen + 1, self._chosen - 1] if self._upwards else [self._chosen - 1, self._chosen + 1]
         return next((place for place in places if 0 <= place < len(self._candidates)), None)
 
-    def _decide(self) -> None:
-        if self._trial is not None and median(self._tried) < BETTER * median(self._steps[-2 * PROBE_STEPS :]):
-            self._chosen = self._trial
-        self._trial, self._steps, self._tried = None, [], []
+    def _decide(self, trial: int) -> None:
+        if median(self._ratios) < BETTER:
+            self._chosen, self._usual, self._pause = trial, {}, FIRST_PAUSE
+        else:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._trial, self._ratios = None, []
 
 
 def _halvings(most: int) -> list[int]:
