@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from tunesmith import __version__
-from tunesmith.api import chat, completions, envelopes, files, health, jobs, models, moderations
+from tunesmith.api import chat, completions, envelopes, files, health, jobs, models, moderations, organization
 from tunesmith.api.auth import Authentication
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.context import Context
@@ -45,6 +45,6 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.context = Context(settings, store, pool)
     app.state.checks = checks
     envelopes.install(app)
-    for noun in (files, jobs, models, chat, completions, moderations, health):
+    for noun in (files, jobs, models, chat, completions, moderations, organization, health):
         app.include_router(noun.router)
     return app

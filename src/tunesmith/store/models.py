@@ -13,18 +13,23 @@ from tunesmith.store.db import Database
 from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.jobfiles import JobFiles
 from tunesmith.store.rows import ACTIVE, JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
+from tunesmith.store.scope import EVERYBODY, Scope
 from tunesmith.store.tables import checkpoints, jobs, models
 
 
 class ModelStore:
-    def __init__(self, database: Database, root: Path, jobs_directory: Path) -> None:
+    def __init__(self, database: Database, root: Path, jobs_directory: Path, scope: Scope = EVERYBODY) -> None:
         self._database = database
         self._root = root
         self._jobs_directory = jobs_directory
+        self._scope = scope
+
+    def within(self, scope: Scope) -> "ModelStore":
+        return ModelStore(self._database, self._root, self._jobs_directory, scope)
 
     def get(self, name: str) -> ModelRow | None:
         """None: unknown or deleted."""
-        query = select(models).where(models.c.name == name, models.c.deleted_at.is_(None))
+        query = select(models).where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
         with self._database.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else self._model_row(row)
@@ -38,7 +43,7 @@ class ModelStore:
 
     def all(self) -> list[ModelRow]:
         """Oldest first."""
-        query = select(models).where(models.c.deleted_at.is_(None)).order_by(models.c.seq)
+        query = select(models).where(self._scope.of(models), models.c.deleted_at.is_(None)).order_by(models.c.seq)
         with self._database.read() as connection:
             return [self._model_row(row) for row in connection.execute(query).mappings()]
 
@@ -52,7 +57,7 @@ class ModelStore:
         """False: there is no such tuned model. Its adapter files go once no model and no job needs them."""
         change = (
             update(models)
-            .where(models.c.name == name, models.c.deleted_at.is_(None))
+            .where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
             .values(deleted_at=int(time.time()))
             .returning(models.c.job_id)
         )
