@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tunesmith import __version__
-from tunesmith.cli import chat, data, demo, jobs, keys, models, projects, serve, train
+from tunesmith.cli import chat, data, demo, jobs, keys, models, projects, serve, train, usage
 from tunesmith.cli.options import AsJson
 
 app = typer.Typer(
@@ -64,4 +64,5 @@ app.command(rich_help_panel=SERVER)(serve.serve)
 app.command(rich_help_panel=SERVER)(serve.worker)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)
 app.add_typer(projects.app, name="projects", rich_help_panel=SERVER)
+app.command(rich_help_panel=SERVER)(usage.usage)
 app.command(rich_help_panel=SERVER)(keys.migrate)

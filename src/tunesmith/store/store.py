@@ -13,6 +13,7 @@ from tunesmith.store.models import ModelStore
 from tunesmith.store.projects import ProjectStore
 from tunesmith.store.queue import Queue
 from tunesmith.store.scope import Scope
+from tunesmith.store.usage import UsageStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Store:
     models: ModelStore
     projects: ProjectStore
     keys: KeyStore
+    usage: UsageStore
     database: Database
 
     def of(self, project: str) -> "Store":
@@ -59,6 +61,7 @@ def open_store(settings: Settings) -> Store:
         models=ModelStore(database, paths.root, paths.jobs),
         projects=ProjectStore(database),
         keys=KeyStore(database),
+        usage=UsageStore(database),
         database=database,
     )
     store.files.sweep()

@@ -189,6 +189,19 @@ projects = Table(
     sqlite_autoincrement=True,
 )
 
+usage = Table(
+    "usage",
+    metadata,
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("project", SafeText, primary_key=True),
+    Column("key_id", Text, primary_key=True),
+    Column("model", SafeText, primary_key=True),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "trained_tokens")
+    ),
+)
+
 keys = Table(
     "keys",
     metadata,
