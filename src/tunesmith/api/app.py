@@ -14,6 +14,7 @@ from tunesmith.api.context import Context
 from tunesmith.api.headers import OpenAIHeaders
 from tunesmith.api.limits import BodyLimit
 from tunesmith.api.metering import Metering, UsageRecorder
+from tunesmith.api.throttle import Throttle
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store
@@ -43,6 +44,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
         middleware=[
             Middleware(OpenAIHeaders, organization=settings.organization),
             Middleware(Authentication, store=store, settings=settings),
+            Middleware(Throttle, settings=settings),
             Middleware(Metering, recorder=usage_recorder),
             Middleware(BodyLimit),
         ],
