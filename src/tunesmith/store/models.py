@@ -9,12 +9,15 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, or_, select, update
 
+from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.db import Database
 from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.jobfiles import JobFiles
 from tunesmith.store.rows import ACTIVE, JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
 from tunesmith.store.scope import EVERYBODY, Scope
 from tunesmith.store.tables import checkpoints, jobs, models
+
+NO_WEIGHTS = ""  # in place of an adapter's path: imported names, which have none here
 
 
 class ModelStore:
@@ -35,10 +38,21 @@ class ModelStore:
         return None if row is None else self._model_row(row)
 
     def resolve(self, name: str) -> ResolvedModel | None:
-        """What serving opens for a tuned model or a kept checkpoint. None: unknown or deleted."""
+        """What serving opens for a tuned model or a kept checkpoint. None: unknown or deleted.
+
+        Raises InvalidRequest (`model_without_weights`) for one that was imported and not trained again.
+        """
         row = self.get(name)
         if row is None:
             return None
+        if row.adapter_dir == self._root / NO_WEIGHTS:
+            raise InvalidRequest(
+                f"The model '{name}' was imported from OpenAI, which does not hand out weights: it cannot be asked or "
+                "trained further here yet. Train it again (`tunesmith import openai FOLDER` prints the command), then "
+                f"give its name to the result: tunesmith models replace '{name}' NEW_MODEL",
+                param="model",
+                code="model_without_weights",
+            )
         return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
 
     def all(self) -> list[ModelRow]:
@@ -52,6 +66,20 @@ class ModelStore:
         with self._database.read() as connection:
             adapter = connection.execute(select(models.c.adapter).where(models.c.name == name)).scalar_one_or_none()
         return None if adapter is None else self._root / adapter
+
+    def replace(self, name: str, by: str) -> None:
+        """`name`, imported without weights, is answered by what `by` has. May be done again with another one.
+
+        Raises NotFound, and InvalidRequest where weights of `name`'s own would be lost.
+        """
+        with self._database.write() as connection:
+            old, new = (_alive_row(connection, one) for one in (name, by))
+            if new["adapter"] == NO_WEIGHTS:
+                raise InvalidRequest(f"The model '{by}' has no weights here either; train it first.")
+            if old["adapter"] != NO_WEIGHTS and _was_made_by_its_job(connection, old):
+                raise InvalidRequest(f"The model '{name}' has weights of its own; only imported names are replaced.")
+            change = {column: new[column] for column in ("adapter", "base_model", "job_id")}
+            connection.execute(update(models).where(models.c.name == name).values(change))
 
     def delete(self, name: str) -> bool:
         """False: there is no such tuned model. Its adapter files go once no model and no job needs them."""
@@ -88,6 +116,21 @@ class ModelStore:
     def _model_row(self, row: RowMapping) -> ModelRow:
         values = {name: row[name] for name in ModelRow.__slots__ if name != "adapter_dir"}
         return ModelRow(**values, adapter_dir=self._root / row["adapter"])
+
+
+def _alive_row(connection: Connection, name: str) -> RowMapping:
+    query = select(models).where(models.c.name == name, models.c.deleted_at.is_(None))
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
+    return row
+
+
+def _was_made_by_its_job(connection: Connection, row: RowMapping) -> bool:
+    """False for a name that stands for the weights of another job since a `replace`."""
+    planned = connection.execute(select(jobs.c.planned_model).where(jobs.c.id == row["job_id"])).scalar_one()
+    made = select(checkpoints.c.seq).where(checkpoints.c.job_id == row["job_id"], checkpoints.c.model == row["name"])
+    return planned == row["name"] or connection.execute(made).first() is not None
 
 
 def _needed() -> ColumnElement[bool]:

@@ -6,6 +6,7 @@ from tunesmith.settings import Settings
 from tunesmith.store.blobs import BlobStore
 from tunesmith.store.db import Database, database_url
 from tunesmith.store.files import FileStore
+from tunesmith.store.imports import ImportStore
 from tunesmith.store.jobs import JobStore
 from tunesmith.store.keys import KeyStore
 from tunesmith.store.migrate import migrate
@@ -28,6 +29,7 @@ class Store:
     projects: ProjectStore
     keys: KeyStore
     usage: UsageStore
+    imports: ImportStore
     database: Database
 
     def of(self, project: str) -> "Store":
@@ -62,6 +64,7 @@ def open_store(settings: Settings) -> Store:
         projects=ProjectStore(database),
         keys=KeyStore(database),
         usage=UsageStore(database),
+        imports=ImportStore(database, blobs),
         database=database,
     )
     store.files.sweep()
