@@ -29,7 +29,8 @@ HEAD = """\
 
 The API key comes from `TUNESMITH_API_KEY`, or from the file `api-key` that the first start wrote into the data
 directory. `check`, `estimate`, `fix`, `keys`, `projects`, `usage`, `import`, `migrate`, `models pull` and
-`models replace` need no server; `keys` to `migrate` and `models replace` work on the data directory, on the server's machine.
+`models replace` need no server: those from `keys` to `migrate`, and the last, work on the data directory itself, on the
+server's machine.
 
 ## Exit codes
 
