@@ -28,7 +28,9 @@ HEAD = """\
    detached by Ctrl-C, that server stays until its jobs are done and nobody has asked for anything for a minute.
 
 The API key comes from `TUNESMITH_API_KEY`, or from the file `api-key` that the first start wrote into the data
-directory. `check`, `estimate`, `keys`, `migrate` and `models pull` need no server.
+directory. `check`, `estimate`, `fix`, `keys`, `projects`, `usage`, `import`, `migrate`, `models pull` and
+`models replace` need no server: those from `keys` to `migrate`, and the last, work on the data directory itself, on the
+server's machine.
 
 ## Exit codes
 

@@ -146,6 +146,17 @@ class Settings(BaseSettings, TrainingOptions):
     max_file_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Largest upload, bytes.")
     max_example_tokens: int | None = Field(None, gt=0, description="Tokens per example; unset: the base's context.")
 
+    limit_requests_per_minute: int = Field(0, ge=0, description="Model requests of a project a minute; 0: no limit.")
+    limit_tokens_per_minute: int = Field(
+        0, ge=0, description="Tokens of a project a minute, prompts and answers; 0: no limit."
+    )
+    limit_uploads_per_minute: int = Field(
+        1000, ge=0, description="Files and parts of files of a project a minute; 0: no limit."
+    )
+    limit_concurrent_requests: int = Field(
+        0, ge=0, description="Model requests of a project under way at a time; 0: no limit."
+    )
+
     lease_seconds: float = Field(30.0, gt=0, description="How long a silent worker keeps its job, seconds.")
     poll_seconds: float = Field(0.5, gt=0, description="How often an idle worker looks for a job, seconds.")
 

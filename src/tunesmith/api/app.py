@@ -7,12 +7,14 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from tunesmith import __version__
-from tunesmith.api import chat, completions, envelopes, files, health, jobs, models, moderations
+from tunesmith.api import chat, completions, envelopes, files, health, jobs, models, moderations, organization, usage
 from tunesmith.api.auth import Authentication
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.context import Context
 from tunesmith.api.headers import OpenAIHeaders
 from tunesmith.api.limits import BodyLimit
+from tunesmith.api.metering import Metering, UsageRecorder
+from tunesmith.api.throttle import Throttle
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store
@@ -21,12 +23,15 @@ from tunesmith.store import Store
 def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     """One application over one open store. The caller opens and closes the store and the pool."""
     checks = FileChecks(store)
+    usage_recorder = UsageRecorder(store)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         checks.start()
+        usage_recorder.start()
         yield
         checks.stop()
+        usage_recorder.stop()
 
     app = FastAPI(
         title="Tunesmith",
@@ -39,12 +44,15 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
         middleware=[
             Middleware(OpenAIHeaders, organization=settings.organization),
             Middleware(Authentication, store=store, settings=settings),
+            Middleware(Throttle, settings=settings),
+            Middleware(Metering, recorder=usage_recorder),
             Middleware(BodyLimit),
         ],
     )
     app.state.context = Context(settings, store, pool)
     app.state.checks = checks
+    app.state.usage = usage_recorder
     envelopes.install(app)
-    for noun in (files, jobs, models, chat, completions, moderations, health):
+    for noun in (files, jobs, models, chat, completions, moderations, organization, usage, health):
         app.include_router(noun.router)
     return app

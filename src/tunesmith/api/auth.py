@@ -4,12 +4,15 @@ A middleware rather than a dependency, because FastAPI reads a body before it re
 anyone could fill the disk with an upload and only then be told 401.
 """
 
+from dataclasses import replace
+
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tunesmith.api.envelopes import error_response
-from tunesmith.errors import AuthenticationFailed
+from tunesmith.api.roles import demand_allowed
+from tunesmith.errors import AuthenticationFailed, PermissionDenied
 from tunesmith.settings import Settings
 from tunesmith.store import KeyRow, Store
 
@@ -25,14 +28,16 @@ class Authentication:
             await self.app(scope, receive, send)
             return
         try:
-            key = await run_in_threadpool(self._key, Headers(scope=scope).get("authorization"))
-        except AuthenticationFailed as error:
+            headers = Headers(scope=scope)
+            key = await run_in_threadpool(self._key, headers.get("authorization"), headers.get("openai-project"))
+            demand_allowed(key, scope["method"], scope["path"])
+        except (AuthenticationFailed, PermissionDenied) as error:
             await error_response(error)(scope, receive, send)
             return
         scope.setdefault("state", {})["key"] = key
         await self.app(scope, receive, send)
 
-    def _key(self, authorization: str | None) -> KeyRow:
+    def _key(self, authorization: str | None, project: str | None) -> KeyRow:
         where = key_hint(self.settings)
         raw = bearer(authorization)
         if raw is None:
@@ -42,15 +47,38 @@ class Authentication:
             )
         key = self.store.keys.verify(raw)
         if key is None:
-            raise AuthenticationFailed(f"Incorrect API key provided: {mask(raw)}. {where}", code="invalid_api_key")
-        return key
+            raise AuthenticationFailed(
+                f"Incorrect API key provided: {mask(raw)}. {where} A key that was revoked or has expired, and one of "
+                "an archived project, opens nothing.",
+                code="invalid_api_key",
+            )
+        return self._acting_in(key, (project or "").strip() or key.project)
+
+    def _acting_in(self, key: KeyRow, project: str) -> KeyRow:
+        """The key with the project that the call acts in: owners choose, others have but one."""
+        if project == key.project:
+            return key
+        if key.role != "owner":
+            raise AuthenticationFailed(
+                f"OpenAI-Project header should match project for API key: the header says {project!r}, the key belongs "
+                f"to {key.project!r}. Leave the header out (unset OPENAI_PROJECT_ID), or send that.",
+                code="mismatched_project",
+            )
+        row = self.store.projects.get(project)
+        if row is None or row.archived_at is not None:
+            raise AuthenticationFailed(
+                f"OpenAI-Project header: there is no active project {project!r} here. Leave the header out (unset "
+                "OPENAI_PROJECT_ID), or send an id from `tunesmith projects list`.",
+                code="mismatched_project",
+            )
+        return replace(key, project=project)
 
 
 def key_hint(settings: Settings) -> str:
     """Where a key is found. Strangers on a network are not told a path of this machine."""
     local = settings.host in ("127.0.0.1", "::1", "localhost")
     file = str(settings.paths.api_key_file) if local else "the file `api-key` of the server's data directory"
-    return f"You can find your API key in {file}, and make one with `tunesmith keys`."
+    return f"You can find your API key in {file}, and make one with `tunesmith keys create NAME`."
 
 
 def guarded(path: str) -> bool:

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from tunesmith.api.chat_shapes import Head, completion, piece_chunks, role_chunk, usage_chunk
 from tunesmith.api.context import Context, ContextDep
+from tunesmith.api.metering import meter
 from tunesmith.api.sse import EventStream, close_on_disconnect
 from tunesmith.errors import InvalidRequest, NotFound, ServerFault
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -66,6 +67,7 @@ def open_model(context: Context, name: str) -> tuple[str, Opened]:
 
 async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
     options, head, reply = await run_in_threadpool(_start, context, body)
+    meter(request, head.model, reply)
     if options.stream:
         return EventStream(_chunks(head, reply, options.n), reply.close)
     pieces = await collect(reply, request)

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from tunesmith.api.chat import collect, open_model, read_json
 from tunesmith.api.chat_shapes import usage_json
 from tunesmith.api.context import Context, ContextDep
+from tunesmith.api.metering import meter
 from tunesmith.api.sse import EventStream
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat import Piece, Reply, TokenLogprob, Usage, random_id
@@ -34,7 +35,11 @@ class Started:
     @property
     def usage(self) -> Usage:
         usages = [reply.usage for _, reply in self.replies]
-        return Usage(sum(usage.prompt_tokens for usage in usages), sum(usage.completion_tokens for usage in usages))
+        return Usage(
+            sum(usage.prompt_tokens for usage in usages),
+            sum(usage.completion_tokens for usage in usages),
+            sum(usage.cached_tokens for usage in usages),
+        )
 
 
 @router.post("/v1/completions")
@@ -50,6 +55,7 @@ async def create_engine_completion(model: str, request: Request, context: Contex
 
 async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
     started = await run_in_threadpool(_start, context, body)
+    meter(request, started.model, started)
     if started.request.options.stream:
         return EventStream(_chunks(started), started.close)
     try:

@@ -4,7 +4,7 @@
 def list_things(context: ContextDep, key: KeyDep) -> JSONResponse: ...
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -24,11 +24,17 @@ class Context:
 
 
 def get_context(request: Request) -> Context:
-    return cast(Context, request.app.state.context)
+    """With a store that has only the objects of the key's project; where no key is needed, the whole one."""
+    context = cast(Context, request.app.state.context)
+    key: KeyRow | None = getattr(request.state, "key", None)
+    return context if key is None else replace(context, store=context.store.of(key.project))
 
 
 def get_key(request: Request) -> KeyRow:
-    """The key this call was authenticated with; `auth.Authentication` put it there before any route ran."""
+    """The key this call was authenticated with; `auth.Authentication` put it there before any route ran.
+
+    Its project is the one that the call acts in.
+    """
     return cast(KeyRow, request.state.key)
 
 

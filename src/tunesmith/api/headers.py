@@ -31,7 +31,7 @@ class OpenAIHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        answer = _Answer(send, self.organization)
+        answer = _Answer(scope, send, self.organization)
         try:
             await self.app(scope, receive, answer.send)
         except ClientDisconnect:
@@ -63,7 +63,8 @@ def _apologise(scope: Scope, answer: "_Answer") -> ASGIApp:
 class _Answer:
     """One response on its way out."""
 
-    def __init__(self, send: Send, organization: str) -> None:
+    def __init__(self, scope: Scope, send: Send, organization: str) -> None:
+        self.scope = scope
         self.forward = send
         self.organization = organization
         self.request_id = f"req_{uuid4().hex}"
@@ -82,4 +83,6 @@ class _Answer:
             headers["openai-processing-ms"] = str(self.elapsed_ms())  # 0.28.1 crashes on anything but a number
             headers["openai-version"] = "2020-10-01"
             headers["openai-organization"] = self.organization
+            if (key := self.scope.get("state", {}).get("key")) is not None:
+                headers["openai-project"] = key.project
         await self.forward(message)

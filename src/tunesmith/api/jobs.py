@@ -50,6 +50,7 @@ def create_job(request: Annotated[CreateJob, Body()], context: ContextDep, key: 
         method={"type": method, method: {"hyperparameters": hyperparameters}},
         metadata=request.metadata,
         project=key.project,
+        key_id=key.id,
         options=options,
     )
     return JSONResponse(job_json(context.store.jobs.create(job)))

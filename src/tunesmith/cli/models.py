@@ -7,7 +7,7 @@ import typer
 from tunesmith.cli.exits import CommandError
 from tunesmith.cli.options import AsJson, BaseUrl, DataDir
 
-app = typer.Typer(help="List, pull and delete models.", no_args_is_help=True)
+app = typer.Typer(help="List, pull, replace and delete models.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -89,3 +89,18 @@ def delete(
             typer.confirm(f"Delete {name} and its files for good?", abort=True)
         connection.client.delete_model(name)
     print_plain(f"{name} is deleted.")
+
+
+@app.command()
+def replace(
+    name: Annotated[str, typer.Argument(help="Name that was imported.", metavar="OLD", show_default=False)],
+    by: Annotated[str, typer.Argument(help="Tuned model of this server.", metavar="NEW", show_default=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Let an imported name be answered by a model trained here, so that code need not change. No server needed."""
+    from tunesmith.cli.keys import open_here
+    from tunesmith.cli.terminal import print_plain
+
+    with open_here(data_dir) as store:
+        store.models.replace(name, by)
+    print_plain(f"{name} is now answered by {by}.")

@@ -43,6 +43,7 @@ class Piece:
 class Usage:
     prompt_tokens: int
     completion_tokens: int  # of all choices, without the tokens that end a turn
+    cached_tokens: int = 0  # of the prompt's; engines do not report any yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ from tunesmith.store.rows import (
     NewJob,
     Outcome,
     Page,
+    ProjectRow,
     ResolvedModel,
+    Role,
 )
 from tunesmith.store.store import Store, open_store
 
@@ -43,7 +45,9 @@ __all__ = [
     "NewJob",
     "Outcome",
     "Page",
+    "ProjectRow",
     "ResolvedModel",
+    "Role",
     "Store",
     "open_store",
 ]

@@ -15,7 +15,7 @@ from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.ids import new_file_id
 from tunesmith.store.rows import Blob
 
-FILE_ID = re.compile(r"file-[0-9A-Za-z]{24}")
+FILE_ID = re.compile(r"file-[0-9A-Za-z]{16,64}")
 PARTIAL = ".partial"
 UNCLAIMED = ".unclaimed"
 UNCLAIMED_SECONDS = 3600  # a blob may wait this long for its row: the check runs in between
@@ -32,12 +32,12 @@ class BlobStore:
         self._partial = directory / PARTIAL
         self._partial.mkdir(parents=True, exist_ok=True)
 
-    def write(self, chunks: Iterable[bytes], *, max_bytes: int | None = None) -> Blob:
-        """Stream to disk under a new file id: temporary name, hash, fsync, rename, fsync of the directory.
+    def write(self, chunks: Iterable[bytes], *, max_bytes: int | None = None, file_id: str | None = None) -> Blob:
+        """Stream to disk under a file id, a new one unless given: temporary name, hash, fsync, rename, fsync again.
 
         Raises InvalidRequest beyond `max_bytes`; nothing stays on disk then, nor when `chunks` raises.
         """
-        file_id = new_file_id()
+        file_id = self.path(file_id).name if file_id else new_file_id()
         partial = self._partial / file_id
         try:
             size, digest = _stream(partial, chunks, max_bytes)

@@ -9,13 +9,18 @@ from tunesmith.store.blobs import BlobStore
 from tunesmith.store.db import Database
 from tunesmith.store.pages import cut
 from tunesmith.store.rows import Blob, FileRow, FileStatus, Order, Page
+from tunesmith.store.scope import EVERYBODY, Scope
 from tunesmith.store.tables import files
 
 
 class FileStore:
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, scope: Scope = EVERYBODY) -> None:
         self._database = database
         self._blobs = blobs
+        self._scope = scope
+
+    def within(self, scope: Scope) -> "FileStore":
+        return FileStore(self._database, self._blobs, scope)
 
     def create(
         self,
@@ -61,18 +66,19 @@ class FileStore:
     def get(self, file_id: str) -> FileRow | None:
         """None: never was, deleted or expired."""
         with self._database.read() as connection:
-            row = connection.execute(select(files).where(files.c.id == file_id, _alive())).mappings().one_or_none()
+            query = select(files).where(files.c.id == file_id, self._scope.of(files), _alive())
+            row = connection.execute(query).mappings().one_or_none()
         return None if row is None else file_row(row)
 
     def page(
         self, *, purpose: str | None = None, limit: int = 10_000, after: str | None = None, order: Order = "desc"
     ) -> Page[FileRow]:
         """An unknown `after` gives an empty page; a deleted file still serves as `after`."""
-        query = select(files).where(_alive())
+        query = select(files).where(self._scope.of(files), _alive())
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
         with self._database.read() as connection:
-            rows, more = cut(connection, query, files, limit, after, order)
+            rows, more = cut(connection, query, files, limit, after, order, self._scope)
         return Page(tuple(file_row(row) for row in rows), more)
 
     def unchecked(self) -> list[FileRow]:
@@ -84,7 +90,7 @@ class FileStore:
     def delete(self, file_id: str) -> bool:
         """False: there is no such file. A job that has read it already trains on."""
         with self._database.write() as connection:
-            deleted = _bury(connection, files.c.id == file_id)
+            deleted = _bury(connection, and_(files.c.id == file_id, self._scope.of(files)))
         for file in deleted:
             self._blobs.delete(file)
         return bool(deleted)

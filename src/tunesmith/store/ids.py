@@ -33,6 +33,10 @@ def new_key_id() -> str:
     return f"key_{base62(ID_LENGTH)}"
 
 
+def new_project_id() -> str:
+    return f"proj_{base62(ID_LENGTH)}"
+
+
 def new_api_key() -> str:
     """43 base62 characters are 256 bits, so one unsalted hash of it is safe to store."""
     return f"sk-tunesmith-{base62(43)}"

@@ -11,12 +11,17 @@ from tunesmith.store.events import event_row, insert_events
 from tunesmith.store.ids import new_job_id, tuned_model_name
 from tunesmith.store.pages import cut
 from tunesmith.store.rows import CheckpointRow, EventRow, JobRow, JobStatus, NewEvent, NewJob, Page
+from tunesmith.store.scope import EVERYBODY, Scope
 from tunesmith.store.tables import checkpoints, clean_text, events, job_metadata, jobs
 
 
 class JobStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
         self._database = database
+        self._scope = scope
+
+    def within(self, scope: Scope) -> "JobStore":
+        return JobStore(self._database, scope)
 
     def create(self, job: NewJob) -> JobRow:
         """The row, which is the queue entry, and `Created fine-tuning job: …`, in one transaction."""
@@ -32,7 +37,8 @@ class JobStore:
 
     def get(self, job_id: str) -> JobRow | None:
         with self._database.read() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+            query = select(jobs).where(jobs.c.id == job_id, self._scope.of(jobs))
+            row = connection.execute(query).mappings().one_or_none()
         return None if row is None else job_row(row)
 
     def page(
@@ -44,13 +50,13 @@ class JobStore:
         without_metadata: bool = False,
     ) -> Page[JobRow]:
         """Newest first. `metadata`: all pairs match; `without_metadata`: jobs whose metadata is null."""
-        query = select(jobs)
+        query = select(jobs).where(self._scope.of(jobs))
         if without_metadata:
             query = query.where(jobs.c.metadata.is_(None))
         for key, value in (metadata or {}).items():
             query = query.where(_has_pair(key, value))
         with self._database.read() as connection:
-            rows, more = cut(connection, query, jobs, limit, after, "desc")
+            rows, more = cut(connection, query, jobs, limit, after, "desc", self._scope)
         return Page(tuple(job_row(row) for row in rows), more)
 
     def cancel(self, job_id: str) -> JobRow:
@@ -59,7 +65,7 @@ class JobStore:
         Raises NotFound (fine_tune_not_found), and InvalidRequest when the job has ended.
         """
         with self._database.write() as connection:
-            job = lock_job(connection, job_id)
+            job = lock_job(connection, job_id, self._scope)
             _demand_active(job, "cancelled")
             event = NewEvent("Fine tuning process stopping due to job cancellation", level="warn")
             insert_events(connection, job_id, [event])
@@ -68,7 +74,7 @@ class JobStore:
     def pause(self, job_id: str) -> JobRow:
         """Back to `queued`, and not claimable until `resume`; validation ends first. Errors as `cancel`."""
         with self._database.write() as connection:
-            job = lock_job(connection, job_id)
+            job = lock_job(connection, job_id, self._scope)
             _demand_active(job, "paused")
             if job.paused:
                 return job
@@ -80,7 +86,7 @@ class JobStore:
     def resume(self, job_id: str) -> JobRow:
         """Claimable again, from its newest checkpoint. InvalidRequest when it is not paused."""
         with self._database.write() as connection:
-            job = lock_job(connection, job_id)
+            job = lock_job(connection, job_id, self._scope)
             _demand_active(job, "resumed")
             if not job.paused:
                 raise InvalidRequest(f"Job {job_id} is not paused (status {job.status}): there is nothing to resume.")
@@ -114,9 +120,10 @@ class JobStore:
             return list(connection.execute(query.order_by(events.c.seq)).scalars())
 
 
-def lock_job(connection: Connection, job_id: str) -> JobRow:
+def lock_job(connection: Connection, job_id: str, scope: Scope = EVERYBODY) -> JobRow:
     """The row, held until the transaction ends: events of one job are written one transaction at a time."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).mappings().one_or_none()
+    query = select(jobs).where(jobs.c.id == job_id, scope.of(jobs)).with_for_update()
+    row = connection.execute(query).mappings().one_or_none()
     if row is None:
         raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
     return job_row(row)
@@ -158,6 +165,7 @@ def _new_row(job: NewJob) -> dict[str, object]:
         "metadata": job.metadata,
         "method": job.method,
         "project": job.project,
+        "key_id": job.key_id,
         "base_model": job.base_model,
         "planned_model": tuned_model_name(job.base_model, job.organization, job.suffix),
         "options": job.options,

@@ -6,12 +6,13 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, insert, or_, select, update
 
 from tunesmith.store.db import FIRST_KEY_KEY, Database
 from tunesmith.store.ids import new_api_key, new_key_id
-from tunesmith.store.rows import KeyRow
-from tunesmith.store.tables import keys
+from tunesmith.store.pages import cut
+from tunesmith.store.rows import KeyRow, Order, Page, Role
+from tunesmith.store.tables import keys, projects
 
 
 class KeyStore:
@@ -25,28 +26,60 @@ class KeyStore:
             if connection.execute(select(keys.c.seq).limit(1)).first() is not None:
                 return None
             raw_key = new_api_key()
-            _insert(connection, raw_key, "first", "default")
+            _insert(connection, raw_key, "first", "default", "owner")
             _write_private(path, raw_key)  # before the commit: a key that is stored can always be read
             return raw_key
 
-    def create(self, name: str, *, project: str = "default") -> tuple[str, KeyRow]:
+    def create(
+        self, name: str, *, project: str = "default", role: Role = "owner", expires_at: int | None = None
+    ) -> tuple[str, KeyRow]:
         """The raw key, which is shown once and never stored, and its row."""
         raw_key = new_api_key()
         with self._database.write() as connection:
-            return raw_key, _insert(connection, raw_key, name, project)
+            return raw_key, _insert(connection, raw_key, name, project, role, expires_at)
 
     def verify(self, raw_key: str) -> KeyRow | None:
-        """None: unknown or revoked. Time does not tell how much of a guess was right: hashes are compared."""
+        """None: unknown, revoked, expired, or its project is archived.
+
+        Time does not tell how much of a guess was right: hashes are compared.
+        """
         digest = _hash(raw_key)
+        archived = exists().where(projects.c.id == keys.c.project, projects.c.archived_at.is_not(None))
+        query = select(keys).where(keys.c.sha256 == digest, _active(), ~archived)
         with self._database.read() as connection:
-            row = connection.execute(select(keys).where(keys.c.sha256 == digest)).mappings().one_or_none()
-        if row is None or not hmac.compare_digest(row["sha256"], digest) or row["revoked_at"] is not None:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None or not hmac.compare_digest(row["sha256"], digest):
             return None
         return _key_row(row)
 
     def all(self) -> list[KeyRow]:
         with self._database.read() as connection:
             return [_key_row(row) for row in connection.execute(select(keys).order_by(keys.c.seq)).mappings()]
+
+    def page(
+        self,
+        *,
+        project: str | None = None,
+        role: Role | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        order: Order = "desc",
+    ) -> Page[KeyRow]:
+        """Keys that open something, of one project or one role."""
+        query = select(keys).where(_active())
+        if project is not None:
+            query = query.where(keys.c.project == project)
+        if role is not None:
+            query = query.where(keys.c.role == role)
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, keys, limit, after, order)
+        return Page(tuple(_key_row(row) for row in rows), more)
+
+    def get(self, key_id: str) -> KeyRow | None:
+        """None: never was, revoked or expired."""
+        with self._database.read() as connection:
+            row = connection.execute(select(keys).where(keys.c.id == key_id, _active())).mappings().one_or_none()
+        return None if row is None else _key_row(row)
 
     def revoke(self, key_id: str) -> bool:
         """False: no such key, or revoked before."""
@@ -55,14 +88,23 @@ class KeyStore:
             return connection.execute(change.values(revoked_at=int(time.time()))).rowcount > 0
 
 
-def _insert(connection: Connection, raw_key: str, name: str, project: str) -> KeyRow:
+def _active() -> ColumnElement[bool]:
+    fresh = or_(keys.c.expires_at.is_(None), keys.c.expires_at > int(time.time()))
+    return and_(keys.c.revoked_at.is_(None), fresh)
+
+
+def _insert(
+    connection: Connection, raw_key: str, name: str, project: str, role: Role, expires_at: int | None = None
+) -> KeyRow:
     values = {
         "id": new_key_id(),
         "name": name,
         "sha256": _hash(raw_key),
         "hint": raw_key[-4:],
         "project": project,
+        "role": role,
         "created_at": int(time.time()),
+        "expires_at": expires_at,
     }
     return _key_row(connection.execute(insert(keys).values(values).returning(keys)).mappings().one())
 

@@ -9,36 +9,55 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, or_, select, update
 
+from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.db import Database
 from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.jobfiles import JobFiles
 from tunesmith.store.rows import ACTIVE, JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
+from tunesmith.store.scope import EVERYBODY, Scope
 from tunesmith.store.tables import checkpoints, jobs, models
+
+NO_WEIGHTS = ""  # in place of an adapter's path: imported names, which have none here
 
 
 class ModelStore:
-    def __init__(self, database: Database, root: Path, jobs_directory: Path) -> None:
+    def __init__(self, database: Database, root: Path, jobs_directory: Path, scope: Scope = EVERYBODY) -> None:
         self._database = database
         self._root = root
         self._jobs_directory = jobs_directory
+        self._scope = scope
+
+    def within(self, scope: Scope) -> "ModelStore":
+        return ModelStore(self._database, self._root, self._jobs_directory, scope)
 
     def get(self, name: str) -> ModelRow | None:
         """None: unknown or deleted."""
-        query = select(models).where(models.c.name == name, models.c.deleted_at.is_(None))
+        query = select(models).where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
         with self._database.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else self._model_row(row)
 
     def resolve(self, name: str) -> ResolvedModel | None:
-        """What serving opens for a tuned model or a kept checkpoint. None: unknown or deleted."""
+        """What serving opens for a tuned model or a kept checkpoint. None: unknown or deleted.
+
+        Raises InvalidRequest (`model_without_weights`) for one that was imported and not trained again.
+        """
         row = self.get(name)
         if row is None:
             return None
+        if row.adapter_dir == self._root / NO_WEIGHTS:
+            raise InvalidRequest(
+                f"The model '{name}' was imported from OpenAI, which does not hand out weights: it cannot be asked or "
+                "trained further here yet. Train it again (`tunesmith import openai FOLDER` prints the command), then "
+                f"give its name to the result: tunesmith models replace '{name}' NEW_MODEL",
+                param="model",
+                code="model_without_weights",
+            )
         return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
 
     def all(self) -> list[ModelRow]:
         """Oldest first."""
-        query = select(models).where(models.c.deleted_at.is_(None)).order_by(models.c.seq)
+        query = select(models).where(self._scope.of(models), models.c.deleted_at.is_(None)).order_by(models.c.seq)
         with self._database.read() as connection:
             return [self._model_row(row) for row in connection.execute(query).mappings()]
 
@@ -48,11 +67,25 @@ class ModelStore:
             adapter = connection.execute(select(models.c.adapter).where(models.c.name == name)).scalar_one_or_none()
         return None if adapter is None else self._root / adapter
 
+    def replace(self, name: str, by: str) -> None:
+        """`name`, imported without weights, is answered by what `by` has. May be done again with another one.
+
+        Raises NotFound, and InvalidRequest where weights of `name`'s own would be lost.
+        """
+        with self._database.write() as connection:
+            old, new = (_alive_row(connection, one) for one in (name, by))
+            if new["adapter"] == NO_WEIGHTS:
+                raise InvalidRequest(f"The model '{by}' has no weights here either; train it first.")
+            if old["adapter"] != NO_WEIGHTS and _was_made_by_its_job(connection, old):
+                raise InvalidRequest(f"The model '{name}' has weights of its own; only imported names are replaced.")
+            change = {column: new[column] for column in ("adapter", "base_model", "job_id")}
+            connection.execute(update(models).where(models.c.name == name).values(change))
+
     def delete(self, name: str) -> bool:
         """False: there is no such tuned model. Its adapter files go once no model and no job needs them."""
         change = (
             update(models)
-            .where(models.c.name == name, models.c.deleted_at.is_(None))
+            .where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
             .values(deleted_at=int(time.time()))
             .returning(models.c.job_id)
         )
@@ -83,6 +116,21 @@ class ModelStore:
     def _model_row(self, row: RowMapping) -> ModelRow:
         values = {name: row[name] for name in ModelRow.__slots__ if name != "adapter_dir"}
         return ModelRow(**values, adapter_dir=self._root / row["adapter"])
+
+
+def _alive_row(connection: Connection, name: str) -> RowMapping:
+    query = select(models).where(models.c.name == name, models.c.deleted_at.is_(None))
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
+    return row
+
+
+def _was_made_by_its_job(connection: Connection, row: RowMapping) -> bool:
+    """False for a name that stands for the weights of another job since a `replace`."""
+    planned = connection.execute(select(jobs.c.planned_model).where(jobs.c.id == row["job_id"])).scalar_one()
+    made = select(checkpoints.c.seq).where(checkpoints.c.job_id == row["job_id"], checkpoints.c.model == row["name"])
+    return planned == row["name"] or connection.execute(made).first() is not None
 
 
 def _needed() -> ColumnElement[bool]:

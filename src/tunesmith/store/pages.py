@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, RowMapping, Table, select
 
 from tunesmith.store.rows import Order
+from tunesmith.store.scope import EVERYBODY, Scope
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -17,11 +18,15 @@ def cut(
     limit: int,
     after: str | None,
     order: Order,
+    scope: Scope = EVERYBODY,
 ) -> tuple[list[RowMapping], bool]:
-    """Up to `limit` rows after the row with id `after`, and whether more follow. An unknown id: no rows."""
+    """Up to `limit` rows after the row with id `after`, and whether more follow. An unknown id: no rows.
+
+    `scope`: where the row `after` must be; `query` has its own WHERE.
+    """
     newest_first = order == "desc"
     if after is not None:
-        seq = connection.execute(select(table.c.seq).where(table.c.id == after)).scalar()
+        seq = connection.execute(select(table.c.seq).where(table.c.id == after, scope.of(table))).scalar()
         if seq is None:
             return [], False
         query = query.where(table.c.seq < seq if newest_first else table.c.seq > seq)

@@ -28,6 +28,7 @@ from tunesmith.store.rows import (
     Outcome,
 )
 from tunesmith.store.tables import checkpoints, jobs
+from tunesmith.store.usage import Account, Counts, add_usage, this_minute
 
 
 class LeaseLost(TunesmithError):
@@ -155,6 +156,8 @@ class Queue:
                 )
                 values["result_files"] = [outcome.result.id]
             insert_events(connection, job.id, outcome.events)
+            account = Account(this_minute(), job.project, job.key_id or "", job.base_model)
+            add_usage(connection, {account: Counts(trained_tokens=outcome.trained_tokens)})
             row = _update(
                 connection,
                 lease,

@@ -17,6 +17,7 @@ FileStatus = Literal["uploaded", "processed", "error"]
 EventLevel = Literal["info", "warn", "error"]
 EventType = Literal["message", "metrics", "moderation_checks"]
 Order = Literal["asc", "desc"]
+Role = Literal["owner", "member", "read-only"]  # what each may do is `api.roles`' to say
 
 
 class JobStatus(StrEnum):
@@ -104,6 +105,7 @@ class JobRow:
     method: JsonObject  # {"type": "supervised", "supervised": {"hyperparameters": {...}}}
 
     project: str
+    key_id: str | None  # the key that created it; usage is counted under it
     base_model: str  # root base, also where `model` is itself tuned
     planned_model: str  # what fine_tuned_model will be
     options: JsonObject  # server-side extras of the request (extra_body), {} when none
@@ -132,6 +134,7 @@ class NewJob:
     metadata: dict[str, str] | None = None
     options: JsonObject = field(default_factory=dict)
     project: str = "default"
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +204,25 @@ class ResolvedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectRow:
+    id: str
+    name: str
+    created_at: int
+    archived_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRow:
     """An API key without its secret; `hint` is its last four characters."""
 
     id: str
     name: str
     hint: str
-    project: str
+    project: str  # an owner's key may act in every project of the organisation, this one unless it says otherwise
+    role: Role
     created_at: int
+    expires_at: int | None
+    last_used_at: int | None
     revoked_at: int | None
 
 

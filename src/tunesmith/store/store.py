@@ -1,16 +1,20 @@
 """The store as one object: `open_store(settings)` brings the schema up to date and sweeps what a crash left."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunesmith.settings import Settings
 from tunesmith.store.blobs import BlobStore
 from tunesmith.store.db import Database, database_url
 from tunesmith.store.files import FileStore
+from tunesmith.store.imports import ImportStore
 from tunesmith.store.jobs import JobStore
 from tunesmith.store.keys import KeyStore
 from tunesmith.store.migrate import migrate
 from tunesmith.store.models import ModelStore
+from tunesmith.store.projects import ProjectStore
 from tunesmith.store.queue import Queue
+from tunesmith.store.scope import Scope
+from tunesmith.store.usage import UsageStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,18 @@ class Store:
     jobs: JobStore
     queue: Queue
     models: ModelStore
+    projects: ProjectStore
     keys: KeyStore
+    usage: UsageStore
+    imports: ImportStore
     database: Database
+
+    def of(self, project: str) -> "Store":
+        """The same store as a request of this project sees it: another project's objects are not there."""
+        scope = Scope(project)
+        return replace(
+            self, files=self.files.within(scope), jobs=self.jobs.within(scope), models=self.models.within(scope)
+        )
 
     def close(self) -> None:
         self.database.close()
@@ -47,7 +61,10 @@ def open_store(settings: Settings) -> Store:
         jobs=JobStore(database),
         queue=Queue(database, blobs, paths.root),
         models=ModelStore(database, paths.root, paths.jobs),
+        projects=ProjectStore(database),
         keys=KeyStore(database),
+        usage=UsageStore(database),
+        imports=ImportStore(database, blobs),
         database=database,
     )
     store.files.sweep()

@@ -80,6 +80,7 @@ files = Table(
     Column("project", SafeText, nullable=False),
     # The row of a deleted file stays: as a page cursor, and to tell "deleted" from "never was".
     Column("deleted_at", BigInteger),
+    Index(None, "project", "seq"),
     sqlite_autoincrement=True,
 )
 
@@ -107,6 +108,7 @@ jobs = Table(
     Column("metadata", JsonText),
     Column("method", JsonText, nullable=False),
     Column("project", SafeText, nullable=False),
+    Column("key_id", Text),
     Column("base_model", SafeText, nullable=False),
     Column("planned_model", SafeText, nullable=False, unique=True),
     Column("options", JsonText, nullable=False),
@@ -117,6 +119,7 @@ jobs = Table(
     Column("paused", Boolean, nullable=False, default=False),
     Column("last_step", BigInteger, nullable=False, default=0),
     Column("total_steps", BigInteger),
+    Index(None, "project", "seq"),
     sqlite_autoincrement=True,
 )
 
@@ -171,7 +174,32 @@ models = Table(
     Column("owned_by", SafeText, nullable=False),
     Column("project", SafeText, nullable=False),
     Column("deleted_at", BigInteger),
+    Index(None, "project", "seq"),
     sqlite_autoincrement=True,
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("name", SafeText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("archived_at", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("project", SafeText, primary_key=True),
+    Column("key_id", Text, primary_key=True),
+    Column("model", SafeText, primary_key=True),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "trained_tokens")
+    ),
 )
 
 keys = Table(
@@ -183,7 +211,10 @@ keys = Table(
     Column("sha256", Text, nullable=False, unique=True),
     Column("hint", Text, nullable=False),
     Column("project", SafeText, nullable=False),
+    Column("role", Text, nullable=False, server_default="owner"),
     Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("last_used_at", BigInteger),
     Column("revoked_at", BigInteger),
     sqlite_autoincrement=True,
 )

@@ -1,0 +1,61 @@
+"""Saves what OpenAI has of your fine-tuning into a folder, for `tunesmith import openai FOLDER`.
+
+export OPENAI_API_KEY=sk-...        # OpenAI's own key; unset OPENAI_BASE_URL
+python examples/export_openai.py openai-export
+
+May be repeated: bytes that are saved already are not fetched again. Weights of tuned models cannot be fetched.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from openai import NotFoundError, OpenAI
+from openai.types.fine_tuning import FineTuningJob
+
+
+def save(path: Path, objects: Iterable[object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(list(objects), ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def save_file(client: OpenAI, folder: Path, file_id: str) -> dict[str, object] | None:
+    """The file object, its bytes on disk; None when it was deleted at OpenAI."""
+    content = folder / "files" / file_id
+    try:
+        file = client.files.retrieve(file_id).to_dict(mode="json")
+        if not content.exists():
+            content.parent.mkdir(parents=True, exist_ok=True)
+            content.write_bytes(client.files.content(file_id).read())
+    except NotFoundError:
+        print(f"{file_id}: deleted, or not yours; left out")
+        return None
+    return file
+
+
+def file_ids(jobs: Iterable[FineTuningJob]) -> list[str]:
+    """Newest first, as OpenAI lists them; each once."""
+    ids: dict[str, None] = {}
+    for job in jobs:
+        ids |= dict.fromkeys([*job.result_files, job.validation_file or job.training_file, job.training_file])
+    return list(ids)
+
+
+def main(folder: Path) -> None:
+    client = OpenAI()
+    jobs = list(client.fine_tuning.jobs.list(limit=100))  # asks for further pages by itself
+    for job in jobs:
+        events = client.fine_tuning.jobs.list_events(job.id, limit=100)
+        save(folder / "events" / f"{job.id}.json", (event.to_dict(mode="json") for event in events))
+        checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id, limit=100)
+        save(folder / "checkpoints" / f"{job.id}.json", (point.to_dict(mode="json") for point in checkpoints))
+        print(f"{job.id}: {job.status}, {job.fine_tuned_model or 'no model'}")
+    files = [file for file_id in file_ids(jobs) if (file := save_file(client, folder, file_id)) is not None]
+    save(folder / "files.json", files)
+    save(folder / "jobs.json", (job.to_dict(mode="json") for job in jobs))  # last: with it the folder is whole
+    print(f"{len(jobs)} jobs and {len(files)} files in {folder}. Now: tunesmith import openai {folder}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "openai-export"))

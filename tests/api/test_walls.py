@@ -1,0 +1,174 @@
+"""Another project's objects are not there, on any route, and roles hold on every one. A new route is tested by itself.
+
+A new kind of object needs an entry in `theirs`: the test fails until it has one.
+"""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from starlette.routing import compile_path
+from starlette.testclient import TestClient
+
+ORGANIZATION = "/v1/organization"
+PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
+NOBODYS = ("/v1/engines/{model}",)  # bases, the same for everybody; `test_tuned_model_…` has the others
+EVERY_ROLE = {
+    ("GET", "/v1/models"): {"owner", "member", "read-only"},
+    ("DELETE", "/v1/models/{name}"): {"owner"},
+    ("POST", "/v1/chat/completions"): {"owner", "member", "read-only"},
+    ("POST", "/v1/completions"): {"owner", "member", "read-only"},
+    ("POST", "/v1/engines/{model}/chat/completions"): {"owner", "member", "read-only"},
+    ("POST", "/v1/engines/{model}/completions"): {"owner", "member", "read-only"},
+    ("POST", "/v1/moderations"): {"owner", "member", "read-only"},
+}
+
+
+def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """(method, path) of every route under /v1, from the application's own description."""
+    for path, methods in app.openapi()["paths"].items():
+        if path.startswith("/v1"):
+            for method in methods:
+                yield method.upper(), path
+
+
+@pytest.fixture
+def theirs(finished_job) -> dict[str, str]:
+    """Path parameter -> the id of an object in the first project."""
+    return {
+        "file_id": finished_job["training_file"],
+        "job_id": finished_job["id"],
+        "name": finished_job["fine_tuned_model"],
+    }
+
+
+@pytest.fixture
+def stranger(app, store, client) -> TestClient:
+    """Has a key that may do everything in a project of its own, and nothing elsewhere; `client` keeps the app up."""
+    raw = store.keys.create("stranger", project=store.projects.create("other").id, role="member")[0]
+    return TestClient(app, headers={"Authorization": f"Bearer {raw}"})
+
+
+def addressed(app: FastAPI, theirs: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for method, path in operations(app):
+        names = PARAMETER.findall(path)
+        if names and not path.startswith((ORGANIZATION, *NOBODYS)):
+            assert set(names) <= theirs.keys(), f"{path}: say in `theirs` how an object of another project is named"
+            yield method, PARAMETER.sub(lambda match: theirs[match[1]], path)
+
+
+def test_objects_of_another_project_are_404_on_every_route(app, client, stranger, theirs, refused):
+    tried = 0
+    for method, path in addressed(app, theirs):
+        if (method, path.rpartition("/")[0]) == ("DELETE", "/v1/models"):
+            continue  # a member may not delete any model; an owner of the other project is below
+        unknown = stranger.request(method, path, json={})
+        error = refused(unknown, 404)
+        assert error["message"] == refused(stranger.request(method, f"{path}"), 404)["message"]
+        tried += 1
+    assert tried >= 9
+    for path in (f"/v1/files/{theirs['file_id']}", f"/v1/fine_tuning/jobs/{theirs['job_id']}"):
+        assert client.get(path).status_code == 200
+
+
+def test_owner_acting_in_another_project_finds_nothing_of_the_first_either(app, client, store, theirs, refused):
+    other = store.projects.create("other").id
+    for method, path in addressed(app, theirs):
+        refused(client.request(method, path, headers={"OpenAI-Project": other}), 404)
+    assert client.get(f"/v1/models/{theirs['name']}").status_code == 200
+
+
+def test_lists_have_only_the_own_project(app, client, stranger, theirs):
+    for method, path in operations(app):
+        if method != "GET" or PARAMETER.search(path) or path.startswith(ORGANIZATION):
+            continue
+        text = stranger.get(path).text
+        assert not [one for one in theirs.values() if one in text], path
+        assert client.get(path).status_code == 200
+    assert theirs["name"] in client.get("/v1/models").text
+
+
+def test_tuned_model_of_another_project_is_not_asked_and_not_trained_further(stranger, theirs, refused, upload, rows):
+    name = theirs["name"]
+    body = {"model": name, "messages": [{"role": "user", "content": "Hi"}]}
+    for path in ("/v1/chat/completions", f"/v1/engines/{name}/chat/completions"):
+        assert refused(stranger.post(path, json=body), 404)["code"] == "model_not_found"
+    for path in ("/v1/completions", f"/v1/engines/{name}/completions"):
+        assert refused(stranger.post(path, json={"model": name, "prompt": "Hi"}), 404)["code"] == "model_not_found"
+    mine = stranger.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("a.jsonl", rows)}).json()["id"]
+    job = stranger.post("/v1/fine_tuning/jobs", json={"model": name, "training_file": mine})
+    assert refused(job)["code"] == "model_not_available"
+
+
+def test_file_of_another_project_is_not_trained_on(stranger, theirs, refused):
+    body = {"model": "gpt-3.5-turbo", "training_file": theirs["file_id"]}
+    error = refused(stranger.post("/v1/fine_tuning/jobs", json=body))
+    assert error["param"] == "training_file"
+    assert "there is no such file" in error["message"]
+
+
+@pytest.mark.parametrize("role", ["owner", "member", "read-only"])
+def test_each_role_may_do_what_is_written_and_no_more(app, client, store, refused, role):
+    caller = TestClient(app, headers={"Authorization": f"Bearer {store.keys.create('one', role=role)[0]}"})
+    for method, path in operations(app):
+        if path.startswith(ORGANIZATION):
+            may = {"owner"}
+        else:
+            may = EVERY_ROLE.get((method, path)) or ({"owner", "member"} if method != "GET" else {role})
+        filled = PARAMETER.sub("nobody", path)
+        answer = caller.request(method, filled, content=b"no JSON", headers={"content-type": "application/json"})
+        assert (answer.status_code == 403) == (role not in may), (method, path, answer.text)
+        if answer.status_code == 403:
+            error = refused(answer, 403)
+            assert error["code"] == "insufficient_permissions"
+            assert f"has the role {role}" in error["message"]
+            assert "tunesmith keys create NAME --role" in error["message"]
+
+
+def test_read_only_upload_is_refused_before_its_body_is_read(app, store, refused):
+    def body():
+        raise AssertionError("the body was asked for")
+        yield b""
+
+    raw = store.keys.create("reader", role="read-only")[0]
+    refused(TestClient(app).post("/v1/files", content=body(), headers={"Authorization": f"Bearer {raw}"}), 403)
+
+
+def test_answers_name_the_project_they_are_about(app, client, store, stranger):
+    assert client.get("/v1/files").headers["openai-project"] == "default"
+    other = store.projects.create("other").id
+    assert client.get("/v1/files", headers={"OpenAI-Project": other}).headers["openai-project"] == other
+    assert stranger.get("/v1/files").headers["openai-project"] not in ("default", other)
+    assert "openai-project" not in TestClient(app).get("/v1/files").headers
+
+
+def test_owner_works_in_the_project_of_the_header(client, store, rows):
+    other = store.projects.create("other").id
+    file = client.post(
+        "/v1/files",
+        data={"purpose": "fine-tune"},
+        files={"file": ("a.jsonl", rows)},
+        headers={"OpenAI-Project": other},
+    ).json()
+    assert client.get(f"/v1/files/{file['id']}").status_code == 404
+    assert client.get(f"/v1/files/{file['id']}", headers={"OpenAI-Project": other}).status_code == 200
+
+
+def test_header_of_another_project_is_refused_with_the_cure(client, stranger, store, refused):
+    own = stranger.get("/v1/files").headers["openai-project"]
+    assert stranger.get("/v1/files", headers={"OpenAI-Project": own}).status_code == 200
+    error = refused(stranger.get("/v1/files", headers={"OpenAI-Project": "default"}), 401)
+    assert error["code"] == "mismatched_project"
+    assert "OPENAI_PROJECT_ID" in error["message"]
+    archived = store.projects.archive(store.projects.create("old").id).id
+    for unknown in ("proj_of_openai", archived):
+        error = refused(client.get("/v1/files", headers={"OpenAI-Project": unknown}), 401)
+        assert unknown in error["message"]
+    assert client.get("/v1/files", headers={"OpenAI-Project": ""}).status_code == 200
+
+
+def test_paths_of_this_test_are_those_of_the_application(app):
+    paths = {path for _, path in operations(app)}
+    assert {path for _, path in EVERY_ROLE} <= paths
+    assert compile_path("/v1/models/{name:path}")[1] in paths
