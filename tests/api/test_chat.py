@@ -113,11 +113,22 @@ def test_a_stream_says_the_same_as_a_plain_answer(client: TestClient, valid: Cal
     assert "".join(choice["delta"].get("content", "") for choice in choices) == plain["message"]["content"]
 
 
+def test_what_the_cache_held_of_a_prompt_is_counted_and_changes_nothing(client: TestClient, tuned: str) -> None:
+    messages = [{"role": "user", "content": "Tell me of the sea, of rain and of a harbour. " * 4}]
+    first, again = ask(client, messages=messages), ask(client, messages=messages)
+    assert first["choices"] == again["choices"]
+    assert first["usage"]["prompt_tokens_details"]["cached_tokens"] < 40  # the default system message
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == again["usage"]["prompt_tokens"] - 1
+    other = ask(client, messages=messages, model=tuned)  # keys and values of its adapter are others
+    assert other["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+
+
 def test_usage_is_streamed_only_on_request(client: TestClient) -> None:
     chunks = stream(client, stream_options={"include_usage": True})
     assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
     assert chunks[-1]["choices"] == []
-    assert chunks[-1]["usage"] == ask(client)["usage"]
+    ask(client)  # from here on the cache holds as much of the prompt for one as for the other
+    assert stream(client, stream_options={"include_usage": True})[-1]["usage"] == ask(client)["usage"]
 
 
 def test_logprobs_stand_beside_every_visible_token(client: TestClient) -> None:
@@ -220,6 +231,8 @@ class ScriptedEngine:
         return generation
 
     def close(self) -> None: ...
+
+    def join(self, timeout: float | None = None) -> None: ...
 
 
 @pytest.fixture

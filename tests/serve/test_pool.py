@@ -26,6 +26,8 @@ class QuietEngine:
     def close(self) -> None:
         self.closed = True
 
+    def join(self, timeout: float | None = None) -> None: ...
+
 
 class Loader:
     """Counts what it loads; may be told to wait or to fail."""

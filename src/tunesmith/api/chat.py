@@ -5,6 +5,7 @@ Never a 409: openai 0.28.1 would repeat the request for ever.
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import orjson
 from fastapi import APIRouter, Request
@@ -49,6 +50,11 @@ async def read_json(request: Request) -> JsonValue:
 
 def open_model(context: Context, name: str) -> tuple[str, Opened]:
     """(name to answer with, model): a tuned model or checkpoint, a base, or an alias of one. May take seconds."""
+    resolved, opened = _open(context, name)
+    return resolved, replace(opened, project=context.project)
+
+
+def _open(context: Context, name: str) -> tuple[str, Opened]:
     tuned = context.store.models.resolve(name)
     if tuned is None:
         base = _base(name, context)

@@ -21,13 +21,14 @@ class Context:
     settings: Settings
     store: Store
     pool: Pool
+    project: str = ""  # of the key; "": no key was needed
 
 
 def get_context(request: Request) -> Context:
     """With a store that has only the objects of the key's project; where no key is needed, the whole one."""
     context = cast(Context, request.app.state.context)
     key: KeyRow | None = getattr(request.state, "key", None)
-    return context if key is None else replace(context, store=context.store.of(key.project))
+    return context if key is None else replace(context, store=context.store.of(key.project), project=key.project)
 
 
 def get_key(request: Request) -> KeyRow:

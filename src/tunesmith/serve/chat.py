@@ -43,7 +43,7 @@ class Piece:
 class Usage:
     prompt_tokens: int
     completion_tokens: int  # of all choices, without the tokens that end a turn
-    cached_tokens: int = 0  # of the prompt's; engines do not report any yet
+    cached_tokens: int = 0  # of the prompt's: those that did not have to be read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,7 @@ def generate_request(
         logit_bias=options.logit_bias,
         top_logprobs=top_logprobs,
         adapter=opened.adapter,
+        project=opened.project,
     )
 
 
@@ -125,7 +126,8 @@ class Reply:
 
     @property
     def usage(self) -> Usage:
-        return Usage(self._prompt_tokens, sum(choice.tokens for choice in self._choices))
+        made = sum(choice.tokens for choice in self._choices)
+        return Usage(self._prompt_tokens, made, self._generation.cached_tokens)
 
     def _pieces(self, delta: Delta) -> Iterator[Piece]:
         choice = self._choices[delta.choice]

@@ -62,6 +62,10 @@ class Engine(Protocol):
         """Takes no new requests; those under way are finished, then the memory is given back."""
         ...
 
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until everything accepted is answered, after `close`."""
+        ...
+
 
 class Generation:
     """The deltas of one request, handed from the engine's thread to whoever asked.

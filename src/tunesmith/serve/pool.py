@@ -20,6 +20,8 @@ from tunesmith.serve.engine import Engine
 from tunesmith.serve.memory import machine_memory
 from tunesmith.settings import Settings
 
+CLOSE_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -29,6 +31,7 @@ class Opened:
     renderer: Renderer
     adapter: Path | None  # None also where all weights were tuned: they are the engine's
     fingerprint: str  # 10 hex digits of everything that decides the answers: base, number format, adapter, our version
+    project: str = ""  # whose requests these are: they share the prefix cache and their turns in the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class Pool:
             self._bases.clear()
         for future in bases:
             _unload(future)
+        for future in bases:  # a process that ends while torch works on another thread is aborted
+            if future.done() and future.exception() is None:
+                future.result().engine.join(CLOSE_SECONDS)
 
     def _base(self, base_dir: Path) -> _Base:
         with self._lock:
