@@ -41,13 +41,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST loses its body in both clients
         responses={"4XX": {"description": "OpenAI's error envelope"}},  # there is no 422 to document
-        middleware=[
-            Middleware(OpenAIHeaders, organization=settings.organization),
-            Middleware(Authentication, store=store, settings=settings),
-            Middleware(Throttle, settings=settings),
-            Middleware(Metering, recorder=usage_recorder),
-            Middleware(BodyLimit),
-        ],
+        middleware=_middleware(settings, store, usage_recorder),
     )
     app.state.context = Context(settings, store, pool)
     app.state.checks = checks
@@ -56,3 +50,14 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     for noun in (files, jobs, models, chat, completions, moderations, organization, usage, health):
         app.include_router(noun.router)
     return app
+
+
+def _middleware(settings: Settings, store: Store, recorder: UsageRecorder) -> list[Middleware]:
+    """Outermost first. Everything from `Throttle` on knows the key."""
+    return [
+        Middleware(OpenAIHeaders, organization=settings.organization),
+        Middleware(Authentication, store=store, settings=settings),
+        Middleware(Throttle, settings=settings),
+        Middleware(Metering, recorder=recorder),
+        Middleware(BodyLimit),
+    ]
