@@ -7,10 +7,11 @@ import re
 
 import openai
 import pytest
-from openai.types import FileObject, Model
+from openai.types import FileObject, Model, Upload
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+from openai.types.uploads import UploadPart
 
 WEATHER = [{"role": "user", "content": "How is the weather in Rome?"}]
 
@@ -46,6 +47,21 @@ def test_expiry_is_sent_in_brackets_and_honoured(client, training_path):
         file=training_path, purpose="fine-tune", expires_after={"anchor": "created_at", "seconds": 3600}
     )
     assert file.expires_at == pytest.approx(file.created_at + 3600, abs=1)
+
+
+def test_file_in_parts_is_one_file(client, training_path):
+    content = training_path.read_bytes()
+    upload = client.uploads.upload_file_chunked(
+        file=training_path, mime_type="text/jsonl", purpose="fine-tune", part_size=1000
+    )
+    strictly(Upload, upload)
+    assert (upload.status, upload.file.status, upload.file.filename) == ("completed", "processed", training_path.name)
+    assert client.files.content(upload.file.id).read() == content
+    begun = client.uploads.create(filename="a", purpose="fine-tune", bytes=3, mime_type="text/jsonl")
+    strictly(UploadPart, client.uploads.parts.create(begun.id, data=b"abc"))
+    assert strictly(Upload, client.uploads.cancel(begun.id)).status == "cancelled"
+    with pytest.raises(openai.BadRequestError, match="is cancelled"):
+        client.uploads.parts.create(begun.id, data=b"abc")
 
 
 def test_files_page_through_themselves(client, training_path):

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from tunesmith.api.checks import ChecksDep, FileChecks
 from tunesmith.api.context import Context, ContextDep, KeyDep
-from tunesmith.api.envelopes import missing, unknown_parameter
+from tunesmith.api.envelopes import missing, shown, unknown_parameter
 from tunesmith.api.multipart import UploadForm
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.errors import InvalidRequest, NotFound
@@ -41,7 +41,7 @@ async def create_file(request: Request, context: ContextDep, key: KeyDep, checks
 
 
 def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks) -> FileRow:
-    form = UploadForm(request.headers.get("content-type", ""), _body(request))
+    form = UploadForm(request.headers.get("content-type", ""), body_chunks(request))
     blob = context.store.blobs.write(form.file_chunks(), max_bytes=context.settings.max_file_bytes)
     try:
         purpose, expires_at = _validated(form, blob)
@@ -117,7 +117,7 @@ def _no_such_file(file_id: str) -> NotFound:
     return NotFound(f"No such File object: {file_id}", param="id")
 
 
-def _body(request: Request) -> Iterator[bytes]:
+def body_chunks(request: Request) -> Iterator[bytes]:
     """The request's bytes for a route in a worker thread: each chunk is asked of the event loop, none is kept."""
     stream = request.stream()
     while chunk := from_thread.run(partial(anext, stream, b"")):
@@ -135,7 +135,7 @@ def _validated(form: UploadForm, blob: Blob) -> tuple[str, int | None]:
             raise missing(name)
     purpose = form.fields["purpose"]
     if purpose not in PURPOSES:
-        raise InvalidRequest(f"{purpose!r} is not one of {list(PURPOSES)} - 'purpose'", param="purpose")
+        raise InvalidRequest(f"{shown(purpose)} is not one of {list(PURPOSES)} - 'purpose'", param="purpose")
     if blob.bytes == 0:
         raise InvalidRequest(
             f"The file {form.filename!r} is empty (0 bytes). Check that it was written and closed before the upload, "

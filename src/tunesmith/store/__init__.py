@@ -19,11 +19,14 @@ from tunesmith.store.rows import (
     NewCheckpoint,
     NewEvent,
     NewJob,
+    NewUpload,
     Outcome,
     Page,
+    PartRow,
     ProjectRow,
     ResolvedModel,
     Role,
+    UploadRow,
 )
 from tunesmith.store.store import Store, open_store
 
@@ -43,11 +46,14 @@ __all__ = [
     "NewCheckpoint",
     "NewEvent",
     "NewJob",
+    "NewUpload",
     "Outcome",
     "Page",
+    "PartRow",
     "ProjectRow",
     "ResolvedModel",
     "Role",
     "Store",
+    "UploadRow",
     "open_store",
 ]

@@ -14,6 +14,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 T = TypeVar("T")
 
 FileStatus = Literal["uploaded", "processed", "error"]
+UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
 EventLevel = Literal["info", "warn", "error"]
 EventType = Literal["message", "metrics", "moderation_checks"]
 Order = Literal["asc", "desc"]
@@ -74,6 +75,44 @@ class FileRow:
     status_details: str | None
     report: JsonObject | None  # what data.check found
     project: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """A file that will come in parts. `file_lifetime`: seconds from its completion to its expiry."""
+
+    filename: str
+    purpose: str
+    bytes: int
+    mime_type: str
+    file_lifetime: int | None = None
+    project: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """`file_id` stands once the upload is completed."""
+
+    id: str
+    filename: str
+    purpose: str
+    bytes: int
+    mime_type: str
+    file_lifetime: int | None
+    created_at: int
+    expires_at: int
+    status: UploadStatus
+    file_id: str | None
+    part_ids: tuple[str, ...] | None
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    id: str
+    upload_id: str
+    created_at: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from tunesmith.store.jobs import JobStore
 from tunesmith.store.keys import KeyStore
 from tunesmith.store.migrate import migrate
 from tunesmith.store.models import ModelStore
+from tunesmith.store.parts import PartStore
 from tunesmith.store.projects import ProjectStore
 from tunesmith.store.queue import Queue
 from tunesmith.store.scope import Scope
+from tunesmith.store.uploads import UploadStore
 from tunesmith.store.usage import UsageStore
 
 
@@ -23,6 +25,7 @@ class Store:
 
     blobs: BlobStore
     files: FileStore
+    uploads: UploadStore
     jobs: JobStore
     queue: Queue
     models: ModelStore
@@ -36,8 +39,16 @@ class Store:
         """The same store as a request of this project sees it: another project's objects are not there."""
         scope = Scope(project)
         return replace(
-            self, files=self.files.within(scope), jobs=self.jobs.within(scope), models=self.models.within(scope)
+            self,
+            files=self.files.within(scope),
+            uploads=self.uploads.within(scope),
+            jobs=self.jobs.within(scope),
+            models=self.models.within(scope),
         )
+
+    def expire(self) -> int:
+        """What a running server does from time to time: files and uploads whose time is over; how many went."""
+        return self.files.expire() + self.uploads.sweep()
 
     def close(self) -> None:
         self.database.close()
@@ -58,6 +69,7 @@ def open_store(settings: Settings) -> Store:
     store = Store(
         blobs=blobs,
         files=FileStore(database, blobs),
+        uploads=UploadStore(database, blobs, PartStore(paths.blobs)),
         jobs=JobStore(database),
         queue=Queue(database, blobs, paths.root),
         models=ModelStore(database, paths.root, paths.jobs),
@@ -68,4 +80,5 @@ def open_store(settings: Settings) -> Store:
         database=database,
     )
     store.files.sweep()
+    store.uploads.sweep()
     return store

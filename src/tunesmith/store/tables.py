@@ -84,6 +84,37 @@ files = Table(
     sqlite_autoincrement=True,
 )
 
+uploads = Table(
+    "uploads",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("project", SafeText, nullable=False),
+    Column("filename", SafeText, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("mime_type", SafeText, nullable=False),
+    Column("file_lifetime", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("file_id", Text),
+    Column("part_ids", JsonText),  # as completed, so that a repeated `complete` is told from another one
+    Index(None, "status", "expires_at"),
+    sqlite_autoincrement=True,
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("upload_id", Text, ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 jobs = Table(
     "jobs",
     metadata,
