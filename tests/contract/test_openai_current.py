@@ -230,3 +230,14 @@ def test_errors_are_the_clients_classes_with_all_four_fields(client):
     assert (missing.value.code, missing.value.param) == ("fine_tune_not_found", "fine_tune_id")
     with pytest.raises(openai.NotFoundError, match="Invalid URL"):
         client.vector_stores.list()
+
+
+def test_job_that_the_client_asks_for_again_is_the_same_job(client, training_file):
+    request = {"model": "gpt-3.5-turbo", "training_file": training_file, "suffix": "twice"}
+    first = client.fine_tuning.jobs.create(**request)
+    again = client.fine_tuning.jobs.create(**request, extra_headers={"x-stainless-retry-count": "1"})
+    keyed = [client.fine_tuning.jobs.create(**request, extra_headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    for job in (first, keyed[0]):
+        client.fine_tuning.jobs.cancel(job.id)
+    assert again.id == first.id
+    assert keyed[0].id == keyed[1].id != first.id

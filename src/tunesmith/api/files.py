@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from tunesmith.api.attempts import Attempt, AttemptDep
 from tunesmith.api.checks import ChecksDep, FileChecks
 from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.envelopes import missing, shown, unknown_parameter
@@ -35,12 +36,14 @@ UPLOADS_AT_ONCE = CapacityLimiter(16)
 
 
 @router.post("")
-async def create_file(request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep) -> JSONResponse:
-    store = partial(_create, request, context, key, checks)
+async def create_file(
+    request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep, attempt: AttemptDep
+) -> JSONResponse:
+    store = partial(_create, request, context, key, checks, attempt)
     return JSONResponse(file_json(await to_thread.run_sync(store, limiter=UPLOADS_AT_ONCE)))
 
 
-def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks) -> FileRow:
+def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks, attempt: Attempt) -> FileRow:
     form = UploadForm(request.headers.get("content-type", ""), body_chunks(request))
     blob = context.store.blobs.write(form.file_chunks(), max_bytes=context.settings.max_file_bytes)
     try:
@@ -48,8 +51,14 @@ def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks)
     except InvalidRequest:
         context.store.blobs.delete(blob.id)
         raise
+    asked: JsonObject = {**form.fields, "filename": form.filename, "sha256": blob.sha256}
     row = context.store.files.create(
-        blob, purpose=purpose, filename=form.filename or "file", expires_at=expires_at, project=key.project
+        blob,
+        purpose=purpose,
+        filename=form.filename or "file",
+        expires_at=expires_at,
+        project=key.project,
+        creation=attempt.creation("file", key, asked) if attempt.idempotency_key else None,
     )
     return checks.submit(row)
 

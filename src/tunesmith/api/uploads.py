@@ -12,6 +12,7 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field, StrictInt, field_validator
 
+from tunesmith.api.attempts import AttemptDep
 from tunesmith.api.checks import ChecksDep
 from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.envelopes import missing, shown, unknown_parameter
@@ -71,7 +72,9 @@ class CompleteUpload(Strict):
 
 
 @router.post("")
-def create_upload(request: Annotated[CreateUpload, Body()], context: ContextDep, key: KeyDep) -> JSONResponse:
+def create_upload(
+    request: Annotated[CreateUpload, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
+) -> JSONResponse:
     _demand_fit(request, context.settings.max_upload_bytes)
     upload = NewUpload(
         filename=shown_name(request.filename),
@@ -81,7 +84,10 @@ def create_upload(request: Annotated[CreateUpload, Body()], context: ContextDep,
         file_lifetime=_file_lifetime(request),
         project=key.project,
     )
-    return JSONResponse(upload_json(context.store.uploads.create(upload, seconds=context.settings.upload_seconds)))
+    asked = attempt.creation("upload", key, request.model_dump(mode="json"))
+    creation = asked if attempt.idempotency_key else None
+    seconds = context.settings.upload_seconds
+    return JSONResponse(upload_json(context.store.uploads.create(upload, seconds=seconds, creation=creation)))
 
 
 @router.get("/{upload_id}")
@@ -104,8 +110,7 @@ async def complete_upload(
 
     def work() -> JsonObject:
         upload, file = context.store.uploads.complete(upload_id, request.part_ids, request.md5)
-        if file is not None and file.status == "uploaded":
-            file = checks.submit(file)
+        file = None if file is None else checks.submit(file)
         return upload_json(upload, file)
 
     return JSONResponse(await to_thread.run_sync(work, limiter=UPLOADS_AT_ONCE))

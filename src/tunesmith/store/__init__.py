@@ -3,6 +3,7 @@
 What is not covered: request validation (api), the meaning of files (data), adapters' contents (models).
 """
 
+from tunesmith.store.creations import Creation
 from tunesmith.store.jobfiles import JobFiles
 from tunesmith.store.queue import LeaseLost
 from tunesmith.store.rows import (
@@ -34,6 +35,7 @@ __all__ = [
     "ACTIVE",
     "Blob",
     "CheckpointRow",
+    "Creation",
     "EventRow",
     "FileRow",
     "JobFiles",

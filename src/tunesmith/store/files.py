@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, inse
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.blobs import BlobStore
+from tunesmith.store.creations import Creation, made_before, note_creation
 from tunesmith.store.db import Database
 from tunesmith.store.pages import cut
 from tunesmith.store.rows import ACTIVE, Blob, FileRow, FileStatus, Order, Page
@@ -33,9 +34,12 @@ class FileStore:
         report: JsonObject | None = None,
         expires_at: int | None = None,
         project: str = "default",
+        creation: Creation | None = None,
     ) -> FileRow:
+        """The file that an earlier attempt at the same `creation` made, if one did and it is still there."""
         with self._database.write() as connection:
-            row = insert_file(
+            earlier = self._made_before(connection, creation) if creation else None
+            row = earlier or insert_file(
                 connection,
                 blob,
                 purpose=purpose,
@@ -46,8 +50,18 @@ class FileStore:
                 expires_at=expires_at,
                 project=project,
             )
-        self._blobs.claim(blob)
+            if creation and not earlier:
+                note_creation(connection, creation, row.id)
+        if earlier:
+            self._blobs.delete(blob.id)
+        else:
+            self._blobs.claim(blob)
         return row
+
+    def _made_before(self, connection: Connection, creation: Creation) -> FileRow | None:
+        file_id = made_before(self._database, connection, creation)
+        row = connection.execute(select(files).where(files.c.id == file_id, alive())).mappings().one_or_none()
+        return None if row is None else file_row(row)
 
     def set_status(
         self, file_id: str, status: FileStatus, *, details: str | None = None, report: JsonObject | None = None

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from tunesmith.settings import Settings
 from tunesmith.store.blobs import BlobStore
+from tunesmith.store.creations import forget_creations
 from tunesmith.store.db import Database, database_url
 from tunesmith.store.files import FileStore
 from tunesmith.store.imports import ImportStore
@@ -47,8 +48,8 @@ class Store:
         )
 
     def expire(self) -> int:
-        """What a running server does from time to time: files and uploads whose time is over; how many went."""
-        return self.files.expire() + self.uploads.sweep()
+        """What a running server does from time to time: whatever has had its time goes; how much did."""
+        return self.files.expire() + self.uploads.sweep() + forget_creations(self.database)
 
     def close(self) -> None:
         self.database.close()

@@ -154,6 +154,22 @@ jobs = Table(
     sqlite_autoincrement=True,
 )
 
+creations = Table(
+    "creations",
+    metadata,
+    _sequence(),
+    Column("kind", Text, nullable=False),
+    Column("project", SafeText, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("idempotency_key", SafeText),
+    Column("object_id", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False, index=True),
+    UniqueConstraint("project", "kind", "idempotency_key"),
+    Index(None, "key_id", "fingerprint"),
+    sqlite_autoincrement=True,
+)
+
 job_metadata = Table(
     "job_metadata",
     metadata,

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.blobs import BlobStore
+from tunesmith.store.creations import Creation, made_before, note_creation
 from tunesmith.store.db import Database
 from tunesmith.store.files import alive, file_row, insert_file
 from tunesmith.store.ids import new_upload_id
@@ -36,14 +37,22 @@ class UploadStore:
     def within(self, scope: Scope) -> "UploadStore":
         return UploadStore(self._database, self._blobs, self._parts, scope)
 
-    def create(self, upload: NewUpload, *, seconds: int) -> UploadRow:
-        """`seconds`: how long it takes parts."""
+    def create(self, upload: NewUpload, *, seconds: int, creation: Creation | None = None) -> UploadRow:
+        """`seconds`: how long it takes parts. The upload that an earlier attempt at `creation` made, if one did."""
         now, upload_id = int(time.time()), new_upload_id()
         values = {name: getattr(upload, name) for name in NewUpload.__slots__}
         values |= {"id": upload_id, "created_at": now, "expires_at": now + seconds, "status": "pending"}
         self._parts.open(upload_id)
         with self._database.write() as connection:
-            return _upload_row(connection.execute(insert(uploads).values(values).returning(uploads)).mappings().one())
+            made = made_before(self._database, connection, creation) if creation else None
+            if made is None:
+                connection.execute(insert(uploads).values(values))
+                if creation:
+                    note_creation(connection, creation, upload_id)
+            row = self._lock(connection, made or upload_id)
+        if made is not None:
+            self._parts.close(upload_id)
+        return row
 
     def get(self, upload_id: str) -> UploadRow | None:
         with self._database.read() as connection:
