@@ -15,10 +15,12 @@ ORGANIZATION = "/v1/organization"
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 NOBODYS = ("/v1/engines/{model}",)  # bases, the same for everybody; `test_tuned_model_…` has the others
 UPLOAD = {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": 9, "mime_type": "text/jsonl"}
-BODIES = {"complete": {"part_ids": ["part_x"]}}
+BODIES = {"complete": {"part_ids": ["part_x"]}, "permissions": {"project_ids": ["default"]}}
 EVERY_ROLE = {
     ("GET", "/v1/models"): {"owner", "member", "read-only"},
     ("DELETE", "/v1/models/{name}"): {"owner"},
+    ("POST", "/v1/fine_tuning/checkpoints/{name}/permissions"): {"owner"},
+    ("DELETE", "/v1/fine_tuning/checkpoints/{name}/permissions/{permission_id}"): {"owner"},
     ("POST", "/v1/chat/completions"): {"owner", "member", "read-only"},
     ("POST", "/v1/completions"): {"owner", "member", "read-only"},
     ("POST", "/v1/engines/{model}/chat/completions"): {"owner", "member", "read-only"},
@@ -36,9 +38,11 @@ def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def theirs(client, finished_job) -> dict[str, str]:
+def theirs(client, store, finished_job) -> dict[str, str]:
     """Path parameter -> the id of an object in the first project."""
+    name = finished_job["fine_tuned_model"]
     return {
+        "permission_id": store.permissions.grant(name, [store.projects.create("third").id])[0].id,
         "file_id": finished_job["training_file"],
         "job_id": finished_job["id"],
         "upload_id": client.post("/v1/uploads", json=UPLOAD).json()["id"],
@@ -69,8 +73,8 @@ def addressed(app: FastAPI, theirs: dict[str, str]) -> Iterator[tuple[str, str]]
 def test_objects_of_another_project_are_404_on_every_route(app, client, stranger, theirs, refused):
     tried = 0
     for method, path in addressed(app, theirs):
-        if (method, path.rpartition("/")[0]) == ("DELETE", "/v1/models"):
-            continue  # a member may not delete any model; an owner of the other project is below
+        if method != "GET" and (path.startswith("/v1/models/") or "/permissions" in path):
+            continue  # a member may not delete or share any model; an owner of the other project is below
         refused(stranger.request(method, path, json=body_for(path)), 404)
         tried += 1
     assert tried >= 9

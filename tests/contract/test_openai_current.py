@@ -10,6 +10,7 @@ import pytest
 from openai.types import FileObject, Model, Upload
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.checkpoints import PermissionCreateResponse
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from openai.types.uploads import UploadPart
 
@@ -241,3 +242,13 @@ def test_job_that_the_client_asks_for_again_is_the_same_job(client, training_fil
         client.fine_tuning.jobs.cancel(job.id)
     assert again.id == first.id
     assert keyed[0].id == keyed[1].id != first.id
+
+
+def test_checkpoint_is_shared_and_withdrawn(client, finished_job):
+    permissions = client.fine_tuning.checkpoints.permissions
+    name = finished_job.fine_tuned_model
+    [made] = permissions.create(name, project_ids=["default"]).data
+    strictly(PermissionCreateResponse, made)
+    assert [one.id for one in permissions.list(name, project_id="default")] == [made.id]
+    assert permissions.delete(made.id, fine_tuned_model_checkpoint=name).deleted is True
+    assert list(permissions.list(name)) == []

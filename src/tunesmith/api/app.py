@@ -17,6 +17,7 @@ from tunesmith.api import (
     models,
     moderations,
     organization,
+    permissions,
     uploads,
     usage,
 )
@@ -69,7 +70,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.checks = checks
     app.state.usage = usage_recorder
     envelopes.install(app)
-    nouns = (files, uploads, jobs, models, chat, completions, moderations, organization, usage, health)
+    nouns = (files, uploads, jobs, permissions, models, chat, completions, moderations, organization, usage, health)
     for noun in nouns:
         app.include_router(noun.router)
     return app

@@ -37,6 +37,10 @@ def new_checkpoint_id() -> str:
     return f"ftckpt_{base62(ID_LENGTH)}"
 
 
+def new_permission_id() -> str:
+    return f"cp_{base62(ID_LENGTH)}"
+
+
 def new_key_id() -> str:
     return f"key_{base62(ID_LENGTH)}"
 

@@ -243,6 +243,16 @@ class ResolvedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class PermissionRow:
+    """Another project may use the model: see it, ask it, train it further; not delete it and not pass it on."""
+
+    id: str
+    model: str
+    project_id: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectRow:
     id: str
     name: str

@@ -13,6 +13,7 @@ from tunesmith.store.keys import KeyStore
 from tunesmith.store.migrate import migrate
 from tunesmith.store.models import ModelStore
 from tunesmith.store.parts import PartStore
+from tunesmith.store.permissions import PermissionStore
 from tunesmith.store.projects import ProjectStore
 from tunesmith.store.queue import Queue
 from tunesmith.store.scope import Scope
@@ -30,6 +31,7 @@ class Store:
     jobs: JobStore
     queue: Queue
     models: ModelStore
+    permissions: PermissionStore
     projects: ProjectStore
     keys: KeyStore
     usage: UsageStore
@@ -45,6 +47,7 @@ class Store:
             uploads=self.uploads.within(scope),
             jobs=self.jobs.within(scope),
             models=self.models.within(scope),
+            permissions=self.permissions.within(scope),
         )
 
     def expire(self) -> int:
@@ -74,6 +77,7 @@ def open_store(settings: Settings) -> Store:
         jobs=JobStore(database),
         queue=Queue(database, blobs, paths.root),
         models=ModelStore(database, paths.root, paths.jobs),
+        permissions=PermissionStore(database),
         projects=ProjectStore(database),
         keys=KeyStore(database),
         usage=UsageStore(database),

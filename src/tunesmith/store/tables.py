@@ -225,6 +225,18 @@ models = Table(
     sqlite_autoincrement=True,
 )
 
+permissions = Table(
+    "permissions",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("model", SafeText, nullable=False),
+    Column("project_id", SafeText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("model", "project_id"),
+    sqlite_autoincrement=True,
+)
+
 projects = Table(
     "projects",
     metadata,
