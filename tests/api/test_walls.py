@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from starlette.routing import compile_path
 from starlette.testclient import TestClient
 
+from tunesmith.store import ChatRow
+
 ORGANIZATION = "/v1/organization"
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 NOBODYS = ("/v1/engines/{model}",)  # bases, the same for everybody; `test_tuned_model_…` has the others
@@ -41,7 +43,9 @@ def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
 def theirs(client, store, finished_job) -> dict[str, str]:
     """Path parameter -> the id of an object in the first project."""
     name = finished_job["fine_tuned_model"]
+    store.chats.add(ChatRow("chatcmpl-theirs", "base", "base", 1, {}, (), {}, "default"))
     return {
+        "completion_id": "chatcmpl-theirs",
         "permission_id": store.permissions.grant(name, [store.projects.create("third").id])[0].id,
         "file_id": finished_job["training_file"],
         "job_id": finished_job["id"],
@@ -59,7 +63,7 @@ def stranger(app, store, client) -> TestClient:
 
 def body_for(path: str) -> dict[str, object]:
     """What the route takes, so that it is not refused for that."""
-    return BODIES.get(path.rpartition("/")[2], {})
+    return BODIES.get(path.rpartition("/")[2], {"metadata": {}})
 
 
 def addressed(app: FastAPI, theirs: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -252,3 +252,22 @@ def test_checkpoint_is_shared_and_withdrawn(client, finished_job):
     assert [one.id for one in permissions.list(name, project_id="default")] == [made.id]
     assert permissions.delete(made.id, fine_tuned_model_checkpoint=name).deleted is True
     assert list(permissions.list(name)) == []
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_stored_completion_lives_its_life(client, streamed):
+    completions = client.chat.completions
+    asked = {"model": "gpt-4o-mini", "messages": WEATHER, "max_tokens": 2, "store": True, "metadata": {"team": "a"}}
+    if streamed:
+        chat_id = [chunk.id for chunk in completions.create(**asked, stream=True)][-1]
+    else:
+        chat_id = completions.create(**asked).id
+    kept = completions.retrieve(chat_id)
+    strictly(ChatCompletion, kept)
+    assert (kept.metadata, kept.choices[0].finish_reason) == ({"team": "a"}, "length")
+    assert [message.content for message in completions.messages.list(chat_id)] == [WEATHER[0]["content"]]
+    completions.update(chat_id, metadata={"team": "b"})
+    assert [one.id for one in completions.list(metadata={"team": "b"}, limit=1)] == [chat_id]
+    assert completions.delete(chat_id).deleted is True
+    with pytest.raises(openai.NotFoundError, match=f"Completion {chat_id} not found"):
+        completions.retrieve(chat_id)

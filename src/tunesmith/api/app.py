@@ -18,6 +18,7 @@ from tunesmith.api import (
     moderations,
     organization,
     permissions,
+    stored_chats,
     uploads,
     usage,
 )
@@ -70,7 +71,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.checks = checks
     app.state.usage = usage_recorder
     envelopes.install(app)
-    nouns = (files, uploads, jobs, permissions, models, chat, completions, moderations, organization, usage, health)
-    for noun in nouns:
+    tuning, answering = (files, uploads, jobs, permissions, models), (chat, stored_chats, completions, moderations)
+    for noun in (*tuning, *answering, organization, usage, health):
         app.include_router(noun.router)
     return app

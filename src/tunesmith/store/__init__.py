@@ -9,6 +9,7 @@ from tunesmith.store.queue import LeaseLost
 from tunesmith.store.rows import (
     ACTIVE,
     Blob,
+    ChatRow,
     CheckpointRow,
     EventRow,
     FileRow,
@@ -35,6 +36,7 @@ from tunesmith.store.store import Store, open_store
 __all__ = [
     "ACTIVE",
     "Blob",
+    "ChatRow",
     "CheckpointRow",
     "Creation",
     "EventRow",

@@ -243,6 +243,20 @@ class ResolvedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatRow:
+    """A kept chat completion: `body` as it was answered, `messages` as they were asked."""
+
+    id: str
+    model: str
+    requested_model: str  # may be an alias of `model`
+    created_at: int
+    body: JsonObject
+    messages: tuple[JsonValue, ...]
+    metadata: dict[str, str]
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
 class PermissionRow:
     """Another project may use the model: see it, ask it, train it further; not delete it and not pass it on."""
 

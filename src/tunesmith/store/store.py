@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from tunesmith.settings import Settings
 from tunesmith.store.blobs import BlobStore
+from tunesmith.store.chats import ChatStore
 from tunesmith.store.creations import forget_creations
 from tunesmith.store.db import Database, database_url
 from tunesmith.store.files import FileStore
@@ -32,6 +33,7 @@ class Store:
     queue: Queue
     models: ModelStore
     permissions: PermissionStore
+    chats: ChatStore
     projects: ProjectStore
     keys: KeyStore
     usage: UsageStore
@@ -48,6 +50,7 @@ class Store:
             jobs=self.jobs.within(scope),
             models=self.models.within(scope),
             permissions=self.permissions.within(scope),
+            chats=self.chats.within(scope),
         )
 
     def expire(self) -> int:
@@ -78,6 +81,7 @@ def open_store(settings: Settings) -> Store:
         queue=Queue(database, blobs, paths.root),
         models=ModelStore(database, paths.root, paths.jobs),
         permissions=PermissionStore(database),
+        chats=ChatStore(database),
         projects=ProjectStore(database),
         keys=KeyStore(database),
         usage=UsageStore(database),

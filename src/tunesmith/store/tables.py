@@ -225,6 +225,33 @@ models = Table(
     sqlite_autoincrement=True,
 )
 
+chats = Table(
+    "chats",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("project", SafeText, nullable=False),
+    Column("model", SafeText, nullable=False),
+    Column("requested_model", SafeText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("body", JsonText),
+    Column("messages", JsonText),
+    Column("metadata", JsonText),
+    # The row of a deleted one stays, without what was said in it: as a page cursor.
+    Column("deleted_at", BigInteger),
+    Index(None, "project", "seq"),
+    sqlite_autoincrement=True,
+)
+
+chat_metadata = Table(
+    "chat_metadata",
+    metadata,
+    Column("chat_id", Text, ForeignKey("chats.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", SafeText, primary_key=True),
+    Column("value", SafeText, nullable=False),
+    Index(None, "key", "value"),
+)
+
 permissions = Table(
     "permissions",
     metadata,
