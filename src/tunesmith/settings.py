@@ -143,6 +143,9 @@ class Settings(BaseSettings, TrainingOptions):
         default_factory=dict, description="Further bases: name -> local Hugging Face directory or hub id."
     )
 
+    result_encoding: Literal["plain", "base64"] = Field(
+        "plain", description="How result files are served: plain CSV as in 2023, or base64 as OpenAI since 2024."
+    )
     max_file_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Largest file of one request, bytes.")
     max_upload_bytes: int = Field(8 * 1024**3, gt=0, description="Largest file that comes in parts, bytes.")
     max_part_bytes: int = Field(64 * 1024 * 1024, gt=0, description="Largest part of an upload, bytes.")

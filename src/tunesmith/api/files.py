@@ -89,10 +89,15 @@ def delete_file(file_id: str, context: ContextDep) -> JSONResponse:
 
 @router.get("/{file_id}/content")
 def file_content(
-    file_id: str, context: ContextDep, encoding: Annotated[Literal["base64"] | None, Query()] = None
+    file_id: str, context: ContextDep, encoding: Annotated[Literal["plain", "base64"] | None, Query()] = None
 ) -> Response:
-    """The bytes as they were uploaded. `?encoding=base64` serves code that decodes result files, as OpenAI's need."""
+    """The bytes as they were uploaded. `?encoding=base64` serves code that decodes result files, as OpenAI's need.
+
+    Without it, result files come as the setting `result_encoding` says.
+    """
     row = find_file(context, file_id)
+    if encoding is None and row.purpose == "fine-tune-results":
+        encoding = context.settings.result_encoding
     path = context.store.blobs.path(row.id)
     media_type = "application/octet-stream"
     if encoding == "base64":
