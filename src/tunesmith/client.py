@@ -129,7 +129,7 @@ class Client:
         return File.read(self._call("GET", f"/files/{file_id}"))
 
     def content(self, file_id: str) -> bytes:
-        return self._request("GET", f"/files/{file_id}/content").content
+        return self._request("GET", f"/files/{file_id}/content?encoding=plain").content
 
     def create_job(self, body: Mapping[str, object]) -> Job:
         return Job.read(self._call("POST", "/fine_tuning/jobs", json=body))

@@ -143,7 +143,16 @@ class Settings(BaseSettings, TrainingOptions):
         default_factory=dict, description="Further bases: name -> local Hugging Face directory or hub id."
     )
 
-    max_file_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Largest upload, bytes.")
+    result_encoding: Literal["plain", "base64"] = Field(
+        "plain", description="How result files are served: plain CSV as in 2023, or base64 as OpenAI since 2024."
+    )
+    max_file_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Largest file of one request, bytes.")
+    max_upload_bytes: int = Field(8 * 1024**3, gt=0, description="Largest file that comes in parts, bytes.")
+    max_part_bytes: int = Field(64 * 1024 * 1024, gt=0, description="Largest part of an upload, bytes.")
+    upload_seconds: int = Field(3600, gt=0, description="How long an upload takes parts, seconds.")
+    sweep_seconds: float = Field(
+        600.0, gt=0, description="Between two looks for expired files and uploads, whose bytes then go, seconds."
+    )
     max_example_tokens: int | None = Field(None, gt=0, description="Tokens per example; unset: the base's context.")
 
     limit_requests_per_minute: int = Field(0, ge=0, description="Model requests of a project a minute; 0: no limit.")

@@ -96,7 +96,9 @@ def test_the_2023_path_names_the_model_in_the_url(client: TestClient) -> None:
         ({"prompt": [99999]}, "prompt"),
         ({"prompt": "rain " * 9000}, "prompt"),
         ({"suffix": "end"}, "suffix"),
-        ({"best_of": 3}, "best_of"),
+        ({"best_of": 1, "n": 2}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
+        ({"best_of": 21}, "best_of"),
         ({"echo": True, "logprobs": 1}, "echo"),
         ({"logprobs": 6}, "logprobs"),
         ({"tools": []}, "tools"),
@@ -111,3 +113,14 @@ def test_what_cannot_be_done_is_named(
 
 def test_an_unknown_model_is_a_404(client: TestClient, refused: Callable[..., Json]) -> None:
     assert refused(client.post(COMPLETIONS, json={"model": "x", "prompt": "a"}), 404)["code"] == "model_not_found"
+
+
+def test_best_of_answers_the_likeliest_of_what_it_made(client: TestClient) -> None:
+    drawn = {"temperature": 1, "seed": 5, "logprobs": 0}
+    every = ask(client, **drawn, n=4)["choices"]
+    means = [sum(one["logprobs"]["token_logprobs"]) / len(one["logprobs"]["tokens"]) for one in every]
+    ranked = [every[index]["text"] for index in sorted(range(4), key=means.__getitem__, reverse=True)]
+    answer = ask(client, **drawn, n=2, best_of=4)
+    assert [one["text"] for one in answer["choices"]] == ranked[:2]
+    assert answer["usage"]["completion_tokens"] > sum(len(one["logprobs"]["tokens"]) for one in answer["choices"])
+    assert ask(client, temperature=1, seed=5, n=1, best_of=4)["choices"][0]["logprobs"] is None

@@ -7,7 +7,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from tunesmith.api.app import create_app
 from tunesmith.api.checks import INLINE_BYTES
+from tunesmith.serve.pool import Pool
 from tunesmith.store import Store
 
 KEYS = ["object", "id", "purpose", "filename", "bytes", "created_at", "expires_at", "status", "status_details"]
@@ -268,3 +270,13 @@ def test_unknown_file_is_told_in_the_recorded_words(client, refused, method, tai
         "param": "id",
         "code": None,
     }
+
+
+def test_result_files_are_served_as_the_setting_says(settings, store, key):
+    in_base64 = settings.model_copy(update={"result_encoding": "base64"})
+    result = store.files.create(store.blobs.write([b"step,loss"]), purpose="fine-tune-results", filename="a.csv")
+    other = store.files.create(store.blobs.write([b"step,loss"]), purpose="user_data", filename="a.csv")
+    client = TestClient(create_app(in_base64, store, Pool(in_base64)), headers={"Authorization": f"Bearer {key}"})
+    assert base64.b64decode(client.get(f"/v1/files/{result.id}/content").content, validate=True) == b"step,loss"
+    assert client.get(f"/v1/files/{result.id}/content", params={"encoding": "plain"}).content == b"step,loss"
+    assert client.get(f"/v1/files/{other.id}/content").content == b"step,loss"

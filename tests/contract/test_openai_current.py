@@ -7,10 +7,12 @@ import re
 
 import openai
 import pytest
-from openai.types import FileObject, Model
+from openai.types import FileObject, Model, Upload
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.checkpoints import PermissionCreateResponse
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+from openai.types.uploads import UploadPart
 
 WEATHER = [{"role": "user", "content": "How is the weather in Rome?"}]
 
@@ -46,6 +48,21 @@ def test_expiry_is_sent_in_brackets_and_honoured(client, training_path):
         file=training_path, purpose="fine-tune", expires_after={"anchor": "created_at", "seconds": 3600}
     )
     assert file.expires_at == pytest.approx(file.created_at + 3600, abs=1)
+
+
+def test_file_in_parts_is_one_file(client, training_path):
+    content = training_path.read_bytes()
+    upload = client.uploads.upload_file_chunked(
+        file=training_path, mime_type="text/jsonl", purpose="fine-tune", part_size=1000
+    )
+    strictly(Upload, upload)
+    assert (upload.status, upload.file.status, upload.file.filename) == ("completed", "processed", training_path.name)
+    assert client.files.content(upload.file.id).read() == content
+    begun = client.uploads.create(filename="a", purpose="fine-tune", bytes=3, mime_type="text/jsonl")
+    strictly(UploadPart, client.uploads.parts.create(begun.id, data=b"abc"))
+    assert strictly(Upload, client.uploads.cancel(begun.id)).status == "cancelled"
+    with pytest.raises(openai.BadRequestError, match="is cancelled"):
+        client.uploads.parts.create(begun.id, data=b"abc")
 
 
 def test_files_page_through_themselves(client, training_path):
@@ -214,3 +231,43 @@ def test_errors_are_the_clients_classes_with_all_four_fields(client):
     assert (missing.value.code, missing.value.param) == ("fine_tune_not_found", "fine_tune_id")
     with pytest.raises(openai.NotFoundError, match="Invalid URL"):
         client.vector_stores.list()
+
+
+def test_job_that_the_client_asks_for_again_is_the_same_job(client, training_file):
+    request = {"model": "gpt-3.5-turbo", "training_file": training_file, "suffix": "twice"}
+    first = client.fine_tuning.jobs.create(**request)
+    again = client.fine_tuning.jobs.create(**request, extra_headers={"x-stainless-retry-count": "1"})
+    keyed = [client.fine_tuning.jobs.create(**request, extra_headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    for job in (first, keyed[0]):
+        client.fine_tuning.jobs.cancel(job.id)
+    assert again.id == first.id
+    assert keyed[0].id == keyed[1].id != first.id
+
+
+def test_checkpoint_is_shared_and_withdrawn(client, finished_job):
+    permissions = client.fine_tuning.checkpoints.permissions
+    name = finished_job.fine_tuned_model
+    [made] = permissions.create(name, project_ids=["default"]).data
+    strictly(PermissionCreateResponse, made)
+    assert [one.id for one in permissions.list(name, project_id="default")] == [made.id]
+    assert permissions.delete(made.id, fine_tuned_model_checkpoint=name).deleted is True
+    assert list(permissions.list(name)) == []
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_stored_completion_lives_its_life(client, streamed):
+    completions = client.chat.completions
+    asked = {"model": "gpt-4o-mini", "messages": WEATHER, "max_tokens": 2, "store": True, "metadata": {"team": "a"}}
+    if streamed:
+        chat_id = [chunk.id for chunk in completions.create(**asked, stream=True)][-1]
+    else:
+        chat_id = completions.create(**asked).id
+    kept = completions.retrieve(chat_id)
+    strictly(ChatCompletion, kept)
+    assert (kept.metadata, kept.choices[0].finish_reason) == ({"team": "a"}, "length")
+    assert [message.content for message in completions.messages.list(chat_id)] == [WEATHER[0]["content"]]
+    completions.update(chat_id, metadata={"team": "b"})
+    assert [one.id for one in completions.list(metadata={"team": "b"}, limit=1)] == [chat_id]
+    assert completions.delete(chat_id).deleted is True
+    with pytest.raises(openai.NotFoundError, match=f"Completion {chat_id} not found"):
+        completions.retrieve(chat_id)

@@ -1,11 +1,14 @@
 """File rows and their pages."""
 
 import time
+from collections.abc import Callable
 
 import pytest
+from sqlalchemy import update
 
 from tunesmith.settings import Settings
-from tunesmith.store import FileRow, Store, open_store
+from tunesmith.store import FileRow, JobRow, Store, open_store
+from tunesmith.store.tables import files
 
 
 def add(store: Store, name: str = "rows.jsonl", **values: object) -> FileRow:
@@ -120,3 +123,30 @@ def test_files_survive_a_new_start(store: Store, store_settings: Settings) -> No
     assert again.files.get(row.id) == row
     assert again.blobs.path(row.id).read_bytes() == b"{}"
     again.close()
+
+
+@pytest.mark.parametrize("use", ["training_file", "validation_file"])
+def test_a_file_that_expires_under_a_job_stays_until_that_has_ended(
+    store: Store, make_job: Callable[..., JobRow], use: str
+) -> None:
+    row, idle = add(store), add(store, expires_at=1)
+    job = make_job(**{use: row.id})
+    with store.database.write() as connection:
+        connection.execute(update(files).where(files.c.id == row.id).values(expires_at=1))
+    assert store.files.get(row.id) is None
+    assert store.files.expire() == 1
+    assert not store.blobs.path(idle.id).exists()
+    kept = store.files.for_job(row.id)
+    assert kept is not None
+    assert store.blobs.path(row.id).read_bytes() == b"{}"
+    store.jobs.cancel(job.id)
+    assert store.files.expire() == 1
+    assert store.files.for_job(row.id) is None
+    assert not store.blobs.path(row.id).exists()
+
+
+def test_a_deleted_file_is_not_there_for_a_job_either(store: Store, make_job: Callable[..., JobRow]) -> None:
+    row = add(store)
+    make_job(training_file=row.id)
+    store.files.delete(row.id)
+    assert store.files.for_job(row.id) is None

@@ -7,13 +7,28 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from tunesmith import __version__
-from tunesmith.api import chat, completions, envelopes, files, health, jobs, models, moderations, organization, usage
+from tunesmith.api import (
+    chat,
+    completions,
+    envelopes,
+    files,
+    health,
+    jobs,
+    models,
+    moderations,
+    organization,
+    permissions,
+    stored_chats,
+    uploads,
+    usage,
+)
 from tunesmith.api.auth import Authentication
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.context import Context
 from tunesmith.api.headers import OpenAIHeaders
 from tunesmith.api.limits import BodyLimit
 from tunesmith.api.metering import Metering, UsageRecorder
+from tunesmith.api.sweeper import Sweeper
 from tunesmith.api.throttle import Throttle
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
@@ -24,12 +39,15 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     """One application over one open store. The caller opens and closes the store and the pool."""
     checks = FileChecks(store)
     usage_recorder = UsageRecorder(store)
+    sweeper = Sweeper(store, settings.sweep_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         checks.start()
         usage_recorder.start()
+        sweeper.start()
         yield
+        sweeper.stop()
         checks.stop()
         usage_recorder.stop()
 
@@ -47,7 +65,8 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.checks = checks
     app.state.usage = usage_recorder
     envelopes.install(app)
-    for noun in (files, jobs, models, chat, completions, moderations, organization, usage, health):
+    tuning, answering = (files, uploads, jobs, permissions, models), (chat, stored_chats, completions, moderations)
+    for noun in (*tuning, *answering, organization, usage, health):
         app.include_router(noun.router)
     return app
 

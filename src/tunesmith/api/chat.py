@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from tunesmith.api.chat_shapes import Head, completion, piece_chunks, role_chunk, usage_chunk
 from tunesmith.api.context import Context, ContextDep
+from tunesmith.api.keeping import Keeper, keeper
 from tunesmith.api.metering import meter
 from tunesmith.api.sse import EventStream, close_on_disconnect
 from tunesmith.errors import InvalidRequest, NotFound, ServerFault
@@ -72,12 +73,16 @@ def _open(context: Context, name: str) -> tuple[str, Opened]:
 
 
 async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
+    keep = keeper(request, context, body)
     options, head, reply = await run_in_threadpool(_start, context, body)
     meter(request, head.model, reply)
     if options.stream:
-        return EventStream(_chunks(head, reply, options.n), reply.close)
+        return EventStream(_chunks(head, reply, options.n, keep), reply.close)
     pieces = await collect(reply, request)
-    return JSONResponse(completion(head, pieces, reply.usage, options.n))
+    answer = completion(head, pieces, reply.usage, options.n)
+    if keep is not None:
+        await keep.keep(answer)
+    return JSONResponse(answer)
 
 
 async def collect(reply: Reply, request: Request) -> list[Piece]:
@@ -104,9 +109,10 @@ def _start(context: Context, body: JsonValue) -> tuple[Options, Head, Reply]:
     return request.options, head, reply
 
 
-async def _chunks(head: Head, reply: Reply, n: int) -> AsyncIterator[JsonObject]:
+async def _chunks(head: Head, reply: Reply, n: int, keep: Keeper | None) -> AsyncIterator[JsonObject]:
     """Nothing before the engine's first piece, so that its faults can still become an ordinary error answer."""
-    pieces = reply.pieces_async()
+    kept: list[Piece] = []
+    pieces = reply.pieces_async() if keep is None else _noted(reply.pieces_async(), kept)
     waiting: Piece | None = await anext(pieces, None)
     for choice in range(n):
         yield role_chunk(head, choice)
@@ -118,6 +124,14 @@ async def _chunks(head: Head, reply: Reply, n: int) -> AsyncIterator[JsonObject]
             yield chunk
     if head.include_usage:
         yield usage_chunk(head, reply.usage)
+    if keep is not None:  # after the last byte of the answer, before [DONE]: who has read that finds it
+        await keep.keep(completion(head, kept, reply.usage, n))
+
+
+async def _noted(pieces: AsyncIterator[Piece], notes: list[Piece]) -> AsyncIterator[Piece]:
+    async for piece in pieces:
+        notes.append(piece)
+        yield piece
 
 
 def _base(name: str, context: Context) -> BaseModel:

@@ -8,6 +8,7 @@ Not covered: token counts of a particular base. A file does not know its base; t
 
 import queue
 import threading
+import time
 from traceback import format_exc
 from typing import Annotated, cast
 
@@ -16,12 +17,15 @@ from fastapi import Depends, Request
 
 from tunesmith.data.check import check_file
 from tunesmith.data.complaints import status_details
+from tunesmith.errors import ServiceUnavailable
 from tunesmith.store import FileRow, Store
 from tunesmith.store.rows import FileStatus
 
 log = structlog.get_logger(__name__)
 
 INLINE_BYTES = 1024 * 1024  # a megabyte takes well under a second; a client that polls would wait five
+
+RETRY_SECONDS = 1.0
 
 BROKE_OFF = "The check of this file broke off; the server's log has the details. Upload it again."
 
@@ -44,17 +48,27 @@ class FileChecks:
         self._waiting.put(None)
 
     def submit(self, row: FileRow) -> FileRow:
-        """The row as the upload's answer shows it."""
+        """The row as the upload's answer shows it. No 5xx: the file is stored, and would be sent again."""
+        if row.status != "uploaded":  # of an earlier attempt at the same upload
+            return row
         if row.bytes <= INLINE_BYTES or row.purpose != "fine-tune":
-            return self._check(row) or row
+            try:
+                return self._check(row) or row
+            except ServiceUnavailable:
+                log.warning("a file's check waits for the database", file=row.id)
         self._waiting.put(row.id)
         return row
 
     def _work(self) -> None:
         while (file_id := self._waiting.get()) is not None:
-            row = self._store.files.get(file_id)
-            if row is not None:
-                self._check(row)
+            try:
+                row = self._store.files.get(file_id)
+                if row is not None:
+                    self._check(row)
+            except ServiceUnavailable:
+                log.warning("a file's check waits for the database", file=file_id)
+                time.sleep(RETRY_SECONDS)
+                self._waiting.put(file_id)
 
     def _check(self, row: FileRow) -> FileRow | None:
         """None: the file was deleted meanwhile."""

@@ -15,7 +15,7 @@ from tunesmith.api.metering import meter
 from tunesmith.api.sse import EventStream
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat import Piece, Reply, TokenLogprob, Usage, random_id
-from tunesmith.serve.completion import CompletionRequest, parse_completion_request, start_completions
+from tunesmith.serve.completion import CompletionRequest, likeliest, parse_completion_request, start_completions
 
 router = APIRouter()
 
@@ -64,8 +64,8 @@ async def _answer(request: Request, context: Context, body: JsonValue) -> Respon
         started.close()
     choices: list[JsonValue] = []
     for (echoed, _), pieces in zip(started.replies, collected, strict=True):
-        for choice in range(started.request.options.n):
-            own = [piece for piece in pieces if piece.choice == choice]
+        made = [[piece for piece in pieces if piece.choice == one] for one in range(started.request.best_of)]
+        for own in likeliest(made, started.request.options.n):
             choices.append(_choice(started, len(choices), echoed, own))
     head: JsonObject = {"id": started.id, "object": "text_completion", "created": started.created}
     return JSONResponse({**head, "model": started.model, "choices": choices, "usage": usage_json(started.usage)})

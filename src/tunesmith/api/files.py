@@ -13,9 +13,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from tunesmith.api.attempts import Attempt, AttemptDep
 from tunesmith.api.checks import ChecksDep, FileChecks
 from tunesmith.api.context import Context, ContextDep, KeyDep
-from tunesmith.api.envelopes import missing, unknown_parameter
+from tunesmith.api.envelopes import missing, shown, unknown_parameter
 from tunesmith.api.multipart import UploadForm
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.errors import InvalidRequest, NotFound
@@ -35,21 +36,29 @@ UPLOADS_AT_ONCE = CapacityLimiter(16)
 
 
 @router.post("")
-async def create_file(request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep) -> JSONResponse:
-    store = partial(_create, request, context, key, checks)
+async def create_file(
+    request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep, attempt: AttemptDep
+) -> JSONResponse:
+    store = partial(_create, request, context, key, checks, attempt)
     return JSONResponse(file_json(await to_thread.run_sync(store, limiter=UPLOADS_AT_ONCE)))
 
 
-def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks) -> FileRow:
-    form = UploadForm(request.headers.get("content-type", ""), _body(request))
+def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks, attempt: Attempt) -> FileRow:
+    form = UploadForm(request.headers.get("content-type", ""), body_chunks(request))
     blob = context.store.blobs.write(form.file_chunks(), max_bytes=context.settings.max_file_bytes)
     try:
         purpose, expires_at = _validated(form, blob)
     except InvalidRequest:
         context.store.blobs.delete(blob.id)
         raise
+    asked: JsonObject = {**form.fields, "filename": form.filename, "sha256": blob.sha256}
     row = context.store.files.create(
-        blob, purpose=purpose, filename=form.filename or "file", expires_at=expires_at, project=key.project
+        blob,
+        purpose=purpose,
+        filename=form.filename or "file",
+        expires_at=expires_at,
+        project=key.project,
+        creation=attempt.creation("file", key, asked) if attempt.idempotency_key else None,
     )
     return checks.submit(row)
 
@@ -80,10 +89,15 @@ def delete_file(file_id: str, context: ContextDep) -> JSONResponse:
 
 @router.get("/{file_id}/content")
 def file_content(
-    file_id: str, context: ContextDep, encoding: Annotated[Literal["base64"] | None, Query()] = None
+    file_id: str, context: ContextDep, encoding: Annotated[Literal["plain", "base64"] | None, Query()] = None
 ) -> Response:
-    """The bytes as they were uploaded. `?encoding=base64` serves code that decodes result files, as OpenAI's need."""
+    """The bytes as they were uploaded. `?encoding=base64` serves code that decodes result files, as OpenAI's need.
+
+    Without it, result files come as the setting `result_encoding` says.
+    """
     row = find_file(context, file_id)
+    if encoding is None and row.purpose == "fine-tune-results":
+        encoding = context.settings.result_encoding
     path = context.store.blobs.path(row.id)
     media_type = "application/octet-stream"
     if encoding == "base64":
@@ -117,7 +131,7 @@ def _no_such_file(file_id: str) -> NotFound:
     return NotFound(f"No such File object: {file_id}", param="id")
 
 
-def _body(request: Request) -> Iterator[bytes]:
+def body_chunks(request: Request) -> Iterator[bytes]:
     """The request's bytes for a route in a worker thread: each chunk is asked of the event loop, none is kept."""
     stream = request.stream()
     while chunk := from_thread.run(partial(anext, stream, b"")):
@@ -135,7 +149,7 @@ def _validated(form: UploadForm, blob: Blob) -> tuple[str, int | None]:
             raise missing(name)
     purpose = form.fields["purpose"]
     if purpose not in PURPOSES:
-        raise InvalidRequest(f"{purpose!r} is not one of {list(PURPOSES)} - 'purpose'", param="purpose")
+        raise InvalidRequest(f"{shown(purpose)} is not one of {list(PURPOSES)} - 'purpose'", param="purpose")
     if blob.bytes == 0:
         raise InvalidRequest(
             f"The file {form.filename!r} is empty (0 bytes). Check that it was written and closed before the upload, "

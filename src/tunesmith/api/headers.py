@@ -68,6 +68,7 @@ class _Answer:
         self.forward = send
         self.organization = organization
         self.request_id = f"req_{uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = self.request_id
         self.started = perf_counter()
         self.status: int | None = None
 

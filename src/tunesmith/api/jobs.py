@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import JSONResponse
 
+from tunesmith.api.attempts import AttemptDep
 from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.job_options import resolve_options
 from tunesmith.api.job_views import checkpoint_json, event_json, job_json
@@ -31,7 +32,9 @@ FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
 
 
 @router.post("")
-def create_job(request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep) -> JSONResponse:
+def create_job(
+    request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
+) -> JSONResponse:
     method, hyperparameters = _method(request)
     model, base, parent = _model(context, request.model)
     options = resolve_options(request.tunesmith.given() if request.tunesmith else {}, context.settings, parent)
@@ -53,7 +56,8 @@ def create_job(request: Annotated[CreateJob, Body()], context: ContextDep, key: 
         key_id=key.id,
         options=options,
     )
-    return JSONResponse(job_json(context.store.jobs.create(job)))
+    creation = attempt.creation("job", key, request.model_dump(mode="json"))
+    return JSONResponse(job_json(context.store.jobs.create(job, creation)))
 
 
 def metadata_filter(request: Request) -> dict[str, str] | None:

@@ -28,12 +28,16 @@ class _Part:
 
 
 class UploadForm:
-    """`file_chunks()` yields the bytes of the part `file`; after the last one, `fields` and `filename` are complete."""
+    """`file_chunks()` yields the bytes of the one large part; after the last, `fields` and `filename` are complete.
 
-    def __init__(self, content_type: str, body: Iterable[bytes]) -> None:
+    `large`: its name. `filename` is None when it did not come; it has a value even where the part has no file name.
+    """
+
+    def __init__(self, content_type: str, body: Iterable[bytes], large: str = "file") -> None:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self._body = body
+        self._large = large
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
@@ -41,7 +45,7 @@ class UploadForm:
         self._pending: list[bytes] = []
         self._finished = False
         self._parser = MultipartParser(
-            _boundary(content_type),
+            _boundary(content_type, large),
             {
                 "on_header_field": self._on_header_field,
                 "on_header_value": self._on_header_value,
@@ -87,15 +91,15 @@ class UploadForm:
             raise InvalidRequest(
                 f"The upload has more than {MAX_FIELDS} parts; it takes file, purpose and expires_after."
             )
-        if name == "file":
+        if name == self._large:
             if self.filename is not None:
-                raise InvalidRequest("The upload has two parts named 'file'; send one file a request.", param="file")
+                raise InvalidRequest(f"The upload has two parts named '{name}'; send one a request.", param=name)
             self.filename = _filename(disposition, options.get(b"filename", b""))
         self._part = _Part(name)
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         part = self._part
-        if part.name != "file":
+        if part.name != self._large:
             part.data += data[start:end]
             if len(part.data) > MAX_FIELD_BYTES:
                 raise InvalidRequest(f"The part {part.name!r} is larger than {MAX_FIELD_BYTES} bytes.", param=part.name)
@@ -104,18 +108,19 @@ class UploadForm:
 
     def _on_part_end(self) -> None:
         part = self._part
-        if part.name != "file":
+        if part.name != self._large:
             self.fields[part.name] = _text(bytes(part.data))
 
     def _on_end(self) -> None:
         self._finished = True
 
 
-def _boundary(content_type: str) -> bytes:
+def _boundary(content_type: str, large: str) -> bytes:
     kind, options = parse_options_header(content_type)
+    purpose = " and the part 'purpose'" if large == "file" else ""
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise InvalidRequest(
-            "Upload a file as multipart/form-data with the parts 'file' and 'purpose'; "
+            f"Send multipart/form-data with the part '{large}'{purpose}; "
             f"this request's Content-Type is {content_type or 'missing'}."
         )
     return options[b"boundary"]
@@ -127,6 +132,11 @@ def _filename(disposition: bytes, plain: bytes) -> str:
     extended = re.search(rb"filename\*=utf-8''([^;\s]+)", disposition, re.IGNORECASE)
     if extended:
         name = unquote(extended[1].decode("latin-1"))
+    return shown_name(name)
+
+
+def shown_name(name: str) -> str:
+    """Without directories and control characters; "file" when nothing is left."""
     name = "".join(letter for letter in name.rpartition("/")[2] if letter.isprintable())
     return name[-MAX_NAME:] or "file"
 

@@ -6,7 +6,7 @@ not here is refused by name.
 Not covered: what needs the database or the registry (files, models); `jobs.py` looks those up.
 """
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -37,6 +37,7 @@ Text: TypeAlias = Annotated[str, AfterValidator(_storable)]
 Auto: TypeAlias = Literal["auto"]
 MAX_SEED = 2**31 - 1
 MAX_SUFFIX = 64
+MAX_PAIRS = 16
 
 
 class Strict(BaseModel):
@@ -121,9 +122,23 @@ class Method(Strict):
         return chosen.hyperparameters if chosen else None
 
 
-class CreateJob(Strict):
-    MAX_PAIRS: ClassVar[int] = 16
+def _pairs(metadata: dict[str, str] | None) -> dict[str, str] | None:
+    if metadata is None:
+        return None
+    if len(metadata) > MAX_PAIRS:
+        raise ValueError(f"{len(metadata)} pairs are given; at most {MAX_PAIRS} are kept")
+    for key, value in metadata.items():
+        if not 1 <= len(key) <= 64:
+            raise ValueError(f"the key {key[:70]!r} has {len(key)} characters; it must have 1 to 64")
+        if len(value) > 512:
+            raise ValueError(f"the value of {key!r} has {len(value)} characters; at most 512 are kept")
+    return metadata
 
+
+Metadata: TypeAlias = Annotated[dict[Text, Text] | None, AfterValidator(_pairs)]
+
+
+class CreateJob(Strict):
     model: Text = Field(min_length=1)
     training_file: Text
     validation_file: Text | None = None
@@ -132,7 +147,7 @@ class CreateJob(Strict):
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
     integrations: list[object] | None = None
-    metadata: dict[Text, Text] | None = None
+    metadata: Metadata = None
     tunesmith: JobOptions | None = None
 
     @field_validator("training_file", "validation_file", mode="before")
@@ -161,20 +176,6 @@ class CreateJob(Strict):
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"{seed!r} is not a whole number")
         return _in_range(seed, 0, MAX_SEED)
-
-    @field_validator("metadata")
-    @classmethod
-    def _metadata(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
-        if metadata is None:
-            return None
-        if len(metadata) > cls.MAX_PAIRS:
-            raise ValueError(f"{len(metadata)} pairs are given; at most {cls.MAX_PAIRS} are kept")
-        for key, value in metadata.items():
-            if not 1 <= len(key) <= 64:
-                raise ValueError(f"the key {key[:70]!r} has {len(key)} characters; it must have 1 to 64")
-            if len(value) > 512:
-                raise ValueError(f"the value of {key!r} has {len(value)} characters; at most 512 are kept")
-        return metadata
 
     @field_validator("integrations")
     @classmethod

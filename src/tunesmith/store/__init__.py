@@ -3,11 +3,13 @@
 What is not covered: request validation (api), the meaning of files (data), adapters' contents (models).
 """
 
+from tunesmith.store.creations import Creation
 from tunesmith.store.jobfiles import JobFiles
 from tunesmith.store.queue import LeaseLost
 from tunesmith.store.rows import (
     ACTIVE,
     Blob,
+    ChatRow,
     CheckpointRow,
     EventRow,
     FileRow,
@@ -19,18 +21,24 @@ from tunesmith.store.rows import (
     NewCheckpoint,
     NewEvent,
     NewJob,
+    NewUpload,
     Outcome,
     Page,
+    PartRow,
+    PermissionRow,
     ProjectRow,
     ResolvedModel,
     Role,
+    UploadRow,
 )
 from tunesmith.store.store import Store, open_store
 
 __all__ = [
     "ACTIVE",
     "Blob",
+    "ChatRow",
     "CheckpointRow",
+    "Creation",
     "EventRow",
     "FileRow",
     "JobFiles",
@@ -43,11 +51,15 @@ __all__ = [
     "NewCheckpoint",
     "NewEvent",
     "NewJob",
+    "NewUpload",
     "Outcome",
     "Page",
+    "PartRow",
+    "PermissionRow",
     "ProjectRow",
     "ResolvedModel",
     "Role",
     "Store",
+    "UploadRow",
     "open_store",
 ]

@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,7 +40,8 @@ class BlobStore:
         file_id = self.path(file_id).name if file_id else new_file_id()
         partial = self._partial / file_id
         try:
-            size, digest = _stream(partial, chunks, max_bytes)
+            limit = chunks if max_bytes is None else limited(chunks, max_bytes, _file_too_large(max_bytes))
+            size, digest = stream_to(partial, limit)
             self._mark(file_id).touch()
             sync_directory(self._partial)
             partial.rename(self._directory / file_id)
@@ -86,23 +87,36 @@ class BlobStore:
         return self._partial / f"{file_id}{UNCLAIMED}"
 
 
-def _stream(path: Path, chunks: Iterable[bytes], max_bytes: int | None) -> tuple[int, str]:
+def stream_to(path: Path, chunks: Iterable[bytes]) -> tuple[int, str]:
+    """Writes a new file and syncs it; its size and SHA-256. The directory's entry is not synced yet."""
     digest, size = sha256(), 0
     with path.open("xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # says that a living process writes here; the kernel drops it with us
         for chunk in chunks:
             size += len(chunk)
-            if max_bytes is not None and size > max_bytes:
-                raise InvalidRequest(
-                    f"The file is larger than {max_bytes:,} bytes, the limit here (setting max_file_bytes)."
-                    " Split it, or raise the limit.",
-                    param="file",
-                )
             digest.update(chunk)
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
     return size, digest.hexdigest()
+
+
+def limited(chunks: Iterable[bytes], max_bytes: int, error: InvalidRequest) -> Iterator[bytes]:
+    """The same chunks; raises `error` at the first one that goes beyond `max_bytes`."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise error
+        yield chunk
+
+
+def _file_too_large(max_bytes: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"The file is larger than {max_bytes:,} bytes, the limit here (setting max_file_bytes)."
+        " Split it, send it in parts (POST /v1/uploads), or raise the limit.",
+        param="file",
+    )
 
 
 def sync_directory(directory: Path) -> None:

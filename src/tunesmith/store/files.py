@@ -2,15 +2,16 @@
 
 import time
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, insert, not_, or_, select, update
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.blobs import BlobStore
+from tunesmith.store.creations import Creation, made_before, note_creation
 from tunesmith.store.db import Database
 from tunesmith.store.pages import cut
-from tunesmith.store.rows import Blob, FileRow, FileStatus, Order, Page
+from tunesmith.store.rows import ACTIVE, Blob, FileRow, FileStatus, Order, Page
 from tunesmith.store.scope import EVERYBODY, Scope
-from tunesmith.store.tables import files
+from tunesmith.store.tables import files, jobs
 
 
 class FileStore:
@@ -33,9 +34,12 @@ class FileStore:
         report: JsonObject | None = None,
         expires_at: int | None = None,
         project: str = "default",
+        creation: Creation | None = None,
     ) -> FileRow:
+        """The file that an earlier attempt at the same `creation` made, if one did and it is still there."""
         with self._database.write() as connection:
-            row = insert_file(
+            earlier = self._made_before(connection, creation) if creation else None
+            row = earlier or insert_file(
                 connection,
                 blob,
                 purpose=purpose,
@@ -46,8 +50,18 @@ class FileStore:
                 expires_at=expires_at,
                 project=project,
             )
-        self._blobs.claim(blob)
+            if creation and not earlier:
+                note_creation(connection, creation, row.id)
+        if earlier:
+            self._blobs.delete(blob.id)
+        else:
+            self._blobs.claim(blob)
         return row
+
+    def _made_before(self, connection: Connection, creation: Creation) -> FileRow | None:
+        file_id = made_before(self._database, connection, creation)
+        row = connection.execute(select(files).where(files.c.id == file_id, alive())).mappings().one_or_none()
+        return None if row is None else file_row(row)
 
     def set_status(
         self, file_id: str, status: FileStatus, *, details: str | None = None, report: JsonObject | None = None
@@ -55,7 +69,7 @@ class FileStore:
         """The check's verdict. None: the file was deleted meanwhile."""
         change = (
             update(files)
-            .where(files.c.id == file_id, _alive())
+            .where(files.c.id == file_id, alive())
             .values(status=status, status_details=details, report=report)
             .returning(files)
         )
@@ -66,7 +80,7 @@ class FileStore:
     def get(self, file_id: str) -> FileRow | None:
         """None: never was, deleted or expired."""
         with self._database.read() as connection:
-            query = select(files).where(files.c.id == file_id, self._scope.of(files), _alive())
+            query = select(files).where(files.c.id == file_id, self._scope.of(files), alive())
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else file_row(row)
 
@@ -74,7 +88,7 @@ class FileStore:
         self, *, purpose: str | None = None, limit: int = 10_000, after: str | None = None, order: Order = "desc"
     ) -> Page[FileRow]:
         """An unknown `after` gives an empty page; a deleted file still serves as `after`."""
-        query = select(files).where(self._scope.of(files), _alive())
+        query = select(files).where(self._scope.of(files), alive())
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
         with self._database.read() as connection:
@@ -83,7 +97,7 @@ class FileStore:
 
     def unchecked(self) -> list[FileRow]:
         """Files whose check has not ended, oldest first: after a crash they are checked again."""
-        query = select(files).where(files.c.status == "uploaded", _alive()).order_by(files.c.seq)
+        query = select(files).where(files.c.status == "uploaded", alive()).order_by(files.c.seq)
         with self._database.read() as connection:
             return [file_row(row) for row in connection.execute(query).mappings()]
 
@@ -101,16 +115,31 @@ class FileStore:
             row = connection.execute(query).one_or_none()
         return row is not None and row.deleted_at is not None
 
-    def sweep(self) -> int:
-        """Delete expired files, and the bytes that crashes left; returns how many bodies went."""
+    def for_job(self, file_id: str) -> FileRow | None:
+        """As `get`, but a file that expires under a job that uses it is there until the job has ended."""
+        with self._database.read() as connection:
+            query = select(files).where(files.c.id == file_id, self._scope.of(files), files.c.deleted_at.is_(None))
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else file_row(row)
+
+    def expire(self) -> int:
+        """Delete expired files that no unfinished job uses; returns how many."""
+        uses = or_(jobs.c.training_file == files.c.id, jobs.c.validation_file == files.c.id)
+        in_use = exists().where(uses, jobs.c.status.in_(ACTIVE))
         with self._database.write() as connection:
-            expired = _bury(connection, files.c.expires_at <= int(time.time()))
-            rows = connection.execute(select(files.c.id, files.c.deleted_at)).all()
+            expired = _bury(connection, and_(files.c.expires_at <= int(time.time()), not_(in_use)))
         for file_id in expired:
             self._blobs.delete(file_id)
+        return len(expired)
+
+    def sweep(self) -> int:
+        """Delete expired files, and the bytes that crashes left; returns how many bodies went."""
+        expired = self.expire()
+        with self._database.read() as connection:
+            rows = connection.execute(select(files.c.id, files.c.deleted_at)).all()
         live = {row.id for row in rows if row.deleted_at is None}
         deleted = {row.id for row in rows if row.deleted_at is not None}
-        return len(expired) + self._blobs.sweep(live, deleted)
+        return expired + self._blobs.sweep(live, deleted)
 
 
 def insert_file(
@@ -146,7 +175,7 @@ def file_row(row: RowMapping) -> FileRow:
     return FileRow(**{name: row[name] for name in FileRow.__slots__})
 
 
-def _alive() -> ColumnElement[bool]:
+def alive() -> ColumnElement[bool]:
     return and_(files.c.deleted_at.is_(None), or_(files.c.expires_at.is_(None), files.c.expires_at > int(time.time())))
 
 

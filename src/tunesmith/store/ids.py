@@ -17,6 +17,14 @@ def new_file_id() -> str:
     return f"file-{base62(ID_LENGTH)}"
 
 
+def new_upload_id() -> str:
+    return f"upload_{secrets.token_hex(16)}"
+
+
+def new_part_id() -> str:
+    return f"part_{secrets.token_hex(16)}"
+
+
 def new_job_id() -> str:
     return f"ftjob-{base62(ID_LENGTH)}"
 
@@ -27,6 +35,10 @@ def new_event_id() -> str:
 
 def new_checkpoint_id() -> str:
     return f"ftckpt_{base62(ID_LENGTH)}"
+
+
+def new_permission_id() -> str:
+    return f"cp_{base62(ID_LENGTH)}"
 
 
 def new_key_id() -> str:

@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, exists, insert, se
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.creations import Creation, made_before, note_creation
 from tunesmith.store.db import Database
 from tunesmith.store.events import event_row, insert_events
 from tunesmith.store.ids import new_job_id, tuned_model_name
@@ -23,16 +24,24 @@ class JobStore:
     def within(self, scope: Scope) -> "JobStore":
         return JobStore(self._database, scope)
 
-    def create(self, job: NewJob) -> JobRow:
-        """The row, which is the queue entry, and `Created fine-tuning job: …`, in one transaction."""
+    def create(self, job: NewJob, creation: Creation | None = None) -> JobRow:
+        """The row, which is the queue entry, and `Created fine-tuning job: …`, in one transaction.
+
+        The job that an earlier attempt at the same `creation` made, if one did.
+        """
         values = _new_row(job)
         with self._database.write() as connection:
+            made = made_before(self._database, connection, creation) if creation else None
+            if made is not None:
+                return lock_job(connection, made, self._scope)
             row = job_row(connection.execute(insert(jobs).values(values).returning(jobs)).mappings().one())
             pairs = {clean_text(key): value for key, value in (job.metadata or {}).items()}
             if pairs:
                 rows = [{"job_id": row.id, "key": key, "value": value} for key, value in pairs.items()]
                 connection.execute(insert(job_metadata), rows)
             insert_events(connection, row.id, [NewEvent(f"Created fine-tuning job: {row.id}")])
+            if creation:
+                note_creation(connection, creation, row.id)
         return row
 
     def get(self, job_id: str) -> JobRow | None:

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.db import Database
@@ -15,7 +15,7 @@ from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.jobfiles import JobFiles
 from tunesmith.store.rows import ACTIVE, JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
 from tunesmith.store.scope import EVERYBODY, Scope
-from tunesmith.store.tables import checkpoints, jobs, models
+from tunesmith.store.tables import checkpoints, jobs, models, permissions
 
 NO_WEIGHTS = ""  # in place of an adapter's path: imported names, which have none here
 
@@ -32,7 +32,7 @@ class ModelStore:
 
     def get(self, name: str) -> ModelRow | None:
         """None: unknown or deleted."""
-        query = select(models).where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
+        query = select(models).where(models.c.name == name, self._usable(), models.c.deleted_at.is_(None))
         with self._database.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else self._model_row(row)
@@ -57,7 +57,7 @@ class ModelStore:
 
     def all(self) -> list[ModelRow]:
         """Oldest first."""
-        query = select(models).where(self._scope.of(models), models.c.deleted_at.is_(None)).order_by(models.c.seq)
+        query = select(models).where(self._usable(), models.c.deleted_at.is_(None)).order_by(models.c.seq)
         with self._database.read() as connection:
             return [self._model_row(row) for row in connection.execute(query).mappings()]
 
@@ -112,6 +112,13 @@ class ModelStore:
         """`clean` for every job with files here: what a crash between `finish` and `clean` left."""
         for directory in self._jobs_directory.iterdir():
             self.clean(directory.name)
+
+    def _usable(self) -> ColumnElement[bool]:
+        """The project's own, and those that it has a permission for."""
+        permitted = exists().where(
+            permissions.c.model == models.c.name, permissions.c.project_id == self._scope.project
+        )
+        return or_(self._scope.of(models), permitted)
 
     def _model_row(self, row: RowMapping) -> ModelRow:
         values = {name: row[name] for name in ModelRow.__slots__ if name != "adapter_dir"}

@@ -14,6 +14,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 T = TypeVar("T")
 
 FileStatus = Literal["uploaded", "processed", "error"]
+UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
 EventLevel = Literal["info", "warn", "error"]
 EventType = Literal["message", "metrics", "moderation_checks"]
 Order = Literal["asc", "desc"]
@@ -74,6 +75,44 @@ class FileRow:
     status_details: str | None
     report: JsonObject | None  # what data.check found
     project: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """A file that will come in parts. `file_lifetime`: seconds from its completion to its expiry."""
+
+    filename: str
+    purpose: str
+    bytes: int
+    mime_type: str
+    file_lifetime: int | None = None
+    project: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """`file_id` stands once the upload is completed."""
+
+    id: str
+    filename: str
+    purpose: str
+    bytes: int
+    mime_type: str
+    file_lifetime: int | None
+    created_at: int
+    expires_at: int
+    status: UploadStatus
+    file_id: str | None
+    part_ids: tuple[str, ...] | None
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    id: str
+    upload_id: str
+    created_at: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +240,30 @@ class ResolvedModel:
     adapter_dir: Path | None
     created: int
     owned_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRow:
+    """A kept chat completion: `body` as it was answered, `messages` as they were asked."""
+
+    id: str
+    model: str
+    requested_model: str  # may be an alias of `model`
+    created_at: int
+    body: JsonObject
+    messages: tuple[JsonValue, ...]
+    metadata: dict[str, str]
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionRow:
+    """Another project may use the model: see it, ask it, train it further; not delete it and not pass it on."""
+
+    id: str
+    model: str
+    project_id: str
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 from tunesmith.settings import Settings
 from tunesmith.store.blobs import BlobStore
+from tunesmith.store.chats import ChatStore
+from tunesmith.store.creations import forget_creations
 from tunesmith.store.db import Database, database_url
 from tunesmith.store.files import FileStore
 from tunesmith.store.imports import ImportStore
@@ -11,9 +13,12 @@ from tunesmith.store.jobs import JobStore
 from tunesmith.store.keys import KeyStore
 from tunesmith.store.migrate import migrate
 from tunesmith.store.models import ModelStore
+from tunesmith.store.parts import PartStore
+from tunesmith.store.permissions import PermissionStore
 from tunesmith.store.projects import ProjectStore
 from tunesmith.store.queue import Queue
 from tunesmith.store.scope import Scope
+from tunesmith.store.uploads import UploadStore
 from tunesmith.store.usage import UsageStore
 
 
@@ -23,9 +28,12 @@ class Store:
 
     blobs: BlobStore
     files: FileStore
+    uploads: UploadStore
     jobs: JobStore
     queue: Queue
     models: ModelStore
+    permissions: PermissionStore
+    chats: ChatStore
     projects: ProjectStore
     keys: KeyStore
     usage: UsageStore
@@ -36,8 +44,18 @@ class Store:
         """The same store as a request of this project sees it: another project's objects are not there."""
         scope = Scope(project)
         return replace(
-            self, files=self.files.within(scope), jobs=self.jobs.within(scope), models=self.models.within(scope)
+            self,
+            files=self.files.within(scope),
+            uploads=self.uploads.within(scope),
+            jobs=self.jobs.within(scope),
+            models=self.models.within(scope),
+            permissions=self.permissions.within(scope),
+            chats=self.chats.within(scope),
         )
+
+    def expire(self) -> int:
+        """What a running server does from time to time: whatever has had its time goes; how much did."""
+        return self.files.expire() + self.uploads.sweep() + forget_creations(self.database)
 
     def close(self) -> None:
         self.database.close()
@@ -58,9 +76,12 @@ def open_store(settings: Settings) -> Store:
     store = Store(
         blobs=blobs,
         files=FileStore(database, blobs),
+        uploads=UploadStore(database, blobs, PartStore(paths.blobs)),
         jobs=JobStore(database),
         queue=Queue(database, blobs, paths.root),
         models=ModelStore(database, paths.root, paths.jobs),
+        permissions=PermissionStore(database),
+        chats=ChatStore(database),
         projects=ProjectStore(database),
         keys=KeyStore(database),
         usage=UsageStore(database),
@@ -68,4 +89,5 @@ def open_store(settings: Settings) -> Store:
         database=database,
     )
     store.files.sweep()
+    store.uploads.sweep()
     return store

@@ -84,6 +84,37 @@ files = Table(
     sqlite_autoincrement=True,
 )
 
+uploads = Table(
+    "uploads",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("project", SafeText, nullable=False),
+    Column("filename", SafeText, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("mime_type", SafeText, nullable=False),
+    Column("file_lifetime", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("file_id", Text),
+    Column("part_ids", JsonText),  # as completed, so that a repeated `complete` is told from another one
+    Index(None, "status", "expires_at"),
+    sqlite_autoincrement=True,
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("upload_id", Text, ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -120,6 +151,22 @@ jobs = Table(
     Column("last_step", BigInteger, nullable=False, default=0),
     Column("total_steps", BigInteger),
     Index(None, "project", "seq"),
+    sqlite_autoincrement=True,
+)
+
+creations = Table(
+    "creations",
+    metadata,
+    _sequence(),
+    Column("kind", Text, nullable=False),
+    Column("project", SafeText, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("idempotency_key", SafeText),
+    Column("object_id", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False, index=True),
+    UniqueConstraint("project", "kind", "idempotency_key"),
+    Index(None, "key_id", "fingerprint"),
     sqlite_autoincrement=True,
 )
 
@@ -175,6 +222,45 @@ models = Table(
     Column("project", SafeText, nullable=False),
     Column("deleted_at", BigInteger),
     Index(None, "project", "seq"),
+    sqlite_autoincrement=True,
+)
+
+chats = Table(
+    "chats",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("project", SafeText, nullable=False),
+    Column("model", SafeText, nullable=False),
+    Column("requested_model", SafeText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("body", JsonText),
+    Column("messages", JsonText),
+    Column("metadata", JsonText),
+    # The row of a deleted one stays, without what was said in it: as a page cursor.
+    Column("deleted_at", BigInteger),
+    Index(None, "project", "seq"),
+    sqlite_autoincrement=True,
+)
+
+chat_metadata = Table(
+    "chat_metadata",
+    metadata,
+    Column("chat_id", Text, ForeignKey("chats.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", SafeText, primary_key=True),
+    Column("value", SafeText, nullable=False),
+    Index(None, "key", "value"),
+)
+
+permissions = Table(
+    "permissions",
+    metadata,
+    _sequence(),
+    Column("id", Text, nullable=False, unique=True),
+    Column("model", SafeText, nullable=False),
+    Column("project_id", SafeText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("model", "project_id"),
     sqlite_autoincrement=True,
 )
 

@@ -47,7 +47,7 @@ def require_files(store: Store, job: JobRow) -> None:
     """Raises DataError (`deleted_training_file`) when a file of the job is gone."""
     for param in MIN_EXAMPLES:
         file_id = getattr(job, param)
-        if file_id is not None and store.files.get(file_id) is None:
+        if file_id is not None and store.files.for_job(file_id) is None:
             which = param.removesuffix("_file")
             raise DataError(
                 f"The job failed because the {which} file was deleted", param=param, code=f"deleted_{param}"

@@ -1,0 +1,36 @@
+"""Removes from time to time what has expired: files, uploads and their parts. Several servers may do so at once.
+
+Nobody sees an expired object before either; this gives the disk back.
+"""
+
+import threading
+
+import structlog
+
+from tunesmith.store import Store
+
+log = structlog.get_logger(__name__)
+
+
+class Sweeper:
+    def __init__(self, store: Store, seconds: float) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Opening the store has swept once already."""
+        self._stopped.clear()
+        threading.Thread(target=self._work, name="sweeper", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _work(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            try:
+                gone = self._store.expire()
+            except Exception:  # a database that does not answer now may answer at the next turn
+                log.exception("a sweep broke off; the next one does its work")
+            else:
+                log.debug("swept", gone=gone)
