@@ -13,11 +13,11 @@ from tunesmith.data.tool_text import CALL_TAG_END, assistant_text
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "武汉"}}\n</tool_call>'
 
 
-def read(text: str, size: int, *, drop_opening: bool = False) -> tuple[str, list[tuple[str, str]]]:
+def read(text: str, size: int, *, cut: bool = False) -> tuple[str, list[tuple[str, str]]]:
     """(content, calls) of `text` in pieces of `size` characters."""
     reader = ReplyReader()
     parts = [reader.add(text[start : start + size]) for start in range(0, len(text), size)]
-    parts.append(reader.finish(drop_opening=drop_opening))
+    parts.append(reader.finish(cut=cut))
     calls: list[tuple[str, str]] = []
     for part in [call for read_part in parts for call in read_part.calls]:
         if part.name is not None:
@@ -108,7 +108,14 @@ def test_another_order_of_keys_is_a_call_too() -> None:
 def test_a_call_cut_by_the_limit_keeps_what_it_has() -> None:
     text = f"{CALL}\n{CALL}"
     assert read(text[:-18], 7)[1] == [("get_weather", '{"city": "武汉"}'), ("get_weather", '{"city": "')]
-    assert read('Hi\n<tool_call>\n{"name": "get', 4, drop_opening=True) == ("Hi", [])
+    for begun in ("<tool_c", "<tool_call>", '<tool_call>\n{"na', '<tool_call>\n{"name": "get'):
+        assert read(f"Hi\n{begun}", 4, cut=True)[0].rstrip("\n") == "Hi"
+        assert read(f"Hi\n{begun}", 4)[0] == f"Hi\n{begun}"
+
+
+def test_a_tag_in_json_is_content_also_where_it_is_cut() -> None:
+    for text in ('{"a": "<tool_call> is a tag"}', '{"a": "<tool_call>\\n{\\"name\\": \\"f\\", \\"arguments\\": {}}'):
+        assert read(text, 5, cut=True) == (text, [])
 
 
 def test_arguments_end_where_they_stop_to_be_json() -> None:

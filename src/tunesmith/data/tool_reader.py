@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from tunesmith.data.tool_text import CALL_START, CALL_TAG_END
 
 _OPENING = re.compile(r'\n?\{"name": ("(?:[^"\\]|\\.)*"), "arguments": (?=[{\[])')
+_NAMED = '\n{"name": "'
 _WHOLE = re.compile(r'\n?\{"name": ("(?:[^"\\]|\\.)*"), "arguments": (.*)\}\n?', re.DOTALL)
 _MARK = re.compile(r'["\\{}\[\]<]')  # what a scan of arguments has to look at
 
@@ -88,19 +89,26 @@ class ReplyReader:
             pass
         return found.part()
 
-    def finish(self, *, drop_opening: bool = False) -> ReplyPart:
-        """The rest. With `drop_opening`, a call that was cut before its arguments is not shown as content."""
+    def finish(self, *, cut: bool = False) -> ReplyPart:
+        """The rest. Of a text that was `cut`, the beginning of a call is not shown as content."""
         found = _Found()
-        reading_content = self._state == self._content
-        if reading_content and not self.opened:
-            self._newlines += self._held
-            found.text.append(self._newlines)
-        elif reading_content:
-            self._show(self._held.rstrip("\n"), found)
-        elif self._state == self._opening and not drop_opening:
+        if self._state == self._content:
+            begun = _begun(self._held, CALL_START)
+            self._finish_content(self._held[:-begun] if cut and begun > 1 else self._held, found)
+        elif self._state == self._opening and not (cut and self._opens()):
             self._show(CALL_START + self._held, found)
         self._held = self._newlines = ""
         return found.part()
+
+    def _finish_content(self, text: str, found: "_Found") -> None:
+        if self.opened:
+            self._show(text.rstrip("\n"), found)
+        else:
+            found.text.append(self._newlines + text)
+
+    def _opens(self) -> bool:
+        """Whether this can only be a call. In JSON it is something else: there no bare quote stands inside a string."""
+        return self._held.startswith(_NAMED) or _NAMED.startswith(self._held)
 
     def _content(self, found: "_Found") -> bool:
         """Shows what cannot belong to a call; True when a call's tag has been read."""

@@ -73,7 +73,7 @@ class ChoiceText:
         part = self._reader.add(text)
         if finish is None:
             return part
-        rest = self._reader.finish(drop_opening=self._matcher is not None)
+        rest = self._reader.finish(cut=finish == "length")
         return ReplyPart(part.text + rest.text, part.calls + rest.calls)
 
     def _part(self, read: ReplyPart, finish: Finish | None) -> TextPart:
