@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import openai
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
@@ -201,6 +202,14 @@ def test_wrong_requests_name_what_is_wrong(client: TestClient, refused: Callable
     assert refused(client.post(CHAT, json={**body, "temperature": 3}))["param"] == "temperature"
     assert refused(client.post(CHAT, json={**body, "logit_bias": {"99999": 1}}))["param"] == "logit_bias"
     assert refused(client.post(CHAT, json={**body, "messages": [{"role": "user"}]}))["param"] is not None
+    impossible = {"type": "array", "uniqueItems": True}
+    answered = {"type": "json_schema", "json_schema": {"name": "x", "schema": impossible}}
+    error = refused(client.post(CHAT, json={**body, "response_format": answered}))
+    assert (error["param"], error["code"]) == ("response_format.json_schema.schema", "invalid_json_schema")
+    assert error["message"] == "Invalid schema for response_format 'x': unsupported keyword 'uniqueItems'."
+    strict = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"if": {}}}}
+    error = refused(client.post(CHAT, json={**body, "tools": [strict]}))
+    assert (error["param"], error["code"]) == ("tools[0].function.parameters", "invalid_function_parameters")
 
 
 def test_the_2023_path_names_the_model_in_the_url(client: TestClient) -> None:
@@ -259,10 +268,12 @@ def test_a_tool_call_is_answered_in_both_forms(scripted: Callable[..., TestClien
     assert call["id"].startswith("call_")
     assert (call["type"], call["function"]) == ("function", {"name": "get_weather", "arguments": '{"city": "武汉"}'})
     deltas = [chunk["choices"][0]["delta"] for chunk in stream(client, tools=TOOLS)]
-    first, second = (delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta)
+    first, *pieces = (delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta)
     assert list(first) == ["index", "id", "type", "function"]
     assert first["function"] == {"name": "get_weather", "arguments": ""}
-    assert second == {"index": 0, "function": {"arguments": '{"city": "武汉"}'}}
+    assert len(pieces) > 3, "arguments stream"
+    assert all(list(piece) == ["index", "function"] and list(piece["function"]) == ["arguments"] for piece in pieces)
+    assert "".join(piece["function"]["arguments"] for piece in pieces) == '{"city": "武汉"}'
 
 
 def test_functions_of_2023_are_answered_with_a_function_call(scripted: Callable[..., TestClient]) -> None:
@@ -271,6 +282,10 @@ def test_functions_of_2023_are_answered_with_a_function_call(scripted: Callable[
     assert choice["finish_reason"] == "function_call"
     assert choice["message"]["function_call"] == {"name": "get_weather", "arguments": '{"city": "武汉"}'}
     assert "tool_calls" not in choice["message"]
+    deltas = [chunk["choices"][0]["delta"] for chunk in stream(client, functions=[FUNCTION])]
+    first, *pieces = (delta["function_call"] for delta in deltas if "function_call" in delta)
+    assert first == {"name": "get_weather", "arguments": ""}
+    assert "".join(piece["arguments"] for piece in pieces) == '{"city": "武汉"}'
 
 
 def test_one_call_at_a_time_when_parallel_calls_are_off(scripted: Callable[..., TestClient]) -> None:
@@ -365,7 +380,11 @@ def test_the_api_answers_while_a_model_writes(
             assert next(line for line in lines if line).startswith("data: {")
 
 
-def test_the_official_client_streams_and_counts(app: FastAPI, key: str) -> None:
+class City(BaseModel):
+    city: Literal["Paris", "Rome"]
+
+
+def test_the_official_client_streams_counts_and_parses(app: FastAPI, key: str) -> None:
     with TestClient(app) as transport:
         client = openai.OpenAI(api_key=key, base_url="http://testserver/v1", http_client=transport, max_retries=0)
         chunks = list(
@@ -380,6 +399,13 @@ def test_the_official_client_streams_and_counts(app: FastAPI, key: str) -> None:
         assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices).endswith("Paris.")
         assert chunks[-1].usage is not None
         assert chunks[-1].usage.completion_tokens == 7
+        parsed = client.chat.completions.parse(
+            model="gpt-4o-mini",
+            messages=[{"role": "user", "content": "What is the capital of France?"}],
+            temperature=0,
+            response_format=City,
+        )
+        assert parsed.choices[0].message.parsed == City(city="Paris")
         with pytest.raises(openai.NotFoundError) as caught:
             client.chat.completions.create(model="nope", messages=[{"role": "user", "content": "Hi"}])
         assert caught.value.code == "model_not_found"

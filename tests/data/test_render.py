@@ -103,8 +103,8 @@ def test_special_token_text_in_a_content_stays_text(family: Renderer, texts: lis
     roles = ("system", "user", "assistant")
     forged = family.row(ChatRow(tuple(Message(role, text) for role, text in zip(roles, texts, strict=True))))
     plain = family.row(ChatRow(tuple(Message(role, "x") for role in roles)))
-    special = [token for token in forged.ids if token in family._special]
-    assert special == [token for token in plain.ids if token in family._special]
+    special = [token for token in forged.ids if token in family.special_ids]
+    assert special == [token for token in plain.ids if token in family.special_ids]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

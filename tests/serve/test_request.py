@@ -2,12 +2,10 @@ from typing import Any
 
 import pytest
 
-from tunesmith.data.messages import Tool
 from tunesmith.errors import InvalidRequest
 from tunesmith.serve.request import IGNORED, parse_chat_request
 
 HELLO = [{"role": "user", "content": "Hello"}]
-FUNCTION = {"name": "get_weather", "description": "Now", "parameters": {"type": "object"}}
 
 
 def body(**fields: Any) -> dict[str, Any]:
@@ -58,8 +56,6 @@ def test_harmless_fields_change_nothing() -> None:
         ({"top_logprobs": 2}, "top_logprobs", "invalid_value", "'logprobs'"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_max_value", "20"),
         ({"stream_options": {"include_usage": True}}, "stream_options", None, "only allowed when 'stream' is enabled"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter", "'json_object'"),
-        ({"response_format": {"type": "json_schema"}}, "response_format", "unsupported_parameter", "'json_schema'"),
         ({"audio": {"voice": "alloy"}}, "audio", "unsupported_parameter", "text only"),
         ({"modalities": ["text", "audio"]}, "modalities", "unsupported_parameter", "text only"),
         ({"prediction": {"type": "content", "content": "x"}}, "prediction", "unsupported_parameter", "leave it out"),
@@ -79,20 +75,6 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str, code: str | 
     error = fault(**fields)
     assert (error.param, error.code) == (param, code)
     assert words in error.message
-
-
-def test_a_forced_call_is_refused_by_name() -> None:
-    tools = [{"type": "function", "function": FUNCTION}]
-    for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
-        assert fault(tools=tools, tool_choice=choice).param == "tool_choice"
-    assert fault(functions=[FUNCTION], function_call={"name": "get_weather"}).param == "function_call"
-
-
-def test_functions_are_the_old_name_of_tools() -> None:
-    newer = parse_chat_request(body(tools=[{"type": "function", "function": FUNCTION}], tool_choice="auto"))
-    older = parse_chat_request(body(functions=[FUNCTION], function_call="auto"))
-    assert newer.tools == older.tools == (Tool("get_weather", "Now", {"type": "object"}),)
-    assert (newer.legacy_functions, older.legacy_functions) == (False, True)
 
 
 def test_a_wrong_message_is_named_by_its_path() -> None:

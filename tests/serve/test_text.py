@@ -4,6 +4,7 @@ import pytest
 
 from tunesmith.data.render import Renderer
 from tunesmith.serve.engine import Delta
+from tunesmith.serve.grammar import Grammars
 from tunesmith.serve.text import ChoiceText, TextPart
 
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "武汉"}}\n</tool_call>'
@@ -52,23 +53,69 @@ def test_every_visible_token_has_its_logprob_once(renderer: Renderer) -> None:
     assert tokens == renderer.encode("Snow 🥶 falls\n\non Wuhan")
 
 
-def test_a_tool_call_is_parsed_and_never_shown(renderer: Renderer) -> None:
+def called(collected: list[TextPart]) -> list[tuple[str, str]]:
+    """(name, arguments) of each call, from its pieces."""
+    calls: list[tuple[str, str]] = []
+    for call in [call for part in collected for call in part.calls]:
+        if call.name is not None:
+            calls.append((call.name, ""))
+        calls[call.index] = (calls[call.index][0], calls[call.index][1] + call.arguments)
+    return calls
+
+
+def test_a_tool_call_is_read_and_never_shown(renderer: Renderer) -> None:
     collected = parts(renderer, f"Let me look.\n{CALL}", with_tools=True)
     assert shown(collected) == "Let me look."
-    assert [(call.name, call.arguments) for call in collected[-1].calls] == [("get_weather", '{"city": "武汉"}')]
+    assert called(collected) == [("get_weather", '{"city": "武汉"}')]
+    assert collected[-1].finish == "stop"
 
 
-def test_a_call_alone_shows_nothing(renderer: Renderer) -> None:
+def test_arguments_come_in_pieces_of_whole_characters(renderer: Renderer) -> None:
     collected = parts(renderer, CALL, with_tools=True)
-    assert shown(collected) == ""
-    assert len(collected[-1].calls) == 1
+    pieces = [call.arguments for part in collected for call in part.calls]
+    assert shown(collected) == pieces[0] == ""
+    assert len(pieces) > 4
+    assert "\ufffd" not in "".join(pieces)
+
+
+def test_every_token_of_a_call_has_its_logprob_once(renderer: Renderer) -> None:
+    text = f"Let me look.\n{CALL}\n{CALL}"
+    tokens = [delta.token for part in parts(renderer, text, with_tools=True) for delta in part.tokens]
+    assert tokens == renderer.encode(text)
+
+
+def test_stop_strings_are_looked_for_in_the_content_only(renderer: Renderer) -> None:
+    assert called(parts(renderer, f"Hm\n{CALL}", stops=("city", "}\n"), with_tools=True)) != []
+    collected = parts(renderer, f"Let me look.\n{CALL}", stops=("me",), with_tools=True)
+    assert (shown(collected), called(collected), collected[-1].finish) == ("Let ", [], "stop")
+
+
+def test_a_single_call_ends_the_answer(renderer: Renderer) -> None:
+    choice = ChoiceText(renderer, (), with_tools=True, single_call=True)
+    ids = renderer.encode(f"{CALL}\n{CALL}")
+    collected = [choice.add(Delta(0, token)) for token in ids if not choice.finished]
+    assert called(collected) == [("get_weather", '{"city": "武汉"}')]
+    assert (collected[-1].finish, choice.called) == ("stop", True)
+
+
+def test_a_grammar_ends_the_answer_where_nothing_more_may_follow(renderer: Renderer) -> None:
+    grammar = Grammars(renderer).compile('start: "yes" ("!" "!")?')
+    for text, finish in (("yes", None), ("yes!!", "stop")):
+        choice = ChoiceText(renderer, (), with_tools=False, grammar=grammar)
+        collected = [choice.add(Delta(0, token)) for token in renderer.encode(text)]
+        assert (shown(collected), collected[-1].finish) == (text, finish)
+
+
+def test_an_answer_that_is_whole_at_its_last_token_was_not_cut(renderer: Renderer) -> None:
+    choice = ChoiceText(renderer, (), with_tools=False, grammar=Grammars(renderer).compile('start: "a"'))
+    assert choice.add(Delta(0, renderer.encode("a")[0], finish="length")).finish == "stop"
 
 
 @pytest.mark.parametrize("text", ["a <tool_box> b", "ends with <tool", "<tool_call>\nnot json\n</tool_call>", "x\n\n"])
 def test_what_only_looks_like_a_call_is_text(renderer: Renderer, text: str) -> None:
     collected = parts(renderer, text, with_tools=True)
     assert shown(collected) == text
-    assert collected[-1].calls == ()
+    assert called(collected) == []
 
 
 def test_without_tools_a_call_is_text(renderer: Renderer) -> None:

@@ -102,7 +102,7 @@ def _start(context: Context, body: JsonValue) -> tuple[Options, Head, Reply]:
     head = Head(
         model=name,
         fingerprint=reply.fingerprint,
-        legacy_functions=request.legacy_functions,
+        legacy_functions=request.tools.legacy,
         logprobs=request.top_logprobs is not None,
         include_usage=request.options.include_usage,
     )

@@ -1,11 +1,10 @@
 """A chat reply as OpenAI's JSON: the completion object and the chunks of a stream, key for key in OpenAI's order."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from tunesmith.data.messages import ToolCall
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.serve.chat import Piece, TokenLogprob, Usage, random_id
+from tunesmith.serve.chat import CallDelta, Piece, TokenLogprob, Usage, random_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,11 @@ def role_chunk(head: Head, choice: int) -> JsonObject:
 
 
 def piece_chunks(head: Head, piece: Piece) -> list[JsonObject]:
-    """Text first, then tool calls (name, then arguments), then the reason why it ended."""
-    chunks = []
-    if piece.text or piece.logprobs:
-        chunks.append(_chunk(head, piece.choice, {"content": piece.text}, list(piece.logprobs)))
-    for index, call in enumerate(piece.calls):
-        chunks += [_chunk(head, piece.choice, delta) for delta in _call_deltas(head, index, call)]
+    """Text first, then what is new of tool calls, then the reason why it ended. Log-probabilities go with the first."""
+    deltas: list[JsonObject] = [{"content": piece.text}] if piece.text or (piece.logprobs and not piece.calls) else []
+    deltas += [_call_delta(head, call) for call in piece.calls]
+    entries = [list(piece.logprobs)] + [[] for _ in deltas[1:]]
+    chunks = [_chunk(head, piece.choice, delta, own) for delta, own in zip(deltas, entries, strict=False)]
     if piece.finish is not None:
         chunks.append(_chunk(head, piece.choice, {}, finish=piece.finish))
     return chunks
@@ -70,7 +68,7 @@ def usage_json(usage: Usage) -> JsonObject:
 
 
 def _choice(head: Head, index: int, pieces: list[Piece]) -> JsonObject:
-    calls = [call for piece in pieces for call in piece.calls]
+    calls = _calls([call for piece in pieces for call in piece.calls])
     text = "".join(piece.text for piece in pieces)
     message: JsonObject = {"role": "assistant", "content": text if text or not calls else None}
     if calls and head.legacy_functions:
@@ -86,21 +84,25 @@ def _choice(head: Head, index: int, pieces: list[Piece]) -> JsonObject:
     }
 
 
-def _call_json(call: ToolCall) -> JsonObject:
+def _calls(deltas: list[CallDelta]) -> list[CallDelta]:
+    """Each call whole."""
+    opened = [delta for delta in deltas if delta.name is not None]
+    arguments = ["".join(delta.arguments for delta in deltas if delta.index == call.index) for call in opened]
+    return [replace(call, arguments=text) for call, text in zip(opened, arguments, strict=True)]
+
+
+def _call_json(call: CallDelta) -> JsonObject:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _call_deltas(head: Head, index: int, call: ToolCall) -> list[JsonObject]:
+def _call_delta(head: Head, call: CallDelta) -> JsonObject:
+    """The name comes first, with no arguments; then their pieces, without the name."""
     if head.legacy_functions:
-        return [
-            {"function_call": {"name": call.name, "arguments": ""}},
-            {"function_call": {"arguments": call.arguments}},
-        ]
-    opened: JsonObject = {"index": index, **_call_json(call), "function": {"name": call.name, "arguments": ""}}
-    return [
-        {"tool_calls": [opened]},
-        {"tool_calls": [{"index": index, "function": {"arguments": call.arguments}}]},
-    ]
+        named: JsonObject = {} if call.name is None else {"name": call.name}
+        return {"function_call": {**named, "arguments": call.arguments}}
+    if call.name is not None:
+        return {"tool_calls": [{"index": call.index, **_call_json(call)}]}
+    return {"tool_calls": [{"index": call.index, "function": {"arguments": call.arguments}}]}
 
 
 def _chunk(

@@ -23,7 +23,7 @@ from tunesmith.data.chat_template import ChatTemplate, read_template, special_to
 from tunesmith.data.detokenize import Detokenizer, token_bytes_table
 from tunesmith.data.messages import Message, Tool
 from tunesmith.data.rows import ChatRow, CompletionRow, PreferenceRow
-from tunesmith.data.tool_text import ParsedReply
+from tunesmith.data.tool_reader import ParsedReply, parse_reply
 from tunesmith.errors import DataError, ServerFault
 from tunesmith.jsonvalue import JsonObject
 
@@ -71,7 +71,8 @@ class Renderer:
         self._bytes = token_bytes_table(self._literal, tokenizer_json)
         # Bytes for which the vocabulary has no token (SmolLM2 lacks 0xF1 and up): characters with them are lost.
         self.missing_bytes = frozenset(range(256)) - {token[0] for token in self._bytes if len(token) == 1}
-        self._special = frozenset(i for i, token in self._literal.get_added_tokens_decoder().items() if token.special)
+        added = self._literal.get_added_tokens_decoder()
+        self.special_ids = frozenset(index for index, token in added.items() if token.special)
         ends = self._turn_end()
         text_end = self._literal.token_to_id(eos_token) if eos_token else None
         self._text_end = text_end if text_end is not None else ends
@@ -135,7 +136,7 @@ class Renderer:
         return "".join([detokenizer.add(token) for token in ids]) + detokenizer.flush()
 
     def detokenizer(self) -> Detokenizer:
-        return Detokenizer(self._bytes, self._special)
+        return Detokenizer(self._bytes, self.special_ids)
 
     def token_bytes(self, token: int) -> bytes:
         return self._bytes[token]
@@ -145,7 +146,7 @@ class Renderer:
         return self._bytes[token].decode("utf-8", errors="replace")
 
     def parse(self, text: str) -> ParsedReply:
-        return tool_text.parse_reply(text)
+        return parse_reply(text)
 
     def _compose(
         self, messages: Sequence[Message], tools: Sequence[Tool], learn_from: int = 0
@@ -198,7 +199,7 @@ class Renderer:
         """The special token that ends an assistant's turn: the first one after its content."""
         literal_ids = self._literal_ids(self.template.literals(("user", "assistant"))[2])
         for token in literal_ids:
-            if token in self._special:
+            if token in self.special_ids:
                 return token
         raise ServerFault(
             "The base's chat template marks the end of the assistant's turn with no special token, so a model trained"
@@ -207,7 +208,7 @@ class Renderer:
 
     def _end_position(self, literal_ids: tuple[int, ...]) -> int:
         """Where the turn's end token stands in the literal after it; -1 if the template closes this turn with none."""
-        return next((index for index, token in enumerate(literal_ids) if token in self._special), -1)
+        return next((index for index, token in enumerate(literal_ids) if token in self.special_ids), -1)
 
 
 def load_renderer(model_dir: Path) -> Renderer:

@@ -9,36 +9,25 @@ One convention for every base, so that a row and a served chat read the same:
 These are text, never special tokens: nobody can forge a turn with them. The tags are those of the Hermes function
 calling format, which many open-weight models have met in their own training.
 
-What is not covered: a base's own tool template (Llama 3.1's JSON form, for one) is not used.
+`data.tool_reader` reads it back. What is not covered: a base's own tool template (Llama 3.1's JSON form, for one)
+is not used.
 """
 
 import json
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from tunesmith.data.messages import FunctionCall, Message, Tool, ToolCall
 from tunesmith.jsonvalue import JsonObject
 
-CALL_START = "<tool_call>"  # a reply that streams holds back from here on
-_CALL = re.compile(r"<tool_call>\n?(.*?)\n?</tool_call>", re.DOTALL)
-_OURS = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "arguments": (.*)\}', re.DOTALL)
+CALL_START = "<tool_call>"
+CALL_TAG_END = "</tool_call>"
+CALL_END = f"}}\n{CALL_TAG_END}"  # after the arguments
+BETWEEN_CALLS = "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class CallText:
-    """A call read back from text; the caller gives it an id."""
-
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedReply:
-    """What an assistant's text says: its content (None when it is calls alone) and its calls."""
-
-    content: str | None
-    calls: tuple[CallText, ...]
+def call_opening(name: str) -> str:
+    """What stands between `CALL_START` and the arguments."""
+    return f'\n{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
 
 
 def declare(tools: Iterable[Tool]) -> str:
@@ -57,29 +46,12 @@ def assistant_text(message: Message) -> str:
     calls: list[ToolCall | FunctionCall] = [*message.tool_calls]
     if message.function_call is not None:
         calls.append(message.function_call)
-    return "\n".join([*([text] if text else []), *(_call(call) for call in calls)])
+    return BETWEEN_CALLS.join([*([text] if text else []), *(_call(call) for call in calls)])
 
 
 def result_text(message: Message) -> str:
     """A tool's (or function's) answer, as the text of a user turn."""
     return f"<tool_response>\n{message.content or ''}\n</tool_response>"
-
-
-def parse_reply(text: str) -> ParsedReply:
-    """The reverse of `assistant_text`: arguments come back byte for byte; a call that is no JSON stays text."""
-    calls: list[CallText] = []
-
-    def take(match: re.Match[str]) -> str:
-        call = _read_call(match[1])
-        if call is None:
-            return match[0]
-        calls.append(call)
-        return ""
-
-    rest = _CALL.sub(take, text)
-    if not calls:
-        return ParsedReply(text, ())
-    return ParsedReply(rest.strip("\n") or None, tuple(calls))
 
 
 def _declaration(tool: Tool) -> JsonObject:
@@ -91,8 +63,7 @@ def _declaration(tool: Tool) -> JsonObject:
 
 
 def _call(call: ToolCall | FunctionCall) -> str:
-    name = json.dumps(call.name, ensure_ascii=False)
-    return f'<tool_call>\n{{"name": {name}, "arguments": {_as_json(call.arguments)}}}\n</tool_call>'
+    return f"{CALL_START}{call_opening(call.name)}{_as_json(call.arguments)}{CALL_END}"
 
 
 def _as_json(arguments: str) -> str:
@@ -102,19 +73,3 @@ def _as_json(arguments: str) -> str:
     except ValueError:
         return json.dumps(arguments, ensure_ascii=False)
     return arguments
-
-
-def _read_call(body: str) -> CallText | None:
-    ours = _OURS.fullmatch(body)
-    try:
-        if ours is not None:
-            arguments = json.loads(ours[2])
-            return CallText(str(json.loads(ours[1])), arguments if isinstance(arguments, str) else ours[2])
-        value = json.loads(body)
-    except ValueError:
-        return None
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return None
-    arguments = value.get("arguments", {})
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return CallText(value["name"], text)

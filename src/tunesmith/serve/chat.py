@@ -1,7 +1,4 @@
-"""A chat request answered: messages -> prompt -> engine -> pieces of text, tool calls, log-probabilities, usage.
-
-What is not covered: forced tool calls and structured output (refused in `serve.request`).
-"""
+"""A chat request answered: messages -> prompt -> engine -> pieces of text, tool calls, log-probabilities, usage."""
 
 import secrets
 import string
@@ -9,13 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from tunesmith.data.messages import ToolCall
-from tunesmith.data.tool_text import CallText
+from tunesmith.data.tool_reader import CallPart
 from tunesmith.errors import InvalidRequest
-from tunesmith.serve.engine import Delta, Finish, GenerateRequest, Generation
+from tunesmith.serve.answer_grammar import answer_grammar
+from tunesmith.serve.engine import Delta, Finish, GenerateRequest, Generation, Grammar
 from tunesmith.serve.pool import Opened
 from tunesmith.serve.request import ChatRequest, Options
 from tunesmith.serve.text import ChoiceText, TextPart
+from tunesmith.serve.tools import ToolUse
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "function_call"]
 
@@ -29,13 +27,23 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class CallDelta:
+    """More of the arguments of call number `index`; `id` and `name` stand on its first one."""
+
+    index: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """The next part of one choice; `finish` stands on its last one."""
 
     choice: int
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
-    calls: tuple[ToolCall, ...] = ()
+    calls: tuple[CallDelta, ...] = ()
     finish: FinishReason | None = None
 
 
@@ -46,22 +54,14 @@ class Usage:
     cached_tokens: int = 0  # of the prompt's: those that did not have to be read again
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """How calls are read back from a reply; without one of these, a call is text."""
-
-    parallel: bool
-    legacy: bool  # answered as the one `function_call` of 2023
-
-
 def start_chat(request: ChatRequest, opened: Opened, default_max_tokens: int) -> "Reply":
     """Queues the generation. Raises InvalidRequest `context_length_exceeded` when the messages leave no room."""
-    tools = request.tools if request.tool_mode == "auto" else ()
-    prompt = opened.renderer.prompt(request.messages, tools)
+    prompt = opened.renderer.prompt(request.messages, request.tools.declared)
     check_context(len(prompt), opened, "messages")
-    generate = generate_request(prompt, request.options, opened, default_max_tokens, request.top_logprobs)
-    calls = Calls(request.parallel_tool_calls, request.legacy_functions) if tools else None
-    return Reply(opened, generate, request.options.stop, calls)
+    text = answer_grammar(request.response_schema, request.tools)
+    grammar = None if text is None else opened.grammars.compile(text)
+    generate = generate_request(prompt, request.options, opened, default_max_tokens, request.top_logprobs, grammar)
+    return Reply(opened, generate, request.options.stop, request.tools)
 
 
 def check_context(prompt_tokens: int, opened: Opened, what: str) -> None:
@@ -76,7 +76,12 @@ def check_context(prompt_tokens: int, opened: Opened, what: str) -> None:
 
 
 def generate_request(
-    prompt: list[int], options: Options, opened: Opened, default_max_tokens: int, top_logprobs: int | None
+    prompt: list[int],
+    options: Options,
+    opened: Opened,
+    default_max_tokens: int,
+    top_logprobs: int | None,
+    grammar: Grammar | None = None,
 ) -> GenerateRequest:
     """`max_tokens` is an upper bound, so one beyond the context is cut to what is left of it."""
     _check_bias(options, opened)
@@ -94,6 +99,7 @@ def generate_request(
         top_logprobs=top_logprobs,
         adapter=opened.adapter,
         project=opened.project,
+        grammar=grammar,
     )
 
 
@@ -101,14 +107,22 @@ class Reply:
     """A request under way. Iterate over its pieces once, in a thread or on an event loop; then read `usage`."""
 
     def __init__(
-        self, opened: Opened, generate: GenerateRequest, stops: tuple[str, ...], calls: Calls | None = None
+        self, opened: Opened, generate: GenerateRequest, stops: tuple[str, ...], tools: ToolUse | None = None
     ) -> None:
         self.fingerprint = opened.fingerprint
         self._renderer = opened.renderer
-        self._calls = calls
+        self._tools = tools or ToolUse()
         self._prompt_tokens = len(generate.prompt)
-        with_tools = calls is not None
-        self._choices = [ChoiceText(opened.renderer, stops, with_tools=with_tools) for _ in range(generate.n)]
+        self._choices = [
+            ChoiceText(
+                opened.renderer,
+                stops,
+                with_tools=bool(self._tools.callable),  # without tools, a call is text
+                single_call=self._tools.single,
+                grammar=generate.grammar,
+            )
+            for _ in range(generate.n)
+        ]
         self._generation: Generation = opened.engine.submit(generate)
 
     def __iter__(self) -> Iterator[Piece]:
@@ -136,23 +150,21 @@ class Reply:
         part = choice.add(delta)
         if choice.finished and delta.finish is None:
             self._generation.stop(delta.choice)
-        if part.text or part.tokens or part.finish:
+        if part.text or part.tokens or part.calls or part.finish:
             yield self._piece(delta.choice, part)
 
     def _piece(self, choice: int, part: TextPart) -> Piece:
-        several = self._calls is not None and self._calls.parallel and not self._calls.legacy
-        calls = part.calls if several else part.calls[:1]
         return Piece(
             choice,
             part.text,
             tuple(self._logprob(token) for token in part.tokens if token.logprob is not None),
-            tuple(_tool_call(call) for call in calls),
-            self._finish(part.finish, bool(calls)),
+            tuple(_call_delta(call) for call in part.calls),
+            self._finish(part.finish, self._choices[choice].called),
         )
 
     def _finish(self, finish: Finish | None, called: bool) -> FinishReason | None:
         if finish == "stop" and called:
-            return "function_call" if self._calls is not None and self._calls.legacy else "tool_calls"
+            return "function_call" if self._tools.legacy else "tool_calls"
         return finish
 
     def _logprob(self, delta: Delta) -> TokenLogprob:
@@ -168,8 +180,9 @@ def random_id(prefix: str, length: int) -> str:
     return prefix + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
 
 
-def _tool_call(call: CallText) -> ToolCall:
-    return ToolCall(random_id("call_", 24), call.name, call.arguments)
+def _call_delta(part: CallPart) -> CallDelta:
+    call_id = None if part.name is None else random_id("call_", 24)
+    return CallDelta(part.index, part.arguments, call_id, part.name)
 
 
 def _check_bias(options: Options, opened: Opened) -> None:

@@ -15,6 +15,31 @@ from typing import Literal, Protocol, TypeAlias
 Finish: TypeAlias = Literal["stop", "length"]
 
 
+class Matcher(Protocol):
+    """Where one choice stands in its grammar. Not thread-safe; who generates and who reads have one each."""
+
+    finished: bool  # nothing but an end token may follow
+
+    def allowed(self) -> bytes:
+        """One bit per token id, the least significant first: which may come next. Only end tokens once finished."""
+        ...
+
+    def advance(self, token: int) -> None:
+        """Raises ServerFault for a token that was not allowed."""
+        ...
+
+
+class Grammar(Protocol):
+    """What an answer may be, compiled for one vocabulary."""
+
+    @property
+    def text(self) -> str:
+        """The grammar as llguidance reads it."""
+        ...
+
+    def start(self) -> Matcher: ...
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """`n` choices that continue one prompt. Greedy when `temperature` is 0."""
@@ -32,13 +57,14 @@ class GenerateRequest:
     top_logprobs: int | None = None  # None: no log-probabilities; 0: the chosen token's only
     adapter: Path | None = None  # directory in PEFT's format; None: the bare base
     project: str = ""  # shares its turns in the queue, and finds only its own prompts in the prefix cache
+    grammar: Grammar | None = None  # each choice is held to it: see `sampling.Sampler`
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
     """One token of one choice. The token that ends a turn comes too, with `finish` "stop".
 
-    Log-probabilities are the model's own: before temperature, top_p, penalties and bias.
+    Log-probabilities are the model's own: before temperature, top_p, penalties, bias and grammar.
     """
 
     choice: int

@@ -17,6 +17,7 @@ from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine import Engine
+from tunesmith.serve.grammar import Grammars
 from tunesmith.serve.memory import machine_memory
 from tunesmith.settings import Settings
 
@@ -31,6 +32,7 @@ class Opened:
     renderer: Renderer
     adapter: Path | None  # None also where all weights were tuned: they are the engine's
     fingerprint: str  # 10 hex digits of everything that decides the answers: base, number format, adapter, our version
+    grammars: Grammars
     project: str = ""  # whose requests these are: they share the prefix cache and their turns in the queue
 
 
@@ -40,6 +42,7 @@ class _Base:
     renderer: Renderer
     fingerprint: str
     nbytes: int
+    grammars: Grammars
 
 
 def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
@@ -69,7 +72,8 @@ class Pool:
         if manifest is not None:
             _check(manifest, adapter_dir, base)
             parts.append(manifest.sha256)
-        return Opened(base.engine, base.renderer, adapter_dir, sha256(" ".join(parts).encode()).hexdigest()[:10])
+        digest = sha256(" ".join(parts).encode()).hexdigest()[:10]
+        return Opened(base.engine, base.renderer, adapter_dir, digest, base.grammars)
 
     def resident(self) -> tuple[Path, ...]:
         """The bases in memory or on their way, least recently used first."""
@@ -101,11 +105,13 @@ class Pool:
     def _fill(self, base_dir: Path, future: "Future[_Base]") -> None:
         self._make_room(_weight_bytes(base_dir), keep=base_dir)
         try:
+            renderer = load_renderer(base_dir)
             base = _Base(
                 self._load(base_dir, self._settings),
-                load_renderer(base_dir),
+                renderer,
                 fingerprint(base_dir),
                 _weight_bytes(base_dir),
+                Grammars(renderer),
             )
         except BaseException as error:
             with self._lock:

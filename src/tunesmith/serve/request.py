@@ -1,16 +1,14 @@
 """A chat request's JSON -> `ChatRequest`, or a 400 that names the field. docs/serving.md lists every field's fate."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-from tunesmith.data.messages import Message, Tool
+from tunesmith.data.messages import Message
 from tunesmith.data.rows import parse_messages
 from tunesmith.errors import InvalidRequest
-from tunesmith.jsonvalue import JsonValue
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.fields import (
     Fields,
     as_array,
-    as_object,
     as_text,
     invalid_value,
     missing,
@@ -18,8 +16,8 @@ from tunesmith.serve.fields import (
     unsupported,
     wrong_type,
 )
-
-ToolMode: TypeAlias = Literal["none", "auto"]
+from tunesmith.serve.response_format import read_response_format
+from tunesmith.serve.tools import ToolUse, read_tools
 
 IGNORED = (
     "user",
@@ -40,7 +38,6 @@ REFUSED = {
     "moderation": "use POST /v1/moderations.",
 }
 MAX_STOPS = 4
-MAX_TOOLS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +63,8 @@ class ChatRequest:
     messages: tuple[Message, ...]
     options: Options
     top_logprobs: int | None  # None: no logprobs
-    tools: tuple[Tool, ...] = ()
-    tool_mode: ToolMode = "auto"
-    parallel_tool_calls: bool = True
-    legacy_functions: bool = False  # asked with `functions`, so answered with `function_call`
+    tools: ToolUse
+    response_schema: JsonObject | None = None  # the answer is JSON by this; None: it is text
 
 
 def parse_chat_request(body: JsonValue) -> ChatRequest:
@@ -82,16 +77,13 @@ def parse_chat_request(body: JsonValue) -> ChatRequest:
     messages = fields.raw("messages")
     if messages is None:
         raise missing("messages")
-    tools, legacy = _tools(fields)
     request = ChatRequest(
         model=model,
         messages=parse_messages(messages),
         options=parse_options(fields),
         top_logprobs=_top_logprobs(fields),
-        tools=tools,
-        tool_mode=_tool_mode(fields, tools),
-        parallel_tool_calls=fields.boolean("parallel_tool_calls", True),
-        legacy_functions=legacy,
+        tools=read_tools(fields),
+        response_schema=read_response_format(fields),
     )
     fields.finish()
     return request
@@ -178,59 +170,3 @@ def _text_only(fields: Fields) -> None:
     modalities = fields.array("modalities")
     if modalities not in (None, ["text"]):
         raise unsupported("modalities", 'models here write text only; leave it out or send ["text"].')
-    response_format = fields.object("response_format")
-    if response_format is not None and response_format.get("type") != "text":
-        kind = response_format.get("type")
-        raise unsupported(
-            "response_format", f"its type {kind!r} is not implemented; ask for JSON in the system message."
-        )
-
-
-def _tools(fields: Fields) -> tuple[tuple[Tool, ...], bool]:
-    tools, functions = fields.array("tools"), fields.array("functions")
-    if tools and functions:
-        raise invalid_value("functions", "'functions' is the old name of 'tools': send one of the two.")
-    name, items = ("functions", functions) if functions else ("tools", tools or [])
-    if len(items) > MAX_TOOLS:
-        raise too_long(name, MAX_TOOLS, len(items))
-    if functions:
-        return tuple(_function(item, f"functions[{index}]") for index, item in enumerate(items)), True
-    return tuple(_tool(item, f"tools[{index}]") for index, item in enumerate(items)), False
-
-
-def _tool(value: JsonValue, path: str) -> Tool:
-    tool = as_object(value, path)
-    if tool.get("type") != "function":
-        raise unsupported(f"{path}.type", f"only 'function' tools can be called, not {tool.get('type')!r}.")
-    if "function" not in tool:
-        raise missing(f"{path}.function")
-    return _function(tool["function"], f"{path}.function")
-
-
-def _function(value: JsonValue, path: str) -> Tool:
-    function = as_object(value, path)
-    if function.get("name") is None:
-        raise missing(f"{path}.name")
-    description, parameters, strict = function.get("description"), function.get("parameters"), function.get("strict")
-    if strict is not None and not isinstance(strict, bool):
-        raise wrong_type(f"{path}.strict", "a boolean", strict)
-    return Tool(
-        name=as_text(function["name"], f"{path}.name"),
-        description=None if description is None else as_text(description, f"{path}.description"),
-        parameters=None if parameters is None else as_object(parameters, f"{path}.parameters"),
-        strict=strict,
-    )
-
-
-def _tool_mode(fields: Fields, tools: tuple[Tool, ...]) -> ToolMode:
-    newer, older = fields.raw("tool_choice"), fields.raw("function_call")
-    name, choice = ("function_call", older) if newer is None else ("tool_choice", newer)
-    if choice is None or choice == "auto":
-        return "auto"
-    if not tools and choice != "none":
-        raise invalid_value(name, f"Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified.")
-    if choice == "none":
-        return "none"
-    if choice == "required" or isinstance(choice, dict):
-        raise unsupported(name, "a call cannot be forced; use 'auto' and ask for it in the messages.")
-    raise invalid_value(name, f"Invalid value for '{name}': {choice!r}. Supported values are: 'none' and 'auto'.")

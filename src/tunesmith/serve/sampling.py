@@ -1,12 +1,14 @@
 """Logits -> one token, with its log-probability. One sampler per choice, so that a choice's tokens do not depend on
 what else is generated beside it.
 
-Order, as OpenAI documents it: penalties and bias are added to the logits, then temperature, then top_p.
+Order, as OpenAI documents it: penalties and bias are added to the logits, then temperature, then top_p. A grammar takes
+away tokens after penalties and bias, so neither can bring one back. Log-probabilities are the model's own.
 """
 
 import math
 import random
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,18 +26,22 @@ class Sampler:
         self._counts: dict[int, int] = {}
         self._bias_ids = torch.tensor([token for token, _ in request.logit_bias], dtype=torch.long)
         self._bias_values = torch.tensor([value for _, value in request.logit_bias], dtype=torch.float32)
+        self._matcher = None if request.grammar is None else request.grammar.start()
         self._penalised = bool(request.presence_penalty or request.frequency_penalty)
 
     @property
     def plain(self) -> bool:
         """True when the next token is the likeliest one and nothing else is asked for."""
         request = self._request
-        changed = self._penalised or request.logit_bias or request.top_logprobs is not None
+        changed = self._penalised or request.logit_bias or request.grammar or request.top_logprobs is not None
         return not changed and request.temperature < GREEDY_BELOW
 
     def next(self, logits_V: Tensor) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
         """(token, its log-probability, the likeliest tokens with theirs); the last two only if asked for."""
-        token = self._choose(self._adjusted(logits_V))
+        adjusted_V = self._adjusted(logits_V)
+        token = self._choose(adjusted_V if self._matcher is None else only(self._matcher.allowed(), adjusted_V))
+        if self._matcher is not None:
+            self._matcher.advance(token)
         if self._penalised:
             self._counts[token] = self._counts.get(token, 0) + 1
         wanted = self._request.top_logprobs
@@ -79,6 +85,13 @@ class Sampler:
         point = self._random.random() * float(cumulative_N[-1])
         index = int(torch.searchsorted(cumulative_N, point, right=True))
         return min(index, len(cumulative_N) - 1)
+
+
+def only(bits: bytes, logits_V: Tensor) -> Tensor:
+    """The logits, -inf where `bits` has no one. Ids beyond the vocabulary (padding of the matrix) are never allowed."""
+    allowed = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=len(logits_V), bitorder="little")
+    forbidden_V = torch.from_numpy(allowed == 0).to(logits_V.device)
+    return logits_V.masked_fill(forbidden_V, -math.inf)
 
 
 def _nucleus(probabilities_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

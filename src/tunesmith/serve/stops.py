@@ -9,6 +9,11 @@ class StopFilter:
         self._held = ""
         self.stopped = False
 
+    @property
+    def held(self) -> int:
+        """Characters held back."""
+        return len(self._held)
+
     def add(self, text: str) -> str:
         """What may be shown now. After a stop string (never shown) `stopped` is true and nothing more comes."""
         if self.stopped:

@@ -1,89 +1,98 @@
-"""Tokens of one choice -> text that may be shown: whole characters, nothing of a stop string, nothing of a tool call.
+"""Tokens of one choice -> what may be shown: whole characters, nothing of a stop string, calls as they are written.
 
-Log-probabilities travel with the text of their token: an entry comes out once a character of its token has.
+Log-probabilities travel with the text of their token: an entry comes out once it is settled what a character of its
+token is. Stop strings are looked for in the content, not inside of calls: a caller does not see how those are spelled.
 """
 
 from collections import deque
 from dataclasses import dataclass
 
 from tunesmith.data.render import Renderer
-from tunesmith.data.tool_text import CALL_START, CallText
-from tunesmith.serve.engine import Delta, Finish
+from tunesmith.data.tool_reader import CallPart, ReplyPart, ReplyReader
+from tunesmith.serve.engine import Delta, Finish, Grammar
 from tunesmith.serve.stops import StopFilter
 
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """What one token brought to light. `finish` and `calls` come with the last part."""
+    """What one token brought to light. `finish` comes with the last part."""
 
     text: str
     tokens: tuple[Delta, ...] = ()  # those whose log-probabilities belong to this part
     finish: Finish | None = None
-    calls: tuple[CallText, ...] = ()
+    calls: tuple[CallPart, ...] = ()
 
 
 class ChoiceText:
-    def __init__(self, renderer: Renderer, stops: tuple[str, ...], *, with_tools: bool) -> None:
-        self._renderer = renderer
+    """`single_call`: the answer ends with its first call. A `grammar` ends it where nothing more may follow."""
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        stops: tuple[str, ...],
+        *,
+        with_tools: bool,
+        single_call: bool = False,
+        grammar: Grammar | None = None,
+    ) -> None:
         self._detokenizer = renderer.detokenizer()
         self._stops = StopFilter(stops)
-        self._tools = with_tools
+        self._reader = ReplyReader() if with_tools else None
+        self._single_call = single_call
+        self._matcher = None if grammar is None else grammar.start()
         self._pending: deque[tuple[int, Delta]] = deque()  # (characters before the token, token)
         self._decoded = 0
-        self._passed = ""  # everything behind the stop filter
-        self._shown = ""
         self.tokens = 0  # generated, without the one that ends a turn
+        self.called = False
         self.finished = False
 
     def add(self, delta: Delta) -> TextPart:
         """The part that `delta` makes visible, often empty. Nothing more may be added once `finished`."""
+        finish = delta.finish
         text = ""
-        if delta.finish != "stop":
+        if finish != "stop":
             self.tokens += 1
             self._pending.append((self._decoded, delta))
             text = self._detokenizer.add(delta.token)
-            self._decoded += len(text)
-        if delta.finish is not None:
+            if self._ends_grammar(delta.token):
+                finish = "stop"
+        if finish is not None:
             text += self._detokenizer.flush()
-        self._passed += self._stops.add(text)
+        self._decoded += len(text)
+        return self._part(self._read(text, finish), finish)
+
+    def _ends_grammar(self, token: int) -> bool:
+        if self._matcher is None:
+            return False
+        self._matcher.advance(token)
+        return self._matcher.finished
+
+    def _read(self, text: str, finish: Finish | None) -> ReplyPart:
+        if self._reader is None:
+            return ReplyPart(text)
+        part = self._reader.add(text)
+        if finish is None:
+            return part
+        rest = self._reader.finish(cut=finish == "length")
+        return ReplyPart(part.text + rest.text, part.calls + rest.calls)
+
+    def _part(self, read: ReplyPart, finish: Finish | None) -> TextPart:
+        waiting = self._stops.held + len(read.text)
+        text = self._stops.add(read.text)
+        unsettled = waiting - len(text) + (0 if self._reader is None else self._reader.held)
         if self._stops.stopped:
-            return self._last("stop", tuple(self._release(len(self._passed))))
-        if delta.finish is not None:
-            self._passed += self._stops.flush()
-            return self._last(delta.finish, tuple(token for _, token in self._pending))
-        return self._part()
-
-    def _part(self) -> TextPart:
-        text = self._show(_safe_length(self._passed) if self._tools else len(self._passed))
-        return TextPart(text, tuple(self._release(len(self._shown))))
-
-    def _last(self, finish: Finish, tokens: tuple[Delta, ...]) -> TextPart:
+            self.finished = True
+            return TextPart(text, self._release(self._decoded - unsettled), "stop")
+        self.called = self.called or bool(read.calls)
+        if self._single_call and self._reader is not None and self._reader.complete:
+            finish = "stop"
+        if finish is None:
+            return TextPart(text, self._release(self._decoded - unsettled), None, read.calls)
         self.finished = True
-        if not self._tools:
-            return TextPart(self._show(len(self._passed)), tokens, finish)
-        reply = self._renderer.parse(self._passed)
-        content, shown = reply.content or "", self._shown if not reply.calls else self._shown.lstrip("\n")
-        return TextPart(content.removeprefix(shown) if content.startswith(shown) else "", tokens, finish, reply.calls)
+        return TextPart(text + self._stops.flush(), self._release(self._decoded + 1), finish, read.calls)
 
-    def _show(self, length: int) -> str:
-        text = self._passed[len(self._shown) : length]
-        self._shown += text
-        return text
-
-    def _release(self, shown: int) -> list[Delta]:
+    def _release(self, settled: int) -> tuple[Delta, ...]:
         tokens = []
-        while self._pending and self._pending[0][0] < shown:
+        while self._pending and self._pending[0][0] < settled:
             tokens.append(self._pending.popleft()[1])
-        return tokens
-
-
-def _safe_length(text: str) -> int:
-    """How much of `text` cannot belong to a tool call or to the line breaks before one."""
-    start = text.find(CALL_START)
-    if start < 0:
-        start = len(text)
-        for length in range(min(len(CALL_START) - 1, len(text)), 0, -1):
-            if CALL_START.startswith(text[-length:]):
-                start = len(text) - length
-                break
-    return len(text[:start].rstrip("\n"))
+        return tuple(tokens)
