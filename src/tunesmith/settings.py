@@ -185,6 +185,12 @@ class Settings(BaseSettings, TrainingOptions):
     serve_memory_mib: int = Field(0, ge=0, description="Memory for bases in use, MiB; 0: half of the machine's.")
     serve_adapter_mib: int = Field(512, gt=0, description="Memory for adapters in use, per base, MiB.")
     serve_cache_mib: int = Field(0, ge=0, description="Memory for keys and values, per base, MiB; 0: an eighth.")
+    serve_remote: dict[str, str] = Field(
+        default_factory=dict,
+        description="Bases that a vLLM server answers for: name -> its URL, http://gpu:8000; not measured.",
+    )
+    serve_remote_key: SecretStr | None = Field(None, description="Key of the vLLM servers (their --api-key).")
+    serve_remote_adapters: int = Field(64, ge=1, description="Adapters loaded in a vLLM server at a time.")
     chat_running: int = Field(16, ge=1, description="Answers that share a base's steps.")
     chat_waiting: int = Field(256, ge=1, description="Chat requests that may wait for a base; more get a 503.")
     chat_max_tokens: int = Field(4096, ge=1, description="Longest answer where a request sets no limit, tokens.")
@@ -201,6 +207,15 @@ class Settings(BaseSettings, TrainingOptions):
     moderation_api_key: SecretStr | None = Field(None, description="Key of the moderation service.")
     moderation_parallel: int = Field(4, ge=1, le=64, description="Requests to the moderation service at a time.")
     moderation_timeout: float = Field(30.0, gt=0, description="How long one such request may take, seconds.")
+
+    @field_validator("serve_remote")
+    @classmethod
+    def _remotes(cls, remotes: dict[str, str]) -> dict[str, str]:
+        """URLs without a slash or /v1 at the end, which many write out of habit."""
+        for name, url in remotes.items():
+            if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+                raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
+        return {name: url.rstrip("/").removesuffix("/v1") for name, url in remotes.items()}
 
     def training_options(self) -> TrainingOptions:
         """What a job has that says nothing else."""

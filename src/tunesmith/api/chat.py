@@ -59,7 +59,7 @@ def _open(context: Context, name: str) -> tuple[str, Opened]:
     tuned = context.store.models.resolve(name)
     if tuned is None:
         base = _base(name, context)
-        return base.name, context.pool.open(materialise(base, context.settings))
+        return base.name, context.pool.open(materialise(base, context.settings), base_name=base.name)
     own = None if tuned.adapter_dir is None else own_base(tuned.adapter_dir)
     if own is not None:
         return tuned.name, context.pool.open(own, tuned.adapter_dir)
@@ -69,7 +69,7 @@ def _open(context: Context, name: str) -> tuple[str, Opened]:
         raise ServerFault(
             f"The base {tuned.base_model!r} of {name!r} is no longer configured. Add it to the setting `bases` again."
         ) from error
-    return tuned.name, context.pool.open(materialise(base, context.settings), tuned.adapter_dir)
+    return tuned.name, context.pool.open(materialise(base, context.settings), tuned.adapter_dir, base.name)
 
 
 async def _answer(request: Request, context: Context, body: JsonValue) -> Response:

@@ -96,11 +96,16 @@ def load_tensors(directory: Path, *, verify: bool = True) -> "dict[str, torch.Te
     """The adapter's tensors on the CPU. Raises ServerFault when the file does not fit its manifest."""
     from safetensors.torch import load
 
+    return load(read_tensor_bytes(directory, verify=verify))
+
+
+def read_tensor_bytes(directory: Path, *, verify: bool = True) -> bytes:
+    """The tensors' file. Raises ServerFault when it does not fit the manifest."""
     data = (directory / TENSORS_FILE).read_bytes()
     expected = read_manifest(directory).sha256
     if verify and sha256(data).hexdigest() != expected:
         raise ServerFault(f"{directory / TENSORS_FILE} does not match its manifest: the file was changed or damaged.")
-    return load(data)
+    return data
 
 
 def _json(value: object) -> bytes:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -19,6 +20,7 @@ from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine import Engine
 from tunesmith.serve.grammar import Grammars
 from tunesmith.serve.memory import machine_memory
+from tunesmith.serve.remote_engine import check_remotes, load_remote_engine
 from tunesmith.settings import Settings
 
 CLOSE_SECONDS = 5.0
@@ -41,7 +43,7 @@ class _Base:
     engine: Engine
     renderer: Renderer
     fingerprint: str
-    nbytes: int
+    nbytes: int  # 0 where another server has the weights
     grammars: Grammars
 
 
@@ -53,21 +55,23 @@ def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
 
 class Pool:
     def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_torch_engine) -> None:
+        check_remotes(settings)
         self._settings = settings
         self._load = load
         self._limit_bytes = settings.serve_memory_mib * 2**20 or machine_memory() // 2
         self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
         self._lock = Lock()
 
-    def open(self, base_dir: Path, adapter_dir: Path | None = None) -> Opened:
+    def open(self, base_dir: Path, adapter_dir: Path | None = None, base_name: str = "") -> Opened:
         """Loads the base unless it is here; tuned weights in `adapter_dir` are a base of their own.
 
+        A base whose `base_name` has a vLLM server in the setting `serve_remote` is not loaded but asked there.
         Raises ServerFault when the adapter was made for something else.
         """
         manifest = None if adapter_dir is None else read_manifest(adapter_dir)
         if adapter_dir is not None and manifest is not None and manifest.adapter == "none":
-            base_dir, adapter_dir = adapter_dir, None
-        base = self._base(base_dir)
+            base_dir, adapter_dir, base_name = adapter_dir, None, ""
+        base = self._base(base_dir, base_name)
         parts = [__version__, base.engine.fingerprint]
         if manifest is not None:
             _check(manifest, adapter_dir, base)
@@ -91,7 +95,7 @@ class Pool:
             if future.done() and future.exception() is None:
                 future.result().engine.join(CLOSE_SECONDS)
 
-    def _base(self, base_dir: Path) -> _Base:
+    def _base(self, base_dir: Path, base_name: str) -> _Base:
         with self._lock:
             future = self._bases.get(base_dir)
             mine = future is None
@@ -99,20 +103,17 @@ class Pool:
                 future = self._bases[base_dir] = Future()
             self._bases.move_to_end(base_dir)
         if mine:
-            self._fill(base_dir, future)
+            self._fill(base_dir, base_name, future)
         return future.result()
 
-    def _fill(self, base_dir: Path, future: "Future[_Base]") -> None:
-        self._make_room(_weight_bytes(base_dir), keep=base_dir)
+    def _fill(self, base_dir: Path, base_name: str, future: "Future[_Base]") -> None:
+        remote = base_name in self._settings.serve_remote
+        nbytes = 0 if remote else _weight_bytes(base_dir)
+        self._make_room(nbytes, keep=base_dir)
         try:
+            load = partial(load_remote_engine, base_name) if remote else self._load
             renderer = load_renderer(base_dir)
-            base = _Base(
-                self._load(base_dir, self._settings),
-                renderer,
-                fingerprint(base_dir),
-                _weight_bytes(base_dir),
-                Grammars(renderer),
-            )
+            base = _Base(load(base_dir, self._settings), renderer, fingerprint(base_dir), nbytes, Grammars(renderer))
         except BaseException as error:
             with self._lock:
                 self._bases.pop(base_dir, None)  # so that the next request tries again
@@ -128,6 +129,8 @@ class Pool:
             for path, future in loaded.items():
                 if used + wanted <= self._limit_bytes:
                     break
+                if not future.result().nbytes:
+                    continue
                 used -= future.result().nbytes
                 evicted.append(self._bases.pop(path))
         for future in evicted:
