@@ -2,15 +2,18 @@
 
 import base64
 import time
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
-from tunesmith.api.checks import INLINE_BYTES
+from tunesmith.api.checks import INLINE_BYTES, FileChecks
+from tunesmith.errors import ServiceUnavailable
 from tunesmith.serve.pool import Pool
 from tunesmith.store import Store
+from tunesmith.store.files import FileStore
 
 KEYS = ["object", "id", "purpose", "filename", "bytes", "created_at", "expires_at", "status", "status_details"]
 
@@ -270,6 +273,33 @@ def test_unknown_file_is_told_in_the_recorded_words(client, refused, method, tai
         "param": "id",
         "code": None,
     }
+
+
+class Unanswering(FileStore):
+    """A database that is away for the first verdict of a check."""
+
+    faults = 1
+
+    def set_status(self, *args, **kwargs):
+        if self.faults:
+            self.faults -= 1
+            raise ServiceUnavailable("The database does not answer.")
+        return super().set_status(*args, **kwargs)
+
+
+def test_stored_file_is_no_error_when_the_database_is_away_for_its_check(settings, store, key, rows):
+    flaky = replace(store, files=Unanswering(store.database, store.blobs))
+    checks = FileChecks(flaky)
+    row = store.files.create(store.blobs.write([rows]), purpose="fine-tune", filename="a.jsonl")
+    assert checks.submit(row).status == "uploaded"
+    checks.start()
+    for _ in range(300):
+        if store.files.get(row.id).status == "processed":
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("the check was not repeated")
+    checks.stop()
 
 
 def test_result_files_are_served_as_the_setting_says(settings, store, key):
