@@ -112,8 +112,8 @@ class Pool:
         self._make_room(nbytes, keep=base_dir)
         try:
             load = partial(load_remote_engine, base_name) if remote else self._load
-            renderer = load_renderer(base_dir)
-            base = _Base(load(base_dir, self._settings), renderer, fingerprint(base_dir), nbytes, Grammars(renderer))
+            engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
+            base = _Base(engine, renderer, fingerprint(base_dir), nbytes, Grammars(renderer))
         except BaseException as error:
             with self._lock:
                 self._bases.pop(base_dir, None)  # so that the next request tries again
