@@ -26,6 +26,8 @@ for _ in range(300):
         ({"type": "object", "properties": []}, "properties must be an object"),
         ({"minimum": 5, "maximum": 3, "type": "integer"}, "minimum"),
         ({"properties": {"a": {"const": "\u0001"}}}, "control characters"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, "'exclusiveMinimum' 0 is not supported where"),
+        ({"type": "number", "minimum": -1.5, "exclusiveMaximum": -1}, "'exclusiveMaximum' -1 is not supported"),
         (DEEP, "nested too deeply"),
         ({"enum": ["x" * MAX_SCHEMA_BYTES]}, "the limit is 200000"),
         ({"$schema": "http://json-schema.org/draft-04/schema#", "propertyNames": {}}, "'propertyNames'"),
@@ -53,6 +55,8 @@ def test_a_fault_names_the_keyword_and_the_place(schema: dict[str, Any], words: 
         {"type": "object", "required": ["a", "b"], "minProperties": 2, "properties": {"a": {}, "b": {}}},
         {"$schema": "http://json-schema.org/draft-07/schema#", "$defs": {"x": {"not": {}}}, "type": "object"},
         {"const": "\u0001"},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        {"type": "number", "exclusiveMinimum": 0.1, "maximum": 0.5},
     ],
 )
 def test_what_can_be_held_to_has_no_fault(schema: dict[str, Any]) -> None:

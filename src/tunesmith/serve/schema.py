@@ -89,7 +89,23 @@ def _own_fault(schema: JsonObject) -> str | None:
     named = len(required) if isinstance(required, list) else 0
     if isinstance(least, int) and least > max(1, named):
         return "'minProperties' above 1 is not supported beyond the properties that are 'required'"
+    return _bounds_fault(schema)
+
+
+def _bounds_fault(schema: JsonObject) -> str | None:
+    """llguidance 1.9 lets a whole number pass that is excluded, where the other bound is a fraction beside it."""
+    lows, highs = _bounds(schema, "minimum", "exclusiveMinimum"), _bounds(schema, "maximum", "exclusiveMaximum")
+    if not lows or not highs or min(highs.values()) - max(lows.values()) >= 1:
+        return None
+    for keyword, bound in (lows | highs).items():
+        if keyword.startswith("exclusive") and bound.is_integer():
+            return f"'{keyword}' {bound:g} is not supported where the other bound is less than 1 away"
     return None
+
+
+def _bounds(schema: JsonObject, *keywords: str) -> dict[str, float]:
+    found = ((keyword, schema.get(keyword)) for keyword in keywords)
+    return {key: float(value) for key, value in found if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
 def _guided(schema: JsonObject) -> bytes:
