@@ -21,7 +21,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.errors import ServerFault
+from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
 from tunesmith.serve.lean import LeanRunner, supports
 from tunesmith.serve.runner import AnyAdapter, Runner, TransformersRunner
 from tunesmith.serve.scheduler import Feed
@@ -146,6 +147,18 @@ def test_an_adapter_of_another_size_is_refused(runner: type[LeanRunner], tmp_pat
     adapter = write_sparse_adapter(small, tmp_path)
     with pytest.raises(Exception, match="does not fit this base"):
         runner(make("llama")).read_adapter(adapter)
+
+
+@pytest.mark.parametrize("runner", [LeanRunner, TransformersRunner])
+def test_an_adapter_that_lacks_a_layer_is_refused_and_never_answered_by_the_base(
+    runner: type[LeanRunner], tmp_path: Path
+) -> None:
+    model = make("llama")
+    adapter = write_sparse_adapter(model, tmp_path)
+    tensors = {name: tensor for name, tensor in load_tensors(adapter).items() if ".1.self_attn.q_proj" not in name}
+    write_adapter(adapter, tensors, AdapterManifest("tiny", "x", "y", 4, 8.0, ("q_proj",), step=1))
+    with pytest.raises(ServerFault, match=r"lacks its tensors of model\.layers\.1\.self_attn\.q_proj"):
+        runner(model).read_adapter(adapter)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ServerFault
-from tunesmith.models.adapters import CONFIG_FILE, load_tensors
+from tunesmith.models.adapters import CONFIG_FILE, load_tensors, read_manifest
 
 PREFIX = "base_model.model."
 
@@ -65,10 +65,17 @@ def _scale(directory: Path) -> float:
 
 
 def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Path) -> None:
-    """`sizes`: (out, in) of every linear layer by path. Raises ServerFault when the adapter is another base's."""
+    """`sizes`: (out, in) of every linear layer by path. Raises ServerFault when the adapter is another base's.
+
+    And when it lacks a layer that it says to have: the base would answer for that one.
+    """
     for name, low in adapter.layers.items():
         if sizes.get(name) != (low.b.shape[0], low.a.shape[1]):
             raise ServerFault(f"Adapter {directory} does not fit this base: {name} is missing or of another size.")
+    targets = read_manifest(directory).target_modules
+    for name in sizes:
+        if name.rpartition(".")[2] in targets and name not in adapter.layers:
+            raise ServerFault(f"Adapter {directory} lacks its tensors of {name}: restore it, or train again.")
 
 
 class LoraHooks:

@@ -188,7 +188,10 @@ class Scheduler(Generic[AdapterT, RowT]):
             if project is None:
                 return
             queue = self._waiting.pop(project)
-            waiting = next((waiting for waiting in queue if self._may_start(waiting)), None)
+            waiting = next((waiting for waiting in queue if not self._prefix_is_coming(waiting)), None)
+            if waiting is not None and not self._fits(waiting):  # nobody overtakes it, or it might wait for ever
+                self._waiting = {project: queue, **self._waiting}
+                return
             if waiting is None:
                 blocked.add(project)
             else:
@@ -196,9 +199,6 @@ class Scheduler(Generic[AdapterT, RowT]):
                 self._start(waiting)
             if queue:
                 self._waiting[project] = queue  # at the end: the next project has its turn
-
-    def _may_start(self, waiting: _Waiting[RowT]) -> bool:
-        return self._fits(waiting) and not self._prefix_is_coming(waiting)
 
     def _fits(self, waiting: _Waiting[RowT]) -> bool:
         if not self._running:
