@@ -28,6 +28,7 @@ class FakeVllm:
         self.adapters: dict[str, str] = {}  # name -> path
         self.calls: list[str] = []  # what was asked of adapters
         self.bodies: list[Json] = []
+        self.clients: set[int] = set()  # ports that completions came from: one a connection
         self.key: str | None = None
         self.updates = True  # VLLM_ALLOW_RUNTIME_LORA_UPDATING
         self.per_chunk = 2
@@ -77,6 +78,7 @@ class FakeVllm:
     async def completions(self, request: Request) -> Response:
         body = await request.json()
         self.bodies.append(body)
+        self.clients.add(request.client.port if request.client else 0)
         where = self.adapters.get(body["model"], body["model"])
         if self.refusal is not None:
             return refusal(*self.refusal)

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.fake_vllm import BASE, FakeVllm, running
 
+from tunesmith.data.render import Renderer
 from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable, TunesmithError
 from tunesmith.models.adapters import MANIFEST_FILE, TENSORS_FILE, AdapterManifest, write_adapter
 from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine import Delta, GenerateRequest
+from tunesmith.serve.grammar import Grammars
 from tunesmith.serve.pool import Pool
 from tunesmith.serve.remote_engine import RemoteEngine, load_remote_engine
 from tunesmith.settings import Settings
@@ -73,6 +74,12 @@ def test_the_servers_tokens_come_out_up_to_the_one_that_ends_the_turn(engine: Re
     assert tokens(deltas) == [11, 12, 13, 14, EOS]
     assert [delta.finish for delta in deltas] == [None] * 4 + ["stop"]
     assert (engine.context_length, generation.cached_tokens) == (4096, 3)
+
+
+def test_answers_one_after_the_other_share_a_connection(engine: RemoteEngine, fake: FakeVllm) -> None:
+    for _ in range(3):
+        assert tokens([*engine.submit(asked())])[-1] == EOS
+    assert len(fake.clients) == 1
 
 
 def test_what_a_request_asks_for_is_what_vllm_is_asked(engine: RemoteEngine, fake: FakeVllm) -> None:
@@ -221,13 +228,8 @@ def test_a_closed_engine_finishes_what_it_has_and_takes_no_more(fake: FakeVllm, 
             engine.submit(asked())
 
 
-@dataclass(frozen=True, slots=True)
-class Asking(GenerateRequest):
-    grammar: str | None = None
-
-
-def test_what_vllm_would_not_be_told_is_refused(engine: RemoteEngine, fake: FakeVllm) -> None:
-    request = Asking(prompt=(1,), max_tokens=20, eos_ids=frozenset({EOS}), grammar="{}")
+def test_what_vllm_would_not_be_told_is_refused(engine: RemoteEngine, renderer: Renderer, fake: FakeVllm) -> None:
+    request = asked(grammar=Grammars(renderer).compile('start: "a"'))
     with pytest.raises(InvalidRequest, match="through vLLM, where this is not implemented: grammar"):
         engine.submit(request)
     assert fake.bodies == []
@@ -337,6 +339,7 @@ def test_the_pool_asks_the_server_instead_of_loading_and_counts_no_memory(
     pool = Pool(Settings(data_dir=tmp_path, serve_remote={BASE: fake.url}, serve_memory_mib=1), load)
     opened = pool.open(base_dir, base_name=BASE)
     assert isinstance(opened.engine, RemoteEngine)
+    (tmp_path / "elsewhere").symlink_to(base_dir)
     with pytest.raises(AssertionError, match="weights loaded"):
         pool.open(tmp_path / "elsewhere", base_name="another")
     assert pool.resident() == (base_dir,)  # nothing is gained by its leaving

@@ -163,7 +163,8 @@ class RemoteEngine:
                 continue
             raise InvalidRequest(
                 f"{self._server.base} answers through vLLM, where this is not implemented: {field.name}. Leave out what"
-                " asks for it (`response_format`, a forced `tool_choice`), or take the base out of `serve_remote`."
+                " asks for it (`response_format`, a forced `tool_choice`, `strict` tools), or take the base out of the"
+                " setting `serve_remote`."
             )
 
     async def _answer(self, request: GenerateRequest, generation: Generation) -> None:
@@ -217,6 +218,7 @@ class RemoteEngine:
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._serve())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
 

@@ -86,20 +86,22 @@ class RemoteServer:
 
     async def complete(self, body: JsonObject) -> AsyncGenerator[Chunk, None]:
         """The events of the answer. Leaving early closes the connection, which makes vLLM drop the request."""
+        ended = False
         try:
             async with self._client.stream("POST", "/v1/completions", json=body) as answer:
                 if answer.status_code != 200:
                     await answer.aread()
                     raise self._refused(answer)
-                async for line in answer.aiter_lines():
+                async for line in answer.aiter_lines():  # to its very end, so that the connection can be used again
                     data = line.removeprefix("data:").strip()
-                    if data == "[DONE]":
-                        return
-                    if data:
+                    ended = ended or data == "[DONE]"
+                    if data and not ended:
                         yield self._chunk(data)
         except httpx.HTTPError as error:
-            raise self._broken(error) from error
-        raise self.broke_off("the answer ended without its end mark")
+            if not ended:
+                raise self._broken(error) from error
+        if not ended:
+            raise self.broke_off("the answer ended without its end mark")
 
     def _chunk(self, data: str) -> Chunk:
         try:
