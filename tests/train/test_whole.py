@@ -132,7 +132,7 @@ def test_tuned_weights_answer_as_transformers_has_them(
     tuned: tuple[Path, float], tiny_base: Path, tmp_path: Path
 ) -> None:
     prompt = tuple(range(5, 25))
-    opened = Pool(Settings(data_dir=tmp_path, serve_threads=2)).open(tiny_base, tuned[0])
+    opened = Pool(Settings(data_dir=tmp_path, serve_threads=2, serve_weights="float32")).open(tiny_base, tuned[0])
     request = GenerateRequest(prompt, max_tokens=8, eos_ids=frozenset(), temperature=0)
     ours = [delta.token for delta in opened.engine.submit(request)]
     opened.engine.close()
