@@ -1,188 +1,238 @@
-"""Chat generation: plain transformers `generate` (with PEFT) and our engine in turn, same prompts, same weights.
+"""Tunesmith's engine beside its peers: same base, adapters and prompts, greedy, one engine after the other.
 
-    python bench/serve.py [--rounds 3] [--tokens 64] [--threads 0] [--json]
+    python bench/serve.py [--quick] [--rounds N] [--streams N ...] [--engines NAME ...] [--only FIGURE ...]
+                          [--data FOLDER] [--adapter DIR ...] [--tuned-on FILE]
 
-Prints tokens per second (median over the rounds), the ratio, and the share of what the memory's bandwidth allows at one
-stream (every weight is read once per token). Also says whether the greedy tokens were equal.
+transformers and PEFT are in the environment that `make setup` makes. The other peers have environments of their own;
+one that is not there is left out, and that is said:
+
+    python -m venv .venvs/llamacpp && .venvs/llamacpp/bin/pip install xllamacpp==2026.10.11549
+    python -m venv .venvs/openvino && .venvs/openvino/bin/pip install openvino-genai==2026.4.1.0 \\
+        optimum-intel==2.2.0 nncf==3.4.0 torch==2.13.0
+    .venvs/openvino/bin/pip uninstall --yes torchvision    # it may want another torch, and is not needed
+
+xllamacpp is llama.cpp's server in a wheel. It is built for AVX2: where a processor has AVX-512, a llama.cpp built on
+that machine is faster. Its weights and the adapters are converted to GGUF here; OpenVINO's model with `optimum-cli`.
+Both are kept in Tunesmith's cache directory.
+
+Each engine runs in a process of its own, which is stopped whenever another is measured. All are asked in turn within
+every round; the table has the medians over the rounds.
+
+prefill   seconds to the first token of a prompt of 512 tokens that was never seen; then of the same prompt with 16
+          tokens more, whose beginning may be cached
+decode    streams with prompts of 16 to 160 tokens, made from chat rows, all with one adapter or each with its own. The
+          same requests are made for one token and for many: the further tokens by the further seconds
+drafts    one stream at a time with the tuned adapter, on rows held out of its tuning data and on rows unlike them, to
+          the end of the turn; with drafting on and off
+add       seconds until an adapter that the engine has not seen can answer, beside its first answer's own time
+
+The share of the limit is what the memory's bandwidth (every weight and adapter once a step) or the best float32
+product of two matrices allows, whichever is less. A 16-bit engine may pass the latter.
+
+The machine has to be quiet. llama.cpp's threads wait for each other without sleeping: eight answers of four tokens took
+it 0.7 s on idle cores and 15.7 s beside another program. How much other programs took is printed.
+
+By default the rows are made from a seed, the first adapter is tuned on two thirds of the demo's rows in about a minute,
+and the others are random. One round takes three to five minutes on two cores, `--quick` three in all.
 """
 
 import argparse
 import json
 import os
-import statistics
+import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import SIGTERM, signal
 
-import torch
-from peft import PeftModel
-from rich.console import Console
-from rich.table import Table
-from transformers import AutoModelForCausalLM, PreTrainedModel
-
-from tunesmith.data.messages import Message
-from tunesmith.data.render import Renderer, load_renderer
-from tunesmith.models.adapters import AdapterManifest, write_adapter
-from tunesmith.models.directory import fingerprint, pull
+from tunesmith.data.render import load_renderer
+from tunesmith.models.directory import packaged_gguf, pull
 from tunesmith.models.registry import resolve_base
-from tunesmith.serve.engine import GenerateRequest
-from tunesmith.serve.torch_engine import TorchEngine, load_engine
 from tunesmith.settings import Settings
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench.serve_engines import KINDS, ForeignWork, Models, Running, present
+from bench.serve_peers import MOST_STREAMS
+from bench.serve_table import Figure, Machine, Sample, Sizes, print_tables
+from bench.serve_texts import Texts, random_adapter, read_texts, tune
+from bench.train_rows import write_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = "smollm2-135m-instruct"
+DEMO = ROOT / "examples" / "weather-jokes.jsonl"
+DRAFTED_STREAMS = 4  # more of them leave no room for drafts in a step
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    name: str
-    prompt: list[int]
-    new_tokens: int
-    choices: int
-    tuned: bool
-    counts_prompt: bool = False  # tokens per second of the prompt rather than of the answer
+class Plan:
+    """How much is measured."""
 
-    @property
-    def work(self) -> int:
-        return len(self.prompt) if self.counts_prompt else self.new_tokens * self.choices
+    rounds: int
+    streams: tuple[int, ...]
+    tokens: int  # of an answer
+    answer_tokens: int  # of one that may end by itself
+    epochs: int  # of the tuned adapter
+
+
+THOROUGH = Plan(rounds=3, streams=(1, 4, 8, 16), tokens=64, answer_tokens=96, epochs=8)
+QUICK = Plan(rounds=1, streams=(1, 8), tokens=24, answer_tokens=32, epochs=4)
+
+
+def prefill(engine: Running, texts: Texts, _: Plan, number: int) -> Iterator[Sample]:
+    prompt, ending = texts.long(number)
+    cold, _tokens = engine.ask([prompt], [0], 1, cache=f"round {number}")
+    yield Sample(engine.name, Figure("prefill, 512 tokens", "tokens/s"), len(prompt) / cold)
+    yield Sample(engine.name, Figure("first token, unseen prompt", "ms"), cold * 1000)
+    if engine.kind.caches:
+        cached, _tokens = engine.ask([prompt + ending], [0], 1, cache=f"round {number}")
+        yield Sample(engine.name, Figure("first token, 512 cached", "ms"), cached * 1000)
+
+
+def decode(engine: Running, texts: Texts, plan: Plan, _: int) -> Iterator[Sample]:
+    for streams in plan.streams:
+        if engine.kind.undrafted and streams > DRAFTED_STREAMS:
+            continue
+        prompts = texts.streams[:streams]
+        for different in (1, streams) if streams > 1 else (1,):
+            adapters = [place % different for place in range(streams)]
+            rate, answers = further_tokens(engine, prompts, adapters, plan.tokens)
+            kind = "one adapter" if different == 1 else f"{different} adapters"
+            name = f"decode, {streams} stream{'s' if streams > 1 else ''}, {kind}"
+            yield Sample(engine.name, Figure(name, "tokens/s", streams, different), rate, answers)
+
+
+def drafts(engine: Running, texts: Texts, plan: Plan, _: int) -> Iterator[Sample]:
+    for name, prompts in (("like the tuning data", texts.like), ("unlike it", texts.unlike)):
+        adapters = [0] * len(prompts)
+        rate, answers = further_tokens(engine, prompts, adapters, plan.answer_tokens, texts.ends)
+        yield Sample(engine.name, Figure(f"1 stream, text {name}", "tokens/s", 1), rate, answers)
+
+
+def further_tokens(
+    engine: Running, prompts: list[list[int]], adapters: list[int], tokens: int, ends: frozenset[int] | None = None
+) -> tuple[float, tuple[tuple[int, ...], ...]]:
+    """Tokens per second after the first of each answer, and the answers.
+
+    `ends`: tokens that may end an answer; one prompt is asked after the other then.
+    """
+    alone = ends is not None
+    first_seconds, firsts = engine.ask(prompts, adapters, 1, stop=alone, in_turn=alone)
+    seconds, answers = engine.ask(prompts, adapters, tokens, stop=alone, in_turn=alone)
+    further = sum(made(answer, tokens, ends) for answer in answers) - len(firsts)
+    return further / (seconds - first_seconds), tuple(map(tuple, answers))
+
+
+def made(answer: list[int], most: int, ends: frozenset[int] | None) -> int:
+    """Tokens of an answer; with the one that ends it, which some engines do not show."""
+    if ends is None:
+        return len(answer)
+    return min(most, sum(token not in ends for token in answer) + 1)
+
+
+FIGURES: dict[str, Callable[[Running, Texts, Plan, int], Iterator[Sample]]] = {
+    "prefill": prefill,
+    "decode": decode,
+    "drafts": drafts,
+}
+
+
+def measure(
+    engines: list[Running], figures: list[str], texts: Texts, plan: Plan, fresh: list[Path]
+) -> Iterator[Sample]:
+    """Every round asks all engines; another one begins each time. `fresh`: an unseen adapter for each round."""
+    for engine in engines:  # warms up: threads, buffers, adapters
+        prompts = texts.streams[:8]
+        engine.ask(prompts, [*range(len(prompts))], 4)
+    for number, adapter in enumerate(fresh):
+        order = engines[number % len(engines) :] + engines[: number % len(engines)]
+        for figure in figures:
+            for engine in order:
+                print(f"\r{figure}, {engine.name}".ljust(40), end="", file=sys.stderr, flush=True)
+                if figure != "prefill" or not engine.kind.undrafted:
+                    yield from FIGURES[figure](engine, texts, plan, number)
+        for engine in order:
+            seconds = None if engine.kind.undrafted else engine.add(adapter)
+            if seconds is not None:
+                yield Sample(engine.name, Figure("adding an adapter", "ms"), seconds * 1000)
+        print("\r".ljust(40), end="\r", file=sys.stderr, flush=True)
+
+
+def make_adapters(options: argparse.Namespace, base_dir: Path, scratch: Path, plan: Plan) -> list[Path]:
+    """One for each stream, those given or a tuned one first, the others random; then one for each round, random too."""
+    renderer, streams = load_renderer(base_dir), max(plan.streams)
+    adapters: list[Path] = options.adapter or [tune(base_dir, options.tuned_on, scratch / "tuned", plan.epochs)]
+    known = adapters[:streams]
+    return known + [
+        random_adapter(base_dir, scratch / f"random-{seed}", renderer, seed)
+        for seed in range(len(known), streams + plan.rounds)
+    ]
+
+
+def run(options: argparse.Namespace, plan: Plan, scratch: Path) -> None:
+    settings = Settings()
+    base = resolve_base(BASE, settings)
+    base_dir = pull(base, settings)
+    data = options.data or scratch / "rows"
+    if options.data is None:
+        write_rows(data)
+    renderer = load_renderer(base_dir)
+    texts = read_texts(data, options.tuned_on, renderer, max(plan.streams))
+    adapters = make_adapters(options, base_dir, scratch, plan)
+    derived = settings.cache_dir / "bench"
+    derived.mkdir(parents=True, exist_ok=True)
+    gguf, environments = packaged_gguf(base, settings), options.environments
+    models = Models(base_dir, gguf, adapters[: -plan.rounds], derived, scratch, environments, options.threads)
+    with ExitStack() as stack:
+        engines = [stack.enter_context(Running(name, models)) for name in present(options.engines, models)]
+        foreign = ForeignWork(engines)
+        samples = [*measure(engines, options.only, texts, plan, adapters[-plan.rounds :])]
+        share = foreign.share()
+        machine = Machine.measured(options.threads)
+        print_heading(texts, plan, len(engines), options.threads)
+        sizes = Sizes.of(json.loads((base_dir / "config.json").read_text("utf-8")))
+        print_tables(samples, machine, sizes, renderer.eos_ids)
+        print_processes(engines, share)
+
+
+def print_heading(texts: Texts, plan: Plan, engines: int, threads: int) -> None:
+    lengths = sorted(map(len, texts.streams))
+    print(
+        f"\n{engines} engines, {threads} threads each; medians of {plan.rounds} round(s), {plan.tokens} tokens"
+        f" an answer. {len(lengths)} prompts of {lengths[0]} to {lengths[-1]} tokens."
+    )
+
+
+def print_processes(engines: list[Running], foreign: float) -> None:
+    print("\n| process | peak memory, MB | from its start until it can answer, s |\n| --- | ---: | ---: |")
+    for engine in engines:
+        print(f"| {engine.kind.title} | {engine.peak_bytes() / 1e6:.0f} | {engine.start_seconds:.1f} |")
+    print("\nWhere no time is given for adding an adapter, the process has to be started again.")
+    print(f"Other programs used {foreign:.1%} of the processors meanwhile; above 2% only a quieter run means anything.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="smollm2-135m-instruct")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="one round of short answers at 1 and 8 streams")
+    parser.add_argument("--rounds", type=int, help="default: 3")
+    parser.add_argument("--streams", type=int, nargs="+", help=f"decoded together, at most {MOST_STREAMS}")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
+    parser.add_argument("--engines", nargs="+", choices=KINDS, default=[*KINDS])
+    parser.add_argument("--only", nargs="+", choices=FIGURES, default=[*FIGURES])
+    parser.add_argument("--data", type=Path, help="folder of *.jsonl files; default: rows made from a seed")
+    parser.add_argument("--adapter", type=Path, nargs="+", help="tuned models; the first answers the drafts' rows")
+    parser.add_argument("--tuned-on", type=Path, default=DEMO, help="rows that the first adapter is tuned on")
+    parser.add_argument("--environments", type=Path, default=ROOT / ".venvs")
     options = parser.parse_args()
-    threads = options.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    settings = Settings(serve_threads=threads)
-    base_dir = pull(resolve_base(options.base, settings), settings)
-    with tempfile.TemporaryDirectory() as folder:
-        results = run(base_dir, Path(folder), settings, options.rounds, options.tokens)
-    print_results(results, as_json=options.json)
-
-
-def run(base_dir: Path, folder: Path, settings: Settings, rounds: int, tokens: int) -> list[dict[str, object]]:
-    plain = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32).eval()
-    weight_bytes = sum(parameter.nbytes for parameter in plain.parameters())
-    renderer = load_renderer(base_dir)
-    adapter = write_random_adapter(plain, folder, base_dir, renderer)
-    tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32), adapter)
-    engine = load_engine(base_dir, settings)
-    results: list[dict[str, object]] = []
-    for case in cases(renderer, tokens):
-        theirs = peer(tuned.eval() if case.tuned else plain, case)
-        ours = tunesmith(engine, case, adapter if case.tuned else None)
-        times, equal = compare(theirs, ours, rounds)
-        limit = bandwidth() / weight_bytes
-        rates = [case.work / statistics.median(seconds) for seconds in times]
-        share = rates[1] / limit if case.choices == 1 and not case.counts_prompt else None
-        results.append(
-            {
-                "case": case.name,
-                "transformers": round(rates[0], 1),
-                "tunesmith": round(rates[1], 1),
-                "ratio": round(rates[1] / rates[0], 2),
-                "limit": round(limit, 1) if share is not None else None,
-                "share": round(share, 2) if share is not None else None,
-                "equal": equal,
-            }
-        )
-    engine.close()
-    return results
-
-
-def cases(renderer: Renderer, tokens: int) -> list[Case]:
-    short = renderer.prompt([Message("user", "Write a short story about a lighthouse and its keeper.")])
-    long = renderer.prompt([Message("user", "The keeper counted the ships that passed in the night. " * 60)])[:512]
-    return [
-        Case("decode, base, 1 stream", short, tokens, 1, tuned=False),
-        Case("decode, adapter, 1 stream", short, tokens, 1, tuned=True),
-        Case("decode, adapter, 8 choices", short, tokens, 8, tuned=True),
-        Case("prefill, adapter, 512 tokens", long, 1, 1, tuned=True, counts_prompt=True),
-    ]
-
-
-def peer(model: PreTrainedModel, case: Case) -> Callable[[], list[int]]:
-    """Greedy, never ending early: every run does the same work."""
-    ids = torch.tensor([case.prompt] * case.choices)
-
-    def generate() -> list[int]:
-        with torch.inference_mode():
-            made = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=case.new_tokens,
-                min_new_tokens=case.new_tokens,
-                do_sample=False,
-                eos_token_id=None,
-                pad_token_id=0,
-            )
-        answer: list[int] = made[0, len(case.prompt) :].tolist()
-        return answer
-
-    return generate
-
-
-def tunesmith(engine: TorchEngine, case: Case, adapter: Path | None) -> Callable[[], list[int]]:
-    request = GenerateRequest(
-        tuple(case.prompt), case.new_tokens, frozenset(), n=case.choices, temperature=0, adapter=adapter
-    )
-    return lambda: [delta.token for delta in engine.submit(request) if delta.choice == 0]
-
-
-def compare(
-    theirs: Callable[[], list[int]], ours: Callable[[], list[int]], rounds: int
-) -> tuple[tuple[list[float], list[float]], bool]:
-    """Seconds of each, in turn within every round, after one unmeasured run; and whether the tokens were equal."""
-    equal = theirs() == ours()
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for work, seconds in zip((theirs, ours), times, strict=True):
-            started = time.perf_counter()
-            work()
-            seconds.append(time.perf_counter() - started)
-    return times, equal
-
-
-def bandwidth() -> float:
-    """Bytes per second that this process reads from memory with the threads it has: best of five sums of 256 MiB."""
-    block = torch.ones(64 * 2**20)
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        block.sum()
-        best = min(best, time.perf_counter() - started)
-    return block.nbytes / best
-
-
-def write_random_adapter(model: PreTrainedModel, directory: Path, base_dir: Path, renderer: Renderer) -> Path:
-    """Rank 16 on all linear layers, as a job makes it by default."""
-    generator, rank = torch.Generator().manual_seed(1), 16
-    tensors = {}
-    for path, module in model.named_modules():
-        if path.endswith(TARGETS):
-            name = f"base_model.model.{path}"
-            tensors[f"{name}.lora_A.weight"] = torch.randn(rank, module.in_features, generator=generator) * 0.02
-            tensors[f"{name}.lora_B.weight"] = torch.randn(module.out_features, rank, generator=generator) * 0.02
-    base, name = fingerprint(base_dir), "smollm2-135m-instruct"
-    write_adapter(directory, tensors, AdapterManifest(name, base, renderer.name, rank, 32.0, TARGETS, step=1))
-    return directory
-
-
-def print_results(results: list[dict[str, object]], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(results, indent=1))
-        return
-    table = Table(title="tokens per second")
-    for column in results[0]:
-        table.add_column(column)
-    for result in results:
-        table.add_row(*("" if value is None else str(value) for value in result.values()))
-    Console().print(table)
+    plan = QUICK if options.quick else THOROUGH
+    streams = tuple(options.streams or plan.streams)
+    if not all(1 <= number <= MOST_STREAMS for number in streams):
+        parser.error(f"--streams: from 1 to {MOST_STREAMS}.")
+    plan = replace(plan, rounds=options.rounds or plan.rounds, streams=streams)
+    signal(SIGTERM, lambda *_: sys.exit(143))  # so that the engines' processes, which stand still, end with this one
+    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as folder:
+        run(options, plan, Path(folder))
 
 
 if __name__ == "__main__":

@@ -182,6 +182,7 @@ class Settings(BaseSettings, TrainingOptions):
     serve_weights: Literal["auto", "float32", "float16"] = Field(
         "auto", description="Weights of bases that answer; auto: 16 bits where a check shows that nothing is lost."
     )
+    serve_drafts: bool = Field(True, description="Guess tokens from earlier text, to check several in one step.")
     serve_memory_mib: int = Field(0, ge=0, description="Memory for bases in use, MiB; 0: half of the machine's.")
     serve_adapter_mib: int = Field(512, gt=0, description="Memory for adapters in use, per base, MiB.")
     serve_cache_mib: int = Field(0, ge=0, description="Memory for keys and values, per base, MiB; 0: an eighth.")

@@ -13,10 +13,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tunesmith.data.messages import Message
 from tunesmith.data.render import Renderer
 from tunesmith.errors import ServerFault, ServiceUnavailable
+from tunesmith.serve.drafts import Continuations
 from tunesmith.serve.engine import Delta, Engine, GenerateRequest
 from tunesmith.serve.runner import AnyAdapter
 from tunesmith.serve.scheduler import Feed
-from tunesmith.serve.torch_engine import TorchEngine
+from tunesmith.serve.torch_engine import TorchEngine, TorchModel
 
 QUESTIONS = ("What is the capital of France?", "今年武汉的冬天冷不冷?", "Write a haiku about rain in 1999.")
 
@@ -258,3 +259,11 @@ def test_a_full_queue_is_refused_and_a_closed_engine_finishes_what_it_took() -> 
     assert [len(list(generation)) for generation in accepted] == [2, 2, 2]
     engine.join(10)
     assert not engine.alive
+
+
+def test_drafts_come_from_the_book_and_can_be_switched_off() -> None:
+    request = GenerateRequest((1, 2), 8, frozenset())
+    drafter = TorchModel(SlowRunner(), 0, Continuations([[1, 2, 3, 4]])).drafter(request)
+    assert drafter is not None
+    assert drafter.draft([1, 2], answers=1) == [3, 4]
+    assert TorchModel(SlowRunner(), 0, Continuations([[1, 2, 3, 4]]), drafts=False).drafter(request) is None

@@ -75,6 +75,11 @@ def fingerprint(directory: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
+    """The GGUF file that `base` is converted from; None where it is not here or there is none."""
+    return _find_gguf(base.source, settings) if isinstance(base.source, PackagedGguf) else None
+
+
 def _converted(gguf_file: Path, settings: Settings) -> Path:
     target = settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
     if target.is_dir():

@@ -46,6 +46,7 @@ def load_engine(base_dir: Path, settings: Settings) -> "TorchEngine":
         waiting=settings.chat_waiting,
         adapter_bytes=settings.serve_adapter_mib * 2**20,
         cache_bytes=settings.serve_cache_mib * 2**20 or machine_memory() // 8,
+        drafts=settings.serve_drafts,
     )
 
 
@@ -61,6 +62,7 @@ class TorchEngine:
         waiting: int,
         adapter_bytes: int,
         cache_bytes: int,
+        drafts: bool = True,
     ) -> None:
         """At most `running` choices share the steps, fewer where their keys and values would pass `cache_bytes`;
 
@@ -71,7 +73,7 @@ class TorchEngine:
         self.fingerprint = fingerprint
         self._waiting_limit = waiting
         self._scheduler = Scheduler(
-            TorchModel(runner, adapter_bytes, Continuations(book)),
+            TorchModel(runner, adapter_bytes, Continuations(book), drafts=drafts),
             running=running,
             positions=cache_bytes // runner.token_bytes,
             slots=SLOTS * running,
@@ -169,9 +171,10 @@ class RowSampler:
 class TorchModel:
     """What the scheduler drives: a runner's forward pass, and what belongs to a request: adapter, sampler, drafts."""
 
-    def __init__(self, runner: Runner, adapter_bytes: int, book: Continuations) -> None:
+    def __init__(self, runner: Runner, adapter_bytes: int, book: Continuations, *, drafts: bool = True) -> None:
         self.runner = runner
         self._book = book
+        self._drafts = drafts
         self._adapters = _Adapters(runner, adapter_bytes)
 
     def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> list[Row]:
@@ -192,6 +195,8 @@ class TorchModel:
         return None if request.adapter is None else self._adapters.get(request.adapter).adapter
 
     def drafter(self, request: GenerateRequest) -> Drafter | None:
+        if not self._drafts:
+            return None
         return Drafter(self._book if request.adapter is None else self._adapters.get(request.adapter).book)
 
 

@@ -1,0 +1,87 @@
+"""The base and its adapters as llama.cpp wants them: GGUF files with weights in F16 or Q8_0, adapters in F16.
+
+The base is written from the GGUF file that it came from, all metadata kept, so that tokens and settings are the same;
+each weight is made float32 first, as Tunesmith reads it. Norms stay float32, as llama.cpp's own converter leaves them.
+Names and metadata of adapters: llama.cpp's `convert_lora_to_gguf.py`.
+
+What is not covered: bases that did not come as a GGUF file, and adapters on others than the Llama family.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, dequantize, quantize
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+FILE_TYPES = {"F16": LlamaFileType.MOSTLY_F16, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
+OWN_FIELDS = ("GGUF.", "general.architecture", "general.file_type", "general.quantization_version")
+PARTS = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def write_base(source: Path, target: Path, width: str) -> Path:
+    """`width`: F16 or Q8_0."""
+    reader = GGUFReader(source)
+    writer = GGUFWriter(target, "llama")
+    for name, field in reader.fields.items():
+        if not name.startswith(OWN_FIELDS):
+            inner = field.types[1] if field.types[0] == GGUFValueType.ARRAY else None
+            writer.add_key_value(name, field.contents(), field.types[0], inner)
+    writer.add_file_type(FILE_TYPES[width])
+    writer.add_quantization_version(2)
+    for tensor in reader.tensors:
+        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if values.ndim == 1:
+            writer.add_tensor(tensor.name, values)
+        elif width == "F16":
+            writer.add_tensor(tensor.name, values.astype(np.float16))
+        else:
+            kind = GGMLQuantizationType.Q8_0
+            writer.add_tensor(tensor.name, quantize(values, kind), raw_dtype=kind)
+    _finish(writer)
+    return target
+
+
+def write_adapter(directory: Path, base_dir: Path, target: Path) -> Path:
+    """The PEFT adapter in `directory`, for the base in the Hugging Face directory `base_dir`."""
+    config = json.loads((directory / "adapter_config.json").read_text("utf-8"))
+    base = json.loads((base_dir / "config.json").read_text("utf-8"))
+    heads = {"attn_q": base["num_attention_heads"], "attn_k": base["num_key_value_heads"]}
+    writer = GGUFWriter(target, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(config["lora_alpha"]))
+    for name, tensor in load_file(directory / "adapter_model.safetensors").items():
+        path, _, kind = name.removeprefix("base_model.model.model.layers.").rpartition(".lora_")
+        layer, _, module = path.partition(".")
+        part = PARTS[module]
+        values = tensor.astype(np.float32)
+        if kind == "B.weight" and part in heads:
+            values = _permute(values, heads[part])
+        letter = kind[0].lower()
+        writer.add_tensor(f"blk.{layer}.{part}.weight.lora_{letter}", values.astype(np.float16))
+    _finish(writer)
+    return target
+
+
+def _permute(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """llama.cpp interleaves the two rotary halves of each head; see `tunesmith.models.gguf`, which undoes it."""
+    out_features, in_features = rows.shape
+    split = rows.reshape(heads, 2, out_features // heads // 2, in_features)
+    return np.ascontiguousarray(split.swapaxes(1, 2).reshape(out_features, in_features))
+
+
+def _finish(writer: GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
