@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.models.pages import give_back
+from tunesmith.models.pages import give_back, small_pages
 
 ROOM = 1024  # positions of a slot at first; they double
+FEW = 4  # slots at first; they double too
 CALL = 200  # positions that can be read in the time a call of its own costs
 
 
@@ -155,7 +156,8 @@ class KeyValues:
         while room < end:
             room *= 2
         if room > self._room or slot >= len(self._filled):
-            self._enlarge(max(slot + 1, len(self._filled)), room)
+            slots = len(self._filled)
+            self._enlarge(slots if slot < slots else max(slot + 1, 2 * slots, FEW), room)
 
     def _enlarge(self, slots: int, room: int) -> None:
         """Layer by layer, so that hardly more than what is there is in memory at a time."""
@@ -176,7 +178,9 @@ class KeyValues:
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros that take no memory until they are written to; what pads a shorter sequence must be finite."""
     count = math.prod(shape) * dtype.itemsize
-    return torch.from_numpy(numpy.zeros(count, numpy.uint8)).view(dtype).view(shape)
+    zeros = torch.from_numpy(numpy.zeros(count, numpy.uint8))
+    small_pages(zeros)
+    return zeros.view(dtype).view(shape)
 
 
 def _runs(single: "list[tuple[int, Piece]]") -> "list[list[tuple[int, Piece]]]":

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 from transformers import PretrainedConfig, PreTrainedModel
 
+from tunesmith.models.pages import give_back
 from tunesmith.serve.keyvalues import KeyValues
 from tunesmith.serve.lanes import FusedAdapter, Lanes, Mix, fuse
 from tunesmith.serve.lora import check_fit, read_adapter
@@ -207,5 +208,6 @@ def _fused(model: PreTrainedModel, parts: list[str], width: Width) -> Fused:
         sizes=tuple(linear.out_features for linear in linears),
     )
     for linear in linears:
+        give_back(linear.weight.data)
         linear.weight.data = torch.empty(0)  # or the base would be in memory twice
     return fused
