@@ -12,6 +12,7 @@ from tunesmith.api import (
     completions,
     envelopes,
     files,
+    graders,
     health,
     jobs,
     models,
@@ -65,7 +66,8 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.checks = checks
     app.state.usage = usage_recorder
     envelopes.install(app)
-    tuning, answering = (files, uploads, jobs, permissions, models), (chat, stored_chats, completions, moderations)
+    tuning = (files, uploads, jobs, permissions, graders, models)
+    answering = (chat, stored_chats, completions, moderations)
     for noun in (*tuning, *answering, organization, usage, health):
         app.include_router(noun.router)
     return app

@@ -58,7 +58,7 @@ def open_model(context: Context, name: str) -> tuple[str, Opened]:
 def _open(context: Context, name: str) -> tuple[str, Opened]:
     tuned = context.store.models.resolve(name)
     if tuned is None:
-        base = _base(name, context)
+        base = base_of(name, context)
         return base.name, context.pool.open(materialise(base, context.settings), base_name=base.name)
     own = None if tuned.adapter_dir is None else own_base(tuned.adapter_dir)
     if own is not None:
@@ -134,7 +134,7 @@ async def _noted(pieces: AsyncIterator[Piece], notes: list[Piece]) -> AsyncItera
         yield piece
 
 
-def _base(name: str, context: Context) -> BaseModel:
+def base_of(name: str, context: Context) -> BaseModel:
     try:
         return resolve_base(name, context.settings)
     except InvalidRequest as error:

@@ -15,7 +15,9 @@ from tunesmith.store import KeyRow
 ORGANIZATION = "/v1/organization"
 MODELS = "/v1/models/"
 SHARING = re.compile(r"/v1/fine_tuning/checkpoints/.+/permissions(/[^/]*)?")
-ASKING = re.compile(r"/v1/(engines/.+/)?(chat/)?completions|/v1/moderations")
+ASKING = re.compile(
+    r"/v1/(engines/.+/)?(chat/)?completions|/v1/moderations|/v1/fine_tuning/alpha/graders/(run|validate)"
+)
 
 
 def demand_allowed(key: KeyRow, method: str, path: str) -> None:

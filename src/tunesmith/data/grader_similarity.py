@@ -1,0 +1,97 @@
+"""How alike two texts are, 0 to 1, by the metrics of `text_similarity` graders.
+
+Words are runs of letters and digits; a Chinese or Japanese character is a word of its own. BLEU and GLEU also count
+punctuation and case; ROUGE knows neither.
+
+Not covered: `cosine` (needs an embedding model) and `meteor` (needs WordNet, a download).
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from rapidfuzz import fuzz
+from rapidfuzz.distance import LCSseq
+
+MAX_ORDER = 4  # BLEU's and GLEU's n-grams
+
+HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+WORDS = re.compile(f"[{HAN}]|[^\\W{HAN}]+")
+WORDS_AND_MARKS = re.compile(f"[{HAN}]|[^\\W{HAN}]+|[^\\w\\s]")
+
+NGrams = Counter[tuple[str, ...]]
+
+
+def fuzzy_match(text: str, reference: str) -> float:
+    """The share of characters that stay when one text is turned into the other (rapidfuzz's `ratio`)."""
+    return fuzz.ratio(text, reference) / 100
+
+
+def bleu(text: str, reference: str) -> float:
+    """Sentence BLEU (Papineni et al. 2002), orders up to the text's own length, at most 4.
+
+    An order without a match counts as half a match, the next such order as a quarter (Chen and Cherry 2014, 3).
+    """
+    words, wanted = WORDS_AND_MARKS.findall(text), WORDS_AND_MARKS.findall(reference)
+    if not words or not wanted:
+        return float(words == wanted)
+    logs: list[float] = []
+    smooth = 1.0
+    for order in range(1, min(MAX_ORDER, len(words)) + 1):
+        made = _ngrams(words, order)
+        matches = float((made & _ngrams(wanted, order)).total())
+        if order == 1 and not matches:
+            return 0.0
+        if not matches:
+            smooth *= 2
+            matches = 1 / smooth
+        logs.append(math.log(matches / made.total()))
+    brevity = min(0.0, 1 - len(wanted) / len(words))
+    return math.exp(brevity + sum(logs) / len(logs))
+
+
+def gleu(text: str, reference: str) -> float:
+    """The smaller of precision and recall over all n-grams of 1 to 4 words (Wu et al. 2016)."""
+    words, wanted = WORDS_AND_MARKS.findall(text), WORDS_AND_MARKS.findall(reference)
+    if not words or not wanted:
+        return float(words == wanted)
+    made, aims = NGrams(), NGrams()
+    for order in range(1, MAX_ORDER + 1):
+        made.update(_ngrams(words, order))
+        aims.update(_ngrams(wanted, order))
+    return (made & aims).total() / max(made.total(), aims.total())
+
+
+def rouge_n(order: int, text: str, reference: str) -> float:
+    """F1 of the n-grams in common (Lin 2004); 0 where a text is shorter than one n-gram."""
+    made, wanted = (_ngrams(_folded(one), order) for one in (text, reference))
+    return _f1((made & wanted).total(), made.total(), wanted.total())
+
+
+def rouge_l(text: str, reference: str) -> float:
+    """F1 of the longest common subsequence of words (Lin 2004)."""
+    made, wanted = _folded(text), _folded(reference)
+    return _f1(int(LCSseq.similarity(made, wanted)), len(made), len(wanted))
+
+
+METRICS: dict[str, Callable[[str, str], float]] = {
+    "fuzzy_match": fuzzy_match,
+    "bleu": bleu,
+    "gleu": gleu,
+    **{f"rouge_{order}": partial(rouge_n, order) for order in range(1, 6)},
+    "rouge_l": rouge_l,
+}
+
+
+def _folded(text: str) -> list[str]:
+    return WORDS.findall(text.lower())
+
+
+def _ngrams(words: list[str], order: int) -> NGrams:
+    return NGrams(tuple(words[start : start + order]) for start in range(len(words) - order + 1))
+
+
+def _f1(common: int, made: int, wanted: int) -> float:
+    return 2 * common / (made + wanted) if common else 0.0
