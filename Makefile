@@ -8,13 +8,14 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 export TORCH_INDEX
 
-.PHONY: help demo serve test lint format docs setup clean
+.PHONY: help demo serve test lint format docs coverage-api setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
 	@echo "make test    all tests          make lint    ruff, mypy, import-linter"
 	@echo "make docs    rewrite docs/cli.md, docs/settings.md and the README's file tree"
+	@echo "make coverage-api   rewrite docs/api-coverage.md by asking the application"
 	@echo "make setup   environment only   make clean   remove .venv and caches"
 
 setup:
@@ -43,6 +44,9 @@ docs: setup
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/settings_reference.py
 	$(BIN)/python scripts/readme_tree.py
+
+coverage-api: setup
+	$(BIN)/python scripts/api_coverage.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

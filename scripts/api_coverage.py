@@ -1,0 +1,221 @@
+"""Writes docs/api-coverage.md by asking the application: `make coverage-api`. A test fails when the page is stale.
+
+What is asked is in openai_operations.json, what is sent in api_samples.py. A field is
+
+* refused: a sensible value of it is answered with an error;
+* accepted: a sensible value is answered, and it has an effect: nonsense is refused, or the value comes back;
+* ignored: a sensible value is answered, and nonsense makes no difference.
+
+Not covered: whether an accepted field does all that OpenAI's reference says, and what is inside a request's fields.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from api_samples import BESIDE, MARK, NONSENSE, QUERY, ROWS, SAMPLES
+from api_world import PERMISSIONS, World, world
+from httpx import Response
+
+Json = dict[str, Any]
+Fate = Literal["accepted", "ignored", "refused", "missing"]
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "docs" / "api-coverage.md"
+
+
+@dataclass(slots=True)
+class Found:
+    """What the application did with one operation."""
+
+    operation: Json
+    there: bool = False
+    fates: dict[str, Fate] = field(default_factory=dict)
+    answers: list[object] = field(default_factory=list)
+    chunks: list[object] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"{self.operation['method']} {self.operation['path']}"
+
+    def seen(self, path: str, answers: list[object]) -> Literal["always", "sometimes", "never"]:
+        """Whether the field was in the answers that had the object around it."""
+        has = [present for answer in answers for present in _presence(answer, path.split("."))]
+        return "never" if not any(has) else "always" if all(has) else "sometimes"
+
+    def shown(self) -> dict[str, str]:
+        """Each field of the answer -> always, sometimes or never; a stream's bear its name."""
+        plain = {path: self.seen(path, self.answers) for path in self.operation["answer"]}
+        plain |= {f"stream: {path}": self.seen(path, self.chunks) for path in self.operation["stream"]}
+        never = [name for name, seen in plain.items() if seen == "never"]
+        return {name: seen for name, seen in plain.items() if seen != "never" or name in _outermost(never)}
+
+
+def explore(found: Found, place: World) -> None:
+    operation = found.operation
+    answers = [_ask(place, operation, {}, url) for url in place.targets(operation["method"], operation["path"])]
+    found.there = any(answer.status_code == 200 for answer in answers)
+    _keep(found, answers)
+    for name in operation["query"]:
+        found.fates[name] = _query_fate(found, place, name) if found.there else "missing"
+    for name in operation["request"]:
+        found.fates[name] = _body_fate(found, place, name) if found.there else "missing"
+
+
+def _body_fate(found: Found, place: World, name: str) -> Fate:
+    operation, samples = found.operation, SAMPLES.get(found.operation["path"], {})
+    beside = BESIDE.get(name, {})
+    sample = {**beside, name: samples[name]} if name in samples else beside
+    answer = _ask(place, operation, sample)
+    if answer.status_code != 200:
+        return "refused"
+    _keep(found, [answer])
+    nonsense = _ask(place, operation, {**beside, name: NONSENSE})
+    if nonsense.status_code == 400:
+        return "accepted"
+    kept = "" if found.chunks and not found.answers else _kept(place, operation, answer)
+    return "accepted" if MARK in answer.text + kept and samples.get(name) == MARK else "ignored"
+
+
+def _kept(place: World, operation: Json, answer: Response) -> str:
+    """What is stored of an answered chat completion."""
+    if operation["path"] != "/v1/chat/completions" or "application/json" not in answer.headers["content-type"]:
+        return ""
+    return place.client.get(f"{operation['path']}/{answer.json()['id']}").text
+
+
+def _query_fate(found: Found, place: World, name: str) -> Fate:
+    sent, value = QUERY[name]
+    if name == "order" and found.operation["path"] == PERMISSIONS:
+        value = "ascending"  # elsewhere `asc`
+    url = place.targets("GET", found.operation["path"])[0]
+    answer = place.client.get(url, params={sent: value})
+    if answer.status_code != 200:
+        return "refused"
+    _keep(found, [answer])
+    nonsense = place.client.get(url, params={sent: "nonsense"})
+    changed = nonsense.status_code == 400 or answer.json() != place.client.get(url).json()
+    return "accepted" if changed else "ignored"
+
+
+def _ask(place: World, operation: Json, fields: Json, url: str = "") -> Response:
+    method, path = operation["method"], operation["path"]
+    url = url or place.targets(method, path)[0]
+    body = place.whole(path)
+    if path.endswith("/complete"):
+        body["part_ids"] = [place.part_of(url)]
+    body |= fields
+    if operation["form"]:
+        return _ask_form(place, operation, body, url)
+    return place.client.request(method, url, json=body if operation["request"] else None)
+
+
+def _ask_form(place: World, operation: Json, body: Json, url: str) -> Response:
+    part = "data" if url.endswith("/parts") else "file"
+    flat = {}
+    for key, value in body.items():
+        flat |= (
+            {f"{key}[{inner}]": str(one) for inner, one in value.items()} if isinstance(value, dict) else {key: value}
+        )
+    return place.client.post(url, data=flat, files={} if part in body else {part: ("a.jsonl", ROWS)})
+
+
+def _keep(found: Found, answers: Iterable[Response]) -> None:
+    for answer in answers:
+        if answer.status_code != 200:
+            continue
+        if answer.headers["content-type"].startswith("text/event-stream"):
+            lines = (line.removeprefix("data: ") for line in answer.text.split("\n\n"))
+            found.chunks += [json.loads(line) for line in lines if line.startswith("{")]
+        elif found.operation["answer"]:
+            found.answers.append(answer.json())
+
+
+def _presence(value: object, names: list[str]) -> list[bool]:
+    """One entry for each object that could have the field."""
+    name, rest = names[0].removesuffix("[]"), names[1:]
+    if not isinstance(value, dict):
+        return []
+    if not rest or name not in value:
+        return [name in value] if not rest else []
+    inner = value[name] if isinstance(value[name], list) else [value[name]]
+    return [present for one in inner for present in _presence(one, rest)]
+
+
+HEAD = """\
+# How much of OpenAI's API is here
+
+<!-- Written by `make coverage-api` from scripts/openai_operations.json and the application; a test compares. -->
+
+**{score}** of what OpenAI's description (2.3.0) names in these areas is here: an operation counts once, and so does
+each field of its request and of its answer.
+
+| | here | named | |
+| --- | --- | --- | --- |
+{rows}
+Each line below was found by asking the application, with a small base and a store of its own. A request's field is
+*accepted* when a sensible value is answered and has an effect (nonsense is refused, or the value is kept and shown),
+*ignored* when it is answered and nonsense makes no difference, *refused* when it is answered with an error. Ignored and
+refused fields count as not here. Of an answer, *always* means in every answer that had the object around it, null
+or not. A field inside one that never came is neither counted nor listed. What an accepted field does is said in
+[api.md](api.md) and [serving.md](serving.md).
+
+`/v1/organization` (projects, keys, usage) is not in this part of the description: see
+[api.md](api.md#projects-and-keys). Evals and batches are not here at all.
+"""
+
+
+def page(founds: list[Found]) -> str:
+    fates = [fate for found in founds for fate in found.fates.values()]
+    shown = [seen for found in founds for seen in found.shown().values()]
+    counts = {
+        "operations": (sum(found.there for found in founds), len(founds)),
+        "fields of requests": (fates.count("accepted"), len(fates)),
+        "fields of answers": (len(shown) - shown.count("never"), len(shown)),
+    }
+    rows = "".join(
+        f"| {name} | {here} | {named} | {_percent(here, named)} |\n" for name, (here, named) in counts.items()
+    )
+    score = _percent(*(sum(pair[side] for pair in counts.values()) for side in (0, 1)))
+    return HEAD.format(score=score, rows=rows) + "".join(_section(found) for found in founds)
+
+
+def _percent(here: int, named: int) -> str:
+    return f"{100 * here / named:.1f} %"
+
+
+def _section(found: Found) -> str:
+    lines = [f"\n## {found.title}\n"]
+    if not found.there:
+        return "\n".join([*lines, f"Missing, with {len(found.fates)} fields of requests.\n"])
+    for fate in ("accepted", "ignored", "refused"):
+        lines += _line(f"request, {fate}", [name for name, it in found.fates.items() if it == fate])
+    shown = found.shown()
+    for seen in ("always", "sometimes", "never"):
+        names = [name for name, it in shown.items() if it == seen]
+        lines += _line(f"answer, {seen}", names)
+    return "\n".join([*lines, ""]) if len(lines) > 1 else f"{lines[0]}\nHere; the answer is the file's bytes.\n"
+
+
+def _line(what: str, names: list[str]) -> list[str]:
+    return [f"* {what}: {', '.join(f'`{name}`' for name in names)}"] if names else []
+
+
+def _outermost(names: list[str]) -> list[str]:
+    """Without those inside another one."""
+    return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
+
+
+def coverage() -> str:
+    """The page as it should be now."""
+    operations = json.loads(Path(__file__).with_name("openai_operations.json").read_text(encoding="utf-8"))
+    founds = [Found(operation) for operation in operations]
+    with world() as place:
+        for found in founds:
+            explore(found, place)
+    return page(founds)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(coverage(), encoding="utf-8")

@@ -1,0 +1,140 @@
+"""The application that `api_coverage.py` asks, over a store of its own, with an object for every name in a path."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import structlog
+from api_samples import BASE, CHAT, HYPERPARAMETERS, JOBS, ROWS, UPLOADS, WHOLE
+from starlette.testclient import TestClient
+
+from tunesmith.api.app import create_app
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import JobStatus, NewCheckpoint, NewEvent, Outcome, Store, open_store
+from tunesmith.store.rows import Lease
+
+Json = dict[str, Any]
+PERMISSIONS = "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions"
+
+
+class World:
+    """Every method makes a new object where the operation would use one up."""
+
+    def __init__(self, client: TestClient, store: Store, settings: Settings) -> None:
+        self.client = client
+        self._store, self._settings = store, settings
+        self._project = store.projects.create("other").id
+        self._tuned = self._finished_job()
+        self._failed_job()
+        self._chat()
+        self._shared()
+
+    def whole(self, path: str) -> Json:
+        """A complete request for `path`."""
+        if path == JOBS:
+            return {"model": BASE, "training_file": self._file(), "validation_file": self._file()}
+        if path == f"{UPLOADS}/{{upload_id}}/complete":
+            return {"part_ids": []}
+        return {"project_ids": [self._project]} if path == PERMISSIONS else dict(WHOLE.get(path, {}))
+
+    def targets(self, method: str, path: str) -> list[str]:
+        """URLs of the operation, each of another kind of object; lists and creations have one."""
+        if "{" not in path:
+            return [path]
+        name, ids = path[path.index("{") + 1 : path.index("}")], [""]
+        if name == "model":
+            ids = [self._finished_job()] if method == "DELETE" else [BASE, self._tuned]
+        elif name == "fine_tuned_model_checkpoint":
+            ids = [self._tuned]
+        elif name == "fine_tuning_job_id":
+            ids = self._jobs(path.rpartition("/")[2])
+        else:
+            ids = [{"file_id": self._file, "completion_id": self._chat, "upload_id": self._upload}[name]()]
+        urls = [path.replace(f"{{{name}}}", one) for one in ids]
+        if path.endswith("{permission_id}"):
+            return [url.replace("{permission_id}", self._permission(url)) for url in urls]
+        return urls
+
+    def _file(self) -> str:
+        files = {"file": ("a.jsonl", ROWS)}
+        return str(self.client.post("/v1/files", data={"purpose": "fine-tune"}, files=files).json()["id"])
+
+    def _chat(self) -> str:
+        return str(self.client.post(CHAT, json=self.whole(CHAT)).json()["id"])
+
+    def _upload(self) -> str:
+        return str(self.client.post(UPLOADS, json=self.whole(UPLOADS)).json()["id"])
+
+    def part_of(self, url: str) -> str:
+        """Sends all of the upload's bytes as one part; its id."""
+        parts = url.replace("/complete", "/parts")
+        return str(self.client.post(parts, files={"data": ("blob", ROWS)}).json()["id"])
+
+    def _permission(self, url: str) -> str:
+        made = self.client.post(url.removesuffix("/{permission_id}"), json={"project_ids": [self._project]}).json()
+        return str(made["data"][0]["id"])
+
+    def _shared(self) -> None:
+        url = PERMISSIONS.replace("{fine_tuned_model_checkpoint}", self._tuned)
+        self.client.post(url, json={"project_ids": [self._project]})
+
+    def _jobs(self, verb: str) -> list[str]:
+        if verb == "cancel":
+            return [self._job()]
+        if verb in ("pause", "resume"):
+            job_id = self._job()
+            self._running(job_id)
+            if verb == "resume":
+                self.client.post(f"{JOBS}/{job_id}/pause")
+            return [job_id]
+        return [row["id"] for row in self.client.get(JOBS).json()["data"]]
+
+    def _job(self) -> str:
+        return str(self.client.post(JOBS, json=self.whole(JOBS)).json()["id"])
+
+    def _running(self, job_id: str) -> Lease:
+        for status in (JobStatus.VALIDATING, JobStatus.QUEUED):
+            lease = self._claim(job_id, status)
+            after = JobStatus.QUEUED if status is JobStatus.VALIDATING else JobStatus.RUNNING
+            self._store.queue.set_status(lease, after, hyperparameters=HYPERPARAMETERS)
+        return lease
+
+    def _claim(self, job_id: str, status: JobStatus) -> Lease:
+        while claimed := self._store.queue.claim("coverage", [status], 600):
+            if claimed[0].id == job_id:
+                return claimed[1]
+        raise LookupError(f"The job {job_id} is not {status}.")
+
+    def _finished_job(self) -> str:
+        """The tuned model's name. It is listed and shared, never asked, so its adapter is an empty folder."""
+        job_id = self._job()
+        lease = self._running(job_id)
+        numbers = {"step": 1, "train_loss": 1.5, "train_mean_token_accuracy": 0.25}
+        self._store.queue.append(lease, [NewEvent("Step 1/1", type="metrics", data=numbers, step=1)], total_steps=1)
+        adapter = self._settings.paths.jobs / job_id / "checkpoints" / "step-000001"
+        adapter.mkdir(parents=True)
+        self._store.queue.add_checkpoint(lease, NewCheckpoint(1, adapter, numbers))
+        result = self._store.blobs.write([b"step,train_loss\n1,1.5\n"])
+        self._store.queue.finish(lease, Outcome(adapter, trained_tokens=1, last_step=1, result=result))
+        return str(self.client.get(f"{JOBS}/{job_id}").json()["fine_tuned_model"])
+
+    def _failed_job(self) -> None:
+        lease = self._running(self._job())
+        self._store.queue.fail(lease, code="invalid_training_file", message="A row is broken.", param="training_file")
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # stdout is the page's
+    with TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder), serve_weights="float32")  # no trial of 16 bits, which takes 20 s
+        store, pool = open_store(settings), Pool(settings)
+        key = store.keys.create("coverage")[0]
+        with TestClient(create_app(settings, store, pool), headers={"Authorization": f"Bearer {key}"}) as client:
+            yield World(client, store, settings)
+        pool.close()
+        store.close()
