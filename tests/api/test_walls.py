@@ -28,6 +28,8 @@ EVERY_ROLE = {
     ("POST", "/v1/engines/{model}/chat/completions"): {"owner", "member", "read-only"},
     ("POST", "/v1/engines/{model}/completions"): {"owner", "member", "read-only"},
     ("POST", "/v1/moderations"): {"owner", "member", "read-only"},
+    ("POST", "/v1/fine_tuning/alpha/graders/validate"): {"owner", "member", "read-only"},
+    ("POST", "/v1/fine_tuning/alpha/graders/run"): {"owner", "member", "read-only"},
 }
 
 
