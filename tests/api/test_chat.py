@@ -114,22 +114,12 @@ def test_a_stream_says_the_same_as_a_plain_answer(client: TestClient, valid: Cal
     assert "".join(choice["delta"].get("content", "") for choice in choices) == plain["message"]["content"]
 
 
-def test_what_the_cache_held_of_a_prompt_is_counted_and_changes_nothing(client: TestClient, tuned: str) -> None:
-    messages = [{"role": "user", "content": "Tell me of the sea, of rain and of a harbour. " * 4}]
-    first, again = ask(client, messages=messages), ask(client, messages=messages)
-    assert first["choices"] == again["choices"]
-    assert first["usage"]["prompt_tokens_details"]["cached_tokens"] < 40  # the default system message
-    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == again["usage"]["prompt_tokens"] - 1
-    other = ask(client, messages=messages, model=tuned)  # keys and values of its adapter are others
-    assert other["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
-
-
 def test_usage_is_streamed_only_on_request(client: TestClient) -> None:
-    chunks = stream(client, stream_options={"include_usage": True})
-    assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
-    assert chunks[-1]["choices"] == []
-    ask(client)  # from here on the cache holds as much of the prompt for one as for the other
-    assert stream(client, stream_options={"include_usage": True})[-1]["usage"] == ask(client)["usage"]
+    usage = [ask(client)["usage"] for _ in range(2)][1]  # the cache holds all of the prompt but its last token
+    assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 1
+    *chunks, last = stream(client, stream_options={"include_usage": True})
+    assert [chunk["usage"] for chunk in chunks] == [None] * len(chunks)
+    assert (last["choices"], last["usage"]) == ([], usage)
 
 
 def test_logprobs_stand_beside_every_visible_token(client: TestClient) -> None:
@@ -149,8 +139,8 @@ def test_logprobs_stand_beside_every_visible_token(client: TestClient) -> None:
 def test_a_stop_string_is_neither_in_the_answer_nor_in_the_stream(client: TestClient) -> None:
     choice = ask(client, stop=["ance is"])["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("The capital of Fr", "stop")
-    streamed = stream(client, stop=["ance is"])
-    assert "".join(c["choices"][0]["delta"].get("content", "") for c in streamed) == "The capital of Fr"
+    deltas = [chunk["choices"][0]["delta"] for chunk in stream(client, stop=["ance is"])]
+    assert "".join(delta.get("content", "") for delta in deltas) == "The capital of Fr"
 
 
 def test_the_length_limit_finishes_with_length(client: TestClient) -> None:
@@ -221,8 +211,7 @@ def test_the_2023_path_names_the_model_in_the_url(client: TestClient) -> None:
 class ScriptedEngine:
     """Says what it is told to; stands in where a model would have to be trained to say it."""
 
-    context_length = 8192
-    fingerprint = "scripted00"
+    context_length, fingerprint = 8192, "scripted00"
 
     def __init__(self, renderer: Renderer, text: str, error: Exception | None = None) -> None:
         self.renderer, self.text, self.error = renderer, text, error

@@ -139,6 +139,20 @@ def test_a_long_prompt_in_pieces_equals_transformers(
     assert tokens(list(engine.submit(greedy(prompt, 3, renderer)))) == plain_generate(reference, prompt, 3, renderer)
 
 
+def test_the_cache_holds_a_prompt_for_its_own_model_and_project_and_changes_no_token(
+    engine: Engine, adapter_dir: Path, renderer: Renderer
+) -> None:
+    prompt = renderer.prompt([Message("user", "Tell me of the sea, of rain and of a harbour. " * 4)])
+    request = replace(greedy(prompt, 4, renderer), project="one")
+    first, again = engine.submit(request), engine.submit(request)
+    assert tokens(list(first)) == tokens(list(again))
+    assert (first.cached_tokens, again.cached_tokens) == (0, len(prompt) - 1)
+    for other in (replace(request, adapter=adapter_dir), replace(request, project="two")):
+        generation = engine.submit(other)
+        list(generation)
+        assert generation.cached_tokens == 0
+
+
 def test_closing_stops_the_generation(engine: Engine, prompt: tuple[int, ...], renderer: Renderer) -> None:
     never_ending = GenerateRequest(prompt, 4000, frozenset(), temperature=0)
     generation = engine.submit(never_ending)
