@@ -23,6 +23,14 @@ SCHEMAS = json.loads((Path(__file__).parent / "openai_schemas.json").read_text("
 NULL_ON_THE_REAL_WIRE = {"expires_at", "status_details", "first_id", "last_id", "data"}  # the description says string
 
 
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """The real base, loaded once for all tests that let it answer."""
+    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("pool")))
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", organization="acme", max_file_bytes=2_000_000)

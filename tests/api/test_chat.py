@@ -30,13 +30,6 @@ PARIS = [{"role": "user", "content": "What is the capital of France?"}]
 CHUNK_KEYS = ["id", "object", "created", "model", "service_tier", "system_fingerprint", "choices"]
 
 
-@pytest.fixture(scope="session")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("pool")))
-    yield pool
-    pool.close()
-
-
 @pytest.fixture
 def app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     return create_app(settings, store, pool)

@@ -1,7 +1,7 @@
 """The older completions over HTTP, with the real base."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,13 +16,6 @@ from tunesmith.store import Store
 
 Json = dict[str, Any]
 COMPLETIONS = "/v1/completions"
-
-
-@pytest.fixture(scope="session")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("pool")))
-    yield pool
-    pool.close()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Graders over HTTP: the shapes of OpenAI's description, refusals, and a real model that scores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -37,13 +37,6 @@ SCORE = {
     "sampling_params": {"temperature": 0, "max_completions_tokens": 3},
     "range": [-1000, 1000],
 }
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("pool")))
-    yield pool
-    pool.close()
 
 
 @pytest.fixture
