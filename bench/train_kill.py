@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from tunesmith.models.directory import pull
@@ -125,8 +126,8 @@ def disturb(spec: TrainSpec, folder: Path, kills: int) -> int:
         state.write()
     disturbed = replace(spec, output_dir=folder / "disturbed")
     while not state.done or not state.done[-1].ended:
-        count = len(state.done)
-        after = random.Random(f"{spec.job_id}/{count}").uniform(0.2, 1.0) * state.seconds if count < kills else None
+        tries = len(state.done)
+        after = random.Random(f"{spec.job_id}/{tries}").uniform(0.1, 0.9) * state.seconds if tries < kills else None
         state.done.append(run(disturbed, folder, state.seen, after))
         state.write()
     same, reports = adapter(spec) == adapter(disturbed), state.seen == state.expected
@@ -143,7 +144,7 @@ def disturb(spec: TrainSpec, folder: Path, kills: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="over all jobs")
-    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--jobs", type=int, default=4, help="at least; a job may end before it had its share of kills")
     parser.add_argument("--only", type=int, help="the number of the one job to run, from 0")
     parser.add_argument("--base", default="smollm2-135m-instruct", help="a base's name, or a Hugging Face directory")
     parser.add_argument("--data", type=Path, help="chat JSONL; default: rows made from a seed")
@@ -154,11 +155,12 @@ def main() -> None:
     base = folder if (folder / "config.json").is_file() else pull(resolve_base(options.base, settings), settings)
     kills = 0
     with tempfile.TemporaryDirectory() as name:
-        for job in range(options.jobs) if options.only is None else [options.only]:
-            left = options.jobs - job if options.only is None else options.jobs
-            share = -(-(options.kills - kills) // left)  # a job may end before it had its share
+        share = -(-options.kills // options.jobs)
+        for job in count() if options.only is None else [options.only]:
             here = (options.keep or Path(name)) / str(job)
             kills += disturb(make_spec(job, base, options.data, here), here, share)
+            if kills >= options.kills and job + 1 >= options.jobs:
+                break
     print(f"{kills} kills in all.")
 
 

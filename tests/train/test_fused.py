@@ -6,9 +6,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tunesmith.train.accelerate import FusedMlp, FusedNorm, accelerate
+from tunesmith.train.accelerate import FusedNorm, accelerate
 from tunesmith.train.frozen import FrozenMatrix
 from tunesmith.train.fused import GatedDown, RmsNorm, SharedInput, SwiGlu, apply_rotary
+from tunesmith.train.groups import FusedMlp
 from tunesmith.train.lora import attach
 from tunesmith.train.spec import LoraSpec
 

@@ -11,11 +11,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tunesmith.train.fused import GatedDown, RmsNorm, SharedInput, SwiGlu, apply_rotary
+from tunesmith.train.fused import RmsNorm, apply_rotary
+from tunesmith.train.groups import GATED_MLP, FusedMlp, GroupMember, InputGroup, PlainMlp
 from tunesmith.train.lora import LoraLinear
 
 ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
-GATED_MLP = ("gate_proj", "up_proj", "down_proj")
 TOLERANCE = 1e-4  # of fp32 results on normal random numbers
 
 
@@ -45,44 +45,6 @@ def accelerate(model: nn.Module) -> None:
             _fuse_rotary(module)
 
 
-class InputGroup:
-    """LoRA layers that are called with the same input one after the other: the first call computes all."""
-
-    def __init__(self, layers: Sequence[LoraLinear]) -> None:
-        self.layers = layers
-        self.matrices = [layer.matrix for layer in layers]
-        self._input: Tensor | None = None
-        self._waiting: dict[int, Tensor] = {}
-
-    def all(self, x: Tensor) -> tuple[Tensor, ...]:
-        adapters = [matrix.to(x.dtype) for layer in self.layers for matrix in (layer.lora_a, layer.lora_b)]
-        stacked = torch.cat([matrix.detach() for matrix in adapters[0::2]])
-        scale = self.layers[0].scale
-        return cast(tuple[Tensor, ...], SharedInput.apply(x, scale, self.matrices, stacked, *adapters))  # type: ignore[no-untyped-call]
-
-    def one(self, index: int, x: Tensor) -> Tensor:
-        layer = self.layers[index]
-        if not layer.is_plain_lora:
-            return cast(Tensor, layer(x))
-        if self._input is not x or index not in self._waiting:
-            self._input, self._waiting = x, dict(enumerate(self.all(x)))
-        result = self._waiting.pop(index)
-        if not self._waiting:
-            self._input = None
-        return result
-
-
-class GroupMember(nn.Module):
-    """Stands where a layer of the group stood."""
-
-    def __init__(self, group: InputGroup, index: int) -> None:
-        super().__init__()
-        self.group, self.index = group, index
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.group.one(self.index, x)
-
-
 class FusedNorm(nn.Module):
     def __init__(self, weight: nn.Parameter, epsilon: float) -> None:
         super().__init__()
@@ -91,35 +53,6 @@ class FusedNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, RmsNorm.apply(x, self.weight, self.variance_epsilon))  # type: ignore[no-untyped-call]
-
-
-class FusedMlp(nn.Module):
-    """down(silu(gate(x)) * up(x))."""
-
-    def __init__(self, plain: nn.Module) -> None:
-        super().__init__()
-        self.down_proj = cast(LoraLinear, plain.down_proj)
-        self.group = InputGroup([cast(LoraLinear, plain.gate_proj), cast(LoraLinear, plain.up_proj)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.group.one(0, x), self.group.one(1, x)
-        down = self.down_proj
-        if not down.is_plain_lora:
-            return cast(Tensor, down(SwiGlu.apply(gate, up)))  # type: ignore[no-untyped-call]
-        a, b = down.lora_a.to(x.dtype), down.lora_b.to(x.dtype)
-        return cast(Tensor, GatedDown.apply(gate, up, down.scale, down.matrix, a, b))  # type: ignore[no-untyped-call]
-
-
-class PlainMlp(nn.Module):
-    """The same of layers without LoRA, which may be trained themselves."""
-
-    def __init__(self, plain: nn.Module) -> None:
-        super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = (cast(nn.Linear, getattr(plain, name)) for name in GATED_MLP)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = SwiGlu.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
-        return cast(Tensor, self.down_proj(hidden))
 
 
 def _might_be_norm(module: nn.Module) -> bool:

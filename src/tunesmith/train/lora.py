@@ -45,15 +45,19 @@ class LoraLinear(nn.Module):
         return self.enabled and not (self.dropout and self.training) and not self.quantized
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.enabled:
-            return self.matrix(x)
-        a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
         if not self.is_plain_lora:
-            dropped = nn.functional.dropout(x, self.dropout)
-            low = nn.functional.linear(nn.functional.linear(dropped, a), b)
-            return self.matrix(x) + low * self.scale
+            return self.beside(x, self.matrix(x))
+        a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
         (y,) = SharedInput.apply(x, self.scale, (self.matrix,), a.detach(), a, b)  # type: ignore[no-untyped-call]
         return cast(Tensor, y)
+
+    def beside(self, x: Tensor, y: Tensor) -> Tensor:
+        """The output, where the frozen layer's is `y`."""
+        if not self.enabled:
+            return y
+        a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
+        dropped = nn.functional.dropout(x, self.dropout, self.training)
+        return y + nn.functional.linear(nn.functional.linear(dropped, a), b) * self.scale
 
 
 class Adapter:
@@ -156,7 +160,7 @@ def attach(model: nn.Module, spec: LoraSpec, seed: int, head: nn.Module | None =
     layers = {}
     for path, module in chosen.items():
         parent, _, name = path.rpartition(".")
-        layers[path] = LoraLinear(module, spec)
+        layers[path] = LoraLinear(module, spec).train(module.training)
         setattr(model.get_submodule(parent), name, layers[path])
     adapter = Adapter(layers)
     _initialise(layers, seed)

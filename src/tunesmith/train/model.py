@@ -9,6 +9,7 @@ import torch
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
+from tunesmith.models.pages import Reserve
 from tunesmith.models.weights import load_model
 from tunesmith.train.accelerate import accelerate
 from tunesmith.train.attention import UnsupportedAttention
@@ -40,6 +41,7 @@ class Model:
 def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit: Listener) -> Model:
     """`examples`: all that will be scored, the training rows first. The memory plan is kept in `plan_file`."""
     device = Device.best()
+    reserve = _reserve(spec, device, examples)
     model, adapter = _load(spec, device)
     work = Work.of(model, adapter)
     plan = _memory_plan(spec, model, adapter, device, examples, plan_file)
@@ -56,6 +58,7 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
                 accelerate(model)
             tree = TreeScorer(model, longest, trains)
             if isinstance(adapter, Adapter) and plan.blocked_weights:
+                reserve.leave()
                 adapter.pack_frozen()
                 tree.pack_head()
             compare(expected, tree, rows, model.dtype)
@@ -113,9 +116,19 @@ def _memory_plan(
     shape, size = model.config.get_text_config(), model.dtype.itemsize
     free = max(0, device.free_memory() - 3 * trained.flat.nbytes)  # gradients and moments are not touched yet
     plan = make_plan(shape, size, heaviest, free, spec.micro_batch_tokens)
-    blocked = spec.blocked_weights
-    if blocked is None:
-        tokens = sum(example.tokens for example in examples)
-        step_tokens = spec.batch_size * tokens / len(examples)
-        blocked = blocks_pay(step_tokens, spec.n_epochs * tokens, model.get_memory_footprint(), free)
+    blocked = _wants_blocks(spec, examples, model.get_memory_footprint(), free)
     return kept_plan(plan_file, replace(plan, blocked_weights=blocked))
+
+
+def _wants_blocks(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> bool:
+    if spec.blocked_weights is not None:
+        return spec.blocked_weights
+    tokens = sum(example.tokens for example in examples)
+    return blocks_pay(spec.batch_size * tokens / len(examples), spec.n_epochs * tokens, weight_bytes, free)
+
+
+def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example]) -> Reserve:
+    """Memory for blocked weights, if there will be such; asked for while transformers is imported."""
+    stored = sum(path.stat().st_size for path in spec.base_dir.glob("*.safetensors"))
+    wanted = device.name == "cpu" and spec.adapter == "lora" and spec.packing
+    return Reserve(2 * stored if wanted and _wants_blocks(spec, examples, stored, device.free_memory()) else 0)
