@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from api_samples import BASE, CHAT, HYPERPARAMETERS, JOBS, ROWS, UPLOADS, WHOLE
+from httpx import Client
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
@@ -24,11 +25,12 @@ PERMISSIONS = "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permiss
 class World:
     """Every method makes a new object where the operation would use one up."""
 
-    def __init__(self, client: TestClient, store: Store, settings: Settings) -> None:
+    def __init__(self, client: TestClient | Client, store: Store, settings: Settings) -> None:
         self.client = client
         self._store, self._settings = store, settings
-        self._project = store.projects.create("other").id
+        self.project = store.projects.create("other").id
         self._tuned = self._finished_job()
+        self.finished = str(self._jobs("")[0])  # that job's id
         self._failed_job()
         self._chat()
         self._shared()
@@ -36,10 +38,10 @@ class World:
     def whole(self, path: str) -> Json:
         """A complete request for `path`."""
         if path == JOBS:
-            return {"model": BASE, "training_file": self._file(), "validation_file": self._file()}
+            return {"model": BASE, "training_file": self.file(), "validation_file": self.file()}
         if path == f"{UPLOADS}/{{upload_id}}/complete":
             return {"part_ids": []}
-        return {"project_ids": [self._project]} if path == PERMISSIONS else dict(WHOLE.get(path, {}))
+        return {"project_ids": [self.project]} if path == PERMISSIONS else dict(WHOLE.get(path, {}))
 
     def targets(self, method: str, path: str) -> list[str]:
         """URLs of the operation, each of another kind of object; lists and creations have one."""
@@ -53,13 +55,13 @@ class World:
         elif name == "fine_tuning_job_id":
             ids = self._jobs(path.rpartition("/")[2])
         else:
-            ids = [{"file_id": self._file, "completion_id": self._chat, "upload_id": self._upload}[name]()]
+            ids = [{"file_id": self.file, "completion_id": self._chat, "upload_id": self._upload}[name]()]
         urls = [path.replace(f"{{{name}}}", one) for one in ids]
         if path.endswith("{permission_id}"):
             return [url.replace("{permission_id}", self._permission(url)) for url in urls]
         return urls
 
-    def _file(self) -> str:
+    def file(self) -> str:
         files = {"file": ("a.jsonl", ROWS)}
         return str(self.client.post("/v1/files", data={"purpose": "fine-tune"}, files=files).json()["id"])
 
@@ -75,12 +77,12 @@ class World:
         return str(self.client.post(parts, files={"data": ("blob", ROWS)}).json()["id"])
 
     def _permission(self, url: str) -> str:
-        made = self.client.post(url.removesuffix("/{permission_id}"), json={"project_ids": [self._project]}).json()
+        made = self.client.post(url.removesuffix("/{permission_id}"), json={"project_ids": [self.project]}).json()
         return str(made["data"][0]["id"])
 
     def _shared(self) -> None:
         url = PERMISSIONS.replace("{fine_tuned_model_checkpoint}", self._tuned)
-        self.client.post(url, json={"project_ids": [self._project]})
+        self.client.post(url, json={"project_ids": [self.project]})
 
     def _jobs(self, verb: str) -> list[str]:
         if verb == "cancel":
