@@ -93,12 +93,24 @@ def results(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     python = environment("openai3-own", *PLUGINS, shared=True)
     configuration, report = directory / "pytest.ini", directory / "report.json"
     configuration.write_text(CONFIGURATION, "utf-8")
-    command = [python, "-m", "pytest", "-q", "-c", configuration, "--rootdir", source, "-p", "no:cacheprovider"]
+    command = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-c",
+        configuration,
+        "--rootdir",
+        source,
+        "-p",
+        "no:cacheprovider",
+        "--tb=short",
+    ]
     command += ["-p", "placeholders", *(f"{FOLDER}{file}" for file in FILES)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     path = os.pathsep.join([str(HERE), str(SCRIPTS), inherited.get("PYTHONPATH", "")])
     aliases = json.dumps(dict.fromkeys(NAMES, "smollm2-135m-instruct"))
-    settings = {"aliases": aliases, "chat_max_tokens": "8", "serve_weights": "float32"}
+    settings = {"aliases": aliases, "chat_max_tokens": "2", "serve_weights": "float32"}
     with serving(directory, "--no-worker", **settings) as server:
         given = {"PYTHONPATH": path, "TEST_API_BASE_URL": server.base_url, "TUNESMITH_TESTED": server.to_json()}
         given["TUNESMITH_REPORT"] = str(report)
