@@ -14,7 +14,7 @@ help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
 	@echo "make test    all tests          make lint    ruff, mypy, import-linter"
-	@echo "make fuzz    schemathesis at length: about 15,000 requests by our OpenAPI document and by OpenAI's"
+	@echo "make fuzz    schemathesis at length: about 13,000 requests by our OpenAPI document and by OpenAI's"
 	@echo "make docs    rewrite docs/cli.md, docs/settings.md and the README's file tree"
 	@echo "make coverage-api   rewrite docs/api-coverage.md by asking the application"
 	@echo "make setup   environment only   make clean   remove .venv and caches"

@@ -93,20 +93,8 @@ def results(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     python = environment("openai3-own", *PLUGINS, shared=True)
     configuration, report = directory / "pytest.ini", directory / "report.json"
     configuration.write_text(CONFIGURATION, "utf-8")
-    command = [
-        python,
-        "-m",
-        "pytest",
-        "-q",
-        "-c",
-        configuration,
-        "--rootdir",
-        source,
-        "-p",
-        "no:cacheprovider",
-        "--tb=short",
-    ]
-    command += ["-p", "placeholders", *(f"{FOLDER}{file}" for file in FILES)]
+    command = [python, "-m", "pytest", "-q", "-c", configuration, "--rootdir", source, "--tb=short"]
+    command += ["-p", "no:cacheprovider", "-p", "placeholders", *(f"{FOLDER}{file}" for file in FILES)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     path = os.pathsep.join([str(HERE), str(SCRIPTS), inherited.get("PYTHONPATH", "")])
     aliases = json.dumps(dict.fromkeys(NAMES, "smollm2-135m-instruct"))
