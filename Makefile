@@ -8,12 +8,13 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 export TORCH_INDEX
 
-.PHONY: help demo serve test lint format docs coverage-api setup clean
+.PHONY: help demo serve test fuzz lint format docs coverage-api setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
 	@echo "make test    all tests          make lint    ruff, mypy, import-linter"
+	@echo "make fuzz    schemathesis at length: about 13,000 requests by our OpenAPI document and by OpenAI's"
 	@echo "make docs    rewrite docs/cli.md, docs/settings.md and the README's file tree"
 	@echo "make coverage-api   rewrite docs/api-coverage.md by asking the application"
 	@echo "make setup   environment only   make clean   remove .venv and caches"
@@ -29,6 +30,9 @@ serve: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+
+fuzz: setup
+	TUNESMITH_FUZZ_EXAMPLES=100 $(BIN)/python -m pytest tests/fuzz
 
 lint: setup
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from api_samples import BASE, CHAT, HYPERPARAMETERS, JOBS, ROWS, UPLOADS, WHOLE
+from httpx import Client
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
@@ -24,22 +25,23 @@ PERMISSIONS = "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permiss
 class World:
     """Every method makes a new object where the operation would use one up."""
 
-    def __init__(self, client: TestClient, store: Store, settings: Settings) -> None:
+    def __init__(self, client: TestClient | Client, store: Store, settings: Settings) -> None:
         self.client = client
         self._store, self._settings = store, settings
-        self._project = store.projects.create("other").id
-        self._tuned = self._finished_job()
+        self.project = store.projects.create("other").id
+        self.tuned = self._finished_job()
+        self.finished = str(self._jobs("")[0])  # that job's id
         self._failed_job()
-        self._chat()
+        self.chat()
         self._shared()
 
     def whole(self, path: str) -> Json:
         """A complete request for `path`."""
         if path == JOBS:
-            return {"model": BASE, "training_file": self._file(), "validation_file": self._file()}
+            return {"model": BASE, "training_file": self.file(), "validation_file": self.file()}
         if path == f"{UPLOADS}/{{upload_id}}/complete":
             return {"part_ids": []}
-        return {"project_ids": [self._project]} if path == PERMISSIONS else dict(WHOLE.get(path, {}))
+        return {"project_ids": [self.project]} if path == PERMISSIONS else dict(WHOLE.get(path, {}))
 
     def targets(self, method: str, path: str) -> list[str]:
         """URLs of the operation, each of another kind of object; lists and creations have one."""
@@ -47,26 +49,26 @@ class World:
             return [path]
         name, ids = path[path.index("{") + 1 : path.index("}")], [""]
         if name == "model":
-            ids = [self._finished_job()] if method == "DELETE" else [BASE, self._tuned]
+            ids = [self._finished_job()] if method == "DELETE" else [BASE, self.tuned]
         elif name == "fine_tuned_model_checkpoint":
-            ids = [self._tuned]
+            ids = [self.tuned]
         elif name == "fine_tuning_job_id":
             ids = self._jobs(path.rpartition("/")[2])
         else:
-            ids = [{"file_id": self._file, "completion_id": self._chat, "upload_id": self._upload}[name]()]
+            ids = [{"file_id": self.file, "completion_id": self.chat, "upload_id": self.upload}[name]()]
         urls = [path.replace(f"{{{name}}}", one) for one in ids]
         if path.endswith("{permission_id}"):
             return [url.replace("{permission_id}", self._permission(url)) for url in urls]
         return urls
 
-    def _file(self) -> str:
+    def file(self) -> str:
         files = {"file": ("a.jsonl", ROWS)}
         return str(self.client.post("/v1/files", data={"purpose": "fine-tune"}, files=files).json()["id"])
 
-    def _chat(self) -> str:
+    def chat(self) -> str:
         return str(self.client.post(CHAT, json=self.whole(CHAT)).json()["id"])
 
-    def _upload(self) -> str:
+    def upload(self) -> str:
         return str(self.client.post(UPLOADS, json=self.whole(UPLOADS)).json()["id"])
 
     def part_of(self, url: str) -> str:
@@ -74,26 +76,30 @@ class World:
         parts = url.replace("/complete", "/parts")
         return str(self.client.post(parts, files={"data": ("blob", ROWS)}).json()["id"])
 
+    def permission(self) -> str:
+        """Of the first tuned model."""
+        return self._permission(f"{PERMISSIONS.replace('{fine_tuned_model_checkpoint}', self.tuned)}/{{permission_id}}")
+
     def _permission(self, url: str) -> str:
-        made = self.client.post(url.removesuffix("/{permission_id}"), json={"project_ids": [self._project]}).json()
+        made = self.client.post(url.removesuffix("/{permission_id}"), json={"project_ids": [self.project]}).json()
         return str(made["data"][0]["id"])
 
     def _shared(self) -> None:
-        url = PERMISSIONS.replace("{fine_tuned_model_checkpoint}", self._tuned)
-        self.client.post(url, json={"project_ids": [self._project]})
+        url = PERMISSIONS.replace("{fine_tuned_model_checkpoint}", self.tuned)
+        self.client.post(url, json={"project_ids": [self.project]})
 
     def _jobs(self, verb: str) -> list[str]:
         if verb == "cancel":
-            return [self._job()]
+            return [self.job()]
         if verb in ("pause", "resume"):
-            job_id = self._job()
+            job_id = self.job()
             self._running(job_id)
             if verb == "resume":
                 self.client.post(f"{JOBS}/{job_id}/pause")
             return [job_id]
         return [row["id"] for row in self.client.get(JOBS).json()["data"]]
 
-    def _job(self) -> str:
+    def job(self) -> str:
         return str(self.client.post(JOBS, json=self.whole(JOBS)).json()["id"])
 
     def _running(self, job_id: str) -> Lease:
@@ -111,7 +117,7 @@ class World:
 
     def _finished_job(self) -> str:
         """The tuned model's name. It is listed and shared, never asked, so its adapter is an empty folder."""
-        job_id = self._job()
+        job_id = self.job()
         lease = self._running(job_id)
         numbers = {"step": 1, "train_loss": 1.5, "train_mean_token_accuracy": 0.25}
         self._store.queue.append(lease, [NewEvent("Step 1/1", type="metrics", data=numbers, step=1)], total_steps=1)
@@ -123,7 +129,7 @@ class World:
         return str(self.client.get(f"{JOBS}/{job_id}").json()["fine_tuned_model"])
 
     def _failed_job(self) -> None:
-        lease = self._running(self._job())
+        lease = self._running(self.job())
         self._store.queue.fail(lease, code="invalid_training_file", message="A row is broken.", param="training_file")
 
 

@@ -10,7 +10,7 @@ START, END = "<!-- tree: written by scripts/readme_tree.py -->\n```\n", "```\n<!
 WIDTH = 118
 
 FOLDERS = {
-    "tests/": "mirrors src/; contract/ uses the official clients on a real server, acceptance/ kills processes",
+    "tests/": "mirrors src/; contract/, sdk/ and fuzz/ ask real servers, acceptance/ kills processes",
     "bench/": "each benchmark: one command, a peer measured in the same run, a table",
     "docs/": "quickstart, command line, dataset format, API coverage, and how it works",
     "examples/": "the demo's dataset, and scripts that use the official clients",

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
 # The longest first, so that neither process is left alone with a long file at the end; what is not named comes last.
-ORDER = ("acceptance", "cli", "train", "contract", "worker", "data", "api", "serve")
-ONE_SERVER = ("cli", "contract")
+ORDER = ("acceptance", "cli", "train", "contract", "sdk", "fuzz", "worker", "data", "api", "serve")
+ONE_SERVER = ("cli", "contract", "fuzz")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # OpenMP's threads spin while they wait: two processes would hinder each other
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,5 +1,6 @@
 """`tunesmith serve` as a process: banner, key, ports, signals, and how other commands find it."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -9,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cli.conftest import Server, Tunesmith, start_server, stop_server
+
+from tunesmith.cli.server import bind
 
 
 def test_banner_tells_what_a_client_needs(server: Server) -> None:
@@ -101,3 +104,21 @@ def test_own_server_that_cannot_start_says_why(
     assert "The server did not start: " in ran.err
     assert "nonsense" in ran.err
     assert str(tmp_path / "data" / "server.log") in ran.err
+
+
+def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
+    """Without TCP_NODELAY a connection that is kept open gets each answer 40 ms late."""
+
+    async def accepted() -> int:
+        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            told.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with bind("127.0.0.1", 0) as listener:
+            async with await asyncio.start_server(connected, sock=listener):
+                with socket.create_connection(listener.getsockname()):
+                    return await told
+
+    assert asyncio.run(accepted()) == 1

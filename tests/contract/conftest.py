@@ -1,70 +1,45 @@
 """One real server process for all contract tests, one real training job, and the clients that drive them.
 
-The 2023 client cannot share an environment with today's: it gets its own under `.venvs/openai028`, made once.
+Older clients cannot share an environment with today's: each has its own (`tests.environments`). Those whose methods are
+today's run the same tests in a pytest of their own, against the server and the jobs of this one (`GIVEN`).
 """
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob
+from tests.environments import environment
+from tests.servers import Server, serving, wait_until
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-START_SECONDS = 60  # the base model is converted once per data directory
 TRAIN_SECONDS = 600  # 6 steps take about 20 s on two idle cores, minutes on busy ones
 
 NUMBERS = {"n_epochs": 3, "batch_size": 5}  # and learning_rate_multiplier "auto"
+PREFERENCE_NUMBERS = {"n_epochs": 1, "batch_size": 5, "beta": 0.2}
+
+GIVEN = "TUNESMITH_CONTRACT"  # a variable of the environment: the server and the finished jobs of an outer run
 
 Legacy = Callable[[str], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    base_url: str
-    key: str
-    data_dir: Path
+def given() -> dict[str, str]:
+    return json.loads(os.environ.get(GIVEN, "{}"))
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    data_dir = tmp_path_factory.mktemp("contract") / "data"
-    ready, log = data_dir.parent / "ready.json", data_dir.parent / "server.log"
-    command = [sys.executable, "-m", "tunesmith.cli", "serve", "--port", "0", "--ready-file", str(ready)]
-    environment = {
-        **os.environ,
-        "TUNESMITH_DATA_DIR": str(data_dir),
-        "TUNESMITH_MAX_FILE_BYTES": "3000000",
-        "TUNESMITH_TRAIN_NICE": "0",
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: ready.exists() or process.poll() is not None, START_SECONDS, "the server's start")
-        assert process.poll() is None, log.read_text("utf-8")
-        base_url = json.loads(ready.read_text("utf-8"))["base_url"]
-        yield Server(base_url, (data_dir / "api-key").read_text("utf-8").strip(), data_dir)
-        assert process.poll() is None, "the server died: " + log.read_text("utf-8")[-3000:]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=40)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds} s for {what}")
-        time.sleep(0.1)
+    if outer := given():
+        yield Server(outer["base_url"], outer["key"], Path(outer["data_dir"]))
+        return
+    directory = tmp_path_factory.mktemp("contract")
+    with serving(directory, max_file_bytes="3000000", train_nice="0") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -102,12 +77,14 @@ def training_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def training_file(client: openai.OpenAI, training_path: Path) -> str:
-    return client.files.create(file=training_path, purpose="fine-tune").id
+    return given().get("training_file") or client.files.create(file=training_path, purpose="fine-tune").id
 
 
 @pytest.fixture(scope="session")
 def finished_job(client: openai.OpenAI, training_file: str) -> FineTuningJob:
     """Ten rows, three epochs: a model and two earlier checkpoints, which single tests may delete."""
+    if outer := given():
+        return client.fine_tuning.jobs.retrieve(outer["finished_job"])
     job = client.fine_tuning.jobs.create(
         model="gpt-3.5-turbo", training_file=training_file, suffix="contract", seed=1, hyperparameters=NUMBERS
     )
@@ -117,6 +94,23 @@ def finished_job(client: openai.OpenAI, training_file: str) -> FineTuningJob:
     assert len(kept) == 3
     assert kept <= {model.id for model in client.models.list()}, "a checkpoint is a model as soon as the job has ended"
     return job
+
+
+@pytest.fixture(scope="session")
+def preference_job(client: openai.OpenAI) -> FineTuningJob:
+    """Ten pairs, one epoch, trained by preference."""
+    if outer := given():
+        return client.fine_tuning.jobs.retrieve(outer["preference_job"])
+    row = {
+        "input": {"messages": [{"role": "user", "content": "How is the weather in Rome?"}]},
+        "preferred_output": [{"role": "assistant", "content": "Rome is so sunny that the statues wear hats."}],
+        "non_preferred_output": [{"role": "assistant", "content": "I cannot say."}],
+    }
+    file = client.files.create(file=("pairs.jsonl", f"{json.dumps(row)}\n".encode() * 10), purpose="fine-tune")
+    method = {"type": "dpo", "dpo": {"hyperparameters": PREFERENCE_NUMBERS}}
+    return wait_for_end(
+        client, client.fine_tuning.jobs.create(model="gpt-4o-mini", training_file=file.id, method=method).id
+    )
 
 
 def wait_for_end(client: openai.OpenAI, job_id: str) -> FineTuningJob:
@@ -135,13 +129,7 @@ def ended(client: openai.OpenAI) -> Callable[[str], FineTuningJob]:
 @pytest.fixture(scope="session")
 def legacy_python() -> Path:
     """A Python with openai 0.28.1, made once and kept between runs."""
-    directory = REPOSITORY / ".venvs" / "openai028"
-    python, done = directory / "bin" / "python", directory / ".complete"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(directory)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "openai==0.28.1"], check=True)
-        done.touch()
-    return python
+    return environment("openai028", "openai==0.28.1", shared=False)
 
 
 LEGACY_PRELUDE = """

@@ -1,8 +1,10 @@
-"""The current official client: types, paging, raw headers, error classes, streams."""
+"""The official client of today: types, paging, raw headers, error classes, streams.
+
+openai 1.x and 2.x run this file too (`test_openai_earlier.py`).
+"""
 
 import asyncio
 import io
-import json
 import re
 
 import openai
@@ -14,6 +16,7 @@ from openai.types.fine_tuning.checkpoints import PermissionCreateResponse
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from openai.types.uploads import UploadPart
 
+RUN = f"openai {openai.__version__}"  # the same server answers the tests of other versions
 WEATHER = [{"role": "user", "content": "How is the weather in Rome?"}]
 
 
@@ -68,6 +71,8 @@ def test_file_in_parts_is_one_file(client, training_path):
 def test_files_page_through_themselves(client, training_path):
     made = {client.files.create(file=training_path, purpose="user_data").id for _ in range(3)}
     assert {file.id for file in client.files.list(purpose="user_data", limit=1)} == made
+    for file_id in made:
+        client.files.delete(file_id)
 
 
 def test_job_has_the_clients_types_and_the_promised_values(client, finished_job, training_file):
@@ -195,29 +200,21 @@ def test_cancel_pause_and_resume_take_an_empty_body(client, training_file):
         model="gpt-4o-mini",
         training_file=training_file,
         method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 50}}},
-        metadata={"purpose": "contract"},
+        metadata={"run": RUN},
     )
     assert client.fine_tuning.jobs.pause(job.id).status in ("validating_files", "queued")
     assert client.fine_tuning.jobs.resume(job.id).status in ("validating_files", "queued")
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
-    found = list(client.fine_tuning.jobs.list(metadata={"purpose": "contract"}, limit=1))
+    found = list(client.fine_tuning.jobs.list(metadata={"run": RUN}, limit=1))
     assert [entry.id for entry in found] == [job.id]
 
 
-def test_preference_pairs_are_trained_as_such(client, ended):
-    row = {
-        "input": {"messages": WEATHER},
-        "preferred_output": [{"role": "assistant", "content": "Rome is so sunny that the statues wear hats."}],
-        "non_preferred_output": [{"role": "assistant", "content": "I cannot say."}],
-    }
-    file = client.files.create(file=("pairs.jsonl", f"{json.dumps(row)}\n".encode() * 10), purpose="fine-tune")
-    numbers = {"n_epochs": 1, "batch_size": 5, "beta": 0.2}
-    method = {"type": "dpo", "dpo": {"hyperparameters": numbers}}
-    job = ended(client.fine_tuning.jobs.create(model="gpt-4o-mini", training_file=file.id, method=method).id)
-    assert job.status == "succeeded", job.error
-    strictly(FineTuningJob, job)
-    assert numbers.items() <= job.method.dpo.hyperparameters.to_dict().items()
-    point = client.fine_tuning.jobs.checkpoints.list(job.id).data[0]
+def test_preference_pairs_are_trained_as_such(client, preference_job):
+    assert preference_job.status == "succeeded", preference_job.error
+    strictly(FineTuningJob, preference_job)
+    numbers = preference_job.method.dpo.hyperparameters.to_dict()
+    assert (numbers["n_epochs"], numbers["batch_size"], numbers["beta"]) == (1, 5, 0.2)
+    point = client.fine_tuning.jobs.checkpoints.list(preference_job.id).data[0]
     assert (point.step_number, point.metrics.to_dict()["type"]) == (2, "dpo")
 
 
@@ -237,7 +234,7 @@ def test_job_that_the_client_asks_for_again_is_the_same_job(client, training_fil
     request = {"model": "gpt-3.5-turbo", "training_file": training_file, "suffix": "twice"}
     first = client.fine_tuning.jobs.create(**request)
     again = client.fine_tuning.jobs.create(**request, extra_headers={"x-stainless-retry-count": "1"})
-    keyed = [client.fine_tuning.jobs.create(**request, extra_headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    keyed = [client.fine_tuning.jobs.create(**request, extra_headers={"Idempotency-Key": RUN}) for _ in range(2)]
     for job in (first, keyed[0]):
         client.fine_tuning.jobs.cancel(job.id)
     assert again.id == first.id
@@ -249,9 +246,10 @@ def test_checkpoint_is_shared_and_withdrawn(client, finished_job):
     name = finished_job.fine_tuned_model
     [made] = permissions.create(name, project_ids=["default"]).data
     strictly(PermissionCreateResponse, made)
-    assert [one.id for one in permissions.list(name, project_id="default")] == [made.id]
+    listing = getattr(permissions, "list", permissions.retrieve)  # as openai 1.x calls it
+    assert [one.id for one in listing(name, project_id="default").data] == [made.id]
     assert permissions.delete(made.id, fine_tuned_model_checkpoint=name).deleted is True
-    assert list(permissions.list(name)) == []
+    assert listing(name).data == []
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -10,6 +10,7 @@ from tunesmith import __version__
 from tunesmith.api import (
     chat,
     completions,
+    document,
     envelopes,
     files,
     graders,
@@ -59,7 +60,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
         docs_url=None,  # its page loads scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST loses its body in both clients
-        responses={"4XX": {"description": "OpenAI's error envelope"}},  # there is no 422 to document
+        responses={"4XX": {"description": "OpenAI's error envelope"}},  # else FastAPI describes a 422
         middleware=_middleware(settings, store, usage_recorder),
     )
     app.state.context = Context(settings, store, pool)
@@ -70,6 +71,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     answering = (chat, stored_chats, completions, moderations)
     for noun in (*tuning, *answering, organization, usage, health):
         app.include_router(noun.router)
+    document.install(app)
     return app
 
 

@@ -1,0 +1,156 @@
+"""Every method that the official client has for our areas, called once; each answer is held against the client's types.
+
+Run by openai 1.x, 2.x (`test_openai_earlier.py`) and 3.x. A method that a version adds fails the test by its name.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai._resource import SyncAPIResource
+from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
+from openai.types.fine_tuning import FineTuningJob
+from pydantic import BaseModel
+
+AREAS = ("files", "uploads", "fine_tuning", "models", "chat", "completions", "moderations")
+LAST = "smollm2-135m-instruct"
+ASKED: dict[str, Any] = {"model": LAST, "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 2}
+GRADER = {
+    "type": "string_check",
+    "name": "same",
+    "input": "{{sample.output_text}}",
+    "reference": "a",
+    "operation": "eq",
+}
+
+
+class Noted:
+    """The client, or a part of it: notes which methods are called and is strict about what they answer."""
+
+    def __init__(self, target: object, called: set[str], path: str = "") -> None:
+        self._target, self._called, self._path = target, called, path
+
+    def __getattr__(self, name: str) -> Any:
+        inner, path = getattr(self._target, name), f"{self._path}.{name}".lstrip(".")
+        if isinstance(inner, SyncAPIResource):
+            return Noted(inner, self._called, path)
+        self._called.add(path)
+        return lambda *args, **kwargs: strictly(inner(*args, **kwargs))
+
+
+def strictly(answer: Any) -> Any:
+    """A page is held against the type of its items."""
+    if isinstance(answer, BaseModel):
+        for one in getattr(answer, "data", None) or [answer]:
+            # Kept are the messages that were asked; the client calls all of them the assistant's.
+            known = {"role": "assistant"} if isinstance(one, ChatCompletionStoreMessage) else {}
+            kind = ChatCompletion if isinstance(one, ChatCompletion) else type(one)  # `parsed` is the client's own
+            kind.model_validate({**one.to_dict(), **known}, strict=True)
+    return answer
+
+
+def methods(target: object, path: str) -> set[str]:
+    names = [name for name in dir(type(target)) if not name.startswith(("_", "with_"))]
+    found: set[str] = set()
+    for name in names:
+        inner = getattr(target, name)
+        found |= methods(inner, f"{path}.{name}") if isinstance(inner, SyncAPIResource) else {f"{path}.{name}"}
+    return found
+
+
+@pytest.fixture(scope="module")
+def called() -> set[str]:
+    return set()
+
+
+@pytest.fixture
+def noted(client: openai.OpenAI, called: set[str]) -> Noted:
+    return Noted(client, called)
+
+
+def test_files(noted, training_path: Path):
+    file = noted.files.create(file=training_path, purpose="fine-tune")
+    assert noted.files.wait_for_processing(noted.files.retrieve(file.id).id).status == "processed"
+    assert file.id in {one.id for one in noted.files.list(purpose="fine-tune", order="desc", limit=5)}
+    with pytest.warns(DeprecationWarning, match="content"):
+        text = noted.files.retrieve_content(file.id)
+    assert text == noted.files.content(file.id).text == training_path.read_text("utf-8")
+    assert noted.files.delete(file.id).deleted is True
+
+
+def test_uploads(noted, training_path: Path):
+    content = training_path.read_bytes()
+    asked = {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": len(content), "mime_type": "text/jsonl"}
+    upload = noted.uploads.create(**asked)
+    part = noted.uploads.parts.create(upload.id, data=content)
+    assert noted.uploads.complete(upload.id, part_ids=[part.id]).file.bytes == len(content)
+    assert noted.uploads.cancel(noted.uploads.create(**asked).id).status == "cancelled"
+    whole = noted.uploads.upload_file_chunked(file=training_path, mime_type="text/jsonl", purpose="fine-tune")
+    assert whole.status == "completed"
+
+
+def test_jobs(noted, training_file: str):
+    jobs = noted.fine_tuning.jobs
+    job = jobs.create(model=LAST, training_file=training_file, seed=1)
+    assert jobs.retrieve(jobs.list(limit=1).data[0].id).id == job.id
+    assert jobs.pause(job.id).id == jobs.resume(job.id).id == job.id
+    assert jobs.cancel(job.id).status == "cancelled"
+    assert jobs.list_events(job.id, limit=1).has_more
+
+
+def test_checkpoints_and_their_permissions(noted, finished_job: FineTuningJob):
+    permissions, name = noted.fine_tuning.checkpoints.permissions, finished_job.fine_tuned_model
+    assert noted.fine_tuning.jobs.checkpoints.list(finished_job.id).data[0].fine_tuned_model_checkpoint == name
+    [made] = permissions.create(name, project_ids=["default"]).data
+    if hasattr(openai.resources.fine_tuning.checkpoints.Permissions, "list"):
+        assert [one.id for one in permissions.list(name)] == [made.id]
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # `list`, before that was there
+        assert [one.id for one in permissions.retrieve(name).data] == [made.id]
+    assert permissions.delete(made.id, fine_tuned_model_checkpoint=name).deleted is True
+
+
+def test_graders(noted):
+    graders = noted.fine_tuning.alpha.graders
+    assert graders.validate(grader=GRADER).grader.name == "same"
+    assert graders.run(grader=GRADER, model_sample="a").reward == 1.0
+
+
+def test_models(noted, finished_job: FineTuningJob):
+    assert noted.models.retrieve(finished_job.fine_tuned_model).id in {one.id for one in noted.models.list()}
+    with pytest.raises(openai.BadRequestError, match="cannot be deleted"):
+        noted.models.delete(LAST)
+
+
+def test_chat_and_what_is_stored_of_it(noted):
+    completions = noted.chat.completions
+    made = completions.create(**ASKED, store=True)
+    assert made.id in {one.id for one in completions.list(model=LAST, limit=3)}
+    assert completions.update(made.id, metadata={"a": "b"}).metadata == {"a": "b"}
+    assert completions.messages.list(completions.retrieve(made.id).id).data[0].content == "Hi"
+    assert completions.delete(made.id).deleted is True
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of the client's own type for `parsed`
+def test_chat_as_the_helpers_ask(noted):
+    class Weather(BaseModel):
+        rain: bool
+
+    asked = {**ASKED, "max_completion_tokens": 80, "temperature": 0}
+    assert isinstance(noted.chat.completions.parse(**asked, response_format=Weather).choices[0].message.parsed, Weather)
+    with noted.chat.completions.stream(**ASKED) as stream:
+        assert [event for event in stream if event.type == "content.done"]
+
+
+def test_completions_and_moderations(noted):
+    answer = noted.completions.create(model=LAST, prompt="Rain", max_tokens=2, echo=True)
+    assert answer.choices[0].text.startswith("Rain")
+    assert noted.moderations.create(input=["I like rain.", "So do I."]).results[1].flagged is False
+
+
+def test_no_method_of_the_areas_was_left_out(noted, called, request):
+    if len(request.session.items) < 10:
+        pytest.skip("only single tests of this file run")
+    expected = set.union(*(methods(getattr(noted._target, area), area) for area in AREAS))
+    assert expected - called == set()

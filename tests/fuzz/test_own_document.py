@@ -1,0 +1,20 @@
+"""The server keeps what its own OpenAPI document says, asked by schemathesis: `make fuzz` asks more."""
+
+import json
+import os
+
+from api_world import World
+from tests.fuzz.documents import own
+from tests.fuzz.fuzzing import Fuzzer, Objects
+from tests.servers import Server
+
+EXAMPLES = int(os.environ.get("TUNESMITH_FUZZ_EXAMPLES", "8"))
+
+
+def test_server_answers_as_its_own_document_says(server: Server, world: World, objects: Objects, capsys):
+    report = Fuzzer(server, own(server), objects, world.file()).run(EXAMPLES)
+    with capsys.disabled():
+        print(f"\n{report.requests} requests by our own document: {json.dumps(report.statuses)}")
+    assert not report.faults, "\n\n".join(f"{key}\n{text}" for key, text in report.faults.items())
+    assert report.requests > 60 * EXAMPLES
+    assert report.statuses[200] > report.requests / 5

@@ -1,0 +1,101 @@
+"""A pytest plugin for OpenAI's own tests: real objects in place of the ids that they make up.
+
+Those tests were written for a mock server, to which one id is as good as another: `file_id`, `completion_id`, a job
+that is cancelled five times. The client's own hook for changing a request puts an object of the kind there, made by
+`scripts/api_world.py` for each call that could use one up. Nothing else of a request is touched, and no answer.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from api_samples import ROWS
+from api_world import World
+
+from tunesmith.settings import Settings
+from tunesmith.store import open_store
+
+Json = dict[str, Any]
+SERVER = "TUNESMITH_TESTED"  # a variable of the environment: base URL, key and data directory, as JSON
+REPORT = "TUNESMITH_REPORT"  # another: the file for the outcomes, test -> null or what was wrong
+OUTCOMES: dict[str, str | None] = {}
+OPERATIONS = Path(__file__).parents[2] / "scripts" / "openai_operations.json"
+
+
+class Placeholders:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        operations = json.loads(OPERATIONS.read_text("utf-8"))
+        self._patterns = {one["path"]: _pattern(one["path"]) for one in operations if "{" in one["path"]}
+        self._bodies: dict[str, Callable[[Any, str], Any]] = {  # field of a body -> what stands there instead
+            "training_file": lambda _, url: world.file(),
+            "validation_file": lambda _, url: world.file(),
+            "project_ids": lambda _, url: [world.project],
+            "part_ids": lambda _, url: [world.part_of(f"/v1{url}")],
+            "md5": lambda _, url: hashlib.md5(ROWS).hexdigest(),
+            "bytes": lambda _, url: len(ROWS),  # 0: an upload of nothing
+        }
+
+    def url(self, method: str, url: str) -> str:
+        for path, pattern in self._patterns.items():
+            if pattern.fullmatch(f"/v1{url}"):
+                if method.upper() == "GET" and "{fine_tuning_job_id}" in path:  # one that has events and checkpoints
+                    return path.replace("{fine_tuning_job_id}", self._world.finished).removeprefix("/v1")
+                return self._world.targets(method.upper(), path)[-1].removeprefix("/v1")
+        return url
+
+    def body(self, body: object, url: str) -> object:
+        if not isinstance(body, dict):
+            return body
+        return {name: self._bodies[name](value, url) if name in self._bodies else value for name, value in body.items()}
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{[^}]+\}", "[^/]+", path))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def placeholders() -> Iterator[None]:
+    given = json.loads(os.environ[SERVER])
+    settings = Settings(data_dir=Path(given["data_dir"]))
+    store, patch = open_store(settings), pytest.MonkeyPatch()
+    headers = {"authorization": f"Bearer {given['key']}"}
+    with httpx.Client(base_url=given["base_url"].removesuffix("/v1"), headers=headers, timeout=60) as client:
+        made = Placeholders(World(client, store, settings))
+        for name in ("api_key", "admin_api_key"):  # which those tests spell out
+            patch.setattr(sys.modules["tests.conftest"], name, given["key"])
+        patch.setattr(openai.OpenAI, "_prepare_options", lambda _, options: _replaced(made, options))
+        patch.setattr(openai.AsyncOpenAI, "_prepare_options", _awaited(made))
+        yield
+    patch.undo()
+    store.close()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    fault = None if report.passed else f"{report.when} {report.outcome}: {report.longreprtext[-1000:]}"
+    OUTCOMES[report.nodeid] = OUTCOMES.get(report.nodeid) or fault
+
+
+def pytest_sessionfinish() -> None:
+    Path(os.environ[REPORT]).write_text(json.dumps(OUTCOMES), "utf-8")
+
+
+def _replaced(made: Placeholders, options: Any) -> Any:
+    options.url = made.url(options.method, options.url)
+    options.json_data = made.body(options.json_data, options.url)
+    return options
+
+
+def _awaited(made: Placeholders) -> Callable[..., Any]:
+    async def prepare(_: object, options: Any) -> Any:
+        return _replaced(made, options)
+
+    return prepare
