@@ -23,6 +23,7 @@ from tunesmith.models.directory import materialise
 from tunesmith.models.registry import BaseModel, resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.serve.chat import Piece, Reply, start_chat
+from tunesmith.serve.completion import Continuation
 from tunesmith.serve.pool import Opened
 from tunesmith.serve.request import Options, parse_chat_request
 
@@ -85,7 +86,7 @@ async def _answer(request: Request, context: Context, body: JsonValue) -> Respon
     return JSONResponse(answer)
 
 
-async def collect(reply: Reply, request: Request) -> list[Piece]:
+async def collect(reply: Reply | Continuation, request: Request) -> list[Piece]:
     """The whole reply; a client that goes away ends it."""
     watch = asyncio.create_task(close_on_disconnect(request.receive, reply.close))
     try:
