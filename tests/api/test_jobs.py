@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tunesmith.store import JobStatus, NewEvent
+
 JOBS = "/v1/fine_tuning/jobs"
 KEYS = [
     "object", "id", "model", "created_at", "finished_at", "fine_tuned_model", "organization_id", "result_files",
@@ -322,6 +324,24 @@ def test_cancel_stops_a_job_and_says_so(client, create, valid, refused):
     assert (newest["level"], newest["message"]) == ("warn", "Fine tuning process stopping due to job cancellation")
     again = refused(client.post(f"{JOBS}/{job_id}/cancel"))
     assert "already ended (status cancelled)" in again["message"]
+    assert client.post(f"{JOBS}/{job_id}/cancel", headers={"x-stainless-retry-count": "1"}).json() == job
+
+
+def test_resume_that_a_client_repeats_is_answered_again(client, create, refused):
+    job_id = create()["id"]
+    client.post(f"{JOBS}/{job_id}/pause")
+    job = client.post(f"{JOBS}/{job_id}/resume").json()
+    assert "not paused" in refused(client.post(f"{JOBS}/{job_id}/resume"))["message"]
+    assert client.post(f"{JOBS}/{job_id}/resume", headers={"x-stainless-retry-count": "2"}).json() == job
+
+
+def test_an_event_of_a_type_of_ours_keeps_to_the_published_ones(client, create, store, valid):
+    job_id = create()["id"]
+    _, lease = store.queue.claim("worker", [JobStatus.VALIDATING], 60)
+    store.queue.append(lease, [NewEvent("judged", type="moderation_checks", data={"rows": 10})])
+    newest = client.get(f"{JOBS}/{job_id}/events").json()["data"][0]
+    valid("FineTuningJobEvent", newest)
+    assert (newest["type"], newest["data"]) == ("message", {"type": "moderation_checks", "rows": 10})
 
 
 def test_cancel_takes_an_empty_body_with_a_content_type(client, create):

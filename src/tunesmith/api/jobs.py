@@ -23,7 +23,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.registry import resolve_base
-from tunesmith.store import JobRow, NewJob
+from tunesmith.store import JobRow, JobStatus, NewJob
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
@@ -87,7 +87,10 @@ def retrieve_job(job_id: str, context: ContextDep) -> JSONResponse:
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: str, context: ContextDep) -> JSONResponse:
+def cancel_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONResponse:
+    """A client that repeats the call by itself, because the answer was lost, gets that answer."""
+    if attempt.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
+        return JSONResponse(job_json(job))
     return JSONResponse(job_json(context.store.jobs.cancel(job_id)))
 
 
@@ -97,7 +100,9 @@ def pause_job(job_id: str, context: ContextDep) -> JSONResponse:
 
 
 @router.post("/{job_id}/resume")
-def resume_job(job_id: str, context: ContextDep) -> JSONResponse:
+def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONResponse:
+    if attempt.is_retry and not (job := _find(context, job_id)).paused:
+        return JSONResponse(job_json(job))
     return JSONResponse(job_json(context.store.jobs.resume(job_id)))
 
 
