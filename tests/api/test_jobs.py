@@ -134,7 +134,15 @@ def test_contradicting_hyperparameters_are_refused(client, upload, refused):
         ({"metadata": {"k" * 65: ""}}, "metadata", "has 65 characters; it must have 1 to 64"),
         ({"metadata": {"k": "v" * 513}}, "metadata", "has 513 characters; at most 512"),
         ({"metadata": {"k": 1}}, "metadata.k", "1 is not a string"),
-        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "not available here"),
+        ({"integrations": [{"type": "mlflow"}]}, "integrations[0].type", "'mlflow' is not an integration"),
+        ({"integrations": [{"type": "wandb"}]}, "integrations[0].wandb", "Missing required parameter"),
+        ({"integrations": [{"type": "wandb", "wandb": {}}]}, "integrations[0].wandb.project", "Missing required"),
+        (
+            {"integrations": [{"type": "wandb", "wandb": {"project": "p", "tags": [1]}}]},
+            "integrations[0].wandb.tags[0]",
+            "1 is not a string",
+        ),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}] * 6}, "integrations", "at most 5"),
         ({"n_epochs": 3}, "n_epochs", "Unknown parameter: 'n_epochs'."),
         ({"model": 7}, "model", "7 is not a string"),
         ({"validation_file": 7}, "validation_file", "invalid validation_file: 7"),
@@ -311,6 +319,15 @@ def test_list_filters_by_metadata(client, create):
     assert ids(**{"metadata[team]": "a", "metadata[run]": "2"}) == []
     assert ids(metadata="null") == [plain]
     assert len(ids()) == 3
+
+
+def test_integrations_are_shown_as_they_were_asked_for(create, valid):
+    full = {"project": "p", "name": "n", "entity": "e", "tags": ["a", "b"]}
+    job = create(integrations=[{"type": "wandb", "wandb": full}, {"type": "wandb", "wandb": {"project": "q"}}])
+    valid("FineTuningJob", job)
+    first, second = job["integrations"]
+    assert first == {"type": "wandb", "wandb": full}
+    assert second == {"type": "wandb", "wandb": {"project": "q", "name": None, "entity": None, "tags": []}}
 
 
 def test_cancel_stops_a_job_and_says_so(client, create, valid, refused):

@@ -17,9 +17,16 @@ from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.job_options import resolve_options
 from tunesmith.api.job_views import checkpoint_json, event_json, job_json
 from tunesmith.api.paging import After, Limit, page
-from tunesmith.api.schemas import MAX_SEED, CreateJob, Hyperparameters, Method, PreferenceHyperparameters
+from tunesmith.api.schemas import (
+    MAX_SEED,
+    CreateJob,
+    Hyperparameters,
+    Integration,
+    Method,
+    PreferenceHyperparameters,
+)
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.jsonvalue import JsonObject
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.registry import resolve_base
@@ -51,6 +58,7 @@ def create_job(
         seed=random.randint(0, MAX_SEED) if request.seed is None else request.seed,
         hyperparameters=hyperparameters,
         method={"type": method, method: {"hyperparameters": hyperparameters}},
+        integrations=tuple(_integration(one) for one in request.integrations or ()),
         metadata=request.metadata,
         project=key.project,
         key_id=key.id,
@@ -147,6 +155,13 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
             )
     shape = PreferenceHyperparameters if method.type == "dpo" else Hyperparameters
     return method.type, shape(**given).model_dump()
+
+
+def _integration(asked: Integration) -> JsonObject:
+    wandb = asked.wandb
+    tags: list[JsonValue] = [*wandb.tags]
+    shown: JsonObject = {"project": wandb.project, "name": wandb.name, "entity": wandb.entity, "tags": tags}
+    return {"type": asked.type, "wandb": shown}
 
 
 def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | None]:

@@ -18,6 +18,7 @@ from tunesmith.train.environment import trainer_environment
 from tunesmith.train.spec import LoraSpec, TrainSpec
 from tunesmith.worker import wording
 from tunesmith.worker.heartbeat import Heartbeat
+from tunesmith.worker.integrations import Senders, start_senders
 from tunesmith.worker.relay import Relay
 from tunesmith.worker.validation import job_options, require_files, row_limit
 
@@ -65,10 +66,14 @@ class TrainingRun:
                 spec.keep_checkpoints,
             )
             trainer = self.launcher.start(self._start())
+            senders = start_senders(self.job, self.files, self.settings)
             try:
-                status = self._follow(trainer, relay, heartbeat)
+                status = self._follow(trainer, relay, senders, heartbeat)
             finally:
                 trainer.stop()
+                senders.close()
+            relay.take(senders.lines())
+            relay.send()
             self._finish(self._done(relay, status), heartbeat)
 
     def _write_spec(self) -> TrainSpec:
@@ -96,12 +101,13 @@ class TrainingRun:
             environment=trainer_environment(),
         )
 
-    def _follow(self, trainer: Trainer, relay: Relay, heartbeat: Heartbeat) -> int:
+    def _follow(self, trainer: Trainer, relay: Relay, senders: Senders, heartbeat: Heartbeat) -> int:
         """Relays until the trainer has ended and all is stored; its exit status."""
         reader = LineReader(self.files.events(self.job.attempt))
         while True:
             status = trainer.poll()  # before reading: then what we read last is all there is
             relay.take(reader.read())
+            relay.take(senders.lines())
             stored = relay.send()
             heartbeat.demand()
             if status is not None and stored:
