@@ -37,8 +37,13 @@ async def create_chat_completion(request: Request, context: ContextDep) -> Respo
 
 @router.post("/v1/engines/{model:path}/chat/completions")
 async def create_engine_chat_completion(model: str, request: Request, context: ContextDep) -> Response:
+    return await _answer(request, context, await read_engine_json(request, model))
+
+
+async def read_engine_json(request: Request, model: str) -> JsonValue:
+    """The body of a call whose URL names the model."""
     body = await read_json(request)
-    return await _answer(request, context, {**body, "model": model} if isinstance(body, dict) else body)
+    return {**body, "model": model} if isinstance(body, dict) else body
 
 
 async def read_json(request: Request) -> JsonValue:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from tunesmith.api.chat import collect, open_model, read_json
+from tunesmith.api.chat import collect, open_model, read_engine_json, read_json
 from tunesmith.api.chat_shapes import usage_json
 from tunesmith.api.context import Context, ContextDep
 from tunesmith.api.metering import meter
@@ -55,8 +55,7 @@ async def create_completion(request: Request, context: ContextDep) -> Response:
 
 @router.post("/v1/engines/{model:path}/completions")
 async def create_engine_completion(model: str, request: Request, context: ContextDep) -> Response:
-    body = await read_json(request)
-    return await _answer(request, context, {**body, "model": model} if isinstance(body, dict) else body)
+    return await _answer(request, context, await read_engine_json(request, model))
 
 
 async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
