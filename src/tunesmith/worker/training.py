@@ -23,6 +23,7 @@ from tunesmith.worker.relay import Relay
 from tunesmith.worker.validation import job_options, require_files, row_limit
 
 RELAY_SECONDS = 0.1  # between two looks at the trainer's output
+UNEXPECTED = "trainer_error"  # the code of a trainer's own fault
 STOPPED_STATUS = 143  # of a trainer that was asked to end and saved its progress
 
 
@@ -120,6 +121,8 @@ class TrainingRun:
             return relay.done
         if relay.failed is not None:
             error = relay.failed
+            if error.get("code") == UNEXPECTED:  # it may have found no file, because that was deleted meanwhile
+                require_files(self.store, self.job)
             param = error.get("param")
             raise TrainerError(
                 str(error.get("message")), code=str(error.get("code")), param=None if param is None else str(param)
@@ -128,7 +131,7 @@ class TrainingRun:
             how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
             raise TrainerInterrupted(f"The trainer was {how} from outside after step {relay.last_step}.")
         tail = log_tail(self.files.log(self.job.attempt))
-        raise TrainerError(f"The trainer ended with status {status}. Its last words: {tail}", code="trainer_error")
+        raise TrainerError(f"The trainer ended with status {status}. Its last words: {tail}", code=UNEXPECTED)
 
     def _finish(self, done: JsonObject, heartbeat: Heartbeat) -> None:
         while True:
