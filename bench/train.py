@@ -9,7 +9,7 @@ environment of its own; without it its lines are left out, and that is said:
     .venvs/llamafactory/bin/pip uninstall --yes torchvision torchaudio    # they want CUDA and are not needed
 
 Useful tokens are the real tokens of the rows, whatever an engine makes of them. Share of peak: the matrix products
-that the distinct tokens need (`needed_flops`) per second of step time, over the best rate of a large matrix product
+that the distinct tokens need (`train.flops.Work`) per second of step time, over the best rate of a large matrix product
 measured beside the dataset. The first step of each run warms up and is left out of the rates. Peak memory is the
 largest resident memory that the kernel saw. A file of at most 20 rows is trained as a job of ten epochs with batch 1.
 
@@ -140,11 +140,11 @@ def main() -> None:
         if data is None:
             data = scratch / "rows"
             write_rows(data)
-        adapter_dir = starting_adapter(base_dir, scratch / "adapter")
+        adapter_dir, work = starting_adapter(base_dir, scratch / "adapter")
         for file in sorted(data.glob("*.jsonl")):
             if options.only is not None and not file.stem.startswith(tuple(options.only)):
                 continue
-            task = make_task(file, base_dir, scratch / "tasks", options.steps, options.batch)
+            task = make_task(file, base_dir, scratch / "tasks", options.steps, options.batch, work)
             device = Device("cpu", torch.float32)
             before = matmul_peak(device, PEAK_SIZE)
             peers = peers_of(task, options.engines, options.environments)

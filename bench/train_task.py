@@ -1,6 +1,5 @@
 """What `bench/train.py` trains: a few steps of a file, the same for every engine, and what they need at the least."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +9,10 @@ from tunesmith.data.render import load_renderer
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.weights import load_model
 from tunesmith.train.examples import Batch, Sampler, read_examples
+from tunesmith.train.flops import Work
 from tunesmith.train.lora import attach
 from tunesmith.train.packing import pack
+from tunesmith.train.scoring import Computed
 from tunesmith.train.spec import LoraSpec, TrainSpec
 
 RANK, ALPHA, BETA = 16, 32.0, 0.1
@@ -46,7 +47,7 @@ class Task:
         return sum(pack([row for example in batch.examples for row in example.rows]).length for batch in self.batches)
 
 
-def make_task(file: Path, base_dir: Path, scratch: Path, steps: int, batch_size: int | None) -> Task:
+def make_task(file: Path, base_dir: Path, scratch: Path, steps: int, batch_size: int | None, work: Work) -> Task:
     lines = file.read_text("utf-8").splitlines()
     method = "dpo" if '"preferred_output"' in lines[0] else "supervised"
     whole = len(lines) <= WHOLE_ROWS
@@ -80,8 +81,7 @@ def make_task(file: Path, base_dir: Path, scratch: Path, steps: int, batch_size:
     spec = replace(spec, training_file=part)
     rows = read_examples(part, renderer, spec.method, None)
     batches = [*Sampler(rows, spec.batch_size, spec.n_epochs, spec.seed).batches()]
-    config = json.loads((base_dir / "config.json").read_text())
-    return Task(file.stem, spec, batches, [needed_flops(batch, config) for batch in batches])
+    return Task(file.stem, spec, batches, [needed_flops(batch, work) for batch in batches])
 
 
 def _batch_size(file: Path, method: str, whole: bool) -> int:
@@ -93,29 +93,15 @@ def _batch_size(file: Path, method: str, whole: bool) -> int:
     return 4 if '"tools"' in file.read_text("utf-8")[:20_000] else 8
 
 
-def needed_flops(batch: Batch, config: dict[str, int]) -> float:
-    """2 per weight and token forward, 2 back to the input; LoRA 6 per value; logits of learned tokens forward and back.
-
-    Attention: 4 per head dimension, query and visible key forward, 8 back. Distinct tokens only.
-    """
+def needed_flops(batch: Batch, work: Work) -> float:
     packed = pack([row for example in batch.examples for row in example.rows])
-    hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
-    head = config.get("head_dim") or hidden // config["num_attention_heads"]
-    queries, keys = head * config["num_attention_heads"], head * config["num_key_value_heads"]
-    weights = layers * (2 * hidden * queries + 2 * hidden * keys + 3 * hidden * inner)
-    low_rank = layers * RANK * (2 * (hidden + queries) + 2 * (hidden + keys) + 3 * (hidden + inner))
-    visible = sum(position + 1 for position in packed.positions)
-    learned = len(packed.learned)
-    return (
-        packed.length * (4.0 * weights + 6.0 * low_rank)
-        + 12.0 * layers * queries * visible
-        + 4.0 * learned * hidden * config["vocab_size"]
-    )
+    visible = sum(packed.positions) + packed.length
+    return work.flops(Computed(packed.length, len(packed.learned), visible))
 
 
-def starting_adapter(base_dir: Path, folder: Path) -> Path:
-    """The values that Tunesmith's adapter begins with, for the peers to begin with."""
+def starting_adapter(base_dir: Path, folder: Path) -> tuple[Path, Work]:
+    """The values that Tunesmith's adapter begins with, for the peers to begin with; what a step of it costs."""
     model = load_model(base_dir, torch.float32)
     adapter = attach(model, LoraSpec(RANK, ALPHA), 0, model.get_output_embeddings())
     write_adapter(folder, adapter.tensors(), AdapterManifest("bench", "", "", RANK, ALPHA, adapter.target_modules, 0))
-    return folder
+    return folder, Work.of(model, adapter)

@@ -209,6 +209,10 @@ class Settings(BaseSettings, TrainingOptions):
     moderation_parallel: int = Field(4, ge=1, le=64, description="Requests to the moderation service at a time.")
     moderation_timeout: float = Field(30.0, gt=0, description="How long one such request may take, seconds.")
 
+    wandb_api_key: SecretStr | None = Field(
+        None, description="Weights & Biases key for jobs with `integrations`; unset: WANDB_API_KEY of the worker."
+    )
+
     @field_validator("serve_remote")
     @classmethod
     def _remotes(cls, remotes: dict[str, str]) -> dict[str, str]:

@@ -75,6 +75,60 @@ def test_echo_and_logprobs(client: TestClient) -> None:
     assert all(len(top) == 2 for top in logprobs["top_logprobs"])
 
 
+def test_a_prompt_is_scored_without_a_word_being_added(client: TestClient, renderer: Renderer) -> None:
+    prompts = ["Snow 🥶 falls on Wuhan.", "A"]
+    answer = ask(client, prompt=prompts, max_tokens=0, echo=True, logprobs=1)
+    assert [choice["text"] for choice in answer["choices"]] == prompts
+    assert [choice["finish_reason"] for choice in answer["choices"]] == ["length", "length"]
+    assert answer["usage"]["completion_tokens"] == 0
+    first, second = (choice["logprobs"] for choice in answer["choices"])
+    assert first["tokens"] == [renderer.token_text(token) for token in renderer.text_prompt(prompts[0])]
+    assert first["token_logprobs"][0] is None
+    assert all(logprob < 0 for logprob in first["token_logprobs"][1:])
+    assert first["top_logprobs"][0] is None
+    for token, logprob, top in list(zip(first["tokens"], first["token_logprobs"], first["top_logprobs"], strict=True))[
+        1:
+    ]:
+        assert max(top.values()) >= logprob
+        assert token in top
+    assert second == {"text_offset": [0], "token_logprobs": [None], "tokens": ["A"], "top_logprobs": [None]}
+
+
+def test_text_offsets_count_characters_through_prompt_and_answer(client: TestClient, renderer: Renderer) -> None:
+    ids = renderer.text_prompt("Snow 🥶 falls, and")
+    for prompt in (ids, [ids], "Snow 🥶 falls, and"):
+        (choice,) = ask(client, prompt=prompt, echo=True, logprobs=0)["choices"]
+        offsets = choice["logprobs"]["text_offset"]
+        assert offsets == [len(renderer.decode(ids[:n]).removesuffix("\ufffd")) for n in range(len(ids))] + offsets[-4:]
+        words = zip(offsets[-4:], choice["logprobs"]["tokens"][-4:], strict=True)
+        assert all(choice["text"][offset:].startswith(word) for offset, word in words)
+
+
+def test_an_echo_is_streamed_before_each_choice(client: TestClient) -> None:
+    for fields in (
+        {"max_tokens": 2, "n": 2, "logprobs": 1},
+        {"max_tokens": 0, "n": 2, "logprobs": 1},
+        {"max_tokens": 0},
+    ):
+        wanted = {"model": "davinci-002", "prompt": "One, two,", "temperature": 0, "echo": True, **fields}
+        whole = client.post(COMPLETIONS, json=wanted).json()["choices"]
+        text = client.post(COMPLETIONS, json={**wanted, "stream": True}).text
+        chunks = [json.loads(line.removeprefix("data: "))["choices"][0] for line in text.split("\n\n")[:-2]]
+        for choice in whole:
+            own = [chunk for chunk in chunks if chunk["index"] == choice["index"]]
+            assert "".join(chunk["text"] for chunk in own) == choice["text"]
+            assert own[-1]["finish_reason"] == choice["finish_reason"] == "length"
+            if choice["logprobs"] is not None:
+                for name, values in choice["logprobs"].items():
+                    assert [value for chunk in own for value in chunk["logprobs"][name]] == values
+
+
+def test_the_best_is_chosen_by_what_was_written_and_not_by_the_echo(client: TestClient) -> None:
+    drawn = {"temperature": 1, "seed": 5, "logprobs": 0, "best_of": 4}
+    plain, echoed = ask(client, **drawn), ask(client, **drawn, echo=True)
+    assert echoed["choices"][0]["text"] == "One, two, three," + plain["choices"][0]["text"]
+
+
 def test_the_2023_path_names_the_model_in_the_url(client: TestClient) -> None:
     answer = client.post("/v1/engines/davinci-002/completions", json={"prompt": "One, two,", "max_tokens": 1})
     assert answer.json()["object"] == "text_completion"
@@ -92,7 +146,7 @@ def test_the_2023_path_names_the_model_in_the_url(client: TestClient) -> None:
         ({"best_of": 1, "n": 2}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
         ({"best_of": 21}, "best_of"),
-        ({"echo": True, "logprobs": 1}, "echo"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"logprobs": 6}, "logprobs"),
         ({"tools": []}, "tools"),
     ],

@@ -74,6 +74,23 @@ def test_unknown_url_is_an_envelope(client, refused):
     assert error["message"].startswith("Invalid URL (GET /v1/nowhere).")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "instead"),
+    [
+        ("POST", "/v1/fine-tunes", "use /v1/fine_tuning/jobs"),
+        ("GET", "/v1/evals/eval_1/runs", "/v1/fine_tuning/alpha/graders/run"),
+        ("POST", "/v1/batches", "/v1/chat/completions"),
+        ("POST", "/v1/engines/x/embeddings", "no embeddings"),
+        ("GET", "/v1/organization/costs", "tunesmith usage"),
+        ("GET", "/v1/", "docs/api.md"),
+    ],
+)
+def test_what_openai_has_and_we_have_not_says_what_to_use_instead(client, refused, method, path, instead):
+    error = refused(client.request(method, path), 404)
+    assert error["code"] == "unknown_url"
+    assert instead in error["message"]
+
+
 def test_the_api_of_2022_points_to_its_successor(client, refused):
     for path in ("/v1/fine-tunes", "/v1/fine-tunes/ft-abc/events"):
         assert "/v1/fine_tuning/jobs" in refused(client.get(path), 404)["message"]

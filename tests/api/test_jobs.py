@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tunesmith.store import JobStatus, NewEvent
+
 JOBS = "/v1/fine_tuning/jobs"
 KEYS = [
     "object", "id", "model", "created_at", "finished_at", "fine_tuned_model", "organization_id", "result_files",
@@ -132,7 +134,15 @@ def test_contradicting_hyperparameters_are_refused(client, upload, refused):
         ({"metadata": {"k" * 65: ""}}, "metadata", "has 65 characters; it must have 1 to 64"),
         ({"metadata": {"k": "v" * 513}}, "metadata", "has 513 characters; at most 512"),
         ({"metadata": {"k": 1}}, "metadata.k", "1 is not a string"),
-        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "not available here"),
+        ({"integrations": [{"type": "mlflow"}]}, "integrations[0].type", "'mlflow' is not an integration"),
+        ({"integrations": [{"type": "wandb"}]}, "integrations[0].wandb", "Missing required parameter"),
+        ({"integrations": [{"type": "wandb", "wandb": {}}]}, "integrations[0].wandb.project", "Missing required"),
+        (
+            {"integrations": [{"type": "wandb", "wandb": {"project": "p", "tags": [1]}}]},
+            "integrations[0].wandb.tags[0]",
+            "1 is not a string",
+        ),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}] * 6}, "integrations", "at most 5"),
         ({"n_epochs": 3}, "n_epochs", "Unknown parameter: 'n_epochs'."),
         ({"model": 7}, "model", "7 is not a string"),
         ({"validation_file": 7}, "validation_file", "invalid validation_file: 7"),
@@ -311,6 +321,15 @@ def test_list_filters_by_metadata(client, create):
     assert len(ids()) == 3
 
 
+def test_integrations_are_shown_as_they_were_asked_for(create, valid):
+    full = {"project": "p", "name": "n", "entity": "e", "tags": ["a", "b"]}
+    job = create(integrations=[{"type": "wandb", "wandb": full}, {"type": "wandb", "wandb": {"project": "q"}}])
+    valid("FineTuningJob", job)
+    first, second = job["integrations"]
+    assert first == {"type": "wandb", "wandb": full}
+    assert second == {"type": "wandb", "wandb": {"project": "q", "name": None, "entity": None, "tags": []}}
+
+
 def test_cancel_stops_a_job_and_says_so(client, create, valid, refused):
     job_id = create()["id"]
     job = client.post(f"{JOBS}/{job_id}/cancel").json()
@@ -322,6 +341,24 @@ def test_cancel_stops_a_job_and_says_so(client, create, valid, refused):
     assert (newest["level"], newest["message"]) == ("warn", "Fine tuning process stopping due to job cancellation")
     again = refused(client.post(f"{JOBS}/{job_id}/cancel"))
     assert "already ended (status cancelled)" in again["message"]
+    assert client.post(f"{JOBS}/{job_id}/cancel", headers={"x-stainless-retry-count": "1"}).json() == job
+
+
+def test_resume_that_a_client_repeats_is_answered_again(client, create, refused):
+    job_id = create()["id"]
+    client.post(f"{JOBS}/{job_id}/pause")
+    job = client.post(f"{JOBS}/{job_id}/resume").json()
+    assert "not paused" in refused(client.post(f"{JOBS}/{job_id}/resume"))["message"]
+    assert client.post(f"{JOBS}/{job_id}/resume", headers={"x-stainless-retry-count": "2"}).json() == job
+
+
+def test_an_event_of_a_type_of_ours_keeps_to_the_published_ones(client, create, store, valid):
+    job_id = create()["id"]
+    _, lease = store.queue.claim("worker", [JobStatus.VALIDATING], 60)
+    store.queue.append(lease, [NewEvent("judged", type="moderation_checks", data={"rows": 10})])
+    newest = client.get(f"{JOBS}/{job_id}/events").json()["data"][0]
+    valid("FineTuningJobEvent", newest)
+    assert (newest["type"], newest["data"]) == ("message", {"type": "moderation_checks", "rows": 10})
 
 
 def test_cancel_takes_an_empty_body_with_a_content_type(client, create):

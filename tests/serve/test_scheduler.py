@@ -1,6 +1,7 @@
 """The scheduler with a model that is a function of the tokens: whatever runs beside it, a request gets its own."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tunesmith.serve.drafts import Continuations, Drafter
 from tunesmith.serve.engine import GenerateRequest, Generation
-from tunesmith.serve.scheduler import Feed, Scheduler
+from tunesmith.serve.scheduler import PIECE_SCORED, Feed, Scheduler
 
 EOS = 0
 WORDS = 7  # few, so that drafts are often right
@@ -27,6 +28,10 @@ class Row(tuple[tuple[int, ...], str | None]):
 class Draw:
     def next(self, row: Row) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
         return following(*row), None, ()
+
+    def score(self, row: Row, token: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+        """Says which place it was asked about: how many tokens came before, and what it finds likeliest there."""
+        return -float(len(row[0])), ((following(*row), 0.0),)
 
 
 class FakeModel:
@@ -86,7 +91,13 @@ prompts = st.builds(
     st.sampled_from([(), tuple([1, 2, 3, 4, 5, 6] * 14), tuple([3, 1, 2] * 40)]),
     st.lists(tokens, min_size=1, max_size=40),
 )
-requests = st.builds(
+
+
+def read_only(request: GenerateRequest) -> GenerateRequest:
+    return replace(request, max_tokens=0, prompt_logprobs=len(request.prompt) > 1)
+
+
+generating = st.builds(
     GenerateRequest,
     prompt=prompts,
     max_tokens=st.integers(1, 40),
@@ -94,7 +105,9 @@ requests = st.builds(
     n=st.integers(1, 4),
     adapter=st.sampled_from([None, None, Path("one"), Path("two"), Path("broken")]),
     project=st.sampled_from(["", "other"]),
+    prompt_logprobs=st.booleans(),
 )
+requests = st.one_of(generating, generating.map(read_only).filter(lambda request: request.prompt_logprobs))
 
 
 @settings(max_examples=120, deadline=None)
@@ -134,8 +147,16 @@ def test_every_request_ends_with_the_tokens_it_would_get_alone(
         for choice in range(request.n):
             made = [delta for delta in deltas if delta.choice == choice]
             assert [delta.token for delta in made] == expected
-            assert [delta.finish for delta in made[:-1]] == [None] * (len(expected) - 1)
-            assert made[-1].finish == ("stop" if expected[-1] in request.eos_ids else "length")
+            assert [delta.finish for delta in made[:-1]] == [None] * max(0, len(expected) - 1)
+            assert not made or made[-1].finish == ("stop" if expected[-1] in request.eos_ids else "length")
+        assert [(one.token, one.logprob, one.top) for one in generation.prompt] == scores(request)
+
+
+def scores(request: GenerateRequest) -> list[tuple[int, float, tuple[tuple[int, float], ...]]]:
+    """What the prompt's own tokens must be said to be, from the second on."""
+    prompt, adapter = request.prompt, None if request.adapter is None else str(request.adapter)
+    places = range(1, len(prompt)) if request.prompt_logprobs else ()
+    return [(prompt[place], -float(place), ((following(prompt[:place], adapter), 0.0),)) for place in places]
 
 
 def failure(generation: Generation) -> BaseException | None:
@@ -175,6 +196,24 @@ def test_drafts_make_fewer_passes_and_the_same_tokens() -> None:
              for model in (plain, drafting)]  # fmt: skip
     assert texts[0] == texts[1]
     assert drafting.passes < 0.9 * plain.passes
+
+
+def test_a_scored_prompt_goes_through_in_pieces_whose_logits_are_few() -> None:
+    class Counting(FakeModel):
+        most = 0
+
+        def forward(self, feeds: Sequence[Feed[str]]) -> list[Row]:
+            self.most = max(self.most, sum(feed.logits for feed in feeds))
+            return super().forward(feeds)
+
+    model = Counting(5000)
+    long = [1, 2, 3, 4, 5, 6] * 50
+    wanted = [request(long, 0, prompt_logprobs=True), request([*long, 1], 4, prompt_logprobs=True, n=2)]
+    plain, *scored = run(Scheduler(model, running=8, positions=5000), request([2, 2], 30), *wanted)
+    assert [delta.token for delta in plain] == alone(request([2, 2], 30))
+    assert [len(one.prompt) for one in scored] == [len(long) - 1, len(long)]
+    assert [len(list(one)) for one in scored] == [0, 8]
+    assert model.most <= PIECE_SCORED + 8 * 8  # the pieces, and each answer's own token with its drafts
 
 
 def test_projects_take_turns() -> None:

@@ -43,13 +43,13 @@ def test_a_stop_string_hides_its_tokens_and_their_logprobs(renderer: Renderer) -
     collected = parts(renderer, "One two three four", stops=("o three",))
     assert shown(collected) == "One tw"
     assert collected[-1].finish == "stop"
-    tokens = [delta.token for part in collected for delta in part.tokens]
+    tokens = [delta.token for part in collected for _, delta in part.tokens]
     assert renderer.decode(tokens) == "One two"  # the token that the stop string begins in is partly visible
 
 
 def test_every_visible_token_has_its_logprob_once(renderer: Renderer) -> None:
     collected = parts(renderer, "Snow 🥶 falls\n\non Wuhan", stops=("\n\n\n",))
-    tokens = [delta.token for part in collected for delta in part.tokens]
+    tokens = [delta.token for part in collected for _, delta in part.tokens]
     assert tokens == renderer.encode("Snow 🥶 falls\n\non Wuhan")
 
 
@@ -80,7 +80,7 @@ def test_arguments_come_in_pieces_of_whole_characters(renderer: Renderer) -> Non
 
 def test_every_token_of_a_call_has_its_logprob_once(renderer: Renderer) -> None:
     text = f"Let me look.\n{CALL}\n{CALL}"
-    tokens = [delta.token for part in parts(renderer, text, with_tools=True) for delta in part.tokens]
+    tokens = [delta.token for part in parts(renderer, text, with_tools=True) for _, delta in part.tokens]
     assert tokens == renderer.encode(text)
 
 

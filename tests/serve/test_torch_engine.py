@@ -16,7 +16,7 @@ from tunesmith.errors import ServerFault, ServiceUnavailable
 from tunesmith.serve.drafts import Continuations
 from tunesmith.serve.engine import Delta, Engine, GenerateRequest
 from tunesmith.serve.runner import AnyAdapter
-from tunesmith.serve.scheduler import Feed
+from tunesmith.serve.scheduler import PIECE_SCORED, Feed
 from tunesmith.serve.torch_engine import TorchEngine, TorchModel
 
 QUESTIONS = ("What is the capital of France?", "今年武汉的冬天冷不冷?", "Write a haiku about rain in 1999.")
@@ -42,6 +42,12 @@ def greedy(prompt: list[int] | tuple[int, ...], count: int, renderer: Renderer) 
     return GenerateRequest(tuple(prompt), count, renderer.eos_ids, temperature=0)
 
 
+@pytest.fixture(scope="module")
+def tuned_reference(base_dir: Path, adapter_dir: Path) -> PeftModel:
+    base = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
+    return PeftModel.from_pretrained(base, adapter_dir).eval()
+
+
 def test_greedy_tokens_of_the_base_equal_transformers(
     engine: Engine, reference: PreTrainedModel, renderer: Renderer
 ) -> None:
@@ -53,14 +59,13 @@ def test_greedy_tokens_of_the_base_equal_transformers(
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft calls a name that transformers will drop
 def test_greedy_tokens_of_an_adapter_equal_peft_and_differ_from_the_base(
-    engine: Engine, base_dir: Path, adapter_dir: Path, renderer: Renderer
+    engine: Engine, tuned_reference: PeftModel, adapter_dir: Path, renderer: Renderer
 ) -> None:
-    tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32), adapter_dir)
     for question in QUESTIONS:
         prompt = renderer.prompt([Message("user", question)])
         request = greedy(prompt, 10, renderer)
         ours = tokens(list(engine.submit(replace(request, adapter=adapter_dir))))
-        assert ours == plain_generate(tuned.eval(), prompt, 10, renderer)
+        assert ours == plain_generate(tuned_reference, prompt, 10, renderer)
         assert ours != tokens(list(engine.submit(request)))
 
 
@@ -122,6 +127,30 @@ def test_logprobs_are_those_of_the_reference(
         assert delta.top[0] == (delta.token, delta.logprob)
         assert sum(math.exp(logprob) for _, logprob in delta.top) <= 1.0001
         assert [logprob for _, logprob in delta.top] == sorted((logprob for _, logprob in delta.top), reverse=True)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft calls a name that transformers will drop
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_prompts_logprobs_are_those_of_the_reference(
+    engine: Engine,
+    reference: PreTrainedModel,
+    tuned_reference: PeftModel,
+    renderer: Renderer,
+    adapter_dir: Path,
+    tuned: bool,
+) -> None:
+    prompt = renderer.text_prompt("The rain in Spain stays mainly in the plain, said 老师. " * 9)
+    assert len(prompt) > 2 * PIECE_SCORED
+    model, within = (tuned_reference, 1e-3) if tuned else (reference, 1e-4)  # the random adapter's logits are larger
+    request = replace(greedy(tuple(prompt), 0, renderer), top_logprobs=2, prompt_logprobs=True)
+    generation = engine.submit(replace(request, adapter=adapter_dir if tuned else None))
+    assert list(generation) == []
+    with torch.inference_mode():
+        expected = torch.log_softmax(model(torch.tensor([prompt])).logits[0, :-1], dim=-1)
+    assert [delta.token for delta in generation.prompt] == prompt[1:]
+    for position, delta in enumerate(generation.prompt):
+        assert delta.logprob == pytest.approx(float(expected[position, delta.token]), abs=within)
+        assert [logprob for _, logprob in delta.top] == pytest.approx(expected[position].topk(2).values, abs=within)
 
 
 def test_a_bias_forces_and_bans_tokens(engine: Engine, prompt: tuple[int, ...], renderer: Renderer) -> None:

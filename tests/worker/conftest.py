@@ -40,6 +40,7 @@ def submit(store: Store, base_dir: Path) -> Callable[..., JobRow]:
         method: str = "supervised",
         model: str = "smollm2-135m-instruct",
         options: JsonObject | None = None,
+        integrations: tuple[JsonObject, ...] = (),
     ) -> JobRow:
         content = content if content is not None else rows(10)
         training = upload(store, content)
@@ -55,6 +56,7 @@ def submit(store: Store, base_dir: Path) -> Callable[..., JobRow]:
                 method={"type": method, method: {"hyperparameters": dict(AUTO)}},
                 suffix="bot",
                 options=options or {},
+                integrations=integrations,
             )
         )
 

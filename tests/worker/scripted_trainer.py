@@ -1,7 +1,8 @@
 """A stand-in for the trainer at its process seam: it speaks the same lines, trains nothing, and misbehaves on demand.
 
 What to do comes from the environment as JSON: `steps`, `seconds` a step, `every` (steps between checkpoints), and
-`kill_at` (SIGKILL itself once), `kill_always`, `fail_at`, `exit_at`, `deaf` (ignores SIGTERM), `skip_replay`.
+`kill_at` (SIGKILL itself once), `kill_always`, `fail_at` (with `fail_code`), `exit_at`, `deaf` (ignores SIGTERM),
+`skip_replay`.
 """
 
 import json
@@ -42,7 +43,8 @@ def misbehave(number: int, output: Path) -> None:
         once.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     if SCRIPT.get("fail_at") == number:
-        emit("failed", code="non_finite_loss", message="The loss of step 2 is nan.", param=None)
+        code = SCRIPT.get("fail_code", "non_finite_loss")
+        emit("failed", code=code, message="The loss of step 2 is nan.", param=None)
         sys.exit(1)
     if SCRIPT.get("exit_at") == number:
         sys.exit("No space left on device")

@@ -189,6 +189,20 @@ def test_a_trainer_that_fails_fails_the_job_with_its_words(
 
 
 @ONCE
+def test_a_file_deleted_under_its_trainer_is_what_the_job_fails_with(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(fail_at=2, fail_code="trainer_error", seconds=0.5)
+    job = submit()
+    workers.start()
+    wait_for(job, lambda row: row.status is JobStatus.RUNNING)
+    assert store.files.delete(job.training_file)
+    failed = wait_for(job, finished)
+    assert failed.error is not None
+    assert (failed.error["code"], failed.error["param"]) == ("deleted_training_file", "training_file")
+
+
+@ONCE
 def test_a_trainer_that_ends_without_a_word_is_quoted_from_its_log(
     store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
 ) -> None:

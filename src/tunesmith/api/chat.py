@@ -23,6 +23,7 @@ from tunesmith.models.directory import materialise
 from tunesmith.models.registry import BaseModel, resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.serve.chat import Piece, Reply, start_chat
+from tunesmith.serve.completion import Continuation
 from tunesmith.serve.pool import Opened
 from tunesmith.serve.request import Options, parse_chat_request
 
@@ -36,8 +37,13 @@ async def create_chat_completion(request: Request, context: ContextDep) -> Respo
 
 @router.post("/v1/engines/{model:path}/chat/completions")
 async def create_engine_chat_completion(model: str, request: Request, context: ContextDep) -> Response:
+    return await _answer(request, context, await read_engine_json(request, model))
+
+
+async def read_engine_json(request: Request, model: str) -> JsonValue:
+    """The body of a call whose URL names the model."""
     body = await read_json(request)
-    return await _answer(request, context, {**body, "model": model} if isinstance(body, dict) else body)
+    return {**body, "model": model} if isinstance(body, dict) else body
 
 
 async def read_json(request: Request) -> JsonValue:
@@ -85,7 +91,7 @@ async def _answer(request: Request, context: Context, body: JsonValue) -> Respon
     return JSONResponse(answer)
 
 
-async def collect(reply: Reply, request: Request) -> list[Piece]:
+async def collect(reply: Reply | Continuation, request: Request) -> list[Piece]:
     """The whole reply; a client that goes away ends it."""
     watch = asyncio.create_task(close_on_disconnect(request.receive, reply.close))
     try:

@@ -8,14 +8,20 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from tunesmith.api.chat import collect, open_model, read_json
+from tunesmith.api.chat import collect, open_model, read_engine_json, read_json
 from tunesmith.api.chat_shapes import usage_json
 from tunesmith.api.context import Context, ContextDep
 from tunesmith.api.metering import meter
 from tunesmith.api.sse import EventStream
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.serve.chat import Piece, Reply, TokenLogprob, Usage, random_id
-from tunesmith.serve.completion import CompletionRequest, likeliest, parse_completion_request, start_completions
+from tunesmith.serve.chat import Piece, TokenLogprob, Usage, random_id
+from tunesmith.serve.completion import (
+    CompletionRequest,
+    Continuation,
+    likeliest,
+    parse_completion_request,
+    start_completions,
+)
 
 router = APIRouter()
 
@@ -24,17 +30,17 @@ router = APIRouter()
 class Started:
     request: CompletionRequest
     model: str
-    replies: list[tuple[str, Reply]]  # (text to echo, reply), one per prompt
+    replies: list[Continuation]  # one per prompt
     id: str = field(default_factory=lambda: random_id("cmpl-", 29))
     created: int = field(default_factory=lambda: int(time.time()))
 
     def close(self) -> None:
-        for _, reply in self.replies:
+        for reply in self.replies:
             reply.close()
 
     @property
     def usage(self) -> Usage:
-        usages = [reply.usage for _, reply in self.replies]
+        usages = [reply.usage for reply in self.replies]
         return Usage(
             sum(usage.prompt_tokens for usage in usages),
             sum(usage.completion_tokens for usage in usages),
@@ -49,8 +55,7 @@ async def create_completion(request: Request, context: ContextDep) -> Response:
 
 @router.post("/v1/engines/{model:path}/completions")
 async def create_engine_completion(model: str, request: Request, context: ContextDep) -> Response:
-    body = await read_json(request)
-    return await _answer(request, context, {**body, "model": model} if isinstance(body, dict) else body)
+    return await _answer(request, context, await read_engine_json(request, model))
 
 
 async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
@@ -59,14 +64,14 @@ async def _answer(request: Request, context: Context, body: JsonValue) -> Respon
     if started.request.options.stream:
         return EventStream(_chunks(started), started.close)
     try:
-        collected = [await collect(reply, request) for _, reply in started.replies]
+        collected = [await collect(reply, request) for reply in started.replies]
     finally:
         started.close()
     choices: list[JsonValue] = []
-    for (echoed, _), pieces in zip(started.replies, collected, strict=True):
+    for pieces in collected:
         made = [[piece for piece in pieces if piece.choice == one] for one in range(started.request.best_of)]
         for own in likeliest(made, started.request.options.n):
-            choices.append(_choice(started, len(choices), echoed, own))
+            choices.append(_choice(started, len(choices), own))
     head: JsonObject = {"id": started.id, "object": "text_completion", "created": started.created}
     return JSONResponse({**head, "model": started.model, "choices": choices, "usage": usage_json(started.usage)})
 
@@ -81,40 +86,39 @@ async def _chunks(started: Started) -> AsyncIterator[JsonObject]:
     """Prompt after prompt; later ones are generated meanwhile."""
     n, include_usage = started.request.options.n, started.request.options.include_usage
     head: JsonObject = {"id": started.id, "object": "text_completion", "created": started.created}
-    for number, (echoed, reply) in enumerate(started.replies):
-        offsets = [len(echoed)] * n
-        begun: set[int] = set()
+    for number, reply in enumerate(started.replies):
         async for piece in reply.pieces_async():
-            echo = "" if piece.choice in begun else echoed
-            begun.add(piece.choice)
-            choice = _choice(started, number * n + piece.choice, echo, [piece], offsets[piece.choice])
-            offsets[piece.choice] += len(piece.text)
+            choice = _choice(started, number * n + piece.choice, [piece])
             chunk: JsonObject = {**head, "choices": [choice], "model": started.model}
             yield {**chunk, "usage": None} if include_usage else chunk
     if include_usage:
         yield {**head, "choices": [], "model": started.model, "usage": usage_json(started.usage)}
 
 
-def _choice(started: Started, index: int, echoed: str, pieces: list[Piece], offset: int | None = None) -> JsonObject:
+def _choice(started: Started, index: int, pieces: list[Piece]) -> JsonObject:
     entries = [entry for piece in pieces for entry in piece.logprobs]
-    wanted = started.request.top_logprobs is not None
     return {
-        "text": echoed + "".join(piece.text for piece in pieces),
+        "text": "".join(piece.text for piece in pieces),
         "index": index,
-        "logprobs": _logprobs(entries, len(echoed) if offset is None else offset) if wanted else None,
+        "logprobs": _logprobs(entries) if started.request.top_logprobs is not None else None,
         "finish_reason": pieces[-1].finish if pieces else None,
     }
 
 
-def _logprobs(entries: list[TokenLogprob], offset: int) -> JsonObject:
-    """`offset`: characters of the choice's text before the first entry."""
-    offsets: list[JsonValue] = []
-    for entry in entries:
-        offsets.append(offset)
-        offset += len(entry.token)
+def _logprobs(entries: list[TokenLogprob]) -> JsonObject:
     return {
-        "text_offset": offsets,
+        "text_offset": [entry.offset for entry in entries],
         "token_logprobs": [entry.logprob for entry in entries],
         "tokens": [entry.token for entry in entries],
-        "top_logprobs": [{other.token: other.logprob for other in entry.top} for entry in entries],
+        "top_logprobs": [_top(entry) for entry in entries],
     }
+
+
+def _top(entry: TokenLogprob) -> JsonObject | None:
+    """By text, the chosen token always among them. Where two tokens have one text, the likelier one stands for it."""
+    if entry.logprob is None:
+        return None
+    top: JsonObject = {}
+    for one in (*entry.top, entry):
+        top.setdefault(one.token, one.logprob)
+    return top

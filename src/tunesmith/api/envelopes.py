@@ -22,7 +22,29 @@ from tunesmith.settings import TrainingOptions
 
 log = structlog.get_logger(__name__)
 
-LEGACY = "/v1/fine-tunes"
+# First part of a path below /v1 that is OpenAI's and not here -> what to use instead.
+ELSEWHERE = {
+    "fine-tunes": "The 2022 fine-tunes API was shut down in January 2024; use /v1/fine_tuning/jobs.",
+    "evals": "Evals are not served here: score answers with POST /v1/fine_tuning/alpha/graders/run, and compare a "
+    "validation_file's loss in the job's events.",
+    "batches": "Batches are not served here: send the requests to /v1/chat/completions, several at a time; they share "
+    "the model's steps.",
+    "embeddings": "The models here write text and make no embeddings; ask a server that has an embedding model.",
+    "responses": "The Responses API is not served here: use /v1/chat/completions.",
+    "assistants": "Assistants are not served here: use /v1/chat/completions, with `tools` and your own loop.",
+    "threads": "Threads are not served here: send the whole conversation to /v1/chat/completions.",
+    "vector_stores": "Vector stores are not served here: put what was found into the messages of /v1/chat/completions.",
+    "images": "The models here write text only.",
+    "audio": "The models here read and write text only.",
+    "videos": "The models here write text only.",
+    "realtime": "The models here read and write text only: use /v1/chat/completions with `stream`.",
+    "edits": "Edits ended in January 2024; use /v1/chat/completions.",
+}
+WITHIN = {
+    "/v1/fine_tuning/model_limits": "The limits here are settings, `limit_…`: see docs/settings.md.",
+    "/v1/organization/costs": "What usage would cost at OpenAI is shown by `tunesmith usage`.",
+    "/v1/organization/usage": "Of the usage there is /v1/organization/usage/completions, and `tunesmith usage`.",
+}
 WANTED = {
     "string_type": "a string",
     "string_unicode": "text: half a surrogate pair stands in it",
@@ -82,11 +104,13 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _pointer(path: str) -> str:
-    if path == LEGACY or path.startswith(LEGACY + "/"):
-        return " The 2022 fine-tunes API was shut down in January 2024; use /v1/fine_tuning/jobs."
     if not path.startswith("/v1/"):
         return " The API lives under /v1: set the client's base_url (openai 0.28: api_base) to http://HOST:PORT/v1."
-    return " docs/api.md lists the endpoints that this server answers."
+    instead = next((text for start, text in WITHIN.items() if path.startswith(start)), None)
+    if path.startswith("/v1/engines/") and path.endswith("/embeddings"):
+        instead = ELSEWHERE["embeddings"]
+    instead = instead or ELSEWHERE.get(path.split("/")[2])
+    return f" {instead or 'docs/api.md lists the endpoints that this server answers.'}"
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:

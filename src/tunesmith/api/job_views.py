@@ -7,6 +7,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import CheckpointRow, EventRow, JobRow
 
 SHOWN = ("n_epochs", "batch_size", "learning_rate_multiplier")  # the order in `hyperparameters`
+EVENT_TYPES = ("message", "metrics")  # OpenAI's published ones
 MIRRORED = ("batch_size", "learning_rate_multiplier", "n_epochs", "beta")  # the order in `method`
 
 
@@ -44,14 +45,16 @@ def job_json(row: JobRow) -> JsonObject:
 
 
 def event_json(row: EventRow) -> JsonObject:
+    """A `type` of ours is `message` here: clients with OpenAI's two as an enum would fail on a third."""
+    published = row.type in EVENT_TYPES
     return {
         "object": "fine_tuning.job.event",
         "id": row.id,
         "created_at": row.created_at,
         "level": row.level,
         "message": row.message,
-        "data": row.data,
-        "type": row.type,
+        "data": row.data if published else {"type": row.type, **(row.data or {})},
+        "type": row.type if published else "message",
     }
 
 

@@ -17,13 +17,20 @@ from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.job_options import resolve_options
 from tunesmith.api.job_views import checkpoint_json, event_json, job_json
 from tunesmith.api.paging import After, Limit, page
-from tunesmith.api.schemas import MAX_SEED, CreateJob, Hyperparameters, Method, PreferenceHyperparameters
+from tunesmith.api.schemas import (
+    MAX_SEED,
+    CreateJob,
+    Hyperparameters,
+    Integration,
+    Method,
+    PreferenceHyperparameters,
+)
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.jsonvalue import JsonObject
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.registry import resolve_base
-from tunesmith.store import JobRow, NewJob
+from tunesmith.store import JobRow, JobStatus, NewJob
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
@@ -51,6 +58,7 @@ def create_job(
         seed=random.randint(0, MAX_SEED) if request.seed is None else request.seed,
         hyperparameters=hyperparameters,
         method={"type": method, method: {"hyperparameters": hyperparameters}},
+        integrations=tuple(_integration(one) for one in request.integrations or ()),
         metadata=request.metadata,
         project=key.project,
         key_id=key.id,
@@ -87,7 +95,10 @@ def retrieve_job(job_id: str, context: ContextDep) -> JSONResponse:
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: str, context: ContextDep) -> JSONResponse:
+def cancel_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONResponse:
+    """A client that repeats the call by itself, because the answer was lost, gets that answer."""
+    if attempt.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
+        return JSONResponse(job_json(job))
     return JSONResponse(job_json(context.store.jobs.cancel(job_id)))
 
 
@@ -97,7 +108,9 @@ def pause_job(job_id: str, context: ContextDep) -> JSONResponse:
 
 
 @router.post("/{job_id}/resume")
-def resume_job(job_id: str, context: ContextDep) -> JSONResponse:
+def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONResponse:
+    if attempt.is_retry and not (job := _find(context, job_id)).paused:
+        return JSONResponse(job_json(job))
     return JSONResponse(job_json(context.store.jobs.resume(job_id)))
 
 
@@ -142,6 +155,13 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
             )
     shape = PreferenceHyperparameters if method.type == "dpo" else Hyperparameters
     return method.type, shape(**given).model_dump()
+
+
+def _integration(asked: Integration) -> JsonObject:
+    wandb = asked.wandb
+    tags: list[JsonValue] = [*wandb.tags]
+    shown: JsonObject = {"project": wandb.project, "name": wandb.name, "entity": wandb.entity, "tags": tags}
+    return {"type": asked.type, "wandb": shown}
 
 
 def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | None]:

@@ -38,6 +38,7 @@ Auto: TypeAlias = Literal["auto"]
 MAX_SEED = 2**31 - 1
 MAX_SUFFIX = 64
 MAX_PAIRS = 16
+MAX_INTEGRATIONS = 5
 
 
 class Strict(BaseModel):
@@ -138,6 +139,26 @@ def _pairs(metadata: dict[str, str] | None) -> dict[str, str] | None:
 Metadata: TypeAlias = Annotated[dict[Text, Text] | None, AfterValidator(_pairs)]
 
 
+class Wandb(Strict):
+    """Weights & Biases' own limit for names is 128 characters, for tags 64."""
+
+    project: Text = Field(min_length=1, max_length=128)
+    name: Text | None = Field(None, max_length=128)
+    entity: Text | None = Field(None, max_length=128)
+    tags: list[Annotated[Text, Field(min_length=1, max_length=64)]] = []
+
+
+def _integration_name(name: object) -> object:
+    if name != "wandb":
+        raise ValueError(f"{name!r:.60} is not an integration of this server; there is 'wandb'")
+    return name
+
+
+class Integration(Strict):
+    type: Annotated[Literal["wandb"], BeforeValidator(_integration_name)]
+    wandb: Wandb
+
+
 class CreateJob(Strict):
     model: Text = Field(min_length=1)
     training_file: Text
@@ -146,7 +167,7 @@ class CreateJob(Strict):
     seed: int | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
-    integrations: list[object] | None = None
+    integrations: list[Integration] | None = Field(None, max_length=MAX_INTEGRATIONS)
     metadata: Metadata = None
     tunesmith: JobOptions | None = None
 
@@ -176,13 +197,3 @@ class CreateJob(Strict):
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"{seed!r} is not a whole number")
         return _in_range(seed, 0, MAX_SEED)
-
-    @field_validator("integrations")
-    @classmethod
-    def _integrations(cls, integrations: list[object] | None) -> list[object] | None:
-        if integrations:
-            raise ValueError(
-                "integrations are not available here: no metrics are sent to Weights & Biases. Leave the field out; "
-                "the job's events and its result file carry every step's metrics"
-            )
-        return integrations

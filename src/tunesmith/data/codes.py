@@ -49,8 +49,8 @@ FILE_CODES = {
     ),
     "wrong_method": _error(
         "The kind of rows does not fit the training method.",
-        "Use 'supervised' for chat and prompt/completion rows, 'dpo' for preference rows, "
-        "'reinforcement' for rows that end with the user.",
+        "Use 'supervised' for chat and prompt/completion rows, 'dpo' for preference rows. Rows that end with the user "
+        "are for 'reinforcement', which is checked but not trained here: end them with the assistant's answer.",
     ),
 }
 

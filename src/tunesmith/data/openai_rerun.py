@@ -40,7 +40,7 @@ def differences(job: ExportedJob, here: Here) -> list[str]:
     if job.trained_tokens is not None:
         found.append(f"trained_tokens: {job.trained_tokens:,} by OpenAI's tokenizer; here the base's own counts")
     if job.integrations:
-        found.append("integrations: no metrics are sent from here")
+        found.append("integrations: metrics are sent where the worker has wandb and a key; else the job says so")
     return found
 
 

@@ -91,7 +91,7 @@ class ModerationReport:
             yield finding("flagged", row.line, f"Flagged: {shown}.", path=row.path, value=", ".join(row.categories))
 
     def summary(self) -> str:
-        """One or two sentences for a job's event of type `moderation_checks`."""
+        """One or two sentences for a job's event about its moderation."""
         if self.fault is not None:
             return f"Moderation broke off after {self.rows} rows: {self.fault.message}"
         held = "1 row holds" if self.unread_rows == 1 else f"{self.unread_rows} rows hold"

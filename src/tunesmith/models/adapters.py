@@ -6,12 +6,12 @@ the checksum of the tensors, so that serving can refuse what does not fit. safet
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.durable import write_durably
 from tunesmith.errors import ServerFault
 from tunesmith.settings import AdapterKind
 
@@ -110,22 +110,3 @@ def read_tensor_bytes(directory: Path, *, verify: bool = True) -> bytes:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True).encode()
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Makes what was written to `path`, or renamed in it, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,8 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, sync, write_manifest
+from tunesmith.durable import sync
+from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, write_manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

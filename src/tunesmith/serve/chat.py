@@ -3,7 +3,7 @@
 import secrets
 import string
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from tunesmith.data.tool_reader import CallPart
@@ -21,9 +21,10 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "function_call
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     token: str
-    logprob: float
+    logprob: float | None  # None: nothing comes before it
     bytes: bytes
     top: tuple["TokenLogprob", ...] = ()
+    offset: int = 0  # characters of the choice's text before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
     calls: tuple[CallDelta, ...] = ()
     finish: FinishReason | None = None
+    echo: bool = False  # the prompt, which comes before what the model wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,10 @@ def start_chat(request: ChatRequest, opened: Opened, default_max_tokens: int) ->
     return Reply(opened, generate, request.options.stop, request.tools)
 
 
-def check_context(prompt_tokens: int, opened: Opened, what: str) -> None:
+def check_context(prompt_tokens: int, opened: Opened, what: str, room: int = 1) -> None:
+    """`room`: tokens that must fit behind the prompt."""
     context = opened.engine.context_length
-    if prompt_tokens >= context:
+    if prompt_tokens + room > context:
         raise InvalidRequest(
             f"This model's maximum context length is {context} tokens. However, your {what} resulted in"
             f" {prompt_tokens} tokens. Please reduce the length of the {what}.",
@@ -82,12 +85,14 @@ def generate_request(
     default_max_tokens: int,
     top_logprobs: int | None,
     grammar: Grammar | None = None,
+    prompt_logprobs: bool = False,
 ) -> GenerateRequest:
     """`max_tokens` is an upper bound, so one beyond the context is cut to what is left of it."""
     _check_bias(options, opened)
+    wanted = default_max_tokens if options.max_tokens is None else options.max_tokens
     return GenerateRequest(
         prompt=tuple(prompt),
-        max_tokens=min(options.max_tokens or default_max_tokens, opened.engine.context_length - len(prompt)),
+        max_tokens=min(wanted, opened.engine.context_length - len(prompt)),
         eos_ids=opened.renderer.eos_ids,
         n=options.n,
         temperature=options.temperature,
@@ -97,6 +102,7 @@ def generate_request(
         frequency_penalty=options.frequency_penalty,
         logit_bias=options.logit_bias,
         top_logprobs=top_logprobs,
+        prompt_logprobs=prompt_logprobs,
         adapter=opened.adapter,
         project=opened.project,
         grammar=grammar,
@@ -112,7 +118,7 @@ class Reply:
         self.fingerprint = opened.fingerprint
         self._renderer = opened.renderer
         self._tools = tools or ToolUse()
-        self._prompt_tokens = len(generate.prompt)
+        self._prompt = generate.prompt
         self._choices = [
             ChoiceText(
                 opened.renderer,
@@ -123,7 +129,7 @@ class Reply:
             )
             for _ in range(generate.n)
         ]
-        self._generation: Generation = opened.engine.submit(generate)
+        self._generation = opened.engine.submit(generate) if _needs_model(generate) else _ended(generate.n)
 
     def __iter__(self) -> Iterator[Piece]:
         for delta in self._generation:
@@ -141,7 +147,16 @@ class Reply:
     @property
     def usage(self) -> Usage:
         made = sum(choice.tokens for choice in self._choices)
-        return Usage(self._prompt_tokens, made, self._generation.cached_tokens)
+        return Usage(len(self._prompt), made, self._generation.cached_tokens)
+
+    @property
+    def prompt_logprobs(self) -> tuple[TokenLogprob, ...]:
+        """Of the prompt's tokens, if they were asked for; known with the first piece."""
+        entries, text, read = [], self._renderer.detokenizer(), 0
+        for delta in [Delta(0, self._prompt[0]), *self._generation.prompt]:
+            entries.append(self._logprob(delta, read))
+            read += len(text.add(delta.token))
+        return tuple(entries)
 
     def _pieces(self, delta: Delta) -> Iterator[Piece]:
         choice = self._choices[delta.choice]
@@ -157,7 +172,7 @@ class Reply:
         return Piece(
             choice,
             part.text,
-            tuple(self._logprob(token) for token in part.tokens if token.logprob is not None),
+            tuple(self._logprob(token, before) for before, token in part.tokens if token.logprob is not None),
             tuple(_call_delta(call) for call in part.calls),
             self._finish(part.finish, self._choices[choice].called),
         )
@@ -167,17 +182,26 @@ class Reply:
             return "function_call" if self._tools.legacy else "tool_calls"
         return finish
 
-    def _logprob(self, delta: Delta) -> TokenLogprob:
+    def _logprob(self, delta: Delta, before: int) -> TokenLogprob:
         top = tuple(self._entry(token, logprob) for token, logprob in delta.top)
-        chosen = self._entry(delta.token, delta.logprob or 0.0)
-        return TokenLogprob(chosen.token, chosen.logprob, chosen.bytes, top)
+        return replace(self._entry(delta.token, delta.logprob), top=top, offset=before)
 
-    def _entry(self, token: int, logprob: float) -> TokenLogprob:
+    def _entry(self, token: int, logprob: float | None) -> TokenLogprob:
         return TokenLogprob(self._renderer.token_text(token), logprob, self._renderer.token_bytes(token))
 
 
 def random_id(prefix: str, length: int) -> str:
     return prefix + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
+
+
+def _needs_model(generate: GenerateRequest) -> bool:
+    return generate.max_tokens > 0 or (generate.prompt_logprobs and len(generate.prompt) > 1)
+
+
+def _ended(choices: int) -> Generation:
+    generation = Generation(choices)
+    generation.end()
+    return generation
 
 
 def _call_delta(part: CallPart) -> CallDelta:

@@ -1,13 +1,15 @@
 """The older completions: plain text continued, one request with any number of prompts, each with `n` choices.
 
-What is not covered, and refused by name: `suffix`, log-probabilities of an echoed prompt.
+`echo` puts the prompt before each choice, with `logprobs` how likely the model finds it: `max_tokens` 0 is for that.
+What is not covered, and refused by name: `suffix`.
 """
 
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonValue
-from tunesmith.serve.chat import Piece, Reply, check_context, generate_request
+from tunesmith.serve.chat import Piece, Reply, Usage, check_context, generate_request
 from tunesmith.serve.fields import Fields, as_array, invalid_value, missing, too_long, unsupported, wrong_type
 from tunesmith.serve.pool import Opened
 from tunesmith.serve.request import Options, parse_options
@@ -32,7 +34,7 @@ def parse_completion_request(body: JsonValue) -> CompletionRequest:
     fields.ignore("user")
     if fields.text("suffix"):
         raise unsupported("suffix", "text can be continued, not filled in.")
-    options = parse_options(fields, DEFAULT_MAX_TOKENS)
+    options = parse_options(fields, DEFAULT_MAX_TOKENS, least_max_tokens=0)
     request = CompletionRequest(
         model=fields.required_text("model"),
         prompts=_prompts(fields.raw("prompt")),
@@ -41,26 +43,77 @@ def parse_completion_request(body: JsonValue) -> CompletionRequest:
         top_logprobs=fields.integer("logprobs", 0, 5),
         best_of=_best_of(fields, options),
     )
-    if request.echo and request.top_logprobs is not None:
-        raise unsupported("echo", "log-probabilities of a prompt are not computed; leave 'echo' or 'logprobs' out.")
     fields.finish()
     return request
 
 
-def start_completions(request: CompletionRequest, opened: Opened) -> list[tuple[str, Reply]]:
-    """(text to echo, reply) of each prompt, all queued. Raises InvalidRequest when one leaves no room."""
+class Continuation:
+    """One prompt continued, under way: like `chat.Reply`, with the prompt as every choice's first piece if echoed."""
+
+    def __init__(self, reply: Reply, echoed: str | None, options: Options, *, with_logprobs: bool) -> None:
+        """`echoed`: the prompt's text; None: it is not asked for."""
+        self._reply = reply
+        self._echoed = echoed
+        self._options = options
+        self._with_logprobs = with_logprobs
+
+    async def pieces_async(self) -> AsyncIterator[Piece]:
+        begun: set[int] = set()
+        async for piece in self._reply.pieces_async():
+            if piece.choice not in begun:
+                begun.add(piece.choice)
+                for echo in self._echo(piece.choice):
+                    yield echo
+            yield self._moved(piece)
+        if self._options.max_tokens == 0:  # nothing was written, so no choice has ended yet
+            for choice in range(self._options.n):
+                for echo in self._echo(choice):
+                    yield echo
+                yield Piece(choice, "", finish="length")
+
+    def close(self) -> None:
+        self._reply.close()
+
+    @property
+    def usage(self) -> Usage:
+        return self._reply.usage
+
+    def _echo(self, choice: int) -> Iterator[Piece]:
+        if self._echoed is not None:
+            entries = self._reply.prompt_logprobs if self._with_logprobs else ()
+            yield Piece(choice, self._echoed, entries, echo=True)
+
+    def _moved(self, piece: Piece) -> Piece:
+        """What the model wrote stands behind the prompt."""
+        if not self._echoed or not piece.logprobs:
+            return piece
+        length = len(self._echoed)
+        return replace(piece, logprobs=tuple(replace(one, offset=one.offset + length) for one in piece.logprobs))
+
+
+def start_completions(request: CompletionRequest, opened: Opened) -> list[Continuation]:
+    """The answer to each prompt, all queued. Raises InvalidRequest when one leaves no room."""
     prompts = [_ids(prompt, opened) for prompt in request.prompts]
     for ids in prompts:
-        check_context(len(ids), opened, "prompt")
+        check_context(len(ids), opened, "prompt", room=min(1, request.options.max_tokens or 0))
+    started: list[Continuation] = []
+    try:
+        started.extend(_start(ids, request, opened) for ids in prompts)  # keeps those before the one that raises
+    except BaseException:
+        for continuation in started:
+            continuation.close()
+        raise
+    return started
+
+
+def _start(ids: list[int], request: CompletionRequest, opened: Opened) -> Continuation:
     several = request.best_of > request.options.n
     top = 0 if several and request.top_logprobs is None else request.top_logprobs  # choices are compared by theirs
     options = replace(request.options, n=request.best_of)
-    started = []
-    for ids in prompts:
-        generate = generate_request(ids, options, opened, DEFAULT_MAX_TOKENS, top)
-        echoed = opened.renderer.decode(ids) if request.echo else ""
-        started.append((echoed, Reply(opened, generate, request.options.stop)))
-    return started
+    scored = request.echo and request.top_logprobs is not None
+    generate = generate_request(ids, options, opened, DEFAULT_MAX_TOKENS, top, prompt_logprobs=scored)
+    echoed = opened.renderer.decode(ids) if request.echo else None
+    return Continuation(Reply(opened, generate, options.stop), echoed, options, with_logprobs=scored)
 
 
 def likeliest(choices: list[list[Piece]], n: int) -> list[list[Piece]]:
@@ -69,8 +122,9 @@ def likeliest(choices: list[list[Piece]], n: int) -> list[list[Piece]]:
 
 
 def _mean_logprob(pieces: list[Piece]) -> float:
-    """An empty choice says nothing, with certainty."""
-    values = [entry.logprob for piece in pieces for entry in piece.logprobs]
+    """Of what the model wrote. An empty choice says nothing, with certainty."""
+    entries = [entry for piece in pieces if not piece.echo for entry in piece.logprobs]
+    values = [entry.logprob for entry in entries if entry.logprob is not None]
     return sum(values) / len(values) if values else 0.0
 
 

@@ -45,7 +45,7 @@ class GenerateRequest:
     """`n` choices that continue one prompt. Greedy when `temperature` is 0."""
 
     prompt: tuple[int, ...]
-    max_tokens: int  # per choice; the context's end may come first
+    max_tokens: int  # per choice; the context's end may come first. 0 only to read a prompt with `prompt_logprobs`
     eos_ids: frozenset[int]
     n: int = 1
     temperature: float = 1.0
@@ -55,6 +55,7 @@ class GenerateRequest:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added to its logit)
     top_logprobs: int | None = None  # None: no log-probabilities; 0: the chosen token's only
+    prompt_logprobs: bool = False  # the prompt's too, with as many others; needs two tokens, and `top_logprobs`
     adapter: Path | None = None  # directory in PEFT's format; None: the bare base
     project: str = ""  # shares its turns in the queue, and finds only its own prompts in the prefix cache
     grammar: Grammar | None = None  # each choice is held to it: see `sampling.Sampler`
@@ -102,6 +103,7 @@ class Generation:
 
     def __init__(self, choices: int) -> None:
         self.cached_tokens = 0  # of the prompt, whose keys and values were still there; known with the first delta
+        self.prompt: list[Delta] = []  # its tokens from the second on, if asked for; all there with the first delta
         self._items: deque[Delta] = deque()
         self._changed = Condition()
         self._wake: Callable[[], None] | None = None

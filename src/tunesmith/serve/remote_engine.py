@@ -3,7 +3,8 @@
 For GPUs. Written from vLLM's documentation and tested with a small fake of its API: it has been neither measured nor
 run against a real vLLM. One thread per engine runs an event loop with a connection for each request under way.
 
-What is not covered: grammars (refused), and fairness between projects, whose requests vLLM serves as they come.
+What is not covered: grammars and a prompt's log-probabilities (refused), and fairness between projects, whose requests
+vLLM serves as they come.
 """
 
 import asyncio
@@ -163,8 +164,8 @@ class RemoteEngine:
                 continue
             raise InvalidRequest(
                 f"{self._server.base} answers through vLLM, where this is not implemented: {field.name}. Leave out what"
-                " asks for it (`response_format`, a forced `tool_choice`, `strict` tools), or take the base out of the"
-                " setting `serve_remote`."
+                " asks for it (`response_format`, a forced `tool_choice`, `strict` tools, `echo` with `logprobs`), or"
+                " take the base out of the setting `serve_remote`."
             )
 
     async def _answer(self, request: GenerateRequest, generation: Generation) -> None:

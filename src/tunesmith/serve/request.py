@@ -89,12 +89,12 @@ def parse_chat_request(body: JsonValue) -> ChatRequest:
     return request
 
 
-def parse_options(fields: Fields, default_max_tokens: int | None = None) -> Options:
+def parse_options(fields: Fields, default_max_tokens: int | None = None, least_max_tokens: int = 1) -> Options:
     stream = fields.boolean("stream")
     seed = fields.integer("seed", -(2**63), 2**63 - 1)
     return Options(
         n=fields.integer("n", 1, 128) or 1,
-        max_tokens=_max_tokens(fields, default_max_tokens),
+        max_tokens=_max_tokens(fields, default_max_tokens, least_max_tokens),
         temperature=fields.number("temperature", 0, 2, 1.0),
         top_p=fields.number("top_p", 0, 1, 1.0),
         seed=seed,
@@ -107,13 +107,13 @@ def parse_options(fields: Fields, default_max_tokens: int | None = None) -> Opti
     )
 
 
-def _max_tokens(fields: Fields, default: int | None) -> int | None:
-    newer, older = fields.integer("max_completion_tokens", 1), fields.integer("max_tokens", 1)
+def _max_tokens(fields: Fields, default: int | None, least: int) -> int | None:
+    newer, older = fields.integer("max_completion_tokens", least), fields.integer("max_tokens", least)
     if newer is not None and older is not None:
         raise invalid_value(
             "max_tokens", "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
         )
-    return newer or older or default
+    return next((given for given in (newer, older) if given is not None), default)
 
 
 def _stop(fields: Fields) -> tuple[str, ...]:

@@ -44,12 +44,18 @@ class Sampler:
             self._matcher.advance(token)
         if self._penalised:
             self._counts[token] = self._counts.get(token, 0) + 1
-        wanted = self._request.top_logprobs
-        if wanted is None:
+        if self._request.top_logprobs is None:
             return token, None, ()
+        return token, *self.score(logits_V, token)
+
+    def score(self, logits_V: Tensor, token: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+        """(log-probability of `token`, the likeliest tokens with theirs, as many as were asked for)."""
         logprobs_V = torch.log_softmax(logits_V, dim=-1)
-        values, ids = torch.topk(logprobs_V, wanted)
-        return token, float(logprobs_V[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        values, ids = torch.topk(logprobs_V, self._request.top_logprobs or 0)
+        logprob = float(logprobs_V[token])
+        if math.isnan(logprob):
+            raise _diverged()
+        return logprob, tuple(zip(ids.tolist(), values.tolist(), strict=True))
 
     def _adjusted(self, logits_V: Tensor) -> Tensor:
         request = self._request
@@ -67,10 +73,7 @@ class Sampler:
     def _choose(self, logits_V: Tensor) -> int:
         likeliest = int(logits_V.argmax())
         if math.isnan(float(logits_V[likeliest])):  # argmax takes a NaN where there is one
-            raise ServerFault(
-                "The model answered with NaN instead of numbers: its training diverged. Train again with a smaller"
-                " learning_rate_multiplier."
-            )
+            raise _diverged()
         if self._request.temperature < GREEDY_BELOW:
             return likeliest
         probabilities_V = torch.softmax(logits_V / self._request.temperature, dim=-1)
@@ -92,6 +95,13 @@ def only(bits: bytes, logits_V: Tensor) -> Tensor:
     allowed = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=len(logits_V), bitorder="little")
     forbidden_V = torch.from_numpy(allowed == 0).to(logits_V.device)
     return logits_V.masked_fill(forbidden_V, -math.inf)
+
+
+def _diverged() -> ServerFault:
+    return ServerFault(
+        "The model answered with NaN instead of numbers: its training diverged. Train again with a smaller"
+        " learning_rate_multiplier."
+    )
 
 
 def _nucleus(probabilities_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

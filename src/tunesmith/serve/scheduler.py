@@ -19,6 +19,7 @@ from tunesmith.serve.slots import CacheKey, Slot, Slots, Storage, shared_length
 
 PIECE = 512  # prompt tokens of a step when no answer is under way
 PIECE_BESIDE = 64  # when one is: its next token waits for them
+PIECE_SCORED = 64  # when the logits of all of them are wanted: 12.6 MB at 49,152 of a vocabulary
 GROWTH = 128  # positions that must be free for a sequence to start, beside its prompt's
 WORTH_WAITING = 64  # tokens of a prompt that is being read; who shares them waits instead of reading them too
 
@@ -42,6 +43,10 @@ class Feed(Generic[AdapterT]):
 class Sampling(Protocol[SeenT]):
     def next(self, row: SeenT) -> tuple[int, float | None, Top]:
         """Draws the sequence's next token: (token, its log-probability, the likeliest tokens with theirs)."""
+        ...
+
+    def score(self, row: SeenT, token: int) -> tuple[float, Top]:
+        """How likely `token` is as the next one: (its log-probability, the likeliest tokens with theirs)."""
         ...
 
 
@@ -69,6 +74,12 @@ class Ticket:
     generation: Generation
     left: int
     started: bool = False
+
+    @property
+    def unscored(self) -> int:
+        """Tokens of the prompt whose log-probability was asked for and is not known yet."""
+        wanted = len(self.request.prompt) - 1 if self.request.prompt_logprobs else 0
+        return wanted - len(self.generation.prompt)
 
     def finished(self) -> None:
         self.left -= 1
@@ -139,10 +150,11 @@ class Scheduler(Generic[AdapterT, RowT]):
         return bool(self._running or self._waiting)
 
     def add(self, request: GenerateRequest, generation: Generation) -> None:
-        ticket = Ticket(request, generation, request.n)
+        choices = request.n if request.max_tokens else 1  # who only has a prompt read has it read once
+        ticket = Ticket(request, generation, choices)
         self.waiting += 1
         queue = self._waiting.setdefault(request.project, [])
-        queue.extend(_Waiting(ticket, choice, [*request.prompt]) for choice in range(request.n))
+        queue.extend(_Waiting(ticket, choice, [*request.prompt]) for choice in range(choices))
 
     def step(self) -> int:
         """One pass through the model for everything that can take part; returns at once when nothing can.
@@ -188,7 +200,7 @@ class Scheduler(Generic[AdapterT, RowT]):
             if project is None:
                 return
             queue = self._waiting.pop(project)
-            waiting = next((waiting for waiting in queue if not self._prefix_is_coming(waiting)), None)
+            waiting = next((waiting for waiting in queue if not self._is_better_off_later(waiting)), None)
             if waiting is not None and not self._fits(waiting):  # nobody overtakes it, or it might wait for ever
                 self._waiting = {project: queue, **self._waiting}
                 return
@@ -210,8 +222,10 @@ class Scheduler(Generic[AdapterT, RowT]):
         """Positions that the running answers hold or are about to."""
         return sum(len(answer.tokens) for answer in self._running)
 
-    def _prefix_is_coming(self, waiting: _Waiting[RowT]) -> bool:
+    def _is_better_off_later(self, waiting: _Waiting[RowT]) -> bool:
         """A running request reads a prompt that begins like this one: to wait is cheaper than to read it twice."""
+        if waiting.choice and waiting.ticket.unscored:  # the first choice reads the prompt and tells about it
+            return True
         if not self._reusable:
             return False
         key = _key(waiting.ticket.request)
@@ -235,13 +249,15 @@ class Scheduler(Generic[AdapterT, RowT]):
             adapter = self._model.adapter(request)
             sampler = waiting.sampler or self._model.sampler(request, waiting.choice)
             drafter = self._model.drafter(request) if self._reusable else None
-            slot, cached = self._slots.take(_key(request), waiting.tokens)
+            slot, cached = self._slots.take(_key(request), waiting.tokens, reuse=not waiting.ticket.unscored)
         except Exception as error:  # the request's failure is its reader's to see, and not the other requests'
             waiting.ticket.generation.fail(error)
             waiting.ticket.left -= 1
             return
         if not waiting.begun and waiting.choice == 0:
             waiting.ticket.generation.cached_tokens = cached
+        if waiting.ticket.unscored:
+            waiting.ticket.generation.prompt.clear()  # had to make room half-way: it is read from the start again
         self._running.append(_Answer(waiting.ticket, waiting.choice, waiting.tokens, sampler, slot, adapter, drafter))
 
     def _make_room(self) -> None:
@@ -258,12 +274,15 @@ class Scheduler(Generic[AdapterT, RowT]):
         """A token of every answer that has its prompt read, and a piece of the prompts that have not, oldest first."""
         planned = []
         budget = PIECE_BESIDE if any(not answer.reading for answer in self._running) else PIECE
+        scored = PIECE_SCORED
         for answer in self._running:
             slot, start, tokens = answer.slot, len(answer.slot.tokens), answer.tokens
             if answer.reading:
-                ids, answer.draft = tuple(tokens[start : start + budget]), []
+                unscored = answer.ticket.unscored
+                ids, answer.draft = tuple(tokens[start : start + (min(budget, scored) if unscored else budget)]), []
                 budget -= len(ids)
-                logits = int(start + len(ids) == len(tokens))
+                scored -= len(ids) if unscored else 0
+                logits = len(ids) if unscored else int(start + len(ids) == len(tokens))
             else:
                 answer.draft = self._draft(answer)
                 ids = (tokens[-1], *answer.draft)
@@ -298,6 +317,11 @@ class Scheduler(Generic[AdapterT, RowT]):
 
     def _advance(self, answer: _Answer[AdapterT, RowT], feed: Feed[AdapterT], rows: Sequence[RowT]) -> None:
         answer.slot.tokens.extend(feed.ids[: len(feed.ids) - len(answer.draft)])
+        rows = self._score(answer, feed, rows)
+        if not answer.ticket.request.max_tokens:
+            if not answer.ticket.unscored:
+                self._retire(answer)
+            return
         deltas: list[Delta] = []
         finish: Finish | None = None
         for place, row in enumerate(rows):
@@ -314,6 +338,13 @@ class Scheduler(Generic[AdapterT, RowT]):
             answer.ticket.generation.put(deltas)
         if finish is not None:
             self._retire(answer)
+
+    def _score(self, answer: _Answer[AdapterT, RowT], feed: Feed[AdapterT], rows: Sequence[RowT]) -> Sequence[RowT]:
+        """Notes what `rows` say of the prompt's own next tokens; the rest, of no token yet, comes back."""
+        unscored = answer.ticket.unscored
+        for token, row in zip(answer.tokens[feed.start + 1 :], rows[:unscored], strict=False):
+            answer.ticket.generation.prompt.append(Delta(answer.choice, token, *answer.sampler.score(row, token)))
+        return rows[unscored:]
 
     def _retire(self, answer: _Answer[AdapterT, RowT]) -> None:
         self._running.remove(answer)

@@ -53,13 +53,14 @@ class Slots:
         """Positions that only wait for somebody to use them again."""
         return sum(len(slot.tokens) for slot in self._slots if not slot.busy)
 
-    def take(self, key: CacheKey, tokens: Sequence[int]) -> tuple[Slot, int]:
+    def take(self, key: CacheKey, tokens: Sequence[int], *, reuse: bool = True) -> tuple[Slot, int]:
         """A slot for a sequence that begins with `tokens`, and how many of them it holds already.
 
-        Never all of them: the last one is computed for its logits. Some slot must be free.
+        Never all of them: the last one is computed for its logits; none without `reuse`. Some slot must be free.
         """
-        idle, idle_shared = self._best(key, tokens, (slot for slot in self._slots if not slot.busy))
-        other, other_shared = self._best(key, tokens, (slot for slot in self._slots if slot.busy))
+        known = self._slots if reuse else []
+        idle, idle_shared = self._best(key, tokens, (slot for slot in known if not slot.busy))
+        other, other_shared = self._best(key, tokens, (slot for slot in known if slot.busy))
         empty = next((slot for slot in self._slots if not slot.busy and not slot.tokens), None)
         takes_over = idle is not None and (empty is None or 2 * idle_shared >= len(idle.tokens))
         if idle is not None and takes_over and idle_shared + WORTH_COPYING >= other_shared:

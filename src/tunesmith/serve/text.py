@@ -18,7 +18,7 @@ class TextPart:
     """What one token brought to light. `finish` comes with the last part."""
 
     text: str
-    tokens: tuple[Delta, ...] = ()  # those whose log-probabilities belong to this part
+    tokens: tuple[tuple[int, Delta], ...] = ()  # whose log-probabilities belong to this part; characters before each
     finish: Finish | None = None
     calls: tuple[CallPart, ...] = ()
 
@@ -91,8 +91,8 @@ class ChoiceText:
         self.finished = True
         return TextPart(text + self._stops.flush(), self._release(self._decoded + 1), finish, read.calls)
 
-    def _release(self, settled: int) -> tuple[Delta, ...]:
+    def _release(self, settled: int) -> tuple[tuple[int, Delta], ...]:
         tokens = []
         while self._pending and self._pending[0][0] < settled:
-            tokens.append(self._pending.popleft()[1])
+            tokens.append(self._pending.popleft())
         return tuple(tokens)

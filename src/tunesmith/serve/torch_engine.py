@@ -167,6 +167,9 @@ class RowSampler:
             return row.likeliest, None, ()
         return self._sampler.next(row.logits)
 
+    def score(self, row: Row, token: int) -> tuple[float, Top]:
+        return self._sampler.score(row.logits, token)
+
 
 class TorchModel:
     """What the scheduler drives: a runner's forward pass, and what belongs to a request: adapter, sampler, drafts."""

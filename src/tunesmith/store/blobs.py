@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
+from tunesmith.durable import sync
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.ids import new_file_id
 from tunesmith.store.rows import Blob
@@ -43,13 +44,13 @@ class BlobStore:
             limit = chunks if max_bytes is None else limited(chunks, max_bytes, _file_too_large(max_bytes))
             size, digest = stream_to(partial, limit)
             self._mark(file_id).touch()
-            sync_directory(self._partial)
+            sync(self._partial)
             partial.rename(self._directory / file_id)
         except BaseException:
             partial.unlink(missing_ok=True)
             self._mark(file_id).unlink(missing_ok=True)
             raise
-        sync_directory(self._directory)
+        sync(self._directory)
         return Blob(file_id, size, digest)
 
     def claim(self, blob: Blob) -> None:
@@ -117,15 +118,6 @@ def _file_too_large(max_bytes: int) -> InvalidRequest:
         " Split it, send it in parts (POST /v1/uploads), or raise the limit.",
         param="file",
     )
-
-
-def sync_directory(directory: Path) -> None:
-    """Makes a rename in `directory` survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unlink_abandoned(path: Path) -> bool:

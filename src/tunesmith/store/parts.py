@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tunesmith.durable import sync
 from tunesmith.errors import NotFound
-from tunesmith.store.blobs import stream_to, sync_directory
+from tunesmith.store.blobs import stream_to
 from tunesmith.store.ids import new_part_id
 
 UPLOADS = ".uploads"
@@ -27,7 +28,7 @@ class PartStore:
     def open(self, upload_id: str) -> None:
         """Makes room for an upload, before its row: a directory without a row is swept."""
         self._directory(upload_id).mkdir()
-        sync_directory(self._root)
+        sync(self._root)
 
     def write(self, upload_id: str, chunks: Iterable[bytes]) -> tuple[str, int]:
         """The new part's id and size. Raises FileNotFoundError when the upload was closed meanwhile."""
@@ -40,7 +41,7 @@ class PartStore:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        sync_directory(directory)
+        sync(directory)
         return part_id, size
 
     def read(self, upload_id: str, part_ids: Sequence[str]) -> Iterator[bytes]:

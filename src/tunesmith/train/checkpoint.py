@@ -19,8 +19,9 @@ from typing import Protocol, TextIO
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tunesmith.durable import sync
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, sync
+from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest
 from tunesmith.models.answers import Answers, write_answers
 from tunesmith.models.tuned import link_files
 

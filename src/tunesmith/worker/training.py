@@ -18,10 +18,12 @@ from tunesmith.train.environment import trainer_environment
 from tunesmith.train.spec import LoraSpec, TrainSpec
 from tunesmith.worker import wording
 from tunesmith.worker.heartbeat import Heartbeat
+from tunesmith.worker.integrations import Senders, start_senders
 from tunesmith.worker.relay import Relay
 from tunesmith.worker.validation import job_options, require_files, row_limit
 
 RELAY_SECONDS = 0.1  # between two looks at the trainer's output
+UNEXPECTED = "trainer_error"  # the code of a trainer's own fault
 STOPPED_STATUS = 143  # of a trainer that was asked to end and saved its progress
 
 
@@ -65,10 +67,14 @@ class TrainingRun:
                 spec.keep_checkpoints,
             )
             trainer = self.launcher.start(self._start())
+            senders = start_senders(self.job, self.files, self.settings)
             try:
-                status = self._follow(trainer, relay, heartbeat)
+                status = self._follow(trainer, relay, senders, heartbeat)
             finally:
                 trainer.stop()
+                senders.close()
+            relay.take(senders.lines())
+            relay.send()
             self._finish(self._done(relay, status), heartbeat)
 
     def _write_spec(self) -> TrainSpec:
@@ -96,12 +102,13 @@ class TrainingRun:
             environment=trainer_environment(),
         )
 
-    def _follow(self, trainer: Trainer, relay: Relay, heartbeat: Heartbeat) -> int:
+    def _follow(self, trainer: Trainer, relay: Relay, senders: Senders, heartbeat: Heartbeat) -> int:
         """Relays until the trainer has ended and all is stored; its exit status."""
         reader = LineReader(self.files.events(self.job.attempt))
         while True:
             status = trainer.poll()  # before reading: then what we read last is all there is
             relay.take(reader.read())
+            relay.take(senders.lines())
             stored = relay.send()
             heartbeat.demand()
             if status is not None and stored:
@@ -114,6 +121,8 @@ class TrainingRun:
             return relay.done
         if relay.failed is not None:
             error = relay.failed
+            if error.get("code") == UNEXPECTED:  # it may have found no file, because that was deleted meanwhile
+                require_files(self.store, self.job)
             param = error.get("param")
             raise TrainerError(
                 str(error.get("message")), code=str(error.get("code")), param=None if param is None else str(param)
@@ -122,7 +131,7 @@ class TrainingRun:
             how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
             raise TrainerInterrupted(f"The trainer was {how} from outside after step {relay.last_step}.")
         tail = log_tail(self.files.log(self.job.attempt))
-        raise TrainerError(f"The trainer ended with status {status}. Its last words: {tail}", code="trainer_error")
+        raise TrainerError(f"The trainer ended with status {status}. Its last words: {tail}", code=UNEXPECTED)
 
     def _finish(self, done: JsonObject, heartbeat: Heartbeat) -> None:
         while True:
