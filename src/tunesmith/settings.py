@@ -153,6 +153,8 @@ class Settings(BaseSettings, TrainingOptions):
     sweep_seconds: float = Field(
         600.0, gt=0, description="Between two looks for expired files and uploads, whose bytes then go, seconds."
     )
+    max_suffix_chars: int = Field(64, gt=0, le=255, description="Longest suffix of a model's name, characters.")
+    max_metadata_pairs: int = Field(16, ge=0, le=1000, description="Most pairs of metadata of an object.")
     max_example_tokens: int | None = Field(None, gt=0, description="Tokens per example; unset: the base's context.")
 
     limit_requests_per_minute: int = Field(0, ge=0, description="Model requests of a project a minute; 0: no limit.")

@@ -16,6 +16,7 @@ from tunesmith.api.attempts import AttemptDep
 from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.job_options import resolve_options
 from tunesmith.api.job_views import checkpoint_json, event_json, job_json
+from tunesmith.api.limits import check_metadata, check_suffix
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.api.schemas import (
     MAX_SEED,
@@ -42,6 +43,8 @@ FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
 def create_job(
     request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
 ) -> JSONResponse:
+    check_suffix(request.suffix, context.settings)
+    check_metadata(request.metadata, context.settings)
     method, hyperparameters = _method(request)
     model, base, parent = _model(context, request.model)
     options = resolve_options(request.tunesmith.given() if request.tunesmith else {}, context.settings, parent)

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from tunesmith.api.context import Context
 from tunesmith.api.envelopes import explain
+from tunesmith.api.limits import check_metadata
 from tunesmith.api.schemas import Metadata
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
@@ -73,5 +74,6 @@ def keeper(request: Request, context: Context, body: JsonValue) -> Keeper | None
         fault = error.errors()[0]
         fault["loc"] = ("body", *fault["loc"])
         raise explain(fault) from None
+    check_metadata(keeping.metadata, context.settings)
     state = request.state
     return Keeper(context, state.request_id, state.key.project, body, keeping.metadata or {})

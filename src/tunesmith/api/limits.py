@@ -1,7 +1,9 @@
-"""What no route should have to think of: bodies too large for the memory, and NUL characters in URLs.
+"""Sizes: what no route should have to think of (bodies too large for the memory, NUL characters in URLs), and settings.
 
 JSON bodies are read into memory whole; uploads are streamed and have a limit of their own.
 """
+
+from collections.abc import Mapping
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers
@@ -9,8 +11,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunesmith.api.envelopes import error_response
 from tunesmith.errors import InvalidRequest
+from tunesmith.settings import Settings
 
 MAX_JSON_BYTES = 32 * 1024 * 1024  # a chat of 65,536 tokens is well below 1 MiB; the rest is room for tool schemas
+
+
+def check_suffix(suffix: str | None, settings: Settings) -> None:
+    """Raises InvalidRequest for one that is empty or longer than the setting `max_suffix_chars`."""
+    longest = settings.max_suffix_chars
+    if suffix is not None and not 1 <= len(suffix) <= longest:
+        sentence = f"the suffix has {len(suffix)} characters; it must have 1 to {longest}"
+        raise InvalidRequest(f"{sentence} - 'suffix'", param="suffix")
+
+
+def check_metadata(metadata: Mapping[str, str] | None, settings: Settings) -> None:
+    """Raises InvalidRequest for more pairs than the setting `max_metadata_pairs`."""
+    most = settings.max_metadata_pairs
+    if metadata and len(metadata) > most:
+        raise InvalidRequest(f"{len(metadata)} pairs are given; at most {most} are kept - 'metadata'", param="metadata")
 
 
 class BodyLimit:

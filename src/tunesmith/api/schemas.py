@@ -36,8 +36,6 @@ def _storable(text: str) -> str:
 Text: TypeAlias = Annotated[str, AfterValidator(_storable)]
 Auto: TypeAlias = Literal["auto"]
 MAX_SEED = 2**31 - 1
-MAX_SUFFIX = 64
-MAX_PAIRS = 16
 MAX_INTEGRATIONS = 5
 
 
@@ -126,8 +124,6 @@ class Method(Strict):
 def _pairs(metadata: dict[str, str] | None) -> dict[str, str] | None:
     if metadata is None:
         return None
-    if len(metadata) > MAX_PAIRS:
-        raise ValueError(f"{len(metadata)} pairs are given; at most {MAX_PAIRS} are kept")
     for key, value in metadata.items():
         if not 1 <= len(key) <= 64:
             raise ValueError(f"the key {key[:70]!r} has {len(key)} characters; it must have 1 to 64")
@@ -183,9 +179,7 @@ class CreateJob(Strict):
     def _suffix(cls, suffix: str | None) -> str | None:
         if suffix is None:
             return None
-        if not 1 <= len(suffix) <= MAX_SUFFIX:
-            raise ValueError(f"the suffix has {len(suffix)} characters; it must have 1 to {MAX_SUFFIX}")
-        if not suffix_slug(suffix):
+        if suffix and not suffix_slug(suffix):
             raise ValueError(f"{suffix!r} has no letter and no digit, so no model name can be made of it")
         return suffix
 

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 
 from tunesmith.api.context import Context, ContextDep
 from tunesmith.api.jobs import metadata_filter
+from tunesmith.api.limits import check_metadata
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.api.schemas import Metadata, Strict
 from tunesmith.errors import NotFound
@@ -65,6 +66,7 @@ def retrieve_chat(completion_id: str, context: ContextDep) -> JSONResponse:
 
 @router.post("/{completion_id}")
 def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], context: ContextDep) -> JSONResponse:
+    check_metadata(request.metadata, context.settings)
     row = context.store.chats.set_metadata(completion_id, request.metadata or {})
     if row is None:
         raise _not_found(completion_id)
