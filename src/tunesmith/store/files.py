@@ -9,9 +9,9 @@ from tunesmith.store.blobs import BlobStore
 from tunesmith.store.creations import Creation, made_before, note_creation
 from tunesmith.store.db import Database
 from tunesmith.store.pages import cut
-from tunesmith.store.rows import ACTIVE, Blob, FileRow, FileStatus, Order, Page
+from tunesmith.store.rows import Blob, FileRow, FileStatus, Order, Page
 from tunesmith.store.scope import EVERYBODY, Scope
-from tunesmith.store.tables import files, jobs
+from tunesmith.store.tables import UNCHECKED, UNFINISHED, files, jobs
 
 
 class FileStore:
@@ -97,7 +97,7 @@ class FileStore:
 
     def unchecked(self) -> list[FileRow]:
         """Files whose check has not ended, oldest first: after a crash they are checked again."""
-        query = select(files).where(files.c.status == "uploaded", alive()).order_by(files.c.seq)
+        query = select(files).where(UNCHECKED, alive()).order_by(files.c.seq)
         with self._database.read() as connection:
             return [file_row(row) for row in connection.execute(query).mappings()]
 
@@ -125,7 +125,7 @@ class FileStore:
     def expire(self) -> int:
         """Delete expired files that no unfinished job uses; returns how many."""
         uses = or_(jobs.c.training_file == files.c.id, jobs.c.validation_file == files.c.id)
-        in_use = exists().where(uses, jobs.c.status.in_(ACTIVE))
+        in_use = exists().where(uses, UNFINISHED)
         with self._database.write() as connection:
             expired = _bury(connection, and_(files.c.expires_at <= int(time.time()), not_(in_use)))
         for file_id in expired:

@@ -7,15 +7,15 @@ import shutil
 import time
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, union, update
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.db import Database
 from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.jobfiles import JobFiles
-from tunesmith.store.rows import ACTIVE, JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
+from tunesmith.store.rows import JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
 from tunesmith.store.scope import EVERYBODY, Scope
-from tunesmith.store.tables import checkpoints, jobs, models, permissions
+from tunesmith.store.tables import UNFINISHED, checkpoints, jobs, models, permissions
 
 NO_WEIGHTS = ""  # in place of an adapter's path: imported names, which have none here
 
@@ -57,7 +57,12 @@ class ModelStore:
 
     def all(self) -> list[ModelRow]:
         """Oldest first."""
-        query = select(models).where(self._usable(), models.c.deleted_at.is_(None)).order_by(models.c.seq)
+        alive = models.c.deleted_at.is_(None)
+        own = select(models.c.seq).where(self._scope.of(models), alive)
+        permitted = select(permissions.c.model).where(permissions.c.project_id == self._scope.project)
+        shared = select(models.c.seq).where(models.c.name.in_(permitted), alive)
+        # Two look-ups by index; one condition for both has every project's models read.
+        query = select(models).where(models.c.seq.in_(union(own, shared))).order_by(models.c.seq)
         with self._database.read() as connection:
             return [self._model_row(row) for row in connection.execute(query).mappings()]
 
@@ -142,7 +147,7 @@ def _was_made_by_its_job(connection: Connection, row: RowMapping) -> bool:
 
 def _needed() -> ColumnElement[bool]:
     """Models that are there, and deleted ones that an unfinished job starts from."""
-    continued = select(jobs.c.model).where(jobs.c.status.in_(ACTIVE))
+    continued = select(jobs.c.model).where(UNFINISHED)
     return or_(models.c.deleted_at.is_(None), models.c.name.in_(continued))
 
 

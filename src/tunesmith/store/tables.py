@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Float,
     ForeignKey,
@@ -16,9 +17,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    bindparam,
+    literal,
 )
 
 from tunesmith.jsonvalue import JsonValue
+from tunesmith.store.rows import ACTIVE
 
 metadata = MetaData(
     naming_convention={
@@ -63,6 +67,13 @@ def _sequence() -> Column[int]:
     return Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
 
 
+def _partial(name: str, table: Table, *columns: str, where: ColumnElement[bool]) -> None:
+    """An index of the rows that a list shows. A query uses it when `where` stands in it with the same constants, which
+    is why those are written into the SQL (`literal_execute`) and not bound.
+    """
+    Index(name, *(table.c[column] for column in columns), sqlite_where=where, postgresql_where=where)
+
+
 files = Table(
     "files",
     metadata,
@@ -80,9 +91,13 @@ files = Table(
     Column("project", SafeText, nullable=False),
     # The row of a deleted file stays: as a page cursor, and to tell "deleted" from "never was".
     Column("deleted_at", BigInteger),
-    Index(None, "project", "seq"),
     sqlite_autoincrement=True,
 )
+_partial("ix_files_page", files, "project", "seq", where=files.c.deleted_at.is_(None))
+_partial("ix_files_page_of_purpose", files, "project", "purpose", "seq", where=files.c.deleted_at.is_(None))
+_partial("ix_files_expiry", files, "expires_at", where=files.c.expires_at.is_not(None) & files.c.deleted_at.is_(None))
+UNCHECKED = files.c.status == literal("uploaded", literal_execute=True)
+_partial("ix_files_unchecked", files, "seq", where=UNCHECKED)
 
 uploads = Table(
     "uploads",
@@ -126,7 +141,7 @@ jobs = Table(
     Column("fine_tuned_model", SafeText),
     Column("organization_id", SafeText, nullable=False),
     Column("result_files", JsonText, nullable=False),
-    Column("status", Text, nullable=False, index=True),
+    Column("status", Text, nullable=False),
     Column("validation_file", SafeText),
     Column("training_file", SafeText, nullable=False),
     Column("hyperparameters", JsonText, nullable=False),
@@ -153,6 +168,9 @@ jobs = Table(
     Index(None, "project", "seq"),
     sqlite_autoincrement=True,
 )
+_partial("ix_jobs_without_metadata", jobs, "project", "seq", where=jobs.c.metadata.is_(None))
+UNFINISHED = jobs.c.status.in_(bindparam("unfinished", ACTIVE, expanding=True, literal_execute=True))
+_partial("ix_jobs_unfinished", jobs, "seq", where=UNFINISHED)
 
 creations = Table(
     "creations",
@@ -221,9 +239,9 @@ models = Table(
     Column("owned_by", SafeText, nullable=False),
     Column("project", SafeText, nullable=False),
     Column("deleted_at", BigInteger),
-    Index(None, "project", "seq"),
     sqlite_autoincrement=True,
 )
+_partial("ix_models_page", models, "project", "seq", where=models.c.deleted_at.is_(None))
 
 chats = Table(
     "chats",
@@ -258,7 +276,7 @@ permissions = Table(
     _sequence(),
     Column("id", Text, nullable=False, unique=True),
     Column("model", SafeText, nullable=False),
-    Column("project_id", SafeText, nullable=False),
+    Column("project_id", SafeText, nullable=False, index=True),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("model", "project_id"),
     sqlite_autoincrement=True,

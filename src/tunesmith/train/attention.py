@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.train.packing import Packed
-from tunesmith.train.row_attention import SHORT, RowAttention
 
 NAME = "tunesmith_tree"
 CHUNK = 256  # a causal block this long wastes half of itself: longer nodes are cut and become a chain
@@ -149,8 +148,6 @@ def tree_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.device.type != "cpu":
         return _masked(query, key, value, tree, scale), None
-    if len(tree.blocks) == 1 and tree.length <= SHORT:
-        return cast(Tensor, RowAttention.apply(query, key, value, scale)), None  # type: ignore[no-untyped-call]
     return cast(Tensor, TreeAttention.apply(query, key, value, tree, scale)), None  # type: ignore[no-untyped-call]
 
 
