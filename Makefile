@@ -8,7 +8,7 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 export TORCH_INDEX
 
-.PHONY: help demo serve test fuzz lint format docs coverage-api setup clean
+.PHONY: help demo serve test fuzz lint format docs coverage-api client-trials setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz    schemathesis at length: about 13,000 requests by our OpenAPI document and by OpenAI's"
 	@echo "make docs    rewrite docs/cli.md, docs/settings.md and the README's file tree"
 	@echo "make coverage-api   rewrite docs/api-coverage.md by asking the application"
+	@echo "make client-trials  LangChain, LlamaIndex, LiteLLM and llm ask a tuned model (docs/clients.md)"
 	@echo "make setup   environment only   make clean   remove .venv and caches"
 
 setup:
@@ -51,6 +52,9 @@ docs: setup
 
 coverage-api: setup
 	$(BIN)/python scripts/api_coverage.py
+
+client-trials: setup
+	$(BIN)/python scripts/client_trials.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

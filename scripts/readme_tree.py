@@ -13,7 +13,7 @@ FOLDERS = {
     "tests/": "mirrors src/; contract/, sdk/ and fuzz/ ask real servers, acceptance/ kills processes",
     "bench/": "each benchmark: one command, a peer measured in the same run, a table",
     "docs/": "quickstart, command line, dataset format, API coverage, and how it works",
-    "examples/": "the demo's dataset, and scripts that use the official clients",
+    "examples/": "the demo's dataset, and scripts that use the official clients; clients/ has other people's",
     "scripts/": "the environment, constraints.txt, and what writes docs/cli.md and this tree",
     ".ci/run": "continuous integration: set-up, `make lint`, `make test`",
 }
