@@ -20,6 +20,7 @@ def server(settings: Settings, *, worker: bool = False) -> Iterator[tuple[tuple[
         ready, log_file = Path(folder) / "ready.json", Path(folder) / "server.log"
         command = [sys.executable, "-m", "tunesmith.cli", "serve", "--port", "0", *([] if worker else ["--no-worker"])]
         environment = {**os.environ, "TUNESMITH_DATA_DIR": str(settings.paths.root)}
+        environment["TUNESMITH_LIMIT_UPLOADS_PER_MINUTE"] = str(settings.limit_uploads_per_minute)
         if settings.database_url:
             environment["TUNESMITH_DATABASE_URL"] = settings.database_url
         started = time.perf_counter()

@@ -28,7 +28,7 @@ class Attempt:
         return Creation(kind, key.project, key.id, digest, self.idempotency_key, self.is_retry)
 
 
-def get_attempt(request: Request) -> Attempt:
+async def get_attempt(request: Request) -> Attempt:
     idempotency_key = request.headers.get("idempotency-key", "").strip() or None
     if idempotency_key is not None and (len(idempotency_key) > MAX_KEY or not idempotency_key.isprintable()):
         raise InvalidRequest(

@@ -86,7 +86,7 @@ class FileChecks:
         return self._store.files.set_status(row.id, status, details=details, report=report.to_json())
 
 
-def get_checks(request: Request) -> FileChecks:
+async def get_checks(request: Request) -> FileChecks:
     return cast(FileChecks, request.app.state.checks)
 
 

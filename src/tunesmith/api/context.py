@@ -2,6 +2,8 @@
 
 @router.get("/things")
 def list_things(context: ContextDep, key: KeyDep) -> JSONResponse: ...
+
+Dependencies here and elsewhere are `async def` though they wait for nothing: FastAPI sends each other one to a thread.
 """
 
 from dataclasses import dataclass, replace
@@ -24,14 +26,14 @@ class Context:
     project: str = ""  # of the key; "": no key was needed
 
 
-def get_context(request: Request) -> Context:
+async def get_context(request: Request) -> Context:
     """With a store that has only the objects of the key's project; where no key is needed, the whole one."""
     context = cast(Context, request.app.state.context)
     key: KeyRow | None = getattr(request.state, "key", None)
     return context if key is None else replace(context, store=context.store.of(key.project), project=key.project)
 
 
-def get_key(request: Request) -> KeyRow:
+async def get_key(request: Request) -> KeyRow:
     """The key this call was authenticated with; `auth.Authentication` put it there before any route ran.
 
     Its project is the one that the call acts in.

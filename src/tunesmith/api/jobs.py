@@ -71,7 +71,7 @@ def create_job(
     return JSONResponse(job_json(context.store.jobs.create(job, creation)))
 
 
-def metadata_filter(request: Request) -> dict[str, str] | None:
+async def metadata_filter(request: Request) -> dict[str, str] | None:
     """`metadata[key]=value` pairs; None for `metadata=null`, which asks for jobs without metadata."""
     if request.query_params.get("metadata") == "null":
         return None

@@ -13,7 +13,7 @@ from tunesmith.jsonvalue import JsonObject
 MAX_LIMIT = 10_000
 
 
-def after_id(
+async def after_id(
     after: str | None = None,
     starting_after: str | None = None,
     cursor: str | None = None,

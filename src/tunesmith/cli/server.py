@@ -214,9 +214,9 @@ def _announce(settings: Settings, listener: socket.socket, options: ServeOptions
     announcement = Announcement(url_of(listener), os.getpid())
     if options.announce:
         announcement.write(announcement_file(settings))
-    if options.ready_file is not None:
-        announcement.write(options.ready_file)
     on_ready()
+    if options.ready_file is not None:  # last: who waits for it finds the rest done
+        announcement.write(options.ready_file)
 
 
 def _forget(settings: Settings) -> None:
