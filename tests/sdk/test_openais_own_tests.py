@@ -25,6 +25,7 @@ PLUGINS = (
     "aiohappyeyeballs==2.7.1",
     "aiohttp==3.14.5",
     "aiosignal==1.4.0",
+    "attrs==26.1.0",
     "frozenlist==1.8.0",
     "httpx-aiohttp==0.2.0",
     "multidict==7.2.1",
