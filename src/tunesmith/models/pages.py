@@ -36,14 +36,18 @@ class Reserve:
         import torch
 
         self._tensor: Tensor | None = torch.empty(size, dtype=torch.uint8)
-        touch = Thread(target=ctypes.memset, args=(self._tensor.data_ptr(), 0, size), daemon=True)
-        self._thread = touch  # ctypes lets other threads of Python run meanwhile
-        touch.start()
+        # It holds the tensor itself: whoever forgets this object must not free what is still being written.
+        self._thread = Thread(target=_touch, args=(self._tensor,), daemon=True)
+        self._thread.start()
 
     def leave(self) -> None:
         """Waits until all is there, and frees it."""
         self._thread.join()
         self._tensor = None
+
+
+def _touch(tensor: "Tensor") -> None:
+    ctypes.memset(tensor.data_ptr(), 0, tensor.nbytes)  # which lets Python's other threads run meanwhile
 
 
 def _advise(tensor: "Tensor", advice: int) -> None:
