@@ -8,6 +8,7 @@ the 99th percentile, and how each query is answered; ends with 1 when a query re
 """
 
 import argparse
+import gc
 import random
 import statistics
 import sys
@@ -73,6 +74,8 @@ def measure(settings: Settings, options: argparse.Namespace) -> list[str]:
     print(f"{name}: filled in {time.perf_counter() - started:.0f} s")
     asked = cases(filled)
     raw_key, _ = store.keys.create("bench", project=filled.project)
+    gc.collect()
+    gc.freeze()  # as the server does once it has started
     direct = {case.name: through_store(store, case, options.calls) for case in asked}
     scans = look_at_plans(store, asked, show=options.plans)
     with server(settings) as (address, seconds):

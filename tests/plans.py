@@ -49,7 +49,7 @@ def explain(store: Store, statement: Statement, *, seqscan: bool = True) -> list
     """One line a table that is read. `seqscan=False`: PostgreSQL takes an index even where a small table has none
     to gain from it, so that a missing one shows.
     """
-    with store.database.read() as connection:
+    with store.database.write() as connection:  # a transaction, for SET LOCAL
         if store.database.is_sqlite:
             rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)  # type: ignore[arg-type]
             return [str(row[3]) for row in rows if str(row[3]).startswith(("SCAN", "SEARCH"))]

@@ -8,8 +8,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.api.auth import mask
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.limits import MAX_JSON_BYTES
 from tunesmith.errors import ServiceUnavailable
+from tunesmith.store import open_store
 
 
 def test_importing_the_application_imports_no_torch():
@@ -37,9 +39,12 @@ def test_mask_never_shows_half_of_a_short_key(raw):
     assert len(shown) <= len(raw) / 2
 
 
-def test_revoked_key_is_refused(app, client, store, key, refused):
+def test_revoked_key_is_refused(app, client, store, settings, key, refused):
     assert client.get("/v1/models").status_code == 200
-    store.keys.revoke(store.keys.verify(key).id)
+    assert client.get("/v1/models").status_code == 200  # with the key as it was remembered
+    other = open_store(settings)  # as `tunesmith keys revoke`, another process, has it
+    other.keys.revoke(store.keys.verify(key).id)
+    other.close()
     refused(client.get("/v1/models"), 401)
 
 
@@ -49,6 +54,10 @@ def test_unauthorised_upload_is_refused_before_its_body_is_read(app, refused):
         yield b""
 
     refused(TestClient(app).post("/v1/files", content=body(), headers={"Authorization": "Bearer no"}), 401)
+
+
+def test_an_answer_may_have_any_number():
+    assert JSONAnswer({"small": 1.5, "large": 2**70}).body == b'{"small":1.5,"large":1180591620717411303424}'
 
 
 def test_health_needs_no_key(app):

@@ -131,7 +131,7 @@ def test_a_check_that_a_crash_cut_off_is_done_at_the_next_start(app: FastAPI, st
 
 
 def test_the_report_is_kept_with_the_file(upload, store):
-    report = store.files.get(upload()["id"]).report
+    report = store.files.report(upload()["id"])
     assert report is not None
     assert report["examples"] == 10
 

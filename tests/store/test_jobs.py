@@ -58,6 +58,9 @@ def test_jobs_are_found_by_metadata(store: Store, make_job: MakeJob) -> None:
     assert [job.id for job in store.jobs.page(metadata={"team": "weather", "stage": "prod"}).data] == [two.id]
     assert [job.id for job in store.jobs.page(metadata={'odd"key\0': "\ud800"}).data] == [one.id]
     assert store.jobs.page(metadata={"team": "other"}).data == ()
+    assert [job.id for job in store.jobs.page(metadata={"team": "weather"}, after=two.id).data] == [one.id]
+    assert [job.id for job in store.jobs.page(metadata={"team": "weather"}, after=empty.id, limit=1).data] == [two.id]
+    assert store.of("others").jobs.page(metadata={"team": "weather"}).data == ()
     assert [job.id for job in store.jobs.page(without_metadata=True).data] == [plain.id]
     assert store.jobs.get(empty.id) == empty
 

@@ -1,9 +1,12 @@
 """API keys."""
 
 import re
+import time
+
+import pytest
 
 from tunesmith.settings import Settings
-from tunesmith.store import Store
+from tunesmith.store import Store, open_store
 from tunesmith.store.tables import keys
 
 
@@ -40,3 +43,32 @@ def test_a_revoked_key_opens_nothing(store: Store) -> None:
     assert store.keys.verify(raw) is None
     assert not store.keys.revoke(row.id)
     assert [one.revoked_at is not None for one in store.keys.all()] == [True]
+
+
+def test_a_key_is_remembered_until_anything_is_written(store: Store) -> None:
+    raw, row = store.keys.create("laptop")
+    assert store.keys.remembered(raw) is None
+    store.keys.verify(raw)
+    assert store.keys.remembered(raw) == (row if store.database.is_sqlite else None)
+    assert store.keys.remembered("sk-wrong") is None
+    store.projects.create("another")
+    assert store.keys.remembered(raw) is None
+
+
+def test_a_revocation_by_another_process_is_seen_at_once(store: Store, store_settings: Settings) -> None:
+    raw, row = store.keys.create("laptop")
+    store.keys.verify(raw)
+    other = open_store(store_settings)
+    assert other.keys.revoke(row.id)
+    assert store.keys.remembered(raw) is None
+    assert store.keys.verify(raw) is None
+    assert store.keys.remembered(raw) is None
+    other.close()
+
+
+def test_a_remembered_key_expires(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, row = store.keys.create("guest", expires_at=int(time.time()) + 100)
+    store.keys.verify(raw)
+    monkeypatch.setattr(time, "time", lambda: float(row.created_at + 1000))
+    assert store.keys.remembered(raw) is None
+    assert store.keys.verify(raw) is None

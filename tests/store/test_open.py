@@ -54,6 +54,23 @@ def test_a_database_of_a_newer_version_is_refused(store: Store, store_settings: 
         open_store(store_settings)
 
 
+def test_pairs_written_before_revision_9_are_found_after_it(store: Store, store_settings: Settings, make_job) -> None:
+    old, other = make_job(metadata={"team": "weather"}), make_job(metadata={"team": "sport"})
+    with store.database.write() as connection:
+        for statement in (
+            "CREATE TABLE kept AS SELECT job_id, key, value FROM job_metadata",
+            "DROP TABLE job_metadata",
+            "ALTER TABLE kept RENAME TO job_metadata",
+            "DROP INDEX ix_usage_project_minute",
+            "UPDATE alembic_version SET version_num = '0008'",
+        ):
+            connection.execute(text(statement))
+    upgraded = open_store(store_settings)
+    assert [job.id for job in upgraded.jobs.page(metadata={"team": "weather"}).data] == [old.id]
+    assert [job.id for job in upgraded.jobs.page(metadata={"team": "sport"}, after=None).data] == [other.id]
+    upgraded.close()
+
+
 def test_sqlite_writes_are_durable(tmp_path: Path) -> None:
     store = open_store(Settings(data_dir=tmp_path))
     with store.database.read() as connection:

@@ -29,7 +29,7 @@ class Authentication:
             return
         try:
             headers = Headers(scope=scope)
-            key = await run_in_threadpool(self._key, headers.get("authorization"), headers.get("openai-project"))
+            key = await self._opened(headers.get("authorization"), headers.get("openai-project", "").strip())
             demand_allowed(key, scope["method"], scope["path"])
         except (AuthenticationFailed, PermissionDenied) as error:
             await error_response(error)(scope, receive, send)
@@ -37,7 +37,15 @@ class Authentication:
         scope.setdefault("state", {})["key"] = key
         await self.app(scope, receive, send)
 
-    def _key(self, authorization: str | None, project: str | None) -> KeyRow:
+    async def _opened(self, authorization: str | None, project: str) -> KeyRow:
+        """A remembered key spares a thread and a question to the database, a third of what a short request costs."""
+        raw = bearer(authorization)
+        known = None if raw is None else self.store.keys.remembered(raw)
+        if known is not None and project in ("", known.project):
+            return known
+        return await run_in_threadpool(self._key, authorization, project)
+
+    def _key(self, authorization: str | None, project: str) -> KeyRow:
         where = key_hint(self.settings)
         raw = bearer(authorization)
         if raw is None:
@@ -52,7 +60,7 @@ class Authentication:
                 "an archived project, opens nothing.",
                 code="invalid_api_key",
             )
-        return self._acting_in(key, (project or "").strip() or key.project)
+        return self._acting_in(key, project or key.project)
 
     def _acting_in(self, key: KeyRow, project: str) -> KeyRow:
         """The key with the project that the call acts in: owners choose, others have but one."""

@@ -10,10 +10,11 @@ from dataclasses import replace
 import orjson
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from tunesmith.api.chat_shapes import Head, completion, piece_chunks, role_chunk, usage_chunk
 from tunesmith.api.context import Context, ContextDep
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.keeping import Keeper, keeper
 from tunesmith.api.metering import meter
 from tunesmith.api.sse import EventStream, close_on_disconnect
@@ -88,7 +89,7 @@ async def _answer(request: Request, context: Context, body: JsonValue) -> Respon
     answer = completion(head, pieces, reply.usage, options.n)
     if keep is not None:
         await keep.keep(answer)
-    return JSONResponse(answer)
+    return JSONAnswer(answer)
 
 
 async def collect(reply: Reply | Continuation, request: Request) -> list[Piece]:

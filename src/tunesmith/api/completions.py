@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from tunesmith.api.chat import collect, open_model, read_engine_json, read_json
 from tunesmith.api.chat_shapes import usage_json
 from tunesmith.api.context import Context, ContextDep
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.metering import meter
 from tunesmith.api.sse import EventStream
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -73,7 +74,7 @@ async def _answer(request: Request, context: Context, body: JsonValue) -> Respon
         for own in likeliest(made, started.request.options.n):
             choices.append(_choice(started, len(choices), own))
     head: JsonObject = {"id": started.id, "object": "text_completion", "created": started.created}
-    return JSONResponse({**head, "model": started.model, "choices": choices, "usage": usage_json(started.usage)})
+    return JSONAnswer({**head, "model": started.model, "choices": choices, "usage": usage_json(started.usage)})
 
 
 def _start(context: Context, body: JsonValue) -> Started:

@@ -1,7 +1,7 @@
 """What every route needs, kept on the application and handed to routes as dependencies.
 
 @router.get("/things")
-def list_things(context: ContextDep, key: KeyDep) -> JSONResponse: ...
+def list_things(context: ContextDep, key: KeyDep) -> JSONAnswer: ...
 
 Dependencies here and elsewhere are `async def` though they wait for nothing: FastAPI sends each other one to a thread.
 """

@@ -10,13 +10,13 @@ from typing import Annotated, Literal
 
 from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from tunesmith.api.attempts import Attempt, AttemptDep
 from tunesmith.api.checks import ChecksDep, FileChecks
 from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.envelopes import missing, shown, unknown_parameter
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.multipart import UploadForm
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.errors import InvalidRequest, NotFound
@@ -38,9 +38,9 @@ UPLOADS_AT_ONCE = CapacityLimiter(16)
 @router.post("")
 async def create_file(
     request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep, attempt: AttemptDep
-) -> JSONResponse:
+) -> JSONAnswer:
     store = partial(_create, request, context, key, checks, attempt)
-    return JSONResponse(file_json(await to_thread.run_sync(store, limiter=UPLOADS_AT_ONCE)))
+    return JSONAnswer(file_json(await to_thread.run_sync(store, limiter=UPLOADS_AT_ONCE)))
 
 
 def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks, attempt: Attempt) -> FileRow:
@@ -70,21 +70,21 @@ def list_files(
     purpose: str | None = None,
     limit: Limit = 10_000,
     order: Literal["asc", "desc"] = "desc",
-) -> JSONResponse:
+) -> JSONAnswer:
     rows = context.store.files.page(purpose=purpose, limit=limit, after=after, order=order)
-    return JSONResponse(page([file_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(page([file_json(row) for row in rows.data], rows.has_more, ids=True))
 
 
 @router.get("/{file_id}")
-def retrieve_file(file_id: str, context: ContextDep) -> JSONResponse:
-    return JSONResponse(file_json(find_file(context, file_id)))
+def retrieve_file(file_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(file_json(find_file(context, file_id)))
 
 
 @router.delete("/{file_id}")
-def delete_file(file_id: str, context: ContextDep) -> JSONResponse:
+def delete_file(file_id: str, context: ContextDep) -> JSONAnswer:
     if not context.store.files.delete(file_id):
         raise _no_such_file(file_id)
-    return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+    return JSONAnswer({"id": file_id, "object": "file", "deleted": True})
 
 
 @router.get("/{file_id}/content")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
 
 from tunesmith.api.chat import base_of, collect, open_model, read_json
 from tunesmith.api.context import Context, ContextDep
 from tunesmith.api.envelopes import missing, unknown_parameter
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.metering import meter
 from tunesmith.data.grader_math import FormulaResultError
 from tunesmith.data.grader_results import Record, Tokens, read_score, result
@@ -43,14 +43,14 @@ class Spent:
 
 
 @router.post("/validate")
-async def validate_grader(request: Request, context: ContextDep) -> JSONResponse:
+async def validate_grader(request: Request, context: ContextDep) -> JSONAnswer:
     body = _object(await read_json(request), ("grader",))
     await run_in_threadpool(_check_models, context, read_grader(body["grader"]))
-    return JSONResponse({"grader": body["grader"]})
+    return JSONAnswer({"grader": body["grader"]})
 
 
 @router.post("/run")
-async def run_grader(request: Request, context: ContextDep) -> JSONResponse:
+async def run_grader(request: Request, context: ContextDep) -> JSONAnswer:
     body = _object(await read_json(request), ("grader", "model_sample", "item"))
     grader, variables = read_grader(body["grader"]), _variables(body)
     await run_in_threadpool(_check_models, context, grader)
@@ -60,7 +60,7 @@ async def run_grader(request: Request, context: ContextDep) -> JSONResponse:
     if not record.faults:
         _reward(grader, record)
     answer = result(grader, record, time.perf_counter() - begun)
-    return JSONResponse(answer, headers=_fault_header(record))
+    return JSONAnswer(answer, headers=_fault_header(record))
 
 
 def _object(body: JsonValue, known: tuple[str, ...]) -> JsonObject:

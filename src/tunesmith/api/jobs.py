@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Request
-from fastapi.responses import JSONResponse
 
 from tunesmith.api.attempts import AttemptDep
 from tunesmith.api.context import Context, ContextDep, KeyDep
 from tunesmith.api.job_options import resolve_options
 from tunesmith.api.job_views import checkpoint_json, event_json, job_json
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.limits import check_metadata, check_suffix
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.api.schemas import (
@@ -42,7 +42,7 @@ FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
 @router.post("")
 def create_job(
     request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
-) -> JSONResponse:
+) -> JSONAnswer:
     check_suffix(request.suffix, context.settings)
     check_metadata(request.metadata, context.settings)
     method, hyperparameters = _method(request)
@@ -68,7 +68,7 @@ def create_job(
         options=options,
     )
     creation = attempt.creation("job", key, request.model_dump(mode="json"))
-    return JSONResponse(job_json(context.store.jobs.create(job, creation)))
+    return JSONAnswer(job_json(context.store.jobs.create(job, creation)))
 
 
 async def metadata_filter(request: Request) -> dict[str, str] | None:
@@ -85,50 +85,50 @@ def list_jobs(
     after: After,
     metadata: Annotated[Mapping[str, str] | None, Depends(metadata_filter)],
     limit: Limit = 20,
-) -> JSONResponse:
+) -> JSONAnswer:
     rows = context.store.jobs.page(
         limit=limit, after=after, metadata=dict(metadata or {}) or None, without_metadata=metadata is None
     )
-    return JSONResponse(page([job_json(row) for row in rows.data], rows.has_more, ids=False))
+    return JSONAnswer(page([job_json(row) for row in rows.data], rows.has_more, ids=False))
 
 
 @router.get("/{job_id}")
-def retrieve_job(job_id: str, context: ContextDep) -> JSONResponse:
-    return JSONResponse(job_json(_find(context, job_id)))
+def retrieve_job(job_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(job_json(_find(context, job_id)))
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONResponse:
+def cancel_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
     """A client that repeats the call by itself, because the answer was lost, gets that answer."""
     if attempt.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
-        return JSONResponse(job_json(job))
-    return JSONResponse(job_json(context.store.jobs.cancel(job_id)))
+        return JSONAnswer(job_json(job))
+    return JSONAnswer(job_json(context.store.jobs.cancel(job_id)))
 
 
 @router.post("/{job_id}/pause")
-def pause_job(job_id: str, context: ContextDep) -> JSONResponse:
-    return JSONResponse(job_json(context.store.jobs.pause(job_id)))
+def pause_job(job_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(job_json(context.store.jobs.pause(job_id)))
 
 
 @router.post("/{job_id}/resume")
-def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONResponse:
+def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
     if attempt.is_retry and not (job := _find(context, job_id)).paused:
-        return JSONResponse(job_json(job))
-    return JSONResponse(job_json(context.store.jobs.resume(job_id)))
+        return JSONAnswer(job_json(job))
+    return JSONAnswer(job_json(context.store.jobs.resume(job_id)))
 
 
 @router.get("/{job_id}/events")
-def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONResponse:
+def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
     _find(context, job_id)
     rows = context.store.jobs.events(job_id, limit=limit, after=after)
-    return JSONResponse(page([event_json(row) for row in rows.data], rows.has_more, ids=False))
+    return JSONAnswer(page([event_json(row) for row in rows.data], rows.has_more, ids=False))
 
 
 @router.get("/{job_id}/checkpoints")
-def list_checkpoints(job_id: str, context: ContextDep, after: After, limit: Limit = 10) -> JSONResponse:
+def list_checkpoints(job_id: str, context: ContextDep, after: After, limit: Limit = 10) -> JSONAnswer:
     job = _find(context, job_id)
     rows = context.store.jobs.checkpoints(job_id, limit=limit, after=after)
-    return JSONResponse(page([checkpoint_json(row, job) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(page([checkpoint_json(row, job) for row in rows.data], rows.has_more, ids=True))
 
 
 def _find(context: Context, job_id: str) -> JobRow:

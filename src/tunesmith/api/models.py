@@ -1,9 +1,9 @@
 """/v1/models: bases, their aliases, tuned models and kept checkpoints. Only the last two can be deleted."""
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 
 from tunesmith.api.context import Context, ContextDep
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.registry import alias_table, list_bases
@@ -14,24 +14,24 @@ BASE_CREATED = 1_730_419_200  # 2024-11-01, the day of the shipped base; a base 
 
 
 @router.get("")
-def list_models(context: ContextDep) -> JSONResponse:
+def list_models(context: ContextDep) -> JSONAnswer:
     tuned = [_model(row.name, row.created_at, row.owned_by) for row in context.store.models.all()]
-    return JSONResponse({"object": "list", "data": [*tuned, *_fixed(context).values()]})
+    return JSONAnswer({"object": "list", "data": [*tuned, *_fixed(context).values()]})
 
 
 @router.get("/{name:path}")
-def retrieve_model(name: str, context: ContextDep) -> JSONResponse:
+def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
     row = context.store.models.get(name)
     if row is not None:
-        return JSONResponse(_model(row.name, row.created_at, row.owned_by))
+        return JSONAnswer(_model(row.name, row.created_at, row.owned_by))
     fixed = _fixed(context).get(name)
     if fixed is None:
         raise _unknown(name)
-    return JSONResponse(fixed)
+    return JSONAnswer(fixed)
 
 
 @router.delete("/{name:path}")
-def delete_model(name: str, context: ContextDep) -> JSONResponse:
+def delete_model(name: str, context: ContextDep) -> JSONAnswer:
     if name in _fixed(context):
         raise InvalidRequest(
             f"The model '{name}' is a base model or an alias of one, and cannot be deleted; only models of your own "
@@ -40,7 +40,7 @@ def delete_model(name: str, context: ContextDep) -> JSONResponse:
         )
     if not context.store.models.delete(name):
         raise _unknown(name)
-    return JSONResponse({"id": name, "object": "model", "deleted": True})
+    return JSONAnswer({"id": name, "object": "model", "deleted": True})
 
 
 def _fixed(context: Context) -> dict[str, JsonObject]:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
 
 from tunesmith.api.chat import read_json
 from tunesmith.api.context import ContextDep
 from tunesmith.api.envelopes import missing, shown, unknown_parameter
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.data.safety import CATEGORIES, CLEAN, Judge, Verdict, open_judge
 from tunesmith.data.safety_http import LOOP_HEADER
 from tunesmith.errors import InvalidRequest, ServerFault
@@ -34,7 +34,7 @@ MAX_CHARS = 1_000_000  # of one text
 
 
 @router.post("/v1/moderations")
-async def create_moderation(request: Request, context: ContextDep) -> JSONResponse:
+async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer:
     texts = parse(await read_json(request), context.settings)
     if context.settings.moderation_url is not None and LOOP_HEADER in request.headers:
         raise ServerFault(
@@ -44,7 +44,7 @@ async def create_moderation(request: Request, context: ContextDep) -> JSONRespon
         )
     judge = open_judge(context.settings)
     verdicts = await run_in_threadpool(judge.judge, texts)
-    return JSONResponse(answer(judge, verdicts), headers={"x-tunesmith-not-covered": _not_covered(judge, verdicts)})
+    return JSONAnswer(answer(judge, verdicts), headers={"x-tunesmith-not-covered": _not_covered(judge, verdicts)})
 
 
 def parse(body: JsonValue, settings: Settings) -> list[str]:

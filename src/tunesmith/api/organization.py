@@ -8,10 +8,10 @@ import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith.api.context import Context, ContextDep, KeyDep
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.paging import After, page
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
@@ -39,81 +39,81 @@ class ProjectKeyBody(AdminKeyBody):
 
 
 @router.get("/projects")
-def list_projects(context: ContextDep, after: After, limit: Limit = 20, include_archived: bool = False) -> JSONResponse:
+def list_projects(context: ContextDep, after: After, limit: Limit = 20, include_archived: bool = False) -> JSONAnswer:
     rows = context.store.projects.page(limit=limit, after=after, archived=include_archived)
-    return JSONResponse(page([project_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(page([project_json(row) for row in rows.data], rows.has_more, ids=True))
 
 
 @router.post("/projects")
-def create_project(body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONResponse:
-    return JSONResponse(project_json(context.store.projects.create(body.name)))
+def create_project(body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(project_json(context.store.projects.create(body.name)))
 
 
 @router.get("/projects/{project_id}")
-def retrieve_project(project_id: str, context: ContextDep) -> JSONResponse:
-    return JSONResponse(project_json(_project(context, project_id)))
+def retrieve_project(project_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(project_json(_project(context, project_id)))
 
 
 @router.post("/projects/{project_id}")
-def modify_project(project_id: str, body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONResponse:
+def modify_project(project_id: str, body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
     _project(context, project_id, active=True)
-    return JSONResponse(project_json(_found(context.store.projects.rename(project_id, body.name), project_id)))
+    return JSONAnswer(project_json(_found(context.store.projects.rename(project_id, body.name), project_id)))
 
 
 @router.post("/projects/{project_id}/archive")
-def archive_project(project_id: str, context: ContextDep) -> JSONResponse:
-    return JSONResponse(project_json(_found(context.store.projects.archive(project_id), project_id)))
+def archive_project(project_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(project_json(_found(context.store.projects.archive(project_id), project_id)))
 
 
 @router.get("/projects/{project_id}/api_keys")
-def list_project_keys(project_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONResponse:
+def list_project_keys(project_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
     _project(context, project_id)
     rows = context.store.keys.page(project=project_id, limit=limit, after=after)
-    return JSONResponse(page([project_key_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(page([project_key_json(row) for row in rows.data], rows.has_more, ids=True))
 
 
 @router.post("/projects/{project_id}/api_keys")
-def create_project_key(project_id: str, body: Annotated[ProjectKeyBody, Body()], context: ContextDep) -> JSONResponse:
+def create_project_key(project_id: str, body: Annotated[ProjectKeyBody, Body()], context: ContextDep) -> JSONAnswer:
     """Ours: OpenAI makes a project's keys in its dashboard. `value` is shown this once."""
     _project(context, project_id, active=True)
     value, row = _create_key(context, body, project_id, body.role)
-    return JSONResponse({**project_key_json(row), "value": value})
+    return JSONAnswer({**project_key_json(row), "value": value})
 
 
 @router.get("/projects/{project_id}/api_keys/{key_id}")
-def retrieve_project_key(project_id: str, key_id: str, context: ContextDep) -> JSONResponse:
-    return JSONResponse(project_key_json(_key(context, key_id, project=project_id)))
+def retrieve_project_key(project_id: str, key_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(project_key_json(_key(context, key_id, project=project_id)))
 
 
 @router.delete("/projects/{project_id}/api_keys/{key_id}")
-def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: KeyDep) -> JSONResponse:
+def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
     _revoke(context, _key(context, key_id, project=project_id), key)
-    return JSONResponse({"object": "organization.project.api_key.deleted", "id": key_id, "deleted": True})
+    return JSONAnswer({"object": "organization.project.api_key.deleted", "id": key_id, "deleted": True})
 
 
 @router.get("/admin_api_keys")
 def list_admin_keys(
     context: ContextDep, after: After, limit: Limit = 20, order: Literal["asc", "desc"] = "asc"
-) -> JSONResponse:
+) -> JSONAnswer:
     rows = context.store.keys.page(role="owner", limit=limit, after=after, order=order)
-    return JSONResponse(page([admin_key_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(page([admin_key_json(row) for row in rows.data], rows.has_more, ids=True))
 
 
 @router.post("/admin_api_keys")
-def create_admin_key(body: Annotated[AdminKeyBody, Body()], context: ContextDep) -> JSONResponse:
+def create_admin_key(body: Annotated[AdminKeyBody, Body()], context: ContextDep) -> JSONAnswer:
     value, row = _create_key(context, body, "default", "owner")
-    return JSONResponse({**admin_key_json(row), "value": value})
+    return JSONAnswer({**admin_key_json(row), "value": value})
 
 
 @router.get("/admin_api_keys/{key_id}")
-def retrieve_admin_key(key_id: str, context: ContextDep) -> JSONResponse:
-    return JSONResponse(admin_key_json(_key(context, key_id, role="owner")))
+def retrieve_admin_key(key_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(admin_key_json(_key(context, key_id, role="owner")))
 
 
 @router.delete("/admin_api_keys/{key_id}")
-def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep) -> JSONResponse:
+def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
     _revoke(context, _key(context, key_id, role="owner"), key)
-    return JSONResponse({"object": "organization.admin_api_key.deleted", "id": key_id, "deleted": True})
+    return JSONAnswer({"object": "organization.admin_api_key.deleted", "id": key_id, "deleted": True})
 
 
 def project_json(row: ProjectRow) -> JsonObject:

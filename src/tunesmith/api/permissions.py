@@ -7,10 +7,10 @@ and withdrawn by owners alone, since it makes a hole into the wall between proje
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body
-from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from tunesmith.api.context import ContextDep
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.api.schemas import Strict, Text
 from tunesmith.errors import NotFound
@@ -34,24 +34,24 @@ def list_permissions(
     project_id: str | None = None,
     limit: Limit = 10,
     order: Literal["ascending", "descending"] = "descending",
-) -> JSONResponse:
+) -> JSONAnswer:
     rows = context.store.permissions.page(
         name, project_id=project_id, limit=limit, after=after, order="asc" if order == "ascending" else "desc"
     )
-    return JSONResponse(page([permission_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(page([permission_json(row) for row in rows.data], rows.has_more, ids=True))
 
 
 @router.post("/{name:path}/permissions")
-def grant_permissions(name: str, request: Annotated[GrantPermissions, Body()], context: ContextDep) -> JSONResponse:
+def grant_permissions(name: str, request: Annotated[GrantPermissions, Body()], context: ContextDep) -> JSONAnswer:
     rows = context.store.permissions.grant(name, request.project_ids)
-    return JSONResponse(page([permission_json(row) for row in rows], False, ids=True))
+    return JSONAnswer(page([permission_json(row) for row in rows], False, ids=True))
 
 
 @router.delete("/{name:path}/permissions/{permission_id}")
-def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSONResponse:
+def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSONAnswer:
     if not context.store.permissions.revoke(name, permission_id):
         raise NotFound(f"No such permission of '{name}': {permission_id}", param="permission_id")
-    return JSONResponse({"id": permission_id, "object": "checkpoint.permission", "deleted": True})
+    return JSONAnswer({"id": permission_id, "object": "checkpoint.permission", "deleted": True})
 
 
 def permission_json(row: PermissionRow) -> JsonObject:

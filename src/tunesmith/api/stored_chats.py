@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends
-from fastapi.responses import JSONResponse
 
 from tunesmith.api.context import Context, ContextDep
 from tunesmith.api.jobs import metadata_filter
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.limits import check_metadata
 from tunesmith.api.paging import After, Limit, page
 from tunesmith.api.schemas import Metadata, Strict
@@ -53,31 +53,31 @@ def list_chats(
     model: str | None = None,
     limit: Limit = 20,
     order: Literal["asc", "desc"] = "desc",
-) -> JSONResponse:
+) -> JSONAnswer:
     """Newest first, as OpenAI answers, though its description says oldest."""
     rows = context.store.chats.page(model=model, metadata=dict(metadata or {}), limit=limit, after=after, order=order)
-    return JSONResponse(page([chat_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(page([chat_json(row) for row in rows.data], rows.has_more, ids=True))
 
 
 @router.get("/{completion_id}")
-def retrieve_chat(completion_id: str, context: ContextDep) -> JSONResponse:
-    return JSONResponse(chat_json(_find(context, completion_id)))
+def retrieve_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(chat_json(_find(context, completion_id)))
 
 
 @router.post("/{completion_id}")
-def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], context: ContextDep) -> JSONResponse:
+def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], context: ContextDep) -> JSONAnswer:
     check_metadata(request.metadata, context.settings)
     row = context.store.chats.set_metadata(completion_id, request.metadata or {})
     if row is None:
         raise _not_found(completion_id)
-    return JSONResponse(chat_json(row))
+    return JSONAnswer(chat_json(row))
 
 
 @router.delete("/{completion_id}")
-def delete_chat(completion_id: str, context: ContextDep) -> JSONResponse:
+def delete_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
     if not context.store.chats.delete(completion_id):
         raise _not_found(completion_id)
-    return JSONResponse({"object": "chat.completion.deleted", "id": completion_id, "deleted": True})
+    return JSONAnswer({"object": "chat.completion.deleted", "id": completion_id, "deleted": True})
 
 
 @router.get("/{completion_id}/messages")
@@ -87,7 +87,7 @@ def list_chat_messages(
     after: After,
     limit: Limit = 20,
     order: Literal["asc", "desc"] = "asc",
-) -> JSONResponse:
+) -> JSONAnswer:
     """The messages that were asked, in their order."""
     row = _find(context, completion_id)
     messages = [_message(f"{row.id}-{number}", value) for number, value in enumerate(row.messages)]
@@ -96,7 +96,7 @@ def list_chat_messages(
     if after is not None:
         ids = [message["id"] for message in messages]
         messages = messages[ids.index(after) + 1 :] if after in ids else []
-    return JSONResponse(page(messages[:limit], len(messages) > limit, ids=True))
+    return JSONAnswer(page(messages[:limit], len(messages) > limit, ids=True))
 
 
 def chat_json(row: ChatRow) -> JsonObject:

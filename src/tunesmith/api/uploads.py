@@ -9,7 +9,6 @@ from typing import Annotated, Literal, TypeAlias
 
 from anyio import to_thread
 from fastapi import APIRouter, Body, Request
-from fastapi.responses import JSONResponse
 from pydantic import Field, StrictInt, field_validator
 
 from tunesmith.api.attempts import AttemptDep
@@ -25,6 +24,7 @@ from tunesmith.api.files import (
     body_chunks,
     file_json,
 )
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.api.multipart import UploadForm, shown_name
 from tunesmith.api.schemas import Strict, Text
 from tunesmith.errors import InvalidRequest, NotFound
@@ -74,7 +74,7 @@ class CompleteUpload(Strict):
 @router.post("")
 def create_upload(
     request: Annotated[CreateUpload, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
-) -> JSONResponse:
+) -> JSONAnswer:
     _demand_fit(request, context.settings.max_upload_bytes)
     upload = NewUpload(
         filename=shown_name(request.filename),
@@ -87,25 +87,25 @@ def create_upload(
     asked = attempt.creation("upload", key, request.model_dump(mode="json"))
     creation = asked if attempt.idempotency_key else None
     seconds = context.settings.upload_seconds
-    return JSONResponse(upload_json(context.store.uploads.create(upload, seconds=seconds, creation=creation)))
+    return JSONAnswer(upload_json(context.store.uploads.create(upload, seconds=seconds, creation=creation)))
 
 
 @router.get("/{upload_id}")
-def retrieve_upload(upload_id: str, context: ContextDep) -> JSONResponse:
+def retrieve_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
     """Ours: OpenAI has no way to ask how an upload stands."""
-    return JSONResponse(upload_json(_find(context, upload_id)))
+    return JSONAnswer(upload_json(_find(context, upload_id)))
 
 
 @router.post("/{upload_id}/parts")
-async def add_part(upload_id: str, request: Request, context: ContextDep) -> JSONResponse:
+async def add_part(upload_id: str, request: Request, context: ContextDep) -> JSONAnswer:
     row = await to_thread.run_sync(partial(_add_part, upload_id, request, context), limiter=UPLOADS_AT_ONCE)
-    return JSONResponse(part_json(row))
+    return JSONAnswer(part_json(row))
 
 
 @router.post("/{upload_id}/complete")
 async def complete_upload(
     upload_id: str, request: Annotated[CompleteUpload, Body()], context: ContextDep, checks: ChecksDep
-) -> JSONResponse:
+) -> JSONAnswer:
     """Writing gigabytes once more takes its time: not in the threads that answer everything else."""
 
     def work() -> JsonObject:
@@ -113,12 +113,12 @@ async def complete_upload(
         file = None if file is None else checks.submit(file)
         return upload_json(upload, file)
 
-    return JSONResponse(await to_thread.run_sync(work, limiter=UPLOADS_AT_ONCE))
+    return JSONAnswer(await to_thread.run_sync(work, limiter=UPLOADS_AT_ONCE))
 
 
 @router.post("/{upload_id}/cancel")
-def cancel_upload(upload_id: str, context: ContextDep) -> JSONResponse:
-    return JSONResponse(upload_json(context.store.uploads.cancel(upload_id)))
+def cancel_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(upload_json(context.store.uploads.cancel(upload_id)))
 
 
 def upload_json(row: UploadRow, file: FileRow | None = None) -> JsonObject:

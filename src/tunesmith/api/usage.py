@@ -5,14 +5,15 @@ Source of the shape: OpenAI's description. There are no people, batches and tier
 
 import re
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse
 
 from tunesmith.api.context import ContextDep
 from tunesmith.api.job_options import KEY
+from tunesmith.api.json_answer import JSONAnswer
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.usage import Counts, Group, UsageFilter, UsageRow
@@ -43,7 +44,7 @@ def completions_usage(
     limit: int | None = None,
     page: str | None = None,
     batch: bool = False,
-) -> JSONResponse:
+) -> JSONAnswer:
     """Written up to now: what the last second used is in it."""
     request.app.state.usage.flush()
     width, count = SECONDS[bucket_width], _limit(limit, bucket_width)
@@ -53,11 +54,14 @@ def completions_usage(
     first = _first_bucket(page, start_time, width)
     starts = range(first, min(end, first + count * width), width)
     rows = [] if batch else _rows(request, context, max(first, start_time), min(end, first + count * width), width)
+    results = defaultdict[int, list[JsonObject]](list)
+    for row in rows:
+        results[row.start].append(_result(row, row.counts))
     more = first + count * width < end
-    return JSONResponse(
+    return JSONAnswer(
         {
             "object": "page",
-            "data": [_bucket(start, width, [row for row in rows if row.start == start]) for start in starts],
+            "data": [_bucket(start, width, results[start]) for start in starts],
             "has_more": more,
             "next_page": f"page_{first + count * width}" if more else None,
         }
@@ -101,12 +105,12 @@ def _first_bucket(page: str | None, start: int, width: int) -> int:
     return int(match[1])
 
 
-def _bucket(start: int, width: int, rows: Sequence[UsageRow]) -> JsonObject:
+def _bucket(start: int, width: int, results: Sequence[JsonObject]) -> JsonObject:
     return {
         "object": "bucket",
         "start_time": start,
         "end_time": start + width,
-        "results": [_result(row, row.counts) for row in rows],
+        "results": list(results),
     }
 
 

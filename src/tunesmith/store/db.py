@@ -15,6 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from tunesmith.errors import InvalidRequest, ServiceUnavailable
 from tunesmith.settings import Settings
+from tunesmith.store.changes import Changes
 
 BUSY_SECONDS = 30.0  # longer than any transaction here; SQLite has one writer at a time
 MIGRATION_KEY, FIRST_KEY_KEY = 7_486_301, 7_486_302  # any numbers that nothing else locks in this database
@@ -29,10 +30,13 @@ class Database:
         self.engine = _engine(url)
         self._writing = self.engine.execution_options(writes=True)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # There a statement sees the same in a transaction as outside of one, where it costs one round trip, not three.
+        self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.changes = Changes(self.engine.url.database if self.is_sqlite else None)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with self._begin(self.engine) as connection:
+        with self._begin(self._reading) as connection:
             yield connection
 
     @contextmanager
@@ -62,6 +66,7 @@ class Database:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     def close(self) -> None:
+        self.changes.close()
         self.engine.dispose()
 
 
@@ -82,10 +87,26 @@ def _engine(url: str) -> Engine:
         return _sqlite_engine(url)
     if backend == "postgresql":
         try:
-            return create_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True)
+            return _postgresql_engine(url)
         except ModuleNotFoundError as error:
             raise InvalidRequest(f"PostgreSQL needs {error.name}: pip install 'tunesmith[postgres]'.") from error
     raise InvalidRequest(f"Setting database_url: {backend!r} is not supported; use sqlite or postgresql.")
+
+
+def _postgresql_engine(url: str) -> Engine:
+    engine = create_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True)
+    event.listen(engine, "connect", _configure_postgresql)
+    return engine
+
+
+def _configure_postgresql(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    """Plans for the values asked for: the driver prepares what is asked often, and a plan for any value took 20 ms to
+    find jobs by a common and a rare pair of metadata, which takes 1 with theirs.
+    """
+    cursor = connection.cursor()
+    cursor.execute("SET plan_cache_mode = force_custom_plan")
+    cursor.close()
+    connection.commit()
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -13,6 +13,8 @@ from tunesmith.store.rows import Blob, FileRow, FileStatus, Order, Page
 from tunesmith.store.scope import EVERYBODY, Scope
 from tunesmith.store.tables import UNCHECKED, UNFINISHED, files, jobs
 
+SHOWN = tuple(files.c[name] for name in FileRow.__slots__)  # not the report, which is longer than all of these together
+
 
 class FileStore:
     def __init__(self, database: Database, blobs: BlobStore, scope: Scope = EVERYBODY) -> None:
@@ -60,7 +62,7 @@ class FileStore:
 
     def _made_before(self, connection: Connection, creation: Creation) -> FileRow | None:
         file_id = made_before(self._database, connection, creation)
-        row = connection.execute(select(files).where(files.c.id == file_id, alive())).mappings().one_or_none()
+        row = connection.execute(select(*SHOWN).where(files.c.id == file_id, alive())).mappings().one_or_none()
         return None if row is None else file_row(row)
 
     def set_status(
@@ -71,7 +73,7 @@ class FileStore:
             update(files)
             .where(files.c.id == file_id, alive())
             .values(status=status, status_details=details, report=report)
-            .returning(files)
+            .returning(*SHOWN)
         )
         with self._database.write() as connection:
             row = connection.execute(change).mappings().one_or_none()
@@ -80,15 +82,22 @@ class FileStore:
     def get(self, file_id: str) -> FileRow | None:
         """None: never was, deleted or expired."""
         with self._database.read() as connection:
-            query = select(files).where(files.c.id == file_id, self._scope.of(files), alive())
+            query = select(*SHOWN).where(files.c.id == file_id, self._scope.of(files), alive())
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else file_row(row)
+
+    def report(self, file_id: str) -> JsonObject | None:
+        """What data.check found. None: not checked, never was, deleted or expired."""
+        query = select(files.c.report).where(files.c.id == file_id, self._scope.of(files), alive())
+        with self._database.read() as connection:
+            found: JsonObject | None = connection.execute(query).scalar_one_or_none()
+        return found
 
     def page(
         self, *, purpose: str | None = None, limit: int = 10_000, after: str | None = None, order: Order = "desc"
     ) -> Page[FileRow]:
         """An unknown `after` gives an empty page; a deleted file still serves as `after`."""
-        query = select(files).where(self._scope.of(files), alive())
+        query = select(*SHOWN).where(self._scope.of(files), alive())
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
         with self._database.read() as connection:
@@ -97,7 +106,7 @@ class FileStore:
 
     def unchecked(self) -> list[FileRow]:
         """Files whose check has not ended, oldest first: after a crash they are checked again."""
-        query = select(files).where(UNCHECKED, alive()).order_by(files.c.seq)
+        query = select(*SHOWN).where(UNCHECKED, alive()).order_by(files.c.seq)
         with self._database.read() as connection:
             return [file_row(row) for row in connection.execute(query).mappings()]
 
@@ -118,7 +127,7 @@ class FileStore:
     def for_job(self, file_id: str) -> FileRow | None:
         """As `get`, but a file that expires under a job that uses it is there until the job has ended."""
         with self._database.read() as connection:
-            query = select(files).where(files.c.id == file_id, self._scope.of(files), files.c.deleted_at.is_(None))
+            query = select(*SHOWN).where(files.c.id == file_id, self._scope.of(files), files.c.deleted_at.is_(None))
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else file_row(row)
 
@@ -154,7 +163,7 @@ def insert_file(
     report: JsonObject | None = None,
     expires_at: int | None = None,
 ) -> FileRow:
-    statement = insert(files).returning(files)
+    statement = insert(files).returning(*SHOWN)
     values = {
         "id": blob.id,
         "purpose": purpose,

@@ -8,9 +8,10 @@ from sqlalchemy import Connection, Table, insert, select
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store.blobs import BlobStore
 from tunesmith.store.db import Database
+from tunesmith.store.jobs import insert_pairs
 from tunesmith.store.models import NO_WEIGHTS
 from tunesmith.store.rows import EventLevel, EventType, JobStatus
-from tunesmith.store.tables import checkpoints, clean_text, events, files, job_metadata, jobs, models
+from tunesmith.store.tables import checkpoints, events, files, jobs, models
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,8 @@ class ImportStore:
         with self._database.write() as connection:
             if connection.execute(select(jobs.c.seq).where(jobs.c.id == job.id)).first() is not None:
                 return False
-            connection.execute(insert(jobs).values(_job_values(job)))
-            pairs = {clean_text(key): value for key, value in (job.metadata or {}).items()}
-            _insert_all(connection, job_metadata, [{"key": key, "value": value} for key, value in pairs.items()], job)
+            seq = connection.execute(insert(jobs).values(_job_values(job)).returning(jobs.c.seq)).scalar_one()
+            insert_pairs(connection, job.id, job.project, seq, job.metadata or {})
             _insert_all(connection, events, [_columns(event) for event in history], job)
             _insert_all(connection, checkpoints, [_columns(checkpoint) for checkpoint in kept], job)
             _insert_models(connection, job, kept)

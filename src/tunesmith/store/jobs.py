@@ -1,8 +1,9 @@
 """Jobs as the API sees them. What a worker does to them is in `queue`."""
 
 import time
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, insert, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
@@ -34,11 +35,9 @@ class JobStore:
             made = made_before(self._database, connection, creation) if creation else None
             if made is not None:
                 return lock_job(connection, made, self._scope)
-            row = job_row(connection.execute(insert(jobs).values(values).returning(jobs)).mappings().one())
-            pairs = {clean_text(key): value for key, value in (job.metadata or {}).items()}
-            if pairs:
-                rows = [{"job_id": row.id, "key": key, "value": value} for key, value in pairs.items()]
-                connection.execute(insert(job_metadata), rows)
+            inserted = connection.execute(insert(jobs).values(values).returning(jobs)).mappings().one()
+            row = job_row(inserted)
+            insert_pairs(connection, row.id, row.project, inserted["seq"], job.metadata or {})
             insert_events(connection, row.id, [NewEvent(f"Created fine-tuning job: {row.id}")])
             if creation:
                 note_creation(connection, creation, row.id)
@@ -59,14 +58,27 @@ class JobStore:
         without_metadata: bool = False,
     ) -> Page[JobRow]:
         """Newest first. `metadata`: all pairs match; `without_metadata`: jobs whose metadata is null."""
-        query = select(jobs).where(self._scope.of(jobs))
+        if metadata:
+            query, place = self._with_pairs(list(metadata.items())), job_metadata.c.seq
+        else:
+            query, place = select(jobs).where(self._scope.of(jobs)), jobs.c.seq
         if without_metadata:
             query = query.where(jobs.c.metadata.is_(None))
-        for key, value in (metadata or {}).items():
-            query = query.where(_has_pair(key, value))
         with self._database.read() as connection:
-            rows, more = cut(connection, query, jobs, limit, after, "desc", self._scope)
+            rows, more = cut(connection, query, jobs, limit, after, "desc", self._scope, place)
         return Page(tuple(job_row(row) for row in rows), more)
+
+    def _with_pairs(self, pairs: Sequence[tuple[str, str]]) -> "Select[*tuple[object, ...]]":
+        """Walks the jobs that have the first pair; each other one is a set that it looks into."""
+        query = select(jobs).join(job_metadata, job_metadata.c.seq == jobs.c.seq)
+        query = query.where(self._pair(job_metadata, *pairs[0]))
+        for number, pair in enumerate(pairs[1:]):
+            other = job_metadata.alias(f"pair_{number}")
+            query = query.where(job_metadata.c.seq.in_(select(other.c.seq).where(self._pair(other, *pair))))
+        return query
+
+    def _pair(self, table: FromClause, key: str, value: str) -> ColumnElement[bool]:
+        return and_(self._scope.of(table), table.c.key == key, table.c.value == value)
 
     def cancel(self, job_id: str) -> JobRow:
         """`cancelled` at once, in any active state: the worker's next write is refused, and it stops the trainer.
@@ -138,6 +150,13 @@ def lock_job(connection: Connection, job_id: str, scope: Scope = EVERYBODY) -> J
     return job_row(row)
 
 
+def insert_pairs(connection: Connection, job_id: str, project: str, seq: int, pairs: Mapping[str, str]) -> None:
+    job = {"job_id": job_id, "project": project, "seq": seq}
+    clean = {clean_text(key): value for key, value in pairs.items()}
+    if clean:
+        connection.execute(insert(job_metadata), [{**job, "key": key, "value": clean[key]} for key in clean])
+
+
 def job_row(row: RowMapping) -> JobRow:
     values = {name: row[name] for name in JobRow.__slots__}
     values["status"] = JobStatus(row["status"])
@@ -179,10 +198,6 @@ def _new_row(job: NewJob) -> dict[str, object]:
         "planned_model": tuned_model_name(job.base_model, job.organization, job.suffix),
         "options": job.options,
     }
-
-
-def _has_pair(key: str, value: str) -> ColumnElement[bool]:
-    return exists().where(job_metadata.c.job_id == jobs.c.id, job_metadata.c.key == key, job_metadata.c.value == value)
 
 
 def _demand_active(job: JobRow, verb: str) -> None:

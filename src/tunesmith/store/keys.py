@@ -3,6 +3,8 @@
 import hmac
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,10 +16,21 @@ from tunesmith.store.pages import cut
 from tunesmith.store.rows import KeyRow, Order, Page, Role
 from tunesmith.store.tables import keys, projects
 
+MOST_REMEMBERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Keys by hash that opened something while the database was at `version`. Replaced whole: threads share it."""
+
+    version: int | None
+    keys: Mapping[str, KeyRow]
+
 
 class KeyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._opened = _Opened(None, {})
 
     def ensure_first(self, path: Path) -> str | None:
         """At the very first start: make a key, write it to `path` (0600) and return it, to be printed once."""
@@ -43,14 +56,31 @@ class KeyStore:
 
         Time does not tell how much of a guess was right: hashes are compared.
         """
-        digest = _hash(raw_key)
+        digest, version = _hash(raw_key), self._database.changes.version()
         archived = exists().where(projects.c.id == keys.c.project, projects.c.archived_at.is_not(None))
         query = select(keys).where(keys.c.sha256 == digest, _active(), ~archived)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         if row is None or not hmac.compare_digest(row["sha256"], digest):
             return None
-        return _key_row(row)
+        key = _key_row(row)
+        self._remember(version, digest, key)
+        return key
+
+    def remembered(self, raw_key: str) -> KeyRow | None:
+        """As `verify` found it, if nothing at all was written to the database since. Waits for nothing."""
+        opened, version = self._opened, self._database.changes.version()
+        if version is None or opened.version != version:
+            return None
+        key = opened.keys.get(_hash(raw_key))
+        return None if key is None or (key.expires_at is not None and key.expires_at <= int(time.time())) else key
+
+    def _remember(self, version: int | None, digest: str, key: KeyRow) -> None:
+        """`version`: from before the database was asked."""
+        if version is None:
+            return
+        same = self._opened.version == version and len(self._opened.keys) < MOST_REMEMBERED
+        self._opened = _Opened(version, {**self._opened.keys, digest: key} if same else {digest: key})
 
     def all(self) -> list[KeyRow]:
         with self._database.read() as connection:

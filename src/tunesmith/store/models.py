@@ -7,13 +7,13 @@ import shutil
 import time
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, union, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.db import Database
 from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.jobfiles import JobFiles
-from tunesmith.store.rows import JobRow, JobStatus, ModelRow, NewCheckpoint, ResolvedModel
+from tunesmith.store.rows import JobRow, JobStatus, ListedModel, ModelRow, NewCheckpoint, ResolvedModel
 from tunesmith.store.scope import EVERYBODY, Scope
 from tunesmith.store.tables import UNFINISHED, checkpoints, jobs, models, permissions
 
@@ -55,16 +55,17 @@ class ModelStore:
             )
         return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
 
-    def all(self) -> list[ModelRow]:
+    def all(self) -> list[ListedModel]:
         """Oldest first."""
-        alive = models.c.deleted_at.is_(None)
-        own = select(models.c.seq).where(self._scope.of(models), alive)
+        listed = select(models.c.seq, *(models.c[name] for name in ListedModel.__slots__))
+        alive = listed.where(models.c.deleted_at.is_(None))
         permitted = select(permissions.c.model).where(permissions.c.project_id == self._scope.project)
-        shared = select(models.c.seq).where(models.c.name.in_(permitted), alive)
-        # Two look-ups by index; one condition for both has every project's models read.
-        query = select(models).where(models.c.seq.in_(union(own, shared))).order_by(models.c.seq)
+        # Two questions, each by an index of its own; one for both has every project's models read.
         with self._database.read() as connection:
-            return [self._model_row(row) for row in connection.execute(query).mappings()]
+            own = connection.execute(alive.where(self._scope.of(models)).order_by(models.c.seq)).all()
+            shared = connection.execute(alive.where(models.c.name.in_(permitted))).all()
+        rows = own if not shared else sorted({*own, *shared})
+        return [ListedModel(*values) for _seq, *values in rows]
 
     def adapter_to_continue(self, name: str) -> Path | None:
         """Where a job that starts from the tuned model `name` finds it, also when that was deleted since."""

@@ -27,7 +27,7 @@ from tunesmith.store.rows import (
     NewEvent,
     Outcome,
 )
-from tunesmith.store.tables import checkpoints, jobs
+from tunesmith.store.tables import UNFINISHED, checkpoints, jobs
 from tunesmith.store.usage import Account, Counts, add_usage, this_minute
 
 
@@ -188,6 +188,7 @@ class Queue:
 def _claimable(statuses: Sequence[JobStatus], now: float) -> ColumnElement[bool]:
     validating = jobs.c.status == JobStatus.VALIDATING  # a paused job is still validated, it only does not start
     return and_(
+        UNFINISHED,  # named, for its index
         jobs.c.status.in_(list(statuses)),
         or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now),
         or_(jobs.c.paused.is_(False), validating),

@@ -73,7 +73,6 @@ class FileRow:
     expires_at: int | None
     status: FileStatus
     status_details: str | None
-    report: JsonObject | None  # what data.check found
     project: str
 
 
@@ -229,6 +228,16 @@ class ModelRow:
     created_at: int
     owned_by: str
     project: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """As lists show a model: there may be thousands, and they are not cut into pages."""
+
+    name: str
+    step: int | None
+    created_at: int
+    owned_by: str
 
 
 @dataclass(frozen=True, slots=True)

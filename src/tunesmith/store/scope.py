@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Table, true
+from sqlalchemy import ColumnElement, FromClause, true
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,7 @@ class Scope:
 
     project: str | None = None
 
-    def of(self, table: Table) -> ColumnElement[bool]:
+    def of(self, table: FromClause) -> ColumnElement[bool]:
         return true() if self.project is None else table.c.project == self.project
 
 

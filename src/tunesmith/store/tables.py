@@ -2,6 +2,7 @@
 
 import json
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -54,7 +55,13 @@ class JsonText(TypeDecorator[JsonValue]):
         return None if value is None else json.dumps(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> JsonValue:
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            found: JsonValue = orjson.loads(value)  # three times as fast, which a page of jobs feels
+        except orjson.JSONDecodeError:  # lone surrogates, NaN
+            found = json.loads(value)
+        return found
 
 
 def clean_text(value: str) -> str:
@@ -194,7 +201,10 @@ job_metadata = Table(
     Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("key", SafeText, primary_key=True),
     Column("value", SafeText, nullable=False),
-    Index(None, "key", "value"),
+    # The job's, so that a page of jobs with a pair is a range of one index.
+    Column("project", SafeText, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Index(None, "project", "key", "value", "seq"),
 )
 
 events = Table(
@@ -304,6 +314,7 @@ usage = Table(
         Column(name, BigInteger, nullable=False)
         for name in ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "trained_tokens")
     ),
+    Index(None, "project", "minute"),
 )
 
 keys = Table(

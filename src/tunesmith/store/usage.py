@@ -6,17 +6,20 @@ A minute is the smallest bucket that is ever asked for, so the table grows with 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from decimal import Decimal
+from typing import Literal, TypeAlias, cast
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, func, literal, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, literal, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tunesmith.store.db import Database
 from tunesmith.store.tables import keys, usage
 
 Group = Literal["project", "key_id", "model"]
+GROUPS: tuple[Group, ...] = ("project", "key_id", "model")
 COUNTERS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "trained_tokens")
 MINUTE = 60
+Sums: TypeAlias = tuple[int, str | None, str | None, str | None, *tuple[int | Decimal, ...]]  # start, GROUPS, COUNTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,13 @@ class UsageStore:
         if where.models:
             query = query.where(usage.c.model.in_(where.models))
         with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
+            rows = connection.execute(query).all()
         return [_usage_row(row) for row in rows]
 
 
-def _usage_row(row: RowMapping) -> UsageRow:
-    counts = Counts(*(int(row[name]) for name in COUNTERS))
-    return UsageRow(int(row["start"]), row.get("project"), row.get("key_id"), row.get("model"), counts)
+def _usage_row(row: Row[*tuple[object, ...]]) -> UsageRow:
+    start, project, key_id, model, *sums = cast(Sums, row)  # by place: a week by model is thousands of rows
+    return UsageRow(start, project, key_id, model, Counts(*(int(one) for one in sums)))
 
 
 def add_usage(connection: Connection, counts: Mapping[Account, Counts]) -> None:
@@ -123,6 +126,7 @@ def this_minute() -> int:
 def _sums(start: int, end: int, width: int, group_by: Sequence[Group]) -> "Select[*tuple[object, ...]]":
     bucket = (usage.c.minute - usage.c.minute % literal(width, literal_execute=True)).label("start")
     groups = [usage.c[name] for name in group_by]
+    shown = [usage.c[name] if name in group_by else null() for name in GROUPS]
     totals = [func.sum(usage.c[name]).label(name) for name in COUNTERS]
     within = (usage.c.minute >= start - start % MINUTE, usage.c.minute < end)
-    return select(bucket, *groups, *totals).where(*within).group_by(bucket, *groups).order_by(bucket, *groups)
+    return select(bucket, *shown, *totals).where(*within).group_by(bucket, *groups).order_by(bucket, *groups)
