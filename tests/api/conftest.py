@@ -26,7 +26,7 @@ NULL_ON_THE_REAL_WIRE = {"expires_at", "status_details", "first_id", "last_id", 
 @pytest.fixture(scope="session")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """The real base, loaded once for all tests that let it answer."""
-    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("pool")))
+    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("pool"), serve_weights="float32"))  # no trial of 16 bits
     yield pool
     pool.close()
 

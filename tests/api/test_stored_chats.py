@@ -5,20 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from tunesmith.serve.pool import Pool
-from tunesmith.settings import Settings
 from tunesmith.store import ChatRow
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
 ROW = ChatRow("chatcmpl-0", "base", "base", 5, {"object": "chat.completion", "id": "chatcmpl-0"}, (), {}, "default")
-
-
-@pytest.fixture(scope="session")
-def pool(tmp_path_factory):
-    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("pool")))
-    yield pool
-    pool.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Usage over HTTP: what a request took is counted once, after its last byte, and shown in OpenAI's shape."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -12,8 +11,6 @@ from tunesmith.api.app import create_app
 from tunesmith.api.metering import Metered, UsageRecorder
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.serve.chat import Usage
-from tunesmith.serve.pool import Pool
-from tunesmith.settings import Settings
 from tunesmith.store.usage import Account, Counts
 
 USAGE = "/v1/organization/usage/completions"
@@ -24,13 +21,6 @@ NINE = 20_000 * DAY + 9 * 3600
 @dataclass(frozen=True, slots=True)
 class Spent:
     usage: Usage
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    pool = Pool(Settings(data_dir=tmp_path_factory.mktemp("pool")))
-    yield pool
-    pool.close()
 
 
 @pytest.fixture

@@ -38,7 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(outer["base_url"], outer["key"], Path(outer["data_dir"]))
         return
     directory = tmp_path_factory.mktemp("contract")
-    with serving(directory, max_file_bytes="3000000", train_nice="0") as server:
+    # Without the trial of 16 bits, which tests/serve has: it would take the first chat 15 s.
+    with serving(directory, max_file_bytes="3000000", train_nice="0", serve_weights="float32") as server:
         yield server
 
 
