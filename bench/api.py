@@ -220,7 +220,8 @@ def _serve_bare(answers: dict[tuple[str, str], bytes], pipe: Connection) -> None
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
     pipe.send(listener.getsockname())
-    config = uvicorn.Config(Starlette(routes=paths), log_config=None, access_log=False, server_header=False)
+    app = Starlette(routes=paths)
+    config = uvicorn.Config(app, http="httptools", log_config=None, access_log=False, server_header=False)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -14,13 +14,17 @@ ACTIVE = (JobStatus.QUEUED, JobStatus.VALIDATING)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`call` gets the whole store, as a process has it. `limited`: the answer has a size of its own, a page."""
+    """`call` gets the whole store, as a process has it. `limited`: the answer has a size of its own, a page.
+
+    `whole`: it reads all of an index of few rows (unfinished jobs, unchecked files), or the first row of a table.
+    """
 
     name: str
     keys: Sequence[str]
     call: Callable[[Store, str], object]
     path: Callable[[str], str] | None = None
     limited: bool = True
+    whole: bool = False
 
 
 def cases(filled: Filled) -> list[Case]:
@@ -148,9 +152,10 @@ def _others(filled: Filled) -> list[Case]:
             NOTHING,
             lambda store, _: store.usage.sums(week, now, DAY, where=UsageFilter(projects=[small]), group_by=["model"]),
             lambda _: f"{url}?start_time={week}&project_ids={small}&group_by=model",
+            limited=False,  # a result for each day and model, 1,300 here
         ),
-        Case("worker asks for a job", NOTHING, lambda store, _: store.queue.claim("bench", ACTIVE, 30)),
-        Case("files to check at the start", NOTHING, lambda store, _: store.files.unchecked()),
+        Case("worker asks for a job", NOTHING, lambda store, _: store.queue.claim("bench", ACTIVE, 30), whole=True),
+        Case("files to check at the start", NOTHING, lambda store, _: store.files.unchecked(), whole=True),
         Case("a sweep for expired files", NOTHING, lambda store, _: store.files.expire()),
-        Case("healthz", NOTHING, lambda store, _: store.jobs.page(limit=1), lambda _: "/healthz"),
+        Case("healthz", NOTHING, lambda store, _: store.jobs.page(limit=1), lambda _: "/healthz", whole=True),
     ]

@@ -130,7 +130,7 @@ def look_at_plans(store: Store, asked: Sequence[Case], *, show: bool) -> list[st
             lines = explain(store, statement)
             if show:
                 print(f"  {case.name}: {'; '.join(lines)}")
-            found += [f"{case.name}: {line}" for line in full_scans(lines)]
+            found += [f"{case.name}: {line}" for line in full_scans(lines) if not case.whole]
     return found
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 from tunesmith.settings import Settings
-from tunesmith.store import Store, migrate, open_store
+from tunesmith.store import Store, db, migrate, open_store
 from tunesmith.store.db import Database, database_url
 from tunesmith.store.tables import metadata
 
@@ -80,6 +80,16 @@ def test_sqlite_writes_are_durable(tmp_path: Path) -> None:
         }
     assert values == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
     store.close()
+
+
+def test_a_writer_that_waits_too_long_is_told_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "BUSY_SECONDS", 0.05)
+    store = open_store(Settings(data_dir=tmp_path))
+    late = pytest.raises(ServiceUnavailable, match=r"no write ended in .* s\. Try again")
+    with store.database.write(), late, store.database.write():
+        pass
+    with store.database.write():  # the turn was given back
+        store.close()
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:

@@ -74,10 +74,15 @@ class UsageRecorder:
                 counts = Counts(1, used.prompt_tokens, used.cached_tokens, used.completion_tokens)
                 self._add(Account(this_minute(), key.project, key.id, metered.model), counts)
 
-    def flush(self) -> None:
-        """What was recorded before is in the database when this returns; kept for later when that fails."""
+    def flush(self, *, if_counted: bool = False) -> None:
+        """What was recorded before is in the database when this returns; kept for later when that fails.
+
+        `if_counted`: a key's last use alone may wait, which spares a reader of counts a write.
+        """
         with self._writing:
             with self._adding:
+                if if_counted and not self._counts:
+                    return
                 counts, seen = self._counts, self._seen
                 self._counts, self._seen = {}, {}
             if not counts and not seen:

@@ -46,7 +46,7 @@ def completions_usage(
     batch: bool = False,
 ) -> JSONAnswer:
     """Written up to now: what the last second used is in it."""
-    request.app.state.usage.flush()
+    request.app.state.usage.flush(if_counted=True)
     width, count = SECONDS[bucket_width], _limit(limit, bucket_width)
     end = int(time.time()) + 1 if end_time is None else end_time
     if end <= start_time:

@@ -5,6 +5,7 @@ take their lock at BEGIN (IMMEDIATE), because a lock taken later cannot be waite
 """
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # There a statement sees the same in a transaction as outside of one, where it costs one round trip, not three.
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writer = threading.Lock()
         self.changes = Changes(self.engine.url.database if self.is_sqlite else None)
 
     @contextmanager
@@ -41,8 +43,21 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with self._begin(self._writing) as connection:
+        with self._turn(), self._begin(self._writing) as connection:
             yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """SQLite's writers poll for its one lock and some wait a second; those of this process queue up instead."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writer.acquire(timeout=BUSY_SECONDS):
+            raise ServiceUnavailable(f"The database is busy: no write ended in {BUSY_SECONDS:.0f} s. Try again.")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     @contextmanager
     def _begin(self, engine: Engine) -> Iterator[Connection]:
