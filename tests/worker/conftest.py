@@ -1,6 +1,7 @@
 """A worker in a thread, with a scripted trainer in real child processes."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ AUTO = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "a
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Says what the trainers that are started from now on do."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
     def set_script(**values: object) -> None:
         monkeypatch.setenv("SCRIPTED_TRAINER", json.dumps(values))
