@@ -7,7 +7,7 @@ the checksum of the tensors, so that serving can refuse what does not fit. safet
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,20 +92,23 @@ def read_manifest(directory: Path) -> AdapterManifest:
         raise ServerFault(f"{directory} holds no usable adapter (its {MANIFEST_FILE}: {error}).") from error
 
 
-def load_tensors(directory: Path, *, verify: bool = True) -> "dict[str, torch.Tensor]":
-    """The adapter's tensors on the CPU. Raises ServerFault when the file does not fit its manifest."""
-    from safetensors.torch import load
+def load_tensors(directory: Path) -> "dict[str, torch.Tensor]":
+    """The adapter's tensors on the CPU, mapped from the file: they are read when they are used.
 
-    return load(read_tensor_bytes(directory, verify=verify))
+    Raises ServerFault when the file does not fit its manifest.
+    """
+    from safetensors.torch import load_file
+
+    check_tensors(directory)
+    return load_file(directory / TENSORS_FILE)
 
 
-def read_tensor_bytes(directory: Path, *, verify: bool = True) -> bytes:
-    """The tensors' file. Raises ServerFault when it does not fit the manifest."""
-    data = (directory / TENSORS_FILE).read_bytes()
-    expected = read_manifest(directory).sha256
-    if verify and sha256(data).hexdigest() != expected:
+def check_tensors(directory: Path) -> None:
+    """Raises ServerFault when the tensors' file does not fit the manifest."""
+    with (directory / TENSORS_FILE).open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
+    if digest != read_manifest(directory).sha256:
         raise ServerFault(f"{directory / TENSORS_FILE} does not match its manifest: the file was changed or damaged.")
-    return data
 
 
 def _json(value: object) -> bytes:

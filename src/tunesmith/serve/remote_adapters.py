@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from tunesmith.errors import TunesmithError
-from tunesmith.models.adapters import MANIFEST_FILE, read_manifest, read_tensor_bytes
+from tunesmith.models.adapters import MANIFEST_FILE, check_tensors, read_manifest
 from tunesmith.serve.remote_server import RemoteServer
 
 PREFIX = "tunesmith-"
@@ -71,7 +71,7 @@ class RemoteAdapters:
         self._resident.pop(name, None)
 
     async def _load(self, name: str, directory: Path) -> None:
-        await asyncio.to_thread(read_tensor_bytes, directory)  # a damaged file must not answer
+        await asyncio.to_thread(check_tensors, directory)  # a damaged file must not answer
         await self._make_room()
         await self._server.load_adapter(name, directory)
 
