@@ -7,8 +7,8 @@ def run(chooser: ThreadChooser, seconds: Callable[[int], float], steps: int = 40
     """The number of threads of each step, where a step of so many threads takes `seconds`."""
     used = []
     for _ in range(steps):
-        used.append(chooser.threads)
-        chooser.note(rows, seconds(chooser.threads))
+        used.append(chooser.threads(rows))
+        chooser.note(rows, seconds(used[-1]))
     return used
 
 
@@ -37,17 +37,28 @@ def test_steps_of_another_size_are_not_compared() -> None:
     chooser, used = ThreadChooser(2), []
     for _ in range(500):
         for size, seconds in ((1, 0.001), (8, 0.1)):
-            used.append(chooser.threads)
-            chooser.note(size, seconds * (3 - chooser.threads))
+            used.append(chooser.threads(size))
+            chooser.note(size, seconds * (3 - used[-1]))
     assert used.count(2) > 0.9 * len(used)
 
 
 def test_a_trial_that_shows_at_once_how_bad_it_is_costs_one_step() -> None:
     chooser, used = ThreadChooser(2), []
     for _ in range(1000):
-        used.append(chooser.threads)
-        chooser.note(1, 0.04 if chooser.threads == 2 else 0.8)
+        used.append(chooser.threads(1))
+        chooser.note(1, 0.04 if used[-1] == 2 else 0.8)
     assert 2 <= used.count(1) <= 8
+
+
+def test_a_prompt_and_a_size_not_seen_before_are_spared_the_trial() -> None:
+    chooser = ThreadChooser(2)
+    while chooser.threads(1) == 2:
+        chooser.note(1, 0.02)
+    assert chooser.threads(None) == chooser.threads(8) == 2
+    for _ in range(3):
+        chooser.note(8, 0.1)
+    assert chooser.threads(8) == 1
+    assert chooser.threads(None) == 2
 
 
 def test_a_single_core_has_no_choice() -> None:

@@ -306,7 +306,7 @@ def test_a_full_queue_is_refused_and_a_closed_engine_finishes_what_it_took() -> 
 
 def test_drafts_come_from_the_book_and_can_be_switched_off() -> None:
     request = GenerateRequest((1, 2), 8, frozenset())
-    drafter = TorchModel(SlowRunner(), 0, Continuations([[1, 2, 3, 4]])).drafter(request)
+    drafter = TorchModel(SlowRunner(), 0, Continuations([[1, 2, 3, 4]]), threads=1).drafter(request)
     assert drafter is not None
     assert drafter.draft([1, 2], answers=1) == [3, 4]
-    assert TorchModel(SlowRunner(), 0, Continuations([[1, 2, 3, 4]]), drafts=False).drafter(request) is None
+    assert TorchModel(SlowRunner(), 0, Continuations([[1, 2, 3, 4]]), threads=1, drafts=False).drafter(request) is None

@@ -156,19 +156,14 @@ class Scheduler(Generic[AdapterT, RowT]):
         queue = self._waiting.setdefault(request.project, [])
         queue.extend(_Waiting(ticket, choice, [*request.prompt]) for choice in range(choices))
 
-    def step(self) -> int:
-        """One pass through the model for everything that can take part; returns at once when nothing can.
-
-        The result is how many tokens went through; 0 where a prompt's were among them.
-        """
+    def step(self) -> None:
+        """One pass through the model for everything that can take part; returns at once when nothing can."""
         self._drop_unwanted()
         self._admit()
         self._make_room()
-        reads = any(answer.reading for answer in self._running)
         planned = self._plan()
         if planned:
             self._forward([answer for answer, _ in planned], [feed for _, feed in planned])
-        return 0 if reads else sum(len(feed.ids) for _, feed in planned)
 
     def abandon(self, error: BaseException) -> None:
         """Everything under way and waiting fails with `error`."""

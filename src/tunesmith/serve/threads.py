@@ -17,7 +17,7 @@ HOPELESS = 1.5  # times the usual duration: one such step ends the trial
 
 
 class ThreadChooser:
-    """Feed it the duration of every decode step; run the next one with `threads`."""
+    """Ask it for the `threads` of every step, and tell it what a decode step took."""
 
     def __init__(self, most: int) -> None:
         self._candidates = _halvings(most)  # most first
@@ -28,19 +28,21 @@ class ThreadChooser:
         self._ratios: list[float] = []  # of the trial's steps to the usual ones of their size
         self._elapsed, self._pause = 0.0, FIRST_PAUSE
 
-    @property
-    def threads(self) -> int:
-        return self._candidates[self._chosen if self._trial is None else self._trial]
+    def threads(self, size: int | None) -> int:
+        """For a step of `size`, None where a prompt is read: a trial needs steps that it can be compared with."""
+        usual = self._usual.get(size, ()) if size is not None else ()
+        return self._candidates[self._chosen if self._trial is None or len(usual) < PROBE_STEPS else self._trial]
 
     def note(self, size: int, seconds: float) -> None:
-        """A step took `seconds` with `threads`; only steps of equal `size` are compared."""
+        """A step took `seconds` with `threads(size)`; only steps of equal `size` are compared."""
         usual = self._usual.setdefault(size, deque(maxlen=REMEMBERED))
-        if self._trial is None:
+        known = len(usual) >= PROBE_STEPS
+        if self._trial is None or not known:
             usual.append(seconds)
             self._elapsed += seconds
-            if self._elapsed >= self._pause and len(usual) >= PROBE_STEPS:
+            if self._trial is None and self._elapsed >= self._pause and len(usual) >= PROBE_STEPS:
                 self._trial, self._elapsed = self._next_trial(), 0.0
-        elif len(usual) >= PROBE_STEPS:
+        else:
             self._ratios.append(seconds / median(usual))
             if len(self._ratios) == PROBE_STEPS or self._ratios[-1] > HOPELESS:
                 self._decide(self._trial)

@@ -73,7 +73,7 @@ class TorchEngine:
         self.fingerprint = fingerprint
         self._waiting_limit = waiting
         self._scheduler = Scheduler(
-            TorchModel(runner, adapter_bytes, Continuations(book), drafts=drafts),
+            TorchModel(runner, adapter_bytes, Continuations(book), threads=threads, drafts=drafts),
             running=running,
             positions=cache_bytes // runner.token_bytes,
             slots=SLOTS * running,
@@ -82,7 +82,7 @@ class TorchEngine:
         self._arrived: list[tuple[GenerateRequest, Generation]] = []
         self._changed = Condition()
         self._closing = False
-        self._thread = Thread(target=self._run, args=(threads,), name="tunesmith-engine", daemon=True)
+        self._thread = Thread(target=self._run, name="tunesmith-engine", daemon=True)
         self._thread.start()
 
     def submit(self, request: GenerateRequest) -> Generation:
@@ -122,20 +122,14 @@ class TorchEngine:
         self._arrived = [(request, generation) for request, generation in self._arrived if not generation.closed]
         return len(self._arrived) + self._scheduler.waiting
 
-    def _run(self, threads: int) -> None:
-        chooser = ThreadChooser(threads)
+    def _run(self) -> None:
         with torch.inference_mode():
             while self._receive():
-                torch.set_num_threads(chooser.threads)  # holds for this thread's work only
-                started = time.perf_counter()
                 try:
-                    tokens = self._scheduler.step()
+                    self._scheduler.step()
                 except Exception as error:  # a fault of ours: no reader may wait for ever, and the next may succeed
                     log.exception("engine step failed")
                     self._scheduler.abandon(error)
-                    continue
-                if tokens:
-                    chooser.note(tokens.bit_length(), time.perf_counter() - started)
 
     def _receive(self) -> bool:
         """Hands what arrived to the scheduler; sleeps while there is nothing to do; False when it is time to end."""
@@ -174,16 +168,30 @@ class RowSampler:
 class TorchModel:
     """What the scheduler drives: a runner's forward pass, and what belongs to a request: adapter, sampler, drafts."""
 
-    def __init__(self, runner: Runner, adapter_bytes: int, book: Continuations, *, drafts: bool = True) -> None:
+    def __init__(
+        self, runner: Runner, adapter_bytes: int, book: Continuations, *, threads: int, drafts: bool = True
+    ) -> None:
         self.runner = runner
         self._book = book
         self._drafts = drafts
+        self._chooser = ThreadChooser(threads)
         self._adapters = _Adapters(runner, adapter_bytes)
 
     def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> list[Row]:
-        logits_LV = self.runner.forward(feeds)
+        logits_LV = self._forward(feeds)
         values, likeliest = logits_LV.max(dim=-1)
         return [*map(Row, logits_LV, values.tolist(), likeliest.tolist())]
+
+    def _forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> Tensor:
+        """With as many threads as pay. They are set for the calling thread only, which is always the engine's."""
+        reads = any(len(feed.ids) > feed.logits for feed in feeds)
+        size = None if reads else sum(len(feed.ids) for feed in feeds).bit_length()
+        torch.set_num_threads(self._chooser.threads(size))
+        started = time.perf_counter()
+        logits_LV = self.runner.forward(feeds)
+        if size is not None:
+            self._chooser.note(size, time.perf_counter() - started)
+        return logits_LV
 
     def copy(self, source: int, target: int, length: int) -> None:
         self.runner.copy(source, target, length)
