@@ -6,36 +6,13 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.serve import loading
 from tunesmith.serve.loading import load_runner
-from tunesmith.serve.matrix import Matrix, fits_half, has_half, overflows_half
-from tunesmith.serve.narrow import Finding, compare, known_width
+from tunesmith.serve.narrow import Finding, compare, fits_half, known_width, overflows_half
 from tunesmith.settings import Settings
 
-needs_half = pytest.mark.skipif(not has_half(), reason="this processor has no product with float16 matrices")
-
-
-@needs_half
-@pytest.mark.parametrize("rows", [1, 3, 8, 40])
-def test_a_half_matrix_multiplies_its_rounded_values_in_float32(rows: int) -> None:
-    torch.manual_seed(0)
-    weight, inputs = torch.randn(70, 33), torch.randn(rows, 33)
-    expected = inputs.double() @ weight.half().double().t()
-    torch.testing.assert_close(Matrix(weight, "float16")(inputs).double(), expected, atol=1e-5, rtol=1e-5)
-    added = Matrix(weight, "float16").add(inputs, torch.ones(rows, 70))
-    torch.testing.assert_close(added.double(), expected + 1, atol=1e-5, rtol=1e-5)
-
-
-@needs_half
-def test_rows_of_a_product_do_not_depend_on_the_rows_beside_them() -> None:
-    """So that an answer does not depend on what else is in the batch."""
-    torch.manual_seed(0)
-    inputs = torch.randn(16, 576)
-    for width in ("float32", "float16"):
-        matrix = Matrix(torch.randn(960, 576), width)  # type: ignore[arg-type]
-        together = matrix(inputs)
-        for count in (2, 5, 8):
-            torch.testing.assert_close(matrix(inputs[:count]), together[:count], atol=2e-5, rtol=1e-5)
+needs_half = pytest.mark.skipif(not HAS_HALF, reason="this processor cannot read float16 numbers")
 
 
 def test_bfloat16_values_mostly_fit_half_and_others_do_not() -> None:

@@ -9,11 +9,12 @@ from transformers import PreTrainedModel
 from tunesmith import __version__
 from tunesmith.data.render import load_renderer
 from tunesmith.errors import InvalidRequest
+from tunesmith.kernels.compiled import is_made
 from tunesmith.models.directory import fingerprint
 from tunesmith.models.weights import load_model
-from tunesmith.serve.lean import LeanRunner, supports
-from tunesmith.serve.matrix import Width
+from tunesmith.serve.compiled import CompiledRunner, supports
 from tunesmith.serve.narrow import TEXT, compare, keep, known_width, lossless, possible
+from tunesmith.serve.panels import Width
 from tunesmith.serve.runner import Runner, TransformersRunner
 from tunesmith.serve.scheduler import Feed
 from tunesmith.settings import Settings
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     """Takes seconds. Raises InvalidRequest when the setting asks for weights that this base or machine cannot have."""
+    if not is_made():
+        log.info("compiling for this processor, once; it takes some 15 seconds")
     model = load_model(base_dir, torch.float32)
     wanted = settings.serve_weights
     if wanted == "float32" or not supports(model.config):
@@ -32,7 +35,7 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     if not possible(model):
         return _float32(model), "float32"
     if wanted == "float16" or lossless(model):
-        return LeanRunner(model, "float16"), "float16"
+        return CompiledRunner(model, "float16"), "float16"
     return _tried(model, base_dir, settings)
 
 
@@ -42,7 +45,7 @@ def _refuse(wanted: str, can: bool, why: str) -> None:
 
 
 def _float32(model: PreTrainedModel) -> Runner:
-    return LeanRunner(model) if supports(model.config) else TransformersRunner(model)
+    return CompiledRunner(model) if supports(model.config) else TransformersRunner(model)
 
 
 def _tried(model: PreTrainedModel, base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
@@ -50,15 +53,15 @@ def _tried(model: PreTrainedModel, base_dir: Path, settings: Settings) -> tuple[
     note = settings.paths.root / "serve" / f"{fingerprint(base_dir)}-{__version__}.json"
     width = known_width(note)
     if width is not None:
-        return LeanRunner(model, width), width
+        return CompiledRunner(model, width), width
     ids = load_renderer(base_dir).encode(TEXT)
     with torch.inference_mode():
         plain = model(torch.tensor([ids])).logits[0].float()
-        runner = LeanRunner(model, "float16")
+        runner = CompiledRunner(model, "float16")
         finding = compare(plain, runner.forward([Feed(0, 0, tuple(ids), None, len(ids))]), ids)
         runner.release(0)
     keep(note, finding)
     log.info("weights in 16 bits tried", base=base_dir.name, **finding.report())
     if finding.acceptable:
         return runner, "float16"
-    return LeanRunner(load_model(base_dir, torch.float32)), "float32"
+    return CompiledRunner(load_model(base_dir, torch.float32)), "float32"

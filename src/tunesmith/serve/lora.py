@@ -24,7 +24,8 @@ class LowRank:
     """Adds `scale * (x @ a.T) @ b.T` to one linear layer's output."""
 
     a: Tensor  # [rank, in]
-    b: Tensor  # [out, rank], already multiplied by the scale
+    b: Tensor  # [out, rank]
+    scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> A
         if not path or kind not in ("A.weight", "B.weight"):
             raise ServerFault(f"Adapter {directory}: the tensor {name!r} is not part of a LoRA; it cannot be served.")
         if kind == "A.weight":
-            layers[path] = LowRank(tensor, tensors[f"{PREFIX}{path}.lora_B.weight"] * scale)
+            layers[path] = LowRank(tensor, tensors[f"{PREFIX}{path}.lora_B.weight"], scale)
     return Adapter(layers, sum(low.a.nbytes + low.b.nbytes for low in layers.values()))
 
 
@@ -93,4 +94,4 @@ class LoraHooks:
         low = self.active.layers.get(name) if self.active else None
         if low is None:
             return None
-        return output + nn.functional.linear(nn.functional.linear(inputs[0], low.a), low.b)
+        return output + nn.functional.linear(nn.functional.linear(inputs[0], low.a), low.b) * low.scale

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.serve.matrix import Width, fits_half, has_half, overflows_half
+from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.serve.panels import Width
 
+LARGEST = torch.finfo(torch.float16).max
 LEAST_AGREEMENT = 0.99  # of places, on which the likeliest next token is the same
 MOST_SURPRISE = 0.001  # nats a token by which the text may become less or more likely: 0.1 % of perplexity
 TEXT = """The keeper of the lighthouse wrote to the harbour office on 14 March 1897: "Two lamps are broken; please send
@@ -51,7 +53,7 @@ def lossless(model: PreTrainedModel) -> bool:
 
 def possible(model: PreTrainedModel) -> bool:
     """This processor can, and no weight is beyond float16's range."""
-    return has_half() and not any(overflows_half(linear.weight.data) for linear in _linears(model))
+    return HAS_HALF and not any(overflows_half(linear.weight.data) for linear in _linears(model))
 
 
 def compare(plain_TV: Tensor, rounded_TV: Tensor, ids: list[int]) -> Finding:
@@ -76,6 +78,15 @@ def keep(path: Path, finding: Finding) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(asdict(finding)), "utf-8")
     partial.replace(path)
+
+
+def fits_half(weight: Tensor) -> bool:
+    """True when every value is one of float16, as nearly all of a bfloat16 model's are: nothing is lost then."""
+    return torch.equal(weight.half().float(), weight)
+
+
+def overflows_half(weight: Tensor) -> bool:
+    return bool(weight.abs().max() > LARGEST)
 
 
 def _linears(model: PreTrainedModel) -> list[nn.Linear]:

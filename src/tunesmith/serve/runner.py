@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
-from tunesmith.serve.lanes import FusedAdapter
 from tunesmith.serve.lora import Adapter, LoraHooks, check_fit, read_adapter
+from tunesmith.serve.panels import PanelAdapter
 from tunesmith.serve.scheduler import Feed
 from tunesmith.serve.slots import Storage
 
-AnyAdapter: TypeAlias = Adapter | FusedAdapter  # each runner is given back what its own `read_adapter` made
+AnyAdapter: TypeAlias = Adapter | PanelAdapter  # each runner is given back what its own `read_adapter` made
 
 
 class Runner(Storage, Protocol):

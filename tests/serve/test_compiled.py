@@ -1,7 +1,9 @@
-"""The lean forward pass against transformers, on small random models of every family it takes."""
+"""The compiled forward pass against transformers, on small random models of every family it takes."""
 
 import copy
+import gc
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +24,10 @@ from transformers import (
 )
 
 from tunesmith.errors import ServerFault
+from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
-from tunesmith.serve.lean import LeanRunner, supports
+from tunesmith.serve.compiled import CompiledRunner, supports
+from tunesmith.serve.panels import Width
 from tunesmith.serve.runner import AnyAdapter, Runner, TransformersRunner
 from tunesmith.serve.scheduler import Feed
 
@@ -46,6 +50,7 @@ MODELS: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**{**SIZES, "use_sliding_window": False})),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES)),
 }
+WIDTHS: list[Width] = ["float32", *(["float16"] if HAS_HALF else [])]  # type: ignore[list-item]
 TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj")
 
 
@@ -104,35 +109,75 @@ def test_logits_equal_transformers(name: str, tuned: bool, tmp_path: Path) -> No
     adapter = write_sparse_adapter(model, tmp_path) if tuned else None
     expected = logits(TransformersRunner(copy.deepcopy(model)), adapter)
     assert supports(model.config)
-    ours = logits(LeanRunner(model), adapter)
+    ours = logits(CompiledRunner(model), adapter)
     for mine, theirs in zip(ours, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=2e-4)
 
 
 def test_an_adapter_changes_the_logits(tmp_path: Path) -> None:
     model = make("llama")
-    adapter, runner = write_sparse_adapter(model, tmp_path), LeanRunner(model)
+    adapter, runner = write_sparse_adapter(model, tmp_path), CompiledRunner(model)
     assert not torch.allclose(logits(runner, adapter)[1], logits(runner, None)[1], atol=0.1)
 
 
-@pytest.mark.parametrize("count", [2, 5])
-def test_a_batch_of_different_adapters_gives_each_its_own_logits(count: int, tmp_path: Path) -> None:
-    """Adapters of different rank, some tokens without one, one sequence long enough for products of its own."""
+@pytest.mark.parametrize("width", WIDTHS)
+def test_logits_are_the_same_to_the_bit_in_any_company(width: Width, tmp_path: Path) -> None:
+    """Adapters of different rank, some tokens without one, a longer piece, another number of threads."""
     model = make("llama")
-    folders = [write_sparse_adapter(model, tmp_path / str(place), rank=2 + place) for place in range(count)]
-    runner = LeanRunner(model)
+    runner = CompiledRunner(model, width)
+    folders = [write_sparse_adapter(make("llama"), tmp_path / str(place), rank=2 + 5 * place) for place in range(5)]
     adapters = [None, *[runner.read_adapter(folder) for folder in folders]]
-    ids = torch.randint(0, 97, (40,), generator=torch.Generator().manual_seed(2)).tolist()
+    adapters += [adapters[1]]  # not side by side
+    ids = torch.randint(0, 97, (60,), generator=torch.Generator().manual_seed(2)).tolist()
     feeds = [
-        Feed(place, 0, tuple(ids[place : place + (30 if place == 1 else 2 + place)]), adapter, 1)
+        Feed(place, 0, tuple(ids[place : place + (30 if place == 1 else 2 + place)]), adapter, 2)
         for place, adapter in enumerate(adapters)
     ]
     with torch.inference_mode():
-        together = runner.forward(feeds)
-        for mine, feed in zip(together, feeds, strict=True):
-            torch.testing.assert_close(mine, runner.forward([feed])[0], atol=1e-5, rtol=1e-5)
-        again = runner.forward(feeds[1:])  # the same lanes, one sequence less
-        torch.testing.assert_close(again, together[1:], atol=1e-5, rtol=1e-5)
+        alone = torch.cat([runner.forward([feed]) for feed in feeds])
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            assert torch.equal(runner.forward(feeds), alone)
+
+
+@pytest.mark.parametrize("pieces", [[60], [1] * 60, [7, 30, 1, 22], [25, 35]], ids=str)
+def test_logits_are_the_same_to_the_bit_in_any_pieces(pieces: list[int], tmp_path: Path) -> None:
+    """A prompt read at once, token by token, with drafts, or copied from another sequence half-way."""
+    model = make("qwen3")
+    folder = write_sparse_adapter(model, tmp_path)
+    runner = CompiledRunner(model)
+    adapter = runner.read_adapter(folder)
+    ids = torch.randint(0, 97, (60,), generator=torch.Generator().manual_seed(3)).tolist()
+    with torch.inference_mode():
+        expected = runner.forward([Feed(0, 0, tuple(ids), adapter, 60)])
+        found, start = [], 0
+        for size in pieces:
+            found.append(runner.forward([Feed(1, start, tuple(ids[start : start + size]), adapter, size)]))
+            start += size
+        assert torch.equal(torch.cat(found), expected)
+        runner.copy(1, 2, 37)
+        assert torch.equal(runner.forward([Feed(2, 37, tuple(ids[37:]), adapter, 3)]), expected[-3:])
+
+
+def test_nan_in_the_weights_is_nan_in_the_logits() -> None:
+    """Or a broken model would answer as if it were none."""
+    model = make("llama")
+    model.model.layers[1].mlp.up_proj.weight.data[3, 5] = float("nan")
+    with torch.inference_mode():
+        assert CompiledRunner(model).forward([Feed(0, 0, (1, 2), None, 1)]).isnan().any()
+
+
+def test_the_threads_end_with_the_runner() -> None:
+    torch.set_num_threads(3)
+    runner = CompiledRunner(make("llama"))
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("tunesmith-kernel")}
+    with torch.inference_mode():
+        runner.forward([Feed(0, 0, (1, 2), None, 1)])
+    helpers = {thread for thread in threading.enumerate() if thread.name.startswith("tunesmith-kernel")} - before
+    assert len(helpers) == 2
+    del runner
+    gc.collect()
+    assert not any(thread.is_alive() for thread in helpers)
 
 
 def test_a_family_with_other_formulas_is_left_to_transformers() -> None:
@@ -141,17 +186,17 @@ def test_a_family_with_other_formulas_is_left_to_transformers() -> None:
     assert not supports(Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=64, max_window_layers=1))
 
 
-@pytest.mark.parametrize("runner", [LeanRunner, TransformersRunner])
-def test_an_adapter_of_another_size_is_refused(runner: type[LeanRunner], tmp_path: Path) -> None:
+@pytest.mark.parametrize("runner", [CompiledRunner, TransformersRunner])
+def test_an_adapter_of_another_size_is_refused(runner: type[CompiledRunner], tmp_path: Path) -> None:
     small = LlamaForCausalLM(LlamaConfig(**{**SIZES, "hidden_size": 24}))
     adapter = write_sparse_adapter(small, tmp_path)
     with pytest.raises(Exception, match="does not fit this base"):
         runner(make("llama")).read_adapter(adapter)
 
 
-@pytest.mark.parametrize("runner", [LeanRunner, TransformersRunner])
+@pytest.mark.parametrize("runner", [CompiledRunner, TransformersRunner])
 def test_an_adapter_that_lacks_a_layer_is_refused_and_never_answered_by_the_base(
-    runner: type[LeanRunner], tmp_path: Path
+    runner: type[CompiledRunner], tmp_path: Path
 ) -> None:
     model = make("llama")
     adapter = write_sparse_adapter(model, tmp_path)
@@ -171,4 +216,4 @@ def test_an_adapter_that_is_more_than_a_lora_is_refused_by_name(field: str, valu
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, field: value}))
     with pytest.raises(Exception, match=field):
-        LeanRunner(model).read_adapter(adapter)
+        CompiledRunner(model).read_adapter(adapter)

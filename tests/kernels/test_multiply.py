@@ -1,0 +1,85 @@
+"""Products with panels against numpy's."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from numpy.typing import NDArray
+
+from tunesmith.kernels.multiply import HAS_HALF, multiply
+from tunesmith.kernels.vectors import LANES
+
+WIDTHS = [numpy.float32, *([numpy.float16] if HAS_HALF else [])]
+
+
+def packed(weight_OI: NDArray[numpy.floating]) -> NDArray[numpy.floating]:
+    return numpy.ascontiguousarray(weight_OI.reshape(-1, LANES, weight_OI.shape[1]).transpose(0, 2, 1))
+
+
+def product(
+    x: NDArray[numpy.float32], weight: NDArray[numpy.floating], addend: NDArray[numpy.float32] | None = None
+) -> NDArray[numpy.float32]:
+    w, out = packed(weight), numpy.full((len(x), len(weight)), 7.0, numpy.float32)
+    size, length = w.itemsize, x.shape[1]
+    add, stride = (0, 0) if addend is None else (addend.ctypes.data, addend.strides[0] if addend.ndim == 2 else 0)
+    panels, half = len(w), int(size == 2)
+    panel_stride = length * LANES * size
+    place, rows = out.ctypes.data, len(x)
+    multiply(
+        half,
+        rows,
+        x.ctypes.data,
+        x.strides[0],
+        w.ctypes.data,
+        panel_stride,
+        length,
+        panels,
+        place,
+        out.strides[0],
+        add,
+        stride,
+    )
+    return out
+
+
+@pytest.mark.parametrize("dtype", WIDTHS)
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 23])
+def test_a_product_is_that_of_the_stored_values(rows: int, dtype: type[numpy.floating]) -> None:
+    random = numpy.random.default_rng(rows)
+    x = random.standard_normal((rows, 37), dtype=numpy.float32)
+    weight = random.standard_normal((7 * LANES, 37)).astype(dtype)
+    exact = x.astype(numpy.float64) @ weight.astype(numpy.float64).T
+    numpy.testing.assert_allclose(product(x, weight), exact, atol=2e-5, rtol=1e-5)
+    beside = random.standard_normal(exact.shape, dtype=numpy.float32)
+    numpy.testing.assert_allclose(product(x, weight, beside), exact + beside, atol=2e-5, rtol=1e-5)
+    numpy.testing.assert_allclose(product(x, weight, beside[0]), exact + beside[0], atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", WIDTHS)
+def test_a_row_is_the_same_to_the_bit_beside_any_others(dtype: type[numpy.floating]) -> None:
+    random = numpy.random.default_rng(0)
+    x = random.standard_normal((20, 576), dtype=numpy.float32)
+    weight = random.standard_normal((5 * LANES, 576)).astype(dtype)
+    alone = numpy.concatenate([product(x[row : row + 1], weight) for row in range(20)])
+    for count in (2, 3, 5, 8, 11, 20):
+        assert numpy.array_equal(product(x[:count], weight), alone[:count])
+    assert numpy.array_equal(product(x, weight[LANES:]), alone[:, LANES:])
+
+
+@pytest.mark.parametrize("processor", ["haswell", "x86-64"])
+@pytest.mark.skipif(not HAS_HALF or os.uname().machine != "x86_64", reason="the code of these runs on newer x86 only")
+def test_older_processors_have_code_of_their_own(processor: str, tmp_path: Path) -> None:
+    """Sixteen registers of eight numbers, and neither of both nor float16: this file once more, made for them."""
+    environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": FEATURES[processor]}
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path)
+    code = "from tunesmith.kernels.multiply import HAS_HALF, MOST; print(HAS_HALF, MOST)"
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == [str(processor == "haswell"), "6"]
+    again = [sys.executable, "-m", "pytest", "-q", "-k", "not older", "-p", "no:cacheprovider", __file__]
+    subprocess.run(again, env=environment, capture_output=True, check=True)
+
+
+FEATURES = {"haswell": "+avx,+avx2,+fma,+f16c", "x86-64": "+sse2"}
