@@ -26,8 +26,8 @@ from transformers import (
 from tunesmith.errors import ServerFault
 from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
+from tunesmith.models.panels import Width
 from tunesmith.serve.compiled import CompiledRunner, supports
-from tunesmith.serve.panels import Width
 from tunesmith.serve.runner import AnyAdapter, Runner, TransformersRunner
 from tunesmith.serve.scheduler import Feed
 

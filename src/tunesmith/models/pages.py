@@ -34,21 +34,52 @@ def fresh_zeros(shape: tuple[int, ...]) -> "Tensor":
 
 
 class Slab:
-    """Memory for tensors that are filled at once and stay: on huge pages, of which the system has few to hand out.
+    """One piece of memory for many tensors that stay as long as one of them does."""
 
-    20 MB of small tensors are 5,000 pages, and a virtual machine may wait 10 us for each.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._memory = _mapped(size, huge=True)
+    def __init__(self, memory: "Tensor") -> None:
+        """`memory`: bytes [n]."""
+        self._memory = memory
         self._used = 0
 
-    def zeros(self, shape: tuple[int, ...], dtype: "torch.dtype") -> "Tensor":
-        """As long as there is room, see `slab_bytes`."""
+    def take(self, shape: tuple[int, ...], dtype: "torch.dtype") -> "Tensor":
+        """The next of it, as long as there is room: see `slab_bytes`."""
         end = self._used + dtype.itemsize * math.prod(shape)
         tensor = self._memory[self._used : end].view(dtype).view(shape)
         self._used = slab_bytes(end)
         return tensor
+
+
+def fresh_slab(size: int) -> Slab:
+    """Zeros on huge pages, of which the system has few to hand out.
+
+    20 MB of small tensors are 5,000 pages, and a virtual machine may wait 10 us for each.
+    """
+    return Slab(_mapped(size, huge=True))
+
+
+class SpareSlab:
+    """Slabs of which the next is made while nobody waits for it: adapters of one base mostly have one size."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, Tensor] = {}
+        self._maker: Thread | None = None
+
+    def take(self, size: int) -> Slab:
+        """Of zeros. From one thread only."""
+        if self._maker is not None:
+            self._maker.join()
+        memory = self._made.pop(size, None)
+        if memory is None:
+            memory = _mapped(size, huge=True)
+        self._made.clear()  # another size is not what comes next
+        self._maker = Thread(target=self._make, args=(size,), daemon=True)
+        self._maker.start()
+        return Slab(memory)
+
+    def _make(self, size: int) -> None:
+        memory = _mapped(size, huge=True)
+        _touch(memory)
+        self._made[size] = memory
 
 
 def slab_bytes(size: int) -> int:

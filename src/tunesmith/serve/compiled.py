@@ -25,10 +25,11 @@ from tunesmith.kernels.forward import work
 from tunesmith.kernels.job import ATTENTION_PHASES, JOB, LAYER, LINE, MLP_PHASES
 from tunesmith.kernels.team import Team
 from tunesmith.kernels.vectors import LANES
-from tunesmith.models.pages import Slab, give_back
+from tunesmith.models.pages import Slab, SpareSlab, fresh_slab, give_back
+from tunesmith.models.panels import Width, pack, pack_bias, packed_bytes, whole_panels
 from tunesmith.serve.keyvalues import KeyValues
 from tunesmith.serve.lora import check_fit, read_adapter
-from tunesmith.serve.panels import PanelAdapter, Width, pack, pack_adapter, pack_bias, packed_bytes, whole_panels
+from tunesmith.serve.panels import PanelAdapter, pack_adapter
 from tunesmith.serve.runner import AnyAdapter, cache_bytes
 from tunesmith.serve.scheduler import Feed
 from tunesmith.serve.step import Rotation, Steps
@@ -86,13 +87,14 @@ class CompiledRunner:
         self._jobs, self._layer_table, self._line_table = _tables(self._lines, self._norms)
         self._describe(config, head_size, width)
         self._steps = Steps(self._jobs, layers * (ATTENTION_PHASES + MLP_PHASES) + 3)
+        self._spare = SpareSlab()
         self._team = self._gather()
 
     def read_adapter(self, directory: Path) -> PanelAdapter:
         adapter = read_adapter(directory, torch.float32, torch.device("cpu"))
         check_fit(adapter, self._sizes, directory)
         lows = [[adapter.layers.get(part) for part in line.parts] for line in self._lines]
-        return pack_adapter(lows, [line.sizes for line in self._lines])
+        return pack_adapter(lows, [line.sizes for line in self._lines], self._spare)
 
     def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> Tensor:
         """The wanted logits [sum of `logits`, V] in float32, in the feeds' order."""
@@ -170,7 +172,7 @@ def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple
 def _lines(model: PreTrainedModel, layers: int, width: Width) -> list[_Line]:
     """Of all layers, LINES each, and the output layer's."""
     groups = [parts for index in range(layers) for parts in _groups(f"model.layers.{index}")]
-    slab = Slab(sum(packed_bytes([_weight(model, part) for part in parts], width) for parts in [*groups, HEAD]))
+    slab = fresh_slab(sum(packed_bytes([_weight(model, part) for part in parts], width) for parts in [*groups, HEAD]))
     head = _line(model, HEAD, width, slab)  # it may be the embedding too, which stays
     return [*(_freed_line(model, parts, width, slab) for parts in groups), head]
 

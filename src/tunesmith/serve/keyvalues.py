@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tunesmith.kernels.vectors import LANES
 from tunesmith.models.pages import fresh_zeros, give_back
-from tunesmith.serve.panels import whole_panels
+from tunesmith.models.panels import whole_panels
 
 ROOM = 1024  # positions of a slot at first; they double
 FEW = 4  # slots at first; they double too

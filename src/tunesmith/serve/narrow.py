@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.kernels.multiply import HAS_HALF
-from tunesmith.serve.panels import Width
+from tunesmith.models.panels import Width
 
 LARGEST = torch.finfo(torch.float16).max
 LEAST_AGREEMENT = 0.99  # of places, on which the likeliest next token is the same

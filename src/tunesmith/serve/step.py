@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tunesmith.kernels.job import COUNTER_BYTES, QUERY_ROWS
 from tunesmith.kernels.vectors import LANES
-from tunesmith.serve.panels import PanelAdapter, whole_panels
+from tunesmith.models.panels import whole_panels
+from tunesmith.serve.panels import PanelAdapter
 from tunesmith.serve.runner import AnyAdapter
 from tunesmith.serve.scheduler import Feed
 
