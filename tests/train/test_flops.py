@@ -17,11 +17,11 @@ ROWS = [TokenRow((1, 2, 3, 4, 5, 6, 7, 8, 9, 10, n), (0.0,) * 10 + (1.0,)) for n
 def test_the_work_of_a_token_is_counted_from_the_layers() -> None:
     model = tiny_llama()
     adapter = attach(model, LoraSpec(rank=3), 0, model.get_output_embeddings())
-    frozen = 2 * (2 * 48 * 48 + 2 * 48 * 16 + 3 * 48 * 64)
+    frozen = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96)
     work = Work.of(model, adapter)
     assert work.per_token == 4 * frozen + 6 * adapter.parameter_count
-    assert work.per_learned == 4 * 48 * VOCABULARY
-    assert work.per_visible == 12 * 2 * 48
+    assert work.per_learned == 4 * 64 * VOCABULARY
+    assert work.per_visible == 12 * 2 * 64
     assert work.flops(Computed(2, 1, 3)) == 2 * work.per_token + work.per_learned + 3 * work.per_visible
 
 

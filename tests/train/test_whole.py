@@ -167,7 +167,7 @@ def test_too_little_memory_for_all_weights_is_said_before_the_first_step(
     make_spec: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Device, "free_memory", lambda device: 1_000_000)
-    with pytest.raises(InvalidRequest, match=r"Training all 2,\d+,\d+ weights takes 0\.0 GB .*Train a LoRA") as error:
+    with pytest.raises(InvalidRequest, match=r"Training all 3,\d+,\d+ weights takes 0\.1 GB .*Train a LoRA") as error:
         train(make_spec(adapter="none"))
     assert error.value.code == "out_of_memory"
 

@@ -22,7 +22,7 @@ from tunesmith.kernels.job import (
     Layer,
 )
 from tunesmith.kernels.multiply import multiply
-from tunesmith.kernels.numbers import floats, rms_norm, softmax, table
+from tunesmith.kernels.numbers import floats, rms_norm, softmax, table, turn
 from tunesmith.kernels.team import claim
 from tunesmith.kernels.vectors import LANES
 
@@ -50,13 +50,7 @@ def rotate_rows(j: Job, counter: int, layer: Layer) -> None:
 def _turn(j: Job, row: int, address: int, norm: int) -> None:
     if norm:
         rms_norm(address, address, norm, j.head, j.eps)
-    half = j.head // 2
-    x = floats(address, j.head)
-    cos, sin = floats(j.cos + row * j.head * 4, j.head), floats(j.sin + row * j.head * 4, j.head)
-    for i in range(half):
-        low, high = x[i], x[i + half]
-        x[i] = low * cos[i] - high * sin[i]
-        x[i + half] = high * cos[i + half] + low * sin[i + half]
+    turn(address, j.cos + row * j.head * 4, j.sin + row * j.head * 4, j.head)
 
 
 @compiled

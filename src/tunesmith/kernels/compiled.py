@@ -1,6 +1,6 @@
 """`@compiled` and `@entry`: a Python function over numbers and arrays as machine code, made by Numba and kept on disk.
 
-Compiling everything takes some 15 seconds, once per machine and version of the sources: Numba's own cache looks only
+Compiling everything takes some 40 seconds, once per machine and version of the sources: Numba's own cache looks only
 at the file of the function it keeps, so the folder's name says which sources all of it was made from.
 """
 
@@ -46,6 +46,6 @@ def entry(function: FunctionT) -> FunctionT:
     return cast(FunctionT, numba.njit(function, nogil=True, cache=True, fastmath=LANES, error_model="numpy"))
 
 
-def is_made() -> bool:
-    """False: the first call of an entry takes some 15 seconds."""
-    return any(Path(config.CACHE_DIR).rglob("*.work-*.nbc"))
+def is_made(name: str) -> bool:
+    """False: the first call of the entry `name` takes some 20 seconds."""
+    return any(Path(config.CACHE_DIR).rglob(f"*.{name}-*.nbc"))

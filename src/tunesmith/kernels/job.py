@@ -76,12 +76,12 @@ class Line(Protocol):
     panel_stride: int
 
 
-def _record(protocol: type) -> numpy.dtype[numpy.void]:
+def record(protocol: type) -> numpy.dtype[numpy.void]:
     kinds = {int: numpy.int64, float: numpy.float64}
     return numpy.dtype([(name, kinds[kind]) for name, kind in protocol.__annotations__.items()])
 
 
-JOB, LAYER, LINE = _record(Job), _record(Layer), _record(Line)
+JOB, LAYER, LINE = record(Job), record(Layer), record(Line)
 LINES = 4  # of a layer: queries, keys and values; output; gate and up; down
 COUNTER_BYTES = 64
 ATTENTION_PHASES, MLP_PHASES = 7, 5  # of a layer: each needs a counter

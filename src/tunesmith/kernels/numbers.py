@@ -61,6 +61,62 @@ def rms_norm(source: int, target: int, weight: int, size: int, eps: float) -> No
 
 
 @compiled
+def rms_norm_back(x: int, grad: int, total: int, weight: int, size: int, eps: float) -> None:
+    """Adds to `total` the gradient by x, where `grad` is that by the normed numbers."""
+    numbers, slopes, w, sums = floats(x, size), floats(grad, size), floats(weight, size), floats(total, size)
+    squares = along = _ZERO
+    for i in range(size):
+        squares += numbers[i] * numbers[i]
+        along += slopes[i] * w[i] * numbers[i]
+    scale = numpy.float32(1.0 / math.sqrt(squares / size + eps))
+    bend = along * scale * scale * scale / numpy.float32(size)
+    for i in range(size):
+        sums[i] += slopes[i] * w[i] * scale - numbers[i] * bend
+
+
+@compiled
+def gated(gate: int, up: int, target: int, size: int) -> None:
+    """target = gate * sigmoid(gate) * up."""
+    g, u, h = floats(gate, size), floats(up, size), floats(target, size)
+    for i in range(size):
+        h[i] = g[i] / (_ONE + exp(-g[i])) * u[i]
+
+
+@compiled
+def gated_back(gate: int, up: int, grad: int, size: int) -> None:
+    """The gradients by gate and up in their places, where `grad` is that by `gated`."""
+    g, u, slopes = floats(gate, size), floats(up, size), floats(grad, size)
+    for i in range(size):
+        sigmoid = _ONE / (_ONE + exp(-g[i]))
+        opened = g[i] * sigmoid
+        by_up = slopes[i] * opened
+        g[i] = slopes[i] * u[i] * sigmoid * (_ONE + g[i] - opened)
+        u[i] = by_up
+
+
+@compiled
+def turn(address: int, cos: int, sin: int, size: int) -> None:
+    """Rotary embedding of one head, in place: its halves turned against each other."""
+    half = size // 2
+    x, c, s = floats(address, size), floats(cos, size), floats(sin, size)
+    for i in range(half):
+        low, high = x[i], x[i + half]
+        x[i] = low * c[i] - high * s[i]
+        x[i + half] = high * c[i + half] + low * s[i + half]
+
+
+@compiled
+def turn_back(address: int, cos: int, sin: int, size: int) -> None:
+    """The gradient by what was turned, from that by the result."""
+    half = size // 2
+    x, c, s = floats(address, size), floats(cos, size), floats(sin, size)
+    for i in range(half):
+        low, high = x[i], x[i + half]
+        x[i] = low * c[i] + high * s[i + half]
+        x[i + half] = high * c[i + half] - low * s[i]
+
+
+@compiled
 def softmax(scores: NDArray[numpy.float32], seen: int) -> None:
     """Over the first `seen`; the others become 0."""
     largest = scores[0]

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 LANES = 16  # numbers of a panel's row
 AHEAD = 2048  # bytes of a panel that are asked for in advance: the hardware does so within a page only
-TileFunction: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int], None]
+TileFunction: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int], None]
 
-_I64, _I32 = ir.IntType(64), ir.IntType(32)
+_I64, _I32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
 _F32, _F16 = ir.FloatType(), ir.HalfType()
 _VECTOR, _HALVES = ir.VectorType(_F32, LANES), ir.VectorType(_F16, LANES)
 
@@ -35,11 +35,13 @@ def features() -> frozenset[str]:
     return frozenset({get_host_cpu_name(), *(name for name, present in get_host_cpu_features().items() if present)})
 
 
-def tile(rows: int, panels: int, *, half: bool) -> TileFunction:
+def tile(rows: int, panels: int, *, half: bool, strided: bool = False) -> TileFunction:
     """The product of `rows` rows with `panels` panels, as a function for compiled code.
 
-    Called with (x, x_stride, w, panel_stride, length, out, out_stride, addend, addend_stride): addresses, and strides
-    in bytes. `w` holds panels [length, 16] of float32, or of float16 with `half`. `addend` 0: nothing is added.
+    Called with (x, x_stride, x_step, w, panel_stride, w_step, length, out, out_stride, addend, addend_stride):
+    addresses, and distances in bytes: from row to row, and from one of the `length` places of the sums to the next.
+    Only with `strided` the steps mean something; without it x's numbers stand side by side, and `w` holds panels
+    [length, 16] of float32, or of float16 with `half`. `addend` 0: nothing is added.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -47,8 +49,10 @@ def tile(rows: int, panels: int, *, half: bool) -> TileFunction:
         typing: "Typing",
         x: "Typing",
         x_stride: "Typing",
+        x_step: "Typing",
         w: "Typing",
         panel_stride: "Typing",
+        w_step: "Typing",
         length: "Typing",
         out: "Typing",
         out_stride: "Typing",
@@ -56,34 +60,39 @@ def tile(rows: int, panels: int, *, half: bool) -> TileFunction:
         addend_stride: "Typing",
     ) -> "Typing":
         def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
-            _tile(builder, arguments, rows, panels, half=half)
+            _tile(builder, arguments, rows, panels, half=half, strided=strided)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 9), make
+        return types.void(*[types.intp] * 11), make
 
     return cast(TileFunction, product)
 
 
-def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *, half: bool) -> None:
-    x, x_stride, w, panel_stride, length, out, out_stride, addend, addend_stride = arguments
-    element, vector = (_F16, _HALVES) if half else (_F32, _VECTOR)
+def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *, half: bool, strided: bool) -> None:
+    x, x_stride, x_step, w, panel_stride, w_step, length, out, out_stride, addend, addend_stride = arguments
     size = 2 if half else 4
+    if not strided:
+        x_step, w_step = ir.Constant(_I64, 4), ir.Constant(_I64, LANES * size)
+    vector = _HALVES if half else _VECTOR
+    ahead = builder.mul(w_step, ir.Constant(_I64, AHEAD // (LANES * size)))
     zero = ir.Constant(_VECTOR, [0.0] * LANES)
     sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(panels)] for _ in range(rows)]
-    x_rows = [_at(builder, x, x_stride, row, _F32) for row in range(rows)]
-    w_panels = [_at(builder, w, panel_stride, panel, element) for panel in range(panels)]
+    x_rows = [_at(builder, x, x_stride, row, _BYTE) for row in range(rows)]
+    w_panels = [_at(builder, w, panel_stride, panel, _BYTE) for panel in range(panels)]
     multiply_add = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
     )
     with cgutils.for_range(builder, length, intp=_I64) as loop:
+        x_offset, w_offset = builder.mul(loop.index, x_step), builder.mul(loop.index, w_step)
         weights = []
         for panel in w_panels:
-            address = builder.gep(panel, [builder.mul(loop.index, ir.Constant(_I64, LANES))])
-            _prefetch(builder, address, AHEAD // size)
+            address = builder.gep(panel, [w_offset])
+            _prefetch(builder, builder.gep(address, [ahead]))
             loaded = builder.load(builder.bitcast(address, vector.as_pointer()), align=size)
             weights.append(builder.fpext(loaded, _VECTOR) if half else loaded)
         for row, x_row in enumerate(x_rows):
-            number = _spread(builder, builder.load(builder.gep(x_row, [loop.index]), align=4))
+            place = builder.bitcast(builder.gep(x_row, [x_offset]), _F32.as_pointer())
+            number = _spread(builder, builder.load(place, align=4))
             for panel, weight in enumerate(weights):
                 place = sums[row][panel]
                 builder.store(builder.call(multiply_add, [weight, number, builder.load(place)]), place)
@@ -98,12 +107,10 @@ def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *,
         builder.store(builder.load(sums[row][panel]), place, align=4)
 
 
-def _prefetch(builder: ir.IRBuilder, address: ir.Value, elements: int) -> None:
-    byte = ir.IntType(8).as_pointer()
+def _prefetch(builder: ir.IRBuilder, place: ir.Value) -> None:
     function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32]), "llvm.prefetch.p0"
+        builder.module, ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _I32, _I32, _I32]), "llvm.prefetch.p0"
     )
-    place = builder.bitcast(builder.gep(address, [ir.Constant(_I64, elements)]), byte)
     builder.call(function, [place, *(ir.Constant(_I32, number) for number in (0, 3, 1))])
 
 

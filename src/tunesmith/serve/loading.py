@@ -11,10 +11,10 @@ from tunesmith.data.render import load_renderer
 from tunesmith.errors import InvalidRequest
 from tunesmith.kernels.compiled import is_made
 from tunesmith.models.directory import fingerprint
+from tunesmith.models.panels import Width
 from tunesmith.models.weights import load_model
 from tunesmith.serve.compiled import CompiledRunner, supports
 from tunesmith.serve.narrow import TEXT, compare, keep, known_width, lossless, possible
-from tunesmith.serve.panels import Width
 from tunesmith.serve.runner import Runner, TransformersRunner
 from tunesmith.serve.scheduler import Feed
 from tunesmith.settings import Settings
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     """Takes seconds. Raises InvalidRequest when the setting asks for weights that this base or machine cannot have."""
-    if not is_made():
+    if not is_made("work"):
         log.info("compiling for this processor, once; it takes some 15 seconds")
     model = load_model(base_dir, torch.float32)
     wanted = settings.serve_weights

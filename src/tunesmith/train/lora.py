@@ -71,7 +71,9 @@ class Adapter:
         reference = next(iter(layers.values())).base.weight
         dtype = reference.dtype if reference.dtype == torch.float64 else torch.float32
         sizes = [-(-p.numel() // ALIGN) * ALIGN for p in self._parameters]
-        self.flat = nn.Parameter(torch.zeros(sum(sizes), dtype=dtype, device=reference.device))
+        # With a line to spare: compiled code may read beyond the last row of a matrix whose rank is small.
+        memory = torch.zeros(sum(sizes) + ALIGN, dtype=dtype, device=reference.device)
+        self.flat = nn.Parameter(memory[:-ALIGN])
         self.grad = torch.zeros_like(self.flat)
         self.flat.grad = self.grad
         offset = 0

@@ -1,5 +1,6 @@
 """The model of a run: loaded, its adapter attached, and the way its rows are scored chosen and checked."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.kernels.compiled import is_made
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
 from tunesmith.models.pages import Reserve
 from tunesmith.models.weights import load_model
 from tunesmith.train.accelerate import accelerate
 from tunesmith.train.attention import UnsupportedAttention
 from tunesmith.train.checkpoint import Trained
+from tunesmith.train.compiled import FAMILIES, CompiledLayers, supports
 from tunesmith.train.device import Device
 from tunesmith.train.events import Listener, log
 from tunesmith.train.examples import Example
@@ -54,12 +57,15 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
         rows = probe(examples)
         expected = plain_logprobs(PaddedScorer(model), rows)
         try:
-            if spec.quantization == "none":
-                accelerate(model)
-            tree = TreeScorer(model, longest, trains)
             if isinstance(adapter, Adapter) and plan.blocked_weights:
                 reserve.leave()
-                adapter.pack_frozen()
+            layers = _compiled_layers(spec, model, adapter, plan, emit)
+            if spec.quantization == "none" and layers is None:
+                accelerate(model)
+            tree = TreeScorer(model, longest, trains, layers)
+            if isinstance(adapter, Adapter) and plan.blocked_weights:
+                if layers is None:
+                    adapter.pack_frozen()
                 tree.pack_head()
             compare(expected, tree, rows, model.dtype)
             return _planned(model, adapter, tree, plan, work)
@@ -67,6 +73,18 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
             emit(log("warn", f"This base takes the padded path, slower and with the same result: {reason}."))
             model, adapter = _load(spec, device)
     return _planned(model, adapter, PaddedScorer(model, trains), plan, work)
+
+
+def _compiled_layers(
+    spec: TrainSpec, model: "PreTrainedModel", adapter: Trained, plan: MemoryPlan, emit: Listener
+) -> CompiledLayers | None:
+    """None: for this model, or with this plan, its own layers."""
+    wanted = plan.blocked_weights and not plan.activation_checkpointing and not spec.lora.dropout
+    if not wanted or not isinstance(adapter, Adapter) or not supports(model, adapter):
+        return None
+    if not is_made("train"):
+        emit(log("info", "Compiling for this processor, once; it takes some 20 seconds."))
+    return CompiledLayers(model, adapter)
 
 
 def _planned(model: "PreTrainedModel", adapter: Trained, scorer: Scorer, plan: MemoryPlan, work: Work) -> Model:
@@ -124,7 +142,10 @@ def _wants_blocks(spec: TrainSpec, examples: Sequence[Example], weight_bytes: in
     if spec.blocked_weights is not None:
         return spec.blocked_weights
     tokens = sum(example.tokens for example in examples)
-    return blocks_pay(spec.batch_size * tokens / len(examples), spec.n_epochs * tokens, weight_bytes, free)
+    family = json.loads((spec.base_dir / "config.json").read_text("utf-8")).get("model_type")
+    compiled = family in FAMILIES and not spec.lora.dropout
+    step_tokens = spec.batch_size * tokens / len(examples)
+    return blocks_pay(step_tokens, spec.n_epochs * tokens, weight_bytes, free, compiled=compiled)
 
 
 def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example]) -> Reserve:

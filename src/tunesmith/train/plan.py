@@ -63,13 +63,17 @@ def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, w
     return MemoryPlan(wanted_tokens or max(LEAST_TOKENS, min(sparse, MOST_TOKENS)), True)
 
 
-def blocks_pay(step_tokens: float, run_tokens: int, weight_bytes: int, free_bytes: int) -> bool:
-    """Are blocked layouts (`frozen.py`) worth a second copy of the frozen weights?
+def blocks_pay(
+    step_tokens: float, run_tokens: int, weight_bytes: int, free_bytes: int, *, compiled: bool = False
+) -> bool:
+    """Are other layouts of the frozen weights (`compiled.py`, `frozen.py`) worth a second copy of them?
 
-    Small products gain a third, large ones a tenth; and making the copy takes as long as it saves on `BLOCKS_FROM`
-    tokens. `step_tokens`: mean of a step, with shared prefixes counted in every row.
+    In oneDNN's, small products gain a third and large ones a tenth; compiled layers gain as much on steps of any size.
+    Making the copy takes as long as it saves on `BLOCKS_FROM` tokens. `step_tokens`: mean of a step, with shared
+    prefixes counted in every row.
     """
-    return step_tokens <= SMALL_STEP and run_tokens >= BLOCKS_FROM and 2 * weight_bytes <= free_bytes * MEMORY_SHARE
+    gains = compiled or step_tokens <= SMALL_STEP
+    return gains and run_tokens >= BLOCKS_FROM and 2 * weight_bytes <= free_bytes * MEMORY_SHARE
 
 
 def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:

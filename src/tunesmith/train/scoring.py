@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from tunesmith.train import attention
 from tunesmith.train.frozen import FrozenMatrix
 from tunesmith.train.losses import token_logprobs
-from tunesmith.train.packing import TokenRow, pack
+from tunesmith.train.packing import Packed, TokenRow, pack
 from tunesmith.train.trained_head import trained_token_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from tunesmith.train.compiled import CompiledLayers
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,16 @@ class TreeScorer:
     Raises UnsupportedAttention, from the constructor or the first score, for a model that needs the padded way.
     """
 
-    def __init__(self, model: "PreTrainedModel", longest: int = 0, trains: bool = False) -> None:
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        longest: int = 0,
+        trains: bool = False,
+        layers: "CompiledLayers | None" = None,
+    ) -> None:
+        """`layers`: in the place of the model's own."""
         attention.register()
+        self._layers = layers
         self._trains = trains
         self._longest = longest  # row of the run, tokens
         self._model = model
@@ -74,18 +84,11 @@ class TreeScorer:
         self._frozen_head.pack(release=False)  # the embedding may be the same matrix
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
-        _set_mode(self._model, attention.NAME, self._trains)
         packed = pack(rows)
         device, dtype = self._head.weight.device, self._head.weight.dtype
-        output = self._model.base_model(
-            input_ids=torch.tensor([packed.ids], device=device),
-            position_ids=torch.tensor([packed.positions], device=device),
-            use_cache=False,
-            tree=attention.Tree.of(packed, self._longest),
-        )
         sources = torch.tensor([item.source for item in packed.learned], device=device)
         targets = torch.tensor([item.target for item in packed.learned], device=device)
-        hidden = output.last_hidden_state[0].index_select(0, sources)
+        hidden = self._hidden(packed, sources)
         if self._head.weight.requires_grad:  # all weights are trained
             logprobs, correct = trained_token_logprobs(hidden, self._head.weight, targets, self._cap)
         else:
@@ -94,6 +97,19 @@ class TreeScorer:
         owners = torch.tensor([item.row for item in packed.learned], device=device)
         visible = sum(packed.positions) + packed.length
         return Scores(logprobs, correct, weights, owners, Computed(packed.length, len(targets), visible))
+
+    def _hidden(self, packed: Packed, sources: Tensor) -> Tensor:
+        """Final hidden states [len(sources), D]."""
+        if self._layers is not None:
+            return cast(Tensor, self._model.base_model.norm(self._layers(packed).index_select(0, sources)))
+        _set_mode(self._model, attention.NAME, self._trains)
+        output = self._model.base_model(
+            input_ids=torch.tensor([packed.ids], device=sources.device),
+            position_ids=torch.tensor([packed.positions], device=sources.device),
+            use_cache=False,
+            tree=attention.Tree.of(packed, self._longest),
+        )
+        return cast(Tensor, output.last_hidden_state[0].index_select(0, sources))
 
 
 class PaddedScorer:
