@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: a real base model, converted once into the user's cache."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.directory import fingerprint, pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
+
+os.environ.setdefault("TUNESMITH_TRAIN_IDLE", "false")  # tests keep all cores busy: a trainer would hardly get on
 
 pytest_plugins = ["tests.databases", "tests.two_processes"]  # stores over SQLite and PostgreSQL; `make test`
 

@@ -40,6 +40,7 @@ class Start:
     log: Path  # its stderr
     lock: Path
     nice: int = 0
+    idle: bool = False  # only what other processes leave, where the system knows such (Linux)
     environment: Mapping[str, str] | None = None  # None: as this process has it
 
 
@@ -67,7 +68,7 @@ class ChildLauncher:
         command = [sys.executable, "-m", "tunesmith.launch", self.module, str(start.spec), str(start.lock)]
         with start.events.open("ab") as stdout, start.log.open("ab") as stderr:
             process = subprocess.Popen(
-                [*command, str(start.nice)],
+                [*command, str(start.nice), "idle" if start.idle else "share"],
                 stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=stderr,
@@ -136,10 +137,12 @@ def log_tail(path: Path) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """The child: `MODULE SPEC LOCK NICE`. Runs MODULE as `__main__` with SPEC as its only argument."""
-    module, spec, lock, niceness = arguments
+    """The child: `MODULE SPEC LOCK NICE idle|share`. Runs MODULE as `__main__` with SPEC as its only argument."""
+    module, spec, lock, niceness, policy = arguments
     threading.Thread(target=_end_with_worker, name="end-with-worker", daemon=True).start()
     os.nice(int(niceness))
+    if policy == "idle":
+        _step_aside()
     _volunteer()
     with Path(lock).open("ab") as file:
         _acquire(file)
@@ -154,6 +157,13 @@ def _end_with_worker() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _step_aside() -> None:
+    """A core goes to whoever else wants it at once; with a nice value alone a token waits for the end of a turn."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a container that forbids it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _volunteer() -> None:

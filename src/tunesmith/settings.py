@@ -179,6 +179,9 @@ class Settings(BaseSettings, TrainingOptions):
         120.0, ge=0, description="Between saves of a trainer's progress, seconds; 0: only at the ends of epochs."
     )
     train_nice: int = Field(10, ge=0, le=19, description="Priority of a trainer (higher is humbler).")
+    train_idle: bool = Field(
+        True, description="A trainer takes only what other processes leave (Linux); false: its share by train_nice."
+    )
 
     serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all cores.")
     serve_weights: Literal["auto", "float32", "float16"] = Field(

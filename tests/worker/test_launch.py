@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -49,6 +50,15 @@ def wait(condition: Callable[[], object], seconds: float = 10) -> None:
 
 def lines(path: Path) -> list[dict[str, object]]:
     return list(LineReader(path).read())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a policy of Linux")
+def test_an_idle_trainer_takes_only_what_others_leave(start: Start) -> None:
+    running = ChildLauncher("scripted_trainer").start(replace(start, idle=True))
+    try:
+        wait(lambda: os.sched_getscheduler(running.process.pid) == os.SCHED_IDLE)
+    finally:
+        running.stop()
 
 
 def test_a_trainer_writes_events_to_a_file_at_low_priority(trainer: ChildTrainer, start: Start) -> None:

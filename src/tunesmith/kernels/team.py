@@ -2,8 +2,8 @@
 
 One Python thread starts a step and works on it; its helpers are threads that stay in compiled code and sleep between
 steps. Within a step they meet at barriers, which cost a fraction of a microsecond where everybody is there: who waits
-looks for a while, then offers its core to others, since a core may belong to a training job just now. Work is handed
-out in pieces, so that a thread that was held up takes fewer.
+looks for a while, offers its core to others, since a core may belong to a training job just now, and then sleeps. Work
+is handed out in pieces, so that a thread that was held up takes fewer.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,12 @@ from tunesmith.kernels.compiled import compiled, entry
 from tunesmith.kernels.vectors import atomic_add, atomic_read, atomic_write
 
 LOOKS = 4000  # at a barrier before a core is offered to others, about 10 microseconds
+OFFERS = 32  # before it is left to them: who looks on takes time from whoever shares the core's circuits
 LINE = 64  # bytes of a cache line: what different threads write stands in different ones
 
 # Lines of a team's memory.
-_ARRIVED, _OPENED, _STEP, _THREADS, _CLOSED = (LINE * line for line in range(5))
-_MUTEX, _CONDITION = LINE * 8, LINE * 16
+_ARRIVED, _OPENED, _STEP, _THREADS, _CLOSED, _SLEEPERS = (LINE * line for line in range(6))
+_MUTEX, _CONDITION, _DOOR, _DOOR_OPENED = LINE * 8, LINE * 12, LINE * 16, LINE * 20
 BYTES = LINE * 24
 
 _lock = types.ExternalFunction("pthread_mutex_lock", types.int32(types.intp))
@@ -41,12 +42,29 @@ def barrier(team: int, threads: int) -> None:
     if atomic_add(team + _ARRIVED, 1) == threads - 1:
         atomic_write(team + _ARRIVED, 0)
         atomic_write(team + _OPENED, opened + 1)
+        if atomic_read(team + _SLEEPERS):
+            _lock(team + _DOOR)
+            _wake(team + _DOOR_OPENED)
+            _unlock(team + _DOOR)
         return
     looks = 0
     while atomic_read(team + _OPENED) == opened:
         looks += 1
-        if looks > LOOKS:
+        if looks > LOOKS + OFFERS:
+            _sleep(team, opened)
+        elif looks > LOOKS:
             _offer_core()
+
+
+@compiled
+def _sleep(team: int, opened: int) -> None:
+    """Until the barrier opens. Who opens it looks for sleepers after that, who sleeps looks at it after saying so."""
+    _lock(team + _DOOR)
+    atomic_add(team + _SLEEPERS, 1)
+    while atomic_read(team + _OPENED) == opened:
+        _wait(team + _DOOR_OPENED, team + _DOOR)
+    atomic_add(team + _SLEEPERS, -1)
+    _unlock(team + _DOOR)
 
 
 @compiled
@@ -59,6 +77,8 @@ def claim(counter: int) -> int:
 def prepare(team: int) -> None:
     _init_mutex(team + _MUTEX, 0)
     _init_condition(team + _CONDITION, 0)
+    _init_mutex(team + _DOOR, 0)
+    _init_condition(team + _DOOR_OPENED, 0)
 
 
 @compiled

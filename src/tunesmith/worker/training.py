@@ -99,6 +99,7 @@ class TrainingRun:
             log=self.files.log(attempt),
             lock=self.files.lock,
             nice=self.settings.train_nice,
+            idle=self.settings.train_idle,
             environment=trainer_environment(),
         )
 
