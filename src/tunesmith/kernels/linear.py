@@ -71,7 +71,7 @@ def _add_low(j: Job, segments: NDArray[int64], line: int, first: int, last: int,
 
 
 @compiled
-def _piece_panels(panels: int, threads: int) -> int:
+def piece_panels(panels: int, threads: int) -> int:
     return min(max(-(-panels // (3 * threads)) // 2 * 2, 2), MOST_PANELS)
 
 
@@ -91,7 +91,7 @@ def linear(
     add: int,
 ) -> None:
     """out = source @ weight + bias (+ out where `add`) + the adapters' updates; `index` -1: none has this line."""
-    step = _piece_panels(line.panels, threads)
+    step = piece_panels(line.panels, threads)
     first = claim(counter) * step
     while first < line.panels:
         last = min(first + step, line.panels)
@@ -118,14 +118,14 @@ def linear(
             addend_stride,
         )
         if add and line.bias:
-            _add_bias(line.bias + column, (last - first) * LANES, rows, here, out_stride)
+            add_bias(line.bias + column, (last - first) * LANES, rows, here, out_stride)
         if index >= 0:
             _add_low(j, segments, index, first, last, out, out_stride)
         first = claim(counter) * step
 
 
 @compiled
-def _add_bias(bias: int, count: int, rows: int, out: int, stride: int) -> None:
+def add_bias(bias: int, count: int, rows: int, out: int, stride: int) -> None:
     numbers = floats(bias, count)
     for row in range(rows):
         sums = floats(out + row * stride, count)
@@ -137,7 +137,7 @@ def _add_bias(bias: int, count: int, rows: int, out: int, stride: int) -> None:
 def gate_up(j: Job, counter: int, threads: int, segments: NDArray[int64], index: int, line: Line) -> None:
     """The first half of `gated` = silu(normed @ gate) * (normed @ up)."""
     stride = 2 * j.inner_panels * ROW_BYTES
-    step, none = _piece_panels(j.inner_panels, threads), number(0)
+    step, none = piece_panels(j.inner_panels, threads), number(0)
     begin = claim(counter) * step
     while begin < j.inner_panels:
         panels = min(step, j.inner_panels - begin)

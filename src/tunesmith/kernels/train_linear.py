@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tunesmith.kernels.compiled import compiled, number
 from tunesmith.kernels.job import Jobs
+from tunesmith.kernels.linear import ROW_BYTES, add_bias, piece_panels
 from tunesmith.kernels.multiply import multiply_float32, multiply_strided
 from tunesmith.kernels.numbers import floats
 from tunesmith.kernels.team import claim
@@ -16,9 +17,7 @@ from tunesmith.kernels.train_job import OUT_BLOCK, Part, Step, TrainLine
 from tunesmith.kernels.vectors import LANES
 
 FLOAT = 4
-ROW_BYTES = LANES * FLOAT
 ROW_BLOCK, IN_PANELS = 64, 8  # of a piece of low-rank work
-MOST_PANELS = 32  # of a piece of a frozen product
 
 
 @compiled
@@ -77,18 +76,13 @@ def _scale_rows(address: int, stride: int, rows: int, columns: int, scale: float
 
 
 @compiled
-def _piece_panels(panels: int, threads: int) -> int:
-    return min(max(-(-panels // (3 * threads)) // 2 * 2, 2), MOST_PANELS)
-
-
-@compiled
 def linear(
     j: Step, counter: int, threads: int, line: TrainLine, parts: Jobs, source: int, target: int, addend: int
 ) -> None:
     """target = source @ w^T + bias (+ addend) + the updates; a piece is some panels of the outputs."""
     panels, stride, out_stride = line.outs // LANES, line.ins * FLOAT, line.outs * FLOAT
     panel_stride = line.ins * ROW_BYTES
-    step = _piece_panels(panels, threads)
+    step = piece_panels(panels, threads)
     first = claim(counter) * step
     while first < panels:
         count = min(step, panels - first)
@@ -113,19 +107,10 @@ def linear(
             beside_stride,
         )
         if addend and line.bias:
-            _add_bias(line.bias + column, count * LANES, j.rows, out, out_stride)
+            add_bias(line.bias + column, count * LANES, j.rows, out, out_stride)
         if j.adapted:
             _add_updates(j, line, parts, first, first + count, target, out_stride)
         first = claim(counter) * step
-
-
-@compiled
-def _add_bias(bias: int, count: int, rows: int, out: int, stride: int) -> None:
-    numbers = floats(bias, count)
-    for row in range(rows):
-        sums = floats(out + row * stride, count)
-        for i in range(count):
-            sums[i] += numbers[i]
 
 
 @compiled
@@ -217,7 +202,7 @@ def linear_back(
         piece = claim(counter)
     if target == 0:
         return
-    step, stride, grad_stride = _piece_panels(panels, threads), line.ins * FLOAT, line.outs * FLOAT
+    step, stride, grad_stride = piece_panels(panels, threads), line.ins * FLOAT, line.outs * FLOAT
     panel_stride = line.outs * ROW_BYTES
     none = number(0)
     first = (piece - first_piece) * step
