@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from tunesmith.models.pages import Reserve, SpareSlab, fresh_slab, slab_bytes
+from tunesmith.models.pages import Reserve, SpareSlab, forget, fresh_slab, give_back_free, slab_bytes
 
 MB = 1 << 20
 
@@ -47,3 +48,32 @@ def test_places_in_a_slab_begin_on_cache_lines() -> None:
     places = [slab.take((100,), torch.uint8).data_ptr() for _ in range(3)]
     assert [place - places[0] for place in places] == [0, 128, 256]
     assert places[0] % 64 == 0
+
+
+def test_a_forgotten_tensor_of_a_file_takes_no_memory_and_reads_as_before(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.ones(16 * MB // 4)}, file)
+    mapped = load_file(file)["weight"]
+    assert float(mapped.sum()) == mapped.numel()
+    before = resident()
+    forget(mapped)
+    if sys.platform == "linux":
+        assert before - resident() > 12 * MB
+    assert float(mapped.sum()) == mapped.numel()
+
+
+def test_forgetting_loses_nothing_of_a_tensor_that_is_of_no_file() -> None:
+    weight = torch.ones(4 * MB)
+    forget(weight)
+    assert bool((weight == 1).all())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_freed_memory_goes_back_though_what_follows_it_is_in_use() -> None:
+    blocks = [torch.ones(20_000) for _ in range(800)]
+    last = blocks.pop()
+    blocks.clear()
+    before = resident()
+    give_back_free()
+    assert before - resident() > 40 * MB
+    assert bool((last == 1).all())

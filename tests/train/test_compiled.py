@@ -66,7 +66,7 @@ def build(name: str, spec: LoraSpec, **changes: object) -> tuple[transformers.Pr
     return model, adapter
 
 
-def pair(name: str = "Llama", spec: LoraSpec = PLAIN_LORA, **changes: object) -> Pair:
+def pair(name: str = "Llama", spec: LoraSpec = PLAIN_LORA, both: bool = False, **changes: object) -> Pair:
     """The plain one in float64, but for what transformers computes in float32."""
     model, adapter = build(name, spec, **changes)
     twin, _ = build(name, spec, **changes)
@@ -77,7 +77,7 @@ def pair(name: str = "Llama", spec: LoraSpec = PLAIN_LORA, **changes: object) ->
             layer.lora_a.copy_(adapter.layers[path].lora_a)
             layer.lora_b.copy_(adapter.layers[path].lora_b)
     assert supports(model, adapter)
-    return Pair(TreeScorer(twin), twin_adapter, TreeScorer(model, layers=CompiledLayers(model, adapter)), adapter)
+    return Pair(TreeScorer(twin), twin_adapter, TreeScorer(model, layers=CompiledLayers(model, adapter, both)), adapter)
 
 
 def scored(scorer: Scorer, adapter: Adapter, rows: list[TokenRow]) -> tuple[Tensor, Tensor]:
@@ -148,6 +148,16 @@ def test_gradients_are_the_same_to_the_bit_on_any_number_of_threads_and_after_an
     for logprobs, grad in results[1:]:
         assert torch.equal(grad, results[0][1])
         torch.testing.assert_close(logprobs, results[0][0], rtol=0, atol=1e-6)  # the output layer is torch's
+
+
+def test_weights_laid_out_for_both_directions_give_the_same_bits() -> None:
+    rows = [random_row(n, n, PROMPT) for n in (7, 30)]
+    both = pair(both=True)
+    (logprobs, grad), (expected, expected_grad) = (
+        scored(each.compiled, each.compiled_adapter, rows) for each in (both, LLAMA)
+    )
+    assert torch.equal(logprobs, expected)
+    assert torch.equal(grad, expected_grad)
 
 
 def test_gradients_are_added_to_those_before() -> None:

@@ -83,6 +83,7 @@ def _both(rows: int, panels: int, *, strided: bool, halves: bool) -> tuple[TileF
 
 
 _UNUSED = _both(1, 1, strided=False, halves=False)
+BESIDE = _most_panels(MOST)  # panels that a product of many rows reads at once
 _MOST_PANELS = tuple(_most_panels(min(count, MOST)) for count in range(9))
 _Product: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 

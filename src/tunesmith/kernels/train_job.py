@@ -68,10 +68,10 @@ class TrainLayer(Protocol):
 
 
 class TrainLine(Protocol):
-    """Linears that read the same input, as one matrix in panels for each direction."""
+    """Linears that read the same input, as one matrix in panels."""
 
     weight: int  # [outs / 16, ins, 16]
-    back: int  # [ins / 16, outs, 16]
+    back: int  # [ins / 16, outs, 16]: the same for the other direction; 0: made of the weight in each step
     bias: int  # 0: none
     ins: int
     outs: int

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from tunesmith.kernels.compiled import compiled, number
 from tunesmith.kernels.job import Jobs
 from tunesmith.kernels.linear import ROW_BYTES, add_bias, piece_panels
-from tunesmith.kernels.multiply import multiply_float32, multiply_strided
+from tunesmith.kernels.multiply import BESIDE, multiply_float32, multiply_strided
 from tunesmith.kernels.numbers import floats
 from tunesmith.kernels.team import claim
 from tunesmith.kernels.train_job import OUT_BLOCK, Part, Step, TrainLine
-from tunesmith.kernels.vectors import LANES
+from tunesmith.kernels.vectors import LANES, turn
 
 FLOAT = 4
 ROW_BLOCK, IN_PANELS = 64, 8  # of a piece of low-rank work
@@ -190,7 +190,15 @@ def _add_columns(source: int, source_stride: int, target: int, stride: int, rows
 
 @compiled
 def linear_back(
-    j: Step, counter: int, threads: int, line: TrainLine, parts: Jobs, grad: int, source: int, target: int
+    j: Step,
+    counter: int,
+    threads: int,
+    line: TrainLine,
+    parts: Jobs,
+    grad: int,
+    source: int,
+    target: int,
+    scratch: int,
 ) -> None:
     """The gradients of a, and target = that of the source, unless it is 0; a piece is some panels of the inputs."""
     panels = line.ins // LANES
@@ -202,17 +210,38 @@ def linear_back(
         piece = claim(counter)
     if target == 0:
         return
-    step, stride, grad_stride = piece_panels(panels, threads), line.ins * FLOAT, line.outs * FLOAT
-    panel_stride = line.outs * ROW_BYTES
-    none = number(0)
+    step = piece_panels(panels, threads)
     first = (piece - first_piece) * step
     while first < panels:
-        count = min(step, panels - first)
-        w, out = line.back + first * panel_stride, target + first * ROW_BYTES
-        multiply_float32(j.rows, grad, grad_stride, w, panel_stride, line.outs, count, out, stride, none, none)
+        count, out = min(step, panels - first), target + first * ROW_BYTES
+        if line.back:
+            _weights_back(j, line, grad, line.back + first * line.outs * ROW_BYTES, count, out)
+        else:
+            for panel in range(0, count, BESIDE):
+                made = min(BESIDE, count - panel)
+                _make_back(line, first + panel, made, scratch)
+                _weights_back(j, line, grad, scratch, made, out + panel * ROW_BYTES)
         if j.adapted:
             _add_low_back(j, line, parts, first, count, out)
         first = (claim(counter) - first_piece) * step
+
+
+@compiled
+def _weights_back(j: Step, line: TrainLine, grad: int, back: int, panels: int, out: int) -> None:
+    none = number(0)
+    stride, panel_stride = line.ins * FLOAT, line.outs * ROW_BYTES
+    multiply_float32(j.rows, grad, line.outs * FLOAT, back, panel_stride, line.outs, panels, out, stride, none, none)
+
+
+@compiled
+def _make_back(line: TrainLine, first: int, panels: int, target: int) -> None:
+    """Panels of the weight's other direction, which stay in a near cache while all rows are multiplied with them."""
+    square = LANES * ROW_BYTES
+    panel_stride = number(ROW_BYTES)
+    for panel in range(panels):
+        for block in range(line.outs // LANES):
+            source = line.weight + block * line.ins * ROW_BYTES + (first + panel) * square
+            turn(source, panel_stride, target + panel * line.outs * ROW_BYTES + block * square)
 
 
 @compiled

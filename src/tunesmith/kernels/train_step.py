@@ -105,13 +105,13 @@ def _mlp_back(
     _open_and_norm(j, counter, layer)
     low_back(j, counter + COUNTER_BYTES, down, parts, j.grad, scratch)
     barrier(j.team, threads)
-    linear_back(j, counter + 2 * COUNTER_BYTES, threads, down, parts, j.grad, j.opened, j.grad_opened)
+    linear_back(j, counter + 2 * COUNTER_BYTES, threads, down, parts, j.grad, j.opened, j.grad_opened, scratch)
     barrier(j.team, threads)
     _close_rows(j, counter + 3 * COUNTER_BYTES, layer.gated)
     barrier(j.team, threads)
     low_back(j, counter + 4 * COUNTER_BYTES, wide, parts, layer.gated, scratch)
     barrier(j.team, threads)
-    linear_back(j, counter + 5 * COUNTER_BYTES, threads, wide, parts, layer.gated, j.normed, j.grad_normed)
+    linear_back(j, counter + 5 * COUNTER_BYTES, threads, wide, parts, layer.gated, j.normed, j.grad_normed, scratch)
     barrier(j.team, threads)
 
 
@@ -126,7 +126,9 @@ def _attention_back(
     _norm_rows(j, counter + COUNTER_BYTES, layer.source, layer.attention_norm)
     low_back(j, counter + 2 * COUNTER_BYTES, output, parts, j.grad, scratch)
     barrier(j.team, threads)
-    linear_back(j, counter + 3 * COUNTER_BYTES, threads, output, parts, j.grad, layer.attended, j.grad_attended)
+    linear_back(
+        j, counter + 3 * COUNTER_BYTES, threads, output, parts, j.grad, layer.attended, j.grad_attended, scratch
+    )
     barrier(j.team, threads)
     prepare_back(j, counter + 4 * COUNTER_BYTES, layer)
     barrier(j.team, threads)
@@ -135,7 +137,7 @@ def _attention_back(
     low_back(j, counter + 6 * COUNTER_BYTES, qkv, parts, j.grad_qkv, scratch)
     barrier(j.team, threads)
     wanted = j.grad_normed if index else 0
-    linear_back(j, counter + 7 * COUNTER_BYTES, threads, qkv, parts, j.grad_qkv, j.normed, wanted)
+    linear_back(j, counter + 7 * COUNTER_BYTES, threads, qkv, parts, j.grad_qkv, j.normed, wanted, scratch)
     barrier(j.team, threads)
     if index:
         # The first phase of the next layer touches none of what this one writes.

@@ -126,6 +126,39 @@ def _spread(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def _turn(typing: "Typing", source: "Typing", source_stride: "Typing", target: "Typing") -> "Typing":
+    def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+        source, stride, target = arguments
+        places = (_at(builder, source, stride, row, _BYTE) for row in range(LANES))
+        rows = [builder.load(builder.bitcast(place, _VECTOR.as_pointer()), align=4) for place in places]
+        for index, row in enumerate(_turned(builder, rows)):
+            place = _at(builder, target, ir.Constant(_I64, LANES * 4), index, _BYTE)
+            builder.store(row, builder.bitcast(place, _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 3), make
+
+
+def _turned(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """Transposed, in four rounds: each exchanges halves of blocks twice as wide as the round before."""
+    width = 1
+    while width < LANES:
+        lower = [lane if not lane & width else lane + LANES - width for lane in range(LANES)]
+        upper = [lane + width if not lane & width else lane + LANES for lane in range(LANES)]
+        before, rows = rows, list(rows)
+        for row in range(LANES):
+            if not row & width:
+                pair = before[row], before[row + width]
+                rows[row], rows[row + width] = (_picked(builder, *pair, lanes) for lanes in (lower, upper))
+        width *= 2
+    return rows
+
+
+def _picked(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, lanes: list[int]) -> ir.Value:
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_I32, LANES), lanes))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def _pointer(typing: "Typing", address: "Typing") -> "Typing":
     def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
         return builder.inttoptr(arguments[0], _F32.as_pointer())
@@ -186,6 +219,8 @@ def _write(typing: "Typing", address: "Typing", number: "Typing") -> "Typing":
     return types.void(types.intp, types.int64), make
 
 
+turn = cast(Callable[[int, int, int], None], _turn)
+"""Transposes 16 x 16 numbers: from rows so many bytes apart to rows side by side. (source, source_stride, target)"""
 pointer = cast(Callable[[int], Any], _pointer)
 """An address as a pointer to float32, for `numba.carray`."""
 table_pointer = cast(Callable[[int], Any], _table_pointer)

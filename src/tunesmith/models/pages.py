@@ -4,6 +4,7 @@ import ctypes
 import math
 import mmap
 import sys
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,40 @@ def give_back(tensor: "Tensor") -> None:
         _advise(tensor, mmap.MADV_DONTNEED)
 
 
-def fresh_zeros(shape: tuple[int, ...]) -> "Tensor":
-    """Float32 zeros of which little is written to, here and there: only that takes memory.
+def give_back_free() -> None:
+    """What the C library keeps of memory that was freed, for a process that has just let go of a lot."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # glibc's
+        trim(0)
+
+
+def forget(tensor: "Tensor") -> None:
+    """Where a contiguous tensor is a view of a file, its pages count for this process again only once they are read.
+
+    Unlike `give_back` it loses nothing: other memory stays as it is.
+    """
+    if sys.platform == "linux" and _is_of_a_file(tensor.data_ptr()):
+        _advise(tensor, mmap.MADV_DONTNEED)
+
+
+def _is_of_a_file(address: int) -> bool:
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, _, _, inode, *_ = line.split(maxsplit=5)
+        first, end = (int(side, 16) for side in span.split("-"))
+        if first <= address < end:
+            return inode != "0"
+    return False
+
+
+def fresh_zeros(shape: tuple[int, ...], *, huge: bool = False) -> "Tensor":
+    """Float32 zeros of which only what is written to takes memory.
 
     From the system and not from the C library, which may take used memory for them and has to clear it then: 0.6 s for
-    the keys and values of a small model, in the middle of somebody's answer. A huge page takes 2 MB for each place.
+    the keys and values of a small model, in the middle of somebody's answer. `huge`: 2 MB for each place that is
+    written to, so not where that is little, here and there.
     """
     import torch
 
-    zeros = _mapped(4 * math.prod(shape), huge=False)
+    zeros = _mapped(4 * math.prod(shape), huge=huge)
     return zeros.view(torch.float32).view(shape)
 
 

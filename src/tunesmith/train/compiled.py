@@ -50,7 +50,8 @@ def supports(model: "PreTrainedModel", adapter: Adapter) -> bool:
 class CompiledLayers:
     """Takes the weights out of the layers of `model`, which have no other use afterwards."""
 
-    def __init__(self, model: "PreTrainedModel", adapter: Adapter) -> None:
+    def __init__(self, model: "PreTrainedModel", adapter: Adapter, both: bool = False) -> None:
+        """`both`: the weights are kept in a layout for each direction, which pays where steps have few tokens."""
         self._adapter, self._rotary = adapter, model.model.rotary_emb
         self._embedding: Tensor = model.model.embed_tokens.weight.detach()
         groups, layers = groups_of(model), model.config.num_hidden_layers
@@ -59,7 +60,7 @@ class CompiledLayers:
         self._norms = [_norms(model, index) for index in range(layers)]
         for row, norms in zip(self._layers, self._norms, strict=True):
             row["attention_norm"], row["mlp_norm"] = (norm.data_ptr() for norm in norms)
-        self._weights = [*fill_lines(self._lines, groups)]
+        self._weights = [*fill_lines(self._lines, groups, both)]
         self._panels = [*fill_parts(self._parts, self._lines, groups, adapter.flat)]
         self._counters = numpy.zeros((1 + layers * max(FORWARD_PHASES, BACKWARD_PHASES)) * COUNTER_BYTES // 8, "int64")
         self._describe(model)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tunesmith.kernels.job import COUNTER_BYTES
+from tunesmith.kernels.multiply import BESIDE
 from tunesmith.kernels.train_job import KEY_ROWS, OUT_BLOCK, QUERY_TOKENS
 from tunesmith.kernels.vectors import LANES
-from tunesmith.models.pages import Slab, give_back
+from tunesmith.models.pages import Slab, fresh_zeros, give_back
 from tunesmith.models.panels import pack, pack_back, pack_bias, whole_panels
 from tunesmith.train.lora import LoraLinear
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Records: TypeAlias = NDArray[numpy.void]
 FLOAT = 4
+SPARE = 2  # times the memory of a step is asked for; what no step needs is never touched
 GROUPS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     ("self_attn.o_proj",),
@@ -56,15 +58,22 @@ def groups_of(model: "PreTrainedModel") -> list[Group]:
     return [Group.of(model, index, names) for index in range(model.config.num_hidden_layers) for names in GROUPS]
 
 
-def fill_lines(lines: Records, groups: Sequence[Group]) -> Iterator[Tensor]:
-    """Packs the frozen weights, which the linears lose; the tensors that the table points to."""
-    slab = Slab(torch.empty(2 * FLOAT * sum(group.outs * group.ins for group in groups), dtype=torch.uint8))
+def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[Tensor]:
+    """Packs the frozen weights, which the linears lose; the tensors that the table points to.
+
+    `both`: for both directions, which takes twice the memory.
+    """
+    size = FLOAT * sum(group.outs * group.ins for group in groups)
+    slab = Slab(torch.empty(2 * size if both else size, dtype=torch.uint8))
     for line, group in zip(lines, groups, strict=True):
         weights = [linear.weight.detach() for linear in group.linears]
-        forward, back = pack(weights, "float32", slab), pack_back(weights, slab)
-        yield from (forward, back)
-        line["weight"], line["back"] = forward.data_ptr(), back.data_ptr()
-        line["ins"], line["outs"] = group.ins, group.outs
+        forward = pack(weights, "float32", slab)
+        yield forward
+        line["weight"], line["ins"], line["outs"] = forward.data_ptr(), group.ins, group.outs
+        if both:
+            back = pack_back(weights, slab)
+            yield back
+            line["back"] = back.data_ptr()
         if group.linears[0].bias is not None:
             bias = pack_bias([linear.bias.detach() for linear in group.linears])
             yield bias
@@ -102,66 +111,100 @@ class Buffers:
     def __init__(self, step: Records, layers: Records, lines: Records) -> None:
         """The tables that point to it. The model's fields of the step must be there."""
         self._step, self._layers, self._lines = step[0], layers, lines
-        self._kept: dict[str, Tensor] = {}
         self._hidden, self._inner, self._head, self._heads, self._kv_heads, self._low_width = (
             int(self._step[name]) for name in ("hidden", "inner", "head", "heads", "kv_heads", "low_width")
         )
         self._queries = self._heads * self._head
         self._qkv = self._queries + 2 * self._kv_heads * self._head
+        made_back = [int(line["outs"]) for line in lines if not line["back"]]
+        self._back = BESIDE * LANES * max(made_back, default=0)
+        self._memory = torch.empty(0)
+        self._places: dict[str, Tensor] = {}
 
     def make(self, rows: int, threads: int) -> None:
         """For a step of `rows` tokens."""
-        panels = whole_panels(rows)
-        hidden, inner, queries = self._hidden, self._inner, self._queries
-        shared = {
-            "normed": hidden, "grad": hidden, "grad_normed": hidden, "opened": inner, "grad_opened": inner,
-            "grad_attended": queries, "grad_qkv": self._qkv, "grad_low": self._low_width, "delta": self._heads,
-        }  # fmt: skip
-        for name, width in shared.items():
-            self._step[name] = self._buffer(name, rows, width)
-        for name in ("key_panels", "value_panels"):
-            self._step[name] = self._buffer(name, panels * LANES, self._kv_heads * self._head)
-        block = QUERY_TOKENS * (2 * panels * LANES + queries)
-        needed = FLOAT * max(block, 2 * KEY_ROWS * LANES, OUT_BLOCK * self._low_width)
-        scratch_bytes = -(-needed // COUNTER_BYTES) * COUNTER_BYTES
-        self._step["scratch_bytes"] = scratch_bytes
-        self._step["scratch"] = self._buffer("scratch", threads, scratch_bytes // FLOAT)
-        self._keep(rows)
-
-    def _keep(self, rows: int) -> None:
-        """What every layer has for itself. Its output is the next one's input."""
-        count = len(self._layers)
-        stream, size = self._buffer("stream", (2 * count + 1) * rows, self._hidden), rows * self._hidden * FLOAT
-        for offset, name in enumerate(("source", "middle", "target")):
-            self._layers[name] = [stream + (2 * index + offset) * size for index in range(count)]
-        for name, width in {
-            "qkv": self._qkv, "attended": self._queries, "lse": self._heads, "gated": 2 * self._inner
-        }.items():  # fmt: skip
-            first = self._buffer(name, count * rows, width)
-            self._layers[name] = [first + index * rows * width * FLOAT for index in range(count)]
-        widths = [int(width) for width in self._lines["low_width"]]
-        place = self._buffer("low", rows, sum(widths))
-        for line, width in zip(self._lines, widths, strict=True):
-            line["low"] = place
-            place += rows * width * FLOAT
+        sizes = self._shared(rows, threads) | self._kept(rows)
+        self._lay_out(sizes)
+        for name in self._shared(rows, threads):
+            self._step[name] = self._places[name].data_ptr()
+        self._step["scratch_bytes"] = FLOAT * self._scratch(rows)
+        self._point(rows)
 
     def input(self, rows: int) -> Tensor:
         """Of the first layer [rows, hidden]."""
-        return self._kept["stream"][:rows]
+        return self._stream[:rows]
 
     def output(self, rows: int) -> Tensor:
         """Of the last layer [rows, hidden]."""
-        end = (2 * len(self._layers) + 1) * rows
-        return self._kept["stream"][end - rows : end]
+        return self._stream[-rows:]
 
     def grad(self, rows: int) -> Tensor:
         """By the last layer's output [rows, hidden]; the backward pass overwrites it."""
-        return self._kept["grad"][:rows]
+        return self._places["grad"].view(rows, self._hidden)
 
-    def _buffer(self, name: str, rows: int, width: int) -> int:
-        """The address of [at least `rows`, width]; what a longer step left in it are numbers."""
-        kept = self._kept.get(name)
-        if kept is None or len(kept) < rows or kept.shape[1] < width:
-            self._kept.pop(name, None)  # first, or both would be in memory
-            kept = self._kept[name] = torch.zeros(rows + rows // 8, width)
-        return kept.data_ptr()
+    @property
+    def _stream(self) -> Tensor:
+        return self._places["stream"].view(-1, self._hidden)
+
+    def _shared(self, rows: int, threads: int) -> dict[str, int]:
+        """The numbers of what one layer after the other uses."""
+        hidden, inner, queries = self._hidden, self._inner, self._queries
+        widths = {
+            "normed": hidden, "grad": hidden, "grad_normed": hidden, "opened": inner, "grad_opened": inner,
+            "grad_attended": queries, "grad_qkv": self._qkv, "grad_low": self._low_width, "delta": self._heads,
+        }  # fmt: skip
+        panels = whole_panels(rows) * LANES * self._kv_heads * self._head
+        sizes = {name: rows * width for name, width in widths.items()}
+        return sizes | {"key_panels": panels, "value_panels": panels, "scratch": threads * self._scratch(rows)}
+
+    def _scratch(self, rows: int) -> int:
+        """Of one thread: whole cache lines."""
+        block = QUERY_TOKENS * (2 * whole_panels(rows) * LANES + self._queries)
+        return _lines_of(max(block, 2 * KEY_ROWS * LANES, OUT_BLOCK * self._low_width, self._back))
+
+    def _kept(self, rows: int) -> dict[str, int]:
+        """The numbers of what every layer has for itself. Its output is the next one's input."""
+        count = len(self._layers)
+        return {
+            "stream": (2 * count + 1) * rows * self._hidden,
+            "low": rows * int(self._lines["low_width"].sum()),
+            **{name: count * rows * width for name, width in self._of_layers().items()},
+        }
+
+    def _of_layers(self) -> dict[str, int]:
+        return {"qkv": self._qkv, "attended": self._queries, "lse": self._heads, "gated": 2 * self._inner}
+
+    def _point(self, rows: int) -> None:
+        """The tables of layers and lines to their parts."""
+        count = len(self._layers)
+        stream, size = self._places["stream"].data_ptr(), rows * self._hidden * FLOAT
+        for offset, name in enumerate(("source", "middle", "target")):
+            self._layers[name] = [stream + (2 * index + offset) * size for index in range(count)]
+        for name, width in self._of_layers().items():
+            first = self._places[name].data_ptr()
+            self._layers[name] = [first + index * rows * width * FLOAT for index in range(count)]
+        place = self._places["low"].data_ptr()
+        for line in self._lines:
+            line["low"] = place
+            place += rows * int(line["low_width"]) * FLOAT
+
+    def _lay_out(self, sizes: dict[str, int]) -> None:
+        """Side by side in one piece of memory, of which only what a step writes to is taken from the system.
+
+        What other steps left in it are numbers. A larger piece replaces it once the smaller one has been given back.
+        """
+        needed = sum(map(_lines_of, sizes.values()))
+        if needed > len(self._memory):
+            self._places = {}
+            self._memory = torch.empty(0)
+            self._memory = fresh_zeros((SPARE * needed,), huge=True)
+        first = 0
+        for name, size in sizes.items():
+            self._places[name] = self._memory[first : first + size]
+            first += _lines_of(size)
+
+
+def _lines_of(numbers: int) -> int:
+    """Rounded up to whole cache lines."""
+    line = COUNTER_BYTES // FLOAT
+    return -(-numbers // line) * line

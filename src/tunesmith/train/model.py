@@ -11,7 +11,7 @@ import torch
 from tunesmith.errors import InvalidRequest
 from tunesmith.kernels.compiled import is_made
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
-from tunesmith.models.pages import Reserve
+from tunesmith.models.pages import Reserve, give_back_free
 from tunesmith.models.weights import load_model
 from tunesmith.train.accelerate import accelerate
 from tunesmith.train.attention import UnsupportedAttention
@@ -23,7 +23,7 @@ from tunesmith.train.examples import Example
 from tunesmith.train.flops import Work
 from tunesmith.train.lora import Adapter, attach
 from tunesmith.train.packing import added_tokens
-from tunesmith.train.plan import MemoryPlan, blocks_pay, kept_plan, make_plan
+from tunesmith.train.plan import SMALL_COMPILED_STEP, MemoryPlan, kept_plan, make_plan, weight_copies
 from tunesmith.train.scoring import PaddedScorer, Scorer, TreeScorer
 from tunesmith.train.spec import TrainSpec
 from tunesmith.train.verify import Disagreement, compare, plain_logprobs, probe
@@ -68,6 +68,7 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
                     adapter.pack_frozen()
                 tree.pack_head()
             compare(expected, tree, rows, model.dtype)
+            give_back_free()  # of making the copies
             return _planned(model, adapter, tree, plan, work)
         except (UnsupportedAttention, Disagreement) as reason:
             emit(log("warn", f"This base takes the padded path, slower and with the same result: {reason}."))
@@ -84,7 +85,7 @@ def _compiled_layers(
         return None
     if not is_made("train"):
         emit(log("info", "Compiling for this processor, once; it takes some 20 seconds."))
-    return CompiledLayers(model, adapter)
+    return CompiledLayers(model, adapter, plan.both_directions)
 
 
 def _planned(model: "PreTrainedModel", adapter: Trained, scorer: Scorer, plan: MemoryPlan, work: Work) -> Model:
@@ -134,22 +135,25 @@ def _memory_plan(
     shape, size = model.config.get_text_config(), model.dtype.itemsize
     free = max(0, device.free_memory() - 3 * trained.flat.nbytes)  # gradients and moments are not touched yet
     plan = make_plan(shape, size, heaviest, free, spec.micro_batch_tokens)
-    blocked = _wants_blocks(spec, examples, model.get_memory_footprint(), free)
-    return kept_plan(plan_file, replace(plan, blocked_weights=blocked))
+    copies = _copies(spec, examples, model.get_memory_footprint(), free)
+    return kept_plan(plan_file, replace(plan, blocked_weights=copies > 0, both_directions=copies == 2))
 
 
-def _wants_blocks(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> bool:
-    if spec.blocked_weights is not None:
-        return spec.blocked_weights
+def _copies(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> int:
+    """Other layouts of the frozen weights."""
+    if spec.blocked_weights is False:
+        return 0
     tokens = sum(example.tokens for example in examples)
     family = json.loads((spec.base_dir / "config.json").read_text("utf-8")).get("model_type")
     compiled = family in FAMILIES and not spec.lora.dropout
     step_tokens = spec.batch_size * tokens / len(examples)
-    return blocks_pay(step_tokens, spec.n_epochs * tokens, weight_bytes, free, compiled=compiled)
+    if spec.blocked_weights:
+        return 1 if compiled and step_tokens > SMALL_COMPILED_STEP else 2
+    return weight_copies(step_tokens, spec.n_epochs * tokens, weight_bytes, free, compiled=compiled)
 
 
 def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example]) -> Reserve:
     """Memory for blocked weights, if there will be such; asked for while transformers is imported."""
     stored = sum(path.stat().st_size for path in spec.base_dir.glob("*.safetensors"))
     wanted = device.name == "cpu" and spec.adapter == "lora" and spec.packing
-    return Reserve(2 * stored if wanted and _wants_blocks(spec, examples, stored, device.free_memory()) else 0)
+    return Reserve(stored * _copies(spec, examples, stored, device.free_memory()) if wanted else 0)

@@ -14,6 +14,7 @@ MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the 
 MOST_TOKENS = 8192  # beyond this a larger micro-batch is not faster
 LEAST_TOKENS = 256
 SMALL_STEP = 384  # tokens; SmolLM2, two cores: 94 tokens 105-150 -> 155-200 GFLOP/s, 787 tokens 180 -> 205
+SMALL_COMPILED_STEP = 160  # tokens; below, making weights for the backward pass takes more than a twentieth of a step
 BLOCKS_FROM = 2_000  # tokens of a run; 700 where fresh memory is cheap, 2,000 in a virtual machine that never had it
 MEMINFO = Path("/proc/meminfo")
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -33,7 +34,8 @@ class Shape(Protocol):
 class MemoryPlan:
     micro_batch_tokens: int
     activation_checkpointing: bool
-    blocked_weights: bool = False  # a second copy of the frozen weights, in the layouts of the fastest products
+    blocked_weights: bool = False  # the frozen weights are laid out anew for the fastest products
+    both_directions: bool = True  # once for each direction; compiled layers can do with one
 
 
 def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
@@ -63,17 +65,21 @@ def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, w
     return MemoryPlan(wanted_tokens or max(LEAST_TOKENS, min(sparse, MOST_TOKENS)), True)
 
 
-def blocks_pay(
+def weight_copies(
     step_tokens: float, run_tokens: int, weight_bytes: int, free_bytes: int, *, compiled: bool = False
-) -> bool:
-    """Are other layouts of the frozen weights (`compiled.py`, `frozen.py`) worth a second copy of them?
+) -> int:
+    """How many other layouts of the frozen weights (`compiled.py`, `frozen.py`) pay: 0, 1, or one for each direction.
 
-    In oneDNN's, small products gain a third and large ones a tenth; compiled layers gain as much on steps of any size.
-    Making the copy takes as long as it saves on `BLOCKS_FROM` tokens. `step_tokens`: mean of a step, with shared
-    prefixes counted in every row.
+    In oneDNN's, small products gain a third and large ones a tenth; compiled layers gain as much on steps of any size,
+    and make the other direction themselves where a step is large. Making a copy takes as long as it saves on
+    `BLOCKS_FROM` tokens. `step_tokens`: mean of a step, with shared prefixes counted in every row.
     """
-    gains = compiled or step_tokens <= SMALL_STEP
-    return gains and run_tokens >= BLOCKS_FROM and 2 * weight_bytes <= free_bytes * MEMORY_SHARE
+    if run_tokens < BLOCKS_FROM or (not compiled and step_tokens > SMALL_STEP):
+        return 0
+    room = int(free_bytes * MEMORY_SHARE / weight_bytes)
+    if compiled and (step_tokens > SMALL_COMPILED_STEP or room < 2):
+        return min(room, 1)
+    return 2 if room >= 2 else 0
 
 
 def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:

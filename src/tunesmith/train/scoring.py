@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from tunesmith.models.pages import forget
 from tunesmith.train import attention
 from tunesmith.train.frozen import FrozenMatrix
 from tunesmith.train.losses import token_logprobs
@@ -82,6 +83,7 @@ class TreeScorer:
     def pack_head(self) -> None:
         """The output layer's weight in the layout of the fastest products."""
         self._frozen_head.pack(release=False)  # the embedding may be the same matrix
+        forget(self._head.weight.detach())  # few rows of it are read as embeddings
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
         packed = pack(rows)

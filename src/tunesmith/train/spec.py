@@ -68,7 +68,7 @@ class TrainSpec:
     checkpoint_seconds: float = 120.0  # between saves of the progress; 0 = only at epoch ends
     validate_every: int = 0  # steps; 0 = chosen by the trainer
     micro_batch_tokens: int = 0  # distinct tokens per forward pass; 0 = chosen from the memory at hand
-    blocked_weights: bool | None = None  # a faster layout of the frozen weights, a second copy; None = by its use
+    blocked_weights: bool | None = None  # the frozen weights laid out for the fastest products; None = by their use
     packing: bool = True  # False = the plain padded path
 
     def __post_init__(self) -> None:
