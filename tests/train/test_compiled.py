@@ -41,6 +41,7 @@ class Pair:
     plain_adapter: Adapter
     compiled: TreeScorer
     compiled_adapter: Adapter
+    layers: CompiledLayers
 
     def compare(self, rows: list[TokenRow]) -> None:
         expected, expected_grad = scored(self.plain, self.plain_adapter, rows)
@@ -77,7 +78,8 @@ def pair(name: str = "Llama", spec: LoraSpec = PLAIN_LORA, both: bool = False, *
             layer.lora_a.copy_(adapter.layers[path].lora_a)
             layer.lora_b.copy_(adapter.layers[path].lora_b)
     assert supports(model, adapter)
-    return Pair(TreeScorer(twin), twin_adapter, TreeScorer(model, layers=CompiledLayers(model, adapter, both)), adapter)
+    layers = CompiledLayers(model, adapter, both)
+    return Pair(TreeScorer(twin), twin_adapter, TreeScorer(model, layers=layers), adapter, layers)
 
 
 def scored(scorer: Scorer, adapter: Adapter, rows: list[TokenRow]) -> tuple[Tensor, Tensor]:
@@ -148,6 +150,15 @@ def test_gradients_are_the_same_to_the_bit_on_any_number_of_threads_and_after_an
     for logprobs, grad in results[1:]:
         assert torch.equal(grad, results[0][1])
         torch.testing.assert_close(logprobs, results[0][0], rtol=0, atol=1e-6)  # the output layer is torch's
+
+
+def test_what_a_step_finds_in_its_memory_does_not_matter() -> None:
+    rows = [random_row(n, n, PROMPT) for n in (7, 30)]
+    expected, expected_grad = scored(LLAMA.compiled, LLAMA.compiled_adapter, rows)
+    LLAMA.layers._buffers._memory.fill_(float("nan"))
+    logprobs, grad = scored(LLAMA.compiled, LLAMA.compiled_adapter, rows)
+    assert torch.equal(logprobs, expected)
+    assert torch.equal(grad, expected_grad)
 
 
 def test_weights_laid_out_for_both_directions_give_the_same_bits() -> None:

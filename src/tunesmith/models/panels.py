@@ -28,6 +28,7 @@ def pack(parts_OI: Sequence[Tensor], width: Width, slab: Slab) -> Tensor:
         packed[first : first + whole] = part[: whole * LANES].view(whole, LANES, inputs).transpose(1, 2)
         if rest:
             packed[first + whole, :, :rest] = part[whole * LANES :].T
+            packed[first + whole, :, rest:] = 0
         first += whole_panels(len(part))
     return packed
 

@@ -127,6 +127,8 @@ class Buffers:
         self._lay_out(sizes)
         for name in self._shared(rows, threads):
             self._step[name] = self._places[name].data_ptr()
+        for name in ("key_panels", "value_panels"):
+            self._places[name].zero_()  # nobody sees what fills up their last panel, but it must be numbers
         self._step["scratch_bytes"] = FLOAT * self._scratch(rows)
         self._point(rows)
 
@@ -191,7 +193,7 @@ class Buffers:
     def _lay_out(self, sizes: dict[str, int]) -> None:
         """Side by side in one piece of memory, of which only what a step writes to is taken from the system.
 
-        What other steps left in it are numbers. A larger piece replaces it once the smaller one has been given back.
+        A larger piece replaces it once the smaller one has been given back.
         """
         needed = sum(map(_lines_of, sizes.values()))
         if needed > len(self._memory):
