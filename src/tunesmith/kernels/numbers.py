@@ -75,6 +75,20 @@ def rms_norm_back(x: int, grad: int, total: int, weight: int, size: int, eps: fl
 
 
 @compiled
+def rms_norm_back_in_place(x: int, grad: int, weight: int, size: int, eps: float) -> None:
+    """`grad`: by the normed numbers -> by x."""
+    numbers, slopes, w = floats(x, size), floats(grad, size), floats(weight, size)
+    squares = along = _ZERO
+    for i in range(size):
+        squares += numbers[i] * numbers[i]
+        along += slopes[i] * w[i] * numbers[i]
+    scale = numpy.float32(1.0 / math.sqrt(squares / size + eps))
+    bend = along * scale * scale * scale / numpy.float32(size)
+    for i in range(size):
+        slopes[i] = slopes[i] * w[i] * scale - numbers[i] * bend
+
+
+@compiled
 def gated(gate: int, up: int, target: int, size: int) -> None:
     """target = gate * sigmoid(gate) * up."""
     g, u, h = floats(gate, size), floats(up, size), floats(target, size)

@@ -12,7 +12,7 @@ from numpy import float32
 
 from tunesmith.kernels.compiled import compiled, number
 from tunesmith.kernels.multiply import multiply_float32, multiply_strided
-from tunesmith.kernels.numbers import exp, floats, table, turn, turn_back
+from tunesmith.kernels.numbers import exp, floats, rms_norm, rms_norm_back_in_place, table, turn, turn_back
 from tunesmith.kernels.team import claim
 from tunesmith.kernels.train_job import KEY_ROWS, QUERY_TOKENS, Step, TrainLayer
 from tunesmith.kernels.vectors import LANES
@@ -30,16 +30,41 @@ def _qkv_stride(j: Step) -> int:
 
 @compiled
 def turn_rows(j: Step, counter: int, layer: TrainLayer) -> None:
-    """Queries and keys turned, keys as panels; a piece is a panel of tokens."""
+    """Queries and keys normed and turned, keys as panels; a piece is a panel of tokens."""
     panel = claim(counter)
     while panel < j.panels:
-        for row in range(panel * LANES, min(panel * LANES + LANES, j.rows)):
-            base = layer.qkv + row * _qkv_stride(j)
-            for head in range(j.heads + j.kv_heads):
-                angle = row * j.head * FLOAT
-                turn(base + head * j.head * FLOAT, j.cos + angle, j.sin + angle, j.head)
+        _turn_panel(j, layer, panel)
         _lay_out(j, layer.qkv + j.heads * j.head * FLOAT, j.key_panels, panel)
         panel = claim(counter)
+
+
+@compiled
+def _turn_panel(j: Step, layer: TrainLayer, panel: int) -> None:
+    """qkv of a panel of tokens from what the linears gave."""
+    for row in range(panel * LANES, min(panel * LANES + LANES, j.rows)):
+        offset, angle = row * _qkv_stride(j), row * j.head * FLOAT
+        for head in range(j.heads + j.kv_heads):
+            place = offset + head * j.head * FLOAT
+            norm = layer.query_norm if head < j.heads else layer.key_norm
+            if norm:
+                rms_norm(layer.raw + place, layer.qkv + place, norm, j.head, j.eps)
+            if layer.turned:
+                turn(layer.qkv + place, j.cos + angle, j.sin + angle, j.head)
+        if layer.qkv != layer.raw:
+            values, size = offset + (j.heads + j.kv_heads) * j.head * FLOAT, j.kv_heads * j.head
+            source, target = floats(layer.raw + values, size), floats(layer.qkv + values, size)
+            for i in range(size):
+                target[i] = source[i]
+
+
+@compiled
+def _turn_back(j: Step, layer: TrainLayer, row: int, head: int, norm: int) -> None:
+    """grad_qkv of one query or key head: by what attention sees -> by what the linears gave."""
+    place, angle = row * _qkv_stride(j) + head * j.head * FLOAT, row * j.head * FLOAT
+    if layer.turned:
+        turn_back(j.grad_qkv + place, j.cos + angle, j.sin + angle, j.head)
+    if norm:
+        rms_norm_back_in_place(layer.raw + place, j.grad_qkv + place, norm, j.head, j.eps)
 
 
 @compiled
@@ -56,9 +81,11 @@ def _lay_out(j: Step, source: int, target: int, panel: int) -> None:
 
 @compiled
 def prepare_back(j: Step, counter: int, layer: TrainLayer) -> None:
-    """Keys and values as panels, and delta; a piece is a panel of tokens."""
+    """Keys and values as panels, and delta; what norms made is made again; a piece is a panel of tokens."""
     panel = claim(counter)
     while panel < j.panels:
+        if layer.qkv != layer.raw:
+            _turn_panel(j, layer, panel)
         keys = layer.qkv + j.heads * j.head * FLOAT
         _lay_out(j, keys, j.key_panels, panel)
         _lay_out(j, keys + j.kv_heads * j.head * FLOAT, j.value_panels, panel)
@@ -209,12 +236,10 @@ def _queries_back(j: Step, layer: TrainLayer, first: int, head: int, scratch: in
     _weighted(j, first, count, slopes, keys, stride, answer)
     for i in range(count):
         source = floats(answer + i * out_stride, j.head)
-        place = j.grad_qkv + (first + i) * stride + head * j.head * FLOAT
-        target = floats(place, j.head)
+        target = floats(j.grad_qkv + (first + i) * stride + head * j.head * FLOAT, j.head)
         for k in range(j.head):
             target[k] = source[k]
-        angle = (first + i) * j.head * FLOAT
-        turn_back(place, j.cos + angle, j.sin + angle, j.head)
+        _turn_back(j, layer, first + i, head, layer.query_norm)
 
 
 @compiled
@@ -267,5 +292,4 @@ def _keys_back(j: Step, layer: TrainLayer, panel: int, kv_head: int, scratch: in
             begun = one
         first += count
     for i in range(keys):
-        angle = (key + i) * j.head * FLOAT
-        turn_back(by_key + i * stride, j.cos + angle, j.sin + angle, j.head)
+        _turn_back(j, layer, key + i, j.heads + kv_head, layer.key_norm)

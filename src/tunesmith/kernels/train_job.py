@@ -58,10 +58,14 @@ class TrainLayer(Protocol):
 
     attention_norm: int
     mlp_norm: int
+    query_norm: int  # [head], of each query head before it is turned; 0: none
+    key_norm: int
+    turned: int  # 0: its queries and keys stand for no positions
     source: int  # [rows, hidden], its input
     middle: int  # [rows, hidden], the input of its MLP
     target: int  # [rows, hidden], its output
-    qkv: int  # [rows, (heads + 2 kv heads) * head]: queries and keys turned
+    raw: int  # [rows, (heads + 2 kv heads) * head], as the linears give it
+    qkv: int  # queries and keys normed and turned: in the place of `raw`, or with norms in one that all layers share
     attended: int  # [rows, heads * head]
     lse: int  # [rows, heads]: log of the sum of exponentials of the scores
     gated: int  # [rows, 2 * inner]: gate and up; in the backward pass their gradients

@@ -64,7 +64,7 @@ def _attention(
     if j.adapted:
         low_forward(j, counter + COUNTER_BYTES, qkv, j.normed)
         barrier(j.team, threads)
-    linear(j, counter + 2 * COUNTER_BYTES, threads, qkv, parts, j.normed, layer.qkv, number(0))
+    linear(j, counter + 2 * COUNTER_BYTES, threads, qkv, parts, j.normed, layer.raw, number(0))
     barrier(j.team, threads)
     turn_rows(j, counter + 3 * COUNTER_BYTES, layer)
     barrier(j.team, threads)

@@ -25,7 +25,7 @@ from tunesmith.train.packing import Packed
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FAMILIES = ("llama", "mistral", "qwen2")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 MOST_THREADS = 64
 
 
@@ -59,7 +59,10 @@ class CompiledLayers:
         self._lines, self._parts = numpy.zeros(len(groups), TRAIN_LINE), numpy.zeros(len(adapter.layers), PART)
         self._norms = [_norms(model, index) for index in range(layers)]
         for row, norms in zip(self._layers, self._norms, strict=True):
-            row["attention_norm"], row["mlp_norm"] = (norm.data_ptr() for norm in norms)
+            for name, norm in norms.items():
+                row[name] = norm.data_ptr()
+        attentions = [model.get_submodule(f"model.layers.{index}.self_attn") for index in range(layers)]
+        self._layers["turned"] = [getattr(attention, "use_rope", True) for attention in attentions]
         self._weights = [*fill_lines(self._lines, groups, both)]
         self._panels = [*fill_parts(self._parts, self._lines, groups, adapter.flat)]
         self._counters = numpy.zeros((1 + layers * max(FORWARD_PHASES, BACKWARD_PHASES)) * COUNTER_BYTES // 8, "int64")
@@ -164,8 +167,11 @@ def _head_size(model: "PreTrainedModel") -> int:
     return size
 
 
-def _norms(model: "PreTrainedModel", index: int) -> tuple[Tensor, Tensor]:
+def _norms(model: "PreTrainedModel", index: int) -> dict[str, Tensor]:
+    """By the fields of a layer's table. Those of heads are there in some families only."""
     layer = model.get_submodule(f"model.layers.{index}")
-    names = ("input_layernorm", "post_attention_layernorm")
-    weights = tuple(cast(Tensor, layer.get_submodule(name).weight).detach().contiguous() for name in names)
-    return cast(tuple[Tensor, Tensor], weights)
+    names = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+    if hasattr(layer.self_attn, "q_norm"):
+        names |= {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
+    weights = {field: cast(Tensor, layer.get_submodule(name).weight) for field, name in names.items()}
+    return {field: weight.detach().contiguous() for field, weight in weights.items()}

@@ -170,11 +170,12 @@ class Buffers:
         return {
             "stream": (2 * count + 1) * rows * self._hidden,
             "low": rows * int(self._lines["low_width"].sum()),
+            "turned": rows * self._qkv if self._layers["query_norm"].any() else 0,  # of one layer after the other
             **{name: count * rows * width for name, width in self._of_layers().items()},
         }
 
     def _of_layers(self) -> dict[str, int]:
-        return {"qkv": self._qkv, "attended": self._queries, "lse": self._heads, "gated": 2 * self._inner}
+        return {"raw": self._qkv, "attended": self._queries, "lse": self._heads, "gated": 2 * self._inner}
 
     def _point(self, rows: int) -> None:
         """The tables of layers and lines to their parts."""
@@ -185,6 +186,9 @@ class Buffers:
         for name, width in self._of_layers().items():
             first = self._places[name].data_ptr()
             self._layers[name] = [first + index * rows * width * FLOAT for index in range(count)]
+        # With norms, queries and keys are made again from `raw`, which a norm's gradient needs.
+        normed = self._layers["query_norm"].any()
+        self._layers["qkv"] = self._places["turned"].data_ptr() if normed else self._layers["raw"]
         place = self._places["low"].data_ptr()
         for line in self._lines:
             line["low"] = place
