@@ -6,9 +6,11 @@ at the file of the function it keeps, so the folder's name says which sources al
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import numba
 import numpy
@@ -46,6 +48,20 @@ def entry(function: FunctionT) -> FunctionT:
     return cast(FunctionT, numba.njit(function, nogil=True, cache=True, fastmath=LANES, error_model="numpy"))
 
 
-def is_made(name: str) -> bool:
-    """False: the first call of the entry `name` takes some 20 seconds."""
-    return any(Path(config.CACHE_DIR).rglob(f"*.{name}-*.nbc"))
+def is_made(function: Callable[..., object]) -> bool:
+    """Whether the code of an entry is on disk. False: its first call takes some 20 seconds."""
+    source = Path(function.__code__.co_filename)
+    folder = Path(function.stats.cache_path)  # type: ignore[attr-defined]
+    kept = folder.glob(f"*.{function.__name__}-*.nbi")
+    return any(index.stat().st_mtime >= source.stat().st_mtime for index in kept)  # Numba takes no older one
+
+
+def make(way: Literal["serving", "training"], function: Callable[..., object]) -> None:
+    """Has another process compile an entry and all that it calls, unless that is on disk.
+
+    The process that compiles has every function twice, by itself and within the entry, and the linker takes the one
+    or the other: sums in another order, and other bits than in all processes that read the code from disk.
+    """
+    if not is_made(function):
+        command = [sys.executable, "-m", "tunesmith.kernels", way]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # without it, this process compiles

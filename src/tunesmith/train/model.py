@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.kernels.compiled import is_made
+from tunesmith.kernels.compiled import is_made, make
+from tunesmith.kernels.train_step import train
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
 from tunesmith.models.pages import Reserve, give_back_free
 from tunesmith.models.weights import load_model
@@ -83,8 +84,9 @@ def _compiled_layers(
     wanted = plan.blocked_weights and not plan.activation_checkpointing and not spec.lora.dropout
     if not wanted or not isinstance(adapter, Adapter) or not supports(model, adapter):
         return None
-    if not is_made("train"):
+    if not is_made(train):
         emit(log("info", "Compiling for this processor, once; it takes some 20 seconds."))
+        make("training", train)
     return CompiledLayers(model, adapter, plan.both_directions)
 
 

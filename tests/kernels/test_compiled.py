@@ -1,0 +1,32 @@
+"""Compiled code on disk: whether it is there for the source as it is now."""
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+from tunesmith.kernels.compiled import is_made
+
+SOURCE = """
+from tunesmith.kernels.compiled import entry
+
+@entry
+def double(x: int) -> int:
+    return 2 * x
+"""
+
+
+def test_code_is_made_by_its_first_call_until_the_source_changes(tmp_path: Path) -> None:
+    file = tmp_path / "doubling.py"
+    file.write_text(SOURCE, "utf-8")
+    spec = importlib.util.spec_from_file_location("doubling", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert not is_made(module.double)
+    assert module.double(21) == 42
+    assert is_made(module.double)
+    later = time.time() + 60
+    os.utime(file, (later, later))
+    assert not is_made(module.double)
