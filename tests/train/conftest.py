@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tunesmith.train.packing import TokenRow
 from tunesmith.train.spec import TrainSpec
@@ -49,23 +49,24 @@ def tiny_base(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gemma2_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with Gemma 2's architecture, whose attention the token tree does not compute."""
-    directory = tmp_path_factory.mktemp("gemma2-base")
+def granite_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with Granite's architecture, whose logits are divided by a number that the token tree does not know."""
+    directory = tmp_path_factory.mktemp("granite-base")
     for path in tiny_base.iterdir():
         if path.name.startswith(("tokenizer", "generation")):
             shutil.copy(path, directory / path.name)
     torch.manual_seed(0)
-    config = Gemma2Config(
+    config = GraniteConfig(
         vocab_size=json.loads((tiny_base / "config.json").read_text())["vocab_size"],
         hidden_size=32,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=8,
+        initializer_range=0.2,
+        logits_scaling=3.0,
     )
-    Gemma2ForCausalLM(config).save_pretrained(directory, safe_serialization=True)
+    GraniteForCausalLM(config).save_pretrained(directory, safe_serialization=True)
     return directory
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tunesmith.train.accelerate import accelerate
-from tunesmith.train.attention import UnsupportedAttention
 from tunesmith.train.lora import Adapter, attach
 from tunesmith.train.losses import supervised_loss
 from tunesmith.train.packing import TokenRow
@@ -37,7 +36,7 @@ ROWS = [TokenRow((*PROMPT, *range(30, 30 + n), n), (0.0,) * 22 + (1.0,) * (n - 1
 
 def build(name: str, **changes: object) -> tuple[PreTrainedModel, Adapter]:
     torch.manual_seed(0)
-    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **changes})
+    config = getattr(transformers, f"{name}{'Text' if name == 'Gemma3' else ''}Config")(**{**SHAPE, **changes})
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     adapter = attach(model, LoraSpec(rank=3), 0, model.get_output_embeddings())
     generator = torch.Generator().manual_seed(1)
@@ -53,29 +52,33 @@ def gradient(scorer: Scorer, adapter: Adapter) -> Tensor:
     return adapter.grad.clone()
 
 
-@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Phi3", "SmolLM3", "Olmo2"])
+WINDOW: dict[str, object] = {"sliding_window": 10, "layer_types": ["sliding_attention", "full_attention"]}
+CHANGES: dict[str, dict[str, object]] = {
+    "Mistral": {"sliding_window": None},
+    "Phi3": {"sliding_window": None},
+    "Gemma2": {**WINDOW, "attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 8},
+    "Gemma3": {**WINDOW, "query_pre_attn_scalar": 8},
+    "GptOss": {**WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
+}
+FAMILIES = ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "Phi3", "SmolLM3", "Olmo2", "GptOss"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_family_has_the_padded_gradient_on_the_tree(name: str) -> None:
-    changes: dict[str, object] = {"sliding_window": None} if name in ("Mistral", "Phi3") else {}
-    model, adapter = build(name, **changes)
-    expected = gradient(PaddedScorer(model), adapter)
+    model, adapter = build(name, **CHANGES.get(name, {}))
+    padded = PaddedScorer(model)
+    expected, logprobs = gradient(padded, adapter), plain_logprobs(padded, ROWS)
     accelerate(model)
-    torch.testing.assert_close(gradient(TreeScorer(model), adapter), expected, rtol=1e-3, atol=1e-5)
+    tree = TreeScorer(model)
+    torch.testing.assert_close(gradient(tree, adapter), expected, rtol=1e-3, atol=1e-5)
+    compare(logprobs, tree, ROWS, torch.float32)
 
 
-def test_a_window_that_holds_every_row_is_no_obstacle() -> None:
-    model, adapter = build("Mistral", sliding_window=64)
+@pytest.mark.parametrize("window", [3, 64])
+def test_a_window_on_every_layer_has_the_padded_gradient(window: int) -> None:
+    model, adapter = build("Mistral", sliding_window=window)
     expected = gradient(PaddedScorer(model), adapter)
-    torch.testing.assert_close(gradient(TreeScorer(model, longest=64), adapter), expected, rtol=1e-3, atol=1e-5)
-    with pytest.raises(UnsupportedAttention, match="window of 64 tokens is shorter than a row of 65"):
-        TreeScorer(model, longest=65).score(ROWS)
-
-
-@pytest.mark.parametrize(("name", "reason"), [("Gemma2", "soft-capped"), ("GptOss", "sinks")])
-def test_family_with_other_attention_is_refused_by_name(name: str, reason: str) -> None:
-    changes: dict[str, object] = {"num_local_experts": 2, "num_experts_per_tok": 1} if name == "GptOss" else {}
-    model, _ = build(name, **changes)
-    with pytest.raises(UnsupportedAttention, match=reason):
-        TreeScorer(model).score(ROWS)
+    torch.testing.assert_close(gradient(TreeScorer(model), adapter), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_model_that_scales_its_logits_is_found_out() -> None:

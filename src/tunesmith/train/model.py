@@ -54,7 +54,6 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
         emit(log("info", "Memory is short for these rows: activations are recomputed in the backward pass."))
     trains = bool(spec.lora.dropout) or plan.activation_checkpointing
     if spec.packing:
-        longest = max(len(row.ids) for example in examples for row in example.rows)
         rows = probe(examples)
         expected = plain_logprobs(PaddedScorer(model), rows)
         try:
@@ -63,7 +62,7 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
             layers = _compiled_layers(spec, model, adapter, plan, emit)
             if spec.quantization == "none" and layers is None:
                 accelerate(model)
-            tree = TreeScorer(model, longest, trains, layers)
+            tree = TreeScorer(model, trains, layers)
             if isinstance(adapter, Adapter) and plan.blocked_weights:
                 if layers is None:
                     adapter.pack_frozen()

@@ -16,6 +16,7 @@ from tunesmith.train.frozen import FrozenMatrix
 from tunesmith.train.losses import token_logprobs
 from tunesmith.train.packing import Packed, TokenRow, pack
 from tunesmith.train.trained_head import trained_token_logprobs
+from tunesmith.train.tree import Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,7 +65,6 @@ class TreeScorer:
     def __init__(
         self,
         model: "PreTrainedModel",
-        longest: int = 0,
         trains: bool = False,
         layers: "CompiledLayers | None" = None,
     ) -> None:
@@ -72,7 +72,6 @@ class TreeScorer:
         attention.register()
         self._layers = layers
         self._trains = trains
-        self._longest = longest  # row of the run, tokens
         self._model = model
         self._head = cast(nn.Linear, model.get_output_embeddings())
         self._frozen_head = FrozenMatrix(self._head)
@@ -109,7 +108,7 @@ class TreeScorer:
             input_ids=torch.tensor([packed.ids], device=sources.device),
             position_ids=torch.tensor([packed.positions], device=sources.device),
             use_cache=False,
-            tree=attention.Tree.of(packed, self._longest),
+            tree=Tree.of(packed),
         )
         return cast(Tensor, output.last_hidden_state[0].index_select(0, sources))
 
