@@ -84,6 +84,7 @@ def measure(point: Point, base: Path, steps: int) -> Measured:
             batch_size=point.rows,
             threads=point.threads,
             checkpoint_seconds=0,
+            blocked_weights=True,  # as in any job that lasts longer than these few steps
         ).write(spec_file)
         examples = read_examples(rows, load_renderer(base), "supervised", None)[: point.rows]
         distinct = pack([example.rows[0] for example in examples]).length
