@@ -2,8 +2,12 @@
 
 import importlib.util
 import os
+import shutil
 import time
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from tunesmith.kernels.compiled import is_made
 
@@ -16,7 +20,9 @@ def double(x: int) -> int:
 """
 
 
-def test_code_is_made_by_its_first_call_until_the_source_changes(tmp_path: Path) -> None:
+def test_code_is_made_by_its_first_call_until_the_source_changes(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     file = tmp_path / "doubling.py"
     file.write_text(SOURCE, "utf-8")
     spec = importlib.util.spec_from_file_location("doubling", file)
@@ -27,6 +33,7 @@ def test_code_is_made_by_its_first_call_until_the_source_changes(tmp_path: Path)
     assert not is_made(module.double)
     assert module.double(21) == 42
     assert is_made(module.double)
+    request.addfinalizer(partial(shutil.rmtree, module.double.stats.cache_path))
     later = time.time() + 60
     os.utime(file, (later, later))
     assert not is_made(module.double)
