@@ -116,6 +116,9 @@ def print_table(task: Task, results: list[Result], peak: float) -> None:
         )
     rates = [one.tokens_per_second(task) for one in results if one.engine == "tunesmith"]
     print(f"\nTunesmith's runs: {' '.join(f'{rate:.0f}' for rate in rates)} tokens/s.")
+    left = [one.left for one in results if one.left is not None]
+    if left:
+        print(f"Seconds left, as said after a tenth of the steps: {statistics.median(left):.2f} of what these took.")
     for one in others:
         apart = max(abs(mine - theirs) for mine, theirs in zip(ours.losses, one.losses, strict=True))
         print(f"Losses of all steps, Tunesmith and {one.title}: at most {apart:.1e} apart.")

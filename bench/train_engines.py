@@ -74,6 +74,7 @@ class Result:
     losses: list[float]
     peak_bytes: int
     process_seconds: float
+    left: float | None = None  # seconds that were said to remain after a tenth of the steps, over those they then took
 
     def tokens_per_second(self, task: Task) -> float:
         return sum(task.tokens[self.warm]) / self.warm_seconds
@@ -100,7 +101,9 @@ def run_tunesmith(task: Task) -> Result:
     events = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     steps = [event for event in events if event["type"] == "step"]
     seconds = [batch.tokens / step["tokens_per_second"] for batch, step in zip(task.batches, steps, strict=True)]
-    return Result("tunesmith", seconds, [step["train_loss"] for step in steps], peak, elapsed)
+    tenth = len(steps) // 10
+    left = steps[tenth - 1]["seconds_left"] / sum(seconds[tenth:]) if tenth else None
+    return Result("tunesmith", seconds, [step["train_loss"] for step in steps], peak, elapsed, left)
 
 
 def run_peer(task: Task, name: str, environments: Path, adapter_dir: Path) -> Result:

@@ -64,12 +64,7 @@ def rms_norm(source: int, target: int, weight: int, size: int, eps: float) -> No
 def rms_norm_back(x: int, grad: int, total: int, weight: int, size: int, eps: float) -> None:
     """Adds to `total` the gradient by x, where `grad` is that by the normed numbers."""
     numbers, slopes, w, sums = floats(x, size), floats(grad, size), floats(weight, size), floats(total, size)
-    squares = along = _ZERO
-    for i in range(size):
-        squares += numbers[i] * numbers[i]
-        along += slopes[i] * w[i] * numbers[i]
-    scale = numpy.float32(1.0 / math.sqrt(squares / size + eps))
-    bend = along * scale * scale * scale / numpy.float32(size)
+    scale, bend = _norm_slope(numbers, slopes, w, size, eps)
     for i in range(size):
         sums[i] += slopes[i] * w[i] * scale - numbers[i] * bend
 
@@ -78,14 +73,22 @@ def rms_norm_back(x: int, grad: int, total: int, weight: int, size: int, eps: fl
 def rms_norm_back_in_place(x: int, grad: int, weight: int, size: int, eps: float) -> None:
     """`grad`: by the normed numbers -> by x."""
     numbers, slopes, w = floats(x, size), floats(grad, size), floats(weight, size)
+    scale, bend = _norm_slope(numbers, slopes, w, size, eps)
+    for i in range(size):
+        slopes[i] = slopes[i] * w[i] * scale - numbers[i] * bend
+
+
+@compiled
+def _norm_slope(
+    numbers: NDArray[numpy.float32], slopes: NDArray[numpy.float32], w: NDArray[numpy.float32], size: int, eps: float
+) -> tuple[numpy.float32, numpy.float32]:
+    """What the weighted slopes and the numbers are multiplied with in the gradient by the numbers."""
     squares = along = _ZERO
     for i in range(size):
         squares += numbers[i] * numbers[i]
         along += slopes[i] * w[i] * numbers[i]
     scale = numpy.float32(1.0 / math.sqrt(squares / size + eps))
-    bend = along * scale * scale * scale / numpy.float32(size)
-    for i in range(size):
-        slopes[i] = slopes[i] * w[i] * scale - numbers[i] * bend
+    return scale, along * scale * scale * scale / numpy.float32(size)
 
 
 @compiled
