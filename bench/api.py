@@ -27,9 +27,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.http_load import Request, Timing, ask, limit
-from bench.http_server import server
-from bench.train_rows import write_rows
+from bench.http_load.load import Request, Timing, ask, limit
+from bench.http_load.server import server
+from bench.training.rows import write_rows
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings

@@ -83,7 +83,7 @@ def measure(path: Path, arguments: argparse.Namespace) -> None:
     mine = [sys.executable, str(Path(__file__)), "--ours", str(path)]
     if arguments.analysers is not None:
         mine += ["--analysers", *arguments.analysers]
-    ways = {"cookbook": [arguments.peer, str(HERE / "cookbook_way.py"), str(path)], "ours": mine}
+    ways = {"cookbook": [arguments.peer, str(HERE / "checking" / "cookbook_way.py"), str(path)], "ours": mine}
     if arguments.no_peer:
         del ways["cookbook"]
     near = [*mine, "--analysers", "text_quality", "languages", "duplicates", "personal_data", "near_duplicates"]
@@ -104,11 +104,11 @@ def measure(path: Path, arguments: argparse.Namespace) -> None:
 
 
 def ours(path: Path, analysers: list[str] | None, *, judged: bool = False) -> dict[str, float]:
-    from tunesmith.data.analysers import DEFAULT_ANALYSERS
-    from tunesmith.data.check import check_file, cores
-    from tunesmith.data.safety_rows import judge_file
-    from tunesmith.data.tokens import count_tokens
+    from tunesmith.check.file_check import check_file, cores
+    from tunesmith.check.scan.analysers import DEFAULT_ANALYSERS
+    from tunesmith.moderation.rows import judge_file
     from tunesmith.settings import Settings
+    from tunesmith.tokens import count_tokens
 
     count_tokens(["warm"])  # builds the encoding's tables, as the other way's first call does
     started, before = time.perf_counter(), cpu_seconds()

@@ -47,17 +47,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGTERM, signal
 
-from tunesmith.data.render import load_renderer
 from tunesmith.models.directory import packaged_gguf, pull
 from tunesmith.models.registry import resolve_base
+from tunesmith.render.renderer import load_renderer
 from tunesmith.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from bench.serve_engines import KINDS, ForeignWork, Models, Running, present
-from bench.serve_peers import MOST_STREAMS
-from bench.serve_table import Figure, Machine, Sample, Sizes, print_tables
-from bench.serve_texts import Texts, random_adapter, read_texts, tune
-from bench.train_rows import write_rows
+from bench.serving.engines import KINDS, ForeignWork, Models, Running, present
+from bench.serving.peers import MOST_STREAMS
+from bench.serving.tables import Figure, Machine, Sample, Sizes, print_tables
+from bench.serving.texts import Texts, random_adapter, read_texts, tune
+from bench.training.rows import write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = "smollm2-135m-instruct"

@@ -9,9 +9,10 @@ environment of its own; without it its lines are left out, and that is said:
     .venvs/llamafactory/bin/pip uninstall --yes torchvision torchaudio    # they want CUDA and are not needed
 
 Useful tokens are the real tokens of the rows, whatever an engine makes of them. Share of peak: the matrix products
-that the distinct tokens need (`train.flops.Work`) per second of step time, over the best rate of a large matrix product
-measured beside the dataset. The first step of each run warms up and is left out of the rates. Peak memory is the
-largest resident memory that the kernel saw. A file of at most 20 rows is trained as a job of ten epochs with batch 1.
+that the distinct tokens need (`train.paths.flops.Work`) per second of step time, over the best rate of a large matrix
+product measured beside the dataset. The first step of each run warms up and is left out of the rates. Peak memory is
+the largest resident memory that the kernel saw. A file of at most 20 rows is trained as a job of ten epochs with
+batch 1.
 
 Tunesmith runs before, between and after its peers: the median over its runs stands in the table, and how far they lie
 apart is printed. With `--rounds` everything is repeated, and the medians are the peers' too. One round takes about 25
@@ -31,13 +32,13 @@ import torch
 from tunesmith.models.directory import pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
-from tunesmith.train.device import Device
-from tunesmith.train.flops import matmul_peak
+from tunesmith.train.core.device import Device
+from tunesmith.train.paths.flops import matmul_peak
 
 import_path.insert(0, str(Path(__file__).resolve().parents[1]))
-from bench.train_engines import PEERS, Result, python_of, run_peer, run_tunesmith
-from bench.train_rows import write_rows
-from bench.train_task import Task, make_task, starting_adapter
+from bench.training.engines import PEERS, Result, python_of, run_peer, run_tunesmith
+from bench.training.rows import write_rows
+from bench.training.task import Task, make_task, starting_adapter
 
 # What is worth its minutes: each trainer's defaults, and what is its best on such rows. `--engines` runs any others.
 WORTH = {

@@ -6,7 +6,7 @@ A test holds the two together.
 from collections.abc import Iterator
 from pathlib import Path
 
-from tunesmith.data.codes import FILE_CODES, MESSAGE_CODES, RISK_CODES, ROW_CODES, TEXT_CODES, TOOL_CODES, Code
+from tunesmith.rows.codes import FILE_CODES, MESSAGE_CODES, RISK_CODES, ROW_CODES, TEXT_CODES, TOOL_CODES, Code
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "dataset-format.md"
 START, END = "<!-- codes: written by `python scripts/dataset_codes.py` -->", "<!-- end of codes -->"

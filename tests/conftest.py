@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.directory import fingerprint, pull
 from tunesmith.models.registry import resolve_base
+from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings
 
 os.environ.setdefault("TUNESMITH_TRAIN_IDLE", "false")  # tests keep all cores busy: a trainer would hardly get on

@@ -65,7 +65,7 @@ def full_scans(lines: Sequence[str]) -> list[str]:
     """The lines that read one of the large tables, or an index of it, from end to end.
 
     None of them: PostgreSQL walks a table in the order of its key where a project has much of it, and stops at the
-    page's end. Not told apart: a short range of an index and a long one. `bench/store_scale.py` measures that.
+    page's end. Not told apart: a short range of an index and a long one. `bench/storage/scale.py` measures that.
     """
     scans = [line for line in lines if line.startswith("SCAN") and IN_ORDER not in line]
     return [line for line in scans if any(f" {table} " in f"{line} " for table in LARGE)]

@@ -5,6 +5,7 @@ marks for groups, which have no effect under pytest 9.2.
 """
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
+TESTS = Path(__file__).parent
+
 # The longest first, so that neither process is left alone with a long file at the end; what is not named comes last.
-ORDER = ("acceptance", "cli", "train", "contract", "sdk", "fuzz", "worker", "data", "api", "serve")
+ORDER = ("acceptance", "cli", "train", "contract", "sdk", "fuzz", "worker", "check", "moderation", "api", "serve")
 ONE_SERVER = ("cli", "contract", "fuzz")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # OpenMP's threads spin while they wait: two processes would hinder each other
@@ -32,12 +35,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "LoadScop
     class ByServer(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            directory = path.rpartition("/")[0]
-            return directory if directory.endswith(ONE_SERVER) else path
+            room = path.removeprefix("tests/").partition("/")[0]
+            return room if room in ONE_SERVER else path
 
     return ByServer(config, log)
 
 
 def _turn(item: pytest.Item) -> int:
-    directory = item.path.parent.name
-    return ORDER.index(directory) if directory in ORDER else len(ORDER)
+    room = item.path.relative_to(TESTS).parts[0]
+    return ORDER.index(room) if room in ORDER else len(ORDER)

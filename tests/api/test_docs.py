@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from tunesmith.api import files
-from tunesmith.api.schemas import CreateJob, PreferenceHyperparameters
+from tunesmith.api.routes import files
 from tunesmith.settings import TrainingOptions
+from tunesmith.wire.job_request import CreateJob, PreferenceHyperparameters
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
 

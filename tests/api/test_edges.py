@@ -7,9 +7,9 @@ import sys
 import pytest
 from starlette.testclient import TestClient
 
-from tunesmith.api.auth import mask
-from tunesmith.api.json_answer import JSONAnswer
-from tunesmith.api.limits import MAX_JSON_BYTES
+from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.middleware.auth import mask
+from tunesmith.api.middleware.body_limits import MAX_JSON_BYTES
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.store import open_store
 

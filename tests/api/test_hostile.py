@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
-from tunesmith.api.schemas import CreateJob
 from tunesmith.serve.pool import Pool
+from tunesmith.wire.job_request import CreateJob
 
 text = st.text(st.characters(codec=None, exclude_categories=()), max_size=70)  # surrogates and NUL too
 value = st.recursive(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Tunesmith
 
-from tunesmith.data.speed import Benchmark, benchmark_path, write_benchmark
+from tunesmith.estimate.speed import Benchmark, benchmark_path, write_benchmark
 from tunesmith.train.measure import hardware_name
 
 ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'

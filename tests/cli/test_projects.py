@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Tunesmith
 
+from tunesmith.cli.commands.keys import expiry
 from tunesmith.cli.exits import CommandError
-from tunesmith.cli.keys import expiry
 from tunesmith.settings import Settings
 from tunesmith.store import KeyRow, open_store
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.cli.conftest import Server, Tunesmith, start_server, stop_server
 
-from tunesmith.cli.server import bind
+from tunesmith.cli.server.run import bind
 
 
 def test_banner_tells_what_a_client_needs(server: Server) -> None:

@@ -8,9 +8,9 @@ import regex
 from gguf import GGUFReader
 from tokenizers import Tokenizer
 
-from tunesmith.data.detokenize import _gpt2_alphabet
 from tunesmith.models.directory import _find_gguf, context_length, fingerprint
 from tunesmith.models.registry import PackagedGguf, resolve_base
+from tunesmith.render.detokenizer import _gpt2_alphabet
 from tunesmith.settings import Settings
 
 # llama.cpp's rule for tokenizer.ggml.pre = "smollm": single digits first, then GPT-2's split.
@@ -88,9 +88,9 @@ def test_digits_are_split_one_by_one(base_dir: Path) -> None:
 def test_converted_base_answers_in_english(base_dir: Path) -> None:
     import torch
 
-    from tunesmith.data.messages import Message
-    from tunesmith.data.render import load_renderer
     from tunesmith.models.weights import load_model
+    from tunesmith.render.renderer import load_renderer
+    from tunesmith.rows.messages import Message
 
     renderer, model = load_renderer(base_dir), load_model(base_dir, torch.float32)
     prompt = torch.tensor([renderer.prompt([Message("user", "What is the capital of France?")])])

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tunesmith.data.messages import Message
-from tunesmith.data.render import Renderer
-from tunesmith.serve.engine import Engine
+from tunesmith.render.renderer import Renderer
+from tunesmith.rows.messages import Message
+from tunesmith.serve.engine.protocol import Engine
 from tunesmith.serve.pool import Opened, Pool
 from tunesmith.settings import Settings
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from bench.serve import made
-from bench.serve_engines import KINDS
-from bench.serve_gguf import write_adapter as write_gguf_adapter
-from bench.serve_table import Figure, Machine, Sample, Sizes, print_tables
+from bench.serving.engines import KINDS
+from bench.serving.gguf_files import write_adapter as write_gguf_adapter
+from bench.serving.tables import Figure, Machine, Sample, Sizes, print_tables
 from gguf import GGUFReader
 
 from tunesmith.models.adapters import AdapterManifest, write_adapter

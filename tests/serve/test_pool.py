@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.data.render import Renderer
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import AdapterManifest, write_adapter, write_manifest
 from tunesmith.models.directory import fingerprint
-from tunesmith.serve.engine import GenerateRequest, Generation
+from tunesmith.render.renderer import Renderer
+from tunesmith.serve.engine.protocol import GenerateRequest, Generation
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from tunesmith.train.packing import TokenRow
-from tunesmith.train.spec import TrainSpec
+from tunesmith.train.core.packing import TokenRow
+from tunesmith.train.protocol.spec import TrainSpec
 
 VOCABULARY = 61
 

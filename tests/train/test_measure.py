@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.data.render import Renderer
-from tunesmith.data.rows import parse_row
-from tunesmith.data.speed import Benchmark, Workload, benchmark_path, training_seconds, write_benchmark
 from tunesmith.errors import TrainerError
+from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, training_seconds, write_benchmark
+from tunesmith.render.renderer import Renderer
+from tunesmith.rows.row import parse_row
+from tunesmith.train.core.packing import TokenRow, pack
 from tunesmith.train.measure import _fit, _Step, benchmark_of, hardware_name, measure_speed, workload
-from tunesmith.train.packing import TokenRow, pack
 
 
 def steps(*tokens: int, per_token: float = 0.01, per_step: float = 0.5) -> list[_Step]:

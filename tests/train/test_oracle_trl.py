@@ -14,13 +14,13 @@ from torch import Tensor
 
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.weights import load_model
-from tunesmith.train.accelerate import accelerate
-from tunesmith.train.examples import Batch, Example
-from tunesmith.train.lora import PREFIX, Adapter, attach
+from tunesmith.train.adapters.lora import PREFIX, Adapter, attach
+from tunesmith.train.core.examples import Batch, Example
+from tunesmith.train.core.packing import TokenRow, pack
 from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
-from tunesmith.train.packing import TokenRow, pack
-from tunesmith.train.scoring import PaddedScorer, Scorer, TreeScorer
-from tunesmith.train.spec import LoraSpec
+from tunesmith.train.paths.accelerate import accelerate
+from tunesmith.train.paths.scoring import PaddedScorer, Scorer, TreeScorer
+from tunesmith.train.protocol.spec import LoraSpec
 
 if TYPE_CHECKING:
     from peft import PeftModel

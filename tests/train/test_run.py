@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tunesmith.data.render import Renderer
 from tunesmith.errors import DataError, InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import load_tensors, read_manifest
-from tunesmith.train.interrupt import Interrupt, Stopped
+from tunesmith.render.renderer import Renderer
+from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.loop import NonFiniteLoss, Run
-from tunesmith.train.spec import LoraSpec, TrainSpec
+from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
 from tunesmith.train.start import start
 
 Make = Callable[..., TrainSpec]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.launch import ChildLauncher
+from tunesmith.launch.child import ChildLauncher
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, NewJob, Store
 from tunesmith.worker import run_worker

@@ -16,7 +16,7 @@ from tunesmith.store import JobRow, JobStatus, Store
 STEPS = 40
 WORKER = """
 import json, sys, threading
-from tunesmith.launch import ChildLauncher
+from tunesmith.launch.child import ChildLauncher
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
 from tunesmith.worker import run_worker

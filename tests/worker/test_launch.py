@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tunesmith import launch
-from tunesmith.launch import ChildLauncher, ChildTrainer, LineReader, Start, log_tail
+from tunesmith.launch import child as launch
+from tunesmith.launch.child import ChildLauncher, ChildTrainer, LineReader, Start, log_tail
 
 WORKER = """
 import sys, time
 from pathlib import Path
-from tunesmith.launch import ChildLauncher, Start
+from tunesmith.launch.child import ChildLauncher, Start
 root = Path(sys.argv[1])
 trainer = ChildLauncher("scripted_trainer").start(Start(root / "spec", root / "events", root / "log", root / "lock"))
 print(trainer.process.pid, flush=True)

@@ -7,11 +7,19 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from tunesmith import __version__
-from tunesmith.api import (
+from tunesmith.api import document
+from tunesmith.api.background.file_checks import FileChecks
+from tunesmith.api.background.sweeper import Sweeper
+from tunesmith.api.http import errors as envelopes
+from tunesmith.api.http.context import Context
+from tunesmith.api.middleware.auth import Authentication
+from tunesmith.api.middleware.body_limits import BodyLimit
+from tunesmith.api.middleware.headers import OpenAIHeaders
+from tunesmith.api.middleware.metering import Metering, UsageRecorder
+from tunesmith.api.middleware.rate_limits import Throttle
+from tunesmith.api.routes import (
     chat,
     completions,
-    document,
-    envelopes,
     files,
     graders,
     health,
@@ -19,19 +27,11 @@ from tunesmith.api import (
     models,
     moderations,
     organization,
-    permissions,
     stored_chats,
     uploads,
     usage,
 )
-from tunesmith.api.auth import Authentication
-from tunesmith.api.checks import FileChecks
-from tunesmith.api.context import Context
-from tunesmith.api.headers import OpenAIHeaders
-from tunesmith.api.limits import BodyLimit
-from tunesmith.api.metering import Metering, UsageRecorder
-from tunesmith.api.sweeper import Sweeper
-from tunesmith.api.throttle import Throttle
+from tunesmith.api.routes import checkpoint_permissions as permissions
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store

@@ -13,8 +13,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from tunesmith.api import answers, asked
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.wire import answers
+from tunesmith.wire import request_schemas as asked
 
 Media: TypeAlias = Literal["application/json", "multipart/form-data", "application/octet-stream", "text/event-stream"]
 JSON: Media = "application/json"

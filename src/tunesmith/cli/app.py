@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tunesmith import __version__
-from tunesmith.cli import chat, data, demo, imports, jobs, keys, models, projects, serve, train, usage
+from tunesmith.cli.commands import chat, data, demo, imports, jobs, keys, models, projects, serve, train, usage
 from tunesmith.cli.options import AsJson
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def version(as_json: AsJson = False) -> None:
     import platform
     from importlib.metadata import version as installed
 
-    from tunesmith.cli.terminal import print_json, print_plain
+    from tunesmith.cli.output.terminal import print_json, print_plain
 
     found = {"tunesmith": __version__, "python": platform.python_version(), "torch": installed("torch")}
     if as_json:

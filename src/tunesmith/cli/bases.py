@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.models.directory import context_length, is_present, materialise
 from tunesmith.models.registry import BaseModel, HubRepository, resolve_base
+from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings
 
 

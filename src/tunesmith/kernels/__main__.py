@@ -9,9 +9,9 @@ import sys
 import numpy
 from numpy.typing import NDArray
 
-from tunesmith.kernels.job import COUNTER_BYTES, JOB, LAYER, LINE
-from tunesmith.kernels.team import Team
-from tunesmith.kernels.train_job import PART, STEP, TRAIN_LAYER, TRAIN_LINE
+from tunesmith.kernels.step_args import COUNTER_BYTES, JOB, LAYER, LINE
+from tunesmith.kernels.thread_pool import Team
+from tunesmith.kernels.train_args import PART, STEP, TRAIN_LAYER, TRAIN_LINE
 
 
 def make_serving() -> None:

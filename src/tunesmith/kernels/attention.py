@@ -10,7 +10,9 @@ from numpy import float32, int64
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiled import compiled, number
-from tunesmith.kernels.job import (
+from tunesmith.kernels.elementwise import floats, rms_norm, softmax, table, turn
+from tunesmith.kernels.multiply import multiply
+from tunesmith.kernels.step_args import (
     FEED_COLUMNS,
     FEED_FIRST_BLOCK,
     FEED_NEW,
@@ -21,9 +23,7 @@ from tunesmith.kernels.job import (
     Job,
     Layer,
 )
-from tunesmith.kernels.multiply import multiply
-from tunesmith.kernels.numbers import floats, rms_norm, softmax, table, turn
-from tunesmith.kernels.team import claim
+from tunesmith.kernels.thread_pool import claim
 from tunesmith.kernels.vectors import LANES
 
 

@@ -9,10 +9,10 @@ Numbers that are handed on are written number(0), not 0: Numba compiles a functi
 
 from tunesmith.kernels.attention import attend, rotate_rows
 from tunesmith.kernels.compiled import compiled, entry, number
-from tunesmith.kernels.job import ATTENTION_PHASES, COUNTER_BYTES, LINES, MLP_PHASES, SEGMENT_COLUMNS, Job, Jobs
+from tunesmith.kernels.elementwise import floats, rms_norm, table
 from tunesmith.kernels.linear import ROW_BYTES, gate_up, linear, low_products
-from tunesmith.kernels.numbers import floats, rms_norm, table
-from tunesmith.kernels.team import barrier, begin, claim, next_step, wanted_threads
+from tunesmith.kernels.step_args import ATTENTION_PHASES, COUNTER_BYTES, LINES, MLP_PHASES, SEGMENT_COLUMNS, Job, Jobs
+from tunesmith.kernels.thread_pool import barrier, begin, claim, next_step, wanted_threads
 from tunesmith.kernels.vectors import keep_apart
 
 

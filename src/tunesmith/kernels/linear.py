@@ -4,7 +4,9 @@ from numpy import int64
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiled import compiled, number
-from tunesmith.kernels.job import (
+from tunesmith.kernels.elementwise import floats, silu_times, table
+from tunesmith.kernels.multiply import multiply
+from tunesmith.kernels.step_args import (
     LOW_A,
     LOW_COLUMNS,
     LOW_PANELS,
@@ -21,9 +23,7 @@ from tunesmith.kernels.job import (
     Job,
     Line,
 )
-from tunesmith.kernels.multiply import multiply
-from tunesmith.kernels.numbers import floats, silu_times, table
-from tunesmith.kernels.team import claim
+from tunesmith.kernels.thread_pool import claim
 from tunesmith.kernels.vectors import LANES
 
 ROW_BYTES = LANES * 4  # of a panel in float32, and of its columns in an output

@@ -1,4 +1,4 @@
-"""Attention over a token tree, forward and backward (`train.attention` says what a tree is).
+"""Attention over a token tree, forward and backward (`train.layers.attention` says what a tree is).
 
 Tokens stand depth first, so those that see key k are k to until[k] - 1. Keys and values are laid out as panels of 16
 tokens; panels that no query of a block sees are left out, and single tokens are masked. The backward pass goes twice
@@ -11,10 +11,10 @@ import math
 from numpy import float32
 
 from tunesmith.kernels.compiled import compiled, number
+from tunesmith.kernels.elementwise import exp, floats, rms_norm, rms_norm_back_in_place, table, turn, turn_back
 from tunesmith.kernels.multiply import multiply_float32, multiply_strided
-from tunesmith.kernels.numbers import exp, floats, rms_norm, rms_norm_back_in_place, table, turn, turn_back
-from tunesmith.kernels.team import claim
-from tunesmith.kernels.train_job import KEY_ROWS, QUERY_TOKENS, Step, TrainLayer
+from tunesmith.kernels.thread_pool import claim
+from tunesmith.kernels.train_args import KEY_ROWS, QUERY_TOKENS, Step, TrainLayer
 from tunesmith.kernels.vectors import LANES
 
 FLOAT = 4

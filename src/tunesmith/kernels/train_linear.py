@@ -8,12 +8,12 @@ from numpy import float32
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiled import compiled, number
-from tunesmith.kernels.job import Jobs
+from tunesmith.kernels.elementwise import floats
 from tunesmith.kernels.linear import ROW_BYTES, add_bias, piece_panels
 from tunesmith.kernels.multiply import BESIDE, multiply_float32, multiply_strided
-from tunesmith.kernels.numbers import floats
-from tunesmith.kernels.team import claim
-from tunesmith.kernels.train_job import OUT_BLOCK, Part, Step, TrainLine
+from tunesmith.kernels.step_args import Jobs
+from tunesmith.kernels.thread_pool import claim
+from tunesmith.kernels.train_args import OUT_BLOCK, Part, Step, TrainLine
 from tunesmith.kernels.vectors import LANES, turn
 
 FLOAT = 4

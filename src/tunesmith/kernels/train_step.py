@@ -5,11 +5,11 @@ an order of its own, so a step's gradients are the same to the bit on any number
 """
 
 from tunesmith.kernels.compiled import compiled, entry, number
-from tunesmith.kernels.job import COUNTER_BYTES, LINES, Jobs
-from tunesmith.kernels.numbers import gated, gated_back, rms_norm, rms_norm_back
-from tunesmith.kernels.team import barrier, begin, claim, next_step, wanted_threads
+from tunesmith.kernels.elementwise import gated, gated_back, rms_norm, rms_norm_back
+from tunesmith.kernels.step_args import COUNTER_BYTES, LINES, Jobs
+from tunesmith.kernels.thread_pool import barrier, begin, claim, next_step, wanted_threads
+from tunesmith.kernels.train_args import BACKWARD_PHASES, FORWARD_PHASES, Step, TrainLayer
 from tunesmith.kernels.train_attention import attend, attend_back, prepare_back, turn_rows
-from tunesmith.kernels.train_job import BACKWARD_PHASES, FORWARD_PHASES, Step, TrainLayer
 from tunesmith.kernels.train_linear import linear, linear_back, low_back, low_forward, repack
 from tunesmith.kernels.vectors import keep_apart
 

@@ -11,9 +11,9 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.durable import write_durably
 from tunesmith.errors import ServerFault
 from tunesmith.settings import AdapterKind
+from tunesmith.system.atomic_write import write_durably
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ MANIFEST_FILE = "manifest.json"
 class AdapterManifest:
     base_name: str
     base_fingerprint: str  # models.directory.fingerprint of the base it was trained on
-    renderer: str  # data.render.Renderer.name at training
+    renderer: str  # render.renderer.Renderer.name at training
     rank: int
     alpha: float
     target_modules: tuple[str, ...]  # last part of the module names, e.g. "q_proj"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from tunesmith.durable import write_durably
+from tunesmith.system.atomic_write import write_durably
 
 Answers: TypeAlias = Iterable[Sequence[int]]
 

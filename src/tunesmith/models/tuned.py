@@ -15,8 +15,8 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.durable import sync
 from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, write_manifest
+from tunesmith.system.atomic_write import sync
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -13,15 +13,15 @@ from pathlib import Path
 from threading import Lock
 
 from tunesmith import __version__
-from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.directory import fingerprint
-from tunesmith.serve.engine import Engine
-from tunesmith.serve.grammar import Grammars
-from tunesmith.serve.memory import machine_memory
-from tunesmith.serve.remote_engine import check_remotes, load_remote_engine
+from tunesmith.render.renderer import Renderer, load_renderer
+from tunesmith.serve.engine.grammar import Grammars
+from tunesmith.serve.engine.protocol import Engine
+from tunesmith.serve.vllm.engine import check_remotes, load_remote_engine
 from tunesmith.settings import Settings
+from tunesmith.system.memory import machine_memory
 
 CLOSE_SECONDS = 5.0
 
@@ -48,7 +48,7 @@ class _Base:
 
 
 def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
-    from tunesmith.serve.torch_engine import load_engine
+    from tunesmith.serve.local.engine import load_engine
 
     return load_engine(base_dir, settings)
 

@@ -3,9 +3,9 @@
 What is not covered: request validation (api), the meaning of files (data), adapters' contents (models).
 """
 
-from tunesmith.store.creations import Creation
-from tunesmith.store.jobfiles import JobFiles
-from tunesmith.store.queue import LeaseLost
+from tunesmith.store.objects.idempotency import Creation
+from tunesmith.store.queue.job_files import JobFiles
+from tunesmith.store.queue.leases import LeaseLost
 from tunesmith.store.rows import (
     ACTIVE,
     Blob,

@@ -18,7 +18,7 @@ UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
 EventLevel = Literal["info", "warn", "error"]
 EventType = Literal["message", "metrics", "moderation_checks"]
 Order = Literal["asc", "desc"]
-Role = Literal["owner", "member", "read-only"]  # what each may do is `api.roles`' to say
+Role = Literal["owner", "member", "read-only"]  # what each may do is `api.middleware.roles`' to say
 
 
 class JobStatus(StrEnum):

@@ -3,23 +3,23 @@
 from dataclasses import dataclass, replace
 
 from tunesmith.settings import Settings
-from tunesmith.store.blobs import BlobStore
-from tunesmith.store.chats import ChatStore
-from tunesmith.store.creations import forget_creations
-from tunesmith.store.db import Database, database_url
-from tunesmith.store.files import FileStore
-from tunesmith.store.imports import ImportStore
-from tunesmith.store.jobs import JobStore
-from tunesmith.store.keys import KeyStore
-from tunesmith.store.migrate import migrate
-from tunesmith.store.models import ModelStore
-from tunesmith.store.parts import PartStore
-from tunesmith.store.permissions import PermissionStore
-from tunesmith.store.projects import ProjectStore
-from tunesmith.store.queue import Queue
+from tunesmith.store.accounts.keys import KeyStore
+from tunesmith.store.accounts.projects import ProjectStore
+from tunesmith.store.accounts.usage import UsageStore
+from tunesmith.store.objects.blobs import BlobStore
+from tunesmith.store.objects.chats import ChatStore
+from tunesmith.store.objects.checkpoint_permissions import PermissionStore
+from tunesmith.store.objects.files import FileStore
+from tunesmith.store.objects.idempotency import forget_creations
+from tunesmith.store.objects.imports import ImportStore
+from tunesmith.store.objects.models import ModelStore
+from tunesmith.store.objects.parts import PartStore
+from tunesmith.store.objects.uploads import UploadStore
+from tunesmith.store.queue.jobs import JobStore
+from tunesmith.store.queue.leases import Queue
+from tunesmith.store.schema.db import Database, database_url
+from tunesmith.store.schema.migrate import migrate
 from tunesmith.store.scope import Scope
-from tunesmith.store.uploads import UploadStore
-from tunesmith.store.usage import UsageStore
 
 
 @dataclass(frozen=True, slots=True)

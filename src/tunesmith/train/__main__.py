@@ -9,10 +9,10 @@ import traceback
 from pathlib import Path
 
 from tunesmith.errors import TunesmithError
-from tunesmith.train.environment import restart_with_environment
-from tunesmith.train.events import EventWriter, Listener, claim_stdout, failed, log
-from tunesmith.train.interrupt import Interrupt, Stopped
-from tunesmith.train.spec import TrainSpec
+from tunesmith.train.core.interrupt import Interrupt, Stopped
+from tunesmith.train.protocol.environment import restart_with_environment
+from tunesmith.train.protocol.events import EventWriter, Listener, claim_stdout, failed, log
+from tunesmith.train.protocol.spec import TrainSpec
 
 STOPPED = 143
 

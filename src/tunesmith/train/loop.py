@@ -13,15 +13,23 @@ import torch
 from tunesmith.errors import TrainerError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.train.checkpoint import Journal, Progress, RunFiles, Trained, save_checkpoint, save_final, save_progress
-from tunesmith.train.device import peak_memory
-from tunesmith.train.events import Listener, event
-from tunesmith.train.examples import Batch, Example, Sampler
-from tunesmith.train.flops import Work
-from tunesmith.train.interrupt import Interrupt, Stopped
+from tunesmith.train.adapters.checkpoint import (
+    Journal,
+    Progress,
+    RunFiles,
+    Trained,
+    save_checkpoint,
+    save_final,
+    save_progress,
+)
+from tunesmith.train.core.device import peak_memory
+from tunesmith.train.core.examples import Batch, Example, Sampler
+from tunesmith.train.core.interrupt import Interrupt, Stopped
+from tunesmith.train.core.optimizer import AdamW, learning_rate
 from tunesmith.train.objective import Objective, Outcome
-from tunesmith.train.optimizer import AdamW, learning_rate
-from tunesmith.train.spec import TrainSpec
+from tunesmith.train.paths.flops import Work
+from tunesmith.train.protocol.events import Listener, event
+from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.validation import sample
 
 EPOCH_SAVE_SECONDS = 20.0  # progress is also saved at epoch ends, but not more often than this

@@ -21,15 +21,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from tunesmith.data.render import Renderer
-from tunesmith.data.speed import Benchmark, Workload, benchmark_path, read_benchmark, write_benchmark
 from tunesmith.errors import TrainerError
+from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, read_benchmark, write_benchmark
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.render.renderer import Renderer
 from tunesmith.settings import AdapterKind
-from tunesmith.train.examples import Sampler, read_examples
-from tunesmith.train.packing import added_tokens, split
-from tunesmith.train.plan import MOST_TOKENS, token_bytes
-from tunesmith.train.spec import LoraSpec, Method, TrainSpec
+from tunesmith.train.core.examples import Sampler, read_examples
+from tunesmith.train.core.packing import added_tokens, split
+from tunesmith.train.core.plan import MOST_TOKENS, token_bytes
+from tunesmith.train.protocol.spec import LoraSpec, Method, TrainSpec
 
 ROW_WORDS = (40, 300, 80, 200, 120, 260, 60, 160, 100, 240)  # a word is one to two tokens
 WARM_UP_STEPS = 2

@@ -6,10 +6,10 @@ from typing import Protocol
 
 import torch
 
-from tunesmith.train.examples import Batch, Example
-from tunesmith.train.losses import dpo_loss, supervised_loss
-from tunesmith.train.packing import TokenRow, split
-from tunesmith.train.scoring import Computed, Scorer
+from tunesmith.train.core.examples import Batch, Example
+from tunesmith.train.core.losses import dpo_loss, supervised_loss
+from tunesmith.train.core.packing import TokenRow, split
+from tunesmith.train.paths.scoring import Computed, Scorer
 from tunesmith.train.validation import Quality, validate, validate_pairs
 
 

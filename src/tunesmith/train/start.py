@@ -8,23 +8,23 @@ from pathlib import Path
 
 import torch
 
-from tunesmith.data.render import Renderer, load_renderer
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.directory import fingerprint as base_fingerprint
-from tunesmith.train.checkpoint import Journal, Progress, RunFiles, Trained, load_progress
-from tunesmith.train.device import Device, use_threads
-from tunesmith.train.events import Listener, event
-from tunesmith.train.examples import Example, Sampler, read_examples
-from tunesmith.train.flops import matmul_peak
-from tunesmith.train.interrupt import Interrupt
+from tunesmith.render.renderer import Renderer, load_renderer
+from tunesmith.train.adapters.checkpoint import Journal, Progress, RunFiles, Trained, load_progress
+from tunesmith.train.adapters.lora import Adapter
+from tunesmith.train.core.device import Device, use_threads
+from tunesmith.train.core.examples import Example, Sampler, read_examples
+from tunesmith.train.core.interrupt import Interrupt
+from tunesmith.train.core.optimizer import AdamW
 from tunesmith.train.loop import Run
-from tunesmith.train.lora import Adapter
-from tunesmith.train.model import Model, prepare
 from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
-from tunesmith.train.optimizer import AdamW
-from tunesmith.train.spec import TrainSpec
+from tunesmith.train.paths.flops import matmul_peak
+from tunesmith.train.prepare import Model, prepare
+from tunesmith.train.protocol.events import Listener, event
+from tunesmith.train.protocol.spec import TrainSpec
 
 DEFAULT_BETA = 0.1  # the DPO paper's
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.train.examples import Example
-from tunesmith.train.losses import dpo_loss
-from tunesmith.train.packing import split
-from tunesmith.train.scoring import Scorer
+from tunesmith.train.core.examples import Example
+from tunesmith.train.core.losses import dpo_loss
+from tunesmith.train.core.packing import split
+from tunesmith.train.paths.scoring import Scorer
 
 SAMPLE_ROWS = 32  # of a validation between epoch ends
 

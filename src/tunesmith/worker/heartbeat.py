@@ -6,7 +6,7 @@ from types import TracebackType
 
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.store import Lease, LeaseLost
-from tunesmith.store.queue import Queue
+from tunesmith.store.queue.leases import Queue
 
 LOOK_SECONDS = 0.5  # a cancelled trainer is stopped this soon; a look costs one read
 RENEWALS_PER_LEASE = 3  # two may fail before the job is another's

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.launch import LineReader
+from tunesmith.launch.child import LineReader
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow
 from tunesmith.worker.wandb_run import Plan

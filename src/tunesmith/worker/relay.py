@@ -12,7 +12,7 @@ from pathlib import Path
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import Lease, NewCheckpoint, NewEvent, Store
-from tunesmith.worker import wording
+from tunesmith.worker import openai_events as wording
 
 
 @dataclass(slots=True)

@@ -8,15 +8,15 @@ from typing import Literal, cast
 
 from tunesmith.errors import DataError, ServiceUnavailable, TrainerError, TunesmithError
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.launch import Launcher, LineReader, Start, Trainer, log_tail
+from tunesmith.launch.child import Launcher, LineReader, Start, Trainer, log_tail
 from tunesmith.models.directory import materialise
 from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Lease, NewEvent, Outcome, Store
-from tunesmith.train.environment import trainer_environment
-from tunesmith.train.spec import LoraSpec, TrainSpec
-from tunesmith.worker import wording
+from tunesmith.train.protocol.environment import trainer_environment
+from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
+from tunesmith.worker import openai_events as wording
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.integrations import Senders, start_senders
 from tunesmith.worker.relay import Relay

@@ -3,19 +3,19 @@
 from functools import lru_cache
 from pathlib import Path
 
-from tunesmith.data.check import check_file
-from tunesmith.data.complaints import job_error
-from tunesmith.data.hyperparameters import batch_reason, resolve_hyperparameters
-from tunesmith.data.render import Renderer, load_renderer
-from tunesmith.data.report import Report
+from tunesmith.check.file_check import check_file
+from tunesmith.check.report.file_report import Report
+from tunesmith.check.report.openai_wording import job_error
 from tunesmith.errors import DataError
+from tunesmith.estimate.hyperparameters import batch_reason, resolve_hyperparameters
+from tunesmith.families.lora_layers import check_targets, linear_paths
 from tunesmith.models.directory import context_length, materialise
-from tunesmith.models.layers import check_targets, linear_paths
 from tunesmith.models.registry import resolve_base
 from tunesmith.models.weights import require_nf4
+from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.store import JobRow, JobStatus, Lease, NewEvent, Store
-from tunesmith.worker.risks import leak_notices, moderation_notices
+from tunesmith.worker.data_warnings import leak_notices, moderation_notices
 
 MIN_EXAMPLES = {"training_file": 10, "validation_file": 1}
 

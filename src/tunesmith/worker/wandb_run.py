@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.launch import LineReader
+from tunesmith.launch.child import LineReader
 
 Measures: TypeAlias = dict[str, int | float]
 

@@ -1,0 +1,176 @@
+"""What `bench/serve.py` measured, as tables: medians, ratios, shares of what the machine allows, equal answers."""
+
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from bench.serving.engines import KINDS, Kind
+from bench.serving.texts import PREFIX, RANK, linear_sizes
+
+REFERENCE = "transformers"  # whose answers the others should give
+DECIMALS = {"tokens/s": 1, "ms": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    name: str
+    unit: Literal["tokens/s", "ms"]
+    streams: int = 0  # that are decoded together; 0: a prompt is read
+    adapters: int = 1  # different ones among them
+    limited: bool = True  # the machine's limit says something about it
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    engine: str
+    figure: Figure
+    value: float
+    answers: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    bytes_per_second: float
+    flops_per_second: float
+
+    @classmethod
+    def measured(cls, threads: int) -> "Machine":
+        """Best of five sums of 256 MiB, and of a float32 product of two matrices, with so many threads."""
+        from tunesmith.train.core.device import Device
+        from tunesmith.train.paths.flops import matmul_peak
+
+        torch.set_num_threads(threads)
+        block = torch.ones(64 * 2**20)
+        best = float("inf")
+        for _ in range(5):
+            began = time.perf_counter()
+            block.sum()
+            best = min(best, time.perf_counter() - began)
+        return cls(block.nbytes / best, matmul_peak(Device("cpu", torch.float32)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Values in the weights that each token passes: of all layers, of the output head, of one adapter."""
+
+    layers: int
+    head: int
+    adapter: int
+    attention: int  # heads * head size, in all layers
+
+    @classmethod
+    def of(cls, config: dict[str, int]) -> "Sizes":
+        linears, layers = linear_sizes(config).values(), config["num_hidden_layers"]
+        return cls(
+            layers * sum(outputs * inputs for outputs, inputs in linears),
+            config["hidden_size"] * config["vocab_size"],
+            layers * sum(RANK * (outputs + inputs) for outputs, inputs in linears),
+            layers * next(iter(linears))[0],
+        )
+
+    def limit(self, figure: Figure, kind: Kind, machine: Machine) -> float:
+        """Tokens per second: no step is faster than its weights are read, nor than its products can be."""
+        if figure.streams == 0:
+            flops = 2.0 * (self.layers + self.adapter) + 4.0 * self.attention * PREFIX / 2
+            return machine.flops_per_second / flops
+        weights = kind.weight_bytes * (self.layers + self.head)
+        read = weights + kind.adapter_bytes * self.adapter * figure.adapters
+        flops = 2.0 * figure.streams * (self.layers + self.head + self.adapter)
+        return figure.streams / max(read / machine.bytes_per_second, flops / machine.flops_per_second)
+
+
+def print_tables(samples: Sequence[Sample], machine: Machine, sizes: Sizes, ends: Iterable[int]) -> None:
+    medians = _medians(samples)
+    engines = [name for name in KINDS if any(sample.engine == name for sample in samples)]
+    figures = [*dict.fromkeys(sample.figure for sample in samples)]
+    _print_figures(figures, engines, medians)
+    _print_shares(figures, engines, medians, machine, sizes)
+    _print_equal(samples, engines, frozenset(ends))
+    _print_drafts(figures, medians)
+
+
+def _medians(samples: Sequence[Sample]) -> dict[tuple[str, Figure], float]:
+    values: dict[tuple[str, Figure], list[float]] = {}
+    for sample in samples:
+        values.setdefault((sample.engine, sample.figure), []).append(sample.value)
+    return {key: statistics.median(some) for key, some in values.items()}
+
+
+def _print_figures(figures: list[Figure], engines: list[str], medians: dict[tuple[str, Figure], float]) -> None:
+    """Ratios above 1: Tunesmith is so many times as fast as the best of the peers."""
+    ours = [name for name in engines if KINDS[name].ours and not KINDS[name].undrafted]
+    heads = [KINDS[name].title for name in engines] + [f"{name} : best peer" for name in ours]
+    print(f"\n| | {' | '.join(heads)} |\n| --- |{' ---: |' * len(heads)}")
+    for figure in figures:
+        cells = [_number(medians.get((name, figure)), DECIMALS[figure.unit]) for name in engines]
+        peers = [medians[name, figure] for name in engines if not KINDS[name].ours and (name, figure) in medians]
+        ratios = [_number(_ratio(figure, medians.get((name, figure)), peers), 2) for name in ours]
+        print(f"| {figure.name}, {figure.unit} | {' | '.join(cells + ratios)} |")
+
+
+def _ratio(figure: Figure, mine: float | None, peers: list[float]) -> float | None:
+    if mine is None or not peers:
+        return None
+    return mine / max(peers) if figure.unit == "tokens/s" else min(peers) / mine
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
+
+
+def _print_shares(
+    figures: list[Figure],
+    engines: list[str],
+    medians: dict[tuple[str, Figure], float],
+    machine: Machine,
+    sizes: Sizes,
+) -> None:
+    print(
+        f"\nShare of the limit: {machine.bytes_per_second / 1e9:.1f} GB/s read, "
+        f"{machine.flops_per_second / 1e9:.0f} GFLOP/s in float32.\n"
+    )
+    print(f"| | {' | '.join(KINDS[name].title for name in engines)} |\n| --- |{' ---: |' * len(engines)}")
+    for figure in figures:
+        if figure.unit != "tokens/s" or not figure.limited:
+            continue
+        rates = [medians.get((name, figure)) for name in engines]
+        limits = [sizes.limit(figure, KINDS[name], machine) for name in engines]
+        shares = [f"{rate / limit:.0%}" if rate else "" for rate, limit in zip(rates, limits, strict=True)]
+        print(f"| {figure.name} | {' | '.join(shares)} |")
+
+
+def _print_equal(samples: Sequence[Sample], engines: list[str], ends: frozenset[int]) -> None:
+    """Up to where the reference ends its turn: what engines make after that is no answer."""
+    answers: dict[tuple[str, Figure], tuple[tuple[int, ...], ...]] = {}
+    for sample in samples:
+        if sample.answers:
+            answers.setdefault((sample.engine, sample.figure), sample.answers)
+    figures = [figure for name, figure in answers if name == REFERENCE]
+    if not figures:
+        return
+    print(f"\nGreedy answers equal to those of {KINDS[REFERENCE].title} in float32:")
+    for name in engines:
+        pairs = [
+            pair
+            for figure in figures
+            if (name, figure) in answers and name != REFERENCE
+            for pair in zip(answers[REFERENCE, figure], answers[name, figure], strict=True)
+        ]
+        if pairs:
+            equal = sum(_until_end(one, ends) == other[: len(_until_end(one, ends))] for one, other in pairs)
+            print(f"  {KINDS[name].title}: {equal} of {len(pairs)}")
+
+
+def _until_end(answer: tuple[int, ...], ends: frozenset[int]) -> tuple[int, ...]:
+    return answer[: next((place for place, token in enumerate(answer) if token in ends), len(answer))]
+
+
+def _print_drafts(figures: list[Figure], medians: dict[tuple[str, Figure], float]) -> None:
+    for figure in figures:
+        for name in KINDS:
+            on, off = medians.get((name, figure)), medians.get((f"{name}-undrafted", figure))
+            if on and off and figure.streams == 1:
+                print(f"Drafts, {KINDS[name].title}, {figure.name}: {on / off:.2f} times as fast as without.")

@@ -1,0 +1,1 @@
+"""What the API process does beside answering: checks of uploaded files, sweeps."""

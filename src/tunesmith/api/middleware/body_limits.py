@@ -1,0 +1,69 @@
+"""Sizes: what no route should have to think of (bodies too large for the memory, NUL characters in URLs), and settings.
+
+JSON bodies are read into memory whole; uploads are streamed and have a limit of their own.
+"""
+
+from collections.abc import Mapping
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tunesmith.api.http.errors import error_response
+from tunesmith.errors import InvalidRequest
+from tunesmith.settings import Settings
+
+MAX_JSON_BYTES = 32 * 1024 * 1024  # a chat of 65,536 tokens is well below 1 MiB; the rest is room for tool schemas
+
+
+def check_suffix(suffix: str | None, settings: Settings) -> None:
+    """Raises InvalidRequest for one that is empty or longer than the setting `max_suffix_chars`."""
+    longest = settings.max_suffix_chars
+    if suffix is not None and not 1 <= len(suffix) <= longest:
+        sentence = f"the suffix has {len(suffix)} characters; it must have 1 to {longest}"
+        raise InvalidRequest(f"{sentence} - 'suffix'", param="suffix")
+
+
+def check_metadata(metadata: Mapping[str, str] | None, settings: Settings) -> None:
+    """Raises InvalidRequest for more pairs than the setting `max_metadata_pairs`."""
+    most = settings.max_metadata_pairs
+    if metadata and len(metadata) > most:
+        raise InvalidRequest(f"{len(metadata)} pairs are given; at most {most} are kept - 'metadata'", param="metadata")
+
+
+class BodyLimit:
+    """Refuses by Content-Length before anything is read; counts what comes where none was given."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int = MAX_JSON_BYTES) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if scope["type"] != "http" or headers.get("content-type", "").startswith("multipart/"):
+            await self.app(scope, receive, send)
+            return
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL takes no NUL, and no id has one
+            await error_response(InvalidRequest("The URL has a NUL character in it."))(scope, receive, send)
+            return
+        announced = headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self.max_bytes:
+            await error_response(InvalidRequest(self._message(), code="request_too_large"))(scope, receive, send)
+            return
+        await self.app(scope, self._counting(receive), send)
+
+    def _counting(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.max_bytes:
+                raise HTTPException(400, self._message())  # the one kind that FastAPI lets through while it reads
+            return message
+
+        return counted
+
+    def _message(self) -> str:
+        return f"The request body is larger than {self.max_bytes} bytes. Send training data as a file (POST /v1/files)."

@@ -1,0 +1,129 @@
+"""Counts what each request used, once, after its last byte; the database hears of it in batches, beside the requests.
+
+A route that generates says so with `meter`; the middleware reads the counts when the answer has ended, however it
+ended. Counters wait in memory for at most `FLUSH_SECONDS`: a clean stop writes them, `kill -9` loses that second.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from fastapi import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tunesmith.errors import TunesmithError
+from tunesmith.serve.chat.answer import Usage
+from tunesmith.store import KeyRow, Store
+from tunesmith.store.accounts.usage import Account, Counts, this_minute
+
+log = structlog.get_logger(__name__)
+
+FLUSH_SECONDS = 1.0  # one transaction a second costs a busy server nothing that could be measured in a chat
+
+
+class Spending(Protocol):
+    """An answer under way, or over."""
+
+    @property
+    def usage(self) -> Usage: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    model: str
+    spending: Spending
+
+
+def meter(request: Request, model: str, spending: Spending) -> None:
+    """This request's answer comes from `model`; what it took is read when it has ended."""
+    request.state.metered = Metered(model, spending)
+
+
+class UsageRecorder:
+    """Adds counts up in memory and writes them from a thread of its own."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._counts: dict[Account, Counts] = {}
+        self._seen: dict[str, int] = {}
+        self._adding = threading.Lock()
+        self._writing = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name="usage", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """What was recorded before is written when this returns."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._try_flush()
+
+    def record(self, key: KeyRow, metered: Metered | None) -> None:
+        """Cheap: called on the event loop."""
+        with self._adding:
+            self._seen[key.id] = int(time.time())
+            if metered is not None:
+                used = metered.spending.usage
+                counts = Counts(1, used.prompt_tokens, used.cached_tokens, used.completion_tokens)
+                self._add(Account(this_minute(), key.project, key.id, metered.model), counts)
+
+    def flush(self, *, if_counted: bool = False) -> None:
+        """What was recorded before is in the database when this returns; kept for later when that fails.
+
+        `if_counted`: a key's last use alone may wait, which spares a reader of counts a write.
+        """
+        with self._writing:
+            with self._adding:
+                if if_counted and not self._counts:
+                    return
+                counts, seen = self._counts, self._seen
+                self._counts, self._seen = {}, {}
+            if not counts and not seen:
+                return
+            try:
+                self._store.usage.add(counts, seen)
+            except BaseException:
+                self._put_back(counts, seen)
+                raise
+
+    def _work(self) -> None:
+        while not self._stopping.wait(FLUSH_SECONDS):
+            self._try_flush()
+
+    def _try_flush(self) -> None:
+        try:
+            self.flush()
+        except TunesmithError as error:
+            log.error("usage was not written; trying again", reason=error.message)
+
+    def _put_back(self, counts: Mapping[Account, Counts], seen: Mapping[str, int]) -> None:
+        with self._adding:
+            for account, amount in counts.items():
+                self._add(account, amount)
+            self._seen = {**seen, **self._seen}
+
+    def _add(self, account: Account, counts: Counts) -> None:
+        self._counts[account] = self._counts.get(account, Counts()) + counts
+
+
+class Metering:
+    """Inside authentication: every request here has a key."""
+
+    def __init__(self, app: ASGIApp, recorder: UsageRecorder) -> None:
+        self.app = app
+        self.recorder = recorder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            state = scope.get("state", {}) if scope["type"] == "http" else {}
+            if "key" in state:
+                self.recorder.record(state["key"], state.get("metered"))

@@ -1,0 +1,159 @@
+"""Limits of a project: model requests, tokens and uploads a minute, and model requests at a time (docs/api.md).
+
+Tokens are only known afterwards, so a request is let in on an estimate (a quarter of its body's bytes) and charged what
+it really used when its answer has ended; a project may so go over its limit once, and then waits longer.
+
+Not covered: several server processes each have limits of their own, and a restart begins with full budgets.
+"""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tunesmith.api.http.errors import error_response
+from tunesmith.api.middleware.metering import Metered
+from tunesmith.api.middleware.roles import ASKING
+from tunesmith.api.middleware.token_bucket import Budget, shown
+from tunesmith.errors import RateLimited
+from tunesmith.settings import Settings
+
+UPLOADING = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")
+BYTES_PER_TOKEN = 4
+
+
+@dataclass(slots=True)
+class Project:
+    """None: no limit."""
+
+    requests: Budget | None
+    tokens: Budget | None
+    uploads: Budget | None
+    running: int = 0
+
+
+class Throttle:
+    """Inside authentication: it needs the key's project. All state is the event loop's."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self.app = app
+        self.settings = settings
+        self.clock = clock
+        self.projects: dict[str, Project] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key = scope.get("state", {}).get("key") if scope["type"] == "http" else None
+        if key is None or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        project = self._project(key.project)
+        try:
+            if ASKING.fullmatch(scope["path"]):
+                await self._ask(project, key.project, scope, receive, send)
+                return
+            if UPLOADING.fullmatch(scope["path"]):
+                self._take(project.uploads, "uploads", key.project)
+        except _Refusal as refusal:
+            await refusal.answer(self._headers(project))(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    async def _ask(self, project: Project, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        estimate = self._estimate(scope)
+        self._admit(project, name, estimate)
+        project.running += 1
+        try:
+            await self.app(scope, receive, self._with_headers(send, project))
+        finally:
+            project.running -= 1
+            self._settle(project, estimate, scope.get("state", {}).get("metered"))
+
+    def _admit(self, project: Project, name: str, estimate: float) -> None:
+        """Everything is asked before anything is taken: a refused request costs nothing."""
+        most = self.settings.limit_concurrent_requests
+        if most and project.running >= most:
+            raise _Refusal(
+                f"Rate limit reached for project {name}: {most} requests at a time (limit_concurrent_requests). Send "
+                "the next one when an answer has ended.",
+                1.0,
+            )
+        for budget, amount, what in ((project.requests, 1.0, "requests"), (project.tokens, estimate, "tokens")):
+            self._demand(budget, amount, what, name)
+        for budget, amount in ((project.requests, 1.0), (project.tokens, estimate)):
+            if budget is not None:
+                budget.spend(amount, self.clock())
+
+    def _take(self, budget: Budget | None, what: str, name: str) -> None:
+        self._demand(budget, 1.0, what, name)
+        if budget is not None:
+            budget.spend(1.0, self.clock())
+
+    def _demand(self, budget: Budget | None, amount: float, what: str, name: str) -> None:
+        now = self.clock()
+        wait = 0.0 if budget is None else budget.wait(amount, now)
+        if budget is None or wait <= 0:
+            return
+        raise _Refusal(
+            f"Rate limit reached for project {name} on {what} per min: Limit {budget.per_minute}, Remaining "
+            f"{budget.remaining(now)}, Requested {math.ceil(amount)}. Please try again in {shown(wait)}. The limit is "
+            f"this server's setting limit_{what}_per_minute.",
+            wait,
+        )
+
+    def _settle(self, project: Project, estimate: float, metered: Metered | None) -> None:
+        if project.tokens is None:
+            return
+        usage = None if metered is None else metered.spending.usage
+        used = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
+        project.tokens.spend(used - estimate, self.clock())
+
+    def _estimate(self, scope: Scope) -> float:
+        announced = Headers(scope=scope).get("content-length", "")
+        return int(announced) / BYTES_PER_TOKEN if announced.isdigit() else 1.0
+
+    def _with_headers(self, send: Send, project: Project) -> Send:
+        async def forward(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self._headers(project))
+            await send(message)
+
+        return forward
+
+    def _headers(self, project: Project) -> dict[str, str]:
+        """Nothing of a budget that has no limit."""
+        now, headers = self.clock(), {}
+        for what, budget in (("requests", project.requests), ("tokens", project.tokens)):
+            if budget is not None:
+                headers[f"x-ratelimit-limit-{what}"] = str(budget.per_minute)
+                headers[f"x-ratelimit-remaining-{what}"] = str(budget.remaining(now))
+                headers[f"x-ratelimit-reset-{what}"] = shown(budget.reset(now))
+        return headers
+
+    def _project(self, name: str) -> Project:
+        if name not in self.projects:
+            settings = self.settings
+            self.projects[name] = Project(
+                requests=self._budget(settings.limit_requests_per_minute),
+                tokens=self._budget(settings.limit_tokens_per_minute),
+                uploads=self._budget(settings.limit_uploads_per_minute),
+            )
+        return self.projects[name]
+
+    def _budget(self, per_minute: int) -> Budget | None:
+        return Budget(per_minute, self.clock()) if per_minute else None
+
+
+class _Refusal(Exception):
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message)
+        self.message = message
+        self.wait = wait
+
+    def answer(self, headers: dict[str, str]) -> ASGIApp:
+        """`retry-after` in whole seconds, as openai 0.28.1 wants it; newer clients read `retry-after-ms` first."""
+        retry = {"retry-after": str(max(1, math.ceil(self.wait))), "retry-after-ms": str(math.ceil(self.wait * 1000))}
+        return error_response(RateLimited(self.message, code="rate_limit_exceeded"), headers={**headers, **retry})

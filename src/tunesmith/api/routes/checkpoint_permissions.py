@@ -1,0 +1,63 @@
+"""/v1/fine_tuning/checkpoints/{name}/permissions: which other projects may use a tuned model or a checkpoint.
+
+Such a project sees the model, asks it and trains it further; only its own project deletes it or passes it on. Given
+and withdrawn by owners alone, since it makes a hole into the wall between projects.
+"""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body
+from pydantic import Field
+
+from tunesmith.api.http.context import ContextDep
+from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.errors import NotFound
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store import PermissionRow
+from tunesmith.wire.job_request import Strict, Text
+
+router = APIRouter(prefix="/v1/fine_tuning/checkpoints", tags=["fine-tuning"])
+
+MAX_PROJECTS = 100
+
+
+class GrantPermissions(Strict):
+    project_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PROJECTS)]
+
+
+@router.get("/{name:path}/permissions")
+def list_permissions(
+    name: str,
+    context: ContextDep,
+    after: After,
+    project_id: str | None = None,
+    limit: Limit = 10,
+    order: Literal["ascending", "descending"] = "descending",
+) -> JSONAnswer:
+    rows = context.store.permissions.page(
+        name, project_id=project_id, limit=limit, after=after, order="asc" if order == "ascending" else "desc"
+    )
+    return JSONAnswer(page([permission_json(row) for row in rows.data], rows.has_more, ids=True))
+
+
+@router.post("/{name:path}/permissions")
+def grant_permissions(name: str, request: Annotated[GrantPermissions, Body()], context: ContextDep) -> JSONAnswer:
+    rows = context.store.permissions.grant(name, request.project_ids)
+    return JSONAnswer(page([permission_json(row) for row in rows], False, ids=True))
+
+
+@router.delete("/{name:path}/permissions/{permission_id}")
+def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSONAnswer:
+    if not context.store.permissions.revoke(name, permission_id):
+        raise NotFound(f"No such permission of '{name}': {permission_id}", param="permission_id")
+    return JSONAnswer({"id": permission_id, "object": "checkpoint.permission", "deleted": True})
+
+
+def permission_json(row: PermissionRow) -> JsonObject:
+    return {
+        "object": "checkpoint.permission",
+        "id": row.id,
+        "created_at": row.created_at,
+        "project_id": row.project_id,
+    }

@@ -1,0 +1,125 @@
+"""POST /v1/completions, the older API: text in, text out; also under the path that 0.28 uses with `engine=`."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from tunesmith.api.http.context import Context, ContextDep
+from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.sse import EventStream
+from tunesmith.api.middleware.metering import meter
+from tunesmith.api.routes.chat import collect, open_model, read_engine_json, read_json
+from tunesmith.api.views.chat import usage_json
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.serve.chat.answer import Piece, TokenLogprob, Usage, random_id
+from tunesmith.serve.chat.completion import (
+    CompletionRequest,
+    Continuation,
+    likeliest,
+    parse_completion_request,
+    start_completions,
+)
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    request: CompletionRequest
+    model: str
+    replies: list[Continuation]  # one per prompt
+    id: str = field(default_factory=lambda: random_id("cmpl-", 29))
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def close(self) -> None:
+        for reply in self.replies:
+            reply.close()
+
+    @property
+    def usage(self) -> Usage:
+        usages = [reply.usage for reply in self.replies]
+        return Usage(
+            sum(usage.prompt_tokens for usage in usages),
+            sum(usage.completion_tokens for usage in usages),
+            sum(usage.cached_tokens for usage in usages),
+        )
+
+
+@router.post("/v1/completions")
+async def create_completion(request: Request, context: ContextDep) -> Response:
+    return await _answer(request, context, await read_json(request))
+
+
+@router.post("/v1/engines/{model:path}/completions")
+async def create_engine_completion(model: str, request: Request, context: ContextDep) -> Response:
+    return await _answer(request, context, await read_engine_json(request, model))
+
+
+async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
+    started = await run_in_threadpool(_start, context, body)
+    meter(request, started.model, started)
+    if started.request.options.stream:
+        return EventStream(_chunks(started), started.close)
+    try:
+        collected = [await collect(reply, request) for reply in started.replies]
+    finally:
+        started.close()
+    choices: list[JsonValue] = []
+    for pieces in collected:
+        made = [[piece for piece in pieces if piece.choice == one] for one in range(started.request.best_of)]
+        for own in likeliest(made, started.request.options.n):
+            choices.append(_choice(started, len(choices), own))
+    head: JsonObject = {"id": started.id, "object": "text_completion", "created": started.created}
+    return JSONAnswer({**head, "model": started.model, "choices": choices, "usage": usage_json(started.usage)})
+
+
+def _start(context: Context, body: JsonValue) -> Started:
+    request = parse_completion_request(body)
+    name, opened = open_model(context, request.model)
+    return Started(request, name, start_completions(request, opened))
+
+
+async def _chunks(started: Started) -> AsyncIterator[JsonObject]:
+    """Prompt after prompt; later ones are generated meanwhile."""
+    n, include_usage = started.request.options.n, started.request.options.include_usage
+    head: JsonObject = {"id": started.id, "object": "text_completion", "created": started.created}
+    for number, reply in enumerate(started.replies):
+        async for piece in reply.pieces_async():
+            choice = _choice(started, number * n + piece.choice, [piece])
+            chunk: JsonObject = {**head, "choices": [choice], "model": started.model}
+            yield {**chunk, "usage": None} if include_usage else chunk
+    if include_usage:
+        yield {**head, "choices": [], "model": started.model, "usage": usage_json(started.usage)}
+
+
+def _choice(started: Started, index: int, pieces: list[Piece]) -> JsonObject:
+    entries = [entry for piece in pieces for entry in piece.logprobs]
+    return {
+        "text": "".join(piece.text for piece in pieces),
+        "index": index,
+        "logprobs": _logprobs(entries) if started.request.top_logprobs is not None else None,
+        "finish_reason": pieces[-1].finish if pieces else None,
+    }
+
+
+def _logprobs(entries: list[TokenLogprob]) -> JsonObject:
+    return {
+        "text_offset": [entry.offset for entry in entries],
+        "token_logprobs": [entry.logprob for entry in entries],
+        "tokens": [entry.token for entry in entries],
+        "top_logprobs": [_top(entry) for entry in entries],
+    }
+
+
+def _top(entry: TokenLogprob) -> JsonObject | None:
+    """By text, the chosen token always among them. Where two tokens have one text, the likelier one stands for it."""
+    if entry.logprob is None:
+        return None
+    top: JsonObject = {}
+    for one in (*entry.top, entry):
+        top.setdefault(one.token, one.logprob)
+    return top

@@ -1,0 +1,195 @@
+"""/v1/fine_tuning/jobs: create, list, retrieve, cancel, pause, resume, events, checkpoints.
+
+Everything about a request is checked before anything is written. What only reading the files can tell (fewer than ten
+examples, a broken line) fails the job within seconds, as OpenAI does since 2024: the client sees a job and its error.
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Request
+
+from tunesmith.api.http.context import Context, ContextDep, KeyDep
+from tunesmith.api.http.idempotency import AttemptDep
+from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.api.middleware.body_limits import check_metadata, check_suffix
+from tunesmith.api.views.jobs import checkpoint_json, event_json, job_json
+from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
+from tunesmith.models.adapters import AdapterManifest, read_manifest
+from tunesmith.models.registry import resolve_base
+from tunesmith.store import JobRow, JobStatus, NewJob
+from tunesmith.wire.job_options import resolve_options
+from tunesmith.wire.job_request import (
+    MAX_SEED,
+    CreateJob,
+    Hyperparameters,
+    Integration,
+    Method,
+    PreferenceHyperparameters,
+)
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+
+TRAINED_METHODS = ("supervised", "dpo")
+FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
+
+
+@router.post("")
+def create_job(
+    request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
+) -> JSONAnswer:
+    check_suffix(request.suffix, context.settings)
+    check_metadata(request.metadata, context.settings)
+    method, hyperparameters = _method(request)
+    model, base, parent = _model(context, request.model)
+    options = resolve_options(request.tunesmith.given() if request.tunesmith else {}, context.settings, parent)
+    _require_file(context, "training_file", request.training_file)
+    if request.validation_file is not None:
+        _require_file(context, "validation_file", request.validation_file)
+    job = NewJob(
+        model=model,
+        base_model=base,
+        training_file=request.training_file,
+        validation_file=request.validation_file,
+        organization=context.settings.organization,
+        suffix=request.suffix,
+        seed=random.randint(0, MAX_SEED) if request.seed is None else request.seed,
+        hyperparameters=hyperparameters,
+        method={"type": method, method: {"hyperparameters": hyperparameters}},
+        integrations=tuple(_integration(one) for one in request.integrations or ()),
+        metadata=request.metadata,
+        project=key.project,
+        key_id=key.id,
+        options=options,
+    )
+    creation = attempt.creation("job", key, request.model_dump(mode="json"))
+    return JSONAnswer(job_json(context.store.jobs.create(job, creation)))
+
+
+async def metadata_filter(request: Request) -> dict[str, str] | None:
+    """`metadata[key]=value` pairs; None for `metadata=null`, which asks for jobs without metadata."""
+    if request.query_params.get("metadata") == "null":
+        return None
+    named = ((re.fullmatch(r"metadata\[(.+)\]", name), value) for name, value in request.query_params.items())
+    return {match[1]: value for match, value in named if match}
+
+
+@router.get("")
+def list_jobs(
+    context: ContextDep,
+    after: After,
+    metadata: Annotated[Mapping[str, str] | None, Depends(metadata_filter)],
+    limit: Limit = 20,
+) -> JSONAnswer:
+    rows = context.store.jobs.page(
+        limit=limit, after=after, metadata=dict(metadata or {}) or None, without_metadata=metadata is None
+    )
+    return JSONAnswer(page([job_json(row) for row in rows.data], rows.has_more, ids=False))
+
+
+@router.get("/{job_id}")
+def retrieve_job(job_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(job_json(_find(context, job_id)))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
+    """A client that repeats the call by itself, because the answer was lost, gets that answer."""
+    if attempt.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
+        return JSONAnswer(job_json(job))
+    return JSONAnswer(job_json(context.store.jobs.cancel(job_id)))
+
+
+@router.post("/{job_id}/pause")
+def pause_job(job_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(job_json(context.store.jobs.pause(job_id)))
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
+    if attempt.is_retry and not (job := _find(context, job_id)).paused:
+        return JSONAnswer(job_json(job))
+    return JSONAnswer(job_json(context.store.jobs.resume(job_id)))
+
+
+@router.get("/{job_id}/events")
+def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
+    _find(context, job_id)
+    rows = context.store.jobs.events(job_id, limit=limit, after=after)
+    return JSONAnswer(page([event_json(row) for row in rows.data], rows.has_more, ids=False))
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(job_id: str, context: ContextDep, after: After, limit: Limit = 10) -> JSONAnswer:
+    job = _find(context, job_id)
+    rows = context.store.jobs.checkpoints(job_id, limit=limit, after=after)
+    return JSONAnswer(page([checkpoint_json(row, job) for row in rows.data], rows.has_more, ids=True))
+
+
+def _find(context: Context, job_id: str) -> JobRow:
+    row = context.store.jobs.get(job_id)
+    if row is None:
+        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+    return row
+
+
+def _method(request: CreateJob) -> tuple[str, JsonObject]:
+    """The method's name and its hyperparameters, from the new place (`method`), the old one, or both together."""
+    method = request.method or Method(type="supervised")
+    if method.type not in TRAINED_METHODS:
+        raise InvalidRequest(
+            f"The method '{method.type}' is not available here. This server trains: {', '.join(TRAINED_METHODS)}.",
+            param="method.type",
+            code="method_not_available",
+        )
+    new, old = method.hyperparameters(), request.hyperparameters
+    given = {} if old is None else old.model_dump(exclude_unset=True)
+    for name, value in ({} if new is None else new.model_dump(exclude_unset=True)).items():
+        if given.setdefault(name, value) != value:
+            raise InvalidRequest(
+                f"'hyperparameters.{name}' is {given[name]!r} and 'method.{method.type}.hyperparameters.{name}' is "
+                f"{value!r}: they differ; give one of them.",
+                param=f"hyperparameters.{name}",
+            )
+    shape = PreferenceHyperparameters if method.type == "dpo" else Hyperparameters
+    return method.type, shape(**given).model_dump()
+
+
+def _integration(asked: Integration) -> JsonObject:
+    wandb = asked.wandb
+    tags: list[JsonValue] = [*wandb.tags]
+    shown: JsonObject = {"project": wandb.project, "name": wandb.name, "entity": wandb.entity, "tags": tags}
+    return {"type": asked.type, "wandb": shown}
+
+
+def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | None]:
+    """The model as the job shows it, the base below it, and the adapter that is trained further if it has one.
+
+    An alias is resolved; a tuned model whose adapter has just gone is left to the worker to report.
+    """
+    tuned = context.store.models.resolve(name)
+    if tuned is None:
+        base = resolve_base(name, context.settings).name
+        return base, base, None
+    base = resolve_base(tuned.base_model, context.settings).name
+    if tuned.adapter_dir is None or not (tuned.adapter_dir / ADAPTER_CONFIG).is_file():
+        return tuned.name, base, None
+    return tuned.name, base, read_manifest(tuned.adapter_dir)
+
+
+def _require_file(context: Context, param: str, file_id: str) -> None:
+    """OpenAI's recorded words, then what is wrong and how to mend it."""
+    if not FILE_ID.fullmatch(file_id):
+        reason = f"Invalid File Name ({file_id!r} is not a file id; ids look like file-abc123)"
+    elif (row := context.store.files.get(file_id)) is None:
+        reason = f"{file_id} (there is no such file; upload it first, with purpose 'fine-tune')"
+    elif row.purpose != "fine-tune":
+        reason = f"{file_id} (its purpose is '{row.purpose}'; upload it again with purpose 'fine-tune')"
+    else:
+        return
+    raise InvalidRequest(f"invalid {param}: {reason}", param=param)

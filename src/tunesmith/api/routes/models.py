@@ -1,0 +1,62 @@
+"""/v1/models: bases, their aliases, tuned models and kept checkpoints. Only the last two can be deleted."""
+
+from fastapi import APIRouter
+
+from tunesmith.api.http.context import Context, ContextDep
+from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.registry import alias_table, list_bases
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+BASE_CREATED = 1_730_419_200  # 2024-11-01, the day of the shipped base; a base of the user's own has no date here
+
+
+@router.get("")
+def list_models(context: ContextDep) -> JSONAnswer:
+    tuned = [_model(row.name, row.created_at, row.owned_by) for row in context.store.models.all()]
+    return JSONAnswer({"object": "list", "data": [*tuned, *_fixed(context).values()]})
+
+
+@router.get("/{name:path}")
+def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
+    row = context.store.models.get(name)
+    if row is not None:
+        return JSONAnswer(_model(row.name, row.created_at, row.owned_by))
+    fixed = _fixed(context).get(name)
+    if fixed is None:
+        raise _unknown(name)
+    return JSONAnswer(fixed)
+
+
+@router.delete("/{name:path}")
+def delete_model(name: str, context: ContextDep) -> JSONAnswer:
+    if name in _fixed(context):
+        raise InvalidRequest(
+            f"The model '{name}' is a base model or an alias of one, and cannot be deleted; only models of your own "
+            "(ft:…) can. To hide an alias, take it out of the setting `aliases`.",
+            param="model",
+        )
+    if not context.store.models.delete(name):
+        raise _unknown(name)
+    return JSONAnswer({"id": name, "object": "model", "deleted": True})
+
+
+def _fixed(context: Context) -> dict[str, JsonObject]:
+    """Bases and aliases by name. An alias says in `owned_by` what it stands for, so that nobody mistakes it."""
+    bases = {base.name: _model(base.name, BASE_CREATED, "tunesmith") for base in list_bases(context.settings)}
+    aliases = {
+        alias: _model(alias, BASE_CREATED, f"alias-of:{base.name}")
+        for alias, base in alias_table(context.settings).items()
+        if alias not in bases
+    }
+    return bases | aliases
+
+
+def _model(name: str, created: int, owned_by: str) -> JsonObject:
+    return {"id": name, "object": "model", "created": created, "owned_by": owned_by}
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")

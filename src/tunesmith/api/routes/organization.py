@@ -1,0 +1,191 @@
+"""/v1/organization: projects, their keys, and the keys of owners. Only owners come here (`api.middleware.roles`).
+
+Source of the shapes: OpenAI's description of its admin API. At OpenAI a person or a service account owns a key; here
+a key stands for itself, so `owner` shows the key as a service account, or as the user of an admin key.
+"""
+
+import time
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunesmith.api.http.context import Context, ContextDep, KeyDep
+from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.paging import After, page
+from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store import KeyRow, ProjectRow, Role
+
+router = APIRouter(prefix="/v1/organization", tags=["organization"])
+
+Limit = Annotated[int, Query(ge=0, le=100)]
+Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"\S")]
+Lifetime = Annotated[int | None, Field(ge=1, le=10**10)]
+
+
+class ProjectBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Name
+
+
+class AdminKeyBody(ProjectBody):
+    expires_in_seconds: Lifetime = None
+
+
+class ProjectKeyBody(AdminKeyBody):
+    role: Literal["member", "read-only"] = "member"
+
+
+@router.get("/projects")
+def list_projects(context: ContextDep, after: After, limit: Limit = 20, include_archived: bool = False) -> JSONAnswer:
+    rows = context.store.projects.page(limit=limit, after=after, archived=include_archived)
+    return JSONAnswer(page([project_json(row) for row in rows.data], rows.has_more, ids=True))
+
+
+@router.post("/projects")
+def create_project(body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(project_json(context.store.projects.create(body.name)))
+
+
+@router.get("/projects/{project_id}")
+def retrieve_project(project_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(project_json(_project(context, project_id)))
+
+
+@router.post("/projects/{project_id}")
+def modify_project(project_id: str, body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
+    _project(context, project_id, active=True)
+    return JSONAnswer(project_json(_found(context.store.projects.rename(project_id, body.name), project_id)))
+
+
+@router.post("/projects/{project_id}/archive")
+def archive_project(project_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(project_json(_found(context.store.projects.archive(project_id), project_id)))
+
+
+@router.get("/projects/{project_id}/api_keys")
+def list_project_keys(project_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
+    _project(context, project_id)
+    rows = context.store.keys.page(project=project_id, limit=limit, after=after)
+    return JSONAnswer(page([project_key_json(row) for row in rows.data], rows.has_more, ids=True))
+
+
+@router.post("/projects/{project_id}/api_keys")
+def create_project_key(project_id: str, body: Annotated[ProjectKeyBody, Body()], context: ContextDep) -> JSONAnswer:
+    """Ours: OpenAI makes a project's keys in its dashboard. `value` is shown this once."""
+    _project(context, project_id, active=True)
+    value, row = _create_key(context, body, project_id, body.role)
+    return JSONAnswer({**project_key_json(row), "value": value})
+
+
+@router.get("/projects/{project_id}/api_keys/{key_id}")
+def retrieve_project_key(project_id: str, key_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(project_key_json(_key(context, key_id, project=project_id)))
+
+
+@router.delete("/projects/{project_id}/api_keys/{key_id}")
+def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
+    _revoke(context, _key(context, key_id, project=project_id), key)
+    return JSONAnswer({"object": "organization.project.api_key.deleted", "id": key_id, "deleted": True})
+
+
+@router.get("/admin_api_keys")
+def list_admin_keys(
+    context: ContextDep, after: After, limit: Limit = 20, order: Literal["asc", "desc"] = "asc"
+) -> JSONAnswer:
+    rows = context.store.keys.page(role="owner", limit=limit, after=after, order=order)
+    return JSONAnswer(page([admin_key_json(row) for row in rows.data], rows.has_more, ids=True))
+
+
+@router.post("/admin_api_keys")
+def create_admin_key(body: Annotated[AdminKeyBody, Body()], context: ContextDep) -> JSONAnswer:
+    value, row = _create_key(context, body, "default", "owner")
+    return JSONAnswer({**admin_key_json(row), "value": value})
+
+
+@router.get("/admin_api_keys/{key_id}")
+def retrieve_admin_key(key_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(admin_key_json(_key(context, key_id, role="owner")))
+
+
+@router.delete("/admin_api_keys/{key_id}")
+def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
+    _revoke(context, _key(context, key_id, role="owner"), key)
+    return JSONAnswer({"object": "organization.admin_api_key.deleted", "id": key_id, "deleted": True})
+
+
+def project_json(row: ProjectRow) -> JsonObject:
+    return {
+        "id": row.id,
+        "object": "organization.project",
+        "name": row.name,
+        "created_at": row.created_at,
+        "archived_at": row.archived_at,
+        "status": "active" if row.archived_at is None else "archived",
+    }
+
+
+def project_key_json(row: KeyRow) -> JsonObject:
+    account: JsonObject = {"id": row.id, "name": row.name, "created_at": row.created_at, "role": row.role}
+    return {
+        **_key_json(row, "organization.project.api_key"),
+        "owner": {"type": "service_account", "service_account": account},
+        "owner_project_access": "active",
+    }
+
+
+def admin_key_json(row: KeyRow) -> JsonObject:
+    owner: JsonObject = {"type": "user", "object": "organization.user", "id": row.id, "name": row.name}
+    return {
+        **_key_json(row, "organization.admin_api_key"),
+        "owner": {**owner, "created_at": row.created_at, "role": "owner"},
+    }
+
+
+def _key_json(row: KeyRow, kind: str) -> JsonObject:
+    return {
+        "object": kind,
+        "id": row.id,
+        "name": row.name,
+        "redacted_value": f"sk-tunesmith-***{row.hint}",
+        "created_at": row.created_at,
+        "last_used_at": row.last_used_at,
+        "expires_at": row.expires_at,
+    }
+
+
+def _create_key(context: Context, body: AdminKeyBody, project: str, role: Role) -> tuple[str, KeyRow]:
+    expires_at = None if body.expires_in_seconds is None else int(time.time()) + body.expires_in_seconds
+    return context.store.keys.create(body.name, project=project, role=role, expires_at=expires_at)
+
+
+def _project(context: Context, project_id: str, *, active: bool = False) -> ProjectRow:
+    row = _found(context.store.projects.get(project_id), project_id)
+    if active and row.archived_at is not None:
+        raise InvalidRequest(f"The project {project_id} is archived: it takes no changes.", param="project_id")
+    return row
+
+
+def _found(row: ProjectRow | None, project_id: str) -> ProjectRow:
+    if row is None:
+        raise NotFound(f"No such project: {project_id}", param="project_id", code="project_not_found")
+    return row
+
+
+def _key(context: Context, key_id: str, *, project: str | None = None, role: Role | None = None) -> KeyRow:
+    row = context.store.keys.get(key_id)
+    if row is None or (project is not None and row.project != project) or (role is not None and row.role != role):
+        raise NotFound(f"No such API key: {key_id}", param="key_id", code="key_not_found")
+    return row
+
+
+def _revoke(context: Context, row: KeyRow, asking: KeyRow) -> None:
+    if row.id == asking.id:
+        raise InvalidRequest(
+            f"{row.id} is the key that this request was made with; delete it with another owner's key, or with "
+            "`tunesmith keys revoke` on the server.",
+            param="key_id",
+        )
+    context.store.keys.revoke(row.id)

@@ -1,0 +1,132 @@
+"""GET /v1/chat/completions and what is below it: completions kept by `store: true`. Source: OpenAI's description."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Depends
+
+from tunesmith.api.http.context import Context, ContextDep
+from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.api.middleware.body_limits import check_metadata
+from tunesmith.api.routes.jobs import metadata_filter
+from tunesmith.errors import NotFound
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.store import ChatRow
+from tunesmith.wire.job_request import Metadata, Strict
+
+router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
+
+KEYS = (  # in the wire's order; `metadata` may have changed since
+    "object",
+    "id",
+    "model",
+    "created",
+    "request_id",
+    "tool_choice",
+    "usage",
+    "seed",
+    "top_p",
+    "temperature",
+    "presence_penalty",
+    "frequency_penalty",
+    "system_fingerprint",
+    "input_user",
+    "service_tier",
+    "tools",
+    "metadata",
+    "choices",
+    "response_format",
+)
+PASSED_ON = ("tool_calls", "tool_call_id", "function_call")  # of a message, where it has them
+
+
+class UpdateChat(Strict):
+    metadata: Metadata
+
+
+@router.get("")
+def list_chats(
+    context: ContextDep,
+    after: After,
+    metadata: Annotated[Mapping[str, str] | None, Depends(metadata_filter)],
+    model: str | None = None,
+    limit: Limit = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> JSONAnswer:
+    """Newest first, as OpenAI answers, though its description says oldest."""
+    rows = context.store.chats.page(model=model, metadata=dict(metadata or {}), limit=limit, after=after, order=order)
+    return JSONAnswer(page([chat_json(row) for row in rows.data], rows.has_more, ids=True))
+
+
+@router.get("/{completion_id}")
+def retrieve_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
+    return JSONAnswer(chat_json(_find(context, completion_id)))
+
+
+@router.post("/{completion_id}")
+def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], context: ContextDep) -> JSONAnswer:
+    check_metadata(request.metadata, context.settings)
+    row = context.store.chats.set_metadata(completion_id, request.metadata or {})
+    if row is None:
+        raise _not_found(completion_id)
+    return JSONAnswer(chat_json(row))
+
+
+@router.delete("/{completion_id}")
+def delete_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
+    if not context.store.chats.delete(completion_id):
+        raise _not_found(completion_id)
+    return JSONAnswer({"object": "chat.completion.deleted", "id": completion_id, "deleted": True})
+
+
+@router.get("/{completion_id}/messages")
+def list_chat_messages(
+    completion_id: str,
+    context: ContextDep,
+    after: After,
+    limit: Limit = 20,
+    order: Literal["asc", "desc"] = "asc",
+) -> JSONAnswer:
+    """The messages that were asked, in their order."""
+    row = _find(context, completion_id)
+    messages = [_message(f"{row.id}-{number}", value) for number, value in enumerate(row.messages)]
+    if order == "desc":
+        messages.reverse()
+    if after is not None:
+        ids = [message["id"] for message in messages]
+        messages = messages[ids.index(after) + 1 :] if after in ids else []
+    return JSONAnswer(page(messages[:limit], len(messages) > limit, ids=True))
+
+
+def chat_json(row: ChatRow) -> JsonObject:
+    metadata: JsonObject = dict(row.metadata)
+    body = {**row.body, "metadata": metadata}
+    return {name: body.get(name) for name in KEYS}
+
+
+def _message(message_id: str, value: JsonValue) -> JsonObject:
+    """`content_parts` has what came in parts; then there is no `content`."""
+    message = value if isinstance(value, dict) else {}
+    content = message.get("content")
+    in_parts = isinstance(content, list)
+    return {
+        "id": message_id,
+        "role": message.get("role"),
+        "content": None if in_parts else content,
+        "name": message.get("name"),
+        "refusal": message.get("refusal"),
+        "content_parts": content if in_parts else None,
+        **{name: message[name] for name in PASSED_ON if message.get(name) is not None},
+    }
+
+
+def _find(context: Context, completion_id: str) -> ChatRow:
+    row = context.store.chats.get(completion_id)
+    if row is None:
+        raise _not_found(completion_id)
+    return row
+
+
+def _not_found(completion_id: str) -> NotFound:
+    return NotFound(f"Completion {completion_id} not found", param="completion_id", code="not_found")

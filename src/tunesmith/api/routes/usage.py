@@ -1,0 +1,135 @@
+"""GET /v1/organization/usage/completions: what was asked and trained, in buckets of time.
+
+For owners (`api.middleware.roles`). Source of the shape: OpenAI's description.
+There are no people, batches and tiers here, so those columns stay null.
+"""
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+
+from tunesmith.api.http.context import ContextDep
+from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.accounts.usage import Counts, Group, UsageFilter, UsageRow
+from tunesmith.wire.job_options import KEY
+
+router = APIRouter(prefix="/v1/organization/usage", tags=["organization"])
+
+Width = Literal["1m", "1h", "1d"]
+Time = Annotated[int, Query(ge=0, le=10**11)]
+SECONDS: dict[Width, int] = {"1m": 60, "1h": 3600, "1d": 86400}
+LIMITS: dict[Width, tuple[int, int]] = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}  # default, most
+GROUPS: dict[str, Group | None] = {
+    "project_id": "project",
+    "api_key_id": "key_id",
+    "model": "model",
+    "user_id": None,
+    "batch": None,
+    "service_tier": None,
+}
+
+
+@router.get("/completions")
+def completions_usage(
+    request: Request,
+    context: ContextDep,
+    start_time: Time,
+    end_time: Time | None = None,
+    bucket_width: Width = "1d",
+    limit: int | None = None,
+    page: str | None = None,
+    batch: bool = False,
+) -> JSONAnswer:
+    """Written up to now: what the last second used is in it."""
+    request.app.state.usage.flush(if_counted=True)
+    width, count = SECONDS[bucket_width], _limit(limit, bucket_width)
+    end = int(time.time()) + 1 if end_time is None else end_time
+    if end <= start_time:
+        raise InvalidRequest(f"end_time {end} is not after start_time {start_time}. - 'end_time'", param="end_time")
+    first = _first_bucket(page, start_time, width)
+    starts = range(first, min(end, first + count * width), width)
+    rows = [] if batch else _rows(request, context, max(first, start_time), min(end, first + count * width), width)
+    results = defaultdict[int, list[JsonObject]](list)
+    for row in rows:
+        results[row.start].append(_result(row, row.counts))
+    more = first + count * width < end
+    return JSONAnswer(
+        {
+            "object": "page",
+            "data": [_bucket(start, width, results[start]) for start in starts],
+            "has_more": more,
+            "next_page": f"page_{first + count * width}" if more else None,
+        }
+    )
+
+
+def _rows(request: Request, context: ContextDep, start: int, end: int, width: int) -> list[UsageRow]:
+    named = _several(request, "group_by")
+    for name in named:
+        if name not in GROUPS:
+            raise InvalidRequest(f"{name!r} is not one of {list(GROUPS)} - 'group_by'", param="group_by")
+    if _several(request, "user_ids"):
+        raise InvalidRequest("There are no users here, only keys: use 'api_key_ids'. - 'user_ids'", param="user_ids")
+    groups = [group for name in dict.fromkeys(named) if (group := GROUPS[name]) is not None]
+    where = UsageFilter(_several(request, "project_ids"), _several(request, "api_key_ids"), _several(request, "models"))
+    return context.store.usage.sums(start, end, width, where=where, group_by=groups)
+
+
+def _several(request: Request, name: str) -> list[str]:
+    """`name=a&name=b` as the description has it, and `name[]=a`, as openai 3.x sends it."""
+    return request.query_params.getlist(name) + request.query_params.getlist(f"{name}[]")
+
+
+def _limit(limit: int | None, width: Width) -> int:
+    default, most = LIMITS[width]
+    if limit is None:
+        return default
+    if not 1 <= limit <= most:
+        raise InvalidRequest(f"{limit} is not from 1 to {most} for buckets of {width} - 'limit'", param="limit")
+    return limit
+
+
+def _first_bucket(page: str | None, start: int, width: int) -> int:
+    if page is None:
+        return start - start % width
+    match = re.fullmatch(r"page_([0-9]{1,12})", page)
+    if match is None or int(match[1]) % width:
+        raise InvalidRequest(
+            f"{page!r} is no page of buckets of this width; send the 'next_page' of an answer. - 'page'", param="page"
+        )
+    return int(match[1])
+
+
+def _bucket(start: int, width: int, results: Sequence[JsonObject]) -> JsonObject:
+    return {
+        "object": "bucket",
+        "start_time": start,
+        "end_time": start + width,
+        "results": list(results),
+    }
+
+
+def _result(row: UsageRow, counts: Counts) -> JsonObject:
+    """`input_tokens` includes the cached ones, as at OpenAI."""
+    return {
+        "object": "organization.usage.completions.result",
+        "input_tokens": counts.prompt_tokens,
+        "output_tokens": counts.completion_tokens,
+        "input_cached_tokens": counts.cached_tokens,
+        "input_audio_tokens": 0,
+        "output_audio_tokens": 0,
+        "num_model_requests": counts.requests,
+        "project_id": row.project,
+        "user_id": None,
+        "api_key_id": row.key_id,
+        "model": row.model,
+        "batch": None,
+        "service_tier": None,
+        KEY: {"trained_tokens": counts.trained_tokens},
+    }

@@ -1,0 +1,1 @@
+"""The safe fixes of a file, as a new file."""

@@ -1,0 +1,1 @@
+"""What the check found, as values and in OpenAI's words."""

@@ -1,0 +1,68 @@
+"""A report in OpenAI's words: a job's `error`, and a file's `status_details`.
+
+Where the service's own sentence for a fault is known it is used; ours adds path and cure after it.
+"""
+
+import re
+
+from tunesmith.check.report.file_report import Report
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.rows.findings import Finding
+
+_CODES = {"training_file": "invalid_training_file", "validation_file": "invalid_validation_file"}
+_FORMAT_CODES = frozenset(("extra_key", "missing_messages", "missing_key"))
+_MESSAGE_PATH = re.compile(r"messages\[(\d+)\]")
+
+
+def job_error(report: Report, param: str = "training_file", *, file_id: str | None = None) -> JsonObject | None:
+    """`{code, message, param}` of a job that must fail because of this file; None when the file is fine."""
+    first = first_error(report)
+    if first is None:
+        return None
+    which = "validation" if param == "validation_file" else "training"
+    if first.code == "too_few_examples":
+        message = f"{which.capitalize()} file has {report.examples} example(s), but must have at least 10 examples"
+        return {"code": "invalid_n_examples", "message": message, "param": param}
+    if first.code in _FORMAT_CODES:
+        message = f"The job failed due to a file format error in the {which} file. {_sentence(first, file_id)}"
+        return {"code": "invalid_file_format", "message": message + _more(report), "param": param}
+    message = f"The job failed due to an invalid {which} file. {_sentence(first, file_id)}"
+    return {"code": _CODES.get(param, "invalid_training_file"), "message": message + _more(report), "param": param}
+
+
+def status_details(report: Report) -> str | None:
+    """The `status_details` of a file whose format is wrong. Too few rows, or the wrong method, is the job's matter."""
+    first = next((one for one in report.errors if one.code not in ("too_few_examples", "wrong_method")), None)
+    return None if first is None else _sentence(first, None) + _more(report)
+
+
+def first_error(report: Report) -> Finding | None:
+    """The error to name: one of a row's format before one that only counts rows."""
+    late = ("too_few_examples", "wrong_method")
+    return next((one for one in report.errors if one.code not in late), None) or next(iter(report.errors), None)
+
+
+def _sentence(found: Finding, file_id: str | None) -> str:
+    name = f"Input file {file_id}" if file_id else "The file"
+    match found.code:
+        case "wrong_method":
+            return f"Invalid file format. {name} does not fit the method. {found.message} {found.cure}"
+        case "invalid_json" | "not_utf8" | "too_deep" | "lone_surrogate":
+            fault = found.message.rstrip(".").removeprefix("The ")
+            return f"Invalid file format. Example {found.line} cannot be parsed. Error: {fault} (line {found.line})"
+        case "missing_messages" if found.path == "messages" and "missing" in found.message:
+            return f"Invalid file format. Example {found.line} is missing key 'messages'. {found.cure}"
+        case "extra_key":
+            name = found.path.rpartition(".")[2]
+            return f'Invalid file format. Example {found.line} contains an extra "{name}". {found.cure}'
+    if found.line is None:
+        return f"Invalid file format. {found.message} {found.cure}"
+    place = _MESSAGE_PATH.search(found.path)
+    message = f", message {int(place.group(1)) + 1}" if place else ""
+    where = f" ({found.path})" if found.path else ""
+    return f"Invalid file format. Example {found.line}{message} {found.message.rstrip('.')}{where}. {found.cure}"
+
+
+def _more(report: Report) -> str:
+    others = report.error_count - 1
+    return f" ({others} more error{'s' if others > 1 else ''} in this file.)" if others > 0 else ""

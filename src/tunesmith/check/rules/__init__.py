@@ -1,0 +1,1 @@
+"""What is looked for: duplicates, leaks, personal data, languages, damaged texts."""

@@ -1,0 +1,1 @@
+"""The pass over a file: chunks of lines, in several processes."""

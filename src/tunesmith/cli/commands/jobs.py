@@ -1,0 +1,204 @@
+"""`tunesmith jobs …`: list, look at, watch and steer jobs on a server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.cli.options import AsJson, BaseUrl, DataDir, JobId
+
+if TYPE_CHECKING:
+    from tunesmith.client import Client, Job
+
+app = typer.Typer(help="List, watch, cancel, pause and resume jobs.", no_args_is_help=True)
+
+Limit = Annotated[int, typer.Option(min=1, help="How many, newest first.")]
+
+
+@app.command("list")
+def list_jobs(limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
+    """List jobs, newest first."""
+    from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
+
+    with _client(base_url, data_dir) as client:
+        jobs = client.jobs(limit)
+    if as_json:
+        print_json([job.wire for job in jobs])
+        return
+    if not jobs:
+        note("No jobs yet. Start one: tunesmith train FILE")
+        return
+    table = listing("job", "status", "created", "model")
+    for job in jobs:
+        table.add_row(job.id, _coloured(job.status), ago(job.created_at), job.fine_tuned_model or f"({job.model})")
+    out().print(table)
+
+
+@app.command()
+def show(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
+    """Show one job: state, numbers, models."""
+    from tunesmith.cli.output.terminal import print_json
+
+    with _client(base_url, data_dir) as client:
+        found = _find(client, job)
+        if as_json:
+            print_json(found.wire)
+        else:
+            _print_job(client, found)
+
+
+@app.command()
+def events(
+    job: JobId, limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None
+) -> None:
+    """Print a job's latest events, oldest first."""
+    import time
+
+    from tunesmith.cli.output.terminal import print_json, print_plain
+
+    with _client(base_url, data_dir) as client:
+        found = client.events(_find(client, job).id, limit)[::-1]
+    if as_json:
+        print_json([event.wire for event in found])
+        return
+    for event in found:
+        when = time.strftime("%H:%M:%S", time.localtime(event.created_at))
+        level = "" if event.level == "info" else f"{event.level}: "
+        print_plain(f"{when}  {level}{event.message}")
+
+
+@app.command("watch")
+def watch_command(
+    job: JobId,
+    as_json: Annotated[bool, typer.Option("--json", help="Events as JSON lines; the job is the last one.")] = False,
+    base_url: BaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Watch a job to its end. Ctrl-C detaches."""
+    from tunesmith.cli.commands.train import watch_job
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.server.find import connect
+
+    with connect(load_settings(data_dir), base_url, with_worker=True) as connection:
+        watch_job(connection, _find(connection.client, job), as_json=as_json)
+
+
+@app.command()
+def cancel(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
+    """Stop a job for good. Its trainer ends within seconds."""
+    _change(job, "cancel", "is cancelled", as_json, base_url, data_dir)
+
+
+@app.command()
+def pause(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
+    """Stop a job for now; it keeps its progress."""
+    _change(job, "pause", "is paused; go on with: tunesmith jobs resume {id}", as_json, base_url, data_dir)
+
+
+@app.command()
+def resume(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
+    """Let a paused job go on."""
+    _change(job, "resume", "goes on; watch it: tunesmith jobs watch {id}", as_json, base_url, data_dir)
+
+
+@app.command()
+def result(
+    job: JobId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.", show_default=False)
+    ] = None,
+    base_url: BaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a finished job's metrics, step by step, as CSV."""
+    import sys
+
+    with _client(base_url, data_dir) as client:
+        found = _find(client, job)
+        if not found.result_files:
+            raise CommandError(_no_result(found), Exit.JOB_FAILED if found.finished else Exit.FAILED)
+        content = client.content(found.result_files[0])
+    if output is None:
+        sys.stdout.write(content.decode())
+    else:
+        output.write_bytes(content)
+
+
+@contextmanager
+def _client(base_url: str | None, data_dir: Path | None) -> "Iterator[Client]":
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.server.find import connect
+
+    with connect(load_settings(data_dir), base_url) as connection:
+        yield connection.client
+
+
+def _find(client: "Client", job_id: str) -> "Job":
+    if job_id != "last":
+        return client.job(job_id)
+    newest = client.jobs(1)
+    if not newest:
+        raise CommandError("There are no jobs yet. Start one: tunesmith train FILE")
+    return newest[0]
+
+
+def _change(job_id: str, action: str, done: str, as_json: bool, base_url: str | None, data_dir: Path | None) -> None:
+    from tunesmith.cli.output.terminal import print_json, print_plain
+
+    with _client(base_url, data_dir) as client:
+        job = client.change_job(_find(client, job_id).id, action)
+    if as_json:
+        print_json(job.wire)
+    else:
+        print_plain(f"{job.id} {done.format(id=job.id)}")
+
+
+def _no_result(job: "Job") -> str:
+    if job.status in ("failed", "cancelled"):
+        return f"Job {job.id} has no result: it {'failed' if job.status == 'failed' else 'was cancelled'}."
+    return f"Job {job.id} has no result yet: it is {job.status}. Wait for it: tunesmith jobs watch {job.id}"
+
+
+def _coloured(status: str) -> str:
+    colour = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}.get(status, "dim")
+    return f"[{colour}]{status}[/{colour}]"
+
+
+def _print_job(client: "Client", job: "Job") -> None:
+    import time
+
+    from rich.markup import escape
+
+    from tunesmith.cli.configure import again
+    from tunesmith.cli.output.terminal import ago, duration, facts, out
+
+    numbers = ", ".join(f"{name} {value}" for name, value in job.hyperparameters.items())
+    shown = {
+        "status": _coloured(job.status),
+        "model": job.model,
+        "tuned model": escape(job.fine_tuned_model or ("none" if job.finished else "none yet")),
+        "created": ago(job.created_at),
+        "training file": job.training_file,
+        "settings": numbers,
+        "options": escape(", ".join(f"{name} {value}" for name, value in job.tunesmith.items())),
+    }
+    if job.validation_file:
+        shown["validation file"] = job.validation_file
+    if job.finished_at:
+        shown["took"] = duration(job.finished_at - job.created_at)
+    elif job.estimated_finish:
+        shown["time left"] = f"about {duration(job.estimated_finish - time.time())}"
+    if job.trained_tokens:
+        shown["trained tokens"] = f"{job.trained_tokens:,}"
+    if job.error and job.error.message:
+        shown["error"] = f"[red]{escape(job.error.message)}[/red]"
+    if job.result_files:
+        shown["result"] = f"{job.result_files[0]} [dim]({again(f'jobs result {job.id}')})[/dim]"
+    checkpoints = client.checkpoints(job.id)
+    if checkpoints:
+        shown["checkpoints"] = "\n".join(escape(one.fine_tuned_model_checkpoint) for one in checkpoints)
+    out().print(f"[bold]{job.id}[/bold]")
+    out().print(facts(shown))

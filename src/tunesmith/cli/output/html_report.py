@@ -1,0 +1,172 @@
+"""The report as one HTML file that needs nothing else: styles and charts are inside, and it asks no network."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from tunesmith.check.report.file_report import Distribution, Report
+from tunesmith.check.report.mask_preview import Preview, visible
+from tunesmith.check.rules.pii_kinds import NAMES
+from tunesmith.estimate.job_estimate import Estimate
+from tunesmith.estimate.prices import dollars
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.rows.codes import CODES
+from tunesmith.rows.findings import grouped
+
+# The chart in its own units: the bars' area, with room to its left and below for the axes' labels.
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 320, 150, 34, 8, 32
+PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - 8, HEIGHT - TOP - BOTTOM
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of a histogram; `label` is what a pointer shows."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A label of an axis, at its place on it."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """`unit` is what the horizontal axis counts; the vertical one counts rows."""
+
+    title: str
+    unit: str
+    spread: Distribution
+    bars: tuple[Bar, ...]
+    median_x: float
+    across: tuple[Tick, ...]
+    up: tuple[Tick, ...]
+
+
+def report_html(report: Report, estimate: Estimate | None = None, previews: Sequence[Preview] = ()) -> str:
+    """A whole HTML document. Everything that comes from the file is escaped."""
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            estimate=estimate,
+            previews=previews,
+            charts=_charts(report),
+            codes=CODES,
+            listed=[
+                ("Errors", grouped(report.errors, report.counts), len(report.errors), report.error_count),
+                ("Warnings", grouped(report.warnings, report.counts), len(report.warnings), report.warning_count),
+            ],
+            counts=sorted(report.counts.items(), key=lambda one: (CODES[one[0]].severity, -one[1])),
+            risks=_risks(report.sections),
+            width=WIDTH,
+            height=HEIGHT,
+            left=LEFT,
+            right=LEFT + PLOT_WIDTH,
+            floor=TOP + PLOT_HEIGHT,
+            version=version("tunesmith"),
+            today=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        )
+    )
+
+
+def _charts(report: Report) -> list[Chart]:
+    named = (
+        ("Tokens a row, as OpenAI counts", "tokens", report.tokens_per_row),
+        ("Tokens a row, as the base counts", "tokens", report.base.lengths if report.base else None),
+        ("Learned tokens a row", "tokens", report.learned_per_row),
+        ("Messages a row", "messages", report.messages_per_row),
+    )
+    return [_chart(title, unit, spread) for title, unit, spread in named if spread is not None]
+
+
+def _chart(title: str, unit: str, spread: Distribution) -> Chart:
+    most = max(spread.counts, default=0) or 1
+    wide = PLOT_WIDTH / max(1, len(spread.counts))
+    bars = tuple(
+        Bar(
+            x=round(LEFT + index * wide, 2),
+            y=round(TOP + PLOT_HEIGHT * (1 - count / most), 2),
+            width=round(max(1.0, wide - 1), 2),
+            height=round(PLOT_HEIGHT * count / most, 2),
+            label=f"{spread.bins[index]:,.0f} to {spread.bins[index + 1]:,.0f} {unit}: {_rows(count)}",
+        )
+        for index, count in enumerate(spread.counts)
+    )
+    low, high = spread.bins[0], spread.bins[-1]
+
+    def across(value: float) -> float:
+        return round(LEFT + (value - low) / max(high - low, 1e-9) * PLOT_WIDTH, 2)
+
+    ticks = [Tick(across(low + (high - low) * part), f"{low + (high - low) * part:,.0f}") for part in (0, 0.5, 1)]
+    up = tuple(Tick(round(TOP + PLOT_HEIGHT * (1 - part), 2), f"{most * part:,.0f}") for part in (0, 1))
+    return Chart(title, unit, spread, bars, across(spread.median), tuple(ticks), up)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _risks(sections: JsonObject) -> dict[str, str]:
+    """What the further looks came to, a line each."""
+    found = {}
+    for name, title in (("duplicates", "Duplicates"), ("near_duplicates", "Near-duplicates")):
+        if (repeated := _number(sections, name, "rows")) is not None:
+            found[title] = (
+                f"{_rows(repeated)} that repeat{'s' if repeated == 1 else ''} another" if repeated else "none"
+            )
+    private = _object(sections.get("personal_data"))
+    if "rows_with" in private:
+        kinds = [
+            f"{NAMES[kind].partition(' ')[2]} in {_rows(int(str(rows)))}"
+            for kind, rows in _object(private["rows_with"]).items()
+        ]
+        found["Personal data"] = ", ".join(kinds) or "none found"
+    judged = _object(sections.get("moderation"))
+    if judged:
+        rows, flagged = _number(sections, "moderation", "rows") or 0, _number(sections, "moderation", "flagged_rows")
+        missing = _object(judged.get("not_covered")).get("categories")
+        uncovered = f" Not covered: {', '.join(map(str, missing))}." if isinstance(missing, list) and missing else ""
+        found["Moderation"] = f"{flagged or 'none'} of {_rows(rows)} flagged, by {judged.get('backend')}.{uncovered}"
+    return found
+
+
+def _object(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(sections: JsonObject, section: str, key: str) -> int | None:
+    value = _object(sections.get(section)).get(key)
+    return value if isinstance(value, int) else None
+
+
+def _coded(text: str) -> Markup:
+    """The text escaped, with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  (escaped just before)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tunesmith.cli.output"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"coded": _coded, "dollars": dollars, "visible": visible}
+    return environment

@@ -1,0 +1,1 @@
+"""What is true of a model family, for serving and training alike."""

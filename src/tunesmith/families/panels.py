@@ -1,0 +1,60 @@
+"""Matrices laid out as the compiled kernels read them: panels of 16 outputs (`kernels.multiply`)."""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from tunesmith.kernels.vectors import LANES
+from tunesmith.system.pages import Slab, slab_bytes
+
+Width: TypeAlias = Literal["float32", "float16"]
+DTYPES: dict[Width, torch.dtype] = {"float32": torch.float32, "float16": torch.float16}
+
+
+def whole_panels(columns: int) -> int:
+    """How many panels `columns` fill."""
+    return -(-columns // LANES)
+
+
+def pack(parts_OI: Sequence[Tensor], width: Width, slab: Slab) -> Tensor:
+    """Matrices over the same input as panels [panels, I, 16], each in panels of its own that zeros fill up."""
+    inputs = parts_OI[0].shape[1]
+    packed = slab.take((_panels(parts_OI), inputs, LANES), DTYPES[width])
+    first = 0
+    for part in parts_OI:
+        whole, rest = divmod(len(part), LANES)
+        packed[first : first + whole] = part[: whole * LANES].view(whole, LANES, inputs).transpose(1, 2)
+        if rest:
+            packed[first + whole, :, :rest] = part[whole * LANES :].T
+            packed[first + whole, :, rest:] = 0
+        first += whole_panels(len(part))
+    return packed
+
+
+def packed_bytes(parts_OI: Sequence[Tensor], width: Width) -> int:
+    """What `pack` takes of a slab."""
+    return slab_bytes(_panels(parts_OI) * parts_OI[0].shape[1] * LANES * DTYPES[width].itemsize)
+
+
+def _panels(parts_OI: Sequence[Tensor]) -> int:
+    return sum(whole_panels(len(part)) for part in parts_OI)
+
+
+def pack_bias(parts_O: Sequence[Tensor]) -> Tensor:
+    return torch.cat([torch.nn.functional.pad(part.float(), (0, -len(part) % LANES)) for part in parts_O])
+
+
+def pack_back(parts_OI: Sequence[Tensor], slab: Slab) -> Tensor:
+    """The same matrices, one below the other, for the product from their outputs' side: float32 [I / 16, O, 16].
+
+    I and each O are multiples of 16.
+    """
+    inputs = parts_OI[0].shape[1]
+    packed = slab.take((inputs // LANES, sum(map(len, parts_OI)), LANES), torch.float32)
+    first = 0
+    for part in parts_OI:
+        packed[:, first : first + len(part)] = part.view(len(part), -1, LANES).transpose(0, 1)
+        first += len(part)
+    return packed

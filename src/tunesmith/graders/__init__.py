@@ -1,0 +1,1 @@
+"""Graders as OpenAI describes them: read, checked and applied."""

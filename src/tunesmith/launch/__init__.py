@@ -1,0 +1,1 @@
+"""Starting and stopping a trainer, wherever it runs."""

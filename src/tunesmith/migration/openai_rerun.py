@@ -1,0 +1,88 @@
+"""What will differ when a job of OpenAI's is trained here again, and the command that does it. Pure; prints nothing."""
+
+import shlex
+from dataclasses import dataclass
+
+from tunesmith.jsonvalue import JsonValue
+from tunesmith.migration.openai_export import Export, ExportedJob
+
+TRAINED = ("supervised", "dpo")
+MOST = {"n_epochs": 50, "batch_size": 256}
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What this server has in place of OpenAI's."""
+
+    base: str | None  # what the job's model stands for; None: nothing
+    default_base: str
+    base_learning_rate: float
+
+
+def differences(job: ExportedJob, here: Here) -> list[str]:
+    """Sentences for the user, the gravest first."""
+    found = [_model(job, here)]
+    if job.method_type not in TRAINED:
+        found.append(f"method: {job.method_type} is not trained here ({' and '.join(TRAINED)} are)")
+    multiplier = _number(job.numbers.get("learning_rate_multiplier"))
+    if multiplier is not None:
+        found.append(
+            f"learning_rate_multiplier: {multiplier:g} times a rate that OpenAI does not publish; here it multiplies "
+            f"{here.base_learning_rate:g} and would give {multiplier * here.base_learning_rate:g}. The command leaves "
+            f"it to auto; add --lr-multiplier {multiplier:g} to keep it"
+        )
+    for name, most in MOST.items():
+        value = _number(job.numbers.get(name))
+        if value is not None and value > most:
+            found.append(f"{name}: {value:g} is more than the {most} that are possible here; the command has {most}")
+    if job.fine_tuned_model is not None:
+        found.append(f"name: {job.fine_tuned_model} stays the old name's; the new model gets one of its own")
+    if job.trained_tokens is not None:
+        found.append(f"trained_tokens: {job.trained_tokens:,} by OpenAI's tokenizer; here the base's own counts")
+    if job.integrations:
+        found.append("integrations: metrics are sent where the worker has wandb and a key; else the job says so")
+    return found
+
+
+def obstacle(job: ExportedJob, export: Export) -> str | None:
+    """Why there is no command; None when there is one."""
+    if job.method_type not in TRAINED:
+        return f"the method {job.method_type} is not trained here"
+    if export.content(job.training_file) is None:
+        return f"the bytes of {job.training_file} were not exported (files/{job.training_file})"
+    return None
+
+
+def command(job: ExportedJob, export: Export, here: Here) -> str:
+    """`tunesmith train …`, for a shell; only where there is no `obstacle`."""
+    words = ["tunesmith", "train", str(export.content(job.training_file))]
+    words += ["--model", job.model if here.base is not None or job.model.startswith("ft:") else here.default_base]
+    validation = None if job.validation_file is None else export.content(job.validation_file)
+    if validation is not None:
+        words += ["--validation", str(validation)]
+    if job.method_type != "supervised":
+        words += ["--method", job.method_type]
+    for name, option in (("n_epochs", "--epochs"), ("batch_size", "--batch-size"), ("beta", "--beta")):
+        value = _number(job.numbers.get(name))
+        if value is not None:
+            words += [option, f"{min(value, MOST.get(name, value)):g}"]
+    if job.user_provided_suffix:
+        words += ["--suffix", job.user_provided_suffix]
+    if job.seed is not None:
+        words += ["--seed", str(job.seed)]
+    return shlex.join(words)
+
+
+def _model(job: ExportedJob, here: Here) -> str:
+    if job.model.startswith("ft:"):
+        return f"model: {job.model} is a tuned model itself: train its job again first and replace its name"
+    if here.base is None:
+        return (
+            f"model: {job.model} stands for nothing here (setting aliases); the command takes {here.default_base}. "
+            "Other weights give other answers"
+        )
+    return f"model: {job.model} is {here.base} here: other weights give other answers"
+
+
+def _number(value: JsonValue) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

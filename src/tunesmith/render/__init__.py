@@ -1,0 +1,1 @@
+"""Messages <-> tokens. The only renderer: the check, training and serving share it."""

@@ -1,0 +1,248 @@
+"""An assistant's text read back, piece by piece as it comes: content, and calls whose arguments stream.
+
+A call begins where `<tool_call>` + {"name": …, "arguments": { has been read; from there on its arguments come out as
+they arrive, byte for byte, to the bracket that closes them, whatever stands inside their strings. A call written
+otherwise (other order of keys, arguments that are no object) comes out whole, once `</tool_call>` is there. What only
+looks like a call is content.
+
+What is not covered: arguments that stream are not checked to be JSON; where the text ends within them, they are cut.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tunesmith.render.tool_text import CALL_START, CALL_TAG_END
+
+_OPENING = re.compile(r'\n?\{"name": ("(?:[^"\\]|\\.)*"), "arguments": (?=[{\[])')
+_NAMED = '\n{"name": "'
+_WHOLE = re.compile(r'\n?\{"name": ("(?:[^"\\]|\\.)*"), "arguments": (.*)\}\n?', re.DOTALL)
+_MARK = re.compile(r'["\\{}\[\]<]')  # what a scan of arguments has to look at
+
+
+@dataclass(frozen=True, slots=True)
+class CallPart:
+    """More of call number `index`; the first part has its name."""
+
+    index: int
+    arguments: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallText:
+    """A whole call; whoever shows it gives it an id."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReply:
+    """What an assistant's text says: its content (None when it is calls alone) and its calls."""
+
+    content: str | None
+    calls: tuple[CallText, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPart:
+    text: str = ""
+    calls: tuple[CallPart, ...] = ()
+
+
+def parse_reply(text: str) -> ParsedReply:
+    """The reverse of `tool_text.assistant_text`."""
+    reader = ReplyReader()
+    parts = [reader.add(text), reader.finish()]
+    content = "".join(part.text for part in parts)
+    calls = [call for part in parts for call in part.calls]
+    whole = [
+        CallText(opened.name, "".join(part.arguments for part in calls if part.index == opened.index))
+        for opened in calls
+        if opened.name is not None
+    ]
+    return ParsedReply(content if content or not whole else None, tuple(whole))
+
+
+class ReplyReader:
+    """Feed it with `add`, then `finish`; the joined parts do not depend on where the text was cut."""
+
+    def __init__(self) -> None:
+        self._held = ""  # not yet known to be content or call
+        self._newlines = ""  # line breaks before a call: content only if more content follows
+        self._state: Callable[[_Found], bool] = self._content
+        self._scan = _Arguments()
+        self.opened = 0  # calls whose name is known
+        self.complete = 0  # calls whose arguments are at their end
+
+    @property
+    def held(self) -> int:
+        """Characters whose meaning is not known yet."""
+        return len(self._held)
+
+    def add(self, text: str) -> ReplyPart:
+        self._held += text
+        found = _Found()
+        while self._state(found):
+            pass
+        return found.part()
+
+    def finish(self, *, cut: bool = False) -> ReplyPart:
+        """The rest. Of a text that was `cut`, the beginning of a call is not shown as content."""
+        found = _Found()
+        if self._state == self._content:
+            begun = _begun(self._held, CALL_START)
+            self._finish_content(self._held[:-begun] if cut and begun > 1 else self._held, found)
+        elif self._state == self._opening and not (cut and self._opens()):
+            self._show(CALL_START + self._held, found)
+        self._held = self._newlines = ""
+        return found.part()
+
+    def _finish_content(self, text: str, found: "_Found") -> None:
+        if self.opened:
+            self._show(text.rstrip("\n"), found)
+        else:
+            found.text.append(self._newlines + text)
+
+    def _opens(self) -> bool:
+        """Whether this can only be a call. In JSON it is something else: there no bare quote stands inside a string."""
+        return self._held.startswith(_NAMED) or _NAMED.startswith(self._held)
+
+    def _content(self, found: "_Found") -> bool:
+        """Shows what cannot belong to a call; True when a call's tag has been read."""
+        start = self._held.find(CALL_START)
+        end = start if start >= 0 else len(self._held) - _begun(self._held, CALL_START)
+        text = self._held[:end]
+        shown = text.rstrip("\n")
+        self._show(shown, found)
+        if start < 0:
+            self._held = self._held[len(shown) :]
+            return False
+        self._newlines += text[len(shown) :]
+        self._held = self._held[start + len(CALL_START) :]
+        self._state = self._opening
+        return True
+
+    def _opening(self, found: "_Found") -> bool:
+        opening = _OPENING.match(self._held)
+        name = _string(opening[1]) if opening else None
+        if opening is not None and name is not None:
+            found.calls.append(CallPart(self.opened, "", name))
+            self.opened += 1
+            self._held, self._scan, self._state = self._held[opening.end() :], _Arguments(), self._arguments
+            return True
+        body, tag, rest = self._held.partition(CALL_TAG_END)
+        if not tag:
+            return False
+        call = _read_call(body)
+        if call is None:
+            self._show(CALL_START + body + CALL_TAG_END, found)
+        else:
+            found.calls += [CallPart(self.opened, "", call.name), CallPart(self.opened, call.arguments)]
+            self.opened += 1
+            self.complete += 1
+        self._held, self._state = rest, self._content
+        return True
+
+    def _arguments(self, found: "_Found") -> bool:
+        length, ended = self._scan.feed(self._held)
+        self._more_arguments(self._held[:length], found)
+        self._held = self._held[length:]
+        if ended:
+            self.complete += 1
+            self._state = self._closing
+        return ended
+
+    def _closing(self, found: "_Found") -> bool:
+        """From the last bracket of the arguments to behind the call's closing tag; space in between is theirs."""
+        after = self._held.lstrip()
+        if after.startswith("}"):
+            self._more_arguments(self._held[: len(self._held) - len(after)], found)
+            self._held = after
+        _, tag, rest = self._held.partition(CALL_TAG_END)
+        if tag:
+            self._held, self._state = rest, self._content
+        return bool(tag)
+
+    def _more_arguments(self, text: str, found: "_Found") -> None:
+        if text:
+            found.calls.append(CallPart(self.opened - 1, text))
+
+    def _show(self, text: str, found: "_Found") -> None:
+        if text:
+            found.text.append(self._newlines + text)
+            self._newlines = ""
+
+
+@dataclass(slots=True)
+class _Found:
+    text: list[str] = field(default_factory=list)
+    calls: list[CallPart] = field(default_factory=list)
+
+    def part(self) -> ReplyPart:
+        return ReplyPart("".join(self.text), tuple(self.calls))
+
+
+class _Arguments:
+    """Finds the end of a JSON object or array that arrives in pieces."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+
+    def feed(self, text: str) -> tuple[int, bool]:
+        """(characters that belong to it, whether it ended). A `<` outside of its strings ends it: that is no JSON."""
+        position = 0
+        if self._escaped and text:
+            position, self._escaped = 1, False
+        while mark := _MARK.search(text, position):
+            position = mark.end()
+            if self._in_string:
+                if mark[0] == "\\":
+                    self._escaped = position == len(text)
+                    position += not self._escaped
+                elif mark[0] == '"':
+                    self._in_string = False
+            elif mark[0] == "<":
+                return mark.start(), True
+            elif mark[0] == '"':
+                self._in_string = True
+            elif mark[0] in "{[":
+                self._depth += 1
+            elif mark[0] in "}]":
+                self._depth -= 1
+                if self._depth == 0:
+                    return position, True
+        return len(text), False
+
+
+def _begun(text: str, tag: str) -> int:
+    """Length of the longest end of `text` that begins `tag`."""
+    return next((n for n in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-n:])), 0)
+
+
+def _string(text: str) -> str | None:
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        return None
+
+
+def _read_call(body: str) -> CallText | None:
+    """A call that does not open as ours do, or whose arguments are no object: ours with a string, or any JSON."""
+    ours = _WHOLE.fullmatch(body)
+    try:
+        if ours is not None:
+            arguments = json.loads(ours[2])
+            return CallText(str(json.loads(ours[1])), arguments if isinstance(arguments, str) else ours[2])
+        value = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return None
+    arguments = value.get("arguments", {})
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return CallText(value["name"], text)

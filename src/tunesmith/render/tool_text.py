@@ -1,0 +1,75 @@
+"""Tools as plain text inside messages: declarations, calls and results, for bases whose template knows no tools.
+
+One convention for every base, so that a row and a served chat read the same:
+
+* declarations end the system message: one JSON object a line between <tools> and </tools>;
+* a call is `<tool_call>` + {"name": …, "arguments": …} + `</tool_call>` in the assistant's content, after any text;
+* a result is `<tool_response>` … `</tool_response>` in a user turn.
+
+These are text, never special tokens: nobody can forge a turn with them. The tags are those of the Hermes function
+calling format, which many open-weight models have met in their own training.
+
+`render.tool_call_reader` reads it back. What is not covered: a base's own tool template (Llama 3.1's JSON form, for
+one) is not used.
+"""
+
+import json
+from collections.abc import Iterable
+
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.rows.messages import FunctionCall, Message, Tool, ToolCall
+
+CALL_START = "<tool_call>"
+CALL_TAG_END = "</tool_call>"
+CALL_END = f"}}\n{CALL_TAG_END}"  # after the arguments
+BETWEEN_CALLS = "\n"
+
+
+def call_opening(name: str) -> str:
+    """What stands between `CALL_START` and the arguments."""
+    return f'\n{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
+
+
+def declare(tools: Iterable[Tool]) -> str:
+    """The part of the system message that declares `tools`."""
+    lines = "\n".join(json.dumps(_declaration(tool), ensure_ascii=False) for tool in tools)
+    return (
+        "You can call these functions:\n<tools>\n"
+        f"{lines}\n</tools>\n"
+        'To call one, answer with <tool_call>\n{"name": NAME, "arguments": OBJECT}\n</tool_call>'
+    )
+
+
+def assistant_text(message: Message) -> str:
+    """Everything the assistant says in this turn, as the text that is learned: content or refusal, then calls."""
+    text = message.content if message.content is not None else message.refusal
+    calls: list[ToolCall | FunctionCall] = [*message.tool_calls]
+    if message.function_call is not None:
+        calls.append(message.function_call)
+    return BETWEEN_CALLS.join([*([text] if text else []), *(_call(call) for call in calls)])
+
+
+def result_text(message: Message) -> str:
+    """A tool's (or function's) answer, as the text of a user turn."""
+    return f"<tool_response>\n{message.content or ''}\n</tool_response>"
+
+
+def _declaration(tool: Tool) -> JsonObject:
+    declaration: JsonObject = {"name": tool.name}
+    if tool.description is not None:
+        declaration["description"] = tool.description
+    declaration["parameters"] = tool.parameters if tool.parameters is not None else {}
+    return declaration
+
+
+def _call(call: ToolCall | FunctionCall) -> str:
+    return f"{CALL_START}{call_opening(call.name)}{_as_json(call.arguments)}{CALL_END}"
+
+
+def _as_json(arguments: str) -> str:
+    """The arguments themselves when they are JSON (kept byte for byte), else as a JSON string."""
+    try:
+        json.loads(arguments)
+    except ValueError:
+        return json.dumps(arguments, ensure_ascii=False)
+    return arguments

@@ -1,0 +1,44 @@
+"""The parts of a chat, as values. Nothing here checks anything: `rows.row` makes them of JSON and names the faults."""
+
+from dataclasses import dataclass
+
+from tunesmith.jsonvalue import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """`arguments` is the JSON text the model wrote; it need not parse."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A declared function. `parameters` is a JSON schema."""
+
+    name: str
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `weight` 0 keeps an assistant turn out of the loss; None is OpenAI's default, 1."""
+
+    role: str
+    content: str | None
+    name: str | None = None
+    weight: int | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    function_call: FunctionCall | None = None
+    refusal: str | None = None

@@ -1,0 +1,95 @@
+"""A line of bytes -> a JSON value, or a fault that says in words what is wrong with it.
+
+Guards against what a fast parser lets through: keys that stand twice, and nesting deeper than later steps can follow.
+"""
+
+import json
+from collections import Counter
+
+import orjson
+
+from tunesmith.jsonvalue import JsonValue
+from tunesmith.rows.findings import Fault, shorten
+
+MAX_DEPTH = 64
+EXPLAIN_BYTES = 1024 * 1024  # lines above this keep the fast parser's shorter message
+
+_NESTING = (dict, list)
+
+
+class BrokenLine(ValueError):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def parse_line(raw: bytes) -> JsonValue:
+    """The value of one line; BrokenLine if there is none that every reader would agree on."""
+    try:
+        value: JsonValue = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BrokenLine(_explain(raw, error)) from None
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        _refuse_deep(value)
+    # A key that stands twice is lost, with its quotes. Other differences between the two only cost the slower look.
+    if _quotes(raw) != _quotes(orjson.dumps(value)):
+        _find_twice(raw)
+    return value
+
+
+def _quotes(text: bytes) -> int:
+    """Quotes without a backslash before them: those that begin and end strings, mostly."""
+    return text.count(b'"') - text.count(b'\\"')
+
+
+def _refuse_deep(value: JsonValue) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        below: list[dict[str, JsonValue] | list[JsonValue]] = []
+        for one in level:
+            inner = one.values() if isinstance(one, dict) else one
+            below += [value for value in inner if type(value) in _NESTING]  # type: ignore[misc]
+        if not below:
+            return
+        level = below
+    text = f"The JSON is nested more than {MAX_DEPTH} levels deep."
+    raise BrokenLine(Fault("too_deep", "", text))
+
+
+def _find_twice(raw: bytes) -> None:
+    def pairs(items: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+        made = dict(items)
+        if len(made) < len(items):
+            key = next(key for key, times in Counter(key for key, _ in items).items() if times > 1)
+            raise BrokenLine(
+                Fault("duplicate_key", "", f"Key {shorten(key)} stands twice in one object.", shorten(key))
+            )
+        return made
+
+    json.loads(raw, object_pairs_hook=pairs, parse_int=str)
+
+
+def _explain(raw: bytes, error: orjson.JSONDecodeError) -> Fault:
+    start = shorten(raw[:40].decode("utf-8", "replace"))
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as bad:
+        found = f"byte 0x{raw[bad.start]:02x} at position {bad.start}"
+        return Fault("not_utf8", "", f"The line is not UTF-8: {found}.", start)
+    if "depth limit" in error.msg:
+        return Fault("too_deep", "", f"The JSON is nested more than {MAX_DEPTH} levels deep.", start)
+    said = str(error)
+    if len(raw) <= EXPLAIN_BYTES:
+        try:
+            # The standard library's words are those that OpenAI's service uses.
+            json.loads(text, parse_constant=_refuse, parse_int=str)
+        except (ValueError, RecursionError) as plain:
+            said = str(plain)
+        else:
+            if "surrogate" in error.msg:
+                return Fault("lone_surrogate", "", f"The line holds half a surrogate pair: {error}.", start)
+    return Fault("invalid_json", "", f"The line contains invalid json: {said}.", start)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON value")

@@ -1,0 +1,234 @@
+"""What is wrong with tools: declarations, calls against their schemas, and the messages that answer calls."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jsonschema_rs
+import orjson
+
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.rows.findings import Fault, shorten
+
+MAX_TOOLS = 128
+CACHED_BYTES = 64 * 1024  # larger declarations are compiled each time: 512 of them would fill the memory
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A row's `tools` and `functions`, judged: the faults, and a compiled schema (or None) for each name."""
+
+    faults: tuple[Fault, ...]
+    schemas: dict[str, "jsonschema_rs.Validator | None"]
+
+
+_NOTHING = Declared((), {})
+
+
+def declared(row: JsonObject) -> Declared:
+    """The tools that a row or chat request declares. Rows of one file mostly declare the same, so it is kept."""
+    tools, functions = row.get("tools"), row.get("functions")
+    if tools is None and functions is None:
+        return _NOTHING
+    try:
+        source = orjson.dumps([tools, functions])
+    except orjson.JSONEncodeError:  # integers beyond 64 bits, which other parsers let through
+        return _judged(tools, functions)
+    return _declared(source) if len(source) <= CACHED_BYTES else _judged(tools, functions)
+
+
+@lru_cache(maxsize=512)
+def _declared(source: bytes) -> Declared:
+    return _judged(*orjson.loads(source))
+
+
+def _judged(tools: JsonValue, functions: JsonValue) -> Declared:
+    schemas: dict[str, jsonschema_rs.Validator | None] = {}
+    faults = tuple(_declared_faults({"tools": tools, "functions": functions}, schemas))
+    return Declared(faults, schemas)
+
+
+def _declared_faults(row: JsonObject, schemas: "dict[str, jsonschema_rs.Validator | None]") -> Iterator[Fault]:
+    """The faults of the declarations; puts what can be called into `schemas`."""
+    for key, index, path, value in _declarations(row):
+        if value is None:
+            yield Fault("invalid_tool", path, f"'{key}' entry {index} is not a function declaration.")
+            continue
+        name = value.get("name")
+        if not isinstance(name, str) or not name:
+            yield Fault("invalid_tool", f"{path}.name", "The tool has no name.", shorten(name))
+            continue
+        if name in schemas:
+            yield Fault("duplicate_tool", f"{path}.name", f"Two tools are called {shorten(name)}.", shorten(name))
+        compiled = _compiled(value.get("parameters"), f"{path}.parameters")
+        if isinstance(compiled, Fault):
+            yield compiled
+        schemas[name] = None if isinstance(compiled, Fault) else compiled
+    for key in ("tools", "functions"):
+        values = row.get(key)
+        if values is not None and not isinstance(values, list):
+            yield Fault("invalid_tool", key, f"'{key}' is not a list.", shorten(values))
+        elif isinstance(values, list) and len(values) > MAX_TOOLS:
+            yield Fault("invalid_tool", key, f"{len(values)} tools are more than {MAX_TOOLS}.")
+
+
+def declared_call_faults(tools: Declared, messages: JsonValue, path: str) -> Iterator[Fault]:
+    """Calls that name no declared tool, or whose arguments do not fit its schema."""
+    undeclared = False
+    for where, name, arguments in _calls(messages, path):
+        if not tools.schemas:
+            undeclared = True
+        elif name not in tools.schemas:
+            yield Fault("undeclared_tool", f"{where}.name", f"No tool {shorten(name)} is declared.", shorten(name))
+        else:
+            yield from _fit_faults(tools.schemas[name], arguments, where)
+    if undeclared:
+        yield Fault("no_tools_declared", path, "The row calls tools but declares none.")
+
+
+def call_faults(message: JsonObject, path: str) -> Iterator[Fault]:
+    """Faults in the form of one message's `tool_calls` and `function_call`."""
+    calls = message.get("tool_calls")
+    if calls is not None and (not isinstance(calls, list) or not calls):
+        yield Fault("invalid_tool_call", f"{path}.tool_calls", "'tool_calls' is not a list of calls.", shorten(calls))
+    for index, call in enumerate(calls if isinstance(calls, list) else ()):
+        where = f"{path}.tool_calls[{index}]"
+        if not isinstance(call, dict):
+            yield Fault("invalid_tool_call", where, "The call is not an object.", shorten(call))
+            continue
+        if call.get("type", "function") != "function":
+            yield Fault("invalid_tool_call", f"{where}.type", "Only calls of type 'function' can be trained.")
+        if not isinstance(call.get("id"), str) or not call["id"]:
+            yield Fault("invalid_tool_call", f"{where}.id", "The call has no id.", shorten(call.get("id")))
+        yield from _function_faults(call.get("function"), f"{where}.function")
+    if message.get("function_call") is not None:
+        yield from _function_faults(message["function_call"], f"{path}.function_call")
+
+
+def are_sound_calls(calls: JsonValue) -> bool:
+    """Whether `tool_calls` are as the service writes them, so that `call_faults` would have nothing to say."""
+    return isinstance(calls, list) and bool(calls) and all(map(_is_sound_call, calls))
+
+
+def _is_sound_call(call: JsonValue) -> bool:
+    if not isinstance(call, dict) or call.get("type") != "function":
+        return False
+    function, number = call.get("function"), call.get("id")
+    if not isinstance(function, dict) or not isinstance(number, str) or not number:
+        return False
+    name, arguments = function.get("name"), function.get("arguments")
+    if not isinstance(name, str) or not name or not isinstance(arguments, str):
+        return False
+    return isinstance(_parsed(arguments), dict)
+
+
+def tool_message_faults(messages: list[JsonObject], path: str) -> Iterator[Fault]:
+    """Tool messages that answer no call, and calls that nothing answers before the next turn."""
+    open_ids: dict[str, int] = {}
+    known: set[str] = set()
+    for index, message in enumerate(messages):
+        role = message.get("role")
+        if role == "tool" and isinstance(call_id := message.get("tool_call_id"), str):
+            open_ids.pop(call_id, None)
+            if call_id not in known:
+                text = f"No call before it has the id {shorten(call_id)}."
+                yield Fault("orphan_tool_message", f"{path}[{index}].tool_call_id", text, shorten(call_id))
+        elif role in ("user", "assistant"):
+            for unanswered, at in open_ids.items():
+                text = f"Call {shorten(unanswered)} is not answered before the next turn."
+                yield Fault("unanswered_call", f"{path}[{at}].tool_calls", text, shorten(unanswered))
+            open_ids = dict.fromkeys(_call_ids(message), index) if "tool_calls" in message else {}
+            known = set(open_ids) if role == "assistant" else set()
+
+
+def _call_ids(message: JsonObject) -> list[str]:
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return []
+    found = [call.get("id") for call in calls if isinstance(call, dict)]
+    return [call_id for call_id in found if isinstance(call_id, str)]
+
+
+def _function_faults(function: JsonValue, path: str) -> Iterator[Fault]:
+    if not isinstance(function, dict):
+        yield Fault("invalid_tool_call", path, "The call names no function.", shorten(function))
+        return
+    if not isinstance(function.get("name"), str) or not function["name"]:
+        yield Fault("invalid_tool_call", f"{path}.name", "The call names no function.", shorten(function.get("name")))
+    arguments = function.get("arguments")
+    if isinstance(arguments, dict):
+        yield Fault("arguments_not_text", f"{path}.arguments", "The arguments are an object.", shorten(arguments))
+    elif not isinstance(arguments, str):
+        yield Fault("invalid_tool_call", f"{path}.arguments", "The call has no arguments.", shorten(arguments))
+    elif not isinstance(_parsed(arguments), dict):
+        yield Fault(
+            "arguments_not_json", f"{path}.arguments", "The arguments are not a JSON object.", shorten(arguments)
+        )
+
+
+def _parsed(arguments: JsonValue) -> JsonValue:
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        value: JsonValue = orjson.loads(arguments)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return None
+    return value
+
+
+def _declarations(row: JsonObject) -> Iterator[tuple[str, int, str, JsonObject | None]]:
+    tools, functions = row.get("tools"), row.get("functions")
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
+        yield "tools", index, f"tools[{index}].function", function if isinstance(function, dict) else None
+    for index, function in enumerate(functions if isinstance(functions, list) else ()):
+        yield "functions", index, f"functions[{index}]", function if isinstance(function, dict) else None
+
+
+def _calls(messages: JsonValue, path: str) -> Iterator[tuple[str, str, JsonValue]]:
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        if not isinstance(message, dict) or not ("tool_calls" in message or "function_call" in message):
+            continue
+        calls = message.get("tool_calls")
+        for number, call in enumerate(calls if isinstance(calls, list) else ()):
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict) and isinstance(function.get("name"), str):
+                where = f"{path}[{index}].tool_calls[{number}].function"
+                yield where, str(function["name"]), function.get("arguments")
+        function = message.get("function_call")
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
+            yield f"{path}[{index}].function_call", str(function["name"]), function.get("arguments")
+
+
+def _compiled(parameters: JsonValue, path: str) -> "jsonschema_rs.Validator | Fault | None":
+    if parameters is None:
+        return None
+    if not isinstance(parameters, dict):
+        return Fault("invalid_tool_schema", path, "The parameters are not an object.", shorten(parameters))
+    try:
+        return jsonschema_rs.validator_for(parameters, retriever=_refuse, validate_formats=False)
+    except (jsonschema_rs.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        problem = _first_line(getattr(error, "message", None) or str(error))
+        return Fault("invalid_tool_schema", path, f"The schema is not valid: {problem}.", shorten(parameters))
+
+
+def _fit_faults(schema: "jsonschema_rs.Validator | None", arguments: JsonValue, where: str) -> Iterator[Fault]:
+    value = _parsed(arguments)
+    if schema is None or not isinstance(value, dict) or schema.is_valid(value):
+        return
+    for error in schema.iter_errors(value):
+        at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+        what = f"argument {at.lstrip('.')} does" if at else "arguments do"
+        text = f"The {what} not fit the schema: {_first_line(error.message)}."
+        yield Fault("arguments_do_not_fit", f"{where}.arguments", text, shorten(arguments))
+        return
+
+
+def _refuse(uri: str) -> JsonObject:
+    """A schema taken from data must not make this machine fetch anything."""
+    raise ValueError(f"references to other documents are not followed ({uri[:80]})")
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().splitlines()[0] if text.strip() else "not valid"
+    return (line if len(line) <= 160 else line[:159] + "…").rstrip(".")

@@ -1,0 +1,1 @@
+"""A request for an answer -> prompt -> engine -> text, stops and tool calls."""

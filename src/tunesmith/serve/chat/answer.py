@@ -1,0 +1,220 @@
+"""A chat request answered: messages -> prompt -> engine -> pieces of text, tool calls, log-probabilities, usage."""
+
+import secrets
+import string
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.render.tool_call_reader import CallPart
+from tunesmith.serve.chat.answer_grammar import answer_grammar
+from tunesmith.serve.chat.request import ChatRequest, Options
+from tunesmith.serve.chat.text import ChoiceText, TextPart
+from tunesmith.serve.chat.tools import ToolUse
+from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation, Grammar
+from tunesmith.serve.pool import Opened
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "function_call"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    token: str
+    logprob: float | None  # None: nothing comes before it
+    bytes: bytes
+    top: tuple["TokenLogprob", ...] = ()
+    offset: int = 0  # characters of the choice's text before it
+
+
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """More of the arguments of call number `index`; `id` and `name` stand on its first one."""
+
+    index: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The next part of one choice; `finish` stands on its last one."""
+
+    choice: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    calls: tuple[CallDelta, ...] = ()
+    finish: FinishReason | None = None
+    echo: bool = False  # the prompt, which comes before what the model wrote
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int  # of all choices, without the tokens that end a turn
+    cached_tokens: int = 0  # of the prompt's: those that did not have to be read again
+
+
+def start_chat(request: ChatRequest, opened: Opened, default_max_tokens: int) -> "Reply":
+    """Queues the generation. Raises InvalidRequest `context_length_exceeded` when the messages leave no room."""
+    prompt = opened.renderer.prompt(request.messages, request.tools.declared)
+    check_context(len(prompt), opened, "messages")
+    text = answer_grammar(request.response_schema, request.tools)
+    grammar = None if text is None else opened.grammars.compile(text)
+    generate = generate_request(prompt, request.options, opened, default_max_tokens, request.top_logprobs, grammar)
+    return Reply(opened, generate, request.options.stop, request.tools)
+
+
+def check_context(prompt_tokens: int, opened: Opened, what: str, room: int = 1) -> None:
+    """`room`: tokens that must fit behind the prompt."""
+    context = opened.engine.context_length
+    if prompt_tokens + room > context:
+        raise InvalidRequest(
+            f"This model's maximum context length is {context} tokens. However, your {what} resulted in"
+            f" {prompt_tokens} tokens. Please reduce the length of the {what}.",
+            param=what,
+            code="context_length_exceeded",
+        )
+
+
+def generate_request(
+    prompt: list[int],
+    options: Options,
+    opened: Opened,
+    default_max_tokens: int,
+    top_logprobs: int | None,
+    grammar: Grammar | None = None,
+    prompt_logprobs: bool = False,
+) -> GenerateRequest:
+    """`max_tokens` is an upper bound, so one beyond the context is cut to what is left of it."""
+    _check_bias(options, opened)
+    wanted = default_max_tokens if options.max_tokens is None else options.max_tokens
+    return GenerateRequest(
+        prompt=tuple(prompt),
+        max_tokens=min(wanted, opened.engine.context_length - len(prompt)),
+        eos_ids=opened.renderer.eos_ids,
+        n=options.n,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+        presence_penalty=options.presence_penalty,
+        frequency_penalty=options.frequency_penalty,
+        logit_bias=options.logit_bias,
+        top_logprobs=top_logprobs,
+        prompt_logprobs=prompt_logprobs,
+        adapter=opened.adapter,
+        project=opened.project,
+        grammar=grammar,
+    )
+
+
+class Reply:
+    """A request under way. Iterate over its pieces once, in a thread or on an event loop; then read `usage`."""
+
+    def __init__(
+        self, opened: Opened, generate: GenerateRequest, stops: tuple[str, ...], tools: ToolUse | None = None
+    ) -> None:
+        self.fingerprint = opened.fingerprint
+        self._renderer = opened.renderer
+        self._tools = tools or ToolUse()
+        self._prompt = generate.prompt
+        self._choices = [
+            ChoiceText(
+                opened.renderer,
+                stops,
+                with_tools=bool(self._tools.callable),  # without tools, a call is text
+                single_call=self._tools.single,
+                grammar=generate.grammar,
+            )
+            for _ in range(generate.n)
+        ]
+        self._generation = opened.engine.submit(generate) if _needs_model(generate) else _ended(generate.n)
+
+    def __iter__(self) -> Iterator[Piece]:
+        for delta in self._generation:
+            yield from self._pieces(delta)
+
+    async def pieces_async(self) -> AsyncIterator[Piece]:
+        async for delta in self._generation.deltas_async():
+            for piece in self._pieces(delta):
+                yield piece
+
+    def close(self) -> None:
+        """Nobody reads any more: the engine drops the request."""
+        self._generation.close()
+
+    @property
+    def usage(self) -> Usage:
+        made = sum(choice.tokens for choice in self._choices)
+        return Usage(len(self._prompt), made, self._generation.cached_tokens)
+
+    @property
+    def prompt_logprobs(self) -> tuple[TokenLogprob, ...]:
+        """Of the prompt's tokens, if they were asked for; known with the first piece."""
+        entries, text, read = [], self._renderer.detokenizer(), 0
+        for delta in [Delta(0, self._prompt[0]), *self._generation.prompt]:
+            entries.append(self._logprob(delta, read))
+            read += len(text.add(delta.token))
+        return tuple(entries)
+
+    def _pieces(self, delta: Delta) -> Iterator[Piece]:
+        choice = self._choices[delta.choice]
+        if choice.finished:
+            return
+        part = choice.add(delta)
+        if choice.finished and delta.finish is None:
+            self._generation.stop(delta.choice)
+        if part.text or part.tokens or part.calls or part.finish:
+            yield self._piece(delta.choice, part)
+
+    def _piece(self, choice: int, part: TextPart) -> Piece:
+        return Piece(
+            choice,
+            part.text,
+            tuple(self._logprob(token, before) for before, token in part.tokens if token.logprob is not None),
+            tuple(_call_delta(call) for call in part.calls),
+            self._finish(part.finish, self._choices[choice].called),
+        )
+
+    def _finish(self, finish: Finish | None, called: bool) -> FinishReason | None:
+        if finish == "stop" and called:
+            return "function_call" if self._tools.legacy else "tool_calls"
+        return finish
+
+    def _logprob(self, delta: Delta, before: int) -> TokenLogprob:
+        top = tuple(self._entry(token, logprob) for token, logprob in delta.top)
+        return replace(self._entry(delta.token, delta.logprob), top=top, offset=before)
+
+    def _entry(self, token: int, logprob: float | None) -> TokenLogprob:
+        return TokenLogprob(self._renderer.token_text(token), logprob, self._renderer.token_bytes(token))
+
+
+def random_id(prefix: str, length: int) -> str:
+    return prefix + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
+
+
+def _needs_model(generate: GenerateRequest) -> bool:
+    return generate.max_tokens > 0 or (generate.prompt_logprobs and len(generate.prompt) > 1)
+
+
+def _ended(choices: int) -> Generation:
+    generation = Generation(choices)
+    generation.end()
+    return generation
+
+
+def _call_delta(part: CallPart) -> CallDelta:
+    call_id = None if part.name is None else random_id("call_", 24)
+    return CallDelta(part.index, part.arguments, call_id, part.name)
+
+
+def _check_bias(options: Options, opened: Opened) -> None:
+    for token, _ in options.logit_bias:
+        if token >= opened.renderer.vocab_size:
+            raise InvalidRequest(
+                f"Invalid 'logit_bias': token {token} does not exist; this model's token ids are below"
+                f" {opened.renderer.vocab_size}.",
+                param="logit_bias",
+                code="invalid_value",
+            )

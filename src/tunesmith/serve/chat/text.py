@@ -1,0 +1,98 @@
+"""Tokens of one choice -> what may be shown: whole characters, nothing of a stop string, calls as they are written.
+
+Log-probabilities travel with the text of their token: an entry comes out once it is settled what a character of its
+token is. Stop strings are looked for in the content, not inside of calls: a caller does not see how those are spelled.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from tunesmith.render.renderer import Renderer
+from tunesmith.render.tool_call_reader import CallPart, ReplyPart, ReplyReader
+from tunesmith.serve.chat.stops import StopFilter
+from tunesmith.serve.engine.protocol import Delta, Finish, Grammar
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """What one token brought to light. `finish` comes with the last part."""
+
+    text: str
+    tokens: tuple[tuple[int, Delta], ...] = ()  # whose log-probabilities belong to this part; characters before each
+    finish: Finish | None = None
+    calls: tuple[CallPart, ...] = ()
+
+
+class ChoiceText:
+    """`single_call`: the answer ends with its first call. A `grammar` ends it where nothing more may follow."""
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        stops: tuple[str, ...],
+        *,
+        with_tools: bool,
+        single_call: bool = False,
+        grammar: Grammar | None = None,
+    ) -> None:
+        self._detokenizer = renderer.detokenizer()
+        self._stops = StopFilter(stops)
+        self._reader = ReplyReader() if with_tools else None
+        self._single_call = single_call
+        self._matcher = None if grammar is None else grammar.start()
+        self._pending: deque[tuple[int, Delta]] = deque()  # (characters before the token, token)
+        self._decoded = 0
+        self.tokens = 0  # generated, without the one that ends a turn
+        self.called = False
+        self.finished = False
+
+    def add(self, delta: Delta) -> TextPart:
+        """The part that `delta` makes visible, often empty. Nothing more may be added once `finished`."""
+        finish = delta.finish
+        text = ""
+        if finish != "stop":
+            self.tokens += 1
+            self._pending.append((self._decoded, delta))
+            text = self._detokenizer.add(delta.token)
+            if self._ends_grammar(delta.token):
+                finish = "stop"
+        if finish is not None:
+            text += self._detokenizer.flush()
+        self._decoded += len(text)
+        return self._part(self._read(text, finish), finish)
+
+    def _ends_grammar(self, token: int) -> bool:
+        if self._matcher is None:
+            return False
+        self._matcher.advance(token)
+        return self._matcher.finished
+
+    def _read(self, text: str, finish: Finish | None) -> ReplyPart:
+        if self._reader is None:
+            return ReplyPart(text)
+        part = self._reader.add(text)
+        if finish is None:
+            return part
+        rest = self._reader.finish(cut=finish == "length")
+        return ReplyPart(part.text + rest.text, part.calls + rest.calls)
+
+    def _part(self, read: ReplyPart, finish: Finish | None) -> TextPart:
+        waiting = self._stops.held + len(read.text)
+        text = self._stops.add(read.text)
+        unsettled = waiting - len(text) + (0 if self._reader is None else self._reader.held)
+        if self._stops.stopped:
+            self.finished = True
+            return TextPart(text, self._release(self._decoded - unsettled), "stop")
+        self.called = self.called or bool(read.calls)
+        if self._single_call and self._reader is not None and self._reader.complete:
+            finish = "stop"
+        if finish is None:
+            return TextPart(text, self._release(self._decoded - unsettled), None, read.calls)
+        self.finished = True
+        return TextPart(text + self._stops.flush(), self._release(self._decoded + 1), finish, read.calls)
+
+    def _release(self, settled: int) -> tuple[tuple[int, Delta], ...]:
+        tokens = []
+        while self._pending and self._pending[0][0] < settled:
+            tokens.append(self._pending.popleft())
+        return tuple(tokens)

@@ -1,0 +1,1 @@
+"""What generates tokens, independent of where: the protocol, the scheduler, sampling, grammars."""

@@ -1,0 +1,111 @@
+"""Grammars for one base's vocabulary, through llguidance: compiled once, a matcher for each choice.
+
+A matcher says which tokens may come next and is told which one came. docs/serving.md says what that
+costs. A compilation takes 1 ms, but seconds for thousands of properties: it belongs in the thread of the request.
+"""
+
+from collections import OrderedDict
+from threading import Lock
+
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+from tunesmith.errors import InvalidRequest, ServerFault
+from tunesmith.render.renderer import Renderer
+
+KEPT = 64  # compiled grammars; one of a usual schema takes less than 1 MB
+
+
+class CompiledGrammar:
+    """An `engine.Grammar`. Equal to itself only; one text is compiled once while it is kept."""
+
+    def __init__(self, text: str, matcher: LLMatcher) -> None:
+        self.text = text
+        self._matcher = matcher  # never moved on: every choice starts with a copy
+
+    def start(self) -> "GrammarMatcher":
+        return GrammarMatcher(self._matcher.deep_copy())
+
+
+class GrammarMatcher:
+    """An `engine.Matcher`."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+        self.finished = matcher.is_stopped()
+
+    def allowed(self) -> bytes:
+        bits = self._matcher.compute_bitmask()
+        self._check()
+        return bits
+
+    def advance(self, token: int) -> None:
+        self._matcher.consume_token(token)
+        self._check()
+        self.finished = self._matcher.is_stopped()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise ServerFault(
+                "The answer could not be held to its grammar any further:"
+                f" {_first_line(self._matcher.get_error())}. Simplify the schema."
+            )
+
+
+class Grammars:
+    """The grammars of one base, least recently used first. Thread-safe."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._tokenizer: LLTokenizer | None = None  # 0.1 s, so made for the first grammar
+        self._compiled: OrderedDict[str, CompiledGrammar] = OrderedDict()
+        self._lock = Lock()
+
+    def compile(self, text: str) -> CompiledGrammar:
+        """Raises InvalidRequest for a grammar that is beyond llguidance's limits."""
+        with self._lock:
+            if text in self._compiled:
+                self._compiled.move_to_end(text)
+                return self._compiled[text]
+            if self._tokenizer is None:
+                self._tokenizer = _tokenizer(self._renderer)
+            tokenizer = self._tokenizer
+        compiled = CompiledGrammar(text, _matcher(tokenizer, text))
+        with self._lock:
+            self._compiled[text] = compiled
+            while len(self._compiled) > KEPT:
+                self._compiled.popitem(last=False)
+        return compiled
+
+
+def _matcher(tokenizer: LLTokenizer, text: str) -> LLMatcher:
+    matcher = LLMatcher(tokenizer, text, log_level=0)
+    if matcher.is_error():
+        raise InvalidRequest(
+            "The schemas of 'response_format' and 'tools' cannot be turned into a grammar:"
+            f" {_first_line(matcher.get_error())}. Make them smaller or simpler."
+        )
+    return matcher
+
+
+def _first_line(message: str) -> str:
+    """Without llguidance's dump of its own state, which follows."""
+    return message.partition("\n")[0].rstrip(".:; ")
+
+
+class _Vocabulary:
+    """What `TokenizerWrapper` asks of a tokenizer."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.eos_token_id = min(renderer.eos_ids)
+        self.bos_token_id: int | None = None
+        self.tokens = [renderer.token_bytes(token) for token in range(renderer.vocab_size)]
+        self.special_token_ids = sorted(renderer.special_ids)
+        self._renderer = renderer
+
+    def __call__(self, text: str) -> list[int]:
+        return self._renderer.encode(text)
+
+
+def _tokenizer(renderer: Renderer) -> LLTokenizer:
+    wrapper = TokenizerWrapper(_Vocabulary(renderer))
+    return LLTokenizer(wrapper, n_vocab=renderer.vocab_size, eos_token=sorted(renderer.eos_ids))

@@ -1,0 +1,93 @@
+"""Whether a base may be served with weights of 16 bits: found out on the base itself, not assumed.
+
+Where every weight is a float16 number already, nothing is lost. Elsewhere the rounded weights read a text beside the
+plain ones, and must predict it as well and choose the same next tokens. The finding is kept, so that only the first
+load of a base pays for it.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tunesmith.families.panels import Width
+from tunesmith.kernels.multiply import HAS_HALF
+
+LARGEST = torch.finfo(torch.float16).max
+LEAST_AGREEMENT = 0.99  # of places, on which the likeliest next token is the same
+MOST_SURPRISE = 0.001  # nats a token by which the text may become less or more likely: 0.1 % of perplexity
+TEXT = """The keeper of the lighthouse wrote to the harbour office on 14 March 1897: "Two lamps are broken; please send
+glass, oil (40 litres) and, if it can be had, a new clock." Nobody answered. In May he wrote again, and in June.
+## Steps
+1. Heat 250 ml of milk to 60 °C, then stir in the flour.
+2. Wait ten minutes. Is it thick? If not, add 15 g more.
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+{"city": "Wuhan", "unit": "celsius", "days": [3, 7, 14], "rain": false}
+Das Wetter bleibt morgen trocken, am Abend ziehen Wolken auf. ¿Cuánto cuesta el billete de ida y vuelta?
+今年武汉的冬天不冷,就是风有点大,出门记得戴帽子。 Q: What is 12 x 12? A: 144, because 12 times 12 is 144.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How the rounded weights compare with the plain ones, on one text."""
+
+    agreement: float  # share of places with the same likeliest token
+    surprise: float  # change of the mean negative log-likelihood, nats a token
+
+    @property
+    def acceptable(self) -> bool:
+        return self.agreement >= LEAST_AGREEMENT and abs(self.surprise) <= MOST_SURPRISE
+
+    def report(self) -> dict[str, object]:
+        return {**asdict(self), "acceptable": self.acceptable}
+
+
+def lossless(model: PreTrainedModel) -> bool:
+    return all(fits_half(linear.weight.data) for linear in _linears(model))
+
+
+def possible(model: PreTrainedModel) -> bool:
+    """This processor can, and no weight is beyond float16's range."""
+    return HAS_HALF and not any(overflows_half(linear.weight.data) for linear in _linears(model))
+
+
+def compare(plain_TV: Tensor, rounded_TV: Tensor, ids: list[int]) -> Finding:
+    """Logits of the same `ids`, each place's for the next."""
+    agreement = float((plain_TV.argmax(-1) == rounded_TV.argmax(-1)).double().mean())
+    targets = torch.tensor(ids[1:])
+    losses = [float(nn.functional.cross_entropy(logits[:-1], targets)) for logits in (plain_TV, rounded_TV)]
+    return Finding(agreement, losses[1] - losses[0])
+
+
+def known_width(path: Path) -> Width | None:
+    """What was found out before."""
+    try:
+        found = Finding(**json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return "float16" if found.acceptable else "float32"
+
+
+def keep(path: Path, finding: Finding) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(finding)), "utf-8")
+    partial.replace(path)
+
+
+def fits_half(weight: Tensor) -> bool:
+    """True when every value is one of float16, as nearly all of a bfloat16 model's are: nothing is lost then."""
+    return torch.equal(weight.half().float(), weight)
+
+
+def overflows_half(weight: Tensor) -> bool:
+    return bool(weight.abs().max() > LARGEST)
+
+
+def _linears(model: PreTrainedModel) -> list[nn.Linear]:
+    return [module for module in model.modules() if isinstance(module, nn.Linear)]

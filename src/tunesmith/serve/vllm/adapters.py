@@ -1,0 +1,89 @@
+"""Which adapters a vLLM server has: loaded by path when first asked for, unloaded when there are too many.
+
+An adapter's name there is the digest of its manifest, which holds that of its tensors: another version of an adapter
+is another name, and one that the server already has needs no loading. Belongs to one event loop.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import structlog
+
+from tunesmith.errors import TunesmithError
+from tunesmith.models.adapters import MANIFEST_FILE, check_tensors, read_manifest
+from tunesmith.serve.vllm.server import RemoteServer
+
+PREFIX = "tunesmith-"
+
+log = structlog.get_logger(__name__)
+
+
+def adapter_name(directory: Path) -> str:
+    """Raises ServerFault when the directory holds no finished adapter."""
+    read_manifest(directory)
+    return PREFIX + sha256((directory / MANIFEST_FILE).read_bytes()).hexdigest()[:32]
+
+
+@dataclass(slots=True, eq=False)
+class _Resident:
+    loading: asyncio.Task[None] | None = None  # None: it was there before us
+    users: int = 0
+
+    @property
+    def idle(self) -> bool:
+        return self.users == 0 and (self.loading is None or self.loading.done())
+
+
+class RemoteAdapters:
+    def __init__(self, server: RemoteServer, limit: int, loaded: Iterable[str] = ()) -> None:
+        """`loaded`: names that the server has; those that are not ours are left alone."""
+        self._server = server
+        self._limit = limit
+        self._resident: OrderedDict[str, _Resident] = OrderedDict(
+            (name, _Resident()) for name in loaded if name.startswith(PREFIX)
+        )
+
+    @asynccontextmanager
+    async def using(self, directory: Path) -> AsyncIterator[str]:
+        """The adapter's name at the server, where it stays until the end of this."""
+        name = adapter_name(directory)
+        resident = self._resident.get(name)
+        if resident is None:
+            loading = asyncio.create_task(self._load(name, directory))
+            loading.add_done_callback(lambda task: self._loaded(name, task))
+            resident = self._resident[name] = _Resident(loading)
+        self._resident.move_to_end(name)
+        resident.users += 1
+        try:
+            if resident.loading is not None:
+                await asyncio.shield(resident.loading)  # others wait for it too
+            yield name
+        finally:
+            resident.users -= 1
+
+    def forget(self, name: str) -> None:
+        """The server does not have it any more."""
+        self._resident.pop(name, None)
+
+    async def _load(self, name: str, directory: Path) -> None:
+        await asyncio.to_thread(check_tensors, directory)  # a damaged file must not answer
+        await self._make_room()
+        await self._server.load_adapter(name, directory)
+
+    def _loaded(self, name: str, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self.forget(name)  # so that the next request tries again
+
+    async def _make_room(self) -> None:
+        idle = [name for name, resident in self._resident.items() if resident.idle]
+        for name in idle[: max(0, len(self._resident) - self._limit)]:
+            self.forget(name)
+            try:
+                await self._server.unload_adapter(name)
+            except TunesmithError as error:  # it only takes room there
+                log.warning("adapter not unloaded", adapter=name, error=error.message)

@@ -1,0 +1,230 @@
+"""An engine that lets a vLLM server generate: prompts go there as token ids, tokens and log-probabilities come back.
+
+For GPUs. Written from vLLM's documentation and tested with a small fake of its API: it has been neither measured nor
+run against a real vLLM. One thread per engine runs an event loop with a connection for each request under way.
+
+What is not covered: grammars and a prompt's log-probabilities (refused), and fairness between projects, whose requests
+vLLM serves as they come.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from dataclasses import fields
+from pathlib import Path
+from threading import Lock, Thread
+
+import structlog
+
+from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable, TunesmithError
+from tunesmith.models.directory import context_length, fingerprint
+from tunesmith.models.registry import list_bases
+from tunesmith.serve.engine.protocol import GenerateRequest, Generation
+from tunesmith.serve.vllm.adapters import RemoteAdapters
+from tunesmith.serve.vllm.server import RemoteServer, UnknownModel
+from tunesmith.serve.vllm.wire import Card, ChunkReader, request_body
+from tunesmith.settings import Settings
+
+CHOOSING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs")
+SENT = frozenset(("prompt", "max_tokens", "eos_ids", "n", "adapter", "project", *CHOOSING))  # what vLLM gets
+
+log = structlog.get_logger(__name__)
+
+
+def check_remotes(settings: Settings) -> None:
+    """Raises ServerFault where `serve_remote` names what is no base: it would never be asked."""
+    known = {base.name for base in list_bases(settings)}
+    for name in settings.serve_remote:
+        if name not in known:
+            raise ServerFault(
+                f"The setting `serve_remote` names {name!r}, which is not a base. Bases here:"
+                f" {', '.join(sorted(known))}; further ones belong into the setting `bases`."
+            )
+
+
+def load_remote_engine(base: str, base_dir: Path, settings: Settings) -> "RemoteEngine":
+    """The engine for `base`, after asking its server what it serves. Imports no torch; not for an event loop's thread.
+
+    Raises ServiceUnavailable when the server cannot be reached, ServerFault when it serves something else.
+    """
+    url, key = settings.serve_remote[base], settings.serve_remote_key
+    secret = None if key is None else key.get_secret_value()
+    cards, version = asyncio.run(_ask(base, url, secret))
+    card = _card(base, url, cards)
+    return RemoteEngine(
+        RemoteServer(base, url, secret),
+        context_length=card.max_model_len or context_length(base_dir),
+        fingerprint=f"{fingerprint(base_dir)} vllm {version} {card.root}",
+        waiting=settings.chat_waiting,
+        adapters=settings.serve_remote_adapters,
+        loaded=[card.id for card in cards if card.parent is not None],
+    )
+
+
+async def _ask(base: str, url: str, key: str | None) -> tuple[list[Card], str]:
+    server = RemoteServer(base, url, key)
+    try:
+        return await server.models(), await server.version()
+    finally:
+        await server.close()
+
+
+def _card(base: str, url: str, cards: list[Card]) -> Card:
+    for card in cards:
+        if card.id == base and card.parent is None:
+            return card
+    served = ", ".join(repr(card.id) for card in cards if card.parent is None) or "nothing"
+    raise ServerFault(
+        f"The vLLM server at {url} serves {served}, not {base!r}. Start it on that base with --served-model-name"
+        f" {base}, or correct the setting `serve_remote`."
+    )
+
+
+class RemoteGeneration(Generation):
+    """Tells the engine at once when nothing of it is wanted any more."""
+
+    def __init__(self, choices: int) -> None:
+        super().__init__(choices)
+        self.drop: Callable[[], object] = lambda: None
+
+    def stop(self, choice: int) -> None:
+        super().stop(choice)
+        if self.closed:
+            self.drop()
+
+    def close(self) -> None:
+        super().close()
+        self.drop()
+
+
+class RemoteEngine:
+    def __init__(
+        self,
+        server: RemoteServer,
+        *,
+        context_length: int,
+        fingerprint: str,
+        waiting: int,
+        adapters: int,
+        loaded: list[str],
+    ) -> None:
+        """At most `waiting` requests may be without a token. `loaded`: adapters at the server, at most `adapters`."""
+        self.context_length = context_length
+        self.fingerprint = fingerprint
+        self._server = server
+        self._adapters = RemoteAdapters(server, adapters, loaded)
+        self._waiting_limit = waiting
+        self._waiting: set[Generation] = set()
+        self._open: set[Generation] = set()
+        self._lock = Lock()
+        self._closing = False
+        self._loop = asyncio.new_event_loop()
+        self._idle = asyncio.Event()
+        self._thread = Thread(target=self._run, name="tunesmith-remote", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: GenerateRequest) -> Generation:
+        self._check(request)
+        generation = RemoteGeneration(request.n)
+        with self._lock:
+            if self._closing:
+                raise ServiceUnavailable("This model is being unloaded; try again.", code="model_unloading")
+            if len(self._waiting) >= self._waiting_limit:
+                raise ServiceUnavailable(
+                    f"{self._waiting_limit} requests are already waiting for this model; try again later.",
+                    code="server_is_overloaded",
+                )
+            self._waiting.add(generation)
+            self._open.add(generation)
+            future = asyncio.run_coroutine_threadsafe(self._answer(request, generation), self._loop)
+        generation.drop = future.cancel
+        future.add_done_callback(lambda done: self._done(generation, done))
+        return generation
+
+    def close(self) -> None:
+        with self._lock:
+            self._closing = True
+            idle = not self._open
+        if idle:
+            self._end()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until everything accepted is answered, after `close`."""
+        self._thread.join(timeout)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _check(self, request: GenerateRequest) -> None:
+        """What vLLM would not be told is refused, not dropped."""
+        for field in fields(request):
+            if field.name in SENT or getattr(request, field.name) == field.default:
+                continue
+            raise InvalidRequest(
+                f"{self._server.base} answers through vLLM, where this is not implemented: {field.name}. Leave out what"
+                " asks for it (`response_format`, a forced `tool_choice`, `strict` tools, `echo` with `logprobs`), or"
+                " take the base out of the setting `serve_remote`."
+            )
+
+    async def _answer(self, request: GenerateRequest, generation: Generation) -> None:
+        """Once more where the server was restarted and has lost the adapter."""
+        for again in (True, False):
+            async with self._model(request) as model:
+                try:
+                    return await self._stream(model, request, generation)
+                except UnknownModel:
+                    if request.adapter is None or not again:
+                        raise
+                    self._adapters.forget(model)
+
+    def _model(self, request: GenerateRequest) -> AbstractAsyncContextManager[str]:
+        return nullcontext(self._server.base) if request.adapter is None else self._adapters.using(request.adapter)
+
+    async def _stream(self, model: str, request: GenerateRequest, generation: Generation) -> None:
+        reader, left = ChunkReader(request), [*range(request.n)]
+        async with aclosing(self._server.complete(request_body(request, model))) as chunks:
+            async for chunk in chunks:
+                generation.cached_tokens = max(generation.cached_tokens, chunk.cached_tokens)
+                deltas = reader.read(chunk)
+                if deltas:
+                    self._waiting.discard(generation)
+                    generation.put(deltas)
+                left = [choice for choice in range(request.n) if not reader.finished(choice)]
+                if left and not any(generation.wanted(choice) for choice in left):
+                    return
+        if left:
+            raise self._server.broke_off("the answer is not complete")
+
+    def _done(self, generation: Generation, done: "Future[None]") -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is None:
+            generation.end()
+        else:
+            if not isinstance(error, TunesmithError):
+                log.error("remote answer failed", exc_info=error)
+            generation.fail(error)
+        with self._lock:
+            self._waiting.discard(generation)
+            self._open.discard(generation)
+            idle = self._closing and not self._open
+        if idle:
+            self._end()
+
+    def _end(self) -> None:
+        if self.alive and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._idle.set)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        await self._idle.wait()
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # cancelled ones that close their connections
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._server.close()

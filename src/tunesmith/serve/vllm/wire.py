@@ -1,0 +1,184 @@
+"""Requests and streamed answers of vLLM's /v1/completions, and the tokens in them. No network here.
+
+Written from vLLM's documentation and source (0.10.2 and later, which has `return_token_ids`); it has not been run
+against a vLLM. What such a server fills in by itself from a model's `generation_config.json` (temperature, top_k,
+stop tokens) is sent with every request, so that the answer depends on the request alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pydantic import BaseModel, Field
+
+from tunesmith.errors import ServerFault
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest
+
+GREEDY_BELOW = 1e-5  # as the in-process engine; vLLM raises what lies between this and 0.01 to 0.01
+SMALLEST_TOP_P = 1e-6  # vLLM refuses 0, which means the likeliest token only
+ID_MARK = "token_id:"  # with the number behind it: what stands for a token where vLLM would show its text
+
+
+class Card(BaseModel):
+    """An entry of /v1/models: a base, or an adapter, whose `parent` is the base."""
+
+    id: str
+    root: str | None = None
+    parent: str | None = None
+    max_model_len: int | None = None
+
+
+class Models(BaseModel):
+    data: list[Card]
+
+
+class Logprobs(BaseModel):
+    """One entry for each of the chunk's tokens."""
+
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+
+
+class Choice(BaseModel):
+    index: int
+    token_ids: list[int] | None = None
+    logprobs: Logprobs | None = None
+    finish_reason: str | None = None
+
+
+class PromptDetails(BaseModel):
+    cached_tokens: int | None = None
+
+
+class Usage(BaseModel):
+    prompt_tokens_details: PromptDetails | None = None
+
+
+class Trouble(BaseModel):
+    message: str
+
+
+class Chunk(BaseModel):
+    """One event of a stream. `error` where the server failed after the stream had begun."""
+
+    choices: list[Choice] = Field(default_factory=list)
+    usage: Usage | None = None
+    error: Trouble | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        details = None if self.usage is None else self.usage.prompt_tokens_details
+        return (details.cached_tokens or 0) if details is not None else 0
+
+
+def request_body(request: GenerateRequest, model: str) -> JsonObject:
+    """`model`: the base's name, or an adapter's."""
+    greedy = request.temperature < GREEDY_BELOW
+    body: JsonObject = {
+        "model": model,
+        "prompt": [*request.prompt],
+        "max_tokens": request.max_tokens,
+        "n": _asked(request),
+        "temperature": 0.0 if greedy else request.temperature,
+        "top_p": max(request.top_p, SMALLEST_TOP_P),
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": request.presence_penalty,
+        "frequency_penalty": request.frequency_penalty,
+        "logit_bias": {str(token): value for token, value in request.logit_bias} or None,
+        "seed": request.seed,
+        "ignore_eos": True,  # the server's idea of it; ours is the next line
+        "stop_token_ids": [*sorted(request.eos_ids)],
+        "return_token_ids": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.top_logprobs is not None:
+        body |= {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
+    if request.project:
+        body["cache_salt"] = request.project  # keeps the prefix caches of projects apart
+    return body
+
+
+class ChunkReader:
+    """The deltas of one request, out of its chunks."""
+
+    def __init__(self, request: GenerateRequest) -> None:
+        self._request = request
+        self._asked = _asked(request)
+        self._made = [0] * self._asked
+        self._finished: set[int] = set()
+
+    def finished(self, choice: int) -> bool:
+        return choice % self._asked in self._finished
+
+    def read(self, chunk: Chunk) -> list[Delta]:
+        """Raises ServerFault where the chunk cannot be what was asked for."""
+        if chunk.error is not None:
+            raise ServerFault(f"vLLM failed in mid-answer: {chunk.error.message} Its log says more.")
+        return [copied for choice in chunk.choices for delta in self._deltas(choice) for copied in self._copies(delta)]
+
+    def _copies(self, delta: Delta) -> Iterator[Delta]:
+        """All choices of a greedy request are the one that was asked for."""
+        return (replace(delta, choice=delta.choice + index) for index in range(self._request.n // self._asked))
+
+    def _deltas(self, choice: Choice) -> list[Delta]:
+        _check(choice, self._asked, logprobs=self._request.top_logprobs is not None)
+        deltas: list[Delta] = []
+        for place, token in enumerate(choice.token_ids or ()):
+            if choice.index not in self._finished:
+                self._made[choice.index] += 1
+                deltas.append(self._delta(choice, place, token))
+        if choice.finish_reason is not None and choice.index not in self._finished:
+            deltas = self._ended(choice, deltas)
+        return deltas
+
+    def _delta(self, choice: Choice, place: int, token: int) -> Delta:
+        finish = self._finish(token, self._made[choice.index])
+        if finish is not None:
+            self._finished.add(choice.index)
+        if choice.logprobs is None or self._request.top_logprobs is None:
+            return Delta(choice.index, token, finish=finish)
+        top = _top(choice.logprobs.top_logprobs[place] or {}, self._request.top_logprobs)
+        return Delta(choice.index, token, choice.logprobs.token_logprobs[place], top, finish)
+
+    def _finish(self, token: int, made: int) -> Finish | None:
+        if token in self._request.eos_ids:
+            return "stop"
+        return "length" if made >= self._request.max_tokens else None
+
+    def _ended(self, choice: Choice, deltas: list[Delta]) -> list[Delta]:
+        """The server ended what is not at its end by our count: its own stop token, or a context smaller than said."""
+        self._finished.add(choice.index)
+        if choice.finish_reason == "length" and deltas:
+            return [*deltas[:-1], replace(deltas[-1], finish="length")]
+        if choice.finish_reason == "stop" and self._request.eos_ids:
+            return [*deltas, Delta(choice.index, min(self._request.eos_ids), finish="stop")]
+        raise ServerFault(f"vLLM ended the answer early ({choice.finish_reason!r}). Its log says why; ask again.")
+
+
+def _asked(request: GenerateRequest) -> int:
+    """vLLM refuses several choices of a greedy request; they would be equal."""
+    return 1 if request.temperature < GREEDY_BELOW else request.n
+
+
+def _check(choice: Choice, asked: int, *, logprobs: bool) -> None:
+    if choice.token_ids is None:
+        raise ServerFault(
+            "vLLM sent text without token ids; it needs `return_token_ids`: upgrade it to 0.10.2 or later."
+        )
+    if not 0 <= choice.index < asked:
+        raise ServerFault(f"vLLM sent choice {choice.index} where {asked} were asked for. Is it really vLLM?")
+    if not logprobs:
+        return
+    found = choice.logprobs
+    counts = () if found is None else (len(found.token_logprobs), len(found.top_logprobs))
+    if choice.token_ids and set(counts) != {len(choice.token_ids)}:
+        raise ServerFault(f"vLLM sent log-probabilities {counts} for {len(choice.token_ids)} tokens.")
+
+
+def _top(logprobs: dict[str, float], wanted: int) -> tuple[tuple[int, float], ...]:
+    """Likeliest first. The chosen token is there too when it is not among the likeliest `wanted`."""
+    pairs = [(int(token.removeprefix(ID_MARK)), logprob) for token, logprob in logprobs.items()]
+    return tuple(sorted(pairs, key=lambda pair: -pair[1])[:wanted])

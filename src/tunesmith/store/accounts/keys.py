@@ -1,0 +1,156 @@
+"""API keys. Only a hash is stored: a key is 256 random bits, so one round of SHA-256 cannot be searched."""
+
+import hmac
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, insert, or_, select, update
+
+from tunesmith.store.ids import new_api_key, new_key_id
+from tunesmith.store.objects.pagination import cut
+from tunesmith.store.rows import KeyRow, Order, Page, Role
+from tunesmith.store.schema.db import FIRST_KEY_KEY, Database
+from tunesmith.store.schema.tables import keys, projects
+
+MOST_REMEMBERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Keys by hash that opened something while the database was at `version`. Replaced whole: threads share it."""
+
+    version: int | None
+    keys: Mapping[str, KeyRow]
+
+
+class KeyStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._opened = _Opened(None, {})
+
+    def ensure_first(self, path: Path) -> str | None:
+        """At the very first start: make a key, write it to `path` (0600) and return it, to be printed once."""
+        with self._database.write() as connection:
+            self._database.alone(connection, FIRST_KEY_KEY)
+            if connection.execute(select(keys.c.seq).limit(1)).first() is not None:
+                return None
+            raw_key = new_api_key()
+            _insert(connection, raw_key, "first", "default", "owner")
+            _write_private(path, raw_key)  # before the commit: a key that is stored can always be read
+            return raw_key
+
+    def create(
+        self, name: str, *, project: str = "default", role: Role = "owner", expires_at: int | None = None
+    ) -> tuple[str, KeyRow]:
+        """The raw key, which is shown once and never stored, and its row."""
+        raw_key = new_api_key()
+        with self._database.write() as connection:
+            return raw_key, _insert(connection, raw_key, name, project, role, expires_at)
+
+    def verify(self, raw_key: str) -> KeyRow | None:
+        """None: unknown, revoked, expired, or its project is archived.
+
+        Time does not tell how much of a guess was right: hashes are compared.
+        """
+        digest, version = _hash(raw_key), self._database.changes.version()
+        archived = exists().where(projects.c.id == keys.c.project, projects.c.archived_at.is_not(None))
+        query = select(keys).where(keys.c.sha256 == digest, _active(), ~archived)
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None or not hmac.compare_digest(row["sha256"], digest):
+            return None
+        key = _key_row(row)
+        self._remember(version, digest, key)
+        return key
+
+    def remembered(self, raw_key: str) -> KeyRow | None:
+        """As `verify` found it, if nothing at all was written to the database since. Waits for nothing."""
+        opened, version = self._opened, self._database.changes.version()
+        if version is None or opened.version != version:
+            return None
+        key = opened.keys.get(_hash(raw_key))
+        return None if key is None or (key.expires_at is not None and key.expires_at <= int(time.time())) else key
+
+    def _remember(self, version: int | None, digest: str, key: KeyRow) -> None:
+        """`version`: from before the database was asked."""
+        if version is None:
+            return
+        same = self._opened.version == version and len(self._opened.keys) < MOST_REMEMBERED
+        self._opened = _Opened(version, {**self._opened.keys, digest: key} if same else {digest: key})
+
+    def all(self) -> list[KeyRow]:
+        with self._database.read() as connection:
+            return [_key_row(row) for row in connection.execute(select(keys).order_by(keys.c.seq)).mappings()]
+
+    def page(
+        self,
+        *,
+        project: str | None = None,
+        role: Role | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        order: Order = "desc",
+    ) -> Page[KeyRow]:
+        """Keys that open something, of one project or one role."""
+        query = select(keys).where(_active())
+        if project is not None:
+            query = query.where(keys.c.project == project)
+        if role is not None:
+            query = query.where(keys.c.role == role)
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, keys, limit, after, order)
+        return Page(tuple(_key_row(row) for row in rows), more)
+
+    def get(self, key_id: str) -> KeyRow | None:
+        """None: never was, revoked or expired."""
+        with self._database.read() as connection:
+            row = connection.execute(select(keys).where(keys.c.id == key_id, _active())).mappings().one_or_none()
+        return None if row is None else _key_row(row)
+
+    def revoke(self, key_id: str) -> bool:
+        """False: no such key, or revoked before."""
+        change = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
+        with self._database.write() as connection:
+            return connection.execute(change.values(revoked_at=int(time.time()))).rowcount > 0
+
+
+def _active() -> ColumnElement[bool]:
+    fresh = or_(keys.c.expires_at.is_(None), keys.c.expires_at > int(time.time()))
+    return and_(keys.c.revoked_at.is_(None), fresh)
+
+
+def _insert(
+    connection: Connection, raw_key: str, name: str, project: str, role: Role, expires_at: int | None = None
+) -> KeyRow:
+    values = {
+        "id": new_key_id(),
+        "name": name,
+        "sha256": _hash(raw_key),
+        "hint": raw_key[-4:],
+        "project": project,
+        "role": role,
+        "created_at": int(time.time()),
+        "expires_at": expires_at,
+    }
+    return _key_row(connection.execute(insert(keys).values(values).returning(keys)).mappings().one())
+
+
+def _hash(raw_key: str) -> str:
+    return sha256(raw_key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _key_row(row: RowMapping) -> KeyRow:
+    return KeyRow(**{name: row[name] for name in KeyRow.__slots__})
+
+
+def _write_private(path: Path, raw_key: str) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(raw_key + "\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,68 @@
+"""Projects: the walls between the objects of one organisation. The first one is there from the start."""
+
+import time
+
+from sqlalchemy import RowMapping, insert, select, update
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.store.ids import new_project_id
+from tunesmith.store.objects.pagination import cut
+from tunesmith.store.rows import Page, ProjectRow
+from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.tables import projects
+
+FIRST = "default"
+
+
+class ProjectStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, name: str) -> ProjectRow:
+        values = {"id": new_project_id(), "name": name, "created_at": int(time.time())}
+        with self._database.write() as connection:
+            return _project_row(
+                connection.execute(insert(projects).values(values).returning(projects)).mappings().one()
+            )
+
+    def get(self, project_id: str) -> ProjectRow | None:
+        """Archived ones too."""
+        with self._database.read() as connection:
+            row = connection.execute(select(projects).where(projects.c.id == project_id)).mappings().one_or_none()
+        return None if row is None else _project_row(row)
+
+    def named(self, name: str) -> list[ProjectRow]:
+        """The active projects of this id or name; names may be given twice, as at OpenAI."""
+        query = select(projects).where(
+            (projects.c.id == name) | (projects.c.name == name), projects.c.archived_at.is_(None)
+        )
+        with self._database.read() as connection:
+            return [_project_row(row) for row in connection.execute(query.order_by(projects.c.seq)).mappings()]
+
+    def page(self, *, limit: int = 20, after: str | None = None, archived: bool = False) -> Page[ProjectRow]:
+        """Newest first; archived ones only when asked for."""
+        query = select(projects) if archived else select(projects).where(projects.c.archived_at.is_(None))
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, projects, limit, after, "desc")
+        return Page(tuple(_project_row(row) for row in rows), more)
+
+    def rename(self, project_id: str, name: str) -> ProjectRow | None:
+        change = update(projects).where(projects.c.id == project_id).values(name=name).returning(projects)
+        with self._database.write() as connection:
+            row = connection.execute(change).mappings().one_or_none()
+        return None if row is None else _project_row(row)
+
+    def archive(self, project_id: str) -> ProjectRow | None:
+        """Its keys open nothing from now on; its objects stay. Archived before: the same row."""
+        if project_id == FIRST:
+            raise InvalidRequest(
+                "The first project cannot be archived: the server's own key is in it.", param="project_id"
+            )
+        with self._database.write() as connection:
+            active = (projects.c.id == project_id) & projects.c.archived_at.is_(None)
+            connection.execute(update(projects).where(active).values(archived_at=int(time.time())))
+        return self.get(project_id)
+
+
+def _project_row(row: RowMapping) -> ProjectRow:
+    return ProjectRow(**{name: row[name] for name in ProjectRow.__slots__})

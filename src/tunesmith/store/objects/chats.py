@@ -1,0 +1,91 @@
+"""Chat completions that were asked to be kept, with the messages that they answer."""
+
+import time
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
+
+from tunesmith.store.objects.pagination import cut
+from tunesmith.store.rows import ChatRow, Order, Page
+from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.tables import chat_metadata, chats, clean_text
+from tunesmith.store.scope import EVERYBODY, Scope
+
+
+class ChatStore:
+    def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
+        self._database = database
+        self._scope = scope
+
+    def within(self, scope: Scope) -> "ChatStore":
+        return ChatStore(self._database, scope)
+
+    def add(self, chat: ChatRow) -> None:
+        values = {name: getattr(chat, name) for name in ChatRow.__slots__}
+        values["messages"] = list(chat.messages)
+        with self._database.write() as connection:
+            connection.execute(insert(chats).values(values))
+            _set_pairs(connection, chat.id, chat.metadata)
+
+    def get(self, chat_id: str) -> ChatRow | None:
+        with self._database.read() as connection:
+            row = connection.execute(select(chats).where(self._alive(chat_id))).mappings().one_or_none()
+        return None if row is None else _chat_row(row)
+
+    def page(
+        self,
+        *,
+        model: str | None = None,
+        metadata: dict[str, str] | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        order: Order = "desc",
+    ) -> Page[ChatRow]:
+        """`model`: the one that answered, or the name that was asked for. A deleted one still serves as `after`."""
+        query = select(chats).where(self._scope.of(chats), chats.c.deleted_at.is_(None))
+        if model is not None:
+            query = query.where(or_(chats.c.model == model, chats.c.requested_model == model))
+        for key, value in (metadata or {}).items():
+            query = query.where(_has_pair(key, value))
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, chats, limit, after, order, self._scope)
+        return Page(tuple(_chat_row(row) for row in rows), more)
+
+    def set_metadata(self, chat_id: str, metadata: dict[str, str]) -> ChatRow | None:
+        """In place of what there was. None: there is no such completion."""
+        change = update(chats).where(self._alive(chat_id)).values(metadata=metadata).returning(chats)
+        with self._database.write() as connection:
+            row = connection.execute(change).mappings().one_or_none()
+            if row is not None:
+                _set_pairs(connection, chat_id, metadata)
+        return None if row is None else _chat_row(row)
+
+    def delete(self, chat_id: str) -> bool:
+        """False: there is no such completion. What was said in it is gone."""
+        values = {"deleted_at": int(time.time()), "body": None, "messages": None, "metadata": None}
+        with self._database.write() as connection:
+            deleted = connection.execute(update(chats).where(self._alive(chat_id)).values(values)).rowcount > 0
+            if deleted:
+                _set_pairs(connection, chat_id, {})
+        return deleted
+
+    def _alive(self, chat_id: str) -> ColumnElement[bool]:
+        return (chats.c.id == chat_id) & self._scope.of(chats) & chats.c.deleted_at.is_(None)
+
+
+def _set_pairs(connection: Connection, chat_id: str, metadata: dict[str, str]) -> None:
+    connection.execute(delete(chat_metadata).where(chat_metadata.c.chat_id == chat_id))
+    pairs = {clean_text(key): value for key, value in metadata.items()}
+    if pairs:
+        rows = [{"chat_id": chat_id, "key": key, "value": value} for key, value in pairs.items()]
+        connection.execute(insert(chat_metadata), rows)
+
+
+def _has_pair(key: str, value: str) -> ColumnElement[bool]:
+    of_chat = chat_metadata.c.chat_id == chats.c.id
+    return exists().where(of_chat, chat_metadata.c.key == key, chat_metadata.c.value == value)
+
+
+def _chat_row(row: RowMapping) -> ChatRow:
+    values = {name: row[name] for name in ChatRow.__slots__}
+    values["messages"] = tuple(row["messages"])
+    return ChatRow(**values)

@@ -1,0 +1,101 @@
+"""Which other projects may use a tuned model or a kept checkpoint of this one. `ModelStore` honours it.
+
+Not covered: a job that began to train a model further keeps it when the permission is withdrawn.
+"""
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select
+
+from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.store.ids import new_permission_id
+from tunesmith.store.objects.pagination import cut
+from tunesmith.store.rows import Order, Page, PermissionRow
+from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.tables import models, permissions, projects
+from tunesmith.store.scope import EVERYBODY, Scope
+
+
+class PermissionStore:
+    def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
+        self._database = database
+        self._scope = scope
+
+    def within(self, scope: Scope) -> "PermissionStore":
+        return PermissionStore(self._database, scope)
+
+    def grant(self, model: str, project_ids: Sequence[str]) -> list[PermissionRow]:
+        """One permission a project, in order; one that was given before stays as it is. All or none.
+
+        Raises NotFound for a model that is not of this project, InvalidRequest for a project that is not there.
+        """
+        with self._database.write() as connection:
+            self._lock_model(connection, model)
+            _demand_projects(connection, project_ids)
+            return [_grant(connection, model, project_id) for project_id in dict.fromkeys(project_ids)]
+
+    def page(
+        self,
+        model: str,
+        *,
+        project_id: str | None = None,
+        limit: int = 10,
+        after: str | None = None,
+        order: Order = "desc",
+    ) -> Page[PermissionRow]:
+        query = select(permissions).where(permissions.c.model == model)
+        if project_id is not None:
+            query = query.where(permissions.c.project_id == project_id)
+        with self._database.read() as connection:
+            self._demand_model(connection, model)
+            rows, more = cut(connection, query, permissions, limit, after, order)
+        return Page(tuple(_permission_row(row) for row in rows), more)
+
+    def revoke(self, model: str, permission_id: str) -> bool:
+        """False: the model has no such permission. It is honoured from the next request on."""
+        with self._database.write() as connection:
+            self._demand_model(connection, model)
+            which = permissions.c.id == permission_id, permissions.c.model == model
+            return connection.execute(delete(permissions).where(*which)).rowcount > 0
+
+    def _demand_model(self, connection: Connection, model: str, *, lock: bool = False) -> None:
+        query = select(models.c.seq).where(
+            models.c.name == model, self._scope.of(models), models.c.deleted_at.is_(None)
+        )
+        if connection.execute(query.with_for_update() if lock else query).first() is None:
+            raise NotFound(f"The model '{model}' does not exist", param="model", code="model_not_found")
+
+    def _lock_model(self, connection: Connection, model: str) -> None:
+        """Who grants at the same time waits: a project gets one permission."""
+        self._demand_model(connection, model, lock=True)
+
+
+def _demand_projects(connection: Connection, project_ids: Sequence[str]) -> None:
+    query = select(projects.c.id).where(projects.c.id.in_(project_ids), projects.c.archived_at.is_(None))
+    known = set(connection.execute(query).scalars())
+    for index, project_id in enumerate(project_ids):
+        if project_id not in known:
+            raise InvalidRequest(
+                f"There is no active project {project_id!r:.60} here: `tunesmith projects list` shows their ids - "
+                f"'project_ids[{index}]'",
+                param=f"project_ids[{index}]",
+            )
+
+
+def _grant(connection: Connection, model: str, project_id: str) -> PermissionRow:
+    given = select(permissions).where(permissions.c.model == model, permissions.c.project_id == project_id)
+    row = connection.execute(given).mappings().one_or_none()
+    if row is None:
+        values = {
+            "id": new_permission_id(),
+            "model": model,
+            "project_id": project_id,
+            "created_at": int(time.time()),
+        }
+        row = connection.execute(insert(permissions).values(values).returning(permissions)).mappings().one()
+    return _permission_row(row)
+
+
+def _permission_row(row: RowMapping) -> PermissionRow:
+    return PermissionRow(**{name: row[name] for name in PermissionRow.__slots__})

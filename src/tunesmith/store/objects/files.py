@@ -1,0 +1,199 @@
+"""Uploaded files and results: the rows. Their bytes are blobs under the same id."""
+
+import time
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, insert, not_, or_, select, update
+
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.objects.blobs import BlobStore
+from tunesmith.store.objects.idempotency import Creation, made_before, note_creation
+from tunesmith.store.objects.pagination import cut
+from tunesmith.store.rows import Blob, FileRow, FileStatus, Order, Page
+from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.tables import UNCHECKED, UNFINISHED, files, jobs
+from tunesmith.store.scope import EVERYBODY, Scope
+
+SHOWN = tuple(files.c[name] for name in FileRow.__slots__)  # not the report, which is longer than all of these together
+
+
+class FileStore:
+    def __init__(self, database: Database, blobs: BlobStore, scope: Scope = EVERYBODY) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._scope = scope
+
+    def within(self, scope: Scope) -> "FileStore":
+        return FileStore(self._database, self._blobs, scope)
+
+    def create(
+        self,
+        blob: Blob,
+        *,
+        purpose: str,
+        filename: str,
+        status: FileStatus = "uploaded",
+        status_details: str | None = None,
+        report: JsonObject | None = None,
+        expires_at: int | None = None,
+        project: str = "default",
+        creation: Creation | None = None,
+    ) -> FileRow:
+        """The file that an earlier attempt at the same `creation` made, if one did and it is still there."""
+        with self._database.write() as connection:
+            earlier = self._made_before(connection, creation) if creation else None
+            row = earlier or insert_file(
+                connection,
+                blob,
+                purpose=purpose,
+                filename=filename,
+                status=status,
+                status_details=status_details,
+                report=report,
+                expires_at=expires_at,
+                project=project,
+            )
+            if creation and not earlier:
+                note_creation(connection, creation, row.id)
+        if earlier:
+            self._blobs.delete(blob.id)
+        else:
+            self._blobs.claim(blob)
+        return row
+
+    def _made_before(self, connection: Connection, creation: Creation) -> FileRow | None:
+        file_id = made_before(self._database, connection, creation)
+        row = connection.execute(select(*SHOWN).where(files.c.id == file_id, alive())).mappings().one_or_none()
+        return None if row is None else file_row(row)
+
+    def set_status(
+        self, file_id: str, status: FileStatus, *, details: str | None = None, report: JsonObject | None = None
+    ) -> FileRow | None:
+        """The check's verdict. None: the file was deleted meanwhile."""
+        change = (
+            update(files)
+            .where(files.c.id == file_id, alive())
+            .values(status=status, status_details=details, report=report)
+            .returning(*SHOWN)
+        )
+        with self._database.write() as connection:
+            row = connection.execute(change).mappings().one_or_none()
+        return None if row is None else file_row(row)
+
+    def get(self, file_id: str) -> FileRow | None:
+        """None: never was, deleted or expired."""
+        with self._database.read() as connection:
+            query = select(*SHOWN).where(files.c.id == file_id, self._scope.of(files), alive())
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else file_row(row)
+
+    def report(self, file_id: str) -> JsonObject | None:
+        """What check.file_check found. None: not checked, never was, deleted or expired."""
+        query = select(files.c.report).where(files.c.id == file_id, self._scope.of(files), alive())
+        with self._database.read() as connection:
+            found: JsonObject | None = connection.execute(query).scalar_one_or_none()
+        return found
+
+    def page(
+        self, *, purpose: str | None = None, limit: int = 10_000, after: str | None = None, order: Order = "desc"
+    ) -> Page[FileRow]:
+        """An unknown `after` gives an empty page; a deleted file still serves as `after`."""
+        query = select(*SHOWN).where(self._scope.of(files), alive())
+        if purpose is not None:
+            query = query.where(files.c.purpose == purpose)
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, files, limit, after, order, self._scope)
+        return Page(tuple(file_row(row) for row in rows), more)
+
+    def unchecked(self) -> list[FileRow]:
+        """Files whose check has not ended, oldest first: after a crash they are checked again."""
+        query = select(*SHOWN).where(UNCHECKED, alive()).order_by(files.c.seq)
+        with self._database.read() as connection:
+            return [file_row(row) for row in connection.execute(query).mappings()]
+
+    def delete(self, file_id: str) -> bool:
+        """False: there is no such file. A job that has read it already trains on."""
+        with self._database.write() as connection:
+            deleted = _bury(connection, and_(files.c.id == file_id, self._scope.of(files)))
+        for file in deleted:
+            self._blobs.delete(file)
+        return bool(deleted)
+
+    def was_deleted(self, file_id: str) -> bool:
+        query = select(files.c.deleted_at).where(files.c.id == file_id)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return row is not None and row.deleted_at is not None
+
+    def for_job(self, file_id: str) -> FileRow | None:
+        """As `get`, but a file that expires under a job that uses it is there until the job has ended."""
+        with self._database.read() as connection:
+            query = select(*SHOWN).where(files.c.id == file_id, self._scope.of(files), files.c.deleted_at.is_(None))
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else file_row(row)
+
+    def expire(self) -> int:
+        """Delete expired files that no unfinished job uses; returns how many."""
+        uses = or_(jobs.c.training_file == files.c.id, jobs.c.validation_file == files.c.id)
+        in_use = exists().where(uses, UNFINISHED)
+        with self._database.write() as connection:
+            expired = _bury(connection, and_(files.c.expires_at <= int(time.time()), not_(in_use)))
+        for file_id in expired:
+            self._blobs.delete(file_id)
+        return len(expired)
+
+    def sweep(self) -> int:
+        """Delete expired files, and the bytes that crashes left; returns how many bodies went."""
+        expired = self.expire()
+        with self._database.read() as connection:
+            rows = connection.execute(select(files.c.id, files.c.deleted_at)).all()
+        live = {row.id for row in rows if row.deleted_at is None}
+        deleted = {row.id for row in rows if row.deleted_at is not None}
+        return expired + self._blobs.sweep(live, deleted)
+
+
+def insert_file(
+    connection: Connection,
+    blob: Blob,
+    *,
+    purpose: str,
+    filename: str,
+    status: FileStatus,
+    project: str,
+    status_details: str | None = None,
+    report: JsonObject | None = None,
+    expires_at: int | None = None,
+) -> FileRow:
+    statement = insert(files).returning(*SHOWN)
+    values = {
+        "id": blob.id,
+        "purpose": purpose,
+        "filename": filename,
+        "bytes": blob.bytes,
+        "sha256": blob.sha256,
+        "created_at": int(time.time()),
+        "expires_at": expires_at,
+        "status": status,
+        "status_details": status_details,
+        "report": report,
+        "project": project,
+    }
+    return file_row(connection.execute(statement.values(values)).mappings().one())
+
+
+def file_row(row: RowMapping) -> FileRow:
+    return FileRow(**{name: row[name] for name in FileRow.__slots__})
+
+
+def alive() -> ColumnElement[bool]:
+    return and_(files.c.deleted_at.is_(None), or_(files.c.expires_at.is_(None), files.c.expires_at > int(time.time())))
+
+
+def _bury(connection: Connection, which: ColumnElement[bool]) -> list[str]:
+    """Marks rows deleted and forgets what the user wrote in them; returns their ids."""
+    change = (
+        update(files)
+        .where(files.c.deleted_at.is_(None), which)
+        .values(deleted_at=int(time.time()), filename="", status_details=None, report=None)
+        .returning(files.c.id)
+    )
+    return list(connection.execute(change).scalars())

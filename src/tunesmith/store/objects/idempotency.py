@@ -1,0 +1,92 @@
+"""Which request made which object, so that the same request sent twice makes one.
+
+A client repeats a POST whose answer it never saw. It says so in one of two ways: with an `Idempotency-Key`, which holds
+for a day; or, as the official client without one, by the same body from the same API key within a minute, in a request
+that calls itself a repetition. The note is committed with the object.
+
+Not covered: a repetition that overtakes its first attempt without an `Idempotency-Key`; that one then makes a second.
+"""
+
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal, TypeAlias
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.tables import creations
+
+Kind: TypeAlias = Literal["job", "file", "upload"]
+RETRY_SECONDS = 60  # openai 3.x gives up after three attempts and some seconds
+KEEP_SECONDS = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """One attempt to create something. `fingerprint` is of everything that decides the object."""
+
+    kind: Kind
+    project: str
+    key_id: str
+    fingerprint: str
+    idempotency_key: str | None = None
+    is_retry: bool = False
+
+    @property
+    def lock(self) -> int:
+        """The same for attempts that could be one: they are committed one after another."""
+        name = "\0".join((self.kind, self.project, self.idempotency_key or f"{self.key_id}\0{self.fingerprint}"))
+        return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], signed=True)
+
+
+def made_before(database: Database, connection: Connection, creation: Creation) -> str | None:
+    """The id of what an earlier attempt made. Raises InvalidRequest when the key was used for something else."""
+    database.alone(connection, creation.lock)
+    if creation.idempotency_key is not None:
+        return _under_key(connection, creation)
+    if not creation.is_retry:
+        return None
+    query = select(creations.c.object_id).where(
+        creations.c.key_id == creation.key_id,
+        creations.c.fingerprint == creation.fingerprint,
+        creations.c.kind == creation.kind,
+        creations.c.project == creation.project,
+        creations.c.created_at >= int(time.time()) - RETRY_SECONDS,
+    )
+    return connection.execute(query.order_by(creations.c.seq.desc()).limit(1)).scalar()
+
+
+def note_creation(connection: Connection, creation: Creation, object_id: str) -> None:
+    """Takes the place of an older note under the same key, whose object is gone or whose day is over."""
+    if creation.idempotency_key is not None:
+        connection.execute(delete(creations).where(*_same_key(creation)))
+    values = {name: getattr(creation, name) for name in Creation.__slots__ if name != "is_retry"}
+    connection.execute(insert(creations).values(**values, object_id=object_id, created_at=int(time.time())))
+
+
+def forget_creations(database: Database) -> int:
+    """Drops the notes of the day before; how many."""
+    with database.write() as connection:
+        old = delete(creations).where(creations.c.created_at < int(time.time()) - KEEP_SECONDS)
+        return connection.execute(old).rowcount
+
+
+def _under_key(connection: Connection, creation: Creation) -> str | None:
+    query = select(creations.c.object_id, creations.c.fingerprint, creations.c.created_at)
+    row = connection.execute(query.where(*_same_key(creation))).one_or_none()
+    if row is None or row.created_at < int(time.time()) - KEEP_SECONDS:
+        return None
+    if row.fingerprint != creation.fingerprint:
+        raise InvalidRequest(
+            f"The Idempotency-Key {creation.idempotency_key!r:.80} was used for another request, which made"
+            f" {row.object_id}. Send a new key with a new request, and the old one only with the same.",
+            code="idempotency_key_in_use",
+        )
+    return str(row.object_id)
+
+
+def _same_key(creation: Creation) -> tuple[ColumnElement[bool], ...]:
+    names = ("project", "kind", "idempotency_key")
+    return tuple(creations.c[name] == getattr(creation, name) for name in names)

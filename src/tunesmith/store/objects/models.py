@@ -1,0 +1,209 @@
+"""Tuned models and kept checkpoints: a name, and the adapter directory behind it.
+
+Base models are not here (`models.registry`). What the files mean is not known here either.
+"""
+
+import shutil
+import time
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
+
+from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
+from tunesmith.store.queue.job_files import JobFiles
+from tunesmith.store.rows import JobRow, JobStatus, ListedModel, ModelRow, NewCheckpoint, ResolvedModel
+from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs, models, permissions
+from tunesmith.store.scope import EVERYBODY, Scope
+
+NO_WEIGHTS = ""  # in place of an adapter's path: imported names, which have none here
+
+
+class ModelStore:
+    def __init__(self, database: Database, root: Path, jobs_directory: Path, scope: Scope = EVERYBODY) -> None:
+        self._database = database
+        self._root = root
+        self._jobs_directory = jobs_directory
+        self._scope = scope
+
+    def within(self, scope: Scope) -> "ModelStore":
+        return ModelStore(self._database, self._root, self._jobs_directory, scope)
+
+    def get(self, name: str) -> ModelRow | None:
+        """None: unknown or deleted."""
+        query = select(models).where(models.c.name == name, self._usable(), models.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else self._model_row(row)
+
+    def resolve(self, name: str) -> ResolvedModel | None:
+        """What serving opens for a tuned model or a kept checkpoint. None: unknown or deleted.
+
+        Raises InvalidRequest (`model_without_weights`) for one that was imported and not trained again.
+        """
+        row = self.get(name)
+        if row is None:
+            return None
+        if row.adapter_dir == self._root / NO_WEIGHTS:
+            raise InvalidRequest(
+                f"The model '{name}' was imported from OpenAI, which does not hand out weights: it cannot be asked or "
+                "trained further here yet. Train it again (`tunesmith import openai FOLDER` prints the command), then "
+                f"give its name to the result: tunesmith models replace '{name}' NEW_MODEL",
+                param="model",
+                code="model_without_weights",
+            )
+        return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
+
+    def all(self) -> list[ListedModel]:
+        """Oldest first."""
+        listed = select(models.c.seq, *(models.c[name] for name in ListedModel.__slots__))
+        alive = listed.where(models.c.deleted_at.is_(None))
+        permitted = select(permissions.c.model).where(permissions.c.project_id == self._scope.project)
+        # Two questions, each by an index of its own; one for both has every project's models read.
+        with self._database.read() as connection:
+            own = connection.execute(alive.where(self._scope.of(models)).order_by(models.c.seq)).all()
+            shared = connection.execute(alive.where(models.c.name.in_(permitted))).all()
+        rows = own if not shared else sorted({*own, *shared})
+        return [ListedModel(*values) for _seq, *values in rows]
+
+    def adapter_to_continue(self, name: str) -> Path | None:
+        """Where a job that starts from the tuned model `name` finds it, also when that was deleted since."""
+        with self._database.read() as connection:
+            adapter = connection.execute(select(models.c.adapter).where(models.c.name == name)).scalar_one_or_none()
+        return None if adapter is None else self._root / adapter
+
+    def replace(self, name: str, by: str) -> None:
+        """`name`, imported without weights, is answered by what `by` has. May be done again with another one.
+
+        Raises NotFound, and InvalidRequest where weights of `name`'s own would be lost.
+        """
+        with self._database.write() as connection:
+            old, new = (_alive_row(connection, one) for one in (name, by))
+            if new["adapter"] == NO_WEIGHTS:
+                raise InvalidRequest(f"The model '{by}' has no weights here either; train it first.")
+            if old["adapter"] != NO_WEIGHTS and _was_made_by_its_job(connection, old):
+                raise InvalidRequest(f"The model '{name}' has weights of its own; only imported names are replaced.")
+            change = {column: new[column] for column in ("adapter", "base_model", "job_id")}
+            connection.execute(update(models).where(models.c.name == name).values(change))
+
+    def delete(self, name: str) -> bool:
+        """False: there is no such tuned model. Its adapter files go once no model and no job needs them."""
+        change = (
+            update(models)
+            .where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
+            .values(deleted_at=int(time.time()))
+            .returning(models.c.job_id)
+        )
+        with self._database.write() as connection:
+            job_id = connection.execute(change).scalar_one_or_none()
+        if job_id is None:
+            return False
+        self.clean(job_id)
+        return True
+
+    def clean(self, job_id: str) -> None:
+        """Of a finished job's output, remove every directory that no model needs, the optimizer's state among them.
+
+        While the job is active its trainer needs them to resume, also those of deleted models.
+        """
+        with self._database.read() as connection:
+            status = connection.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar_one_or_none()
+            query = select(models.c.adapter).where(models.c.job_id == job_id, _needed())
+            needed = {self._root / adapter for adapter in connection.execute(query).scalars()}
+        if status is not None and JobStatus(status).finished:
+            _keep_only(needed, JobFiles(self._jobs_directory, job_id).output)
+
+    def clean_all(self) -> None:
+        """`clean` for every job with files here: what a crash between `finish` and `clean` left."""
+        for directory in self._jobs_directory.iterdir():
+            self.clean(directory.name)
+
+    def _usable(self) -> ColumnElement[bool]:
+        """The project's own, and those that it has a permission for."""
+        permitted = exists().where(
+            permissions.c.model == models.c.name, permissions.c.project_id == self._scope.project
+        )
+        return or_(self._scope.of(models), permitted)
+
+    def _model_row(self, row: RowMapping) -> ModelRow:
+        values = {name: row[name] for name in ModelRow.__slots__ if name != "adapter_dir"}
+        return ModelRow(**values, adapter_dir=self._root / row["adapter"])
+
+
+def _alive_row(connection: Connection, name: str) -> RowMapping:
+    query = select(models).where(models.c.name == name, models.c.deleted_at.is_(None))
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
+    return row
+
+
+def _was_made_by_its_job(connection: Connection, row: RowMapping) -> bool:
+    """False for a name that stands for the weights of another job since a `replace`."""
+    planned = connection.execute(select(jobs.c.planned_model).where(jobs.c.id == row["job_id"])).scalar_one()
+    made = select(checkpoints.c.seq).where(checkpoints.c.job_id == row["job_id"], checkpoints.c.model == row["name"])
+    return planned == row["name"] or connection.execute(made).first() is not None
+
+
+def _needed() -> ColumnElement[bool]:
+    """Models that are there, and deleted ones that an unfinished job starts from."""
+    continued = select(jobs.c.model).where(UNFINISHED)
+    return or_(models.c.deleted_at.is_(None), models.c.name.in_(continued))
+
+
+def _keep_only(needed: set[Path], directory: Path) -> None:
+    if not directory.is_dir():
+        return
+    for entry in directory.iterdir():
+        if entry in needed or not entry.is_dir():
+            continue
+        if any(path.is_relative_to(entry) for path in needed):
+            _keep_only(needed, entry)
+        else:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def register_model(
+    connection: Connection, job: JobRow, name: str, adapter_dir: Path, root: Path, step: int | None
+) -> None:
+    """A new name, or the same name (the last checkpoint bears the model's) on other files."""
+    adapter = str(adapter_dir.relative_to(root)) if adapter_dir.is_relative_to(root) else str(adapter_dir)
+    change = update(models).where(models.c.name == name).values(adapter=adapter, step=step)
+    if connection.execute(change).rowcount:
+        return
+    values = {
+        "name": name,
+        "base_model": job.base_model,
+        "job_id": job.id,
+        "step": step,
+        "adapter": adapter,
+        "created_at": int(time.time()),
+        "owned_by": job.organization_id.removeprefix("org-"),
+        "project": job.project,
+    }
+    connection.execute(insert(models).values(values))
+
+
+def insert_checkpoint(connection: Connection, job: JobRow, checkpoint: NewCheckpoint, root: Path) -> None:
+    """The checkpoint and its model. The one at the last step bears the final model's name."""
+    last = checkpoint.step == job.total_steps
+    name = job.planned_model if last else checkpoint_model_name(job.planned_model, checkpoint.step)
+    register_model(connection, job, name, checkpoint.adapter_dir, root, step=checkpoint.step)
+    values = {
+        "id": new_checkpoint_id(),
+        "job_id": job.id,
+        "created_at": int(time.time()),
+        "model": name,
+        "step": checkpoint.step,
+        "metrics": checkpoint.metrics,
+    }
+    connection.execute(insert(checkpoints).values(values))
+
+
+def drop_checkpoints(connection: Connection, job_id: str, keep: int) -> None:
+    """All but the newest `keep`, with their models."""
+    newest = select(checkpoints.c.model).where(checkpoints.c.job_id == job_id).order_by(checkpoints.c.step.desc())
+    dropped = list(connection.execute(newest.offset(keep)).scalars())
+    connection.execute(delete(checkpoints).where(checkpoints.c.model.in_(dropped)))
+    connection.execute(update(models).where(models.c.name.in_(dropped)).values(deleted_at=int(time.time())))

@@ -1,0 +1,1 @@
+"""Jobs: the queue, its leases, and the events of each job."""

@@ -1,0 +1,215 @@
+"""Jobs as the API sees them. What a worker does to them is in `queue`."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, insert, select, update
+
+from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.ids import new_job_id, tuned_model_name
+from tunesmith.store.objects.idempotency import Creation, made_before, note_creation
+from tunesmith.store.objects.pagination import cut
+from tunesmith.store.queue.events import event_row, insert_events
+from tunesmith.store.rows import CheckpointRow, EventRow, JobRow, JobStatus, NewEvent, NewJob, Page
+from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.tables import checkpoints, clean_text, events, job_metadata, jobs
+from tunesmith.store.scope import EVERYBODY, Scope
+
+
+class JobStore:
+    def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
+        self._database = database
+        self._scope = scope
+
+    def within(self, scope: Scope) -> "JobStore":
+        return JobStore(self._database, scope)
+
+    def create(self, job: NewJob, creation: Creation | None = None) -> JobRow:
+        """The row, which is the queue entry, and `Created fine-tuning job: …`, in one transaction.
+
+        The job that an earlier attempt at the same `creation` made, if one did.
+        """
+        values = _new_row(job)
+        with self._database.write() as connection:
+            made = made_before(self._database, connection, creation) if creation else None
+            if made is not None:
+                return lock_job(connection, made, self._scope)
+            inserted = connection.execute(insert(jobs).values(values).returning(jobs)).mappings().one()
+            row = job_row(inserted)
+            insert_pairs(connection, row.id, row.project, inserted["seq"], job.metadata or {})
+            insert_events(connection, row.id, [NewEvent(f"Created fine-tuning job: {row.id}")])
+            if creation:
+                note_creation(connection, creation, row.id)
+        return row
+
+    def get(self, job_id: str) -> JobRow | None:
+        with self._database.read() as connection:
+            query = select(jobs).where(jobs.c.id == job_id, self._scope.of(jobs))
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else job_row(row)
+
+    def page(
+        self,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        metadata: dict[str, str] | None = None,
+        without_metadata: bool = False,
+    ) -> Page[JobRow]:
+        """Newest first. `metadata`: all pairs match; `without_metadata`: jobs whose metadata is null."""
+        if metadata:
+            query, place = self._with_pairs(list(metadata.items())), job_metadata.c.seq
+        else:
+            query, place = select(jobs).where(self._scope.of(jobs)), jobs.c.seq
+        if without_metadata:
+            query = query.where(jobs.c.metadata.is_(None))
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, jobs, limit, after, "desc", self._scope, place)
+        return Page(tuple(job_row(row) for row in rows), more)
+
+    def _with_pairs(self, pairs: Sequence[tuple[str, str]]) -> "Select[*tuple[object, ...]]":
+        """Walks the jobs that have the first pair; each other one is a set that it looks into."""
+        query = select(jobs).join(job_metadata, job_metadata.c.seq == jobs.c.seq)
+        query = query.where(self._pair(job_metadata, *pairs[0]))
+        for number, pair in enumerate(pairs[1:]):
+            other = job_metadata.alias(f"pair_{number}")
+            query = query.where(job_metadata.c.seq.in_(select(other.c.seq).where(self._pair(other, *pair))))
+        return query
+
+    def _pair(self, table: FromClause, key: str, value: str) -> ColumnElement[bool]:
+        return and_(self._scope.of(table), table.c.key == key, table.c.value == value)
+
+    def cancel(self, job_id: str) -> JobRow:
+        """`cancelled` at once, in any active state: the worker's next write is refused, and it stops the trainer.
+
+        Raises NotFound (fine_tune_not_found), and InvalidRequest when the job has ended.
+        """
+        with self._database.write() as connection:
+            job = lock_job(connection, job_id, self._scope)
+            _demand_active(job, "cancelled")
+            event = NewEvent("Fine tuning process stopping due to job cancellation", level="warn")
+            insert_events(connection, job_id, [event])
+            return _leave(connection, job_id, status=JobStatus.CANCELLED, estimated_finish=None)
+
+    def pause(self, job_id: str) -> JobRow:
+        """Back to `queued`, and not claimable until `resume`; validation ends first. Errors as `cancel`."""
+        with self._database.write() as connection:
+            job = lock_job(connection, job_id, self._scope)
+            _demand_active(job, "paused")
+            if job.paused:
+                return job
+            insert_events(connection, job_id, [NewEvent("Fine-tuning job paused")])
+            if job.status is not JobStatus.RUNNING:
+                return _change(connection, job_id, paused=True)
+            return _leave(connection, job_id, status=JobStatus.QUEUED, paused=True, estimated_finish=None)
+
+    def resume(self, job_id: str) -> JobRow:
+        """Claimable again, from its newest checkpoint. InvalidRequest when it is not paused."""
+        with self._database.write() as connection:
+            job = lock_job(connection, job_id, self._scope)
+            _demand_active(job, "resumed")
+            if not job.paused:
+                raise InvalidRequest(f"Job {job_id} is not paused (status {job.status}): there is nothing to resume.")
+            insert_events(connection, job_id, [NewEvent("Fine-tuning job resumed")])
+            return _change(connection, job_id, paused=False)
+
+    def events(self, job_id: str, *, limit: int = 20, after: str | None = None) -> Page[EventRow]:
+        """Newest first. An unknown job has none: ask `get` first."""
+        query = select(events).where(events.c.job_id == job_id)
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, events, limit, after, "desc")
+        return Page(tuple(event_row(row) for row in rows), more)
+
+    def checkpoints(self, job_id: str, *, limit: int = 10, after: str | None = None) -> Page[CheckpointRow]:
+        """Newest first."""
+        query = select(checkpoints).where(checkpoints.c.job_id == job_id)
+        with self._database.read() as connection:
+            rows, more = cut(connection, query, checkpoints, limit, after, "desc")
+        return Page(tuple(checkpoint_row(row) for row in rows), more)
+
+    def messages(self, job_id: str) -> list[str]:
+        """The text of every event that is no metric, oldest first."""
+        query = select(events.c.message).where(events.c.job_id == job_id, events.c.type == "message")
+        with self._database.read() as connection:
+            return list(connection.execute(query.order_by(events.c.seq)).scalars())
+
+    def metrics(self, job_id: str) -> list[JsonObject]:
+        """The data of every metrics event, by step."""
+        query = select(events.c.data).where(events.c.job_id == job_id, events.c.type == "metrics")
+        with self._database.read() as connection:
+            return list(connection.execute(query.order_by(events.c.seq)).scalars())
+
+
+def lock_job(connection: Connection, job_id: str, scope: Scope = EVERYBODY) -> JobRow:
+    """The row, held until the transaction ends: events of one job are written one transaction at a time."""
+    query = select(jobs).where(jobs.c.id == job_id, scope.of(jobs)).with_for_update()
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+    return job_row(row)
+
+
+def insert_pairs(connection: Connection, job_id: str, project: str, seq: int, pairs: Mapping[str, str]) -> None:
+    job = {"job_id": job_id, "project": project, "seq": seq}
+    clean = {clean_text(key): value for key, value in pairs.items()}
+    if clean:
+        connection.execute(insert(job_metadata), [{**job, "key": key, "value": clean[key]} for key in clean])
+
+
+def job_row(row: RowMapping) -> JobRow:
+    values = {name: row[name] for name in JobRow.__slots__}
+    values["status"] = JobStatus(row["status"])
+    values["result_files"] = tuple(row["result_files"])
+    values["integrations"] = tuple(row["integrations"])
+    return JobRow(**values)
+
+
+def checkpoint_row(row: RowMapping) -> CheckpointRow:
+    return CheckpointRow(
+        id=row["id"],
+        job_id=row["job_id"],
+        created_at=row["created_at"],
+        fine_tuned_model_checkpoint=row["model"],
+        step_number=row["step"],
+        metrics=row["metrics"],
+    )
+
+
+def _new_row(job: NewJob) -> dict[str, object]:
+    return {
+        "id": new_job_id(),
+        "model": job.model,
+        "created_at": int(time.time()),
+        "organization_id": f"org-{job.organization}",
+        "result_files": [],
+        "status": JobStatus.VALIDATING,
+        "validation_file": job.validation_file,
+        "training_file": job.training_file,
+        "hyperparameters": job.hyperparameters,
+        "user_provided_suffix": job.suffix,
+        "seed": job.seed,
+        "integrations": list(job.integrations),
+        "metadata": job.metadata,
+        "method": job.method,
+        "project": job.project,
+        "key_id": job.key_id,
+        "base_model": job.base_model,
+        "planned_model": tuned_model_name(job.base_model, job.organization, job.suffix),
+        "options": job.options,
+    }
+
+
+def _demand_active(job: JobRow, verb: str) -> None:
+    if job.status.finished:
+        raise InvalidRequest(f"Job {job.id} has already ended (status {job.status}): it cannot be {verb}.")
+
+
+def _leave(connection: Connection, job_id: str, **values: object) -> JobRow:
+    """A change that takes the job from whoever holds it."""
+    return _change(connection, job_id, worker=None, lease_until=None, **values)
+
+
+def _change(connection: Connection, job_id: str, **values: object) -> JobRow:
+    statement = update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)
+    return job_row(connection.execute(statement).mappings().one())

@@ -1,0 +1,238 @@
+"""The queue as a worker sees it: claim a job, write to it while the lease holds, finish it.
+
+The job row is the queue entry. `attempt` is the fence: a worker that lost its job (it was silent for longer than its
+lease, or a user cancelled or paused) gets LeaseLost from its next write, and nothing of that write is kept.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+
+from tunesmith.errors import NotFound, ServerFault, TunesmithError
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.store.accounts.usage import Account, Counts, add_usage, this_minute
+from tunesmith.store.objects.blobs import BlobStore
+from tunesmith.store.objects.files import insert_file
+from tunesmith.store.objects.models import drop_checkpoints, insert_checkpoint, register_model
+from tunesmith.store.queue.events import insert_events
+from tunesmith.store.queue.jobs import job_row, lock_job
+from tunesmith.store.rows import TRANSITIONS, JobRow, JobStatus, Lease, NewCheckpoint, NewEvent, Outcome
+from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs
+
+
+class LeaseLost(TunesmithError):
+    """A write by a worker that no longer holds the job. `code`: cancelled, paused, taken, succeeded or failed."""
+
+
+class Queue:
+    def __init__(self, database: Database, blobs: BlobStore, root: Path) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._root = root
+
+    def claim(self, worker: str, statuses: Sequence[JobStatus], lease_seconds: float) -> tuple[JobRow, Lease] | None:
+        """The oldest job in `statuses` that nobody holds, now held by `worker`; None when there is none."""
+        with self._database.read() as connection:  # an idle worker never asks for SQLite's only write lock
+            now = self._database.clock(connection)
+            if connection.execute(select(jobs.c.seq).where(_claimable(statuses, now)).limit(1)).first() is None:
+                return None
+        with self._database.write() as connection:
+            now = self._database.clock(connection)
+            oldest = (
+                select(jobs.c.seq)
+                .where(_claimable(statuses, now))
+                .order_by(jobs.c.seq)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            )
+            take = (
+                update(jobs)
+                .where(jobs.c.seq == oldest.scalar_subquery())
+                .values(worker=worker, lease_until=now + lease_seconds, attempt=jobs.c.attempt + 1)
+                .returning(jobs)
+            )
+            row = connection.execute(take).mappings().one_or_none()
+        if row is None:
+            return None
+        job = job_row(row)
+        return job, Lease(job.id, worker, job.attempt)
+
+    def renew(self, lease: Lease, lease_seconds: float) -> None:
+        with self._database.write() as connection:
+            _demand_held(connection, lease)
+            _update(connection, lease, lease_until=self._database.clock(connection) + lease_seconds)
+
+    def held(self, lease: Lease) -> None:
+        """Raises LeaseLost when the job was cancelled, paused or taken; costs one read."""
+        with self._database.read() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == lease.job_id)).mappings().one()
+        _check_fence(job_row(row), lease)
+
+    def release(self, lease: Lease) -> None:
+        """Give an unfinished job back: another worker claims it at once. No error when it is not held any more."""
+        try:
+            with self._database.write() as connection:
+                _demand_held(connection, lease)
+                _update(connection, lease, worker=None, lease_until=None)
+        except LeaseLost:
+            return
+
+    def append(
+        self,
+        lease: Lease,
+        events: Sequence[NewEvent],
+        *,
+        total_steps: int | None = None,
+        estimated_finish: int | None = None,
+    ) -> None:
+        """What the trainer reported.
+
+        An event whose `step` was reported before is dropped: a resumed trainer repeats the steps after its checkpoint.
+        """
+        with self._database.write() as connection:
+            job = _demand_held(connection, lease)
+            last_step, fresh = _unreported(events, job.last_step)
+            insert_events(connection, job.id, fresh)
+            values: dict[str, object] = {"last_step": last_step}
+            if total_steps is not None:
+                values["total_steps"] = total_steps
+            if estimated_finish is not None:
+                values["estimated_finish"] = estimated_finish
+            _update(connection, lease, **values)
+
+    def add_checkpoint(self, lease: Lease, checkpoint: NewCheckpoint, *, keep: int = 3) -> None:
+        """A checkpoint and its model; all but the newest `keep` are dropped with theirs.
+
+        A step at or before the newest checkpoint is ignored: a resumed trainer repeats what it reported. The files of
+        dropped ones are the trainer's to remove while it runs, `models.clean`'s afterwards.
+        """
+        with self._database.write() as connection:
+            job = _demand_held(connection, lease)
+            newest = select(func.max(checkpoints.c.step)).where(checkpoints.c.job_id == job.id)
+            if checkpoint.step > (connection.execute(newest).scalar() or 0):
+                insert_checkpoint(connection, job, checkpoint, self._root)
+                drop_checkpoints(connection, job.id, keep)
+
+    def set_status(
+        self,
+        lease: Lease,
+        status: JobStatus,
+        events: Sequence[NewEvent] = (),
+        *,
+        hyperparameters: JsonObject | None = None,
+    ) -> JobRow:
+        """A step of the state machine with its events; `queued` gives the lease back."""
+        with self._database.write() as connection:
+            job = _demand_held(connection, lease)
+            values = _transition(job, status)
+            if status is JobStatus.QUEUED:
+                values |= {"worker": None, "lease_until": None}
+            if hyperparameters is not None:
+                values |= {"hyperparameters": hyperparameters, "method": _with_numbers(job.method, hyperparameters)}
+            insert_events(connection, job.id, events)
+            return _update(connection, lease, **values)
+
+    def finish(self, lease: Lease, outcome: Outcome) -> JobRow:
+        """Result file, model, status and last events at once: the next request after `succeeded` finds them all."""
+        with self._database.write() as connection:
+            job = _demand_held(connection, lease)
+            values = _transition(job, JobStatus.SUCCEEDED)
+            register_model(connection, job, job.planned_model, outcome.adapter_dir, self._root, step=None)
+            if outcome.result is not None:
+                purpose, name = "fine-tune-results", outcome.result_name
+                insert_file(
+                    connection, outcome.result, purpose=purpose, filename=name, status="processed", project=job.project
+                )
+                values["result_files"] = [outcome.result.id]
+            insert_events(connection, job.id, outcome.events)
+            account = Account(this_minute(), job.project, job.key_id or "", job.base_model)
+            add_usage(connection, {account: Counts(trained_tokens=outcome.trained_tokens)})
+            row = _update(
+                connection,
+                lease,
+                finished_at=int(time.time()),
+                fine_tuned_model=job.planned_model,
+                trained_tokens=outcome.trained_tokens,
+                estimated_finish=None,
+                worker=None,
+                lease_until=None,
+                **values,
+            )
+        if outcome.result is not None:
+            self._blobs.claim(outcome.result)
+        return row
+
+    def fail(self, lease: Lease, *, code: str, message: str, param: str | None = None) -> JobRow:
+        """`failed`, with the error object and an event that says the same; `finished_at` stays null, as at OpenAI."""
+        with self._database.write() as connection:
+            job = _demand_held(connection, lease)
+            error: JsonObject = {"code": code, "param": param, "message": message}
+            insert_events(connection, job.id, [NewEvent(message, level="error")])
+            values = _transition(job, JobStatus.FAILED)
+            return _update(
+                connection, lease, error=error, worker=None, lease_until=None, estimated_finish=None, **values
+            )
+
+
+def _claimable(statuses: Sequence[JobStatus], now: float) -> ColumnElement[bool]:
+    validating = jobs.c.status == JobStatus.VALIDATING  # a paused job is still validated, it only does not start
+    return and_(
+        UNFINISHED,  # named, for its index
+        jobs.c.status.in_(list(statuses)),
+        or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now),
+        or_(jobs.c.paused.is_(False), validating),
+    )
+
+
+def _demand_held(connection: Connection, lease: Lease) -> JobRow:
+    try:
+        job = lock_job(connection, lease.job_id)
+    except NotFound as error:
+        raise LeaseLost(error.message, code="taken") from error
+    _check_fence(job, lease)
+    return job
+
+
+def _check_fence(job: JobRow, lease: Lease) -> None:
+    if job.worker == lease.worker and job.attempt == lease.attempt and not job.status.finished:
+        return
+    code = str(job.status) if job.status.finished else "paused" if job.paused and job.worker is None else "taken"
+    raise LeaseLost(
+        f"Worker {lease.worker} (attempt {lease.attempt}) no longer holds job {job.id}: it is {code}"
+        f" (attempt {job.attempt}, worker {job.worker}).",
+        code=code,
+    )
+
+
+def _transition(job: JobRow, status: JobStatus) -> dict[str, object]:
+    if status not in TRANSITIONS[job.status]:
+        raise ServerFault(f"Job {job.id} cannot go from {job.status} to {status}.")
+    return {"status": status}
+
+
+def _update(connection: Connection, lease: Lease, **values: object) -> JobRow:
+    """The caller has locked the row and checked the fence."""
+    statement = update(jobs).where(jobs.c.id == lease.job_id).values(**values).returning(jobs)
+    return job_row(connection.execute(statement).mappings().one())
+
+
+def _unreported(events: Sequence[NewEvent], last_step: int) -> tuple[int, list[NewEvent]]:
+    fresh = []
+    for event in events:
+        if event.step is not None:
+            if event.step <= last_step:
+                continue
+            last_step = event.step
+        fresh.append(event)
+    return last_step, fresh
+
+
+def _with_numbers(method: JsonObject, hyperparameters: JsonObject) -> JsonObject:
+    """The numbers stand in both places of the wire's job object."""
+    kind = str(method["type"])
+    part: JsonValue = method.get(kind)
+    details: JsonObject = dict(part) if isinstance(part, dict) else {}
+    return method | {kind: details | {"hyperparameters": hyperparameters}}

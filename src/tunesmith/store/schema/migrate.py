@@ -1,0 +1,45 @@
+"""Brings the schema to this version's revision, under a lock: processes that start at once do it one by one."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from tunesmith.errors import ServerFault
+from tunesmith.store.schema.db import MIGRATION_KEY, Database
+
+HEAD = "0009"  # the newest file of migrations/versions; a test holds the two together
+
+
+def migrate(database: Database) -> None:
+    """Raises ServerFault when the database was written by a newer version."""
+    with database.read() as connection:
+        if _revision(connection) == HEAD:  # spares every later start the import of Alembic (0.2 s)
+            return
+    with database.write() as connection:
+        database.alone(connection, MIGRATION_KEY)
+        if _revision(connection) != HEAD:
+            _upgrade(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise ServerFault(
+            f"The database is at revision {_revision(connection)}, this Tunesmith knows revisions up to {HEAD}"
+            f" ({error}). Start the version that wrote it, or restore a backup."
+        ) from error

@@ -1,0 +1,1 @@
+"""The machine: durable writes, memory, processors."""

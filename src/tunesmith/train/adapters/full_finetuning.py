@@ -1,0 +1,73 @@
+"""All weights of a model as what is trained, in one flat fp32 tensor like an adapter's (see `lora.py`).
+
+Tied weights (the embedding that is also the output head) are one parameter, and stay so on disk.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.errors import ServerFault
+from tunesmith.models.adapters import AdapterManifest, load_tensors, read_manifest
+from tunesmith.models.tuned import write_model
+from tunesmith.train.adapters.lora import ALIGN, PREFIX
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+STATE_BYTES = 16  # of each value: itself, its gradient and AdamW's two moments, all in fp32
+
+
+class WholeModel:
+    """The matrices come first in `flat`: they are what weight decay is for."""
+
+    def __init__(self, model: "PreTrainedModel", base_dir: Path) -> None:
+        self.model, self._base_dir = model, base_dir
+        model.requires_grad_(True)
+        parameters = sorted(model.parameters(), key=lambda parameter: parameter.dim() < 2)  # sorted() keeps the order
+        sizes = [-(-p.numel() // ALIGN) * ALIGN for p in parameters]
+        dtype = torch.promote_types(parameters[0].dtype, torch.float32)
+        self.flat = nn.Parameter(torch.zeros(sum(sizes), dtype=dtype, device=parameters[0].device))
+        self.grad = torch.zeros_like(self.flat)
+        self.flat.grad = self.grad
+        self.parameter_count = sum(parameter.numel() for parameter in parameters)
+        self._matrices: int = sum(size for p, size in zip(parameters, sizes, strict=True) if p.dim() >= 2)
+        offset = 0
+        for parameter, size in zip(parameters, sizes, strict=True):
+            here, shape = slice(offset, offset + parameter.numel()), parameter.shape
+            self.flat.data[here].copy_(parameter.data.flatten())
+            parameter.data = self.flat.data[here].view(shape)
+            parameter.grad = self.grad[here].view(shape)
+            offset += size
+
+    @property
+    def matrices(self) -> int:
+        return self._matrices
+
+    @property
+    def description(self) -> str:
+        return f"All {self.parameter_count:,} weights are trained"
+
+    def write(self, directory: Path, manifest: AdapterManifest) -> None:
+        write_model(directory, self.model, self._base_dir, manifest)
+
+    def merge(self, adapter_dir: Path) -> None:
+        """Adds the LoRA in `adapter_dir` to the weights: training starts from the tuned model that it is."""
+        manifest, tensors = read_manifest(adapter_dir), load_tensors(adapter_dir)
+        for name, a in tensors.items():
+            path, found, _ = name.removeprefix(PREFIX).partition(".lora_A.weight")
+            if found:
+                self._add(path, tensors[f"{PREFIX}{path}.lora_B.weight"], a, manifest.alpha / manifest.rank)
+
+    def _add(self, path: str, b: Tensor, a: Tensor, scale: float) -> None:
+        weight: Tensor = self.model.get_submodule(path).weight.data
+        if weight.shape != (b.shape[0], a.shape[1]):
+            raise ServerFault(f"The adapter to start from does not fit this base: {path} is of another size.")
+        weight.add_((b @ a).to(weight), alpha=scale)
+
+
+def required_memory(parameter_count: int) -> int:
+    """Bytes beside the activations."""
+    return STATE_BYTES * parameter_count

@@ -1,0 +1,1 @@
+"""Rows, batches, losses and the optimizer: training without a model in it."""

@@ -1,0 +1,43 @@
+"""What a run trains on: a CUDA device in bf16 where there is one, else the CPU in fp32.
+
+Only the CPU path has been measured; the other is written with the same operations and has not been run by us.
+"""
+
+import os
+import resource
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith.train.core.plan import free_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    name: str  # as torch calls it
+    dtype: torch.dtype  # of the frozen base; the adapter is kept in fp32
+
+    @classmethod
+    def best(cls) -> "Device":
+        if torch.cuda.is_available():
+            return cls("cuda", torch.bfloat16)
+        return cls("cpu", torch.float32)
+
+    def free_memory(self) -> int:
+        """Bytes that activations may take at most."""
+        return int(torch.cuda.mem_get_info()[0]) if self.name == "cuda" else free_memory()
+
+
+def use_threads(wanted: int) -> None:
+    """0: all the cores this process may use."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(wanted or available)
+
+
+def peak_memory() -> int:
+    """Most memory held so far, bytes: the accelerator's where there is one, else this process's resident size."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024  # Linux counts in KiB

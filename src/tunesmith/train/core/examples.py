@@ -1,0 +1,125 @@
+"""The rows of a file as token rows, the order in which epochs go through them, and what is to be counted of them."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith.errors import DataError
+from tunesmith.render.renderer import Renderer
+from tunesmith.rows.row import ChatRow, CompletionRow, PreferenceRow, read_rows
+from tunesmith.train.core.packing import TokenRow
+from tunesmith.train.protocol.spec import Method
+
+LEAD_IN = 3  # tokens before an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One line of the file: one row, or for a preference the preferred and the other, each with its prompt."""
+
+    line: int
+    rows: tuple[TokenRow, ...]
+    tokens: int  # that are trained: each token of the line once
+
+    @property
+    def learned(self) -> int:
+        return sum(row.learned for row in self.rows)
+
+
+def read_examples(path: Path, renderer: Renderer, method: Method, max_tokens: int | None) -> list[Example]:
+    """Raises DataError naming file and line when a row cannot be trained with `method`."""
+    examples = []
+    known: dict[int, int] = {}  # one object for each token, not for each place it stands at: 8 bytes instead of 36
+    for line, row in read_rows(path):
+        try:
+            match row:
+                case ChatRow() | CompletionRow() if method == "supervised":
+                    rendered = renderer.row(row, max_tokens)
+                    ids = tuple(map(known.setdefault, rendered.ids, rendered.ids))
+                    token_row = TokenRow(ids, tuple(rendered.weights), line)
+                    examples.append(Example(line, (token_row,), len(token_row.ids)))
+                case PreferenceRow() if method == "dpo":
+                    examples.append(_pair(row, renderer, line, max_tokens))
+                case _:
+                    raise DataError(f"a {type(row).__name__} cannot be trained with the method {method!r}.")
+        except DataError as error:
+            raise DataError(f"Line {line} of {path.name}: {error.message}", param="training_file") from error
+    if not examples:
+        raise DataError(f"{path.name} has no rows.", param="training_file")
+    return examples
+
+
+def _pair(row: PreferenceRow, renderer: Renderer, line: int, max_tokens: int | None) -> Example:
+    pair = renderer.pair(row, max_tokens)
+    prompt, silent = tuple(pair.prompt_ids), (0.0,) * len(pair.prompt_ids)
+    rows = tuple(
+        TokenRow((*prompt, *answer.ids), (*silent, *answer.weights), line)
+        for answer in (pair.preferred, pair.non_preferred)
+    )
+    return Example(line, rows, len(prompt) + len(pair.preferred.ids) + len(pair.non_preferred.ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One optimizer step: number `step` of the run (from 1), in `epoch` (from 1)."""
+
+    step: int
+    epoch: int
+    last_of_epoch: bool
+    examples: tuple[Example, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(example.tokens for example in self.examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """The batches of a run as a pure function of seed and step, so that a resume needs no state but the step."""
+
+    examples: Sequence[Example]
+    batch_size: int
+    n_epochs: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.examples) // self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.n_epochs
+
+    @property
+    def answers(self) -> Iterator[tuple[int, ...]]:
+        """The tokens that are learned from each line, run by run, each with the few before it that announce it."""
+        return (run for example in self.examples for run in _learned_runs(example.rows[0]))
+
+    def batches(self, after_step: int = 0) -> Iterator[Batch]:
+        """All batches after `after_step`."""
+        first_epoch = after_step // self.steps_per_epoch
+        for epoch in range(first_epoch, self.n_epochs):
+            order = self.order(epoch)
+            for index in range(self.steps_per_epoch):
+                step = epoch * self.steps_per_epoch + index + 1
+                if step > after_step:
+                    chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+                    rows = tuple(self.examples[i] for i in chosen)
+                    yield Batch(step, epoch + 1, index + 1 == self.steps_per_epoch, rows)
+
+    def order(self, epoch: int) -> list[int]:
+        """The permutation of epoch `epoch` (from 0)."""
+        order = list(range(len(self.examples)))
+        random.Random(f"{self.seed}/{epoch}").shuffle(order)  # a str seeds by SHA-512: the same on every machine
+        return order
+
+
+def _learned_runs(row: TokenRow) -> Iterator[tuple[int, ...]]:
+    start: int | None = None
+    for place, weight in enumerate([*row.weights, 0.0]):
+        if weight > 0.0 and start is None:
+            start = place
+        elif weight <= 0.0 and start is not None:
+            yield row.ids[max(0, start - LEAD_IN) : place]
+            start = None

@@ -1,0 +1,102 @@
+"""Which tokens of a packed step see which, as blocks: ranges of queries against ranges of keys.
+
+With nodes laid out depth first (`packing.py`) these are each node against itself (causal), and all descendants of a
+node, which are contiguous, against the node (full). A sliding window counts positions of the row, which are not places
+of the packed step: a block is cut where its queries leave the window.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from tunesmith.train.core.packing import Packed
+
+CHUNK = 256  # a causal block this long wastes half of itself: longer nodes are cut and become a chain
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Queries [query, query_end) against keys [key, key_end)."""
+
+    query: int
+    query_end: int
+    key: int
+    key_end: int
+    causal: bool
+    cut: bool = False  # some of its queries do not see some of its keys, because of a window; each query sees one
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.query, self.query_end)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.key, self.key_end)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The blocks of one packed step. The causal ones come first and cover every query once."""
+
+    blocks: list[Block]
+    positions: Tensor  # of the tokens in their row [T]
+    _windowed: dict[int, list[Block]] = field(default_factory=dict)  # layers share a window
+
+    @classmethod
+    def of(cls, packed: Packed, chunk: int = CHUNK) -> "Tree":
+        causal, full = [], []
+        for node in packed.nodes:
+            for start in range(node.start, node.stop, chunk):
+                stop = min(start + chunk, node.stop)
+                causal.append(Block(start, stop, start, stop, causal=True))
+                if node.end > stop:
+                    full.append(Block(stop, node.end, start, stop, causal=False))
+        return cls(causal + full, torch.tensor(packed.positions))
+
+    @property
+    def length(self) -> int:
+        return len(self.positions)
+
+    def within(self, window: int | None) -> list[Block]:
+        """The blocks where a query sees only keys less than `window` positions before it, and itself."""
+        if window is None:
+            return self.blocks
+        if window not in self._windowed:
+            positions = self.positions.tolist()
+            self._windowed[window] = [part for block in self.blocks for part in _cut(block, positions, window)]
+        return self._windowed[window]
+
+    def seen(self, block: Block, window: int | None) -> Tensor | None:
+        """[queries, keys] booleans: may query (row) see key (column)? None: every query sees every key."""
+        causal = torch.ones(block.query_end - block.query, block.key_end - block.key, dtype=torch.bool)
+        causal = causal.tril() if block.causal else causal
+        if window is None or not block.cut:
+            return causal if block.causal else None
+        return causal & (self.positions[block.rows, None] - self.positions[None, block.columns] < window)
+
+    def mask(self, window: int | None) -> Tensor:
+        """The same for the whole step [T, T]."""
+        mask = torch.zeros(self.length, self.length, dtype=torch.bool)
+        for block in self.within(window):
+            seen = self.seen(block, window)
+            mask[block.rows, block.columns] = True if seen is None else seen
+        return mask
+
+
+def _cut(block: Block, positions: list[int], window: int) -> Iterator[Block]:
+    """The parts of a block whose queries see all of its keys, and those whose queries see some."""
+    first, last = positions[block.key], positions[block.key_end - 1]
+    if block.causal:
+        yield replace(block, cut=last - first >= window)
+        return
+
+    def see(query: int) -> tuple[bool, bool]:
+        return positions[query] - last < window, positions[query] - first < window
+
+    for (some, everything), run in groupby(range(block.query, block.query_end), see):
+        if some:
+            queries = [*run]
+            yield replace(block, query=queries[0], query_end=queries[-1] + 1, cut=not everything)

@@ -1,0 +1,1 @@
+"""Parts of a transformer layer as training computes them."""

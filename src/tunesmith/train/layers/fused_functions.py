@@ -1,0 +1,170 @@
+"""The parts of a transformer layer that autograd would cut into many passes over memory, each as one node.
+
+Every function has its backward pass written out, with the same formula as the modules it stands for; `tests/train/
+test_fused.py` compares them in float64. `accelerate.py` decides where they are used.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from tunesmith.train.layers.frozen_weights import FrozenMatrix
+
+WIDE = 1024  # 576 x 16 takes 255 us the straight way at 800 tokens; 1536 x 16 takes 1030 us, turned 626 us
+
+
+class SharedInput(torch.autograd.Function):
+    """y_i = x W_i^T + bias_i + scale (x A_i^T) B_i^T for layers that read the same x: one pass makes all x A_i^T.
+
+    `stacked` holds all A_i, one under the other; `adapters` is A and B of each layer.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: Tensor, scale: float, matrices: Sequence[FrozenMatrix], stacked: Tensor, *adapters: Tensor
+    ) -> tuple[Tensor, ...]:
+        flat = x.reshape(-1, x.shape[-1])
+        low = torch.mm(flat, stacked.t()).mul_(scale)
+        outputs = []
+        for matrix, rows, b in zip(matrices, _row_slices(adapters[0::2]), adapters[1::2], strict=True):
+            outputs.append(matrix.product(flat).addmm_(low[:, rows], b.t()).view(*x.shape[:-1], -1))
+        ctx.save_for_backward(flat, low, stacked, *adapters)
+        ctx.scale, ctx.shape, ctx.matrices = scale, x.shape, matrices  # type: ignore[attr-defined]
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        flat, low, stacked, *adapters = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        matrices = cast(Sequence[FrozenMatrix], ctx.matrices)  # type: ignore[attr-defined]
+        wanted: bool = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
+        grad_low = torch.empty_like(low)
+        grad_x: Tensor | None = None
+        parts = []
+        for matrix, rows, b, grad_y in zip(matrices, _row_slices(adapters[0::2]), adapters[1::2], grads, strict=True):
+            grad = grad_y.reshape(-1, grad_y.shape[-1])
+            grad_low[:, rows] = torch.mm(grad, b)
+            parts.append((rows, _outer(grad, low[:, rows])))
+            if wanted:
+                slope = matrix.slope(grad)
+                grad_x = slope if grad_x is None else grad_x.add_(slope)
+        grad_low.mul_(cast(float, ctx.scale))  # type: ignore[attr-defined]
+        grad_a = torch.mm(grad_low.t(), flat)
+        if grad_x is not None:
+            grad_x = grad_x.addmm_(grad_low, stacked).view(ctx.shape)  # type: ignore[attr-defined]
+        of_adapters = [grad for rows, grad_b in parts for grad in (grad_a[rows], grad_b)]
+        return grad_x, None, None, None, *of_adapters
+
+
+def _row_slices(matrices: Sequence[Tensor]) -> list[slice]:
+    """Where each of the matrices stands in the stack of all."""
+    ends = [*accumulate(len(matrix) for matrix in matrices)]
+    return [slice(end - len(matrix), end) for end, matrix in zip(ends, matrices, strict=True)]
+
+
+def _outer(grad: Tensor, low: Tensor) -> Tensor:
+    """grad^T low; for a wide layer as the transpose of low^T grad, which the matrix library does twice as fast."""
+    return torch.mm(low.t(), grad).t() if grad.shape[1] > WIDE else torch.mm(grad.t(), low)
+
+
+class SwiGlu(torch.autograd.Function):
+    """silu(gate) * up."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return torch.nn.functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = cast(tuple[Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        grad_up = torch.nn.functional.silu(gate).mul_(grads[0])
+        return cast(Tensor, torch.ops.aten.silu_backward(grads[0] * up, gate)), grad_up
+
+
+class GatedDown(torch.autograd.Function):
+    """The end of a gated MLP, h W^T + bias + scale (h A^T) B^T with h = silu(gate) * up.
+
+    h is made again in the backward pass, which needs silu(gate) anyway: a fifth less to keep of each token.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, gate: Tensor, up: Tensor, scale: float, matrix: FrozenMatrix, a: Tensor, b: Tensor
+    ) -> Tensor:
+        hidden = torch.nn.functional.silu(gate).mul_(up).flatten(0, -2)
+        low = torch.mm(hidden, a.t()).mul_(scale)
+        ctx.save_for_backward(gate, up, low, a, b)
+        ctx.scale, ctx.matrix = scale, matrix  # type: ignore[attr-defined]
+        return matrix.product(hidden).addmm_(low, b.t()).view(*gate.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gate, up, low, a, b = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
+        matrix = cast(FrozenMatrix, ctx.matrix)  # type: ignore[attr-defined]
+        grad = grads[0].flatten(0, -2)
+        grad_low = torch.mm(grad, b).mul_(cast(float, ctx.scale))  # type: ignore[attr-defined]
+        grad_hidden = matrix.slope(grad).addmm_(grad_low, a).view(gate.shape)
+        opened = torch.nn.functional.silu(gate)
+        grad_a = torch.mm(grad_low.t(), (opened * up).flatten(0, -2))
+        grad_up = opened.mul_(grad_hidden)
+        grad_gate = torch.ops.aten.silu_backward(grad_hidden.mul_(up), gate)
+        return cast(Tensor, grad_gate), grad_up, None, None, grad_a, _outer(grad, low)
+
+
+class RmsNorm(torch.autograd.Function):
+    """x / rms(x) * weight, over the last dimension."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        inverse = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, inverse)
+        y: Tensor = x * inverse
+        return y.mul_(weight)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, weight, inverse = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        along = torch.matmul(grads[0] * x, weight).unsqueeze(-1).mul_(inverse.pow(3)).div_(-x.shape[-1])
+        trained: bool = ctx.needs_input_grad[1]  # type: ignore[attr-defined]
+        grad_weight = (grads[0] * x).mul_(inverse).flatten(0, -2).sum(0) if trained else None
+        grad = grads[0] * weight
+        return grad.mul_(inverse).addcmul_(x, along), grad_weight, None
+
+
+class Rotary(torch.autograd.Function):
+    """Rotary position embedding of queries or keys, whose halves are rotated against each other.
+
+    x [1, H, T, D]; cos and sin [1, 1, T, D], each half of D holding the same values. The result keeps x's strides.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _rotate(x, cos, sin, 1.0)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = cast(tuple[Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        return _rotate(grads[0], cos, sin, -1.0), None, None
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, direction: float) -> Tensor:
+    half = x.shape[-1] // 2
+    result = x * cos
+    result[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-direction)
+    result[..., half:].addcmul_(x[..., :half], sin[..., half:], value=direction)
+    return result
+
+
+def apply_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+    """As transformers' apply_rotary_pos_emb."""
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return (
+        cast(Tensor, Rotary.apply(q, cos, sin)),  # type: ignore[no-untyped-call]
+        cast(Tensor, Rotary.apply(k, cos, sin)),  # type: ignore[no-untyped-call]
+    )

@@ -1,0 +1,81 @@
+"""The modules that stand in a model where LoRA layers read the same input: computed together, asked for one by one."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.train.adapters.lora import LoraLinear
+from tunesmith.train.layers.fused_functions import GatedDown, SharedInput, SwiGlu
+
+GATED_MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+class InputGroup:
+    """LoRA layers that are called with the same input one after the other: the first call computes all."""
+
+    def __init__(self, layers: Sequence[LoraLinear]) -> None:
+        self.layers = layers
+        self.matrices = [layer.matrix for layer in layers]
+        self._input: Tensor | None = None
+        self._waiting: dict[int, Tensor] = {}
+
+    def one(self, index: int, x: Tensor) -> Tensor:
+        """The output of the layer of that index."""
+        layer = self.layers[index]
+        if not layer.is_plain_lora:
+            return cast(Tensor, layer(x))
+        if self._input is not x or index not in self._waiting:
+            self._input, self._waiting = x, dict(enumerate(self._all(x)))
+        result = self._waiting.pop(index)
+        if not self._waiting:
+            self._input = None
+        return result
+
+    def _all(self, x: Tensor) -> Sequence[Tensor]:
+        adapters = [matrix.to(x.dtype) for layer in self.layers for matrix in (layer.lora_a, layer.lora_b)]
+        stacked = torch.cat([matrix.detach() for matrix in adapters[0::2]])
+        scale = self.layers[0].scale
+        return cast(Sequence[Tensor], SharedInput.apply(x, scale, self.matrices, stacked, *adapters))  # type: ignore[no-untyped-call]
+
+
+class GroupMember(nn.Module):
+    """Stands where a layer of the group stood."""
+
+    def __init__(self, group: InputGroup, index: int) -> None:
+        super().__init__()
+        self.group, self.index = group, index
+        self.layer = group.layers[index]  # a child: it must hear whether the model is in training, for its dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.group.one(self.index, x)
+
+
+class FusedMlp(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = (cast(LoraLinear, getattr(plain, name)) for name in GATED_MLP)
+        self.group = InputGroup([self.gate_proj, self.up_proj])
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.group.one(0, x), self.group.one(1, x)
+        down = self.down_proj
+        if not down.is_plain_lora:
+            return cast(Tensor, down(SwiGlu.apply(gate, up)))  # type: ignore[no-untyped-call]
+        a, b = down.lora_a.to(x.dtype), down.lora_b.to(x.dtype)
+        return cast(Tensor, GatedDown.apply(gate, up, down.scale, down.matrix, a, b))  # type: ignore[no-untyped-call]
+
+
+class PlainMlp(nn.Module):
+    """The same of layers without LoRA, which may be trained themselves."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = (cast(nn.Linear, getattr(plain, name)) for name in GATED_MLP)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = SwiGlu.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
+        return cast(Tensor, self.down_proj(hidden))

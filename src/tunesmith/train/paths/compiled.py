@@ -1,0 +1,177 @@
+"""The layers of the Llama family as two calls of compiled code, forward and backward, on a CPU in float32.
+
+Autograd sees one function from token ids to the last layer's output. Everything else of a run (output layer, losses,
+optimizer, resume) is as it always is; models that this does not cover take the path through their own modules.
+"""
+
+import weakref
+from typing import TYPE_CHECKING, cast
+
+import numpy
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from tunesmith.families.panels import whole_panels
+from tunesmith.kernels.step_args import COUNTER_BYTES
+from tunesmith.kernels.thread_pool import Team
+from tunesmith.kernels.train_args import BACKWARD_PHASES, FORWARD_PHASES, PART, STEP, TRAIN_LAYER, TRAIN_LINE
+from tunesmith.kernels.train_step import train
+from tunesmith.kernels.vectors import LANES
+from tunesmith.train.adapters.lora import Adapter
+from tunesmith.train.core.packing import Packed
+from tunesmith.train.paths.compiled_tables import Buffers, fill_lines, fill_parts, groups_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+MOST_THREADS = 64
+
+
+def supports(model: "PreTrainedModel", adapter: Adapter) -> bool:
+    """Of a model on the CPU with plain weights, its adapter attached."""
+    config = model.config
+    kinds = getattr(config, "layer_types", None) or ()
+    sizes = (config.hidden_size, config.intermediate_size, _head_size(model))
+    return (
+        config.model_type in FAMILIES
+        and config.hidden_act == "silu"
+        and all(kind == "full_attention" for kind in kinds)
+        and not (config.model_type == "mistral" and config.sliding_window)
+        and not getattr(config, "attention_dropout", 0.0)
+        and all(size % LANES == 0 for size in sizes)
+        and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
+        and not any(layer.dropout or layer.quantized for layer in adapter.layers.values())
+        and all(path.startswith("model.layers.") for path in adapter.layers)
+    )
+
+
+class CompiledLayers:
+    """Takes the weights out of the layers of `model`, which have no other use afterwards."""
+
+    def __init__(self, model: "PreTrainedModel", adapter: Adapter, both: bool = False) -> None:
+        """`both`: the weights are kept in a layout for each direction, which pays where steps have few tokens."""
+        self._adapter, self._rotary = adapter, model.model.rotary_emb
+        self._embedding: Tensor = model.model.embed_tokens.weight.detach()
+        groups, layers = groups_of(model), model.config.num_hidden_layers
+        self._step, self._layers = numpy.zeros(1, STEP), numpy.zeros(layers, TRAIN_LAYER)
+        self._lines, self._parts = numpy.zeros(len(groups), TRAIN_LINE), numpy.zeros(len(adapter.layers), PART)
+        self._norms = [_norms(model, index) for index in range(layers)]
+        for row, norms in zip(self._layers, self._norms, strict=True):
+            for name, norm in norms.items():
+                row[name] = norm.data_ptr()
+        attentions = [model.get_submodule(f"model.layers.{index}.self_attn") for index in range(layers)]
+        self._layers["turned"] = [getattr(attention, "use_rope", True) for attention in attentions]
+        self._weights = [*fill_lines(self._lines, groups, both)]
+        self._panels = [*fill_parts(self._parts, self._lines, groups, adapter.flat)]
+        self._counters = numpy.zeros((1 + layers * max(FORWARD_PHASES, BACKWARD_PHASES)) * COUNTER_BYTES // 8, "int64")
+        self._describe(model)
+        self._buffers = Buffers(self._step, self._layers, self._lines)
+        self._pointed: dict[str, Tensor] = {}  # by the step, so they must live as long as it
+        self._passes = 0
+        self._team = self._gather()
+
+    def __call__(self, packed: Packed) -> Tensor:
+        """The last layer's output [T, hidden]."""
+        return cast(Tensor, _Layers.apply(self._adapter.flat, self, packed))  # type: ignore[no-untyped-call]
+
+    def forward(self, packed: Packed) -> tuple[Tensor, int]:
+        """With a number that `backward` wants to see."""
+        self._buffers.make(packed.length, torch.get_num_threads())
+        self._fill(packed)
+        torch.index_select(self._embedding, 0, torch.tensor(packed.ids), out=self._buffers.input(packed.length))
+        self._run(backward=False)
+        return self._buffers.output(packed.length).clone(), self._passes
+
+    def backward(self, grad_TD: Tensor, number: int) -> None:
+        """Adds to the adapter's gradient. The forward pass that it belongs to must have been the last pass."""
+        if number != self._passes:
+            raise RuntimeError("Another pass has overwritten what this backward pass needs.")
+        self._buffers.grad(len(grad_TD)).copy_(grad_TD)
+        self._run(backward=True)
+
+    def _run(self, *, backward: bool) -> None:
+        step, adapter = self._step, self._adapter
+        step["backward"], step["adapted"] = backward, next(iter(adapter.layers.values())).enabled
+        step["values"], step["grads"] = adapter.flat.data_ptr(), adapter.grad.data_ptr()
+        self._counters.fill(0)
+        self._passes += 1
+        threads = self._team.gather(torch.get_num_threads())
+        train(0, threads, step, self._layers, self._lines, self._parts)
+
+    def _gather(self) -> Team:
+        """The threads, which end with this object: nothing that they run may refer to it."""
+        tables = (self._step, self._layers, self._lines, self._parts)
+        team = Team(MOST_THREADS, lambda member: train(member, 0, *tables))
+        self._step["team"] = team.address
+        weakref.finalize(self, team.close)
+        return team
+
+    def _describe(self, model: "PreTrainedModel") -> None:
+        """What does not change from step to step."""
+        config = model.config
+        layer = next(iter(self._adapter.layers.values()))
+        fields = {
+            "layers": config.num_hidden_layers,
+            "hidden": config.hidden_size,
+            "heads": config.num_attention_heads,
+            "kv_heads": config.num_key_value_heads,
+            "head": _head_size(model),
+            "inner": config.intermediate_size,
+            "parts": len(self._parts),
+            "low_width": int(self._lines["low_width"].max()),
+            "eps": config.rms_norm_eps,
+            "update_scale": layer.scale,
+            "counters": self._counters.ctypes.data,
+        }
+        for name, value in fields.items():
+            self._step[name] = value
+
+    def _fill(self, packed: Packed) -> None:
+        """What a step says of its tokens."""
+        panels = whole_panels(packed.length)
+        until = torch.zeros(panels * LANES, dtype=torch.int64)
+        for node in packed.nodes:
+            until[node.start : node.stop] = node.end
+        cos, sin = self._rotary(self._embedding[:1].unsqueeze(0), torch.tensor([packed.positions]))
+        self._pointed = {
+            "cos": cos[0].contiguous(),
+            "sin": sin[0].contiguous(),
+            "until": until,
+            "panel_until": until.view(panels, LANES).amax(1),
+        }
+        for name, tensor in self._pointed.items():
+            self._step[name] = tensor.data_ptr()
+        self._step["rows"], self._step["panels"] = packed.length, panels
+
+
+class _Layers(torch.autograd.Function):
+    """The gradient goes into the adapter's own, so that autograd is told of none."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, flat: Tensor, layers: CompiledLayers, packed: Packed) -> Tensor:
+        hidden, ctx.number = layers.forward(packed)  # type: ignore[attr-defined]
+        ctx.layers = layers  # type: ignore[attr-defined]
+        return hidden
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[None, None, None]:
+        cast(CompiledLayers, ctx.layers).backward(grads[0], cast(int, ctx.number))  # type: ignore[attr-defined]
+        return None, None, None
+
+
+def _head_size(model: "PreTrainedModel") -> int:
+    config = model.config
+    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return size
+
+
+def _norms(model: "PreTrainedModel", index: int) -> dict[str, Tensor]:
+    """By the fields of a layer's table. Those of heads are there in some families only."""
+    layer = model.get_submodule(f"model.layers.{index}")
+    names = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+    if hasattr(layer.self_attn, "q_norm"):
+        names |= {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
+    weights = {field: cast(Tensor, layer.get_submodule(name).weight) for field, name in names.items()}
+    return {field: weight.detach().contiguous() for field, weight in weights.items()}

@@ -1,0 +1,216 @@
+"""The tables that compiled layers read: where weights, adapter and what a step keeps stand in memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tunesmith.families.panels import pack, pack_back, pack_bias, whole_panels
+from tunesmith.kernels.multiply import BESIDE
+from tunesmith.kernels.step_args import COUNTER_BYTES
+from tunesmith.kernels.train_args import KEY_ROWS, OUT_BLOCK, QUERY_TOKENS
+from tunesmith.kernels.vectors import LANES
+from tunesmith.system.pages import Slab, fresh_zeros, give_back
+from tunesmith.train.adapters.lora import LoraLinear
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Records: TypeAlias = NDArray[numpy.void]
+FLOAT = 4
+SPARE = 2  # times the memory of a step is asked for; what no step needs is never touched
+GROUPS = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Linears that read the same input, and the modules that stand in their places."""
+
+    linears: tuple[nn.Linear, ...]
+    owners: tuple[nn.Module, ...]
+
+    @classmethod
+    def of(cls, model: "PreTrainedModel", index: int, names: Sequence[str]) -> "Group":
+        owners = tuple(model.get_submodule(f"model.layers.{index}.{name}") for name in names)
+        linears = (owner.base if isinstance(owner, LoraLinear) else cast(nn.Linear, owner) for owner in owners)
+        return cls(tuple(linears), owners)
+
+    @property
+    def ins(self) -> int:
+        return self.linears[0].in_features
+
+    @property
+    def outs(self) -> int:
+        return sum(linear.out_features for linear in self.linears)
+
+
+def groups_of(model: "PreTrainedModel") -> list[Group]:
+    """Of all layers, in the order of a table of lines."""
+    return [Group.of(model, index, names) for index in range(model.config.num_hidden_layers) for names in GROUPS]
+
+
+def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[Tensor]:
+    """Packs the frozen weights, which the linears lose; the tensors that the table points to.
+
+    `both`: for both directions, which takes twice the memory.
+    """
+    size = FLOAT * sum(group.outs * group.ins for group in groups)
+    slab = Slab(torch.empty(2 * size if both else size, dtype=torch.uint8))
+    for line, group in zip(lines, groups, strict=True):
+        weights = [linear.weight.detach() for linear in group.linears]
+        forward = pack(weights, "float32", slab)
+        yield forward
+        line["weight"], line["ins"], line["outs"] = forward.data_ptr(), group.ins, group.outs
+        if both:
+            back = pack_back(weights, slab)
+            yield back
+            line["back"] = back.data_ptr()
+        if group.linears[0].bias is not None:
+            bias = pack_bias([linear.bias.detach() for linear in group.linears])
+            yield bias
+            line["bias"] = bias.data_ptr()
+        for linear in group.linears:
+            give_back(linear.weight.data)
+            linear.weight.data = torch.empty(0)
+
+
+def fill_parts(parts: Records, lines: Records, groups: Sequence[Group], values: Tensor) -> Iterator[Tensor]:
+    """The adapter's linears, whose numbers stand in `values`; the tensors that the tables point to."""
+    number = 0
+    for index, (line, group) in enumerate(zip(lines, groups, strict=True)):
+        line["first_part"], low_column, first = number, 0, 0
+        for owner in group.owners:
+            if isinstance(owner, LoraLinear):
+                part, rank = parts[number], owner.lora_a.shape[0]
+                b_panels = torch.empty(owner.out_features * rank)
+                yield b_panels
+                part["line"], part["first"], part["outs"], part["rank"] = index, first, owner.out_features, rank
+                part["low_column"], part["b_panels"] = low_column, b_panels.data_ptr()
+                part["a"] = owner.lora_a.data_ptr() - values.data_ptr()
+                part["b"] = owner.lora_b.data_ptr() - values.data_ptr()
+                number, low_column = number + 1, low_column + whole_panels(rank) * LANES
+            first += cast(int, owner.out_features)
+        line["parts"], line["low_width"] = number - line["first_part"], low_column
+        a_panels = torch.zeros(low_column * group.ins)
+        yield a_panels
+        line["a_panels"] = a_panels.data_ptr()
+
+
+class Buffers:
+    """Memory that a step computes in and keeps from its forward to its backward pass; it stays for the next step."""
+
+    def __init__(self, step: Records, layers: Records, lines: Records) -> None:
+        """The tables that point to it. The model's fields of the step must be there."""
+        self._step, self._layers, self._lines = step[0], layers, lines
+        self._hidden, self._inner, self._head, self._heads, self._kv_heads, self._low_width = (
+            int(self._step[name]) for name in ("hidden", "inner", "head", "heads", "kv_heads", "low_width")
+        )
+        self._queries = self._heads * self._head
+        self._qkv = self._queries + 2 * self._kv_heads * self._head
+        made_back = [int(line["outs"]) for line in lines if not line["back"]]
+        self._back = BESIDE * LANES * max(made_back, default=0)
+        self._memory = torch.empty(0)
+        self._places: dict[str, Tensor] = {}
+
+    def make(self, rows: int, threads: int) -> None:
+        """For a step of `rows` tokens."""
+        sizes = self._shared(rows, threads) | self._kept(rows)
+        self._lay_out(sizes)
+        for name in self._shared(rows, threads):
+            self._step[name] = self._places[name].data_ptr()
+        for name in ("key_panels", "value_panels"):
+            self._places[name].zero_()  # nobody sees what fills up their last panel, but it must be numbers
+        self._step["scratch_bytes"] = FLOAT * self._scratch(rows)
+        self._point(rows)
+
+    def input(self, rows: int) -> Tensor:
+        """Of the first layer [rows, hidden]."""
+        return self._stream[:rows]
+
+    def output(self, rows: int) -> Tensor:
+        """Of the last layer [rows, hidden]."""
+        return self._stream[-rows:]
+
+    def grad(self, rows: int) -> Tensor:
+        """By the last layer's output [rows, hidden]; the backward pass overwrites it."""
+        return self._places["grad"].view(rows, self._hidden)
+
+    @property
+    def _stream(self) -> Tensor:
+        return self._places["stream"].view(-1, self._hidden)
+
+    def _shared(self, rows: int, threads: int) -> dict[str, int]:
+        """The numbers of what one layer after the other uses."""
+        hidden, inner, queries = self._hidden, self._inner, self._queries
+        widths = {
+            "normed": hidden, "grad": hidden, "grad_normed": hidden, "opened": inner, "grad_opened": inner,
+            "grad_attended": queries, "grad_qkv": self._qkv, "grad_low": self._low_width, "delta": self._heads,
+        }  # fmt: skip
+        panels = whole_panels(rows) * LANES * self._kv_heads * self._head
+        sizes = {name: rows * width for name, width in widths.items()}
+        return sizes | {"key_panels": panels, "value_panels": panels, "scratch": threads * self._scratch(rows)}
+
+    def _scratch(self, rows: int) -> int:
+        """Of one thread: whole cache lines."""
+        block = QUERY_TOKENS * (2 * whole_panels(rows) * LANES + self._queries)
+        return _lines_of(max(block, 2 * KEY_ROWS * LANES, OUT_BLOCK * self._low_width, self._back))
+
+    def _kept(self, rows: int) -> dict[str, int]:
+        """The numbers of what every layer has for itself. Its output is the next one's input."""
+        count = len(self._layers)
+        return {
+            "stream": (2 * count + 1) * rows * self._hidden,
+            "low": rows * int(self._lines["low_width"].sum()),
+            "turned": rows * self._qkv if self._layers["query_norm"].any() else 0,  # of one layer after the other
+            **{name: count * rows * width for name, width in self._of_layers().items()},
+        }
+
+    def _of_layers(self) -> dict[str, int]:
+        return {"raw": self._qkv, "attended": self._queries, "lse": self._heads, "gated": 2 * self._inner}
+
+    def _point(self, rows: int) -> None:
+        """The tables of layers and lines to their parts."""
+        count = len(self._layers)
+        stream, size = self._places["stream"].data_ptr(), rows * self._hidden * FLOAT
+        for offset, name in enumerate(("source", "middle", "target")):
+            self._layers[name] = [stream + (2 * index + offset) * size for index in range(count)]
+        for name, width in self._of_layers().items():
+            first = self._places[name].data_ptr()
+            self._layers[name] = [first + index * rows * width * FLOAT for index in range(count)]
+        # With norms, queries and keys are made again from `raw`, which a norm's gradient needs.
+        normed = self._layers["query_norm"].any()
+        self._layers["qkv"] = self._places["turned"].data_ptr() if normed else self._layers["raw"]
+        place = self._places["low"].data_ptr()
+        for line in self._lines:
+            line["low"] = place
+            place += rows * int(line["low_width"]) * FLOAT
+
+    def _lay_out(self, sizes: dict[str, int]) -> None:
+        """Side by side in one piece of memory, of which only what a step writes to is taken from the system.
+
+        A larger piece replaces it once the smaller one has been given back.
+        """
+        needed = sum(map(_lines_of, sizes.values()))
+        if needed > len(self._memory):
+            self._places = {}
+            self._memory = torch.empty(0)
+            self._memory = fresh_zeros((SPARE * needed,), huge=True)
+        first = 0
+        for name, size in sizes.items():
+            self._places[name] = self._memory[first : first + size]
+            first += _lines_of(size)
+
+
+def _lines_of(numbers: int) -> int:
+    """Rounded up to whole cache lines."""
+    line = COUNTER_BYTES // FLOAT
+    return -(-numbers // line) * line

@@ -1,0 +1,1 @@
+"""What worker, launcher and trainer tell each other. Imports no torch."""

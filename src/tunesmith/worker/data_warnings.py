@@ -1,0 +1,43 @@
+"""What a job's owner must know of its data beyond its form: harmful rows, and rows that leak into the validation."""
+
+from pathlib import Path
+
+from tunesmith.check.rules.leaks import find_leaks
+from tunesmith.moderation.rows import ModerationReport, judge_file
+from tunesmith.settings import Settings
+from tunesmith.store import NewEvent
+from tunesmith.store.rows import EventLevel
+
+
+def moderation_notices(training: Path, settings: Settings) -> list[NewEvent]:
+    """Events about the moderation of the training file. Raises DataError when the setting `moderation` is 'block'.
+
+    A file in which everything was read and nothing flagged gives no event.
+    """
+    report = judge_file(training, settings)
+    if report is None:
+        return []
+    refusal = report.refusal(settings.moderation)
+    if refusal is not None:
+        raise refusal
+    quiet = report.complete and not report.flagged_rows and not report.unread_rows
+    return [] if quiet else [_moderation_event(report)]
+
+
+def leak_notices(training: Path, validation: Path) -> list[NewEvent]:
+    """An event if rows of the validation file stand in the training file, exactly or nearly."""
+    found = find_leaks(training, validation)
+    count = len(found.exact) + len(found.near)
+    if not count:
+        return []
+    first = min([*found.exact, *found.near])
+    text = (
+        f"{count} of the {found.rows} rows of the validation file also stand in the training file or nearly do (line "
+        f"{first[0]} there is line {first[1]} here); the validation loss will look better than it is"
+    )
+    return [NewEvent(text, level="warn", data=found.to_json())]
+
+
+def _moderation_event(report: ModerationReport) -> NewEvent:
+    level: EventLevel = "warn" if report.flagged_rows or not report.complete else "info"
+    return NewEvent(report.summary(), level=level, type="moderation_checks", data=report.to_json())

@@ -1,0 +1,192 @@
+"""Limits of a project: the arithmetic with a clock of the test's own, and the 429 over HTTP."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from starlette.testclient import TestClient
+
+from tunesmith.api.app import create_app
+from tunesmith.api.middleware.metering import Metered
+from tunesmith.api.middleware.rate_limits import Throttle
+from tunesmith.api.middleware.token_bucket import Budget, shown
+from tunesmith.serve.chat.answer import Usage
+from tunesmith.serve.pool import Pool
+
+CHAT = "/v1/chat/completions"
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Key:
+    project = "default"
+
+
+class Spent:
+    usage = Usage(60, 40)
+
+
+def test_budget_is_full_at_first_and_fills_up_evenly():
+    budget = Budget(60, 0.0)
+    assert (budget.remaining(0), budget.wait(60, 0), budget.reset(0)) == (60, 0, 0)
+    budget.spend(60, 0)
+    assert (budget.remaining(0), budget.wait(1, 0), budget.reset(0)) == (0, 1, 60)
+    assert (budget.remaining(10.5), budget.wait(12, 10.5)) == (10, 1.5)
+    assert budget.remaining(1000) == 60
+
+
+def test_debt_is_waited_off_and_what_was_not_used_comes_back():
+    budget = Budget(60, 0.0)
+    budget.spend(90, 0)
+    assert (budget.remaining(0), budget.wait(1, 0), budget.wait(1, 31)) == (0, 31, 0)
+    budget.spend(-500, 0)
+    assert budget.remaining(0) == 60
+
+
+def test_more_than_the_whole_budget_waits_for_a_full_one_only():
+    budget = Budget(60, 0.0)
+    assert budget.wait(1000, 0) == 0
+    budget.spend(30, 0)
+    assert budget.wait(1000, 0) == 30
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0ms"), (0.0015, "2ms"), (1, "1s"), (1.2, "2s"), (59.1, "1m0s"), (360, "6m0s")]
+)
+def test_times_are_written_as_openai_does(seconds, text):
+    assert shown(seconds) == text
+
+
+@pytest.fixture
+def limited(settings, store, key) -> Callable[..., TestClient]:
+    def make(**limits: int) -> TestClient:
+        limited = settings.model_copy(update=limits)
+        return TestClient(create_app(limited, store, Pool(limited)), headers={"Authorization": f"Bearer {key}"})
+
+    return make
+
+
+def test_request_over_the_limit_is_429_with_the_time_to_wait(limited, store, refused):
+    client = limited(limit_requests_per_minute=2)
+    answers = [client.post("/v1/moderations", json={"input": "Hi"}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
+    assert {answer.headers["x-ratelimit-limit-requests"] for answer in answers} == {"2"}
+    assert answers[1].headers["x-ratelimit-reset-requests"] == "1m0s"
+    error = refused(answers[2], 429)
+    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    assert "requests per min: Limit 2, Remaining 0, Requested 1. Please try again in 30s." in error["message"]
+    assert "limit_requests_per_minute" in error["message"]
+    assert answers[2].headers["retry-after"] == "30"
+    assert 29_000 < int(answers[2].headers["retry-after-ms"]) <= 30_000
+    other = store.keys.create("other", project=store.projects.create("other").id)[0]
+    theirs = client.post("/v1/moderations", json={"input": "Hi"}, headers={"Authorization": f"Bearer {other}"})
+    assert theirs.status_code == 200
+    assert client.get("/v1/models").status_code == 200
+
+
+def test_uploads_have_a_limit_of_their_own(limited, refused):
+    client = limited(limit_uploads_per_minute=1)
+    send = {"data": {"purpose": "fine-tune"}, "files": {"file": ("a.jsonl", b"{}\n")}}
+    assert client.post("/v1/files", **send).status_code == 200
+    assert "uploads per min" in refused(client.post("/v1/files", **send), 429)["message"]
+    assert client.get("/v1/files").status_code == 200
+
+
+def test_without_limits_there_are_no_headers_of_them(client):
+    headers = client.post("/v1/moderations", json={"input": "Hi"}).headers
+    assert not [name for name in headers if name.startswith("x-ratelimit")]
+
+
+def ask(throttle: Throttle, *, body_bytes: int = 40) -> tuple[int, dict[str, str]]:
+    """Status and headers of one chat request."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def call() -> None:
+        headers = [(b"content-length", str(body_bytes).encode())]
+        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "state": {"key": Key()}}
+        await throttle(scope, None, send)
+
+    asyncio.run(call())
+    return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+
+
+async def model(scope, receive, send) -> None:
+    """Answers with a hundred tokens."""
+    scope["state"]["metered"] = Metered("base", Spent())
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+def test_tokens_are_charged_as_they_were_used_and_waited_for(settings):
+    clock = Clock()
+    throttle = Throttle(model, settings.model_copy(update={"limit_tokens_per_minute": 120}), clock)
+    status, headers = ask(throttle)
+    assert (status, headers["x-ratelimit-remaining-tokens"]) == (200, "110")  # the estimate: 40 bytes
+    status, headers = ask(throttle)  # 20 are left, its estimate fits, its 100 tokens do not
+    assert (status, headers["x-ratelimit-remaining-tokens"]) == (200, "10")
+    status, headers = ask(throttle)  # 80 in debt: 10 are there in 45 seconds
+    assert (status, headers["retry-after"], headers["x-ratelimit-remaining-tokens"]) == (429, "45", "0")
+    clock.now += 45
+    assert ask(throttle)[0] == 200
+
+
+def test_refused_request_costs_neither_request_nor_tokens(settings):
+    clock = Clock()
+    limits = {"limit_tokens_per_minute": 100, "limit_requests_per_minute": 3}
+    throttle = Throttle(model, settings.model_copy(update=limits), clock)
+    assert ask(throttle)[0] == 200
+    for _ in range(5):
+        status, headers = ask(throttle)
+        assert (status, headers["x-ratelimit-remaining-requests"]) == (429, "2")
+
+
+def test_failed_request_gets_its_tokens_back_and_frees_its_place(settings):
+    async def broken(scope, receive, send) -> None:
+        raise ValueError
+
+    limits = {"limit_tokens_per_minute": 100, "limit_concurrent_requests": 1}
+    throttle = Throttle(broken, settings.model_copy(update=limits), Clock())
+    for _ in range(3):
+        with pytest.raises(ValueError):
+            ask(throttle, body_bytes=400)
+    throttle.app = model
+    assert ask(throttle)[0] == 200
+
+
+def test_requests_at_a_time_are_limited(settings):
+    async def run() -> list[int]:
+        started, go, statuses = asyncio.Event(), asyncio.Event(), []
+
+        async def slow(scope, receive, send) -> None:
+            started.set()
+            await go.wait()
+            await model(scope, receive, send)
+
+        async def send(message):
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        throttle = Throttle(slow, settings.model_copy(update={"limit_concurrent_requests": 1}), Clock())
+
+        def call():
+            return throttle(
+                {"type": "http", "method": "POST", "path": CHAT, "headers": [], "state": {"key": Key()}}, None, send
+            )
+
+        first = asyncio.create_task(call())
+        await started.wait()
+        await call()
+        go.set()
+        await first
+        await call()
+        return statuses
+
+    assert asyncio.run(run()) == [429, 200, 200]

@@ -1,0 +1,115 @@
+"""The key `tunesmith` of a job: options checked by name, value and limit, shown as used, kept with the job."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.models.adapters import AdapterManifest
+from tunesmith.settings import Settings
+from tunesmith.wire.job_options import resolve_options
+
+JOBS = "/v1/fine_tuning/jobs"
+LORA = {
+    "adapter": "lora",
+    "base_learning_rate": 2.5e-4,
+    "lora_rank": 16,
+    "lora_alpha": 32.0,
+    "lora_dropout": 0.0,
+    "lora_targets": "all-linear",
+    "quantization": "none",
+    "schedule": "linear",
+    "warmup_ratio": 0.03,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+}
+PARENT = AdapterManifest("b", "", "", rank=8, alpha=4.0, target_modules=("q_proj", "v_proj"), step=1)
+
+
+def test_a_job_shows_what_it_will_use(client, create):
+    asked = {
+        "lora_rank": 8,
+        "lora_alpha": 12,
+        "lora_targets": "q_proj,v_proj",
+        "schedule": "cosine",
+        "lora_dropout": None,
+    }
+    job = create(tunesmith=asked)
+    used = {**LORA, "lora_rank": 8, "lora_alpha": 12.0, "lora_targets": ["q_proj", "v_proj"], "schedule": "cosine"}
+    assert job["tunesmith"] == used
+    assert client.get(f"{JOBS}/{job['id']}").json()["tunesmith"] == used
+    assert create()["tunesmith"] == create(tunesmith=None)["tunesmith"] == create(tunesmith={})["tunesmith"] == LORA
+
+
+def test_a_rank_alone_keeps_the_strength_of_the_adapter(create):
+    used = create(tunesmith={"lora_rank": 4})["tunesmith"]
+    assert (used["lora_rank"], used["lora_alpha"]) == (4, 8.0)
+
+
+def test_all_weights_have_a_rate_of_their_own_and_no_lora(create):
+    options = create(tunesmith={"adapter": "none"})["tunesmith"]
+    assert options == {
+        "adapter": "none",
+        "base_learning_rate": 2e-5,
+        "schedule": "linear",
+        "warmup_ratio": 0.03,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+    }
+    assert create(tunesmith={"adapter": "none", "base_learning_rate": 1e-4})["tunesmith"]["base_learning_rate"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "message"),
+    [
+        ({"lora_rank": 0}, "lora_rank", "0 is not possible: give a whole number from 1 to 512"),
+        ({"lora_rank": "8"}, "lora_rank", "'8' is not possible: give a whole number"),
+        ({"lora_rank": True}, "lora_rank", "True is not possible"),
+        ({"lora_alpha": 0}, "lora_alpha", "give a number above 0 and at most 4096"),
+        ({"lora_dropout": 1}, "lora_dropout", "give a number at least 0 and below 1"),
+        ({"lora_targets": []}, "lora_targets", "give 'all-linear', 'attention' or 'mlp', or a list of layers' names"),
+        ({"lora_targets": ["a.b"]}, "lora_targets", "['a.b'] is not possible"),
+        ({"schedule": "step"}, "schedule", "'step' is not possible: give 'linear', 'cosine' or 'constant'"),
+        ({"warmup_ratio": 1.5}, "warmup_ratio", "give a number from 0 to 1"),
+        ({"weight_decay": -1}, "weight_decay", "give a number from 0 to 1"),
+        ({"max_grad_norm": 1001}, "max_grad_norm", "give a number from 0 to 1,000"),
+        ({"base_learning_rate": 0}, "base_learning_rate", "give a number above 0 and at most 1"),
+        ({"adapter": "full"}, "adapter", "'full' is not possible: give 'lora' or 'none'"),
+        ({"quantization": "int8"}, "quantization", "give 'none' or 'nf4'"),
+        ({"rank": 8}, "rank", "'tunesmith' may have: adapter, base_learning_rate, lora_rank"),
+        ({"n_epochs": 8}, "n_epochs", "send it under 'hyperparameters'"),
+        ({"adapter": "none", "lora_rank": 8}, "lora_rank", "is for LoRA, but this job's adapter is 'none'"),
+        ({"adapter": "none", "quantization": "nf4"}, "quantization", "is for LoRA"),
+    ],
+)
+def test_a_wrong_option_is_named_with_value_and_limit(client, upload, refused, options, param, message):
+    body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "tunesmith": options}
+    error = refused(client.post(JOBS, json=body))
+    assert error["param"] == f"tunesmith.{param}"
+    assert message in error["message"]
+    assert client.get(JOBS).json()["data"] == []
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_number_that_is_none_is_refused(client, upload, refused, value):
+    body = json.dumps({"model": "gpt-3.5-turbo", "training_file": upload()["id"], "tunesmith": {"lora_alpha": 0.5}})
+    headers = {"content-type": "application/json"}
+    refused(client.post(JOBS, content=body.replace("0.5", value), headers=headers))
+
+
+def test_an_option_in_the_wrong_place_is_pointed_to_the_right_one(client, upload, refused):
+    body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "lora_rank": 8}
+    assert "send it as {'tunesmith': {'lora_rank': …}}" in refused(client.post(JOBS, json=body))["message"]
+    body = {"model": "gpt-3.5-turbo", "training_file": body["training_file"], "tunesmith": "lora"}
+    assert "'lora' is not an object - 'tunesmith'" in refused(client.post(JOBS, json=body))["message"]
+
+
+def test_a_continued_adapter_keeps_its_shape(tmp_path: Path):
+    settings = Settings(data_dir=tmp_path, lora_rank=16, lora_alpha=64)
+    used = resolve_options({"lora_alpha": 4, "lora_targets": ["v_proj", "q_proj"]}, settings, PARENT)
+    assert (used["lora_rank"], used["lora_alpha"], used["lora_targets"]) == (8, 4.0, ["q_proj", "v_proj"])
+    with pytest.raises(InvalidRequest, match=r"'tunesmith.lora_rank' is 16, but the tuned model .* has 8") as error:
+        resolve_options({"lora_rank": 16}, settings, PARENT)
+    assert error.value.param == "tunesmith.lora_rank"
+    assert resolve_options({"adapter": "none"}, settings, PARENT)["adapter"] == "none"

@@ -1,0 +1,37 @@
+"""The glance at a file's languages."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tunesmith.check.file_check import check_file
+from tunesmith.check.rules.languages import language_of
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("The row is read and what it says is shown to you.", "English"),
+        ("Die Prüfung ist nicht das Modell, und das ist mit Absicht so.", "German"),
+        ("Le modèle est dans une boîte et vous ne pas le voir.", "French"),
+        ("Los datos son para el modelo y no para ti.", "Spanish"),
+        ("今天北京的天气晴朗", "Chinese"),
+        ("データが正しければ学習は進みます", "Japanese"),
+        ("Завтра ожидается дождь", "Russian or other Cyrillic"),
+        ("12 + 30 = 42", "none"),
+        ("print(x)", "other"),
+    ],
+)
+def test_a_language_is_known_by_its_script_or_its_small_words(text: str, language: str) -> None:
+    assert language_of(text) == language
+
+
+def test_a_row_whose_answer_is_a_label_is_judged_by_its_question(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    asked = {"role": "user", "content": "What is the mood of this review: it was all that I hoped for?"}
+    row = {
+        "messages": [{"role": "system", "content": "你是助理。" * 20}, asked, {"role": "assistant", "content": "good"}]
+    }
+    path.write_text((json.dumps(row) + "\n") * 10)
+    assert check_file(path).sections["languages"] == {"rows_sampled": 10, "shares": {"English": 1.0}}

@@ -1,0 +1,206 @@
+"""Epochs, "auto", money, time, memory: pure rules on small numbers."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tunesmith.check.file_check import check_file
+from tunesmith.errors import InvalidRequest
+from tunesmith.estimate.hyperparameters import (
+    Hyperparameters,
+    auto_batch_size,
+    auto_epochs,
+    batch_reason,
+    resolve_hyperparameters,
+)
+from tunesmith.estimate.job_estimate import estimate
+from tunesmith.estimate.prices import DEFAULT_PRICE, OPENAI_2023, Price, price_of
+from tunesmith.estimate.speed import (
+    Benchmark,
+    Workload,
+    benchmark_path,
+    peak_memory,
+    read_benchmark,
+    training_seconds,
+    unpacked,
+    write_benchmark,
+)
+from tunesmith.render.renderer import Renderer
+
+BENCHMARK = Benchmark("base", "cpu", 100.0, 0.5, 10.0, 1_000_000, 1000.0)
+
+
+@dataclass
+class Rows:
+    examples: int
+    shared_share: float = 0.0
+
+
+def rows_file(tmp_path: Path, rows: int, system: str = "You answer.") -> Path:
+    path = tmp_path / "rows.jsonl"
+    made = [[("system", system), ("user", f"Say {number}"), ("assistant", f"{number} it is")] for number in range(rows)]
+    lines = [{"messages": [{"role": role, "content": text} for role, text in row]} for row in made]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("examples", "epochs"),
+    [
+        (0, 3),
+        (1, 25),
+        (4, 25),
+        (5, 20),
+        (10, 10),
+        (33, 3),
+        (34, 3),
+        (101, 3),
+        (8333, 3),
+        (8334, 2),
+        (12501, 1),
+        (10**6, 1),
+    ],
+)
+def test_epochs_follow_the_published_rule(examples: int, epochs: int) -> None:
+    assert auto_epochs(examples) == epochs
+
+
+@pytest.mark.parametrize(("examples", "size"), [(10, 1), (101, 1), (740, 1), (1000, 2), (10_000, 20), (10**6, 256)])
+def test_batch_size_is_a_five_hundredth_of_the_rows(examples: int, size: int) -> None:
+    assert auto_batch_size(examples) == size
+
+
+@pytest.mark.parametrize(
+    ("examples", "share", "size"),
+    [(200, 0.8, 8), (100, 0.8, 4), (50, 0.8, 2), (10, 0.8, 1), (200, 0.3, 1), (10_000, 0.8, 20)],
+)
+def test_a_long_shared_system_message_makes_a_larger_batch_where_steps_are_left(
+    examples: int, share: float, size: int
+) -> None:
+    rows = Rows(examples, share)
+    chosen = resolve_hyperparameters({"batch_size": "auto"}, rows, "supervised")
+    assert chosen.batch_size == size
+    reason = batch_reason({"batch_size": "auto"}, rows, chosen)
+    assert (reason is not None) == (size in (2, 4, 8))
+    assert reason is None or f"'auto' is {size}: 80% of the tokens are one system message" in reason
+
+
+def test_a_batch_that_was_asked_for_needs_no_reason() -> None:
+    chosen = resolve_hyperparameters({"batch_size": 8}, Rows(200, 0.9), "supervised")
+    assert chosen.batch_size == 8
+    assert batch_reason({"batch_size": 8}, Rows(200, 0.9), chosen) is None
+
+
+def test_auto_null_and_missing_become_numbers() -> None:
+    found = resolve_hyperparameters({"n_epochs": "auto", "batch_size": None}, Rows(10), "supervised")
+    assert found == Hyperparameters(10, 1, 2.0, None)
+    assert resolve_hyperparameters(None, Rows(10), "dpo").beta == 0.1
+
+
+def test_given_numbers_are_kept() -> None:
+    asked = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 0.5, "beta": 0.3}
+    assert resolve_hyperparameters(asked, Rows(10), "dpo") == Hyperparameters(2, 4, 0.5, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_epochs", 0),
+        ("n_epochs", 51),
+        ("n_epochs", True),
+        ("n_epochs", 1.5),
+        ("n_epochs", "3"),
+        ("batch_size", 257),
+        ("learning_rate_multiplier", 0),
+        ("learning_rate_multiplier", -1),
+        ("learning_rate_multiplier", [2]),
+        ("beta", 2.5),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(InvalidRequest, match=name) as refused:
+        resolve_hyperparameters({name: value}, Rows(10), "dpo")
+    assert refused.value.param == f"hyperparameters.{name}"
+
+
+def test_the_real_job_of_6810_tokens_costs_what_it_cost() -> None:
+    """Ten rows, 681 tokens an epoch, ten epochs, $0.008 per 1K: OpenAI billed $0.05448."""
+    assert round(681 * auto_epochs(10) * DEFAULT_PRICE.training / 1000, 6) == 0.05448
+
+
+def test_an_estimate_multiplies_tokens_by_epochs(tmp_path: Path) -> None:
+    report = check_file(rows_file(tmp_path, 20))
+    found = estimate(report, Hyperparameters(3, 8, 2.0))
+    assert (found.steps_per_epoch, found.total_steps) == (3, 9)
+    assert found.openai_tokens == report.openai_tokens * 3
+    assert found.openai_cost == round(found.openai_tokens * 0.008 / 1000, 6)
+    assert (found.trained_tokens, found.seconds, found.peak_memory_bytes) == (None, None, None)
+
+
+def test_rows_over_the_limit_are_billed_up_to_it(tmp_path: Path) -> None:
+    path = rows_file(tmp_path, 20, system="word " * 100)
+    report = check_file(path, max_tokens=118)
+    assert report.counts["over_limit"] == 20
+    assert report.openai_billed_tokens == 20 * 118 < report.openai_tokens
+
+
+def test_trained_tokens_are_the_lengths_of_what_the_renderer_makes(tmp_path: Path, renderer: Renderer) -> None:
+    from tunesmith.rows.row import ChatRow, read_rows
+
+    path = rows_file(tmp_path, 12)
+    report = check_file(path, renderer=renderer, max_tokens=2048)
+    rendered = [renderer.row(row, 2048) for _, row in read_rows(path) if isinstance(row, ChatRow)]
+    found = estimate(report, Hyperparameters(4, 1, 2.0), benchmark=BENCHMARK, hourly_cost=3.6)
+    assert found.trained_tokens == sum(len(one.ids) for one in rendered) * 4
+    assert found.learned_tokens == sum(sum(one.weights) for one in rendered) * 4
+    assert found.seconds == pytest.approx(10 + found.trained_tokens / 100 + 48 * 0.5)
+    assert found.local_cost == pytest.approx(found.seconds / 1000)
+    longest = max(len(one.ids) for one in rendered)
+    assert found.peak_memory_bytes == 1_000_000 + 1000 * longest
+
+
+def test_a_long_system_prompt_pays_back_where_the_tuned_model_costs_the_same(tmp_path: Path) -> None:
+    report = check_file(rows_file(tmp_path, 20, system="rule " * 1000))
+    price = Price("mine", training=0.008, input=0.001, output=0.001, plain_input=0.001, plain_output=0.001)
+    found = estimate(report, Hyperparameters(3, 1, 2.0), price).break_even
+    assert found is not None
+    assert found.calls is not None
+    saved = found.calls * (found.before - found.after)
+    cost = report.openai_billed_tokens * 3 * 0.008 / 1000
+    assert cost <= saved < cost + (found.before - found.after) * 1.01
+
+
+def test_at_the_prices_of_2023_a_short_prompt_never_pays_back(tmp_path: Path) -> None:
+    found = estimate(check_file(rows_file(tmp_path, 20)), Hyperparameters(3, 1, 2.0)).break_even
+    assert found is not None
+    assert found.calls is None
+
+
+def test_the_price_table_of_2023_ships() -> None:
+    price = OPENAI_2023["gpt-3.5-turbo"]
+    assert (price.training, price.input, price.output) == (0.008, 0.012, 0.016)
+    assert price_of("gpt-3.5-turbo-0613") is price
+    assert price_of("gpt-9") is None
+
+
+def test_time_and_memory_are_linear_in_the_measurement() -> None:
+    assert training_seconds(BENCHMARK, 1000, 4) == 10 + 10 + 2
+    assert peak_memory(BENCHMARK, 100) == 1_000_000 + 100_000
+
+
+def test_rows_nobody_looked_at_are_taken_for_the_worst() -> None:
+    assert unpacked(1000, 50, 2, BENCHMARK) == Workload(1000, 100)
+    assert unpacked(1000, 5000, 16, BENCHMARK).largest == 8192
+    assert unpacked(1000, 10_000, 16, BENCHMARK).largest == 10_000
+
+
+def test_a_benchmark_is_cached_per_base_and_hardware(tmp_path: Path) -> None:
+    path = benchmark_path(tmp_path, "my/base: x", "cpu 2 threads")
+    assert path.parent == tmp_path / "benchmarks"
+    assert read_benchmark(path) is None
+    write_benchmark(path, BENCHMARK)
+    assert read_benchmark(path) == BENCHMARK
+    path.write_text('{"of": "another version"}')
+    assert read_benchmark(path) is None

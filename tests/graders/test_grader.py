@@ -1,0 +1,163 @@
+"""Graders without a model: what they read, refuse and score."""
+
+import pytest
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.graders.formula import FormulaError, FormulaResultError, calculate, read_formula
+from tunesmith.graders.grader import read_grader, score
+from tunesmith.graders.results import read_score
+from tunesmith.graders.similarity import METRICS
+from tunesmith.graders.templates import NoValue, Variables, fill
+
+FOX, FOXED = "The quick brown fox jumps over the lazy dog.", "The quick brown fox jumped over the lazy dog."
+CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}", "reference": "{{item.label}}"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "sample", "value"),
+    [
+        ("eq", "Rome", 1),
+        ("eq", "rome", 0),
+        ("ne", "rome", 1),
+        ("like", "In Rome.", 1),
+        ("like", "in rome", 0),
+        ("ilike", "in rome", 1),
+        ("ilike", "in Paris", 0),
+    ],
+)
+def test_string_check_compares_as_its_operation_says(operation: str, sample: str, value: float) -> None:
+    grader = read_grader({**CHECK, "operation": operation})
+    assert score(grader, Variables(sample, {"label": "Rome"})) == value
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("fuzzy_match", 0.966292),
+        ("bleu", 0.658037),
+        ("gleu", 0.705882),
+        ("rouge_1", 8 / 9),
+        ("rouge_2", 0.75),
+        ("rouge_3", 4 / 7),
+        ("rouge_4", 1 / 3),
+        ("rouge_5", 0.0),
+        ("rouge_l", 8 / 9),
+    ],
+)
+def test_similarity_has_the_metrics_value_and_1_for_equal_texts(metric: str, value: float) -> None:
+    assert METRICS[metric](FOX, FOXED) == pytest.approx(value, abs=1e-6)
+    assert METRICS[metric](FOX, FOX) == pytest.approx(1.0)
+    assert METRICS[metric]("", FOX) == 0.0
+
+
+def test_similarity_reads_chinese_characters_as_words() -> None:
+    assert METRICS["rouge_1"]("天气很好", "天气不好") == pytest.approx(0.75)
+
+
+def test_a_template_is_filled_once_and_only_with_what_is_there() -> None:
+    variables = Variables('{"a": [1, {"b": "x"}], "t": "{{item.secret}}"}', {"n": 3, "secret": "s"})
+    assert fill("{{ item.n }} {{sample.output_json.a[1].b}}", variables, "p") == "3 x"
+    assert fill("{{sample.output_json.t}}", variables, "p") == "{{item.secret}}"
+    with pytest.raises(NoValue, match="no 'gone'") as fault:
+        fill("{{item.gone}}", variables, "p")
+    assert fault.value.flag == "invalid_variable_error"
+    with pytest.raises(NoValue) as fault:
+        fill("{{sample.output_json.a}}", Variables("no json"), "p")
+    assert fault.value.flag == "sample_parse_error"
+
+
+@pytest.mark.parametrize(
+    ("formula", "value"),
+    [
+        ("0.5 * a + 0.5 * b", 0.75),
+        ("a ^ 2 - -b", 1.25),
+        ("min(a, b, 2) + max(a, b)", 1.5),
+        ("floor(a) + ceil(a)", 1),
+        ("sqrt(4) / abs(-2) + exp(0) + log(b)", 2),
+    ],
+)
+def test_a_formula_is_plain_arithmetic(formula: str, value: float) -> None:
+    names = frozenset({"a", "b"})
+    assert calculate(read_formula(formula, names), {"a": 0.5, "b": 1.0}) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "__import__('os')",
+        "a.real",
+        "[a]",
+        "a if a else 1",
+        "a and 1",
+        "True",
+        "1j",
+        "'x'",
+        "c",
+        "a +",
+        "abs(a, a)",
+        "min()",
+        "(lambda: 1)()",
+        "a // 2",
+        "max(*a)",
+        "(" * 400 + "a" + ")" * 400,
+        "-" * 999 + "a",
+        "a" * 1001,
+        "a\x00",
+    ],
+)
+def test_a_formula_with_anything_else_is_refused(formula: str) -> None:
+    with pytest.raises(FormulaError):
+        read_formula(formula, frozenset({"a"}))
+
+
+@pytest.mark.parametrize(
+    "formula", ["1 / a", "log(a)", "sqrt(a - 1)", "9^9^9^9", "exp(9999)", "1e308 * 10", "(a-1)^0.5"]
+)
+def test_a_formula_without_a_finite_result_says_so(formula: str) -> None:
+    with pytest.raises(FormulaResultError):
+        calculate(read_formula(formula, frozenset({"a"})), {"a": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.5", 0.5),
+        ("The score is 7.", 7.0),
+        ('{"result": 1, "of": 3}', 1.0),
+        ("3 of 10", None),
+        ("none", None),
+        ("v2", None),
+        ("-1e-1", -0.1),
+    ],
+)
+def test_a_models_score_is_its_only_number(text: str, value: float | None) -> None:
+    assert read_score(text) == value
+
+
+@pytest.mark.parametrize(
+    ("grader", "param"),
+    [
+        (3, "grader"),
+        ({"type": "python", "name": "p", "source": ""}, "grader.type"),
+        ({"type": "label_model", "name": "l"}, "grader.type"),
+        ({**CHECK, "operation": "gt"}, "grader.operation"),
+        ({**CHECK, "operation": "eq", "extra": 1}, "grader.extra"),
+        ({**CHECK, "operation": "eq", "input": "{{sample.choices}}"}, "grader.input"),
+        ({**CHECK, "type": "text_similarity", "evaluation_metric": "cosine"}, "grader.evaluation_metric"),
+        ({"type": "score_model", "name": "s", "model": "m", "input": [], "range": [0, 1]}, "grader.input"),
+        ({"type": "score_model", "name": "s", "model": "m", "range": [1, 0]}, "grader.range"),
+        ({"type": "multi", "name": "m", "graders": {}, "calculate_output": "1"}, "grader.graders"),
+        (
+            {"type": "multi", "name": "m", "graders": [{**CHECK, "operation": "eq"}], "calculate_output": "d"},
+            "grader.calculate_output",
+        ),
+    ],
+)
+def test_a_wrong_grader_is_refused_by_field(grader: object, param: str) -> None:
+    fields = {"reference": "x"} if isinstance(grader, dict) and grader.get("type") == "text_similarity" else {}
+    value = {**grader, **fields} if isinstance(grader, dict) else grader
+    if param == "grader.evaluation_metric":
+        value.pop("operation", None)
+    with pytest.raises(InvalidRequest) as refusal:
+        read_grader(value)
+    assert refusal.value.param == param

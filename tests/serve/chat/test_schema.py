@@ -1,0 +1,78 @@
+"""What no answer can be held to is said, with its keyword and its place."""
+
+from typing import Any
+
+import pytest
+
+from tunesmith.serve.chat.schema import MAX_SCHEMA_BYTES, arguments_schema, json_rule, schema_fault
+
+DEEP: dict[str, Any] = {}
+for _ in range(300):
+    DEEP = {"properties": {"a": DEEP}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"not": {}}, "unsupported keyword 'not'"),
+        ({"if": {}, "then": {}}, "unsupported keyword 'if', 'then'"),
+        ({"type": "array", "uniqueItems": True}, "'uniqueItems'"),
+        ({"type": "string", "format": "ipv9"}, "the 'format' 'ipv9' is not known"),
+        ({"type": "string", "pattern": "(?=a)b"}, "this 'pattern' is not supported: look-around"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "'oneOf' is supported only where"),
+        ({"$ref": "https://example.org/x"}, "the '$ref' 'https://example.org/x' does not point into this schema"),
+        ({"type": "object", "minProperties": 2, "additionalProperties": {}}, "'minProperties' above 1"),
+        ({"type": "frob"}, "frob"),
+        ({"type": "object", "properties": []}, "properties must be an object"),
+        ({"minimum": 5, "maximum": 3, "type": "integer"}, "minimum"),
+        ({"properties": {"a": {"const": "\u0001"}}}, "control characters"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, "'exclusiveMinimum' 0 is not supported where"),
+        ({"type": "number", "minimum": -1.5, "exclusiveMaximum": -1}, "'exclusiveMaximum' -1 is not supported"),
+        (DEEP, "nested too deeply"),
+        ({"enum": ["x" * MAX_SCHEMA_BYTES]}, "the limit is 200000"),
+        ({"$schema": "http://json-schema.org/draft-04/schema#", "propertyNames": {}}, "'propertyNames'"),
+        ({"x-guidance": {"lenient": True}, "not": {}}, "'not'"),
+        (
+            {"type": "object", "properties": {"a": {"items": {"contains": {}}}}},
+            "at properties.a.items, unsupp",
+        ),
+        (
+            {"anyOf": [{"type": "null"}, {"type": "array", "uniqueItems": True}]},
+            "at anyOf[1], unsupported",
+        ),
+        ({"properties": {"a": {"minProperties": 3}}}, "at properties.a, 'minProperties'"),
+    ],
+)
+def test_a_fault_names_the_keyword_and_the_place(schema: dict[str, Any], words: str) -> None:
+    assert words in (schema_fault(schema) or "")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {"type": "object", "title": "T", "description": "d", "properties": {"not": {"type": "string", "default": ""}}},
+        {"type": "object", "required": ["a", "b"], "minProperties": 2, "properties": {"a": {}, "b": {}}},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "$defs": {"x": {"not": {}}}, "type": "object"},
+        {"const": "\u0001"},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        {"type": "number", "exclusiveMinimum": 0.1, "maximum": 0.5},
+    ],
+)
+def test_what_can_be_held_to_has_no_fault(schema: dict[str, Any]) -> None:
+    assert schema_fault(schema) is None
+
+
+def test_options_of_the_library_are_ours() -> None:
+    assert '"lenient"' not in json_rule({"x-guidance": {"lenient": True}})
+
+
+def test_escapes_are_free_only_where_no_name_can_be_forged() -> None:
+    closed = {"type": "object", "properties": {"a": {}}, "additionalProperties": False}
+    assert "json_allowed_escapes" not in json_rule(closed)
+    assert "json_allowed_escapes" in json_rule({"type": "array", "items": {**closed, "additionalProperties": True}})
+
+
+def test_arguments_are_an_object() -> None:
+    assert arguments_schema(None) == {"type": "object", "properties": {}, "additionalProperties": False}
+    assert arguments_schema({"properties": {}}) == {"type": "object", "properties": {}}

@@ -1,0 +1,238 @@
+"""The scheduler with a model that is a function of the tokens: whatever runs beside it, a request gets its own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunesmith.serve.engine.prompt_lookup import Continuations, Drafter
+from tunesmith.serve.engine.protocol import GenerateRequest, Generation
+from tunesmith.serve.engine.scheduler import PIECE_SCORED, Feed, Scheduler
+
+EOS = 0
+WORDS = 7  # few, so that drafts are often right
+
+
+def following(tokens: Sequence[int], adapter: str | None) -> int:
+    """The fake model: the next token of a text, the same for ever."""
+    return sha256(repr((tuple(tokens[-3:]), len(tokens) % 5, adapter)).encode()).digest()[0] % WORDS
+
+
+class Row(tuple[tuple[int, ...], str | None]):
+    """What the model knows at one place: all tokens up to there, and the adapter."""
+
+
+class Draw:
+    def next(self, row: Row) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
+        return following(*row), None, ()
+
+    def score(self, row: Row, token: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+        """Says which place it was asked about: how many tokens came before, and what it finds likeliest there."""
+        return -float(len(row[0])), ((following(*row), 0.0),)
+
+
+class FakeModel:
+    """Keys and values are the tokens themselves: a wrong slot, position or copy shows in what comes out."""
+
+    def __init__(self, positions: int) -> None:
+        self.slots: dict[int, tuple[list[int], str | None]] = {}
+        self.positions = positions
+        self.passes = 0
+
+    def forward(self, feeds: Sequence[Feed[str]]) -> list[Row]:
+        self.passes += 1
+        rows = []
+        for feed in feeds:
+            held, _ = self.slots.setdefault(feed.slot, ([], feed.adapter))
+            assert len(held) >= feed.start
+            del held[feed.start :]
+            held.extend(feed.ids)
+            self.slots[feed.slot] = held, feed.adapter
+            ends = range(len(held) - feed.logits + 1, len(held) + 1)
+            rows += [Row((tuple(held[:end]), feed.adapter)) for end in ends]
+        assert len({feed.slot for feed in feeds}) == len(feeds)
+        return rows
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        held, adapter = self.slots[source]
+        self.slots[target] = held[:length], adapter
+
+    def release(self, slot: int) -> None:
+        self.slots.pop(slot, None)
+
+    def sampler(self, request: GenerateRequest, choice: int) -> Draw:
+        return Draw()
+
+    def adapter(self, request: GenerateRequest) -> str | None:
+        if request.adapter == Path("broken"):
+            raise FileNotFoundError(request.adapter)
+        return None if request.adapter is None else str(request.adapter)
+
+    def drafter(self, request: GenerateRequest) -> Drafter:
+        return Drafter(Continuations([[1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]]))
+
+
+def alone(request: GenerateRequest) -> list[int]:
+    tokens = [*request.prompt]
+    adapter = None if request.adapter is None else str(request.adapter)
+    while len(tokens) - len(request.prompt) < request.max_tokens:
+        tokens.append(following(tokens, adapter))
+        if tokens[-1] in request.eos_ids:
+            break
+    return tokens[len(request.prompt) :]
+
+
+tokens = st.integers(1, WORDS - 1)
+prompts = st.builds(
+    lambda common, own: (*common, *own),
+    st.sampled_from([(), tuple([1, 2, 3, 4, 5, 6] * 14), tuple([3, 1, 2] * 40)]),
+    st.lists(tokens, min_size=1, max_size=40),
+)
+
+
+def read_only(request: GenerateRequest) -> GenerateRequest:
+    return replace(request, max_tokens=0, prompt_logprobs=len(request.prompt) > 1)
+
+
+generating = st.builds(
+    GenerateRequest,
+    prompt=prompts,
+    max_tokens=st.integers(1, 40),
+    eos_ids=st.sampled_from([frozenset(), frozenset({EOS})]),
+    n=st.integers(1, 4),
+    adapter=st.sampled_from([None, None, Path("one"), Path("two"), Path("broken")]),
+    project=st.sampled_from(["", "other"]),
+    prompt_logprobs=st.booleans(),
+)
+requests = st.one_of(generating, generating.map(read_only).filter(lambda request: request.prompt_logprobs))
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    arrivals=st.lists(st.tuples(st.integers(0, 12), requests), min_size=1, max_size=10),
+    running=st.integers(1, 5),
+    positions=st.sampled_from([60, 300, 5000]),
+    reusable=st.booleans(),
+    closed=st.sets(st.integers(0, 9), max_size=3),
+)
+def test_every_request_ends_with_the_tokens_it_would_get_alone(
+    arrivals: list[tuple[int, GenerateRequest]], running: int, positions: int, reusable: bool, closed: set[int]
+) -> None:
+    model = FakeModel(positions)
+    scheduler = Scheduler(model, running=running, positions=positions, slots=2 * running, reusable=reusable)
+    readers = [(request, Generation(request.n)) for _, request in arrivals]
+    work = sum(request.n * (len(request.prompt) + request.max_tokens + 1) for _, request in arrivals)
+    step = 0
+    while step == 0 or scheduler.busy or step <= 12:
+        for place, (when, _) in enumerate(arrivals):
+            if when == step:
+                scheduler.add(*readers[place])
+            if place in closed and step == when + 3:
+                readers[place][1].close()
+        scheduler.step()
+        step += 1
+        assert step <= 13 + 4 * work  # bounded, with what is read again after making room
+    assert scheduler.waiting == 0
+    for place, (request, generation) in enumerate(readers):
+        if place in closed:
+            continue
+        if request.adapter == Path("broken"):
+            assert isinstance(failure(generation), FileNotFoundError)
+            continue
+        deltas = list(generation)
+        expected = alone(request)
+        for choice in range(request.n):
+            made = [delta for delta in deltas if delta.choice == choice]
+            assert [delta.token for delta in made] == expected
+            assert [delta.finish for delta in made[:-1]] == [None] * max(0, len(expected) - 1)
+            assert not made or made[-1].finish == ("stop" if expected[-1] in request.eos_ids else "length")
+        assert [(one.token, one.logprob, one.top) for one in generation.prompt] == scores(request)
+
+
+def scores(request: GenerateRequest) -> list[tuple[int, float, tuple[tuple[int, float], ...]]]:
+    """What the prompt's own tokens must be said to be, from the second on."""
+    prompt, adapter = request.prompt, None if request.adapter is None else str(request.adapter)
+    places = range(1, len(prompt)) if request.prompt_logprobs else ()
+    return [(prompt[place], -float(place), ((following(prompt[:place], adapter), 0.0),)) for place in places]
+
+
+def failure(generation: Generation) -> BaseException | None:
+    try:
+        list(generation)
+    except Exception as error:
+        return error
+    return None
+
+
+def run(scheduler: "Scheduler[str, Row]", *requests: GenerateRequest) -> list[Generation]:
+    generations = [Generation(request.n) for request in requests]
+    for request, generation in zip(requests, generations, strict=True):
+        scheduler.add(request, generation)
+    while scheduler.busy:
+        scheduler.step()
+    return generations
+
+
+def request(prompt: Sequence[int], count: int = 4, **options: object) -> GenerateRequest:
+    return GenerateRequest(tuple(prompt), count, frozenset(), **options)  # type: ignore[arg-type]
+
+
+def test_a_shared_prompt_is_read_once_for_all_choices_and_requests() -> None:
+    scheduler = Scheduler(FakeModel(5000), running=8, positions=5000, slots=16)
+    prompt = [1, 2, 3, 4, 5, 6] * 50
+    first, second = run(scheduler, request(prompt, n=4), request([*prompt, 1]))
+    assert first.cached_tokens == 0
+    assert second.cached_tokens == len(prompt)
+
+
+def test_drafts_make_fewer_passes_and_the_same_tokens() -> None:
+    plain, drafting = FakeModel(5000), FakeModel(5000)
+    plain.drafter = lambda request: None  # type: ignore[method-assign, assignment, return-value]
+    wanted = request([1, 2, 3], 120)
+    texts = [[delta.token for delta in run(Scheduler(model, running=2, positions=5000), wanted)[0]]
+             for model in (plain, drafting)]  # fmt: skip
+    assert texts[0] == texts[1]
+    assert drafting.passes < 0.9 * plain.passes
+
+
+def test_a_scored_prompt_goes_through_in_pieces_whose_logits_are_few() -> None:
+    class Counting(FakeModel):
+        most = 0
+
+        def forward(self, feeds: Sequence[Feed[str]]) -> list[Row]:
+            self.most = max(self.most, sum(feed.logits for feed in feeds))
+            return super().forward(feeds)
+
+    model = Counting(5000)
+    long = [1, 2, 3, 4, 5, 6] * 50
+    wanted = [request(long, 0, prompt_logprobs=True), request([*long, 1], 4, prompt_logprobs=True, n=2)]
+    plain, *scored = run(Scheduler(model, running=8, positions=5000), request([2, 2], 30), *wanted)
+    assert [delta.token for delta in plain] == alone(request([2, 2], 30))
+    assert [len(one.prompt) for one in scored] == [len(long) - 1, len(long)]
+    assert [len(list(one)) for one in scored] == [0, 8]
+    assert model.most <= PIECE_SCORED + 8 * 8  # the pieces, and each answer's own token with its drafts
+
+
+def test_projects_take_turns() -> None:
+    scheduler = Scheduler(FakeModel(5000), running=1, positions=5000)
+    generations = [Generation(1) for _ in range(5)]
+    for generation, project in zip(generations, ("a", "a", "a", "a", "b"), strict=True):
+        scheduler.add(request([1, 2, 3], 2, project=project), generation)
+    for _ in range(4):  # two requests of two tokens each
+        scheduler.step()
+    assert [generation._ended for generation in generations] == [True, False, False, False, True]
+
+
+def test_a_fault_in_one_sequence_does_not_touch_its_neighbours() -> None:
+    class Fragile(FakeModel):
+        def forward(self, feeds: Sequence[Feed[str]]) -> list[Row]:
+            if any(5 in feed.ids for feed in feeds):
+                raise RuntimeError("five")
+            return super().forward(feeds)
+
+    bad, good = run(Scheduler(Fragile(5000), running=2, positions=5000), request([5, 5]), request([2, 2], 1))
+    assert str(failure(bad)) == "five"
+    assert [delta.token for delta in good] == alone(request([2, 2], 1))

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.serve.local import loading
+from tunesmith.serve.local.fp16_check import Finding, compare, fits_half, known_width, overflows_half
+from tunesmith.serve.local.loading import load_runner
+from tunesmith.settings import Settings
+
+needs_half = pytest.mark.skipif(not HAS_HALF, reason="this processor cannot read float16 numbers")
+
+
+def test_bfloat16_values_mostly_fit_half_and_others_do_not() -> None:
+    assert fits_half(torch.rand(50, 50).add(0.5).bfloat16().float())
+    assert not fits_half(torch.randn(50, 50))
+    assert overflows_half(torch.tensor([1.0, 70000.0]))
+
+
+def test_a_finding_counts_places_and_nats() -> None:
+    plain = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 1.0]])
+    same = compare(plain, plain, [0, 0, 1, 1])
+    assert (same.agreement, same.surprise, same.acceptable) == (1.0, 0.0, True)
+    other = compare(plain, plain.flip(0), [0, 0, 1, 1])
+    assert not other.acceptable
+    assert other.agreement == 0.0
+
+
+@needs_half
+def test_the_real_base_takes_half_the_bytes_and_the_finding_is_kept(base_dir: Path, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert load_runner(base_dir, settings)[1] == "float16"
+    (note,) = (tmp_path / "serve").iterdir()
+    found = Finding(**json.loads(note.read_text()))
+    assert found.acceptable
+    assert known_width(note) == "float16"
+    note.write_text(json.dumps({"agreement": 0.5, "surprise": 0.0}))
+    assert load_runner(base_dir, settings)[1] == "float32"
+
+
+@needs_half
+def test_a_base_that_bears_no_rounding_keeps_its_width(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "compare", lambda *_: Finding(0.9, 0.2))  # a base as sensitive as that is not at hand
+    assert load_runner(base_dir, Settings(data_dir=tmp_path))[1] == "float32"
+
+
+def test_weights_that_cannot_be_narrow_are_refused_when_asked_for(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(*_: object) -> PreTrainedModel:
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
+        model.lm_head.weight.data[0, 0] = 1e6
+        return model
+
+    monkeypatch.setattr(loading, "load_model", overflowing)
+    with pytest.raises(InvalidRequest, match="serve_weights"):
+        load_runner(base_dir, Settings(data_dir=tmp_path, serve_weights="float16"))
+    assert load_runner(base_dir, Settings(data_dir=tmp_path))[1] == "float32"

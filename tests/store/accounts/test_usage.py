@@ -1,0 +1,90 @@
+"""Counters of usage: added up, cut into buckets, filtered and grouped."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tunesmith.store import Lease, Outcome, Store
+from tunesmith.store.accounts.usage import Account, Counts, UsageFilter, UsageRow
+
+HOUR, DAY = 3600, 86_400
+NINE = 20_000 * DAY + 9 * HOUR  # nine o'clock of some day
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    store.usage.add({Account(NINE, "default", "key_a", "base"): Counts(1, 10, 4, 5)}, {})
+    store.usage.add(
+        {
+            Account(NINE, "default", "key_a", "base"): Counts(2, 20, 0, 6),
+            Account(NINE + 60, "default", "key_b", "base"): Counts(1, 100, 0, 50),
+            Account(NINE + HOUR, "other", "key_c", "ft:x"): Counts(1, 7, 0, 3),
+            Account(NINE + DAY, "other", "key_c", "base"): Counts(trained_tokens=6810),
+        },
+        {},
+    )
+    return store
+
+
+def test_counts_of_one_account_add_up(filled: Store) -> None:
+    rows = filled.usage.sums(NINE, NINE + 60, 60, group_by=["project", "key_id", "model"])
+    assert rows == [UsageRow(NINE, "default", "key_a", "base", Counts(3, 30, 4, 11))]
+
+
+def test_buckets_of_minutes_hours_and_days(filled: Store) -> None:
+    def starts_and_requests(width: int) -> list[tuple[int, int]]:
+        return [(row.start, row.counts.requests) for row in filled.usage.sums(0, NINE + 2 * DAY, width)]
+
+    assert starts_and_requests(60) == [(NINE, 3), (NINE + 60, 1), (NINE + HOUR, 1), (NINE + DAY, 0)]
+    assert starts_and_requests(HOUR) == [(NINE, 4), (NINE + HOUR, 1), (NINE + DAY, 0)]
+    assert starts_and_requests(DAY) == [(NINE - 9 * HOUR, 5), (NINE + 15 * HOUR, 0)]
+
+
+def test_start_is_inclusive_and_end_is_not(filled: Store) -> None:
+    assert [row.counts.requests for row in filled.usage.sums(NINE + 60, NINE + HOUR, DAY)] == [1]
+    assert [row.counts.requests for row in filled.usage.sums(NINE + 90, NINE + HOUR + 1, DAY)] == [2]
+
+
+def test_filters_and_groups(filled: Store) -> None:
+    everything = (0, NINE + 2 * DAY, 100_000 * DAY)
+    by_model = filled.usage.sums(*everything, group_by=["model"])
+    assert [(row.model, row.project, row.counts.completion_tokens) for row in by_model] == [
+        ("base", None, 61),
+        ("ft:x", None, 3),
+    ]
+    (other,) = filled.usage.sums(*everything, where=UsageFilter(projects=["other"]))
+    assert other.counts == Counts(1, 7, 0, 3, 6810)
+    (two,) = filled.usage.sums(*everything, where=UsageFilter(key_ids=["key_b", "key_c"], models=["base"]))
+    assert two.counts == Counts(1, 100, 0, 50, 6810)
+    assert filled.usage.sums(*everything, where=UsageFilter(models=["nobody's"])) == []
+
+
+def test_writers_at_once_lose_nothing(store: Store) -> None:
+    accounts = [Account(NINE, "default", f"key_{number}", "base") for number in range(5)]
+
+    def write(turn: int) -> None:
+        shuffled = accounts[turn % 5 :] + accounts[: turn % 5]
+        store.usage.add(dict.fromkeys(shuffled, Counts(1, 2)), {})
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(20)))
+    (row,) = store.usage.sums(NINE, NINE + 1, 60)
+    assert row.counts == Counts(100, 200)
+
+
+def test_keys_know_when_they_were_last_used(store: Store) -> None:
+    _, key = store.keys.create("laptop")
+    assert key.last_used_at is None
+    store.usage.add({}, {key.id: NINE})
+    assert [row.last_used_at for row in store.keys.all()] == [NINE]
+
+
+def test_finished_job_counts_its_trained_tokens(
+    store: Store, running: Callable[..., Lease], store_settings: object, tmp_path: Path
+) -> None:
+    lease = running(project="mine", key_id="key_a")
+    store.queue.finish(lease, Outcome(tmp_path / "adapter", trained_tokens=6810, last_step=1, result=None))
+    (row,) = store.usage.sums(0, 10**11, 100_000 * DAY, group_by=["project", "key_id", "model"])
+    assert (row.project, row.key_id, row.model, row.counts) == ("mine", "key_a", "base", Counts(trained_tokens=6810))

@@ -1,0 +1,119 @@
+"""The same request sent twice makes one object."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import update
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.store import Creation, FileRow, JobRow, NewJob, NewUpload, Store
+from tunesmith.store.objects.idempotency import KEEP_SECONDS, RETRY_SECONDS, Kind
+from tunesmith.store.schema.tables import creations
+
+JOB = NewJob("base", "base", "file-" + "0" * 24, "acme", 1, {}, {"type": "supervised"})
+FIRST = Creation("job", "default", "key_1", "body")
+RETRY = replace(FIRST, is_retry=True)
+KEYED = replace(FIRST, idempotency_key="mine")
+
+
+def upload_file(store: Store, creation: Creation) -> FileRow:
+    return store.files.create(store.blobs.write([b"x"]), purpose="fine-tune", filename="a", creation=creation)
+
+
+def begin_upload(store: Store, creation: Creation) -> str:
+    upload = NewUpload("a", "fine-tune", 3, "text/jsonl")
+    return store.uploads.create(upload, seconds=60, creation=creation).id
+
+
+MAKERS: dict[Kind, Callable[[Store, Creation], str]] = {
+    "job": lambda store, creation: store.jobs.create(JOB, creation).id,
+    "file": lambda store, creation: upload_file(store, creation).id,
+    "upload": begin_upload,
+}
+
+
+def make_older(store: Store, seconds: int) -> None:
+    with store.database.write() as connection:
+        connection.execute(update(creations).values(created_at=int(time.time()) - seconds))
+
+
+def test_a_repetition_within_a_minute_is_the_same_job(store: Store) -> None:
+    first = store.jobs.create(JOB, FIRST)
+    assert store.jobs.create(JOB, RETRY) == first
+    assert [event.message for event in store.jobs.events(first.id).data] == [f"Created fine-tuning job: {first.id}"]
+
+
+def test_a_first_attempt_is_always_a_job_of_its_own(store: Store) -> None:
+    assert store.jobs.create(JOB, FIRST).id != store.jobs.create(JOB, FIRST).id
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": "other"}, {"key_id": "key_2"}, {"project": "proj_2"}])
+def test_another_body_key_or_project_is_another_job(store: Store, change: dict[str, str]) -> None:
+    first = store.jobs.create(JOB, FIRST)
+    assert store.jobs.create(JOB, replace(RETRY, **change)).id != first.id  # type: ignore[arg-type]
+
+
+def test_a_repetition_after_a_minute_is_another_job(store: Store) -> None:
+    first = store.jobs.create(JOB, FIRST)
+    make_older(store, RETRY_SECONDS + 1)
+    assert store.jobs.create(JOB, RETRY).id != first.id
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_key_makes_one_object_for_a_day(store: Store, kind: Kind) -> None:
+    keyed = replace(KEYED, kind=kind)
+    made = MAKERS[kind](store, keyed)
+    make_older(store, KEEP_SECONDS - 60)
+    assert MAKERS[kind](store, keyed) == made
+    assert MAKERS[kind](store, replace(keyed, key_id="key_2")) == made
+    assert MAKERS[kind](store, replace(keyed, idempotency_key="another")) != made
+    make_older(store, KEEP_SECONDS + 60)
+    assert MAKERS[kind](store, keyed) != made
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_key_with_another_body_is_refused(store: Store, kind: Kind) -> None:
+    keyed = replace(KEYED, kind=kind)
+    made = MAKERS[kind](store, keyed)
+    with pytest.raises(InvalidRequest, match=f"'mine' was used for another request, which made {made}") as caught:
+        MAKERS[kind](store, replace(keyed, fingerprint="other"))
+    assert caught.value.code == "idempotency_key_in_use"
+
+
+def test_one_key_serves_each_kind_of_object(store: Store) -> None:
+    assert len({MAKERS[kind](store, replace(KEYED, kind=kind)) for kind in MAKERS}) == len(MAKERS)
+
+
+@pytest.mark.parametrize("creation", [KEYED, RETRY])
+def test_attempts_at_the_same_time_make_one_job(store: Store, creation: Creation) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        made = set(pool.map(lambda _: store.jobs.create(JOB, creation).id, range(6)))
+    assert len(made) == 1
+    assert len(store.jobs.page().data) == 1
+
+
+def test_a_repeated_file_leaves_one_body(store: Store) -> None:
+    keyed = replace(KEYED, kind="file")
+    first, second = upload_file(store, keyed), upload_file(store, keyed)
+    assert first == second
+    assert [path.name for path in store.blobs.path(first.id).parent.glob("file-*")] == [first.id]
+
+
+def test_a_key_whose_file_was_deleted_makes_another(store: Store) -> None:
+    keyed = replace(KEYED, kind="file")
+    first = upload_file(store, keyed)
+    store.files.delete(first.id)
+    second = upload_file(store, keyed)
+    assert second.id != first.id
+    assert upload_file(store, keyed) == second
+
+
+def test_yesterdays_notes_are_swept(store: Store) -> None:
+    job: JobRow = store.jobs.create(JOB, KEYED)
+    assert store.expire() == 0
+    make_older(store, KEEP_SECONDS + 1)
+    assert store.expire() == 1
+    assert store.jobs.get(job.id) == job

@@ -1,0 +1,140 @@
+"""What was made elsewhere: written once under its own ids; names without weights, and what replaces them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.settings import Settings
+from tunesmith.store import ACTIVE, JobFiles, JobStatus, Lease, NewCheckpoint, Outcome, Store
+from tunesmith.store.objects.imports import ImportedCheckpoint, ImportedEvent, ImportedFile, ImportedJob
+
+FILE = ImportedFile("file-MNu4SQN4hf2nJmWVXyv8qW", "weather.jsonl", "fine-tune", 1755206000, "default")
+NAME = "ft:gpt-4o-mini-2024-07-18:acme:weather:9uJPbR69"
+EARLIER = "ft:gpt-4o-mini-2024-07-18:acme:weather:8aBcDeFg:ckpt-step-90"
+JOB = ImportedJob(
+    id="ftjob-GHSN7rot4jyVbB745NTZUtLX",
+    model="gpt-4o-mini-2024-07-18",
+    created_at=1755206255,
+    finished_at=1755206622,
+    fine_tuned_model=NAME,
+    organization_id="org-acme",
+    result_files=["file-9ExY6vqQKkGWaPNc8LbRkR"],
+    status=JobStatus.SUCCEEDED,
+    training_file=FILE.id,
+    validation_file=None,
+    hyperparameters={"n_epochs": 10},
+    trained_tokens=5830,
+    error=None,
+    user_provided_suffix="weather",
+    seed=2065781162,
+    integrations=[],
+    metadata={"team": "support"},
+    method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 10}}},
+    project="default",
+    base_model="base",
+    owned_by="acme",
+    source="openai",
+)
+EVENTS = [
+    ImportedEvent("ftevent-first0000", 1755206255, "info", "Created fine-tuning job", "message", {}),
+    ImportedEvent("ftevent-second000", 1755206300, "info", "Step 1/100", "metrics", {"step": 1}),
+]
+CHECKPOINTS = [
+    ImportedCheckpoint("ftckpt_earlier00", 1755206600, EARLIER, 90, {"train_loss": 0.5}),
+    ImportedCheckpoint("ftckpt_last00000", 1755206620, NAME, 100, {"train_loss": 0.4}),
+]
+
+
+@pytest.fixture
+def imported(store: Store) -> Store:
+    assert store.imports.add_file(FILE, [b"{}\n"])
+    assert store.imports.add_job(JOB, EVENTS, CHECKPOINTS)
+    return store
+
+
+def test_file_keeps_its_id_and_time_and_survives_a_sweep(imported: Store) -> None:
+    row = imported.files.get(FILE.id)
+    assert row is not None
+    assert (row.created_at, row.bytes, row.status, row.filename) == (1755206000, 3, "processed", "weather.jsonl")
+    imported.files.sweep()
+    assert imported.blobs.path(FILE.id).read_bytes() == b"{}\n"
+
+
+def test_job_keeps_everything_and_is_no_work(imported: Store) -> None:
+    row = imported.jobs.get(JOB.id)
+    assert row is not None
+    for name in ("model", "created_at", "finished_at", "fine_tuned_model", "status", "seed", "metadata", "method"):
+        assert getattr(row, name) == getattr(JOB, name), name
+    assert row.result_files == tuple(JOB.result_files)
+    assert [event.id for event in imported.jobs.events(JOB.id).data] == ["ftevent-second000", "ftevent-first0000"]
+    assert [point.step_number for point in imported.jobs.checkpoints(JOB.id).data] == [100, 90]
+    assert imported.jobs.page(metadata={"team": "support"}).data == (row,)
+    assert imported.queue.claim("one", ACTIVE, 30) is None
+
+
+def test_second_time_changes_nothing(imported: Store) -> None:
+    assert not imported.imports.add_job(JOB, EVENTS, CHECKPOINTS)
+    assert not imported.imports.add_file(FILE, [b"other"])
+    assert imported.blobs.path(FILE.id).read_bytes() == b"{}\n"
+    imported.files.delete(FILE.id)
+    assert not imported.imports.add_file(FILE, [b"other"])
+    assert imported.files.get(FILE.id) is None
+
+
+def test_two_jobs_without_a_model_can_both_come(store: Store) -> None:
+    for number in range(2):
+        values = {name: getattr(JOB, name) for name in JOB.__slots__}
+        failed = {"id": f"ftjob-failed000{number}", "fine_tuned_model": None, "status": JobStatus.FAILED}
+        assert store.imports.add_job(ImportedJob(**(values | failed)), [], [])
+    assert store.models.all() == []
+
+
+def test_names_are_listed_and_cannot_be_asked(imported: Store) -> None:
+    assert {(row.name, row.step) for row in imported.models.all()} == {(EARLIER, 90), (NAME, None)}
+    for name in (NAME, EARLIER):
+        with pytest.raises(InvalidRequest, match="imported from OpenAI") as caught:
+            imported.models.resolve(name)
+        assert caught.value.code == "model_without_weights"
+        assert f"tunesmith models replace '{name}'" in caught.value.message
+
+
+@pytest.fixture
+def trained(imported: Store, running: Callable[..., Lease], store_settings: Settings) -> tuple[str, Path]:
+    """A job of this server that has ended: its model, and where its adapter lies."""
+    lease = running()
+    adapter = JobFiles(store_settings.paths.jobs, lease.job_id).output / "adapter"
+    adapter.mkdir(parents=True)
+    imported.queue.add_checkpoint(lease, NewCheckpoint(1, adapter, {}))
+    done = imported.queue.finish(lease, Outcome(adapter, 1, 2, None))
+    assert done.fine_tuned_model is not None
+    return done.fine_tuned_model, adapter
+
+
+def test_replaced_name_is_answered_by_the_new_model_and_keeps_its_files(
+    imported: Store, trained: tuple[str, Path]
+) -> None:
+    new, adapter = trained
+    imported.models.replace(NAME, new)
+    resolved = imported.models.resolve(NAME)
+    assert resolved is not None
+    assert (resolved.name, resolved.adapter_dir) == (NAME, adapter)
+    imported.models.replace(NAME, new)
+    assert imported.models.delete(new)
+    assert adapter.is_dir()
+    assert imported.models.resolve(NAME) is not None
+    assert imported.models.delete(NAME)
+
+
+def test_only_imported_names_are_replaced(imported: Store, trained: tuple[str, Path]) -> None:
+    new, _ = trained
+    checkpoint = next(row.name for row in imported.models.all() if row.step == 1)
+    for own in (new, checkpoint):
+        with pytest.raises(InvalidRequest, match="weights of its own"):
+            imported.models.replace(own, new)
+    with pytest.raises(InvalidRequest, match="no weights here either"):
+        imported.models.replace(NAME, EARLIER)
+    for pair in ((NAME, "ft:nobody"), ("ft:nobody", new)):
+        with pytest.raises(NotFound, match="ft:nobody"):
+            imported.models.replace(*pair)

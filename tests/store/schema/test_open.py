@@ -1,0 +1,129 @@
+"""Opening a store: schema, settings of the connection, many processes at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
+from tunesmith.settings import Settings
+from tunesmith.store import Store, open_store
+from tunesmith.store.schema import db, migrate
+from tunesmith.store.schema.db import Database, database_url
+from tunesmith.store.schema.tables import metadata
+
+OPEN = """
+import sys
+from tunesmith.settings import Settings
+from tunesmith.store import open_store
+store = open_store(Settings(**__import__("json").loads(sys.argv[1])))
+print(store.keys.ensure_first(store.blobs.path("file-" + "0" * 24).parent.parent / "api-key") or "")
+"""
+
+
+def test_migrations_build_the_schema_of_the_tables(store: Store) -> None:
+    with store.database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_head_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_heads() == [migrate.HEAD]
+
+
+def test_processes_that_start_at_once_make_one_schema_and_one_key(store_settings: Settings) -> None:
+    command = [sys.executable, "-c", OPEN, store_settings.model_dump_json()]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    results = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, results
+    keys = [out.decode().strip() for out, _ in results if out.strip()]
+    assert keys == [store_settings.paths.api_key_file.read_text().strip()]
+
+
+def test_a_database_of_a_newer_version_is_refused(store: Store, store_settings: Settings) -> None:
+    with store.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ServerFault, match=r"revision 9999.*Start the version that wrote it"):
+        open_store(store_settings)
+
+
+def test_pairs_written_before_revision_9_are_found_after_it(store: Store, store_settings: Settings, make_job) -> None:
+    old, other = make_job(metadata={"team": "weather"}), make_job(metadata={"team": "sport"})
+    with store.database.write() as connection:
+        for statement in (
+            "CREATE TABLE kept AS SELECT job_id, key, value FROM job_metadata",
+            "DROP TABLE job_metadata",
+            "ALTER TABLE kept RENAME TO job_metadata",
+            "DROP INDEX ix_usage_project_minute",
+            "UPDATE alembic_version SET version_num = '0008'",
+        ):
+            connection.execute(text(statement))
+    upgraded = open_store(store_settings)
+    assert [job.id for job in upgraded.jobs.page(metadata={"team": "weather"}).data] == [old.id]
+    assert [job.id for job in upgraded.jobs.page(metadata={"team": "sport"}, after=None).data] == [other.id]
+    upgraded.close()
+
+
+def test_sqlite_writes_are_durable(tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path))
+    with store.database.read() as connection:
+        values = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert values == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+    store.close()
+
+
+def test_a_writer_that_waits_too_long_is_told_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "BUSY_SECONDS", 0.05)
+    store = open_store(Settings(data_dir=tmp_path))
+    late = pytest.raises(ServiceUnavailable, match=r"no write ended in .* s\. Try again")
+    with store.database.write(), late, store.database.write():
+        pass
+    with store.database.write():  # the turn was given back
+        store.close()
+
+
+def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
+    class Stop(Exception):
+        pass
+
+    def interrupted() -> None:
+        with store.database.write() as connection:
+            connection.execute(text("DELETE FROM alembic_version"))
+            raise Stop
+
+    with pytest.raises(Stop):
+        interrupted()
+    with store.database.read() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == migrate.HEAD
+
+
+def test_an_unreachable_database_is_unavailable() -> None:
+    database = Database("postgresql+psycopg://nobody@/none?host=/nonexistent")
+    with pytest.raises(ServiceUnavailable, match="does not answer"), database.read():
+        pass
+
+
+def test_an_unknown_database_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequest, match="'mysql' is not supported; use sqlite or postgresql"):
+        Database("mysql://localhost/x")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgresql_urls_get_the_installed_driver(scheme: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=f"{scheme}://me@host/db")
+    assert database_url(settings) == "postgresql+psycopg://me@host/db"
+
+
+def test_the_data_directory_is_private(store: Store, store_settings: Settings) -> None:
+    assert store_settings.paths.root.stat().st_mode & 0o777 == 0o700

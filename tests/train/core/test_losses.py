@@ -1,0 +1,42 @@
+"""Losses against torch's and the formulas, on small numbers."""
+
+import math
+
+import pytest
+import torch
+
+from tunesmith.train.core import losses
+from tunesmith.train.core.losses import dpo_loss, supervised_loss, token_logprobs
+from tunesmith.train.layers.frozen_weights import FrozenMatrix
+
+
+@pytest.mark.parametrize("cap", [0.0, 1.5])
+@pytest.mark.parametrize("chunk", [1 << 24, 20])  # 20: two of nine tokens at once
+def test_token_logprobs_have_torchs_value_and_gradient(cap: float, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", chunk)
+    torch.manual_seed(0)
+    hidden = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
+    head = torch.nn.Linear(4, 8, dtype=torch.float64).requires_grad_(False)
+    targets = torch.randint(8, (9,))
+    logprobs, correct = token_logprobs(hidden, FrozenMatrix(head), targets, cap)
+    logits = head(hidden)
+    if cap:
+        logits = cap * torch.tanh(logits / cap)
+    expected = torch.log_softmax(logits, -1).gather(1, targets.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(logprobs, expected)
+    assert torch.equal(correct, logits.argmax(-1) == targets)
+    direction = torch.randn(9, dtype=torch.float64)
+    (mine,) = torch.autograd.grad((logprobs * direction).sum(), hidden)
+    (theirs,) = torch.autograd.grad((expected * direction).sum(), hidden)
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_supervised_loss_is_the_weighted_mean() -> None:
+    loss = supervised_loss(torch.tensor([-1.0, -3.0, -5.0]), torch.tensor([1.0, 0.0, 1.0]), 2.0)
+    assert float(loss) == 3.0
+
+
+def test_dpo_loss_is_that_of_the_paper() -> None:
+    loss, margin = dpo_loss(*(torch.tensor([value]) for value in (-1.0, -4.0, -2.0, -3.0)), beta=0.5)
+    assert float(margin) == 0.5 * ((-1 + 2) - (-4 + 3))
+    assert float(loss) == pytest.approx(-math.log(1 / (1 + math.exp(-1.0))))

@@ -1,0 +1,54 @@
+"""Layers that stand in a group hear what their model is told, and drop inputs in training only."""
+
+from typing import cast
+
+import torch
+from tests.train.conftest import tiny_llama
+from torch import Tensor, nn
+
+from tunesmith.train.adapters.lora import LoraLinear, attach
+from tunesmith.train.layers.shared_inputs import FusedMlp, GroupMember, InputGroup
+from tunesmith.train.protocol.spec import LoraSpec
+
+HIDDEN, INNER = 6, 10
+
+
+def lora_layer(inputs: int, outputs: int) -> LoraLinear:
+    layer = LoraLinear(nn.Linear(inputs, outputs).requires_grad_(False), LoraSpec(rank=2, dropout=0.5))
+    with torch.no_grad():
+        for matrix in (layer.lora_a, layer.lora_b):
+            matrix.normal_()
+    return layer.eval()
+
+
+class GatedMlp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj = lora_layer(HIDDEN, INNER), lora_layer(HIDDEN, INNER)
+        self.down_proj = lora_layer(INNER, HIDDEN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x)))
+
+
+def test_every_layer_of_a_group_drops_inputs_in_training_and_none_after_it() -> None:
+    torch.manual_seed(0)
+    plain = GatedMlp()
+    mlp, member = FusedMlp(plain), GroupMember(InputGroup([lora_layer(HIDDEN, 4)]), 0)
+    layers = [plain.gate_proj, plain.up_proj, plain.down_proj, *member.group.layers]
+    x = torch.randn(4, HIDDEN)
+    with torch.no_grad():
+        for module in (mlp, member):
+            module.train()
+            assert not torch.equal(module(x), module(x))
+        assert all(layer.training for layer in layers)
+        for module in (mlp, member):
+            module.eval()
+            assert torch.equal(module(x), module(x))
+        torch.testing.assert_close(mlp(x), plain(x))
+
+
+def test_a_new_adapter_drops_nothing_until_its_model_is_in_training() -> None:
+    model = tiny_llama().eval()
+    adapter = attach(model, LoraSpec(rank=2, dropout=0.5), 0, model.get_output_embeddings())
+    assert not any(layer.training for layer in adapter.layers.values())

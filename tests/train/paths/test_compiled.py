@@ -1,0 +1,214 @@
+"""Compiled layers against the model's own, on trees: the same log-probabilities and gradients, whatever the shape."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tunesmith.train.adapters.lora import Adapter, attach
+from tunesmith.train.core.losses import supervised_loss
+from tunesmith.train.core.packing import TokenRow
+from tunesmith.train.paths.compiled import CompiledLayers, supports
+from tunesmith.train.paths.scoring import Scorer, TreeScorer
+from tunesmith.train.protocol.spec import LoraSpec
+
+SHAPE = {
+    "vocab_size": 61,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.1,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+PLAIN_LORA = LoraSpec(rank=16, alpha=32.0)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same model and adapter twice."""
+
+    plain: TreeScorer
+    plain_adapter: Adapter
+    compiled: TreeScorer
+    compiled_adapter: Adapter
+    layers: CompiledLayers
+
+    def compare(self, rows: list[TokenRow]) -> None:
+        expected, expected_grad = scored(self.plain, self.plain_adapter, rows)
+        logprobs, grad = scored(self.compiled, self.compiled_adapter, rows)
+        torch.testing.assert_close(logprobs.double(), expected, rtol=1e-4, atol=1e-4)
+        scale = float(expected_grad.abs().max())
+        torch.testing.assert_close(grad.double() / scale, expected_grad / scale, rtol=1e-3, atol=1e-5)
+
+
+def build(name: str, spec: LoraSpec, **changes: object) -> tuple[transformers.PreTrainedModel, Adapter]:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **changes})
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:  # norms and biases, which begin as ones and zeros
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    adapter = attach(model, spec, 0, model.get_output_embeddings())
+    with torch.no_grad():
+        for layer in adapter.layers.values():
+            layer.lora_b.normal_(std=0.1, generator=generator)
+    return model, adapter
+
+
+def pair(name: str = "Llama", spec: LoraSpec = PLAIN_LORA, both: bool = False, **changes: object) -> Pair:
+    """The plain one in float64, but for what transformers computes in float32."""
+    model, adapter = build(name, spec, **changes)
+    twin, _ = build(name, spec, **changes)
+    twin.double()
+    twin_adapter = Adapter({path: twin.get_submodule(path) for path in adapter.layers})  # type: ignore[misc]
+    with torch.no_grad():
+        for path, layer in twin_adapter.layers.items():
+            layer.lora_a.copy_(adapter.layers[path].lora_a)
+            layer.lora_b.copy_(adapter.layers[path].lora_b)
+    assert supports(model, adapter)
+    layers = CompiledLayers(model, adapter, both)
+    return Pair(TreeScorer(twin), twin_adapter, TreeScorer(model, layers=layers), adapter, layers)
+
+
+def scored(scorer: Scorer, adapter: Adapter, rows: list[TokenRow]) -> tuple[Tensor, Tensor]:
+    adapter.grad.zero_()
+    scores = scorer.score(rows)
+    supervised_loss(scores.logprobs, scores.weights, float(scores.weights.sum())).backward()
+    return scores.logprobs.detach(), adapter.grad.clone()
+
+
+def random_row(length: int, seed: int, prefix: tuple[int, ...] = ()) -> TokenRow:
+    generator = torch.Generator().manual_seed(seed)
+    ids = (*prefix, *torch.randint(3, 61, (length,), generator=generator).tolist())
+    return TokenRow(ids, (0.0,) * (len(ids) // 2) + (1.0,) * (len(ids) - len(ids) // 2))
+
+
+PROMPT = random_row(50, 99).ids
+LLAMA = pair()
+QWEN3 = pair("Qwen3")  # with norms of heads, which the backward pass makes again
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "changes"),
+    [
+        ("Llama", PLAIN_LORA, {"num_key_value_heads": 4}),
+        ("Llama", LoraSpec(rank=48, alpha=16.0), {"head_dim": 32}),
+        ("Llama", LoraSpec(rank=3, alpha=3.0), {}),
+        ("Llama", LoraSpec(rank=24, alpha=8.0), {}),
+        ("Llama", LoraSpec(rank=16, alpha=16.0, targets=("k_proj", "up_proj", "down_proj")), {}),
+        ("Llama", PLAIN_LORA, {"attention_bias": True, "mlp_bias": True}),
+        ("Mistral", PLAIN_LORA, {"sliding_window": None}),
+        ("Qwen2", PLAIN_LORA, {"tie_word_embeddings": True}),
+        ("Qwen3", PLAIN_LORA, {"attention_bias": True}),
+        ("SmolLM3", PLAIN_LORA, {"no_rope_layer_interval": 2}),
+    ],
+)
+def test_a_family_has_the_gradient_of_its_own_layers(name: str, spec: LoraSpec, changes: dict[str, object]) -> None:
+    both = pair(name, spec, **changes)
+    both.compare([random_row(n, n, PROMPT) for n in (3, 20, 41)])
+    both.compare([random_row(9, 1)])
+
+
+@st.composite
+def token_trees(draw: st.DrawFn) -> list[TokenRow]:
+    """Rows that fork off one another at random places."""
+    rows: list[tuple[int, ...]] = []
+    for number in range(draw(st.integers(1, 5))):
+        before = draw(st.sampled_from(rows)) if rows else ()
+        kept = before[: draw(st.integers(0, len(before)))]
+        rows.append(random_row(draw(st.integers(2, 60)), number, kept).ids)
+    return [TokenRow(ids, (0.0, *(1.0,) * (len(ids) - 1))) for ids in rows]
+
+
+@settings(max_examples=25, deadline=None)
+@given(token_trees())
+def test_a_tree_has_the_gradient_of_the_models_own_layers(rows: list[TokenRow]) -> None:
+    LLAMA.compare(rows)
+
+
+def test_a_row_longer_than_any_block_has_it_too() -> None:
+    LLAMA.compare([random_row(600, 5), random_row(30, 6, random_row(600, 5).ids[:300])])
+
+
+@pytest.mark.parametrize("both", [LLAMA, QWEN3], ids=["Llama", "Qwen3"])
+def test_gradients_are_the_same_to_the_bit_on_any_number_of_threads_and_after_any_step(both: Pair) -> None:
+    rows = [random_row(n, n, PROMPT) for n in (7, 30)]
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(scored(both.compiled, both.compiled_adapter, rows))
+        scored(both.compiled, both.compiled_adapter, [random_row(200, threads)])
+    torch.set_num_threads(2)
+    for logprobs, grad in results[1:]:
+        assert torch.equal(grad, results[0][1])
+        torch.testing.assert_close(logprobs, results[0][0], rtol=0, atol=1e-6)  # the output layer is torch's
+
+
+def test_what_a_step_finds_in_its_memory_does_not_matter() -> None:
+    rows = [random_row(n, n, PROMPT) for n in (7, 30)]
+    expected, expected_grad = scored(LLAMA.compiled, LLAMA.compiled_adapter, rows)
+    LLAMA.layers._buffers._memory.fill_(float("nan"))
+    logprobs, grad = scored(LLAMA.compiled, LLAMA.compiled_adapter, rows)
+    assert torch.equal(logprobs, expected)
+    assert torch.equal(grad, expected_grad)
+
+
+def test_weights_laid_out_for_both_directions_give_the_same_bits() -> None:
+    rows = [random_row(n, n, PROMPT) for n in (7, 30)]
+    both = pair(both=True)
+    (logprobs, grad), (expected, expected_grad) = (
+        scored(each.compiled, each.compiled_adapter, rows) for each in (both, LLAMA)
+    )
+    assert torch.equal(logprobs, expected)
+    assert torch.equal(grad, expected_grad)
+
+
+def test_gradients_are_added_to_those_before() -> None:
+    rows = [random_row(12, 1)]
+    _, once = scored(LLAMA.compiled, LLAMA.compiled_adapter, rows)
+    scores = LLAMA.compiled.score(rows)
+    supervised_loss(scores.logprobs, scores.weights, float(scores.weights.sum())).backward()
+    torch.testing.assert_close(LLAMA.compiled_adapter.grad, 2 * once)
+
+
+def test_without_the_adapter_it_is_the_base() -> None:
+    rows = [random_row(12, 1)]
+    with torch.no_grad(), LLAMA.plain_adapter.off(), LLAMA.compiled_adapter.off():
+        expected, logprobs = LLAMA.plain.score(rows).logprobs, LLAMA.compiled.score(rows).logprobs
+    torch.testing.assert_close(logprobs.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_backward_pass_that_comes_too_late_is_refused() -> None:
+    scores = LLAMA.compiled.score([random_row(12, 1)])
+    LLAMA.compiled.score([random_row(5, 2)])
+    with pytest.raises(RuntimeError, match="overwritten"):
+        scores.logprobs.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "changes"),
+    [
+        ("Llama", LoraSpec(dropout=0.1), {}),
+        ("Llama", PLAIN_LORA, {"head_dim": 8}),
+        ("Llama", PLAIN_LORA, {"hidden_act": "gelu"}),
+        ("Mistral", PLAIN_LORA, {"sliding_window": 64}),
+        ("Qwen3", PLAIN_LORA, {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}),
+        ("Gemma", PLAIN_LORA, {}),
+    ],
+)
+def test_what_the_compiled_layers_do_not_compute_is_left_to_the_model(
+    name: str, spec: LoraSpec, changes: dict[str, object]
+) -> None:
+    assert not supports(*build(name, spec, **changes))
