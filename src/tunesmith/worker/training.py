@@ -17,6 +17,7 @@ from tunesmith.store import JobFiles, JobRow, JobStatus, Lease, NewEvent, Outcom
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
 from tunesmith.worker import openai_events as wording
+from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.integrations import Senders, start_senders
 from tunesmith.worker.relay import Relay
@@ -100,7 +101,7 @@ class TrainingRun:
             lock=self.files.lock,
             nice=self.settings.train_nice,
             idle=self.settings.train_idle,
-            environment=trainer_environment(),
+            environment=without_secrets(trainer_environment(), type(self.settings)),
         )
 
     def _follow(self, trainer: Trainer, relay: Relay, senders: Senders, heartbeat: Heartbeat) -> int:
