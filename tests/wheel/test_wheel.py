@@ -31,15 +31,18 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+def clean_environment() -> dict[str, str]:
+    """Without the variables that would show the new interpreter another place's modules."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+
+
 def run(
     python: Path, directory: Path, *arguments: str, seconds: float = 60, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
     """`tunesmith ARGUMENTS` of the new environment, from a directory that is no checkout."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    command = [str(python.with_name("tunesmith")), *arguments]
     return subprocess.run(
-        command,
-        env=clean | {"COLUMNS": "180", "NO_COLOR": "1"} | environment,
+        [str(python.with_name("tunesmith")), *arguments],
+        env=clean_environment() | {"COLUMNS": "180", "NO_COLOR": "1"} | environment,
         cwd=directory,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -51,8 +54,10 @@ def run(
 
 def test_the_new_environment_runs_the_wheel_and_not_this_checkout(python: Path, tmp_path: Path) -> None:
     code = "import tunesmith, tunesmith.store; print(tunesmith.__file__)"
-    told = subprocess.run([python, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    assert told.startswith(str(python.parents[1]))
+    ran = subprocess.run(
+        [python, "-c", code], env=clean_environment(), cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert ran.stdout.startswith(str(python.parents[1]))
 
 
 def test_demo_runs_from_the_wheel(python: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 What is not covered: request validation (api), the meaning of files (data), adapters' contents (models).
 """
 
-from tunesmith.store.objects.idempotency import Creation
+from tunesmith.store.objects.idempotency import CreateRequest
 from tunesmith.store.queue.job_files import JobFiles
 from tunesmith.store.queue.leases import LeaseLost
 from tunesmith.store.rows import (
@@ -13,6 +13,7 @@ from tunesmith.store.rows import (
     CheckpointRow,
     EventRow,
     FileRow,
+    JobOutcome,
     JobRow,
     JobStatus,
     KeyRow,
@@ -21,9 +22,9 @@ from tunesmith.store.rows import (
     ModelRow,
     NewCheckpoint,
     NewEvent,
+    NewFile,
     NewJob,
     NewUpload,
-    Outcome,
     Page,
     PartRow,
     PermissionRow,
@@ -39,10 +40,11 @@ __all__ = [
     "Blob",
     "ChatRow",
     "CheckpointRow",
-    "Creation",
+    "CreateRequest",
     "EventRow",
     "FileRow",
     "JobFiles",
+    "JobOutcome",
     "JobRow",
     "JobStatus",
     "KeyRow",
@@ -52,9 +54,9 @@ __all__ = [
     "ModelRow",
     "NewCheckpoint",
     "NewEvent",
+    "NewFile",
     "NewJob",
     "NewUpload",
-    "Outcome",
     "Page",
     "PartRow",
     "PermissionRow",

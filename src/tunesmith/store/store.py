@@ -10,7 +10,7 @@ from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.chats import ChatStore
 from tunesmith.store.objects.checkpoint_permissions import PermissionStore
 from tunesmith.store.objects.files import FileStore
-from tunesmith.store.objects.idempotency import forget_creations
+from tunesmith.store.objects.idempotency import forget_old_requests
 from tunesmith.store.objects.imports import ImportStore
 from tunesmith.store.objects.models import ModelStore
 from tunesmith.store.objects.parts import PartStore
@@ -55,7 +55,7 @@ class Store:
 
     def expire(self) -> int:
         """What a running server does from time to time: whatever has had its time goes; how much did."""
-        return self.files.expire() + self.uploads.sweep() + forget_creations(self.database)
+        return self.files.expire() + self.uploads.sweep() + forget_old_requests(self.database)
 
     def close(self) -> None:
         self.database.close()

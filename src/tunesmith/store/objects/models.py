@@ -135,8 +135,13 @@ def _alive_row(connection: Connection, name: str) -> RowMapping:
     query = select(models).where(models.c.name == name, models.c.deleted_at.is_(None))
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
+        raise no_such_model(name)
     return row
+
+
+def no_such_model(name: str) -> NotFound:
+    """The answer to a name that is of no model, or of one that is not to be seen."""
+    return NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
 
 
 def _was_made_by_its_job(connection: Connection, row: RowMapping) -> bool:
