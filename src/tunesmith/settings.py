@@ -73,11 +73,6 @@ class Paths:
         return self.root / "jobs"
 
     @property
-    def models(self) -> Path:
-        """Adapters of tuned models."""
-        return self.root / "models"
-
-    @property
     def api_key_file(self) -> Path:
         return self.root / "api-key"
 

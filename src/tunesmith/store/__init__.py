@@ -33,7 +33,7 @@ from tunesmith.store.rows import (
     Role,
     UploadRow,
 )
-from tunesmith.store.store import Store, open_store
+from tunesmith.store.store import ScopedStore, Store, open_store
 
 __all__ = [
     "ACTIVE",
@@ -63,6 +63,7 @@ __all__ = [
     "ProjectRow",
     "ResolvedModel",
     "Role",
+    "ScopedStore",
     "Store",
     "UploadRow",
     "open_store",

@@ -74,6 +74,10 @@ def test_jobs_of_another_project_are_not_there(store: Store, make_job: Callable[
     for change in (others.jobs.cancel, others.jobs.pause, others.jobs.resume):
         with pytest.raises(NotFound, match=job.id):
             change(job.id)
+    for read in (others.jobs.events, others.jobs.checkpoints):
+        assert read(job.id).data == ()
+    assert others.jobs.messages(job.id) == others.jobs.metrics(job.id) == []
+    assert store.of("mine").jobs.events(job.id).data == store.jobs.events(job.id).data != ()
     assert store.of("mine").jobs.cancel(job.id).status is JobStatus.CANCELLED
 
 
@@ -90,6 +94,8 @@ def test_models_of_another_project_are_not_there(
     assert others.models.resolve(model.name) is None
     assert others.models.all() == []
     assert not others.models.delete(model.name)
+    with pytest.raises(NotFound, match=model.name):
+        others.models.replace(model.name, by=model.name)
     assert store.of("mine").models.resolve(model.name) is not None
 
 

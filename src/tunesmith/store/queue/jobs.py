@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, exists, insert, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
@@ -116,29 +116,36 @@ class JobStore:
 
     def events(self, job_id: str, *, limit: int = 20, after: str | None = None) -> Page[EventRow]:
         """Newest first. An unknown job has none: ask `get` first."""
-        query = select(events).where(events.c.job_id == job_id)
+        query = select(events).where(self._of_job(events, job_id))
         with self._database.read() as connection:
             rows, more = fetch_page(connection, query, events, Cursor(limit, after))
         return Page(tuple(event_row(row) for row in rows), more)
 
     def checkpoints(self, job_id: str, *, limit: int = 10, after: str | None = None) -> Page[CheckpointRow]:
         """Newest first."""
-        query = select(checkpoints).where(checkpoints.c.job_id == job_id)
+        query = select(checkpoints).where(self._of_job(checkpoints, job_id))
         with self._database.read() as connection:
             rows, more = fetch_page(connection, query, checkpoints, Cursor(limit, after))
         return Page(tuple(checkpoint_row(row) for row in rows), more)
 
     def messages(self, job_id: str) -> list[str]:
         """The text of every event that is no metric, oldest first."""
-        query = select(events.c.message).where(events.c.job_id == job_id, events.c.type == "message")
+        query = select(events.c.message).where(self._of_job(events, job_id), events.c.type == "message")
         with self._database.read() as connection:
             return list(connection.execute(query.order_by(events.c.seq)).scalars())
 
     def metrics(self, job_id: str) -> list[JsonObject]:
         """The data of every metrics event, by step."""
-        query = select(events.c.data).where(events.c.job_id == job_id, events.c.type == "metrics")
+        query = select(events.c.data).where(self._of_job(events, job_id), events.c.type == "metrics")
         with self._database.read() as connection:
             return list(connection.execute(query.order_by(events.c.seq)).scalars())
+
+    def _of_job(self, table: FromClause, job_id: str) -> ColumnElement[bool]:
+        """Rows of this job, if it is one that this store sees."""
+        mine: ColumnElement[bool] = table.c.job_id == job_id
+        if self._scope == EVERYBODY:
+            return mine
+        return and_(mine, exists().where(jobs.c.id == job_id, self._scope.of(jobs)))
 
 
 def lock_job(connection: Connection, job_id: str, scope: Scope = EVERYBODY) -> JobRow:
