@@ -1,5 +1,6 @@
 """Counters of usage: added up, cut into buckets, filtered and grouped."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tunesmith.store import JobOutcome, Lease, Store
-from tunesmith.store.accounts.usage import Account, UsageFilter, UsageRow
-from tunesmith.store.rows import Counts
+from tunesmith.store.accounts.usage import Account, UsageFilter, UsageRow, this_minute
+from tunesmith.store.rows import COUNTERS, Counts
+from tunesmith.store.schema.tables import usage
 
 HOUR, DAY = 3600, 86_400
 NINE = 20_000 * DAY + 9 * HOUR  # nine o'clock of some day
@@ -89,3 +91,45 @@ def test_finished_job_counts_its_trained_tokens(
     store.queue.finish(lease, JobOutcome(tmp_path / "adapter", trained_tokens=6810, result=None))
     (row,) = store.usage.sums(0, 10**11, 100_000 * DAY, group_by=["project", "key_id", "model"])
     assert (row.project, row.key_id, row.model, row.counts) == ("mine", "key_a", "base", Counts(trained_tokens=6810))
+
+
+def test_nothing_was_used_where_nothing_was_counted(store: Store) -> None:
+    assert store.usage.sums(0, NINE, DAY) == []
+    store.usage.add({}, {})
+    assert store.usage.sums(0, NINE, DAY, group_by=["project", "key_id", "model"]) == []
+
+
+def test_every_group_is_a_row_of_its_own_in_order(filled: Store) -> None:
+    rows = filled.usage.sums(0, NINE + 2 * DAY, 100_000 * DAY, group_by=["project", "key_id", "model"])
+    assert [(row.project, row.key_id, row.model) for row in rows] == [
+        ("default", "key_a", "base"),
+        ("default", "key_b", "base"),
+        ("other", "key_c", "base"),
+        ("other", "key_c", "ft:x"),
+    ]
+    assert sum((row.counts for row in rows), Counts()) == Counts(5, 137, 4, 64, 6810)
+
+
+def test_sums_beyond_32_bits_stay_exact(store: Store) -> None:
+    account = Account(NINE, "default", "key_a", "base")
+    for _ in range(3):
+        store.usage.add({account: Counts(1, 2**40 + 1, 0, 0, 2**52)}, {})
+    (row,) = store.usage.sums(NINE, NINE + 1, 60)
+    assert row.counts == Counts(3, 3 * 2**40 + 3, 0, 0, 3 * 2**52)
+    assert all(type(getattr(row.counts, name)) is int for name in COUNTERS)
+
+
+def test_last_use_of_many_keys_is_written_at_once_and_of_unknown_ones_not_at_all(store: Store) -> None:
+    keys = [store.keys.create(str(number))[1].id for number in range(3)]
+    store.usage.add({}, {keys[0]: NINE, keys[2]: NINE + 60, "key_unknown": NINE})
+    assert [row.last_used_at for row in store.keys.all()] == [NINE, None, NINE + 60]
+
+
+def test_this_minute_is_the_start_of_one() -> None:
+    now = time.time()
+    assert this_minute() % 60 == 0
+    assert 0 <= now - this_minute() < 61
+
+
+def test_every_counter_is_a_column() -> None:
+    assert [column.name for column in usage.columns if column.name in COUNTERS] == list(COUNTERS)

@@ -72,3 +72,44 @@ def test_a_deleted_model_is_shared_with_nobody(store: Store, model: str, other: 
     assert store.of(other).models.resolve(model) is None
     with pytest.raises(NotFound):
         store.permissions.page(model)
+
+
+def test_a_checkpoint_is_shared_without_its_model(
+    store: Store, running: Callable[..., Lease], other: str, tmp_path: Path
+) -> None:
+    lease = running()
+    store.queue.append(lease, [], total_steps=2)
+    for step in (1, 2):
+        store.queue.add_checkpoint(lease, NewCheckpoint(step, tmp_path / str(step), {}))
+    store.queue.finish(lease, JobOutcome(tmp_path / "2", 1, None))
+    last, first = (row.fine_tuned_model_checkpoint for row in store.jobs.checkpoints(lease.job_id).data)
+    store.permissions.grant(first, [other])
+    assert [row.name for row in store.of(other).models.all()] == [first]
+    assert store.of(other).models.get(first) is not None
+    assert store.of(other).models.get(last) is None
+
+
+def test_a_permission_of_another_model_is_not_this_ones(
+    store: Store, model: str, other: str, running: Callable[..., Lease], tmp_path: Path
+) -> None:
+    second = store.queue.finish(running(), JobOutcome(tmp_path / "second", 1, None)).fine_tuned_model
+    assert second is not None
+    [permission] = store.permissions.grant(model, [other])
+    assert not store.permissions.revoke(second, permission.id)
+    assert store.permissions.page(second).data == ()
+    assert store.of(other).models.resolve(model) is not None
+
+
+def test_nothing_is_granted_to_an_archived_project(store: Store, model: str, other: str) -> None:
+    store.projects.archive(other)
+    with pytest.raises(InvalidRequest, match="no active project"):
+        store.permissions.grant(model, [other])
+
+
+def test_a_model_that_is_not_there_cannot_be_shared(store: Store, other: str) -> None:
+    with pytest.raises(NotFound, match="'ft:none' does not exist") as caught:
+        store.permissions.grant("ft:none", [other])
+    assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
+    for call in (store.permissions.page, lambda name: store.permissions.revoke(name, "cp_x")):
+        with pytest.raises(NotFound):
+            call("ft:none")
