@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from `tunesmith.settings`: `make docs`. A test holds the two together."""
+"""Writes docs/settings.md from `tunesmith.settings`: `make docs`. A test keeps the two in step."""
 
 from pathlib import Path
 
@@ -14,10 +14,11 @@ HEAD = """\
 <!-- Written by `make docs` from src/tunesmith/settings.py; edit that file instead. -->
 
 Each setting has one name. The first of these that has a value wins: an option of the command, the environment
-(`TUNESMITH_PORT=8001`), the file `tunesmith.toml` in the data directory (`port = 8001`), the default. A name that is
-not below is refused, so a slip of the pen is not a silent default.
+(`TUNESMITH_PORT=8001`), the file `tunesmith.toml` in the data directory (`port = 8001`), the default. Unknown names in
+the file are refused, so that a typo does not silently leave the default in place. When a setting is renamed, its old
+name works for one more release, with a warning.
 
-Two more variables, `TUNESMITH_BASE_URL` and `TUNESMITH_API_KEY`, say which server the commands talk to: see
+Two further variables, `TUNESMITH_BASE_URL` and `TUNESMITH_API_KEY`, tell the commands which server to talk to: see
 [cli.md](cli.md).
 
 | setting | type | default | |
@@ -25,15 +26,15 @@ Two more variables, `TUNESMITH_BASE_URL` and `TUNESMITH_API_KEY`, say which serv
 """
 
 TRAINING = """
-## Of each job
+## Per job
 
-A job may have its own, under the key `tunesmith` of its request: see [training.md](training.md).
+A job may set its own value, under the key `tunesmith` of its request: see [training.md](training.md).
 
 | setting | type | default | |
 | --- | --- | --- | --- |
 """
 
-DEFAULTS = {  # what is worked out when the program starts
+DEFAULTS = {  # determined when the program starts
     "data_dir": "the user's data home + `/tunesmith`",
     "cache_dir": "the user's cache home + `/tunesmith`",
     "aliases": "see `tunesmith models list`",

@@ -1,6 +1,8 @@
-"""One exception tree, which the API turns into OpenAI's error envelope and the CLI into a line and an exit code.
+"""One exception tree.
 
-A message is a sentence to the user: the value seen, the limit, the cure, and for data the file and line.
+The API turns these into OpenAI's error envelope, the CLI into a line and an exit code. A message is a sentence for the
+user: the value seen, the limit, what to do about it, and for data the file and line.
+
 Source of the shapes: OpenAI's recorded answers, `{"error": {"message", "type", "param", "code"}}`, always all four.
 """
 
@@ -10,7 +12,7 @@ from tunesmith.jsonvalue import JsonObject
 
 
 class TunesmithError(Exception):
-    """The root. `status` is the HTTP status, `type` the envelope's type."""
+    """The root. `status` is the HTTP status, `type` the type in the envelope."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
@@ -22,34 +24,45 @@ class TunesmithError(Exception):
         self.code = code
 
     def envelope(self) -> JsonObject:
+        """The error as OpenAI's API sends it."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
 class InvalidRequest(TunesmithError):
+    """The request, a setting or an argument is wrong."""
+
     status = 400
     type = "invalid_request_error"
 
 
 class DataError(InvalidRequest):
-    """Training data that cannot be used; the message names file, line and cure."""
+    """Training data that cannot be used; the message says where and what to do."""
 
 
 class AuthenticationFailed(TunesmithError):
+    """No API key, or one that is not accepted."""
+
     status = 401
     type = "invalid_request_error"
 
 
 class PermissionDenied(TunesmithError):
+    """The key is accepted but may not do this."""
+
     status = 403
     type = "invalid_request_error"
 
 
 class NotFound(TunesmithError):
+    """There is no such object, or none that the key may see."""
+
     status = 404
     type = "invalid_request_error"
 
 
 class RateLimited(TunesmithError):
+    """Too many requests or tokens; trying again later helps."""
+
     status = 429
     type = "rate_limit_error"
 
@@ -59,6 +72,8 @@ class ServerFault(TunesmithError):
 
 
 class ServiceUnavailable(TunesmithError):
+    """Something that is needed does not answer; trying again later helps."""
+
     status = 503
     type = "service_unavailable_error"
 

@@ -1,4 +1,4 @@
-"""The JSON types, for values that come off the wire and have not been given a shape yet."""
+"""JSON types, for values from the wire that have not been validated yet."""
 
 from typing import TypeAlias
 

@@ -1,7 +1,7 @@
 """Every setting, once: its type, unit, default and one line of help.
 
-Read in this order, the first that has a value wins: arguments, environment (`TUNESMITH_PORT=8001`),
-`tunesmith.toml` in the data directory, the default here.
+The first of these that has a value wins: arguments, environment (`TUNESMITH_PORT=8001`), `tunesmith.toml` in the data
+directory, the default here.
 """
 
 import logging
@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 log = logging.getLogger(__name__)  # without a handler a warning is one line on standard error
 
-# Earlier names of settings -> today's. Each answers for one release, with a warning; then it goes from here.
+# Earlier names of settings -> today's. Each works for one release, with a warning, and is then removed from here.
 OLD_NAMES: Mapping[str, str] = {}
 
 MODEL_ALIASES = dict.fromkeys(
@@ -51,29 +51,34 @@ MODEL_ALIASES = dict.fromkeys(
 
 
 def default_data_dir() -> Path:
+    """TUNESMITH_DATA_DIR, or the user's data directory of the platform."""
     return Path(os.environ.get("TUNESMITH_DATA_DIR") or platformdirs.user_data_path("tunesmith", appauthor=False))
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where things lie below the data directory."""
+    """Where things are below the data directory."""
 
     root: Path
 
     @property
     def database(self) -> Path:
+        """The SQLite database; not there when `database_url` names another."""
         return self.root / "tunesmith.db"
 
     @property
     def blobs(self) -> Path:
+        """The bytes of files."""
         return self.root / "files"
 
     @property
     def jobs(self) -> Path:
+        """One directory per job."""
         return self.root / "jobs"
 
     @property
     def api_key_file(self) -> Path:
+        """The first API key, mode 0600."""
         return self.root / "api-key"
 
 
@@ -125,12 +130,12 @@ class TrainingOptions(BaseModel):
 
 
 class Settings(BaseSettings, TrainingOptions):
-    """The settings of a server, its worker and every command; `frozen`, so threads may share them."""
+    """The settings of a server, its worker and every command."""
 
     model_config = SettingsConfigDict(env_prefix="TUNESMITH_", extra="forbid", frozen=True)
     old_names: ClassVar[Mapping[str, str]] = OLD_NAMES
 
-    data_dir: Path = Field(default_factory=default_data_dir, description="Where everything is kept.")
+    data_dir: Path = Field(default_factory=default_data_dir, description="Directory of all data.")
     cache_dir: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("tunesmith", appauthor=False),
         description="Derived files, shared by all data directories; may be deleted at any time.",
@@ -140,109 +145,125 @@ class Settings(BaseSettings, TrainingOptions):
     port: int = Field(8000, ge=0, le=65535, description="Port the API binds to; 0 takes a free one.")
 
     organization: str = Field("personal", pattern=r"^[a-z0-9-]{1,40}$", description="Slug in `ft:` names, owned_by.")
-    base_model: str = Field("smollm2-135m-instruct", description="Base used by the demo and behind the aliases.")
+    base_model: str = Field("smollm2-135m-instruct", description="Base model of the demo, and behind the aliases.")
     aliases: dict[str, str] = Field(
         default_factory=lambda: dict(MODEL_ALIASES),
-        description="Names of OpenAI models -> base here, so that existing code runs.",
+        description="OpenAI's model name -> base model here, so that existing code runs unchanged.",
     )
     bases: dict[str, str] = Field(
-        default_factory=dict, description="Further bases: name -> local Hugging Face directory or hub id."
+        default_factory=dict, description="Additional base models: name -> local Hugging Face directory or hub id."
     )
 
     result_encoding: Literal["plain", "base64"] = Field(
         "plain", description="How result files are served: plain CSV as in 2023, or base64 as OpenAI since 2024."
     )
-    max_file_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Largest file of one request, bytes.")
-    max_upload_bytes: int = Field(8 * 1024**3, gt=0, description="Largest file that comes in parts, bytes.")
+    max_file_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Largest file in one request, bytes.")
+    max_upload_bytes: int = Field(8 * 1024**3, gt=0, description="Largest file that is uploaded in parts, bytes.")
     max_part_bytes: int = Field(64 * 1024 * 1024, gt=0, description="Largest part of an upload, bytes.")
-    upload_seconds: int = Field(3600, gt=0, description="How long an upload takes parts, seconds.")
+    upload_seconds: int = Field(3600, gt=0, description="How long an upload accepts parts, seconds.")
     sweep_seconds: float = Field(
-        600.0, gt=0, description="Between two looks for expired files and uploads, whose bytes then go, seconds."
+        600.0, gt=0, description="Interval at which expired files and uploads are removed, seconds."
     )
-    max_suffix_chars: int = Field(64, gt=0, le=255, description="Longest suffix of a model's name, characters.")
-    max_metadata_pairs: int = Field(16, ge=0, le=1000, description="Most pairs of metadata of an object.")
-    max_example_tokens: int | None = Field(None, gt=0, description="Tokens per example; unset: the base's context.")
+    max_suffix_chars: int = Field(64, gt=0, le=255, description="Longest suffix of a model name, characters.")
+    max_metadata_pairs: int = Field(16, ge=0, le=1000, description="Maximum number of metadata pairs per object.")
+    max_example_tokens: int | None = Field(
+        None, gt=0, description="Longest training example, tokens; unset: the base model's context length."
+    )
 
-    limit_requests_per_minute: int = Field(0, ge=0, description="Model requests of a project a minute; 0: no limit.")
+    limit_requests_per_minute: int = Field(0, ge=0, description="Model requests per project and minute; 0: no limit.")
     limit_tokens_per_minute: int = Field(
-        0, ge=0, description="Tokens of a project a minute, prompts and answers; 0: no limit."
+        0, ge=0, description="Tokens per project and minute, prompts and answers together; 0: no limit."
     )
     limit_uploads_per_minute: int = Field(
-        1000, ge=0, description="Files and parts of files of a project a minute; 0: no limit."
+        1000, ge=0, description="Uploads of files and parts per project and minute; 0: no limit."
     )
-    limit_concurrent_requests: int = Field(
-        0, ge=0, description="Model requests of a project under way at a time; 0: no limit."
-    )
+    limit_concurrent_requests: int = Field(0, ge=0, description="Concurrent model requests per project; 0: no limit.")
 
-    lease_seconds: float = Field(30.0, gt=0, description="How long a silent worker keeps its job, seconds.")
+    lease_seconds: float = Field(
+        30.0, gt=0, description="How long a worker keeps its job after its last sign of life, seconds."
+    )
     poll_seconds: float = Field(0.5, gt=0, description="How often an idle worker looks for a job, seconds.")
 
     full_learning_rate: FiniteFloat = Field(
-        2e-5, gt=0, le=1, description="Takes base_learning_rate's place in jobs that train all weights."
+        2e-5, gt=0, le=1, description="Replaces base_learning_rate in jobs that train all weights."
     )
     train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all cores.")
     checkpoint_seconds: float = Field(
-        120.0, ge=0, description="Between saves of a trainer's progress, seconds; 0: only at the ends of epochs."
+        120.0,
+        ge=0,
+        description="Interval between saves of a trainer's progress, seconds; 0: only at the end of each epoch.",
     )
-    train_nice: int = Field(10, ge=0, le=19, description="Priority of a trainer (higher is humbler).")
+    train_nice: int = Field(10, ge=0, le=19, description="Nice value of a trainer (higher: lower priority).")
     train_idle: bool = Field(
-        True, description="A trainer takes only what other processes leave (Linux); false: its share by train_nice."
+        True,
+        description="A trainer only gets processor time that nothing else wants (Linux); false: a share by train_nice.",
     )
 
     serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all cores.")
     serve_weights: Literal["auto", "float32", "float16"] = Field(
-        "auto", description="Weights of bases that answer; auto: 16 bits where a check shows that nothing is lost."
+        "auto", description="Precision of weights in chat; auto: 16 bits where a check shows that nothing is lost."
     )
-    serve_drafts: bool = Field(True, description="Guess tokens from earlier text, to check several in one step.")
-    serve_memory_mib: int = Field(0, ge=0, description="Memory for bases in use, MiB; 0: half of the machine's.")
-    serve_adapter_mib: int = Field(512, gt=0, description="Memory for adapters in use, per base, MiB.")
-    serve_cache_mib: int = Field(0, ge=0, description="Memory for keys and values, per base, MiB; 0: an eighth.")
+    serve_drafts: bool = Field(
+        True, description="Guess tokens from earlier text, and verify several of them in one step."
+    )
+    serve_memory_mib: int = Field(0, ge=0, description="Memory for loaded base models, MiB; 0: half of the machine's.")
+    serve_adapter_mib: int = Field(512, gt=0, description="Memory for loaded adapters, per base model, MiB.")
+    serve_cache_mib: int = Field(
+        0, ge=0, description="Memory for the KV cache, per base model, MiB; 0: an eighth of all."
+    )
     serve_remote: dict[str, str] = Field(
         default_factory=dict,
-        description="Bases that a vLLM server answers for: name -> its URL, http://gpu:8000; not measured.",
+        description="Base models served by a vLLM server: name -> its URL, such as http://gpu:8000; not measured.",
     )
-    serve_remote_key: SecretStr | None = Field(None, description="Key of the vLLM servers (their --api-key).")
-    serve_remote_adapters: int = Field(64, ge=1, description="Adapters loaded in a vLLM server at a time.")
-    chat_running: int = Field(16, ge=1, description="Answers that share a base's steps.")
-    chat_waiting: int = Field(256, ge=1, description="Chat requests that may wait for a base; more get a 503.")
-    chat_max_tokens: int = Field(4096, ge=1, description="Longest answer where a request sets no limit, tokens.")
+    serve_remote_key: SecretStr | None = Field(None, description="API key of the vLLM servers (their --api-key).")
+    serve_remote_adapters: int = Field(64, ge=1, description="Maximum number of adapters loaded in a vLLM server.")
+    chat_running: int = Field(16, ge=1, description="Answers that a base model generates together.")
+    chat_waiting: int = Field(
+        256, ge=1, description="Chat requests that may wait for a base model; more are refused with 503."
+    )
+    chat_max_tokens: int = Field(4096, ge=1, description="Longest answer when a request sets no limit, tokens.")
 
     moderation: Literal["off", "warn", "block"] = Field(
-        "warn", description="Moderation of training data: not at all, as a warning, or refusing the job."
+        "warn", description="Moderation of training data: none, a warning, or refusing the job."
     )
     moderation_url: str | None = Field(
         None,
         pattern=r"^https?://",
         description="Moderation service (.../v1/moderations) or guard model (.../v1/chat/completions); unset: offline.",
     )
-    moderation_model: str | None = Field(None, description="Model name that the moderation service is asked for.")
-    moderation_api_key: SecretStr | None = Field(None, description="Key of the moderation service.")
-    moderation_parallel: int = Field(4, ge=1, le=64, description="Requests to the moderation service at a time.")
-    moderation_timeout: float = Field(30.0, gt=0, description="How long one such request may take, seconds.")
+    moderation_model: str | None = Field(None, description="Model name sent to the moderation service.")
+    moderation_api_key: SecretStr | None = Field(None, description="API key of the moderation service.")
+    moderation_parallel: int = Field(4, ge=1, le=64, description="Concurrent requests to the moderation service.")
+    moderation_timeout: float = Field(
+        30.0, gt=0, description="Timeout of a request to the moderation service, seconds."
+    )
 
     wandb_api_key: SecretStr | None = Field(
-        None, description="Weights & Biases key for jobs with `integrations`; unset: WANDB_API_KEY of the worker."
+        None,
+        description="Weights & Biases key for jobs with `integrations`; unset: WANDB_API_KEY of the worker.",
     )
 
     @field_validator("serve_remote")
     @classmethod
     def _remotes(cls, remotes: dict[str, str]) -> dict[str, str]:
-        """URLs without a slash or /v1 at the end, which many write out of habit."""
+        """URLs without a trailing slash or /v1, which many people write out of habit."""
         for name, url in remotes.items():
             if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
                 raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
         return {name: url.rstrip("/").removesuffix("/v1") for name, url in remotes.items()}
 
     def training_options(self) -> TrainingOptions:
-        """What a job has that says nothing else."""
+        """The options of a job that does not set its own."""
         return TrainingOptions(**self.model_dump(include=set(TrainingOptions.model_fields)))
 
     @property
     def paths(self) -> Paths:
+        """The paths below the data directory, with `~` expanded."""
         return Paths(self.data_dir.expanduser())
 
     @property
     def organization_id(self) -> str:
+        """The organization's id, as answers show it."""
         return f"org-{self.organization}"
 
     @classmethod
@@ -254,6 +275,7 @@ class Settings(BaseSettings, TrainingOptions):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment, file; each of the last two under old names too."""
         old_names = getattr(settings_cls, "old_names", OLD_NAMES)
         if isinstance(env_settings, EnvSettingsSource):
             prefix = str(settings_cls.model_config.get("env_prefix", "")).lower()
@@ -271,11 +293,16 @@ Value = TypeVar("Value")
 def _under_new_names(
     given: Mapping[str, Value], old_names: Mapping[str, str], where: str, spell: Callable[[str], str]
 ) -> dict[str, Value]:
-    """`given` with old names replaced, each with a warning. Where both names are given, the new one's value counts."""
+    """`given` with old names replaced, each with a warning.
+
+    Where both names are given, the new one's value wins.
+    """
     values = dict(given)
     for old, new in old_names.items():
         if old in values:
-            _warn_once(f"{spell(old)} ({where}) is now called {spell(new)}; the old name goes with the next release.")
+            _warn_once(
+                f"{spell(old)} ({where}) is now called {spell(new)}; the old name stops working in the next release."
+            )
             values.setdefault(new, values[old])
             del values[old]
     return values

@@ -1,6 +1,8 @@
-"""Every SQL statement and every byte on disk. Each method is one transaction and returns frozen rows.
+"""The store: every SQL statement and every byte on disk.
 
-What is not covered: request validation (api), the meaning of files (data), adapters' contents (models).
+Each method is one transaction and returns frozen rows.
+
+What is not covered: validating requests (api), what files contain (check), the contents of adapters (models).
 """
 
 from tunesmith.store.objects.idempotency import CreateRequest

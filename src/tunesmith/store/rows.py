@@ -1,6 +1,6 @@
-"""What the store hands out: frozen rows, and the states of a job with the transitions between them.
+"""What the store returns: frozen rows, and the states of a job.
 
-Times are Unix seconds, as on the wire. `seq` never leaves the store: pages are cut by id.
+Times are Unix seconds, as on the wire. The column `seq` never leaves the store: pages are cut by id.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,8 @@ FIRST_PROJECT = "default"  # there from the start
 
 
 class JobStatus(StrEnum):
+    """The states of a job, in OpenAI's words, each with its successors."""
+
     VALIDATING = "validating_files"  # -> queued | failed | cancelled
     QUEUED = "queued"  #                -> running | failed | cancelled   (pause keeps it here)
     RUNNING = "running"  #              -> succeeded | failed | cancelled | queued (pause)
@@ -33,6 +35,7 @@ class JobStatus(StrEnum):
 
     @property
     def finished(self) -> bool:
+        """Whether no state follows."""
         return not TRANSITIONS[self]
 
 
@@ -49,7 +52,10 @@ ACTIVE = tuple(status for status, following in TRANSITIONS.items() if following)
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a list. `has_more`: the same question with `after` = the last id has another row."""
+    """One page of a list.
+
+    `has_more`: asking again with `after` set to the last id returns at least one more row.
+    """
 
     data: tuple[T, ...]
     has_more: bool
@@ -57,7 +63,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes on disk under an id, complete and synced, which no row names yet."""
+    """Bytes on disk under an id, complete and synced, that no row refers to yet."""
 
     id: str  # the file id that `files.create` will give them
     bytes: int
@@ -66,6 +72,8 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
+    """A file; its bytes are the blob of the same id."""
+
     id: str
     purpose: str
     filename: str
@@ -80,7 +88,10 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """What `files.create` needs beside the bytes. `report` is what `check.file_check` found, if it has run."""
+    """What `files.create` needs besides the bytes.
+
+    `report` is what `check.file_check` found, if it has already run.
+    """
 
     purpose: str
     filename: str
@@ -93,7 +104,10 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class NewUpload:
-    """A file that will come in parts. `file_lifetime`: seconds from its completion to its expiry."""
+    """A file that will arrive in parts.
+
+    `file_lifetime` is the time from its completion to its expiry, in seconds.
+    """
 
     filename: str
     purpose: str
@@ -105,7 +119,7 @@ class NewUpload:
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """`file_id` stands once the upload is completed."""
+    """An upload in parts; `file_id` is set once it is completed."""
 
     id: str
     filename: str
@@ -123,6 +137,8 @@ class UploadRow:
 
 @dataclass(frozen=True, slots=True)
 class PartRow:
+    """One part of an upload."""
+
     id: str
     upload_id: str
     created_at: int
@@ -131,9 +147,9 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as the wire shows it, then what only the worker needs.
+    """A job: first what the wire shows, then what only the worker needs.
 
-    Not columns, since they never vary here: `object`, `usage_metrics` and `eval_id` (null), `shared_with_openai`
+    Not columns because they never vary here: `object`, `usage_metrics` and `eval_id` (null), `shared_with_openai`
     (false).
     """
 
@@ -158,7 +174,7 @@ class JobRow:
     method: JsonObject  # {"type": "supervised", "supervised": {"hyperparameters": {...}}}
 
     project: str
-    key_id: str | None  # the key that created it; usage is counted under it
+    key_id: str | None  # the key that created it; its usage is counted there
     base_model: str  # root base, also where `model` is itself tuned
     planned_model: str  # what fine_tuned_model will be
     options: JsonObject  # server-side extras of the request (extra_body), {} when none
@@ -172,7 +188,10 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What `jobs.create` needs. The caller has resolved the model and looked at the files."""
+    """What `jobs.create` needs.
+
+    The caller has resolved the model and checked that the files exist.
+    """
 
     model: str
     base_model: str
@@ -192,6 +211,8 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
+    """An event of a job, as on the wire."""
+
     id: str
     job_id: str
     created_at: int
@@ -203,7 +224,10 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """`step`: a metrics event; the store drops one whose step was reported before."""
+    """An event to append.
+
+    `step` marks a metrics event: the store drops one whose step was reported before.
+    """
 
     message: str
     level: EventLevel = "info"
@@ -214,6 +238,8 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:
+    """A checkpoint of a job, as on the wire."""
+
     id: str
     job_id: str
     created_at: int
@@ -224,7 +250,10 @@ class CheckpointRow:
 
 @dataclass(frozen=True, slots=True)
 class NewCheckpoint:
-    """A checkpoint whose manifest is on disk. `adapter_dir` lies below the data directory."""
+    """A checkpoint whose manifest is on disk.
+
+    `adapter_dir` lies inside the data directory.
+    """
 
     step: int
     adapter_dir: Path
@@ -233,7 +262,7 @@ class NewCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A tuned model (`step` None) or a kept checkpoint."""
+    """A tuned model (`step` None) or a checkpoint that was kept."""
 
     name: str
     base_model: str
@@ -247,7 +276,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """As lists show a model: there may be thousands, and they are not cut into pages."""
+    """A model as lists show it: there may be thousands, and they have no pages."""
 
     name: str
     step: int | None
@@ -268,7 +297,7 @@ class ResolvedModel:
 
 @dataclass(frozen=True, slots=True)
 class ChatRow:
-    """A kept chat completion: `body` as it was answered, `messages` as they were asked."""
+    """A stored chat completion: `body` is the answer, `messages` are the request's."""
 
     id: str
     model: str
@@ -282,7 +311,10 @@ class ChatRow:
 
 @dataclass(frozen=True, slots=True)
 class PermissionRow:
-    """Another project may use the model: see it, ask it, train it further; not delete it and not pass it on."""
+    """Another project's permission to use a model.
+
+    It may see the model, chat with it and train it further, but neither delete it nor share it.
+    """
 
     id: str
     model: str
@@ -292,6 +324,8 @@ class PermissionRow:
 
 @dataclass(frozen=True, slots=True)
 class ProjectRow:
+    """A project; `archived_at` None: active."""
+
     id: str
     name: str
     created_at: int
@@ -305,7 +339,7 @@ class KeyRow:
     id: str
     name: str
     hint: str
-    project: str  # an owner's key may act in every project of the organisation, this one unless it says otherwise
+    project: str  # an owner's key may act in every project of the organization, by default in this one
     role: Role
     created_at: int
     expires_at: int | None
@@ -315,7 +349,10 @@ class KeyRow:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write to a job: refused once another worker, a cancel or a pause took it away."""
+    """The right to write to a job.
+
+    Refused once another worker, a cancellation or a pause has taken the job away.
+    """
 
     job_id: str
     worker: str
@@ -324,7 +361,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """What a finished training brings in; written in one transaction with the status."""
+    """What a finished training run produced.
+
+    The store writes it in one transaction with the status.
+    """
 
     adapter_dir: Path
     trained_tokens: int
@@ -335,7 +375,7 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What is counted of requests and training jobs; its fields are columns of the table `usage`."""
+    """Counters of requests and training jobs; columns of the table `usage`."""
 
     requests: int = 0
     prompt_tokens: int = 0

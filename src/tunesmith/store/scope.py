@@ -1,4 +1,7 @@
-"""Whose rows a store sees: one project's, as requests do, or everybody's, as workers and sweeps do."""
+"""Whose rows a store sees.
+
+Requests see one project's; workers and background sweeps see every project's.
+"""
 
 from dataclasses import dataclass
 
@@ -7,11 +10,15 @@ from sqlalchemy import ColumnElement, FromClause, true
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Stands in the WHERE of every statement, so that no route can forget to ask whose an object is."""
+    """A condition in the WHERE clause of every statement about objects of a project.
+
+    It is part of the store rather than of the routes, so that no route can forget it. `project` None: every project.
+    """
 
     project: str | None = None
 
     def of(self, table: FromClause) -> ColumnElement[bool]:
+        """The condition for `table`, which has a column `project`."""
         return true() if self.project is None else table.c.project == self.project
 
 

@@ -1,8 +1,11 @@
-"""The store as one object: `open_store(settings)` brings the schema up to date and sweeps what a crash left."""
+"""The store as one object.
+
+`open_store(settings)` brings the schema up to date and removes what a crash left behind.
+"""
 
 from dataclasses import dataclass
 
-from tunesmith.settings import Settings
+from tunesmith.settings import Paths, Settings
 from tunesmith.store.accounts.keys import KeyStore
 from tunesmith.store.accounts.projects import ProjectStore
 from tunesmith.store.accounts.usage import UsageStore
@@ -24,10 +27,10 @@ from tunesmith.store.scope import Scope
 
 @dataclass(frozen=True, slots=True)
 class ScopedStore:
-    """The store as one project's requests see it: objects of other projects are not there.
+    """The store as the requests of one project see it.
 
-    Only `Store.of` makes one. Keys, projects and usage are the organisation's: `api.middleware.roles` says who may use
-    them.
+    Objects of other projects do not exist in it. Only `Store.of` makes one. Keys, projects and usage belong to the
+    whole organisation: `api.middleware.roles` says who may use them.
     """
 
     project: str
@@ -45,7 +48,7 @@ class ScopedStore:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The whole store, as workers, sweeps and imports need it. Threads may share it.
+    """The whole store, as workers and sweeps need it; threads may share it.
 
     `jobs` is the API's side of a job, `queue` the worker's.
     """
@@ -65,7 +68,7 @@ class Store:
     database: Database
 
     def of(self, project: str) -> ScopedStore:
-        """What a request of this project may see."""
+        """The store as a request of this project may see it."""
         scope = Scope(project)
         return ScopedStore(
             project,
@@ -82,15 +85,22 @@ class Store:
         )
 
     def expire(self) -> int:
-        """What a running server does from time to time: whatever has had its time goes; how much did."""
+        """Remove whatever has expired and return how many objects that was.
+
+        A running server calls this from time to time.
+        """
         return self.files.expire() + self.uploads.sweep() + forget_old_requests(self.database)
 
     def close(self) -> None:
+        """Close all connections."""
         self.database.close()
 
 
 def open_store(settings: Settings) -> Store:
-    """Create the data directory, migrate, sweep. Any number of processes may do this at once."""
+    """Create the data directory, migrate the schema and sweep.
+
+    Any number of processes may do this at the same time. Raises ServerFault when a newer version wrote the database.
+    """
     paths = settings.paths
     paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.jobs.mkdir(exist_ok=True)
@@ -100,8 +110,15 @@ def open_store(settings: Settings) -> Store:
     except BaseException:
         database.close()
         raise
+    store = _assemble(database, paths)
+    store.files.sweep()
+    store.uploads.sweep()
+    return store
+
+
+def _assemble(database: Database, paths: Paths) -> Store:
     blobs = BlobStore(paths.blobs)
-    store = Store(
+    return Store(
         blobs=blobs,
         files=FileStore(database, blobs),
         uploads=UploadStore(database, blobs, PartStore(paths.blobs)),
@@ -116,6 +133,3 @@ def open_store(settings: Settings) -> Store:
         imports=ImportStore(database, blobs),
         database=database,
     )
-    store.files.sweep()
-    store.uploads.sweep()
-    return store

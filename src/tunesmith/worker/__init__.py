@@ -1,6 +1,6 @@
-"""The worker: claim a job, check its files, launch a trainer, relay what it reports, finish.
+"""The worker: claim a job, check its files, train, relay reports, finish.
 
-Several workers may run on one database; each trains one job at a time, and checks the files of others meanwhile.
+Several workers may run on one database. Each trains one job at a time and checks the files of others meanwhile.
 """
 
 from tunesmith.worker.loop import run_worker

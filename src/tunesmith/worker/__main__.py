@@ -1,4 +1,4 @@
-"""`python -m tunesmith.worker`."""
+"""`python -m tunesmith.worker`: see `process.main`."""
 
 import sys
 

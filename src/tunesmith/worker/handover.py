@@ -1,7 +1,7 @@
-"""Handing the server's settings to its worker: one line of JSON over the worker's standard input, secrets included.
+"""Handing the server's settings to its worker, secrets included.
 
-A pipe is the one channel that nobody else can read: arguments are visible to every user of the machine, and the
-environment passes to the trainers that the worker starts.
+They travel as one line of JSON over the worker's standard input, the one channel that nobody else can read: arguments
+are visible to every user of the machine, and the environment passes to the trainers that the worker starts.
 """
 
 import json
@@ -18,7 +18,10 @@ SECRET_TYPES = (Secret, SecretBytes, SecretStr)
 
 
 def settings_line(settings: Settings) -> bytes:
-    """All settings as one line of JSON. Secrets are in clear, however deep they lie: keep it off disks and logs."""
+    """All settings as one line of JSON, ending with a newline.
+
+    Secrets are in clear, at any depth: keep the line off disks and out of logs.
+    """
     return json.dumps(settings.model_dump(), default=_plain).encode() + b"\n"
 
 
@@ -28,7 +31,10 @@ def read_settings(line: bytes, kind: type[AnySettings]) -> AnySettings:
 
 
 def without_secrets(environment: Mapping[str, str], kind: type[Settings]) -> dict[str, str]:
-    """The environment without the variables of secret settings, for a process that is told them another way."""
+    """The environment without the variables of secret settings.
+
+    For a process that needs none of them, or gets them another way.
+    """
     prefix = kind.model_config.get("env_prefix", "")
     secret = {f"{prefix}{name}".lower() for name in secret_fields(kind)}
     return {name: value for name, value in environment.items() if name.lower() not in secret}

@@ -1,4 +1,4 @@
-"""Keeps a lease alive from a thread of its own, and learns quickly when it was taken away."""
+"""Keeps a lease alive from a thread, and notices quickly when it is lost."""
 
 import threading
 import time
@@ -8,12 +8,15 @@ from tunesmith.errors import ServiceUnavailable
 from tunesmith.store import Lease, LeaseLost
 from tunesmith.store.queue.leases import Queue
 
-LOOK_SECONDS = 0.5  # a cancelled trainer is stopped this soon; a look costs one read
-RENEWALS_PER_LEASE = 3  # two may fail before the job is another's
+CHECK_SECONDS = 0.5  # how soon a cancelled trainer is stopped; each check costs one read
+RENEWALS_PER_LEASE = 3  # two may fail before another worker may take the job
 
 
 class Heartbeat:
-    """While inside `with`: renews. `lost` says why the job must be left, as soon as that is known."""
+    """Renews a lease while inside its `with` block.
+
+    `lost` says why the job must be left, as soon as that is known.
+    """
 
     def __init__(self, queue: Queue, lease: Lease, lease_seconds: float) -> None:
         self._queue = queue
@@ -34,13 +37,13 @@ class Heartbeat:
         self._thread.join()
 
     def demand(self) -> None:
-        """Raises the LeaseLost that was found."""
+        """Raise LeaseLost if the lease is known to be lost."""
         if self.lost is not None:
             raise self.lost
 
     def _beat(self) -> None:
         renewed = time.monotonic()  # claimed just before
-        while not self._ended.wait(min(LOOK_SECONDS, self._seconds / RENEWALS_PER_LEASE)):
+        while not self._ended.wait(min(CHECK_SECONDS, self._seconds / RENEWALS_PER_LEASE)):
             now = time.monotonic()
             try:
                 if now - renewed >= self._seconds / RENEWALS_PER_LEASE:
@@ -51,7 +54,7 @@ class Heartbeat:
             except LeaseLost as error:
                 self.lost = error
                 return
-            except ServiceUnavailable:  # wait for the database, but not longer than the job is ours
+            except ServiceUnavailable:  # wait for the database, but not longer than the lease lasts
                 if now - renewed > self._seconds:
                     text = f"The database has not answered for {self._seconds:g} s, so job {self._lease.job_id}"
                     self.lost = LeaseLost(f"{text} may be another worker's now.", code="expired")

@@ -1,4 +1,7 @@
-"""A worker's two loops: one trains, the other checks files, so that a bad file is known at once behind a long job."""
+"""A worker's two loops: one trains, the other checks files.
+
+So a faulty file is reported at once, even while a long job is training.
+"""
 
 import os
 import socket
@@ -21,11 +24,14 @@ log = structlog.get_logger(__name__)
 
 TO_CHECK = (JobStatus.VALIDATING,)
 TO_TRAIN = (JobStatus.QUEUED, JobStatus.RUNNING)
-RESTARTS_WITHOUT_PROGRESS = 3  # a trainer that is killed again and again at one place is out of memory, not unlucky
+RESTARTS_WITHOUT_PROGRESS = 3  # a trainer that keeps dying at the same step is out of memory, not unlucky
 
 
 def run_worker(store: Store, settings: Settings, stop: threading.Event, *, launcher: Launcher | None = None) -> None:
-    """Works until `stop` is set; then its trainer saves its progress and the job goes back into the queue."""
+    """Work until `stop` is set.
+
+    Then the trainer saves its progress and the job goes back to the queue.
+    """
     worker = Worker(store, settings, stop, launcher or ChildLauncher())
     store.models.clean_all()
     checking = threading.Thread(target=worker.check_files, name="worker-check", daemon=True)
@@ -36,32 +42,39 @@ def run_worker(store: Store, settings: Settings, stop: threading.Event, *, launc
 
 @dataclass(slots=True)
 class Worker:
+    """The state of one worker process, shared by its two loops."""
+
     store: Store
     settings: Settings
     stop: threading.Event
     launcher: Launcher
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{base62(6)}")
     _checked: threading.Event = field(default_factory=threading.Event)  # a job has just become ready to train
-    _interruptions: dict[str, tuple[int, int]] = field(default_factory=dict)  # job -> (last step, how often there)
+    _interruptions: dict[str, tuple[int, int]] = field(default_factory=dict)  # job -> (last step, deaths at that step)
 
     def train(self) -> None:
+        """Train one job after another until `stop` is set."""
         while not self.stop.is_set():
             self._checked.clear()
             if not self._next(f"{self.name}:train", TO_TRAIN, self._train):
                 self._checked.wait(self.settings.poll_seconds)
 
     def check_files(self) -> None:
+        """Check the files of new jobs until `stop` is set."""
         try:
             while not self.stop.is_set():
                 if not self._next(f"{self.name}:check", TO_CHECK, self._check):
                     self.stop.wait(self.settings.poll_seconds)
         except Exception:
-            log.exception("the thread that checks files broke off; the worker ends, to be started again")
+            log.exception("the thread that checks files failed; the worker ends, to be restarted")
             self.stop.set()
         self._checked.set()
 
     def _next(self, name: str, statuses: tuple[JobStatus, ...], work: Callable[[JobRow, Lease], None]) -> bool:
-        """Claims a job and works on it; False when there was none. The job boundary: nothing is raised from here."""
+        """Claim a job and work on it; False when there was none.
+
+        This is the job boundary: no job's error gets past it.
+        """
         try:
             claimed = self.store.queue.claim(name, statuses, self.settings.lease_seconds)
             if claimed is None:
@@ -78,17 +91,17 @@ class Worker:
             work(job, lease)
         except LeaseLost as error:
             log.info("left", job=job.id, reason=error.message)
-            self.store.models.clean(job.id)  # cancelled: only kept checkpoints stay
+            self.store.models.clean(job.id)  # a cancelled job keeps only its checkpoints
         except Stopping:
             self.store.queue.release(lease)
         except TrainerInterrupted as error:
             self._interrupted(job, lease, error)
         except ServiceUnavailable:
-            raise  # the lease runs out, and another attempt goes on
+            raise  # the lease expires, and another attempt continues
         except TunesmithError as error:
             self._fail(job, lease, error)
         except Exception as error:
-            log.exception("a job broke off", job=job.id)
+            log.exception("a job failed unexpectedly", job=job.id)
             text = f"Tunesmith failed on this job ({type(error).__name__}: {error}); the worker's log has the details."
             self._fail(job, lease, TunesmithError(text, code="server_error"))
 
@@ -103,7 +116,7 @@ class Worker:
         log.info("succeeded", job=job.id, model=job.planned_model)
 
     def _interrupted(self, job: JobRow, lease: Lease, error: TrainerInterrupted) -> None:
-        """Back into the queue, unless it keeps dying where it is."""
+        """Put the job back into the queue, unless it keeps dying at the same step."""
         row = self.store.jobs.get(job.id)
         step = 0 if row is None else row.last_step
         before, times = self._interruptions.get(job.id, (-1, 0))

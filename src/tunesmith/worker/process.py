@@ -1,7 +1,8 @@
-"""The worker as a process of its own: `tunesmith serve` keeps one beside the API, and starts it again when it dies.
+"""The worker as a process of its own.
 
-It shares no memory and no interpreter lock with the API. Its stdin is its lifeline: when the API's process ends in
-whatever way, the pipe closes and the worker ends too, and with it the trainer.
+`tunesmith serve` keeps one beside the API and restarts it when it dies. It shares neither memory nor the interpreter
+lock with the API. Its stdin is its lifeline: when the API's process ends, however that happens, the pipe closes and the
+worker ends too, and with it the trainer.
 """
 
 import contextlib
@@ -22,15 +23,18 @@ from tunesmith.worker.handover import AnySettings, read_settings, settings_line,
 
 log = structlog.get_logger(__name__)
 
-STOP_SECONDS = 15.0  # its trainer has 10 to save its progress
+STOP_SECONDS = 15.0  # its trainer has 10 of them to save its progress
 RESTART_SECONDS = 1.0
 WATCH_SECONDS = 0.2
 WORKER_MODULE = "tunesmith.worker"
-LIFELINE = "--lifeline"  # settings come as the first line of stdin; its end is ours
+LIFELINE = "--lifeline"  # settings arrive as the first line of stdin; we end when it closes
 
 
 class WorkerProcess:
-    """A child worker, watched by a thread from `start()` to `stop()`. Only tests name another `module`."""
+    """A child worker, supervised by a thread from `start()` to `stop()`.
+
+    `module` is what the child runs; only tests name another.
+    """
 
     def __init__(self, settings: Settings, module: str = WORKER_MODULE) -> None:
         self._settings = settings
@@ -41,15 +45,17 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
+        """The id of the current process; None before the start."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
+        """Start the worker and its supervision."""
         self._process = process = self._spawn()
         self._thread = threading.Thread(target=self._watch, args=(process,), name="worker-process", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends it; the job it was training goes back into the queue with its progress saved."""
+        """End the worker; a job in training goes back to the queue, progress saved."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -61,10 +67,10 @@ class WorkerProcess:
             [sys.executable, "-m", self._module, LIFELINE, str(log.bind().get_effective_level())],
             stdin=subprocess.PIPE,
             env=without_secrets(os.environ, type(self._settings)),
-            start_new_session=True,  # Ctrl-C reaches the server, which stops us in order
+            start_new_session=True,  # Ctrl-C goes to the server, which then stops us cleanly
         )
         if process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # it died at once: the watch sees that
+            with contextlib.suppress(BrokenPipeError):  # it died at once: `_watch` will notice
                 process.stdin.write(settings_line(self._settings))
                 process.stdin.flush()
         return process
@@ -91,9 +97,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m tunesmith.worker`: a worker until SIGTERM or Ctrl-C.
+    """Run a worker until SIGTERM or Ctrl-C.
 
-    With `--lifeline LEVEL` also until the end of stdin, with the settings that come there and that level of logs.
+    With `--lifeline LEVEL` also until the end of stdin, with the settings that arrive there and that log level.
     """
     from tunesmith.worker.loop import run_worker
 
@@ -118,7 +124,10 @@ def main(arguments: list[str]) -> None:
 
 
 def inherited_settings(stop: threading.Event, kind: type[AnySettings]) -> AnySettings:
-    """The settings that the parent process wrote to our stdin; from then on, its end sets `stop`."""
+    """Read the settings that the parent process wrote to our stdin.
+
+    From then on, the parent's end sets `stop`.
+    """
     line = sys.stdin.buffer.readline()
     threading.Thread(target=_end_with_parent, args=(stop,), name="end-with-parent", daemon=True).start()
     return read_settings(line, kind)

@@ -1,1 +1,1 @@
-"""Keys, projects and usage."""
+"""API keys, projects and usage."""

@@ -1,4 +1,7 @@
-"""API keys. Only a hash is stored: a key is 256 random bits, so one round of SHA-256 cannot be searched."""
+"""API keys.
+
+Only a hash is stored. A key is 256 random bits, so one round of SHA-256 cannot be searched.
+"""
 
 import hmac
 import os
@@ -21,40 +24,49 @@ MOST_REMEMBERED = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """Keys by hash that opened something while the database was at `version`. Replaced whole: threads share it."""
+    """Keys by hash, as verified while the database was at `version`.
+
+    Replaced as a whole, because threads share it.
+    """
 
     version: int | None
     keys: Mapping[str, KeyRow]
 
 
 class KeyStore:
+    """All API keys of the installation."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._opened = _Opened(None, {})
 
     def ensure_first(self, path: Path) -> str | None:
-        """At the very first start: make a key, write it to `path` (0600) and return it, to be printed once."""
+        """Make the first key of a new installation; None when there is a key already.
+
+        The key is written to `path` (mode 0600) and returned, to be shown once.
+        """
         with self._database.write() as connection:
             self._database.alone(connection, FIRST_KEY_KEY)
             if connection.execute(select(keys.c.seq).limit(1)).first() is not None:
                 return None
             raw_key = new_api_key()
             _insert(connection, raw_key, "first", FIRST_PROJECT, "owner")
-            _write_private(path, raw_key)  # before the commit: a key that is stored can always be read
+            _write_private(path, raw_key)  # before the commit, so that a stored key is never lost
             return raw_key
 
     def create(
         self, name: str, *, project: str = FIRST_PROJECT, role: Role = "owner", expires_at: int | None = None
     ) -> tuple[str, KeyRow]:
-        """The raw key, which is shown once and never stored, and its row."""
+        """Return the raw key, which is shown once and never stored, and its row."""
         raw_key = new_api_key()
         with self._database.write() as connection:
             return raw_key, _insert(connection, raw_key, name, project, role, expires_at)
 
     def verify(self, raw_key: str) -> KeyRow | None:
-        """None: unknown, revoked, expired, or its project is archived.
+        """Return the key's row, or None when it must not be accepted.
 
-        Time does not tell how much of a guess was right: hashes are compared.
+        That is: unknown, revoked, expired, or of an archived project. Hashes are compared, so timing tells nothing
+        about how much of a guess was right.
         """
         digest, version = _hash(raw_key), self._database.data_version.read()
         archived = exists().where(projects.c.id == keys.c.project, projects.c.archived_at.is_not(None))
@@ -68,7 +80,10 @@ class KeyStore:
         return key
 
     def remembered(self, raw_key: str) -> KeyRow | None:
-        """As `verify` found it, if nothing at all was written to the database since. Waits for nothing."""
+        """Return what `verify` last found, if that is certainly still true.
+
+        None as soon as anything at all was written to the database since. Never waits.
+        """
         opened, version = self._opened, self._database.data_version.read()
         if version is None or opened.version != version:
             return None
@@ -76,13 +91,14 @@ class KeyStore:
         return None if key is None or (key.expires_at is not None and key.expires_at <= int(time.time())) else key
 
     def _remember(self, version: int | None, digest: str, key: KeyRow) -> None:
-        """`version`: from before the database was asked."""
+        """`version` was read before the database was asked."""
         if version is None:
             return
         same = self._opened.version == version and len(self._opened.keys) < MOST_REMEMBERED
         self._opened = _Opened(version, {**self._opened.keys, digest: key} if same else {digest: key})
 
     def all(self) -> list[KeyRow]:
+        """Return every key, revoked ones included, oldest first."""
         with self._database.read() as connection:
             return [_key_row(row) for row in connection.execute(select(keys).order_by(keys.c.seq)).mappings()]
 
@@ -95,7 +111,7 @@ class KeyStore:
         after: str | None = None,
         order: Order = "desc",
     ) -> Page[KeyRow]:
-        """Keys that open something, of one project or one role."""
+        """Return a page of the valid keys of one project or one role."""
         query = select(keys).where(_active())
         if project is not None:
             query = query.where(keys.c.project == project)
@@ -106,13 +122,13 @@ class KeyStore:
         return Page(tuple(_key_row(row) for row in rows), more)
 
     def get(self, key_id: str) -> KeyRow | None:
-        """None: never was, revoked or expired."""
+        """Return a valid key; None when it is unknown, revoked or expired."""
         with self._database.read() as connection:
             row = connection.execute(select(keys).where(keys.c.id == key_id, _active())).mappings().one_or_none()
         return None if row is None else _key_row(row)
 
     def revoke(self, key_id: str) -> bool:
-        """False: no such key, or revoked before."""
+        """Return False when there is no such key or it was revoked before."""
         change = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
         with self._database.write() as connection:
             return connection.execute(change.values(revoked_at=int(time.time()))).rowcount > 0

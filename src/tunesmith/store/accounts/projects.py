@@ -1,4 +1,7 @@
-"""Projects: the walls between the objects of one organisation. The first one is there from the start."""
+"""Projects: they separate the objects of one organisation.
+
+The first project exists from the start.
+"""
 
 import time
 
@@ -13,10 +16,13 @@ from tunesmith.store.schema.tables import projects
 
 
 class ProjectStore:
+    """All projects, active and archived."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def create(self, name: str) -> ProjectRow:
+        """Create an active project; names need not be unique."""
         values = {"id": new_project_id(), "name": name, "created_at": int(time.time())}
         with self._database.write() as connection:
             return _project_row(
@@ -24,13 +30,16 @@ class ProjectStore:
             )
 
     def get(self, project_id: str) -> ProjectRow | None:
-        """Archived ones too."""
+        """Return a project, archived ones included; None when there is none."""
         with self._database.read() as connection:
             row = connection.execute(select(projects).where(projects.c.id == project_id)).mappings().one_or_none()
         return None if row is None else _project_row(row)
 
     def named(self, name: str) -> list[ProjectRow]:
-        """The active projects of this id or name; names may be given twice, as at OpenAI."""
+        """Return the active projects with this id or name, oldest first.
+
+        Several may have the same name, as at OpenAI.
+        """
         query = select(projects).where(
             (projects.c.id == name) | (projects.c.name == name), projects.c.archived_at.is_(None)
         )
@@ -38,20 +47,24 @@ class ProjectStore:
             return [_project_row(row) for row in connection.execute(query.order_by(projects.c.seq)).mappings()]
 
     def page(self, *, limit: int = 20, after: str | None = None, archived: bool = False) -> Page[ProjectRow]:
-        """Newest first; archived ones only when asked for."""
+        """Return a page of projects, newest first; archived ones only on request."""
         query = select(projects) if archived else select(projects).where(projects.c.archived_at.is_(None))
         with self._database.read() as connection:
             rows, more = fetch_page(connection, query, projects, Cursor(limit, after))
         return Page(tuple(_project_row(row) for row in rows), more)
 
     def rename(self, project_id: str, name: str) -> ProjectRow | None:
+        """Return the renamed project; None when there is none."""
         change = update(projects).where(projects.c.id == project_id).values(name=name).returning(projects)
         with self._database.write() as connection:
             row = connection.execute(change).mappings().one_or_none()
         return None if row is None else _project_row(row)
 
     def archive(self, project_id: str) -> ProjectRow | None:
-        """Its keys open nothing from now on; its objects stay. Archived before: the same row."""
+        """Archive a project: its keys are refused from now on, its objects stay.
+
+        Archiving twice changes nothing. None when there is no such project; raises InvalidRequest for the first one.
+        """
         if project_id == FIRST_PROJECT:
             raise InvalidRequest(
                 "The first project cannot be archived: the server's own key is in it.", param="project_id"

@@ -1,6 +1,6 @@
-"""What was asked and trained: counters a minute, project, key and model. Never what was said.
+"""Usage: counters per minute, project, key and model. Never what was said.
 
-A minute is the smallest bucket that is ever asked for, so the table grows with time and models, not with requests.
+A minute is the smallest bucket anybody can ask for, so the table grows with time and models, not with requests.
 """
 
 import time
@@ -24,7 +24,7 @@ Sums: TypeAlias = tuple[int, str | None, str | None, str | None, *tuple[int | De
 
 @dataclass(frozen=True, slots=True, order=True)
 class Account:
-    """What is counted together: one minute of one key's use of one model in one project."""
+    """What is counted together: one minute of one key's use of one model."""
 
     minute: int  # Unix seconds of its start
     project: str
@@ -34,7 +34,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """Empty: everything."""
+    """Which usage to sum; empty: everything."""
 
     projects: Sequence[str] = ()
     key_ids: Sequence[str] = ()
@@ -43,7 +43,7 @@ class UsageFilter:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """A sum; the columns it is not grouped by are None."""
+    """One sum; the columns that it is not grouped by are None."""
 
     start: int
     project: str | None
@@ -53,11 +53,16 @@ class UsageRow:
 
 
 class UsageStore:
+    """Usage of every project."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, counts: Mapping[Account, Counts], seen: Mapping[str, int]) -> None:
-        """`seen`: key id -> when it was last used."""
+        """Add to the counters, and record when keys were last used.
+
+        `seen`: key id -> Unix seconds.
+        """
         with self._database.write() as connection:
             add_usage(connection, counts)
             if seen:
@@ -67,9 +72,10 @@ class UsageStore:
     def sums(
         self, start: int, end: int, width: int, *, where: UsageFilter = UsageFilter(), group_by: Sequence[Group] = ()
     ) -> list[UsageRow]:
-        """Sums a bucket of `width` seconds (a multiple of a minute) and group, oldest first; empty ones are left out.
+        """Return sums per bucket and group, oldest first, without empty buckets.
 
-        Buckets begin at multiples of `width`; `start` is inclusive, `end` exclusive, both by the minute.
+        A bucket has `width` seconds (a multiple of 60) and begins at a multiple of `width`. `start` is inclusive, `end`
+        exclusive, both rounded to the minute.
         """
         query = _sums(start, end, width, group_by)
         for column, chosen in ((usage.c.project, where.projects), (usage.c.key_id, where.key_ids)):
@@ -87,7 +93,10 @@ def _usage_row(row: Row[*tuple[object, ...]]) -> UsageRow:
 
 
 def add_usage(connection: Connection, counts: Mapping[Account, Counts]) -> None:
-    """Adds to what is there. In one order everywhere, so that two processes never wait for each other's rows."""
+    """Add to the counters, within the caller's transaction.
+
+    Rows are always locked in the same order, so two processes never wait for each other.
+    """
     if not counts:
         return
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -108,6 +117,7 @@ def add_usage(connection: Connection, counts: Mapping[Account, Counts]) -> None:
 
 
 def this_minute() -> int:
+    """The start of the current minute, Unix seconds."""
     return int(time.time()) // MINUTE * MINUTE
 
 

@@ -1,6 +1,7 @@
-"""Bytes on disk under an id. A file under its id is complete and synced; anything else is swept at the next start.
+"""Bytes on disk under an id.
 
-A user's file name never becomes a path: only ids of our own shape do.
+A file under its id is complete and synced; anything else is removed at the next start. A user's file name never
+becomes a path: only ids of our own shape do.
 """
 
 import fcntl
@@ -21,9 +22,11 @@ UNCLAIMED_SECONDS = 3600  # a blob may wait this long for its row: the check run
 
 
 class BlobStore:
-    """`<id>` the bytes, `.partial/<id>` bytes still arriving, `.partial/<id>.unclaimed` a mark: no row names them yet.
+    """The directory of all files' bytes.
 
-    Only marked blobs are ever swept, so a data directory that meets the wrong database loses nothing.
+    `<id>` holds the bytes, `.partial/<id>` bytes that are still arriving, and `.partial/<id>.unclaimed` marks a blob
+    that no row refers to yet. Only marked blobs are ever swept, so a data directory that is opened with the wrong
+    database loses nothing.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,9 +35,10 @@ class BlobStore:
         self._partial.mkdir(parents=True, exist_ok=True)
 
     def write(self, chunks: Iterable[bytes], *, max_bytes: int | None = None, file_id: str | None = None) -> Blob:
-        """Stream to disk under a file id, a new one unless given: temporary name, hash, fsync, rename, fsync again.
+        """Stream bytes to disk under a file id, a new one unless `file_id` is given.
 
-        Raises InvalidRequest beyond `max_bytes`; nothing stays on disk then, nor when `chunks` raises.
+        Temporary name, hash, fsync, rename, fsync again. Raises InvalidRequest beyond `max_bytes`; nothing stays on
+        disk then, nor when `chunks` raises.
         """
         file_id = self.path(file_id).name if file_id else new_file_id()
         partial = self._partial / file_id
@@ -52,20 +56,25 @@ class BlobStore:
         return Blob(file_id, size, digest)
 
     def claim(self, blob: Blob) -> None:
-        """A row names the blob now: a sweep leaves it alone."""
+        """Keep the blob: a row refers to it now, and sweeps leave it alone."""
         self._mark(blob.id).unlink(missing_ok=True)
 
     def path(self, file_id: str) -> Path:
+        """Where the bytes are. Raises NotFound for anything that is not a file id."""
         if not FILE_ID.fullmatch(file_id):
             raise NotFound(f"No such File object: {file_id}", param="id")
         return self._directory / file_id
 
     def delete(self, file_id: str) -> None:
+        """Remove the bytes; no error when they are gone already."""
         self.path(file_id).unlink(missing_ok=True)
         self._mark(file_id).unlink(missing_ok=True)
 
     def sweep(self, live: Collection[str], deleted: Collection[str]) -> int:
-        """Remove what crashes left: half-written files, bodies of deleted rows, old blobs no row claimed."""
+        """Remove what crashes left and return how many files that was.
+
+        These are half-written files, bodies of deleted rows, and old blobs that no row claimed.
+        """
         removed = 0
         for path in list(self._partial.iterdir()):
             file_id = path.name.removesuffix(UNCLAIMED)
@@ -87,10 +96,13 @@ class BlobStore:
 
 
 def stream_to(path: Path, chunks: Iterable[bytes]) -> tuple[int, str]:
-    """Writes a new file and syncs it; its size and SHA-256. The directory's entry is not synced yet."""
+    """Write and sync a new file; return its size and SHA-256.
+
+    The directory entry is not synced yet.
+    """
     digest, size = sha256(), 0
     with path.open("xb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # says that a living process writes here; the kernel drops it with us
+        fcntl.flock(file, fcntl.LOCK_EX)  # tells that a living process is writing; the kernel drops it when we die
         for chunk in chunks:
             size += len(chunk)
             digest.update(chunk)
@@ -101,7 +113,7 @@ def stream_to(path: Path, chunks: Iterable[bytes]) -> tuple[int, str]:
 
 
 def limited(chunks: Iterable[bytes], max_bytes: int, error: InvalidRequest) -> Iterator[bytes]:
-    """The same chunks; raises `error` at the first one that goes beyond `max_bytes`."""
+    """Pass chunks on; raise `error` at the first one beyond `max_bytes`."""
     size = 0
     for chunk in chunks:
         size += len(chunk)
@@ -119,7 +131,7 @@ def _file_too_large(max_bytes: int) -> InvalidRequest:
 
 
 def _unlink_abandoned(path: Path) -> bool:
-    """A living writer holds the lock."""
+    """Remove a half-written file unless a living writer holds its lock."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

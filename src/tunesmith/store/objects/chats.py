@@ -1,4 +1,4 @@
-"""Chat completions that were asked to be kept, with the messages that they answer."""
+"""Chat completions that were asked to be stored, with their messages."""
 
 import time
 
@@ -12,14 +12,18 @@ from tunesmith.store.scope import EVERYBODY, Scope
 
 
 class ChatStore:
+    """Stored chat completions."""
+
     def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
         self._database = database
         self._scope = scope
 
     def within(self, scope: Scope) -> "ChatStore":
+        """The same store, limited to `scope`."""
         return ChatStore(self._database, scope)
 
     def add(self, chat: ChatRow) -> None:
+        """Store a completion."""
         values = {name: getattr(chat, name) for name in ChatRow.__slots__}
         values["messages"] = list(chat.messages)
         with self._database.write() as connection:
@@ -27,6 +31,7 @@ class ChatStore:
             _set_pairs(connection, chat.id, chat.metadata)
 
     def get(self, chat_id: str) -> ChatRow | None:
+        """Return a completion; None when it is unknown or deleted."""
         with self._database.read() as connection:
             row = connection.execute(select(chats).where(self._alive(chat_id))).mappings().one_or_none()
         return None if row is None else _chat_row(row)
@@ -40,7 +45,11 @@ class ChatStore:
         after: str | None = None,
         order: Order = "desc",
     ) -> Page[ChatRow]:
-        """`model`: the one that answered, or the name that was asked for. A deleted one still serves as `after`."""
+        """Return a page of completions.
+
+        `model` is the model that answered or the name that was asked for; all pairs of `metadata` must match. A deleted
+        completion still serves as `after`.
+        """
         query = select(chats).where(self._scope.of(chats), chats.c.deleted_at.is_(None))
         if model is not None:
             query = query.where(or_(chats.c.model == model, chats.c.requested_model == model))
@@ -60,7 +69,7 @@ class ChatStore:
         return None if row is None else _chat_row(row)
 
     def delete(self, chat_id: str) -> bool:
-        """False: there is no such completion. What was said in it is gone."""
+        """Return False when there is no such completion. Its content is erased."""
         values = {"deleted_at": int(time.time()), "body": None, "messages": None, "metadata": None}
         with self._database.write() as connection:
             deleted = connection.execute(update(chats).where(self._alive(chat_id)).values(values)).rowcount > 0

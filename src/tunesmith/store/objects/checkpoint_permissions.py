@@ -1,6 +1,6 @@
-"""Which other projects may use a tuned model or a kept checkpoint of this one. `ModelStore` honours it.
+"""Which other projects may use a tuned model or checkpoint; see `ModelStore`.
 
-Not covered: a job that began to train a model further keeps it when the permission is withdrawn.
+Not covered: a job that has begun to train a model further keeps it when the permission is withdrawn.
 """
 
 import time
@@ -19,17 +19,21 @@ from tunesmith.store.scope import EVERYBODY, Scope
 
 
 class PermissionStore:
+    """Permissions to use models."""
+
     def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
         self._database = database
         self._scope = scope
 
     def within(self, scope: Scope) -> "PermissionStore":
+        """The same store, limited to `scope`."""
         return PermissionStore(self._database, scope)
 
     def grant(self, model: str, project_ids: Sequence[str]) -> list[PermissionRow]:
-        """One permission a project, in order; one that was given before stays as it is. All or none.
+        """Grant one permission per project, in order, or none at all on an error.
 
-        Raises NotFound for a model that is not of this project, InvalidRequest for a project that is not there.
+        An existing permission is returned unchanged. Raises NotFound for a model that is not this project's, and
+        InvalidRequest for a project that does not exist.
         """
         with self._database.write() as connection:
             self._lock_model(connection, model)
@@ -45,6 +49,7 @@ class PermissionStore:
         after: str | None = None,
         order: Order = "desc",
     ) -> Page[PermissionRow]:
+        """Return a page of a model's permissions. Raises NotFound as `grant` does."""
         query = select(permissions).where(permissions.c.model == model)
         if project_id is not None:
             query = query.where(permissions.c.project_id == project_id)
@@ -54,7 +59,10 @@ class PermissionStore:
         return Page(tuple(_permission_row(row) for row in rows), more)
 
     def revoke(self, model: str, permission_id: str) -> bool:
-        """False: the model has no such permission. It is honoured from the next request on."""
+        """Return False when the model has no such permission.
+
+        Takes effect from the next request on. Raises NotFound as `grant` does.
+        """
         with self._database.write() as connection:
             self._demand_model(connection, model)
             which = permissions.c.id == permission_id, permissions.c.model == model
@@ -68,7 +76,7 @@ class PermissionStore:
             raise no_such_model(model)
 
     def _lock_model(self, connection: Connection, model: str) -> None:
-        """Who grants at the same time waits: a project gets one permission."""
+        """Concurrent grants wait for each other, so a project gets one permission."""
         self._demand_model(connection, model, lock=True)
 
 

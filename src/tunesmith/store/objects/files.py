@@ -1,4 +1,4 @@
-"""Uploaded files and results: the rows. Their bytes are blobs under the same id."""
+"""Uploaded files and results: the rows. Their bytes are blobs of the same id."""
 
 import time
 
@@ -13,20 +13,28 @@ from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNCHECKED, UNFINISHED, files, jobs
 from tunesmith.store.scope import EVERYBODY, Scope
 
-SHOWN = tuple(files.c[name] for name in FileRow.__slots__)  # not the report, which is longer than all of these together
+SHOWN = tuple(
+    files.c[name] for name in FileRow.__slots__
+)  # not the report, which is longer than all other columns together
 
 
 class FileStore:
+    """The rows of files, and through them their bytes."""
+
     def __init__(self, database: Database, blobs: BlobStore, scope: Scope = EVERYBODY) -> None:
         self._database = database
         self._blobs = blobs
         self._scope = scope
 
     def within(self, scope: Scope) -> "FileStore":
+        """The same store, limited to `scope`."""
         return FileStore(self._database, self._blobs, scope)
 
     def create(self, blob: Blob, new: NewFile, request: CreateRequest | None = None) -> FileRow:
-        """The row of a new file; the one that an earlier attempt at `request` made, if it is still there."""
+        """Create a file from a blob and return its row.
+
+        Where an earlier attempt at `request` made one that still exists, that one is returned and `blob` is discarded.
+        """
         with self._database.write() as connection:
             earlier = self._find_earlier(connection, request) if request else None
             row = earlier or insert_file(connection, blob, new)
@@ -46,7 +54,7 @@ class FileStore:
     def set_status(
         self, file_id: str, status: FileStatus, *, details: str | None = None, report: JsonObject | None = None
     ) -> FileRow | None:
-        """The check's verdict. None: the file was deleted meanwhile."""
+        """Record the check's verdict; None when the file was deleted meanwhile."""
         change = (
             update(files)
             .where(files.c.id == file_id, alive())
@@ -58,14 +66,14 @@ class FileStore:
         return None if row is None else file_row(row)
 
     def get(self, file_id: str) -> FileRow | None:
-        """None: never was, deleted or expired."""
+        """Return a file; None when it is unknown, deleted or expired."""
         with self._database.read() as connection:
             query = select(*SHOWN).where(files.c.id == file_id, self._scope.of(files), alive())
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else file_row(row)
 
     def report(self, file_id: str) -> JsonObject | None:
-        """What check.file_check found. None: not checked, never was, deleted or expired."""
+        """Return what `check.file_check` found; None also before it has run."""
         query = select(files.c.report).where(files.c.id == file_id, self._scope.of(files), alive())
         with self._database.read() as connection:
             found: JsonObject | None = connection.execute(query).scalar_one_or_none()
@@ -74,7 +82,10 @@ class FileStore:
     def page(
         self, *, purpose: str | None = None, limit: int = 10_000, after: str | None = None, order: Order = "desc"
     ) -> Page[FileRow]:
-        """An unknown `after` gives an empty page; a deleted file still serves as `after`."""
+        """Return a page of files.
+
+        An unknown `after` gives an empty page; a deleted file still serves as `after`.
+        """
         query = select(*SHOWN).where(self._scope.of(files), alive())
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
@@ -83,13 +94,19 @@ class FileStore:
         return Page(tuple(file_row(row) for row in rows), more)
 
     def unchecked(self) -> list[FileRow]:
-        """Files whose check has not ended, oldest first: after a crash they are checked again."""
+        """Return files whose check has not ended, oldest first.
+
+        After a crash they are checked again.
+        """
         query = select(*SHOWN).where(UNCHECKED, alive()).order_by(files.c.seq)
         with self._database.read() as connection:
             return [file_row(row) for row in connection.execute(query).mappings()]
 
     def delete(self, file_id: str) -> bool:
-        """False: there is no such file. A job that has read it already trains on."""
+        """Return False when there is no such file.
+
+        A job that has already read the file continues.
+        """
         with self._database.write() as connection:
             deleted = _bury(connection, and_(files.c.id == file_id, self._scope.of(files)))
         for file in deleted:
@@ -97,14 +114,14 @@ class FileStore:
         return bool(deleted)
 
     def for_job(self, file_id: str) -> FileRow | None:
-        """As `get`, but a file that expires under a job that uses it is there until the job has ended."""
+        """As `get`, but expired files count until the jobs that use them have ended."""
         with self._database.read() as connection:
             query = select(*SHOWN).where(files.c.id == file_id, self._scope.of(files), files.c.deleted_at.is_(None))
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else file_row(row)
 
     def expire(self) -> int:
-        """Delete expired files that no unfinished job uses; returns how many."""
+        """Delete expired files that no unfinished job uses; return how many."""
         uses = or_(jobs.c.training_file == files.c.id, jobs.c.validation_file == files.c.id)
         in_use = exists().where(uses, UNFINISHED)
         with self._database.write() as connection:
@@ -114,7 +131,7 @@ class FileStore:
         return len(expired)
 
     def sweep(self) -> int:
-        """Delete expired files, and the bytes that crashes left; returns how many bodies went."""
+        """Delete expired files and what crashes left; return how many bodies went."""
         expired = self.expire()
         with self._database.read() as connection:
             rows = connection.execute(select(files.c.id, files.c.deleted_at)).all()
@@ -124,22 +141,24 @@ class FileStore:
 
 
 def insert_file(connection: Connection, blob: Blob, new: NewFile) -> FileRow:
-    """The row of `blob`, which the caller claims after the commit."""
+    """Insert the row of `blob`, which the caller claims after the commit."""
     values = {name: getattr(new, name) for name in NewFile.__slots__}
     values |= {"id": blob.id, "bytes": blob.bytes, "sha256": blob.sha256, "created_at": int(time.time())}
     return file_row(connection.execute(insert(files).values(values).returning(*SHOWN)).mappings().one())
 
 
 def file_row(row: RowMapping) -> FileRow:
+    """The row as the store returns it."""
     return FileRow(**{name: row[name] for name in FileRow.__slots__})
 
 
 def alive() -> ColumnElement[bool]:
+    """The condition that a file is neither deleted nor expired."""
     return and_(files.c.deleted_at.is_(None), or_(files.c.expires_at.is_(None), files.c.expires_at > int(time.time())))
 
 
 def _bury(connection: Connection, which: ColumnElement[bool]) -> list[str]:
-    """Marks rows deleted and forgets what the user wrote in them; returns their ids."""
+    """Mark rows as deleted, erase what the user wrote in them, return their ids."""
     change = (
         update(files)
         .where(files.c.deleted_at.is_(None), which)

@@ -1,10 +1,10 @@
-"""Which request made which object, so that the same request sent twice makes one.
+"""Idempotency: the same request sent twice creates one object.
 
-A client repeats a POST whose answer it never saw. It says so in one of two ways: with an `Idempotency-Key`, which holds
-for a day; or, as the official client without one, by the same body from the same API key within a minute, in a request
-that calls itself a repetition. The note is committed with the object.
+A client repeats a POST whose answer it never saw. It tells us in one of two ways: with an `Idempotency-Key`, which is
+valid for a day; or, as the official client does without one, by sending the same body with the same API key within a
+minute in a request that declares itself a retry. The record is committed together with the object.
 
-Not covered: a repetition that overtakes its first attempt without an `Idempotency-Key`; that one then makes a second.
+Not covered: a retry that overtakes its first attempt, without an `Idempotency-Key`; that one creates a second object.
 """
 
 import time
@@ -25,7 +25,10 @@ KEEP_SECONDS = 86_400
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """One attempt to create something. `fingerprint` is of everything that decides the object."""
+    """One attempt to create an object.
+
+    `fingerprint` is a hash of everything that decides the object.
+    """
 
     kind: Kind
     project: str
@@ -36,13 +39,19 @@ class CreateRequest:
 
     @property
     def lock(self) -> int:
-        """The same for attempts that could be one: they are committed one after another."""
+        """The same number for attempts that could be the same request.
+
+        They are committed one after another.
+        """
         name = "\0".join((self.kind, self.project, self.idempotency_key or f"{self.key_id}\0{self.fingerprint}"))
         return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], signed=True)
 
 
 def find_earlier(database: Database, connection: Connection, request: CreateRequest) -> str | None:
-    """The id of what an earlier attempt made. Raises InvalidRequest when the key was used for something else."""
+    """Return the id of the object that an earlier attempt created, or None.
+
+    Raises InvalidRequest when the Idempotency-Key was used for a different request.
+    """
     database.alone(connection, request.lock)
     if request.idempotency_key is not None:
         return _under_key(connection, request)
@@ -59,7 +68,10 @@ def find_earlier(database: Database, connection: Connection, request: CreateRequ
 
 
 def remember_request(connection: Connection, request: CreateRequest, object_id: str) -> None:
-    """Takes the place of an older note under the same key, whose object is gone or whose day is over."""
+    """Record that `request` created `object_id`.
+
+    Replaces an older record of the same key, whose object is gone or whose day is over.
+    """
     if request.idempotency_key is not None:
         connection.execute(delete(creations).where(*_same_key(request)))
     values = {name: getattr(request, name) for name in CreateRequest.__slots__ if name != "is_retry"}
@@ -67,7 +79,7 @@ def remember_request(connection: Connection, request: CreateRequest, object_id: 
 
 
 def forget_old_requests(database: Database) -> int:
-    """Drops the notes of the day before; how many."""
+    """Delete records that are older than a day; return how many."""
     with database.write() as connection:
         old = delete(creations).where(creations.c.created_at < int(time.time()) - KEEP_SECONDS)
         return connection.execute(old).rowcount

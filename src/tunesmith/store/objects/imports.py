@@ -1,4 +1,7 @@
-"""Objects made elsewhere, under the ids and times that they have there. What is here already stays as it is."""
+"""Objects created elsewhere, imported with the ids and times they have there.
+
+What already exists here stays as it is.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ from tunesmith.store.schema.tables import checkpoints, events, files, jobs, mode
 
 @dataclass(frozen=True, slots=True)
 class ImportedFile:
+    """A file of an export."""
+
     id: str
     filename: str
     purpose: str
@@ -25,6 +30,8 @@ class ImportedFile:
 
 @dataclass(frozen=True, slots=True)
 class ImportedEvent:
+    """An event of an imported job."""
+
     id: str
     created_at: int
     level: EventLevel
@@ -35,6 +42,8 @@ class ImportedEvent:
 
 @dataclass(frozen=True, slots=True)
 class ImportedCheckpoint:
+    """A checkpoint of an imported job; its weights are not available."""
+
     id: str
     created_at: int
     model: str
@@ -44,7 +53,7 @@ class ImportedCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class ImportedJob:
-    """A job that has ended. `base_model`: what its models would stand on here."""
+    """A job that has ended. `base_model`: what its models are based on here."""
 
     id: str
     model: str
@@ -71,12 +80,14 @@ class ImportedJob:
 
 
 class ImportStore:
+    """Writes imported objects."""
+
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
         self._blobs = blobs
 
     def add_file(self, file: ImportedFile, chunks: Iterable[bytes]) -> bool:
-        """False: a file of this id is here, or was deleted here; nothing is written then."""
+        """Return False, and write nothing, when the id is or was known here."""
         with self._database.read() as connection:
             if _has(connection, file.id):
                 return False
@@ -98,7 +109,10 @@ class ImportStore:
         return fresh
 
     def add_job(self, job: ImportedJob, history: Sequence[ImportedEvent], kept: Sequence[ImportedCheckpoint]) -> bool:
-        """The job, its events (oldest first), checkpoints and models without weights, at once. False: it is here."""
+        """Add a job, its events (oldest first), checkpoints and models at once.
+
+        The models have no weights. False: the job is already here.
+        """
         with self._database.write() as connection:
             if connection.execute(select(jobs.c.seq).where(jobs.c.id == job.id)).first() is not None:
                 return False
@@ -134,7 +148,7 @@ def _job_values(job: ImportedJob) -> dict[str, object]:
 
 
 def _insert_models(connection: Connection, job: ImportedJob, kept: Sequence[ImportedCheckpoint]) -> None:
-    """A name that is taken here keeps its meaning."""
+    """Names that are already taken here keep their meaning."""
     steps: dict[str, int | None] = {point.model: point.step for point in kept}
     if job.fine_tuned_model is not None:
         steps[job.fine_tuned_model] = None

@@ -1,6 +1,6 @@
 """Tuned models and kept checkpoints: a name, and the adapter directory behind it.
 
-Base models are not here (`models.registry`). What the files mean is not known here either.
+Base models are elsewhere (`models.registry`), and so is the meaning of the files.
 """
 
 import shutil
@@ -17,10 +17,12 @@ from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs, models, permissions
 from tunesmith.store.scope import EVERYBODY, Scope
 
-NO_WEIGHTS = ""  # in place of an adapter's path: imported names, which have none here
+NO_WEIGHTS = ""  # in place of an adapter's path: imported models have none here
 
 
 class ModelStore:
+    """Tuned models, and checkpoints that were kept."""
+
     def __init__(self, database: Database, root: Path, jobs_directory: Path, scope: Scope = EVERYBODY) -> None:
         self._database = database
         self._root = root
@@ -28,17 +30,18 @@ class ModelStore:
         self._scope = scope
 
     def within(self, scope: Scope) -> "ModelStore":
+        """The same store, limited to `scope`."""
         return ModelStore(self._database, self._root, self._jobs_directory, scope)
 
     def get(self, name: str) -> ModelRow | None:
-        """None: unknown or deleted."""
+        """Return a model; None when it is unknown or deleted."""
         query = select(models).where(models.c.name == name, self._usable(), models.c.deleted_at.is_(None))
         with self._database.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else self._model_row(row)
 
     def resolve(self, name: str) -> ResolvedModel | None:
-        """What serving opens for a tuned model or a kept checkpoint. None: unknown or deleted.
+        """Return what serving opens; None when the model is unknown or deleted.
 
         Raises InvalidRequest (`model_without_weights`) for one that was imported and not trained again.
         """
@@ -56,11 +59,11 @@ class ModelStore:
         return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
 
     def all(self) -> list[ListedModel]:
-        """Oldest first."""
+        """Return every model, oldest first."""
         listed = select(models.c.seq, *(models.c[name] for name in ListedModel.__slots__))
         alive = listed.where(models.c.deleted_at.is_(None))
         permitted = select(permissions.c.model).where(permissions.c.project_id == self._scope.project)
-        # Two questions, each by an index of its own; one for both has every project's models read.
+        # Two queries, each with its own index; a single one would read every project's models.
         with self._database.read() as connection:
             own = connection.execute(alive.where(self._scope.of(models)).order_by(models.c.seq)).all()
             shared = connection.execute(alive.where(models.c.name.in_(permitted))).all()
@@ -68,15 +71,19 @@ class ModelStore:
         return [ListedModel(*values) for _seq, *values in rows]
 
     def adapter_to_continue(self, name: str) -> Path | None:
-        """Where a job that starts from the tuned model `name` finds it, also when that was deleted since."""
+        """Where a job that starts from the tuned model `name` finds it.
+
+        Also when the model was deleted since; None when it is unknown.
+        """
         with self._database.read() as connection:
             adapter = connection.execute(select(models.c.adapter).where(models.c.name == name)).scalar_one_or_none()
         return None if adapter is None else self._root / adapter
 
     def replace(self, name: str, by: str) -> None:
-        """`name`, imported without weights, is answered by what `by` has. May be done again with another one.
+        """Let `name`, imported without weights, stand for the weights of `by`.
 
-        Raises NotFound, and InvalidRequest where weights of `name`'s own would be lost.
+        Can be repeated with another model. Raises NotFound, and InvalidRequest where `name` has weights that would be
+        lost.
         """
         with self._database.write() as connection:
             old, new = (self._own_row(connection, one) for one in (name, by))
@@ -95,7 +102,10 @@ class ModelStore:
         return row
 
     def delete(self, name: str) -> bool:
-        """False: there is no such tuned model. Its adapter files go once no model and no job needs them."""
+        """Return False when there is no such tuned model.
+
+        Its adapter files are removed once no model and no job needs them.
+        """
         change = (
             update(models)
             .where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
@@ -110,9 +120,10 @@ class ModelStore:
         return True
 
     def clean(self, job_id: str) -> None:
-        """Of a finished job's output, remove every directory that no model needs, the optimizer's state among them.
+        """Remove every directory of a finished job's output that no model needs.
 
-        While the job is active its trainer needs them to resume, also those of deleted models.
+        The optimizer's state is among them. While the job is active its trainer needs all of them to resume, those of
+        deleted models included.
         """
         with self._database.read() as connection:
             status = connection.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar_one_or_none()
@@ -122,12 +133,15 @@ class ModelStore:
             _keep_only(needed, JobFiles(self._jobs_directory, job_id).output)
 
     def clean_all(self) -> None:
-        """`clean` for every job with files here: what a crash between `finish` and `clean` left."""
+        """Run `clean` for every job with files here.
+
+        Removes what a crash between `finish` and `clean` left.
+        """
         for directory in self._jobs_directory.iterdir():
             self.clean(directory.name)
 
     def _usable(self) -> ColumnElement[bool]:
-        """The project's own, and those that it has a permission for."""
+        """The project's own models, and those that it has a permission for."""
         permitted = exists().where(
             permissions.c.model == models.c.name, permissions.c.project_id == self._scope.project
         )
@@ -139,19 +153,19 @@ class ModelStore:
 
 
 def no_such_model(name: str) -> NotFound:
-    """The answer to a name that is of no model, or of one that is not to be seen."""
+    """The answer to a name that no visible model has."""
     return NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
 
 
 def _was_made_by_its_job(connection: Connection, row: RowMapping) -> bool:
-    """False for a name that stands for the weights of another job since a `replace`."""
+    """False for a name that has stood for another job's weights since a `replace`."""
     planned = connection.execute(select(jobs.c.planned_model).where(jobs.c.id == row["job_id"])).scalar_one()
     made = select(checkpoints.c.seq).where(checkpoints.c.job_id == row["job_id"], checkpoints.c.model == row["name"])
     return planned == row["name"] or connection.execute(made).first() is not None
 
 
 def _needed() -> ColumnElement[bool]:
-    """Models that are there, and deleted ones that an unfinished job starts from."""
+    """Models that exist, and deleted ones that an unfinished job starts from."""
     continued = select(jobs.c.model).where(UNFINISHED)
     return or_(models.c.deleted_at.is_(None), models.c.name.in_(continued))
 
@@ -171,7 +185,10 @@ def _keep_only(needed: set[Path], directory: Path) -> None:
 def register_model(
     connection: Connection, job: JobRow, name: str, adapter_dir: Path, root: Path, step: int | None
 ) -> None:
-    """A new name, or the same name (the last checkpoint bears the model's) on other files."""
+    """Register a new name, or point an existing one at other files.
+
+    The last checkpoint and the final model share a name.
+    """
     adapter = str(adapter_dir.relative_to(root)) if adapter_dir.is_relative_to(root) else str(adapter_dir)
     change = update(models).where(models.c.name == name).values(adapter=adapter, step=step)
     if connection.execute(change).rowcount:
@@ -190,7 +207,10 @@ def register_model(
 
 
 def insert_checkpoint(connection: Connection, job: JobRow, checkpoint: NewCheckpoint, root: Path) -> None:
-    """The checkpoint and its model. The one at the last step bears the final model's name."""
+    """Insert the checkpoint and its model.
+
+    The checkpoint of the last step has the final model's name.
+    """
     last = checkpoint.step == job.total_steps
     name = job.planned_model if last else checkpoint_model_name(job.planned_model, checkpoint.step)
     register_model(connection, job, name, checkpoint.adapter_dir, root, step=checkpoint.step)
@@ -206,7 +226,7 @@ def insert_checkpoint(connection: Connection, job: JobRow, checkpoint: NewCheckp
 
 
 def drop_checkpoints(connection: Connection, job_id: str, keep: int) -> None:
-    """All but the newest `keep`, with their models."""
+    """Drop all checkpoints but the newest `keep`, with their models."""
     newest = select(checkpoints.c.model).where(checkpoints.c.job_id == job_id).order_by(checkpoints.c.step.desc())
     dropped = list(connection.execute(newest.offset(keep)).scalars())
     connection.execute(delete(checkpoints).where(checkpoints.c.model.in_(dropped)))

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Which page: up to `limit` rows after the row whose id is `after`, or from the start."""
+    """Which page: up to `limit` rows after the one whose id is `after`.
+
+    `after` None: from the start.
+    """
 
     limit: int
     after: str | None = None

@@ -1,7 +1,7 @@
-"""The bytes of uploads' parts: `.uploads/<upload id>/<part id>`, beside the files that will be made of them.
+"""The bytes of uploads' parts: `.uploads/<upload id>/<part id>`.
 
-A part under its id is complete and synced. All of an upload's parts go at once, when it has ended; what a crash left of
-one lies in the same directory and goes with it.
+A part under its id is complete and synced. All parts of an upload are removed together when it has ended, with
+anything a crash left in the same directory.
 """
 
 import shutil
@@ -19,17 +19,25 @@ CHUNK_BYTES = 1024 * 1024
 
 
 class PartStore:
+    """The directories of all uploads that are under way."""
+
     def __init__(self, directory: Path) -> None:
         self._root = directory / UPLOADS
         self._root.mkdir(parents=True, exist_ok=True)
 
     def open(self, upload_id: str) -> None:
-        """Makes room for an upload, before its row: a directory without a row is swept."""
+        """Make an upload's directory, before its row.
+
+        A directory without a row is swept.
+        """
         self._directory(upload_id).mkdir()
         sync(self._root)
 
     def write(self, upload_id: str, chunks: Iterable[bytes]) -> tuple[str, int]:
-        """The new part's id and size. Raises FileNotFoundError when the upload was closed meanwhile."""
+        """Write a new part; return its id and size.
+
+        Raises FileNotFoundError when the upload was closed meanwhile.
+        """
         part_id = new_part_id()
         directory = self._directory(upload_id)
         partial = directory / f"{part_id}.partial"
@@ -43,21 +51,25 @@ class PartStore:
         return part_id, size
 
     def read(self, upload_id: str, part_ids: Sequence[str]) -> Iterator[bytes]:
-        """The parts one after another. The ids are those of stored rows."""
+        """Yield the bytes of the parts, one after another. The ids come from rows."""
         for part_id in part_ids:
             with (self._directory(upload_id) / part_id).open("rb") as file:
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
 
     def drop(self, upload_id: str, part_id: str) -> None:
+        """Remove one part; no error when it is gone already."""
         (self._directory(upload_id) / part_id).unlink(missing_ok=True)
 
     def close(self, upload_id: str) -> None:
-        """Removes every part."""
+        """Remove every part of an upload."""
         shutil.rmtree(self._directory(upload_id), ignore_errors=True)
 
     def ages(self) -> dict[str, float]:
-        """Upload id -> seconds since a part last came or went, of all that have a directory."""
+        """Upload id -> seconds since a part last came or went.
+
+        Covers every upload that has a directory.
+        """
         now = time.time()
         return {
             path.name: now - path.stat().st_mtime for path in self._root.iterdir() if UPLOAD_ID.fullmatch(path.name)
@@ -70,5 +82,5 @@ class PartStore:
 
 
 def no_such_upload(upload_id: str) -> NotFound:
-    """The answer to an id that is of no upload, or of another project's."""
+    """The answer to an id that no visible upload has."""
     return NotFound(f"No such Upload object: {upload_id}", param="upload_id")

@@ -1,9 +1,10 @@
-"""Uploads: files that come in parts, in any order and at once, and become a file when they are completed.
+"""Uploads: files that arrive in parts and become a file when they are completed.
 
-    pending -> completed | cancelled | expired       (expired: `expires_at` has passed; nobody has to write that down)
+    pending -> completed | cancelled | expired       (expired: `expires_at` has passed; nobody has to record it)
 
-A part is acknowledged once its bytes are synced and its row is committed. `complete` writes the whole beside the parts
-and commits file and status together, so a process that dies in between has lost nothing: the call can be repeated.
+Parts may arrive in any order and at the same time. A part is acknowledged once its bytes are synced and its row is
+committed. `complete` writes the whole file beside the parts and commits file and status together, so a process that
+dies in between has lost nothing: the call can be repeated.
 """
 
 import time
@@ -28,6 +29,8 @@ ORPHAN_SECONDS = 86_400  # a directory without a row: of a crash before the comm
 
 
 class UploadStore:
+    """Rows and bytes of uploads that arrive in parts."""
+
     def __init__(self, database: Database, blobs: BlobStore, parts: PartStore, scope: Scope = EVERYBODY) -> None:
         self._database = database
         self._blobs = blobs
@@ -35,10 +38,14 @@ class UploadStore:
         self._scope = scope
 
     def within(self, scope: Scope) -> "UploadStore":
+        """The same store, limited to `scope`."""
         return UploadStore(self._database, self._blobs, self._parts, scope)
 
     def create(self, upload: NewUpload, *, seconds: int, request: CreateRequest | None = None) -> UploadRow:
-        """`seconds`: how long it takes parts. The upload that an earlier attempt at `request` made, if one did."""
+        """Create an upload that accepts parts for `seconds` seconds.
+
+        Returns the upload of an earlier attempt at `request` instead, if there was one.
+        """
         now, upload_id = int(time.time()), new_upload_id()
         values = {name: getattr(upload, name) for name in NewUpload.__slots__}
         values |= {"id": upload_id, "created_at": now, "expires_at": now + seconds, "status": "pending"}
@@ -55,15 +62,17 @@ class UploadStore:
         return row
 
     def get(self, upload_id: str) -> UploadRow | None:
+        """Return an upload; None when it is unknown."""
         with self._database.read() as connection:
             query = select(uploads).where(uploads.c.id == upload_id, self._scope.of(uploads))
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else _upload_row(row)
 
     def add_part(self, upload_id: str, chunks: Iterable[bytes], *, room: int) -> PartRow:
-        """`room`: how many bytes all parts may hold together, those that no `complete` will name among them.
+        """Store one part.
 
-        Raises NotFound, and InvalidRequest when the upload takes no parts any more.
+        `room`: how many bytes all parts together may hold, those included that no `complete` will name. Raises
+        NotFound, and InvalidRequest when the upload accepts no more parts or has no room.
         """
         _demand_pending(self._found(upload_id))
         try:
@@ -73,17 +82,17 @@ class UploadStore:
             raise
         try:
             return self._insert_part(upload_id, part_id, size, room)
-        except InvalidRequest:  # after any other fault nobody knows whether the row is there
+        except InvalidRequest:  # after any other error the row may or may not exist
             self._parts.drop(upload_id, part_id)
             raise
 
     def complete(
         self, upload_id: str, part_ids: Sequence[str], md5_hex: str | None
     ) -> tuple[UploadRow, FileRow | None]:
-        """The upload and its file, which is None when that was deleted since. The same call twice gives the same.
+        """Return the upload and its file, None if that was deleted since.
 
-        Raises NotFound, and InvalidRequest (`part_ids`, `md5`) when parts and promise do not fit; the upload stays
-        pending then.
+        Repeating the same call returns the same. Raises NotFound, and InvalidRequest (`part_ids`, `md5`) when the
+        parts do not match what was announced; the upload stays pending then.
         """
         upload = self._found(upload_id)
         if upload.status != "completed":
@@ -95,7 +104,7 @@ class UploadStore:
         return upload, self._file(upload)
 
     def cancel(self, upload_id: str) -> UploadRow:
-        """Its parts are gone. Cancelled before: the same row."""
+        """Cancel an upload and remove its parts; cancelling twice is no error."""
         with self._database.write() as connection:
             upload = self._lock(connection, upload_id)
             if upload.status != "cancelled":
@@ -105,7 +114,7 @@ class UploadStore:
         return upload
 
     def sweep(self) -> int:
-        """Removes the parts of every upload that has ended, however it did; how many uploads had some."""
+        """Remove the parts of every upload that has ended; return of how many."""
         ages = self._parts.ages()
         limit = int(time.time()) - GRACE_SECONDS
         old = uploads.c.status == "pending", uploads.c.expires_at <= limit
@@ -200,7 +209,7 @@ class UploadStore:
         return blob
 
     def _finish(self, upload: UploadRow, part_ids: Sequence[str], blob: Blob) -> UploadRow:
-        """File and status in one transaction; the row of whoever was first where two calls met."""
+        """Commit file and status together; return the row of whichever call was first."""
         with self._database.write() as connection:
             now = self._lock(connection, upload.id)
             won = now.status in ("pending", "expired")  # it was pending when this call began
@@ -252,8 +261,8 @@ def _demand_pending(upload: UploadRow) -> None:
 def _over(upload: UploadRow) -> InvalidRequest:
     when = f" at {upload.expires_at} (Unix time)" if upload.status == "expired" else ""
     return InvalidRequest(
-        f"The upload {upload.id} is {upload.status}{when}: it takes no parts and cannot be completed or cancelled any"
-        " more. Create another one (POST /v1/uploads).",
+        f"The upload {upload.id} is {upload.status}{when}: it accepts no more parts and can no longer be"
+        " completed or cancelled. Create another one (POST /v1/uploads).",
         param="upload_id",
         code=f"upload_{upload.status}",
     )

@@ -1,4 +1,7 @@
-"""A job's events: rows in order of `seq`, which grows within a job because writers hold the job's row."""
+"""A job's events, ordered by `seq`.
+
+It grows within a job because writers hold the lock on the job's row.
+"""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from tunesmith.store.schema.tables import events
 
 
 def insert_events(connection: Connection, job_id: str, new: Sequence[NewEvent]) -> None:
-    """The caller has locked the job's row."""
+    """Insert events; the caller has locked the job's row."""
     if not new:
         return
     now = int(time.time())
@@ -31,4 +34,5 @@ def insert_events(connection: Connection, job_id: str, new: Sequence[NewEvent]) 
 
 
 def event_row(row: RowMapping) -> EventRow:
+    """The row as the store returns it."""
     return EventRow(**{name: row[name] for name in EventRow.__slots__})

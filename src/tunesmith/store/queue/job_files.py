@@ -1,4 +1,4 @@
-"""Where the files of one job lie."""
+"""Where the files of a job are."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,26 +6,31 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class JobFiles:
-    """`root` is `settings.paths.jobs`. The trainer owns `output`; the rest is the worker's, one set per attempt."""
+    """Paths of one job's files; `root` is `settings.paths.jobs`.
+
+    The trainer owns `output`; everything else is the worker's, one set per attempt.
+    """
 
     root: Path
     job_id: str
 
     @property
     def directory(self) -> Path:
+        """Everything that belongs to the job."""
         return self.root / self.job_id
 
     @property
     def output(self) -> Path:
-        """Adapters, and what the trainer needs to resume: the same directory for every attempt."""
+        """Adapters, and what the trainer needs to resume; shared by all attempts."""
         return self.directory / "output"
 
     @property
     def lock(self) -> Path:
-        """Held by a living trainer."""
+        """Held by a running trainer."""
         return self.directory / "trainer.lock"
 
     def spec(self, attempt: int) -> Path:
+        """What the trainer of this attempt is told to do."""
         return self.directory / f"attempt-{attempt}.spec.json"
 
     def events(self, attempt: int) -> Path:

@@ -1,4 +1,4 @@
-"""Jobs as the API sees them. What a worker does to them is in `queue`."""
+"""Jobs as the API sees them. What a worker does to them is in `leases`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,20 @@ from tunesmith.store.scope import EVERYBODY, Scope
 
 
 class JobStore:
+    """Jobs, their events, checkpoints and metrics."""
+
     def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
         self._database = database
         self._scope = scope
 
     def within(self, scope: Scope) -> "JobStore":
+        """The same store, limited to `scope`."""
         return JobStore(self._database, scope)
 
     def create(self, job: NewJob, request: CreateRequest | None = None) -> JobRow:
-        """The row, which is the queue entry, and `Created fine-tuning job: …`, in one transaction.
+        """Create the job's row, which is also its queue entry, and its first event.
 
-        The job that an earlier attempt at the same `request` made, if one did.
+        Returns the job of an earlier attempt at the same `request` instead, if there was one.
         """
         values = _new_row(job)
         with self._database.write() as connection:
@@ -44,6 +47,7 @@ class JobStore:
         return row
 
     def get(self, job_id: str) -> JobRow | None:
+        """Return a job; None when it is unknown."""
         with self._database.read() as connection:
             query = select(jobs).where(jobs.c.id == job_id, self._scope.of(jobs))
             row = connection.execute(query).mappings().one_or_none()
@@ -57,7 +61,10 @@ class JobStore:
         metadata: dict[str, str] | None = None,
         without_metadata: bool = False,
     ) -> Page[JobRow]:
-        """Newest first. `metadata`: all pairs match; `without_metadata`: jobs whose metadata is null."""
+        """Return a page of jobs, newest first.
+
+        `metadata`: all pairs must match; `without_metadata`: only jobs whose metadata is null.
+        """
         if metadata:
             query, place = self._with_pairs(list(metadata.items())), job_metadata.c.seq
         else:
@@ -69,7 +76,7 @@ class JobStore:
         return Page(tuple(job_row(row) for row in rows), more)
 
     def _with_pairs(self, pairs: Sequence[tuple[str, str]]) -> "Select[*tuple[object, ...]]":
-        """Walks the jobs that have the first pair; each other one is a set that it looks into."""
+        """Walk the jobs with the first pair; look every other pair up in a set."""
         query = select(jobs).join(job_metadata, job_metadata.c.seq == jobs.c.seq)
         query = query.where(self._pair(job_metadata, *pairs[0]))
         for number, pair in enumerate(pairs[1:]):
@@ -81,9 +88,10 @@ class JobStore:
         return and_(self._scope.of(table), table.c.key == key, table.c.value == value)
 
     def cancel(self, job_id: str) -> JobRow:
-        """`cancelled` at once, in any active state: the worker's next write is refused, and it stops the trainer.
+        """Cancel an active job at once.
 
-        Raises NotFound (fine_tune_not_found), and InvalidRequest when the job has ended.
+        The worker's next write is refused, and it stops the trainer. Raises NotFound (fine_tune_not_found), and
+        InvalidRequest when the job has ended.
         """
         with self._database.write() as connection:
             job = lock_job(connection, job_id, self._scope)
@@ -93,7 +101,10 @@ class JobStore:
             return _leave(connection, job_id, status=JobStatus.CANCELLED, estimated_finish=None)
 
     def pause(self, job_id: str) -> JobRow:
-        """Back to `queued`, and not claimable until `resume`; validation ends first. Errors as `cancel`."""
+        """Put a job back to `queued`, not to be claimed until `resume`.
+
+        A validation that is under way ends first. Raises as `cancel` does.
+        """
         with self._database.write() as connection:
             job = lock_job(connection, job_id, self._scope)
             _demand_active(job, "paused")
@@ -105,7 +116,10 @@ class JobStore:
             return _leave(connection, job_id, status=JobStatus.QUEUED, paused=True, estimated_finish=None)
 
     def resume(self, job_id: str) -> JobRow:
-        """Claimable again, from its newest checkpoint. InvalidRequest when it is not paused."""
+        """Let a paused job be claimed again; it continues from its newest checkpoint.
+
+        Raises InvalidRequest when it is not paused.
+        """
         with self._database.write() as connection:
             job = lock_job(connection, job_id, self._scope)
             _demand_active(job, "resumed")
@@ -115,27 +129,27 @@ class JobStore:
             return _change(connection, job_id, paused=False)
 
     def events(self, job_id: str, *, limit: int = 20, after: str | None = None) -> Page[EventRow]:
-        """Newest first. An unknown job has none: ask `get` first."""
+        """Return a page of events, newest first; empty for an unknown job."""
         query = select(events).where(self._of_job(events, job_id))
         with self._database.read() as connection:
             rows, more = fetch_page(connection, query, events, Cursor(limit, after))
         return Page(tuple(event_row(row) for row in rows), more)
 
     def checkpoints(self, job_id: str, *, limit: int = 10, after: str | None = None) -> Page[CheckpointRow]:
-        """Newest first."""
+        """Return a page of checkpoints, newest first; empty for an unknown job."""
         query = select(checkpoints).where(self._of_job(checkpoints, job_id))
         with self._database.read() as connection:
             rows, more = fetch_page(connection, query, checkpoints, Cursor(limit, after))
         return Page(tuple(checkpoint_row(row) for row in rows), more)
 
     def messages(self, job_id: str) -> list[str]:
-        """The text of every event that is no metric, oldest first."""
+        """Return the text of every message event, oldest first."""
         query = select(events.c.message).where(self._of_job(events, job_id), events.c.type == "message")
         with self._database.read() as connection:
             return list(connection.execute(query.order_by(events.c.seq)).scalars())
 
     def metrics(self, job_id: str) -> list[JsonObject]:
-        """The data of every metrics event, by step."""
+        """Return the data of every metrics event, by step."""
         query = select(events.c.data).where(self._of_job(events, job_id), events.c.type == "metrics")
         with self._database.read() as connection:
             return list(connection.execute(query.order_by(events.c.seq)).scalars())
@@ -149,7 +163,10 @@ class JobStore:
 
 
 def lock_job(connection: Connection, job_id: str, scope: Scope = EVERYBODY) -> JobRow:
-    """The row, held until the transaction ends: events of one job are written one transaction at a time."""
+    """Return the job's row, locked until the transaction ends.
+
+    Events of one job are therefore written one transaction at a time. Raises NotFound.
+    """
     query = select(jobs).where(jobs.c.id == job_id, scope.of(jobs)).with_for_update()
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
@@ -158,6 +175,7 @@ def lock_job(connection: Connection, job_id: str, scope: Scope = EVERYBODY) -> J
 
 
 def insert_pairs(connection: Connection, job_id: str, project: str, seq: int, pairs: Mapping[str, str]) -> None:
+    """Insert a job's metadata where lists search for it."""
     job = {"job_id": job_id, "project": project, "seq": seq}
     clean = {clean_text(key): value for key, value in pairs.items()}
     if clean:
@@ -165,6 +183,7 @@ def insert_pairs(connection: Connection, job_id: str, project: str, seq: int, pa
 
 
 def job_row(row: RowMapping) -> JobRow:
+    """The row as the store returns it."""
     values = {name: row[name] for name in JobRow.__slots__}
     values["status"] = JobStatus(row["status"])
     values["result_files"] = tuple(row["result_files"])
@@ -173,6 +192,7 @@ def job_row(row: RowMapping) -> JobRow:
 
 
 def checkpoint_row(row: RowMapping) -> CheckpointRow:
+    """The row as the store returns it."""
     return CheckpointRow(
         id=row["id"],
         job_id=row["job_id"],
@@ -213,7 +233,7 @@ def _demand_active(job: JobRow, verb: str) -> None:
 
 
 def _leave(connection: Connection, job_id: str, **values: object) -> JobRow:
-    """A change that takes the job from whoever holds it."""
+    """Change a job and take it from the worker that holds it."""
     return _change(connection, job_id, worker=None, lease_until=None, **values)
 
 

@@ -1,7 +1,8 @@
-"""The queue as a worker sees it: claim a job, write to it while the lease holds, finish it.
+"""The queue as a worker sees it.
 
-The job row is the queue entry. `attempt` is the fence: a worker that lost its job (it was silent for longer than its
-lease, or a user cancelled or paused) gets LeaseLost from its next write, and nothing of that write is kept.
+A worker claims a job, writes to it while its lease holds, and finishes it. The job's row is the queue entry. `attempt`
+is the fence: a worker that lost its job (it was silent for longer than its lease, or a user cancelled or paused) gets
+LeaseLost from its next write, and nothing of that write is kept.
 """
 
 import time
@@ -34,18 +35,23 @@ from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs
 
 
 class LeaseLost(TunesmithError):
-    """A write by a worker that no longer holds the job. `code`: cancelled, paused, taken, succeeded or failed."""
+    """A write by a worker that no longer holds the job.
+
+    `code` says why: cancelled, paused, taken, succeeded or failed.
+    """
 
 
 class Queue:
+    """The worker's side of jobs. `root` is the data directory."""
+
     def __init__(self, database: Database, blobs: BlobStore, root: Path) -> None:
         self._database = database
         self._blobs = blobs
         self._root = root
 
     def claim(self, worker: str, statuses: Sequence[JobStatus], lease_seconds: float) -> tuple[JobRow, Lease] | None:
-        """The oldest job in `statuses` that nobody holds, now held by `worker`; None when there is none."""
-        with self._database.read() as connection:  # an idle worker never asks for SQLite's only write lock
+        """Claim the oldest job in `statuses` that nobody holds; None when there is none."""
+        with self._database.read() as connection:  # so an idle worker never takes SQLite's only write lock
             now = self._database.clock(connection)
             if connection.execute(select(jobs.c.seq).where(_claimable(statuses, now)).limit(1)).first() is None:
                 return None
@@ -71,18 +77,22 @@ class Queue:
         return job, Lease(job.id, worker, job.attempt)
 
     def renew(self, lease: Lease, lease_seconds: float) -> None:
+        """Extend the lease by `lease_seconds` from now. Raises LeaseLost."""
         with self._database.write() as connection:
             _demand_held(connection, lease)
             _update(connection, lease, lease_until=self._database.clock(connection) + lease_seconds)
 
     def held(self, lease: Lease) -> None:
-        """Raises LeaseLost when the job was cancelled, paused or taken; costs one read."""
+        """Raise LeaseLost when the job was cancelled, paused or taken; costs one read."""
         with self._database.read() as connection:
             row = connection.execute(select(jobs).where(jobs.c.id == lease.job_id)).mappings().one()
         _check_fence(job_row(row), lease)
 
     def release(self, lease: Lease) -> None:
-        """Give an unfinished job back: another worker claims it at once. No error when it is not held any more."""
+        """Give an unfinished job back, so that another worker can claim it at once.
+
+        No error when it is not held any more.
+        """
         try:
             with self._database.write() as connection:
                 _demand_held(connection, lease)
@@ -98,7 +108,7 @@ class Queue:
         total_steps: int | None = None,
         estimated_finish: int | None = None,
     ) -> None:
-        """What the trainer reported.
+        """Append what the trainer reported.
 
         An event whose `step` was reported before is dropped: a resumed trainer repeats the steps after its checkpoint.
         """
@@ -114,10 +124,10 @@ class Queue:
             _update(connection, lease, **values)
 
     def add_checkpoint(self, lease: Lease, checkpoint: NewCheckpoint, *, keep: int = 3) -> None:
-        """A checkpoint and its model; all but the newest `keep` are dropped with theirs.
+        """Add a checkpoint and its model; drop all but the newest `keep`.
 
-        A step at or before the newest checkpoint is ignored: a resumed trainer repeats what it reported. The files of
-        dropped ones are the trainer's to remove while it runs, `models.clean`'s afterwards.
+        A step at or before the newest checkpoint is ignored: a resumed trainer repeats what it reported. The trainer
+        removes the files of dropped checkpoints while it runs, `models.clean` does afterwards.
         """
         with self._database.write() as connection:
             job = _demand_held(connection, lease)
@@ -134,7 +144,10 @@ class Queue:
         *,
         hyperparameters: JsonObject | None = None,
     ) -> JobRow:
-        """A step of the state machine with its events; `queued` gives the lease back."""
+        """Move the job to its next state, with events; `queued` ends the lease.
+
+        Raises ServerFault for a transition that does not exist.
+        """
         with self._database.write() as connection:
             job = _demand_held(connection, lease)
             values = _transition(job, status)
@@ -146,7 +159,10 @@ class Queue:
             return _update(connection, lease, **values)
 
     def finish(self, lease: Lease, outcome: JobOutcome) -> JobRow:
-        """Result file, model, status and last events at once: the next request after `succeeded` finds them all."""
+        """Write result file, model, status and last events in one transaction.
+
+        The next request that sees `succeeded` finds them all.
+        """
         with self._database.write() as connection:
             job = _demand_held(connection, lease)
             values = _transition(job, JobStatus.SUCCEEDED)
@@ -174,7 +190,10 @@ class Queue:
         return row
 
     def fail(self, lease: Lease, *, code: str, message: str, param: str | None = None) -> JobRow:
-        """`failed`, with the error object and an event that says the same; `finished_at` stays null, as at OpenAI."""
+        """Set `failed`, with an error object and an event that say the same.
+
+        `finished_at` stays null, as at OpenAI.
+        """
         with self._database.write() as connection:
             job = _demand_held(connection, lease)
             error: JsonObject = {"code": code, "param": param, "message": message}
@@ -186,9 +205,9 @@ class Queue:
 
 
 def _claimable(statuses: Sequence[JobStatus], now: float) -> ColumnElement[bool]:
-    validating = jobs.c.status == JobStatus.VALIDATING  # a paused job is still validated, it only does not start
+    validating = jobs.c.status == JobStatus.VALIDATING  # a paused job is still validated, it just does not start
     return and_(
-        UNFINISHED,  # named, for its index
+        UNFINISHED,  # named so that its index is used
         jobs.c.status.in_(list(statuses)),
         or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now),
         or_(jobs.c.paused.is_(False), validating),
@@ -239,7 +258,7 @@ def _unreported(events: Sequence[NewEvent], last_step: int) -> tuple[int, list[N
 
 
 def _with_numbers(method: JsonObject, hyperparameters: JsonObject) -> JsonObject:
-    """The numbers stand in both places of the wire's job object."""
+    """The numbers appear in both places of the wire's job object."""
     kind = str(method["type"])
     part: JsonValue = method.get(kind)
     details: JsonObject = dict(part) if isinstance(part, dict) else {}

@@ -1,1 +1,1 @@
-"""Tables, migrations, connections."""
+"""Tables, migrations and connections."""

@@ -1,7 +1,8 @@
-"""Whether anything was written since: told in microseconds, so that an answer may be kept for as long as it holds.
+"""Whether anything was written since, told in microseconds.
 
-SQLite counts every commit of every connection and process (`PRAGMA data_version`, in shared memory; it never waits
-here). PostgreSQL has nothing so cheap, so nothing is known there.
+So an answer can be cached for exactly as long as it is true. SQLite counts every commit of every connection and
+process (`PRAGMA data_version`, in shared memory; reading it never waits). PostgreSQL has nothing as cheap, so there
+the version is unknown.
 """
 
 import sqlite3
@@ -9,7 +10,10 @@ import threading
 
 
 class DataVersion:
-    """Threads may share it. `path`: the SQLite database; None: another one."""
+    """The version of a SQLite database's contents; safe to share between threads.
+
+    `path` None: another database, of which nothing is known.
+    """
 
     def __init__(self, path: str | None) -> None:
         self._path = path
@@ -17,7 +21,10 @@ class DataVersion:
         self._lock = threading.Lock()
 
     def read(self) -> int | None:
-        """Another number after every commit. None: it cannot be told now, so ask the database itself."""
+        """Return a number that changes with every commit; None when it is unknown.
+
+        Then ask the database itself.
+        """
         if self._path is None:
             return None
         try:
@@ -32,6 +39,7 @@ class DataVersion:
         return self._connection
 
     def close(self) -> None:
+        """Close the connection; `read` would open another."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()

@@ -1,7 +1,7 @@
-"""Connections and transactions, the same over SQLite and PostgreSQL.
+"""Connections and transactions, the same on SQLite and PostgreSQL.
 
-SQLite: WAL with `synchronous=FULL`, so that what was acknowledged survives a power cut as well as a kill; writers
-take their lock at BEGIN (IMMEDIATE), because a lock taken later cannot be waited for and fails at once.
+SQLite runs in WAL mode with `synchronous=FULL`, so that what was acknowledged survives a power cut as well as a kill.
+Writers take their lock at BEGIN (IMMEDIATE): a lock that is taken later cannot be waited for and fails at once.
 """
 
 import sqlite3
@@ -18,37 +18,42 @@ from tunesmith.errors import InvalidRequest, ServiceUnavailable
 from tunesmith.settings import Settings
 from tunesmith.store.schema.data_version import DataVersion
 
-BUSY_SECONDS = 30.0  # longer than any transaction here; SQLite has one writer at a time
-MIGRATION_KEY, FIRST_KEY_KEY = 7_486_301, 7_486_302  # any numbers that nothing else locks in this database
+BUSY_SECONDS = 30.0  # longer than any transaction here; SQLite allows one writer at a time
+MIGRATION_KEY, FIRST_KEY_KEY = 7_486_301, 7_486_302  # arbitrary numbers that nothing else locks in this database
 POOL_SIZE = 8
 POOL_OVERFLOW = 40  # the API's thread pool has 40 threads
 
 
 class Database:
-    """An engine with two kinds of transaction. Both roll back when the block raises."""
+    """An engine with two kinds of transaction; both roll back when the block raises."""
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self._writing = self.engine.execution_options(writes=True)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        # There a statement sees the same in a transaction as outside of one, where it costs one round trip, not three.
+        # On PostgreSQL a statement outside a transaction sees the same, for one round trip instead of three.
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock()
         self.data_version = DataVersion(self.engine.url.database if self.is_sqlite else None)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises ServiceUnavailable."""
         with self._begin(self._reading) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
+        """A transaction that may write. Raises ServiceUnavailable."""
         with self._turn(), self._begin(self._writing) as connection:
             yield connection
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """SQLite's writers poll for its one lock and some wait a second; those of this process queue up instead."""
+        """Queue this process's writers up, one at a time, on SQLite.
+
+        SQLite's own writers poll for its one lock, and some wait a second.
+        """
         if not self.is_sqlite:
             yield
             return
@@ -70,23 +75,30 @@ class Database:
             ) from error
 
     def clock(self, connection: Connection) -> float:
-        """Unix seconds. Leases of workers on several machines are compared by the server's clock."""
+        """Unix seconds, by the database server's clock.
+
+        Leases of workers on several machines are compared by it.
+        """
         if self.is_sqlite:
             return time.time()
         return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     def alone(self, connection: Connection, key: int) -> None:
-        """Waits until no other writer holds `key`, to the end of the transaction. A SQLite writer is always alone."""
+        """Wait until no other writer holds `key`; held to the end of the transaction.
+
+        A SQLite writer is always alone.
+        """
         if not self.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     def close(self) -> None:
+        """Close all connections."""
         self.data_version.close()
         self.engine.dispose()
 
 
 def database_url(settings: Settings) -> str:
-    """The setting, with the driver that is installed; SQLite in the data directory when unset."""
+    """The setting, with the installed driver; SQLite in the data directory if unset."""
     if settings.database_url is None:
         return f"sqlite:///{settings.paths.database}"
     url = settings.database_url
@@ -115,8 +127,10 @@ def _postgresql_engine(url: str) -> Engine:
 
 
 def _configure_postgresql(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    """Plans for the values asked for: the driver prepares what is asked often, and a plan for any value took 20 ms to
-    find jobs by a common and a rare pair of metadata, which takes 1 with theirs.
+    """Have PostgreSQL plan for the values that are asked for.
+
+    The driver prepares frequent statements, and the plan for any value took 20 ms to find jobs by a common and a rare
+    pair of metadata; the plan for the given values takes 1.
     """
     cursor = connection.cursor()
     cursor.execute("SET plan_cache_mode = force_custom_plan")
@@ -141,7 +155,10 @@ def _configure_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) 
 
 
 def _enter_wal(cursor: DBAPICursor) -> None:
-    """Entering WAL needs the file alone, and SQLite does not wait for that when another process starts too."""
+    """Enter WAL mode, which needs exclusive access to the file.
+
+    SQLite does not wait for that when another process starts at the same time.
+    """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:

@@ -1,4 +1,7 @@
-"""Brings the schema to this version's revision, under a lock: processes that start at once do it one by one."""
+"""Brings the schema to this version's revision.
+
+It holds a lock: of processes that start at the same time, one migrates and the others wait.
+"""
 
 from pathlib import Path
 
@@ -11,7 +14,7 @@ HEAD = "0009"  # the newest file of migrations/versions; a test holds the two to
 
 
 def migrate(database: Database) -> None:
-    """Raises ServerFault when the database was written by a newer version."""
+    """Migrate if needed. Raises ServerFault when a newer version wrote the database."""
     with database.read() as connection:
         if _revision(connection) == HEAD:  # spares every later start the import of Alembic (0.2 s)
             return

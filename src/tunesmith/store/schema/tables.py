@@ -1,4 +1,7 @@
-"""The schema. A change here needs a migration; a test compares this with what the migrations build."""
+"""The schema.
+
+A change here needs a migration; a test compares this with what the migrations build.
+"""
 
 import json
 
@@ -36,7 +39,10 @@ metadata = MetaData(
 
 
 class SafeText(TypeDecorator[str]):
-    """Text that any database takes: NUL (PostgreSQL refuses it) and lone surrogates (no UTF-8) become U+FFFD."""
+    """Text that both databases accept.
+
+    NUL (which PostgreSQL refuses) and lone surrogates (which are not valid UTF-8) become U+FFFD.
+    """
 
     impl = Text
     cache_ok = True
@@ -46,7 +52,10 @@ class SafeText(TypeDecorator[str]):
 
 
 class JsonText(TypeDecorator[JsonValue]):
-    """JSON in ASCII text: every string survives, on both databases. NULL and JSON's null are both None."""
+    """JSON as ASCII text: every string survives, on both databases.
+
+    NULL and JSON's null are both None.
+    """
 
     impl = Text
     cache_ok = True
@@ -58,25 +67,31 @@ class JsonText(TypeDecorator[JsonValue]):
         if value is None:
             return None
         try:
-            found: JsonValue = orjson.loads(value)  # three times as fast, which a page of jobs feels
+            found: JsonValue = orjson.loads(value)  # three times as fast, which matters for a page of jobs
         except orjson.JSONDecodeError:  # lone surrogates, NaN
             found = json.loads(value)
         return found
 
 
 def clean_text(value: str) -> str:
+    """`value` with NUL and lone surrogates replaced by U+FFFD."""
     whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return whole.replace("\0", "\ufffd")
 
 
 def _sequence() -> Column[int]:
-    """Order of creation; numbers are never given twice, so that a page cut stays true after deletes."""
+    """The order of creation.
+
+    Numbers are never reused, so that pages stay correct after deletions.
+    """
     return Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
 
 
 def _partial(name: str, table: Table, *columns: str, where: ColumnElement[bool]) -> None:
-    """An index of the rows that a list shows. A query uses it when `where` stands in it with the same constants, which
-    is why those are written into the SQL (`literal_execute`) and not bound.
+    """An index of only the rows that a list shows.
+
+    A query uses it when its WHERE contains `where` with the same constants, which is why those are written into the SQL
+    (`literal_execute`) and not bound.
     """
     Index(name, *(table.c[column] for column in columns), sqlite_where=where, postgresql_where=where)
 
@@ -96,7 +111,7 @@ files = Table(
     Column("status_details", SafeText),
     Column("report", JsonText),
     Column("project", SafeText, nullable=False),
-    # The row of a deleted file stays: as a page cursor, and to tell "deleted" from "never was".
+    # The row of a deleted file stays, so that its id still works as a page cursor.
     Column("deleted_at", BigInteger),
     sqlite_autoincrement=True,
 )
@@ -121,7 +136,7 @@ uploads = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("status", Text, nullable=False),
     Column("file_id", Text),
-    Column("part_ids", JsonText),  # as completed, so that a repeated `complete` is told from another one
+    Column("part_ids", JsonText),  # as completed, to recognize a repeated `complete`
     Index(None, "status", "expires_at"),
     sqlite_autoincrement=True,
 )
@@ -165,7 +180,7 @@ jobs = Table(
     Column("base_model", SafeText, nullable=False),
     Column("planned_model", SafeText, nullable=False, unique=True),
     Column("options", JsonText, nullable=False),
-    # The row is the queue entry: whoever holds the lease works on the job, `attempt` is the fence.
+    # The row is the queue entry: the holder of the lease works on the job; `attempt` is the fence.
     Column("worker", SafeText),
     Column("lease_until", Float),
     Column("attempt", Integer, nullable=False, default=0),
@@ -201,7 +216,7 @@ job_metadata = Table(
     Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("key", SafeText, primary_key=True),
     Column("value", SafeText, nullable=False),
-    # The job's, so that a page of jobs with a pair is a range of one index.
+    # Copies of the job's, so that a page of jobs with a pair is a range of one index.
     Column("project", SafeText, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Index(None, "project", "key", "value", "seq"),
@@ -244,7 +259,7 @@ models = Table(
     Column("base_model", SafeText, nullable=False),
     Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("step", BigInteger),
-    Column("adapter", SafeText, nullable=False),  # relative to the data directory, so that this can be moved
+    Column("adapter", SafeText, nullable=False),  # relative to the data directory, so that the directory can be moved
     Column("created_at", BigInteger, nullable=False),
     Column("owned_by", SafeText, nullable=False),
     Column("project", SafeText, nullable=False),
@@ -265,7 +280,7 @@ chats = Table(
     Column("body", JsonText),
     Column("messages", JsonText),
     Column("metadata", JsonText),
-    # The row of a deleted one stays, without what was said in it: as a page cursor.
+    # The row of a deleted completion stays, without its content, so that its id still works as a page cursor.
     Column("deleted_at", BigInteger),
     Index(None, "project", "seq"),
     sqlite_autoincrement=True,

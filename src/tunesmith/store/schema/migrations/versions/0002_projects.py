@@ -1,4 +1,7 @@
-"""Projects; roles and expiry of keys. Keys made before were allowed everything, so they become owners."""
+"""Projects; roles and expiry of keys.
+
+Earlier keys were allowed everything, so they become owners.
+"""
 
 import time
 

@@ -1,7 +1,4 @@
-"""Indexes of what lists and sweeps look for: rows that are not deleted, jobs that are not finished.
-
-Measured with bench/storage/scale.py; docs/operating.md has the figures.
-"""
+"""Indexes for lists and sweeps: rows not deleted, jobs not finished."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,6 +1,7 @@
-"""A job's pairs know its project and place, so that a rare one is found without asking every job; usage by project.
+"""A job's metadata pairs know its project and position; usage by project.
 
-Measured with bench/storage/scale.py; docs/operating.md has the figures.
+So a rare pair is found without reading every job. Measured with bench/storage/scale.py; docs/operating.md has the
+figures.
 """
 
 import sqlalchemy as sa
