@@ -1,10 +1,10 @@
-"""Whether a store with years in it still answers at once: `python bench/storage/scale.py`.
+"""Whether a store with years of history still answers at once.
 
     python bench/storage/scale.py [--jobs 10000] [--events 1000000] [--files 100000] [--calls 500] [--directory DIR]
 
-Fills a SQLite and a PostgreSQL database (one of our own, unless --database-url names an empty one), then asks both for
-what clients ask for: through the store, and over HTTP from a server of its own. Prints milliseconds at the median and
-the 99th percentile, and how each query is answered; ends with 1 when a query reads a whole table or is over the limit.
+Fills a SQLite and a PostgreSQL database (one of our own, unless --database-url names an empty one), then sends both the
+requests of clients: through the store, and over HTTP to a server of its own. Prints milliseconds at the median and the
+99th percentile, and how each query is answered; exits with 1 when a query reads a whole table or exceeds the limit.
 """
 
 import argparse
@@ -38,6 +38,7 @@ WARM_UP = 20
 
 
 def main() -> None:
+    """Fill, measure, print, and exit with 1 on a failure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--events", type=int, default=1_000_000)

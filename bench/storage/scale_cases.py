@@ -1,4 +1,7 @@
-"""What clients ask a full store for. Each case is asked with keys drawn at random: an id, a cursor, or nothing."""
+"""What clients ask a full store for.
+
+Each case is asked with keys drawn at random: an id, a cursor, or nothing.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +17,9 @@ ACTIVE = (JobStatus.QUEUED, JobStatus.VALIDATING)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`call` gets the whole store, as a process has it. `limited`: the answer has a size of its own, a page.
+    """One kind of request. `call` gets the whole store, as a process has it.
 
-    `whole`: it reads all of an index of few rows (unfinished jobs, unchecked files), or the first row of a table.
+    `limited`: the size of the answer is bounded, by a page for example.
     """
 
     name: str
@@ -116,10 +119,8 @@ def _files(filled: Filled) -> list[Case]:
                 lambda _, purpose=purpose: f"{url}?limit=100&purpose={purpose}",  # type: ignore[misc]
             )
         )
-    everything = Case(
-        "10,000 files", NOTHING, lambda store, _: store.of(project).files.page(), lambda _: url, limited=False
-    )
-    return [*found, everything]
+    whole = Case("10,000 files", NOTHING, lambda s, _: s.of(project).files.page(), lambda _: url, limited=False)
+    return [*found, whole]
 
 
 def _models(filled: Filled) -> list[Case]:

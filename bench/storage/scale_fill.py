@@ -1,7 +1,8 @@
-"""Fills a store with the history of a busy service, fast: rows of the store's own tables, many at a time.
+"""Fills a store quickly with the history of a busy service.
 
-Half of everything is in one project of ten, one job has a hundredth of all events, a fifth of the files were deleted,
-and of every finished job five models were made and three are kept. Files have rows, but no bytes.
+It writes rows straight into the store's tables, many at a time. Half of everything is in one project of ten, one job
+has a hundredth of all events, a fifth of the files were deleted, and of the five models that every finished job made
+three are kept. Files have rows, but no bytes.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, Table, text
 
 from tunesmith.store import Store
 from tunesmith.store.ids import BASE62
-from tunesmith.store.schema.tables import checkpoints, events, files, job_metadata, jobs, models, usage
+from tunesmith.store.schema.tables import checkpoints, events, files, job_metadata, jobs, metadata, models, usage
 
 PROJECTS = 10
 LARGE = "default"  # the project that half of all objects belong to
@@ -31,6 +32,8 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Size:
+    """How many rows of each kind."""
+
     jobs: int
     events: int
     files: int
@@ -39,7 +42,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What there is to ask for: ids of the large project, oldest first."""
+    """What can be asked for: ids of the large project, oldest first."""
 
     project: str
     small_project: str
@@ -52,7 +55,7 @@ class Filled:
 
 
 def fill(store: Store, size: Size) -> Filled:
-    """The same rows every time but for the projects' ids. The store must be empty."""
+    """Fill an empty store; the same rows every time but for the projects' ids."""
     draw = random.Random(7)
     names = [LARGE, *(store.projects.create(f"team {number}").id for number in range(1, PROJECTS))]
     now = int(time.time()) // 60 * 60
@@ -68,7 +71,7 @@ def fill(store: Store, size: Size) -> Filled:
         _insert(connection, checkpoints, _checkpoint_rows(draw, job_ids, now))
         _insert(connection, usage, _usage_rows(draw, names, size.usage, now))
         if not store.database.is_sqlite:  # as PostgreSQL does by itself; SQLite has no statistics in a server's life
-            connection.execute(text("ANALYZE"))
+            connection.execute(text(f"ANALYZE {', '.join(metadata.tables)}"))  # not other schemas of a shared server
     mine = [number for number, owner in enumerate(owners) if owner == names[0]]
     return Filled(
         project=names[0],
@@ -83,7 +86,10 @@ def fill(store: Store, size: Size) -> Filled:
 
 
 def _insert(connection: Connection, table: Table, rows: Iterator[dict[str, object]]) -> None:
-    """By the drivers' own ways: COPY, or one prepared statement. Values are as the tables' types would make them."""
+    """Insert with the drivers' own means: COPY, or one prepared statement.
+
+    Values are as the types of the tables' columns would make them.
+    """
     first = next(rows)
     names = ", ".join(first)
     values: Iterator[Row] = (tuple(row.values()) for row in itertools.chain([first], rows))
@@ -98,7 +104,7 @@ def _insert(connection: Connection, table: Table, rows: Iterator[dict[str, objec
 
 
 def _file_rows(draw: random.Random, names: Sequence[str], ids: Sequence[str], now: int) -> Iterator[dict[str, object]]:
-    """A ten-thousandth is for assistants; the large project has none for vision, the others few."""
+    """One in ten thousand is for assistants; the large project has none for vision."""
     for number, file_id in enumerate(ids):
         project = names[0] if draw.random() < 0.5 else draw.choice(names[1:])
         purpose = "fine-tune" if number % 10 else "fine-tune-results"
@@ -157,7 +163,7 @@ def _pairs(owners: Sequence[str], ids: Sequence[str]) -> Iterator[dict[str, obje
 
 
 def _metadata(number: int) -> dict[str, str]:
-    """A value that three quarters have, one that a job has alone, and one that stands only in the oldest."""
+    """A value that most jobs have, one that is unique, one of only the oldest."""
     found = {"team": "support" if number % 4 else "sales", "run": str(number)}
     return {**found, "pilot": "yes"} if number < 20 else found
 
@@ -165,7 +171,7 @@ def _metadata(number: int) -> dict[str, str]:
 def _event_rows(
     draw: random.Random, ids: Sequence[str], long_job: int, total: int, now: int
 ) -> Iterator[dict[str, object]]:
-    """As jobs that ran at the same time wrote them: neighbours in the table are of different jobs."""
+    """Events of jobs that ran at the same time: neighbouring rows differ in job."""
     long = max(total // 100, 1)
     for number in range(total):
         metrics = number % 10

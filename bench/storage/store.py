@@ -1,7 +1,9 @@
-"""What a durable write costs: `python bench/storage/store.py [--database-url URL] [--directory DIR]`.
+"""What a durable write costs.
 
-Compares SQLite with synchronous=FULL (ours: an acknowledged write survives a power cut) and NORMAL (survives a kill
-only) in turn on the same disk, and PostgreSQL when a URL is given. Prints operations a second, median of 5 rounds.
+    python bench/storage/store.py [--database-url URL] [--directory DIR]
+
+Compares SQLite with synchronous=FULL (ours: an acknowledged write survives a power cut) and NORMAL (survives only a
+kill) on the same disk, and PostgreSQL when a URL is given. Prints operations per second, the median of 5 rounds.
 """
 
 import argparse
@@ -21,6 +23,7 @@ NUMBERS = {"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 2.0}
 
 
 def main() -> None:
+    """Measure each database and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database-url", help="a PostgreSQL database to measure too; it is written to")
     parser.add_argument("--directory", type=Path, help="where the SQLite files go (default: the temporary directory)")
@@ -34,7 +37,7 @@ def main() -> None:
                 _relax(store)
             found[name] = measure(store)
             store.close()
-    print_table(found)
+    _print_table(found)
 
 
 def _relax(store: Store) -> None:
@@ -46,21 +49,21 @@ def _relax(store: Store) -> None:
 
 
 def measure(store: Store) -> dict[str, float]:
-    """Operations a second of what the API and a worker do most."""
+    """Operations per second of what the API and a worker do most."""
     lease = _running(store)
     raw_key, _ = store.keys.create("bench")
     return {
-        "key verified": rate(lambda: store.keys.verify(raw_key), 300),
-        "job created": rate(lambda: _create(store), 50),
-        "lease renewed": rate(lambda: store.queue.renew(lease, 3600), 100),
-        "1 event appended": rate(lambda: store.queue.append(lease, [NewEvent("Step 1/300")]), 100),
-        "20 events appended": rate(lambda: store.queue.append(lease, [NewEvent("Step 1/300")] * 20), 50),
-        "20 events listed": rate(lambda: store.jobs.events(lease.job_id), 200),
-        "1 MiB file stored": rate(lambda: store.blobs.write([b"x" * 2**20]), 20),
+        "key verified": _rate(lambda: store.keys.verify(raw_key), 300),
+        "job created": _rate(lambda: _create(store), 50),
+        "lease renewed": _rate(lambda: store.queue.renew(lease, 3600), 100),
+        "1 event appended": _rate(lambda: store.queue.append(lease, [NewEvent("Step 1/300")]), 100),
+        "20 events appended": _rate(lambda: store.queue.append(lease, [NewEvent("Step 1/300")] * 20), 50),
+        "20 events listed": _rate(lambda: store.jobs.events(lease.job_id), 200),
+        "1 MiB file stored": _rate(lambda: store.blobs.write([b"x" * 2**20]), 20),
     }
 
 
-def rate(work: Callable[[], object], times: int) -> float:
+def _rate(work: Callable[[], object], times: int) -> float:
     rounds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -70,11 +73,11 @@ def rate(work: Callable[[], object], times: int) -> float:
     return statistics.median(rounds)
 
 
-def print_table(found: dict[str, dict[str, float]]) -> None:
+def _print_table(found: dict[str, dict[str, float]]) -> None:
     names = list(found)
-    print(f"{'operations a second':<20}", *(f"{name:>14}" for name in names))
+    print(f"{'operations per second':<21}", *(f"{name:>14}" for name in names))
     for operation in found[names[0]]:
-        print(f"{operation:<20}", *(f"{found[name][operation]:>14,.0f}" for name in names))
+        print(f"{operation:<21}", *(f"{found[name][operation]:>14,.0f}" for name in names))
 
 
 def _create(store: Store) -> None:
@@ -95,7 +98,7 @@ def _running(store: Store) -> Lease:
     _create(store)
     claimed = store.queue.claim("bench", [JobStatus.VALIDATING], 3600)
     if claimed is None:
-        raise SystemExit("Another worker took the job: measure on a database of its own.")
+        raise SystemExit("Another worker took the job: use a database that nothing else uses.")
     return claimed[1]
 
 
