@@ -8,7 +8,8 @@ from tests.cli.conftest import Tunesmith
 
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
-from tunesmith.store.accounts.usage import Account, Counts
+from tunesmith.store.accounts.usage import Account
+from tunesmith.store.rows import Counts
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from tunesmith.cli.options import AsJson, DataDir
 
 if TYPE_CHECKING:
     from tunesmith.estimate.prices import Price
-    from tunesmith.store.accounts.usage import Counts, Group, UsageRow
+    from tunesmith.store.accounts.usage import Group, UsageRow
+    from tunesmith.store.rows import Counts
 
 DAY = 86_400
 EVER = 100_000 * DAY  # one bucket for all of the time
@@ -81,7 +82,7 @@ def _cells(row: "UsageRow", columns: list[str]) -> dict[str, str | None]:
 def _print(rows: "list[UsageRow]", columns: list[str], names: dict[str, str], price: "Price") -> None:
     from tunesmith.cli.output.terminal import listing, note, out
     from tunesmith.estimate.prices import dollars
-    from tunesmith.store.accounts.usage import Counts
+    from tunesmith.store.rows import Counts
 
     numbers = ("requests", "prompt", "cached", "completion", "trained", "cost at OpenAI")
     table = listing(*columns, *numbers)
@@ -106,7 +107,7 @@ def _numbers(counts: "Counts") -> list[str]:
 
 
 def _json(row: "UsageRow", columns: list[str], price: "Price") -> dict[str, object]:
-    from tunesmith.store.accounts.usage import COUNTERS
+    from tunesmith.store.rows import COUNTERS
 
     counted = {name: getattr(row.counts, name) for name in COUNTERS}
     return {**_cells(row, columns), **counted, "cost_at_openai_usd": round(cost(row.counts, price), 6)}

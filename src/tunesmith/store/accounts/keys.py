@@ -11,8 +11,8 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, insert, or_, select, update
 
 from tunesmith.store.ids import new_api_key, new_key_id
-from tunesmith.store.objects.pagination import cut
-from tunesmith.store.rows import KeyRow, Order, Page, Role
+from tunesmith.store.objects.pagination import Cursor, fetch_page
+from tunesmith.store.rows import FIRST_PROJECT, KeyRow, Order, Page, Role
 from tunesmith.store.schema.db import FIRST_KEY_KEY, Database
 from tunesmith.store.schema.tables import keys, projects
 
@@ -39,12 +39,12 @@ class KeyStore:
             if connection.execute(select(keys.c.seq).limit(1)).first() is not None:
                 return None
             raw_key = new_api_key()
-            _insert(connection, raw_key, "first", "default", "owner")
+            _insert(connection, raw_key, "first", FIRST_PROJECT, "owner")
             _write_private(path, raw_key)  # before the commit: a key that is stored can always be read
             return raw_key
 
     def create(
-        self, name: str, *, project: str = "default", role: Role = "owner", expires_at: int | None = None
+        self, name: str, *, project: str = FIRST_PROJECT, role: Role = "owner", expires_at: int | None = None
     ) -> tuple[str, KeyRow]:
         """The raw key, which is shown once and never stored, and its row."""
         raw_key = new_api_key()
@@ -56,7 +56,7 @@ class KeyStore:
 
         Time does not tell how much of a guess was right: hashes are compared.
         """
-        digest, version = _hash(raw_key), self._database.changes.version()
+        digest, version = _hash(raw_key), self._database.data_version.read()
         archived = exists().where(projects.c.id == keys.c.project, projects.c.archived_at.is_not(None))
         query = select(keys).where(keys.c.sha256 == digest, _active(), ~archived)
         with self._database.read() as connection:
@@ -69,7 +69,7 @@ class KeyStore:
 
     def remembered(self, raw_key: str) -> KeyRow | None:
         """As `verify` found it, if nothing at all was written to the database since. Waits for nothing."""
-        opened, version = self._opened, self._database.changes.version()
+        opened, version = self._opened, self._database.data_version.read()
         if version is None or opened.version != version:
             return None
         key = opened.keys.get(_hash(raw_key))
@@ -102,7 +102,7 @@ class KeyStore:
         if role is not None:
             query = query.where(keys.c.role == role)
         with self._database.read() as connection:
-            rows, more = cut(connection, query, keys, limit, after, order)
+            rows, more = fetch_page(connection, query, keys, Cursor(limit, after, order))
         return Page(tuple(_key_row(row) for row in rows), more)
 
     def get(self, key_id: str) -> KeyRow | None:
