@@ -75,7 +75,7 @@ def test_older_processors_have_code_of_their_own(processor: str, tmp_path: Path)
     """Sixteen registers of eight numbers, and neither of both nor float16: this file once more, made for them."""
     environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": FEATURES[processor]}
     environment["NUMBA_CACHE_DIR"] = str(tmp_path)
-    code = "from tunesmith.kernels.multiply import HAS_HALF, MOST; print(HAS_HALF, MOST)"
+    code = "from tunesmith.kernels.multiply import HAS_HALF, MAX_TILE_ROWS; print(HAS_HALF, MAX_TILE_ROWS)"
     shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert shown.stdout.split() == [str(processor == "haswell"), "6"]
     again = [sys.executable, "-m", "pytest", "-q", "-k", "not older", "-p", "no:cacheprovider", __file__]

@@ -1,1 +1,4 @@
-"""Compiled code for what torch's operations are too many or too slow for. Imported only where a base is loaded."""
+"""Compiled code, imported only where a model is loaded.
+
+It does what would take torch too many operations, or what torch is too slow at. `docs/kernels.md` is the guide.
+"""
