@@ -22,6 +22,7 @@ from tests.kernels.reference import (
 )
 
 from tunesmith.kernels import train_attention, train_linear
+from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.train_args import (
     KEY_ROWS,
     LORA_PART,
@@ -38,7 +39,7 @@ WIDTH = (HEADS + 2 * KV_HEADS) * HEAD_SIZE
 
 
 def random_until(random: numpy.random.Generator, rows: int) -> NDArray[numpy.int64]:
-    """The end of each token's descendants in a tree whose tokens stand depth first."""
+    """The end of each token's descendants in a tree whose tokens are in depth-first order."""
     until, open_tokens = numpy.full(rows, rows), list[int]()
     for token in range(rows):
         kept = len(open_tokens) if random.random() < 0.8 else int(random.integers(0, len(open_tokens) + 1))
@@ -200,6 +201,9 @@ def through_heads(tree: Tree, raw: Floats, grad: Floats) -> Floats:
     return result
 
 
+OUTS = (2 * LANES, LANES, OUT_BLOCK + LANES)  # of the three linears of a matrix
+
+
 @dataclass(frozen=True, slots=True)
 class Lora:
     """A matrix of three linears, the second without LoRA, and a step's arguments for it."""
@@ -217,39 +221,15 @@ class Lora:
     @classmethod
     def of(cls, rows: int, ranks: tuple[int, int], back: bool = True) -> "Lora":
         """Widths are multiples of 16: models with others train by their own layers."""
-        ins = whole(rows)
-        random, outs = numpy.random.default_rng(rows), (2 * LANES, LANES, OUT_BLOCK + LANES)
+        random, ins = numpy.random.default_rng(rows), whole(rows)
         a = normal(random, ranks[0], ins), normal(random, ranks[1], ins)
-        b = normal(random, outs[0], ranks[0]), normal(random, outs[2], ranks[1])
-        weight, width = normal(random, sum(outs), ins), sum(map(whole, ranks))
-        flat = numpy.concatenate([*(part.ravel() for part in (*a, *b)), numpy.zeros(2 * LANES, numpy.float32)])
-        offsets = numpy.cumsum([0, *(part.nbytes for part in (*a, *b))])
-        args = Record(
-            TRAIN_STEP_ARGS,
-            adapted=1,
-            parts=2,
-            rows=rows,
-            lora_width=width,
-            update_scale=0.5,
-            values=flat,
-            grads=normal(random, len(flat)),
-            grad_lora_hidden=numpy.zeros((rows, width), numpy.float32),
-            scratch=numpy.zeros(max(OUT_BLOCK * width, 8 * LANES * sum(outs)), numpy.float32),
-        )
-        matrix = Record(
-            TRAIN_MATRIX,
-            weight=to_panels(weight),
-            bias=normal(random, sum(outs)),
-            ins=ins,
-            outs=sum(outs),
-            lora_width=width,
-            parts=2,
-            lora_hidden=numpy.zeros((rows, width), numpy.float32),
-            a_panels=numpy.zeros((width // LANES, ins, LANES), numpy.float32),
-        )
+        b = normal(random, OUTS[0], ranks[0]), normal(random, OUTS[2], ranks[1])
+        weight, firsts = normal(random, sum(OUTS), ins), (0, OUTS[0] + OUTS[1])
+        width = sum(map(whole, ranks))
+        args, matrix = _lora_args(random, rows, width, [*a, *b]), _lora_matrix(random, rows, width, weight)
         if back:
             matrix.set(back=to_panels(weight.T))
-        firsts = 0, outs[0] + outs[1]
+        offsets = numpy.cumsum([0, *(part.nbytes for part in (*a, *b))]).tolist()
         parts = [
             Record(
                 LORA_PART,
@@ -257,13 +237,13 @@ class Lora:
                 outs=len(b[index]),
                 rank=ranks[index],
                 lora_column=index * whole(ranks[0]),
-                a=int(offsets[index]),
-                b=int(offsets[2 + index]),
+                a=offsets[index],
+                b=offsets[2 + index],
                 b_panels=numpy.zeros(b[index].size, numpy.float32),
             )
             for index in range(2)
         ]
-        x, grad = normal(random, rows, ins), normal(random, rows, sum(outs))
+        x, grad = normal(random, rows, ins), normal(random, rows, sum(OUTS))
         return cls(args, matrix, (parts[0], parts[1]), weight, x, grad, a, b, firsts)
 
     @property
@@ -294,6 +274,38 @@ class Lora:
 
     def repack(self) -> None:
         train_linear.repack(self.args.one, counter(), self.matrix.rows, records(*self.parts))
+
+
+def _lora_args(random: numpy.random.Generator, rows: int, width: int, numbers: list[Floats]) -> Record:
+    """With room behind the adapter's numbers: a product reads whole panels of the last row of b."""
+    flat = numpy.concatenate([*(part.ravel() for part in numbers), numpy.zeros(2 * LANES, numpy.float32)])
+    return Record(
+        TRAIN_STEP_ARGS,
+        adapted=1,
+        parts=2,
+        rows=rows,
+        lora_width=width,
+        update_scale=0.5,
+        values=flat,
+        grads=normal(random, len(flat)),
+        grad_lora_hidden=numpy.zeros((rows, width), numpy.float32),
+        scratch=numpy.zeros(max(OUT_BLOCK * width, TILE_PANELS * LANES * sum(OUTS)), numpy.float32),
+    )
+
+
+def _lora_matrix(random: numpy.random.Generator, rows: int, width: int, weight: Floats) -> Record:
+    outs, ins = weight.shape
+    return Record(
+        TRAIN_MATRIX,
+        weight=to_panels(weight),
+        bias=normal(random, outs),
+        ins=ins,
+        outs=outs,
+        lora_width=width,
+        parts=2,
+        lora_hidden=numpy.zeros((rows, width), numpy.float32),
+        a_panels=numpy.zeros((width // LANES, ins, LANES), numpy.float32),
+    )
 
 
 @reference(train_linear.repack, train_linear.lora_hidden_forward, train_linear.linear)

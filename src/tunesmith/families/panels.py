@@ -1,6 +1,6 @@
 """Matrices laid out as the compiled kernels read them: panels of 16 outputs.
 
-`kernels.multiply` says why; imports no model, so that serving and training share it.
+Serving and training share it; `kernels.multiply` says what panels are for.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,4 @@
-"""Linear layers of a serving step: a shared matrix, and each adapter's LoRA.
-
-The kernels here take many arguments: addresses, strides and sizes arrive as plain integers because a compiled function
-pays nothing for them, while a tuple or record would have to be built for every call. The limit on arguments that holds
-elsewhere does not apply in `tunesmith.kernels` for this reason.
-"""
+"""Linear layers of a serving step: a shared matrix, and each adapter's LoRA."""
 
 from numpy import int64
 from numpy.typing import NDArray

@@ -139,7 +139,7 @@ STEP_PHASES, LAYER_PHASES = len(StepPhase), len(LayerPhase)
 def phases(layers: int) -> int:
     """The number of phases of a step.
 
-    Those outside the layers stand first, then those of each layer.
+    Counters are in this order: phases outside the layers, then those of each layer.
     """
     return STEP_PHASES + layers * LAYER_PHASES
 

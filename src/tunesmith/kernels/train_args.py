@@ -30,7 +30,7 @@ class TrainStepArgs(Protocol):
     # 0: from the first layer's input to the last layer's output; 1: from that output's gradient to the adapter's
     backward: int
     adapted: int  # 0: the base alone
-    values: int  # of the adapter, one flat array
+    values: int  # of the adapter, one flat array; up to 15 numbers behind it are read, and not used
     grads: int  # the adapter's gradients are added here, laid out as the values
     rows: int  # tokens
     panels: int  # of 16 tokens
