@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.kernels.compiled import is_made, make
-from tunesmith.kernels.train_step import train
+from tunesmith.kernels.compiler import is_cached, precompile
+from tunesmith.kernels.train_step import training_step
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
 from tunesmith.models.weights import load_model
 from tunesmith.system.pages import Reserve, give_back_free
@@ -83,9 +83,9 @@ def _compiled_layers(
     wanted = plan.blocked_weights and not plan.activation_checkpointing and not spec.lora.dropout
     if not wanted or not isinstance(adapter, Adapter) or not supports(model, adapter):
         return None
-    if not is_made(train):
+    if not is_cached(training_step):
         emit(log("info", "Compiling for this processor, once; it takes some 20 seconds."))
-        make("training", train)
+        precompile("training", training_step)
     return CompiledLayers(model, adapter, plan.both_directions)
 
 

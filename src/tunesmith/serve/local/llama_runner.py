@@ -13,19 +13,17 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from tunesmith.families.panels import Width, pack, pack_bias, packed_bytes, whole_panels
-from tunesmith.kernels.forward import work
-from tunesmith.kernels.step_args import ATTENTION_PHASES, JOB, LAYER, LINE, MLP_PHASES
-from tunesmith.kernels.thread_pool import Team
-from tunesmith.kernels.vectors import LANES
+from tunesmith.kernels.forward import serving_step
+from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, phases
+from tunesmith.kernels.thread_pool import ThreadPool
+from tunesmith.kernels.vectors import LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.scheduler import Feed
 from tunesmith.serve.local.adapter_panels import PanelAdapter, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
@@ -84,11 +82,11 @@ class CompiledRunner:
         self._final_norm = _numbers(model.model.norm.weight)
         head_size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._cache = KeyValues(layers, config.num_key_value_heads, head_size)
-        self._jobs, self._layer_table, self._line_table = _tables(self._lines, self._norms)
+        self._step_args, self._layer_table, self._matrix_table = _tables(self._lines, self._norms)
         self._describe(config, head_size, width)
-        self._steps = Steps(self._jobs, layers * (ATTENTION_PHASES + MLP_PHASES) + 3)
+        self._steps = Steps(self._step_args, phases(layers))
         self._spare = SpareSlab()
-        self._team = self._gather()
+        self._pool = self._start_pool()
 
     def read_adapter(self, directory: Path) -> PanelAdapter:
         adapter = read_adapter(directory, torch.float32, torch.device("cpu"))
@@ -101,9 +99,9 @@ class CompiledRunner:
         for feed in feeds:
             if self._cache.hold(feed.slot, feed.start + len(feed.ids)):
                 self._point_at_cache()
-        threads = self._team.gather(torch.get_num_threads())
+        threads = self._pool.gather(torch.get_num_threads())
         logits = self._steps.fill(feeds, self._rotation, threads)
-        work(0, threads, self._jobs, self._layer_table, self._line_table)
+        serving_step(0, threads, self._step_args, self._layer_table, self._matrix_table)
         return logits[:, : self._vocabulary]
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -113,64 +111,61 @@ class CompiledRunner:
     def release(self, slot: int) -> None:
         self._cache.release(slot)
 
-    def _gather(self) -> Team:
+    def _start_pool(self) -> ThreadPool:
         """The threads, which end with the runner: nothing that they run may refer to it."""
-        jobs, layers, lines = self._jobs, self._layer_table, self._line_table
-        team = Team(MOST_THREADS, lambda member: work(member, 0, jobs, layers, lines))
-        self._jobs["team"] = team.address
-        weakref.finalize(self, team.close)
-        return team
+        args, layers, matrices = self._step_args, self._layer_table, self._matrix_table
+        pool = ThreadPool(MOST_THREADS, lambda thread: serving_step(thread, 0, args, layers, matrices))
+        self._step_args["pool"] = pool.address
+        weakref.finalize(self, pool.close)
+        return pool
 
     def _describe(self, config: PretrainedConfig, head_size: int, width: Width) -> None:
-        """Writes into the job what does not change from step to step."""
+        """Sets the arguments that do not change from step to step."""
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         queries, keys = whole_panels(heads * head_size), whole_panels(kv_heads * head_size)
         fields = {
             "half": width == "float16",
             "layers": config.num_hidden_layers,
             "hidden": config.hidden_size,
-            "hidden_stride": whole_panels(config.hidden_size) * LANES * 4,
+            "hidden_stride": whole_panels(config.hidden_size) * PANEL_ROW_BYTES,
             "heads": heads,
             "kv_heads": kv_heads,
-            "head": head_size,
+            "head_size": head_size,
             "head_panels": whole_panels(head_size),
-            "qkv_stride": (queries + 2 * keys) * LANES * 4,
+            "qkv_stride": (queries + 2 * keys) * PANEL_ROW_BYTES,
             "key_column": queries * LANES,
             "value_column": (queries + keys) * LANES,
             "inner_panels": whole_panels(config.intermediate_size),
             "embedding": self._embedding.data_ptr(),
             "final_norm": self._final_norm.data_ptr(),
             "eps": config.rms_norm_eps,
-            "logits_stride": whole_panels(self._vocabulary) * LANES * 4,
+            "logits_stride": whole_panels(self._vocabulary) * PANEL_ROW_BYTES,
         }
         for name, value in fields.items():
-            self._jobs[name] = value
+            self._step_args[name] = value
 
     def _point_at_cache(self) -> None:
-        self._jobs["room"] = self._cache.room
+        self._step_args["capacity"] = self._cache.room
         self._layer_table["keys"] = [tensor.data_ptr() for tensor in self._cache.keys]
         self._layer_table["values"] = [tensor.data_ptr() for tensor in self._cache.values]
 
 
-_Records: TypeAlias = NDArray[numpy.void]
-
-
-def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple[_Records, _Records, _Records]:
-    """An empty job, the layers without their keys and values, the lines."""
-    layer_table, line_table = numpy.zeros(len(norms), LAYER), numpy.zeros(len(lines), LINE)
+def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple[Records, Records, Records]:
+    """Empty arguments of a step, the layers without keys and values, the matrices."""
+    layer_table, matrix_table = numpy.zeros(len(norms), LAYER), numpy.zeros(len(lines), MATRIX)
     for row, of_layer in zip(layer_table, norms, strict=True):
         for name, norm in of_layer.items():
             row[name] = norm.data_ptr()
-    for row, line in zip(line_table, lines, strict=True):
+    for row, line in zip(matrix_table, lines, strict=True):
         panels, length, _ = line.weight.shape
         row["weight"], row["length"], row["panels"] = line.weight.data_ptr(), length, panels
         row["bias"] = 0 if line.bias is None else line.bias.data_ptr()
         row["panel_stride"] = length * LANES * line.weight.itemsize
-    return numpy.zeros(1, JOB), layer_table, line_table
+    return numpy.zeros(1, STEP_ARGS), layer_table, matrix_table
 
 
 def _lines(model: PreTrainedModel, layers: int, width: Width) -> list[_Line]:
-    """Of all layers, LINES each, and the output layer's."""
+    """Of all layers, LAYER_MATRICES each, and the output layer's."""
     groups = [parts for index in range(layers) for parts in _groups(f"model.layers.{index}")]
     slab = fresh_slab(sum(packed_bytes([_weight(model, part) for part in parts], width) for parts in [*groups, HEAD]))
     head = _line(model, HEAD, width, slab)  # it may be the embedding too, which stays

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.panels import Width
-from tunesmith.kernels.compiled import is_made, make
-from tunesmith.kernels.forward import work
+from tunesmith.kernels.compiler import is_cached, precompile
+from tunesmith.kernels.forward import serving_step
 from tunesmith.models.directory import fingerprint
 from tunesmith.models.weights import load_model
 from tunesmith.render.renderer import load_renderer
@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 
 def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     """Takes seconds. Raises InvalidRequest when the setting asks for weights that this base or machine cannot have."""
-    if not is_made(work):
+    if not is_cached(serving_step):
         log.info("compiling for this processor, once; it takes some 20 seconds")
-        make("serving", work)
+        precompile("serving", serving_step)
     model = load_model(base_dir, torch.float32)
     wanted = settings.serve_weights
     if wanted == "float32" or not supports(model.config):
