@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import ServerFault
 from tunesmith.settings import AdapterKind
-from tunesmith.system.atomic_write import write_durably
+from tunesmith.system.atomic_write import write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -50,15 +50,15 @@ def write_adapter(
     directory.mkdir(parents=True, exist_ok=True)
     data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
     finished = replace(manifest, sha256=sha256(data).hexdigest())
-    write_durably(directory / TENSORS_FILE, data)
-    write_durably(directory / CONFIG_FILE, _json(peft_config(finished, base)))
+    write_atomically(directory / TENSORS_FILE, data)
+    write_atomically(directory / CONFIG_FILE, _json(peft_config(finished, base)))
     write_manifest(directory, finished)
     return finished
 
 
 def write_manifest(directory: Path, manifest: AdapterManifest) -> None:
     """The last file of a tuned model: with it the directory is one."""
-    write_durably(directory / MANIFEST_FILE, _json(asdict(manifest)))
+    write_atomically(directory / MANIFEST_FILE, _json(asdict(manifest)))
 
 
 def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str, object]:

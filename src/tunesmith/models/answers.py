@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from tunesmith.system.atomic_write import write_durably
+from tunesmith.system.atomic_write import write_atomically
 
 Answers: TypeAlias = Iterable[Sequence[int]]
 
@@ -25,7 +25,7 @@ def write_answers(directory: Path, answers: Answers) -> None:
         if left < 0:
             break
         kept.append([*answer])
-    write_durably(directory / ANSWERS_FILE, json.dumps(kept, separators=(",", ":")).encode())
+    write_atomically(directory / ANSWERS_FILE, json.dumps(kept, separators=(",", ":")).encode())
 
 
 def read_answers(directory: Path) -> list[list[int]]:

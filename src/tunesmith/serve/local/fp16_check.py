@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.families.panels import Width
 from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.system.atomic_write import write_atomically
 
 LARGEST = torch.finfo(torch.float16).max
 LEAST_AGREEMENT = 0.99  # of places, on which the likeliest next token is the same
@@ -75,9 +76,7 @@ def known_width(path: Path) -> Width | None:
 
 def keep(path: Path, finding: Finding) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(finding)), "utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(asdict(finding)).encode(), durable=False)
 
 
 def fits_half(weight: Tensor) -> bool:
