@@ -6,11 +6,14 @@ the checksum of the tensors, so that serving can refuse what does not fit. safet
 """
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel, StrictInt, TypeAdapter, ValidationError
+
+from tunesmith import __version__
 from tunesmith.errors import ServerFault
 from tunesmith.settings import AdapterKind
 from tunesmith.system.atomic_write import write_atomically
@@ -36,6 +39,15 @@ class AdapterManifest:
     sha256: str = ""  # of the safetensors; filled in by the functions that write them
     adapter: AdapterKind = "lora"  # "none": all weights were trained; rank, alpha and target_modules mean nothing
     format_version: int = FORMAT_VERSION
+
+
+class _Format(BaseModel):
+    """The one key that every version of the manifest has."""
+
+    format_version: StrictInt = FORMAT_VERSION
+
+
+_MANIFEST = TypeAdapter(AdapterManifest)
 
 
 def write_adapter(
@@ -82,14 +94,37 @@ def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str,
 
 
 def read_manifest(directory: Path) -> AdapterManifest:
-    """Raises ServerFault when the directory holds no finished adapter."""
+    """The manifest of the tuned model in `directory`; keys of no meaning to us are passed over.
+
+    Raises ServerFault when there is none, when it is malformed, and when a newer version of ours wrote its format.
+    """
     try:
-        values = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
-        known = {field.name for field in fields(AdapterManifest)}
-        values["target_modules"] = tuple(values["target_modules"])
-        return AdapterManifest(**{name: value for name, value in values.items() if name in known})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        data = (directory / MANIFEST_FILE).read_bytes()
+        _refuse_newer_format(data, directory)
+        return _MANIFEST.validate_json(data, strict=True)
+    except OSError as error:
         raise ServerFault(f"{directory} holds no usable adapter (its {MANIFEST_FILE}: {error}).") from error
+    except ValidationError as error:
+        raise ServerFault(
+            f"{directory} holds no usable adapter: its {MANIFEST_FILE} is damaged ({_faults(error)})."
+            " Restore the file, or train again."
+        ) from error
+
+
+def _refuse_newer_format(data: bytes, directory: Path) -> None:
+    """Before anything else is read: a newer format may differ in every other key."""
+    version = _Format.model_validate_json(data).format_version
+    if version > FORMAT_VERSION:
+        raise ServerFault(
+            f"The adapter in {directory} has format version {version} (in {MANIFEST_FILE}); this Tunesmith"
+            f" ({__version__}) reads versions up to {FORMAT_VERSION}. Update Tunesmith, or train again with this one."
+        )
+
+
+def _faults(error: ValidationError) -> str:
+    """Which keys are wrong, and how: "rank: Field required"."""
+    faults = ((".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors(include_url=False))
+    return "; ".join(f"{place}: {message}" if place else message for place, message in faults)
 
 
 def load_tensors(directory: Path) -> "dict[str, torch.Tensor]":
@@ -104,9 +139,12 @@ def load_tensors(directory: Path) -> "dict[str, torch.Tensor]":
 
 
 def check_tensors(directory: Path) -> None:
-    """Raises ServerFault when the tensors' file does not fit the manifest."""
-    with (directory / TENSORS_FILE).open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
+    """Raises ServerFault when the tensors' file is missing or does not match the manifest."""
+    try:
+        with (directory / TENSORS_FILE).open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ServerFault(f"{directory} holds no usable adapter (its {TENSORS_FILE}: {error}).") from error
     if digest != read_manifest(directory).sha256:
         raise ServerFault(f"{directory / TENSORS_FILE} does not match its manifest: the file was changed or damaged.")
 

@@ -10,7 +10,7 @@ import torch
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.adapters import AdapterManifest
+from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.directory import fingerprint as base_fingerprint
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.system.atomic_write import write_atomically
@@ -102,7 +102,7 @@ def spec_fingerprint(spec: TrainSpec) -> str:
     for name, path in (("training_file", spec.training_file), ("validation_file", spec.validation_file)):
         value[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path else None
     if spec.init_adapter_dir:
-        value["init_adapter_dir"] = json.loads((spec.init_adapter_dir / "manifest.json").read_text("utf-8"))["sha256"]
+        value["init_adapter_dir"] = read_manifest(spec.init_adapter_dir).sha256
     value["base"] = base_fingerprint(spec.base_dir)
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
