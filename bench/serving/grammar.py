@@ -22,7 +22,7 @@ from tunesmith.serve.chat.answer_grammar import answer_grammar
 from tunesmith.serve.chat.schema import ANY_OBJECT
 from tunesmith.serve.chat.tools import ToolUse
 from tunesmith.serve.engine.grammar import Grammars
-from tunesmith.serve.engine.sampling import only
+from tunesmith.serve.engine.sampling import mask_logits
 from tunesmith.settings import Settings
 
 Result = TypeVar("Result")

@@ -1,8 +1,8 @@
-"""A tuned model on disk: PEFT's format (adapter_config.json, adapter_model.safetensors) and our manifest.json.
+"""Adapters on disk: PEFT's format (adapter_config.json, adapter_model.safetensors) and our manifest.json.
 
-The manifest is written last, by rename: an adapter exists when its manifest does. It names the base, the renderer and
-the checksum of the tensors, so that serving can refuse what does not fit. safetensors and JSON only. Tuned weights
-(`tuned.py`) have the same manifest.
+The manifest is written last and atomically: an adapter exists if its manifest does. It names the base, the renderer and
+the checksum of the tensors, so that serving can refuse what does not fit. Only safetensors and JSON are read. Fully
+tuned models (`tuned.py`) have the same manifest.
 """
 
 import json
@@ -29,15 +29,17 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class AdapterManifest:
+    """What an adapter was trained on, and how."""
+
     base_name: str
     base_fingerprint: str  # models.directory.fingerprint of the base it was trained on
     renderer: str  # render.renderer.Renderer.name at training
     rank: int
     alpha: float
-    target_modules: tuple[str, ...]  # last part of the module names, e.g. "q_proj"
+    target_modules: tuple[str, ...]  # last part of their names, such as "q_proj"
     step: int
-    sha256: str = ""  # of the safetensors; filled in by the functions that write them
-    adapter: AdapterKind = "lora"  # "none": all weights were trained; rank, alpha and target_modules mean nothing
+    sha256: str = ""  # of the tensors; filled in when they are written
+    adapter: AdapterKind = "lora"  # "none": all weights were trained, and rank, alpha and target_modules mean nothing
     format_version: int = FORMAT_VERSION
 
 
@@ -53,9 +55,10 @@ _MANIFEST = TypeAdapter(AdapterManifest)
 def write_adapter(
     directory: Path, tensors: "dict[str, torch.Tensor]", manifest: AdapterManifest, base: str | None = None
 ) -> AdapterManifest:
-    """Writes the three files durably into `directory`, the manifest last. `base`: for PEFT, instead of the base's name.
+    """Writes the three files durably, the manifest last, and returns the manifest with the tensors' checksum.
 
-    `tensors` bear PEFT's names: `base_model.model.<module>.lora_A.weight` [rank, in], `.lora_B.weight` [out, rank].
+    `tensors`: by PEFT's names, `base_model.model.<module>.lora_A.weight` [rank, in] and `.lora_B.weight` [out, rank].
+    `base`: what PEFT is to load as the base, if not the manifest's name for it.
     """
     from safetensors.torch import save
 
@@ -69,12 +72,12 @@ def write_adapter(
 
 
 def write_manifest(directory: Path, manifest: AdapterManifest) -> None:
-    """The last file of a tuned model: with it the directory is one."""
+    """Writes the manifest durably; with this last file the directory is a tuned model."""
     write_atomically(directory / MANIFEST_FILE, _json(asdict(manifest)))
 
 
 def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str, object]:
-    """adapter_config.json as PEFT reads it."""
+    """The content of adapter_config.json, as PEFT reads it."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -94,9 +97,9 @@ def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str,
 
 
 def read_manifest(directory: Path) -> AdapterManifest:
-    """The manifest of the tuned model in `directory`; keys of no meaning to us are passed over.
+    """The manifest of the tuned model in `directory`; unknown keys are ignored.
 
-    Raises ServerFault when there is none, when it is malformed, and when a newer version of ours wrote its format.
+    Raises ServerFault if there is none, if it is malformed, or if its format is newer than this version's.
     """
     try:
         data = (directory / MANIFEST_FILE).read_bytes()
@@ -112,7 +115,7 @@ def read_manifest(directory: Path) -> AdapterManifest:
 
 
 def _refuse_newer_format(data: bytes, directory: Path) -> None:
-    """Before anything else is read: a newer format may differ in every other key."""
+    """Checks the version first, since a newer format may differ in any other key."""
     version = _Format.model_validate_json(data).format_version
     if version > FORMAT_VERSION:
         raise ServerFault(
@@ -128,9 +131,9 @@ def _faults(error: ValidationError) -> str:
 
 
 def load_tensors(directory: Path) -> "dict[str, torch.Tensor]":
-    """The adapter's tensors on the CPU, mapped from the file: they are read when they are used.
+    """The adapter's tensors on the CPU, mapped from the file and read when used.
 
-    Raises ServerFault when the file does not fit its manifest.
+    Raises ServerFault if the file is missing or does not match the manifest.
     """
     from safetensors.torch import load_file
 
@@ -139,7 +142,7 @@ def load_tensors(directory: Path) -> "dict[str, torch.Tensor]":
 
 
 def check_tensors(directory: Path) -> None:
-    """Raises ServerFault when the tensors' file is missing or does not match the manifest."""
+    """Raises ServerFault if the file of the tensors is missing or does not match the manifest."""
     try:
         with (directory / TENSORS_FILE).open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()

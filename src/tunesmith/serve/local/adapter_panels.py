@@ -1,4 +1,4 @@
-"""Adapters laid out as the kernels read them."""
+"""LoRA adapters packed into the panels that the kernels read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +15,25 @@ from tunesmith.system.pages import Slab, SpareSlab
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanelAdapter:
-    """An adapter's update of every line, see `kernels.step_args`."""
+    """An adapter's updates of all fused linears; `kernels.step_args` describes the table."""
 
     table: NDArray[numpy.int64]  # [lines, LOW_COLUMNS]
-    slab: Slab  # into which the table points
+    slab: Slab  # holds the tensors that the table points to
     nbytes: int
 
     @property
     def low_panels(self) -> int:
+        """Panels of the widest product with an A matrix."""
         return int(self.table[:, LOW_PANELS].max())
 
 
 def pack_adapter(
     lines: Sequence[Sequence[LowRank | None]], sizes: Sequence[Sequence[int]], memory: SpareSlab
 ) -> PanelAdapter:
-    """`lines`: of every line the updates of its parts, None where one has none; `sizes`: outputs of these parts."""
+    """Packs an adapter's updates.
+
+    `lines`: for each fused linear, the updates of its parts, None for a part without one. `sizes`: the parts' outputs.
+    """
     table = numpy.zeros((len(lines), LOW_COLUMNS), numpy.int64)
     lows = [[low for low in parts if low is not None] for parts in lines]
     size = sum(
