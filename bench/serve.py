@@ -199,8 +199,8 @@ def run(options: argparse.Namespace, plan: Plan, scratch: Path) -> None:
 def print_heading(texts: Texts, plan: Plan, engines: int, threads: int) -> None:
     lengths = sorted(map(len, texts.streams))
     print(
-        f"\n{engines} engines, {threads} threads each; medians and ranges of {plan.rounds} round(s), {plan.tokens} tokens"
-        f" an answer. {len(lengths)} prompts of {lengths[0]} to {lengths[-1]} tokens."
+        f"\n{engines} engines, {threads} threads each; medians and ranges of {plan.rounds} round(s),"
+        f" {plan.tokens} tokens an answer. {len(lengths)} prompts of {lengths[0]} to {lengths[-1]} tokens."
     )
 
 
