@@ -3,7 +3,6 @@
 Nothing is raised for what a file holds: every fault is a finding with line, path, message and cure.
 """
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -25,6 +24,7 @@ from tunesmith.render.renderer import Renderer
 from tunesmith.rows.findings import FindingLog, finding
 from tunesmith.rows.lines import MAX_LINE_BYTES, Chunk, chunks, read_chunk, sniff
 from tunesmith.rows.row_faults import Kind, kind_of
+from tunesmith.system.cpu import cpu_count
 from tunesmith.tokens import DEFAULT_ENCODING
 
 PARALLEL_BYTES = 16 * 1024 * 1024  # below this, starting processes takes longer than the check
@@ -164,7 +164,7 @@ def _results(path: Path, options: ScanOptions, size: int, progress: Progress | N
 
 def cores() -> int:
     """The cores this process may use, at most 16: beyond that, reading and merging are what takes the time."""
-    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(16, cpu_count())
 
 
 def _too_long(chunk: Chunk) -> ChunkResult:

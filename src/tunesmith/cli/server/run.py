@@ -27,6 +27,7 @@ from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import warn
 from tunesmith.settings import Settings
 from tunesmith.store import ACTIVE, Store
+from tunesmith.system.atomic_write import write_atomically
 
 SHUTDOWN_SECONDS = 5  # how long requests under way may still take
 
@@ -49,9 +50,8 @@ class Announcement:
     pid: int
 
     def write(self, path: Path) -> None:
-        fresh = path.with_name(f"{path.name}.{self.pid}")
-        fresh.write_text(json.dumps({"base_url": self.base_url, "pid": self.pid}), encoding="utf-8")
-        fresh.replace(path)
+        value = {"base_url": self.base_url, "pid": self.pid}
+        write_atomically(path, json.dumps(value).encode(), durable=False)  # means nothing after a power cut
 
     @staticmethod
     def read(path: Path) -> "Announcement | None":

@@ -1,4 +1,4 @@
-"""Adapters laid out as the kernels read them."""
+"""LoRA adapters packed into the panels that the kernels read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +15,25 @@ from tunesmith.system.pages import Slab, SpareSlab
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanelAdapter:
-    """An adapter's update of every matrix, see `kernels.step_args`."""
+    """An adapter's updates of all matrices; `kernels.step_args` describes the table."""
 
     table: NDArray[numpy.int64]  # [matrices, LORA_COLUMNS]
-    slab: Slab  # into which the table points
+    slab: Slab  # holds the tensors that the table points to
     nbytes: int
 
     @property
     def lora_panels(self) -> int:
+        """Panels of the widest product with an A matrix."""
         return int(self.table[:, LORA_PANELS].max())
 
 
 def pack_adapter(
     lines: Sequence[Sequence[LowRank | None]], sizes: Sequence[Sequence[int]], memory: SpareSlab
 ) -> PanelAdapter:
-    """`lines`: of every line the updates of its parts, None where one has none; `sizes`: outputs of these parts."""
+    """Packs an adapter's updates.
+
+    `lines`: for each matrix, the updates of its parts, None for a part without one. `sizes`: the parts' outputs.
+    """
     table = numpy.zeros((len(lines), LORA_COLUMNS), numpy.int64)
     lows = [[low for low in parts if low is not None] for parts in lines]
     size = sum(

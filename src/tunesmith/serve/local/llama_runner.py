@@ -1,9 +1,9 @@
-"""The Llama family on a CPU: transformers' weights and formulas, each step one call of compiled code.
+"""The Llama family on a CPU: transformers' weights and formulas, with each step a single call of compiled code.
 
-What it changes: the new tokens of all sequences go through the linears as one matrix, however many each has; linears
-that read the same input are one matrix too; keys and values are written in place; adapters, of any rank, stand beside
-the base and are not merged. Logits differ from transformers' by the order of sums only, and equal each other to the bit
-whatever else is in the batch.
+The differences: the new tokens of all sequences go through the linear layers as one matrix, however many each sequence
+has; linear layers with the same input are one matrix too; keys and values are written in place; adapters, of any rank,
+are applied beside the base and not merged. Logits differ from transformers' only by the order of sums, and are the same
+to the bit whatever else is in the batch.
 
 What is not covered: sliding windows, mixtures of experts, other activations than SiLU, rotary embeddings that depend on
 the length; `supports` says no to them and `runner.TransformersRunner` takes them.
@@ -24,21 +24,22 @@ from tunesmith.kernels.forward import serving_step
 from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, phases
 from tunesmith.kernels.thread_pool import ThreadPool
 from tunesmith.kernels.vectors import LANES, PANEL_ROW_BYTES
-from tunesmith.serve.engine.scheduler import Feed
+from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.local.adapter_panels import PanelAdapter, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
 from tunesmith.serve.local.kv_cache import KeyValues
 from tunesmith.serve.local.runner import AnyAdapter, cache_bytes
 from tunesmith.serve.local.step import Rotation, Steps
-from tunesmith.system.pages import Slab, SpareSlab, fresh_slab, give_back
+from tunesmith.system.pages import Slab, SpareSlab, fresh_slab, release_pages
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")  # the angles of a position are always the same
+FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")  # the angles of a position do not depend on the length
 MOST_THREADS = 64
 HEAD = ("lm_head",)
 
 
 def supports(config: PretrainedConfig) -> bool:
+    """True if the compiled code computes this model's formulas."""
     kinds = getattr(config, "layer_types", None) or ()
     rope = getattr(config, "rope_parameters", None) or {}
     return (
@@ -61,7 +62,7 @@ class _Line:
 
 
 class CompiledRunner:
-    """Takes the weights out of `model`, which cannot be used afterwards."""
+    """A `Runner` of compiled code; takes the weights out of `model`, which cannot be used afterwards."""
 
     rewinds = True
 
@@ -94,13 +95,13 @@ class CompiledRunner:
         lows = [[adapter.layers.get(part) for part in line.parts] for line in self._lines]
         return pack_adapter(lows, [line.sizes for line in self._lines], self._spare)
 
-    def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> Tensor:
-        """The wanted logits [sum of `logits`, V] in float32, in the feeds' order."""
-        for feed in feeds:
-            if self._cache.hold(feed.slot, feed.start + len(feed.ids)):
+    def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> Tensor:
+        """The requested logits [sum of `logits`, V] in float32, in the chunks' order."""
+        for chunk in chunks:
+            if self._cache.hold(chunk.slot, chunk.start + len(chunk.ids)):
                 self._point_at_cache()
         threads = self._pool.gather(torch.get_num_threads())
-        logits = self._steps.fill(feeds, self._rotation, threads)
+        logits = self._steps.fill(chunks, self._rotation, threads)
         serving_step(0, threads, self._step_args, self._layer_table, self._matrix_table)
         return logits[:, : self._vocabulary]
 
@@ -108,11 +109,11 @@ class CompiledRunner:
         if self._cache.copy(source, target, length):
             self._point_at_cache()
 
-    def release(self, slot: int) -> None:
-        self._cache.release(slot)
+    def clear(self, slot: int) -> None:
+        self._cache.clear(slot)
 
     def _start_pool(self) -> ThreadPool:
-        """The threads, which end with the runner: nothing that they run may refer to it."""
+        """Starts the threads, which end with the runner: nothing they run may refer to it."""
         args, layers, matrices = self._step_args, self._layer_table, self._matrix_table
         pool = ThreadPool(MOST_THREADS, lambda thread: serving_step(thread, 0, args, layers, matrices))
         self._step_args["pool"] = pool.address
@@ -120,7 +121,7 @@ class CompiledRunner:
         return pool
 
     def _describe(self, config: PretrainedConfig, head_size: int, width: Width) -> None:
-        """Sets the arguments that do not change from step to step."""
+        """Fills in what stays the same from step to step."""
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         queries, keys = whole_panels(heads * head_size), whole_panels(kv_heads * head_size)
         fields = {
@@ -203,8 +204,8 @@ def _freed_line(model: PreTrainedModel, parts: tuple[str, ...], width: Width, sl
     line = _line(model, parts, width, slab)
     for part in parts:
         linear = model.get_submodule(part)
-        give_back(linear.weight.data)
-        linear.weight.data = torch.empty(0)  # or the base would be in memory twice
+        release_pages(linear.weight.data)
+        linear.weight.data = torch.empty(0)  # so that the base is not in memory twice
     return line
 
 

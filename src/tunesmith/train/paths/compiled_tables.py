@@ -13,7 +13,7 @@ from tunesmith.kernels.step_args import Records
 from tunesmith.kernels.thread_pool import CACHE_LINE
 from tunesmith.kernels.train_args import KEY_ROWS, OUT_BLOCK, QUERY_TOKENS
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
-from tunesmith.system.pages import Slab, fresh_zeros, give_back
+from tunesmith.system.pages import Slab, fresh_zeros, release_pages
 from tunesmith.train.adapters.lora import LoraLinear
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[
             yield bias
             line["bias"] = bias.data_ptr()
         for linear in group.linears:
-            give_back(linear.weight.data)
+            release_pages(linear.weight.data)
             linear.weight.data = torch.empty(0)
 
 
