@@ -73,6 +73,11 @@ class Paths:
         return self.root / "jobs"
 
     @property
+    def checks(self) -> Path:
+        """What passes over uploaded files have found; made again where it is missing."""
+        return self.root / "checks"
+
+    @property
     def api_key_file(self) -> Path:
         return self.root / "api-key"
 

@@ -34,7 +34,7 @@ def check(
         bool, typer.Option("--near-duplicates", help="Also look for rows that nearly repeat others (slower).")
     ] = False,
     moderation: Annotated[
-        bool, typer.Option("--moderation", help="Also judge the texts, as a job does before it trains (slower).")
+        bool, typer.Option("--moderation", help="Also moderate the texts, as a job does before it trains (slower).")
     ] = False,
     validation: Annotated[
         Path | None, typer.Option(help="Also look for rows of this validation file in FILE.", show_default=False)
@@ -207,18 +207,18 @@ def _write_html(target: Path, file: Path, found: "Report", with_base: "LocalBase
 
 
 def _moderated(file: Path, found: "Report", settings: "Settings") -> "Report":
-    """The report with what the judge says; the option asks for it whatever the setting `moderation`."""
+    """The report with what the moderator says; the option asks for it whatever the setting `moderation`."""
     from tunesmith.cli.output.tables import ReadingBar
     from tunesmith.cli.output.terminal import note
-    from tunesmith.moderation.report import with_moderation
-    from tunesmith.moderation.rows import judge_file
+    from tunesmith.moderation.check_section import with_moderation
+    from tunesmith.moderation.rows import moderate_file
 
     with ReadingBar(file.name) as progress:
-        judged = judge_file(file, settings.model_copy(update={"moderation": "warn"}), progress)
-    if judged is None:
+        moderated = moderate_file(file, settings.model_copy(update={"moderation": "warn"}), progress)
+    if moderated is None:
         return found
-    note(judged.summary())
-    return with_moderation(found, judged)
+    note(moderated.summary())
+    return with_moderation(found, moderated)
 
 
 def _checked(
@@ -230,7 +230,7 @@ def _checked(
     encoding: str | None = None,
     near_duplicates: bool = False,
 ) -> "tuple[LocalBase, Report]":
-    from tunesmith.check.file_check import METHOD_KINDS, check_file
+    from tunesmith.check.file_check import METHOD_KINDS, CheckOptions, check_file
     from tunesmith.check.scan.analysers import ANALYSERS, DEFAULT_ANALYSERS
     from tunesmith.cli.bases import local_base
     from tunesmith.cli.output.tables import ReadingBar
@@ -241,13 +241,12 @@ def _checked(
         raise CommandError(f"{method!r} is not a training method; take one of {', '.join(METHOD_KINDS)}.", Exit.USAGE)
     with_base = local_base(base, settings)
     with ReadingBar(file.name) as progress:
-        found = check_file(
-            file,
+        options = CheckOptions(
             renderer=with_base.renderer,
             max_tokens=with_base.max_tokens,
             method=method,
             encoding=encoding or DEFAULT_ENCODING,
             analysers=ANALYSERS if near_duplicates else DEFAULT_ANALYSERS,
-            progress=progress,
         )
+        found = check_file(file, options, progress=progress)
     return with_base, found

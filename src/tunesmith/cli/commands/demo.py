@@ -53,7 +53,7 @@ def _shipped_dataset() -> Path:
 
 
 def _look_at(file: Path, settings: "Settings") -> None:
-    from tunesmith.check.file_check import check_file
+    from tunesmith.check.file_check import CheckOptions, check_file
     from tunesmith.cli.bases import local_base
     from tunesmith.cli.output import tables as report
     from tunesmith.cli.output.terminal import err
@@ -64,7 +64,7 @@ def _look_at(file: Path, settings: "Settings") -> None:
     with err().status("Preparing the base model …"):
         pull(resolve_base(settings.base_model, settings), settings)
     base = local_base(None, settings)
-    found = check_file(file, renderer=base.renderer, max_tokens=base.max_tokens)
+    found = check_file(file, CheckOptions(renderer=base.renderer, max_tokens=base.max_tokens))
     _say(f"Check the data: tunesmith check {file}")
     report.print_report(found, base, limit=3)
     if not found.ok:

@@ -136,12 +136,12 @@ def watch_job(connection: "Connection", job: "Job", *, as_json: bool) -> None:
 
 def _check(file: Path, method: str, min_examples: int = 10) -> None:
     """A faulty file is told now, in seconds, not by a failed job. The server checks again."""
-    from tunesmith.check.file_check import METHOD_KINDS, check_file
+    from tunesmith.check.file_check import METHOD_KINDS, CheckOptions, check_file
     from tunesmith.cli.output.tables import faults
 
     if method not in METHOD_KINDS:
         raise CommandError(f"{method!r} is not a training method; take one of {', '.join(METHOD_KINDS)}.", Exit.USAGE)
-    report = check_file(file, method=method, min_examples=min_examples)
+    report = check_file(file, CheckOptions(method=method, min_examples=min_examples))
     if not report.ok:
         first = report.errors[0]
         raise CommandError(f"{file}: {first} ({faults(report)}; all of them: tunesmith check {file})")

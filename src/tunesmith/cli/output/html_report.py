@@ -86,10 +86,10 @@ def report_html(report: Report, estimate: Estimate | None = None, previews: Sequ
 
 def _charts(report: Report) -> list[Chart]:
     named = (
-        ("Tokens a row, as OpenAI counts", "tokens", report.tokens_per_row),
+        ("Tokens a row, as OpenAI counts", "tokens", report.per_row.tokens),
         ("Tokens a row, as the base counts", "tokens", report.base.lengths if report.base else None),
-        ("Learned tokens a row", "tokens", report.learned_per_row),
-        ("Messages a row", "messages", report.messages_per_row),
+        ("Learned tokens a row", "tokens", report.per_row.learned_tokens),
+        ("Messages a row", "messages", report.per_row.messages),
     )
     return [_chart(title, unit, spread) for title, unit, spread in named if spread is not None]
 

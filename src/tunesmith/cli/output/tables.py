@@ -90,8 +90,8 @@ def _summary(report: Report, base: LocalBase) -> dict[str, str]:
     if languages := _languages(report):
         found["languages"] = languages
     found["tokens"] = (
-        f"{report.openai_tokens:,} an epoch as OpenAI counts ({report.encoding}),"
-        f" {report.openai_learned_tokens:,} learned"
+        f"{report.openai.tokens:,} an epoch as OpenAI counts ({report.openai.encoding}),"
+        f" {report.openai.learned_tokens:,} learned"
     )
     if report.base is not None:
         about = "" if report.base.exact else f" (±{report.base.margin:.1%}, from {report.base.rows:,} rows)"
@@ -129,9 +129,9 @@ def _print_findings(
 
 def _print_distributions(report: Report) -> None:
     rows: tuple[tuple[str, Distribution | None], ...] = (
-        ("messages a row", report.messages_per_row),
-        ("tokens a row (OpenAI)", report.tokens_per_row),
-        ("learned tokens a row", report.learned_per_row),
+        ("messages a row", report.per_row.messages),
+        ("tokens a row (OpenAI)", report.per_row.tokens),
+        ("learned tokens a row", report.per_row.learned_tokens),
         ("tokens a row (base)", report.base.lengths if report.base else None),
     )
     if not any(spread for _, spread in rows):

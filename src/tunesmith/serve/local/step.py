@@ -36,7 +36,7 @@ class Rotation:
 class Steps:
     """Fills in the arguments of a base's steps; the fields that describe the model must already be there.
 
-    Keeps the arrays alive that the arguments point to; adapters are kept by the feeds.
+    Keeps the arrays alive that the arguments point to; adapters are kept by the chunks.
     """
 
     def __init__(self, steps: Records, phases: int) -> None:
