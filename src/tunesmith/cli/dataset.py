@@ -24,7 +24,11 @@ class DatasetCheck:
 
 
 def check_dataset(asked: DatasetCheck, settings: "Settings") -> "tuple[LocalBase, Report]":
-    """The base that counted the tokens, and the report. A bar shows how far a large file has been read."""
+    """Checks the file; returns the base that counted the tokens, and the report.
+
+    A bar shows how much of a large file has been read.
+    Raises CommandError for a file or method that does not exist.
+    """
     from tunesmith.check.file_check import check_file
     from tunesmith.check.scan.analysers import ANALYSERS, DEFAULT_ANALYSERS
     from tunesmith.cli.bases import local_base

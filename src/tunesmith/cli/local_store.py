@@ -1,4 +1,4 @@
-"""The store of a data directory, opened by a command on the server's machine. No server is needed."""
+"""The store of a data directory, opened by a command without a server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

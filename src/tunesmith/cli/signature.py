@@ -1,4 +1,4 @@
-"""Commands whose options are the fields of a dataclass, so that a command has one parameter however many options."""
+"""Commands whose options are the fields of a dataclass."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -12,10 +12,11 @@ O = TypeVar("O", bound="DataclassInstance")  # noqa: E741 - the options of a com
 
 
 def takes(options: type[O]) -> Callable[[Callable[[O], None]], Callable[..., None]]:
-    """Decorates a command that takes an instance of the dataclass `options`, for Typer to read.
+    """Decorates a command that takes an instance of the dataclass `options`.
 
     Each field is an option or argument of the command: its type is annotated with `typer.Option` or `typer.Argument`,
     and it is required unless it has a default. The fields of a field that is itself a dataclass are options too.
+    So a command has one parameter, however many options Typer reads from the signature made here.
     """
 
     def decorate(command: Callable[[O], None]) -> Callable[..., None]:

@@ -62,7 +62,7 @@ class Conversation:
     history: list[dict[str, str]]
 
     def ask(self, message: str) -> None:
-        """Prints the answer as it comes. An answer that is interrupted takes its question with it."""
+        """Prints the answer as it comes; if it is interrupted, the question is forgotten."""
         self.history.append({"role": "user", "content": message})
         pieces = []
         try:

@@ -47,7 +47,10 @@ class CheckOptions:
 
 @takes(CheckOptions)
 def check(options: CheckOptions) -> None:
-    """Check a training file: every fault with its line and how to fix it. Exits with 1 if a job would refuse it."""
+    """Check a training file: every fault with its line and how to fix it.
+
+    The exit code is 1 if a job would refuse the file.
+    """
     from tunesmith.cli.bases import weights_missing
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.dataset import DatasetCheck, check_dataset
@@ -103,7 +106,7 @@ def _write_html(target: Path, file: Path, report: "Report", base: "LocalBase") -
 
 
 def _moderated(file: Path, report: "Report", settings: "Settings") -> "Report":
-    """Adds the moderation's findings to the report, even where the setting `moderation` is off."""
+    """Adds the moderation's findings to the report, whatever the setting `moderation`."""
     from tunesmith.cli.output.reading_bar import ReadingBar
     from tunesmith.cli.output.terminal import note
     from tunesmith.moderation.report import with_moderation

@@ -1,4 +1,4 @@
-"""`tunesmith demo`: a whole job on a small dataset, for a newcomer's first two minutes."""
+"""`tunesmith demo`: a whole job on a small dataset, for the first two minutes."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,10 @@ def demo(
     ] = None,
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the demo keeps its data.")] = Path(".cache/demo"),
 ) -> None:
-    """Train a small model on twelve weather jokes and compare it with its base, in about two minutes."""
+    """Train a small model on twelve weather jokes and compare it with its base.
+
+    Takes about two minutes.
+    """
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.server.find import connect
 
@@ -44,7 +47,7 @@ def demo(
 
 
 def _shipped_dataset() -> Path:
-    """The demo's rows: in a checkout under examples/, in an installed package beside this file."""
+    """The demo's rows: under examples/ in a checkout, beside this file when installed."""
     here = Path(__file__).resolve()
     checkout = here.parents[4] / "examples" / DATASET
     return Path(os.path.relpath(checkout)) if checkout.is_file() else here.with_name(DATASET)

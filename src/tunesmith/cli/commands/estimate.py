@@ -45,7 +45,10 @@ class EstimateOptions:
 
 @takes(EstimateOptions)
 def estimate(options: EstimateOptions) -> None:
-    """Estimate a job on this file: hyperparameters, steps, tokens, time, and OpenAI's price for comparison."""
+    """Estimate a job on this file: hyperparameters, steps, tokens and time.
+
+    OpenAI's price is shown for comparison.
+    """
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.dataset import DatasetCheck, check_dataset
     from tunesmith.cli.output.check_report import error_count

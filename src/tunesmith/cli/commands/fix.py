@@ -1,4 +1,4 @@
-"""`tunesmith fix`: a copy of a training file with its safe fixes, without a server."""
+"""`tunesmith fix`: a copy of a training file with all safe fixes applied."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,10 @@ def fix(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a copy with all safe fixes applied. Rows that cannot be fixed go to OUTPUT.rejected."""
+    """Write a copy with all safe fixes applied.
+
+    Rows that cannot be fixed go to OUTPUT.rejected.
+    """
     from tunesmith.check.fix.fixed_file import fix_file
     from tunesmith.cli.dataset import require_file
     from tunesmith.cli.output.fix_summary import print_fix

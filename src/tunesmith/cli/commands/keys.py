@@ -1,4 +1,4 @@
-"""`tunesmith keys …`: the API keys of a data directory, on the server's machine. No server is needed."""
+"""`tunesmith keys …`: the API keys of a data directory. No server is needed."""
 
 import re
 import time
@@ -121,7 +121,7 @@ def _state(key: "KeyRow") -> str:
 
 
 def _ensure_local_key(store: "Store", data_dir: Path | None) -> None:
-    """Makes the first key the one in the data directory's file, which our own commands read."""
+    """Makes the first key the one in the data directory, which the commands read."""
     from tunesmith.cli.configure import load_settings
 
     store.keys.ensure_first(load_settings(data_dir).paths.api_key_file)

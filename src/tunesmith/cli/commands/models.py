@@ -17,7 +17,7 @@ app = typer.Typer(help="List, pull, replace and delete models.", no_args_is_help
 
 @app.command("list")
 def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
-    """List base models with the OpenAI names that are aliases for them, and your tuned models."""
+    """List base models, the OpenAI names that are aliases for them, and tuned models."""
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
     from tunesmith.cli.server.find import connect
@@ -94,7 +94,7 @@ def replace(
     by: Annotated[str, typer.Argument(help="Model trained on this server.", metavar="NEW", show_default=False)],
     data_dir: DataDir = None,
 ) -> None:
-    """Serve a model trained here under an imported name, so that your code need not change.
+    """Serve a model trained here under an imported name, so that code need not change.
 
     No server is needed.
     """

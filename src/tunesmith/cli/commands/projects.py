@@ -40,7 +40,10 @@ def list_projects(
 
 @app.command()
 def create(name: NewName, as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Create a project and print its id. It needs its own keys: `keys create NAME --project ID`."""
+    """Create a project and print its id.
+
+    It needs keys of its own: `keys create NAME --project ID`.
+    """
     from tunesmith.cli.output.terminal import note, print_json, print_plain
 
     with open_local_store(data_dir) as store:
@@ -65,7 +68,10 @@ def rename(project: ProjectName, name: NewName, data_dir: DataDir = None) -> Non
 
 @app.command()
 def archive(project: ProjectName, data_dir: DataDir = None) -> None:
-    """Archive a project: all its keys stop working. Its files, jobs and models stay on disk."""
+    """Archive a project: all its keys stop working.
+
+    Its files, jobs and models stay on disk.
+    """
     from tunesmith.cli.output.terminal import print_plain
 
     with open_local_store(data_dir) as store:

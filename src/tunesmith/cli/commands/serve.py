@@ -67,7 +67,8 @@ def serve(command: ServeCommand) -> None:
     """Run the API and one worker, until Ctrl-C."""
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import note
-    from tunesmith.cli.server.run import bind, run_server, set_log_level, url_of
+    from tunesmith.cli.server.listener import bind, url_of
+    from tunesmith.cli.server.run import run_server, set_log_level
 
     settings = load_settings(command.data_dir, host=command.host, port=command.port)
     set_log_level(command.log_level)
@@ -117,7 +118,7 @@ class Banner:
     worker: bool
 
     def print(self) -> None:
-        """Prints the banner, and a warning when the server can be reached from the network."""
+        """Prints the banner, and a warning if the server is open to the network."""
         from tunesmith import __version__
         from tunesmith.cli.output.terminal import facts, out, warn
 
@@ -187,7 +188,7 @@ def _warn_of_second_worker(settings: "Settings") -> None:
 
 
 def _prepare_base(settings: "Settings") -> None:
-    """Fetches and converts the default base now, so that no job or chat has to wait for it.
+    """Fetches and converts the default base, so that no job or chat waits for it.
 
     Without a network the server starts all the same: other bases and all files, jobs and models still work.
     """

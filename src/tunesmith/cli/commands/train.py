@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The job's field `tunesmith`: what decides a run beyond OpenAI's hyperparameters. None: as the server is set."""
+    """The options of a run beyond OpenAI's hyperparameters.
+
+    None: the server's setting of that name.
+    """
 
     adapter: Adapter = None
     lora_rank: LoraRank = None
@@ -126,7 +129,7 @@ def _given(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _check(file: Path, method: str, min_examples: int = 10) -> None:
-    """Refuses a faulty file at once, before a job has to fail on it. The server checks again."""
+    """Refuses a faulty file before it is uploaded. The server checks it again."""
     from tunesmith.check.file_check import check_file
     from tunesmith.cli.output.check_report import error_count
 

@@ -1,4 +1,4 @@
-"""`tunesmith usage`: requests and tokens by project, key and model. No server is needed."""
+"""`tunesmith usage`: requests and tokens by project, key and model."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +29,10 @@ def usage(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Show requests and tokens by project, key and model, and what they would have cost at OpenAI."""
+    """Show requests and tokens by project, key and model.
+
+    The last column is what they would have cost at OpenAI. No server is needed.
+    """
     from tunesmith.cli.output.terminal import note, print_json
 
     columns, table_price, now = _columns(by), _price(price), int(time.time())

@@ -11,7 +11,7 @@ from tunesmith.cli.output.terminal import facts, listing, not_here, out, plural,
 
 
 def print_report(report: Report, base: LocalBase, limit: int) -> None:
-    """Prints the verdict, the counts, at most `limit` errors and warnings, and the distributions."""
+    """Prints verdict, counts, at most `limit` errors and warnings each, distributions."""
     mark = "[green]✓ ready to train[/green]" if report.ok else f"[red]✗ {error_count(report)}[/red]"
     if report.warning_count:
         mark += f", [yellow]{plural(report.warning_count, 'warning')}[/yellow]"
@@ -23,7 +23,10 @@ def print_report(report: Report, base: LocalBase, limit: int) -> None:
 
 
 def print_leaks(leaks: Leaks, limit: int) -> None:
-    """Prints the rows of the validation file that the training file has too, by the validation file's lines."""
+    """Prints the rows of the validation file that are in the training file too.
+
+    Lines are those of the validation file.
+    """
     found = tuple(leaks.findings())
     if found:
         print_findings("in the validation file", found, len(found), limit)
@@ -56,7 +59,7 @@ def _summary(report: Report, base: LocalBase) -> dict[str, str]:
 
 
 def _base_tokens(report: Report, base: LocalBase) -> str:
-    """The base model's own count; empty when the file was never counted because it is faulty."""
+    """The base model's own count; empty if it did not count, as for a faulty file."""
     if report.base is None:
         return not_here(base.name) if base.renderer is None else ""
     about = "" if report.base.exact else f" (±{report.base.margin:.1%}, from {report.base.rows:,} rows)"

@@ -11,7 +11,7 @@ from tunesmith.estimate.prices import dollars
 
 
 def print_estimate(report: Report, estimate: Estimate, base: LocalBase) -> None:
-    """Prints hyperparameters, steps and tokens of the job, its time and cost here, and OpenAI's price."""
+    """Prints a job's hyperparameters, steps and tokens, its time, and OpenAI's price."""
     out().print(f"[bold]{escape(visible(report.file))}[/bold]  {estimate.examples:,} rows on {base.name}")
     out().print(facts({**_run(estimate), **_here(estimate, base), **_at_openai(estimate)}))
 

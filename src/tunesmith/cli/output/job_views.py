@@ -1,4 +1,4 @@
-"""What is shown of a job while it is watched: a live bar, plain lines, or JSON lines."""
+"""Views of a job that is being watched: a live bar, plain lines or JSON lines."""
 
 import time
 from dataclasses import dataclass, field

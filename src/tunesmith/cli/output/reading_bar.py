@@ -12,8 +12,9 @@ BAR_BYTES = 4_000_000  # smaller files are read before anyone could see a bar
 
 
 class ReadingBar:
-    """A bar on stderr while a file is read; call it with the bytes read and the file's size.
+    """A bar on stderr while a file is read.
 
+    Call it with the bytes read and the file's size.
     Nothing is drawn where stderr is no terminal, or for files of at most `BAR_BYTES`.
     """
 

@@ -79,7 +79,7 @@ def listing(*columns: str, numbers: int = 0) -> Table:
 
 
 def not_here(base: str) -> str:
-    """Says, with markup, that the weights of the base model `base` are missing and how to get them."""
+    """Says, with markup, how to get the missing weights of the base model `base`."""
     return f"[dim]{base} is not here to count: tunesmith models pull {base}[/dim]"
 
 
@@ -109,7 +109,7 @@ def size(count: int) -> str:
 
 
 def ago(unix_time: int) -> str:
-    """Formats a Unix time as `3m05s ago`, or as its date when that is more than two days ago."""
+    """Formats a Unix time as `3m05s ago`, or as its date after two days."""
     seconds = time.time() - unix_time
     if seconds < 48 * 3600:
         return f"{duration(seconds)} ago"

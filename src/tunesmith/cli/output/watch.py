@@ -22,9 +22,9 @@ RECENT = 100  # events asked for at a time; a fast job makes some 10 between two
 
 
 def watch_to_end(connection: "Connection", job: Job, *, as_json: bool) -> None:
-    """Watches the job and prints its result and the next steps. Ctrl-C only ends the watching.
+    """Watches the job and prints its result and the next steps.
 
-    Raises CommandError unless the job succeeds, and typer.Exit after Ctrl-C.
+    Ctrl-C only ends the watching. Raises CommandError unless the job succeeds, and typer.Exit after Ctrl-C.
     """
     try:
         job = watch(connection.client, job, as_json=as_json)
@@ -57,7 +57,7 @@ def watch(client: Client, job: Job, *, as_json: bool) -> Job:
 
 
 def conclude(job: Job, *, as_json: bool) -> None:
-    """Prints what came of the job; raises CommandError (exit code 4) unless it succeeded."""
+    """Prints what came of the job; raises CommandError unless it succeeded."""
     if as_json:
         print_json(job.wire, indent=None)
     if job.status == "cancelled":
@@ -72,7 +72,7 @@ def conclude(job: Job, *, as_json: bool) -> None:
 
 
 def follow(client: Client, job_id: str) -> Iterator[tuple[Job, list[Event]]]:
-    """Yields the job and its new events, oldest first, every `POLL_SECONDS` until it has finished.
+    """Yields the job and its new events, oldest first, until it has finished.
 
     Raises ServerUnreachable when the server is away for more than `PATIENCE_SECONDS`.
     """
