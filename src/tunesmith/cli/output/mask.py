@@ -19,7 +19,8 @@ def print_mask(previews: Iterable[Preview]) -> None:
 
 
 def _marked(preview: Preview) -> Text:
-    text = Text(preview.note, style="red")
+    text = Text()
+    text.append(preview.note, style="red")
     for span in preview.spans:
         shown = visible(span.text)
         text.append(f"⟦{shown}⟧" if span.learned else shown, style="green" if span.learned else "dim")

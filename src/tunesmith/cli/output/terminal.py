@@ -102,7 +102,7 @@ def size(count: int) -> str:
     """Formats bytes as `2.4 kB` or `98.1 MB`."""
     value, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
+        if round(value, 1) < 1000 or unit == "GB":
             break
         value /= 1000
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
