@@ -53,9 +53,16 @@ def scripted(port: int = 0) -> Iterator[ScriptedServer]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_DELETE = handle_any
+        def do_GET(self) -> None:
+            self.handle_any()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def do_POST(self) -> None:
+            self.handle_any()
+
+        def do_DELETE(self) -> None:
+            self.handle_any()
+
+        def log_request(self, *_: object) -> None:
             pass
 
     listener = ThreadingHTTPServer(("127.0.0.1", port), Handler)

@@ -73,9 +73,7 @@ def test_languages_are_listed_with_their_shares(printed: Printed, checked: Repor
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_errors_come_with_line_place_and_fix(
-    printed: Printed, local: LocalBase, tmp_path: Path, width: int
-) -> None:
+def test_errors_come_with_line_place_and_fix(printed: Printed, local: LocalBase, tmp_path: Path, width: int) -> None:
     row = ROW.replace('"user"', '"usr"')
     report = check_file(file_of(tmp_path, ROW * 9 + row + "{broken\n"), renderer=local.renderer)
     shown = printed(width, print_report, report, local, 20)
@@ -100,9 +98,7 @@ def test_file_of_no_known_kind_is_said(printed: Printed, local: LocalBase, tmp_p
     assert "10 of no known kind, 10 of them faulty" in words(printed(200, print_report, report, local, 20))
 
 
-def test_names_and_texts_of_a_file_cannot_rule_the_terminal(
-    printed: Printed, local: LocalBase, tmp_path: Path
-) -> None:
+def test_names_and_texts_of_a_file_cannot_rule_the_terminal(printed: Printed, local: LocalBase, tmp_path: Path) -> None:
     path = file_of(tmp_path, ROW.replace('"user"', '"[blink]\\u001b[2J"') * 10, "a[red]b\x1b[2J.jsonl")
     shown = printed(200, print_report, check_file(path, renderer=local.renderer), local, 20)
     assert "\x1b" not in shown

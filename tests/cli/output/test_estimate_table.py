@@ -72,7 +72,10 @@ def test_sampled_counts_are_about(printed: Printed, checked: Report, guess: Esti
 
 @pytest.mark.parametrize(
     ("calls", "said"),
-    [(4321, "pays back after 4,321 calls without the system prompt (15 tokens)"), (None, "pays back never at OpenAI's")],
+    [
+        (4321, "pays back after 4,321 calls without the system prompt (15 tokens)"),
+        (None, "pays back never at OpenAI's"),
+    ],
 )
 def test_break_even(
     printed: Printed, checked: Report, guess: Estimate, local: LocalBase, calls: int | None, said: str

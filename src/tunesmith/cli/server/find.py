@@ -159,6 +159,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", ready: Path, log: Path
     except BaseException:
         if process.poll() is None:
             process.kill()
+            process.wait()
         raise
 
 
