@@ -90,7 +90,7 @@ def test_the_html_of_an_empty_report_is_whole(tmp_path: Path) -> None:
     path.write_bytes(b"")
     html = report_html(check_file(path))
     assert html.rstrip().endswith("</html>")
-    assert "1 error to mend" in html
+    assert "1 error to fix" in html
 
 
 def test_percentiles_are_what_they_are_called(tmp_path: Path) -> None:
