@@ -1,6 +1,7 @@
 """Every kernel equals numpy in float64, and none is without a case."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Iterator
 
@@ -104,3 +105,17 @@ def test_sizes_are_around_panels() -> None:
     assert SIZES == (1, LANES - 1, LANES + 1, 3 * LANES + 5)
     for case in CASES.values():
         assert case.sizes == SIZES or (len(case.sizes) >= 3 and case.reason)
+
+
+def test_entries_take_arrays_and_no_addresses() -> None:
+    """What Python calls; of its arguments only the numbers of threads are integers."""
+    entries = {name: kernel for name, kernel in dispatchers().items() if kernel.stats.cache_path}
+    assert set(entries) == {
+        "forward.serving_step",
+        "train_step.training_step",
+        "thread_pool.initialize",
+        "thread_pool.close",
+    }
+    for kernel in entries.values():
+        parameters = inspect.signature(kernel.py_func).parameters
+        assert {name for name, parameter in parameters.items() if parameter.annotation is int} <= {"thread", "threads"}

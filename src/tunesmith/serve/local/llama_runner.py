@@ -152,7 +152,10 @@ class CompiledRunner:
 
 
 def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple[Records, Records, Records]:
-    """Empty arguments of a step, the layers without keys and values, the matrices."""
+    """Empty arguments of a step, the layers without keys and values, the matrices.
+
+    They point into `lines` and `norms`, which the runner keeps.
+    """
     layer_table, matrix_table = numpy.zeros(len(norms), LAYER), numpy.zeros(len(lines), MATRIX)
     for row, of_layer in zip(layer_table, norms, strict=True):
         for name, norm in of_layer.items():

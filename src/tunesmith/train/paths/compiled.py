@@ -64,6 +64,7 @@ class CompiledLayers:
                 row[name] = norm.data_ptr()
         attentions = [model.get_submodule(f"model.layers.{index}.self_attn") for index in range(layers)]
         self._layers["rotated"] = [getattr(attention, "use_rope", True) for attention in attentions]
+        # The tables point into what is kept here, in `_norms` and in the adapter.
         self._weights = [*fill_lines(self._matrices, groups, both)]
         self._panels = [*fill_parts(self._parts, self._matrices, groups, adapter.flat)]
         self._counters = new_counters(train_phases(layers))
