@@ -77,6 +77,11 @@ class Paths:
         return self.root / "jobs"
 
     @property
+    def checks(self) -> Path:
+        """What passes over uploaded files have found; made again where it is missing."""
+        return self.root / "checks"
+
+    @property
     def api_key_file(self) -> Path:
         """The first API key, mode 0600."""
         return self.root / "api-key"

@@ -59,7 +59,7 @@ def test_nothing_used_is_said(tunesmith: Tunesmith) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"), [(("--by", "colour"), "day, project, key, model"), (("--price", "gpt-9"), "gpt-3.5-turbo")]
 )
-def test_wrong_option_is_told_its_cure(tunesmith: Tunesmith, arguments: tuple[str, str], said: str) -> None:
+def test_wrong_option_says_how_to_fix_it(tunesmith: Tunesmith, arguments: tuple[str, str], said: str) -> None:
     ran = tunesmith("usage", *arguments)
     assert ran.code == 1
     assert said in ran.err

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.kernels.compiled import is_made, make
-from tunesmith.kernels.train_step import train
+from tunesmith.kernels.compiler import is_cached, precompile
+from tunesmith.kernels.train_step import training_step
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
 from tunesmith.models.weights import load_model
-from tunesmith.system.pages import Reserve, give_back_free
+from tunesmith.system.pages import Reserve, trim_heap
 from tunesmith.train.adapters.checkpoint import Trained
 from tunesmith.train.adapters.full_finetuning import WholeModel, required_memory
 from tunesmith.train.adapters.lora import Adapter, attach
@@ -58,7 +58,7 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
         expected = plain_logprobs(PaddedScorer(model), rows)
         try:
             if isinstance(adapter, Adapter) and plan.blocked_weights:
-                reserve.leave()
+                reserve.release()
             layers = _compiled_layers(spec, model, adapter, plan, emit)
             if spec.quantization == "none" and layers is None:
                 accelerate(model)
@@ -68,7 +68,7 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
                     adapter.pack_frozen()
                 tree.pack_head()
             compare(expected, tree, rows, model.dtype)
-            give_back_free()  # of making the copies
+            trim_heap()  # of making the copies
             return _planned(model, adapter, tree, plan, work)
         except (UnsupportedAttention, Disagreement) as reason:
             emit(log("warn", f"This base takes the padded path, slower and with the same result: {reason}."))
@@ -83,9 +83,9 @@ def _compiled_layers(
     wanted = plan.blocked_weights and not plan.activation_checkpointing and not spec.lora.dropout
     if not wanted or not isinstance(adapter, Adapter) or not supports(model, adapter):
         return None
-    if not is_made(train):
+    if not is_cached(training_step):
         emit(log("info", "Compiling for this processor, once; it takes some 20 seconds."))
-        make("training", train)
+        precompile("training", training_step)
     return CompiledLayers(model, adapter, plan.both_directions)
 
 

@@ -10,9 +10,10 @@ import torch
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.adapters import AdapterManifest
+from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.directory import fingerprint as base_fingerprint
 from tunesmith.render.renderer import Renderer, load_renderer
+from tunesmith.system.atomic_write import write_atomically
 from tunesmith.train.adapters.checkpoint import Journal, Progress, RunFiles, Trained, load_progress
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.device import Device, use_threads
@@ -101,7 +102,7 @@ def spec_fingerprint(spec: TrainSpec) -> str:
     for name, path in (("training_file", spec.training_file), ("validation_file", spec.validation_file)):
         value[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path else None
     if spec.init_adapter_dir:
-        value["init_adapter_dir"] = json.loads((spec.init_adapter_dir / "manifest.json").read_text("utf-8"))["sha256"]
+        value["init_adapter_dir"] = read_manifest(spec.init_adapter_dir).sha256
     value["base"] = base_fingerprint(spec.base_dir)
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -134,9 +135,7 @@ def _references(model: Model, examples: list[Example], path: Path) -> dict[int, 
     if path.is_file():
         return {int(line): (a, b) for line, (a, b) in json.loads(path.read_text("utf-8")).items()}
     known = answer_logprobs(model.scorer, examples, model.micro_batch_tokens)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(known), "utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(known).encode())
     return known
 
 

@@ -289,7 +289,7 @@ class Unanswering(FileStore):
 
 def test_stored_file_is_no_error_when_the_database_is_away_for_its_check(settings, store, key, rows):
     flaky = replace(store, files=Unanswering(store.database, store.blobs))
-    checks = FileChecks(flaky)
+    checks = FileChecks(flaky, settings)
     row = store.files.create(store.blobs.write([rows]), NewFile(purpose="fine-tune", filename="a.jsonl"))
     assert checks.submit(row).status == "uploaded"
     checks.start()

@@ -4,7 +4,6 @@ Only a hash is stored. A key is 256 random bits, so one round of SHA-256 cannot 
 """
 
 import hmac
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import FIRST_PROJECT, KeyRow, Order, Page, Role
 from tunesmith.store.schema.db import FIRST_KEY_KEY, Database
 from tunesmith.store.schema.tables import keys, projects
+from tunesmith.system.atomic_write import write_atomically
 
 MOST_REMEMBERED = 1000
 
@@ -51,7 +51,8 @@ class KeyStore:
                 return None
             raw_key = new_api_key()
             _insert(connection, raw_key, "first", FIRST_PROJECT, "owner")
-            _write_private(path, raw_key)  # before the commit, so that a stored key is never lost
+            # before the commit, so that a stored key is never lost
+            write_atomically(path, f"{raw_key}\n".encode(), private=True)
             return raw_key
 
     def create(
@@ -161,12 +162,3 @@ def _hash(raw_key: str) -> str:
 
 def _key_row(row: RowMapping) -> KeyRow:
     return KeyRow(**{name: row[name] for name in KeyRow.__slots__})
-
-
-def _write_private(path: Path, raw_key: str) -> None:
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(raw_key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
