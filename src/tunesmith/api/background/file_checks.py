@@ -67,6 +67,20 @@ class FileChecks:
         self._waiting.put(row.id)
         return row
 
+    def discard(self, row: FileRow) -> None:
+        """Removes what is kept of a file that was deleted. Another file of the same bytes is read again for its job."""
+        self._kept.discard(row.sha256)
+
+    def sweep(self) -> int:
+        """Removes what is kept of files that are gone, as those that have expired; returns how many went."""
+        live: set[str] = set()
+        page = self._store.files.page()
+        live.update(row.sha256 for row in page.data)
+        while page.has_more:
+            page = self._store.files.page(after=page.data[-1].id)
+            live.update(row.sha256 for row in page.data)
+        return self._kept.sweep(live)
+
     def _work(self) -> None:
         while (file_id := self._waiting.get()) is not None:
             try:
