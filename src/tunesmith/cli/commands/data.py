@@ -108,7 +108,8 @@ def estimate(
     numbers = estimates.resolve_hyperparameters(asked, found, method or "supervised")
     speed = _benchmark(with_base, settings, measure=measure)
     work = _workload(file, found, with_base, numbers.batch_size) if speed is not None else None
-    result = estimates.estimate(found, numbers, compared, benchmark=speed, work=work, hourly_cost=hourly_cost)
+    machine = estimates.Machine(speed, work, hourly_cost)
+    result = estimates.estimate(found, numbers, compared, machine)
     if as_json:
         print_json(result.to_json())
     else:
