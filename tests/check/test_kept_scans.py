@@ -111,6 +111,20 @@ def test_a_damaged_pass_is_made_again(rows: Path, kept: KeptScan, passes: list[P
     assert file.read_bytes() == content
 
 
+def test_a_pass_over_other_bytes_is_not_taken_for_this_files(
+    tmp_path: Path, rows: Path, kept: KeptScan, passes: list[Path]
+) -> None:
+    scan_of(rows, OPTIONS, kept)
+    (name,) = [path.name for path in kept.directory.iterdir()]
+    other = written(tmp_path / "other.jsonl", *(row(number) for number in range(30)))
+    theirs = KeptScans(tmp_path / "others").of(hash_of(other))
+    scan_of(other, OPTIONS, theirs)
+    (foreign,) = theirs.directory.iterdir()
+    (kept.directory / name).write_bytes(foreign.read_bytes())
+    assert scan_of(rows, OPTIONS, kept).rows.examples == 15
+    assert len(passes) == 3
+
+
 def test_a_pass_by_older_rules_is_made_again(
     rows: Path, kept: KeptScan, passes: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
