@@ -29,7 +29,7 @@ def page(current: str) -> str:
 
 def _tables() -> Iterator[str]:
     for title, codes in GROUPS.items():
-        yield f"\n**{title}**\n\n| code | | meaning | cure |\n| --- | --- | --- | --- |\n"
+        yield f"\n**{title}**\n\n| code | | meaning | how to fix it |\n| --- | --- | --- | --- |\n"
         for name, code in codes.items():
             yield f"| `{name}` | {code.severity} | {_cell(code.meaning)} | {_cell(code.cure)} |\n"
 

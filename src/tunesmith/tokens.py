@@ -24,7 +24,10 @@ _O200K_MODELS = ("gpt-4o", "gpt-4.1", "gpt-5", "o1", "o3", "o4")
 
 
 def count_tokens(texts: Sequence[str], encoding: str = DEFAULT_ENCODING, threads: int = 0) -> list[int]:
-    """Tokens of each text, special tokens read as plain text. `threads` 0 takes every core."""
+    """Tokens of each text; special tokens are read as plain text.
+
+    `threads` 0 takes every core.
+    """
     if encoding not in ENCODINGS:
         raise InvalidRequest(f"Encoding '{encoding}' is not one of {', '.join(ENCODINGS)}.", param="encoding")
     counts: list[int] = toktok.batch_count(texts, encoding, threads=threads)
@@ -32,6 +35,9 @@ def count_tokens(texts: Sequence[str], encoding: str = DEFAULT_ENCODING, threads
 
 
 def encoding_for(model: str) -> str:
-    """The encoding that OpenAI uses for one of its models, tuned (`ft:gpt-4o-mini...`) or not."""
+    """The encoding that OpenAI uses for one of its models.
+
+    Tuned (`ft:gpt-4o-mini...`) or not.
+    """
     name = model.removeprefix("ft:")
     return "o200k_base" if name.startswith(_O200K_MODELS) else DEFAULT_ENCODING

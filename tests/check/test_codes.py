@@ -59,7 +59,7 @@ ROWS = {
     "duplicate_key": (
         '{"messages": [{"role": "user", "role": "user", "content": "x"}]}',
         "",
-        'Key "role" stands twice in one object.',
+        'Key "role" occurs twice in one object.',
     ),
     "not_an_object": ("[1, 2]", "", "The row is a list, not an object."),
     "extra_key": (chat(USER, ANSWER, weight=1), "weight", 'The row contains an extra "weight".'),
@@ -104,7 +104,7 @@ ROWS = {
     "weight_ignored": (
         chat({**USER, "weight": 1}, ANSWER),
         "messages[0].weight",
-        "A weight stands on a user message.",
+        "A user message has a weight.",
     ),
     "name_not_trained": (
         chat({**USER, "name": "Ada"}, ANSWER),
@@ -114,7 +114,7 @@ ROWS = {
     "misplaced_key": (
         chat({**USER, "tool_call_id": "c1"}, ANSWER),
         "messages[0].tool_call_id",
-        "'tool_call_id' stands on a user message.",
+        "A user message cannot have 'tool_call_id'.",
     ),
     "empty_content": (
         chat(USER, calling(call('{"a": 1}')), {**RESULT, "content": ""}, ANSWER, tools=[TOOL]),
@@ -131,7 +131,7 @@ ROWS = {
     "system_not_first": (
         chat(USER, SYSTEM, ANSWER),
         "messages[1]",
-        "A system message stands after the first turn.",
+        "A system message comes after the first turn.",
     ),
     "role_order": (chat(USER, USER, ANSWER), "messages[1].role", "Two user messages in a row."),
     "last_not_assistant": (chat(USER, ANSWER, USER), "messages[2]", "The row ends with a user message."),

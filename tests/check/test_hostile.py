@@ -124,7 +124,7 @@ def test_a_file_of_faults_alone_is_given_up_and_says_so(tmp_path: Path, monkeypa
     report = check_file(path)
     assert 2_000 <= report.examples == report.bad_rows < 4_000
     said = next(one.message for one in report.errors if one.code == "no_sound_row")
-    assert said == f"None of the first {report.examples:,} rows is sound; what follows was not read."
+    assert said == f"None of the first {report.examples:,} rows is valid; the rest was not read."
     path.write_bytes((GOOD + "\n").encode() + b"[]\n" * 5_000)
     assert check_file(path).examples == 5_001
 

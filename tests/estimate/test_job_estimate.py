@@ -15,7 +15,7 @@ from tunesmith.estimate.hyperparameters import (
     batch_reason,
     resolve_hyperparameters,
 )
-from tunesmith.estimate.job_estimate import estimate
+from tunesmith.estimate.job_estimate import Machine, estimate
 from tunesmith.estimate.prices import DEFAULT_PRICE, OPENAI_2023, Price, price_of
 from tunesmith.estimate.speed import (
     Benchmark,
@@ -152,7 +152,7 @@ def test_trained_tokens_are_the_lengths_of_what_the_renderer_makes(tmp_path: Pat
     path = rows_file(tmp_path, 12)
     report = check_file(path, CheckOptions(renderer=renderer, max_tokens=2048))
     rendered = [renderer.row(row, 2048) for _, row in read_rows(path) if isinstance(row, ChatRow)]
-    found = estimate(report, Hyperparameters(4, 1, 2.0), benchmark=BENCHMARK, hourly_cost=3.6)
+    found = estimate(report, Hyperparameters(4, 1, 2.0), machine=Machine(BENCHMARK, hourly_cost=3.6))
     assert found.trained_tokens == sum(len(one.ids) for one in rendered) * 4
     assert found.learned_tokens == sum(sum(one.weights) for one in rendered) * 4
     assert found.seconds == pytest.approx(10 + found.trained_tokens / 100 + 48 * 0.5)

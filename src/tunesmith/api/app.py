@@ -41,7 +41,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     """One application over one open store. The caller opens and closes the store and the pool."""
     checks = FileChecks(store, settings)
     usage_recorder = UsageRecorder(store)
-    sweeper = Sweeper(store, settings.sweep_seconds)
+    sweeper = Sweeper(store, settings.sweep_seconds, checks)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -1,1 +1,1 @@
-"""A training file -> a report: faults with line and cure, statistics, duplicates, personal data."""
+"""Checks a training file: faults, statistics, duplicates and personal data."""

@@ -1,4 +1,6 @@
-"""A training file -> a report. The same call serves `tunesmith check`, the upload and the worker before training.
+"""Checks a training file and reports what it holds.
+
+The same check serves `tunesmith check`, the upload, and the worker before training.
 
 Nothing is raised for what a file holds: every fault is a finding with line, path, message and cure.
 """
@@ -68,7 +70,7 @@ def check_file(path: Path, options: CheckOptions = CheckOptions(), *, progress: 
 
 
 def scan_of(path: Path, options: CheckOptions, kept: KeptScan) -> FileScan:
-    """The pass over `path` that these options need: the kept one where it is there and sound, else a new one."""
+    """The pass over `path` that these options need, kept or new."""
     wanted = options.scan
     neutral = replace(wanted, lost=b"")  # a base matters only to a file with characters that the base cannot write
     scan = kept.read(path, neutral) or _scan_and_keep(path, neutral, kept)
@@ -84,7 +86,10 @@ def _scan_and_keep(path: Path, options: ScanOptions, kept: KeptScan) -> FileScan
 
 
 def report_on(path: Path, scan: FileScan, options: CheckOptions) -> Report:
-    """The report on `path`, scanned before. Reads the file again only for what the base has to be asked."""
+    """The report on `path`, which was scanned before.
+
+    Reads rows again only where the base has to be asked about them.
+    """
     rows = scan.rows
     log = FindingLog()
     log.merge(rows.log.counts, [*rows.log.errors, *rows.log.warnings])

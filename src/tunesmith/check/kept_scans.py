@@ -1,4 +1,6 @@
-"""Passes over files, kept on disk under the file's hash, so that an upload and its jobs read a file once.
+"""Keeps passes over files, so that an upload and its jobs read a file once.
+
+They are kept under the hash of the file.
 
 A kept pass is used only if it was made by these rules (`CHECK_VERSION`, and the release), with the same options, of
 the same bytes, and is whole; whatever else is found is made again. Nothing depends on it being there.
@@ -27,22 +29,28 @@ DIGEST_BYTES = 16
 
 
 class KeptScans:
-    """The directory of the kept passes: `<sha256>.<digest of the options>`, one file each."""
+    """A directory of kept passes.
+
+    Each is one file, `<sha256>.<digest of the options>`.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def of(self, sha256: str) -> "KeptScan":
-        """Those of the file with this hash."""
+        """The kept passes over the file with this hash."""
         return KeptScan(self._directory, sha256)
 
     def discard(self, sha256: str) -> None:
-        """Removes what is kept of a file that was deleted; findings quote what it says."""
+        """Removes what is kept of a deleted file, as findings quote its text."""
         for path in self._directory.glob(f"{sha256}.*"):
             path.unlink(missing_ok=True)
 
     def sweep(self, live: Collection[str]) -> int:
-        """Removes what is kept of files whose hash is not among `live`; returns how many files went."""
+        """Removes what is kept of all files but those with the hashes `live`.
+
+        Returns how many passes were removed.
+        """
         gone = [path for path in self._directory.glob("*") if path.name.partition(".")[0] not in live]
         for path in gone:
             path.unlink(missing_ok=True)
@@ -57,7 +65,7 @@ class KeptScan:
     sha256: str
 
     def read(self, path: Path, options: ScanOptions) -> FileScan | None:
-        """The pass with these options over the file, which lies at `path`; None if there is none to be trusted."""
+        """The kept pass over the file at `path`; None if there is none to be trusted."""
         key = self._key(options)
         try:
             content = self._path(key).read_bytes()
@@ -71,7 +79,10 @@ class KeptScan:
             return None
 
     def write(self, options: ScanOptions, scan: FileScan) -> None:
-        """Keeps the pass. A full disk, or another process that writes the same, is no reason to fail a check."""
+        """Keeps a pass.
+
+        A full disk, or another process that writes the same, is no reason to fail a check.
+        """
         key = self._key(options)
         head, arrays = scan.rows.to_wire()
         header = {**orjson.loads(head), "key": key, "sections": scan.sections, "readable": scan.readable}

@@ -1,1 +1,1 @@
-"""What a job will cost before it is started: steps, tokens, money, time and memory."""
+"""What a job will cost: steps, tokens, money, time and memory."""

@@ -1,4 +1,6 @@
-"""What "auto" means, and the limits of what may be asked for. Pure rules over what the check has counted.
+"""What "auto" means, and the limits of what may be requested.
+
+Pure rules over what the check has counted.
 
 Sources: the epoch rule is the published data-preparation notebook's; batch size follows OpenAI's older reference text
 (about 0.2 % of the examples, at most 256) and is 1 in every small real job; the multiplier 2 is what its jobs report.
@@ -27,6 +29,8 @@ MAX_BETA = 2.0
 
 
 class HasExamples(Protocol):
+    """The part of a report that "auto" depends on."""
+
     @property
     def examples(self) -> int: ...
 
@@ -36,7 +40,10 @@ class HasExamples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """Numbers only. `learning_rate_multiplier` multiplies the settings' base rate; `beta` is DPO's."""
+    """Numbers only.
+
+    `learning_rate_multiplier` multiplies the settings' base rate; `beta` is DPO's.
+    """
 
     n_epochs: int
     batch_size: int
@@ -56,7 +63,10 @@ class Hyperparameters:
 def resolve_hyperparameters(
     requested: Mapping[str, JsonValue] | None, report: HasExamples, method: str = "supervised"
 ) -> Hyperparameters:
-    """Numbers for all that is "auto", null or missing; InvalidRequest names what is out of range."""
+    """Numbers for all that is "auto", null or missing.
+
+    Raises InvalidRequest, which names what is out of range.
+    """
     asked = requested or {}
     examples = report.examples
     epochs = _whole(asked, "n_epochs", MAX_EPOCHS) or auto_epochs(examples)
@@ -70,7 +80,10 @@ def resolve_hyperparameters(
 
 
 def auto_epochs(examples: int) -> int:
-    """3, unless that shows the model fewer than 100 or more than 25,000 examples in all."""
+    """3, or more for few examples and fewer for many.
+
+    The model is shown at least 100 and at most 25,000 examples in all.
+    """
     if examples <= 0:
         return TARGET_EPOCHS
     if examples * TARGET_EPOCHS < MIN_TARGET_EXAMPLES:
@@ -81,18 +94,22 @@ def auto_epochs(examples: int) -> int:
 
 
 def auto_batch_size(examples: int) -> int:
+    """0.2 % of the examples, from 1 to 256."""
     return max(1, min(MAX_BATCH_SIZE, round(examples * BATCH_SHARE)))
 
 
 def shared_batch_size(rows: int, shared_share: float) -> int:
-    """The largest batch that a shared system message makes worth while, 1 without; `rows`: of all epochs."""
+    """The largest batch that a shared system message makes worthwhile, else 1.
+
+    `rows` are those of all epochs.
+    """
     if shared_share < SHARED_FROM:
         return 1
     return next((size for size in SHARED_BATCHES if rows >= LEAST_STEPS * size), 1)
 
 
 def batch_reason(requested: Mapping[str, JsonValue] | None, report: HasExamples, chosen: Hyperparameters) -> str | None:
-    """What a user is told where "auto" chose a batch for the sake of a shared system message; else None."""
+    """Why "auto" chose a batch for the sake of a shared system message; else None."""
     asked = (requested or {}).get("batch_size")
     if asked not in (None, "auto") or chosen.batch_size <= auto_batch_size(report.examples):
         return None

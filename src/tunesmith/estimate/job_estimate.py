@@ -1,4 +1,4 @@
-"""What a job will cost before it is started: steps, tokens, money, time, memory, and when it pays.
+"""The estimate of a job: steps, tokens, money, time, memory, and break-even.
 
 Prices count OpenAI's tokens; time and memory count the base's own, because those are what is trained here.
 """
@@ -15,7 +15,9 @@ from tunesmith.jsonvalue import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class BreakEven:
-    """How many calls until the tuned model, asked without the system prompt, has earned its training back.
+    """How many calls it takes until training has paid for itself.
+
+    The tuned model is asked without the system prompt.
 
     Dollars per call, before: the plain model with the system prompt; after: the tuned one without it. `calls` is
     None when the tuned call is not the cheaper one.
@@ -27,6 +29,7 @@ class BreakEven:
     calls: int | None
 
     def to_json(self) -> JsonObject:
+        """The section `break_even` of an estimate."""
         return {
             "system_tokens": round(self.system_tokens, 1),
             "dollars_per_call_before": self.before,
@@ -37,7 +40,10 @@ class BreakEven:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`openai_*` is what OpenAI would have billed; `trained_tokens` is what the job here will report."""
+    """What a job will be.
+
+    `openai_*` is what OpenAI would have billed; `trained_tokens` is what the job here will report.
+    """
 
     hyperparameters: Hyperparameters
     examples: int
@@ -55,6 +61,7 @@ class Estimate:
     break_even: BreakEven | None = None
 
     def to_json(self) -> JsonObject:
+        """The estimate as `tunesmith estimate --json` prints it."""
         return {
             "examples": self.examples,
             "hyperparameters": self.hyperparameters.to_json(),
@@ -77,30 +84,35 @@ class Estimate:
         }
 
 
-def estimate(
-    report: Report,
-    hyperparameters: Hyperparameters,
-    price: Price = DEFAULT_PRICE,
-    *,
-    benchmark: Benchmark | None = None,
-    work: Workload | None = None,
-    hourly_cost: float | None = None,
-) -> Estimate:
-    """The estimate for training on `report`'s file. `hourly_cost` is what an hour of the user's own machine costs.
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is known of the machine that trains.
 
     `work` is what the trainer will compute; without it all tokens are taken to be computed, which is the most.
+    `hourly_cost` is what an hour of the machine costs its owner, in dollars.
     """
+
+    benchmark: Benchmark | None = None
+    work: Workload | None = None
+    hourly_cost: float | None = None
+
+    def cost(self, seconds: float | None) -> float | None:
+        """Dollars for so many seconds of it; None where one of the two is unknown."""
+        if seconds is None or self.hourly_cost is None:
+            return None
+        return round(seconds / 3600 * self.hourly_cost, 6)
+
+
+def estimate(
+    report: Report, hyperparameters: Hyperparameters, price: Price = DEFAULT_PRICE, machine: Machine = Machine()
+) -> Estimate:
+    """The estimate for training on the file that `report` is about."""
     epochs = hyperparameters.n_epochs
     steps = math.ceil(report.sound_rows / hyperparameters.batch_size)
     openai_tokens = report.openai.billed_tokens * epochs
     cost = round(openai_tokens * price.training / 1000, 6)
-    trained = report.base.tokens * epochs if report.base else None
-    seconds = memory = None
-    if benchmark is not None and report.base is not None:
-        longest = report.base.lengths.maximum if report.base.lengths else 0
-        work = work or unpacked(report.base.tokens, longest, hyperparameters.batch_size, benchmark)
-        seconds = training_seconds(benchmark, work.tokens * epochs, steps * epochs)
-        memory = peak_memory(benchmark, work.largest)
+    seconds, memory = _seconds_and_memory(report, hyperparameters, steps, machine)
+    base = report.base
     return Estimate(
         hyperparameters=hyperparameters,
         examples=report.examples,
@@ -109,14 +121,27 @@ def estimate(
         openai_tokens=openai_tokens,
         openai_cost=cost,
         price=price,
-        trained_tokens=trained,
-        learned_tokens=report.base.learned_tokens * epochs if report.base else None,
-        exact=report.base.exact if report.base else True,
+        trained_tokens=base.tokens * epochs if base else None,
+        learned_tokens=base.learned_tokens * epochs if base else None,
+        exact=base.exact if base else True,
         seconds=seconds,
         peak_memory_bytes=memory,
-        local_cost=round(seconds / 3600 * hourly_cost, 6) if seconds is not None and hourly_cost is not None else None,
+        local_cost=machine.cost(seconds),
         break_even=_break_even(report, price, cost),
     )
+
+
+def _seconds_and_memory(
+    report: Report, hyperparameters: Hyperparameters, steps: int, machine: Machine
+) -> tuple[float | None, int | None]:
+    """Wall time and peak memory of the training; `steps` are those of one epoch."""
+    benchmark, base = machine.benchmark, report.base
+    if benchmark is None or base is None:
+        return None, None
+    longest = base.lengths.maximum if base.lengths else 0
+    work = machine.work or unpacked(base.tokens, longest, hyperparameters.batch_size, benchmark)
+    epochs = hyperparameters.n_epochs
+    return training_seconds(benchmark, work.tokens * epochs, steps * epochs), peak_memory(benchmark, work.largest)
 
 
 def _break_even(report: Report, price: Price, training_cost: float) -> BreakEven | None:
@@ -133,4 +158,4 @@ def _break_even(report: Report, price: Price, training_cost: float) -> BreakEven
     return BreakEven(system, round(before, 8), round(after, 8), calls)
 
 
-__all__ = ["BreakEven", "Estimate", "Hyperparameters", "auto_epochs", "estimate", "resolve_hyperparameters"]
+__all__ = ["BreakEven", "Estimate", "Hyperparameters", "Machine", "auto_epochs", "estimate", "resolve_hyperparameters"]

@@ -1,4 +1,7 @@
-"""Price tables. OpenAI's of autumn 2023 ships as a reference; a user's own hardware costs by the hour."""
+"""Price tables: OpenAI's of autumn 2023 ships as a reference.
+
+A user's own hardware costs by the hour.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +10,10 @@ from tunesmith.tokens import encoding_for
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars per 1,000 tokens. `plain_*` is what the untuned model costs; None where none was sold."""
+    """Dollars per 1,000 tokens.
+
+    `plain_*` is what the untuned model costs; None where none was sold.
+    """
 
     model: str
     training: float
@@ -19,6 +25,7 @@ class Price:
 
     @property
     def encoding(self) -> str:
+        """The encoding in which the tokens are counted."""
         return encoding_for(self.model)
 
 
@@ -34,7 +41,10 @@ DEFAULT_PRICE = OPENAI_2023["gpt-3.5-turbo"]
 
 
 def price_of(model: str) -> Price | None:
-    """The reference price of a model by its name or a dated one (`gpt-3.5-turbo-0613`)."""
+    """The reference price of a model.
+
+    Its name may be a dated one (`gpt-3.5-turbo-0613`).
+    """
     for name, price in OPENAI_2023.items():
         if model == name or model.startswith(f"{name}-"):
             return price
@@ -42,5 +52,8 @@ def price_of(model: str) -> Price | None:
 
 
 def dollars(amount: float) -> str:
-    """Cents where they tell something, more digits for small sums: `$0.05448`, `$2.30`."""
+    """An amount with cents, or more digits for small sums.
+
+    For instance `$0.05448` and `$2.30`.
+    """
     return f"${amount:,.2f}" if amount >= 1 else f"${amount:.5f}".rstrip("0").rstrip(".")

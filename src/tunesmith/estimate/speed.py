@@ -1,4 +1,4 @@
-"""What a short measurement of this machine says about a job: wall time and peak memory.
+"""A measurement of this machine's training speed, and what follows for a job.
 
 The measurement itself trains a few steps and needs torch, so it lives in `train`; here are its result, which is cached
 as JSON per base and hardware, and the arithmetic.
@@ -16,7 +16,10 @@ from tunesmith.system.atomic_write import write_atomically
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """`fixed_bytes` is the process with model and optimizer; `bytes_per_token` what each token of a step adds."""
+    """The measured speed of one base on one machine.
+
+    `fixed_bytes` is the process with model and optimizer; `bytes_per_token` is what each token of a step adds.
+    """
 
     base: str
     hardware: str  # as `hardware_name()` says it: "cpu x86_64 2 threads", "cuda NVIDIA H100"
@@ -29,12 +32,16 @@ class Benchmark:
     measured_at: int = 0  # Unix time
 
     def to_json(self) -> JsonObject:
+        """The measurement as it is cached."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the trainer will compute: `tokens` in one epoch (a shared prefix once a step), `largest` in one pass."""
+    """What the trainer will compute.
+
+    `tokens` in one epoch (a shared prefix once a step), `largest` in one pass.
+    """
 
     tokens: int
     largest: int
@@ -51,12 +58,18 @@ def peak_memory(benchmark: Benchmark, largest: int) -> int:
 
 
 def unpacked(tokens: int, longest_row: int, batch_size: int, benchmark: Benchmark) -> Workload:
-    """The most it can be, where nobody looked at the rows themselves: nothing shared, the longest rows together."""
+    """The most that the work can be, where the rows themselves were not read.
+
+    Nothing is shared, and the longest rows come together.
+    """
     return Workload(tokens, max(longest_row, min(longest_row * batch_size, benchmark.tokens_at_once)))
 
 
 def benchmark_path(cache: Path, base: str, hardware: str) -> Path:
-    """Where the result for this base and hardware is kept; the names are made safe for a file system."""
+    """Where the result for this base and hardware is kept.
+
+    The names are made safe for a file system.
+    """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{base}--{hardware}")[:120]
     return cache / "benchmarks" / f"{safe}.json"
 
@@ -70,5 +83,6 @@ def read_benchmark(path: Path) -> Benchmark | None:
 
 
 def write_benchmark(path: Path, benchmark: Benchmark) -> None:
+    """Caches the result."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, orjson.dumps(benchmark.to_json(), option=orjson.OPT_INDENT_2), durable=False)

@@ -1,4 +1,6 @@
-"""What a user can still take away from OpenAI's fine-tuning: a folder of JSON and files -> values, nothing guessed.
+"""Reads what a user exported from OpenAI's fine-tuning: a folder of files.
+
+Nothing is guessed.
 
     jobs.json                  client.fine_tuning.jobs.list(): a list, a page ({"data": [...]}) or one job a line
     files.json                 client.files.list(), the same forms
@@ -32,10 +34,14 @@ CONTENT_ENDINGS = ("", ".jsonl", ".csv")
 
 
 class Exported(BaseModel):
+    """What all exported objects share."""
+
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
 
 class ExportedFile(Exported):
+    """A file; its bytes are in the folder `files`."""
+
     id: FileId
     filename: str
     purpose: str
@@ -67,10 +73,12 @@ class ExportedJob(Exported):
 
     @property
     def finished(self) -> bool:
+        """Whether the job has ended."""
         return self.status in ("succeeded", "failed", "cancelled")
 
     @property
     def method_type(self) -> str:
+        """The training method; jobs of before 2024 have none and are supervised."""
         return str((self.method or {}).get("type") or "supervised")
 
     @property
@@ -84,6 +92,8 @@ class ExportedJob(Exported):
 
 
 class ExportedEvent(Exported):
+    """One event of a job."""
+
     id: Annotated[str, Field(pattern=r"^ftevent-[0-9A-Za-z-]{8,64}$")]
     created_at: Seconds
     level: Literal["info", "warn", "error"] = "info"
@@ -93,6 +103,8 @@ class ExportedEvent(Exported):
 
 
 class ExportedCheckpoint(Exported):
+    """One checkpoint of a job."""
+
     id: Annotated[str, Field(pattern=r"^ftckpt_[0-9A-Za-z]{8,64}$")]
     created_at: Seconds
     fine_tuned_model_checkpoint: str
@@ -102,19 +114,26 @@ class ExportedCheckpoint(Exported):
 
 @dataclass(frozen=True, slots=True)
 class Export:
+    """An exported folder."""
+
     folder: Path
     files: tuple[ExportedFile, ...]  # oldest first, as are the jobs
     jobs: tuple[ExportedJob, ...]
 
     def content(self, file_id: str) -> Path | None:
-        """Where the file's bytes lie; None when they were not exported. The id has the shape that `FileId` demands."""
+        """Where the file's bytes are; None when they were not exported.
+
+        The id has the shape that `FileId` demands.
+        """
         paths = (self.folder / "files" / f"{file_id}{ending}" for ending in CONTENT_ENDINGS)
         return next((path for path in paths if path.is_file()), None)
 
     def events(self, job_id: str) -> tuple[ExportedEvent, ...]:
+        """The job's events, oldest first."""
         return _read(self.folder / "events" / f"{job_id}.json", ExportedEvent, needed=False)
 
     def checkpoints(self, job_id: str) -> tuple[ExportedCheckpoint, ...]:
+        """The job's checkpoints, oldest first."""
         return _read(self.folder / "checkpoints" / f"{job_id}.json", ExportedCheckpoint, needed=False)
 
 

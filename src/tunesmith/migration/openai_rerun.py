@@ -1,4 +1,7 @@
-"""What will differ when a job of OpenAI's is trained here again, and the command that does it. Pure; prints nothing."""
+"""What differs when one of OpenAI's jobs is trained here again.
+
+And the command that does so. Pure; prints nothing.
+"""
 
 import shlex
 from dataclasses import dataclass

@@ -8,7 +8,10 @@ from tunesmith.rows.findings import LISTED_WARNINGS
 
 
 def with_moderation(report: Report, moderated: ModerationReport) -> Report:
-    """`report` with a section `moderation` and a warning for each flagged row, of which the first few are listed."""
+    """The report with a section `moderation`.
+
+    Each flagged row is a warning, of which the first few are listed.
+    """
     found = [one for _, one in zip(range(LISTED_WARNINGS), moderated.findings(), strict=False)]
     counts = {**report.counts, "flagged": moderated.flagged_rows} if moderated.flagged_rows else report.counts
     return replace(

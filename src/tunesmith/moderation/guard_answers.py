@@ -1,4 +1,7 @@
-"""What guard models answer, read as a verdict: Llama Guard's `unsafe\\nS1,S9`, Qwen3Guard's two lines, plain JSON."""
+"""Reads the answers of guard models as verdicts.
+
+Llama Guard's `unsafe\\nS1,S9`, Qwen3Guard's two lines, plain JSON.
+"""
 
 import re
 
@@ -41,7 +44,10 @@ _QWEN = re.compile(r"Safety:\s*(Safe|Unsafe|Controversial)\b(?:.*?Categories:\s*
 
 
 def read_answer(answer: str) -> Verdict | None:
-    """The verdict; None if the answer cannot be read. Scores are 1: these models give none."""
+    """The verdict; None if the answer cannot be read.
+
+    Scores are 1: these models give none.
+    """
     text = answer.strip()
     if "</think>" in text:
         text = text.rpartition("</think>")[2].strip()

@@ -32,6 +32,7 @@ class Service:
         finalize(self, self._client.close)
 
     def post(self, body: JsonObject) -> JsonObject:
+        """The service's answer. Raises ModeratorUnavailable after the last try."""
         with self._free:
             for last in range(1 - TRIES, 1):
                 fault, wait = self._try(body)

@@ -1,4 +1,4 @@
-"""Moderation: texts in the 13 categories of OpenAI's moderation endpoint, before a job and on request.
+"""Moderation in the 13 categories of OpenAI's moderation endpoint.
 
 `open_moderator` gives the moderator that the settings ask for: a service or guard model behind a URL (`services`),
 else the word rules that ship with Tunesmith (`word_rules`). `moderate_file` moderates a file's rows.
@@ -59,6 +59,7 @@ class Coverage:
 
     @property
     def missing(self) -> tuple[str, ...]:
+        """The categories that are not covered."""
         return tuple(name for name in CATEGORIES if name not in self.categories)
 
 
@@ -74,7 +75,10 @@ class Moderator(Protocol):
     def coverage(self) -> Coverage: ...
 
     def moderate(self, texts: Sequence[str]) -> list[Verdict | None]:
-        """A verdict for each text, None where it cannot tell. Raises ModeratorUnavailable if it does not work now."""
+        """A verdict for each text, None where it cannot tell.
+
+        Raises ModeratorUnavailable if it does not work now.
+        """
         ...
 
 

@@ -1,4 +1,7 @@
-"""What a moderator said of a file's rows: the section of a check's report, a job's event, and the job's refusal."""
+"""What a moderator said of a file's rows.
+
+It is a section of the check's report, an event of a job, and the job's refusal.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +16,10 @@ LISTED = 100
 
 @dataclass(frozen=True, slots=True)
 class FlaggedRow:
-    """`path` is where the worst text stands; `scores` are the highest of all the row's texts."""
+    """A flagged row.
+
+    `path` is where the worst text is; `scores` are the highest of all the row's texts.
+    """
 
     line: int
     path: str
@@ -21,12 +27,16 @@ class FlaggedRow:
     scores: dict[str, float]
 
     def to_json(self) -> JsonObject:
+        """The row as reports show it."""
         return {"line": self.line, "path": self.path, "categories": list(self.categories), "scores": {**self.scores}}
 
 
 @dataclass(slots=True, kw_only=True)
 class ModerationCounts:
-    """What a moderator said of some rows, in file order; `listed` are the first `LISTED` of the flagged rows."""
+    """What a moderator said of some rows, in file order.
+
+    `listed` are the first `LISTED` of the flagged rows.
+    """
 
     rows: int = 0
     texts: int = 0
@@ -66,7 +76,9 @@ class ModerationCounts:
 
 @dataclass(slots=True, kw_only=True)
 class ModerationReport(ModerationCounts):
-    """`rows` and `texts` were moderated; `unread_texts` could not be, for their language or the answer.
+    """The moderation of a file.
+
+    `rows` and `texts` were moderated; `unread_texts` could not be, for their language or the answer.
 
     `fault` says why it stopped before the end; then the numbers are those up to there.
     """
@@ -77,9 +89,11 @@ class ModerationReport(ModerationCounts):
 
     @property
     def complete(self) -> bool:
+        """Whether all rows were moderated."""
         return self.fault is None
 
     def to_json(self) -> JsonObject:
+        """The section `moderation` of a report."""
         return {
             "backend": self.backend,
             "complete": self.complete,
@@ -115,7 +129,10 @@ class ModerationReport(ModerationCounts):
         return f"Moderation by {self.backend} flagged {what} of {self.rows}{f' ({by})' if by else ''}.{unread}{missing}"
 
     def refusal(self, mode: Mode) -> DataError | None:
-        """The error that ends a job in mode 'block': rows were flagged, or not all could be moderated."""
+        """The error that ends a job in mode 'block'.
+
+        Rows were flagged, or not all could be moderated.
+        """
         if mode != "block":
             return None
         if self.flagged_rows and self.listed:

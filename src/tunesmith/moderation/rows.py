@@ -30,7 +30,9 @@ LineTexts: TypeAlias = tuple[int, Sequence[tuple[str, str]]]  # line, (path, tex
 def moderate_file(
     path: Path, settings: "Settings", progress: Callable[[int, int], None] | None = None
 ) -> ModerationReport | None:
-    """The report on the rows of `path`; None if the setting `moderation` is 'off'. Never raises for the service.
+    """The report on the rows of `path`; None if the setting `moderation` is 'off'.
+
+    Never raises for the service.
 
     In mode 'block' call `refusal` on it; in mode 'warn' a service that is down leaves a report with its `fault`.
     """
@@ -45,7 +47,10 @@ def moderate_file(
 
 
 def file_texts(path: Path, progress: Callable[[int, int], None] | None = None) -> Iterator[LineTexts]:
-    """The texts of each row without errors; `progress` is told the bytes read and those of the file."""
+    """The texts of each row without errors.
+
+    `progress` is told the bytes read and those of the file.
+    """
     size = path.stat().st_size
     for chunk in chunks(path):
         if not chunk.too_long:

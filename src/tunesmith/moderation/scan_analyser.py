@@ -1,4 +1,6 @@
-"""Offline moderation in the check's own pass, so that an upload's rows need not be read again for its jobs.
+"""Offline moderation within the check's pass over a file.
+
+So an upload's rows need not be read again for its jobs.
 
 A moderation service is not asked then: an upload must not wait for it, nor fail with it.
 """
@@ -25,14 +27,19 @@ NAME = "tunesmith.moderation.scan_analyser:OfflineModeration"
 
 
 class OfflineModeration:
-    """The analyser: keeps what the word rules say of the rows, and reports nothing (a job does)."""
+    """The analyser: keeps what the word rules say of the rows.
+
+    It reports nothing; a job does.
+    """
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        """What the word rules say of a chunk's rows."""
         rows = (found for found in map(line_texts, batch.rows) if found[1])
         report = moderate_rows(rows, offline_moderator())
         return Partial({"backend": report.backend, "counts": _to_json(report)})
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        """Keeps what they say of all rows beside the report."""
         counts = ModerationCounts()
         for partial in partials:
             counts.merge(_counts_from(partial.data))
@@ -47,7 +54,10 @@ def job_analysers(settings: "Settings") -> tuple[str, ...]:
 
 
 def kept_moderation(scan: FileScan, settings: "Settings") -> ModerationReport | None:
-    """The moderation that a pass has kept; None where it has none by the moderator of these settings."""
+    """The moderation that a pass has kept.
+
+    None where it has none by the moderator of these settings.
+    """
     kept = scan.rows.partials.get(NAME)
     moderator = offline_moderator()
     if settings.moderation_url is not None or kept is None or kept.data["backend"] != moderator.name:

@@ -1,4 +1,6 @@
-"""Moderators behind a URL: an OpenAI-compatible moderation endpoint, or a guard model behind chat completions.
+"""Moderators behind a URL: a moderation endpoint, or a guard model.
+
+The endpoint is OpenAI-compatible; the model is behind chat completions.
 
 The URL's last part says which: `.../moderations` or `.../chat/completions`; a bare `.../v1` means the former.
 """
@@ -52,6 +54,7 @@ class EndpointModerator:
         return Coverage(covered, f"as {self._service.url} judges")
 
     def moderate(self, texts: Sequence[str]) -> list[Verdict | None]:
+        """A verdict for each text; several are sent in one request."""
         groups = [texts[start : start + INPUTS] for start in range(0, len(texts), INPUTS)]
         return [verdict for group in _in_parallel(self._ask, groups, self._parallel) for verdict in group]
 
@@ -72,7 +75,10 @@ class EndpointModerator:
 
 
 class GuardModerator:
-    """A guard model: one text a request, as the user's message; or any instruction model, asked for JSON."""
+    """A guard model, sent one text a request as the user's message.
+
+    Or any instruction model, asked for JSON.
+    """
 
     def __init__(self, service: Service, model: str, parallel: int) -> None:
         self._service, self._model, self._parallel = service, model, parallel
@@ -82,6 +88,7 @@ class GuardModerator:
         self.coverage = Coverage(tuple(name for name in CATEGORIES if name in covered), f"those of the model {model}")
 
     def moderate(self, texts: Sequence[str]) -> list[Verdict | None]:
+        """A verdict for each text, None where the answer cannot be read."""
         return _in_parallel(self._ask, texts, self._parallel)
 
     def _ask(self, text: str) -> Verdict | None:

@@ -1,4 +1,6 @@
-"""The offline moderator: word rules of `safetype` (MIT, no dependencies, its rules inside the package).
+"""The offline moderator: the word rules of `safetype`.
+
+It is MIT-licensed, without dependencies, and has its rules inside the package.
 
 Seven packs: English, Spanish, French, German, Portuguese, Hindi in both scripts. They hold insults, threats, slurs,
 calls for violence against groups, urging to suicide, and (English and Hindi only) sexual content and solicitation.
@@ -38,6 +40,8 @@ _SAMPLE = 400  # characters looked at to tell the script
 
 
 class WordModerator:
+    """Moderates by word rules; see the module for what it covers."""
+
     def __init__(self) -> None:
         self._engine = create_moderation_engine(mode="block", languages=LANGUAGES, categories=tuple(_OF_CATEGORY))
         self._filter = _Filter([rule for rule in self._engine.get_rules() if rule["category"] in _OF_CATEGORY])
@@ -56,6 +60,7 @@ class WordModerator:
         )
 
     def moderate(self, texts: Sequence[str]) -> list[Verdict | None]:
+        """A verdict for each text, None where its script is not covered."""
         return [self._moderate(text) for text in texts]
 
     def _moderate(self, text: str) -> Verdict | None:

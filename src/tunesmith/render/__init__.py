@@ -1,1 +1,1 @@
-"""Messages <-> tokens. The only renderer: the check, training and serving share it."""
+"""Messages to tokens and back: the one renderer of check, training and serving."""

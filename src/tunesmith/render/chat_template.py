@@ -1,4 +1,4 @@
-"""A base model's own chat template, taken apart: the literal text around each message's content.
+"""A base's own chat template: the literal text around each message's content.
 
 The template runs over placeholders instead of contents, so what it yields is only its own literals. They hold the
 special tokens; contents never pass through the template and so can never become one. The result depends on the
@@ -28,7 +28,10 @@ def _placeholder(index: int) -> str:
 
 
 class ChatTemplate:
-    """Roles -> literals. `text` is the Jinja template; bos and eos are given to it as variables."""
+    """Roles -> literals.
+
+    `text` is the Jinja template; bos and eos are given to it as variables.
+    """
 
     def __init__(self, text: str, special_tokens: dict[str, str]) -> None:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
@@ -42,7 +45,10 @@ class ChatTemplate:
         self.trims = self._trims()
 
     def is_prefix_stable(self) -> bool:
-        """Whether a turn is rendered the same whatever follows it: what training on several turns of a row needs."""
+        """Whether a turn is rendered the same whatever follows it.
+
+        Training on several turns of a row needs this.
+        """
         short, whole = ("user", "assistant"), ("user", "assistant", "user", "assistant")
         return self.literals(whole)[:2] == self.literals(short)[:2]
 
@@ -82,7 +88,10 @@ class ChatTemplate:
 
 
 def read_template(directory: Path) -> ChatTemplate:
-    """The template of the Hugging Face directory: chat_template.jinja, else tokenizer_config.json's."""
+    """The template of a Hugging Face directory.
+
+    It is chat_template.jinja, else tokenizer_config.json's.
+    """
     config = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
     separate = directory / "chat_template.jinja"
     text = separate.read_text(encoding="utf-8") if separate.is_file() else config.get("chat_template")
@@ -97,7 +106,10 @@ def read_template(directory: Path) -> ChatTemplate:
 
 
 def special_tokens(config: dict[str, object]) -> dict[str, str]:
-    """bos_token, eos_token, … of a tokenizer_config.json, whose values are strings or {"content": …}."""
+    """bos_token, eos_token, … of a tokenizer_config.json.
+
+    Their values are strings or {"content": …}.
+    """
     tokens = {}
     for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
         value = config.get(name)

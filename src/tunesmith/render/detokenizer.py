@@ -1,4 +1,7 @@
-"""Tokens -> bytes -> text, one token at a time; a character of several tokens is held back until it is whole."""
+"""Tokens -> bytes -> text, one token at a time.
+
+A character of several tokens is held back until it is complete.
+"""
 
 import codecs
 import json
@@ -8,7 +11,10 @@ from tokenizers import Tokenizer
 
 
 class Detokenizer:
-    """Text as it becomes certain. Special tokens give none. The joined pieces equal decoding all tokens at once."""
+    """Turns tokens into text, as soon as it is certain.
+
+    Special tokens give none. The joined pieces equal decoding all tokens at once.
+    """
 
     def __init__(self, table: Sequence[bytes], special: frozenset[int]) -> None:
         self._table = table
@@ -16,6 +22,7 @@ class Detokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def add(self, token: int) -> str:
+        """The text that a token completes."""
         return "" if token in self._special else self._decoder.decode(self._table[token])
 
     def flush(self) -> str:
@@ -24,7 +31,10 @@ class Detokenizer:
 
 
 def token_bytes_table(tokenizer: Tokenizer, tokenizer_json: str) -> list[bytes]:
-    """Bytes of every token id. Knows byte-level BPE (GPT-2's alphabet) and SentencePiece's `▁` and `<0xNN>`."""
+    """The bytes of every token id.
+
+    Knows byte-level BPE (GPT-2's alphabet) and SentencePiece's `▁` and `<0xNN>`.
+    """
     byte_level = '"ByteLevel"' in json.dumps(json.loads(tokenizer_json).get("decoder"))
     added = {index: token.content for index, token in tokenizer.get_added_tokens_decoder().items()}
     alphabet = _gpt2_alphabet()

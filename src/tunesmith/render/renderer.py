@@ -1,4 +1,4 @@
-"""Messages -> token ids and loss weights; the serving prompt; text back from tokens. The one renderer.
+"""The renderer: messages -> token ids and loss weights, prompts, and text back.
 
 The check, the mask preview, training and serving all use this object, so a tuned model sees at serving exactly the
 tokens it was trained on: `prompt(messages)` is `row(messages + answer)` up to the answer, by construction.
@@ -32,7 +32,9 @@ RENDERER_VERSION = 1  # raise when the same messages would yield other tokens
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`weights[i]` is 1.0 where token i is learned (predicted from the tokens before it), else 0.0.
+    """A row as tokens.
+
+    `weights[i]` is 1.0 where token i is learned (predicted from the tokens before it), else 0.0.
 
     The last token is a learned one: what follows it could teach nothing. `truncated` tokens were cut off the end.
     """
@@ -44,7 +46,10 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class RenderedPair:
-    """A preference: both answers continue `prompt_ids`; their ids and weights start where the prompt ends."""
+    """A preference row as tokens.
+
+    Both answers continue `prompt_ids`; their ids and weights start where the prompt ends.
+    """
 
     prompt_ids: list[int]
     preferred: Rendered
@@ -59,7 +64,10 @@ class _Turn:
 
 
 class Renderer:
-    """Made by `load_renderer`. Thread-safe: nothing changes after construction but caches."""
+    """Renders for one base; made by `load_renderer`.
+
+    Thread-safe: nothing changes after construction but caches.
+    """
 
     def __init__(self, template: ChatTemplate, tokenizer_json: str, eos_token: str | None, eos_ids: set[int]) -> None:
         self.template = template
@@ -83,7 +91,10 @@ class Renderer:
 
     @property
     def lost_bytes(self) -> bytes:
-        """`missing_bytes` of a vocabulary that spells by bytes; of one that does not, nothing is known (b"")."""
+        """The `missing_bytes` of a vocabulary that spells by bytes.
+
+        Of one that does not, nothing is known (b"").
+        """
         spells = any(byte >= 0x80 for byte in range(256) if byte not in self.missing_bytes)
         return bytes(sorted(self.missing_bytes)) if spells else b""
 
@@ -109,7 +120,10 @@ class Renderer:
         return RenderedPair(prompt, answer(row.preferred), answer(row.non_preferred))
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
-        """What the model is given to answer `messages`: ends exactly where the assistant's content begins."""
+        """What the model is given to answer `messages`.
+
+        It ends exactly where the assistant's content begins.
+        """
         turns = self._turns(messages, tools)
         literals = self.template.literals((*(turn.role for turn in turns), "assistant"))
         ids: list[int] = []
@@ -128,6 +142,7 @@ class Renderer:
         return self._content.encode(text, add_special_tokens=False).ids
 
     def count(self, text: str) -> int:
+        """How many tokens a content has."""
         return len(self.encode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -136,9 +151,11 @@ class Renderer:
         return "".join([detokenizer.add(token) for token in ids]) + detokenizer.flush()
 
     def detokenizer(self) -> Detokenizer:
+        """A detokenizer for one answer."""
         return Detokenizer(self._bytes, self.special_ids)
 
     def token_bytes(self, token: int) -> bytes:
+        """The bytes of a token."""
         return self._bytes[token]
 
     def token_text(self, token: int) -> str:
@@ -146,6 +163,7 @@ class Renderer:
         return self._bytes[token].decode("utf-8", errors="replace")
 
     def parse(self, text: str) -> ParsedReply:
+        """What an assistant's text says: content and calls."""
         return parse_reply(text)
 
     def _compose(

@@ -1,4 +1,4 @@
-"""An assistant's text read back, piece by piece as it comes: content, and calls whose arguments stream.
+"""Reads an assistant's text back, piece by piece: content, and calls that stream.
 
 A call begins where `<tool_call>` + {"name": …, "arguments": { has been read; from there on its arguments come out as
 they arrive, byte for byte, to the bracket that closes them, whatever stands inside their strings. A call written
@@ -40,7 +40,10 @@ class CallText:
 
 @dataclass(frozen=True, slots=True)
 class ParsedReply:
-    """What an assistant's text says: its content (None when it is calls alone) and its calls."""
+    """What an assistant's text says.
+
+    Its content (None when it is calls alone) and its calls.
+    """
 
     content: str | None
     calls: tuple[CallText, ...]
@@ -48,6 +51,8 @@ class ParsedReply:
 
 @dataclass(frozen=True, slots=True)
 class ReplyPart:
+    """What a piece of text adds to a reply."""
+
     text: str = ""
     calls: tuple[CallPart, ...] = ()
 
@@ -67,7 +72,10 @@ def parse_reply(text: str) -> ParsedReply:
 
 
 class ReplyReader:
-    """Feed it with `add`, then `finish`; the joined parts do not depend on where the text was cut."""
+    """Reads a reply that arrives in pieces.
+
+    Give it each with `add`, then call `finish`; the joined parts do not depend on where the text was cut.
+    """
 
     def __init__(self) -> None:
         self._held = ""  # not yet known to be content or call
@@ -83,6 +91,7 @@ class ReplyReader:
         return len(self._held)
 
     def add(self, text: str) -> ReplyPart:
+        """What the text adds to the reply, as far as it is certain."""
         self._held += text
         found = _Found()
         while self._state(found):
@@ -90,7 +99,10 @@ class ReplyReader:
         return found.part()
 
     def finish(self, *, cut: bool = False) -> ReplyPart:
-        """The rest. Of a text that was `cut`, the beginning of a call is not shown as content."""
+        """What is left of the reply.
+
+        Of a text that was `cut`, the beginning of a call is not shown as content.
+        """
         found = _Found()
         if self._state == self._content:
             begun = _begun(self._held, CALL_START)
@@ -194,29 +206,42 @@ class _Arguments:
         self._escaped = False
 
     def feed(self, text: str) -> tuple[int, bool]:
-        """(characters that belong to it, whether it ended). A `<` outside of its strings ends it: that is no JSON."""
+        """(characters that belong to it, whether it ended).
+
+        A `<` outside of its strings ends it: that is not JSON.
+        """
         position = 0
         if self._escaped and text:
             position, self._escaped = 1, False
         while mark := _MARK.search(text, position):
             position = mark.end()
             if self._in_string:
-                if mark[0] == "\\":
-                    self._escaped = position == len(text)
-                    position += not self._escaped
-                elif mark[0] == '"':
-                    self._in_string = False
+                position += self._read_in_string(mark[0], last=position == len(text))
             elif mark[0] == "<":
                 return mark.start(), True
-            elif mark[0] == '"':
-                self._in_string = True
-            elif mark[0] in "{[":
-                self._depth += 1
-            elif mark[0] in "}]":
-                self._depth -= 1
-                if self._depth == 0:
-                    return position, True
+            elif self._ends(mark[0]):
+                return position, True
         return len(text), False
+
+    def _read_in_string(self, mark: str, *, last: bool) -> int:
+        """Takes in a mark within a string; how many characters after it are escaped by it."""
+        if mark == '"':
+            self._in_string = False
+        elif mark == "\\":
+            self._escaped = last
+            return 0 if last else 1
+        return 0
+
+    def _ends(self, mark: str) -> bool:
+        """Takes in a mark outside of strings; whether it is the bracket that closes the whole."""
+        if mark == '"':
+            self._in_string = True
+        elif mark in "{[":
+            self._depth += 1
+        elif mark in "}]":
+            self._depth -= 1
+            return self._depth == 0
+        return False
 
 
 def _begun(text: str, tag: str) -> int:

@@ -1,4 +1,6 @@
-"""Tools as plain text inside messages: declarations, calls and results, for bases whose template knows no tools.
+"""Tools as plain text inside messages, for bases whose template has no tools.
+
+Declarations, calls and results.
 
 One convention for every base, so that a row and a served chat read the same:
 
@@ -41,7 +43,10 @@ def declare(tools: Iterable[Tool]) -> str:
 
 
 def assistant_text(message: Message) -> str:
-    """Everything the assistant says in this turn, as the text that is learned: content or refusal, then calls."""
+    """The text of an assistant turn, as it is learned.
+
+    That is its content or refusal, then its calls.
+    """
     text = message.content if message.content is not None else message.refusal
     calls: list[ToolCall | FunctionCall] = [*message.tool_calls]
     if message.function_call is not None:

@@ -1,4 +1,4 @@
-"""Every finding the check can make: its code, how grave it is, what it means, and the cure.
+"""Every finding the check can make: code, severity, meaning, and how to fix it.
 
 The codes are stable: scripts may match on them. `docs/dataset-format.md` prints this table.
 """
@@ -11,6 +11,8 @@ Severity: TypeAlias = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Code:
+    """What a finding is; `cure` says how to fix it."""
+
     severity: Severity
     meaning: str
     cure: str
@@ -30,22 +32,24 @@ FILE_CODES = {
     "wrong_encoding": _error("The file is UTF-16 or UTF-32.", "Save it as UTF-8, for instance with `iconv -t UTF-8`."),
     "not_utf8": _error("A line is not valid UTF-8.", "Save the file as UTF-8; the line and byte say where it breaks."),
     "not_jsonl": _error(
-        "The file is something else than JSON lines: CSV, a JSON array, pretty-printed JSON, binary.",
+        "The file is not JSON Lines, but CSV, a JSON array, pretty-printed JSON or binary.",
         "Write one complete JSON object a line, with no commas between lines.",
     ),
     "line_too_long": _error(
         "A line is longer than the check will read.", "Split the row; check that line ends are \\n, one row a line."
     ),
-    "too_few_examples": _error("Fewer than 10 rows.", "Add rows: 10 are the least, 50 to 100 show a clear change."),
+    "too_few_examples": _error(
+        "Fewer than 10 rows.", "Add rows: at least 10 are needed, 50 to 100 usually show a clear change."
+    ),
     "few_examples": _warning("Fewer than 50 rows.", "50 to 100 good rows usually show a clear change; add some."),
     "no_sound_row": _error(
-        "None of the first million rows is sound; what follows was not read.",
-        "Mend what is named for the first rows: all of them have a fault.",
+        "None of the first million rows is valid; the rest was not read.",
+        "Fix what is named for the first rows: every one of them has a fault.",
     ),
     "byte_order_mark": _warning("The file starts with a byte-order mark.", "Save it as UTF-8 without BOM."),
     "blank_line": _warning("Blank lines between rows.", "Delete them, or run `tunesmith fix`."),
     "mixed_kinds": _error(
-        "A row is of another kind than the file's first row.", "Keep one kind a file; split the file by kind."
+        "A row is of a different kind from the file's first row.", "Keep one kind a file; split the file by kind."
     ),
     "wrong_method": _error(
         "The kind of rows does not fit the training method.",
@@ -55,10 +59,10 @@ FILE_CODES = {
 }
 
 ROW_CODES = {
-    "invalid_json": _error("A line is not JSON.", "Mend the syntax at the place named, or delete the line."),
+    "invalid_json": _error("A line is not JSON.", "Fix the syntax at the place named, or delete the line."),
     "too_deep": _error("JSON nested too deeply.", "Flatten the row; real rows need fewer than 64 levels."),
     "not_an_object": _error("A row is JSON, but not an object.", 'Write {"messages": [...]}.'),
-    "duplicate_key": _error("A key stands twice in one object.", "Keep one of them: readers disagree on which counts."),
+    "duplicate_key": _error("A key occurs twice in one object.", "Keep one of them: readers disagree on which counts."),
     "extra_key": _error("An unknown key at the top of a row.", "Remove the key, or check its spelling."),
     "missing_key": _error("A row lacks a key that its kind needs.", "Add the key."),
     "missing_messages": _error(
@@ -97,7 +101,7 @@ MESSAGE_CODES = {
         "A role is not one of system, developer, user, assistant, tool, function.", "Use one of the six roles."
     ),
     "missing_content": _error(
-        "A message says nothing: no content, and no call or refusal in its place.",
+        "A message has no content, and no call or refusal in its place.",
         "Write the content, or delete the message.",
     ),
     "invalid_content": _error("A content is neither text nor a list of text parts.", "Write the content as a string."),
@@ -107,27 +111,25 @@ MESSAGE_CODES = {
     "invalid_part": _error("A content part is malformed.", 'Write {"type": "text", "text": "..."}.'),
     "invalid_weight": _error("A weight is neither 0 nor 1.", "Write 0 (do not learn) or 1 (learn)."),
     "weight_ignored": _warning(
-        "A weight stands on a message that is never learned.", "Remove it: only assistant messages are learned."
+        "A weight on a message that is never learned.", "Remove it: only assistant messages are learned."
     ),
     "name_not_trained": _warning(
         "A message has a name, which the base's template has no place for.",
         "Say the name in the content if it matters.",
     ),
-    "misplaced_key": _error("A key stands on a role that cannot carry it.", "Move it to the right message."),
+    "misplaced_key": _error("A key on a message whose role does not take it.", "Move it to the right message."),
     "empty_content": _warning("A tool message has no content.", "Write the result, or an empty JSON object."),
     "blank_answer": _warning("An answer is only white space.", "Write the answer, or give the message weight 0."),
     "no_system": _warning(
         "Rows without a system message.", "Fine if you also serve without one; otherwise add the one you will use."
     ),
-    "no_user": _warning("Rows without a user message.", "Add the user's turn, unless that is meant."),
+    "no_user": _warning("Rows without a user message.", "Add the user's turn, unless this is intended."),
     "system_not_first": _warning(
-        "A system message stands after the first turn.", "Put the instructions first, as you will when serving."
+        "A system message comes after the first turn.", "Put the instructions first, as you will when serving."
     ),
-    "role_order": _warning(
-        "Turns do not alternate.", "Merge neighbouring turns of one role, or put in the missing turn."
-    ),
+    "role_order": _warning("Turns do not alternate.", "Merge neighbouring turns of one role, or add the missing turn."),
     "last_not_assistant": _warning(
-        "A row ends without an answer; the last turns teach nothing.", "Add the answer, or cut the last turns off."
+        "A row ends without an answer; the last turns teach nothing.", "Add the answer, or remove the last turns."
     ),
 }
 
@@ -135,7 +137,7 @@ TOOL_CODES = {
     "invalid_tool": _error(
         "A declared tool is malformed.", 'Write {"type": "function", "function": {"name": "...", "parameters": {...}}}.'
     ),
-    "invalid_tool_schema": _error("A tool's parameters are no JSON schema.", "Mend the schema at the place named."),
+    "invalid_tool_schema": _error("A tool's parameters are not a JSON schema.", "Fix the schema at the place named."),
     "duplicate_tool": _error("Two tools have one name.", "Rename or remove one of them."),
     "invalid_tool_call": _error(
         "A tool call is malformed.",
@@ -146,10 +148,10 @@ TOOL_CODES = {
     ),
     "arguments_not_json": _error("A call's arguments are not a JSON object.", "Write the arguments as JSON text."),
     "arguments_do_not_fit": _error(
-        "A call's arguments do not fit the declared schema.", "Mend the arguments or the declaration."
+        "A call's arguments do not fit the declared schema.", "Fix the arguments or the declaration."
     ),
     "undeclared_tool": _error(
-        "A call names a tool that the row does not declare.", 'Add the tool to the row\'s "tools", or mend the name.'
+        "A call names a tool that the row does not declare.", 'Add the tool to the row\'s "tools", or correct the name.'
     ),
     "no_tools_declared": _warning(
         "A row calls tools but declares none.", 'Declare them in "tools", as you will when serving.'
@@ -184,40 +186,40 @@ TEXT_CODES = {
         "A row is longer than the limit; the end is cut off.", "Shorten or split the row; the number cut is named."
     ),
     "answer_cut": _error(
-        "Nothing of a row's answer lies within the token limit.", "Shorten what stands before the answer."
+        "No part of a row's answer is within the token limit.", "Shorten what comes before the answer."
     ),
     "contradictory_answers": _warning(
-        "One prompt with different answers.", "Keep the best answer, unless variety is meant."
+        "One prompt with different answers.", "Keep the best answer, unless variety is intended."
     ),
     "many_system_prompts": _warning(
-        "Many different system messages.", "Use the one you will serve with, unless they are meant to differ."
+        "Many different system messages.", "Use the one you will serve with, unless they are supposed to differ."
     ),
 }
 
 RISK_CODES = {
-    "duplicate_row": _warning("A row stands twice.", "Keep one of them; `tunesmith fix` drops the others."),
+    "duplicate_row": _warning("A duplicate row.", "Keep one of them; `tunesmith fix` drops the others."),
     "near_duplicate": _warning(
-        "A row is nearly the same as an earlier one.", "Keep the better one, unless the repetition is meant."
+        "A row is nearly the same as an earlier one.", "Keep the better one, unless the repetition is intended."
     ),
     "leak": _warning(
-        "A row of the validation file stands in the training file.",
-        "Take it out of one of them: the validation loss would look better than it is.",
+        "A row of the validation file is also in the training file.",
+        "Remove it from one of them: otherwise the validation loss looks better than it is.",
     ),
     "near_leak": _warning(
         "A row of the validation file is nearly the same as one of the training file.",
-        "Take it out of one of them: the validation loss would look better than it is.",
+        "Remove it from one of them: otherwise the validation loss looks better than it is.",
     ),
-    "email_address": _warning("An e-mail address.", "Replace it by a made-up one; a tuned model may repeat it."),
-    "phone_number": _warning("A telephone number.", "Replace it by a made-up one; a tuned model may repeat it."),
+    "email_address": _warning("An e-mail address.", "Replace it with a made-up one; a tuned model may repeat it."),
+    "phone_number": _warning("A telephone number.", "Replace it with a made-up one; a tuned model may repeat it."),
     "card_number": _warning("A payment card's number.", "Replace it; a tuned model may repeat it."),
     "iban": _warning("A bank account's number.", "Replace it; a tuned model may repeat it."),
-    "ip_address": _warning("An IP address.", "Replace it, unless it is meant to be learned."),
+    "ip_address": _warning("An IP address.", "Replace it, unless it is supposed to be learned."),
     "secret": _warning(
         "An API key, token or private key.", "Remove it and revoke it: whoever has the file or the model can use it."
     ),
     "flagged": _warning(
         "The moderation of the training data flagged a row.",
-        "Look at the row; remove it, or set `moderation` to 'off' if it is meant.",
+        "Look at the row; remove it, or set `moderation` to 'off' if it is intended.",
     ),
 }
 

@@ -16,7 +16,10 @@ VALUE_CHARS = 60
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong in one row. `path` is as in `messages[2].content`, "" for the row itself."""
+    """Something wrong in one row.
+
+    `path` is as in `messages[2].content`, "" for the row itself.
+    """
 
     code: str
     path: str
@@ -37,6 +40,7 @@ class Finding:
     value: str | None = None
 
     def to_json(self) -> JsonObject:
+        """The finding as reports show it."""
         return {
             "code": self.code,
             "severity": self.severity,
@@ -54,10 +58,12 @@ class Finding:
 
 
 def finding(code: str, line: int | None, message: str, *, path: str = "", value: str | None = None) -> Finding:
+    """A finding with the severity and fix of its code."""
     return Finding(code, CODES[code].severity, line, path, message, CODES[code].cure, value)
 
 
 def at_line(fault: Fault, line: int) -> Finding:
+    """The fault as a finding about a line."""
     return finding(fault.code, line, fault.message, path=fault.path, value=fault.value)
 
 
@@ -77,7 +83,10 @@ _UNPRINTABLE = {**dict.fromkeys(range(0x7F, 0xA0), "\ufffd"), **dict.fromkeys(ra
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Findings that say the same of several lines: the first, all lines listed, and how many there are in all."""
+    """Findings that say the same of several lines.
+
+    The first of them, all lines listed, and how many there are in all.
+    """
 
     first: Finding
     lines: tuple[int, ...]
@@ -95,7 +104,10 @@ class Group:
 
 
 def grouped(listed: Iterable[Finding], counts: Mapping[str, int] | None = None) -> list[Group]:
-    """The listed findings, together where they say the same. `counts` tell how many there are of each code."""
+    """The listed findings, those that say the same together.
+
+    `counts` says how many there are of each code.
+    """
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for one in listed:
         groups.setdefault((one.code, one.path, one.message), []).append(one)
@@ -116,7 +128,9 @@ def count_of(counts: Mapping[str, int], severity: Severity) -> int:
 
 @dataclass(slots=True)
 class FindingLog:
-    """Counts every finding by code and keeps some: the first of each code, and the first `LISTED` of each severity.
+    """Counts every finding by code and keeps some.
+
+    The first of each code, and the first `LISTED` of each severity.
 
     Of one warning at most `LISTED_WARNINGS` are kept, so that a common one does not crowd out the rest.
     """
@@ -127,6 +141,7 @@ class FindingLog:
     _kept: dict[str, int] = field(default_factory=dict)
 
     def add(self, found: Finding) -> None:
+        """Counts a finding and keeps it if there is room."""
         self.counts[found.code] = self.counts.get(found.code, 0) + 1
         self._keep(found)
 
@@ -137,17 +152,19 @@ class FindingLog:
             self._keep(at_line(fault, line))
 
     def extend(self, found: Iterable[Finding]) -> None:
+        """Adds several findings."""
         for one in found:
             self.add(one)
 
     def merge(self, counts: dict[str, int], listed: Iterable[Finding]) -> None:
-        """Add another log's totals and as many of its listed findings as there is room for."""
+        """Adds another log's totals, and its listed findings as far as there is room."""
         for code, count in counts.items():
             self.counts[code] = self.counts.get(code, 0) + count
         for one in listed:
             self._keep(one)
 
     def total(self, severity: Severity) -> int:
+        """How many findings of a severity there are, listed or not."""
         return count_of(self.counts, severity)
 
     def _keep(self, found: Finding) -> None:

@@ -1,4 +1,4 @@
-"""A training file as chunks of whole lines, and the first look that refuses what is no JSONL at all.
+"""A training file as chunks of whole lines, and a first check that it is JSONL.
 
 Memory is bounded whatever the file: a line longer than `MAX_LINE_BYTES` is measured and passed over, never held.
 Only `\\n` ends a line; a `\\r` before it is white space to JSON.
@@ -39,7 +39,10 @@ class Chunk:
 
 
 def chunks(path: Path, chunk_bytes: int = CHUNK_BYTES, max_line: int = MAX_LINE_BYTES) -> Iterator[Chunk]:
-    """The file cut at line ends into pieces of about `chunk_bytes`, the first one smaller."""
+    """The file cut at line ends into pieces of about `chunk_bytes`.
+
+    The first one is smaller.
+    """
     offset, line = _after_bom(path), 1
     size = min(chunk_bytes, FIRST_CHUNK_BYTES)
     with path.open("rb") as file:
@@ -59,13 +62,17 @@ def chunks(path: Path, chunk_bytes: int = CHUNK_BYTES, max_line: int = MAX_LINE_
 
 
 def read_chunk(path: Path, chunk: Chunk) -> bytes:
+    """The bytes of a chunk."""
     with path.open("rb") as file:
         file.seek(chunk.offset)
         return file.read(chunk.length)
 
 
 def sniff(path: Path) -> list[Finding]:
-    """Findings about the file as a whole; an error among them means that its lines cannot be read."""
+    """Findings about the file as a whole.
+
+    An error among them means that its lines cannot be read.
+    """
     with path.open("rb") as file:
         head = file.read(SNIFF_BYTES)
     if not head:

@@ -1,4 +1,7 @@
-"""What is wrong with a list of messages: keys, roles, content, calls, and the order of turns."""
+"""Faults in a list of messages.
+
+Keys, roles, content, calls, and the order of turns.
+"""
 
 from collections.abc import Iterator
 
@@ -16,7 +19,10 @@ ONLY_ON = {"tool_calls": "assistant", "function_call": "assistant", "refusal": "
 
 
 def messages_faults(messages: JsonValue, path: str, *, training: bool = True) -> Iterator[Fault]:
-    """Faults of one conversation. `training` adds what matters only when it is to be learned from."""
+    """Faults of one conversation.
+
+    `training` adds what matters only when it is to be learned from.
+    """
     if not isinstance(messages, list) or not messages:
         what = "an empty list" if messages == [] else f"{type_name(messages)}, not a list"
         yield Fault("missing_messages", path, f"'{path}' is {what}.", shorten(messages))
@@ -54,6 +60,7 @@ def _is_plain(message: JsonValue) -> bool:
 
 
 def message_faults(message: JsonValue, path: str, *, training: bool = True) -> Iterator[Fault]:
+    """Faults of one message, its place in the conversation aside."""
     if not isinstance(message, dict):
         yield Fault(
             "message_not_object", path, f"The message is {type_name(message)}, not an object.", shorten(message)
@@ -85,7 +92,7 @@ def order_faults(roles: list[str], path: str) -> Iterator[Fault]:
     for index, role in enumerate(roles):
         if role in ("system", "developer"):
             if started:
-                yield Fault("system_not_first", f"{path}[{index}]", f"A {role} message stands after the first turn.")
+                yield Fault("system_not_first", f"{path}[{index}]", f"A {role} message comes after the first turn.")
             continue
         if role == previous and role in ("user", "assistant"):
             yield Fault("role_order", f"{path}[{index}].role", f"Two {role} messages in a row.")
@@ -137,7 +144,9 @@ def _part_faults(parts: list[JsonValue], where: str, *, stands_in: bool) -> Iter
 def _field_faults(message: JsonObject, role: JsonValue, path: str) -> Iterator[Fault]:
     for key, owner in ONLY_ON.items():
         if message.get(key) is not None and role in ROLES and role != owner:
-            yield Fault("misplaced_key", f"{path}.{key}", f"'{key}' stands on a {role} message.", shorten(message[key]))
+            yield Fault(
+                "misplaced_key", f"{path}.{key}", f"A {role} message cannot have '{key}'.", shorten(message[key])
+            )
     for key in ("name", "refusal", "tool_call_id"):
         value = message.get(key)
         if value is not None and not isinstance(value, str):
@@ -147,13 +156,15 @@ def _field_faults(message: JsonObject, role: JsonValue, path: str) -> Iterator[F
             yield Fault("message_missing_key", f"{path}.{key}", f"Key '{key}' is missing on a {role} message.")
     if isinstance(message.get("name"), str) and role in ("system", "developer", "user", "assistant"):
         yield Fault("name_not_trained", f"{path}.name", "The name is not shown to the model.", shorten(message["name"]))
-    weight = message.get("weight")
-    if weight is None:
-        return
+    if message.get("weight") is not None:
+        yield from _weight_faults(message["weight"], role, path)
+
+
+def _weight_faults(weight: JsonValue, role: JsonValue, path: str) -> Iterator[Fault]:
     if isinstance(weight, bool) or weight not in (0, 1):
         yield Fault("invalid_weight", f"{path}.weight", f"The weight is {shorten(weight)}.", shorten(weight))
     elif role != "assistant" and role in ROLES:
-        yield Fault("weight_ignored", f"{path}.weight", f"A weight stands on a {role} message.", shorten(weight))
+        yield Fault("weight_ignored", f"{path}.weight", f"A {role} message has a weight.", shorten(weight))
 
 
 def type_name(value: JsonValue) -> str:

@@ -1,4 +1,7 @@
-"""The parts of a chat, as values. Nothing here checks anything: `rows.row` makes them of JSON and names the faults."""
+"""The parts of a chat, as values.
+
+Nothing is checked here: `rows.row` makes them from JSON and names the faults.
+"""
 
 from dataclasses import dataclass
 
@@ -15,6 +18,8 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
+    """A call that the assistant makes; `arguments` is JSON text and need not parse."""
+
     id: str
     name: str
     arguments: str
@@ -32,7 +37,10 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `weight` 0 keeps an assistant turn out of the loss; None is OpenAI's default, 1."""
+    """One turn.
+
+    `weight` 0 keeps an assistant turn out of the loss; None is OpenAI's default, 1.
+    """
 
     role: str
     content: str | None

@@ -1,4 +1,4 @@
-"""A line of bytes -> a JSON value, or a fault that says in words what is wrong with it.
+"""Parses lines of bytes into JSON values, or says what is wrong with them.
 
 Guards against what a fast parser lets through: keys that stand twice, and nesting deeper than later steps can follow.
 """
@@ -39,7 +39,10 @@ class BrokenLine(ValueError):
 
 
 def parse_line(raw: bytes) -> JsonValue:
-    """The value of one line; BrokenLine if there is none that every reader would agree on."""
+    """The value of one line.
+
+    Raises BrokenLine if there is none that every reader would agree on.
+    """
     try:
         value: JsonValue = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -48,7 +51,10 @@ def parse_line(raw: bytes) -> JsonValue:
 
 
 def parse_block(lines: Sequence[bytes]) -> list[ParsedLine]:
-    """The value of each line, UNPARSED for one that is not JSON. Nothing else is checked; see `unambiguous`."""
+    """The value of each line, UNPARSED for one that is not JSON.
+
+    Nothing else is checked; see `unambiguous`.
+    """
     values: list[ParsedLine] = []
     while len(values) < len(lines):
         try:
@@ -59,7 +65,10 @@ def parse_block(lines: Sequence[bytes]) -> list[ParsedLine]:
 
 
 def unambiguous(raw: bytes, value: JsonValue) -> JsonValue:
-    """`value` as it was parsed from `raw`. Raises BrokenLine where another reader could see something else in it."""
+    """`value`, as it was parsed from `raw`.
+
+    Raises BrokenLine where another reader could see something else in the line.
+    """
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
         _refuse_deep(value)
     # A key that stands twice is lost, with its quotes. Other differences between the two only cost the slower look.
@@ -93,7 +102,7 @@ def _find_twice(raw: bytes) -> None:
         if len(made) < len(items):
             key = next(key for key, times in Counter(key for key, _ in items).items() if times > 1)
             raise BrokenLine(
-                Fault("duplicate_key", "", f"Key {shorten(key)} stands twice in one object.", shorten(key))
+                Fault("duplicate_key", "", f"Key {shorten(key)} occurs twice in one object.", shorten(key))
             )
         return made
 

@@ -1,4 +1,4 @@
-"""The lines of a file as raw rows: the loop that whatever reads rows one by one shares.
+"""The lines of a file as raw rows: the one loop for reading rows one by one.
 
 The check's pass (`check.scan.chunk`) has a loop of its own: it parses blocks of 128 lines at once, which takes a third
 of the time of one by one.
@@ -15,7 +15,10 @@ from tunesmith.rows.parse import BrokenLine, parse_line
 
 
 class RawRow(NamedTuple):
-    """One line, without its line end. `text` is None where the line was too long to be read; `size` is in bytes."""
+    """One line, without its line end.
+
+    `text` is None where the line was too long to be read; `size` is in bytes.
+    """
 
     line: int  # from 1
     text: bytes | None
@@ -27,14 +30,20 @@ class RawRow(NamedTuple):
         return self.text is not None and not self.text.strip()
 
     def value(self) -> JsonValue:
-        """The parsed line. Raises BrokenLine when it is too long or not JSON that all readers agree on."""
+        """The parsed line.
+
+        Raises BrokenLine when it is too long, or not JSON that all readers agree on.
+        """
         if self.text is None:
             raise BrokenLine(too_long(self.size))
         return parse_line(self.text)
 
 
 def iter_lines(path: Path, only: Collection[int] | None = None) -> Iterator[RawRow]:
-    """Every line of the file in order, blank ones included; `only` are the numbers of the lines to read."""
+    """Every line of the file in order, blank ones included.
+
+    `only` are the numbers of the lines to read.
+    """
     for chunk in chunks(path):
         if chunk.too_long:
             if only is None or chunk.first_line in only:

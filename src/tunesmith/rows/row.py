@@ -1,4 +1,4 @@
-"""One training line as a value: chat, prompt/completion, preference, reinforcement.
+"""One training row as a value: chat, completion, preference, reinforcement.
 
 `parse_row` refuses what the check calls an error and drops nothing: text parts are joined, `functions` become tools,
 the older `_completion` spelling of preference rows is read like the newer one.
@@ -22,6 +22,8 @@ from tunesmith.rows.row_faults import CHAT_KEYS, kind_of, row_faults
 
 @dataclass(frozen=True, slots=True)
 class ChatRow:
+    """A conversation, whose assistant messages are learned."""
+
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     parallel_tool_calls: bool = True
@@ -29,13 +31,18 @@ class ChatRow:
 
 @dataclass(frozen=True, slots=True)
 class CompletionRow:
+    """A text that follows another; only the completion is learned."""
+
     prompt: str
     completion: str
 
 
 @dataclass(frozen=True, slots=True)
 class PreferenceRow:
-    """`prompt` is the conversation so far; each output is one assistant message that answers it."""
+    """Two answers to one conversation.
+
+    `prompt` is the conversation so far; each output is one assistant message that answers it.
+    """
 
     prompt: tuple[Message, ...]
     preferred: tuple[Message, ...]
@@ -58,7 +65,10 @@ Row: TypeAlias = ChatRow | CompletionRow | PreferenceRow | ReinforcementRow
 
 
 class RowError(DataError):
-    """A row or message list that cannot be used; `faults` are its errors, the first one is the message."""
+    """A row or message list that cannot be used.
+
+    `faults` are its errors; the first one is the message.
+    """
 
     def __init__(self, faults: list[Fault], line: int | None = None) -> None:
         first = faults[0]
@@ -76,7 +86,10 @@ def parse_row(value: JsonValue, line: int | None = None) -> Row:
 
 
 def parse_messages(value: JsonValue) -> tuple[Message, ...]:
-    """The messages of a chat request; RowError names the first fault's path as `param`."""
+    """The messages of a chat request.
+
+    Raises RowError, which names the first fault's path as `param`.
+    """
     errors = _errors(messages_faults(value, "messages", training=False))
     if errors:
         raise RowError(errors)
@@ -92,7 +105,10 @@ def parse_tools(row: JsonObject) -> tuple[Tool, ...]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line number from 1, row) of each line of a checked file; blank lines are skipped."""
+    """(line number from 1, row) of each line that is not blank.
+
+    Raises RowError at the first line that is not a row without errors.
+    """
     for raw in iter_rows(path):
         try:
             value = raw.value()

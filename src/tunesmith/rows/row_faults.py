@@ -1,4 +1,7 @@
-"""What is wrong with one training row, whatever its kind. The slow path that explains; `scan` is the fast one."""
+"""Faults of one training row of any kind, explained.
+
+This is the slow path; `check.scan` has the fast one.
+"""
 
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
@@ -29,7 +32,10 @@ def kind_of(row: JsonValue) -> Kind | None:
 
 
 def row_faults(row: JsonValue, kind: Kind | None = None) -> Iterator[Fault]:
-    """Every fault of a row. `kind` is what the file holds; without it the row is taken for what it looks like."""
+    """Every fault of a row.
+
+    `kind` is what the file holds; without it the row is taken for what it looks like.
+    """
     if not isinstance(row, dict):
         yield Fault("not_an_object", "", f"The row is {type_name(row)}, not an object.", shorten(row))
         return

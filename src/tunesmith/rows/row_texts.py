@@ -1,4 +1,4 @@
-"""The countable texts of a sound row of any kind, with OpenAI's fixed cost per message and row (see `tokens`)."""
+"""The countable texts of a sound row, with OpenAI's fixed costs (see `tokens`)."""
 
 from dataclasses import dataclass, field
 
@@ -31,6 +31,7 @@ class RowTexts:
     warnings: tuple[Fault, ...] = ()  # as a `Shape` has them; those of other rows are told elsewhere
 
     def add(self, text: str, path: str, *, learned: bool = False) -> None:
+        """Adds one text."""
         self.texts.append(text)
         self.paths.append(path)
         self.learned.append(learned)

@@ -1,4 +1,4 @@
-"""A sequence of roles, judged once: most files have a handful of them, however many rows."""
+"""Sequences of roles, checked once each: most files have few of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ MAX_MESSAGES = 4096  # longer conversations are looked at one by one; their shap
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`warnings` hold for every row of this shape. `seed` keeps digests of different role sequences apart."""
+    """A sequence of roles and all that follows from it.
+
+    `warnings` hold for every row of this shape. `seed` keeps digests of different role sequences apart.
+    """
 
     roles: tuple[str, ...]
     warnings: tuple[Fault, ...]
@@ -27,7 +30,7 @@ class Shape:
 
 
 def shape_of(roles: tuple[object, ...]) -> Shape | None:
-    """The shape of a plain chat row; None when these roles need the careful look."""
+    """The shape of a plain chat row; None when the roles need the careful path."""
     names = tuple(role for role in roles if isinstance(role, str) and role in PLAIN_ROLES)
     if len(names) != len(roles) or "assistant" not in names or len(names) > MAX_MESSAGES:
         return None
@@ -47,6 +50,7 @@ def shape_of(roles: tuple[object, ...]) -> Shape | None:
 
 
 def roles_seed(roles: tuple[str, ...]) -> int:
+    """A digest of the roles, the same in every process and run."""
     return int(xxhash.xxh3_64_intdigest("\x1f".join(roles).encode()))
 
 

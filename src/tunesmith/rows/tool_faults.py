@@ -1,4 +1,4 @@
-"""What is wrong with tools: declarations, calls against their schemas, and the messages that answer calls."""
+"""Faults of tools: declarations, calls, and the messages that answer calls."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ CACHED_BYTES = 64 * 1024  # larger declarations are compiled each time: 512 of t
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A row's `tools` and `functions`, judged: the faults, and a compiled schema (or None) for each name."""
+    """The tools that a row declares.
+
+    Their faults, and a compiled schema (or None) for each name.
+    """
 
     faults: tuple[Fault, ...]
     schemas: dict[str, "jsonschema_rs.Validator | None"]
@@ -26,23 +29,26 @@ _NOTHING = Declared((), {})
 
 
 def declared(row: JsonObject) -> Declared:
-    """The tools that a row or chat request declares. Rows of one file mostly declare the same, so it is kept."""
+    """The tools that a row or chat request declares.
+
+    The result is cached, as the rows of one file mostly share them.
+    """
     tools, functions = row.get("tools"), row.get("functions")
     if tools is None and functions is None:
         return _NOTHING
     try:
         source = orjson.dumps([tools, functions])
     except orjson.JSONEncodeError:  # integers beyond 64 bits, which other parsers let through
-        return _judged(tools, functions)
-    return _declared(source) if len(source) <= CACHED_BYTES else _judged(tools, functions)
+        return _checked(tools, functions)
+    return _declared(source) if len(source) <= CACHED_BYTES else _checked(tools, functions)
 
 
 @lru_cache(maxsize=512)
 def _declared(source: bytes) -> Declared:
-    return _judged(*orjson.loads(source))
+    return _checked(*orjson.loads(source))
 
 
-def _judged(tools: JsonValue, functions: JsonValue) -> Declared:
+def _checked(tools: JsonValue, functions: JsonValue) -> Declared:
     schemas: dict[str, jsonschema_rs.Validator | None] = {}
     faults = tuple(_declared_faults({"tools": tools, "functions": functions}, schemas))
     return Declared(faults, schemas)
@@ -106,7 +112,7 @@ def call_faults(message: JsonObject, path: str) -> Iterator[Fault]:
 
 
 def are_sound_calls(calls: JsonValue) -> bool:
-    """Whether `tool_calls` are as the service writes them, so that `call_faults` would have nothing to say."""
+    """Whether `call_faults` would find nothing in these `tool_calls`."""
     return isinstance(calls, list) and bool(calls) and all(map(_is_sound_call, calls))
 
 
@@ -123,7 +129,7 @@ def _is_sound_call(call: JsonValue) -> bool:
 
 
 def tool_message_faults(messages: list[JsonObject], path: str) -> Iterator[Fault]:
-    """Tool messages that answer no call, and calls that nothing answers before the next turn."""
+    """Tool messages that answer no call, and calls that are not answered in time."""
     open_ids: dict[str, int] = {}
     known: set[str] = set()
     for index, message in enumerate(messages):

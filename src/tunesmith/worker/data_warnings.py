@@ -1,4 +1,4 @@
-"""What a job's owner must know of its data beyond its form: harmful rows, and rows that leak into the validation."""
+"""Warnings about a job's data: harmful rows, and leaks into the validation file."""
 
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from tunesmith.store.rows import EventLevel
 
 
 def moderation_notices(training: Path, scan: FileScan, settings: Settings) -> list[NewEvent]:
-    """Events about the moderation of the training file. Raises DataError when the setting `moderation` is 'block'.
+    """Events about the moderation of the training file.
+
+    Raises DataError when the setting `moderation` is 'block' and it is not clean.
 
     A file in which everything was read and nothing flagged gives no event. What the pass over the file has kept is
     not moderated again.
@@ -31,7 +33,7 @@ def moderation_notices(training: Path, scan: FileScan, settings: Settings) -> li
 
 
 def leak_notices(training: Index, validation: Index) -> list[NewEvent]:
-    """An event if rows of the validation file also stand in the training file, exactly or nearly."""
+    """An event if validation rows are in the training file, exactly or nearly."""
     found = compare(training, validation)
     count = len(found.exact) + len(found.near)
     if not count:

@@ -1,4 +1,4 @@
-"""The first phase of a job: its files are checked as they will be trained, and "auto" becomes numbers."""
+"""The first phase of a job: its files are checked, and "auto" becomes numbers."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +27,10 @@ MIN_EXAMPLES = {"training_file": 10, "validation_file": 1}
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """A file of the job that may be trained on: where it lies, what the pass over it found, and the report."""
+    """A file that the job may train on.
+
+    Where it is, what the pass over it found, and the report.
+    """
 
     path: Path
     scan: FileScan
@@ -40,7 +43,10 @@ class CheckedFile:
 
 
 def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) -> None:
-    """Moves the job to `queued`. Raises DataError with the wire's code and param when it has to fail."""
+    """Moves the job to `queued`.
+
+    Raises DataError with the wire's code and param when it has to fail.
+    """
     announce = _announcement(job)
     if announce not in store.jobs.messages(job.id):  # a worker that died in here has said it already
         store.queue.append(lease, [NewEvent(announce)])
@@ -71,7 +77,10 @@ def require_files(store: Store, job: JobRow) -> None:
 
 
 def require_file(store: Store, job: JobRow, param: str) -> FileRow:
-    """The job's file that `param` names. Raises DataError (`deleted_<param>`) when it is gone."""
+    """The job's file that `param` names.
+
+    Raises DataError (`deleted_<param>`) when it is gone.
+    """
     file = store.files.for_job(getattr(job, param))
     if file is None:
         which = param.removesuffix("_file")
@@ -80,7 +89,10 @@ def require_file(store: Store, job: JobRow, param: str) -> FileRow:
 
 
 def row_limit(base_dir: Path, settings: Settings) -> int:
-    """Tokens of a row that are trained: the base's context, or less where the settings say so."""
+    """The most tokens of a row that are trained.
+
+    That is the base's context, or less where the settings say so.
+    """
     return min(context_length(base_dir), settings.max_example_tokens or context_length(base_dir))
 
 
@@ -120,7 +132,10 @@ def _check_options(settings: Settings, job: JobRow) -> None:
 
 
 def job_options(job: JobRow, settings: Settings) -> TrainingOptions:
-    """As stored with the job, so that a changed setting does not change a job under way."""
+    """The job's training options, as they were when it was created.
+
+    A changed setting does not change a job under way.
+    """
     return TrainingOptions.model_validate({**settings.training_options().model_dump(), **job.options})
 
 

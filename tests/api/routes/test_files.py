@@ -312,3 +312,20 @@ def test_result_files_are_served_as_the_setting_says(settings, store, key):
     assert base64.b64decode(client.get(f"/v1/files/{result.id}/content").content, validate=True) == b"step,loss"
     assert client.get(f"/v1/files/{result.id}/content", params={"encoding": "plain"}).content == b"step,loss"
     assert client.get(f"/v1/files/{other.id}/content").content == b"step,loss"
+
+
+def test_what_the_check_has_kept_goes_with_the_file(client, settings, rows):
+    file = client.post("/v1/files", files={"file": ("a.jsonl", rows)}, data={"purpose": "fine-tune"}).json()
+    assert len(list(settings.paths.checks.iterdir())) == 1
+    assert client.delete(f"/v1/files/{file['id']}").json()["deleted"]
+    assert not list(settings.paths.checks.iterdir())
+
+
+def test_what_the_check_has_kept_of_an_expired_file_is_swept(client, settings, store, rows):
+    kept = client.post("/v1/files", files={"file": ("a.jsonl", rows)}, data={"purpose": "fine-tune"}).json()
+    gone = client.post("/v1/files", files={"file": ("b.jsonl", rows * 2)}, data={"purpose": "fine-tune"}).json()
+    assert store.files.delete(gone["id"])
+    checks = FileChecks(store, settings)
+    assert checks.sweep() == 1
+    (file,) = settings.paths.checks.iterdir()
+    assert file.name.startswith(store.files.get(kept["id"]).sha256)

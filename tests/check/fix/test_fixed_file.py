@@ -55,7 +55,7 @@ def test_duplicates_blank_lines_and_empty_rows_go(tmp_path: Path) -> None:
         (
             {"messages": [{**USER, "weight": 1}, {**ANSWER, "weight": 1.0}]},
             {"messages": [USER, {**ANSWER, "weight": 1}]},
-            "mended weights",
+            "corrected weights",
         ),
         (
             {"messages": [USER, {"role": "assistant", "function_call": {"name": "f", "arguments": {"x": 1}}}]},

@@ -1,4 +1,6 @@
-"""Runs `check.file_check` on uploaded files: small ones before the upload's answer, large ones in a thread behind it.
+"""Checks uploaded files.
+
+Small ones are checked before the upload's answer, large ones in a thread after it.
 
 A file stays `uploaded` until its check has ended. The check writes nothing but its result, so a process that dies
 in the middle loses nothing: `start()` checks again what was left. The pass over the rows is kept for the jobs on them.
@@ -35,7 +37,10 @@ BROKE_OFF = "The check of this file broke off; the server's log has the details.
 
 
 class FileChecks:
-    """The checks of one server: what is small is checked by whoever uploads it, the rest by one thread."""
+    """The checks of one server.
+
+    Whoever uploads a small file checks it; one thread checks the rest.
+    """
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -56,7 +61,10 @@ class FileChecks:
         self._waiting.put(None)
 
     def submit(self, row: FileRow) -> FileRow:
-        """The row as the upload's answer shows it. No 5xx: the file is stored, and would be sent again."""
+        """The row as the upload's answer shows it.
+
+        Never a 5xx: the file is stored, and would be sent again.
+        """
         if row.status != "uploaded":  # of an earlier attempt at the same upload
             return row
         if row.bytes <= INLINE_BYTES or row.purpose != "fine-tune":
@@ -66,6 +74,26 @@ class FileChecks:
                 log.warning("a file's check waits for the database", file=row.id)
         self._waiting.put(row.id)
         return row
+
+    def discard(self, row: FileRow) -> None:
+        """Removes what is kept of a deleted file.
+
+        Another file of the same bytes is read again for its job.
+        """
+        self._kept.discard(row.sha256)
+
+    def sweep(self) -> int:
+        """Removes what is kept of files that are gone, such as expired ones.
+
+        Returns how many passes were removed.
+        """
+        live: set[str] = set()
+        page = self._store.files.page()
+        live.update(row.sha256 for row in page.data)
+        while page.has_more:
+            page = self._store.files.page(after=page.data[-1].id)
+            live.update(row.sha256 for row in page.data)
+        return self._kept.sweep(live)
 
     def _work(self) -> None:
         while (file_id := self._waiting.get()) is not None:
@@ -98,6 +126,7 @@ class FileChecks:
 
 
 async def get_checks(request: Request) -> FileChecks:
+    """The application's checks, as a dependency of routes."""
     return cast(FileChecks, request.app.state.checks)
 
 

@@ -7,14 +7,16 @@ import threading
 
 import structlog
 
+from tunesmith.api.background.file_checks import FileChecks
 from tunesmith.store import Store
 
 log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    def __init__(self, store: Store, seconds: float) -> None:
+    def __init__(self, store: Store, seconds: float, checks: FileChecks) -> None:
         self._store = store
+        self._checks = checks
         self._seconds = seconds
         self._stopped = threading.Event()
 
@@ -29,7 +31,7 @@ class Sweeper:
     def _work(self) -> None:
         while not self._stopped.wait(self._seconds):
             try:
-                gone = self._store.expire()
+                gone = self._store.expire() + self._checks.sweep()
             except Exception:  # a database that does not answer now may answer at the next turn
                 log.exception("a sweep broke off; the next one does its work")
             else:

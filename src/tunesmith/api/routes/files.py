@@ -78,9 +78,11 @@ def retrieve_file(file_id: str, context: ContextDep) -> JSONAnswer:
 
 
 @router.delete("/{file_id}")
-def delete_file(file_id: str, context: ContextDep) -> JSONAnswer:
-    if not context.store.files.delete(file_id):
+def delete_file(file_id: str, context: ContextDep, checks: ChecksDep) -> JSONAnswer:
+    row = context.store.files.get(file_id)
+    if row is None or not context.store.files.delete(file_id):
         raise _no_such_file(file_id)
+    checks.discard(row)
     return JSONAnswer({"id": file_id, "object": "file", "deleted": True})
 
 

@@ -36,7 +36,7 @@ from tunesmith.wire.job_request import (
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
 TRAINED_METHODS = ("supervised", "dpo")
-FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
+FILE_ID_SHAPE = re.compile(r"file-[0-9A-Za-z_-]+")
 
 
 @router.post("")
@@ -184,7 +184,7 @@ def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | Non
 
 def _require_file(context: Context, param: str, file_id: str) -> None:
     """OpenAI's recorded words, then what is wrong and how to mend it."""
-    if not FILE_ID.fullmatch(file_id):
+    if not FILE_ID_SHAPE.fullmatch(file_id):
         reason = f"Invalid File Name ({file_id!r} is not a file id; ids look like file-abc123)"
     elif (row := context.store.files.get(file_id)) is None:
         reason = f"{file_id} (there is no such file; upload it first, with purpose 'fine-tune')"

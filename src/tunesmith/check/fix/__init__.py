@@ -1,1 +1,1 @@
-"""The safe fixes of a file, as a new file."""
+"""The safe fixes of a file, written as a new file."""

@@ -1,4 +1,4 @@
-"""`tunesmith fix`: a training file with the safe cures applied, as a new file.
+"""`tunesmith fix`: writes a training file with the safe fixes applied.
 
 Rows that are still broken afterwards are left out of it and put, as they were, into a file beside it: nothing is lost
 and what is written passes the check (a file of too few rows stays one). Fixing the result again changes nothing.
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import orjson
 
-from tunesmith.check.fix.fixes import cure_row, is_empty
+from tunesmith.check.fix.fixes import fix_row, is_empty
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.codes import CODES
@@ -27,7 +27,10 @@ from tunesmith.rows.row_faults import Kind, kind_of, row_faults
 
 @dataclass(slots=True)
 class FixResult:
-    """`changed` counts rows by cure. `rows_in` = `rows_out` + `duplicates` + `empty` + `rejected`."""
+    """What was changed and left out.
+
+    `changed` counts rows by fix. `rows_in` = `rows_out` + `duplicates` + `empty` + `rejected`.
+    """
 
     rows_in: int = 0
     rows_out: int = 0
@@ -40,6 +43,7 @@ class FixResult:
     rejected_file: str | None = None
 
     def to_json(self) -> JsonObject:
+        """The result as `tunesmith fix --json` prints it."""
         return {
             "rows_in": self.rows_in,
             "rows_out": self.rows_out,
@@ -54,7 +58,7 @@ class FixResult:
 
 
 def fix_file(source: Path, target: Path, *, overwrite: bool = False) -> FixResult:
-    """Writes the cured rows of `source` to `target`, and what it could not mend to `<target>.rejected`.
+    """Writes the fixed rows to `target`, the others to `<target>.rejected`.
 
     InvalidRequest when the two are one file, when `target` exists, or when `source` holds no lines that can be read.
     """
@@ -97,7 +101,7 @@ class _Fixing:
         if is_empty(row):
             result.empty += 1
             return
-        cures = cure_row(row) if isinstance(row, dict) else []
+        fixes = fix_row(row) if isinstance(row, dict) else []
         if is_empty(row):
             result.empty += 1
             return
@@ -112,9 +116,9 @@ class _Fixing:
             result.duplicates += 1
             return
         self._written.add(digest)
-        for cure in cures:
-            result.changed[cure] = result.changed.get(cure, 0) + 1
-        good.write((orjson.dumps(row) if cures else raw) + b"\n")
+        for fix in fixes:
+            result.changed[fix] = result.changed.get(fix, 0) + 1
+        good.write((orjson.dumps(row) if fixes else raw) + b"\n")
         result.rows_out += 1
 
     def _reject(self, errors: list[Finding], raw: bytes, bad: BinaryIO) -> None:

@@ -1,6 +1,6 @@
-"""The safe cures for one row: those that change how a row is written, never what it says.
+"""The safe fixes of one row: they change how a row is written, never what it says.
 
-Each names itself when it changed something. Applying them twice changes nothing more.
+Applying them twice changes nothing more.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,19 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 OLD_KEYS = {"preferred_completion": "preferred_output", "non_preferred_completion": "non_preferred_output"}
 OLD_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "ai": "assistant", "model": "assistant"}
 
-Cure = Callable[[JsonObject], bool]
+Fix = Callable[[JsonObject], bool]
 
 
-def cure_row(row: JsonObject) -> list[str]:
-    """Changes `row` in place; the names of the cures that changed it."""
-    return [name for name, cure in CURES.items() if cure(row)]
+def fix_row(row: JsonObject) -> list[str]:
+    """Changes `row` in place and returns the names of the fixes that changed it."""
+    return [name for name, fix in FIXES.items() if fix(row)]
 
 
 def is_empty(row: JsonValue) -> bool:
-    """A row that holds nothing to learn: no keys, no messages, or nothing but blank answers."""
+    """Whether a row holds nothing to learn.
+
+    That is no keys, no messages, or nothing but blank answers.
+    """
     if row is None or row in ({}, []):
         return True
     if not isinstance(row, dict) or "messages" not in row:
@@ -30,7 +33,7 @@ def is_empty(row: JsonValue) -> bool:
     if not isinstance(messages, list):
         return messages is None
     answers = [one for one in _objects(messages) if one.get("role") == "assistant"]
-    return not messages or (bool(answers) and len(row) == 1 and all(_says_nothing(one) for one in answers))
+    return not messages or (bool(answers) and len(row) == 1 and all(_has_no_text(one) for one in answers))
 
 
 def _old_keys(row: JsonObject) -> bool:
@@ -73,7 +76,7 @@ def _empty_system(row: JsonObject) -> bool:
     for holder in (row, row.get("input")):
         messages = holder.get("messages") if isinstance(holder, dict) else None
         if isinstance(holder, dict) and isinstance(messages, list):
-            kept = [one for one in messages if not (_is_system(one) and _says_nothing(one))]
+            kept = [one for one in messages if not (_is_system(one) and _has_no_text(one))]
             changed = changed or len(kept) < len(messages)
             holder["messages"] = kept
     return changed
@@ -106,12 +109,12 @@ def _arguments(row: JsonObject) -> bool:
     return changed
 
 
-CURES: dict[str, Cure] = {
+FIXES: dict[str, Fix] = {
     "renamed old keys": _old_keys,
     "renamed old roles": _old_roles,
     "cut trailing blanks": _trailing_blanks,
     "removed empty system messages": _empty_system,
-    "mended weights": _weights,
+    "corrected weights": _weights,
     "wrote call arguments as text": _arguments,
 }
 
@@ -139,7 +142,7 @@ def _is_system(message: JsonValue) -> bool:
     return isinstance(message, dict) and message.get("role") in ("system", "developer")
 
 
-def _says_nothing(message: JsonValue) -> bool:
+def _has_no_text(message: JsonValue) -> bool:
     if not isinstance(message, dict):
         return False
     content = message.get("content")

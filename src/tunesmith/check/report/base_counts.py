@@ -1,4 +1,7 @@
-"""Tokens as the base model counts them: every row of a small file, a seeded sample of a large one."""
+"""Counts tokens as the base model does.
+
+Every row of a small file is counted, and a seeded sample of a large one.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,13 +42,19 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class BaseLimits:
-    """The base that rows are to be trained on, and the most tokens of a row that it is given (None: no limit)."""
+    """The base that rows are trained on, and its limit.
+
+    `max_tokens` is the most tokens of a row that are trained; None: no limit.
+    """
 
     renderer: Renderer
     max_tokens: int | None
 
     def lengths(self, row: Row) -> tuple[int, int, int]:
-        """(tokens trained, tokens learned, tokens cut) of a row. Raises DataError when it cannot be trained."""
+        """(tokens trained, tokens learned, tokens cut) of a row.
+
+        Raises DataError when it cannot be trained.
+        """
         renderer, limit = self.renderer, self.max_tokens
         if isinstance(row, ReinforcementRow):
             return len(renderer.prompt(row.prompt, row.tools)), 0, 0
@@ -61,7 +70,9 @@ class BaseLimits:
 def count_base(
     path: Path, limits: BaseLimits, result: ChunkResult, log: FindingLog, *, totals: bool
 ) -> tuple[BaseCounts | None, int]:
-    """The counts of the sound rows in `result`, and how many of them cannot be trained; their faults go to `log`.
+    """The base's counts of the sound rows, and how many cannot be trained.
+
+    Faults go to `log`.
 
     In a large file every row that may be over the limit is rendered, and a sample stands for the others. Without
     `totals` there are no counts, and only rows that may have a fault are read again.

@@ -1,4 +1,7 @@
-"""What the check says about a file: findings, totals, distributions. A value; printing it is the CLI's work."""
+"""The report of a check: findings, totals, distributions.
+
+Printing it is up to the CLI.
+"""
 
 from dataclasses import asdict, dataclass, field
 
@@ -31,6 +34,7 @@ class Distribution:
     counts: tuple[int, ...] = ()
 
     def to_json(self) -> JsonObject:
+        """The distribution as reports show it."""
         return {
             "count": self.count,
             "total": self.total,
@@ -73,7 +77,9 @@ def distribution(values: np.ndarray) -> Distribution | None:
 
 @dataclass(frozen=True, slots=True)
 class BaseCounts:
-    """Tokens as the base model's own tokenizer counts them, per epoch; these are what is trained here.
+    """Tokens as the base model's own tokenizer counts them, per epoch.
+
+    These are the tokens that are trained here.
 
     When `exact` is False only `rows` rows were counted and the totals are scaled up from them; `margin` is the half
     width of the 95 % interval, as a share of `tokens`.
@@ -90,6 +96,7 @@ class BaseCounts:
     lengths: Distribution | None
 
     def to_json(self) -> JsonObject:
+        """The section `base` of a report."""
         return {
             "renderer": self.renderer,
             "exact": self.exact,
@@ -105,7 +112,10 @@ class BaseCounts:
 
 @dataclass(frozen=True, slots=True)
 class OpenAICounts:
-    """Tokens as OpenAI counts them, per epoch; bad rows are left out. `billed_tokens` are cut at the limit."""
+    """Tokens as OpenAI counts them, per epoch, bad rows left out.
+
+    `billed_tokens` are cut at the limit.
+    """
 
     encoding: str
     tokens: int
@@ -114,18 +124,23 @@ class OpenAICounts:
     system_tokens: int
 
     def to_json(self) -> JsonObject:
+        """The section `openai` of a report."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class RowDistributions:
-    """Distributions over the sound rows, in OpenAI's tokens; None where there are no such rows."""
+    """Distributions over the sound rows, in OpenAI's tokens.
+
+    None where there are no such rows.
+    """
 
     messages: Distribution | None = None
     tokens: Distribution | None = None
     learned_tokens: Distribution | None = None
 
     def to_json(self) -> JsonObject:
+        """The section `distributions` of a report."""
         return {
             "messages_per_row": self.messages.to_json() if self.messages else None,
             "tokens_per_row": self.tokens.to_json() if self.tokens else None,
@@ -135,7 +150,9 @@ class RowDistributions:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`errors` and `warnings` are the first 100 of each; `counts` has every finding by code.
+    """What a check found in a file.
+
+    `errors` and `warnings` are the first 100 of each; `counts` has every finding by code.
 
     `examples` = `sound_rows` + `bad_rows`. `max_tokens` is the limit per row, in the base's tokens where there is a
     base, else in OpenAI's. `sections` are the analysers' parts of the report, by their names.
@@ -160,6 +177,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether a job would accept the file."""
         return self.error_count == 0
 
     @property
@@ -174,18 +192,25 @@ class Report:
 
     @property
     def sound_rows(self) -> int:
+        """The rows without errors."""
         return self.examples - self.bad_rows
 
     @property
     def shared_share(self) -> float:
-        """The share of all tokens that is the commonest system message, which a step computes once for all its rows."""
+        """The share of the commonest system message in all tokens.
+
+        A training step computes it once for all its rows.
+        """
         prompts = self.sections.get("system_prompts")
         if not isinstance(prompts, dict) or not self.openai.tokens:
             return 0.0
         return self.openai.system_tokens / self.openai.tokens * float(str(prompts["commonest_share"]))
 
     def to_json(self) -> JsonObject:
-        """The report as `tunesmith check --json` prints it; docs/dataset-format.md has its fields."""
+        """The report as `tunesmith check --json` prints it.
+
+        docs/dataset-format.md describes its fields.
+        """
         return {
             "schema_version": SCHEMA_VERSION,
             "file": self.file,

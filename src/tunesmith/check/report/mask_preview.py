@@ -1,4 +1,4 @@
-"""What rows teach, token by token: the renderer's own ids and weights, as trained. Printing them is the CLI's work."""
+"""Shows what rows teach, token by token: the renderer's own ids and weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,25 +17,35 @@ _VISIBLE = _CONTROLS | {code: f"\u27e8U+{code:04X}\u27e9" for code in _UNSEEN}
 
 
 def visible(text: str) -> str:
-    """For people: control characters, which could rule a terminal, and unseen ones as signs that show them."""
+    """The text with control characters and invisible ones replaced by visible signs.
+
+    The former could take over a terminal.
+    """
     return text.translate(_VISIBLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Neighbouring tokens that are all learned or all only read; `pieces` are their texts, one each."""
+    """Neighbouring tokens that are all learned, or all only read.
+
+    `pieces` are their texts, one each.
+    """
 
     learned: bool
     pieces: tuple[str, ...]
 
     @property
     def text(self) -> str:
+        """The text of all its tokens."""
         return "".join(self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One rendering of a row: preference rows have two, named by `title`. `note` says why there are no spans."""
+    """One rendering of a row.
+
+    Preference rows have two, named by `title`. `note` says why there are no spans.
+    """
 
     line: int
     title: str
@@ -45,7 +55,10 @@ class Preview:
 
 
 def preview_rows(path: Path, renderer: Renderer, count: int, max_tokens: int | None = None) -> Iterator[Preview]:
-    """The first `count` rows; a row that cannot be trained is shown as a note, not raised."""
+    """Previews of the first `count` rows.
+
+    A row that cannot be trained is shown as a note, not raised.
+    """
     for line, row in islice(_rows(path), count):
         if isinstance(row, str):
             yield Preview(line, "", (), note=row)

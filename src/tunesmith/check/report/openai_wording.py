@@ -15,7 +15,10 @@ _MESSAGE_PATH = re.compile(r"messages\[(\d+)\]")
 
 
 def job_error(report: Report, param: str = "training_file", *, file_id: str | None = None) -> JsonObject | None:
-    """`{code, message, param}` of a job that must fail because of this file; None when the file is fine."""
+    """The `error` of a job that must fail because of this file; None for a good file.
+
+    Its keys are `code`, `message` and `param`.
+    """
     first = first_error(report)
     if first is None:
         return None
@@ -31,7 +34,10 @@ def job_error(report: Report, param: str = "training_file", *, file_id: str | No
 
 
 def status_details(report: Report) -> str | None:
-    """The `status_details` of a file whose format is wrong. Too few rows, or the wrong method, is the job's matter."""
+    """The `status_details` of a file whose format is wrong; None for a good file.
+
+    Too few rows, and rows that do not fit the method, are the job's errors.
+    """
     first = next((one for one in report.errors if one.code not in ("too_few_examples", "wrong_method")), None)
     return None if first is None else _sentence(first, None) + _more(report)
 

@@ -1,4 +1,4 @@
-"""Rows that stand twice, exactly or nearly, in one file.
+"""Duplicate rows in one file, exact and near.
 
 Exact: prompt and answer have the same digests (64 bits each; key order and white space between keys do not matter).
 Near: the shingle sets of two rows (`shingles`) have a Jaccard similarity of at least `THRESHOLD`. Candidates agree in
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.check.rules.shingle_reader import RowWords
+from tunesmith.check.rules.shingle_reader import ShingleReader
 from tunesmith.check.rules.shingles import BANDS, SKETCH, SLOTS, band_keys, batch_words, estimates, sketches
 from tunesmith.check.scan.batch import Batch
 from tunesmith.check.scan.result import ChunkResult, Partial, repeated
@@ -43,31 +43,40 @@ class ExactDuplicates:
     """The analyser `duplicates`: costs next to nothing, the digests are there."""
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        """Nothing: the digests are there already."""
         return Partial()
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        """A warning for each row that equals an earlier one."""
         found = find_exact(whole)
         return [_exact_finding(*pair) for pair in found.pairs], found.to_json()
 
 
 class NearDuplicates:
-    """The analyser `near_duplicates`, of the rows that are no exact ones."""
+    """The analyser `near_duplicates`, for rows that are not exact duplicates."""
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        """The sketches of the rows."""
         return Partial(arrays={"sketches": sketches(batch_words(batch))})
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        """A warning for each row that nearly repeats an earlier one."""
         found = find_near(whole, stacked([partial.arrays.pop("sketches") for partial in partials]))
         return [_near_finding(*pair) for pair in found.pairs], found.to_json()
 
 
 class RowSketches:
-    """The analyser `row_sketches`: keeps what a later look for leaks needs, and reports nothing."""
+    """The analyser `row_sketches`: keeps what the search for leaks needs.
+
+    It reports nothing.
+    """
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        """The sketches of the rows."""
         return Partial(arrays={"sketches": sketches(batch_words(batch))})
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        """Keeps the sketches of all rows beside the report."""
         parts = [partial.arrays.pop("sketches") for partial in partials]
         whole.partials[ROW_SKETCHES] = Partial(arrays={"sketches": stacked(parts)})
         return [], {}
@@ -75,7 +84,10 @@ class RowSketches:
 
 @dataclass(slots=True)
 class Found:
-    """`pairs` are (line, line of the earlier row, similarity), by line; `groups` the lines that belong together."""
+    """The duplicates of a file.
+
+    `pairs` are (line, line of the earlier row, similarity), by line; `groups` are the lines that belong together.
+    """
 
     pairs: list[Pair] = field(default_factory=list)
     groups: list[list[int]] = field(default_factory=list)
@@ -84,6 +96,7 @@ class Found:
     complete: bool = True
 
     def to_json(self) -> JsonObject:
+        """The analyser's section of a report."""
         shown = sorted(self.groups, key=len, reverse=True)[:SHOWN_GROUPS]
         return {
             "rows": len(self.pairs),
@@ -109,7 +122,10 @@ def find_exact(whole: ChunkResult) -> Found:
 
 
 def find_near(whole: ChunkResult, rows: NDArray[np.uint8], threshold: float = THRESHOLD) -> Found:
-    """Rows that nearly repeat an earlier one, by their sketches `rows`. `whole.path` is read again."""
+    """Rows that nearly repeat an earlier one.
+
+    `rows` are the sketches of all rows; `whole.path` is read again for full comparisons.
+    """
     if _has_items(whole) or whole.path is None:
         return Found(threshold=threshold, complete=False)
     rows[_equals(whole)[0], SLOTS] = 0  # exact duplicates are reported already
@@ -145,7 +161,7 @@ def near_pairs(
     paired: set[int] = set()
     pairs: list[Pair] = []
     left = budget
-    with closing(RowWords(path, lines)) as words:
+    with closing(ShingleReader(path, lines)) as reader:
         for bucket in buckets(rows):
             leaders: list[int] = []
             followers: deque[int] = deque(maxlen=LEADERS)  # a row may repeat what only repeats another
@@ -154,7 +170,7 @@ def near_pairs(
                     followers.append(row)
                     continue
                 others = likely(rows[row], rows, [*leaders, *followers], threshold)
-                made, pair = _repeats(row, others, words, threshold)
+                made, pair = _repeats(row, others, reader, threshold)
                 left -= made
                 if left < 0:
                     return pairs, budget, False
@@ -168,7 +184,7 @@ def near_pairs(
 
 
 def likely(sketch: NDArray[np.uint8], rows: NDArray[np.uint8], others: Sequence[int], threshold: float) -> list[int]:
-    """Those of `others` whose sketches leave it open that they are similar enough, the likeliest first."""
+    """Those of `others` that may be similar enough by their sketches, likeliest first."""
     if not others:
         return []
     shares = estimates(sketch, rows[others])
@@ -176,10 +192,10 @@ def likely(sketch: NDArray[np.uint8], rows: NDArray[np.uint8], others: Sequence[
     return [others[index] for index in order.tolist() if shares[index] >= threshold - MARGIN]
 
 
-def _repeats(row: int, others: Sequence[int], words: RowWords, threshold: float) -> tuple[int, Pair | None]:
+def _repeats(row: int, others: Sequence[int], reader: ShingleReader, threshold: float) -> tuple[int, Pair | None]:
     """How many comparisons it took, and the first of `others` that `row` repeats."""
     for made, other in enumerate(others, start=1):
-        similarity = words.similarity(row, other)
+        similarity = reader.similarity(row, other)
         if similarity >= threshold:
             return made, (row, other, similarity)
     return len(others), None

@@ -1,4 +1,7 @@
-"""What can only be said of a whole file: too few rows, the wrong method, contradictions, many system prompts."""
+"""Rules about a whole file.
+
+Too few rows, the wrong method, contradictions, many system prompts.
+"""
 
 from collections.abc import Iterator
 
@@ -20,7 +23,10 @@ METHOD_KINDS: dict[str, tuple[Kind, ...]] = {
 
 
 def file_findings(result: ChunkResult, method: str | None, least: int) -> Iterator[Finding]:
-    """Findings about the file as a whole; a file of fewer than `least` rows has too few."""
+    """Findings about the file as a whole.
+
+    A file of fewer than `least` rows has too few.
+    """
     rows, kind = result.examples, result.kind
     if rows < least:
         text = f"The file has {rows} example(s), but must have at least {least} examples."
@@ -52,7 +58,12 @@ def _contradictions(result: ChunkResult) -> Iterator[Finding]:
 
 
 def system_prompts(result: ChunkResult) -> JsonObject:
-    """How many different system prompts there are, and the share of the commonest among all rows; {} without any."""
+    """How many distinct system prompts there are, and the share of the commonest.
+
+    Empty without any.
+
+    Empty without any.
+    """
     prompts, rows = np.unique(result.systems[result.systems != 0], return_counts=True)
     if not prompts.size:
         return {}

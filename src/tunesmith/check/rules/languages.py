@@ -1,4 +1,6 @@
-"""A glance at the languages of a file: scripts by code point, and the commonest words of a few Latin-script languages.
+"""The languages of a file, roughly.
+
+They are told by the script, and by the commonest words of a few Latin-script languages.
 
 Coarse on purpose: a sample of the rows, good for "half of this file is not in the language I meant", not for research.
 """
@@ -41,7 +43,10 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 
 class Languages:
+    """The analyser `languages`."""
+
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        """The languages of a sample of the rows."""
         step = max(1, len(batch.rows) // SAMPLED_PER_CHUNK)
         counts: Counter[str] = Counter()
         for row in batch.rows[::step]:
@@ -49,6 +54,7 @@ class Languages:
         return Partial(dict(counts))
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        """The share of each language in the sampled rows."""
         counts: Counter[str] = Counter()
         for partial in partials:
             counts.update({language: int(str(rows)) for language, rows in partial.data.items()})
@@ -69,7 +75,7 @@ def _spoken(row: BatchRow) -> str:
 
 
 def language_of(text: str) -> str:
-    """The language of the most letters: a script's, or the Latin-script language whose small words stand there."""
+    """The language of most of the letters: a script's, or that of the commonest words."""
     letters = _LETTERS.findall(text.lower())
     total = sum(map(len, letters))
     if not total:

@@ -1,4 +1,6 @@
-"""Rows of the validation file that stand in the training file too, exactly or nearly.
+"""Leaks: rows of the validation file that are in the training file too.
+
+Exactly, or nearly.
 
 A validation loss measured on rows that were trained on says nothing. The definitions are those of `duplicates`.
 """
@@ -20,7 +22,7 @@ from tunesmith.check.rules.duplicates import (
     likely,
     stacked,
 )
-from tunesmith.check.rules.shingle_reader import RowWords
+from tunesmith.check.rules.shingle_reader import ShingleReader
 from tunesmith.check.rules.shingles import BANDS, SLOTS, band_keys, jaccard
 from tunesmith.check.scan.file_scan import FileScan, scan_file
 from tunesmith.check.scan.result import ChunkResult, ScanOptions
@@ -33,7 +35,10 @@ BLOCK = 10_000  # validation rows looked at together; bounds what is held of the
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What is known of a file's rows: `whole` has lines and digests, `rows` the sketches (rows, SKETCH)."""
+    """What is known of a file's rows.
+
+    `whole` has lines and digests, `rows` the sketches (rows, SKETCH).
+    """
 
     path: Path
     whole: ChunkResult
@@ -42,7 +47,10 @@ class Index:
 
 @dataclass(slots=True)
 class Leaks:
-    """`exact` and `near` are (line of the validation file, line of the training file, similarity)."""
+    """The rows of a validation file that are also in the training file.
+
+    `exact` and `near` are (line of the validation file, line of the training file, similarity).
+    """
 
     rows: int
     exact: list[Pair] = field(default_factory=list)
@@ -62,6 +70,7 @@ class Leaks:
             yield finding("near_leak", line, text, value=str(other))
 
     def to_json(self) -> JsonObject:
+        """The section `leaks` of a report."""
         return {
             "validation_rows": self.rows,
             "threshold": THRESHOLD,
@@ -124,8 +133,8 @@ def _near(training: Index, validation: Index, exact: dict[int, int], found: Leak
     orders = [np.argsort(band_keys(training.rows, band), kind="stable").astype(np.int32) for band in range(BANDS)]
     left = max(MIN_COMPARISONS, COMPARISONS_PER_ROW * found.rows)
     with (
-        closing(RowWords(training.path, training.whole.lines)) as theirs,
-        closing(RowWords(validation.path, validation.whole.lines)) as ours,
+        closing(ShingleReader(training.path, training.whole.lines)) as theirs,
+        closing(ShingleReader(validation.path, validation.whole.lines)) as ours,
     ):
         for start in range(0, len(rows), BLOCK):
             for row, others in _candidates(training.rows, validation.rows, rows[start : start + BLOCK], orders):

@@ -1,4 +1,4 @@
-"""Personal data and secrets in the texts of a file: counted, located, and never printed whole.
+"""Personal data and secrets in texts: counted, located, never printed in full.
 
 Every chunk's texts are searched as one string of bytes, first with patterns that start with a fixed byte (after digits
 and capitals have been folded into one each), which the regex engine skips through at 2 GB/s; only where one hits is
@@ -50,6 +50,7 @@ class PersonalData:
     """The analyser `personal_data`."""
 
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        """A warning for each hit, and the rows with hits of each kind."""
         rows: dict[str, set[int]] = {}
         for text, hits in self._hits(batch):
             line, path = batch.place(text)
@@ -68,6 +69,7 @@ class PersonalData:
         return sorted(found, key=lambda one: one[0])
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        """How many rows have hits of each kind."""
         rows = dict.fromkeys(KINDS, 0)
         for partial in partials:
             for kind, count in partial.data.items():
@@ -76,7 +78,10 @@ class PersonalData:
 
 
 def suspects(blob: bytes) -> dict[int, set[str]]:
-    """The number of each text that may hold something -> what is to be looked for in it; see `Batch.blob`."""
+    """The texts that may hold something, and what to search each of them for.
+
+    Texts are named by their number in `Batch.blob`.
+    """
     codes = np.frombuffer(blob, np.uint8)
     ends = np.flatnonzero(codes == GAP[0])
     found: dict[int, set[str]] = {}
@@ -89,6 +94,7 @@ def suspects(blob: bytes) -> dict[int, set[str]]:
 
 
 def as_finding(hit: Hit, line: int, path: str) -> Finding:
+    """The warning about a hit; it shows the masked value only."""
     return finding(hit.kind, line, f"{NAMES[hit.kind]}: {hit.masked}.", path=path, value=hit.masked)
 
 

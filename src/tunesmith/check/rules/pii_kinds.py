@@ -1,4 +1,8 @@
-"""What counts as an e-mail address, a telephone number, a card, an IBAN, an IP address or a secret, in one text.
+"""The kinds of personal data: a pattern for each, and a proof of the match.
+
+E-mail addresses, telephone numbers, cards, IBANs, IP addresses and secrets.
+
+E-mail addresses, telephone numbers, cards, IBANs, IP addresses and secrets.
 
 Each kind is a pattern and a proof: cards pass Luhn's sum and carry an issuer's prefix, IBANs pass ISO 13616's check
 modulo 97 and have their country's length, telephone numbers are valid by Google's `phonenumbers`, addresses parse.
@@ -95,7 +99,10 @@ class Hit:
 
 
 def hits_in(text: str, groups: Iterable[str] | None = None) -> list[Hit]:
-    """The hits of one text, in order, of those `GROUPS`; where two overlap the first group's holds."""
+    """The hits of `groups` in one text, in order.
+
+    Where two overlap, the first group's is kept.
+    """
     found: list[Hit] = []
     for group in GROUPS if groups is None else sorted(groups, key=GROUPS.index):
         found = _with(found, _FINDERS[group](text))

@@ -1,4 +1,6 @@
-"""Signs that a text was damaged on its way here: control characters, wrong decoding, left-over template tokens.
+"""Signs of damaged text.
+
+Control characters, wrong decoding, left-over template tokens.
 
 The raw bytes are searched first, which is cheap; only a chunk that shows a sign has its texts searched one by one.
 Not covered: mojibake of other pairs than UTF-8 read as Latin-1 or Windows-1252.
@@ -46,7 +48,10 @@ _MOJIBAKE = re.compile(rb"\xc3[\x82\x83\xa2\xa4-\xa9\xaf][\xc2\xc5\xc6\xcb\xe2]"
 
 
 class TextQuality:
+    """The analyser `text_quality`."""
+
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        """A warning for each text with a sign of damage."""
         for code, sign in _suspected(batch.blob, batch.odd):
             found = [(text, at) for number, at in _first_places(batch, sign) for text in batch.everywhere(number)]
             for text, at in sorted(found):
@@ -56,6 +61,7 @@ class TextQuality:
         return Partial()
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        """Nothing: each finding is about one row."""
         return [], {}
 
 
@@ -70,7 +76,10 @@ def _first_places(batch: Batch, sign: re.Pattern[str]) -> Iterator[tuple[int, in
 
 
 def unwritable(batch: Batch, lost: bytes, log: FindingLog) -> None:
-    """Texts with a character that a base's tokenizer cannot write, for the bytes `lost` have no token."""
+    """Warns of texts with a character that a base's tokenizer cannot write.
+
+    It has no token for the bytes `lost`.
+    """
     if not lost or len(batch.odd.translate(None, lost)) == len(batch.odd):
         return
     odd = [character for character in set(batch.odd.decode()) if any(byte in lost for byte in character.encode())]

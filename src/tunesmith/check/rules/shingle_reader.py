@@ -14,8 +14,11 @@ from tunesmith.rows.row_texts import row_texts
 CACHED_ROWS = 2_000  # about 10 MB: 600 shingles of 8 bytes in a row of 700
 
 
-class RowWords:
-    """`lines` are the line numbers of the rows in `path`, ascending; 8 bytes for each are kept."""
+class ShingleReader:
+    """The shingles of the rows of a file, read again by row number.
+
+    `lines` are the line numbers of the rows in `path`, ascending; 8 bytes for each are kept.
+    """
 
     def __init__(self, path: Path, lines: NDArray[np.int32]) -> None:
         self._offsets = _offsets(path, lines)
@@ -23,9 +26,11 @@ class RowWords:
         self.shingles = lru_cache(CACHED_ROWS)(self._shingles)
 
     def similarity(self, row: int, other: int) -> float:
+        """The Jaccard similarity of two rows."""
         return jaccard(self.shingles(row), self.shingles(other))
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
 
     def _shingles(self, row: int) -> NDArray[np.uint64]:

@@ -1,4 +1,4 @@
-"""Near-duplicates by shingles: what a row says, cut into all its runs of six bytes.
+"""Near-duplicates by shingles: a row's text as the set of its runs of six bytes.
 
 Two rows are as similar as their sets of shingles: Jaccard, |both| / |either|. White space and ASCII punctuation are
 dropped and ASCII letters lowered first. Six bytes of UTF-8 are six Latin letters, three Cyrillic or two Chinese ones,
@@ -82,7 +82,10 @@ def jaccard(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> float:
 
 
 def sketches(rows: Sequence[bytes]) -> NDArray[np.uint8]:
-    """(rows, SKETCH): the slots, and 1 for a row that is long enough to be compared, else 0."""
+    """The sketches of some rows, (rows, SKETCH).
+
+    The last column is 1 for a row that is long enough to be compared, else 0.
+    """
     found, first, size = [np.zeros((0, SKETCH), np.uint8)], 0, 0
     for index, row in enumerate(rows):
         size += len(row)
@@ -105,7 +108,7 @@ def band_keys(sketches: NDArray[np.uint8], band: int) -> NDArray[np.uint64]:
 
 
 def estimates(sketch: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Similarity of one row to each of some others, by their sketches: (SKETCH,), (n, SKETCH) -> (n,)."""
+    """Estimated similarity of one row to others: (SKETCH,), (n, SKETCH) -> (n,)."""
     shares: NDArray[np.float64] = np.count_nonzero(others[:, :SLOTS] == sketch[:SLOTS], axis=1) / SLOTS
     return shares
 

@@ -1,4 +1,6 @@
-"""Further looks at the texts of a file: each sees every chunk, in whichever process reads it, and ends in the parent.
+"""Analysers: further checks of the texts of a file.
+
+Each is given every chunk, in whichever process reads it, and ends in the parent.
 
 To add one: a module in this package with a class that has the two methods of `Analyser`, and its name in `load`.
 `look` must be pure and quick (it runs for each chunk of about 4 MB); what it returns is small: `Partial` holds JSON
@@ -21,15 +23,19 @@ ANALYSERS = (*DEFAULT_ANALYSERS, "near_duplicates")
 
 
 class Analyser(Protocol):
+    """One further check; see the module."""
+
     def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
-        """`data` are the chunk's raw lines, for a cheap search before the texts are touched.
+        """Analyses one chunk.
+
+        `data` are its raw lines, for a cheap search before the texts are touched.
 
         Findings about one row go to `result.log`; what needs the whole file goes into the Partial.
         """
         ...
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
-        """Findings about the file, and this analyser's part of the report (shown under its name).
+        """Findings about the file, and this analyser's section of the report.
 
         `whole` has the arrays of the whole file: lines, tokens, digests of prompts and answers (see `Batch`). What is
         to be kept beside the report goes into `whole.partials`, under the analyser's name.
@@ -76,6 +82,7 @@ def load(name: str) -> Analyser:
 
 
 def analyse(data: bytes, batch: Batch, names: Sequence[str], result: ChunkResult) -> None:
+    """Runs the named analysers on one chunk and puts what they return into `result`."""
     for name in names:
         result.partials[name] = load(name).look(data, batch, result)
 

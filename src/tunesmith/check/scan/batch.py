@@ -1,4 +1,4 @@
-"""The texts of a chunk's sound rows, in columns: what is counted in one call, searched in one go, and hashed.
+"""The texts of a chunk's sound rows in columns, searched and counted at once.
 
 A system message that many rows share is counted and searched once: `searched` are the texts that differ, `copies`
 where else they stand. Analysers (`analysers`) get this object; `place` turns the number of a text back into line and
@@ -19,7 +19,9 @@ _DULL = bytes(range(0x20, 0x7F)) + b"\t\n\r" + GAP
 
 
 class BatchRow(NamedTuple):
-    """A sound row. `system`, `prompt` and `answer` are 64-bit digests, the same in every process and run.
+    """A sound row.
+
+    `system`, `prompt` and `answer` are 64-bit digests, the same in every process and run.
 
     `system` is that of the first system message (0: none), whose text is number `about.system_at` of the row.
     """
@@ -34,7 +36,10 @@ class BatchRow(NamedTuple):
 
 
 class Batch:
-    """One entry per row in `rows`; one per text in `texts` and `encoded` (its UTF-8). A row's texts lie together."""
+    """The sound rows of a chunk.
+
+    One entry per row in `rows`; one per text in `texts` and `encoded` (its UTF-8). A row's texts lie together.
+    """
 
     def __init__(self, rows: Sequence[BatchRow]) -> None:
         self.rows = rows
@@ -43,6 +48,7 @@ class Batch:
 
     @cached_property
     def encoded(self) -> list[bytes]:
+        """The UTF-8 of each text."""
         return list(chain.from_iterable([row.encoded for row in self.rows]))
 
     @cached_property
@@ -52,7 +58,7 @@ class Batch:
 
     @cached_property
     def copies(self) -> dict[int, list[int]]:
-        """Text number of a system message -> those of the same message in later rows of the chunk."""
+        """The copies of each system message in later rows of the chunk, by text number."""
         first: dict[int, int] = {}
         found: dict[int, list[int]] = {}
         for (_, about, _, _, system, _, _), start in zip(self.rows, self.starts, strict=True):
@@ -83,12 +89,18 @@ class Batch:
 
     @cached_property
     def odd(self) -> bytes:
-        """The `blob` without printable ASCII and line ends: control characters, and whole characters beyond ASCII."""
+        """The `blob` without printable ASCII and line ends.
+
+        Control characters, and whole characters beyond ASCII.
+        """
         return self.blob.translate(None, _DULL)
 
     @cached_property
     def joined(self) -> str:
-        """The same as text, a `\\n` between them, for searches that cost per call; `text_at` leads back."""
+        """The `searched` texts as one, for searches that cost per call.
+
+        They are joined by line ends; `text_at` leads back.
+        """
         return "\n".join([self.texts[number] for number in self.searched])
 
     def text_at(self, position: int) -> tuple[int, int]:

@@ -1,4 +1,6 @@
-"""One chunk of lines -> counts, findings and a few numbers per row. Pure; runs in this process or in a worker's.
+"""Scans one chunk of lines: counts, findings and a few numbers per row.
+
+Pure; runs in this process or in a worker's.
 
 Each row is parsed once. A chat row whose messages have a role and a content and nothing else takes the fast path;
 everything else, and every row in doubt, takes the careful one, which explains. What must be known of the whole file
@@ -27,7 +29,10 @@ from tunesmith.tokens import count_tokens
 
 
 def scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
-    """The findings and numbers of the lines in `data`, the first of which is line `first_line` of the file."""
+    """The findings and numbers of the lines in `data`.
+
+    The first of them is line `first_line` of the file.
+    """
     result = ChunkResult()
     with _no_collector():
         batch = Batch(sound_rows(data, first_line, options, result))
@@ -38,7 +43,10 @@ def scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
 
 
 def sound_rows(data: bytes, first_line: int, options: ScanOptions, result: ChunkResult) -> list[BatchRow]:
-    """The rows without errors, in order; what is wrong with the others goes to `result`, with the counts of lines."""
+    """The rows without errors, in order.
+
+    What is wrong with the others goes to `result`, with the counts of lines.
+    """
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()

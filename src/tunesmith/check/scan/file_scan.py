@@ -1,4 +1,6 @@
-"""A whole file, read once: everything that is true of it whatever the base, the limit and the method.
+"""Scans a whole file in one pass.
+
+The result is all that is true of it whatever the base, the limit and the method.
 
 What a base, a limit or a method adds is worked out from these numbers by `report`, so the result of one pass serves
 the upload, the job and the leak check alike (`kept_scans`).
@@ -28,7 +30,9 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 @dataclass(frozen=True, slots=True)
 class FileScan:
-    """`rows` has the numbers, kind and findings of the whole file; `sections` is what the analysers report.
+    """The result of one pass over a file.
+
+    `rows` has the numbers, kind and findings of the whole file; `sections` is what the analysers report.
 
     Not `readable`: a file that is no JSONL at all, of which nothing was read but the beginning.
     """
@@ -39,14 +43,17 @@ class FileScan:
 
 
 def scan_file(path: Path, options: ScanOptions, progress: Progress | None = None) -> FileScan:
-    """One pass over the file. Nothing is raised for what it holds: faults are findings in `rows.log`."""
+    """One pass over the file.
+
+    Nothing is raised for what it holds: faults are findings in `rows.log`.
+    """
     log = FindingLog()
     log.extend(sniff(path))
     if log.errors:
         return FileScan(ChunkResult(log=log), {}, readable=False)
     whole, parts = merged(_until_hopeless(_results(path, options, progress)), log)
     if whole.examples >= GIVE_UP_ROWS and not whole.lines.size:
-        text = f"None of the first {whole.examples:,} rows is sound; what follows was not read."
+        text = f"None of the first {whole.examples:,} rows is valid; the rest was not read."
         log.add(finding("no_sound_row", None, text, value=str(whole.examples)))
     whole.path = path
     found, sections = finish(options.analysers, parts, whole)
@@ -55,7 +62,10 @@ def scan_file(path: Path, options: ScanOptions, progress: Progress | None = None
 
 
 def cores() -> int:
-    """The cores this process may use, at most 16: beyond that, reading and merging are what takes the time."""
+    """The cores that a scan uses: those of this process, at most 16.
+
+    Beyond that, reading and merging take the time.
+    """
     return min(16, cpu_count())
 
 

@@ -1,4 +1,4 @@
-"""The fast path: chat rows whose messages have a role and a content and nothing else, taken a block at a time.
+"""The fast path: chat rows whose messages have a role, a content and nothing else.
 
 What is asked of every message (its size, role, content) is asked of all messages of a block in one call each, which
 costs a third of asking row by row. A row that is not of this kind, or in doubt, is declined and nothing else: the
@@ -28,7 +28,7 @@ Taken = tuple[int, Shape, list[str], list[bytes], list[int]]  # with the digest 
 
 
 class PlainRows:
-    """One for each chunk; `taken` counts its rows by their roles."""
+    """Takes the plain rows of one chunk; `taken` counts them by their roles."""
 
     def __init__(self) -> None:
         self.taken: Counter[tuple[str, ...]] = Counter()
@@ -37,7 +37,9 @@ class PlainRows:
     def take(
         self, lines: Sequence[bytes], values: Sequence[ParsedLine], first_line: int, marks: Sequence[int]
     ) -> list[BatchRow | None]:
-        """A row for each plain line, None for each other. `values` are the parsed lines, `marks` their `key_marks`.
+        """A row for each plain line, None for each other.
+
+        `values` are the parsed lines, `marks` their `key_marks`.
 
         A plain row has two keys a message and one more, if every key stands once: one that stands twice is lost in
         parsing, its mark is not. Where the marks leave it open the quotes tell: each key and text has two.
@@ -95,7 +97,9 @@ class PlainRows:
 
 
 def key_marks(data: bytes, lines: Sequence[bytes]) -> list[int]:
-    """How often `":` stands in each line: at least once for each key. -1 where white space may stand in between.
+    """How often `":` occurs in each line: at least once for each key.
+
+    -1 where there may be white space in between.
 
     For all lines at once, which is several times as fast as counting in each.
     """

@@ -1,4 +1,7 @@
-"""What the scan of one chunk gives back, and how it travels between processes: JSON and raw numbers, nothing else."""
+"""The result of scanning a chunk, and how it travels between processes.
+
+JSON and raw numbers, nothing else.
+"""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -44,7 +47,7 @@ class ScanOptions:
 
 @dataclass(slots=True)
 class Partial:
-    """What one analyser found in one chunk: something JSON can hold, and arrays for what there is much of."""
+    """What one analyser found in one chunk: JSON, and arrays for large results."""
 
     data: JsonObject = field(default_factory=dict)
     arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
@@ -56,7 +59,9 @@ def _empty(name: str) -> NDArray[np.generic]:
 
 @dataclass(slots=True)
 class ChunkResult:
-    """What one chunk adds to the report. Each array has one entry per row without errors; see `Batch`.
+    """What one chunk adds to the report.
+
+    Each array has one entry per row without errors; see `Batch`.
 
     `before` are OpenAI's tokens before the first answer; `most_tokens` bounds what any base needs for the row's texts.
     `forms` are those of the rows (see `row_forms`), None where they are too many or not known; `odd_bytes` are the
@@ -87,9 +92,11 @@ class ChunkResult:
     path: Path | None = None  # the file, once its parts are merged
 
     def add_kind(self, kind: str, rows: int = 1) -> None:
+        """Counts rows of a kind."""
         self.kinds[kind] = self.kinds.get(kind, 0) + rows
 
     def add_role(self, role: str, messages: int = 1) -> None:
+        """Counts messages of a role."""
         self.roles[role] = self.roles.get(role, 0) + messages
 
     def add_form(self, form: str | None) -> None:
@@ -119,6 +126,7 @@ class ChunkResult:
 
     @classmethod
     def from_wire(cls, header: JsonObject, arrays: dict[str, NDArray[np.generic]]) -> "ChunkResult":
+        """The reverse of `to_wire`."""
         result = cls(**{name: header[name] for name in _PLAIN})  # type: ignore[arg-type]
         forms, odd = header["forms"], header["odd_bytes"]
         result.forms = {str(form) for form in forms} if isinstance(forms, list) else None
@@ -142,7 +150,7 @@ _PLAIN = ("kind", "examples", "bad_rows", "blank_lines", "first_blank", "kinds",
 
 
 def merged(results: Iterable[ChunkResult], log: FindingLog) -> tuple[ChunkResult, list[ChunkResult]]:
-    """The results, in file order, as one, and what is left of each: the analysers' partials. Findings go to `log`.
+    """All results as one, and each one's partials; findings go to `log`.
 
     Each is taken in as it comes, so that the numbers of a file of short rows are in memory once.
     """
@@ -176,7 +184,10 @@ def _add_counts(whole: ChunkResult, part: ChunkResult) -> None:
 
 
 def repeated(digests: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The numbers of the rows whose digest another row has too, ascending; 12 bytes a row while it looks."""
+    """The rows whose digest another row has too, ascending.
+
+    Takes 12 bytes a row while it searches.
+    """
     ordered = np.sort(digests)
     values = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     del ordered
@@ -189,10 +200,12 @@ def repeated(digests: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def options_to_json(options: ScanOptions) -> JsonObject:
+    """The options as they are sent to a worker process."""
     return {**asdict(options), "analysers": list(options.analysers), "lost": options.lost.hex()}
 
 
 def options_from_json(value: JsonObject) -> ScanOptions:
+    """The reverse of `options_to_json`."""
     analysers = value.pop("analysers")
     names = tuple(str(name) for name in analysers) if isinstance(analysers, list) else ()
     lost = bytes.fromhex(str(value.pop("lost")))

@@ -1,4 +1,4 @@
-"""The form of a row: all that decides, beside its texts, how a base renders it.
+"""The form of a row: all that decides, besides its texts, how a base renders it.
 
 A chat template sees roles, never contents (`render.chat_template`). So one specimen of each form tells whether a base
 can render every row of that form, and what the template adds to the rows' own tokens; the rows need not be read again.
@@ -22,7 +22,10 @@ def chat_form(roles: tuple[str, ...]) -> str:
 
 
 def form_of(row: JsonObject) -> str | None:
-    """The form of a row without errors; None for one that has to be rendered itself (reinforcement)."""
+    """The form of a row without errors.
+
+    None for one that has to be rendered itself (reinforcement).
+    """
     kind = kind_of(row)
     if kind == "completion":
         return COMPLETION

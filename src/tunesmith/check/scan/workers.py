@@ -32,7 +32,10 @@ from tunesmith.rows.lines import Chunk, read_chunk
 
 
 def scan_chunks(path: Path, chunks: Iterator[Chunk], options: ScanOptions, processes: int) -> Iterator[ChunkResult]:
-    """The results in file order. This process is one of the `processes`: it scans while the others still start."""
+    """The results in file order, computed by several processes.
+
+    This one is among the `processes`: it scans while the others still start.
+    """
     board = _Board(chunks)
     with ExitStack() as stack:
         workers: list[_Worker] = []
