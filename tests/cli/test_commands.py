@@ -259,3 +259,13 @@ def test_deleting_asks_the_server_only_with_yes(run: Run, script: ScriptedServer
     ran = run("models", "delete", "ft:base::x", "--yes")
     assert ran.out == "ft:base::x is deleted.\n"
     assert script.asked[-1] == "DELETE /v1/models/ft:base::x"
+
+
+def test_imported_names_with_brackets_are_listed_as_they_are(run: Run, script: ScriptedServer) -> None:
+    name = "ft:gpt-4o:acme:[/b]:x"
+    script.answer(f"GET {JOBS}", {"data": [job(status="succeeded", fine_tuned_model=name, model="[/i]")]})
+    script.answer(f"GET {JOBS}/ftjob-1/checkpoints", {"data": []})
+    script.answer("GET /v1/models", {"data": [{"id": name, "created": 5, "owned_by": "x"}]})
+    assert name in run("jobs", "list").out
+    assert "[/i]" in run("jobs", "show", "last").out
+    assert name in run("models", "list").out
