@@ -1,9 +1,9 @@
-"""Saves what OpenAI has of your fine-tuning into a folder, for `tunesmith import openai FOLDER`.
+"""Saves your fine-tuning data at OpenAI to a folder for `tunesmith import openai`.
 
 export OPENAI_API_KEY=sk-...        # OpenAI's own key; unset OPENAI_BASE_URL
 python examples/export_openai.py openai-export
 
-May be repeated: bytes that are saved already are not fetched again. Weights of tuned models cannot be fetched.
+Safe to repeat: files that are saved already are not fetched again. OpenAI does not hand out the weights of models.
 """
 
 import json
@@ -21,7 +21,7 @@ def save(path: Path, objects: Iterable[object]) -> None:
 
 
 def save_file(client: OpenAI, folder: Path, file_id: str) -> dict[str, object] | None:
-    """The file object, its bytes on disk; None when it was deleted at OpenAI."""
+    """Saves the file's bytes and returns its object; None if it was deleted at OpenAI."""
     content = folder / "files" / file_id
     try:
         file = client.files.retrieve(file_id).to_dict(mode="json")
@@ -35,7 +35,7 @@ def save_file(client: OpenAI, folder: Path, file_id: str) -> dict[str, object] |
 
 
 def file_ids(jobs: Iterable[FineTuningJob]) -> list[str]:
-    """Newest first, as OpenAI lists them; each once."""
+    """The ids of all files of the jobs, newest first, each once."""
     ids: dict[str, None] = {}
     for job in jobs:
         ids |= dict.fromkeys([*job.result_files, job.validation_file or job.training_file, job.training_file])
@@ -44,7 +44,7 @@ def file_ids(jobs: Iterable[FineTuningJob]) -> list[str]:
 
 def main(folder: Path) -> None:
     client = OpenAI()
-    jobs = list(client.fine_tuning.jobs.list(limit=100))  # asks for further pages by itself
+    jobs = list(client.fine_tuning.jobs.list(limit=100))  # fetches further pages by itself
     for job in jobs:
         events = client.fine_tuning.jobs.list_events(job.id, limit=100)
         save(folder / "events" / f"{job.id}.json", (event.to_dict(mode="json") for event in events))
@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
         print(f"{job.id}: {job.status}, {job.fine_tuned_model or 'no model'}")
     files = [file for file_id in file_ids(jobs) if (file := save_file(client, folder, file_id)) is not None]
     save(folder / "files.json", files)
-    save(folder / "jobs.json", (job.to_dict(mode="json") for job in jobs))  # last: with it the folder is whole
+    save(folder / "jobs.json", (job.to_dict(mode="json") for job in jobs))  # last: the folder is complete
     print(f"{len(jobs)} jobs and {len(files)} files in {folder}. Now: tunesmith import openai {folder}")
 
 

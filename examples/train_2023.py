@@ -1,4 +1,4 @@
-"""The same job as code of 2023 wrote it, with `openai==0.28.1`: only `api_base` and the key change.
+"""The same job with `openai==0.28.1`, of 2023; only address and key change.
 
 pip install openai==0.28.1
 export OPENAI_API_BASE=http://127.0.0.1:8000/v1

@@ -16,7 +16,7 @@ client = OpenAI()  # reads OPENAI_BASE_URL and OPENAI_API_KEY
 
 file = client.files.create(file=DATASET, purpose="fine-tune")
 job = client.fine_tuning.jobs.create(model="gpt-4o-mini", training_file=file.id, suffix="weather")
-print(f"{job.id} trains {job.model}")  # an OpenAI name stands for a base here; the job says which
+print(f"{job.id} trains {job.model}")  # OpenAI's names are aliases of a base here; the job says of which
 
 seen: set[str] = set()
 while job.status not in ("succeeded", "failed", "cancelled"):

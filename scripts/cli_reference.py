@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the commands themselves: `python scripts/cli_reference.py`.
+"""Writes docs/cli.md from the commands: `python scripts/cli_reference.py`.
 
 A test fails when the page and the commands differ.
 """

@@ -1,8 +1,8 @@
-"""Other people's programs talk to a tuned model: `python scripts/client_trials.py [NAME ...]` (`make client-trials`).
+"""Tries other programs with a tuned model: `scripts/client_trials.py [NAME ...]`.
 
-Makes an environment under .venvs for each client, starts a server on the demo's data (tunes the demo's model first
-where there is none), and runs examples/clients/with_NAME. What they print is what docs/clients.md shows. Ends with 1
-when one of them fails. `--base-url`, with a key in OPENAI_API_KEY, asks a server that runs already.
+Creates an environment under .venvs for each program, starts a server on the demo's data (and trains the demo's model
+first if there is none), and runs examples/clients/with_NAME. docs/clients.md shows what they print. The exit code is 1
+if one of them fails. With `--base-url`, and a key in OPENAI_API_KEY, it uses a server that is already running.
 """
 
 import argparse
@@ -21,17 +21,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
     "langchain": ["langchain-openai==1.7.3", "langchain-core==1.7.2"],
     "llamaindex": ["llama-index-llms-openai-like==0.8.1", "llama-index-embeddings-openai==0.7.0"],
-    "litellm": ["litellm==1.106.2", "mcp==2.3.0"],  # it imports mcp for any call with tools, and does not ask for it
+    "litellm": ["litellm==1.106.2", "mcp==2.3.0"],  # imports mcp for any call with tools, but does not require it
     "llm": ["llm==0.36"],
 }
 
 
 def main() -> None:
+    """Runs the trials named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(PACKAGES)} (default: all)")
-    parser.add_argument("--data-dir", type=Path, default=ROOT / ".cache" / "demo", help="of the server to start")
-    parser.add_argument("--base-url", help="of a server that runs, with /v1; its key is in OPENAI_API_KEY")
-    parser.add_argument("--model", help="ask this one instead of the newest tuned one")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(PACKAGES)} (default: all)")
+    parser.add_argument("--data-dir", type=Path, default=ROOT / ".cache" / "demo", help="data of the server to start")
+    parser.add_argument("--base-url", help="address, with /v1, of a running server whose key is in OPENAI_API_KEY")
+    parser.add_argument("--model", help="use this model instead of the newest tuned one")
     options = parser.parse_args()
     if unknown := set(options.names) - PACKAGES.keys():
         parser.error(f"no trial of {', '.join(sorted(unknown))}; there are: {', '.join(PACKAGES)}")
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def make_environment(name: str) -> None:
-    """With exactly these versions; where they are installed already, nothing is fetched."""
+    """Makes the environment with exactly these versions; fetches only what is missing."""
     directory = ROOT / ".venvs" / name
     if not (directory / "bin" / "python").is_file():
         subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
@@ -59,14 +60,14 @@ def make_environment(name: str) -> None:
 
 
 def tune_where_missing(data_dir: Path) -> None:
-    """The demo: twelve weather jokes, about a minute and a half."""
+    """Runs the demo (about a minute and a half) unless the data directory has a model."""
     if not any((data_dir / "jobs").glob("*/output/adapter/adapter_model.safetensors")):
         subprocess.run([sys.executable, "-m", "tunesmith.cli", "demo", "--data-dir", str(data_dir)], check=True)
 
 
 @contextmanager
 def server(data_dir: Path) -> Iterator[tuple[str, str]]:
-    """The address and a key of a server, while it runs."""
+    """Runs a server until the block ends; gives its address and a key."""
     with tempfile.TemporaryDirectory() as folder:
         ready, log_file = Path(folder) / "ready.json", Path(folder) / "server.log"
         command = [sys.executable, "-m", "tunesmith.cli", "serve", "--no-worker", "--port", "0"]
@@ -87,7 +88,7 @@ def server(data_dir: Path) -> Iterator[tuple[str, str]]:
 
 
 def trials(names: list[str], base_url: str, key: str, model: str | None) -> list[str]:
-    """The names of those that failed."""
+    """Runs the trials; returns the names of those that failed."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "OPENAI_BASE_URL": base_url,
@@ -101,6 +102,7 @@ def trials(names: list[str], base_url: str, key: str, model: str | None) -> list
 
 
 def newest_model(base_url: str, key: str) -> str:
+    """The newest tuned model of the server; exits if there is none."""
     request = urllib.request.Request(f"{base_url}/models", headers={"Authorization": f"Bearer {key}"})
     with urllib.request.urlopen(request) as answer:
         names = [str(model["id"]) for model in json.load(answer)["data"]]
@@ -111,6 +113,7 @@ def newest_model(base_url: str, key: str) -> str:
 
 
 def trial(name: str, environment: dict[str, str]) -> bool:
+    """Runs one example in its environment; returns whether it succeeded."""
     binaries = ROOT / ".venvs" / name / "bin"
     [script] = (ROOT / "examples" / "clients").glob(f"with_{name}.*")
     command = ["bash", str(script)] if script.suffix == ".sh" else [str(binaries / "python"), str(script)]
@@ -121,7 +124,7 @@ def trial(name: str, environment: dict[str, str]) -> bool:
 
 
 def versions(binaries: Path, name: str) -> list[str]:
-    """As PACKAGES writes them; empty where one is missing."""
+    """The installed versions, written as in PACKAGES; empty if one is missing."""
     wanted = [package.partition("==")[0] for package in PACKAGES[name]]
     code = f"from importlib.metadata import version\nfor name in {wanted!r}: print(name, version(name), sep='==')"
     return subprocess.run([binaries / "python", "-c", code], capture_output=True, text=True, check=False).stdout.split()

@@ -1,6 +1,7 @@
-"""A tuned model through LangChain. `scripts/client_trials.py` runs this in an environment with langchain-openai.
+"""A tuned model through LangChain.
 
-Reads OPENAI_BASE_URL and OPENAI_API_KEY, as LangChain itself does, and MODEL.
+`scripts/client_trials.py` runs this in an environment with langchain-openai. Reads MODEL, and as LangChain itself does
+OPENAI_BASE_URL and OPENAI_API_KEY.
 """
 
 import os
@@ -39,4 +40,4 @@ try:
 except OpenAIError as error:
     print("embeddings  ", error)
 else:
-    raise SystemExit("Embeddings were answered; nothing here makes any.")
+    raise SystemExit("Embeddings were answered, but no model here can make any.")

@@ -1,7 +1,8 @@
-"""A tuned model through LiteLLM. `scripts/client_trials.py` runs this in an environment of its own.
+"""A tuned model through LiteLLM.
 
-The prefix `openai/` says which protocol the server speaks. Reads OPENAI_BASE_URL, OPENAI_API_KEY and MODEL. With
-LITELLM_LOCAL_MODEL_COST_MAP=true it fetches no price list from the internet when it is imported.
+`scripts/client_trials.py` runs this in an environment of its own. The prefix `openai/` names the server's protocol.
+Reads OPENAI_BASE_URL, OPENAI_API_KEY and MODEL. Set LITELLM_LOCAL_MODEL_COST_MAP=true, or importing it fetches a price
+list from the internet.
 """
 
 import json
@@ -9,7 +10,7 @@ import os
 
 import litellm
 
-litellm.suppress_debug_info = True  # else a refusal also prints where to report it
+litellm.suppress_debug_info = True  # otherwise an error also prints where to report it
 model = f"openai/{os.environ['MODEL']}"
 question = [{"role": "user", "content": "Is it cold in Moscow in January?"}]
 options = {"model": model, "messages": question, "temperature": 0, "max_tokens": 48}
@@ -42,7 +43,7 @@ legacy = litellm.text_completion(model=f"text-completion-{model}", prompt="The w
 print("completion  ", repr(legacy.choices[0].text))
 try:
     litellm.embedding(model="openai/text-embedding-3-small", input=["text"])
-except litellm.exceptions.BadRequestError as error:  # what it makes of a 404 for embeddings
+except litellm.exceptions.BadRequestError as error:  # how it reports a 404 for embeddings
     print("embeddings  ", error)
 else:
-    raise SystemExit("Embeddings were answered; nothing here makes any.")
+    raise SystemExit("Embeddings were answered, but no model here can make any.")

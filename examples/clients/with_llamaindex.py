@@ -1,7 +1,7 @@
-"""A tuned model through LlamaIndex. `scripts/client_trials.py` runs this in an environment of its own.
+"""A tuned model through LlamaIndex.
 
-`OpenAILike` rather than `OpenAI`: that one knows OpenAI's models by name and refuses others. Reads OPENAI_BASE_URL,
-OPENAI_API_KEY and MODEL.
+`scripts/client_trials.py` runs this in an environment of its own. It uses `OpenAILike` because `OpenAI` accepts only
+the names of OpenAI's models. Reads OPENAI_BASE_URL, OPENAI_API_KEY and MODEL.
 """
 
 import os
@@ -49,4 +49,4 @@ try:
 except OpenAIError as error:
     print("embeddings  ", error)
 else:
-    raise SystemExit("Embeddings were answered; nothing here makes any.")
+    raise SystemExit("Embeddings were answered, but no model here can make any.")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A tuned model through the command `llm` (PATH, see scripts/client_trials.py). Reads OPENAI_BASE_URL, OPENAI_API_KEY
-# and MODEL; keeps its configuration in LLM_USER_PATH.
+# A tuned model through the command `llm`, which must be on PATH (scripts/client_trials.py sees to that).
+# Reads OPENAI_BASE_URL, OPENAI_API_KEY and MODEL; keeps its configuration in LLM_USER_PATH.
 set -euo pipefail
 
 mkdir -p "$LLM_USER_PATH"
@@ -24,7 +24,7 @@ printf 'tool         '; llm "${options[@]}" --functions 'def weather(city: str) 
     "The weather in a city."
     return f"It snows in {city}."' "$question"
 if refusal=$(OPENAI_API_BASE=$OPENAI_BASE_URL llm embed -m 3-small --key "$OPENAI_API_KEY" -c text 2>&1); then
-    echo 'Embeddings were answered; nothing here makes any.' >&2
+    echo 'Embeddings were answered, but no model here can make any.' >&2
     exit 1
 fi
-printf 'embeddings   %s\n' "${refusal##*$'\n'}" # the last line; a traceback stands above it
+printf 'embeddings   %s\n' "${refusal##*$'\n'}" # the last line, below a traceback

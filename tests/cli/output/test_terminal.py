@@ -109,6 +109,19 @@ def test_notes_and_warnings_go_to_stderr_as_they_are(
     printed(40, call)
 
 
+def test_names_with_colons_are_no_emoji(printed: Printed, capfd: pytest.CaptureFixture[str]) -> None:
+    def show() -> None:
+        name = "ft:base:acme:fire:AbCdEfGh"
+        out().print(name)
+        out().print(facts({"model": name}))
+        note(name)
+        warn(name)
+        said = capfd.readouterr()
+        assert (said.out.count(name), said.err.count(name)) == (2, 2)
+
+    printed(80, show)
+
+
 def test_output_to_a_pipe_has_room(printed: Printed) -> None:
     row = "word " * 60
     shown = printed(None, lambda: out().print(row))

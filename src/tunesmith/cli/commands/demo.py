@@ -129,7 +129,9 @@ def _next_steps(job: "Job", settings: "Settings", *, stopped: bool) -> None:
 
 
 def _heading(title: str) -> None:
+    from rich.markup import escape
+
     from tunesmith.cli.output.terminal import out
 
     out().print()
-    out().rule(f"[bold]{title}[/bold]", align="left", style="dim")
+    out().rule(f"[bold]{escape(title)}[/bold]", align="left", style="dim")

@@ -21,6 +21,8 @@ Limit = Annotated[int, typer.Option(min=1, help="How many to show, newest first.
 @app.command("list")
 def list_jobs(limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
     """List jobs, newest first."""
+    from rich.markup import escape
+
     from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
 
     with _client(base_url, data_dir) as client:
@@ -33,7 +35,9 @@ def list_jobs(limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = No
         return
     table = listing("job", "status", "created", "model")
     for job in jobs:
-        table.add_row(job.id, _coloured(job.status), ago(job.created_at), job.fine_tuned_model or f"({job.model})")
+        table.add_row(
+            job.id, _coloured(job.status), ago(job.created_at), escape(job.fine_tuned_model or f"({job.model})")
+        )
     out().print(table)
 
 
@@ -174,11 +178,11 @@ def _print_job(client: "Client", job: "Job") -> None:
 
     shown = {
         "status": _coloured(job.status),
-        "model": job.model,
+        "model": escape(job.model),
         "tuned model": escape(job.fine_tuned_model or ("none" if job.finished else "none yet")),
         "created": ago(job.created_at),
         "training file": job.training_file,
-        "settings": _pairs(job.hyperparameters),
+        "settings": escape(_pairs(job.hyperparameters)),
         "options": escape(_pairs(job.tunesmith)),
         **_known(job),
     }

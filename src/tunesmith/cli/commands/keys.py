@@ -23,6 +23,8 @@ ROLES: "tuple[Role, ...]" = ("owner", "member", "read-only")
 @app.command("list")
 def list_keys(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """List the API keys, without their secrets, which are not stored."""
+    from rich.markup import escape
+
     from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
 
     with open_local_store(data_dir) as store:
@@ -35,7 +37,7 @@ def list_keys(as_json: AsJson = False, data_dir: DataDir = None) -> None:
         return
     table = listing("id", "name", "ends in", "project", "role", "created", "state")
     for key in keys:
-        table.add_row(key.id, key.name, f"…{key.hint}", key.project, key.role, ago(key.created_at), _state(key))
+        table.add_row(key.id, escape(key.name), f"…{key.hint}", key.project, key.role, ago(key.created_at), _state(key))
     out().print(table)
 
 

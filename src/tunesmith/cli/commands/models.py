@@ -18,6 +18,8 @@ app = typer.Typer(help="List, pull, replace and delete models.", no_args_is_help
 @app.command("list")
 def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
     """List base models, the OpenAI names that are aliases for them, and tuned models."""
+    from rich.markup import escape
+
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
     from tunesmith.cli.server.find import connect
@@ -35,7 +37,7 @@ def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: Dat
         return
     table = listing("tuned models", "created")
     for model in tuned:
-        table.add_row(model.id, ago(model.created))
+        table.add_row(escape(model.id), ago(model.created))
     out().print(table)
 
 
@@ -108,6 +110,8 @@ def replace(
 
 def _bases(models: "list[Model]") -> "Table":
     """A row for each base model, with its aliases."""
+    from rich.markup import escape
+
     from tunesmith.cli.output.terminal import listing
 
     aliases: dict[str, list[str]] = {}
@@ -119,5 +123,5 @@ def _bases(models: "list[Model]") -> "Table":
     table = listing("base models", "also called")
     for model in models:
         if model.id not in named and not model.id.startswith("ft:"):
-            table.add_row(model.id, ", ".join(aliases.get(model.id, [])) or "-")
+            table.add_row(escape(model.id), escape(", ".join(aliases.get(model.id, []))) or "-")
     return table

@@ -24,6 +24,8 @@ def list_projects(
     data_dir: DataDir = None,
 ) -> None:
     """List the projects."""
+    from rich.markup import escape
+
     from tunesmith.cli.output.terminal import ago, listing, out, print_json
 
     with open_local_store(data_dir) as store:
@@ -34,7 +36,7 @@ def list_projects(
     table = listing("id", "name", "created", "state")
     for row in rows:
         state = "active" if row.archived_at is None else f"[dim]archived {ago(row.archived_at)}[/dim]"
-        table.add_row(row.id, row.name, ago(row.created_at), state)
+        table.add_row(row.id, escape(row.name), ago(row.created_at), state)
     out().print(table)
 
 

@@ -139,8 +139,8 @@ class Banner:
         return {
             "base URL": f"[bold]{self.base_url}[/bold]",
             "API key": self._key(),
-            "base model": self.settings.base_model,
-            "aliases": f"{self._aliases()} [dim](tunesmith models list)[/dim]",
+            "base model": escape(self.settings.base_model),
+            "aliases": f"{escape(self._aliases())} [dim](tunesmith models list)[/dim]",
             "data": escape(str(self.settings.paths.root)),
             "worker": "one, beside the API" if self.worker else "none here (tunesmith worker)",
         }

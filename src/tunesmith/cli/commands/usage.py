@@ -84,19 +84,21 @@ def _cells(row: "UsageRow", columns: list[str]) -> dict[str, str | None]:
 
 
 def _print(rows: "list[UsageRow]", columns: list[str], names: dict[str, str], price: "Price") -> None:
+    from rich.markup import escape
+
     from tunesmith.cli.output.terminal import listing, note, out
     from tunesmith.estimate.prices import dollars
     from tunesmith.store.rows import Counts
 
     numbers = ("requests", "prompt", "cached", "completion", "trained", "cost at OpenAI")
-    table = listing(*columns, *numbers)
-    for column in table.columns[len(columns) :]:
-        column.justify = "right"
+    table = listing(*columns, *numbers, numbers=len(numbers))
     for row in rows:
         cells = _cells(row, columns)
         if "key" in cells:
             cells["key"] = names.get(cells["key"] or "", cells["key"] or "unknown")
-        table.add_row(*(cell or "" for cell in cells.values()), *_numbers(row.counts), dollars(cost(row.counts, price)))
+        table.add_row(
+            *(escape(cell or "") for cell in cells.values()), *_numbers(row.counts), dollars(cost(row.counts, price))
+        )
     total = sum((row.counts for row in rows), Counts())
     if columns and len(rows) > 1:
         blanks = [""] * (len(columns) - 1)

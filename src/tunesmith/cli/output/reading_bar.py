@@ -3,7 +3,6 @@
 from types import TracebackType
 from typing import Self
 
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from tunesmith.cli.output.terminal import err
@@ -19,11 +18,11 @@ class ReadingBar:
     """
 
     def __init__(self, name: str) -> None:
-        columns = (TextColumn(f"reading {escape(name)}"), BarColumn(), DownloadColumn())
+        columns = (TextColumn("reading {task.description}", markup=False), BarColumn(), DownloadColumn())
         # Drawn by the caller's own calls: without a drawing thread, the check may fork its workers.
         quiet = not err().is_terminal
         self._progress = Progress(*columns, console=err(), transient=True, disable=quiet, auto_refresh=False)
-        self._task = self._progress.add_task("", total=None, visible=False)
+        self._task = self._progress.add_task(name, total=None, visible=False)
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -21,13 +21,13 @@ PIPE_COLUMNS = 200  # output to a pipe is not folded at the 80 columns of a term
 def out() -> Console:
     """The console of results: stdout."""
     folded = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if folded else PIPE_COLUMNS)
+    return Console(highlight=False, emoji=False, width=None if folded else PIPE_COLUMNS)
 
 
 @cache
 def err() -> Console:
     """The console of progress, notes and errors: stderr."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)  # `ft:base:acme:fire:x` is a name
 
 
 def note(text: str) -> None:
