@@ -87,7 +87,8 @@ def _estimate(
     numbers = job_estimate.resolve_hyperparameters(asked, report, options.method or "supervised")
     speed = _benchmark(base, settings, measure=options.measure)
     work = _workload(options, report, base, numbers.batch_size) if speed is not None else None
-    return job_estimate.estimate(report, numbers, price, benchmark=speed, work=work, hourly_cost=options.hourly_cost)
+    machine = job_estimate.Machine(speed, work, options.hourly_cost)
+    return job_estimate.estimate(report, numbers, price, machine)
 
 
 def _benchmark(base: "LocalBase", settings: "Settings", *, measure: bool) -> "Benchmark | None":
