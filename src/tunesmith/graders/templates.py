@@ -31,8 +31,8 @@ class Variables:
     item: JsonObject = field(default_factory=dict)
 
 
-def check_template(text: str, param: str) -> None:
-    """Refuses places outside `item`, `sample.output_text` and `sample.output_json`."""
+def checked_template(text: str, param: str) -> str:
+    """The text itself. Raises InvalidRequest for a place outside `item`, `sample.output_text` and `.output_json`."""
     for match in PLACE.finditer(text):
         path = match.group(1)
         found = PATH.fullmatch(path)
@@ -43,6 +43,7 @@ def check_template(text: str, param: str) -> None:
                 f" {{{{sample.output_json.NAME}}}}. - '{param}'",
                 param=param,
             )
+    return text
 
 
 def fill(text: str, variables: Variables, param: str) -> str:

@@ -6,25 +6,16 @@ Not covered: an answer that broke off, because the client went away or the engin
 from dataclasses import dataclass
 
 from fastapi import Request
-from pydantic import BaseModel, StrictBool, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from tunesmith.api.http.context import Context
-from tunesmith.api.http.errors import explain
 from tunesmith.api.middleware.body_limits import check_metadata
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
-from tunesmith.wire.job_request import Metadata
+from tunesmith.wire.chat import Chat
 
 DEFAULTS: JsonObject = {"top_p": 1.0, "temperature": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 ASKED = ("tool_choice", "seed", *DEFAULTS, "tools", "response_format")
-
-
-class Keeping(BaseModel):
-    """Other fields are the chat's own."""
-
-    store: StrictBool | None = None
-    metadata: Metadata = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +55,10 @@ class Keeper:
         return DEFAULTS.get(name) if given is None else given
 
 
-def keeper(request: Request, context: Context, body: JsonValue) -> Keeper | None:
-    """None where nothing is to be kept. Raises InvalidRequest for metadata that cannot be."""
-    if not isinstance(body, dict) or not body.get("store"):
+def keeper(request: Request, context: Context, chat: Chat, body: JsonObject) -> Keeper | None:
+    """None where nothing is to be kept. `body`: the chat as it was sent. Raises InvalidRequest for metadata."""
+    if not chat.store:
         return None
-    try:
-        keeping = Keeping.model_validate({name: body.get(name) for name in Keeping.model_fields})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        fault["loc"] = ("body", *fault["loc"])
-        raise explain(fault) from None
-    check_metadata(keeping.metadata, context.settings)
+    check_metadata(chat.metadata, context.settings)
     state = request.state
-    return Keeper(context, state.request_id, state.key.project, body, keeping.metadata or {})
+    return Keeper(context, state.request_id, state.key.project, body, chat.metadata or {})

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from tunesmith.api.http.errors import shown
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.store import Creation, KeyRow
 from tunesmith.store.objects.idempotency import Kind
+from tunesmith.wire.faults import shown
 
 MAX_KEY = 255
 

@@ -12,15 +12,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tunesmith.api.http.errors import error_response
 from tunesmith.errors import InvalidRequest
 from tunesmith.settings import Settings
+from tunesmith.store.ids import suffix_slug
 
 MAX_JSON_BYTES = 32 * 1024 * 1024  # a chat of 65,536 tokens is well below 1 MiB; the rest is room for tool schemas
 
 
 def check_suffix(suffix: str | None, settings: Settings) -> None:
-    """Raises InvalidRequest for one that is empty or longer than the setting `max_suffix_chars`."""
+    """Raises InvalidRequest for one that is empty, too long (setting `max_suffix_chars`), or gives a name nothing."""
     longest = settings.max_suffix_chars
     if suffix is not None and not 1 <= len(suffix) <= longest:
         sentence = f"the suffix has {len(suffix)} characters; it must have 1 to {longest}"
+        raise InvalidRequest(f"{sentence} - 'suffix'", param="suffix")
+    if suffix is not None and not suffix_slug(suffix):
+        sentence = f"{suffix!r} has no letter and no digit, so no model name can be made of it"
         raise InvalidRequest(f"{sentence} - 'suffix'", param="suffix")
 
 

@@ -7,23 +7,16 @@ and withdrawn by owners alone, since it makes a hole into the wall between proje
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body
-from pydantic import Field
 
 from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.api.http.paging import After, Limit, id_listing
 from tunesmith.errors import NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import PermissionRow
-from tunesmith.wire.job_request import Strict, Text
+from tunesmith.wire.models import GrantPermissions
 
 router = APIRouter(prefix="/v1/fine_tuning/checkpoints", tags=["fine-tuning"])
-
-MAX_PROJECTS = 100
-
-
-class GrantPermissions(Strict):
-    project_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PROJECTS)]
 
 
 @router.get("/{name:path}/permissions")
@@ -38,13 +31,13 @@ def list_permissions(
     rows = context.store.permissions.page(
         name, project_id=project_id, limit=limit, after=after, order="asc" if order == "ascending" else "desc"
     )
-    return JSONAnswer(page([permission_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([permission_json(row) for row in rows.data], rows.has_more))
 
 
 @router.post("/{name:path}/permissions")
 def grant_permissions(name: str, request: Annotated[GrantPermissions, Body()], context: ContextDep) -> JSONAnswer:
     rows = context.store.permissions.grant(name, request.project_ids)
-    return JSONAnswer(page([permission_json(row) for row in rows], False, ids=True))
+    return JSONAnswer(id_listing([permission_json(row) for row in rows], False))
 
 
 @router.delete("/{name:path}/permissions/{permission_id}")

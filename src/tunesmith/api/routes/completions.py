@@ -8,21 +8,25 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from tunesmith.api.http.body import read_object
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.models import open_model
+from tunesmith.api.http.replies import collect
 from tunesmith.api.http.sse import EventStream
 from tunesmith.api.middleware.metering import meter
-from tunesmith.api.routes.chat import collect, open_model, read_engine_json, read_json
 from tunesmith.api.views.chat import usage_json
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat.answer import Piece, TokenLogprob, Usage, random_id
 from tunesmith.serve.chat.completion import (
     CompletionRequest,
     Continuation,
+    completion_request,
     likeliest,
-    parse_completion_request,
     start_completions,
 )
+from tunesmith.wire.body import read
+from tunesmith.wire.completions import CreateCompletion
 
 router = APIRouter()
 
@@ -51,16 +55,16 @@ class Started:
 
 @router.post("/v1/completions")
 async def create_completion(request: Request, context: ContextDep) -> Response:
-    return await _answer(request, context, await read_json(request))
+    return await _answer(request, context, await read_object(request))
 
 
 @router.post("/v1/engines/{model:path}/completions")
 async def create_engine_completion(model: str, request: Request, context: ContextDep) -> Response:
-    return await _answer(request, context, await read_engine_json(request, model))
+    return await _answer(request, context, await read_object(request, model))
 
 
-async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
-    started = await run_in_threadpool(_start, context, body)
+async def _answer(request: Request, context: Context, body: JsonObject) -> Response:
+    started = await run_in_threadpool(_start, context, read(CreateCompletion, body))
     meter(request, started.model, started)
     if started.request.options.stream:
         return EventStream(_chunks(started), started.close)
@@ -77,8 +81,8 @@ async def _answer(request: Request, context: Context, body: JsonValue) -> Respon
     return JSONAnswer({**head, "model": started.model, "choices": choices, "usage": usage_json(started.usage)})
 
 
-def _start(context: Context, body: JsonValue) -> Started:
-    request = parse_completion_request(body)
+def _start(context: Context, body: CreateCompletion) -> Started:
+    request = completion_request(body)
     name, opened = open_model(context, request.model)
     return Started(request, name, start_completions(request, opened))
 

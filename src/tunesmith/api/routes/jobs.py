@@ -6,16 +6,16 @@ examples, a broken line) fails the job within seconds, as OpenAI does since 2024
 
 import random
 import re
-from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body
 
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.idempotency import AttemptDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.api.http.paging import After, Limit, MetadataFilter, id_listing, listing
 from tunesmith.api.middleware.body_limits import check_metadata, check_suffix
+from tunesmith.api.training_options import resolve_options
 from tunesmith.api.views.jobs import checkpoint_json, event_json, job_json
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -23,8 +23,7 @@ from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.registry import resolve_base
 from tunesmith.store import JobRow, JobStatus, NewJob
-from tunesmith.wire.job_options import resolve_options
-from tunesmith.wire.job_request import (
+from tunesmith.wire.jobs import (
     MAX_SEED,
     CreateJob,
     Hyperparameters,
@@ -71,25 +70,17 @@ def create_job(
     return JSONAnswer(job_json(context.store.jobs.create(job, creation)))
 
 
-async def metadata_filter(request: Request) -> dict[str, str] | None:
-    """`metadata[key]=value` pairs; None for `metadata=null`, which asks for jobs without metadata."""
-    if request.query_params.get("metadata") == "null":
-        return None
-    named = ((re.fullmatch(r"metadata\[(.+)\]", name), value) for name, value in request.query_params.items())
-    return {match[1]: value for match, value in named if match}
-
-
 @router.get("")
 def list_jobs(
     context: ContextDep,
     after: After,
-    metadata: Annotated[Mapping[str, str] | None, Depends(metadata_filter)],
+    metadata: MetadataFilter,
     limit: Limit = 20,
 ) -> JSONAnswer:
     rows = context.store.jobs.page(
         limit=limit, after=after, metadata=dict(metadata or {}) or None, without_metadata=metadata is None
     )
-    return JSONAnswer(page([job_json(row) for row in rows.data], rows.has_more, ids=False))
+    return JSONAnswer(listing([job_json(row) for row in rows.data], rows.has_more))
 
 
 @router.get("/{job_id}")
@@ -121,14 +112,14 @@ def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAns
 def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
     _find(context, job_id)
     rows = context.store.jobs.events(job_id, limit=limit, after=after)
-    return JSONAnswer(page([event_json(row) for row in rows.data], rows.has_more, ids=False))
+    return JSONAnswer(listing([event_json(row) for row in rows.data], rows.has_more))
 
 
 @router.get("/{job_id}/checkpoints")
 def list_checkpoints(job_id: str, context: ContextDep, after: After, limit: Limit = 10) -> JSONAnswer:
     job = _find(context, job_id)
     rows = context.store.jobs.checkpoints(job_id, limit=limit, after=after)
-    return JSONAnswer(page([checkpoint_json(row, job) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([checkpoint_json(row, job) for row in rows.data], rows.has_more))
 
 
 def _find(context: Context, job_id: str) -> JobRow:
@@ -183,7 +174,7 @@ def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | Non
 
 
 def _require_file(context: Context, param: str, file_id: str) -> None:
-    """OpenAI's recorded words, then what is wrong and how to mend it."""
+    """OpenAI's recorded words, then what is wrong and how to fix it."""
     if not FILE_ID.fullmatch(file_id):
         reason = f"Invalid File Name ({file_id!r} is not a file id; ids look like file-abc123)"
     elif (row := context.store.files.get(file_id)) is None:

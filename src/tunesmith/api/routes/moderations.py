@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
+from tunesmith.api.http.body import read_object
 from tunesmith.api.http.context import ContextDep
-from tunesmith.api.http.errors import missing, shown, unknown_parameter
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.routes.chat import read_json
 from tunesmith.errors import InvalidRequest, ServerFault
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.moderation.http import LOOP_HEADER
 from tunesmith.moderation.moderator import CATEGORIES, CLEAN, Judge, Verdict, open_judge
 from tunesmith.settings import Settings
+from tunesmith.wire.body import read
+from tunesmith.wire.faults import shown
+from tunesmith.wire.moderations import CreateModeration
 
 router = APIRouter()
 
@@ -29,13 +31,12 @@ MODELS = (
     "text-moderation-stable",
     "text-moderation-007",
 )
-MAX_INPUTS = 1024
-MAX_CHARS = 1_000_000  # of one text
 
 
 @router.post("/v1/moderations")
 async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer:
-    texts = parse(await read_json(request), context.settings)
+    body = read(CreateModeration, await read_object(request))
+    _demand_known(body.model, context.settings)
     if context.settings.moderation_url is not None and LOOP_HEADER in request.headers:
         raise ServerFault(
             "The setting `moderation_url` of this server names this server itself, or one that asks it in turn. "
@@ -43,18 +44,11 @@ async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer
             param="moderation_url",
         )
     judge = open_judge(context.settings)
-    verdicts = await run_in_threadpool(judge.judge, texts)
+    verdicts = await run_in_threadpool(judge.judge, body.input)
     return JSONAnswer(answer(judge, verdicts), headers={"x-tunesmith-not-covered": _not_covered(judge, verdicts)})
 
 
-def parse(body: JsonValue, settings: Settings) -> list[str]:
-    """The texts to be judged; InvalidRequest names what is wrong with the body."""
-    if not isinstance(body, dict):
-        raise InvalidRequest('The body must be a JSON object such as {"input": "text"}.')
-    for key in body:
-        if key not in ("input", "model"):
-            raise unknown_parameter(key)
-    model = body.get("model")
+def _demand_known(model: object, settings: Settings) -> None:
     if model is not None and model not in MODELS and model != settings.moderation_model:
         raise InvalidRequest(
             f"{shown(model)} is not one of {list(MODELS)}; each stands for the judge that this server is set to. "
@@ -62,39 +56,6 @@ def parse(body: JsonValue, settings: Settings) -> list[str]:
             param="model",
             code="model_not_found",
         )
-    if body.get("input") is None:
-        raise missing("input")
-    return _inputs(body["input"])
-
-
-def _inputs(value: JsonValue) -> list[str]:
-    if isinstance(value, str):
-        return [_text(value, "input")]
-    if not isinstance(value, list) or not value:
-        raise InvalidRequest(
-            f"{shown(value)} is neither a text nor a list of texts or text parts. - 'input'", param="input"
-        )
-    if len(value) > MAX_INPUTS:
-        raise InvalidRequest(f"{len(value)} inputs are given; at most {MAX_INPUTS} are judged at once.", param="input")
-    if isinstance(value[0], dict):  # the parts of one input
-        return ["\n".join(_part(part, f"input[{index}]") for index, part in enumerate(value))]
-    return [_text(text, f"input[{index}]") for index, text in enumerate(value)]
-
-
-def _text(value: JsonValue, param: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{shown(value)} is not a text. - '{param}'", param=param)
-    if len(value) > MAX_CHARS:
-        raise InvalidRequest(f"The text has {len(value):,} characters; at most {MAX_CHARS:,} are judged.", param=param)
-    return value
-
-
-def _part(value: JsonValue, param: str) -> str:
-    if not isinstance(value, dict) or value.get("type") not in ("text", "image_url"):
-        raise InvalidRequest(f'{shown(value)} is not a part such as {{"type": "text", "text": "..."}}.', param=param)
-    if value["type"] == "image_url":
-        raise InvalidRequest("Images are not judged by this server; send text parts only.", param=param)
-    return _text(value.get("text"), f"{param}.text")
 
 
 def answer(judge: Judge, verdicts: Sequence[Verdict | None]) -> JsonObject:

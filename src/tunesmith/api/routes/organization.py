@@ -8,40 +8,24 @@ import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, page
+from tunesmith.api.http.paging import After, id_listing
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import KeyRow, ProjectRow, Role
+from tunesmith.wire.organization import AdminKeyBody, ProjectBody, ProjectKeyBody
 
 router = APIRouter(prefix="/v1/organization", tags=["organization"])
 
 Limit = Annotated[int, Query(ge=0, le=100)]
-Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"\S")]
-Lifetime = Annotated[int | None, Field(ge=1, le=10**10)]
-
-
-class ProjectBody(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: Name
-
-
-class AdminKeyBody(ProjectBody):
-    expires_in_seconds: Lifetime = None
-
-
-class ProjectKeyBody(AdminKeyBody):
-    role: Literal["member", "read-only"] = "member"
 
 
 @router.get("/projects")
 def list_projects(context: ContextDep, after: After, limit: Limit = 20, include_archived: bool = False) -> JSONAnswer:
     rows = context.store.projects.page(limit=limit, after=after, archived=include_archived)
-    return JSONAnswer(page([project_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([project_json(row) for row in rows.data], rows.has_more))
 
 
 @router.post("/projects")
@@ -69,7 +53,7 @@ def archive_project(project_id: str, context: ContextDep) -> JSONAnswer:
 def list_project_keys(project_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
     _project(context, project_id)
     rows = context.store.keys.page(project=project_id, limit=limit, after=after)
-    return JSONAnswer(page([project_key_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([project_key_json(row) for row in rows.data], rows.has_more))
 
 
 @router.post("/projects/{project_id}/api_keys")
@@ -96,7 +80,7 @@ def list_admin_keys(
     context: ContextDep, after: After, limit: Limit = 20, order: Literal["asc", "desc"] = "asc"
 ) -> JSONAnswer:
     rows = context.store.keys.page(role="owner", limit=limit, after=after, order=order)
-    return JSONAnswer(page([admin_key_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([admin_key_json(row) for row in rows.data], rows.has_more))
 
 
 @router.post("/admin_api_keys")

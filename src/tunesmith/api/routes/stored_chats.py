@@ -1,19 +1,17 @@
 """GET /v1/chat/completions and what is below it: completions kept by `store: true`. Source: OpenAI's description."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.api.http.paging import After, Limit, MetadataFilter, id_listing
 from tunesmith.api.middleware.body_limits import check_metadata
-from tunesmith.api.routes.jobs import metadata_filter
 from tunesmith.errors import NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
-from tunesmith.wire.job_request import Metadata, Strict
+from tunesmith.wire.chat import UpdateChat
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
@@ -41,22 +39,18 @@ KEYS = (  # in the wire's order; `metadata` may have changed since
 PASSED_ON = ("tool_calls", "tool_call_id", "function_call")  # of a message, where it has them
 
 
-class UpdateChat(Strict):
-    metadata: Metadata
-
-
 @router.get("")
 def list_chats(
     context: ContextDep,
     after: After,
-    metadata: Annotated[Mapping[str, str] | None, Depends(metadata_filter)],
+    metadata: MetadataFilter,
     model: str | None = None,
     limit: Limit = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> JSONAnswer:
     """Newest first, as OpenAI answers, though its description says oldest."""
     rows = context.store.chats.page(model=model, metadata=dict(metadata or {}), limit=limit, after=after, order=order)
-    return JSONAnswer(page([chat_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([chat_json(row) for row in rows.data], rows.has_more))
 
 
 @router.get("/{completion_id}")
@@ -96,7 +90,7 @@ def list_chat_messages(
     if after is not None:
         ids = [message["id"] for message in messages]
         messages = messages[ids.index(after) + 1 :] if after in ids else []
-    return JSONAnswer(page(messages[:limit], len(messages) > limit, ids=True))
+    return JSONAnswer(id_listing(messages[:limit], len(messages) > limit))
 
 
 def chat_json(row: ChatRow) -> JsonObject:

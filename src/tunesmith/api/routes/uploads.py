@@ -5,32 +5,24 @@ The finished file is checked as one that came through POST /v1/files, and has th
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Body, Request
-from pydantic import Field, StrictInt, field_validator
 
 from tunesmith.api.background.file_checks import ChecksDep
+from tunesmith.api.http.body import UPLOADS_AT_ONCE, body_chunks
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
-from tunesmith.api.http.errors import missing, shown, unknown_parameter
 from tunesmith.api.http.idempotency import AttemptDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm, shown_name
-from tunesmith.api.routes.files import (
-    BATCH_EXPIRY,
-    MAX_EXPIRY,
-    MIN_EXPIRY,
-    PURPOSES,
-    UPLOADS_AT_ONCE,
-    body_chunks,
-    file_json,
-)
+from tunesmith.api.views.files import part_json, upload_json
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.jsonvalue import JsonObject
-from tunesmith.store import FileRow, NewUpload, PartRow, UploadRow
+from tunesmith.store import NewUpload, PartRow, UploadRow
 from tunesmith.store.objects.blobs import limited
-from tunesmith.wire.job_request import Strict, Text
+from tunesmith.wire.body import read
+from tunesmith.wire.faults import shown
+from tunesmith.wire.files import BATCH_EXPIRY, CompleteUpload, CreateUpload, PartForm, Upload
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
@@ -41,34 +33,6 @@ JSONL_TYPES = (
     "application/json",
     "application/octet-stream",
 )
-MAX_PARTS = 10_000
-
-PartIds: TypeAlias = Annotated[list[Text], Field(min_length=1, max_length=MAX_PARTS)]
-
-
-class ExpiresAfter(Strict):
-    anchor: Literal["created_at"]
-    seconds: StrictInt = Field(ge=MIN_EXPIRY, le=MAX_EXPIRY)
-
-
-class CreateUpload(Strict):
-    filename: Text = Field(min_length=1)
-    purpose: Text
-    bytes: StrictInt = Field(ge=1)
-    mime_type: Text = Field(min_length=1, max_length=255)
-    expires_after: ExpiresAfter | None = None
-
-    @field_validator("purpose")
-    @classmethod
-    def _purpose(cls, purpose: str) -> str:
-        if purpose not in PURPOSES:
-            raise ValueError(f"{shown(purpose)} is not one of {list(PURPOSES)}")
-        return purpose
-
-
-class CompleteUpload(Strict):
-    part_ids: PartIds
-    md5: Annotated[Text, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
 
 
 @router.post("")
@@ -108,7 +72,7 @@ async def complete_upload(
 ) -> JSONAnswer:
     """Writing gigabytes once more takes its time: not in the threads that answer everything else."""
 
-    def work() -> JsonObject:
+    def work() -> Upload:
         upload, file = context.store.uploads.complete(upload_id, request.part_ids, request.md5)
         file = None if file is None else checks.submit(file)
         return upload_json(upload, file)
@@ -119,25 +83,6 @@ async def complete_upload(
 @router.post("/{upload_id}/cancel")
 def cancel_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(upload_json(context.store.uploads.cancel(upload_id)))
-
-
-def upload_json(row: UploadRow, file: FileRow | None = None) -> JsonObject:
-    """The wire's keys in the wire's order; `file` is absent until there is one."""
-    body: JsonObject = {
-        "id": row.id,
-        "object": "upload",
-        "bytes": row.bytes,
-        "created_at": row.created_at,
-        "filename": row.filename,
-        "purpose": row.purpose,
-        "status": row.status,
-        "expires_at": row.expires_at,
-    }
-    return body if file is None else {**body, "file": file_json(file)}
-
-
-def part_json(row: PartRow) -> JsonObject:
-    return {"id": row.id, "object": "upload.part", "created_at": row.created_at, "upload_id": row.upload_id}
 
 
 def _add_part(upload_id: str, request: Request, context: Context) -> PartRow:
@@ -160,10 +105,7 @@ def _part_chunks(form: UploadForm, chunks: Iterator[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         size += len(chunk)
         yield chunk
-    if form.fields:
-        raise unknown_parameter(next(iter(form.fields)))
-    if form.filename is None:
-        raise missing("data")
+    read(PartForm, {**form.fields, "data": form.filename} if form.filename else {**form.fields})
     if size == 0:
         raise InvalidRequest("The part is empty (0 bytes) - 'data'", param="data")
 

@@ -1,21 +1,18 @@
 """The older completions: plain text continued, one request with any number of prompts, each with `n` choices.
 
 `echo` puts the prompt before each choice, with `logprobs` how likely the model finds it: `max_tokens` 0 is for that.
-What is not covered, and refused by name: `suffix`.
 """
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.jsonvalue import JsonValue
 from tunesmith.serve.chat.answer import Piece, Reply, Usage, check_context, generate_request
-from tunesmith.serve.chat.request import Options, parse_options
+from tunesmith.serve.chat.request import Options, sampling_options
 from tunesmith.serve.pool import Opened
-from tunesmith.wire.fields import Fields, as_array, invalid_value, missing, too_long, unsupported, wrong_type
+from tunesmith.wire.completions import CreateCompletion
 
 DEFAULT_MAX_TOKENS = 16
-MAX_PROMPTS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +25,16 @@ class CompletionRequest:
     best_of: int  # choices to generate; the `n` likeliest of them are answered
 
 
-def parse_completion_request(body: JsonValue) -> CompletionRequest:
-    """Raises InvalidRequest with the field's name in `param`."""
-    fields = Fields(body)
-    fields.ignore("user")
-    if fields.text("suffix"):
-        raise unsupported("suffix", "text can be continued, not filled in.")
-    options = parse_options(fields, DEFAULT_MAX_TOKENS, least_max_tokens=0)
-    request = CompletionRequest(
-        model=fields.required_text("model"),
-        prompts=_prompts(fields.raw("prompt")),
-        options=options,
-        echo=fields.boolean("echo"),
-        top_logprobs=fields.integer("logprobs", 0, 5),
-        best_of=_best_of(fields, options),
+def completion_request(body: CreateCompletion) -> CompletionRequest:
+    """What the engine side needs of a request, made from the wire's type."""
+    return CompletionRequest(
+        model=body.model,
+        prompts=tuple(prompt if isinstance(prompt, str) else tuple(prompt) for prompt in body.prompt),
+        options=sampling_options(body, DEFAULT_MAX_TOKENS),
+        echo=body.echo,
+        top_logprobs=body.logprobs,
+        best_of=body.best_of or body.n,
     )
-    fields.finish()
-    return request
 
 
 class Continuation:
@@ -126,42 +116,6 @@ def _mean_logprob(pieces: list[Piece]) -> float:
     entries = [entry for piece in pieces if not piece.echo for entry in piece.logprobs]
     values = [entry.logprob for entry in entries if entry.logprob is not None]
     return sum(values) / len(values) if values else 0.0
-
-
-def _best_of(fields: Fields, options: Options) -> int:
-    best_of = fields.integer("best_of", 0, 20) or options.n
-    if best_of < options.n:
-        raise invalid_value("best_of", f"Invalid 'best_of': {best_of} is less than 'n', which is {options.n}.")
-    if options.stream and best_of > options.n:
-        raise invalid_value("best_of", "Invalid 'best_of': the best is known at the end, so it cannot be streamed.")
-    return best_of
-
-
-def _prompts(value: JsonValue) -> tuple[str | tuple[int, ...], ...]:
-    if value is None:
-        raise missing("prompt")
-    if isinstance(value, str):
-        return (value,)
-    items = as_array(value, "prompt")
-    if not items:
-        raise invalid_value("prompt", "Invalid 'prompt': an empty array has nothing to continue.")
-    if any(isinstance(item, int) for item in items):
-        return (_tokens(items, "prompt"),)
-    if len(items) > MAX_PROMPTS:
-        raise too_long("prompt", MAX_PROMPTS, len(items))
-    return tuple(
-        item if isinstance(item, str) else _tokens(as_array(item, f"prompt[{index}]"), f"prompt[{index}]")
-        for index, item in enumerate(items)
-    )
-
-
-def _tokens(items: list[JsonValue], path: str) -> tuple[int, ...]:
-    tokens = []
-    for index, item in enumerate(items):
-        if isinstance(item, bool) or not isinstance(item, int):
-            raise wrong_type(f"{path}[{index}]", "an integer", item)
-        tokens.append(item)
-    return tuple(tokens)
 
 
 def _ids(prompt: str | tuple[int, ...], opened: Opened) -> list[int]:

@@ -6,41 +6,27 @@ not here is refused by name.
 Not covered: what needs the database or the registry (files, models); `jobs.py` looks those up.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NotRequired, TypeAlias
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
-from tunesmith.store.ids import suffix_slug
-from tunesmith.wire.job_options import JobOptions
+from tunesmith.errors import InvalidRequest
+from tunesmith.settings import TrainingOptions
+from tunesmith.wire.body import Body, Metadata, Text
+from tunesmith.wire.faults import worded
+from tunesmith.wire.job_options import KEY, JobOptions
+from tunesmith.wire.lists import Anything
 
-
-def _storable(text: str) -> str:
-    """What every database and every answer can hold."""
-    if "\0" in text:
-        raise ValueError(f"{text[:60]!r} has a NUL character in it; take it out")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError(f"{text[:60]!r} has half a surrogate pair in it; write the whole character")
-    return text
-
-
-Text: TypeAlias = Annotated[str, AfterValidator(_storable)]
 Auto: TypeAlias = Literal["auto"]
 MAX_SEED = 2**31 - 1
 MAX_INTEGRATIONS = 5
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _auto_int(low: int, high: int) -> BeforeValidator:
@@ -75,7 +61,7 @@ def _in_range(value: int, low: int, high: int) -> int:
     return value
 
 
-class Hyperparameters(Strict):
+class Hyperparameters(Body):
     """OpenAI's description gives the multiplier no upper end; 1000 x the base rate can only be a slip."""
 
     batch_size: Annotated[Auto | int, _auto_int(1, 256)] = "auto"
@@ -87,11 +73,11 @@ class PreferenceHyperparameters(Hyperparameters):
     beta: Annotated[Auto | float, _auto_float(2.0)] = "auto"
 
 
-class SupervisedMethod(Strict):
+class SupervisedMethod(Body):
     hyperparameters: Hyperparameters | None = None
 
 
-class PreferenceMethod(Strict):
+class PreferenceMethod(Body):
     hyperparameters: PreferenceHyperparameters | None = None
 
 
@@ -101,7 +87,7 @@ def _method_name(name: object) -> object:
     return name
 
 
-class Method(Strict):
+class Method(Body):
     """`reinforcement` is read as it comes: it is refused by name, so its insides need no shape."""
 
     type: Annotated[Literal["supervised", "dpo", "reinforcement"], BeforeValidator(_method_name)]
@@ -121,27 +107,13 @@ class Method(Strict):
         return chosen.hyperparameters if chosen else None
 
 
-def _pairs(metadata: dict[str, str] | None) -> dict[str, str] | None:
-    if metadata is None:
-        return None
-    for key, value in metadata.items():
-        if not 1 <= len(key) <= 64:
-            raise ValueError(f"the key {key[:70]!r} has {len(key)} characters; it must have 1 to 64")
-        if len(value) > 512:
-            raise ValueError(f"the value of {key!r} has {len(value)} characters; at most 512 are kept")
-    return metadata
-
-
-Metadata: TypeAlias = Annotated[dict[Text, Text] | None, AfterValidator(_pairs)]
-
-
-class Wandb(Strict):
+class Wandb(Body):
     """Weights & Biases' own limit for names is 128 characters, for tags 64."""
 
     project: Text = Field(min_length=1, max_length=128)
     name: Text | None = Field(None, max_length=128)
     entity: Text | None = Field(None, max_length=128)
-    tags: list[Annotated[Text, Field(min_length=1, max_length=64)]] = []
+    tags: list[Annotated[Text, Field(min_length=1, max_length=64)]] = Field(default_factory=list)
 
 
 def _integration_name(name: object) -> object:
@@ -150,12 +122,12 @@ def _integration_name(name: object) -> object:
     return name
 
 
-class Integration(Strict):
+class Integration(Body):
     type: Annotated[Literal["wandb"], BeforeValidator(_integration_name)]
     wandb: Wandb
 
 
-class CreateJob(Strict):
+class CreateJob(Body):
     model: Text = Field(min_length=1)
     training_file: Text
     validation_file: Text | None = None
@@ -172,16 +144,9 @@ class CreateJob(Strict):
     def _file(cls, file_id: object, info: ValidationInfo) -> object:
         if isinstance(file_id, str) or (file_id is None and info.field_name == "validation_file"):
             return file_id
-        raise PydanticCustomError("as_recorded", "invalid {name}: {value}", {"name": info.field_name, "value": file_id})
-
-    @field_validator("suffix")
-    @classmethod
-    def _suffix(cls, suffix: str | None) -> str | None:
-        if suffix is None:
-            return None
-        if suffix and not suffix_slug(suffix):
-            raise ValueError(f"{suffix!r} has no letter and no digit, so no model name can be made of it")
-        return suffix
+        raise worded(
+            lambda param: InvalidRequest(f"invalid {param}: {file_id}", param=param)
+        )  # OpenAI's recorded words
 
     @field_validator("seed", mode="before")
     @classmethod
@@ -191,3 +156,83 @@ class CreateJob(Strict):
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"{seed!r} is not a whole number")
         return _in_range(seed, 0, MAX_SEED)
+
+
+class JobError(TypedDict):
+    code: str
+    param: str | None
+    message: str
+
+
+class TunedHyperparameters(TypedDict):
+    n_epochs: int | Literal["auto"]
+    batch_size: int | Literal["auto"]
+    learning_rate_multiplier: float | Literal["auto"]
+    beta: NotRequired[float | Literal["auto"]]
+
+
+class MethodSettings(TypedDict):
+    hyperparameters: TunedHyperparameters
+
+
+class JobMethod(TypedDict):
+    type: Literal["supervised", "dpo"]
+    supervised: NotRequired[MethodSettings]
+    dpo: NotRequired[MethodSettings]
+
+
+class Job(TypedDict):
+    object: Literal["fine_tuning.job"]
+    id: str
+    model: str
+    created_at: int
+    finished_at: int | None
+    fine_tuned_model: str | None
+    organization_id: str
+    result_files: list[str]
+    status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+    validation_file: str | None
+    training_file: str
+    hyperparameters: TunedHyperparameters
+    trained_tokens: int | None
+    error: JobError | None
+    user_provided_suffix: str | None
+    seed: int
+    estimated_finish: int | None
+    integrations: list[Anything]
+    metadata: dict[str, str] | None
+    usage_metrics: None
+    shared_with_openai: Literal[False]
+    eval_id: None
+    method: JobMethod
+    tunesmith: Anything
+
+
+class Event(TypedDict):
+    object: Literal["fine_tuning.job.event"]
+    id: str
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    data: Anything | None
+    type: Literal["message", "metrics", "moderation_checks"]
+
+
+class Checkpoint(TypedDict):
+    object: Literal["fine_tuning.job.checkpoint"]
+    id: str
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    metrics: Anything
+    step_number: int
+
+
+def hint_about_unknown(param: str) -> str:
+    """Where our own options belong and what they are called; OpenAI's requests do not have them."""
+    inside, name = param.startswith(f"{KEY}."), param.rpartition(".")[2]
+    if name in TrainingOptions.model_fields:
+        return f" It is an option of this server: send it as {{'{KEY}': {{'{name}': …}}}} (extra_body of the client)."
+    if inside and name in Hyperparameters.model_fields:
+        return " It is one of OpenAI's: send it under 'hyperparameters'."
+    return f" '{KEY}' may have: {', '.join(TrainingOptions.model_fields)}." if inside else ""
