@@ -11,7 +11,8 @@ from tunesmith.api import document
 from tunesmith.api.background.file_checks import FileChecks
 from tunesmith.api.background.sweeper import Sweeper
 from tunesmith.api.http import errors as envelopes
-from tunesmith.api.http.context import Context
+from tunesmith.api.http.context import Parts
+from tunesmith.api.http.rules import Rules
 from tunesmith.api.middleware.auth import Authentication
 from tunesmith.api.middleware.body_limits import BodyLimit
 from tunesmith.api.middleware.headers import OpenAIHeaders
@@ -53,6 +54,10 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
         checks.stop()
         usage_recorder.stop()
 
+    tuning = (files, uploads, jobs, permissions, graders, models)
+    answering = (chat, stored_chats, completions, moderations)
+    routers = [noun.router for noun in (*tuning, *answering, organization, usage, health)]
+    rules = Rules(route for router in routers for route in router.routes)
     app = FastAPI(
         title="Tunesmith",
         version=__version__,
@@ -61,25 +66,23 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST loses its body in both clients
         responses={"4XX": {"description": "OpenAI's error envelope"}},  # else FastAPI describes a 422
-        middleware=_middleware(settings, store, usage_recorder),
+        middleware=_middleware(settings, store, usage_recorder, rules),
     )
-    app.state.context = Context(settings, store, pool)
+    app.state.parts = Parts(settings, store, pool)
     app.state.checks = checks
     app.state.usage = usage_recorder
     envelopes.install(app)
-    tuning = (files, uploads, jobs, permissions, graders, models)
-    answering = (chat, stored_chats, completions, moderations)
-    for noun in (*tuning, *answering, organization, usage, health):
-        app.include_router(noun.router)
+    for router in routers:
+        app.include_router(router)
     document.install(app)
     return app
 
 
-def _middleware(settings: Settings, store: Store, recorder: UsageRecorder) -> list[Middleware]:
+def _middleware(settings: Settings, store: Store, recorder: UsageRecorder, rules: Rules) -> list[Middleware]:
     """Outermost first. Everything from `Throttle` on knows the key."""
     return [
         Middleware(OpenAIHeaders, organization=settings.organization),
-        Middleware(Authentication, store=store, settings=settings),
+        Middleware(Authentication, store=store, settings=settings, rules=rules),
         Middleware(Throttle, settings=settings),
         Middleware(Metering, recorder=recorder),
         Middleware(BodyLimit),

@@ -7,13 +7,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
+from tunesmith.api.http.rules import Rule
 from tunesmith.api.middleware.metering import Metered
 from tunesmith.api.middleware.rate_limits import Throttle
 from tunesmith.api.middleware.token_bucket import Budget, shown
 from tunesmith.serve.chat.answer import Usage
 from tunesmith.serve.pool import Pool
-
-CHAT = "/v1/chat/completions"
 
 
 class Clock:
@@ -103,6 +102,11 @@ def test_without_limits_there_are_no_headers_of_them(client):
     assert not [name for name in headers if name.startswith("x-ratelimit")]
 
 
+def chat_scope(headers):
+    state = {"key": Key(), "rule": Rule("read-only", "model")}
+    return {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "state": state}
+
+
 def ask(throttle: Throttle, *, body_bytes: int = 40) -> tuple[int, dict[str, str]]:
     """Status and headers of one chat request."""
     sent = []
@@ -112,8 +116,7 @@ def ask(throttle: Throttle, *, body_bytes: int = 40) -> tuple[int, dict[str, str
 
     async def call() -> None:
         headers = [(b"content-length", str(body_bytes).encode())]
-        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "state": {"key": Key()}}
-        await throttle(scope, None, send)
+        await throttle(chat_scope(headers), None, send)
 
     asyncio.run(call())
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -177,9 +180,7 @@ def test_requests_at_a_time_are_limited(settings):
         throttle = Throttle(slow, settings.model_copy(update={"limit_concurrent_requests": 1}), Clock())
 
         def call():
-            return throttle(
-                {"type": "http", "method": "POST", "path": CHAT, "headers": [], "state": {"key": Key()}}, None, send
-            )
+            return throttle(chat_scope([]), None, send)
 
         first = asyncio.create_task(call())
         await started.wait()

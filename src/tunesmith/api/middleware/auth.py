@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tunesmith.api.http.errors import error_response
+from tunesmith.api.http.rules import Rules
 from tunesmith.api.middleware.roles import demand_allowed
 from tunesmith.errors import AuthenticationFailed, PermissionDenied
 from tunesmith.settings import Settings
@@ -18,9 +19,12 @@ from tunesmith.store import KeyRow, Store
 
 
 class Authentication:
-    def __init__(self, app: ASGIApp, store: Store, settings: Settings) -> None:
+    """Puts the key and the route's rule into the request's state, or refuses."""
+
+    def __init__(self, app: ASGIApp, store: Store, settings: Settings, rules: Rules) -> None:
         self.app = app
         self.store = store
+        self.rules = rules
         self.settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,11 +34,12 @@ class Authentication:
         try:
             headers = Headers(scope=scope)
             key = await self._opened(headers.get("authorization"), headers.get("openai-project", "").strip())
-            demand_allowed(key, scope["method"], scope["path"])
+            rule = self.rules.find(scope["method"], scope["path"])
+            demand_allowed(key, rule, scope["method"], scope["path"])
         except (AuthenticationFailed, PermissionDenied) as error:
             await error_response(error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["key"] = key
+        scope.setdefault("state", {}).update(key=key, rule=rule)
         await self.app(scope, receive, send)
 
     async def _opened(self, authorization: str | None, project: str) -> KeyRow:

@@ -7,7 +7,6 @@ Not covered: several server processes each have limits of their own, and a resta
 """
 
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunesmith.api.http.errors import error_response
+from tunesmith.api.http.rules import Rule
 from tunesmith.api.middleware.metering import Metered
-from tunesmith.api.middleware.roles import ASKING
 from tunesmith.api.middleware.token_bucket import Budget, shown
 from tunesmith.errors import RateLimited
 from tunesmith.settings import Settings
 
-UPLOADING = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")
 BYTES_PER_TOKEN = 4
 
 
@@ -46,17 +44,18 @@ class Throttle:
         self.projects: dict[str, Project] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        key = scope.get("state", {}).get("key") if scope["type"] == "http" else None
-        if key is None or scope["method"] != "POST":
+        state = scope.get("state", {}) if scope["type"] == "http" else {}
+        rule: Rule | None = state.get("rule")
+        if rule is None or rule.limit is None:
             await self.app(scope, receive, send)
             return
+        key = state["key"]
         project = self._project(key.project)
         try:
-            if ASKING.fullmatch(scope["path"]):
+            if rule.limit == "model":
                 await self._ask(project, key.project, scope, receive, send)
                 return
-            if UPLOADING.fullmatch(scope["path"]):
-                self._take(project.uploads, "uploads", key.project)
+            self._take(project.uploads, "uploads", key.project)
         except _Refusal as refusal:
             await refusal.answer(self._headers(project))(scope, receive, send)
             return

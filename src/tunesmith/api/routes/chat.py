@@ -15,6 +15,7 @@ from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.models import open_model
 from tunesmith.api.http.replies import collect
+from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import EventStream
 from tunesmith.api.middleware.metering import meter
 from tunesmith.api.views.chat import Head, completion, piece_chunks, role_chunk, usage_chunk
@@ -28,11 +29,13 @@ router = APIRouter()
 
 
 @router.post("/v1/chat/completions")
+@rule("read-only", limit="model")
 async def create_chat_completion(request: Request, context: ContextDep) -> Response:
     return await _answer(request, context, await read_object(request))
 
 
 @router.post("/v1/engines/{model:path}/chat/completions")
+@rule("read-only", limit="model")
 async def create_engine_chat_completion(model: str, request: Request, context: ContextDep) -> Response:
     return await _answer(request, context, await read_object(request, model))
 

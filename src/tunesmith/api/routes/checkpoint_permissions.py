@@ -11,15 +11,18 @@ from fastapi import APIRouter, Body
 from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Limit, id_listing
+from tunesmith.api.http.rules import rule
 from tunesmith.errors import NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import PermissionRow
 from tunesmith.wire.models import GrantPermissions
 
 router = APIRouter(prefix="/v1/fine_tuning/checkpoints", tags=["fine-tuning"])
+sharing = rule("owner", deed="shares models with other projects")
 
 
 @router.get("/{name:path}/permissions")
+@rule("read-only")
 def list_permissions(
     name: str,
     context: ContextDep,
@@ -35,12 +38,14 @@ def list_permissions(
 
 
 @router.post("/{name:path}/permissions")
+@sharing
 def grant_permissions(name: str, request: Annotated[GrantPermissions, Body()], context: ContextDep) -> JSONAnswer:
     rows = context.store.permissions.grant(name, request.project_ids)
     return JSONAnswer(id_listing([permission_json(row) for row in rows], False))
 
 
 @router.delete("/{name:path}/permissions/{permission_id}")
+@sharing
 def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSONAnswer:
     if not context.store.permissions.revoke(name, permission_id):
         raise NotFound(f"No such permission of '{name}': {permission_id}", param="permission_id")

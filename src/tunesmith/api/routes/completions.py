@@ -13,6 +13,7 @@ from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.models import open_model
 from tunesmith.api.http.replies import collect
+from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import EventStream
 from tunesmith.api.middleware.metering import meter
 from tunesmith.api.views.chat import usage_json
@@ -54,11 +55,13 @@ class Started:
 
 
 @router.post("/v1/completions")
+@rule("read-only", limit="model")
 async def create_completion(request: Request, context: ContextDep) -> Response:
     return await _answer(request, context, await read_object(request))
 
 
 @router.post("/v1/engines/{model:path}/completions")
+@rule("read-only", limit="model")
 async def create_engine_completion(model: str, request: Request, context: ContextDep) -> Response:
     return await _answer(request, context, await read_object(request, model))
 

@@ -18,6 +18,7 @@ from tunesmith.api.http.idempotency import Attempt, AttemptDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm
 from tunesmith.api.http.paging import After, Limit, id_listing
+from tunesmith.api.http.rules import rule
 from tunesmith.api.views.files import file_json
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
@@ -29,6 +30,7 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 
 
 @router.post("")
+@rule("member", limit="uploads")
 async def create_file(
     request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep, attempt: AttemptDep
 ) -> JSONAnswer:
@@ -57,6 +59,7 @@ def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks,
 
 
 @router.get("")
+@rule("read-only")
 def list_files(
     context: ContextDep,
     after: After,
@@ -69,11 +72,13 @@ def list_files(
 
 
 @router.get("/{file_id}")
+@rule("read-only")
 def retrieve_file(file_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(file_json(find_file(context, file_id)))
 
 
 @router.delete("/{file_id}")
+@rule("member")
 def delete_file(file_id: str, context: ContextDep) -> JSONAnswer:
     if not context.store.files.delete(file_id):
         raise _no_such_file(file_id)
@@ -81,6 +86,7 @@ def delete_file(file_id: str, context: ContextDep) -> JSONAnswer:
 
 
 @router.get("/{file_id}/content")
+@rule("read-only")
 def file_content(
     file_id: str, context: ContextDep, encoding: Annotated[Literal["plain", "base64"] | None, Query()] = None
 ) -> Response:

@@ -16,6 +16,7 @@ from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.models import base_of, open_model
 from tunesmith.api.http.replies import collect
+from tunesmith.api.http.rules import rule
 from tunesmith.api.middleware.metering import meter
 from tunesmith.graders.grader import Grader, ScoreModel, leaves, read_grader
 from tunesmith.graders.results import Record, Tokens, result
@@ -47,6 +48,7 @@ class Spent:
 
 
 @router.post("/validate")
+@rule("read-only", limit="model")
 async def validate_grader(request: Request, context: ContextDep) -> JSONAnswer:
     """The grader itself; 400 for a wrong one, 404 for one whose model is not there."""
     body = read(ValidateGrader, await read_object(request))
@@ -55,6 +57,7 @@ async def validate_grader(request: Request, context: ContextDep) -> JSONAnswer:
 
 
 @router.post("/run")
+@rule("read-only", limit="model")
 async def run_grader(request: Request, context: ContextDep) -> JSONAnswer:
     """The reward of one sample."""
     body = read(RunGrader, await read_object(request))

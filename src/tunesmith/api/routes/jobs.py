@@ -14,6 +14,7 @@ from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.idempotency import AttemptDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Limit, MetadataFilter, id_listing, listing
+from tunesmith.api.http.rules import rule
 from tunesmith.api.middleware.body_limits import check_metadata, check_suffix
 from tunesmith.api.training_options import resolve_options
 from tunesmith.api.views.jobs import checkpoint_json, event_json, job_json
@@ -39,6 +40,7 @@ FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
 
 
 @router.post("")
+@rule("member")
 def create_job(
     request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
 ) -> JSONAnswer:
@@ -71,6 +73,7 @@ def create_job(
 
 
 @router.get("")
+@rule("read-only")
 def list_jobs(
     context: ContextDep,
     after: After,
@@ -84,11 +87,13 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
+@rule("read-only")
 def retrieve_job(job_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(job_json(_find(context, job_id)))
 
 
 @router.post("/{job_id}/cancel")
+@rule("member")
 def cancel_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
     """A client that repeats the call by itself, because the answer was lost, gets that answer."""
     if attempt.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
@@ -97,11 +102,13 @@ def cancel_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAns
 
 
 @router.post("/{job_id}/pause")
+@rule("member")
 def pause_job(job_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(job_json(context.store.jobs.pause(job_id)))
 
 
 @router.post("/{job_id}/resume")
+@rule("member")
 def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
     if attempt.is_retry and not (job := _find(context, job_id)).paused:
         return JSONAnswer(job_json(job))
@@ -109,6 +116,7 @@ def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAns
 
 
 @router.get("/{job_id}/events")
+@rule("read-only")
 def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
     _find(context, job_id)
     rows = context.store.jobs.events(job_id, limit=limit, after=after)
@@ -116,6 +124,7 @@ def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 2
 
 
 @router.get("/{job_id}/checkpoints")
+@rule("read-only")
 def list_checkpoints(job_id: str, context: ContextDep, after: After, limit: Limit = 10) -> JSONAnswer:
     job = _find(context, job_id)
     rows = context.store.jobs.checkpoints(job_id, limit=limit, after=after)

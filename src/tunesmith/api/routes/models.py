@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.registry import alias_table, list_bases
@@ -14,12 +15,14 @@ BASE_CREATED = 1_730_419_200  # 2024-11-01, the day of the shipped base; a base 
 
 
 @router.get("")
+@rule("read-only")
 def list_models(context: ContextDep) -> JSONAnswer:
     tuned = [_model(row.name, row.created_at, row.owned_by) for row in context.store.models.all()]
     return JSONAnswer({"object": "list", "data": [*tuned, *_fixed(context).values()]})
 
 
 @router.get("/{name:path}")
+@rule("read-only")
 def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
     row = context.store.models.get(name)
     if row is not None:
@@ -31,6 +34,7 @@ def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
 
 
 @router.delete("/{name:path}")
+@rule("owner", deed="deletes models")
 def delete_model(name: str, context: ContextDep) -> JSONAnswer:
     if name in _fixed(context):
         raise InvalidRequest(

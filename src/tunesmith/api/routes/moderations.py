@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from tunesmith.api.http.body import read_object
 from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.moderation.http import LOOP_HEADER
@@ -34,6 +35,7 @@ MODELS = (
 
 
 @router.post("/v1/moderations")
+@rule("read-only", limit="model")
 async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer:
     body = read(CreateModeration, await read_object(request))
     _demand_known(body.model, context.settings)

@@ -12,44 +12,52 @@ from fastapi import APIRouter, Body, Query
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, id_listing
+from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import KeyRow, ProjectRow, Role
 from tunesmith.wire.organization import AdminKeyBody, ProjectBody, ProjectKeyBody
 
 router = APIRouter(prefix="/v1/organization", tags=["organization"])
+for_owners = rule("owner", deed="manages projects, keys and usage")
 
 Limit = Annotated[int, Query(ge=0, le=100)]
 
 
 @router.get("/projects")
+@for_owners
 def list_projects(context: ContextDep, after: After, limit: Limit = 20, include_archived: bool = False) -> JSONAnswer:
     rows = context.store.projects.page(limit=limit, after=after, archived=include_archived)
     return JSONAnswer(id_listing([project_json(row) for row in rows.data], rows.has_more))
 
 
 @router.post("/projects")
+@for_owners
 def create_project(body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
     return JSONAnswer(project_json(context.store.projects.create(body.name)))
 
 
 @router.get("/projects/{project_id}")
+@for_owners
 def retrieve_project(project_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(project_json(_project(context, project_id)))
 
 
 @router.post("/projects/{project_id}")
+@for_owners
 def modify_project(project_id: str, body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
     _project(context, project_id, active=True)
     return JSONAnswer(project_json(_found(context.store.projects.rename(project_id, body.name), project_id)))
 
 
 @router.post("/projects/{project_id}/archive")
+@for_owners
 def archive_project(project_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(project_json(_found(context.store.projects.archive(project_id), project_id)))
 
 
 @router.get("/projects/{project_id}/api_keys")
+@for_owners
 def list_project_keys(project_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
     _project(context, project_id)
     rows = context.store.keys.page(project=project_id, limit=limit, after=after)
@@ -57,6 +65,7 @@ def list_project_keys(project_id: str, context: ContextDep, after: After, limit:
 
 
 @router.post("/projects/{project_id}/api_keys")
+@for_owners
 def create_project_key(project_id: str, body: Annotated[ProjectKeyBody, Body()], context: ContextDep) -> JSONAnswer:
     """Ours: OpenAI makes a project's keys in its dashboard. `value` is shown this once."""
     _project(context, project_id, active=True)
@@ -65,17 +74,20 @@ def create_project_key(project_id: str, body: Annotated[ProjectKeyBody, Body()],
 
 
 @router.get("/projects/{project_id}/api_keys/{key_id}")
+@for_owners
 def retrieve_project_key(project_id: str, key_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(project_key_json(_key(context, key_id, project=project_id)))
 
 
 @router.delete("/projects/{project_id}/api_keys/{key_id}")
+@for_owners
 def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
     _revoke(context, _key(context, key_id, project=project_id), key)
     return JSONAnswer({"object": "organization.project.api_key.deleted", "id": key_id, "deleted": True})
 
 
 @router.get("/admin_api_keys")
+@for_owners
 def list_admin_keys(
     context: ContextDep, after: After, limit: Limit = 20, order: Literal["asc", "desc"] = "asc"
 ) -> JSONAnswer:
@@ -84,17 +96,20 @@ def list_admin_keys(
 
 
 @router.post("/admin_api_keys")
+@for_owners
 def create_admin_key(body: Annotated[AdminKeyBody, Body()], context: ContextDep) -> JSONAnswer:
     value, row = _create_key(context, body, "default", "owner")
     return JSONAnswer({**admin_key_json(row), "value": value})
 
 
 @router.get("/admin_api_keys/{key_id}")
+@for_owners
 def retrieve_admin_key(key_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(admin_key_json(_key(context, key_id, role="owner")))
 
 
 @router.delete("/admin_api_keys/{key_id}")
+@for_owners
 def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
     _revoke(context, _key(context, key_id, role="owner"), key)
     return JSONAnswer({"object": "organization.admin_api_key.deleted", "id": key_id, "deleted": True})

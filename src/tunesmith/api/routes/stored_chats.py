@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Limit, MetadataFilter, id_listing
+from tunesmith.api.http.rules import rule
 from tunesmith.api.middleware.body_limits import check_metadata
 from tunesmith.errors import NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -40,6 +41,7 @@ PASSED_ON = ("tool_calls", "tool_call_id", "function_call")  # of a message, whe
 
 
 @router.get("")
+@rule("read-only")
 def list_chats(
     context: ContextDep,
     after: After,
@@ -54,11 +56,13 @@ def list_chats(
 
 
 @router.get("/{completion_id}")
+@rule("read-only")
 def retrieve_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(chat_json(_find(context, completion_id)))
 
 
 @router.post("/{completion_id}")
+@rule("member")
 def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], context: ContextDep) -> JSONAnswer:
     check_metadata(request.metadata, context.settings)
     row = context.store.chats.set_metadata(completion_id, request.metadata or {})
@@ -68,6 +72,7 @@ def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], cont
 
 
 @router.delete("/{completion_id}")
+@rule("member")
 def delete_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
     if not context.store.chats.delete(completion_id):
         raise _not_found(completion_id)
@@ -75,6 +80,7 @@ def delete_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
 
 
 @router.get("/{completion_id}/messages")
+@rule("read-only")
 def list_chat_messages(
     completion_id: str,
     context: ContextDep,

@@ -16,6 +16,7 @@ from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.idempotency import AttemptDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm, shown_name
+from tunesmith.api.http.rules import rule
 from tunesmith.api.views.files import part_json, upload_json
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store import NewUpload, PartRow, UploadRow
@@ -36,6 +37,7 @@ JSONL_TYPES = (
 
 
 @router.post("")
+@rule("member")
 def create_upload(
     request: Annotated[CreateUpload, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
 ) -> JSONAnswer:
@@ -55,18 +57,21 @@ def create_upload(
 
 
 @router.get("/{upload_id}")
+@rule("read-only")
 def retrieve_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
     """Ours: OpenAI has no way to ask how an upload stands."""
     return JSONAnswer(upload_json(_find(context, upload_id)))
 
 
 @router.post("/{upload_id}/parts")
+@rule("member", limit="uploads")
 async def add_part(upload_id: str, request: Request, context: ContextDep) -> JSONAnswer:
     row = await to_thread.run_sync(partial(_add_part, upload_id, request, context), limiter=UPLOADS_AT_ONCE)
     return JSONAnswer(part_json(row))
 
 
 @router.post("/{upload_id}/complete")
+@rule("member")
 async def complete_upload(
     upload_id: str, request: Annotated[CompleteUpload, Body()], context: ContextDep, checks: ChecksDep
 ) -> JSONAnswer:
@@ -81,6 +86,7 @@ async def complete_upload(
 
 
 @router.post("/{upload_id}/cancel")
+@rule("member")
 def cancel_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(upload_json(context.store.uploads.cancel(upload_id)))
 

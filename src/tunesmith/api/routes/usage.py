@@ -14,12 +14,14 @@ from fastapi import APIRouter, Query, Request
 
 from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.accounts.usage import Counts, Group, UsageFilter, UsageRow
 from tunesmith.wire.job_options import KEY
 
 router = APIRouter(prefix="/v1/organization/usage", tags=["organization"])
+for_owners = rule("owner", deed="manages projects, keys and usage")
 
 Width = Literal["1m", "1h", "1d"]
 Time = Annotated[int, Query(ge=0, le=10**11)]
@@ -36,6 +38,7 @@ GROUPS: dict[str, Group | None] = {
 
 
 @router.get("/completions")
+@for_owners
 def completions_usage(
     request: Request,
     context: ContextDep,
