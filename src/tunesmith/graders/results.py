@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import orjson
 
 from tunesmith.graders.grader import Grader, Multi, ScoreModel
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonValue
+from tunesmith.wire.graders import GraderRun
 
 FLAGS = (
     "formula_parse_error",
@@ -44,7 +45,8 @@ class Tokens:
     def total(self) -> int:
         return self.prompt + self.completion
 
-    def to_json(self) -> JsonObject:
+    def to_json(self) -> dict[str, int]:
+        """OpenAI's names."""
         return {
             "prompt_tokens": self.prompt,
             "total_tokens": self.total,
@@ -66,7 +68,7 @@ class Record:
         self.tokens[model] = self.tokens.get(model, Tokens(0, 0)) + tokens
 
 
-def result(grader: Grader, record: Record, seconds: float) -> JsonObject:
+def result(grader: Grader, record: Record, seconds: float) -> GraderRun:
     alone = isinstance(grader, ScoreModel)
     return {
         "reward": record.reward,
@@ -84,8 +86,8 @@ def result(grader: Grader, record: Record, seconds: float) -> JsonObject:
     }
 
 
-def _errors(faults: Mapping[str, str]) -> JsonObject:
-    def value(flag: str) -> JsonValue:
+def _errors(faults: Mapping[str, str]) -> dict[str, bool | str | None]:
+    def value(flag: str) -> bool | str | None:
         if flag.endswith(("_type", "_details")):
             return faults.get(flag.removesuffix("_details"))
         return flag in faults

@@ -185,6 +185,8 @@ class UpdateChat(Body):
 
 
 class TokenUsage(TypedDict):
+    """Tokens that a request took."""
+
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -193,17 +195,30 @@ class TokenUsage(TypedDict):
 
 
 class CalledFunction(TypedDict):
+    """A call as the model wrote it; `arguments` is JSON as text."""
+
     name: str
     arguments: str
 
 
 class ToolCall(TypedDict):
+    """A whole call of a tool."""
+
     id: str
     type: Literal["function"]
     function: CalledFunction
 
 
+class Called(TypedDict):
+    """What a message has of calls: at most one of the two."""
+
+    tool_calls: NotRequired[list[ToolCall]]
+    function_call: NotRequired[CalledFunction]
+
+
 class Message(TypedDict):
+    """A whole answer."""
+
     role: Literal["assistant"]
     content: str | None
     tool_calls: NotRequired[list[ToolCall]]
@@ -212,14 +227,42 @@ class Message(TypedDict):
     annotations: list[Anything]
 
 
+class TokenLogprob(TypedDict):
+    """A token and the natural logarithm of its probability."""
+
+    token: str
+    logprob: float | None
+    bytes: list[int]
+
+
+class ChosenLogprob(TokenLogprob):
+    """A token of the answer, beside the likeliest ones at its place."""
+
+    top_logprobs: list[TokenLogprob]
+
+
+class Logprobs(TypedDict):
+    """Log-probabilities of an answer's tokens."""
+
+    content: list[ChosenLogprob]
+    refusal: None
+
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "function_call"]
+
+
 class Choice(TypedDict):
+    """One of the `n` answers."""
+
     index: int
     message: Message
-    logprobs: Anything | None
-    finish_reason: Literal["stop", "length", "tool_calls", "function_call"] | None
+    logprobs: Logprobs | None
+    finish_reason: FinishReason | None
 
 
 class Completion(TypedDict):
+    """The answer of `POST /v1/chat/completions`, in the recorded key order."""
+
     id: str
     object: Literal["chat.completion"]
     created: int
@@ -230,7 +273,57 @@ class Completion(TypedDict):
     system_fingerprint: str
 
 
+class FunctionDelta(TypedDict):
+    """More of a call: its name comes first, then its arguments in pieces."""
+
+    name: NotRequired[str | None]
+    arguments: str
+
+
+class ToolCallDelta(TypedDict):
+    """More of call number `index`."""
+
+    index: int
+    id: NotRequired[str | None]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDelta
+
+
+class Delta(TypedDict, total=False):
+    """What is new in a chunk."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+    tool_calls: list[ToolCallDelta]
+    function_call: FunctionDelta
+
+
+class ChunkChoice(TypedDict):
+    """More of one of the `n` answers."""
+
+    index: int
+    delta: Delta
+    logprobs: Logprobs | None
+    finish_reason: FinishReason | None
+
+
+class Chunk(TypedDict):
+    """One event of a stream; `usage` is there only where it was asked for, null but in the last chunk."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    service_tier: Literal["default"]
+    system_fingerprint: str
+    choices: list[ChunkChoice]
+    usage: NotRequired[TokenUsage | None]
+
+
 class StoredCompletion(Completion):
+    """A completion that was stored, with what was asked."""
+
     request_id: str
     tool_choice: Anything | str | None
     seed: int | None
@@ -245,6 +338,8 @@ class StoredCompletion(Completion):
 
 
 class StoredMessage(TypedDict):
+    """A message that was asked; `content_parts` has what came in parts, and then there is no `content`."""
+
     id: str
     role: str
     content: str | None

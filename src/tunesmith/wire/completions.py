@@ -1,14 +1,13 @@
 """`/v1/completions`, the older API: text in, text out."""
 
 from functools import partial
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, NotRequired, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import TypedDict
 
 from tunesmith.wire.chat import Sampling, TokenUsage
 from tunesmith.wire.faults import invalid_value, unsupported, worded, wrong_type
-from tunesmith.wire.lists import Anything
 
 MAX_PROMPTS = 128
 
@@ -74,17 +73,44 @@ class CreateCompletion(Sampling):
         return self
 
 
+class TextLogprobs(TypedDict):
+    """Per token: its offset in the text in characters, its log-probability, its text, and the likeliest ones."""
+
+    text_offset: list[int]
+    token_logprobs: list[float | None]
+    tokens: list[str]
+    top_logprobs: list[dict[str, float | None] | None]
+
+
+TextFinish: TypeAlias = Literal["stop", "length"]
+
+
 class TextChoice(TypedDict):
+    """One text."""
+
     text: str
     index: int
-    logprobs: Anything | None
-    finish_reason: Literal["stop", "length"] | None
+    logprobs: TextLogprobs | None
+    finish_reason: TextFinish | None
 
 
 class TextCompletion(TypedDict):
+    """The answer of `POST /v1/completions`."""
+
     id: str
     object: Literal["text_completion"]
     created: int
     model: str
     choices: list[TextChoice]
     usage: TokenUsage
+
+
+class TextChunk(TypedDict):
+    """One event of a stream; `usage` as in a chat's chunk."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    choices: list[TextChoice]
+    model: str
+    usage: NotRequired[TokenUsage | None]

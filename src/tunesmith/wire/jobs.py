@@ -158,13 +158,21 @@ class CreateJob(Body):
         return _in_range(seed, 0, MAX_SEED)
 
 
+JobState: TypeAlias = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+EventType: TypeAlias = Literal["message", "metrics", "moderation_checks"]
+
+
 class JobError(TypedDict):
+    """Why a job failed."""
+
     code: str
     param: str | None
     message: str
 
 
 class TunedHyperparameters(TypedDict):
+    """`auto` until the training file has been read."""
+
     n_epochs: int | Literal["auto"]
     batch_size: int | Literal["auto"]
     learning_rate_multiplier: float | Literal["auto"]
@@ -172,16 +180,22 @@ class TunedHyperparameters(TypedDict):
 
 
 class MethodSettings(TypedDict):
+    """What a method has, under its name."""
+
     hyperparameters: TunedHyperparameters
 
 
 class JobMethod(TypedDict):
+    """The method and, under its name, its settings."""
+
     type: Literal["supervised", "dpo"]
     supervised: NotRequired[MethodSettings]
     dpo: NotRequired[MethodSettings]
 
 
 class Job(TypedDict):
+    """A job, in the recorded key order, and our own options at the end."""
+
     object: Literal["fine_tuning.job"]
     id: str
     model: str
@@ -190,7 +204,7 @@ class Job(TypedDict):
     fine_tuned_model: str | None
     organization_id: str
     result_files: list[str]
-    status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+    status: JobState
     validation_file: str | None
     training_file: str
     hyperparameters: TunedHyperparameters
@@ -209,16 +223,20 @@ class Job(TypedDict):
 
 
 class Event(TypedDict):
+    """Something that happened to a job."""
+
     object: Literal["fine_tuning.job.event"]
     id: str
     created_at: int
     level: Literal["info", "warn", "error"]
     message: str
     data: Anything | None
-    type: Literal["message", "metrics", "moderation_checks"]
+    type: EventType
 
 
 class Checkpoint(TypedDict):
+    """A model that a job kept on its way."""
+
     object: Literal["fine_tuning.job.checkpoint"]
     id: str
     created_at: int

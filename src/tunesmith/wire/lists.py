@@ -10,6 +10,8 @@ Numbers: TypeAlias = dict[str, float]
 
 
 class ErrorBody(TypedDict):
+    """What went wrong, always with all four keys."""
+
     message: str
     type: str
     param: str | None
@@ -17,16 +19,22 @@ class ErrorBody(TypedDict):
 
 
 class Error(TypedDict):
+    """OpenAI's error envelope."""
+
     error: ErrorBody
 
 
 class Listing(TypedDict, Generic[T]):
+    """One page, newest first."""
+
     object: Literal["list"]
     data: list[T]
     has_more: bool
 
 
 class IdListing(TypedDict, Generic[T]):
+    """One page with the ids of its first and last element."""
+
     object: Literal["list"]
     data: list[T]
     has_more: bool
@@ -43,5 +51,7 @@ class Deleted(TypedDict):
 
 
 class Health(TypedDict):
+    """The answer of `GET /healthz`."""
+
     status: Literal["ok"]
     version: str

@@ -17,6 +17,8 @@ class GrantPermissions(Body):
 
 
 class Model(TypedDict):
+    """A base, an alias of one, or a tuned model."""
+
     id: str
     object: Literal["model"]
     created: int
@@ -24,11 +26,15 @@ class Model(TypedDict):
 
 
 class Models(TypedDict):
+    """The answer of `GET /v1/models`."""
+
     object: Literal["list"]
     data: list[Model]
 
 
 class Permission(TypedDict):
+    """Another project may use a tuned model."""
+
     object: Literal["checkpoint.permission"]
     id: str
     created_at: int

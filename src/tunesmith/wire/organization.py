@@ -33,6 +33,8 @@ class ProjectKeyBody(AdminKeyBody):
 
 
 class Project(TypedDict):
+    """A project of the organization."""
+
     id: str
     object: Literal["organization.project"]
     name: str
@@ -41,10 +43,13 @@ class Project(TypedDict):
     status: Literal["active", "archived"]
 
 
+KeyKind: TypeAlias = Literal["organization.project.api_key", "organization.admin_api_key"]
+
+
 class Key(TypedDict):
     """`value` is shown once, in the answer that makes the key."""
 
-    object: Literal["organization.project.api_key", "organization.admin_api_key"]
+    object: KeyKind
     id: str
     name: str
     redacted_value: str
@@ -57,6 +62,8 @@ class Key(TypedDict):
 
 
 class UsageResult(TypedDict):
+    """What was used in one bucket, by the groups asked for."""
+
     object: Literal["organization.usage.completions.result"]
     input_tokens: int
     output_tokens: int
@@ -74,6 +81,8 @@ class UsageResult(TypedDict):
 
 
 class UsageBucket(TypedDict):
+    """A span of time, `end_time` exclusive, in seconds since 1970."""
+
     object: Literal["bucket"]
     start_time: int
     end_time: int
@@ -81,6 +90,8 @@ class UsageBucket(TypedDict):
 
 
 class UsagePage(TypedDict):
+    """One page of buckets."""
+
     object: Literal["page"]
     data: list[UsageBucket]
     has_more: bool

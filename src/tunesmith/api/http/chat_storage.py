@@ -4,6 +4,7 @@ Not covered: an answer that broke off, because the client went away or the engin
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +13,7 @@ from tunesmith.api.http.context import Context
 from tunesmith.api.middleware.body_limits import check_metadata
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat import Chat, Completion
 
 DEFAULTS: JsonObject = {"top_p": 1.0, "temperature": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 ASKED = ("tool_choice", "seed", *DEFAULTS, "tools", "response_format")
@@ -28,23 +29,21 @@ class Keeper:
     asked: JsonObject
     metadata: dict[str, str]
 
-    async def keep(self, completion: JsonObject) -> None:
+    async def keep(self, completion: Completion) -> None:
         """Returns when it is stored. Raises ServiceUnavailable when the database does not answer."""
-        choices = completion["choices"]
-        whole = isinstance(choices, list) and all(isinstance(one, dict) and one["finish_reason"] for one in choices)
-        if whole:
+        if all(choice["finish_reason"] for choice in completion["choices"]):
             await run_in_threadpool(self.context.store.chats.add, self._row(completion))
 
-    def _row(self, completion: JsonObject) -> ChatRow:
+    def _row(self, completion: Completion) -> ChatRow:
         messages = self.asked.get("messages")
         extra: JsonObject = {name: self._value(name) for name in ASKED}
         extra |= {"request_id": self.request_id, "input_user": self.asked.get("user")}
         return ChatRow(
-            id=str(completion["id"]),
-            model=str(completion["model"]),
+            id=completion["id"],
+            model=completion["model"],
             requested_model=str(self.asked.get("model")),
-            created_at=int(str(completion["created"])),
-            body={**completion, **extra},
+            created_at=completion["created"],
+            body={**cast(JsonObject, completion), **extra},
             messages=tuple(messages) if isinstance(messages, list) else (),
             metadata=self.metadata,
             project=self.project,

@@ -1,7 +1,7 @@
 """Server-sent events that notice at once when the client goes away, even while the engine is silent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import orjson
 import structlog
@@ -9,7 +9,6 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from tunesmith.errors import ServerFault, TunesmithError
-from tunesmith.jsonvalue import JsonObject
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +20,7 @@ class EventStream(Response):
     nothing follows it.
     """
 
-    def __init__(self, events: AsyncIterator[JsonObject], close: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncIterator[Mapping[str, object]], close: Callable[[], None]) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-cache"})
         del self.headers["content-length"]
         self._events = events

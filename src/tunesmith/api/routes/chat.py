@@ -23,7 +23,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.chat.answer import Piece, Reply, start_chat
 from tunesmith.serve.chat.request import Options, chat_request
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat import Chat, Chunk
 
 router = APIRouter()
 
@@ -68,7 +68,7 @@ def _start(context: Context, chat: Chat) -> tuple[Options, Head, Reply]:
     return request.options, head, reply
 
 
-async def _chunks(head: Head, reply: Reply, n: int, keep: Keeper | None) -> AsyncIterator[JsonObject]:
+async def _chunks(head: Head, reply: Reply, n: int, keep: Keeper | None) -> AsyncIterator[Chunk]:
     """Nothing before the engine's first piece, so that its faults can still become an ordinary error answer."""
     kept: list[Piece] = []
     pieces = reply.pieces_async() if keep is None else _noted(reply.pieces_async(), kept)

@@ -13,9 +13,8 @@ from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Limit, id_listing
 from tunesmith.api.http.rules import rule
 from tunesmith.errors import NotFound
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import PermissionRow
-from tunesmith.wire.models import GrantPermissions
+from tunesmith.wire.models import GrantPermissions, Permission
 
 router = APIRouter(prefix="/v1/fine_tuning/checkpoints", tags=["fine-tuning"])
 sharing = rule("owner", deed="shares models with other projects")
@@ -52,7 +51,8 @@ def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSO
     return JSONAnswer({"id": permission_id, "object": "checkpoint.permission", "deleted": True})
 
 
-def permission_json(row: PermissionRow) -> JsonObject:
+def permission_json(row: PermissionRow) -> Permission:
+    """As the wire shows it."""
     return {
         "object": "checkpoint.permission",
         "id": row.id,

@@ -6,8 +6,8 @@ from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.registry import alias_table, list_bases
+from tunesmith.wire.models import Model, Models
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -18,7 +18,8 @@ BASE_CREATED = 1_730_419_200  # 2024-11-01, the day of the shipped base; a base 
 @rule("read-only")
 def list_models(context: ContextDep) -> JSONAnswer:
     tuned = [_model(row.name, row.created_at, row.owned_by) for row in context.store.models.all()]
-    return JSONAnswer({"object": "list", "data": [*tuned, *_fixed(context).values()]})
+    found: Models = {"object": "list", "data": [*tuned, *_fixed(context).values()]}
+    return JSONAnswer(found)
 
 
 @router.get("/{name:path}")
@@ -47,7 +48,7 @@ def delete_model(name: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer({"id": name, "object": "model", "deleted": True})
 
 
-def _fixed(context: Context) -> dict[str, JsonObject]:
+def _fixed(context: Context) -> dict[str, Model]:
     """Bases and aliases by name. An alias says in `owned_by` what it stands for, so that nobody mistakes it."""
     bases = {base.name: _model(base.name, BASE_CREATED, "tunesmith") for base in list_bases(context.settings)}
     aliases = {
@@ -58,7 +59,7 @@ def _fixed(context: Context) -> dict[str, JsonObject]:
     return bases | aliases
 
 
-def _model(name: str, created: int, owned_by: str) -> JsonObject:
+def _model(name: str, created: int, owned_by: str) -> Model:
     return {"id": name, "object": "model", "created": created, "owned_by": owned_by}
 
 

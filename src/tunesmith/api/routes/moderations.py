@@ -15,13 +15,12 @@ from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, ServerFault
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.moderation.http import LOOP_HEADER
 from tunesmith.moderation.moderator import CATEGORIES, CLEAN, Judge, Verdict, open_judge
 from tunesmith.settings import Settings
 from tunesmith.wire.body import read
 from tunesmith.wire.faults import shown
-from tunesmith.wire.moderations import CreateModeration
+from tunesmith.wire.moderations import CreateModeration, Judged, Moderation
 
 router = APIRouter()
 
@@ -60,7 +59,7 @@ def _demand_known(model: object, settings: Settings) -> None:
         )
 
 
-def answer(judge: Judge, verdicts: Sequence[Verdict | None]) -> JsonObject:
+def answer(judge: Judge, verdicts: Sequence[Verdict | None]) -> Moderation:
     """OpenAI's shape, all 13 categories always."""
     covered = judge.coverage.categories
     return {
@@ -70,7 +69,7 @@ def answer(judge: Judge, verdicts: Sequence[Verdict | None]) -> JsonObject:
     }
 
 
-def _result(verdict: Verdict, covered: Sequence[str]) -> JsonObject:
+def _result(verdict: Verdict, covered: Sequence[str]) -> Judged:
     return {
         "flagged": bool(verdict.flagged),
         "categories": {name: name in verdict.flagged for name in CATEGORIES},

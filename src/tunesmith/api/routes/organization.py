@@ -13,8 +13,8 @@ from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, id_listing
 from tunesmith.api.http.rules import rule
+from tunesmith.api.views.organization import admin_key_json, project_json, project_key_json
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import KeyRow, ProjectRow, Role
 from tunesmith.wire.organization import AdminKeyBody, ProjectBody, ProjectKeyBody
 
@@ -113,46 +113,6 @@ def retrieve_admin_key(key_id: str, context: ContextDep) -> JSONAnswer:
 def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
     _revoke(context, _key(context, key_id, role="owner"), key)
     return JSONAnswer({"object": "organization.admin_api_key.deleted", "id": key_id, "deleted": True})
-
-
-def project_json(row: ProjectRow) -> JsonObject:
-    return {
-        "id": row.id,
-        "object": "organization.project",
-        "name": row.name,
-        "created_at": row.created_at,
-        "archived_at": row.archived_at,
-        "status": "active" if row.archived_at is None else "archived",
-    }
-
-
-def project_key_json(row: KeyRow) -> JsonObject:
-    account: JsonObject = {"id": row.id, "name": row.name, "created_at": row.created_at, "role": row.role}
-    return {
-        **_key_json(row, "organization.project.api_key"),
-        "owner": {"type": "service_account", "service_account": account},
-        "owner_project_access": "active",
-    }
-
-
-def admin_key_json(row: KeyRow) -> JsonObject:
-    owner: JsonObject = {"type": "user", "object": "organization.user", "id": row.id, "name": row.name}
-    return {
-        **_key_json(row, "organization.admin_api_key"),
-        "owner": {**owner, "created_at": row.created_at, "role": "owner"},
-    }
-
-
-def _key_json(row: KeyRow, kind: str) -> JsonObject:
-    return {
-        "object": kind,
-        "id": row.id,
-        "name": row.name,
-        "redacted_value": f"sk-tunesmith-***{row.hint}",
-        "created_at": row.created_at,
-        "last_used_at": row.last_used_at,
-        "expires_at": row.expires_at,
-    }
 
 
 def _create_key(context: Context, body: AdminKeyBody, project: str, role: Role) -> tuple[str, KeyRow]:

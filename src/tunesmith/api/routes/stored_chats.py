@@ -1,6 +1,6 @@
 """GET /v1/chat/completions and what is below it: completions kept by `store: true`. Source: OpenAI's description."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, Body
 
@@ -12,7 +12,7 @@ from tunesmith.api.middleware.body_limits import check_metadata
 from tunesmith.errors import NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
-from tunesmith.wire.chat import UpdateChat
+from tunesmith.wire.chat import StoredCompletion, StoredMessage, UpdateChat
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
@@ -99,18 +99,19 @@ def list_chat_messages(
     return JSONAnswer(id_listing(messages[:limit], len(messages) > limit))
 
 
-def chat_json(row: ChatRow) -> JsonObject:
+def chat_json(row: ChatRow) -> StoredCompletion:
+    """Every key in the wire's order; what was stored before a key existed has null there."""
     metadata: JsonObject = dict(row.metadata)
     body = {**row.body, "metadata": metadata}
-    return {name: body.get(name) for name in KEYS}
+    return cast(StoredCompletion, {name: body.get(name) for name in KEYS})
 
 
-def _message(message_id: str, value: JsonValue) -> JsonObject:
+def _message(message_id: str, value: JsonValue) -> StoredMessage:
     """`content_parts` has what came in parts; then there is no `content`."""
     message = value if isinstance(value, dict) else {}
     content = message.get("content")
     in_parts = isinstance(content, list)
-    return {
+    shown = {
         "id": message_id,
         "role": message.get("role"),
         "content": None if in_parts else content,
@@ -119,6 +120,7 @@ def _message(message_id: str, value: JsonValue) -> JsonObject:
         "content_parts": content if in_parts else None,
         **{name: message[name] for name in PASSED_ON if message.get(name) is not None},
     }
+    return cast(StoredMessage, shown)
 
 
 def _find(context: Context, completion_id: str) -> ChatRow:

@@ -16,9 +16,8 @@ from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.accounts.usage import Counts, Group, UsageFilter, UsageRow
-from tunesmith.wire.job_options import KEY
+from tunesmith.wire.organization import UsageBucket, UsagePage, UsageResult
 
 router = APIRouter(prefix="/v1/organization/usage", tags=["organization"])
 for_owners = rule("owner", deed="manages projects, keys and usage")
@@ -58,18 +57,17 @@ def completions_usage(
     first = _first_bucket(page, start_time, width)
     starts = range(first, min(end, first + count * width), width)
     rows = [] if batch else _rows(request, context, max(first, start_time), min(end, first + count * width), width)
-    results = defaultdict[int, list[JsonObject]](list)
+    results = defaultdict[int, list[UsageResult]](list)
     for row in rows:
         results[row.start].append(_result(row, row.counts))
     more = first + count * width < end
-    return JSONAnswer(
-        {
-            "object": "page",
-            "data": [_bucket(start, width, results[start]) for start in starts],
-            "has_more": more,
-            "next_page": f"page_{first + count * width}" if more else None,
-        }
-    )
+    answer: UsagePage = {
+        "object": "page",
+        "data": [_bucket(start, width, results[start]) for start in starts],
+        "has_more": more,
+        "next_page": f"page_{first + count * width}" if more else None,
+    }
+    return JSONAnswer(answer)
 
 
 def _rows(request: Request, context: ContextDep, start: int, end: int, width: int) -> list[UsageRow]:
@@ -109,7 +107,7 @@ def _first_bucket(page: str | None, start: int, width: int) -> int:
     return int(match[1])
 
 
-def _bucket(start: int, width: int, results: Sequence[JsonObject]) -> JsonObject:
+def _bucket(start: int, width: int, results: Sequence[UsageResult]) -> UsageBucket:
     return {
         "object": "bucket",
         "start_time": start,
@@ -118,7 +116,7 @@ def _bucket(start: int, width: int, results: Sequence[JsonObject]) -> JsonObject
     }
 
 
-def _result(row: UsageRow, counts: Counts) -> JsonObject:
+def _result(row: UsageRow, counts: Counts) -> UsageResult:
     """`input_tokens` includes the cached ones, as at OpenAI."""
     return {
         "object": "organization.usage.completions.result",
@@ -134,5 +132,5 @@ def _result(row: UsageRow, counts: Counts) -> JsonObject:
         "model": row.model,
         "batch": None,
         "service_tier": None,
-        KEY: {"trained_tokens": counts.trained_tokens},
+        "tunesmith": {"trained_tokens": counts.trained_tokens},
     }
