@@ -17,7 +17,7 @@ from tunesmith.api.middleware.auth import Authentication
 from tunesmith.api.middleware.body_limits import BodyLimit
 from tunesmith.api.middleware.headers import OpenAIHeaders
 from tunesmith.api.middleware.metering import Metering, UsageRecorder
-from tunesmith.api.middleware.rate_limits import Throttle
+from tunesmith.api.middleware.rate_limits import RateLimits
 from tunesmith.api.routes import (
     chat,
     completions,
@@ -79,11 +79,11 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
 
 
 def _middleware(settings: Settings, store: Store, recorder: UsageRecorder, rules: Rules) -> list[Middleware]:
-    """Outermost first. Everything from `Throttle` on knows the key."""
+    """Outermost first. Everything from `RateLimits` on knows the key."""
     return [
         Middleware(OpenAIHeaders, organization=settings.organization),
         Middleware(Authentication, store=store, settings=settings, rules=rules),
-        Middleware(Throttle, settings=settings),
+        Middleware(RateLimits, settings=settings),
         Middleware(Metering, recorder=recorder),
         Middleware(BodyLimit),
     ]

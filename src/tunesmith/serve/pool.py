@@ -27,7 +27,7 @@ CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class LoadedModel:
     """A model that can answer: a base in memory, its renderer, and the adapter to use with it."""
 
     engine: Engine
@@ -62,7 +62,7 @@ class Pool:
         self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
         self._lock = Lock()
 
-    def open(self, base_dir: Path, adapter_dir: Path | None = None, base_name: str = "") -> Opened:
+    def open(self, base_dir: Path, adapter_dir: Path | None = None, base_name: str = "") -> LoadedModel:
         """Loads the base unless it is here; tuned weights in `adapter_dir` are a base of their own.
 
         A base whose `base_name` has a vLLM server in the setting `serve_remote` is not loaded but asked there.
@@ -77,7 +77,7 @@ class Pool:
             _check(manifest, adapter_dir, base)
             parts.append(manifest.sha256)
         digest = sha256(" ".join(parts).encode()).hexdigest()[:10]
-        return Opened(base.engine, base.renderer, adapter_dir, digest, base.grammars)
+        return LoadedModel(base.engine, base.renderer, adapter_dir, digest, base.grammars)
 
     def resident(self) -> tuple[Path, ...]:
         """The bases in memory or on their way, least recently used first."""

@@ -20,7 +20,7 @@ ASKED = ("tool_choice", "seed", *DEFAULTS, "tools", "response_format")
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class ChatStorage:
     """Keeps the answer to one request."""
 
     context: Context
@@ -29,7 +29,7 @@ class Keeper:
     asked: JsonObject
     metadata: dict[str, str]
 
-    async def keep(self, completion: Completion) -> None:
+    async def add(self, completion: Completion) -> None:
         """Returns when it is stored. Raises ServiceUnavailable when the database does not answer."""
         if all(choice["finish_reason"] for choice in completion["choices"]):
             await run_in_threadpool(self.context.store.chats.add, self._row(completion))
@@ -54,10 +54,10 @@ class Keeper:
         return DEFAULTS.get(name) if given is None else given
 
 
-def keeper(request: Request, context: Context, chat: Chat, body: JsonObject) -> Keeper | None:
+def storage_for(request: Request, context: Context, chat: Chat, body: JsonObject) -> ChatStorage | None:
     """None where nothing is to be kept. `body`: the chat as it was sent. Raises InvalidRequest for metadata."""
     if not chat.store:
         return None
     check_metadata(chat.metadata, context.settings)
     state = request.state
-    return Keeper(context, state.request_id, state.key.project, body, chat.metadata or {})
+    return ChatStorage(context, state.request_id, state.key.project, body, chat.metadata or {})

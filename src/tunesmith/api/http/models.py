@@ -1,4 +1,4 @@
-"""The model that a request names: found, and opened so that it can answer."""
+"""The model that a request names: found, and loaded so that it can answer."""
 
 from dataclasses import replace
 
@@ -7,16 +7,16 @@ from tunesmith.errors import InvalidRequest, NotFound, ServerFault
 from tunesmith.models.directory import materialise
 from tunesmith.models.registry import BaseModel, resolve_base
 from tunesmith.models.tuned import own_base
-from tunesmith.serve.pool import Opened
+from tunesmith.serve.pool import LoadedModel
 
 
-def open_model(context: Context, name: str) -> tuple[str, Opened]:
+def open_model(context: Context, name: str) -> tuple[str, LoadedModel]:
     """(name to answer with, model): a tuned model or checkpoint, a base, or an alias of one. May take seconds."""
-    resolved, opened = _open(context, name)
-    return resolved, replace(opened, project=context.project)
+    resolved, loaded = _open(context, name)
+    return resolved, replace(loaded, project=context.project)
 
 
-def _open(context: Context, name: str) -> tuple[str, Opened]:
+def _open(context: Context, name: str) -> tuple[str, LoadedModel]:
     tuned = context.store.models.resolve(name)
     if tuned is None:
         base = base_of(context, name)

@@ -3,7 +3,7 @@
 Tokens are only known afterwards, so a request is let in on an estimate (a quarter of its body's bytes) and charged what
 it really used when its answer has ended; a project may so go over its limit once, and then waits longer.
 
-Not covered: several server processes each have limits of their own, and a restart begins with full budgets.
+Not covered: several server processes each have limits of their own, and a restart begins with full buckets.
 """
 
 import math
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tunesmith.api.http.errors import error_response
 from tunesmith.api.http.rules import Rule
 from tunesmith.api.middleware.metering import Metered
-from tunesmith.api.middleware.token_bucket import Budget, shown
+from tunesmith.api.middleware.token_bucket import TokenBucket, shown
 from tunesmith.errors import RateLimited
 from tunesmith.settings import Settings
 
@@ -28,13 +28,13 @@ BYTES_PER_TOKEN = 4
 class Project:
     """None: no limit."""
 
-    requests: Budget | None
-    tokens: Budget | None
-    uploads: Budget | None
+    requests: TokenBucket | None
+    tokens: TokenBucket | None
+    uploads: TokenBucket | None
     running: int = 0
 
 
-class Throttle:
+class RateLimits:
     """Inside authentication: it needs the key's project. All state is the event loop's."""
 
     def __init__(self, app: ASGIApp, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,25 +80,25 @@ class Throttle:
                 "the next one when an answer has ended.",
                 1.0,
             )
-        for budget, amount, what in ((project.requests, 1.0, "requests"), (project.tokens, estimate, "tokens")):
-            self._demand(budget, amount, what, name)
-        for budget, amount in ((project.requests, 1.0), (project.tokens, estimate)):
-            if budget is not None:
-                budget.spend(amount, self.clock())
+        for bucket, amount, what in ((project.requests, 1.0, "requests"), (project.tokens, estimate, "tokens")):
+            self._demand(bucket, amount, what, name)
+        for bucket, amount in ((project.requests, 1.0), (project.tokens, estimate)):
+            if bucket is not None:
+                bucket.spend(amount, self.clock())
 
-    def _take(self, budget: Budget | None, what: str, name: str) -> None:
-        self._demand(budget, 1.0, what, name)
-        if budget is not None:
-            budget.spend(1.0, self.clock())
+    def _take(self, bucket: TokenBucket | None, what: str, name: str) -> None:
+        self._demand(bucket, 1.0, what, name)
+        if bucket is not None:
+            bucket.spend(1.0, self.clock())
 
-    def _demand(self, budget: Budget | None, amount: float, what: str, name: str) -> None:
+    def _demand(self, bucket: TokenBucket | None, amount: float, what: str, name: str) -> None:
         now = self.clock()
-        wait = 0.0 if budget is None else budget.wait(amount, now)
-        if budget is None or wait <= 0:
+        wait = 0.0 if bucket is None else bucket.wait(amount, now)
+        if bucket is None or wait <= 0:
             return
         raise _Refusal(
-            f"Rate limit reached for project {name} on {what} per min: Limit {budget.per_minute}, Remaining "
-            f"{budget.remaining(now)}, Requested {math.ceil(amount)}. Please try again in {shown(wait)}. The limit is "
+            f"Rate limit reached for project {name} on {what} per min: Limit {bucket.per_minute}, Remaining "
+            f"{bucket.remaining(now)}, Requested {math.ceil(amount)}. Please try again in {shown(wait)}. The limit is "
             f"this server's setting limit_{what}_per_minute.",
             wait,
         )
@@ -123,27 +123,27 @@ class Throttle:
         return forward
 
     def _headers(self, project: Project) -> dict[str, str]:
-        """Nothing of a budget that has no limit."""
+        """Nothing of a bucket that has no limit."""
         now, headers = self.clock(), {}
-        for what, budget in (("requests", project.requests), ("tokens", project.tokens)):
-            if budget is not None:
-                headers[f"x-ratelimit-limit-{what}"] = str(budget.per_minute)
-                headers[f"x-ratelimit-remaining-{what}"] = str(budget.remaining(now))
-                headers[f"x-ratelimit-reset-{what}"] = shown(budget.reset(now))
+        for what, bucket in (("requests", project.requests), ("tokens", project.tokens)):
+            if bucket is not None:
+                headers[f"x-ratelimit-limit-{what}"] = str(bucket.per_minute)
+                headers[f"x-ratelimit-remaining-{what}"] = str(bucket.remaining(now))
+                headers[f"x-ratelimit-reset-{what}"] = shown(bucket.reset(now))
         return headers
 
     def _project(self, name: str) -> Project:
         if name not in self.projects:
             settings = self.settings
             self.projects[name] = Project(
-                requests=self._budget(settings.limit_requests_per_minute),
-                tokens=self._budget(settings.limit_tokens_per_minute),
-                uploads=self._budget(settings.limit_uploads_per_minute),
+                requests=self._bucket(settings.limit_requests_per_minute),
+                tokens=self._bucket(settings.limit_tokens_per_minute),
+                uploads=self._bucket(settings.limit_uploads_per_minute),
             )
         return self.projects[name]
 
-    def _budget(self, per_minute: int) -> Budget | None:
-        return Budget(per_minute, self.clock()) if per_minute else None
+    def _bucket(self, per_minute: int) -> TokenBucket | None:
+        return TokenBucket(per_minute, self.clock()) if per_minute else None
 
 
 class _Refusal(Exception):

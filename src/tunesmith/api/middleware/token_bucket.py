@@ -1,9 +1,9 @@
-"""A budget that fills up evenly: so much a minute, at most a minute's worth in store. Pure arithmetic, no clock."""
+"""A bucket that fills up evenly: so much a minute, at most a minute's worth in store. Pure arithmetic, no clock."""
 
 import math
 
 
-class Budget:
+class TokenBucket:
     """`per_minute` above 0. Starts full at `now`, any clock in seconds that does not go back."""
 
     def __init__(self, per_minute: int, now: float) -> None:
@@ -12,7 +12,7 @@ class Budget:
         self._at = now
 
     def wait(self, amount: float, now: float) -> float:
-        """Seconds until `amount` is there; more than the whole budget is taken as the whole of it."""
+        """Seconds until `amount` is there; more than the whole bucket is taken as the whole of it."""
         missing = min(amount, self.per_minute) - self._filled(now)
         return max(0.0, missing * 60 / self.per_minute)
 

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from tunesmith.api.http.body import read_object
-from tunesmith.api.http.chat_storage import Keeper, keeper
+from tunesmith.api.http.chat_storage import ChatStorage, storage_for
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.models import open_model
@@ -42,22 +42,22 @@ async def create_engine_chat_completion(model: str, request: Request, context: C
 
 async def _answer(request: Request, context: Context, body: JsonObject) -> Response:
     chat = read(Chat, body)
-    keep = keeper(request, context, chat, body)
+    storage = storage_for(request, context, chat, body)
     options, head, reply = await run_in_threadpool(_start, context, chat)
     meter(request, head.model, reply)
     if options.stream:
-        return EventStream(_chunks(head, reply, options.n, keep), reply.close)
+        return EventStream(_chunks(head, reply, options.n, storage), reply.close)
     pieces = await collect(reply, request)
     answer = completion(head, pieces, reply.usage, options.n)
-    if keep is not None:
-        await keep.keep(answer)
+    if storage is not None:
+        await storage.add(answer)
     return JSONAnswer(answer)
 
 
 def _start(context: Context, chat: Chat) -> tuple[Options, Head, Reply]:
     request = chat_request(chat)
-    name, opened = open_model(context, request.model)
-    reply = start_chat(request, opened, context.settings.chat_max_tokens)
+    name, loaded = open_model(context, request.model)
+    reply = start_chat(request, loaded, context.settings.chat_max_tokens)
     head = Head(
         model=name,
         fingerprint=reply.fingerprint,
@@ -68,10 +68,10 @@ def _start(context: Context, chat: Chat) -> tuple[Options, Head, Reply]:
     return request.options, head, reply
 
 
-async def _chunks(head: Head, reply: Reply, n: int, keep: Keeper | None) -> AsyncIterator[Chunk]:
+async def _chunks(head: Head, reply: Reply, n: int, storage: ChatStorage | None) -> AsyncIterator[Chunk]:
     """Nothing before the engine's first piece, so that its faults can still become an ordinary error answer."""
     kept: list[Piece] = []
-    pieces = reply.pieces_async() if keep is None else _noted(reply.pieces_async(), kept)
+    pieces = reply.pieces_async() if storage is None else _noted(reply.pieces_async(), kept)
     waiting: Piece | None = await anext(pieces, None)
     for choice in range(n):
         yield role_chunk(head, choice)
@@ -83,8 +83,8 @@ async def _chunks(head: Head, reply: Reply, n: int, keep: Keeper | None) -> Asyn
             yield chunk
     if head.include_usage:
         yield usage_chunk(head, reply.usage)
-    if keep is not None:  # after the last byte of the answer, before [DONE]: who has read that finds it
-        await keep.keep(completion(head, kept, reply.usage, n))
+    if storage is not None:  # after the last byte of the answer, before [DONE]: who has read that finds it
+        await storage.add(completion(head, kept, reply.usage, n))
 
 
 async def _noted(pieces: AsyncIterator[Piece], notes: list[Piece]) -> AsyncIterator[Piece]:

@@ -93,8 +93,8 @@ async def _answer(request: Request, context: Context, body: JsonObject) -> Respo
 
 def _start(context: Context, body: CreateCompletion) -> Started:
     request = completion_request(body)
-    name, opened = open_model(context, request.model)
-    return Started(request, name, start_completions(request, opened))
+    name, loaded = open_model(context, request.model)
+    return Started(request, name, start_completions(request, loaded))
 
 
 async def _chunks(started: Started) -> AsyncIterator[TextChunk]:

@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from tunesmith.api.background.file_checks import ChecksDep, FileChecks
 from tunesmith.api.http.body import UPLOADS_AT_ONCE, body_chunks
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
-from tunesmith.api.http.idempotency import Attempt, AttemptDep
+from tunesmith.api.http.idempotency import Idempotency, IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm
 from tunesmith.api.http.paging import After, Limit, id_listing
@@ -32,13 +32,13 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 @router.post("")
 @rule("member", limit="uploads")
 async def create_file(
-    request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep, attempt: AttemptDep
+    request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
-    store = partial(_create, request, context, key, checks, attempt)
+    store = partial(_create, request, context, key, checks, idempotency)
     return JSONAnswer(file_json(await to_thread.run_sync(store, limiter=UPLOADS_AT_ONCE)))
 
 
-def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks, attempt: Attempt) -> FileRow:
+def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks, idempotency: Idempotency) -> FileRow:
     form = UploadForm(request.headers.get("content-type", ""), body_chunks(request))
     blob = context.store.blobs.write(form.file_chunks(), max_bytes=context.settings.max_file_bytes)
     try:
@@ -53,7 +53,7 @@ def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks,
         filename=form.filename or "file",
         expires_at=expires_at,
         project=key.project,
-        creation=attempt.creation("file", key, asked) if attempt.idempotency_key else None,
+        creation=idempotency.creation("file", key, asked) if idempotency.key else None,
     )
     return checks.submit(row)
 

@@ -98,8 +98,8 @@ async def _ask(
 def _start(context: Context, leaf: ScoreModel, messages: Messages) -> tuple[str, Reply]:
     asked: list[JsonValue] = [{"role": role, "content": text} for role, text in messages]
     request = chat_request(read(Chat, {"model": leaf.model, "messages": asked, **leaf.sampling}))
-    name, opened = open_model(context, leaf.model)
-    return name, start_chat(request, opened, context.settings.chat_max_tokens)
+    name, loaded = open_model(context, leaf.model)
+    return name, start_chat(request, loaded, context.settings.chat_max_tokens)
 
 
 def _fault_header(record: Record) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
-from tunesmith.api.http.idempotency import AttemptDep
+from tunesmith.api.http.idempotency import IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Limit, MetadataFilter, id_listing, listing
 from tunesmith.api.http.rules import rule
@@ -42,7 +42,7 @@ FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
 @router.post("")
 @rule("member")
 def create_job(
-    request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
+    request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
     check_suffix(request.suffix, context.settings)
     check_metadata(request.metadata, context.settings)
@@ -68,7 +68,7 @@ def create_job(
         key_id=key.id,
         options=options,
     )
-    creation = attempt.creation("job", key, request.model_dump(mode="json"))
+    creation = idempotency.creation("job", key, request.model_dump(mode="json"))
     return JSONAnswer(job_json(context.store.jobs.create(job, creation)))
 
 
@@ -94,9 +94,9 @@ def retrieve_job(job_id: str, context: ContextDep) -> JSONAnswer:
 
 @router.post("/{job_id}/cancel")
 @rule("member")
-def cancel_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
+def cancel_job(job_id: str, context: ContextDep, idempotency: IdempotencyDep) -> JSONAnswer:
     """A client that repeats the call by itself, because the answer was lost, gets that answer."""
-    if attempt.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
+    if idempotency.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
         return JSONAnswer(job_json(job))
     return JSONAnswer(job_json(context.store.jobs.cancel(job_id)))
 
@@ -109,8 +109,8 @@ def pause_job(job_id: str, context: ContextDep) -> JSONAnswer:
 
 @router.post("/{job_id}/resume")
 @rule("member")
-def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
-    if attempt.is_retry and not (job := _find(context, job_id)).paused:
+def resume_job(job_id: str, context: ContextDep, idempotency: IdempotencyDep) -> JSONAnswer:
+    if idempotency.is_retry and not (job := _find(context, job_id)).paused:
         return JSONAnswer(job_json(job))
     return JSONAnswer(job_json(context.store.jobs.resume(job_id)))
 

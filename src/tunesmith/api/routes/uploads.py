@@ -13,7 +13,7 @@ from fastapi import APIRouter, Body, Request
 from tunesmith.api.background.file_checks import ChecksDep
 from tunesmith.api.http.body import UPLOADS_AT_ONCE, body_chunks
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
-from tunesmith.api.http.idempotency import AttemptDep
+from tunesmith.api.http.idempotency import IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm, shown_name
 from tunesmith.api.http.rules import rule
@@ -39,7 +39,7 @@ JSONL_TYPES = (
 @router.post("")
 @rule("member")
 def create_upload(
-    request: Annotated[CreateUpload, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
+    request: Annotated[CreateUpload, Body()], context: ContextDep, key: KeyDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
     _demand_fit(request, context.settings.max_upload_bytes)
     upload = NewUpload(
@@ -50,8 +50,8 @@ def create_upload(
         file_lifetime=_file_lifetime(request),
         project=key.project,
     )
-    asked = attempt.creation("upload", key, request.model_dump(mode="json"))
-    creation = asked if attempt.idempotency_key else None
+    asked = idempotency.creation("upload", key, request.model_dump(mode="json"))
+    creation = asked if idempotency.key else None
     seconds = context.settings.upload_seconds
     return JSONAnswer(upload_json(context.store.uploads.create(upload, seconds=seconds, creation=creation)))
 

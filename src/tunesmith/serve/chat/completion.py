@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from tunesmith.errors import InvalidRequest
 from tunesmith.serve.chat.answer import Piece, Reply, Usage, check_context, generate_request
 from tunesmith.serve.chat.request import Options, sampling_options
-from tunesmith.serve.pool import Opened
+from tunesmith.serve.pool import LoadedModel
 from tunesmith.wire.completions import CreateCompletion
 
 DEFAULT_MAX_TOKENS = 16
@@ -81,14 +81,14 @@ class Continuation:
         return replace(piece, logprobs=tuple(replace(one, offset=one.offset + length) for one in piece.logprobs))
 
 
-def start_completions(request: CompletionRequest, opened: Opened) -> list[Continuation]:
+def start_completions(request: CompletionRequest, loaded: LoadedModel) -> list[Continuation]:
     """The answer to each prompt, all queued. Raises InvalidRequest when one leaves no room."""
-    prompts = [_ids(prompt, opened) for prompt in request.prompts]
+    prompts = [_ids(prompt, loaded) for prompt in request.prompts]
     for ids in prompts:
-        check_context(len(ids), opened, "prompt", room=min(1, request.options.max_tokens or 0))
+        check_context(len(ids), loaded, "prompt", room=min(1, request.options.max_tokens or 0))
     started: list[Continuation] = []
     try:
-        started.extend(_start(ids, request, opened) for ids in prompts)  # keeps those before the one that raises
+        started.extend(_start(ids, request, loaded) for ids in prompts)  # keeps those before the one that raises
     except BaseException:
         for continuation in started:
             continuation.close()
@@ -96,14 +96,14 @@ def start_completions(request: CompletionRequest, opened: Opened) -> list[Contin
     return started
 
 
-def _start(ids: list[int], request: CompletionRequest, opened: Opened) -> Continuation:
+def _start(ids: list[int], request: CompletionRequest, loaded: LoadedModel) -> Continuation:
     several = request.best_of > request.options.n
     top = 0 if several and request.top_logprobs is None else request.top_logprobs  # choices are compared by theirs
     options = replace(request.options, n=request.best_of)
     scored = request.echo and request.top_logprobs is not None
-    generate = generate_request(ids, options, opened, DEFAULT_MAX_TOKENS, top, prompt_logprobs=scored)
-    echoed = opened.renderer.decode(ids) if request.echo else None
-    return Continuation(Reply(opened, generate, options.stop), echoed, options, with_logprobs=scored)
+    generate = generate_request(ids, options, loaded, DEFAULT_MAX_TOKENS, top, prompt_logprobs=scored)
+    echoed = loaded.renderer.decode(ids) if request.echo else None
+    return Continuation(Reply(loaded, generate, options.stop), echoed, options, with_logprobs=scored)
 
 
 def likeliest(choices: list[list[Piece]], n: int) -> list[list[Piece]]:
@@ -118,14 +118,14 @@ def _mean_logprob(pieces: list[Piece]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _ids(prompt: str | tuple[int, ...], opened: Opened) -> list[int]:
-    ids = opened.renderer.text_prompt(prompt) if isinstance(prompt, str) else list(prompt)
+def _ids(prompt: str | tuple[int, ...], loaded: LoadedModel) -> list[int]:
+    ids = loaded.renderer.text_prompt(prompt) if isinstance(prompt, str) else list(prompt)
     for token in ids:
-        if not 0 <= token < opened.renderer.vocab_size:
+        if not 0 <= token < loaded.renderer.vocab_size:
             raise InvalidRequest(
                 f"Invalid 'prompt': token {token} does not exist; this model's token ids are 0 to"
-                f" {opened.renderer.vocab_size - 1}.",
+                f" {loaded.renderer.vocab_size - 1}.",
                 param="prompt",
                 code="invalid_value",
             )
-    return ids or [min(opened.renderer.eos_ids)]  # OpenAI's default prompt too is the token between two texts
+    return ids or [min(loaded.renderer.eos_ids)]  # OpenAI's default prompt too is the token between two texts
