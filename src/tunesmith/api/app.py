@@ -1,7 +1,10 @@
-"""The HTTP application: routes, middleware and error handling put together. Importing this imports no torch."""
+"""The HTTP application: routes, middleware and error handling put together.
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+Importing this imports no torch.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -37,31 +40,24 @@ from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store
 
+TUNING = (files, uploads, jobs, permissions, graders, models)
+ANSWERING = (chat, stored_chats, completions, moderations)
+ROUTERS = [noun.router for noun in (*TUNING, *ANSWERING, organization, usage, health)]
+
 
 def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
-    """One application over one open store. The caller opens and closes the store and the pool."""
+    """One application over one open store.
+
+    The caller opens and closes the store and the pool.
+    """
     checks = FileChecks(store)
     usage_recorder = UsageRecorder(store)
     sweeper = Sweeper(store, settings.sweep_seconds)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        checks.start()
-        usage_recorder.start()
-        sweeper.start()
-        yield
-        sweeper.stop()
-        checks.stop()
-        usage_recorder.stop()
-
-    tuning = (files, uploads, jobs, permissions, graders, models)
-    answering = (chat, stored_chats, completions, moderations)
-    routers = [noun.router for noun in (*tuning, *answering, organization, usage, health)]
-    rules = Rules(route for router in routers for route in router.routes)
+    rules = Rules(route for router in ROUTERS for route in router.routes)
     app = FastAPI(
         title="Tunesmith",
         version=__version__,
-        lifespan=lifespan,
+        lifespan=_lifespan(checks, usage_recorder, sweeper),
         docs_url=None,  # its page loads scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST loses its body in both clients
@@ -72,10 +68,26 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.checks = checks
     app.state.usage = usage_recorder
     envelopes.install(app)
-    for router in routers:
+    for router in ROUTERS:
         app.include_router(router)
     document.install(app)
     return app
+
+
+def _lifespan(
+    checks: FileChecks, recorder: UsageRecorder, sweeper: Sweeper
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        checks.start()
+        recorder.start()
+        sweeper.start()
+        yield
+        sweeper.stop()
+        checks.stop()
+        recorder.stop()
+
+    return lifespan
 
 
 def _middleware(settings: Settings, store: Store, recorder: UsageRecorder, rules: Rules) -> list[Middleware]:

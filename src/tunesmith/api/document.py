@@ -1,4 +1,6 @@
-"""The OpenAPI document at /openapi.json: FastAPI's, and what routes read and answer without FastAPI's help.
+"""The OpenAPI document at /openapi.json, made from the types in `wire`.
+
+FastAPI describes what it reads itself; the tables below add the rest.
 
 One table for all routes; a route that is not in it cannot be described, and a test says so. What a fuzzer holds the
 server to stands here: every status an operation may have, and the exact shape of each answer.
@@ -131,6 +133,8 @@ class Schemas:
 
 
 def install(app: FastAPI) -> None:
+    """Makes the application serve our document instead of FastAPI's."""
+
     def document() -> JsonObject:
         if app.openapi_schema is None:
             app.openapi_schema = describe(app)

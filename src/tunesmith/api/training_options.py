@@ -1,4 +1,4 @@
-"""What a job's training will use: its own options, the server's settings, and the adapter that it continues."""
+"""The training options of a job, from its request, the settings and its parent."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -13,7 +13,9 @@ LORA_ONLY = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "quantiz
 
 
 def resolve_options(given: JsonObject, settings: Settings, parent: AdapterManifest | None) -> JsonObject:
-    """All that the job will use. `parent`: the adapter that it continues, whose shape it must have.
+    """All options that the job will use.
+
+    `parent`: the adapter that it continues, whose shape it must have.
 
     Raises InvalidRequest when two of them contradict each other.
     """

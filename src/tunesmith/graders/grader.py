@@ -1,7 +1,7 @@
-"""Graders as OpenAI describes them, read from JSON and, where no model is needed, applied.
+"""Graders as OpenAI describes them: read, and applied if they need no model.
 
-`string_check` and `text_similarity` are scored here; `score_model` is asked by the API; `multi` joins the scores of
-others. Refused by name: `python`, which would run a user's code on the server, and `label_model`.
+`string_check` and `text_similarity` are scored here; `runner` asks a model for a `score_model`; `multi` combines the
+scores of others. Refused by name: `python`, which would run a user's code on the server, and `label_model`.
 """
 
 import ast
@@ -30,6 +30,8 @@ MAX_GRADERS = 20  # of one multi grader; each may ask a model
 
 @dataclass(frozen=True, slots=True)
 class StringCheck:
+    """Passes (1) or fails (0) by comparing two texts."""
+
     name: str
     input: str
     reference: str
@@ -40,6 +42,8 @@ class StringCheck:
 
 @dataclass(frozen=True, slots=True)
 class TextSimilarity:
+    """Scores how similar two texts are, 0 to 1."""
+
     name: str
     input: str
     reference: str
@@ -50,6 +54,8 @@ class TextSimilarity:
 
 @dataclass(frozen=True, slots=True)
 class ScoreModel:
+    """Lets a model write a score from `low` to `high`."""
+
     name: str
     model: str
     messages: tuple[tuple[str, str], ...]  # (role, text with places)
@@ -65,6 +71,8 @@ Leaf: TypeAlias = StringCheck | TextSimilarity | ScoreModel
 
 @dataclass(frozen=True, slots=True)
 class Multi:
+    """Combines the scores of other graders by a formula."""
+
     name: str
     graders: Mapping[str, Leaf]  # by the name that the formula calls them
     formula: ast.expr
@@ -93,7 +101,7 @@ def read_grader(value: JsonValue, param: str = "grader") -> Grader:
 
 
 def leaves(grader: Grader) -> Mapping[str, Leaf]:
-    """The graders that score something themselves, by the name that a formula would call them."""
+    """The graders that score something themselves, by their name in a formula."""
     return grader.graders if isinstance(grader, Multi) else {grader.name: grader}
 
 
@@ -107,6 +115,7 @@ def score(grader: StringCheck | TextSimilarity, variables: Variables) -> float:
 
 
 def combine(grader: Multi, scores: Mapping[str, float]) -> float:
+    """The formula's value. Raises FormulaResultError where it has none."""
     return calculate(grader.formula, scores)
 
 

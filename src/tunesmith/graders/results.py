@@ -1,4 +1,4 @@
-"""What a grader's run came to, in OpenAI's shape, and the score that a grading model wrote."""
+"""The result of a grader's run in OpenAI's shape, and reading a model's score."""
 
 import re
 from collections.abc import Mapping
@@ -43,6 +43,7 @@ class Tokens:
 
     @property
     def total(self) -> int:
+        """Read and written."""
         return self.prompt + self.completion
 
     def to_json(self) -> dict[str, int]:
@@ -57,7 +58,7 @@ class Tokens:
 
 @dataclass(slots=True)
 class Record:
-    """A run as it goes on; a run that went wrong has the reward 0 and says why in `errors`."""
+    """A run so far. One that went wrong has the reward 0 and its reason in `faults`."""
 
     reward: float = 0.0
     scores: dict[str, float] = field(default_factory=dict)
@@ -65,10 +66,12 @@ class Record:
     faults: dict[str, str] = field(default_factory=dict)  # flag -> sentence
 
     def spend(self, model: str, tokens: Tokens) -> None:
+        """Adds what a model took."""
         self.tokens[model] = self.tokens.get(model, Tokens(0, 0)) + tokens
 
 
 def result(grader: Grader, record: Record, seconds: float) -> GraderRun:
+    """The answer of a run that took `seconds`."""
     alone = isinstance(grader, ScoreModel)
     return {
         "reward": record.reward,
@@ -96,8 +99,10 @@ def _errors(faults: Mapping[str, str]) -> dict[str, bool | str | None]:
 
 
 def read_score(text: str) -> float | None:
-    """The number that a grading model wrote: alone, as `{"result": 0.5}` or `{"score": ...}`, or the only one in its
-    text. None where there is none, or several to choose from."""
+    """The number that a model wrote; None where there is none, or several.
+
+    Either alone, or as `{"result": 0.5}` or `{"score": 0.5}`, or the only number in its text.
+    """
     try:
         value: JsonValue = orjson.loads(text.strip())
     except (orjson.JSONDecodeError, UnicodeEncodeError):

@@ -1,6 +1,7 @@
-"""Runs a grader over one sample. Models are asked through a function that the caller hands in.
+"""Runs a grader over one sample.
 
-A run that finds no score for its sample has the reward 0 and says why in its record's `faults`.
+Models are asked through a function that the caller hands in. A run that finds no score for its sample has the reward 0
+and the reason in its record's `faults`.
 """
 
 from collections.abc import Awaitable
@@ -18,13 +19,16 @@ Messages = list[tuple[str, str]]  # (role, text)
 
 
 class AskModel(Protocol):
-    """Lets the grader's model answer: (the model's name, its text). Adds its tokens to the record."""
+    """Lets a grader's model answer: (the model's name, its text).
+
+    Adds the tokens that it took to the record.
+    """
 
     def __call__(self, grader: ScoreModel, messages: Messages, record: Record, /) -> Awaitable[tuple[str, str]]: ...
 
 
 async def run(grader: Grader, variables: Variables, record: Record, ask: AskModel) -> None:
-    """Fills in the record: scores by sub-grader, what models took, faults and the reward."""
+    """Fills in the record: scores by sub-grader, tokens, faults and the reward."""
     for called, leaf in leaves(grader).items():
         await _grade(called, leaf, variables, record, ask)
     if not record.faults:

@@ -1,4 +1,4 @@
-"""What all request bodies have in common: how they are read, their texts and their metadata."""
+"""What all request bodies share: reading them, their texts and metadata."""
 
 from functools import partial
 from typing import Annotated, ClassVar, TypeAlias, TypeVar
@@ -28,7 +28,10 @@ from tunesmith.wire.faults import (
 
 
 class Body(BaseModel):
-    """A request body. A field that is not declared is refused by name; texts are OpenAI's fine-tuning API's."""
+    """A request body. A field that is not declared is refused by name.
+
+    Errors are worded as in OpenAI's fine-tuning API.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +39,10 @@ class Body(BaseModel):
 
 
 class ChatBody(Body):
-    """A body as OpenAI's chat API reads it: types are strict, null counts as absent, texts name the field first."""
+    """A body as OpenAI's chat API reads it: strict types, null counts as absent.
+
+    Errors are worded as in that API.
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -68,7 +74,7 @@ class ChatBody(Body):
 
 
 class OpenBody(ChatBody):
-    """A part of a chat request that may have further fields, which change nothing."""
+    """A part of a chat request whose further fields change nothing."""
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"additionalProperties": True})
 
@@ -77,7 +83,10 @@ B = TypeVar("B", bound=Body)
 
 
 def read(body: type[B], value: JsonValue, at: str = "") -> B:
-    """The value as a `body`. Raises InvalidRequest that names the field; `at`: the path of the value, if it has one."""
+    """The value as a `body`. Raises InvalidRequest that names the field.
+
+    `at`: the path of the value, where it is a part of a request.
+    """
     try:
         return body.model_validate(demand_object(value))
     except ValidationError as error:
@@ -90,7 +99,10 @@ def _worst(faults: list[ErrorDetails]) -> ErrorDetails:
 
 
 def refused(reason: str) -> BeforeValidator:
-    """For a field of OpenAI's that would change the answer if it were supported. null and [] are harmless."""
+    """For a field that would change the answer if it were supported.
+
+    null and [] are harmless.
+    """
 
     def check(value: object) -> object:
         if value in (None, []):

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: the request, the completion, and completions that were stored.
+"""`/v1/chat/completions`: requests, completions and stored completions.
 
 Not covered: what is wrong with a message. Chat and training data share that (`rows.message_faults`), so `messages` is
 read by whoever makes the prompt.
@@ -117,7 +117,10 @@ class AskedMessage(TypedDict):
 
 
 class Chat(Sampling):
-    """The body of `POST /v1/chat/completions`. docs/serving.md says what each field does."""
+    """The body of `POST /v1/chat/completions`.
+
+    docs/serving.md says what each field does.
+    """
 
     audio: Annotated[Refused, refused("models here write text only.")] = None
     prediction: Annotated[Refused, refused("predicted outputs would change nothing but the speed; leave it out.")] = (
@@ -309,7 +312,10 @@ class ChunkChoice(TypedDict):
 
 
 class Chunk(TypedDict):
-    """One event of a stream; `usage` is there only where it was asked for, null but in the last chunk."""
+    """One event of a stream.
+
+    `usage` is there only where it was asked for, and null but in the last chunk.
+    """
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -338,7 +344,10 @@ class StoredCompletion(Completion):
 
 
 class StoredMessage(TypedDict):
-    """A message that was asked; `content_parts` has what came in parts, and then there is no `content`."""
+    """A message of a stored request.
+
+    `content_parts` has content that came in parts; `content` is null then.
+    """
 
     id: str
     role: str

@@ -74,7 +74,10 @@ class CreateCompletion(Sampling):
 
 
 class TextLogprobs(TypedDict):
-    """Per token: its offset in the text in characters, its log-probability, its text, and the likeliest ones."""
+    """Log-probabilities, a list entry per token.
+
+    `text_offset` counts characters of the text before the token.
+    """
 
     text_offset: list[int]
     token_logprobs: list[float | None]

@@ -1,4 +1,6 @@
-"""What is wrong with a request, in OpenAI's words: every 400 about a field is written here.
+"""What is wrong with a request, in OpenAI's words.
+
+Every 400 about a field is written here.
 
 OpenAI's API has two ways to put it, and clients read both. Its fine-tuning, file and organization routes write the
 value first and the field last ("0 is less than the minimum of 1 - 'seed'"); its chat routes name the field first and
@@ -33,12 +35,18 @@ FINE_TUNING_KINDS = {**KINDS, "list_type": "a list"}
 
 
 def worded(say: Callable[[str], InvalidRequest]) -> PydanticCustomError:
-    """A validator raises this to choose the answer: `say` gets the field's path, 'messages[2].role'."""
+    """The error that a validator raises to word the 400 itself.
+
+    `say` gets the field's path, 'messages[2].role'.
+    """
     return PydanticCustomError(WORDED, "said elsewhere", {"say": say})
 
 
 def explain(fault: ErrorDetails, wording: Wording, at: str = "", hint: Hint | None = None) -> InvalidRequest:
-    """One pydantic error as an InvalidRequest. `at`: path of the body; `hint`: more about an unknown parameter."""
+    """One pydantic error as an InvalidRequest.
+
+    `at`: the path of the body; `hint`: more about an unknown parameter.
+    """
     param, context = param_of(fault["loc"], at), fault.get("ctx", {})
     if fault["type"] == WORDED:
         answer: InvalidRequest = context["say"](param)
@@ -56,7 +64,10 @@ def explain(fault: ErrorDetails, wording: Wording, at: str = "", hint: Hint | No
 
 
 def param_of(location: Sequence[int | str], at: str = "") -> str:
-    """('messages', 2, 'role') -> 'messages[2].role'; `at`: the path of what the location is in."""
+    """A location as a path: ('messages', 2, 'role') -> 'messages[2].role'.
+
+    `at`: the path of what the location is in.
+    """
     name = at
     for part in location:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
@@ -64,29 +75,37 @@ def param_of(location: Sequence[int | str], at: str = "") -> str:
 
 
 def missing(param: str) -> InvalidRequest:
+    """A required parameter that is not there."""
     return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
 
 
 def unknown_parameter(param: str, hint: str = "") -> InvalidRequest:
+    """A parameter that the request does not have; `hint` follows the sentence."""
     return InvalidRequest(f"Unknown parameter: '{param}'.{hint}", param=param, code="unknown_parameter")
 
 
 def unsupported(param: str, reason: str) -> InvalidRequest:
+    """A parameter of OpenAI's that this server cannot follow."""
     message = f"Unsupported parameter: '{param}' is not supported by this server: {reason}"
     return InvalidRequest(message, param=param, code="unsupported_parameter")
 
 
 def invalid_value(param: str, message: str) -> InvalidRequest:
+    """A value that is not possible; the message is the caller's."""
     return InvalidRequest(message, param=param, code="invalid_value")
 
 
 def wrong_type(param: str, expected: str, value: object) -> InvalidRequest:
+    """A value of another JSON type than `expected`, 'an integer'."""
     message = f"Invalid type for '{param}': expected {expected}, but got {kind_of(value)} instead."
     return InvalidRequest(message, param=param, code="invalid_type")
 
 
 def chat_wording(param: str, fault: ErrorDetails) -> InvalidRequest:
-    """As OpenAI's chat, completion and grader routes say it: the field first, with a code."""
+    """The wording of OpenAI's chat, completion and grader routes.
+
+    The field comes first, and each kind of error has a code.
+    """
     kind, value, limits = fault["type"], fault.get("input"), fault.get("ctx", {})
     if kind in KINDS:
         return wrong_type(param, KINDS[kind], value)
@@ -103,7 +122,10 @@ def chat_wording(param: str, fault: ErrorDetails) -> InvalidRequest:
 
 
 def fine_tuning_wording(param: str, fault: ErrorDetails) -> InvalidRequest:
-    """As OpenAI's fine-tuning, file and organization routes say it: the value first, the field last."""
+    """The wording of OpenAI's fine-tuning, file and organization routes.
+
+    The value comes first, the field last.
+    """
     return InvalidRequest(f"{shown(fault.get('input'))} {_verdict(fault)} - '{param}'", param=param)
 
 
@@ -133,7 +155,7 @@ def kind_of(value: object) -> str:
 
 
 def demand_object(value: JsonValue) -> dict[str, JsonValue]:
-    """The value itself; raises InvalidRequest when a request body is anything but a JSON object."""
+    """The value itself. Raises InvalidRequest for anything but a JSON object."""
     if not isinstance(value, dict):
         raise InvalidRequest(f"The request body must be a JSON object, but it is {kind_of(value)}.")
     return value

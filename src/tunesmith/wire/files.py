@@ -31,7 +31,10 @@ Lifetime: TypeAlias = Annotated[int, Field(ge=MIN_EXPIRY, le=MAX_EXPIRY)]
 
 
 class FileForm(Body):
-    """The form of `POST /v1/files`. `file` is the part's file name once it has been read."""
+    """The form of `POST /v1/files`.
+
+    `file` is the part's file name; its bytes are streamed.
+    """
 
     file: Annotated[str, BINARY]
     purpose: Purpose
@@ -78,7 +81,10 @@ class CreateUpload(Body):
 
 
 class CompleteUpload(Body):
-    """The body of `POST /v1/uploads/{upload_id}/complete`: the parts in the file's order."""
+    """The body of `POST /v1/uploads/{upload_id}/complete`.
+
+    `part_ids` are in the file's order.
+    """
 
     part_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PARTS)]
     md5: Annotated[Text, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None

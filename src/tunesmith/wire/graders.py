@@ -1,4 +1,4 @@
-"""Graders as OpenAI describes them, and the requests and answers of `/v1/fine_tuning/alpha/graders`.
+"""Graders as OpenAI describes them, and the bodies and answers of their routes.
 
 Not covered: what a grader's texts may refer to, and its formula: `tunesmith.graders` reads those.
 """
@@ -109,7 +109,10 @@ class GradingMessage(ChatBody):
 
 
 class GradingParams(ChatBody):
-    """How the model that scores is sampled. `max_completions_tokens` is OpenAI's spelling."""
+    """How the model that scores is sampled.
+
+    `max_completions_tokens` is OpenAI's spelling.
+    """
 
     seed: Seed | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -137,7 +140,10 @@ class ScoreModelBody(ChatBody):
 
 
 class MultiBody(ChatBody):
-    """A `multi` grader: a formula over the scores of others, which `graders.grader` reads one by one."""
+    """A `multi` grader: a formula over the scores of others.
+
+    `graders.grader` reads those one by one.
+    """
 
     type: Literal["multi"]
     name: Name
@@ -152,7 +158,10 @@ class ValidateGrader(ChatBody):
 
 
 class RunGrader(ValidateGrader):
-    """The body of `POST /v1/fine_tuning/alpha/graders/run`. `item` is a row of a dataset."""
+    """The body of `POST /v1/fine_tuning/alpha/graders/run`.
+
+    `item` is a row of a dataset.
+    """
 
     model_sample: str
     item: dict[str, object] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The key `tunesmith` of `POST /v1/fine_tuning/jobs`: what decides a run and has no place in OpenAI's request.
+"""The key `tunesmith` of a job: options that OpenAI's request does not have.
 
     client.fine_tuning.jobs.create(..., extra_body={"tunesmith": {"lora_rank": 8, "schedule": "cosine"}})
 
@@ -18,7 +18,10 @@ LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # as
 
 
 class JobOptions(TrainingOptions):
-    """As a request has them: every one may be absent or null, and numbers are numbers, not text."""
+    """The options of a request, each of which may be absent or null.
+
+    Types are strict: numbers are numbers, not text.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

@@ -1,9 +1,9 @@
-"""The request body of `POST /v1/fine_tuning/jobs`, checked field by field before anything is written.
+"""Fine-tuning jobs: the request, and what is shown of a job.
 
-Source of names and ranges: OpenAI's API description, `CreateFineTuningJobRequest`. A field that is
-not here is refused by name.
+A request is checked field by field before anything is written. Source of names and ranges: OpenAI's API description,
+`CreateFineTuningJobRequest`.
 
-Not covered: what needs the database or the registry (files, models); `jobs.py` looks those up.
+Not covered: what needs the database or the registry (files, models); the route looks those up.
 """
 
 from typing import Annotated, Literal, NotRequired, TypeAlias
@@ -62,7 +62,10 @@ def _in_range(value: int, low: int, high: int) -> int:
 
 
 class Hyperparameters(Body):
-    """OpenAI's description gives the multiplier no upper end; 1000 x the base rate can only be a slip."""
+    """What a job may set. The bounds are OpenAI's, but for one.
+
+    Its description gives the multiplier no upper bound; 1000 times the base rate can only be a mistake.
+    """
 
     batch_size: Annotated[Auto | int, _auto_int(1, 256)] = "auto"
     learning_rate_multiplier: Annotated[Auto | float, _auto_float(1000.0)] = "auto"
@@ -70,14 +73,20 @@ class Hyperparameters(Body):
 
 
 class PreferenceHyperparameters(Hyperparameters):
+    """What a DPO job may set."""
+
     beta: Annotated[Auto | float, _auto_float(2.0)] = "auto"
 
 
 class SupervisedMethod(Body):
+    """The settings of `supervised`."""
+
     hyperparameters: Hyperparameters | None = None
 
 
 class PreferenceMethod(Body):
+    """The settings of `dpo`."""
+
     hyperparameters: PreferenceHyperparameters | None = None
 
 
@@ -88,7 +97,10 @@ def _method_name(name: object) -> object:
 
 
 class Method(Body):
-    """`reinforcement` is read as it comes: it is refused by name, so its insides need no shape."""
+    """How to train.
+
+    `reinforcement` is refused by name, so what is in it needs no shape.
+    """
 
     type: Annotated[Literal["supervised", "dpo", "reinforcement"], BeforeValidator(_method_name)]
     supervised: SupervisedMethod | None = None
@@ -103,6 +115,7 @@ class Method(Body):
         return self
 
     def hyperparameters(self) -> Hyperparameters | None:
+        """Those of the chosen method."""
         chosen = self.dpo if self.type == "dpo" else self.supervised
         return chosen.hyperparameters if chosen else None
 
@@ -123,11 +136,15 @@ def _integration_name(name: object) -> object:
 
 
 class Integration(Body):
+    """Where metrics go. There is Weights & Biases."""
+
     type: Annotated[Literal["wandb"], BeforeValidator(_integration_name)]
     wandb: Wandb
 
 
 class CreateJob(Body):
+    """The body of `POST /v1/fine_tuning/jobs`."""
+
     model: Text = Field(min_length=1)
     training_file: Text
     validation_file: Text | None = None
@@ -247,7 +264,10 @@ class Checkpoint(TypedDict):
 
 
 def hint_about_unknown(param: str) -> str:
-    """Where our own options belong and what they are called; OpenAI's requests do not have them."""
+    """Where our own options belong, for a parameter that is unknown.
+
+    OpenAI's requests do not have them.
+    """
     inside, name = param.startswith(f"{KEY}."), param.rpartition(".")[2]
     if name in TrainingOptions.model_fields:
         return f" It is an option of this server: send it as {{'{KEY}': {{'{name}': …}}}} (extra_body of the client)."

@@ -43,7 +43,10 @@ class IdListing(TypedDict, Generic[T]):
 
 
 class Deleted(TypedDict):
-    """`object` is the kind of what was deleted, or `<kind>.deleted` where OpenAI says so."""
+    """Something was deleted.
+
+    `object` is its kind, or `<kind>.deleted` where OpenAI says so.
+    """
 
     id: str
     object: str

@@ -59,7 +59,10 @@ Inputs: TypeAlias = Annotated[
 
 
 class CreateModeration(ChatBody):
-    """The body of `POST /v1/moderations`. Which models there are is a setting, so any value is read."""
+    """The body of `POST /v1/moderations`.
+
+    Which models there are is a setting, so any value is read.
+    """
 
     model: Annotated[object, BeforeValidator(lambda value: value, json_schema_input_type=str)] = None
     input: Inputs

@@ -1,4 +1,7 @@
-"""Tools of a chat request and the choice among them: `tools`, `functions`, `tool_choice`, `function_call`."""
+"""Tools of a chat request, and the choice among them.
+
+`tools`, `tool_choice`, and the older `functions` and `function_call`.
+"""
 
 from functools import partial
 from typing import Annotated, Literal, TypeAlias
@@ -51,7 +54,10 @@ class NamedFunction(OpenBody):
 
 
 class FunctionChoice(OpenBody):
-    """The choice of one function. One without `function` is told that it must be an object."""
+    """The choice of one function.
+
+    Without `function`, the error says that it must be an object.
+    """
 
     type: FunctionType
     function: NamedFunction = Field(None, validate_default=True)

@@ -1,4 +1,4 @@
-"""Runs `check.file_check` on uploaded files: small ones before the upload's answer, large ones in a thread behind it.
+"""Checks uploaded files: small ones at once, large ones in a background thread.
 
 A file stays `uploaded` until its check has ended. The check writes nothing but its result, so a process that dies
 in the middle loses nothing: `start()` checks again what was left.
@@ -31,6 +31,8 @@ BROKE_OFF = "The check of this file broke off; the server's log has the details.
 
 
 class FileChecks:
+    """The checks of one process, with a thread of their own."""
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -48,7 +50,10 @@ class FileChecks:
         self._waiting.put(None)
 
     def submit(self, row: FileRow) -> FileRow:
-        """The row as the upload's answer shows it. No 5xx: the file is stored, and would be sent again."""
+        """Checks a small file now, or queues a large one; returns the row to answer with.
+
+        Never a 5xx: the file is stored already, and the client would send it again.
+        """
         if row.status != "uploaded":  # of an earlier attempt at the same upload
             return row
         if row.bytes <= INLINE_BYTES or row.purpose != "fine-tune":
@@ -87,6 +92,7 @@ class FileChecks:
 
 
 async def get_checks(request: Request) -> FileChecks:
+    """The checks of this application."""
     return cast(FileChecks, request.app.state.checks)
 
 

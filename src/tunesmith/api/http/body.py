@@ -16,7 +16,10 @@ UPLOADS_AT_ONCE = CapacityLimiter(16)
 
 
 async def read_object(request: Request, model: str | None = None) -> JsonObject:
-    """The body as a JSON object; raises InvalidRequest for anything else. `model`: named by the URL instead."""
+    """The body as a JSON object; raises InvalidRequest for anything else.
+
+    `model`: the one that the URL names, which replaces the body's.
+    """
     body = demand_object(await _read_json(request))
     return body if model is None else {**body, "model": model}
 
@@ -31,7 +34,10 @@ async def _read_json(request: Request) -> JsonValue:
 
 
 def body_chunks(request: Request) -> Iterator[bytes]:
-    """The request's bytes for a route in a worker thread: each chunk is asked of the event loop, none is kept."""
+    """The request's bytes, for a route that runs in a worker thread.
+
+    Each chunk is fetched from the event loop; none is kept.
+    """
     stream = request.stream()
     while chunk := from_thread.run(partial(anext, stream, b"")):
         yield chunk

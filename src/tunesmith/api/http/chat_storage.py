@@ -1,4 +1,6 @@
-"""`store: true` of a chat request: the completion is kept once it is whole, before the client hears of its end.
+"""`store: true` of a chat request: keeps the completion once it is complete.
+
+It is stored before the client is told that the answer has ended.
 
 Not covered: an answer that broke off, because the client went away or the engine failed; it is not kept.
 """
@@ -21,7 +23,7 @@ ASKED = ("tool_choice", "seed", *DEFAULTS, "tools", "response_format")
 
 @dataclass(frozen=True, slots=True)
 class ChatStorage:
-    """Keeps the answer to one request."""
+    """Stores the answer to one request."""
 
     context: Context
     request_id: str
@@ -30,7 +32,10 @@ class ChatStorage:
     metadata: dict[str, str]
 
     async def add(self, completion: Completion) -> None:
-        """Returns when it is stored. Raises ServiceUnavailable when the database does not answer."""
+        """Returns when the completion is stored.
+
+        Raises ServiceUnavailable when the database does not answer.
+        """
         if all(choice["finish_reason"] for choice in completion["choices"]):
             await run_in_threadpool(self.context.store.chats.add, self._row(completion))
 
@@ -55,7 +60,10 @@ class ChatStorage:
 
 
 def storage_for(request: Request, context: Context, chat: Chat, body: JsonObject) -> ChatStorage | None:
-    """None where nothing is to be kept. `body`: the chat as it was sent. Raises InvalidRequest for metadata."""
+    """None where nothing is to be stored. `body` is the chat as it was sent.
+
+    Raises InvalidRequest for more metadata than the setting allows.
+    """
     if not chat.store:
         return None
     check_metadata(chat.metadata, context.settings)

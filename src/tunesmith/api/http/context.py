@@ -1,4 +1,4 @@
-"""What every route needs, kept on the application and handed to routes as dependencies.
+"""What routes need, kept on the application and injected as dependencies.
 
 @router.get("/things")
 def list_things(context: ContextDep, key: KeyDep) -> JSONAnswer: ...
@@ -21,7 +21,7 @@ from tunesmith.store import KeyRow, Store
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The process's long-lived parts, made by `create_app`. The store has all projects' objects."""
+    """The process's long-lived parts. The store has all projects' objects."""
 
     settings: Settings
     store: Store
@@ -30,7 +30,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The parts as one call may use them: the store has only the objects of its key's project."""
+    """What one call may use: the store is limited to its key's project."""
 
     settings: Settings
     store: Store
@@ -39,7 +39,7 @@ class Context:
 
 
 async def get_key(request: Request) -> KeyRow:
-    """The key this call was authenticated with; its project is the one that the call acts in.
+    """The key of this call; its project is the one that the call acts in.
 
     `Authentication` puts it there before any route under /v1 runs. Raises AuthenticationFailed for a call without one.
     """
@@ -50,13 +50,16 @@ async def get_key(request: Request) -> KeyRow:
 
 
 async def get_context(request: Request) -> Context:
-    """Raises AuthenticationFailed where the call has no key: no access without a project."""
+    """The context of a call. Raises AuthenticationFailed where it has no key."""
     key, parts = await get_key(request), _parts(request)
     return Context(parts.settings, parts.store.of(key.project), parts.pool, key.project)
 
 
 async def get_probe(request: Request) -> Callable[[], None]:
-    """For calls without a key: returns when the database has answered, and shows nothing that is in it."""
+    """For calls without a key: returns when the database has answered.
+
+    It shows nothing of what the database holds.
+    """
     store = _parts(request).store
 
     def probe() -> None:

@@ -1,4 +1,4 @@
-"""Every error leaves as `{"error": {"message", "type", "param", "code"}}`: never FastAPI's 422, never a 409.
+"""Errors as OpenAI's envelope: never FastAPI's 422, never a 409.
 
 openai 0.28.1 retries a 409 on chat for ever and reads 422 as a fault of the server, so wrong input is always a 400.
 """
@@ -50,13 +50,18 @@ NO_OBJECT = ("missing", "dict_type", "model_type", "model_attributes_type")
 
 
 class MethodNotAllowed(InvalidRequest):
+    """The path exists, but not with this method."""
+
     status = 405
 
 
 def error_response(
     error: TunesmithError, *, retry: bool | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """`retry` becomes `x-should-retry`, which openai 3.x obeys; None leaves the choice to the client."""
+    """The envelope as a response.
+
+    `retry` becomes `x-should-retry`, which openai 3.x obeys; None leaves the choice to the client.
+    """
     extra = dict(headers or {})
     if error.status in (429, 503):
         extra.setdefault("retry-after", "1")  # seconds; 0.28.1 wants a whole number
@@ -73,6 +78,7 @@ class _Envelope(JSONResponse):
 
 
 def install(app: FastAPI) -> None:
+    """Registers the handlers that turn exceptions into envelopes."""
     app.add_exception_handler(TunesmithError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

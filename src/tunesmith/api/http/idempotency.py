@@ -1,4 +1,7 @@
-"""What a request says about being sent twice: `Idempotency-Key`, and the official client's count of its attempts."""
+"""Whether a request was sent before, by its headers.
+
+These are `Idempotency-Key` and the official client's count of its attempts.
+"""
 
 import json
 from dataclasses import dataclass
@@ -24,7 +27,10 @@ class Idempotency:
     is_retry: bool  # the official client says that this is not its first attempt
 
     def creation(self, kind: Kind, key: KeyRow, asked: JsonValue) -> Creation:
-        """What the store needs to make an object once; `asked`: everything that decides what is made."""
+        """What the store needs to make an object only once.
+
+        `asked`: everything that decides what is made.
+        """
         text = json.dumps(asked, sort_keys=True)
         digest = sha256(text.encode()).hexdigest()
         return Creation(kind, key.project, key.id, digest, self.key, self.is_retry)

@@ -11,7 +11,10 @@ from tunesmith.serve.pool import LoadedModel
 
 
 def open_model(context: Context, name: str) -> tuple[str, LoadedModel]:
-    """(name to answer with, model): a tuned model or checkpoint, a base, or an alias of one. May take seconds."""
+    """(name to answer with, loaded model). May take seconds.
+
+    `name`: a tuned model, a checkpoint, a base, or an alias of one. Raises NotFound.
+    """
     resolved, loaded = _open(context, name)
     return resolved, replace(loaded, project=context.project)
 

@@ -1,4 +1,6 @@
-"""Lists: newest first, always with `has_more`, because both clients ask for another page while it is missing.
+"""Pages of a list: newest first, always with `has_more`.
+
+Both clients ask for another page while it is missing.
 
 `after`, `starting_after` (openai 0.28's FineTuningJob.list) and `cursor` (0.27's list_events) are the same thing.
 """
@@ -20,6 +22,7 @@ async def after_id(
     starting_after: str | None = None,
     cursor: str | None = None,
 ) -> str | None:
+    """The id after which a page starts, by any of its three names."""
     return after or starting_after or cursor or None
 
 
@@ -28,7 +31,10 @@ Limit = Annotated[int, Query(ge=0, le=MAX_LIMIT)]
 
 
 async def metadata_filter(request: Request) -> dict[str, str] | None:
-    """`metadata[key]=value` pairs; None for `metadata=null`, which asks for jobs without metadata."""
+    """The `metadata[key]=value` pairs of a query.
+
+    None for `metadata=null`, which asks for objects without metadata.
+    """
     if request.query_params.get("metadata") == "null":
         return None
     named = ((re.fullmatch(r"metadata\[(.+)\]", name), value) for name, value in request.query_params.items())

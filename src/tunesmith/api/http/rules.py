@@ -1,4 +1,4 @@
-"""What a route demands of its caller, declared at the route itself: `@rule("member", limit="uploads")`.
+"""What a route demands of its caller, declared at the route with `@rule(...)`.
 
 Middleware asks for a route's rule before a body is read. A route under /v1 without one stops the application's start.
 """
@@ -19,7 +19,7 @@ ATTRIBUTE = "tunesmith_rule"  # of an endpoint
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`role`: the least one that may call. `limit`: which of a project's rate limits it counts against."""
+    """The least role that may call, and the rate limit that a call counts against."""
 
     role: Role
     limit: Limit | None = None
@@ -27,7 +27,7 @@ class Rule:
 
 
 def rule(role: Role, *, limit: Limit | None = None, deed: str = "") -> Callable[[Endpoint], Endpoint]:
-    """Declares the rule of the endpoint below; it stands under the route's own decorator."""
+    """Declares the rule of an endpoint; goes under the route's own decorator."""
 
     def declare(endpoint: Endpoint) -> Endpoint:
         setattr(endpoint, ATTRIBUTE, Rule(role, limit, deed))
@@ -37,7 +37,10 @@ def rule(role: Role, *, limit: Limit | None = None, deed: str = "") -> Callable[
 
 
 class Rules:
-    """The rules of all routes. Raises ValueError for a route under /v1 that declares none."""
+    """The rules of all routes.
+
+    Raises ValueError for a route under /v1 that declares none.
+    """
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         self._routes = [(route, _declared(route)) for route in routes if isinstance(route, APIRoute)]
@@ -49,7 +52,10 @@ class Rules:
         }
 
     def find(self, method: str, path: str) -> Rule:
-        """The rule of the route that will answer. Where none will, a stranger to it may look but change nothing."""
+        """The rule of the route that will answer.
+
+        Where none will, everybody may look, but only members may send anything.
+        """
         return self._fixed.get((method, path)) or self._search(method, path)
 
     def _search(self, method: str, path: str) -> Rule:

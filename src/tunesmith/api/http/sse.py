@@ -1,4 +1,7 @@
-"""Server-sent events that notice at once when the client goes away, even while the engine is silent."""
+"""Server-sent events that notice at once when the client disconnects.
+
+This works even while the engine is silent.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,7 +17,9 @@ log = structlog.get_logger(__name__)
 
 
 class EventStream(Response):
-    """Sends each object as one `data:` line, then [DONE]; `close` is called at the end, however it comes.
+    """Sends each object as one `data:` line, then [DONE].
+
+    `close` is called at the end, however it comes.
 
     A fault before the first event is an ordinary error answer; a later one is sent as an event, as OpenAI does, and
     nothing follows it.

@@ -1,4 +1,4 @@
-"""Limits of a project: model requests, tokens and uploads a minute, and model requests at a time (docs/api.md).
+"""Rate limits of a project: requests, tokens and uploads (docs/api.md).
 
 Tokens are only known afterwards, so a request is let in on an estimate (a quarter of its body's bytes) and charged what
 it really used when its answer has ended; a project may so go over its limit once, and then waits longer.
@@ -26,7 +26,7 @@ BYTES_PER_TOKEN = 4
 
 @dataclass(slots=True)
 class Project:
-    """None: no limit."""
+    """What a project has left. None: no limit."""
 
     requests: TokenBucket | None
     tokens: TokenBucket | None
@@ -35,7 +35,10 @@ class Project:
 
 
 class RateLimits:
-    """Inside authentication: it needs the key's project. All state is the event loop's."""
+    """Refuses with a 429 what is over a project's limits.
+
+    Runs inside authentication, since it needs the key's project. Only the event loop touches its state.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.app = app
@@ -153,6 +156,9 @@ class _Refusal(Exception):
         self.wait = wait
 
     def answer(self, headers: dict[str, str]) -> ASGIApp:
-        """`retry-after` in whole seconds, as openai 0.28.1 wants it; newer clients read `retry-after-ms` first."""
+        """The 429.
+
+        `retry-after` is in whole seconds, as openai 0.28.1 wants it; newer clients read `retry-after-ms` first.
+        """
         retry = {"retry-after": str(max(1, math.ceil(self.wait))), "retry-after-ms": str(math.ceil(self.wait * 1000))}
         return error_response(RateLimited(self.message, code="rate_limit_exceeded"), headers={**headers, **retry})

@@ -1,4 +1,4 @@
-"""What a key may do, by its role. Each route says which one it takes (`api.http.rules`).
+"""What a key may do, by its role. Each route declares the one it takes.
 
     owner       everything, in every project of the organisation (the header OpenAI-Project chooses)
     member      everything in its project but deleting models, sharing them and /v1/organization

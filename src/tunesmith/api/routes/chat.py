@@ -1,4 +1,6 @@
-"""POST /v1/chat/completions, plain and streamed; also under the path that openai 0.28 uses with `engine=`.
+"""POST /v1/chat/completions, plain and streamed.
+
+Also under the path that openai 0.28 uses with `engine=`.
 
 Never a 409: openai 0.28.1 would repeat the request for ever.
 """
@@ -31,12 +33,14 @@ router = APIRouter()
 @router.post("/v1/chat/completions")
 @rule("read-only", limit="model")
 async def create_chat_completion(request: Request, context: ContextDep) -> Response:
+    """A completion, or a stream of its chunks."""
     return await _answer(request, context, await read_object(request))
 
 
 @router.post("/v1/engines/{model:path}/chat/completions")
 @rule("read-only", limit="model")
 async def create_engine_chat_completion(model: str, request: Request, context: ContextDep) -> Response:
+    """The same, with the model named by the URL."""
     return await _answer(request, context, await read_object(request, model))
 
 

@@ -1,7 +1,7 @@
-"""/v1/fine_tuning/checkpoints/{name}/permissions: which other projects may use a tuned model or a checkpoint.
+"""Permissions: which other projects may use a tuned model or a checkpoint.
 
-Such a project sees the model, asks it and trains it further; only its own project deletes it or passes it on. Given
-and withdrawn by owners alone, since it makes a hole into the wall between projects.
+A project with a permission sees the model, asks it and trains it further; only the model's own project deletes it
+or passes it on. Only owners grant and revoke, since a permission lets one project into another.
 """
 
 from typing import Annotated, Literal
@@ -30,6 +30,7 @@ def list_permissions(
     limit: Limit = 10,
     order: Literal["ascending", "descending"] = "descending",
 ) -> JSONAnswer:
+    """The projects that may use a model."""
     rows = context.store.permissions.page(
         name, project_id=project_id, limit=limit, after=after, order="asc" if order == "ascending" else "desc"
     )
@@ -39,6 +40,7 @@ def list_permissions(
 @router.post("/{name:path}/permissions")
 @sharing
 def grant_permissions(name: str, request: Annotated[GrantPermissions, Body()], context: ContextDep) -> JSONAnswer:
+    """Lets projects use a model; those that may already are listed again."""
     rows = context.store.permissions.grant(name, request.project_ids)
     return JSONAnswer(id_listing([permission_json(row) for row in rows], False))
 
@@ -46,6 +48,7 @@ def grant_permissions(name: str, request: Annotated[GrantPermissions, Body()], c
 @router.delete("/{name:path}/permissions/{permission_id}")
 @sharing
 def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSONAnswer:
+    """Takes a permission back."""
     if not context.store.permissions.revoke(name, permission_id):
         raise NotFound(f"No such permission of '{name}': {permission_id}", param="permission_id")
     return JSONAnswer({"id": permission_id, "object": "checkpoint.permission", "deleted": True})

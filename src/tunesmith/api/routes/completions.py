@@ -1,4 +1,7 @@
-"""POST /v1/completions, the older API: text in, text out; also under the path that 0.28 uses with `engine=`."""
+"""POST /v1/completions, the older API: text in, text out.
+
+Also under the path that openai 0.28 uses with `engine=`.
+"""
 
 import time
 from collections.abc import AsyncIterator
@@ -42,6 +45,8 @@ router = APIRouter()
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """A request under way, with one reply per prompt."""
+
     request: CompletionRequest
     model: str
     replies: list[Continuation]  # one per prompt
@@ -65,12 +70,14 @@ class Started:
 @router.post("/v1/completions")
 @rule("read-only", limit="model")
 async def create_completion(request: Request, context: ContextDep) -> Response:
+    """The continuations, or a stream of their chunks."""
     return await _answer(request, context, await read_object(request))
 
 
 @router.post("/v1/engines/{model:path}/completions")
 @rule("read-only", limit="model")
 async def create_engine_completion(model: str, request: Request, context: ContextDep) -> Response:
+    """The same, with the model named by the URL."""
     return await _answer(request, context, await read_object(request, model))
 
 

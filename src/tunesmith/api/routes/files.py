@@ -1,4 +1,7 @@
-"""/v1/files: upload, list, retrieve, delete, content. Source of the shapes: OpenAI's recorded answers."""
+"""/v1/files: upload, list, retrieve, delete, content.
+
+Source of the shapes: OpenAI's recorded answers.
+"""
 
 import base64
 import time
@@ -34,6 +37,7 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 async def create_file(
     request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
+    """Stores an upload and checks it; small files are checked before the answer."""
     store = partial(_create, request, context, key, checks, idempotency)
     return JSONAnswer(file_json(await to_thread.run_sync(store, limiter=UPLOADS_AT_ONCE)))
 
@@ -67,6 +71,7 @@ def list_files(
     limit: Limit = 10_000,
     order: Literal["asc", "desc"] = "desc",
 ) -> JSONAnswer:
+    """The project's files."""
     rows = context.store.files.page(purpose=purpose, limit=limit, after=after, order=order)
     return JSONAnswer(id_listing([file_json(row) for row in rows.data], rows.has_more))
 
@@ -74,12 +79,14 @@ def list_files(
 @router.get("/{file_id}")
 @rule("read-only")
 def retrieve_file(file_id: str, context: ContextDep) -> JSONAnswer:
+    """One file."""
     return JSONAnswer(file_json(find_file(context, file_id)))
 
 
 @router.delete("/{file_id}")
 @rule("member")
 def delete_file(file_id: str, context: ContextDep) -> JSONAnswer:
+    """Deletes a file and its bytes."""
     if not context.store.files.delete(file_id):
         raise _no_such_file(file_id)
     return JSONAnswer({"id": file_id, "object": "file", "deleted": True})
@@ -90,9 +97,10 @@ def delete_file(file_id: str, context: ContextDep) -> JSONAnswer:
 def file_content(
     file_id: str, context: ContextDep, encoding: Annotated[Literal["plain", "base64"] | None, Query()] = None
 ) -> Response:
-    """The bytes as they were uploaded. `?encoding=base64` serves code that decodes result files, as OpenAI's need.
+    """The bytes as they were uploaded.
 
-    Without it, result files come as the setting `result_encoding` says.
+    Result files come as the setting `result_encoding` says; `?encoding=base64` is for code that decodes them, as it
+    must at OpenAI.
     """
     row = find_file(context, file_id)
     if encoding is None and row.purpose == "fine-tune-results":
@@ -105,6 +113,7 @@ def file_content(
 
 
 def find_file(context: Context, file_id: str) -> FileRow:
+    """The file's row. Raises NotFound."""
     row = context.store.files.get(file_id)
     if row is None:
         raise _no_such_file(file_id)

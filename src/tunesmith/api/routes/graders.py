@@ -1,4 +1,6 @@
-"""POST /v1/fine_tuning/alpha/graders/validate and /run: is a grader well-formed, and what does it give a sample?
+"""Graders: check whether one is well-formed, and let it score a sample.
+
+POST /v1/fine_tuning/alpha/graders/validate and /run.
 
 A wrong grader is a 400. A run that finds no score for this sample is a 200 with the reward 0, the reason among
 `metadata.errors` and, since most of those are only true or false, as a sentence in `x-tunesmith-grader-fault`.

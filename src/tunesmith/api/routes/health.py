@@ -11,6 +11,6 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 def health(probe: ProbeDep) -> JSONAnswer:
-    """200 once the database answers; a database that does not gives the 500 of any other fault."""
+    """200 once the database answers, else the 500 of any other fault."""
     probe()
     return JSONAnswer({"status": "ok", "version": __version__})

@@ -1,4 +1,4 @@
-"""/v1/fine_tuning/jobs: create, list, retrieve, cancel, pause, resume, events, checkpoints.
+"""Fine-tuning jobs: create, list, control, events and checkpoints.
 
 Everything about a request is checked before anything is written. What only reading the files can tell (fewer than ten
 examples, a broken line) fails the job within seconds, as OpenAI does since 2024: the client sees a job and its error.
@@ -44,6 +44,7 @@ FILE_ID = re.compile(r"file-[0-9A-Za-z_-]+")
 def create_job(
     request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
+    """Checks the request and queues a job."""
     check_suffix(request.suffix, context.settings)
     check_metadata(request.metadata, context.settings)
     method, hyperparameters = _method(request)
@@ -80,6 +81,7 @@ def list_jobs(
     metadata: MetadataFilter,
     limit: Limit = 20,
 ) -> JSONAnswer:
+    """The project's jobs, optionally those with certain metadata."""
     rows = context.store.jobs.page(
         limit=limit, after=after, metadata=dict(metadata or {}) or None, without_metadata=metadata is None
     )
@@ -89,13 +91,17 @@ def list_jobs(
 @router.get("/{job_id}")
 @rule("read-only")
 def retrieve_job(job_id: str, context: ContextDep) -> JSONAnswer:
+    """One job."""
     return JSONAnswer(job_json(_find(context, job_id)))
 
 
 @router.post("/{job_id}/cancel")
 @rule("member")
 def cancel_job(job_id: str, context: ContextDep, idempotency: IdempotencyDep) -> JSONAnswer:
-    """A client that repeats the call by itself, because the answer was lost, gets that answer."""
+    """Cancels a job.
+
+    A client that repeats the call by itself, because the answer was lost, gets that answer.
+    """
     if idempotency.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
         return JSONAnswer(job_json(job))
     return JSONAnswer(job_json(context.store.jobs.cancel(job_id)))
@@ -104,12 +110,14 @@ def cancel_job(job_id: str, context: ContextDep, idempotency: IdempotencyDep) ->
 @router.post("/{job_id}/pause")
 @rule("member")
 def pause_job(job_id: str, context: ContextDep) -> JSONAnswer:
+    """Pauses a job; its progress is kept."""
     return JSONAnswer(job_json(context.store.jobs.pause(job_id)))
 
 
 @router.post("/{job_id}/resume")
 @rule("member")
 def resume_job(job_id: str, context: ContextDep, idempotency: IdempotencyDep) -> JSONAnswer:
+    """Resumes a paused job. Repeated calls are handled as in `cancel_job`."""
     if idempotency.is_retry and not (job := _find(context, job_id)).paused:
         return JSONAnswer(job_json(job))
     return JSONAnswer(job_json(context.store.jobs.resume(job_id)))
@@ -118,6 +126,7 @@ def resume_job(job_id: str, context: ContextDep, idempotency: IdempotencyDep) ->
 @router.get("/{job_id}/events")
 @rule("read-only")
 def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
+    """What has happened to a job."""
     _find(context, job_id)
     rows = context.store.jobs.events(job_id, limit=limit, after=after)
     return JSONAnswer(listing([event_json(row) for row in rows.data], rows.has_more))
@@ -126,6 +135,7 @@ def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 2
 @router.get("/{job_id}/checkpoints")
 @rule("read-only")
 def list_checkpoints(job_id: str, context: ContextDep, after: After, limit: Limit = 10) -> JSONAnswer:
+    """The models that a job kept on its way."""
     job = _find(context, job_id)
     rows = context.store.jobs.checkpoints(job_id, limit=limit, after=after)
     return JSONAnswer(id_listing([checkpoint_json(row, job) for row in rows.data], rows.has_more))

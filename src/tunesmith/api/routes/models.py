@@ -1,4 +1,7 @@
-"""/v1/models: bases, their aliases, tuned models and kept checkpoints. Only the last two can be deleted."""
+"""/v1/models: bases, their aliases, tuned models and kept checkpoints.
+
+Only the last two can be deleted.
+"""
 
 from fastapi import APIRouter
 
@@ -17,6 +20,7 @@ BASE_CREATED = 1_730_419_200  # 2024-11-01, the day of the shipped base; a base 
 @router.get("")
 @rule("read-only")
 def list_models(context: ContextDep) -> JSONAnswer:
+    """Tuned models first, then bases and aliases."""
     tuned = [_model(row.name, row.created_at, row.owned_by) for row in context.store.models.all()]
     found: Models = {"object": "list", "data": [*tuned, *_fixed(context).values()]}
     return JSONAnswer(found)
@@ -25,6 +29,7 @@ def list_models(context: ContextDep) -> JSONAnswer:
 @router.get("/{name:path}")
 @rule("read-only")
 def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
+    """One model. Raises NotFound."""
     row = context.store.models.get(name)
     if row is not None:
         return JSONAnswer(_model(row.name, row.created_at, row.owned_by))
@@ -37,6 +42,7 @@ def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
 @router.delete("/{name:path}")
 @rule("owner", deed="deletes models")
 def delete_model(name: str, context: ContextDep) -> JSONAnswer:
+    """Deletes a tuned model or a checkpoint. Raises InvalidRequest for a base."""
     if name in _fixed(context):
         raise InvalidRequest(
             f"The model '{name}' is a base model or an alias of one, and cannot be deleted; only models of your own "

@@ -1,4 +1,4 @@
-"""POST /v1/moderations: texts judged by the judge that also sees the training data (docs/safety.md).
+"""POST /v1/moderations: texts judged as training data is (docs/safety.md).
 
 The answer's `model` names that judge, whatever name of OpenAI's was asked for. A category that the judge does not
 cover has the score 0 and no entry in `category_applied_input_types`; the header `x-tunesmith-not-covered` lists them.
@@ -36,6 +36,7 @@ MODELS = (
 @router.post("/v1/moderations")
 @rule("read-only", limit="model")
 async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer:
+    """One result for each input."""
     body = read(CreateModeration, await read_object(request))
     _demand_known(body.model, context.settings)
     if context.settings.moderation_url is not None and LOOP_HEADER in request.headers:

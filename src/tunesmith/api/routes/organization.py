@@ -1,7 +1,6 @@
-"""/v1/organization: projects, their keys, and the keys of owners. Only owners come here (`api.middleware.roles`).
+"""/v1/organization: projects, their keys, and the keys of owners.
 
-Source of the shapes: OpenAI's description of its admin API. At OpenAI a person or a service account owns a key; here
-a key stands for itself, so `owner` shows the key as a service account, or as the user of an admin key.
+Only owners may call these. Source of the shapes: OpenAI's description of its admin API.
 """
 
 import time
@@ -27,6 +26,7 @@ Limit = Annotated[int, Query(ge=0, le=100)]
 @router.get("/projects")
 @for_owners
 def list_projects(context: ContextDep, after: After, limit: Limit = 20, include_archived: bool = False) -> JSONAnswer:
+    """All projects; archived ones only if asked for."""
     rows = context.store.projects.page(limit=limit, after=after, archived=include_archived)
     return JSONAnswer(id_listing([project_json(row) for row in rows.data], rows.has_more))
 
@@ -34,18 +34,21 @@ def list_projects(context: ContextDep, after: After, limit: Limit = 20, include_
 @router.post("/projects")
 @for_owners
 def create_project(body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
+    """A new project."""
     return JSONAnswer(project_json(context.store.projects.create(body.name)))
 
 
 @router.get("/projects/{project_id}")
 @for_owners
 def retrieve_project(project_id: str, context: ContextDep) -> JSONAnswer:
+    """One project."""
     return JSONAnswer(project_json(_project(context, project_id)))
 
 
 @router.post("/projects/{project_id}")
 @for_owners
 def modify_project(project_id: str, body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
+    """Renames a project."""
     _project(context, project_id, active=True)
     return JSONAnswer(project_json(_found(context.store.projects.rename(project_id, body.name), project_id)))
 
@@ -53,12 +56,14 @@ def modify_project(project_id: str, body: Annotated[ProjectBody, Body()], contex
 @router.post("/projects/{project_id}/archive")
 @for_owners
 def archive_project(project_id: str, context: ContextDep) -> JSONAnswer:
+    """Archives a project; its keys stop working."""
     return JSONAnswer(project_json(_found(context.store.projects.archive(project_id), project_id)))
 
 
 @router.get("/projects/{project_id}/api_keys")
 @for_owners
 def list_project_keys(project_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
+    """The keys of a project."""
     _project(context, project_id)
     rows = context.store.keys.page(project=project_id, limit=limit, after=after)
     return JSONAnswer(id_listing([project_key_json(row) for row in rows.data], rows.has_more))
@@ -67,7 +72,10 @@ def list_project_keys(project_id: str, context: ContextDep, after: After, limit:
 @router.post("/projects/{project_id}/api_keys")
 @for_owners
 def create_project_key(project_id: str, body: Annotated[ProjectKeyBody, Body()], context: ContextDep) -> JSONAnswer:
-    """Ours: OpenAI makes a project's keys in its dashboard. `value` is shown this once."""
+    """A new key of a project; `value` is shown only here.
+
+    This call is ours: OpenAI makes a project's keys in its dashboard.
+    """
     _project(context, project_id, active=True)
     value, row = _create_key(context, body, project_id, body.role)
     return JSONAnswer({**project_key_json(row), "value": value})
@@ -76,12 +84,14 @@ def create_project_key(project_id: str, body: Annotated[ProjectKeyBody, Body()],
 @router.get("/projects/{project_id}/api_keys/{key_id}")
 @for_owners
 def retrieve_project_key(project_id: str, key_id: str, context: ContextDep) -> JSONAnswer:
+    """One key of a project."""
     return JSONAnswer(project_key_json(_key(context, key_id, project=project_id)))
 
 
 @router.delete("/projects/{project_id}/api_keys/{key_id}")
 @for_owners
 def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
+    """Revokes a key of a project."""
     _revoke(context, _key(context, key_id, project=project_id), key)
     return JSONAnswer({"object": "organization.project.api_key.deleted", "id": key_id, "deleted": True})
 
@@ -91,6 +101,7 @@ def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: K
 def list_admin_keys(
     context: ContextDep, after: After, limit: Limit = 20, order: Literal["asc", "desc"] = "asc"
 ) -> JSONAnswer:
+    """The keys of owners."""
     rows = context.store.keys.page(role="owner", limit=limit, after=after, order=order)
     return JSONAnswer(id_listing([admin_key_json(row) for row in rows.data], rows.has_more))
 
@@ -98,6 +109,7 @@ def list_admin_keys(
 @router.post("/admin_api_keys")
 @for_owners
 def create_admin_key(body: Annotated[AdminKeyBody, Body()], context: ContextDep) -> JSONAnswer:
+    """A new key of an owner; `value` is shown only here."""
     value, row = _create_key(context, body, "default", "owner")
     return JSONAnswer({**admin_key_json(row), "value": value})
 
@@ -105,12 +117,14 @@ def create_admin_key(body: Annotated[AdminKeyBody, Body()], context: ContextDep)
 @router.get("/admin_api_keys/{key_id}")
 @for_owners
 def retrieve_admin_key(key_id: str, context: ContextDep) -> JSONAnswer:
+    """One key of an owner."""
     return JSONAnswer(admin_key_json(_key(context, key_id, role="owner")))
 
 
 @router.delete("/admin_api_keys/{key_id}")
 @for_owners
 def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
+    """Revokes a key of an owner, but not the one of this call."""
     _revoke(context, _key(context, key_id, role="owner"), key)
     return JSONAnswer({"object": "organization.admin_api_key.deleted", "id": key_id, "deleted": True})
 

@@ -1,4 +1,7 @@
-"""GET /v1/chat/completions and what is below it: completions kept by `store: true`. Source: OpenAI's description."""
+"""Stored completions: those of chats that were sent with `store: true`.
+
+GET /v1/chat/completions and the paths below it. Source of the shapes: OpenAI's description.
+"""
 
 from typing import Annotated, Literal, cast
 
@@ -58,12 +61,14 @@ def list_chats(
 @router.get("/{completion_id}")
 @rule("read-only")
 def retrieve_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
+    """One stored completion."""
     return JSONAnswer(chat_json(_find(context, completion_id)))
 
 
 @router.post("/{completion_id}")
 @rule("member")
 def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], context: ContextDep) -> JSONAnswer:
+    """Replaces the metadata of a stored completion."""
     check_metadata(request.metadata, context.settings)
     row = context.store.chats.set_metadata(completion_id, request.metadata or {})
     if row is None:
@@ -74,6 +79,7 @@ def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], cont
 @router.delete("/{completion_id}")
 @rule("member")
 def delete_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
+    """Deletes a stored completion."""
     if not context.store.chats.delete(completion_id):
         raise _not_found(completion_id)
     return JSONAnswer({"object": "chat.completion.deleted", "id": completion_id, "deleted": True})
@@ -100,7 +106,10 @@ def list_chat_messages(
 
 
 def chat_json(row: ChatRow) -> StoredCompletion:
-    """Every key in the wire's order; what was stored before a key existed has null there."""
+    """The completion with every key, in the wire's order.
+
+    A key that did not exist yet when it was stored is null.
+    """
     metadata: JsonObject = dict(row.metadata)
     body = {**row.body, "metadata": metadata}
     return cast(StoredCompletion, {name: body.get(name) for name in KEYS})

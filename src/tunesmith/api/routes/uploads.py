@@ -1,4 +1,6 @@
-"""/v1/uploads: a file in parts, for what is too large or too slow for one request. Source: OpenAI's description.
+"""/v1/uploads: a file in parts, if it is too large or slow for one request.
+
+Source of the shapes: OpenAI's description.
 
 The finished file is checked as one that came through POST /v1/files, and has the same statuses.
 """
@@ -41,6 +43,7 @@ JSONL_TYPES = (
 def create_upload(
     request: Annotated[CreateUpload, Body()], context: ContextDep, key: KeyDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
+    """Starts an upload. Raises InvalidRequest for one that no file can come of."""
     _demand_fit(request, context.settings.max_upload_bytes)
     upload = NewUpload(
         filename=shown_name(request.filename),
@@ -59,13 +62,14 @@ def create_upload(
 @router.get("/{upload_id}")
 @rule("read-only")
 def retrieve_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
-    """Ours: OpenAI has no way to ask how an upload stands."""
+    """One upload. This call is ours: OpenAI has none like it."""
     return JSONAnswer(upload_json(_find(context, upload_id)))
 
 
 @router.post("/{upload_id}/parts")
 @rule("member", limit="uploads")
 async def add_part(upload_id: str, request: Request, context: ContextDep) -> JSONAnswer:
+    """Stores one part; its place in the file is given when the upload completes."""
     row = await to_thread.run_sync(partial(_add_part, upload_id, request, context), limiter=UPLOADS_AT_ONCE)
     return JSONAnswer(part_json(row))
 
@@ -75,7 +79,10 @@ async def add_part(upload_id: str, request: Request, context: ContextDep) -> JSO
 async def complete_upload(
     upload_id: str, request: Annotated[CompleteUpload, Body()], context: ContextDep, checks: ChecksDep
 ) -> JSONAnswer:
-    """Writing gigabytes once more takes its time: not in the threads that answer everything else."""
+    """Joins the parts to a file and checks it.
+
+    Writing gigabytes takes time, so this runs in the threads of uploads.
+    """
 
     def work() -> Upload:
         upload, file = context.store.uploads.complete(upload_id, request.part_ids, request.md5)
@@ -88,6 +95,7 @@ async def complete_upload(
 @router.post("/{upload_id}/cancel")
 @rule("member")
 def cancel_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
+    """Cancels an upload and removes its parts."""
     return JSONAnswer(upload_json(context.store.uploads.cancel(upload_id)))
 
 

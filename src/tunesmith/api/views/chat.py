@@ -1,4 +1,7 @@
-"""A chat reply as OpenAI's JSON: the completion object and the chunks of a stream, key for key in OpenAI's order."""
+"""A chat reply as OpenAI's JSON: the completion, and the chunks of a stream.
+
+Keys are in OpenAI's order.
+"""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -40,7 +43,10 @@ def role_chunk(head: Head, choice: int) -> wire.Chunk:
 
 
 def piece_chunks(head: Head, piece: Piece) -> list[wire.Chunk]:
-    """Text first, then what is new of tool calls, then the reason why it ended. Log-probabilities go with the first."""
+    """The chunks of one piece: text, then tool calls, then why it ended.
+
+    Log-probabilities go with the first chunk.
+    """
     deltas: list[wire.Delta] = [{"content": piece.text}] if piece.text or (piece.logprobs and not piece.calls) else []
     deltas += [_call_delta(head, call) for call in piece.calls]
     entries = [list(piece.logprobs)] + [[] for _ in deltas[1:]]

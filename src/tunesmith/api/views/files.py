@@ -1,4 +1,7 @@
-"""Files, uploads and their parts as the wire shows them: every key, in the recorded order."""
+"""Files, uploads and their parts as the wire shows them.
+
+Every key is there, in the recorded order.
+"""
 
 from typing import cast
 
@@ -7,7 +10,7 @@ from tunesmith.wire.files import File, FilePurpose, Upload, UploadPart
 
 
 def file_json(row: FileRow) -> File:
-    """The wire's keys in the wire's order."""
+    """A file."""
     return {
         "object": "file",
         "id": row.id,
@@ -22,7 +25,7 @@ def file_json(row: FileRow) -> File:
 
 
 def upload_json(row: UploadRow, file: FileRow | None = None) -> Upload:
-    """`file` is absent until there is one."""
+    """An upload; `file` is absent until there is one."""
     body: Upload = {
         "id": row.id,
         "object": "upload",
@@ -37,4 +40,5 @@ def upload_json(row: UploadRow, file: FileRow | None = None) -> Upload:
 
 
 def part_json(row: PartRow) -> UploadPart:
+    """A part of an upload."""
     return {"id": row.id, "object": "upload.part", "created_at": row.created_at, "upload_id": row.upload_id}

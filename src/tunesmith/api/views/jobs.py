@@ -1,4 +1,7 @@
-"""Jobs, events and checkpoints as the wire shows them: every key, in the recorded order."""
+"""Jobs, events and checkpoints as the wire shows them.
+
+Every key is there, in the recorded order.
+"""
 
 from typing import cast
 
@@ -13,10 +16,7 @@ MIRRORED = ("batch_size", "learning_rate_multiplier", "n_epochs", "beta")  # the
 
 
 def job_json(row: JobRow) -> Job:
-    """OpenAI's 23 keys and our own at the end.
-
-    `error` is null when there is none: `{}` would look like a failure to code of 2023.
-    """
+    """A job: OpenAI's 23 keys, and our own at the end."""
     return {
         "object": "fine_tuning.job",
         "id": row.id,
@@ -31,7 +31,7 @@ def job_json(row: JobRow) -> Job:
         "training_file": row.training_file,
         "hyperparameters": cast(TunedHyperparameters, _picked(row.hyperparameters, SHOWN)),
         "trained_tokens": row.trained_tokens,
-        "error": cast(JobError | None, row.error),
+        "error": cast(JobError | None, row.error),  # null, since `{}` would look like a failure to code of 2023
         "user_provided_suffix": row.user_provided_suffix,
         "seed": row.seed,
         "estimated_finish": row.estimated_finish,
@@ -46,7 +46,10 @@ def job_json(row: JobRow) -> Job:
 
 
 def event_json(row: EventRow) -> Event:
-    """A `type` of ours is `message` here: clients with OpenAI's two as an enum would fail on a third."""
+    """An event. A `type` of our own is shown as `message`.
+
+    A client with OpenAI's two types as an enum would fail on a third.
+    """
     published = row.type in EVENT_TYPES
     return {
         "object": "fine_tuning.job.event",

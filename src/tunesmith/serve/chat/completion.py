@@ -1,4 +1,6 @@
-"""The older completions: plain text continued, one request with any number of prompts, each with `n` choices.
+"""The older completions: plain text continued.
+
+A request has any number of prompts, each with `n` choices.
 
 `echo` puts the prompt before each choice, with `logprobs` how likely the model finds it: `max_tokens` 0 is for that.
 """
@@ -17,6 +19,8 @@ DEFAULT_MAX_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
+    """What the engine side needs of a request."""
+
     model: str
     prompts: tuple[str | tuple[int, ...], ...]  # text or token ids
     options: Options
@@ -26,7 +30,7 @@ class CompletionRequest:
 
 
 def completion_request(body: CreateCompletion) -> CompletionRequest:
-    """What the engine side needs of a request, made from the wire's type."""
+    """The engine's request of a body."""
     return CompletionRequest(
         model=body.model,
         prompts=tuple(prompt if isinstance(prompt, str) else tuple(prompt) for prompt in body.prompt),
@@ -38,7 +42,10 @@ def completion_request(body: CreateCompletion) -> CompletionRequest:
 
 
 class Continuation:
-    """One prompt continued, under way: like `chat.Reply`, with the prompt as every choice's first piece if echoed."""
+    """The continuation of one prompt, under way.
+
+    Like `answer.Reply`, but where it echoes, each choice begins with the prompt.
+    """
 
     def __init__(self, reply: Reply, echoed: str | None, options: Options, *, with_logprobs: bool) -> None:
         """`echoed`: the prompt's text; None: it is not asked for."""
@@ -82,7 +89,10 @@ class Continuation:
 
 
 def start_completions(request: CompletionRequest, loaded: LoadedModel) -> list[Continuation]:
-    """The answer to each prompt, all queued. Raises InvalidRequest when one leaves no room."""
+    """Queues the answer to each prompt.
+
+    Raises InvalidRequest when one leaves no room.
+    """
     prompts = [_ids(prompt, loaded) for prompt in request.prompts]
     for ids in prompts:
         check_context(len(ids), loaded, "prompt", room=min(1, request.options.max_tokens or 0))
@@ -101,13 +111,17 @@ def _start(ids: list[int], request: CompletionRequest, loaded: LoadedModel) -> C
     top = 0 if several and request.top_logprobs is None else request.top_logprobs  # choices are compared by theirs
     options = replace(request.options, n=request.best_of)
     scored = request.echo and request.top_logprobs is not None
-    generate = generate_request(ids, options, loaded, DEFAULT_MAX_TOKENS, top, prompt_logprobs=scored)
+    generate = generate_request(ids, options, loaded, DEFAULT_MAX_TOKENS, top)
+    generate = replace(generate, prompt_logprobs=scored)
     echoed = loaded.renderer.decode(ids) if request.echo else None
     return Continuation(Reply(loaded, generate, options.stop), echoed, options, with_logprobs=scored)
 
 
 def likeliest(choices: list[list[Piece]], n: int) -> list[list[Piece]]:
-    """The `n` choices of the highest mean log-probability a token, likeliest first; no more than `n`: as they are."""
+    """The `n` choices with the highest mean log-probability per token, best first.
+
+    Where there are no more than `n`, they keep their order.
+    """
     return sorted(choices, key=_mean_logprob, reverse=True)[:n] if len(choices) > n else choices
 
 

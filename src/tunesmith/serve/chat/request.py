@@ -42,12 +42,15 @@ class ChatRequest:
 
 
 def parse_chat_request(body: JsonValue) -> ChatRequest:
-    """The request of a JSON body. Raises InvalidRequest with the field's name in `param`."""
+    """The request of a JSON body. Raises InvalidRequest that names the field."""
     return chat_request(read(Chat, body))
 
 
 def chat_request(chat: Chat) -> ChatRequest:
-    """Raises InvalidRequest for messages, schemas and choices of tools that the engine cannot follow."""
+    """The engine's request. Raises InvalidRequest for what it cannot follow.
+
+    That is a message, a schema, or a choice among tools.
+    """
     return ChatRequest(
         model=chat.model,
         messages=parse_messages(cast(JsonValue, chat.messages)),
@@ -59,7 +62,10 @@ def chat_request(chat: Chat) -> ChatRequest:
 
 
 def sampling_options(body: Sampling, default_max_tokens: int | None = None) -> Options:
-    """`default_max_tokens`: where the request has no limit of its own."""
+    """The options of a body.
+
+    `default_max_tokens`: where it has no limit of its own.
+    """
     limits = (body.max_completion_tokens, body.max_tokens)
     return Options(
         n=body.n,

@@ -10,7 +10,10 @@ from tunesmith.wire.response_format import JsonSchemaFormat, ResponseFormat
 
 
 def response_schema(asked: ResponseFormat | None) -> JsonObject | None:
-    """A JSON schema that `serve.chat.schema` can hold an answer to; None for text. Raises InvalidRequest."""
+    """The JSON schema that the answer is held to; None for text.
+
+    Raises InvalidRequest for one that is not supported.
+    """
     if asked is None or asked.type == "text":
         return None
     if asked.type == "json_object":

@@ -1,4 +1,4 @@
-"""Which tools a chat request declares, and which of them the answer may, must or must not call."""
+"""The tools of a chat request: declared ones, and those that may be called."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ from tunesmith.wire.tools import AllowedTools, AllowedToolsChoice, Function, Fun
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """`declared` tools stand in the prompt, `callable` ones may be called; both are () where calls are off."""
+    """Tools in the prompt (`declared`) and those that may be called (`callable`).
+
+    Both are () where calls are off.
+    """
 
     declared: tuple[Tool, ...] = ()
     callable: tuple[Tool, ...] = ()
@@ -26,7 +29,10 @@ class ToolUse:
 
 
 def tool_use(chat: Chat) -> ToolUse:
-    """Raises InvalidRequest for a function that is not declared, and a strict one whose schema cannot be held to."""
+    """The tools of a request. Raises InvalidRequest for what cannot be called.
+
+    That is a function that is not declared, or a strict one whose schema is not supported.
+    """
     tools, legacy = _declared(chat), bool(chat.functions)
     single = legacy or not chat.parallel_tool_calls
     match chat.function_call if chat.tool_choice is None else chat.tool_choice:
