@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from tunesmith.api.routes import files
 from tunesmith.settings import TrainingOptions
-from tunesmith.wire.job_request import CreateJob, PreferenceHyperparameters
+from tunesmith.wire.files import PURPOSES, FileForm
+from tunesmith.wire.jobs import CreateJob, PreferenceHyperparameters
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
 
@@ -25,7 +25,8 @@ def test_every_field_of_a_job_is_documented():
 
 
 def test_every_part_of_an_upload_is_documented():
-    for name in ("file", *files.FIELDS, *files.PURPOSES):
+    fields = [field.alias or name for name, field in FileForm.model_fields.items()]
+    for name in (*fields, *PURPOSES):
         assert f"`{name}`" in TEXT, name
 
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
-from tunesmith.wire.job_request import CreateJob
+from tunesmith.wire.jobs import CreateJob
 
 text = st.text(st.characters(codec=None, exclude_categories=()), max_size=70)  # surrogates and NUL too
 value = st.recursive(

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.messages import Message
 from tunesmith.serve.engine.protocol import Engine
-from tunesmith.serve.pool import Opened, Pool
+from tunesmith.serve.pool import LoadedModel, Pool
 from tunesmith.settings import Settings
 
 
@@ -22,12 +22,12 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="session")
-def opened(pool: Pool, base_dir: Path) -> Opened:
+def opened(pool: Pool, base_dir: Path) -> LoadedModel:
     return pool.open(base_dir)
 
 
 @pytest.fixture(scope="session")
-def engine(opened: Opened) -> Engine:
+def engine(opened: LoadedModel) -> Engine:
     return opened.engine
 
 

@@ -1,4 +1,6 @@
-"""The OpenAPI document at /openapi.json: FastAPI's, and what routes read and answer without FastAPI's help.
+"""The OpenAPI document at /openapi.json, made from the types in `wire`.
+
+FastAPI describes what it reads itself; the tables below add the rest.
 
 One table for all routes; a route that is not in it cannot be described, and a test says so. What a fuzzer holds the
 server to stands here: every status an operation may have, and the exact shape of each answer.
@@ -14,8 +16,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.wire import answers
-from tunesmith.wire import request_schemas as asked
+from tunesmith.wire import chat, completions, files, graders, jobs, lists, models, moderations, organization
 
 Media: TypeAlias = Literal["application/json", "multipart/form-data", "application/octet-stream", "text/event-stream"]
 JSON: Media = "application/json"
@@ -27,56 +28,56 @@ PERMISSIONS, GRADERS = "/v1/fine_tuning/checkpoints/{name}/permissions", "/v1/fi
 PROJECTS, ADMIN_KEYS = "/v1/organization/projects", "/v1/organization/admin_api_keys"
 
 ANSWERS: dict[str, Any] = {
-    "POST /v1/files": answers.File,
-    "GET /v1/files": answers.IdListing[answers.File],
-    "GET /v1/files/{file_id}": answers.File,
-    "DELETE /v1/files/{file_id}": answers.Deleted,
-    f"POST {UPLOADS}": answers.Upload,
-    f"GET {UPLOADS}/{{upload_id}}": answers.Upload,
-    f"POST {UPLOADS}/{{upload_id}}/parts": answers.UploadPart,
-    f"POST {UPLOADS}/{{upload_id}}/complete": answers.Upload,
-    f"POST {UPLOADS}/{{upload_id}}/cancel": answers.Upload,
-    f"POST {JOBS}": answers.Job,
-    f"GET {JOBS}": answers.Listing[answers.Job],
-    f"GET {JOBS}/{{job_id}}": answers.Job,
-    f"POST {JOBS}/{{job_id}}/cancel": answers.Job,
-    f"POST {JOBS}/{{job_id}}/pause": answers.Job,
-    f"POST {JOBS}/{{job_id}}/resume": answers.Job,
-    f"GET {JOBS}/{{job_id}}/events": answers.Listing[answers.Event],
-    f"GET {JOBS}/{{job_id}}/checkpoints": answers.IdListing[answers.Checkpoint],
-    f"GET {PERMISSIONS}": answers.IdListing[answers.Permission],
-    f"POST {PERMISSIONS}": answers.IdListing[answers.Permission],
-    f"DELETE {PERMISSIONS}/{{permission_id}}": answers.Deleted,
-    f"POST {GRADERS}/validate": answers.ValidatedGrader,
-    f"POST {GRADERS}/run": answers.GraderRun,
-    "GET /v1/models": answers.Models,
-    "GET /v1/models/{name}": answers.Model,
-    "DELETE /v1/models/{name}": answers.Deleted,
-    f"POST {CHATS}": answers.Completion,
-    "POST /v1/engines/{model}/chat/completions": answers.Completion,
-    f"GET {CHATS}": answers.IdListing[answers.StoredCompletion],
-    f"GET {CHATS}/{{completion_id}}": answers.StoredCompletion,
-    f"POST {CHATS}/{{completion_id}}": answers.StoredCompletion,
-    f"DELETE {CHATS}/{{completion_id}}": answers.Deleted,
-    f"GET {CHATS}/{{completion_id}}/messages": answers.IdListing[answers.StoredMessage],
-    "POST /v1/completions": answers.TextCompletion,
-    "POST /v1/engines/{model}/completions": answers.TextCompletion,
-    "POST /v1/moderations": answers.Moderation,
-    f"GET {PROJECTS}": answers.IdListing[answers.Project],
-    f"POST {PROJECTS}": answers.Project,
-    f"GET {PROJECTS}/{{project_id}}": answers.Project,
-    f"POST {PROJECTS}/{{project_id}}": answers.Project,
-    f"POST {PROJECTS}/{{project_id}}/archive": answers.Project,
-    f"GET {PROJECTS}/{{project_id}}/api_keys": answers.IdListing[answers.Key],
-    f"POST {PROJECTS}/{{project_id}}/api_keys": answers.Key,
-    f"GET {PROJECTS}/{{project_id}}/api_keys/{{key_id}}": answers.Key,
-    f"DELETE {PROJECTS}/{{project_id}}/api_keys/{{key_id}}": answers.Deleted,
-    f"GET {ADMIN_KEYS}": answers.IdListing[answers.Key],
-    f"POST {ADMIN_KEYS}": answers.Key,
-    f"GET {ADMIN_KEYS}/{{key_id}}": answers.Key,
-    f"DELETE {ADMIN_KEYS}/{{key_id}}": answers.Deleted,
-    "GET /v1/organization/usage/completions": answers.UsagePage,
-    "GET /healthz": answers.Health,
+    "POST /v1/files": files.File,
+    "GET /v1/files": lists.IdListing[files.File],
+    "GET /v1/files/{file_id}": files.File,
+    "DELETE /v1/files/{file_id}": lists.Deleted,
+    f"POST {UPLOADS}": files.Upload,
+    f"GET {UPLOADS}/{{upload_id}}": files.Upload,
+    f"POST {UPLOADS}/{{upload_id}}/parts": files.UploadPart,
+    f"POST {UPLOADS}/{{upload_id}}/complete": files.Upload,
+    f"POST {UPLOADS}/{{upload_id}}/cancel": files.Upload,
+    f"POST {JOBS}": jobs.Job,
+    f"GET {JOBS}": lists.Listing[jobs.Job],
+    f"GET {JOBS}/{{job_id}}": jobs.Job,
+    f"POST {JOBS}/{{job_id}}/cancel": jobs.Job,
+    f"POST {JOBS}/{{job_id}}/pause": jobs.Job,
+    f"POST {JOBS}/{{job_id}}/resume": jobs.Job,
+    f"GET {JOBS}/{{job_id}}/events": lists.Listing[jobs.Event],
+    f"GET {JOBS}/{{job_id}}/checkpoints": lists.IdListing[jobs.Checkpoint],
+    f"GET {PERMISSIONS}": lists.IdListing[models.Permission],
+    f"POST {PERMISSIONS}": lists.IdListing[models.Permission],
+    f"DELETE {PERMISSIONS}/{{permission_id}}": lists.Deleted,
+    f"POST {GRADERS}/validate": graders.ValidatedGrader,
+    f"POST {GRADERS}/run": graders.GraderRun,
+    "GET /v1/models": models.Models,
+    "GET /v1/models/{name}": models.Model,
+    "DELETE /v1/models/{name}": lists.Deleted,
+    f"POST {CHATS}": chat.Completion,
+    "POST /v1/engines/{model}/chat/completions": chat.Completion,
+    f"GET {CHATS}": lists.IdListing[chat.StoredCompletion],
+    f"GET {CHATS}/{{completion_id}}": chat.StoredCompletion,
+    f"POST {CHATS}/{{completion_id}}": chat.StoredCompletion,
+    f"DELETE {CHATS}/{{completion_id}}": lists.Deleted,
+    f"GET {CHATS}/{{completion_id}}/messages": lists.IdListing[chat.StoredMessage],
+    "POST /v1/completions": completions.TextCompletion,
+    "POST /v1/engines/{model}/completions": completions.TextCompletion,
+    "POST /v1/moderations": moderations.Moderation,
+    f"GET {PROJECTS}": lists.IdListing[organization.Project],
+    f"POST {PROJECTS}": organization.Project,
+    f"GET {PROJECTS}/{{project_id}}": organization.Project,
+    f"POST {PROJECTS}/{{project_id}}": organization.Project,
+    f"POST {PROJECTS}/{{project_id}}/archive": organization.Project,
+    f"GET {PROJECTS}/{{project_id}}/api_keys": lists.IdListing[organization.Key],
+    f"POST {PROJECTS}/{{project_id}}/api_keys": organization.Key,
+    f"GET {PROJECTS}/{{project_id}}/api_keys/{{key_id}}": organization.Key,
+    f"DELETE {PROJECTS}/{{project_id}}/api_keys/{{key_id}}": lists.Deleted,
+    f"GET {ADMIN_KEYS}": lists.IdListing[organization.Key],
+    f"POST {ADMIN_KEYS}": organization.Key,
+    f"GET {ADMIN_KEYS}/{{key_id}}": organization.Key,
+    f"DELETE {ADMIN_KEYS}/{{key_id}}": lists.Deleted,
+    "GET /v1/organization/usage/completions": organization.UsagePage,
+    "GET /healthz": lists.Health,
 }
 RAW = "GET /v1/files/{file_id}/content"  # the file's bytes
 STREAMED = (
@@ -85,16 +86,16 @@ STREAMED = (
     "POST /v1/engines/{model}/completions",
     "POST /v1/engines/{model}/chat/completions",
 )
-ASKED: dict[str, tuple[Media, Any]] = {
-    "POST /v1/files": (FORM, asked.FileForm),
-    f"POST {UPLOADS}/{{upload_id}}/parts": (FORM, asked.PartForm),
-    f"POST {CHATS}": (JSON, asked.Chat),
-    "POST /v1/engines/{model}/chat/completions": (JSON, asked.Chat),
-    "POST /v1/completions": (JSON, asked.Text),
-    "POST /v1/engines/{model}/completions": (JSON, asked.Text),
-    "POST /v1/moderations": (JSON, asked.Judge),
-    f"POST {GRADERS}/validate": (JSON, asked.ValidateGrader),
-    f"POST {GRADERS}/run": (JSON, asked.RunGrader),
+BODIES: dict[str, tuple[Media, Any]] = {
+    "POST /v1/files": (FORM, files.FileForm),
+    f"POST {UPLOADS}/{{upload_id}}/parts": (FORM, files.PartForm),
+    f"POST {CHATS}": (JSON, chat.Chat),
+    "POST /v1/engines/{model}/chat/completions": (JSON, chat.Chat),
+    "POST /v1/completions": (JSON, completions.CreateCompletion),
+    "POST /v1/engines/{model}/completions": (JSON, completions.CreateCompletion),
+    "POST /v1/moderations": (JSON, moderations.CreateModeration),
+    f"POST {GRADERS}/validate": (JSON, graders.ValidateGrader),
+    f"POST {GRADERS}/run": (JSON, graders.RunGrader),
 }
 METADATA: JsonObject = {
     "name": "metadata",
@@ -132,6 +133,8 @@ class Schemas:
 
 
 def install(app: FastAPI) -> None:
+    """Makes the application serve our document instead of FastAPI's."""
+
     def document() -> JsonObject:
         if app.openapi_schema is None:
             app.openapi_schema = describe(app)
@@ -165,7 +168,7 @@ def _operations(document: JsonObject) -> Iterator[tuple[str, JsonObject]]:
 
 
 def _schemas() -> Schemas:
-    kinds = {**ANSWERS, **{f"body of {label}": kind for label, (_, kind) in ASKED.items()}, "error": answers.Error}
+    kinds = {**ANSWERS, **{f"body of {label}": kind for label, (_, kind) in BODIES.items()}, "error": lists.Error}
     adapters: list[tuple[str, JsonSchemaMode, TypeAdapter[object]]] = [
         (label, "validation" if label.startswith("body of ") else "serialization", TypeAdapter(kind))
         for label, kind in kinds.items()
@@ -179,8 +182,8 @@ def _schemas() -> Schemas:
 
 
 def _add_body(label: str, operation: JsonObject, schemas: Schemas) -> None:
-    if label in ASKED:
-        media, _ = ASKED[label]
+    if label in BODIES:
+        media, _ = BODIES[label]
         content: JsonObject = {media: {"schema": schemas.references[f"body of {label}"]}}
         operation["requestBody"] = {"required": True, "content": content}
 

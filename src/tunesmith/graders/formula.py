@@ -48,7 +48,10 @@ class FormulaResultError(TunesmithError):
 
 
 def read_formula(text: str, names: frozenset[str]) -> ast.expr:
-    """The checked tree of `text`, which may use `names`, numbers, + - * / ^, brackets and `FUNCTIONS`."""
+    """The checked tree of a formula. Raises FormulaError.
+
+    It may use `names`, numbers, + - * / ^, brackets and `FUNCTIONS`.
+    """
     if len(text) > MAX_CHARS:
         raise FormulaError(f"The formula has {len(text):,} characters; at most {MAX_CHARS:,} are read.")
     try:
@@ -61,7 +64,10 @@ def read_formula(text: str, names: frozenset[str]) -> ast.expr:
 
 
 def calculate(tree: ast.expr, scores: Mapping[str, float]) -> float:
-    """The value of a tree that `read_formula` gave; FormulaResultError for one that is not a finite number."""
+    """The value of a tree that `read_formula` returned.
+
+    Raises FormulaResultError where it is not a finite number.
+    """
     try:
         value = _value(tree, scores)
     except (ZeroDivisionError, OverflowError, ValueError, RecursionError) as error:

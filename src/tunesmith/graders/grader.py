@@ -1,38 +1,37 @@
-"""Graders as OpenAI describes them, read from JSON and, where no model is needed, applied.
+"""Graders as OpenAI describes them: read, and applied if they need no model.
 
-`string_check` and `text_similarity` are scored here; `score_model` is asked by the API; `multi` joins the scores of
-others. Refused by name: `python`, which would run a user's code on the server, and `label_model`.
+`string_check` and `text_similarity` are scored here; `runner` asks a model for a `score_model`; `multi` combines the
+scores of others. Refused by name: `python`, which would run a user's code on the server, and `label_model`.
 """
 
 import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.graders.fields import choice, known_only, messages, number_range, sampling, text
 from tunesmith.graders.formula import FormulaError, calculate, read_formula
 from tunesmith.graders.similarity import METRICS
-from tunesmith.graders.templates import Variables, fill
+from tunesmith.graders.templates import Variables, checked_template, fill
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.wire.body import read
+from tunesmith.wire.faults import invalid_value, missing
+from tunesmith.wire.graders import MultiBody, ScoreModelBody, StringCheckBody, TextSimilarityBody
 
-OPERATIONS = ("eq", "ne", "like", "ilike")
 TYPES = ("string_check", "text_similarity", "score_model", "multi")
 REFUSED_TYPES = {
     "python": "it would run code on this server without a sandbox; a string_check, text_similarity or multi grader"
     " can often say the same",
     "label_model": "use a score_model grader, or a string_check on the label that the model wrote",
 }
-REFUSED_METRICS = {
-    "cosine": "it needs an embedding model, and this server has none",
-    "meteor": "it needs the WordNet database, which this server does not download",
-}
 MAX_GRADERS = 20  # of one multi grader; each may ask a model
 
 
 @dataclass(frozen=True, slots=True)
 class StringCheck:
+    """Passes (1) or fails (0) by comparing two texts."""
+
     name: str
     input: str
     reference: str
@@ -43,6 +42,8 @@ class StringCheck:
 
 @dataclass(frozen=True, slots=True)
 class TextSimilarity:
+    """Scores how similar two texts are, 0 to 1."""
+
     name: str
     input: str
     reference: str
@@ -53,6 +54,8 @@ class TextSimilarity:
 
 @dataclass(frozen=True, slots=True)
 class ScoreModel:
+    """Lets a model write a score from `low` to `high`."""
+
     name: str
     model: str
     messages: tuple[tuple[str, str], ...]  # (role, text with places)
@@ -68,6 +71,8 @@ Leaf: TypeAlias = StringCheck | TextSimilarity | ScoreModel
 
 @dataclass(frozen=True, slots=True)
 class Multi:
+    """Combines the scores of other graders by a formula."""
+
     name: str
     graders: Mapping[str, Leaf]  # by the name that the formula calls them
     formula: ast.expr
@@ -83,20 +88,20 @@ def read_grader(value: JsonValue, param: str = "grader") -> Grader:
     if not isinstance(value, dict):
         raise InvalidRequest(f"A grader is a JSON object with 'type' and 'name'. - '{param}'", param=param)
     kind = value.get("type")
-    if isinstance(kind, str) and kind in REFUSED_TYPES:
-        raise InvalidRequest(f"{kind} graders are not run here: {REFUSED_TYPES[kind]}.", param=f"{param}.type")
-    match choice(value, "type", TYPES, param):
+    match kind:
         case "string_check":
-            return _string_check(value, param)
+            return _string_check(read(StringCheckBody, value, param), param)
         case "text_similarity":
-            return _text_similarity(value, param)
+            return _text_similarity(read(TextSimilarityBody, value, param), param)
         case "score_model":
-            return _score_model(value, param)
-    return _multi(value, param)
+            return _score_model(read(ScoreModelBody, value, param), param)
+        case "multi":
+            return _multi(read(MultiBody, value, param), param)
+    raise _no_such_type(kind, f"{param}.type")
 
 
 def leaves(grader: Grader) -> Mapping[str, Leaf]:
-    """The graders that score something themselves, by the name that a formula would call them."""
+    """The graders that score something themselves, by their name in a formula."""
     return grader.graders if isinstance(grader, Multi) else {grader.name: grader}
 
 
@@ -110,6 +115,7 @@ def score(grader: StringCheck | TextSimilarity, variables: Variables) -> float:
 
 
 def combine(grader: Multi, scores: Mapping[str, float]) -> float:
+    """The formula's value. Raises FormulaResultError where it has none."""
     return calculate(grader.formula, scores)
 
 
@@ -124,62 +130,57 @@ def _passes(operation: str, text: str, reference: str) -> bool:
     return reference.casefold() in text.casefold()
 
 
-def _string_check(value: JsonObject, param: str) -> StringCheck:
-    known_only(value, ("type", "name", "input", "reference", "operation"), param)
+def _no_such_type(kind: JsonValue, param: str) -> InvalidRequest:
+    if kind is None:
+        return missing(param)
+    if isinstance(kind, str) and kind in REFUSED_TYPES:
+        return InvalidRequest(f"{kind} graders are not run here: {REFUSED_TYPES[kind]}.", param=param)
+    return invalid_value(param, f"{kind!r} is not one of {', '.join(TYPES)}. - '{param}'")
+
+
+def _string_check(body: StringCheckBody, param: str) -> StringCheck:
     return StringCheck(
-        text(value, "name", param),
-        text(value, "input", param, template=True),
-        text(value, "reference", param, template=True),
-        choice(value, "operation", OPERATIONS, param),
+        body.name,
+        checked_template(body.input, f"{param}.input"),
+        checked_template(body.reference, f"{param}.reference"),
+        body.operation,
     )
 
 
-def _text_similarity(value: JsonObject, param: str) -> TextSimilarity:
-    known_only(value, ("type", "name", "input", "reference", "evaluation_metric"), param)
-    metric = choice(value, "evaluation_metric", (*METRICS, *REFUSED_METRICS), param)
-    if metric in REFUSED_METRICS:
-        raise InvalidRequest(
-            f"The metric {metric} is not there: {REFUSED_METRICS[metric]}. Use one of {', '.join(METRICS)}.",
-            param=f"{param}.evaluation_metric",
-        )
+def _text_similarity(body: TextSimilarityBody, param: str) -> TextSimilarity:
     return TextSimilarity(
-        text(value, "name", param),
-        text(value, "input", param, template=True),
-        text(value, "reference", param, template=True),
-        metric,
+        body.name,
+        checked_template(body.input, f"{param}.input"),
+        checked_template(body.reference, f"{param}.reference"),
+        body.evaluation_metric,
     )
 
 
-def _score_model(value: JsonObject, param: str) -> ScoreModel:
-    known_only(value, ("type", "name", "model", "input", "sampling_params", "range"), param)
-    low, high = number_range(value, param)
-    return ScoreModel(
-        text(value, "name", param),
-        text(value, "model", param),
-        messages(value.get("input"), f"{param}.input"),
-        sampling(value.get("sampling_params"), f"{param}.sampling_params"),
-        low,
-        high,
+def _score_model(body: ScoreModelBody, param: str) -> ScoreModel:
+    messages = tuple(
+        (message.role, checked_template(message.content, f"{param}.input[{index}].content"))
+        for index, message in enumerate(body.input)
     )
+    low, high = body.range
+    return ScoreModel(body.name, body.model, messages, body.sampling_params.chat_fields(), low, high)
 
 
-def _multi(value: JsonObject, param: str) -> Multi:
-    known_only(value, ("type", "name", "graders", "calculate_output"), param)
+def _multi(body: MultiBody, param: str) -> Multi:
     graders: dict[str, Leaf] = {}
-    for called, one, place in _sub_graders(value.get("graders"), f"{param}.graders"):
+    for called, one, place in _sub_graders(cast(JsonValue, body.graders), f"{param}.graders"):
         grader = read_grader(one, place)
         if isinstance(grader, Multi):
             raise InvalidRequest("A multi grader cannot hold another one.", param=place)
         called = re.sub(r"\W", "_", called or grader.name)
         if called in graders:
-            raise InvalidRequest(f"Two sub-graders are called {called!r}; the formula cannot tell them.", param=place)
+            message = f"Two sub-graders are called {called!r}; the formula cannot tell them apart."
+            raise InvalidRequest(message, param=place)
         graders[called] = grader
-    place = f"{param}.calculate_output"
     try:
-        formula = read_formula(text(value, "calculate_output", param), frozenset(graders))
+        formula = read_formula(body.calculate_output, frozenset(graders))
     except FormulaError as error:
-        raise InvalidRequest(error.message, param=place) from error
-    return Multi(text(value, "name", param), graders, formula)
+        raise InvalidRequest(error.message, param=f"{param}.calculate_output") from error
+    return Multi(body.name, graders, formula)
 
 
 def _sub_graders(value: JsonValue, param: str) -> list[tuple[str, JsonValue, str]]:

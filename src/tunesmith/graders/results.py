@@ -1,4 +1,4 @@
-"""What a grader's run came to, in OpenAI's shape, and the score that a grading model wrote."""
+"""The result of a grader's run in OpenAI's shape, and reading a model's score."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import orjson
 
 from tunesmith.graders.grader import Grader, Multi, ScoreModel
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonValue
+from tunesmith.wire.graders import GraderRun
 
 FLAGS = (
     "formula_parse_error",
@@ -42,9 +43,11 @@ class Tokens:
 
     @property
     def total(self) -> int:
+        """Read and written."""
         return self.prompt + self.completion
 
-    def to_json(self) -> JsonObject:
+    def to_json(self) -> dict[str, int]:
+        """OpenAI's names."""
         return {
             "prompt_tokens": self.prompt,
             "total_tokens": self.total,
@@ -55,7 +58,7 @@ class Tokens:
 
 @dataclass(slots=True)
 class Record:
-    """A run as it goes on; a run that went wrong has the reward 0 and says why in `errors`."""
+    """A run so far. One that went wrong has the reward 0 and its reason in `faults`."""
 
     reward: float = 0.0
     scores: dict[str, float] = field(default_factory=dict)
@@ -63,10 +66,12 @@ class Record:
     faults: dict[str, str] = field(default_factory=dict)  # flag -> sentence
 
     def spend(self, model: str, tokens: Tokens) -> None:
+        """Adds what a model took."""
         self.tokens[model] = self.tokens.get(model, Tokens(0, 0)) + tokens
 
 
-def result(grader: Grader, record: Record, seconds: float) -> JsonObject:
+def result(grader: Grader, record: Record, seconds: float) -> GraderRun:
+    """The answer of a run that took `seconds`."""
     alone = isinstance(grader, ScoreModel)
     return {
         "reward": record.reward,
@@ -84,8 +89,8 @@ def result(grader: Grader, record: Record, seconds: float) -> JsonObject:
     }
 
 
-def _errors(faults: Mapping[str, str]) -> JsonObject:
-    def value(flag: str) -> JsonValue:
+def _errors(faults: Mapping[str, str]) -> dict[str, bool | str | None]:
+    def value(flag: str) -> bool | str | None:
         if flag.endswith(("_type", "_details")):
             return faults.get(flag.removesuffix("_details"))
         return flag in faults
@@ -94,8 +99,10 @@ def _errors(faults: Mapping[str, str]) -> JsonObject:
 
 
 def read_score(text: str) -> float | None:
-    """The number that a grading model wrote: alone, as `{"result": 0.5}` or `{"score": ...}`, or the only one in its
-    text. None where there is none, or several to choose from."""
+    """The number that a model wrote; None where there is none, or several.
+
+    Either alone, or as `{"result": 0.5}` or `{"score": 0.5}`, or the only number in its text.
+    """
     try:
         value: JsonValue = orjson.loads(text.strip())
     except (orjson.JSONDecodeError, UnicodeEncodeError):

@@ -25,12 +25,14 @@ NGrams = Counter[tuple[str, ...]]
 
 
 def fuzzy_match(text: str, reference: str) -> float:
-    """The share of characters that stay when one text is turned into the other (rapidfuzz's `ratio`)."""
+    """The share of characters that two texts have in common (rapidfuzz's `ratio`)."""
     return fuzz.ratio(text, reference) / 100
 
 
 def bleu(text: str, reference: str) -> float:
-    """Sentence BLEU (Papineni et al. 2002), orders up to the text's own length, at most 4.
+    """Sentence BLEU (Papineni et al. 2002), with orders of up to 4.
+
+    A text shorter than four words has fewer orders.
 
     An order without a match counts as half a match, the next such order as a quarter (Chen and Cherry 2014, 3).
     """
@@ -53,7 +55,10 @@ def bleu(text: str, reference: str) -> float:
 
 
 def gleu(text: str, reference: str) -> float:
-    """The smaller of precision and recall over all n-grams of 1 to 4 words (Wu et al. 2016)."""
+    """The smaller of precision and recall over all n-grams of 1 to 4 words.
+
+    Wu et al. 2016.
+    """
     words, wanted = WORDS_AND_MARKS.findall(text), WORDS_AND_MARKS.findall(reference)
     if not words or not wanted:
         return float(words == wanted)
@@ -65,7 +70,10 @@ def gleu(text: str, reference: str) -> float:
 
 
 def rouge_n(order: int, text: str, reference: str) -> float:
-    """F1 of the n-grams in common (Lin 2004); 0 where a text is shorter than one n-gram."""
+    """F1 of the common n-grams (Lin 2004).
+
+    0 where a text is shorter than one n-gram.
+    """
     made, wanted = (_ngrams(_folded(one), order) for one in (text, reference))
     return _f1((made & wanted).total(), made.total(), wanted.total())
 

@@ -1,6 +1,7 @@
-"""`{{item.label}}` and `{{sample.output_text}}` in a grader's texts: checked, then filled in once.
+"""Placeholders in a grader's texts, checked, then filled in once.
 
-What is filled in is never read for further places, so a sample cannot reach into the item.
+`{{item.label}}` and `{{sample.output_text}}`. What is filled in is never read for further placeholders, so a sample
+cannot reach into the item.
 """
 
 import re
@@ -18,7 +19,10 @@ MAX_CHARS = 100_000  # of a filled-in text: beyond it the comparisons take secon
 
 
 class NoValue(TunesmithError):
-    """A place that nothing can be filled into; `flag` is its name among the errors of a grader's result."""
+    """A placeholder that has no value.
+
+    `flag` is its name among the errors of a grader's result.
+    """
 
     def __init__(self, message: str, flag: str) -> None:
         super().__init__(message)
@@ -27,12 +31,17 @@ class NoValue(TunesmithError):
 
 @dataclass(frozen=True, slots=True)
 class Variables:
+    """What may be filled in: the model's sample, and a row of a dataset."""
+
     sample: str
     item: JsonObject = field(default_factory=dict)
 
 
-def check_template(text: str, param: str) -> None:
-    """Refuses places outside `item`, `sample.output_text` and `sample.output_json`."""
+def checked_template(text: str, param: str) -> str:
+    """The text itself. Raises InvalidRequest for an unknown placeholder.
+
+    Known are `item`, `sample.output_text` and `sample.output_json`.
+    """
     for match in PLACE.finditer(text):
         path = match.group(1)
         found = PATH.fullmatch(path)
@@ -43,10 +52,11 @@ def check_template(text: str, param: str) -> None:
                 f" {{{{sample.output_json.NAME}}}}. - '{param}'",
                 param=param,
             )
+    return text
 
 
 def fill(text: str, variables: Variables, param: str) -> str:
-    """`text` with the values in their places: strings as they are, all else as JSON."""
+    """`text` with the values filled in: strings as they are, others as JSON."""
     filled = PLACE.sub(lambda match: _shown(_look_up(match.group(1), variables)), text)
     if len(filled) > MAX_CHARS:
         raise InvalidRequest(

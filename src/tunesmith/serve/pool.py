@@ -27,7 +27,7 @@ CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class LoadedModel:
     """A model that can answer: a base in memory, its renderer, and the adapter to use with it."""
 
     engine: Engine
@@ -66,7 +66,7 @@ class Pool:
         self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
         self._lock = Lock()
 
-    def open(self, base_dir: Path, adapter_dir: Path | None = None, base_name: str = "") -> Opened:
+    def open(self, base_dir: Path, adapter_dir: Path | None = None, base_name: str = "") -> LoadedModel:
         """The base with the adapter, loaded unless it is in memory; full weights in `adapter_dir` are their own base.
 
         If the setting `serve_remote` has a vLLM server for `base_name`, the base is not loaded but used there.
@@ -81,7 +81,7 @@ class Pool:
             _check(manifest, adapter_dir, base)
             parts.append(manifest.sha256)
         digest = sha256(" ".join(parts).encode()).hexdigest()[:10]
-        return Opened(base.engine, base.renderer, adapter_dir, digest, base.grammars)
+        return LoadedModel(base.engine, base.renderer, adapter_dir, digest, base.grammars)
 
     def resident(self) -> tuple[Path, ...]:
         """The bases in memory or being loaded, least recently used first."""

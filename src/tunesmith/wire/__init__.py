@@ -1,1 +1,1 @@
-"""The requests and answers of OpenAI's API as types: the vocabulary of every room above the store."""
+"""The requests and answers of OpenAI's API as types, one file a noun."""

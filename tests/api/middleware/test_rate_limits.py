@@ -7,13 +7,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
+from tunesmith.api.http.rules import Rule
 from tunesmith.api.middleware.metering import Metered
-from tunesmith.api.middleware.rate_limits import Throttle
-from tunesmith.api.middleware.token_bucket import Budget, shown
+from tunesmith.api.middleware.rate_limits import RateLimits
+from tunesmith.api.middleware.token_bucket import TokenBucket, shown
 from tunesmith.serve.chat.answer import Usage
 from tunesmith.serve.pool import Pool
-
-CHAT = "/v1/chat/completions"
 
 
 class Clock:
@@ -32,27 +31,27 @@ class Spent:
 
 
 def test_budget_is_full_at_first_and_fills_up_evenly():
-    budget = Budget(60, 0.0)
-    assert (budget.remaining(0), budget.wait(60, 0), budget.reset(0)) == (60, 0, 0)
-    budget.spend(60, 0)
-    assert (budget.remaining(0), budget.wait(1, 0), budget.reset(0)) == (0, 1, 60)
-    assert (budget.remaining(10.5), budget.wait(12, 10.5)) == (10, 1.5)
-    assert budget.remaining(1000) == 60
+    bucket = TokenBucket(60, 0.0)
+    assert (bucket.remaining(0), bucket.wait(60, 0), bucket.reset(0)) == (60, 0, 0)
+    bucket.spend(60, 0)
+    assert (bucket.remaining(0), bucket.wait(1, 0), bucket.reset(0)) == (0, 1, 60)
+    assert (bucket.remaining(10.5), bucket.wait(12, 10.5)) == (10, 1.5)
+    assert bucket.remaining(1000) == 60
 
 
 def test_debt_is_waited_off_and_what_was_not_used_comes_back():
-    budget = Budget(60, 0.0)
-    budget.spend(90, 0)
-    assert (budget.remaining(0), budget.wait(1, 0), budget.wait(1, 31)) == (0, 31, 0)
-    budget.spend(-500, 0)
-    assert budget.remaining(0) == 60
+    bucket = TokenBucket(60, 0.0)
+    bucket.spend(90, 0)
+    assert (bucket.remaining(0), bucket.wait(1, 0), bucket.wait(1, 31)) == (0, 31, 0)
+    bucket.spend(-500, 0)
+    assert bucket.remaining(0) == 60
 
 
 def test_more_than_the_whole_budget_waits_for_a_full_one_only():
-    budget = Budget(60, 0.0)
-    assert budget.wait(1000, 0) == 0
-    budget.spend(30, 0)
-    assert budget.wait(1000, 0) == 30
+    bucket = TokenBucket(60, 0.0)
+    assert bucket.wait(1000, 0) == 0
+    bucket.spend(30, 0)
+    assert bucket.wait(1000, 0) == 30
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,12 @@ def test_without_limits_there_are_no_headers_of_them(client):
     assert not [name for name in headers if name.startswith("x-ratelimit")]
 
 
-def ask(throttle: Throttle, *, body_bytes: int = 40) -> tuple[int, dict[str, str]]:
+def chat_scope(headers):
+    state = {"key": Key(), "rule": Rule("read-only", "model")}
+    return {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "state": state}
+
+
+def ask(throttle: RateLimits, *, body_bytes: int = 40) -> tuple[int, dict[str, str]]:
     """Status and headers of one chat request."""
     sent = []
 
@@ -112,8 +116,7 @@ def ask(throttle: Throttle, *, body_bytes: int = 40) -> tuple[int, dict[str, str
 
     async def call() -> None:
         headers = [(b"content-length", str(body_bytes).encode())]
-        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "state": {"key": Key()}}
-        await throttle(scope, None, send)
+        await throttle(chat_scope(headers), None, send)
 
     asyncio.run(call())
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -127,7 +130,7 @@ async def model(scope, receive, send) -> None:
 
 def test_tokens_are_charged_as_they_were_used_and_waited_for(settings):
     clock = Clock()
-    throttle = Throttle(model, settings.model_copy(update={"limit_tokens_per_minute": 120}), clock)
+    throttle = RateLimits(model, settings.model_copy(update={"limit_tokens_per_minute": 120}), clock)
     status, headers = ask(throttle)
     assert (status, headers["x-ratelimit-remaining-tokens"]) == (200, "110")  # the estimate: 40 bytes
     status, headers = ask(throttle)  # 20 are left, its estimate fits, its 100 tokens do not
@@ -141,7 +144,7 @@ def test_tokens_are_charged_as_they_were_used_and_waited_for(settings):
 def test_refused_request_costs_neither_request_nor_tokens(settings):
     clock = Clock()
     limits = {"limit_tokens_per_minute": 100, "limit_requests_per_minute": 3}
-    throttle = Throttle(model, settings.model_copy(update=limits), clock)
+    throttle = RateLimits(model, settings.model_copy(update=limits), clock)
     assert ask(throttle)[0] == 200
     for _ in range(5):
         status, headers = ask(throttle)
@@ -153,7 +156,7 @@ def test_failed_request_gets_its_tokens_back_and_frees_its_place(settings):
         raise ValueError
 
     limits = {"limit_tokens_per_minute": 100, "limit_concurrent_requests": 1}
-    throttle = Throttle(broken, settings.model_copy(update=limits), Clock())
+    throttle = RateLimits(broken, settings.model_copy(update=limits), Clock())
     for _ in range(3):
         with pytest.raises(ValueError):
             ask(throttle, body_bytes=400)
@@ -174,12 +177,10 @@ def test_requests_at_a_time_are_limited(settings):
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
 
-        throttle = Throttle(slow, settings.model_copy(update={"limit_concurrent_requests": 1}), Clock())
+        throttle = RateLimits(slow, settings.model_copy(update={"limit_concurrent_requests": 1}), Clock())
 
         def call():
-            return throttle(
-                {"type": "http", "method": "POST", "path": CHAT, "headers": [], "state": {"key": Key()}}, None, send
-            )
+            return throttle(chat_scope([]), None, send)
 
         first = asyncio.create_task(call())
         await started.wait()

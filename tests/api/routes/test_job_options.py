@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.api.training_options import resolve_options
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.settings import Settings
-from tunesmith.wire.job_options import resolve_options
 
 JOBS = "/v1/fine_tuning/jobs"
 LORA = {

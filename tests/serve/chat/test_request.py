@@ -3,7 +3,9 @@ from typing import Any
 import pytest
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.serve.chat.request import IGNORED, parse_chat_request
+from tunesmith.serve.chat.request import parse_chat_request
+from tunesmith.wire.body import ignored_fields
+from tunesmith.wire.chat import Chat
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -33,7 +35,10 @@ def test_null_counts_as_absent_in_every_field() -> None:
 
 
 def test_harmless_fields_change_nothing() -> None:
-    assert parse_chat_request(body(**dict.fromkeys(IGNORED, "x"))) == parse_chat_request(body())
+    ignored = ignored_fields(Chat)
+    assert len(ignored) == 6
+    assert parse_chat_request(body(**dict.fromkeys(ignored, "x"))) == parse_chat_request(body())
+    assert parse_chat_request(body(store=True, metadata={"k": "v"})) == parse_chat_request(body())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""Checks uploaded files.
-
-Small ones are checked before the upload's answer, large ones in a thread after it.
+"""Checks uploaded files: small ones at once, large ones in a background thread.
 
 A file stays `uploaded` until its check has ended. The check writes nothing but its result, so a process that dies
 in the middle loses nothing: `start()` checks again what was left. The pass over the rows is kept for the jobs on them.
@@ -37,10 +35,7 @@ BROKE_OFF = "The check of this file broke off; the server's log has the details.
 
 
 class FileChecks:
-    """The checks of one server.
-
-    Whoever uploads a small file checks it; one thread checks the rest.
-    """
+    """The checks of one process, with a thread of their own."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -61,9 +56,9 @@ class FileChecks:
         self._waiting.put(None)
 
     def submit(self, row: FileRow) -> FileRow:
-        """The row as the upload's answer shows it.
+        """Checks a small file now, or queues a large one; returns the row to answer with.
 
-        Never a 5xx: the file is stored, and would be sent again.
+        Never a 5xx: the file is stored already, and the client would send it again.
         """
         if row.status != "uploaded":  # of an earlier attempt at the same upload
             return row
@@ -126,7 +121,7 @@ class FileChecks:
 
 
 async def get_checks(request: Request) -> FileChecks:
-    """The application's checks, as a dependency of routes."""
+    """The checks of this application."""
     return cast(FileChecks, request.app.state.checks)
 
 

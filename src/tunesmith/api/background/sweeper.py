@@ -1,4 +1,6 @@
-"""Removes from time to time what has expired: files, uploads and their parts. Several servers may do so at once.
+"""Removes expired files, uploads and their parts at intervals.
+
+Several servers may do so at once.
 
 Nobody sees an expired object before either; this gives the disk back.
 """
@@ -14,6 +16,8 @@ log = structlog.get_logger(__name__)
 
 
 class Sweeper:
+    """Sweeps every `seconds`, in a thread of its own."""
+
     def __init__(self, store: Store, seconds: float, checks: FileChecks) -> None:
         self._store = store
         self._checks = checks

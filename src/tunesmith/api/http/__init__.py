@@ -1,1 +1,1 @@
-"""What routes share: errors, streams, multipart bodies, idempotency, pages of a list."""
+"""What routes share: errors, streams, bodies, idempotency, pages of a list."""

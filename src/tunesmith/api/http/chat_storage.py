@@ -1,35 +1,29 @@
-"""`store: true` of a chat request: the completion is kept once it is whole, before the client hears of its end.
+"""`store: true` of a chat request: keeps the completion once it is complete.
+
+It is stored before the client is told that the answer has ended.
 
 Not covered: an answer that broke off, because the client went away or the engine failed; it is not kept.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from fastapi import Request
-from pydantic import BaseModel, StrictBool, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from tunesmith.api.http.context import Context
-from tunesmith.api.http.errors import explain
 from tunesmith.api.middleware.body_limits import check_metadata
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
-from tunesmith.wire.job_request import Metadata
+from tunesmith.wire.chat import Chat, Completion
 
 DEFAULTS: JsonObject = {"top_p": 1.0, "temperature": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 ASKED = ("tool_choice", "seed", *DEFAULTS, "tools", "response_format")
 
 
-class Keeping(BaseModel):
-    """Other fields are the chat's own."""
-
-    store: StrictBool | None = None
-    metadata: Metadata = None
-
-
 @dataclass(frozen=True, slots=True)
-class Keeper:
-    """Keeps the answer to one request."""
+class ChatStorage:
+    """Stores the answer to one request."""
 
     context: Context
     request_id: str
@@ -37,23 +31,24 @@ class Keeper:
     asked: JsonObject
     metadata: dict[str, str]
 
-    async def keep(self, completion: JsonObject) -> None:
-        """Returns when it is stored. Raises ServiceUnavailable when the database does not answer."""
-        choices = completion["choices"]
-        whole = isinstance(choices, list) and all(isinstance(one, dict) and one["finish_reason"] for one in choices)
-        if whole:
+    async def add(self, completion: Completion) -> None:
+        """Returns when the completion is stored.
+
+        Raises ServiceUnavailable when the database does not answer.
+        """
+        if all(choice["finish_reason"] for choice in completion["choices"]):
             await run_in_threadpool(self.context.store.chats.add, self._row(completion))
 
-    def _row(self, completion: JsonObject) -> ChatRow:
+    def _row(self, completion: Completion) -> ChatRow:
         messages = self.asked.get("messages")
         extra: JsonObject = {name: self._value(name) for name in ASKED}
         extra |= {"request_id": self.request_id, "input_user": self.asked.get("user")}
         return ChatRow(
-            id=str(completion["id"]),
-            model=str(completion["model"]),
+            id=completion["id"],
+            model=completion["model"],
             requested_model=str(self.asked.get("model")),
-            created_at=int(str(completion["created"])),
-            body={**completion, **extra},
+            created_at=completion["created"],
+            body={**cast(JsonObject, completion), **extra},
             messages=tuple(messages) if isinstance(messages, list) else (),
             metadata=self.metadata,
             project=self.project,
@@ -64,16 +59,13 @@ class Keeper:
         return DEFAULTS.get(name) if given is None else given
 
 
-def keeper(request: Request, context: Context, body: JsonValue) -> Keeper | None:
-    """None where nothing is to be kept. Raises InvalidRequest for metadata that cannot be."""
-    if not isinstance(body, dict) or not body.get("store"):
+def storage_for(request: Request, context: Context, chat: Chat, body: JsonObject) -> ChatStorage | None:
+    """None where nothing is to be stored. `body` is the chat as it was sent.
+
+    Raises InvalidRequest for more metadata than the setting allows.
+    """
+    if not chat.store:
         return None
-    try:
-        keeping = Keeping.model_validate({name: body.get(name) for name in Keeping.model_fields})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        fault["loc"] = ("body", *fault["loc"])
-        raise explain(fault) from None
-    check_metadata(keeping.metadata, context.settings)
+    check_metadata(chat.metadata, context.settings)
     state = request.state
-    return Keeper(context, state.request_id, state.key.project, body, keeping.metadata or {})
+    return ChatStorage(context, state.request_id, state.key.project, body, chat.metadata or {})

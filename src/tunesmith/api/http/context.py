@@ -1,47 +1,77 @@
-"""What every route needs, kept on the application and handed to routes as dependencies.
+"""What routes need, kept on the application and injected as dependencies.
 
 @router.get("/things")
 def list_things(context: ContextDep, key: KeyDep) -> JSONAnswer: ...
 
-Dependencies here and elsewhere are `async def` though they wait for nothing: FastAPI sends each other one to a thread.
+Without a key there is no context, so no route can reach the store unscoped. Dependencies here and elsewhere are
+`async def` though they wait for nothing: FastAPI sends each other one to a thread.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from tunesmith.errors import AuthenticationFailed
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import KeyRow, ScopedStore, Store
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """The process's long-lived parts, made by `create_app`."""
+class Parts:
+    """The process's long-lived parts. The store has all projects' objects."""
 
     settings: Settings
-    store: Store | ScopedStore  # the whole one of the application; of a request with a key, its project's
+    store: Store
     pool: Pool
-    project: str = ""  # of the key; "": no key was needed
 
 
-async def get_context(request: Request) -> Context:
-    """With a store that has only the objects of the key's project; where no key is needed, the whole one."""
-    context = cast(Context, request.app.state.context)
-    key: KeyRow | None = getattr(request.state, "key", None)
-    if key is None:
-        return context
-    return replace(context, store=cast(Store, context.store).of(key.project), project=key.project)
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What one call may use: the store is limited to its key's project."""
+
+    settings: Settings
+    store: ScopedStore
+    pool: Pool
+    project: str
 
 
 async def get_key(request: Request) -> KeyRow:
-    """The key this call was authenticated with; `auth.Authentication` put it there before any route ran.
+    """The key of this call; its project is the one that the call acts in.
 
-    Its project is the one that the call acts in.
+    `Authentication` puts it there before any route under /v1 runs. Raises AuthenticationFailed for a call without one.
     """
-    return cast(KeyRow, request.state.key)
+    key: KeyRow | None = getattr(request.state, "key", None)
+    if key is None:
+        raise AuthenticationFailed("This path takes no API key, so it has no access to any project's objects.")
+    return key
+
+
+async def get_context(request: Request) -> Context:
+    """The context of a call. Raises AuthenticationFailed where it has no key."""
+    key, parts = await get_key(request), _parts(request)
+    return Context(parts.settings, parts.store.of(key.project), parts.pool, key.project)
+
+
+async def get_probe(request: Request) -> Callable[[], None]:
+    """For calls without a key: returns when the database has answered.
+
+    It shows nothing of what the database holds.
+    """
+    store = _parts(request).store
+
+    def probe() -> None:
+        store.jobs.page(limit=1)
+
+    return probe
+
+
+def _parts(request: Request) -> Parts:
+    return cast(Parts, request.app.state.parts)
 
 
 ContextDep = Annotated[Context, Depends(get_context)]
 KeyDep = Annotated[KeyRow, Depends(get_key)]
+ProbeDep = Annotated[Callable[[], None], Depends(get_probe)]

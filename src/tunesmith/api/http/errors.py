@@ -1,10 +1,10 @@
-"""Every error leaves as `{"error": {"message", "type", "param", "code"}}`: never FastAPI's 422, never a 409.
+"""Errors as OpenAI's envelope: never FastAPI's 422, never a 409.
 
 openai 0.28.1 retries a 409 on chat for ever and reads 422 as a fault of the server, so wrong input is always a 400.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from traceback import format_exception
 from typing import cast
 
@@ -16,9 +16,8 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
 from tunesmith.errors import InvalidRequest, NotFound, TunesmithError
-from tunesmith.settings import TrainingOptions
-from tunesmith.wire.job_options import KEY
-from tunesmith.wire.job_request import Hyperparameters
+from tunesmith.wire.faults import explain, fine_tuning_wording
+from tunesmith.wire.jobs import hint_about_unknown
 
 log = structlog.get_logger(__name__)
 
@@ -45,25 +44,24 @@ WITHIN = {
     "/v1/organization/costs": "What usage would cost at OpenAI is shown by `tunesmith usage`.",
     "/v1/organization/usage": "Of the usage there is /v1/organization/usage/completions, and `tunesmith usage`.",
 }
-WANTED = {
-    "string_type": "a string",
-    "string_unicode": "text: half a surrogate pair stands in it",
-    "list_type": "a list",
-    "dict_type": "an object",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
-    "int_parsing": "a whole number",
-}
+
+
+NO_OBJECT = ("missing", "dict_type", "model_type", "model_attributes_type")
 
 
 class MethodNotAllowed(InvalidRequest):
+    """The path exists, but not with this method."""
+
     status = 405
 
 
 def error_response(
     error: TunesmithError, *, retry: bool | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """`retry` becomes `x-should-retry`, which openai 3.x obeys; None leaves the choice to the client."""
+    """The envelope as a response.
+
+    `retry` becomes `x-should-retry`, which openai 3.x obeys; None leaves the choice to the client.
+    """
     extra = dict(headers or {})
     if error.status in (429, 503):
         extra.setdefault("retry-after", "1")  # seconds; 0.28.1 wants a whole number
@@ -80,6 +78,7 @@ class _Envelope(JSONResponse):
 
 
 def install(app: FastAPI) -> None:
+    """Registers the handlers that turn exceptions into envelopes."""
     app.add_exception_handler(TunesmithError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -114,70 +113,16 @@ def _pointer(path: str) -> str:
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
-    return error_response(explain(cast(RequestValidationError, error).errors()[0]))
+    return error_response(_explained(cast(RequestValidationError, error).errors()[0]))
 
 
-def explain(fault: ErrorDetails) -> InvalidRequest:
-    """The first of pydantic's complaints, in the words of OpenAI's answers: the value, the limit, the field."""
-    param = param_of(fault["loc"])
-    kind, given = fault["type"], fault.get("input")
-    if kind == "json_invalid":
+def _explained(fault: ErrorDetails) -> InvalidRequest:
+    """The first of FastAPI's errors about a body or a query, whose locations begin with 'body' or 'query'."""
+    _, *location = fault["loc"]
+    if fault["type"] == "json_invalid":
         reason = fault.get("ctx", {}).get("error", "invalid JSON")
-        return InvalidRequest(f"Could not parse the JSON body of your request: {reason} (position {fault['loc'][-1]}).")
-    if param is None:
+        return InvalidRequest(f"Could not parse the JSON body of your request: {reason} (position {location[-1]}).")
+    if not location and fault["type"] in NO_OBJECT:
         return InvalidRequest("The body must be a JSON object, sent with the header `Content-Type: application/json`.")
-    if kind == "missing":
-        return missing(param)
-    if kind == "extra_forbidden":
-        return unknown_parameter(param)
-    if kind == "as_recorded":
-        return InvalidRequest(fault["msg"], param=param)
-    if kind == "value_error":  # our own validators: the message is already a sentence
-        return InvalidRequest(f"{fault['ctx']['error']} - '{param}'", param=param)
-    return InvalidRequest(f"{shown(given)} {_verdict(fault)} - '{param}'", param=param)
-
-
-def missing(param: str) -> InvalidRequest:
-    return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
-
-
-def unknown_parameter(param: str) -> InvalidRequest:
-    return InvalidRequest(f"Unknown parameter: '{param}'.{_own(param)}", param=param, code="unknown_parameter")
-
-
-def _own(param: str) -> str:
-    """Where our own options belong and what they are called; OpenAI's requests do not have them."""
-    inside, name = param.startswith(f"{KEY}."), param.rpartition(".")[2]
-    if name in TrainingOptions.model_fields:
-        return f" It is an option of this server: send it as {{'{KEY}': {{'{name}': …}}}} (extra_body of the client)."
-    if inside and name in Hyperparameters.model_fields:
-        return " It is one of OpenAI's: send it under 'hyperparameters'."
-    return f" '{KEY}' may have: {', '.join(TrainingOptions.model_fields)}." if inside else ""
-
-
-def param_of(location: Sequence[int | str]) -> str | None:
-    """('body', 'messages', 2, 'role') -> 'messages[2].role'."""
-    name = ""
-    for part in location[1:]:
-        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
-    return name or None
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """A value as a user wrote it, cut to a length that fits a line."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def _verdict(fault: ErrorDetails) -> str:
-    """`is not a string`, `is less than the minimum of 0`: after the value, before the field's name."""
-    kind, limits = fault["type"], fault.get("ctx", {})
-    if kind in WANTED:
-        return f"is not {WANTED[kind]}"
-    if kind == "literal_error":
-        return f"is not one of [{limits['expected'].replace(' or ', ', ')}]"
-    if kind == "greater_than_equal":
-        return f"is less than the minimum of {limits['ge']}"
-    if kind == "less_than_equal":
-        return f"is greater than the maximum of {limits['le']}"
-    return f"is not valid: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+    inside = cast(ErrorDetails, {**fault, "loc": tuple(location)})
+    return explain(inside, fine_tuning_wording, hint=hint_about_unknown)

@@ -1,4 +1,6 @@
-"""A multipart upload read as it arrives: any order of parts, any file name, one chunk in memory at a time.
+"""A multipart upload read as it arrives, one chunk in memory at a time.
+
+Parts may come in any order and have any file name.
 
 Starlette's own parser would write a second copy to /tmp (often memory), take the RFC 5987 form of a file name
 (`filename*=`, which older `requests` sends for 天气.jsonl) for a plain field.
@@ -28,7 +30,9 @@ class _Part:
 
 
 class UploadForm:
-    """`file_chunks()` yields the bytes of the one large part; after the last, `fields` and `filename` are complete.
+    """A form with one large part, whose bytes are streamed.
+
+    `file_chunks()` yields them; after the last one `fields` and `filename` are complete.
 
     `large`: its name. `filename` is None when it did not come; it has a value even where the part has no file name.
     """
@@ -58,7 +62,10 @@ class UploadForm:
         )
 
     def file_chunks(self) -> Iterator[bytes]:
-        """Raises InvalidRequest for a body that is not multipart, ends early or is too large."""
+        """The large part's bytes.
+
+        Raises InvalidRequest for a body that is not multipart, ends early or is too large.
+        """
         for chunk in self._body:
             try:
                 self._parser.write(chunk)

@@ -1,16 +1,20 @@
-"""Lists: newest first, always with `has_more`, because both clients ask for another page while it is missing.
+"""Pages of a list: newest first, always with `has_more`.
+
+Both clients ask for another page while it is missing.
 
 `after`, `starting_after` (openai 0.28's FineTuningJob.list) and `cursor` (0.27's list_events) are the same thing.
 """
 
-from collections.abc import Sequence
-from typing import Annotated
+import re
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
 
-from tunesmith.jsonvalue import JsonObject
+from tunesmith.wire.lists import IdListing, Listing
 
 MAX_LIMIT = 10_000
+T = TypeVar("T", bound=Mapping[str, object])
 
 
 async def after_id(
@@ -18,6 +22,7 @@ async def after_id(
     starting_after: str | None = None,
     cursor: str | None = None,
 ) -> str | None:
+    """The id after which a page starts, by any of its three names."""
     return after or starting_after or cursor or None
 
 
@@ -25,10 +30,26 @@ After = Annotated[str | None, Depends(after_id)]
 Limit = Annotated[int, Query(ge=0, le=MAX_LIMIT)]
 
 
-def page(items: Sequence[JsonObject], has_more: bool, *, ids: bool) -> JsonObject:
-    """One page. `ids` adds first_id and last_id, which files and checkpoints have and jobs and events have not."""
-    body: JsonObject = {"object": "list", "data": list(items), "has_more": has_more}
-    if ids:
-        body["first_id"] = items[0]["id"] if items else None
-        body["last_id"] = items[-1]["id"] if items else None
-    return body
+async def metadata_filter(request: Request) -> dict[str, str] | None:
+    """The `metadata[key]=value` pairs of a query.
+
+    None for `metadata=null`, which asks for objects without metadata.
+    """
+    if request.query_params.get("metadata") == "null":
+        return None
+    named = ((re.fullmatch(r"metadata\[(.+)\]", name), value) for name, value in request.query_params.items())
+    return {match[1]: value for match, value in named if match}
+
+
+MetadataFilter = Annotated[Mapping[str, str] | None, Depends(metadata_filter)]
+
+
+def listing(items: list[T], has_more: bool) -> Listing[T]:
+    """One page of what OpenAI lists without first_id and last_id: jobs and events."""
+    return {"object": "list", "data": items, "has_more": has_more}
+
+
+def id_listing(items: list[T], has_more: bool) -> IdListing[T]:
+    """One page with the ids of its first and last element."""
+    first, last = (str(items[0]["id"]), str(items[-1]["id"])) if items else (None, None)
+    return {"object": "list", "data": items, "has_more": has_more, "first_id": first, "last_id": last}

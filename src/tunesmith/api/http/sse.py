@@ -1,7 +1,10 @@
-"""Server-sent events that notice at once when the client goes away, even while the engine is silent."""
+"""Server-sent events that notice at once when the client disconnects.
+
+This works even while the engine is silent.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import orjson
 import structlog
@@ -9,19 +12,20 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from tunesmith.errors import ServerFault, TunesmithError
-from tunesmith.jsonvalue import JsonObject
 
 log = structlog.get_logger(__name__)
 
 
 class EventStream(Response):
-    """Sends each object as one `data:` line, then [DONE]; `close` is called at the end, however it comes.
+    """Sends each object as one `data:` line, then [DONE].
+
+    `close` is called at the end, however it comes.
 
     A fault before the first event is an ordinary error answer; a later one is sent as an event, as OpenAI does, and
     nothing follows it.
     """
 
-    def __init__(self, events: AsyncIterator[JsonObject], close: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncIterator[Mapping[str, object]], close: Callable[[], None]) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-cache"})
         del self.headers["content-length"]
         self._events = events

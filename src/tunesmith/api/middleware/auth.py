@@ -1,4 +1,6 @@
-"""Every call under /v1 needs a key, known or unknown path alike; `/healthz` and pages do not pass here.
+"""Authentication: every call under /v1 needs a key.
+
+Unknown paths are no exception; `/healthz` and the dashboard's pages do not pass here.
 
 A middleware rather than a dependency, because FastAPI reads a body before it resolves dependencies: without this,
 anyone could fill the disk with an upload and only then be told 401.
@@ -11,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tunesmith.api.http.errors import error_response
+from tunesmith.api.http.rules import Rules
 from tunesmith.api.middleware.roles import demand_allowed
 from tunesmith.errors import AuthenticationFailed, PermissionDenied
 from tunesmith.settings import Settings
@@ -18,9 +21,12 @@ from tunesmith.store import KeyRow, Store
 
 
 class Authentication:
-    def __init__(self, app: ASGIApp, store: Store, settings: Settings) -> None:
+    """Puts the key and the route's rule into the request's state, or refuses."""
+
+    def __init__(self, app: ASGIApp, store: Store, settings: Settings, rules: Rules) -> None:
         self.app = app
         self.store = store
+        self.rules = rules
         self.settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,11 +36,12 @@ class Authentication:
         try:
             headers = Headers(scope=scope)
             key = await self._opened(headers.get("authorization"), headers.get("openai-project", "").strip())
-            demand_allowed(key, scope["method"], scope["path"])
+            rule = self.rules.find(scope["method"], scope["path"])
+            demand_allowed(key, rule, scope["method"], scope["path"])
         except (AuthenticationFailed, PermissionDenied) as error:
             await error_response(error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["key"] = key
+        scope.setdefault("state", {}).update(key=key, rule=rule)
         await self.app(scope, receive, send)
 
     async def _opened(self, authorization: str | None, project: str) -> KeyRow:
@@ -83,7 +90,10 @@ class Authentication:
 
 
 def key_hint(settings: Settings) -> str:
-    """Where a key is found. Strangers on a network are not told a path of this machine."""
+    """Where to find a key.
+
+    A client on another machine is not told a path of this one.
+    """
     local = settings.host in ("127.0.0.1", "::1", "localhost")
     file = str(settings.paths.api_key_file) if local else "the file `api-key` of the server's data directory"
     return f"You can find your API key in {file}, and make one with `tunesmith keys create NAME`."
@@ -100,7 +110,10 @@ def bearer(authorization: str | None) -> str | None:
 
 
 def mask(raw: str) -> str:
-    """`not-a-re***ized`: at most 8 + 4 characters, and never more than half of the key."""
+    """At most 8 + 4 characters of a key, never more than half of it.
+
+    `not-a-re***ized`.
+    """
     if len(raw) < 2:
         return "***"
     head, tail = min(8, len(raw) // 3), min(4, len(raw) // 6)

@@ -1,4 +1,6 @@
-"""Sizes: what no route should have to think of (bodies too large for the memory, NUL characters in URLs), and settings.
+"""Limits on sizes: JSON bodies, and texts that a setting limits.
+
+A NUL character in a URL is refused here too.
 
 JSON bodies are read into memory whole; uploads are streamed and have a limit of their own.
 """
@@ -12,15 +14,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tunesmith.api.http.errors import error_response
 from tunesmith.errors import InvalidRequest
 from tunesmith.settings import Settings
+from tunesmith.store.ids import suffix_slug
 
 MAX_JSON_BYTES = 32 * 1024 * 1024  # a chat of 65,536 tokens is well below 1 MiB; the rest is room for tool schemas
 
 
 def check_suffix(suffix: str | None, settings: Settings) -> None:
-    """Raises InvalidRequest for one that is empty or longer than the setting `max_suffix_chars`."""
+    """Raises InvalidRequest for a suffix that cannot be part of a model's name.
+
+    That is one that is empty, longer than the setting `max_suffix_chars`, or without a letter or digit.
+    """
     longest = settings.max_suffix_chars
     if suffix is not None and not 1 <= len(suffix) <= longest:
         sentence = f"the suffix has {len(suffix)} characters; it must have 1 to {longest}"
+        raise InvalidRequest(f"{sentence} - 'suffix'", param="suffix")
+    if suffix is not None and not suffix_slug(suffix):
+        sentence = f"{suffix!r} has no letter and no digit, so no model name can be made of it"
         raise InvalidRequest(f"{sentence} - 'suffix'", param="suffix")
 
 
@@ -32,7 +41,10 @@ def check_metadata(metadata: Mapping[str, str] | None, settings: Settings) -> No
 
 
 class BodyLimit:
-    """Refuses by Content-Length before anything is read; counts what comes where none was given."""
+    """Refuses a body that is too large, by its Content-Length if it has one.
+
+    Without a Content-Length, bytes are counted as they arrive.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_JSON_BYTES) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""The headers that OpenAI sends with every answer, and the last line of defence against unexpected faults.
+"""The headers that OpenAI sends with every answer, and stray exceptions.
 
 Pure ASGI: Starlette's BaseHTTPMiddleware would buffer streams and hide a client's disconnect.
 
@@ -21,7 +21,10 @@ log = structlog.get_logger(__name__)
 
 
 class OpenAIHeaders:
-    """Outermost: numbers and times the request, and turns a stray exception into an envelope."""
+    """Numbers and times each request; turns a stray exception into an envelope.
+
+    The outermost middleware.
+    """
 
     def __init__(self, app: ASGIApp, organization: str) -> None:
         self.app = app
@@ -76,6 +79,7 @@ class _Answer:
         return max(1, round((perf_counter() - self.started) * 1000))
 
     async def send(self, message: Message) -> None:
+        """Passes a message on, with the headers added to the first one."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)

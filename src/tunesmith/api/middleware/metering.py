@@ -1,4 +1,6 @@
-"""Counts what each request used, once, after its last byte; the database hears of it in batches, beside the requests.
+"""Counts what each request used, once, after its last byte.
+
+Counts are written to the database in batches, beside the requests.
 
 A route that generates says so with `meter`; the middleware reads the counts when the answer has ended, however it
 ended. Counters wait in memory for at most `FLUSH_SECONDS`: a clean stop writes them, `kill -9` loses that second.
@@ -34,12 +36,17 @@ class Spending(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Metered:
+    """Which model answers a request, and what it has used so far."""
+
     model: str
     spending: Spending
 
 
 def meter(request: Request, model: str, spending: Spending) -> None:
-    """This request's answer comes from `model`; what it took is read when it has ended."""
+    """Says that `model` answers this request.
+
+    What it used is read from `spending` when the answer has ended.
+    """
     request.state.metered = Metered(model, spending)
 
 
@@ -76,7 +83,9 @@ class UsageRecorder:
                 self._add(Account(this_minute(), key.project, key.id, metered.model), counts)
 
     def flush(self, *, if_counted: bool = False) -> None:
-        """What was recorded before is in the database when this returns; kept for later when that fails.
+        """Writes what was recorded so far.
+
+        What cannot be written is kept for the next attempt.
 
         `if_counted`: a key's last use alone may wait, which spares a reader of counts a write.
         """

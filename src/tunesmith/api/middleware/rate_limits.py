@@ -1,13 +1,12 @@
-"""Limits of a project: model requests, tokens and uploads a minute, and model requests at a time (docs/api.md).
+"""Rate limits of a project: requests, tokens and uploads (docs/api.md).
 
 Tokens are only known afterwards, so a request is let in on an estimate (a quarter of its body's bytes) and charged what
 it really used when its answer has ended; a project may so go over its limit once, and then waits longer.
 
-Not covered: several server processes each have limits of their own, and a restart begins with full budgets.
+Not covered: several server processes each have limits of their own, and a restart begins with full buckets.
 """
 
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,28 +15,30 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunesmith.api.http.errors import error_response
+from tunesmith.api.http.rules import Rule
 from tunesmith.api.middleware.metering import Metered
-from tunesmith.api.middleware.roles import ASKING
-from tunesmith.api.middleware.token_bucket import Budget, shown
+from tunesmith.api.middleware.token_bucket import TokenBucket, shown
 from tunesmith.errors import RateLimited
 from tunesmith.settings import Settings
 
-UPLOADING = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")
 BYTES_PER_TOKEN = 4
 
 
 @dataclass(slots=True)
 class Project:
-    """None: no limit."""
+    """What a project has left. None: no limit."""
 
-    requests: Budget | None
-    tokens: Budget | None
-    uploads: Budget | None
+    requests: TokenBucket | None
+    tokens: TokenBucket | None
+    uploads: TokenBucket | None
     running: int = 0
 
 
-class Throttle:
-    """Inside authentication: it needs the key's project. All state is the event loop's."""
+class RateLimits:
+    """Refuses with a 429 what is over a project's limits.
+
+    Runs inside authentication, since it needs the key's project. Only the event loop touches its state.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.app = app
@@ -46,17 +47,18 @@ class Throttle:
         self.projects: dict[str, Project] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        key = scope.get("state", {}).get("key") if scope["type"] == "http" else None
-        if key is None or scope["method"] != "POST":
+        state = scope.get("state", {}) if scope["type"] == "http" else {}
+        rule: Rule | None = state.get("rule")
+        if rule is None or rule.limit is None:
             await self.app(scope, receive, send)
             return
+        key = state["key"]
         project = self._project(key.project)
         try:
-            if ASKING.fullmatch(scope["path"]):
+            if rule.limit == "model":
                 await self._ask(project, key.project, scope, receive, send)
                 return
-            if UPLOADING.fullmatch(scope["path"]):
-                self._take(project.uploads, "uploads", key.project)
+            self._take(project.uploads, "uploads", key.project)
         except _Refusal as refusal:
             await refusal.answer(self._headers(project))(scope, receive, send)
             return
@@ -81,25 +83,25 @@ class Throttle:
                 "the next one when an answer has ended.",
                 1.0,
             )
-        for budget, amount, what in ((project.requests, 1.0, "requests"), (project.tokens, estimate, "tokens")):
-            self._demand(budget, amount, what, name)
-        for budget, amount in ((project.requests, 1.0), (project.tokens, estimate)):
-            if budget is not None:
-                budget.spend(amount, self.clock())
+        for bucket, amount, what in ((project.requests, 1.0, "requests"), (project.tokens, estimate, "tokens")):
+            self._demand(bucket, amount, what, name)
+        for bucket, amount in ((project.requests, 1.0), (project.tokens, estimate)):
+            if bucket is not None:
+                bucket.spend(amount, self.clock())
 
-    def _take(self, budget: Budget | None, what: str, name: str) -> None:
-        self._demand(budget, 1.0, what, name)
-        if budget is not None:
-            budget.spend(1.0, self.clock())
+    def _take(self, bucket: TokenBucket | None, what: str, name: str) -> None:
+        self._demand(bucket, 1.0, what, name)
+        if bucket is not None:
+            bucket.spend(1.0, self.clock())
 
-    def _demand(self, budget: Budget | None, amount: float, what: str, name: str) -> None:
+    def _demand(self, bucket: TokenBucket | None, amount: float, what: str, name: str) -> None:
         now = self.clock()
-        wait = 0.0 if budget is None else budget.wait(amount, now)
-        if budget is None or wait <= 0:
+        wait = 0.0 if bucket is None else bucket.wait(amount, now)
+        if bucket is None or wait <= 0:
             return
         raise _Refusal(
-            f"Rate limit reached for project {name} on {what} per min: Limit {budget.per_minute}, Remaining "
-            f"{budget.remaining(now)}, Requested {math.ceil(amount)}. Please try again in {shown(wait)}. The limit is "
+            f"Rate limit reached for project {name} on {what} per min: Limit {bucket.per_minute}, Remaining "
+            f"{bucket.remaining(now)}, Requested {math.ceil(amount)}. Please try again in {shown(wait)}. The limit is "
             f"this server's setting limit_{what}_per_minute.",
             wait,
         )
@@ -124,27 +126,27 @@ class Throttle:
         return forward
 
     def _headers(self, project: Project) -> dict[str, str]:
-        """Nothing of a budget that has no limit."""
+        """Nothing of a bucket that has no limit."""
         now, headers = self.clock(), {}
-        for what, budget in (("requests", project.requests), ("tokens", project.tokens)):
-            if budget is not None:
-                headers[f"x-ratelimit-limit-{what}"] = str(budget.per_minute)
-                headers[f"x-ratelimit-remaining-{what}"] = str(budget.remaining(now))
-                headers[f"x-ratelimit-reset-{what}"] = shown(budget.reset(now))
+        for what, bucket in (("requests", project.requests), ("tokens", project.tokens)):
+            if bucket is not None:
+                headers[f"x-ratelimit-limit-{what}"] = str(bucket.per_minute)
+                headers[f"x-ratelimit-remaining-{what}"] = str(bucket.remaining(now))
+                headers[f"x-ratelimit-reset-{what}"] = shown(bucket.reset(now))
         return headers
 
     def _project(self, name: str) -> Project:
         if name not in self.projects:
             settings = self.settings
             self.projects[name] = Project(
-                requests=self._budget(settings.limit_requests_per_minute),
-                tokens=self._budget(settings.limit_tokens_per_minute),
-                uploads=self._budget(settings.limit_uploads_per_minute),
+                requests=self._bucket(settings.limit_requests_per_minute),
+                tokens=self._bucket(settings.limit_tokens_per_minute),
+                uploads=self._bucket(settings.limit_uploads_per_minute),
             )
         return self.projects[name]
 
-    def _budget(self, per_minute: int) -> Budget | None:
-        return Budget(per_minute, self.clock()) if per_minute else None
+    def _bucket(self, per_minute: int) -> TokenBucket | None:
+        return TokenBucket(per_minute, self.clock()) if per_minute else None
 
 
 class _Refusal(Exception):
@@ -154,6 +156,9 @@ class _Refusal(Exception):
         self.wait = wait
 
     def answer(self, headers: dict[str, str]) -> ASGIApp:
-        """`retry-after` in whole seconds, as openai 0.28.1 wants it; newer clients read `retry-after-ms` first."""
+        """The 429.
+
+        `retry-after` is in whole seconds, as openai 0.28.1 wants it; newer clients read `retry-after-ms` first.
+        """
         retry = {"retry-after": str(max(1, math.ceil(self.wait))), "retry-after-ms": str(math.ceil(self.wait * 1000))}
         return error_response(RateLimited(self.message, code="rate_limit_exceeded"), headers={**headers, **retry})

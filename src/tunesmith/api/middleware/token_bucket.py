@@ -1,10 +1,16 @@
-"""A budget that fills up evenly: so much a minute, at most a minute's worth in store. Pure arithmetic, no clock."""
+"""A token bucket: it refills evenly and holds a minute's worth at most.
+
+Pure arithmetic, no clock.
+"""
 
 import math
 
 
-class Budget:
-    """`per_minute` above 0. Starts full at `now`, any clock in seconds that does not go back."""
+class TokenBucket:
+    """A bucket of `per_minute` tokens (above 0), full at `now`.
+
+    Times are seconds of any clock that does not go back.
+    """
 
     def __init__(self, per_minute: int, now: float) -> None:
         self.per_minute = per_minute
@@ -12,16 +18,20 @@ class Budget:
         self._at = now
 
     def wait(self, amount: float, now: float) -> float:
-        """Seconds until `amount` is there; more than the whole budget is taken as the whole of it."""
+        """Seconds until `amount` is available; at most until the bucket is full."""
         missing = min(amount, self.per_minute) - self._filled(now)
         return max(0.0, missing * 60 / self.per_minute)
 
     def spend(self, amount: float, now: float) -> None:
-        """May go below nothing: what was used is only known afterwards. A negative amount is given back."""
+        """Takes `amount`; a negative one is given back.
+
+        The level may go below zero, since what a request used is only known afterwards.
+        """
         self._level = min(float(self.per_minute), self._filled(now) - amount)
         self._at = now
 
     def remaining(self, now: float) -> int:
+        """Whole tokens available now."""
         return max(0, math.floor(self._filled(now)))
 
     def reset(self, now: float) -> float:
@@ -33,7 +43,10 @@ class Budget:
 
 
 def shown(seconds: float) -> str:
-    """As OpenAI's reset headers: `2ms`, `1s`, `6m0s`; rounded up, so that whoever waits so long is not refused."""
+    """A duration as in OpenAI's reset headers: `2ms`, `1s`, `6m0s`.
+
+    Rounded up, so that a client that waits this long is not refused.
+    """
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
     whole = math.ceil(seconds)

@@ -1,32 +1,27 @@
-"""/v1/fine_tuning/checkpoints/{name}/permissions: which other projects may use a tuned model or a checkpoint.
+"""Permissions: which other projects may use a tuned model or a checkpoint.
 
-Such a project sees the model, asks it and trains it further; only its own project deletes it or passes it on. Given
-and withdrawn by owners alone, since it makes a hole into the wall between projects.
+A project with a permission sees the model, asks it and trains it further; only the model's own project deletes it
+or passes it on. Only owners grant and revoke, since a permission lets one project into another.
 """
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body
-from pydantic import Field
 
 from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.api.http.paging import After, Limit, id_listing
+from tunesmith.api.http.rules import rule
 from tunesmith.errors import NotFound
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import PermissionRow
-from tunesmith.wire.job_request import Strict, Text
+from tunesmith.wire.models import GrantPermissions, Permission
 
 router = APIRouter(prefix="/v1/fine_tuning/checkpoints", tags=["fine-tuning"])
-
-MAX_PROJECTS = 100
-
-
-class GrantPermissions(Strict):
-    project_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PROJECTS)]
+sharing = rule("owner", deed="shares models with other projects")
 
 
 @router.get("/{name:path}/permissions")
+@rule("read-only")
 def list_permissions(
     name: str,
     context: ContextDep,
@@ -35,26 +30,32 @@ def list_permissions(
     limit: Limit = 10,
     order: Literal["ascending", "descending"] = "descending",
 ) -> JSONAnswer:
+    """The projects that may use a model."""
     rows = context.store.permissions.page(
         name, project_id=project_id, limit=limit, after=after, order="asc" if order == "ascending" else "desc"
     )
-    return JSONAnswer(page([permission_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([permission_json(row) for row in rows.data], rows.has_more))
 
 
 @router.post("/{name:path}/permissions")
+@sharing
 def grant_permissions(name: str, request: Annotated[GrantPermissions, Body()], context: ContextDep) -> JSONAnswer:
+    """Lets projects use a model; those that may already are listed again."""
     rows = context.store.permissions.grant(name, request.project_ids)
-    return JSONAnswer(page([permission_json(row) for row in rows], False, ids=True))
+    return JSONAnswer(id_listing([permission_json(row) for row in rows], False))
 
 
 @router.delete("/{name:path}/permissions/{permission_id}")
+@sharing
 def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSONAnswer:
+    """Takes a permission back."""
     if not context.store.permissions.revoke(name, permission_id):
         raise NotFound(f"No such permission of '{name}': {permission_id}", param="permission_id")
     return JSONAnswer({"id": permission_id, "object": "checkpoint.permission", "deleted": True})
 
 
-def permission_json(row: PermissionRow) -> JsonObject:
+def permission_json(row: PermissionRow) -> Permission:
+    """As the wire shows it."""
     return {
         "object": "checkpoint.permission",
         "id": row.id,

@@ -1,27 +1,43 @@
-"""POST /v1/completions, the older API: text in, text out; also under the path that 0.28 uses with `engine=`."""
+"""POST /v1/completions, the older API: text in, text out.
+
+Also under the path that openai 0.28 uses with `engine=`.
+"""
 
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import cast
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from tunesmith.api.http.body import read_object
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.models import open_model
+from tunesmith.api.http.replies import collect
+from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import EventStream
 from tunesmith.api.middleware.metering import meter
-from tunesmith.api.routes.chat import collect, open_model, read_engine_json, read_json
 from tunesmith.api.views.chat import usage_json
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.chat.answer import Piece, TokenLogprob, Usage, random_id
 from tunesmith.serve.chat.completion import (
     CompletionRequest,
     Continuation,
+    completion_request,
     likeliest,
-    parse_completion_request,
     start_completions,
+)
+from tunesmith.wire.body import read
+from tunesmith.wire.completions import (
+    CreateCompletion,
+    TextChoice,
+    TextChunk,
+    TextCompletion,
+    TextFinish,
+    TextLogprobs,
 )
 
 router = APIRouter()
@@ -29,6 +45,8 @@ router = APIRouter()
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """A request under way, with one reply per prompt."""
+
     request: CompletionRequest
     model: str
     replies: list[Continuation]  # one per prompt
@@ -50,17 +68,21 @@ class Started:
 
 
 @router.post("/v1/completions")
+@rule("read-only", limit="model")
 async def create_completion(request: Request, context: ContextDep) -> Response:
-    return await _answer(request, context, await read_json(request))
+    """The continuations, or a stream of their chunks."""
+    return await _answer(request, context, await read_object(request))
 
 
 @router.post("/v1/engines/{model:path}/completions")
+@rule("read-only", limit="model")
 async def create_engine_completion(model: str, request: Request, context: ContextDep) -> Response:
-    return await _answer(request, context, await read_engine_json(request, model))
+    """The same, with the model named by the URL."""
+    return await _answer(request, context, await read_object(request, model))
 
 
-async def _answer(request: Request, context: Context, body: JsonValue) -> Response:
-    started = await run_in_threadpool(_start, context, body)
+async def _answer(request: Request, context: Context, body: JsonObject) -> Response:
+    started = await run_in_threadpool(_start, context, read(CreateCompletion, body))
     meter(request, started.model, started)
     if started.request.options.stream:
         return EventStream(_chunks(started), started.close)
@@ -68,45 +90,67 @@ async def _answer(request: Request, context: Context, body: JsonValue) -> Respon
         collected = [await collect(reply, request) for reply in started.replies]
     finally:
         started.close()
-    choices: list[JsonValue] = []
+    choices: list[TextChoice] = []
     for pieces in collected:
         made = [[piece for piece in pieces if piece.choice == one] for one in range(started.request.best_of)]
         for own in likeliest(made, started.request.options.n):
             choices.append(_choice(started, len(choices), own))
-    head: JsonObject = {"id": started.id, "object": "text_completion", "created": started.created}
-    return JSONAnswer({**head, "model": started.model, "choices": choices, "usage": usage_json(started.usage)})
+    return JSONAnswer(_whole(started, choices))
 
 
-def _start(context: Context, body: JsonValue) -> Started:
-    request = parse_completion_request(body)
-    name, opened = open_model(context, request.model)
-    return Started(request, name, start_completions(request, opened))
+def _start(context: Context, body: CreateCompletion) -> Started:
+    request = completion_request(body)
+    name, loaded = open_model(context, request.model)
+    return Started(request, name, start_completions(request, loaded))
 
 
-async def _chunks(started: Started) -> AsyncIterator[JsonObject]:
+async def _chunks(started: Started) -> AsyncIterator[TextChunk]:
     """Prompt after prompt; later ones are generated meanwhile."""
     n, include_usage = started.request.options.n, started.request.options.include_usage
-    head: JsonObject = {"id": started.id, "object": "text_completion", "created": started.created}
     for number, reply in enumerate(started.replies):
         async for piece in reply.pieces_async():
-            choice = _choice(started, number * n + piece.choice, [piece])
-            chunk: JsonObject = {**head, "choices": [choice], "model": started.model}
-            yield {**chunk, "usage": None} if include_usage else chunk
+            chunk = _chunk(started, [_choice(started, number * n + piece.choice, [piece])])
+            if include_usage:
+                chunk["usage"] = None
+            yield chunk
     if include_usage:
-        yield {**head, "choices": [], "model": started.model, "usage": usage_json(started.usage)}
+        last = _chunk(started, [])
+        last["usage"] = usage_json(started.usage)
+        yield last
 
 
-def _choice(started: Started, index: int, pieces: list[Piece]) -> JsonObject:
+def _chunk(started: Started, choices: list[TextChoice]) -> TextChunk:
+    return {
+        "id": started.id,
+        "object": "text_completion",
+        "created": started.created,
+        "choices": choices,
+        "model": started.model,
+    }
+
+
+def _whole(started: Started, choices: list[TextChoice]) -> TextCompletion:
+    return {
+        "id": started.id,
+        "object": "text_completion",
+        "created": started.created,
+        "model": started.model,
+        "choices": choices,
+        "usage": usage_json(started.usage),
+    }
+
+
+def _choice(started: Started, index: int, pieces: list[Piece]) -> TextChoice:
     entries = [entry for piece in pieces for entry in piece.logprobs]
     return {
         "text": "".join(piece.text for piece in pieces),
         "index": index,
         "logprobs": _logprobs(entries) if started.request.top_logprobs is not None else None,
-        "finish_reason": pieces[-1].finish if pieces else None,
+        "finish_reason": cast(TextFinish | None, pieces[-1].finish) if pieces else None,
     }
 
 
-def _logprobs(entries: list[TokenLogprob]) -> JsonObject:
+def _logprobs(entries: list[TokenLogprob]) -> TextLogprobs:
     return {
         "text_offset": [entry.offset for entry in entries],
         "token_logprobs": [entry.logprob for entry in entries],
@@ -115,11 +159,11 @@ def _logprobs(entries: list[TokenLogprob]) -> JsonObject:
     }
 
 
-def _top(entry: TokenLogprob) -> JsonObject | None:
+def _top(entry: TokenLogprob) -> dict[str, float | None] | None:
     """By text, the chosen token always among them. Where two tokens have one text, the likelier one stands for it."""
     if entry.logprob is None:
         return None
-    top: JsonObject = {}
+    top: dict[str, float | None] = {}
     for one in (*entry.top, entry):
         top.setdefault(one.token, one.logprob)
     return top

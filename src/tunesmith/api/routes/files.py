@@ -1,49 +1,48 @@
-"""/v1/files: upload, list, retrieve, delete, content. Source of the shapes: OpenAI's recorded answers."""
+"""/v1/files: upload, list, retrieve, delete, content.
+
+Source of the shapes: OpenAI's recorded answers.
+"""
 
 import base64
-import re
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from anyio import CapacityLimiter, from_thread, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from tunesmith.api.background.file_checks import ChecksDep, FileChecks
+from tunesmith.api.http.body import UPLOADS_AT_ONCE, body_chunks
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
-from tunesmith.api.http.errors import missing, shown, unknown_parameter
-from tunesmith.api.http.idempotency import Attempt, AttemptDep
+from tunesmith.api.http.idempotency import Idempotency, IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm
-from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.api.http.paging import After, Limit, id_listing
+from tunesmith.api.http.rules import rule
+from tunesmith.api.views.files import file_json
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import Blob, FileRow, KeyRow, NewFile
+from tunesmith.wire.body import read
+from tunesmith.wire.files import BATCH_EXPIRY, FileForm
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
-PURPOSES = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
-MIN_EXPIRY, MAX_EXPIRY = 3600, 2_592_000  # seconds: an hour, 30 days
-BATCH_EXPIRY = MAX_EXPIRY  # OpenAI's rule: batch files go after 30 days unless told otherwise
-FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
-
-
-# A slow upload holds its thread for as long as it lasts; threads of their own keep the other routes answering.
-UPLOADS_AT_ONCE = CapacityLimiter(16)
-
 
 @router.post("")
+@rule("member", limit="uploads")
 async def create_file(
-    request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep, attempt: AttemptDep
+    request: Request, context: ContextDep, key: KeyDep, checks: ChecksDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
-    store = partial(_create, request, context, key, checks, attempt)
+    """Stores an upload and checks it; small files are checked before the answer."""
+    store = partial(_create, request, context, key, checks, idempotency)
     return JSONAnswer(file_json(await to_thread.run_sync(store, limiter=UPLOADS_AT_ONCE)))
 
 
-def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks, attempt: Attempt) -> FileRow:
+def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks, idempotency: Idempotency) -> FileRow:
     form = UploadForm(request.headers.get("content-type", ""), body_chunks(request))
     blob = context.store.blobs.write(form.file_chunks(), max_bytes=context.settings.max_file_bytes)
     try:
@@ -55,12 +54,13 @@ def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks,
     row = context.store.files.create(
         blob,
         NewFile(purpose, form.filename or "file", expires_at=expires_at, project=key.project),
-        attempt.creation("file", key, asked) if attempt.idempotency_key else None,
+        idempotency.creation("file", key, asked) if idempotency.key else None,
     )
     return checks.submit(row)
 
 
 @router.get("")
+@rule("read-only")
 def list_files(
     context: ContextDep,
     after: After,
@@ -68,17 +68,22 @@ def list_files(
     limit: Limit = 10_000,
     order: Literal["asc", "desc"] = "desc",
 ) -> JSONAnswer:
+    """The project's files."""
     rows = context.store.files.page(purpose=purpose, limit=limit, after=after, order=order)
-    return JSONAnswer(page([file_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([file_json(row) for row in rows.data], rows.has_more))
 
 
 @router.get("/{file_id}")
+@rule("read-only")
 def retrieve_file(file_id: str, context: ContextDep) -> JSONAnswer:
+    """One file."""
     return JSONAnswer(file_json(find_file(context, file_id)))
 
 
 @router.delete("/{file_id}")
+@rule("member")
 def delete_file(file_id: str, context: ContextDep, checks: ChecksDep) -> JSONAnswer:
+    """Deletes a file and its bytes."""
     row = context.store.files.get(file_id)
     if row is None or not context.store.files.delete(file_id):
         raise _no_such_file(file_id)
@@ -87,12 +92,14 @@ def delete_file(file_id: str, context: ContextDep, checks: ChecksDep) -> JSONAns
 
 
 @router.get("/{file_id}/content")
+@rule("read-only")
 def file_content(
     file_id: str, context: ContextDep, encoding: Annotated[Literal["plain", "base64"] | None, Query()] = None
 ) -> Response:
-    """The bytes as they were uploaded. `?encoding=base64` serves code that decodes result files, as OpenAI's need.
+    """The bytes as they were uploaded.
 
-    Without it, result files come as the setting `result_encoding` says.
+    Result files come as the setting `result_encoding` says; `?encoding=base64` is for code that decodes them, as it
+    must at OpenAI.
     """
     row = find_file(context, file_id)
     if encoding is None and row.purpose == "fine-tune-results":
@@ -104,22 +111,8 @@ def file_content(
     return FileResponse(path, filename=row.filename, media_type=media_type)
 
 
-def file_json(row: FileRow) -> JsonObject:
-    """The wire's keys in the wire's order."""
-    return {
-        "object": "file",
-        "id": row.id,
-        "purpose": row.purpose,
-        "filename": row.filename,
-        "bytes": row.bytes,
-        "created_at": row.created_at,
-        "expires_at": row.expires_at,
-        "status": row.status,
-        "status_details": row.status_details,
-    }
-
-
 def find_file(context: Context, file_id: str) -> FileRow:
+    """The file's row. Raises NotFound."""
     row = context.store.files.get(file_id)
     if row is None:
         raise _no_such_file(file_id)
@@ -130,25 +123,10 @@ def _no_such_file(file_id: str) -> NotFound:
     return NotFound(f"No such File object: {file_id}", param="id")
 
 
-def body_chunks(request: Request) -> Iterator[bytes]:
-    """The request's bytes for a route in a worker thread: each chunk is asked of the event loop, none is kept."""
-    stream = request.stream()
-    while chunk := from_thread.run(partial(anext, stream, b"")):
-        yield chunk
-
-
 def _validated(form: UploadForm, blob: Blob) -> tuple[str, int | None]:
     """Purpose and expiry. Every part of the form has been read by now, so their order did not matter."""
-    unknown = sorted(form.fields.keys() - set(FIELDS))
-    if unknown:
-        raise unknown_parameter(unknown[0])
-    given = {*form.fields, "file"} if form.filename else {*form.fields}
-    for name in ("file", "purpose"):
-        if name not in given:
-            raise missing(name)
-    purpose = form.fields["purpose"]
-    if purpose not in PURPOSES:
-        raise InvalidRequest(f"{shown(purpose)} is not one of {list(PURPOSES)} - 'purpose'", param="purpose")
+    given: JsonObject = {**form.fields, "file": form.filename} if form.filename else {**form.fields}
+    body = read(FileForm, given)
     if blob.bytes == 0:
         raise InvalidRequest(
             f"The file {form.filename!r} is empty (0 bytes). Check that it was written and closed before the upload, "
@@ -156,24 +134,8 @@ def _validated(form: UploadForm, blob: Blob) -> tuple[str, int | None]:
             param="file",
             code="empty_file",
         )
-    return purpose, _expires_at(form.fields, purpose)
-
-
-def _expires_at(fields: dict[str, str], purpose: str) -> int | None:
-    anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
-    now = int(time.time())
-    if anchor is None and seconds is None:
-        return now + BATCH_EXPIRY if purpose == "batch" else None
-    if anchor != "created_at":
-        name = "expires_after[anchor]"
-        raise InvalidRequest(f"{anchor!r} is not one of ['created_at'] - '{name}'", param=name)
-    lifetime = int(seconds) if seconds and re.fullmatch("[0-9]{1,9}", seconds) else 0
-    if not MIN_EXPIRY <= lifetime <= MAX_EXPIRY:
-        name = "expires_after[seconds]"
-        raise InvalidRequest(
-            f"{seconds!r} is not a whole number of seconds from {MIN_EXPIRY} to {MAX_EXPIRY} - '{name}'", param=name
-        )
-    return now + lifetime
+    lifetime = BATCH_EXPIRY if body.seconds is None and body.purpose == "batch" else body.seconds
+    return body.purpose, None if lifetime is None else int(time.time()) + lifetime
 
 
 def _base64(path: Path) -> Iterator[bytes]:

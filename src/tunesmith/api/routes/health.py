@@ -3,14 +3,14 @@
 from fastapi import APIRouter
 
 from tunesmith import __version__
-from tunesmith.api.http.context import ContextDep
+from tunesmith.api.http.context import ProbeDep
 from tunesmith.api.http.json_answers import JSONAnswer
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-def health(context: ContextDep) -> JSONAnswer:
-    """200 once the database answers; a database that does not gives the 500 of any other fault."""
-    context.store.jobs.page(limit=1)
+def health(probe: ProbeDep) -> JSONAnswer:
+    """200 once the database answers, else the 500 of any other fault."""
+    probe()
     return JSONAnswer({"status": "ok", "version": __version__})

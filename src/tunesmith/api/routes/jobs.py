@@ -1,4 +1,4 @@
-"""/v1/fine_tuning/jobs: create, list, retrieve, cancel, pause, resume, events, checkpoints.
+"""Fine-tuning jobs: create, list, control, events and checkpoints.
 
 Everything about a request is checked before anything is written. What only reading the files can tell (fewer than ten
 examples, a broken line) fails the job within seconds, as OpenAI does since 2024: the client sees a job and its error.
@@ -6,16 +6,17 @@ examples, a broken line) fails the job within seconds, as OpenAI does since 2024
 
 import random
 import re
-from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body
 
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
-from tunesmith.api.http.idempotency import AttemptDep
+from tunesmith.api.http.idempotency import IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.api.http.paging import After, Limit, MetadataFilter, id_listing, listing
+from tunesmith.api.http.rules import rule
 from tunesmith.api.middleware.body_limits import check_metadata, check_suffix
+from tunesmith.api.training_options import resolve_options
 from tunesmith.api.views.jobs import checkpoint_json, event_json, job_json
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -23,8 +24,7 @@ from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.registry import resolve_base
 from tunesmith.store import JobRow, JobStatus, NewJob
-from tunesmith.wire.job_options import resolve_options
-from tunesmith.wire.job_request import (
+from tunesmith.wire.jobs import (
     MAX_SEED,
     CreateJob,
     Hyperparameters,
@@ -40,9 +40,11 @@ FILE_ID_SHAPE = re.compile(r"file-[0-9A-Za-z_-]+")
 
 
 @router.post("")
+@rule("member")
 def create_job(
-    request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
+    request: Annotated[CreateJob, Body()], context: ContextDep, key: KeyDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
+    """Checks the request and queues a job."""
     check_suffix(request.suffix, context.settings)
     check_metadata(request.metadata, context.settings)
     method, hyperparameters = _method(request)
@@ -67,68 +69,76 @@ def create_job(
         key_id=key.id,
         options=options,
     )
-    creation = attempt.creation("job", key, request.model_dump(mode="json"))
+    creation = idempotency.creation("job", key, request.model_dump(mode="json"))
     return JSONAnswer(job_json(context.store.jobs.create(job, creation)))
 
 
-async def metadata_filter(request: Request) -> dict[str, str] | None:
-    """`metadata[key]=value` pairs; None for `metadata=null`, which asks for jobs without metadata."""
-    if request.query_params.get("metadata") == "null":
-        return None
-    named = ((re.fullmatch(r"metadata\[(.+)\]", name), value) for name, value in request.query_params.items())
-    return {match[1]: value for match, value in named if match}
-
-
 @router.get("")
+@rule("read-only")
 def list_jobs(
     context: ContextDep,
     after: After,
-    metadata: Annotated[Mapping[str, str] | None, Depends(metadata_filter)],
+    metadata: MetadataFilter,
     limit: Limit = 20,
 ) -> JSONAnswer:
+    """The project's jobs, optionally those with certain metadata."""
     rows = context.store.jobs.page(
         limit=limit, after=after, metadata=dict(metadata or {}) or None, without_metadata=metadata is None
     )
-    return JSONAnswer(page([job_json(row) for row in rows.data], rows.has_more, ids=False))
+    return JSONAnswer(listing([job_json(row) for row in rows.data], rows.has_more))
 
 
 @router.get("/{job_id}")
+@rule("read-only")
 def retrieve_job(job_id: str, context: ContextDep) -> JSONAnswer:
+    """One job."""
     return JSONAnswer(job_json(_find(context, job_id)))
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
-    """A client that repeats the call by itself, because the answer was lost, gets that answer."""
-    if attempt.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
+@rule("member")
+def cancel_job(job_id: str, context: ContextDep, idempotency: IdempotencyDep) -> JSONAnswer:
+    """Cancels a job.
+
+    A client that repeats the call by itself, because the answer was lost, gets that answer.
+    """
+    if idempotency.is_retry and (job := _find(context, job_id)).status is JobStatus.CANCELLED:
         return JSONAnswer(job_json(job))
     return JSONAnswer(job_json(context.store.jobs.cancel(job_id)))
 
 
 @router.post("/{job_id}/pause")
+@rule("member")
 def pause_job(job_id: str, context: ContextDep) -> JSONAnswer:
+    """Pauses a job; its progress is kept."""
     return JSONAnswer(job_json(context.store.jobs.pause(job_id)))
 
 
 @router.post("/{job_id}/resume")
-def resume_job(job_id: str, context: ContextDep, attempt: AttemptDep) -> JSONAnswer:
-    if attempt.is_retry and not (job := _find(context, job_id)).paused:
+@rule("member")
+def resume_job(job_id: str, context: ContextDep, idempotency: IdempotencyDep) -> JSONAnswer:
+    """Resumes a paused job. Repeated calls are handled as in `cancel_job`."""
+    if idempotency.is_retry and not (job := _find(context, job_id)).paused:
         return JSONAnswer(job_json(job))
     return JSONAnswer(job_json(context.store.jobs.resume(job_id)))
 
 
 @router.get("/{job_id}/events")
+@rule("read-only")
 def list_events(job_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
+    """What has happened to a job."""
     _find(context, job_id)
     rows = context.store.jobs.events(job_id, limit=limit, after=after)
-    return JSONAnswer(page([event_json(row) for row in rows.data], rows.has_more, ids=False))
+    return JSONAnswer(listing([event_json(row) for row in rows.data], rows.has_more))
 
 
 @router.get("/{job_id}/checkpoints")
+@rule("read-only")
 def list_checkpoints(job_id: str, context: ContextDep, after: After, limit: Limit = 10) -> JSONAnswer:
+    """The models that a job kept on its way."""
     job = _find(context, job_id)
     rows = context.store.jobs.checkpoints(job_id, limit=limit, after=after)
-    return JSONAnswer(page([checkpoint_json(row, job) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([checkpoint_json(row, job) for row in rows.data], rows.has_more))
 
 
 def _find(context: Context, job_id: str) -> JobRow:
@@ -183,7 +193,7 @@ def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | Non
 
 
 def _require_file(context: Context, param: str, file_id: str) -> None:
-    """OpenAI's recorded words, then what is wrong and how to mend it."""
+    """OpenAI's recorded words, then what is wrong and how to fix it."""
     if not FILE_ID_SHAPE.fullmatch(file_id):
         reason = f"Invalid File Name ({file_id!r} is not a file id; ids look like file-abc123)"
     elif (row := context.store.files.get(file_id)) is None:

@@ -1,12 +1,16 @@
-"""/v1/models: bases, their aliases, tuned models and kept checkpoints. Only the last two can be deleted."""
+"""/v1/models: bases, their aliases, tuned models and kept checkpoints.
+
+Only the last two can be deleted.
+"""
 
 from fastapi import APIRouter
 
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.registry import alias_table, list_bases
+from tunesmith.wire.models import Model, Models
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -14,13 +18,18 @@ BASE_CREATED = 1_730_419_200  # 2024-11-01, the day of the shipped base; a base 
 
 
 @router.get("")
+@rule("read-only")
 def list_models(context: ContextDep) -> JSONAnswer:
+    """Tuned models first, then bases and aliases."""
     tuned = [_model(row.name, row.created_at, row.owned_by) for row in context.store.models.all()]
-    return JSONAnswer({"object": "list", "data": [*tuned, *_fixed(context).values()]})
+    found: Models = {"object": "list", "data": [*tuned, *_fixed(context).values()]}
+    return JSONAnswer(found)
 
 
 @router.get("/{name:path}")
+@rule("read-only")
 def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
+    """One model. Raises NotFound."""
     row = context.store.models.get(name)
     if row is not None:
         return JSONAnswer(_model(row.name, row.created_at, row.owned_by))
@@ -31,7 +40,9 @@ def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
 
 
 @router.delete("/{name:path}")
+@rule("owner", deed="deletes models")
 def delete_model(name: str, context: ContextDep) -> JSONAnswer:
+    """Deletes a tuned model or a checkpoint. Raises InvalidRequest for a base."""
     if name in _fixed(context):
         raise InvalidRequest(
             f"The model '{name}' is a base model or an alias of one, and cannot be deleted; only models of your own "
@@ -43,7 +54,7 @@ def delete_model(name: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer({"id": name, "object": "model", "deleted": True})
 
 
-def _fixed(context: Context) -> dict[str, JsonObject]:
+def _fixed(context: Context) -> dict[str, Model]:
     """Bases and aliases by name. An alias says in `owned_by` what it stands for, so that nobody mistakes it."""
     bases = {base.name: _model(base.name, BASE_CREATED, "tunesmith") for base in list_bases(context.settings)}
     aliases = {
@@ -54,7 +65,7 @@ def _fixed(context: Context) -> dict[str, JsonObject]:
     return bases | aliases
 
 
-def _model(name: str, created: int, owned_by: str) -> JsonObject:
+def _model(name: str, created: int, owned_by: str) -> Model:
     return {"id": name, "object": "model", "created": created, "owned_by": owned_by}
 
 

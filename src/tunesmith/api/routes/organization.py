@@ -1,159 +1,132 @@
-"""/v1/organization: projects, their keys, and the keys of owners. Only owners come here (`api.middleware.roles`).
+"""/v1/organization: projects, their keys, and the keys of owners.
 
-Source of the shapes: OpenAI's description of its admin API. At OpenAI a person or a service account owns a key; here
-a key stands for itself, so `owner` shows the key as a service account, or as the user of an admin key.
+Only owners may call these. Source of the shapes: OpenAI's description of its admin API.
 """
 
 import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, page
+from tunesmith.api.http.paging import After, id_listing
+from tunesmith.api.http.rules import rule
+from tunesmith.api.views.organization import admin_key_json, project_json, project_key_json
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import KeyRow, ProjectRow, Role
+from tunesmith.wire.organization import AdminKeyBody, ProjectBody, ProjectKeyBody
 
 router = APIRouter(prefix="/v1/organization", tags=["organization"])
+for_owners = rule("owner", deed="manages projects, keys and usage")
 
 Limit = Annotated[int, Query(ge=0, le=100)]
-Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"\S")]
-Lifetime = Annotated[int | None, Field(ge=1, le=10**10)]
-
-
-class ProjectBody(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: Name
-
-
-class AdminKeyBody(ProjectBody):
-    expires_in_seconds: Lifetime = None
-
-
-class ProjectKeyBody(AdminKeyBody):
-    role: Literal["member", "read-only"] = "member"
 
 
 @router.get("/projects")
+@for_owners
 def list_projects(context: ContextDep, after: After, limit: Limit = 20, include_archived: bool = False) -> JSONAnswer:
+    """All projects; archived ones only if asked for."""
     rows = context.store.projects.page(limit=limit, after=after, archived=include_archived)
-    return JSONAnswer(page([project_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([project_json(row) for row in rows.data], rows.has_more))
 
 
 @router.post("/projects")
+@for_owners
 def create_project(body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
+    """A new project."""
     return JSONAnswer(project_json(context.store.projects.create(body.name)))
 
 
 @router.get("/projects/{project_id}")
+@for_owners
 def retrieve_project(project_id: str, context: ContextDep) -> JSONAnswer:
+    """One project."""
     return JSONAnswer(project_json(_project(context, project_id)))
 
 
 @router.post("/projects/{project_id}")
+@for_owners
 def modify_project(project_id: str, body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
+    """Renames a project."""
     _project(context, project_id, active=True)
     return JSONAnswer(project_json(_found(context.store.projects.rename(project_id, body.name), project_id)))
 
 
 @router.post("/projects/{project_id}/archive")
+@for_owners
 def archive_project(project_id: str, context: ContextDep) -> JSONAnswer:
+    """Archives a project; its keys stop working."""
     return JSONAnswer(project_json(_found(context.store.projects.archive(project_id), project_id)))
 
 
 @router.get("/projects/{project_id}/api_keys")
+@for_owners
 def list_project_keys(project_id: str, context: ContextDep, after: After, limit: Limit = 20) -> JSONAnswer:
+    """The keys of a project."""
     _project(context, project_id)
     rows = context.store.keys.page(project=project_id, limit=limit, after=after)
-    return JSONAnswer(page([project_key_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([project_key_json(row) for row in rows.data], rows.has_more))
 
 
 @router.post("/projects/{project_id}/api_keys")
+@for_owners
 def create_project_key(project_id: str, body: Annotated[ProjectKeyBody, Body()], context: ContextDep) -> JSONAnswer:
-    """Ours: OpenAI makes a project's keys in its dashboard. `value` is shown this once."""
+    """A new key of a project; `value` is shown only here.
+
+    This call is ours: OpenAI makes a project's keys in its dashboard.
+    """
     _project(context, project_id, active=True)
     value, row = _create_key(context, body, project_id, body.role)
     return JSONAnswer({**project_key_json(row), "value": value})
 
 
 @router.get("/projects/{project_id}/api_keys/{key_id}")
+@for_owners
 def retrieve_project_key(project_id: str, key_id: str, context: ContextDep) -> JSONAnswer:
+    """One key of a project."""
     return JSONAnswer(project_key_json(_key(context, key_id, project=project_id)))
 
 
 @router.delete("/projects/{project_id}/api_keys/{key_id}")
+@for_owners
 def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
+    """Revokes a key of a project."""
     _revoke(context, _key(context, key_id, project=project_id), key)
     return JSONAnswer({"object": "organization.project.api_key.deleted", "id": key_id, "deleted": True})
 
 
 @router.get("/admin_api_keys")
+@for_owners
 def list_admin_keys(
     context: ContextDep, after: After, limit: Limit = 20, order: Literal["asc", "desc"] = "asc"
 ) -> JSONAnswer:
+    """The keys of owners."""
     rows = context.store.keys.page(role="owner", limit=limit, after=after, order=order)
-    return JSONAnswer(page([admin_key_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([admin_key_json(row) for row in rows.data], rows.has_more))
 
 
 @router.post("/admin_api_keys")
+@for_owners
 def create_admin_key(body: Annotated[AdminKeyBody, Body()], context: ContextDep) -> JSONAnswer:
+    """A new key of an owner; `value` is shown only here."""
     value, row = _create_key(context, body, "default", "owner")
     return JSONAnswer({**admin_key_json(row), "value": value})
 
 
 @router.get("/admin_api_keys/{key_id}")
+@for_owners
 def retrieve_admin_key(key_id: str, context: ContextDep) -> JSONAnswer:
+    """One key of an owner."""
     return JSONAnswer(admin_key_json(_key(context, key_id, role="owner")))
 
 
 @router.delete("/admin_api_keys/{key_id}")
+@for_owners
 def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
+    """Revokes a key of an owner, but not the one of this call."""
     _revoke(context, _key(context, key_id, role="owner"), key)
     return JSONAnswer({"object": "organization.admin_api_key.deleted", "id": key_id, "deleted": True})
-
-
-def project_json(row: ProjectRow) -> JsonObject:
-    return {
-        "id": row.id,
-        "object": "organization.project",
-        "name": row.name,
-        "created_at": row.created_at,
-        "archived_at": row.archived_at,
-        "status": "active" if row.archived_at is None else "archived",
-    }
-
-
-def project_key_json(row: KeyRow) -> JsonObject:
-    account: JsonObject = {"id": row.id, "name": row.name, "created_at": row.created_at, "role": row.role}
-    return {
-        **_key_json(row, "organization.project.api_key"),
-        "owner": {"type": "service_account", "service_account": account},
-        "owner_project_access": "active",
-    }
-
-
-def admin_key_json(row: KeyRow) -> JsonObject:
-    owner: JsonObject = {"type": "user", "object": "organization.user", "id": row.id, "name": row.name}
-    return {
-        **_key_json(row, "organization.admin_api_key"),
-        "owner": {**owner, "created_at": row.created_at, "role": "owner"},
-    }
-
-
-def _key_json(row: KeyRow, kind: str) -> JsonObject:
-    return {
-        "object": kind,
-        "id": row.id,
-        "name": row.name,
-        "redacted_value": f"sk-tunesmith-***{row.hint}",
-        "created_at": row.created_at,
-        "last_used_at": row.last_used_at,
-        "expires_at": row.expires_at,
-    }
 
 
 def _create_key(context: Context, body: AdminKeyBody, project: str, role: Role) -> tuple[str, KeyRow]:

@@ -1,19 +1,21 @@
-"""GET /v1/chat/completions and what is below it: completions kept by `store: true`. Source: OpenAI's description."""
+"""Stored completions: those of chats that were sent with `store: true`.
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+GET /v1/chat/completions and the paths below it. Source of the shapes: OpenAI's description.
+"""
 
-from fastapi import APIRouter, Body, Depends
+from typing import Annotated, Literal, cast
+
+from fastapi import APIRouter, Body
 
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, Limit, page
+from tunesmith.api.http.paging import After, Limit, MetadataFilter, id_listing
+from tunesmith.api.http.rules import rule
 from tunesmith.api.middleware.body_limits import check_metadata
-from tunesmith.api.routes.jobs import metadata_filter
 from tunesmith.errors import NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
-from tunesmith.wire.job_request import Metadata, Strict
+from tunesmith.wire.chat import StoredCompletion, StoredMessage, UpdateChat
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
@@ -41,31 +43,32 @@ KEYS = (  # in the wire's order; `metadata` may have changed since
 PASSED_ON = ("tool_calls", "tool_call_id", "function_call")  # of a message, where it has them
 
 
-class UpdateChat(Strict):
-    metadata: Metadata
-
-
 @router.get("")
+@rule("read-only")
 def list_chats(
     context: ContextDep,
     after: After,
-    metadata: Annotated[Mapping[str, str] | None, Depends(metadata_filter)],
+    metadata: MetadataFilter,
     model: str | None = None,
     limit: Limit = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> JSONAnswer:
     """Newest first, as OpenAI answers, though its description says oldest."""
     rows = context.store.chats.page(model=model, metadata=dict(metadata or {}), limit=limit, after=after, order=order)
-    return JSONAnswer(page([chat_json(row) for row in rows.data], rows.has_more, ids=True))
+    return JSONAnswer(id_listing([chat_json(row) for row in rows.data], rows.has_more))
 
 
 @router.get("/{completion_id}")
+@rule("read-only")
 def retrieve_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
+    """One stored completion."""
     return JSONAnswer(chat_json(_find(context, completion_id)))
 
 
 @router.post("/{completion_id}")
+@rule("member")
 def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], context: ContextDep) -> JSONAnswer:
+    """Replaces the metadata of a stored completion."""
     check_metadata(request.metadata, context.settings)
     row = context.store.chats.set_metadata(completion_id, request.metadata or {})
     if row is None:
@@ -74,13 +77,16 @@ def update_chat(completion_id: str, request: Annotated[UpdateChat, Body()], cont
 
 
 @router.delete("/{completion_id}")
+@rule("member")
 def delete_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
+    """Deletes a stored completion."""
     if not context.store.chats.delete(completion_id):
         raise _not_found(completion_id)
     return JSONAnswer({"object": "chat.completion.deleted", "id": completion_id, "deleted": True})
 
 
 @router.get("/{completion_id}/messages")
+@rule("read-only")
 def list_chat_messages(
     completion_id: str,
     context: ContextDep,
@@ -96,21 +102,25 @@ def list_chat_messages(
     if after is not None:
         ids = [message["id"] for message in messages]
         messages = messages[ids.index(after) + 1 :] if after in ids else []
-    return JSONAnswer(page(messages[:limit], len(messages) > limit, ids=True))
+    return JSONAnswer(id_listing(messages[:limit], len(messages) > limit))
 
 
-def chat_json(row: ChatRow) -> JsonObject:
+def chat_json(row: ChatRow) -> StoredCompletion:
+    """The completion with every key, in the wire's order.
+
+    A key that did not exist yet when it was stored is null.
+    """
     metadata: JsonObject = dict(row.metadata)
     body = {**row.body, "metadata": metadata}
-    return {name: body.get(name) for name in KEYS}
+    return cast(StoredCompletion, {name: body.get(name) for name in KEYS})
 
 
-def _message(message_id: str, value: JsonValue) -> JsonObject:
+def _message(message_id: str, value: JsonValue) -> StoredMessage:
     """`content_parts` has what came in parts; then there is no `content`."""
     message = value if isinstance(value, dict) else {}
     content = message.get("content")
     in_parts = isinstance(content, list)
-    return {
+    shown = {
         "id": message_id,
         "role": message.get("role"),
         "content": None if in_parts else content,
@@ -119,6 +129,7 @@ def _message(message_id: str, value: JsonValue) -> JsonObject:
         "content_parts": content if in_parts else None,
         **{name: message[name] for name in PASSED_ON if message.get(name) is not None},
     }
+    return cast(StoredMessage, shown)
 
 
 def _find(context: Context, completion_id: str) -> ChatRow:

@@ -1,36 +1,31 @@
-"""/v1/uploads: a file in parts, for what is too large or too slow for one request. Source: OpenAI's description.
+"""/v1/uploads: a file in parts, if it is too large or slow for one request.
+
+Source of the shapes: OpenAI's description.
 
 The finished file is checked as one that came through POST /v1/files, and has the same statuses.
 """
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Body, Request
-from pydantic import Field, StrictInt, field_validator
 
 from tunesmith.api.background.file_checks import ChecksDep
+from tunesmith.api.http.body import UPLOADS_AT_ONCE, body_chunks
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
-from tunesmith.api.http.errors import missing, shown, unknown_parameter
-from tunesmith.api.http.idempotency import AttemptDep
+from tunesmith.api.http.idempotency import IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm, shown_name
-from tunesmith.api.routes.files import (
-    BATCH_EXPIRY,
-    MAX_EXPIRY,
-    MIN_EXPIRY,
-    PURPOSES,
-    UPLOADS_AT_ONCE,
-    body_chunks,
-    file_json,
-)
+from tunesmith.api.http.rules import rule
+from tunesmith.api.views.files import part_json, upload_json
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.jsonvalue import JsonObject
-from tunesmith.store import FileRow, NewUpload, PartRow, UploadRow
+from tunesmith.store import NewUpload, PartRow, UploadRow
 from tunesmith.store.objects.blobs import limited
-from tunesmith.wire.job_request import Strict, Text
+from tunesmith.wire.body import read
+from tunesmith.wire.faults import shown
+from tunesmith.wire.files import BATCH_EXPIRY, CompleteUpload, CreateUpload, PartForm, Upload
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
@@ -41,40 +36,14 @@ JSONL_TYPES = (
     "application/json",
     "application/octet-stream",
 )
-MAX_PARTS = 10_000
-
-PartIds: TypeAlias = Annotated[list[Text], Field(min_length=1, max_length=MAX_PARTS)]
-
-
-class ExpiresAfter(Strict):
-    anchor: Literal["created_at"]
-    seconds: StrictInt = Field(ge=MIN_EXPIRY, le=MAX_EXPIRY)
-
-
-class CreateUpload(Strict):
-    filename: Text = Field(min_length=1)
-    purpose: Text
-    bytes: StrictInt = Field(ge=1)
-    mime_type: Text = Field(min_length=1, max_length=255)
-    expires_after: ExpiresAfter | None = None
-
-    @field_validator("purpose")
-    @classmethod
-    def _purpose(cls, purpose: str) -> str:
-        if purpose not in PURPOSES:
-            raise ValueError(f"{shown(purpose)} is not one of {list(PURPOSES)}")
-        return purpose
-
-
-class CompleteUpload(Strict):
-    part_ids: PartIds
-    md5: Annotated[Text, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
 
 
 @router.post("")
+@rule("member")
 def create_upload(
-    request: Annotated[CreateUpload, Body()], context: ContextDep, key: KeyDep, attempt: AttemptDep
+    request: Annotated[CreateUpload, Body()], context: ContextDep, key: KeyDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
+    """Starts an upload. Raises InvalidRequest for one that no file can come of."""
     _demand_fit(request, context.settings.max_upload_bytes)
     upload = NewUpload(
         filename=shown_name(request.filename),
@@ -84,31 +53,38 @@ def create_upload(
         file_lifetime=_file_lifetime(request),
         project=key.project,
     )
-    asked = attempt.creation("upload", key, request.model_dump(mode="json"))
-    creation = asked if attempt.idempotency_key else None
+    asked = idempotency.creation("upload", key, request.model_dump(mode="json"))
+    creation = asked if idempotency.key else None
     seconds = context.settings.upload_seconds
     return JSONAnswer(upload_json(context.store.uploads.create(upload, seconds=seconds, request=creation)))
 
 
 @router.get("/{upload_id}")
+@rule("read-only")
 def retrieve_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
-    """Ours: OpenAI has no way to ask how an upload stands."""
+    """One upload. This call is ours: OpenAI has none like it."""
     return JSONAnswer(upload_json(_find(context, upload_id)))
 
 
 @router.post("/{upload_id}/parts")
+@rule("member", limit="uploads")
 async def add_part(upload_id: str, request: Request, context: ContextDep) -> JSONAnswer:
+    """Stores one part; its place in the file is given when the upload completes."""
     row = await to_thread.run_sync(partial(_add_part, upload_id, request, context), limiter=UPLOADS_AT_ONCE)
     return JSONAnswer(part_json(row))
 
 
 @router.post("/{upload_id}/complete")
+@rule("member")
 async def complete_upload(
     upload_id: str, request: Annotated[CompleteUpload, Body()], context: ContextDep, checks: ChecksDep
 ) -> JSONAnswer:
-    """Writing gigabytes once more takes its time: not in the threads that answer everything else."""
+    """Joins the parts to a file and checks it.
 
-    def work() -> JsonObject:
+    Writing gigabytes takes time, so this runs in the threads of uploads.
+    """
+
+    def work() -> Upload:
         upload, file = context.store.uploads.complete(upload_id, request.part_ids, request.md5)
         file = None if file is None else checks.submit(file)
         return upload_json(upload, file)
@@ -117,27 +93,10 @@ async def complete_upload(
 
 
 @router.post("/{upload_id}/cancel")
+@rule("member")
 def cancel_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
+    """Cancels an upload and removes its parts."""
     return JSONAnswer(upload_json(context.store.uploads.cancel(upload_id)))
-
-
-def upload_json(row: UploadRow, file: FileRow | None = None) -> JsonObject:
-    """The wire's keys in the wire's order; `file` is absent until there is one."""
-    body: JsonObject = {
-        "id": row.id,
-        "object": "upload",
-        "bytes": row.bytes,
-        "created_at": row.created_at,
-        "filename": row.filename,
-        "purpose": row.purpose,
-        "status": row.status,
-        "expires_at": row.expires_at,
-    }
-    return body if file is None else {**body, "file": file_json(file)}
-
-
-def part_json(row: PartRow) -> JsonObject:
-    return {"id": row.id, "object": "upload.part", "created_at": row.created_at, "upload_id": row.upload_id}
 
 
 def _add_part(upload_id: str, request: Request, context: Context) -> PartRow:
@@ -160,10 +119,7 @@ def _part_chunks(form: UploadForm, chunks: Iterator[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         size += len(chunk)
         yield chunk
-    if form.fields:
-        raise unknown_parameter(next(iter(form.fields)))
-    if form.filename is None:
-        raise missing("data")
+    read(PartForm, {**form.fields, "data": form.filename} if form.filename else {**form.fields})
     if size == 0:
         raise InvalidRequest("The part is empty (0 bytes) - 'data'", param="data")
 

@@ -1,26 +1,28 @@
-"""GET /v1/organization/usage/completions: what was asked and trained, in buckets of time.
+"""Usage: what was asked and trained, in buckets of time.
 
-For owners (`api.middleware.roles`). Source of the shape: OpenAI's description.
-There are no people, batches and tiers here, so those columns stay null.
+GET /v1/organization/usage/completions, for owners only. Source of the shape: OpenAI's description.
+There are no users, batches and service tiers here, so those columns stay null.
 """
 
 import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.accounts.usage import Group, UsageFilter, UsageRow
 from tunesmith.store.rows import Counts
-from tunesmith.wire.job_options import KEY
+from tunesmith.wire.organization import UsageBucket, UsagePage, UsageResult
 
 router = APIRouter(prefix="/v1/organization/usage", tags=["organization"])
+for_owners = rule("owner", deed="manages projects, keys and usage")
 
 Width = Literal["1m", "1h", "1d"]
 Time = Annotated[int, Query(ge=0, le=10**11)]
@@ -36,41 +38,50 @@ GROUPS: dict[str, Group | None] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The buckets that were asked for, as FastAPI reads them from the query."""
+
+    start_time: Time
+    end_time: Time | None = None
+    bucket_width: Width = "1d"
+    limit: int | None = None
+    page: str | None = None
+
+    @property
+    def seconds(self) -> int:
+        """Of one bucket."""
+        return SECONDS[self.bucket_width]
+
+
 @router.get("/completions")
+@for_owners
 def completions_usage(
-    request: Request,
-    context: ContextDep,
-    start_time: Time,
-    end_time: Time | None = None,
-    bucket_width: Width = "1d",
-    limit: int | None = None,
-    page: str | None = None,
-    batch: bool = False,
+    request: Request, context: ContextDep, span: Annotated[Span, Depends()], batch: bool = False
 ) -> JSONAnswer:
-    """Written up to now: what the last second used is in it."""
+    """Sums per bucket, up to now: what the last second used is among them."""
     request.app.state.usage.flush(if_counted=True)
-    width, count = SECONDS[bucket_width], _limit(limit, bucket_width)
-    end = int(time.time()) + 1 if end_time is None else end_time
-    if end <= start_time:
-        raise InvalidRequest(f"end_time {end} is not after start_time {start_time}. - 'end_time'", param="end_time")
-    first = _first_bucket(page, start_time, width)
-    starts = range(first, min(end, first + count * width), width)
-    rows = [] if batch else _rows(request, context, max(first, start_time), min(end, first + count * width), width)
-    results = defaultdict[int, list[JsonObject]](list)
+    count = _limit(span.limit, span.bucket_width)
+    end = int(time.time()) + 1 if span.end_time is None else span.end_time
+    if end <= span.start_time:
+        message = f"end_time {end} is not after start_time {span.start_time}. - 'end_time'"
+        raise InvalidRequest(message, param="end_time")
+    first = _first_bucket(span.page, span.start_time, span.seconds)
+    after = first + count * span.seconds
+    rows = [] if batch else _rows(request, context, range(max(first, span.start_time), min(end, after)), span.seconds)
+    results = defaultdict[int, list[UsageResult]](list)
     for row in rows:
         results[row.start].append(_result(row, row.counts))
-    more = first + count * width < end
-    return JSONAnswer(
-        {
-            "object": "page",
-            "data": [_bucket(start, width, results[start]) for start in starts],
-            "has_more": more,
-            "next_page": f"page_{first + count * width}" if more else None,
-        }
-    )
+    answer: UsagePage = {
+        "object": "page",
+        "data": [_bucket(one, span.seconds, results[one]) for one in range(first, min(end, after), span.seconds)],
+        "has_more": after < end,
+        "next_page": f"page_{after}" if after < end else None,
+    }
+    return JSONAnswer(answer)
 
 
-def _rows(request: Request, context: ContextDep, start: int, end: int, width: int) -> list[UsageRow]:
+def _rows(request: Request, context: ContextDep, times: range, width: int) -> list[UsageRow]:
     named = _several(request, "group_by")
     for name in named:
         if name not in GROUPS:
@@ -79,7 +90,7 @@ def _rows(request: Request, context: ContextDep, start: int, end: int, width: in
         raise InvalidRequest("There are no users here, only keys: use 'api_key_ids'. - 'user_ids'", param="user_ids")
     groups = [group for name in dict.fromkeys(named) if (group := GROUPS[name]) is not None]
     where = UsageFilter(_several(request, "project_ids"), _several(request, "api_key_ids"), _several(request, "models"))
-    return context.store.usage.sums(start, end, width, where=where, group_by=groups)
+    return context.store.usage.sums(times.start, times.stop, width, where=where, group_by=groups)
 
 
 def _several(request: Request, name: str) -> list[str]:
@@ -107,7 +118,7 @@ def _first_bucket(page: str | None, start: int, width: int) -> int:
     return int(match[1])
 
 
-def _bucket(start: int, width: int, results: Sequence[JsonObject]) -> JsonObject:
+def _bucket(start: int, width: int, results: Sequence[UsageResult]) -> UsageBucket:
     return {
         "object": "bucket",
         "start_time": start,
@@ -116,7 +127,7 @@ def _bucket(start: int, width: int, results: Sequence[JsonObject]) -> JsonObject
     }
 
 
-def _result(row: UsageRow, counts: Counts) -> JsonObject:
+def _result(row: UsageRow, counts: Counts) -> UsageResult:
     """`input_tokens` includes the cached ones, as at OpenAI."""
     return {
         "object": "organization.usage.completions.result",
@@ -132,5 +143,5 @@ def _result(row: UsageRow, counts: Counts) -> JsonObject:
         "model": row.model,
         "batch": None,
         "service_tier": None,
-        KEY: {"trained_tokens": counts.trained_tokens},
+        "tunesmith": {"trained_tokens": counts.trained_tokens},
     }

@@ -1,10 +1,13 @@
-"""A chat reply as OpenAI's JSON: the completion object and the chunks of a stream, key for key in OpenAI's order."""
+"""A chat reply as OpenAI's JSON: the completion, and the chunks of a stream.
+
+Keys are in OpenAI's order.
+"""
 
 import time
 from dataclasses import dataclass, field, replace
 
-from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat.answer import CallDelta, Piece, TokenLogprob, Usage, random_id
+from tunesmith.wire import chat as wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Head:
     created: int = field(default_factory=lambda: int(time.time()))
 
 
-def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> JsonObject:
+def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> wire.Completion:
+    """The whole answer. `pieces`: of all `n` choices, in the order in which they came."""
     return {
         "id": head.id,
         "object": "chat.completion",
@@ -33,13 +37,17 @@ def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> JsonObj
     }
 
 
-def role_chunk(head: Head, choice: int) -> JsonObject:
+def role_chunk(head: Head, choice: int) -> wire.Chunk:
+    """The first chunk of a choice."""
     return _chunk(head, choice, {"role": "assistant", "content": "", "refusal": None}, [])
 
 
-def piece_chunks(head: Head, piece: Piece) -> list[JsonObject]:
-    """Text first, then what is new of tool calls, then the reason why it ended. Log-probabilities go with the first."""
-    deltas: list[JsonObject] = [{"content": piece.text}] if piece.text or (piece.logprobs and not piece.calls) else []
+def piece_chunks(head: Head, piece: Piece) -> list[wire.Chunk]:
+    """The chunks of one piece: text, then tool calls, then why it ended.
+
+    Log-probabilities go with the first chunk.
+    """
+    deltas: list[wire.Delta] = [{"content": piece.text}] if piece.text or (piece.logprobs and not piece.calls) else []
     deltas += [_call_delta(head, call) for call in piece.calls]
     entries = [list(piece.logprobs)] + [[] for _ in deltas[1:]]
     chunks = [_chunk(head, piece.choice, delta, own) for delta, own in zip(deltas, entries, strict=False)]
@@ -48,11 +56,15 @@ def piece_chunks(head: Head, piece: Piece) -> list[JsonObject]:
     return chunks
 
 
-def usage_chunk(head: Head, usage: Usage) -> JsonObject:
-    return {**_chunk_head(head), "choices": [], "usage": usage_json(usage)}
+def usage_chunk(head: Head, usage: Usage) -> wire.Chunk:
+    """The last chunk, where usage was asked for."""
+    chunk = _chunk_of(head, [])
+    chunk["usage"] = usage_json(usage)
+    return chunk
 
 
-def usage_json(usage: Usage) -> JsonObject:
+def usage_json(usage: Usage) -> wire.TokenUsage:
+    """OpenAI's names; what there is not here, such as audio, is 0."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -67,21 +79,39 @@ def usage_json(usage: Usage) -> JsonObject:
     }
 
 
-def _choice(head: Head, index: int, pieces: list[Piece]) -> JsonObject:
+def _choice(head: Head, index: int, pieces: list[Piece]) -> wire.Choice:
     calls = _calls([call for piece in pieces for call in piece.calls])
     text = "".join(piece.text for piece in pieces)
-    message: JsonObject = {"role": "assistant", "content": text if text or not calls else None}
-    if calls and head.legacy_functions:
-        message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
-    elif calls:
-        message["tool_calls"] = [_call_json(call) for call in calls]
-    message |= {"refusal": None, "annotations": []}
     return {
         "index": index,
-        "message": message,
+        "message": {
+            "role": "assistant",
+            "content": text if text or not calls else None,
+            **_called(head, calls),
+            "refusal": None,
+            "annotations": [],
+        },
         "logprobs": _logprobs([entry for piece in pieces for entry in piece.logprobs]) if head.logprobs else None,
         "finish_reason": pieces[-1].finish if pieces else None,
     }
+
+
+def _called(head: Head, calls: list[CallDelta]) -> wire.Called:
+    if calls and head.legacy_functions:
+        return {"function_call": _function(calls[0])}
+    if calls:
+        return {
+            "tool_calls": [{"id": call.id or "", "type": "function", "function": _function(call)} for call in calls]
+        }
+    return {}
+
+
+def _tool_call(call: CallDelta) -> wire.ToolCall:
+    return {"id": call.id or "", "type": "function", "function": _function(call)}
+
+
+def _function(call: CallDelta) -> wire.CalledFunction:
+    return {"name": call.name or "", "arguments": call.arguments}
 
 
 def _calls(deltas: list[CallDelta]) -> list[CallDelta]:
@@ -91,57 +121,51 @@ def _calls(deltas: list[CallDelta]) -> list[CallDelta]:
     return [replace(call, arguments=text) for call, text in zip(opened, arguments, strict=True)]
 
 
-def _call_json(call: CallDelta) -> JsonObject:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def _call_delta(head: Head, call: CallDelta) -> JsonObject:
+def _call_delta(head: Head, call: CallDelta) -> wire.Delta:
     """The name comes first, with no arguments; then their pieces, without the name."""
-    if head.legacy_functions:
-        named: JsonObject = {} if call.name is None else {"name": call.name}
-        return {"function_call": {**named, "arguments": call.arguments}}
+    function: wire.FunctionDelta = {"arguments": call.arguments}
     if call.name is not None:
-        return {"tool_calls": [{"index": call.index, **_call_json(call)}]}
-    return {"tool_calls": [{"index": call.index, "function": {"arguments": call.arguments}}]}
+        function = {"name": call.name, "arguments": call.arguments}
+    if head.legacy_functions:
+        return {"function_call": function}
+    if call.name is not None:
+        return {"tool_calls": [{"index": call.index, "id": call.id, "type": "function", "function": function}]}
+    return {"tool_calls": [{"index": call.index, "function": function}]}
 
 
 def _chunk(
     head: Head,
     choice: int,
-    delta: JsonObject,
+    delta: wire.Delta,
     logprobs: list[TokenLogprob] | None = None,
-    finish: str | None = None,
-) -> JsonObject:
-    chosen: JsonObject = {
-        "index": choice,
-        "delta": delta,
-        "logprobs": _logprobs(logprobs) if head.logprobs and logprobs is not None else None,
-        "finish_reason": finish,
-    }
-    chunk: JsonObject = {**_chunk_head(head), "choices": [chosen]}
-    if head.include_usage:
-        chunk["usage"] = None
-    return chunk
+    finish: wire.FinishReason | None = None,
+) -> wire.Chunk:
+    shown = _logprobs(logprobs) if head.logprobs and logprobs is not None else None
+    return _chunk_of(head, [{"index": choice, "delta": delta, "logprobs": shown, "finish_reason": finish}])
 
 
-def _chunk_head(head: Head) -> JsonObject:
-    return {
+def _chunk_of(head: Head, choices: list[wire.ChunkChoice]) -> wire.Chunk:
+    chunk: wire.Chunk = {
         "id": head.id,
         "object": "chat.completion.chunk",
         "created": head.created,
         "model": head.model,
         "service_tier": "default",
         "system_fingerprint": f"fp_{head.fingerprint}",
+        "choices": choices,
     }
+    if head.include_usage:
+        chunk["usage"] = None
+    return chunk
 
 
-def _logprobs(entries: list[TokenLogprob]) -> JsonObject:
+def _logprobs(entries: list[TokenLogprob]) -> wire.Logprobs:
     return {"content": [{**_entry(entry), "top_logprobs": _top(entry)} for entry in entries], "refusal": None}
 
 
-def _top(entry: TokenLogprob) -> list[JsonValue]:
+def _top(entry: TokenLogprob) -> list[wire.TokenLogprob]:
     return [_entry(other) for other in entry.top]
 
 
-def _entry(entry: TokenLogprob) -> JsonObject:
+def _entry(entry: TokenLogprob) -> wire.TokenLogprob:
     return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.bytes)}

@@ -1,21 +1,22 @@
-"""Jobs, events and checkpoints as the wire shows them: every key, in the recorded order."""
+"""Jobs, events and checkpoints as the wire shows them.
+
+Every key is there, in the recorded order.
+"""
 
 from typing import cast
 
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import CheckpointRow, EventRow, JobRow
-from tunesmith.wire.job_options import KEY
+from tunesmith.wire.jobs import Checkpoint, Event, Job, JobError, JobMethod, TunedHyperparameters
+from tunesmith.wire.lists import Anything
 
 SHOWN = ("n_epochs", "batch_size", "learning_rate_multiplier")  # the order in `hyperparameters`
 EVENT_TYPES = ("message", "metrics")  # OpenAI's published ones
 MIRRORED = ("batch_size", "learning_rate_multiplier", "n_epochs", "beta")  # the order in `method`
 
 
-def job_json(row: JobRow) -> JsonObject:
-    """OpenAI's 23 keys and our own at the end.
-
-    `error` is null when there is none: `{}` would look like a failure to code of 2023.
-    """
+def job_json(row: JobRow) -> Job:
+    """A job: OpenAI's 23 keys, and our own at the end."""
     return {
         "object": "fine_tuning.job",
         "id": row.id,
@@ -28,24 +29,27 @@ def job_json(row: JobRow) -> JsonObject:
         "status": row.status.value,
         "validation_file": row.validation_file,
         "training_file": row.training_file,
-        "hyperparameters": _picked(row.hyperparameters, SHOWN),
+        "hyperparameters": cast(TunedHyperparameters, _picked(row.hyperparameters, SHOWN)),
         "trained_tokens": row.trained_tokens,
-        "error": row.error,
+        "error": cast(JobError | None, row.error),  # null, since `{}` would look like a failure to code of 2023
         "user_provided_suffix": row.user_provided_suffix,
         "seed": row.seed,
         "estimated_finish": row.estimated_finish,
-        "integrations": list(row.integrations),
-        "metadata": cast(JsonValue, row.metadata),
+        "integrations": cast(list[Anything], list(row.integrations)),
+        "metadata": row.metadata,
         "usage_metrics": None,
         "shared_with_openai": False,
         "eval_id": None,
         "method": _method(row),
-        KEY: row.options,
+        "tunesmith": cast(Anything, row.options),
     }
 
 
-def event_json(row: EventRow) -> JsonObject:
-    """A `type` of ours is `message` here: clients with OpenAI's two as an enum would fail on a third."""
+def event_json(row: EventRow) -> Event:
+    """An event. A `type` of our own is shown as `message`.
+
+    A client with OpenAI's two types as an enum would fail on a third.
+    """
     published = row.type in EVENT_TYPES
     return {
         "object": "fine_tuning.job.event",
@@ -53,12 +57,13 @@ def event_json(row: EventRow) -> JsonObject:
         "created_at": row.created_at,
         "level": row.level,
         "message": row.message,
-        "data": row.data if published else {"type": row.type, **(row.data or {})},
+        "data": cast(Anything | None, row.data) if published else {"type": row.type, **(row.data or {})},
         "type": row.type if published else "message",
     }
 
 
-def checkpoint_json(row: CheckpointRow, job: JobRow) -> JsonObject:
+def checkpoint_json(row: CheckpointRow, job: JobRow) -> Checkpoint:
+    """Metrics say of which method they are."""
     return {
         "object": "fine_tuning.job.checkpoint",
         "id": row.id,
@@ -71,16 +76,17 @@ def checkpoint_json(row: CheckpointRow, job: JobRow) -> JsonObject:
 
 
 def method_type(row: JobRow) -> str:
+    """`supervised` or `dpo`."""
     return str(row.method["type"])
 
 
-def _method(row: JobRow) -> JsonObject:
+def _method(row: JobRow) -> JobMethod:
     """`method` mirrors the numbers that validation put into `hyperparameters`."""
     kind = method_type(row)
     settings = cast(JsonObject, row.method.get(kind) or {})
     requested = cast(JsonObject, settings.get("hyperparameters") or {})
     mirrored = _picked({**requested, **row.hyperparameters}, MIRRORED)
-    return {"type": kind, kind: {**settings, "hyperparameters": mirrored}}
+    return cast(JobMethod, {"type": kind, kind: {**settings, "hyperparameters": mirrored}})
 
 
 def _picked(values: JsonObject, names: tuple[str, ...]) -> JsonObject:

@@ -1,4 +1,7 @@
-"""A chat request answered: messages -> prompt -> engine -> pieces of text, tool calls, log-probabilities, usage."""
+"""Answers a chat request: messages -> prompt -> engine -> pieces of the answer.
+
+A piece has text, tool calls and log-probabilities.
+"""
 
 import secrets
 import string
@@ -12,14 +15,16 @@ from tunesmith.serve.chat.answer_grammar import answer_grammar
 from tunesmith.serve.chat.request import ChatRequest, Options
 from tunesmith.serve.chat.text import ChoiceText, TextPart
 from tunesmith.serve.chat.tools import ToolUse
-from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation, Grammar
-from tunesmith.serve.pool import Opened
+from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation
+from tunesmith.serve.pool import LoadedModel
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "function_call"]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
+    """A token and the natural logarithm of its probability."""
+
     token: str
     logprob: float | None  # None: nothing comes before it
     bytes: bytes
@@ -29,7 +34,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class CallDelta:
-    """More of the arguments of call number `index`; `id` and `name` stand on its first one."""
+    """More of the arguments of call number `index`.
+
+    `id` and `name` are set on its first delta only.
+    """
 
     index: int
     arguments: str
@@ -39,7 +47,7 @@ class CallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The next part of one choice; `finish` stands on its last one."""
+    """The next part of one choice; the last one has `finish`."""
 
     choice: int
     text: str
@@ -51,24 +59,30 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
+    """Tokens that a request took."""
+
     prompt_tokens: int
     completion_tokens: int  # of all choices, without the tokens that end a turn
     cached_tokens: int = 0  # of the prompt's: those that did not have to be read again
 
 
-def start_chat(request: ChatRequest, opened: Opened, default_max_tokens: int) -> "Reply":
-    """Queues the generation. Raises InvalidRequest `context_length_exceeded` when the messages leave no room."""
-    prompt = opened.renderer.prompt(request.messages, request.tools.declared)
-    check_context(len(prompt), opened, "messages")
+def start_chat(request: ChatRequest, loaded: LoadedModel, default_max_tokens: int) -> "Reply":
+    """Queues the generation. Raises InvalidRequest when the messages leave no room."""
+    prompt = loaded.renderer.prompt(request.messages, request.tools.declared)
+    check_context(len(prompt), loaded, "messages")
     text = answer_grammar(request.response_schema, request.tools)
-    grammar = None if text is None else opened.grammars.compile(text)
-    generate = generate_request(prompt, request.options, opened, default_max_tokens, request.top_logprobs, grammar)
-    return Reply(opened, generate, request.options.stop, request.tools)
+    generate = generate_request(prompt, request.options, loaded, default_max_tokens, request.top_logprobs)
+    if text is not None:
+        generate = replace(generate, grammar=loaded.grammars.compile(text))
+    return Reply(loaded, generate, request.options.stop, request.tools)
 
 
-def check_context(prompt_tokens: int, opened: Opened, what: str, room: int = 1) -> None:
-    """`room`: tokens that must fit behind the prompt."""
-    context = opened.engine.context_length
+def check_context(prompt_tokens: int, loaded: LoadedModel, what: str, room: int = 1) -> None:
+    """Raises InvalidRequest for a prompt that is too long for the model.
+
+    `room`: tokens that must fit after the prompt.
+    """
+    context = loaded.engine.context_length
     if prompt_tokens + room > context:
         raise InvalidRequest(
             f"This model's maximum context length is {context} tokens. However, your {what} resulted in"
@@ -81,19 +95,20 @@ def check_context(prompt_tokens: int, opened: Opened, what: str, room: int = 1) 
 def generate_request(
     prompt: list[int],
     options: Options,
-    opened: Opened,
+    loaded: LoadedModel,
     default_max_tokens: int,
     top_logprobs: int | None,
-    grammar: Grammar | None = None,
-    prompt_logprobs: bool = False,
 ) -> GenerateRequest:
-    """`max_tokens` is an upper bound, so one beyond the context is cut to what is left of it."""
-    _check_bias(options, opened)
+    """The engine's request for a prompt of token ids, without a grammar.
+
+    `max_tokens` is an upper bound, so one beyond the context is reduced to what is left of it.
+    """
+    _check_bias(options, loaded)
     wanted = default_max_tokens if options.max_tokens is None else options.max_tokens
     return GenerateRequest(
         prompt=tuple(prompt),
-        max_tokens=min(wanted, opened.engine.context_length - len(prompt)),
-        eos_ids=opened.renderer.eos_ids,
+        max_tokens=min(wanted, loaded.engine.context_length - len(prompt)),
+        eos_ids=loaded.renderer.eos_ids,
         n=options.n,
         temperature=options.temperature,
         top_p=options.top_p,
@@ -102,26 +117,27 @@ def generate_request(
         frequency_penalty=options.frequency_penalty,
         logit_bias=options.logit_bias,
         top_logprobs=top_logprobs,
-        prompt_logprobs=prompt_logprobs,
-        adapter=opened.adapter,
-        project=opened.project,
-        grammar=grammar,
+        adapter=loaded.adapter,
+        project=loaded.project,
     )
 
 
 class Reply:
-    """A request under way. Iterate over its pieces once, in a thread or on an event loop; then read `usage`."""
+    """A request under way.
+
+    Iterate over its pieces once, in a thread or on an event loop; then read `usage`.
+    """
 
     def __init__(
-        self, opened: Opened, generate: GenerateRequest, stops: tuple[str, ...], tools: ToolUse | None = None
+        self, loaded: LoadedModel, generate: GenerateRequest, stops: tuple[str, ...], tools: ToolUse | None = None
     ) -> None:
-        self.fingerprint = opened.fingerprint
-        self._renderer = opened.renderer
+        self.fingerprint = loaded.fingerprint
+        self._renderer = loaded.renderer
         self._tools = tools or ToolUse()
         self._prompt = generate.prompt
         self._choices = [
             ChoiceText(
-                opened.renderer,
+                loaded.renderer,
                 stops,
                 with_tools=bool(self._tools.callable),  # without tools, a call is text
                 single_call=self._tools.single,
@@ -129,13 +145,14 @@ class Reply:
             )
             for _ in range(generate.n)
         ]
-        self._generation = opened.engine.submit(generate) if _needs_model(generate) else _ended(generate.n)
+        self._generation = loaded.engine.submit(generate) if _needs_model(generate) else _ended(generate.n)
 
     def __iter__(self) -> Iterator[Piece]:
         for delta in self._generation:
             yield from self._pieces(delta)
 
     async def pieces_async(self) -> AsyncIterator[Piece]:
+        """The pieces as they come, on an event loop."""
         async for delta in self._generation.deltas_async():
             for piece in self._pieces(delta):
                 yield piece
@@ -146,6 +163,7 @@ class Reply:
 
     @property
     def usage(self) -> Usage:
+        """What was used so far."""
         made = sum(choice.tokens for choice in self._choices)
         return Usage(len(self._prompt), made, self._generation.cached_tokens)
 
@@ -191,6 +209,7 @@ class Reply:
 
 
 def random_id(prefix: str, length: int) -> str:
+    """`prefix` and `length` random letters and digits."""
     return prefix + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
 
 
@@ -209,12 +228,12 @@ def _call_delta(part: CallPart) -> CallDelta:
     return CallDelta(part.index, part.arguments, call_id, part.name)
 
 
-def _check_bias(options: Options, opened: Opened) -> None:
+def _check_bias(options: Options, loaded: LoadedModel) -> None:
     for token, _ in options.logit_bias:
-        if token >= opened.renderer.vocab_size:
+        if token >= loaded.renderer.vocab_size:
             raise InvalidRequest(
                 f"Invalid 'logit_bias': token {token} does not exist; this model's token ids are below"
-                f" {opened.renderer.vocab_size}.",
+                f" {loaded.renderer.vocab_size}.",
                 param="logit_bias",
                 code="invalid_value",
             )

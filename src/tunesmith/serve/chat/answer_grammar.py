@@ -1,4 +1,6 @@
-"""What an answer may be, as a grammar in llguidance's Lark syntax: a JSON value, calls, or text with calls after it.
+"""The grammar of an answer, in llguidance's Lark syntax.
+
+An answer is a JSON value, calls, or text followed by calls.
 
 Calls are spelled as `render.tool_text` spells them in training, so a tuned model is never led off the tokens that it
 has learned.

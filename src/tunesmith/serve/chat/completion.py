@@ -1,25 +1,26 @@
-"""The older completions: plain text continued, one request with any number of prompts, each with `n` choices.
+"""The older completions: plain text continued.
+
+A request has any number of prompts, each with `n` choices.
 
 `echo` puts the prompt before each choice, with `logprobs` how likely the model finds it: `max_tokens` 0 is for that.
-What is not covered, and refused by name: `suffix`.
 """
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.jsonvalue import JsonValue
 from tunesmith.serve.chat.answer import Piece, Reply, Usage, check_context, generate_request
-from tunesmith.serve.chat.request import Options, parse_options
-from tunesmith.serve.pool import Opened
-from tunesmith.wire.fields import Fields, as_array, invalid_value, missing, too_long, unsupported, wrong_type
+from tunesmith.serve.chat.request import Options, sampling_options
+from tunesmith.serve.pool import LoadedModel
+from tunesmith.wire.completions import CreateCompletion
 
 DEFAULT_MAX_TOKENS = 16
-MAX_PROMPTS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
+    """What the engine side needs of a request."""
+
     model: str
     prompts: tuple[str | tuple[int, ...], ...]  # text or token ids
     options: Options
@@ -28,27 +29,23 @@ class CompletionRequest:
     best_of: int  # choices to generate; the `n` likeliest of them are answered
 
 
-def parse_completion_request(body: JsonValue) -> CompletionRequest:
-    """Raises InvalidRequest with the field's name in `param`."""
-    fields = Fields(body)
-    fields.ignore("user")
-    if fields.text("suffix"):
-        raise unsupported("suffix", "text can be continued, not filled in.")
-    options = parse_options(fields, DEFAULT_MAX_TOKENS, least_max_tokens=0)
-    request = CompletionRequest(
-        model=fields.required_text("model"),
-        prompts=_prompts(fields.raw("prompt")),
-        options=options,
-        echo=fields.boolean("echo"),
-        top_logprobs=fields.integer("logprobs", 0, 5),
-        best_of=_best_of(fields, options),
+def completion_request(body: CreateCompletion) -> CompletionRequest:
+    """The engine's request of a body."""
+    return CompletionRequest(
+        model=body.model,
+        prompts=tuple(prompt if isinstance(prompt, str) else tuple(prompt) for prompt in body.prompt),
+        options=sampling_options(body, DEFAULT_MAX_TOKENS),
+        echo=body.echo,
+        top_logprobs=body.logprobs,
+        best_of=body.best_of or body.n,
     )
-    fields.finish()
-    return request
 
 
 class Continuation:
-    """One prompt continued, under way: like `chat.Reply`, with the prompt as every choice's first piece if echoed."""
+    """The continuation of one prompt, under way.
+
+    Like `answer.Reply`, but where it echoes, each choice begins with the prompt.
+    """
 
     def __init__(self, reply: Reply, echoed: str | None, options: Options, *, with_logprobs: bool) -> None:
         """`echoed`: the prompt's text; None: it is not asked for."""
@@ -91,14 +88,17 @@ class Continuation:
         return replace(piece, logprobs=tuple(replace(one, offset=one.offset + length) for one in piece.logprobs))
 
 
-def start_completions(request: CompletionRequest, opened: Opened) -> list[Continuation]:
-    """The answer to each prompt, all queued. Raises InvalidRequest when one leaves no room."""
-    prompts = [_ids(prompt, opened) for prompt in request.prompts]
+def start_completions(request: CompletionRequest, loaded: LoadedModel) -> list[Continuation]:
+    """Queues the answer to each prompt.
+
+    Raises InvalidRequest when one leaves no room.
+    """
+    prompts = [_ids(prompt, loaded) for prompt in request.prompts]
     for ids in prompts:
-        check_context(len(ids), opened, "prompt", room=min(1, request.options.max_tokens or 0))
+        check_context(len(ids), loaded, "prompt", room=min(1, request.options.max_tokens or 0))
     started: list[Continuation] = []
     try:
-        started.extend(_start(ids, request, opened) for ids in prompts)  # keeps those before the one that raises
+        started.extend(_start(ids, request, loaded) for ids in prompts)  # keeps those before the one that raises
     except BaseException:
         for continuation in started:
             continuation.close()
@@ -106,18 +106,22 @@ def start_completions(request: CompletionRequest, opened: Opened) -> list[Contin
     return started
 
 
-def _start(ids: list[int], request: CompletionRequest, opened: Opened) -> Continuation:
+def _start(ids: list[int], request: CompletionRequest, loaded: LoadedModel) -> Continuation:
     several = request.best_of > request.options.n
     top = 0 if several and request.top_logprobs is None else request.top_logprobs  # choices are compared by theirs
     options = replace(request.options, n=request.best_of)
     scored = request.echo and request.top_logprobs is not None
-    generate = generate_request(ids, options, opened, DEFAULT_MAX_TOKENS, top, prompt_logprobs=scored)
-    echoed = opened.renderer.decode(ids) if request.echo else None
-    return Continuation(Reply(opened, generate, options.stop), echoed, options, with_logprobs=scored)
+    generate = generate_request(ids, options, loaded, DEFAULT_MAX_TOKENS, top)
+    generate = replace(generate, prompt_logprobs=scored)
+    echoed = loaded.renderer.decode(ids) if request.echo else None
+    return Continuation(Reply(loaded, generate, options.stop), echoed, options, with_logprobs=scored)
 
 
 def likeliest(choices: list[list[Piece]], n: int) -> list[list[Piece]]:
-    """The `n` choices of the highest mean log-probability a token, likeliest first; no more than `n`: as they are."""
+    """The `n` choices with the highest mean log-probability per token, best first.
+
+    Where there are no more than `n`, they keep their order.
+    """
     return sorted(choices, key=_mean_logprob, reverse=True)[:n] if len(choices) > n else choices
 
 
@@ -128,50 +132,14 @@ def _mean_logprob(pieces: list[Piece]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _best_of(fields: Fields, options: Options) -> int:
-    best_of = fields.integer("best_of", 0, 20) or options.n
-    if best_of < options.n:
-        raise invalid_value("best_of", f"Invalid 'best_of': {best_of} is less than 'n', which is {options.n}.")
-    if options.stream and best_of > options.n:
-        raise invalid_value("best_of", "Invalid 'best_of': the best is known at the end, so it cannot be streamed.")
-    return best_of
-
-
-def _prompts(value: JsonValue) -> tuple[str | tuple[int, ...], ...]:
-    if value is None:
-        raise missing("prompt")
-    if isinstance(value, str):
-        return (value,)
-    items = as_array(value, "prompt")
-    if not items:
-        raise invalid_value("prompt", "Invalid 'prompt': an empty array has nothing to continue.")
-    if any(isinstance(item, int) for item in items):
-        return (_tokens(items, "prompt"),)
-    if len(items) > MAX_PROMPTS:
-        raise too_long("prompt", MAX_PROMPTS, len(items))
-    return tuple(
-        item if isinstance(item, str) else _tokens(as_array(item, f"prompt[{index}]"), f"prompt[{index}]")
-        for index, item in enumerate(items)
-    )
-
-
-def _tokens(items: list[JsonValue], path: str) -> tuple[int, ...]:
-    tokens = []
-    for index, item in enumerate(items):
-        if isinstance(item, bool) or not isinstance(item, int):
-            raise wrong_type(f"{path}[{index}]", "an integer", item)
-        tokens.append(item)
-    return tuple(tokens)
-
-
-def _ids(prompt: str | tuple[int, ...], opened: Opened) -> list[int]:
-    ids = opened.renderer.text_prompt(prompt) if isinstance(prompt, str) else list(prompt)
+def _ids(prompt: str | tuple[int, ...], loaded: LoadedModel) -> list[int]:
+    ids = loaded.renderer.text_prompt(prompt) if isinstance(prompt, str) else list(prompt)
     for token in ids:
-        if not 0 <= token < opened.renderer.vocab_size:
+        if not 0 <= token < loaded.renderer.vocab_size:
             raise InvalidRequest(
                 f"Invalid 'prompt': token {token} does not exist; this model's token ids are 0 to"
-                f" {opened.renderer.vocab_size - 1}.",
+                f" {loaded.renderer.vocab_size - 1}.",
                 param="prompt",
                 code="invalid_value",
             )
-    return ids or [min(opened.renderer.eos_ids)]  # OpenAI's default prompt too is the token between two texts
+    return ids or [min(loaded.renderer.eos_ids)]  # OpenAI's default prompt too is the token between two texts

@@ -1,4 +1,4 @@
-"""JSON schemas as grammars: what an answer can be held to, and a sentence for everything that it cannot.
+"""JSON schemas as grammars, and what of a schema is not supported.
 
 A schema is read as JSON Schema 2020-12, or as its `$schema` says. The grammar is stricter than the schema in three
 things: properties come in the schema's order; between two parts there is at most one space, or one line break with its
@@ -36,19 +36,28 @@ _FAULTS = (
 
 
 def json_rule(schema: JsonObject) -> str:
-    """The right side of a rule in llguidance's Lark syntax. The schema must have no `schema_fault`."""
+    """The right side of a rule in llguidance's Lark syntax.
+
+    The schema must have no `schema_fault`.
+    """
     return f"%json {_guided(schema).decode()}"
 
 
 def arguments_schema(parameters: JsonObject | None) -> JsonObject:
-    """A function's `parameters` as the schema of its arguments, which are an object whether that is said or not."""
+    """A function's `parameters` as the schema of its arguments.
+
+    They are an object whether the schema says so or not.
+    """
     if parameters is None:
         return NO_ARGUMENTS
     return parameters if "type" in parameters or "$ref" in parameters else {"type": "object", **parameters}
 
 
 def schema_fault(schema: JsonObject) -> str | None:
-    """Why no answer can be held to `schema`, as the end of a sentence; None when one can."""
+    """Why no answer can be held to `schema`, as the end of a sentence.
+
+    None when one can.
+    """
     try:
         size = len(orjson.dumps(schema))
     except orjson.JSONEncodeError:

@@ -1,9 +1,14 @@
-"""Stop strings in a text that arrives in pieces. What might be the start of one is held back until it is known."""
+"""Stop strings in a text that arrives in pieces.
+
+What might be the start of one is held back until it is known.
+"""
 
 from collections.abc import Sequence
 
 
 class StopFilter:
+    """Passes text on up to the first stop string."""
+
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
@@ -15,7 +20,10 @@ class StopFilter:
         return len(self._held)
 
     def add(self, text: str) -> str:
-        """What may be shown now. After a stop string (never shown) `stopped` is true and nothing more comes."""
+        """What may be shown now.
+
+        After a stop string, which is never shown, `stopped` is true and nothing more comes.
+        """
         if self.stopped:
             return ""
         self._held += text

@@ -1,4 +1,6 @@
-"""Tokens of one choice -> what may be shown: whole characters, nothing of a stop string, calls as they are written.
+"""The tokens of one choice -> the text that may be shown.
+
+That is whole characters, nothing of a stop string, and calls as they are written.
 
 Log-probabilities travel with the text of their token: an entry comes out once it is settled what a character of its
 token is. Stop strings are looked for in the content, not inside of calls: a caller does not see how those are spelled.
@@ -24,7 +26,10 @@ class TextPart:
 
 
 class ChoiceText:
-    """`single_call`: the answer ends with its first call. A `grammar` ends it where nothing more may follow."""
+    """The text of one choice.
+
+    `single_call`: the answer ends with its first call. A `grammar` ends it where nothing more may follow.
+    """
 
     def __init__(
         self,
@@ -47,7 +52,10 @@ class ChoiceText:
         self.finished = False
 
     def add(self, delta: Delta) -> TextPart:
-        """The part that `delta` makes visible, often empty. Nothing more may be added once `finished`."""
+        """The part that `delta` makes visible, often empty.
+
+        Nothing may be added once `finished`.
+        """
         finish = delta.finish
         text = ""
         if finish != "stop":

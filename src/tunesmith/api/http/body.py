@@ -1,0 +1,43 @@
+"""A request's body, as JSON or as it arrives."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import orjson
+from anyio import CapacityLimiter, from_thread
+from fastapi import Request
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.wire.faults import demand_object
+
+# A slow upload holds its thread for as long as it lasts; threads of their own keep the other routes answering.
+UPLOADS_AT_ONCE = CapacityLimiter(16)
+
+
+async def read_object(request: Request, model: str | None = None) -> JsonObject:
+    """The body as a JSON object; raises InvalidRequest for anything else.
+
+    `model`: the one that the URL names, which replaces the body's.
+    """
+    body = demand_object(await _read_json(request))
+    return body if model is None else {**body, "model": model}
+
+
+async def _read_json(request: Request) -> JsonValue:
+    body = await request.body()
+    try:
+        value: JsonValue = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The request body is not valid JSON ({error}). Send a JSON object in UTF-8.") from error
+    return value
+
+
+def body_chunks(request: Request) -> Iterator[bytes]:
+    """The request's bytes, for a route that runs in a worker thread.
+
+    Each chunk is fetched from the event loop; none is kept.
+    """
+    stream = request.stream()
+    while chunk := from_thread.run(partial(anext, stream, b"")):
+        yield chunk

@@ -1,0 +1,44 @@
+"""The model that a request names: found, and loaded so that it can answer."""
+
+from dataclasses import replace
+
+from tunesmith.api.http.context import Context
+from tunesmith.errors import InvalidRequest, NotFound, ServerFault
+from tunesmith.models.directory import materialise
+from tunesmith.models.registry import BaseModel, resolve_base
+from tunesmith.models.tuned import own_base
+from tunesmith.serve.pool import LoadedModel
+
+
+def open_model(context: Context, name: str) -> tuple[str, LoadedModel]:
+    """(name to answer with, loaded model). May take seconds.
+
+    `name`: a tuned model, a checkpoint, a base, or an alias of one. Raises NotFound.
+    """
+    resolved, loaded = _open(context, name)
+    return resolved, replace(loaded, project=context.project)
+
+
+def _open(context: Context, name: str) -> tuple[str, LoadedModel]:
+    tuned = context.store.models.resolve(name)
+    if tuned is None:
+        base = base_of(context, name)
+        return base.name, context.pool.open(materialise(base, context.settings), base_name=base.name)
+    own = None if tuned.adapter_dir is None else own_base(tuned.adapter_dir)
+    if own is not None:
+        return tuned.name, context.pool.open(own, tuned.adapter_dir)
+    try:
+        base = resolve_base(tuned.base_model, context.settings)
+    except InvalidRequest as error:
+        raise ServerFault(
+            f"The base {tuned.base_model!r} of {name!r} is no longer configured. Add it to the setting `bases` again."
+        ) from error
+    return tuned.name, context.pool.open(materialise(base, context.settings), tuned.adapter_dir, base.name)
+
+
+def base_of(context: Context, name: str) -> BaseModel:
+    """The base of that name or alias. Raises NotFound, as OpenAI says it."""
+    try:
+        return resolve_base(name, context.settings)
+    except InvalidRequest as error:
+        raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found") from error

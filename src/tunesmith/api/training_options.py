@@ -1,0 +1,59 @@
+"""The training options of a job, from its request, the settings and its parent."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.models.adapters import AdapterManifest
+from tunesmith.settings import MAX_ALPHA, Settings
+from tunesmith.wire.job_options import KEY
+
+LORA_ONLY = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "quantization")
+
+
+def resolve_options(given: JsonObject, settings: Settings, parent: AdapterManifest | None) -> JsonObject:
+    """All options that the job will use.
+
+    `parent`: the adapter that it continues, whose shape it must have.
+
+    Raises InvalidRequest when two of them contradict each other.
+    """
+    defaults = cast(JsonObject, settings.training_options().model_dump())
+    if given.get("adapter", settings.adapter) == "none":
+        for name in LORA_ONLY:
+            if given.get(name, "none") != "none":
+                raise InvalidRequest(
+                    f"'{KEY}.{name}' is for LoRA, but this job's adapter is 'none': it trains all weights, of a base "
+                    f"that is not quantized. Leave '{name}' out, or set '{KEY}.adapter' to 'lora'.",
+                    param=f"{KEY}.{name}",
+                )
+        defaults["base_learning_rate"] = settings.full_learning_rate
+        return {name: value for name, value in {**defaults, **given}.items() if name not in LORA_ONLY}
+    if "lora_rank" in given:  # alone it changes the rank, and not how strongly the adapter acts
+        scaled = settings.lora_alpha * float(str(given["lora_rank"])) / settings.lora_rank
+        defaults["lora_alpha"] = min(scaled, MAX_ALPHA)
+    return {**defaults, **given, **_inherited(given, parent)}
+
+
+def _inherited(given: Mapping[str, JsonValue], parent: AdapterManifest | None) -> JsonObject:
+    """A job that goes on from an adapter has its rank, its scale and its layers."""
+    if parent is None:
+        return {}
+    targets: list[JsonValue] = list(parent.target_modules)
+    shape: JsonObject = {"lora_rank": parent.rank, "lora_alpha": parent.alpha, "lora_targets": targets}
+    for name, value in shape.items():
+        asked = given.get(name, value)
+        if isinstance(asked, str):  # a set of layers: the trainer knows the base's, and compares
+            shape[name] = asked
+        elif _sorted(asked) != _sorted(value):
+            raise InvalidRequest(
+                f"'{KEY}.{name}' is {asked!r}, but the tuned model that this job continues has {value!r}. Leave it "
+                "out, or start from the base; 'adapter': 'none' would merge that model's LoRA and train all weights.",
+                param=f"{KEY}.{name}",
+            )
+    return shape
+
+
+def _sorted(value: JsonValue) -> JsonValue:
+    return sorted(value, key=str) if isinstance(value, list) else value

@@ -1,0 +1,155 @@
+"""What all request bodies share: reading them, their texts and metadata."""
+
+from functools import partial
+from typing import Annotated, ClassVar, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue, SkipJsonSchema
+from pydantic_core import CoreSchema, ErrorDetails
+
+from tunesmith.jsonvalue import JsonValue
+from tunesmith.wire.faults import (
+    Wording,
+    chat_wording,
+    demand_object,
+    explain,
+    fine_tuning_wording,
+    unsupported,
+    worded,
+)
+
+
+class Body(BaseModel):
+    """A request body. A field that is not declared is refused by name.
+
+    Errors are worded as in OpenAI's fine-tuning API.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wording: ClassVar[Wording] = staticmethod(fine_tuning_wording)
+
+
+class ChatBody(Body):
+    """A body as OpenAI's chat API reads it: strict types, null counts as absent.
+
+    Errors are worded as in that API.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    wording: ClassVar[Wording] = staticmethod(chat_wording)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: object) -> object:
+        """An unknown field stays, null or not, to be refused."""
+        if not isinstance(given, dict) or None not in given.values():
+            return given
+        return {name: value for name, value in given.items() if value is not None or name not in cls._names()}
+
+    @classmethod
+    def _names(cls) -> frozenset[str]:
+        return frozenset(field.alias or name for name, field in cls.model_fields.items())
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describes optional fields as nullable, which they are."""
+        found = handler(schema)
+        described = handler.resolve_ref_schema(found)
+        required = described.get("required", [])
+        for name, field in described.get("properties", {}).items():
+            if name not in required and field.keys() - {"title", "default", "description"}:
+                default = {key: field.pop(key) for key in ("title", "default", "description") if key in field}
+                described["properties"][name] = {"anyOf": [field, {"type": "null"}], **default}
+        return found
+
+
+class OpenBody(ChatBody):
+    """A part of a chat request whose further fields change nothing."""
+
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"additionalProperties": True})
+
+
+B = TypeVar("B", bound=Body)
+
+
+def read(body: type[B], value: JsonValue, at: str = "") -> B:
+    """The value as a `body`. Raises InvalidRequest that names the field.
+
+    `at`: the path of the value, where it is a part of a request.
+    """
+    try:
+        return body.model_validate(demand_object(value))
+    except ValidationError as error:
+        raise explain(_worst(error.errors(include_url=False)), body.wording, at) from None
+
+
+def _worst(faults: list[ErrorDetails]) -> ErrorDetails:
+    """An unknown name first: where one is misspelt, it also explains why another is missing."""
+    return next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+
+
+def refused(reason: str) -> BeforeValidator:
+    """For a field that would change the answer if it were supported.
+
+    null and [] are harmless.
+    """
+
+    def check(value: object) -> object:
+        if value in (None, []):
+            return None
+        raise worded(partial(unsupported, reason=reason))
+
+    return BeforeValidator(check)
+
+
+def described_as(kind: object) -> BeforeValidator:
+    """For a field that is checked elsewhere: how the OpenAPI document describes it."""
+    return BeforeValidator(lambda value: value, json_schema_input_type=kind)
+
+
+class _Ignored:
+    """Marks a field that is accepted and changes nothing."""
+
+
+IGNORED = _Ignored()
+Ignored: TypeAlias = Annotated[object, IGNORED]
+Refused: TypeAlias = SkipJsonSchema[object]
+
+
+def ignored_fields(body: type[Body]) -> tuple[str, ...]:
+    """The names of the fields that are accepted and change nothing."""
+    return tuple(name for name, field in body.model_fields.items() if IGNORED in field.metadata)
+
+
+def _storable(text: str) -> str:
+    """What every database and every answer can hold."""
+    if "\0" in text:
+        raise ValueError(f"{text[:60]!r} has a NUL character in it; take it out")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{text[:60]!r} has half a surrogate pair in it; write the whole character")
+    return text
+
+
+def _pairs(metadata: dict[str, str] | None) -> dict[str, str] | None:
+    if metadata is None:
+        return None
+    for key, value in metadata.items():
+        if not 1 <= len(key) <= 64:
+            raise ValueError(f"the key {key[:70]!r} has {len(key)} characters; it must have 1 to 64")
+        if len(value) > 512:
+            raise ValueError(f"the value of {key!r} has {len(value)} characters; at most 512 are kept")
+    return metadata
+
+
+Text: TypeAlias = Annotated[str, AfterValidator(_storable)]
+Metadata: TypeAlias = Annotated[dict[Text, Text] | None, AfterValidator(_pairs)]

@@ -1,0 +1,360 @@
+"""`/v1/chat/completions`: requests, completions and stored completions.
+
+Not covered: what is wrong with a message. Chat and training data share that (`rows.message_faults`), so `messages` is
+read by whoever makes the prompt.
+"""
+
+from typing import Annotated, Literal, NotRequired, Self, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from typing_extensions import TypedDict
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.wire.body import Body, ChatBody, Ignored, Metadata, Refused, described_as, refused
+from tunesmith.wire.faults import invalid_value, unsupported, worded, wrong_type
+from tunesmith.wire.lists import Anything
+from tunesmith.wire.response_format import ResponseFormat
+from tunesmith.wire.tools import MAX_TOOLS, Function, FunctionCall, FunctionTool, ToolChoice
+
+MAX_STOPS = 4
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _no_empty_stop(stops: list[str]) -> list[str]:
+    if "" in stops:
+        message = "Invalid 'stop': an empty string would end every answer at once; leave it out."
+        raise worded(lambda param: invalid_value(param, message))
+    return stops
+
+
+def _bias_pairs(value: object) -> list[tuple[int, float]]:
+    """{"17": -100} -> [(17, -100.0)]. Keys are token ids of the base that answers, not of OpenAI's encodings."""
+    if not isinstance(value, dict):
+        raise worded(lambda param: wrong_type(param, "an object", value))
+    return [_bias(key, bias) for key, bias in value.items()]
+
+
+def _bias(key: str, bias: object) -> tuple[int, float]:
+    if not key.isascii() or not key.isdigit():
+        message = f"Invalid 'logit_bias': the key {key!r} is not a token id."
+        raise worded(lambda param: invalid_value(param, message))
+    if isinstance(bias, bool) or not isinstance(bias, int | float):
+        raise worded(lambda param: wrong_type(f"{param}.{key}", "a decimal", bias))
+    if not -100 <= bias <= 100:
+        message = f"Invalid 'logit_bias': {bias} of token {key} is not within -100 and 100."
+        raise worded(lambda param: invalid_value(param, message))
+    return int(key), float(bias)
+
+
+def _text_only(modalities: list[object]) -> list[object]:
+    if modalities != ["text"]:
+        reason = 'models here write text only; leave it out or send ["text"].'
+        raise worded(lambda param: unsupported(param, reason))
+    return modalities
+
+
+Seed: TypeAlias = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+Stops: TypeAlias = Annotated[
+    list[str],
+    Field(max_length=MAX_STOPS),
+    BeforeValidator(_as_list, json_schema_input_type=str | Annotated[list[str], Field(max_length=MAX_STOPS)]),
+    AfterValidator(_no_empty_stop),
+]
+LogitBias: TypeAlias = Annotated[
+    list[tuple[int, float]],
+    BeforeValidator(_bias_pairs, json_schema_input_type=dict[str, float]),
+]
+
+
+class StreamOptions(ChatBody):
+    """`include_obfuscation` changes nothing: no padding is sent."""
+
+    include_usage: bool = False
+    include_obfuscation: Ignored = None
+
+
+class Sampling(ChatBody):
+    """What chat and the older completions have in common."""
+
+    model: str
+    stream: bool = False
+    seed: Seed | None = None
+    n: Annotated[int, Field(ge=1, le=128)] = 1
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
+    stop: Stops = Field(default_factory=list)
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    logit_bias: LogitBias = Field(default_factory=list)
+    stream_options: StreamOptions | None = None
+    user: Ignored = None
+
+    @model_validator(mode="after")
+    def _sampling_agrees(self) -> Self:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
+            raise worded(lambda _: invalid_value("max_tokens", message))
+        if self.stream_options is not None and not self.stream:
+            message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+            raise worded(lambda _: InvalidRequest(message, param="stream_options"))
+        return self
+
+
+class AskedMessage(TypedDict):
+    """A message of a request, as the OpenAPI document describes it."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: NotRequired[str | list[dict[str, object]] | None]
+    name: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, object]]]
+    tool_call_id: NotRequired[str]
+    function_call: NotRequired[dict[str, object]]
+
+
+class Chat(Sampling):
+    """The body of `POST /v1/chat/completions`.
+
+    docs/serving.md says what each field does.
+    """
+
+    audio: Annotated[Refused, refused("models here write text only.")] = None
+    prediction: Annotated[Refused, refused("predicted outputs would change nothing but the speed; leave it out.")] = (
+        None
+    )
+    web_search_options: Annotated[Refused, refused("models here cannot search the web.")] = None
+    reasoning_effort: Annotated[Refused, refused("models here do not reason before they answer.")] = None
+    verbosity: Annotated[Refused, refused("models here have no such setting; say it in the system message.")] = None
+    moderation: Annotated[Refused, refused("use POST /v1/moderations.")] = None
+    modalities: Annotated[list[object], AfterValidator(_text_only)] | None = None
+
+    messages: Annotated[object, described_as(Annotated[list[AskedMessage], Field(min_length=1)])]
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: list[FunctionTool] = Field(default_factory=list, max_length=MAX_TOOLS)
+    functions: list[Function] = Field(default_factory=list, max_length=MAX_TOOLS)
+    parallel_tool_calls: bool = True
+    tool_choice: ToolChoice | None = None
+    function_call: FunctionCall | None = None
+    response_format: ResponseFormat | None = None
+    store: bool = False
+    metadata: Metadata = None
+
+    service_tier: Ignored = None
+    prompt_cache_key: Ignored = None
+    prompt_cache_retention: Ignored = None
+    prompt_cache_options: Ignored = None
+    safety_identifier: Ignored = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metadata_of_stored_chats(cls, given: object) -> object:
+        """Of a chat that is not stored, nobody reads the metadata."""
+        if isinstance(given, dict) and "metadata" in given and not given.get("store"):
+            return {name: value for name, value in given.items() if name != "metadata"}
+        return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choice_among_tools(cls, given: object) -> object:
+        """Before the choice itself is read: what is wrong with it matters less than that there is nothing to choose."""
+        if not isinstance(given, dict) or given.get("tools") or given.get("functions"):
+            return given
+        name = "function_call" if given.get("tool_choice") is None else "tool_choice"
+        if given.get(name) not in (None, "auto", "none"):
+            message = f"Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified."
+            raise worded(lambda _: invalid_value(name, message))
+        return given
+
+    @model_validator(mode="after")
+    def _chat_agrees(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            message = "Invalid 'top_logprobs': it needs 'logprobs' to be true."
+            raise worded(lambda _: invalid_value("top_logprobs", message))
+        if self.tools and self.functions:
+            message = "'functions' is the old name of 'tools': send one of the two."
+            raise worded(lambda _: invalid_value("functions", message))
+        return self
+
+
+class UpdateChat(Body):
+    """The body of `POST /v1/chat/completions/{completion_id}`."""
+
+    metadata: Metadata
+
+
+class TokenUsage(TypedDict):
+    """Tokens that a request took."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: dict[str, int]
+    completion_tokens_details: dict[str, int]
+
+
+class CalledFunction(TypedDict):
+    """A call as the model wrote it; `arguments` is JSON as text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A whole call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class Called(TypedDict):
+    """What a message has of calls: at most one of the two."""
+
+    tool_calls: NotRequired[list[ToolCall]]
+    function_call: NotRequired[CalledFunction]
+
+
+class Message(TypedDict):
+    """A whole answer."""
+
+    role: Literal["assistant"]
+    content: str | None
+    tool_calls: NotRequired[list[ToolCall]]
+    function_call: NotRequired[CalledFunction]
+    refusal: None
+    annotations: list[Anything]
+
+
+class TokenLogprob(TypedDict):
+    """A token and the natural logarithm of its probability."""
+
+    token: str
+    logprob: float | None
+    bytes: list[int]
+
+
+class ChosenLogprob(TokenLogprob):
+    """A token of the answer, beside the likeliest ones at its place."""
+
+    top_logprobs: list[TokenLogprob]
+
+
+class Logprobs(TypedDict):
+    """Log-probabilities of an answer's tokens."""
+
+    content: list[ChosenLogprob]
+    refusal: None
+
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "function_call"]
+
+
+class Choice(TypedDict):
+    """One of the `n` answers."""
+
+    index: int
+    message: Message
+    logprobs: Logprobs | None
+    finish_reason: FinishReason | None
+
+
+class Completion(TypedDict):
+    """The answer of `POST /v1/chat/completions`, in the recorded key order."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: TokenUsage
+    service_tier: Literal["default"]
+    system_fingerprint: str
+
+
+class FunctionDelta(TypedDict):
+    """More of a call: its name comes first, then its arguments in pieces."""
+
+    name: NotRequired[str | None]
+    arguments: str
+
+
+class ToolCallDelta(TypedDict):
+    """More of call number `index`."""
+
+    index: int
+    id: NotRequired[str | None]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDelta
+
+
+class Delta(TypedDict, total=False):
+    """What is new in a chunk."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+    tool_calls: list[ToolCallDelta]
+    function_call: FunctionDelta
+
+
+class ChunkChoice(TypedDict):
+    """More of one of the `n` answers."""
+
+    index: int
+    delta: Delta
+    logprobs: Logprobs | None
+    finish_reason: FinishReason | None
+
+
+class Chunk(TypedDict):
+    """One event of a stream.
+
+    `usage` is there only where it was asked for, and null but in the last chunk.
+    """
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    service_tier: Literal["default"]
+    system_fingerprint: str
+    choices: list[ChunkChoice]
+    usage: NotRequired[TokenUsage | None]
+
+
+class StoredCompletion(Completion):
+    """A completion that was stored, with what was asked."""
+
+    request_id: str
+    tool_choice: Anything | str | None
+    seed: int | None
+    top_p: float
+    temperature: float
+    presence_penalty: float
+    frequency_penalty: float
+    input_user: str | None
+    tools: list[Anything] | None
+    metadata: dict[str, str]
+    response_format: Anything | None
+
+
+class StoredMessage(TypedDict):
+    """A message of a stored request.
+
+    `content_parts` has content that came in parts; `content` is null then.
+    """
+
+    id: str
+    role: str
+    content: str | None
+    name: str | None
+    refusal: None
+    content_parts: list[Anything] | None
+    tool_calls: NotRequired[list[Anything]]
+    tool_call_id: NotRequired[str]
+    function_call: NotRequired[Anything]

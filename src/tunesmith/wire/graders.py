@@ -1,0 +1,194 @@
+"""Graders as OpenAI describes them, and the bodies and answers of their routes.
+
+Not covered: what a grader's texts may refer to, and its formula: `tunesmith.graders` reads those.
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from typing_extensions import TypedDict
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.wire.body import ChatBody, Refused, described_as
+from tunesmith.wire.chat import Seed
+from tunesmith.wire.faults import worded
+
+TEXT_PARTS = ("input_text", "output_text", "text")
+REFUSED_METRICS = {
+    "cosine": "it needs an embedding model, and this server has none",
+    "meteor": "it needs the WordNet database, which this server does not download",
+}
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        message = "An empty text says nothing here."
+        raise worded(lambda param: InvalidRequest(f"{message} - '{param}'", param=param, code="empty_string"))
+    return text
+
+
+def _lowest_first(scores: list[float]) -> list[float]:
+    if not scores[0] < scores[1]:
+        message = "A range is two numbers, the lower one first, such as [0, 10]."
+        raise worded(lambda param: InvalidRequest(f"{message} - '{param}'", param=param))
+    return scores
+
+
+def _available(metric: str) -> str:
+    if metric in REFUSED_METRICS:
+        message = f"The metric {metric} is not available: {REFUSED_METRICS[metric]}. Use one of {', '.join(METRICS)}."
+        raise worded(lambda param: InvalidRequest(message, param=param))
+    return metric
+
+
+def _content_text(value: object) -> str:
+    """A text, a text part, or a list of them, a line each."""
+    return "\n".join(_part(part) for part in (value if isinstance(value, list) else [value]))
+
+
+def _part(value: object) -> str:
+    match value:
+        case str():
+            return value
+        case {"type": str() as kind, "text": str() as text} if kind in TEXT_PARTS:
+            return text
+    message = (
+        'The content of a message is a text or {"type": "input_text", "text": "..."}; images and audio are not read'
+        " here."
+    )
+    raise worded(lambda param: InvalidRequest(f"{message} - '{param}'", param=param))
+
+
+def _no_reasoning(_: object) -> object:
+    message = "Models here do not reason before they answer; leave it out."
+    raise worded(lambda param: InvalidRequest(message, param=param))
+
+
+METRICS = ("fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l")
+
+Name: TypeAlias = Annotated[str, AfterValidator(_not_empty)]
+Metric: TypeAlias = Annotated[
+    Literal["fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"]
+    | Literal["cosine", "meteor"],
+    AfterValidator(_available),
+]
+Score: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Range: TypeAlias = Annotated[list[Score], Field(min_length=2, max_length=2), AfterValidator(_lowest_first)]
+Content: TypeAlias = Annotated[
+    str, BeforeValidator(_content_text, json_schema_input_type=str | dict[str, object] | list[str | dict[str, object]])
+]
+
+
+class StringCheckBody(ChatBody):
+    """A `string_check` grader."""
+
+    type: Literal["string_check"]
+    name: Name
+    input: str
+    reference: str
+    operation: Literal["eq", "ne", "like", "ilike"]
+
+
+class TextSimilarityBody(ChatBody):
+    """A `text_similarity` grader."""
+
+    type: Literal["text_similarity"]
+    name: Name
+    input: str
+    reference: str
+    evaluation_metric: Metric
+
+
+class GradingMessage(ChatBody):
+    """A message for the model that scores; images and audio are refused."""
+
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Content
+    type: object = None
+
+
+class GradingParams(ChatBody):
+    """How the model that scores is sampled.
+
+    `max_completions_tokens` is OpenAI's spelling.
+    """
+
+    seed: Seed | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    max_completions_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    reasoning_effort: Annotated[Refused, BeforeValidator(_no_reasoning)] = None
+
+    def chat_fields(self) -> JsonObject:
+        """Under the names of a chat request, only what is given."""
+        tokens = self.max_completion_tokens if self.max_completions_tokens is None else self.max_completions_tokens
+        fields = {"seed": self.seed, "top_p": self.top_p, "temperature": self.temperature}
+        return {name: value for name, value in {**fields, "max_completion_tokens": tokens}.items() if value is not None}
+
+
+class ScoreModelBody(ChatBody):
+    """A `score_model` grader: a model writes the score."""
+
+    type: Literal["score_model"]
+    name: Name
+    model: Name
+    range: Range = Field(default_factory=lambda: [0.0, 1.0])
+    input: Annotated[list[GradingMessage], Field(min_length=1)]
+    sampling_params: GradingParams = GradingParams()
+
+
+class MultiBody(ChatBody):
+    """A `multi` grader: a formula over the scores of others.
+
+    `graders.grader` reads those one by one.
+    """
+
+    type: Literal["multi"]
+    name: Name
+    graders: Annotated[object, described_as(dict[str, object] | list[object])] = None
+    calculate_output: Name
+
+
+class ValidateGrader(ChatBody):
+    """The body of `POST /v1/fine_tuning/alpha/graders/validate`."""
+
+    grader: Annotated[object, described_as(dict[str, object])]
+
+
+class RunGrader(ValidateGrader):
+    """The body of `POST /v1/fine_tuning/alpha/graders/run`.
+
+    `item` is a row of a dataset.
+    """
+
+    model_sample: str
+    item: dict[str, object] = Field(default_factory=dict)
+
+
+class ValidatedGrader(TypedDict):
+    """The answer of `/validate`: the grader as it was sent."""
+
+    grader: dict[str, object]
+
+
+class GraderMetadata(TypedDict):
+    """How a run went. `execution_time` in seconds."""
+
+    name: str
+    type: str
+    errors: dict[str, bool | str | None]
+    execution_time: float
+    scores: dict[str, float]
+    token_usage: int | None
+    sampled_model_name: str | None
+
+
+class GraderRun(TypedDict):
+    """The answer of `/run`."""
+
+    reward: float
+    metadata: GraderMetadata
+    sub_rewards: dict[str, float]
+    model_grader_token_usage_per_model: dict[str, dict[str, int]]

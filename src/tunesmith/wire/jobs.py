@@ -1,0 +1,276 @@
+"""Fine-tuning jobs: the request, and what is shown of a job.
+
+A request is checked field by field before anything is written. Source of names and ranges: OpenAI's API description,
+`CreateFineTuningJobRequest`.
+
+Not covered: what needs the database or the registry (files, models); the route looks those up.
+"""
+
+from typing import Annotated, Literal, NotRequired, TypeAlias
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import TypedDict
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.settings import TrainingOptions
+from tunesmith.wire.body import Body, Metadata, Text
+from tunesmith.wire.faults import worded
+from tunesmith.wire.job_options import KEY, JobOptions
+from tunesmith.wire.lists import Anything
+
+Auto: TypeAlias = Literal["auto"]
+MAX_SEED = 2**31 - 1
+MAX_INTEGRATIONS = 5
+
+
+def _auto_int(low: int, high: int) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value is None or value == "auto":
+            return "auto"
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{value!r} is neither a whole number nor 'auto'")
+        return _in_range(value, low, high)
+
+    return BeforeValidator(check)
+
+
+def _auto_float(high: float) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value is None or value == "auto":
+            return "auto"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{value!r} is neither a number nor 'auto'")
+        if not 0 < value <= high:  # false for NaN too
+            raise ValueError(f"{value} is out of range: it must be above 0 and at most {high:g}")
+        return float(value)
+
+    return BeforeValidator(check)
+
+
+def _in_range(value: int, low: int, high: int) -> int:
+    if value < low:
+        raise ValueError(f"{value} is less than the minimum of {low}")
+    if value > high:
+        raise ValueError(f"{value} is greater than the maximum of {high}")
+    return value
+
+
+class Hyperparameters(Body):
+    """What a job may set. The bounds are OpenAI's, but for one.
+
+    Its description gives the multiplier no upper bound; 1000 times the base rate can only be a mistake.
+    """
+
+    batch_size: Annotated[Auto | int, _auto_int(1, 256)] = "auto"
+    learning_rate_multiplier: Annotated[Auto | float, _auto_float(1000.0)] = "auto"
+    n_epochs: Annotated[Auto | int, _auto_int(1, 50)] = "auto"
+
+
+class PreferenceHyperparameters(Hyperparameters):
+    """What a DPO job may set."""
+
+    beta: Annotated[Auto | float, _auto_float(2.0)] = "auto"
+
+
+class SupervisedMethod(Body):
+    """The settings of `supervised`."""
+
+    hyperparameters: Hyperparameters | None = None
+
+
+class PreferenceMethod(Body):
+    """The settings of `dpo`."""
+
+    hyperparameters: PreferenceHyperparameters | None = None
+
+
+def _method_name(name: object) -> object:
+    if name not in ("supervised", "dpo", "reinforcement"):
+        raise ValueError(f"{name!r:.60} is not a method of this server; give 'supervised' or 'dpo'")
+    return name
+
+
+class Method(Body):
+    """How to train.
+
+    `reinforcement` is refused by name, so what is in it needs no shape.
+    """
+
+    type: Annotated[Literal["supervised", "dpo", "reinforcement"], BeforeValidator(_method_name)]
+    supervised: SupervisedMethod | None = None
+    dpo: PreferenceMethod | None = None
+    reinforcement: dict[str, object] | None = None
+
+    @model_validator(mode="after")
+    def _only_its_own_settings(self) -> "Method":
+        others = [n for n in ("supervised", "dpo", "reinforcement") if n != self.type and getattr(self, n) is not None]
+        if others:
+            raise ValueError(f"type is '{self.type}', but settings for '{others[0]}' are given; leave one of them out")
+        return self
+
+    def hyperparameters(self) -> Hyperparameters | None:
+        """Those of the chosen method."""
+        chosen = self.dpo if self.type == "dpo" else self.supervised
+        return chosen.hyperparameters if chosen else None
+
+
+class Wandb(Body):
+    """Weights & Biases' own limit for names is 128 characters, for tags 64."""
+
+    project: Text = Field(min_length=1, max_length=128)
+    name: Text | None = Field(None, max_length=128)
+    entity: Text | None = Field(None, max_length=128)
+    tags: list[Annotated[Text, Field(min_length=1, max_length=64)]] = Field(default_factory=list)
+
+
+def _integration_name(name: object) -> object:
+    if name != "wandb":
+        raise ValueError(f"{name!r:.60} is not an integration of this server; there is 'wandb'")
+    return name
+
+
+class Integration(Body):
+    """Where metrics go. There is Weights & Biases."""
+
+    type: Annotated[Literal["wandb"], BeforeValidator(_integration_name)]
+    wandb: Wandb
+
+
+class CreateJob(Body):
+    """The body of `POST /v1/fine_tuning/jobs`."""
+
+    model: Text = Field(min_length=1)
+    training_file: Text
+    validation_file: Text | None = None
+    suffix: Text | None = None
+    seed: int | None = None
+    hyperparameters: Hyperparameters | None = None
+    method: Method | None = None
+    integrations: list[Integration] | None = Field(None, max_length=MAX_INTEGRATIONS)
+    metadata: Metadata = None
+    tunesmith: JobOptions | None = None
+
+    @field_validator("training_file", "validation_file", mode="before")
+    @classmethod
+    def _file(cls, file_id: object, info: ValidationInfo) -> object:
+        if isinstance(file_id, str) or (file_id is None and info.field_name == "validation_file"):
+            return file_id
+        raise worded(
+            lambda param: InvalidRequest(f"invalid {param}: {file_id}", param=param)
+        )  # OpenAI's recorded words
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _seed(cls, seed: object) -> object:
+        if seed is None:
+            return None
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f"{seed!r} is not a whole number")
+        return _in_range(seed, 0, MAX_SEED)
+
+
+JobState: TypeAlias = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+EventType: TypeAlias = Literal["message", "metrics", "moderation_checks"]
+
+
+class JobError(TypedDict):
+    """Why a job failed."""
+
+    code: str
+    param: str | None
+    message: str
+
+
+class TunedHyperparameters(TypedDict):
+    """`auto` until the training file has been read."""
+
+    n_epochs: int | Literal["auto"]
+    batch_size: int | Literal["auto"]
+    learning_rate_multiplier: float | Literal["auto"]
+    beta: NotRequired[float | Literal["auto"]]
+
+
+class MethodSettings(TypedDict):
+    """What a method has, under its name."""
+
+    hyperparameters: TunedHyperparameters
+
+
+class JobMethod(TypedDict):
+    """The method and, under its name, its settings."""
+
+    type: Literal["supervised", "dpo"]
+    supervised: NotRequired[MethodSettings]
+    dpo: NotRequired[MethodSettings]
+
+
+class Job(TypedDict):
+    """A job, in the recorded key order, and our own options at the end."""
+
+    object: Literal["fine_tuning.job"]
+    id: str
+    model: str
+    created_at: int
+    finished_at: int | None
+    fine_tuned_model: str | None
+    organization_id: str
+    result_files: list[str]
+    status: JobState
+    validation_file: str | None
+    training_file: str
+    hyperparameters: TunedHyperparameters
+    trained_tokens: int | None
+    error: JobError | None
+    user_provided_suffix: str | None
+    seed: int
+    estimated_finish: int | None
+    integrations: list[Anything]
+    metadata: dict[str, str] | None
+    usage_metrics: None
+    shared_with_openai: Literal[False]
+    eval_id: None
+    method: JobMethod
+    tunesmith: Anything
+
+
+class Event(TypedDict):
+    """Something that happened to a job."""
+
+    object: Literal["fine_tuning.job.event"]
+    id: str
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    data: Anything | None
+    type: EventType
+
+
+class Checkpoint(TypedDict):
+    """A model that a job kept on its way."""
+
+    object: Literal["fine_tuning.job.checkpoint"]
+    id: str
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    metrics: Anything
+    step_number: int
+
+
+def hint_about_unknown(param: str) -> str:
+    """Where our own options belong, for a parameter that is unknown.
+
+    OpenAI's requests do not have them.
+    """
+    inside, name = param.startswith(f"{KEY}."), param.rpartition(".")[2]
+    if name in TrainingOptions.model_fields:
+        return f" It is an option of this server: send it as {{'{KEY}': {{'{name}': …}}}} (extra_body of the client)."
+    if inside and name in Hyperparameters.model_fields:
+        return " It is one of OpenAI's: send it under 'hyperparameters'."
+    return f" '{KEY}' may have: {', '.join(TrainingOptions.model_fields)}." if inside else ""

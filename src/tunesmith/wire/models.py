@@ -1,0 +1,41 @@
+"""`/v1/models`, and the permissions of other projects to use a tuned model."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from tunesmith.wire.body import Body, Text
+
+MAX_PROJECTS = 100
+
+
+class GrantPermissions(Body):
+    """The body of `POST /v1/fine_tuning/checkpoints/{name}/permissions`."""
+
+    project_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PROJECTS)]
+
+
+class Model(TypedDict):
+    """A base, an alias of one, or a tuned model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class Models(TypedDict):
+    """The answer of `GET /v1/models`."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Permission(TypedDict):
+    """Another project may use a tuned model."""
+
+    object: Literal["checkpoint.permission"]
+    id: str
+    created_at: int
+    project_id: str

@@ -1,0 +1,41 @@
+"""`response_format` of a chat request: text, any JSON object, or JSON by a schema."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from tunesmith.wire.body import ChatBody, OpenBody
+from tunesmith.wire.faults import invalid_value, worded
+
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def _schema_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        reason = f"{name!r} is not 1 to 64 of the characters a-z, A-Z, 0-9, _ and -."
+        raise worded(lambda param: invalid_value(param, f"Invalid '{param}': {reason}"))
+    return name
+
+
+class JsonSchemaFormat(ChatBody):
+    """`strict` changes nothing: an answer is held to its schema with and without it."""
+
+    name: Annotated[str, AfterValidator(_schema_name)]
+    description: str | None = None
+    strict: bool | None = None
+    definition: dict[str, object] | None = Field(None, alias="schema")
+
+
+class ResponseFormat(OpenBody):
+    """What an answer is held to. `json_schema` is read only where `type` says so."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _schema_where_it_counts(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("type") != "json_schema":
+            return {name: value for name, value in given.items() if name != "json_schema"}
+        return given
