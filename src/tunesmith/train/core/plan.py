@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tunesmith.families.layout import HeadShape, head_size
+
 MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
 MOST_TOKENS = 8192  # beyond this a larger micro-batch is not faster
 LEAST_TOKENS = 256
@@ -21,13 +23,11 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 
 
-class Shape(Protocol):
+class Shape(HeadShape, Protocol):
     """What is read of a transformers config."""
 
-    hidden_size: int
     intermediate_size: int
     num_hidden_layers: int
-    num_attention_heads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
     at a time is recomputed.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
-    head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+    head = head_size(config)
     queries = head * config.num_attention_heads
     keys = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     layer = 4 * hidden + 2 * queries + 2 * keys + 2 * inner

@@ -6,10 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from tunesmith.families.layout import GATED_MLP
 from tunesmith.train.adapters.lora import LoraLinear
 from tunesmith.train.layers.fused_functions import GatedDown, SharedInput, SwiGlu
-
-GATED_MLP = ("gate_proj", "up_proj", "down_proj")
 
 
 class InputGroup:

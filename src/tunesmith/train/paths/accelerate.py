@@ -11,11 +11,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from tunesmith.families.layout import ATTENTION_INPUTS, GATED_MLP
 from tunesmith.train.adapters.lora import LoraLinear
 from tunesmith.train.layers.fused_functions import RmsNorm, apply_rotary
-from tunesmith.train.layers.shared_inputs import GATED_MLP, FusedMlp, GroupMember, InputGroup, PlainMlp
+from tunesmith.train.layers.shared_inputs import FusedMlp, GroupMember, InputGroup, PlainMlp
 
-ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
 TOLERANCE = 1e-4  # of fp32 results on normal random numbers
 
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tunesmith.families.layout import shared_inputs
 from tunesmith.families.panels import pack, pack_back, pack_bias, whole_panels
 from tunesmith.kernels.multiply import BESIDE
 from tunesmith.kernels.step_args import COUNTER_BYTES
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 Records: TypeAlias = NDArray[numpy.void]
 FLOAT = 4
 SPARE = 2  # times the memory of a step is asked for; what no step needs is never touched
-GROUPS = (
-    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    ("self_attn.o_proj",),
-    ("mlp.gate_proj", "mlp.up_proj"),
-    ("mlp.down_proj",),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +34,8 @@ class Group:
     owners: tuple[nn.Module, ...]
 
     @classmethod
-    def of(cls, model: "PreTrainedModel", index: int, names: Sequence[str]) -> "Group":
-        owners = tuple(model.get_submodule(f"model.layers.{index}.{name}") for name in names)
+    def of(cls, model: "PreTrainedModel", paths: Sequence[str]) -> "Group":
+        owners = tuple(model.get_submodule(path) for path in paths)
         linears = (owner.base if isinstance(owner, LoraLinear) else cast(nn.Linear, owner) for owner in owners)
         return cls(tuple(linears), owners)
 
@@ -55,7 +50,7 @@ class Group:
 
 def groups_of(model: "PreTrainedModel") -> list[Group]:
     """Of all layers, in the order of a table of lines."""
-    return [Group.of(model, index, names) for index in range(model.config.num_hidden_layers) for names in GROUPS]
+    return [Group.of(model, paths) for index in range(model.config.num_hidden_layers) for paths in shared_inputs(index)]
 
 
 def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from tunesmith.families.layout import head_size
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.device import Device
 
@@ -40,8 +41,7 @@ class Work:
         head = model.get_output_embeddings()
         layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
         config = model.config.get_text_config()
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        width = size * config.num_attention_heads * config.num_hidden_layers
+        width = head_size(config) * config.num_attention_heads * config.num_hidden_layers
         rate, low_rank = (4.0, adapter.parameter_count) if isinstance(adapter, Adapter) else (6.0, 0)
         return cls(rate * sum(map(_values, layers)) + 6.0 * low_rank, rate * _values(head), 12.0 * width)
 
