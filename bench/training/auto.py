@@ -20,9 +20,10 @@ from typing import Literal
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.directory import pull
 from tunesmith.models.registry import resolve_base
-from tunesmith.settings import get_settings
+from tunesmith.settings import TrainingOptions, get_settings
 from tunesmith.train.core.interrupt import Interrupt
-from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
+from tunesmith.train.protocol.events import Event, Step
+from tunesmith.train.protocol.spec import TrainSpec
 
 RATES = (1.25e-4, 2.5e-4, 5e-4, 1e-3)
 BATCHES = (1, 4, 8)
@@ -103,19 +104,26 @@ def _run(trial: Trial, base: Path, options: argparse.Namespace) -> JsonObject:
         method="dpo" if trial.method == "dpo" else "supervised",
         n_epochs=trial.n_epochs,
         batch_size=trial.batch_size,
-        learning_rate=trial.learning_rate,
-        lora=LoraSpec(rank=trial.rank, alpha=2.0 * trial.rank),
-        schedule=trial.schedule,
+        learning_rate_multiplier=1.0,
+        options=TrainingOptions(
+            base_learning_rate=trial.learning_rate,
+            lora_rank=trial.rank,
+            lora_alpha=2.0 * trial.rank,
+            schedule=trial.schedule,
+        ),
         validate_every=1_000_000,  # only at the epochs' ends
         checkpoint_seconds=0,
     )
-    events: list[JsonObject] = []
+    events: list[Event] = []
     began = time.monotonic()
-    start(spec, lambda event: events.append(event), Interrupt()).train()
+    start(spec, events.append, Interrupt()).train()
     shutil.rmtree(folder)
-    losses = [event["full_valid_loss"] for event in events if "full_valid_loss" in event and event["type"] == "step"]
-    shares = [event["full_valid_mean_token_accuracy"] for event in events if "full_valid_loss" in event]
-    return {"losses": losses, "accuracy": shares[-1], "seconds": time.monotonic() - began}
+    epochs = [event for event in events if isinstance(event, Step) and event.full_valid_loss is not None]
+    return {
+        "losses": [epoch.full_valid_loss for epoch in epochs],
+        "accuracy": epochs[-1].full_valid_mean_token_accuracy,
+        "seconds": time.monotonic() - began,
+    }
 
 
 def _read(path: Path) -> dict[Trial, JsonObject]:

@@ -4,7 +4,7 @@
 
 Each point is a trainer's process of its own on rows made from a seed, with SmolLM2-135M-Instruct and a LoRA of rank 16:
 one step to warm up, then `--steps` measured ones. Useful tokens are the real tokens of the rows. Peak memory is the
-largest resident memory of the whole process, with the check of its first rows by the plain path. Takes about ten
+largest resident memory of the whole process, with the check of its first rows by the reference path. Takes about ten
 minutes on two cores; `--quick`, about three, has fewer points and one measured step. What stands in FILE is not
 measured again, so that a run can be stopped and started.
 """
@@ -25,6 +25,7 @@ from tunesmith.render.renderer import load_renderer
 from tunesmith.settings import Settings
 from tunesmith.train.core.examples import read_examples
 from tunesmith.train.core.packing import pack
+from tunesmith.train.protocol.events import Step, parse_events
 from tunesmith.train.protocol.spec import TrainSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -95,8 +96,8 @@ def measure(point: Point, base: Path, steps: int) -> Measured:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(f"{point} failed: {(folder / 'log').read_text()[-500:]}")
-        events = [json.loads(line) for line in (folder / "log").read_text("utf-8").splitlines()]
-        rates = sorted(event["tokens_per_second"] for event in events if event["type"] == "step" and event["step"] > 1)
+        events = parse_events((folder / "log").read_text("utf-8"))
+        rates = sorted(one.tokens_per_second or 0.0 for one in events if isinstance(one, Step) and one.step > 1)
         useful = sum(example.tokens for example in examples)
         return Measured(useful, distinct, rates[len(rates) // 2], usage.ru_maxrss * 1024)
 

@@ -8,14 +8,18 @@ import torch
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.weights import load_model
 from tunesmith.render.renderer import load_renderer
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import attach
 from tunesmith.train.core.examples import Batch, Sampler, read_examples
 from tunesmith.train.core.packing import pack
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.paths.scoring import Computed
-from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
+from tunesmith.train.protocol.spec import TrainSpec
 
 RANK, ALPHA, BETA = 16, 32.0, 0.1
+OPTIONS = TrainingOptions(
+    base_learning_rate=2e-4, lora_rank=RANK, lora_alpha=ALPHA, schedule="constant", warmup_ratio=0.0
+)
 WHOLE_ROWS = 20  # a file of so few rows is a whole job: batch 1, ten epochs
 LONGEST = 600  # longer rows are left out of the steps, so that the peers' steps end within a minute
 
@@ -63,12 +67,10 @@ def make_task(file: Path, base_dir: Path, scratch: Path, steps: int, batch_size:
         beta=BETA if method == "dpo" else None,
         n_epochs=10 if whole else 1,
         batch_size=batch_size or _batch_size(file, method, whole),
-        learning_rate=2e-4,
-        schedule="constant",
-        warmup_ratio=0.0,
+        learning_rate_multiplier=1.0,
+        options=OPTIONS,
         keep_checkpoints=10,
         checkpoint_seconds=0,
-        lora=LoraSpec(RANK, ALPHA),
     )
     renderer = load_renderer(base_dir)
     examples = read_examples(file, renderer, spec.method, None)
@@ -102,6 +104,6 @@ def needed_flops(batch: Batch, work: Work) -> float:
 def starting_adapter(base_dir: Path, folder: Path) -> tuple[Path, Work]:
     """The values that Tunesmith's adapter begins with, for the peers to begin with; what a step of it costs."""
     model = load_model(base_dir, torch.float32)
-    adapter = attach(model, LoraSpec(RANK, ALPHA), 0, model.get_output_embeddings())
+    adapter = attach(model, OPTIONS, 0, model.get_output_embeddings())
     write_adapter(folder, adapter.tensors(), AdapterManifest("bench", "", "", RANK, ALPHA, adapter.target_modules, 0))
     return folder, Work.of(model, adapter)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tunesmith.errors import TunesmithError
 from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.protocol.environment import restart_with_environment
-from tunesmith.train.protocol.events import EventWriter, Listener, claim_stdout, failed, log
+from tunesmith.train.protocol.events import EventWriter, Failed, Listener, Log, claim_stdout
 from tunesmith.train.protocol.spec import TrainSpec
 
 STOPPED = 143
@@ -19,7 +19,7 @@ STOPPED = 143
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
-        print("usage: python -m tunesmith.train SPEC.json", file=sys.stderr)  # noqa: T201  # the only words to a person
+        print("usage: python -m tunesmith.train SPEC.json", file=sys.stderr)  # noqa: T201  # for the person who called it
         return 2
     restart_with_environment(arguments)
     emit = EventWriter(claim_stdout())
@@ -28,12 +28,12 @@ def main(arguments: list[str]) -> int:
     try:
         return _train(Path(arguments[0]), emit, interrupt)
     except TunesmithError as error:
-        emit(failed(error.code or "invalid_training_job", error.message, error.param))
+        emit(Failed(error.code or "invalid_training_job", error.message, error.param))
     except MemoryError:
-        emit(failed("out_of_memory", "The trainer ran out of memory: lower batch_size, or shorten the rows."))
+        emit(Failed("out_of_memory", "The trainer ran out of memory: lower batch_size, or shorten the rows."))
     except Exception as error:
         traceback.print_exc()
-        emit(failed("trainer_error", f"The trainer failed: {type(error).__name__}: {error}"))
+        emit(Failed("trainer_error", f"The trainer failed: {type(error).__name__}: {error}"))
     return 1
 
 
@@ -46,7 +46,7 @@ def _train(path: Path, emit: Listener, interrupt: Interrupt) -> int:
             run = start(spec, emit, interrupt)
         run.train()
     except Stopped:
-        emit(log("info", "Stopped as asked; the progress is saved."))
+        emit(Log("info", "Stopped as asked; the progress is saved."))
         return STOPPED
     return 0
 

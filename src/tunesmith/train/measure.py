@@ -25,16 +25,18 @@ from tunesmith.errors import TrainerError
 from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, read_benchmark, write_benchmark
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer
-from tunesmith.settings import AdapterKind
+from tunesmith.settings import AdapterKind, TrainingOptions
 from tunesmith.train.core.examples import Sampler, read_examples
 from tunesmith.train.core.packing import added_tokens, split
 from tunesmith.train.core.plan import MOST_TOKENS, token_bytes
-from tunesmith.train.protocol.spec import LoraSpec, Method, TrainSpec
+from tunesmith.train.protocol.events import Failed, Step, from_json
+from tunesmith.train.protocol.spec import Method, TrainSpec
 
 ROW_WORDS = (40, 300, 80, 200, 120, 260, 60, 160, 100, 240)  # a word is one to two tokens
 WARM_UP_STEPS = 2
 LOOKED_AT = 2_000  # rows; a second to render
 TIMEOUT_SECONDS = 600
+DEFAULT_RANK = TrainingOptions().lora_rank
 ELEMENT_BYTES = 4  # weights and activations are float32
 _WORDS = ("river", "stone", "light", "garden", "winter", "paper", "music", "table", "window", "bread", "silver")
 
@@ -53,7 +55,7 @@ def benchmark_of(
     base_dir: Path,
     *,
     adapter: AdapterKind = "lora",
-    rank: int = 16,
+    rank: int = DEFAULT_RANK,
     threads: int = 0,
     measure: bool = True,
 ) -> Benchmark | None:
@@ -95,7 +97,7 @@ def workload(
 
 
 def measure_speed(
-    base_name: str, base_dir: Path, *, adapter: AdapterKind = "lora", rank: int = 16, threads: int = 0
+    base_name: str, base_dir: Path, *, adapter: AdapterKind = "lora", rank: int = DEFAULT_RANK, threads: int = 0
 ) -> Benchmark:
     """Trains ten rows of different lengths, one a step. TrainerError when the trainer fails."""
     with tempfile.TemporaryDirectory(prefix="tunesmith-measure-") as folder:
@@ -109,13 +111,12 @@ def measure_speed(
             training_file=rows,
             output_dir=root / "output",
             n_epochs=1,
-            adapter=adapter,
-            lora=LoraSpec(rank),
+            options=TrainingOptions(adapter=adapter, lora_rank=rank),
             threads=threads,
             checkpoint_seconds=0,
             blocked_weights=True,  # as in any job of small steps that lasts; the few of this run would not pay for them
         )
-        (root / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
+        spec.write(root / "spec.json")
         steps, seconds = _run(root / "spec.json")
     return _fit(base_name, _conditions(adapter, rank, threads), steps, seconds, _token_bytes(base_dir))
 
@@ -155,22 +156,25 @@ def _run(spec: Path) -> tuple[list[_Step], float]:
     command = [sys.executable, "-m", "tunesmith.train", str(spec)]
     log = spec.with_name("log")
     with log.open("wb") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as process:
-        assert process.stdout is not None  # noqa: S101
         before = 0
-        for line in process.stdout:
-            event = json.loads(line)
-            if event["type"] == "failed":
-                raise TrainerError(f"The speed of this machine could not be measured: {event['message']}")
-            if event["type"] == "step":
-                seconds = (event["trained_tokens"] - before) / event["tokens_per_second"]
-                before = event["trained_tokens"]
-                steps.append(
-                    _Step(event["computed_tokens"], seconds, event["peak_memory_bytes"], time.monotonic() - began)
-                )
+        for line in process.stdout or ():
+            event = from_json(json.loads(line))
+            if isinstance(event, Failed):
+                raise TrainerError(f"The speed of this machine could not be measured: {event.message}")
+            if isinstance(event, Step):
+                steps.append(_measured(event, before, time.monotonic() - began))
+                before = event.trained_tokens or 0
         if process.wait(TIMEOUT_SECONDS) != 0 or len(steps) <= WARM_UP_STEPS:
             tail = log.read_text(encoding="utf-8", errors="replace")[-300:]
             raise TrainerError(f"The speed of this machine could not be measured: the trainer ended early. {tail}")
     return steps, time.monotonic() - began
+
+
+def _measured(step: Step, trained_before: int, at: float) -> _Step:
+    trained, rate = step.trained_tokens, step.tokens_per_second
+    if trained is None or not rate or step.computed_tokens is None or step.peak_memory_bytes is None:
+        raise TrainerError(f"The speed of this machine could not be measured: step {step.step} has no measures.")
+    return _Step(step.computed_tokens, (trained - trained_before) / rate, step.peak_memory_bytes, at)
 
 
 def _token_bytes(base_dir: Path) -> int:

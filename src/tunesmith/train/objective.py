@@ -14,8 +14,8 @@ from tunesmith.train.validation import Quality, validate, validate_pairs
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Of one batch: the mean loss and accuracy, and what went through the model."""
+class BatchResult:
+    """The mean loss and accuracy of one batch, and how much went through the model."""
 
     loss: float
     accuracy: float
@@ -23,7 +23,7 @@ class Outcome:
 
 
 class Objective(Protocol):
-    def backward(self, batch: Batch) -> Outcome:
+    def backward(self, batch: Batch) -> BatchResult:
         """Adds the batch's gradient to the parameters' `grad`."""
         ...
 
@@ -37,7 +37,7 @@ class Supervised:
     scorer: Scorer
     micro_batch_tokens: int
 
-    def backward(self, batch: Batch) -> Outcome:
+    def backward(self, batch: Batch) -> BatchResult:
         rows = [example.rows[0] for example in batch.examples]
         total = sum(sum(row.weights[1:]) for row in rows)
         loss, correct, learned, computed = 0.0, 0, 0, Computed()
@@ -49,7 +49,7 @@ class Supervised:
             correct += int(scores.correct.sum())
             learned += scores.correct.numel()
             computed += scores.computed
-        return Outcome(loss, correct / learned, computed)
+        return BatchResult(loss, correct / learned, computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         return validate(self.scorer, examples, self.micro_batch_tokens)
@@ -65,7 +65,7 @@ class Preference:
     references: dict[int, tuple[float, float]]  # line -> log-probabilities of its answers where the job began
     validation_references: dict[int, tuple[float, float]]
 
-    def backward(self, batch: Batch) -> Outcome:
+    def backward(self, batch: Batch) -> BatchResult:
         loss, right, computed = 0.0, 0, Computed()
         for part in split([example.rows for example in batch.examples], self.micro_batch_tokens):
             chosen = [batch.examples[index] for index in part]
@@ -78,7 +78,7 @@ class Preference:
             loss += float(part_loss.detach())
             right += int((margins > 0).sum())
             computed += scores.computed
-        return Outcome(loss, right / len(batch.examples), computed)
+        return BatchResult(loss, right / len(batch.examples), computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         return validate_pairs(self.scorer, examples, self.validation_references, self.beta, self.micro_batch_tokens)

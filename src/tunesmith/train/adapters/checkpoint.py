@@ -14,19 +14,20 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, TypeAlias
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest
 from tunesmith.models.answers import Answers, write_answers
 from tunesmith.models.tuned import link_files
 from tunesmith.system.atomic_write import sync
+from tunesmith.train.protocol.events import Checkpoint, Step, from_json
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "state.safetensors"
+Reported: TypeAlias = Step | Checkpoint  # what a resumed trainer reports again
 
 
 def step_dir(parent: Path, step: int) -> Path:
@@ -56,8 +57,8 @@ class RunFiles:
         return self.root / "journal.jsonl"
 
 
-class Trained(Protocol):
-    """What a run trains, an adapter or all weights: `flat` is every value of it, `grad` their gradient."""
+class TrainableParameters(Protocol):
+    """What a run trains, an adapter or all weights: `flat` has all their values, `grad` the gradients of these."""
 
     flat: nn.Parameter
     grad: Tensor
@@ -75,10 +76,12 @@ class Trained(Protocol):
         ...
 
 
-def save_checkpoint(files: RunFiles, trained: Trained, manifest: AdapterManifest, answers: Answers, keep: int) -> Path:
+def save_checkpoint(
+    files: RunFiles, trainable: TrainableParameters, manifest: AdapterManifest, answers: Answers, keep: int
+) -> Path:
     """Writes the model of `manifest.step` and drops all but the newest `keep`. `answers`: what it is trained on."""
     path = step_dir(files.checkpoints, manifest.step)
-    trained.write(path, manifest)
+    trainable.write(path, manifest)
     write_answers(path, answers)  # after the manifest: a model without them is whole
     finished = sorted(item.parent for item in files.checkpoints.glob(f"step-*/{MANIFEST_FILE}"))
     for old in finished[:-keep]:
@@ -87,13 +90,13 @@ def save_checkpoint(files: RunFiles, trained: Trained, manifest: AdapterManifest
     return path
 
 
-def save_final(files: RunFiles, trained: Trained, manifest: AdapterManifest, answers: Answers) -> None:
+def save_final(files: RunFiles, trainable: TrainableParameters, manifest: AdapterManifest, answers: Answers) -> None:
     """The model of the last step: its checkpoint under another name, where there is one."""
     last = step_dir(files.checkpoints, manifest.step)
     if (last / MANIFEST_FILE).is_file():
         link_files(last, files.adapter)
     else:
-        trained.write(files.adapter, manifest)
+        trainable.write(files.adapter, manifest)
         write_answers(files.adapter, answers)
 
 
@@ -103,7 +106,7 @@ class Progress:
 
     step: int
     trained_tokens: int
-    unreported: JsonObject  # measures of the last step, if it was not reported yet
+    unreported: Step | None  # measures of the last step, if it was not reported yet
     fingerprint: str  # of what decides the result; a changed job does not resume
     tensors: dict[str, Tensor]
 
@@ -111,7 +114,7 @@ class Progress:
 def save_progress(files: RunFiles, progress: Progress) -> None:
     """Durable when it returns; the progress before it is then removed."""
     final = step_dir(files.progress, progress.step)
-    if not progress.unreported:  # sorts after the same step before its report
+    if progress.unreported is None:  # sorts after the same step before its report
         final = final.with_name(f"{final.name}-reported")
     if final.is_dir():
         return
@@ -119,10 +122,12 @@ def save_progress(files: RunFiles, progress: Progress) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in progress.tensors.items()}, partial / TENSORS_FILE)
+    unreported = progress.unreported.to_json() if progress.unreported else {}
+    unreported.pop("type", None)
     state = {
         "step": progress.step,
         "trained_tokens": progress.trained_tokens,
-        "unreported": progress.unreported,
+        "unreported": unreported,
         "fingerprint": progress.fingerprint,
     }
     (partial / STATE_FILE).write_text(json.dumps(state), "utf-8")
@@ -141,7 +146,8 @@ def load_progress(files: RunFiles, fingerprint: str) -> Progress | None:
         state = json.loads((path / STATE_FILE).read_text("utf-8"))
         if state["fingerprint"] == fingerprint:
             tensors = load_file(path / TENSORS_FILE)
-            return Progress(state["step"], state["trained_tokens"], state["unreported"], fingerprint, tensors)
+            unreported = Step.from_json(state["unreported"]) if state["unreported"] else None
+            return Progress(state["step"], state["trained_tokens"], unreported, fingerprint, tensors)
         shutil.rmtree(path)
     return None
 
@@ -154,19 +160,20 @@ class Journal:
         self._file: TextIO | None = None
 
     @classmethod
-    def resume(cls, path: Path, step: int) -> tuple["Journal", list[JsonObject]]:
+    def resume(cls, path: Path, step: int) -> tuple["Journal", list[Reported]]:
         """The journal cut back to `step`, and the events that remain in it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [event for event in _events(path) if int(str(event["step"])) <= step]
+        kept = [event for event in _events(path) if event.step <= step]
         partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept), "utf-8")
+        partial.write_text("".join(map(_line, kept)), "utf-8")
         partial.replace(path)
         return cls(path), kept
 
-    def add(self, event: JsonObject) -> None:
+    def add(self, event: Reported) -> None:
+        """Appends an event, not yet durably."""
         if self._file is None:
             self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
+        self._file.write(_line(event))
         self._file.flush()
 
     def sync(self) -> None:
@@ -178,11 +185,17 @@ class Journal:
             self._file.close()
 
 
-def _events(path: Path) -> Iterator[JsonObject]:
+def _line(event: Reported) -> str:
+    return json.dumps(event.to_json(), ensure_ascii=False) + "\n"
+
+
+def _events(path: Path) -> Iterator[Reported]:
     if not path.is_file():
         return
     for line in path.read_text("utf-8").splitlines():
         try:
-            yield json.loads(line)
+            event = from_json(json.loads(line))
         except ValueError:  # the line that was being written when the process was killed
             return
+        if isinstance(event, Step | Checkpoint):
+            yield event

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ServerFault
+from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name
 from tunesmith.models.adapters import AdapterManifest, load_tensors, read_manifest
 from tunesmith.models.tuned import write_model
-from tunesmith.train.adapters.lora import ALIGN, PREFIX
+from tunesmith.train.adapters.lora import ALIGN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 STATE_BYTES = 16  # of each value: itself, its gradient and AdamW's two moments, all in fp32
 
 
-class WholeModel:
+class FullFinetuning:
     """The matrices come first in `flat`: they are what weight decay is for."""
 
     def __init__(self, model: "PreTrainedModel", base_dir: Path) -> None:
@@ -57,9 +58,9 @@ class WholeModel:
         """Adds the LoRA in `adapter_dir` to the weights: training starts from the tuned model that it is."""
         manifest, tensors = read_manifest(adapter_dir), load_tensors(adapter_dir)
         for name, a in tensors.items():
-            path, found, _ = name.removeprefix(PREFIX).partition(".lora_A.weight")
+            path, found, _ = name.removeprefix(PREFIX).partition(A_SUFFIX)
             if found:
-                self._add(path, tensors[f"{PREFIX}{path}.lora_B.weight"], a, manifest.alpha / manifest.rank)
+                self._add(path, tensors[lora_b_name(path)], a, manifest.alpha / manifest.rank)
 
     def _add(self, path: str, b: Tensor, a: Tensor, scale: float) -> None:
         weight: Tensor = self.model.get_submodule(path).weight.data

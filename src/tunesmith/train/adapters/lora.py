@@ -15,29 +15,29 @@ from torch import Tensor, nn
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.lora_layers import check_targets, is_target
+from tunesmith.families.peft_names import lora_a_name, lora_b_name
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.tuned import link_base
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
 from tunesmith.train.layers.fused_functions import SharedInput
-from tunesmith.train.protocol.spec import LoraSpec
 
-PREFIX = "base_model.model."  # PEFT wraps a model twice
 ALIGN = 16  # elements: every matrix begins on a 64-byte line, so that sums come out the same after a resume
 
 
 class LoraLinear(nn.Module):
     """A frozen linear layer with an update of low rank beside it."""
 
-    def __init__(self, base: nn.Linear, spec: LoraSpec) -> None:
+    def __init__(self, base: nn.Linear, options: TrainingOptions) -> None:
         super().__init__()
         self.base = base
         self.matrix = FrozenMatrix(base)
         self.quantized = not base.weight.is_floating_point()
         self.in_features, self.out_features = base.in_features, base.out_features
-        self.scale, self.dropout = spec.scaling, spec.dropout
+        self.scale, self.dropout = options.lora_scaling, options.lora_dropout
         self.enabled = True
-        self.lora_a = nn.Parameter(torch.empty(spec.rank, base.in_features))
-        self.lora_b = nn.Parameter(torch.empty(base.out_features, spec.rank))
+        self.lora_a = nn.Parameter(torch.empty(options.lora_rank, base.in_features))
+        self.lora_b = nn.Parameter(torch.empty(base.out_features, options.lora_rank))
 
     @property
     def is_plain_lora(self) -> bool:
@@ -105,8 +105,8 @@ class Adapter:
         """PEFT's name -> values, in the order of the layers."""
         named = {}
         for path, layer in self.layers.items():
-            named[f"{PREFIX}{path}.lora_A.weight"] = layer.lora_a.detach()
-            named[f"{PREFIX}{path}.lora_B.weight"] = layer.lora_b.detach()
+            named[lora_a_name(path)] = layer.lora_a.detach()
+            named[lora_b_name(path)] = layer.lora_b.detach()
         return named
 
     def write(self, directory: Path, manifest: AdapterManifest) -> None:
@@ -149,7 +149,7 @@ class Adapter:
                 layer.enabled = True
 
 
-def attach(model: nn.Module, spec: LoraSpec, seed: int, head: nn.Module | None = None) -> Adapter:
+def attach(model: nn.Module, options: TrainingOptions, seed: int, head: nn.Module | None = None) -> Adapter:
     """Replaces the target layers of `model` by LoraLinear and initialises them from `seed`: A random, B zero.
 
     `head` (the output embedding) is never one. Raises InvalidRequest naming unknown targets.
@@ -157,12 +157,12 @@ def attach(model: nn.Module, spec: LoraSpec, seed: int, head: nn.Module | None =
     model.requires_grad_(False)
     linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
     inside = {path: module for path, module in linears.items() if module is not head}
-    check_targets(inside, spec.targets)
-    chosen = {path: module for path, module in inside.items() if is_target(path, spec.targets)}
+    check_targets(inside, options.target_names)
+    chosen = {path: module for path, module in inside.items() if is_target(path, options.target_names)}
     layers = {}
     for path, module in chosen.items():
         parent, _, name = path.rpartition(".")
-        layers[path] = LoraLinear(module, spec).train(module.training)
+        layers[path] = LoraLinear(module, options).train(module.training)
         setattr(model.get_submodule(parent), name, layers[path])
     adapter = Adapter(layers)
     _initialise(layers, seed)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from tunesmith.families.layout import head_size, layer_path, norm_names
 from tunesmith.families.panels import whole_panels
 from tunesmith.kernels.step_args import COUNTER_BYTES
 from tunesmith.kernels.thread_pool import Team
@@ -25,26 +26,7 @@ from tunesmith.train.paths.compiled_tables import Buffers, fill_lines, fill_part
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 MOST_THREADS = 64
-
-
-def supports(model: "PreTrainedModel", adapter: Adapter) -> bool:
-    """Of a model on the CPU with plain weights, its adapter attached."""
-    config = model.config
-    kinds = getattr(config, "layer_types", None) or ()
-    sizes = (config.hidden_size, config.intermediate_size, _head_size(model))
-    return (
-        config.model_type in FAMILIES
-        and config.hidden_act == "silu"
-        and all(kind == "full_attention" for kind in kinds)
-        and not (config.model_type == "mistral" and config.sliding_window)
-        and not getattr(config, "attention_dropout", 0.0)
-        and all(size % LANES == 0 for size in sizes)
-        and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
-        and not any(layer.dropout or layer.quantized for layer in adapter.layers.values())
-        and all(path.startswith("model.layers.") for path in adapter.layers)
-    )
 
 
 class CompiledLayers:
@@ -53,6 +35,7 @@ class CompiledLayers:
     def __init__(self, model: "PreTrainedModel", adapter: Adapter, both: bool = False) -> None:
         """`both`: the weights are kept in a layout for each direction, which pays where steps have few tokens."""
         self._adapter, self._rotary = adapter, model.model.rotary_emb
+        self._final_norm: nn.Module = model.model.norm
         self._embedding: Tensor = model.model.embed_tokens.weight.detach()
         groups, layers = groups_of(model), model.config.num_hidden_layers
         self._step, self._layers = numpy.zeros(1, STEP), numpy.zeros(layers, TRAIN_LAYER)
@@ -61,7 +44,7 @@ class CompiledLayers:
         for row, norms in zip(self._layers, self._norms, strict=True):
             for name, norm in norms.items():
                 row[name] = norm.data_ptr()
-        attentions = [model.get_submodule(f"model.layers.{index}.self_attn") for index in range(layers)]
+        attentions = [model.get_submodule(layer_path(index)).self_attn for index in range(layers)]
         self._layers["turned"] = [getattr(attention, "use_rope", True) for attention in attentions]
         self._weights = [*fill_lines(self._lines, groups, both)]
         self._panels = [*fill_parts(self._parts, self._lines, groups, adapter.flat)]
@@ -72,9 +55,10 @@ class CompiledLayers:
         self._passes = 0
         self._team = self._gather()
 
-    def __call__(self, packed: Packed) -> Tensor:
-        """The last layer's output [T, hidden]."""
-        return cast(Tensor, _Layers.apply(self._adapter.flat, self, packed))  # type: ignore[no-untyped-call]
+    def hidden(self, packed: Packed, sources: Tensor) -> Tensor:
+        """See `LayerStack`. The final norm is the model's own, of the wanted positions only."""
+        output = _Layers.apply(self._adapter.flat, self, packed)  # type: ignore[no-untyped-call]
+        return cast(Tensor, self._final_norm(output.index_select(0, sources)))
 
     def forward(self, packed: Packed) -> tuple[Tensor, int]:
         """With a number that `backward` wants to see."""
@@ -117,7 +101,7 @@ class CompiledLayers:
             "hidden": config.hidden_size,
             "heads": config.num_attention_heads,
             "kv_heads": config.num_key_value_heads,
-            "head": _head_size(model),
+            "head": head_size(config),
             "inner": config.intermediate_size,
             "parts": len(self._parts),
             "low_width": int(self._lines["low_width"].max()),
@@ -161,17 +145,10 @@ class _Layers(torch.autograd.Function):
         return None, None, None
 
 
-def _head_size(model: "PreTrainedModel") -> int:
-    config = model.config
-    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return size
-
-
 def _norms(model: "PreTrainedModel", index: int) -> dict[str, Tensor]:
-    """By the fields of a layer's table. Those of heads are there in some families only."""
-    layer = model.get_submodule(f"model.layers.{index}")
-    names = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
-    if hasattr(layer.self_attn, "q_norm"):
-        names |= {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
-    weights = {field: cast(Tensor, layer.get_submodule(name).weight) for field, name in names.items()}
+    """The norms' weights, by the fields of a layer's table."""
+    layer = model.get_submodule(layer_path(index))
+    weights = {
+        field: cast(Tensor, layer.get_submodule(name).weight) for field, name in norm_names(layer.self_attn).items()
+    }
     return {field: weight.detach().contiguous() for field, weight in weights.items()}
