@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import attach
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
-from tunesmith.train.layers.fused_functions import GatedDown, RmsNorm, SharedInput, SwiGlu, apply_rotary
+from tunesmith.train.layers.fused_functions import GatedDown, LoraBase, RmsNorm, SharedInput, SwiGlu, apply_rotary
 from tunesmith.train.layers.shared_inputs import FusedMlp
 from tunesmith.train.paths.accelerate import FusedNorm, accelerate
 
@@ -42,7 +42,7 @@ def test_the_end_of_a_gated_mlp() -> None:
         return cast(Tensor, layer(hidden)) + 0.7 * (hidden @ a.t()) @ b.t()
 
     def fused(gate: Tensor, up: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return cast(Tensor, GatedDown.apply(gate, up, 0.7, FrozenMatrix(layer), a, b))
+        return cast(Tensor, GatedDown.apply(gate, up, LoraBase(FrozenMatrix(layer), 0.7), a, b))
 
     assert_same(fused, plain, numbers(2, 3, 5), numbers(2, 3, 5, seed=1), a, b)
 

@@ -169,8 +169,7 @@ def _benchmark(with_base: "LocalBase", settings: "Settings", *, measure: bool) -
             settings.cache_dir,
             with_base.base.name,
             with_base.directory,
-            adapter=settings.adapter,
-            rank=settings.lora_rank,
+            options=settings.training_options(),
             threads=settings.train_threads,
             measure=measure,
         )

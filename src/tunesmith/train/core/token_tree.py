@@ -1,6 +1,6 @@
 """Which tokens of a packed step see which, as blocks: ranges of queries against ranges of keys.
 
-With nodes laid out depth first (`packing.py`) these are each node against itself (causal), and all descendants of a
+With nodes laid out depth first (`core.packing`) these are each node against itself (causal), and all descendants of a
 node, which are contiguous, against the node (full). A sliding window counts positions of the row, which are not places
 of the packed step: a block is cut where its queries leave the window.
 """
