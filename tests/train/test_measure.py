@@ -43,15 +43,9 @@ def test_noise_never_makes_a_step_cost_less_than_nothing() -> None:
 def test_a_cached_measurement_is_not_made_again(tmp_path: Path) -> None:
     known = Benchmark("base", f"{hardware_name(1)}, rank 4", 1.0, 2.0, 3.0, 4, 5.0)
     write_benchmark(benchmark_path(tmp_path, "base", known.hardware), known)
-    assert (
-        benchmark_of(tmp_path, "base", tmp_path / "nowhere", options=TrainingOptions(lora_rank=4), threads=1) == known
-    )
-    assert (
-        benchmark_of(
-            tmp_path, "base", tmp_path / "nowhere", options=TrainingOptions(lora_rank=8), threads=1, measure=False
-        )
-        is None
-    )
+    nowhere, same, other = tmp_path / "nowhere", TrainingOptions(lora_rank=4), TrainingOptions(lora_rank=8)
+    assert benchmark_of(tmp_path, "base", nowhere, options=same, threads=1) == known
+    assert benchmark_of(tmp_path, "base", nowhere, options=other, threads=1, measure=False) is None
 
 
 def test_hardware_says_how_many_threads_train() -> None:

@@ -144,8 +144,8 @@ def split(examples: Sequence[Sequence[TokenRow]], budget: int, enough: int = ENO
     """Divides examples into micro-batches of at most `budget` distinct tokens each.
 
     Returns indices of `examples`; one that is longer than the budget is alone. An example is one row, or the rows that
-    a loss compares. They are taken in sorted order, so that those with a common prefix stay together. A micro-batch that
-    would grow beyond `enough` ends early, to save memory, where little of a prefix is computed again for the next.
+    a loss compares. They are taken in sorted order, so that those with a common prefix stay together. A micro-batch
+    that would grow beyond `enough` ends early, to save memory, where little of a prefix is computed again for the next.
     """
     order = sorted(range(len(examples)), key=lambda index: examples[index][0].ids)
     parts: list[list[int]] = []
