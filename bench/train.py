@@ -16,7 +16,8 @@ rows is trained as a job of ten epochs with batch 1.
 
 Tunesmith runs before, between and after its peers. The table has medians over an engine's runs, with the smallest and
 the largest value where there is more than one run; `--rounds` repeats everything, so that the peers have ranges too.
-One round takes over an hour on two cores, most of it the peers'; `--steps 2` takes about 25 minutes and counts one step.
+One round takes over an hour on two cores, most of it the peers'; `--steps 2` takes about 25 minutes and counts
+one step.
 """
 
 import argparse

@@ -1,11 +1,14 @@
-"""How the modules of a compiled family's layer are named, and the sizes that follow from a config. Imports no torch."""
+"""Names of the modules in a compiled family's layers, and sizes from its config.
+
+Imports no torch.
+"""
 
 from typing import Protocol
 
 ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
 GATED_MLP = ("gate_proj", "up_proj", "down_proj")
 
-# The linears of a layer by the input that they share, in the order in which the kernels' tables have them.
+# A layer's linears by the input that they share, in the order of the kernels' tables.
 SHARED_INPUTS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     ("self_attn.o_proj",),
@@ -36,10 +39,13 @@ def layer_path(index: int) -> str:
 
 
 def shared_inputs(index: int) -> list[tuple[str, ...]]:
-    """The linears of the layer `index`, as paths in a causal model, by the input that they share."""
+    """The paths of a layer's linears in a causal model, by the input that they share."""
     return [tuple(f"{layer_path(index)}.{name}" for name in names) for names in SHARED_INPUTS]
 
 
 def norm_names(attention: object) -> dict[str, str]:
-    """The norms of the layer with this attention module: field of the kernels' table -> module in the layer."""
+    """The norms of the layer with this attention module.
+
+    Field of the kernels' table -> path of the norm in the layer.
+    """
     return LAYER_NORMS | (HEAD_NORMS if hasattr(attention, "q_norm") else {})

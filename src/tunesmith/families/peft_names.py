@@ -5,10 +5,13 @@ A_SUFFIX, B_SUFFIX = ".lora_A.weight", ".lora_B.weight"
 
 
 def lora_a_name(path: str) -> str:
-    """The name of the first factor [rank, in] of the linear at `path`, such as `model.layers.0.mlp.up_proj`."""
+    """The name of the first factor [rank, in] of the linear layer at `path`.
+
+    `path` is such as `model.layers.0.mlp.up_proj`.
+    """
     return f"{PREFIX}{path}{A_SUFFIX}"
 
 
 def lora_b_name(path: str) -> str:
-    """The name of the second factor [out, rank] of the linear at `path`."""
+    """The name of the second factor [out, rank] of the linear layer at `path`."""
     return f"{PREFIX}{path}{B_SUFFIX}"

@@ -1,4 +1,4 @@
-"""Which model families run as compiled code, in training and in serving, and why the others do not.
+"""Which model families run as compiled code, and why the others do not.
 
 A family that is not compiled is trained and served through transformers' own modules: slower, with the same results.
 Imports neither torch nor transformers.
@@ -19,14 +19,17 @@ FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One of transformers' model types. Each gap is the reason why it is not compiled; None: it is."""
+    """One of transformers' model types.
+
+    A gap is the reason why it is not compiled; None: it is.
+    """
 
     title: str
     training_gap: str | None = None
     serving_gap: str | None = None
 
     def gap(self, use: Use) -> str | None:
-        """Why there is no compiled code of this family for `use`; None where there is."""
+        """Why the family has no compiled code for `use`; None where it has."""
         return self.training_gap if use == "training" else self.serving_gap
 
 
@@ -60,7 +63,7 @@ def family_gap(model_type: str, use: Use) -> str | None:
 
 
 def compiled_gap(config: "PretrainedConfig", use: Use) -> str | None:
-    """Why compiled code does not compute a model with this config for `use`; None where it does."""
+    """Why compiled code does not compute a model of this config; None where it does."""
     return family_gap(config.model_type, use) or _architecture_gap(config) or _use_gap(config, use)
 
 

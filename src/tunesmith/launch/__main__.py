@@ -1,4 +1,4 @@
-"""`python -m tunesmith.launch`: the child that becomes a trainer once it has made three promises.
+"""The child process that becomes a trainer: `python -m tunesmith.launch`.
 
 It never outlives its worker (its stdin is a pipe that only the worker holds, so a killed worker closes it), it never
 runs beside another trainer of the same job (a lock in the job's directory, which the kernel drops when its holder
@@ -22,7 +22,10 @@ LOCK_SECONDS = 60.0  # how long a new trainer waits for the old one to end
 
 
 def main(arguments: list[str]) -> None:
-    """`MODULE SPEC LOCK NICE idle|share`: runs MODULE as `__main__` with SPEC as its only argument."""
+    """Runs a module as `__main__` with a spec as its only argument.
+
+    `arguments`: MODULE SPEC LOCK NICE idle|share.
+    """
     module, spec, lock, niceness, policy = arguments
     threading.Thread(target=_end_with_worker, name="end-with-worker", daemon=True).start()
     os.nice(int(niceness))

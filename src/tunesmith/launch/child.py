@@ -17,7 +17,10 @@ TRAINER_MODULE = "tunesmith.train"
 
 @dataclass(frozen=True, slots=True)
 class ChildLauncher:
-    """Starts child processes. `module` is what the child becomes; only tests name another."""
+    """Starts child processes.
+
+    `module` is what the child becomes; only tests name another.
+    """
 
     module: str = TRAINER_MODULE
 

@@ -1,4 +1,4 @@
-"""Reading what a trainer writes: its stdout, line by line while it runs, and the end of its log."""
+"""Reading what a trainer writes, while it runs and after its end."""
 
 import json
 from collections.abc import Iterator
@@ -12,14 +12,17 @@ LOG_TAIL_BYTES = 2000
 
 @dataclass(slots=True)
 class LineReader:
-    """Reads complete JSON lines from a growing file; an incomplete line waits for its end."""
+    """Reads complete JSON lines from a growing file.
+
+    An incomplete line waits for its end.
+    """
 
     path: Path
     offset: int = 0
     _rest: bytes = field(default=b"", repr=False)
 
     def read(self) -> Iterator[JsonObject]:
-        """The objects completed since the last call. A line that is no JSON object is skipped."""
+        """The objects completed since the last call; other lines are skipped."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:

@@ -11,7 +11,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a trainer is started with. The worker chooses the files, one set per attempt."""
+    """What a trainer is started with.
+
+    The worker chooses the files, one set per attempt.
+    """
 
     spec: Path
     events: Path  # its stdout
@@ -23,7 +26,10 @@ class Start:
 
 
 class Trainer(Protocol):
-    """A started trainer. Its events are read from `Start.events`, so that they can be read after its end too."""
+    """A started trainer.
+
+    Its events are read from `Start.events`, so that they can be read after its end too.
+    """
 
     def poll(self) -> int | None:
         """None while it runs, then the exit status; negative: the signal that killed it."""

@@ -1,7 +1,7 @@
-"""`python -m tunesmith.train spec.json`: trains, and prints events as JSON lines on stdout.
+"""The trainer's process: `python -m tunesmith.train spec.json`.
 
-Exit codes: 0 done, 1 failed (the last line says why), 2 wrong call, 143 stopped by SIGTERM with the progress saved:
-the same command goes on from there.
+It prints events as JSON lines on stdout. Exit codes: 0 done, 1 failed (the last line says why), 2 wrong call, 143
+stopped by SIGTERM with the progress saved: the same command goes on from there.
 """
 
 import sys
@@ -18,6 +18,7 @@ STOPPED = 143
 
 
 def main(arguments: list[str]) -> int:
+    """Trains the spec named by the only argument; returns the exit code."""
     if len(arguments) != 1:
         print("usage: python -m tunesmith.train SPEC.json", file=sys.stderr)  # noqa: T201  # for the person who called it
         return 2
@@ -41,7 +42,7 @@ def _train(path: Path, emit: Listener, interrupt: Interrupt) -> int:
     spec = TrainSpec.read(path)
     try:
         with interrupt.interruptible():
-            from tunesmith.train.start import start  # torch is imported once the spec is known to be sound
+            from tunesmith.train.start import start  # imports torch, once the spec is known to be valid
 
             run = start(spec, emit, interrupt)
         run.train()

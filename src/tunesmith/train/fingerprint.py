@@ -1,4 +1,4 @@
-"""What a run's progress is recognised by: a hash of everything that decides its result."""
+"""A hash of everything that decides a run's result, to recognise its progress."""
 
 import json
 from hashlib import file_digest, sha256
@@ -13,8 +13,8 @@ from tunesmith.train.protocol.spec import TrainSpec
 def spec_fingerprint(spec: TrainSpec) -> str:
     """64 hex digits that change with whatever changes the result.
 
-    They are the same for every attempt at a job, wherever its files are. The content has been the same in all releases:
-    whoever changes it makes the jobs that are running at an update start again.
+    They are the same for every attempt at a job, wherever its files are. What is hashed has been the same in all
+    releases; a change makes the jobs that run during an update start again.
     """
     value = fingerprinted(spec)
     value["training_file"] = spec.training_sha256 or _file_sha256(spec.training_file)

@@ -1,4 +1,4 @@
-"""The base of a run, loaded, and what of it is trained: an adapter beside it, or all of its weights."""
+"""Loading the base of a run with its trainable parameters."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

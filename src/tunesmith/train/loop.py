@@ -33,19 +33,22 @@ from tunesmith.train.protocol.events import Checkpoint, Done, Listener, Step
 from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.validation import Quality, sample
 
-EPOCH_SAVE_SECONDS = 20.0  # progress is also saved at epoch ends, but not more often than this
-LONG_SAVE_SECONDS = 1.0  # an adapter is saved in less, all weights of a base may take a minute,
-SAVE_SHARE = 0.05  # and then saving may take this share of the time
+EPOCH_SAVE_SECONDS = 20.0  # progress is saved at epoch ends too, but not more often than this
+LONG_SAVE_SECONDS = 1.0  # saving an adapter takes less, saving all weights up to a minute;
+SAVE_SHARE = 0.05  # longer saves may take this share of the time
 VALIDATIONS = 20  # on a sample, over the whole run, where the spec does not say how often
 
 
 class NonFiniteLoss(TrainerError):
-    """The loss is no number any more."""
+    """The loss or its gradient is not a finite number."""
 
 
 @dataclass(slots=True)
 class Run:
-    """A run being trained. `step` and `trained_tokens` are those of the last finished step."""
+    """A run being trained.
+
+    `step` and `trained_tokens` are those of the last finished step.
+    """
 
     spec: TrainSpec
     sampler: Sampler
@@ -74,7 +77,10 @@ class Run:
         self._epoch_tokens = sum(example.tokens for example in self.sampler.examples)
 
     def train(self) -> None:
-        """All steps that remain. Raises NonFiniteLoss, and Stopped once the progress is saved."""
+        """Trains all steps that remain.
+
+        Raises NonFiniteLoss, and Stopped once the progress is saved.
+        """
         with closing(self.journal):
             self._train()
 
@@ -194,7 +200,7 @@ class Run:
             self.save()
 
     def save(self) -> None:
-        """The progress after the last finished step, durably."""
+        """Saves the progress after the last finished step, durably."""
         if not self.step:
             return
         began = time.monotonic()

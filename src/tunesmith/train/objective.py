@@ -1,4 +1,4 @@
-"""What a step minimises: the gradient of one batch, by micro-batches, and the numbers that are reported of it."""
+"""What a step minimises: the gradient of a batch, and what is reported of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +23,15 @@ class BatchResult:
 
 
 class Objective(Protocol):
+    """A training method."""
+
     def backward(self, batch: Batch) -> BatchResult:
         """Adds the batch's gradient to the parameters' `grad`."""
         ...
 
-    def quality(self, examples: Sequence[Example]) -> Quality: ...
+    def quality(self, examples: Sequence[Example]) -> Quality:
+        """Loss and accuracy of rows that are not trained."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Supervised:
     micro_batch_tokens: int
 
     def backward(self, batch: Batch) -> BatchResult:
+        """See `Objective`."""
         rows = [example.rows[0] for example in batch.examples]
         total = sum(sum(row.weights[1:]) for row in rows)
         loss, correct, learned, computed = 0.0, 0, 0, Computed()
@@ -52,12 +57,16 @@ class Supervised:
         return BatchResult(loss, correct / learned, computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
+        """See `Objective`."""
         return validate(self.scorer, examples, self.micro_batch_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """DPO: mean over the pairs of the batch. Accuracy: pairs whose preferred answer has the higher reward."""
+    """DPO: the mean over the pairs of the batch.
+
+    Accuracy is the share of pairs whose preferred answer has the higher reward.
+    """
 
     scorer: Scorer
     micro_batch_tokens: int
@@ -66,6 +75,7 @@ class Preference:
     validation_references: dict[int, tuple[float, float]]
 
     def backward(self, batch: Batch) -> BatchResult:
+        """See `Objective`."""
         loss, right, computed = 0.0, 0, Computed()
         for part in split([example.rows for example in batch.examples], self.micro_batch_tokens):
             chosen = [batch.examples[index] for index in part]
@@ -81,11 +91,12 @@ class Preference:
         return BatchResult(loss, right / len(batch.examples), computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
+        """See `Objective`."""
         return validate_pairs(self.scorer, examples, self.validation_references, self.beta, self.micro_batch_tokens)
 
 
 def answer_logprobs(scorer: Scorer, examples: Sequence[Example], budget: int) -> dict[int, tuple[float, float]]:
-    """Line -> log-probabilities of its two answers under the model as it is now."""
+    """Log-probabilities of each line's two answers under the model as it is now."""
     known: dict[int, tuple[float, float]] = {}
     with torch.no_grad():
         for part in split([example.rows for example in examples], budget):

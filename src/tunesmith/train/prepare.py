@@ -1,4 +1,4 @@
-"""The model of a run: loaded, what is trained in place, and its path through the layers chosen and checked."""
+"""The model of a run: loaded, and its path through the layers chosen and checked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""From a spec to a run that is ready to train: files read, base loaded, adapter attached, progress restored."""
+"""From a spec to a run that is ready to train."""
 
 import json
 import os
@@ -76,7 +76,10 @@ def _limit_processor(spec: TrainSpec) -> None:
 
 
 def read_data(spec: TrainSpec) -> Data:
-    """Reads the files of a run. Raises DataError naming the line that cannot be trained."""
+    """Reads the files of a run.
+
+    Raises InvalidRequest where there is no base, and DataError naming a line that cannot be trained.
+    """
     if not (spec.base_dir / "config.json").is_file():
         raise InvalidRequest(f"The base model's directory {spec.base_dir} has no config.json.", param="model")
     renderer = load_renderer(spec.base_dir)

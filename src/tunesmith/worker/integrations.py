@@ -1,7 +1,8 @@
-"""A job's `integrations`: a child process for each sends its metrics to Weights & Biases (see `wandb_run`).
+"""A job's `integrations`: its metrics in Weights & Biases.
 
-Nothing that goes wrong there fails a job or delays it by more than `CLOSE_SECONDS`: it becomes a warning event.
-What is not covered: a login that wandb keeps in ~/.netrc; the key is a setting or WANDB_API_KEY.
+A child process for each sends them (see `wandb_run`). Nothing that goes wrong there fails a job or delays it by more
+than `CLOSE_SECONDS`: it becomes a warning event. What is not covered: a login that wandb keeps in ~/.netrc; the key is
+a setting or WANDB_API_KEY.
 """
 
 import os
@@ -31,7 +32,7 @@ class Sender:
     reader: LineReader
 
     def close(self) -> None:
-        """Asks it to send what the trainer has written and to end, and waits up to `CLOSE_SECONDS`."""
+        """Asks it to send the rest and to end, and waits up to `CLOSE_SECONDS`."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         try:
@@ -61,7 +62,7 @@ class Senders:
 
 
 def start_senders(job: JobRow, files: JobFiles, settings: Settings) -> Senders:
-    """Starts what the job asks for; where something is missing, a warning says how to fix it."""
+    """Starts what the job asks for; a warning says what is missing and how to fix it."""
     if not job.integrations:
         return Senders()
     missing = missing_for_wandb(settings)
@@ -77,7 +78,7 @@ def start_senders(job: JobRow, files: JobFiles, settings: Settings) -> Senders:
 
 
 def missing_for_wandb(settings: Settings) -> str | None:
-    """What the worker's machine lacks and how to fix it; None when metrics can be sent."""
+    """What this machine lacks and how to fix it; None when metrics can be sent."""
     if find_spec("wandb") is None:
         return "the package is not installed where the worker runs. Run `pip install 'tunesmith[wandb]'` there"
     if os.environ.get("WANDB_MODE") in ("offline", "disabled") or _key(settings):

@@ -27,7 +27,7 @@ CSV_KEYS = ("train_loss", "train_mean_token_accuracy", "valid_loss", "valid_mean
 
 
 def step_event(step: Step) -> NewEvent:
-    """`Step 290/303: training loss=0.00, validation loss=0.31`, with the measures as its data."""
+    """`Step 290/303: training loss=0.00, validation loss=0.31`, measures as its data."""
     text = f"Step {step.step}/{step.total_steps}: training loss={step.train_loss:.2f}"
     for loss, name in ((step.valid_loss, "validation loss"), (step.full_valid_loss, "full validation loss")):
         if loss is not None:
@@ -44,12 +44,18 @@ def log_event(log: Log) -> NewEvent:
 
 
 def checkpoint_metrics(checkpoint: Checkpoint) -> JsonObject:
-    """A checkpoint's metrics as the wire has them: the step among them, keys without a value left out."""
+    """A checkpoint's metrics as the wire has them, the step among them.
+
+    Keys without a value are left out.
+    """
     return {"step": checkpoint.step, **checkpoint.metrics}
 
 
 def final_events(model: str, kept: Sequence[CheckpointRow]) -> list[NewEvent]:
-    """The last events of a job: one per earlier kept checkpoint, oldest first, then the model, then the end."""
+    """The last events of a job.
+
+    One per earlier kept checkpoint, oldest first, then the model, then the end.
+    """
     earlier = [row for row in reversed(kept) if row.fine_tuned_model_checkpoint != model]
     return [
         *(

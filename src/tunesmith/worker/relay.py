@@ -17,7 +17,10 @@ from tunesmith.worker.openai_events import checkpoint_metrics, log_event, step_e
 
 @dataclass(slots=True)
 class Relay:
-    """`done` and `failed`: the trainer's last event, once it has come. `logged`: messages that the job already has."""
+    """Collects a trainer's events and sends them to the store.
+
+    `done` and `failed`: the trainer's last event, once it has come. `logged`: messages that the job already has.
+    """
 
     store: Store
     lease: Lease
@@ -50,7 +53,10 @@ class Relay:
                     self.failed = event
 
     def send(self) -> bool:
-        """Whether all is in the store now. Raises LeaseLost when the job is no longer this worker's."""
+        """Whether all is in the store now.
+
+        Raises LeaseLost when the job is no longer this worker's.
+        """
         try:
             if self._events or self._total_steps is not None:
                 self.store.queue.append(

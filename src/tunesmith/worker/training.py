@@ -1,4 +1,4 @@
-"""The second phase of a job: spec, trainer, relay, and the one transaction that ends it."""
+"""The second phase of a job: spec, trainer, relay, and its final transaction."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ STOPPED_STATUS = 143  # of a trainer that was asked to end and saved its progres
 
 
 class Stopping(TunesmithError):
-    """The worker was asked to end: its job goes back into the queue."""
+    """The worker was asked to end; its job goes back into the queue."""
 
 
 class TrainerInterrupted(TrainerError):
@@ -49,10 +49,11 @@ class TrainingRun:
 
     @property
     def files(self) -> JobFiles:
+        """Where the job's files are."""
         return JobFiles(self.settings.paths.jobs, self.job.id)
 
     def train(self) -> None:
-        """Ends with the job `succeeded`.
+        """Trains the job, which has then `succeeded`.
 
         Raises LeaseLost, Stopping or TrainerInterrupted when the job goes on elsewhere or not at all, and any other
         TunesmithError when it has failed.
@@ -154,17 +155,19 @@ class TrainingRun:
 
 
 def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
-    """Everything that decides the result. Raises DataError when a file, or the model to continue, is gone."""
+    """Everything that decides the result of a job.
+
+    Raises DataError when a file, or the model to continue, is gone.
+    """
     require_files(store, job)
-    parent = _continued(store, job)
-    base_dir = (parent and own_base(parent)) or materialise(resolve_base(job.base_model, settings), settings)
+    base_dir, init_adapter_dir = _start_of(store, settings, job)
     numbers = job.hyperparameters
     return TrainSpec(
         job_id=job.id,
         attempt=job.attempt,
         base_name=job.base_model,
         base_dir=base_dir,
-        init_adapter_dir=None if parent == base_dir else parent,  # tuned weights are a base
+        init_adapter_dir=init_adapter_dir,
         training_file=store.blobs.path(job.training_file),
         training_sha256=_sha256(store, job.training_file),
         validation_file=None if job.validation_file is None else store.blobs.path(job.validation_file),
@@ -181,6 +184,13 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         threads=settings.train_threads,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
+
+
+def _start_of(store: Store, settings: Settings, job: JobRow) -> tuple[Path, Path | None]:
+    """The base's directory, and that of the adapter to start from."""
+    parent = _continued(store, job)
+    base_dir = (parent and own_base(parent)) or materialise(resolve_base(job.base_model, settings), settings)
+    return base_dir, None if parent == base_dir else parent  # tuned weights are a base
 
 
 def _sha256(store: Store, file_id: str | None) -> str | None:
@@ -205,5 +215,6 @@ def _continued(store: Store, job: JobRow) -> Path | None:
 
 
 def interruption_event(error: TrainerInterrupted, left: int) -> NewEvent:
+    """Says that training stopped, and whether any of `left` attempts remain."""
     rest = "it goes on from its last progress" if left else "it will not be started again"
     return NewEvent(f"{error.message} Training stopped there; {rest}", level="warn")

@@ -1,8 +1,9 @@
-"""The child that sends a job's metrics to Weights & Biases: `python -m tunesmith.worker.wandb_run PLAN` (JSON).
+"""The child process that sends a job's metrics to Weights & Biases.
 
-It follows the trainer's events file by itself, so that a slow network delays nothing else, and ends when the trainer
-does or when its stdin closes (the worker has ended). It writes log events to stdout, as a trainer does. A later attempt
-at the job continues the same run: wandb ignores steps that it has.
+It is `python -m tunesmith.worker.wandb_run PLAN`, with the plan as JSON. It follows the trainer's events file by
+itself, so that a slow network delays nothing else, and ends when the trainer does or when its stdin closes (the worker
+has ended). It writes log events to stdout, as a trainer does. A later attempt at the job continues the same run: wandb
+ignores steps that it has.
 
 Source: docs.wandb.ai, `wandb.init`, `Run.log`, `Run.finish`.
 """
@@ -48,9 +49,13 @@ class Run(Protocol):
     url: str | None
     dir: str
 
-    def log(self, data: Measures, step: int) -> None: ...
+    def log(self, data: Measures, step: int) -> None:
+        """Sends the measures of a step."""
+        ...
 
-    def finish(self, exit_code: int) -> None: ...
+    def finish(self, exit_code: int) -> None:
+        """Waits until all is sent."""
+        ...
 
 
 def main(argument: str) -> None:

@@ -1,9 +1,9 @@
-"""What a run leaves on disk: adapters at epoch ends, the progress to resume from, and the journal of its events.
+"""What a run leaves on disk: tuned models, its progress, a journal of its events.
 
     output_dir/checkpoints/step-000100/         an adapter or all weights; exists once its manifest.json does
     output_dir/adapter/                         the same of the last step
     output_dir/progress/step-000123-reported/   trained values, optimizer and position after step 123
-    output_dir/journal.jsonl                    the step and checkpoint events so far, replayed by a resumed trainer
+    output_dir/journal.jsonl                    the step and checkpoint events so far, repeated by a resumed trainer
 
 safetensors and JSON only. Everything is written under a temporary name, synced and renamed.
 """
@@ -31,6 +31,7 @@ Reported: TypeAlias = Step | Checkpoint  # what a resumed trainer reports again
 
 
 def step_dir(parent: Path, step: int) -> Path:
+    """The directory below `parent` of what belongs to a step."""
     return parent / f"step-{step:06d}"
 
 
@@ -42,47 +43,59 @@ class RunFiles:
 
     @property
     def checkpoints(self) -> Path:
+        """Tuned models at the ends of epochs."""
         return self.root / "checkpoints"
 
     @property
     def progress(self) -> Path:
+        """What a resumed run starts from."""
         return self.root / "progress"
 
     @property
     def adapter(self) -> Path:
+        """The tuned model of the last step."""
         return self.root / "adapter"
 
     @property
     def journal(self) -> Path:
+        """The events so far."""
         return self.root / "journal.jsonl"
 
 
 class TrainableParameters(Protocol):
-    """What a run trains, an adapter or all weights: `flat` has all their values, `grad` the gradients of these."""
+    """What a run trains: an adapter, or all weights.
+
+    `flat` has all their values, `grad` the gradients of these.
+    """
 
     flat: nn.Parameter
     grad: Tensor
 
     @property
     def matrices(self) -> int:
-        """How many of `flat`'s values, from the first, are matrices'; scales and biases come after them."""
+        """How many of `flat`'s values belong to matrices: they come first."""
         ...
 
     @property
-    def description(self) -> str: ...
+    def description(self) -> str:
+        """What is trained and how much of it, for the job's events."""
+        ...
 
     def write(self, directory: Path, manifest: AdapterManifest) -> None:
-        """A tuned model in `directory`, its manifest last."""
+        """Writes a tuned model into `directory`, its manifest last."""
         ...
 
 
 def save_checkpoint(
     files: RunFiles, trainable: TrainableParameters, manifest: AdapterManifest, answers: Answers, keep: int
 ) -> Path:
-    """Writes the model of `manifest.step` and drops all but the newest `keep`. `answers`: what it is trained on."""
+    """Writes the model of `manifest.step` and removes all but the newest `keep`.
+
+    `answers`: what it is trained on.
+    """
     path = step_dir(files.checkpoints, manifest.step)
     trainable.write(path, manifest)
-    write_answers(path, answers)  # after the manifest: a model without them is whole
+    write_answers(path, answers)  # after the manifest: a model is complete without them
     finished = sorted(item.parent for item in files.checkpoints.glob(f"step-*/{MANIFEST_FILE}"))
     for old in finished[:-keep]:
         (old / MANIFEST_FILE).unlink()  # first: a directory without a manifest is no checkpoint
@@ -91,7 +104,7 @@ def save_checkpoint(
 
 
 def save_final(files: RunFiles, trainable: TrainableParameters, manifest: AdapterManifest, answers: Answers) -> None:
-    """The model of the last step: its checkpoint under another name, where there is one."""
+    """Writes the model of the last step, or links its checkpoint where there is one."""
     last = step_dir(files.checkpoints, manifest.step)
     if (last / MANIFEST_FILE).is_file():
         link_files(last, files.adapter)
@@ -102,7 +115,10 @@ def save_final(files: RunFiles, trainable: TrainableParameters, manifest: Adapte
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """All that a resumed run needs: order of data and random numbers are functions of seed and step."""
+    """All that a resumed run needs.
+
+    The order of rows and random numbers are functions of seed and step.
+    """
 
     step: int
     trained_tokens: int
@@ -141,7 +157,10 @@ def save_progress(files: RunFiles, progress: Progress) -> None:
 
 
 def load_progress(files: RunFiles, fingerprint: str) -> Progress | None:
-    """The newest progress of the same job; None to start from the beginning, with what another job left removed."""
+    """The newest progress of the same job; None to start from the beginning.
+
+    Removes what another job left.
+    """
     for path in sorted(files.progress.glob("step-*"), reverse=True):
         state = json.loads((path / STATE_FILE).read_text("utf-8"))
         if state["fingerprint"] == fingerprint:
@@ -153,7 +172,10 @@ def load_progress(files: RunFiles, fingerprint: str) -> Progress | None:
 
 
 class Journal:
-    """The events of finished steps. Only synced together with the progress: it is cut back to that on a resume."""
+    """The events of finished steps.
+
+    It is synced only together with the progress, and cut back to that on a resume.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -177,10 +199,12 @@ class Journal:
         self._file.flush()
 
     def sync(self) -> None:
+        """Makes what was added durable."""
         if self._file is not None:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Closes the file."""
         if self._file is not None:
             self._file.close()
 

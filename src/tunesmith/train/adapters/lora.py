@@ -1,7 +1,8 @@
-"""LoRA adapters on a frozen model (Hu et al., 2021, arXiv:2106.09685), stored under PEFT's names.
+"""LoRA adapters on a frozen model, stored under PEFT's names.
 
-All parameters live in one flat tensor, and so do their gradients: the optimizer, the gradient's norm and a checkpoint
-are then one operation each instead of one for each of 420 small matrices.
+Source: Hu et al., 2021, arXiv:2106.09685. All parameters are in one flat tensor, and so are their gradients: the
+optimizer, the gradient's norm and a checkpoint are then one operation each instead of one for each of 420 small
+matrices.
 """
 
 import math
@@ -22,11 +23,11 @@ from tunesmith.settings import TrainingOptions
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
 from tunesmith.train.layers.fused_functions import SharedInput
 
-ALIGN = 16  # elements: every matrix begins on a 64-byte line, so that sums come out the same after a resume
+ALIGN = 16  # elements: every matrix begins on a cache line, so that sums are the same after a resume
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with an update of low rank beside it."""
+    """A frozen linear layer plus an update of low rank."""
 
     def __init__(self, base: nn.Linear, options: TrainingOptions) -> None:
         super().__init__()
@@ -41,18 +42,19 @@ class LoraLinear(nn.Module):
 
     @property
     def is_plain_lora(self) -> bool:
-        """On, without dropout, on a base that is not quantized: what `fused.SharedInput` computes."""
+        """Whether `SharedInput` computes it: enabled, no dropout, base not quantized."""
         return self.enabled and not (self.dropout and self.training) and not self.quantized
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
         if not self.is_plain_lora:
-            return self.beside(x, self.matrix(x))
+            return self.with_update(x, self.matrix(x))
         a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
         (y,) = SharedInput.apply(x, self.scale, (self.matrix,), a.detach(), a, b)  # type: ignore[no-untyped-call]
         return cast(Tensor, y)
 
-    def beside(self, x: Tensor, y: Tensor) -> Tensor:
-        """The output, where the frozen layer's is `y`."""
+    def with_update(self, x: Tensor, y: Tensor) -> Tensor:
+        """The output, given the frozen layer's output `y`."""
         if not self.enabled:
             return y
         a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
@@ -61,7 +63,7 @@ class LoraLinear(nn.Module):
 
 
 class Adapter:
-    """The trainable part of a model: low-rank layers by module path, and their values in one flat tensor."""
+    """The LoRA layers of a model by module path, with their values in one flat tensor."""
 
     own_base: Path | None = None  # tuned weights that the written adapter needs beside it
 
@@ -71,7 +73,7 @@ class Adapter:
         reference = next(iter(layers.values())).base.weight
         dtype = reference.dtype if reference.dtype == torch.float64 else torch.float32
         sizes = [-(-p.numel() // ALIGN) * ALIGN for p in self._parameters]
-        # With a line to spare: compiled code may read beyond the last row of a matrix whose rank is small.
+        # A cache line more: compiled code may read beyond the last row of a matrix of small rank.
         memory = torch.zeros(sum(sizes) + ALIGN, dtype=dtype, device=reference.device)
         self.flat = nn.Parameter(memory[:-ALIGN])
         self.grad = torch.zeros_like(self.flat)
@@ -86,23 +88,27 @@ class Adapter:
 
     @property
     def matrices(self) -> int:
+        """See `TrainableParameters`: all values are."""
         return self.flat.numel()
 
     @property
     def description(self) -> str:
+        """See `TrainableParameters`."""
         rank = next(iter(self.layers.values())).lora_a.shape[0]
         return f"LoRA of rank {rank}: {self.parameter_count:,} values on {len(self.layers)} layers"
 
     @property
     def target_modules(self) -> tuple[str, ...]:
+        """The last parts of the layers' paths, such as q_proj."""
         return tuple(sorted({path.rpartition(".")[2] for path in self.layers}))
 
     @property
     def parameter_count(self) -> int:
+        """How many values are trained."""
         return sum(parameter.numel() for parameter in self._parameters)
 
     def tensors(self) -> dict[str, Tensor]:
-        """PEFT's name -> values, in the order of the layers."""
+        """The values by PEFT's names, in the order of the layers."""
         named = {}
         for path, layer in self.layers.items():
             named[lora_a_name(path)] = layer.lora_a.detach()
@@ -110,11 +116,12 @@ class Adapter:
         return named
 
     def write(self, directory: Path, manifest: AdapterManifest) -> None:
+        """See `TrainableParameters`."""
         base = link_base(self.own_base, directory) if self.own_base else None
         write_adapter(directory, self.tensors(), manifest, base)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Raises InvalidRequest when the tensors are another adapter's."""
+        """Takes the values of another adapter; InvalidRequest when they do not fit."""
         mine = self.tensors()
         if set(mine) != set(tensors):
             odd = sorted(set(mine) ^ set(tensors))[0]
@@ -133,13 +140,16 @@ class Adapter:
             value.copy_(tensors[name])
 
     def pack_frozen(self) -> None:
-        """The frozen weights of its layers in the layouts of the fastest products; the rows of the file are let go."""
+        """Repacks its layers' frozen weights for the fastest products.
+
+        The row-major originals are freed.
+        """
         for layer in self.layers.values():
             layer.matrix.pack()
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """The base as it was: for reference log-probabilities."""
+        """Leaves the base alone inside the block, for reference log-probabilities."""
         for layer in self.layers.values():
             layer.enabled = False
         try:
@@ -150,9 +160,10 @@ class Adapter:
 
 
 def attach(model: nn.Module, options: TrainingOptions, seed: int, head: nn.Module | None = None) -> Adapter:
-    """Replaces the target layers of `model` by LoraLinear and initialises them from `seed`: A random, B zero.
+    """Replaces the target layers of `model` by LoRA layers: A random, B zero.
 
-    `head` (the output embedding) is never one. Raises InvalidRequest naming unknown targets.
+    A is drawn from `seed`. `head` (the output embedding) is never a target. Raises InvalidRequest naming unknown
+    targets.
     """
     model.requires_grad_(False)
     linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -172,7 +183,7 @@ def attach(model: nn.Module, options: TrainingOptions, seed: int, head: nn.Modul
 def _initialise(layers: dict[str, LoraLinear], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for layer in layers.values():
-        bound = 1 / math.sqrt(layer.in_features)  # what nn.Linear and PEFT draw from
+        bound = 1 / math.sqrt(layer.in_features)  # as nn.Linear and PEFT
         values = torch.empty(layer.lora_a.shape).uniform_(-bound, bound, generator=generator)
         with torch.no_grad():
             layer.lora_a.copy_(values)

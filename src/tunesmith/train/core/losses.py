@@ -25,6 +25,7 @@ class TokenLogprobs(torch.autograd.Function):
     def forward(
         ctx: torch.autograd.function.FunctionCtx, hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float
     ) -> tuple[Tensor, Tensor]:
+        """See the class."""
         count = hidden_LD.shape[0]
         logprobs = torch.empty(count, dtype=hidden_LD.dtype, device=hidden_LD.device)
         correct = torch.empty(count, dtype=torch.bool, device=hidden_LD.device)
@@ -52,6 +53,7 @@ class TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """See the class."""
         (grad_hidden,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
         return grad_hidden * grads[0].unsqueeze(1), None, None, None
 

@@ -95,7 +95,7 @@ class _Packer:
     sources: list[list[int]]  # of each row: the packed positions of its tokens
 
     def place(self, order: list[int], depth: int, parent: int) -> None:
-        """Appends the subtree of the rows in `order`, which agree on their first `depth` tokens."""
+        """Appends the subtree of the rows in `order`, whose first `depth` tokens agree."""
         packed = self.packed
         for group in self._groups(order, depth):
             first = self.rows[group[0]].ids

@@ -1,4 +1,4 @@
-"""How much goes through the model at once, estimated from the model's shape and the memory at hand.
+"""How much goes through the model at once, by its shape and the available memory.
 
 The division into micro-batches changes how sums are rounded, so the plan is made once per run and kept on disk:
 a resumed run follows it even if the machine has less memory free by then.
@@ -32,10 +32,12 @@ class Shape(HeadShape, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
+    """How a run divides its work and lays out its weights."""
+
     micro_batch_tokens: int
     activation_checkpointing: bool
-    blocked_weights: bool = False  # the frozen weights are laid out anew for the fastest products
-    both_directions: bool = True  # once for each direction; compiled layers can do with one
+    blocked_weights: bool = False  # the frozen weights are repacked for the fastest products
+    both_directions: bool = True  # once for each direction; compiled layers need only one
 
 
 def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
@@ -56,7 +58,10 @@ def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
 
 
 def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, wanted_tokens: int = 0) -> MemoryPlan:
-    """`longest`: tokens of the longest example, which cannot be divided. `wanted_tokens`: 0 lets the memory decide."""
+    """Chooses the micro-batch, and whether activations are recomputed.
+
+    `longest`: tokens of the longest example, which cannot be divided. `wanted_tokens`: 0 lets the memory decide.
+    """
     room = int(free_bytes * MEMORY_SHARE)
     plain = room // token_bytes(config, element_size, checkpointing=False)
     if plain >= max(longest, min(wanted_tokens, MOST_TOKENS)):
@@ -68,11 +73,12 @@ def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, w
 def weight_copies(
     step_tokens: float, run_tokens: int, weight_bytes: int, free_bytes: int, *, compiled: bool = False
 ) -> int:
-    """How many other layouts of the frozen weights (`compiled.py`, `frozen.py`) pay: 0, 1, or one for each direction.
+    """How many repacked copies of the frozen weights pay: 0, 1, or one a direction.
 
-    In oneDNN's, small products gain a third and large ones a tenth; compiled layers gain as much on steps of any size,
-    and make the other direction themselves where a step is large. Making a copy takes as long as it saves on
-    `BLOCKS_FROM` tokens. `step_tokens`: mean of a step, with shared prefixes counted in every row.
+    In oneDNN's layouts (`layers.frozen_weights`), small products gain a third and large ones a tenth; compiled layers
+    gain as much on steps of any size, and compute the other direction's layout themselves where a step is large. Making
+    a copy takes as long as it saves on `BLOCKS_FROM` tokens. `step_tokens`: mean of a step, with shared prefixes
+    counted in every row.
     """
     if run_tokens < BLOCKS_FROM or (not compiled and step_tokens > SMALL_STEP):
         return 0
@@ -83,7 +89,7 @@ def weight_copies(
 
 
 def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:
-    """The plan in `path`; if there is none, `made`, which is then written there."""
+    """The plan in `path`; if there is none, `made`, which is written there."""
     if path.is_file():
         return MemoryPlan(**json.loads(path.read_text("utf-8")))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +100,7 @@ def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:
 
 
 def free_memory() -> int:
-    """Bytes this process may still take: the machine's, or less where a container is limited."""
+    """Bytes that this process may still take, of the machine's or its container's."""
     if not MEMINFO.is_file():  # not Linux
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     free = next(int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if "MemAvailable" in line)

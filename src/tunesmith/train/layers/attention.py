@@ -168,7 +168,7 @@ def _sinks_gradient(attended: Attended, sinks: Tensor) -> Tensor:
 
 
 class AttentionOptions(TypedDict, total=False):
-    """Keywords of transformers' attention interface that are read here; families pass others too."""
+    """The keywords of transformers' attention interface that are read here."""
 
     scaling: float | None
     dropout: float

@@ -69,11 +69,13 @@ class FrozenMatrix:
 class _Frozen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, matrix: FrozenMatrix) -> Tensor:
+        """See the class."""
         ctx.matrix, ctx.shape = matrix, x.shape  # type: ignore[attr-defined]
         return matrix.product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        """See the class."""
         matrix = cast(FrozenMatrix, ctx.matrix)  # type: ignore[attr-defined]
         return matrix.grad_input(grads[0].reshape(-1, grads[0].shape[-1])).view(ctx.shape), None  # type: ignore[attr-defined]
 

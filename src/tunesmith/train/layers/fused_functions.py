@@ -29,6 +29,7 @@ class SharedInput(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, x: Tensor, scale: float, matrices: Sequence[FrozenMatrix], stacked: Tensor, *adapters: Tensor
     ) -> tuple[Tensor, ...]:
+        """See the class."""
         flat = x.reshape(-1, x.shape[-1])
         lora_hidden = torch.mm(flat, stacked.t()).mul_(scale)
         outputs = []
@@ -40,6 +41,7 @@ class SharedInput(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """See the class."""
         flat, lora_hidden, stacked, *adapters = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
         matrices = cast(Sequence[FrozenMatrix], ctx.matrices)  # type: ignore[attr-defined]
         wanted: bool = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
@@ -77,11 +79,13 @@ class SwiGlu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, gate: Tensor, up: Tensor) -> Tensor:
+        """See the class."""
         ctx.save_for_backward(gate, up)
         return torch.nn.functional.silu(gate).mul_(up)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
         gate, up = cast(tuple[Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
         grad_up = torch.nn.functional.silu(gate).mul_(grads[0])
         return cast(Tensor, torch.ops.aten.silu_backward(grads[0] * up, gate)), grad_up
@@ -112,6 +116,7 @@ class GatedDown(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """See the class."""
         gate, up, lora_hidden, a, b = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
         base = cast(LoraBase, ctx.base)  # type: ignore[attr-defined]
         grad = grads[0].flatten(0, -2)
@@ -129,6 +134,7 @@ class RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """See the class."""
         squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
         inverse = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
@@ -137,6 +143,7 @@ class RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        """See the class."""
         x, weight, inverse = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
         along = torch.matmul(grads[0] * x, weight).unsqueeze(-1).mul_(inverse.pow(3)).div_(-x.shape[-1])
         trained: bool = ctx.needs_input_grad[1]  # type: ignore[attr-defined]
@@ -153,11 +160,13 @@ class Rotary(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """See the class."""
         ctx.save_for_backward(cos, sin)
         return _rotate(x, cos, sin, 1.0)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """See the class."""
         cos, sin = cast(tuple[Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
         return _rotate(grads[0], cos, sin, -1.0), None, None
 

@@ -1,4 +1,4 @@
-"""Modules for LoRA layers with the same input: computed together, called one by one."""
+"""LoRA layers with the same input, computed together and called one by one."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -48,6 +48,7 @@ class GroupMember(nn.Module):
         self.layer = group.layers[index]  # a child module, so that train() and eval() reach its dropout
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         return self.group.output(self.index, x)
 
 
@@ -60,6 +61,7 @@ class FusedMlp(nn.Module):
         self.group = InputGroup([self.gate_proj, self.up_proj])
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         gate, up = self.group.output(0, x), self.group.output(1, x)
         down = self.down_proj
         if not down.is_plain_lora:
@@ -76,5 +78,6 @@ class GatedMlp(nn.Module):
         self.gate_proj, self.up_proj, self.down_proj = (cast(nn.Linear, getattr(original, name)) for name in GATED_MLP)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         hidden = SwiGlu.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
         return cast(Tensor, self.down_proj(hidden))

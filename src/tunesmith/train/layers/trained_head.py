@@ -1,4 +1,4 @@
-"""Log-probabilities with a trained output matrix; `core.losses` has the frozen one."""
+"""Log-probabilities with a trained output matrix (frozen: `core.losses`)."""
 
 from typing import cast
 
@@ -10,9 +10,9 @@ CHUNK_LOGITS = 1 << 24  # elements of the logits that exist at once: 64 MB in fp
 
 
 class TrainedHead(torch.autograd.Function):
-    """log p(target | hidden) with a trained output matrix, a slice of logits at a time.
+    """log p(target | hidden) with a trained output matrix.
 
-    The backward pass computes the logits again.
+    A slice of the logits exists at a time; the backward pass computes them again.
 
     d log p_i / d W = (onehot(target_i) - softmax(W h_i)) h_i^T: the matrix's gradient needs that of log p_i beforehand,
     so that it cannot be made in the forward pass as it is for a frozen matrix.
@@ -22,6 +22,7 @@ class TrainedHead(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, hidden_LD: Tensor, weight_VD: Tensor, targets_L: Tensor, cap: float
     ) -> tuple[Tensor, Tensor]:
+        """See the class."""
         logprobs = torch.empty_like(hidden_LD[:, 0])
         correct = torch.empty_like(targets_L, dtype=torch.bool)
         for here in _slices(hidden_LD, weight_VD):
@@ -36,6 +37,7 @@ class TrainedHead(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """See the class."""
         hidden_LD, weight_VD, targets_L = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
         cap = cast(float, ctx.cap)  # type: ignore[attr-defined]
         grad_hidden, grad_weight = torch.empty_like(hidden_LD), torch.zeros_like(weight_VD)

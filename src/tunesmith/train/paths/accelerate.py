@@ -1,4 +1,4 @@
-"""Replaces a model's own modules by the fused functions where both give the same result.
+"""Replaces a model's own modules by fused functions where the results agree.
 
 A family that computes its norm, MLP or rotary embedding differently simply keeps its own: nothing is assumed from a
 name; the two are run on random numbers and compared.
@@ -73,6 +73,7 @@ class _Compared:
     known: dict[tuple[type, tuple[int, ...]], bool] = field(default_factory=dict)
 
     def agree(self, own: nn.Module, fused: nn.Module, weight: Tensor) -> bool:
+        """Whether the two give the same result."""
         kind = (type(own), tuple(weight.shape))
         if kind not in self.known:
             self.known[kind] = _same(own, fused, weight)

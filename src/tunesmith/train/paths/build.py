@@ -1,4 +1,4 @@
-"""The scorer of a chosen path, with the frozen weights repacked where the plan says so."""
+"""Building the scorer of a chosen path."""
 
 from tunesmith.kernels.compiled import is_made, make
 from tunesmith.kernels.train_step import train
@@ -15,9 +15,10 @@ from tunesmith.train.protocol.events import Listener, Log
 
 
 def build_scorer(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listener) -> Scorer:
-    """Changes the base's modules, and takes the weights out of them where they are repacked.
+    """The scorer of the chosen path.
 
-    Raises UnsupportedAttention where the base does not compute the token tree; then the base has to be loaded again.
+    Changes the base's modules, and takes the weights out of them where the plan has them repacked. Raises
+    UnsupportedAttention where the base does not compute the token tree; then the base has to be loaded again.
     """
     if choice.way == "padded":
         return PaddedScorer(base.model, choice.trains)

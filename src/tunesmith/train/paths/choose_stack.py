@@ -1,4 +1,6 @@
-"""Which path a run takes through the layers of its base, and why: every condition is here, or named here.
+"""Which path a run takes through the layers of its base, and why.
+
+Every condition is here, or named here:
 
     compiled   the layers as compiled code: a LoRA on a float32 base of a compiled family, on a CPU
     tree       the base's own modules over the token tree: everything else, accelerators included
@@ -42,7 +44,7 @@ class StackChoice:
 def choose_stack(
     spec: TrainSpec, model: "PreTrainedModel", trainable: TrainableParameters, plan: MemoryPlan
 ) -> StackChoice:
-    """Chooses by the spec, the loaded base with its trainable parameters, and the memory plan."""
+    """Chooses by the spec, the base, what is trained of it, and the memory plan."""
     trains = bool(spec.options.lora_dropout) or plan.activation_checkpointing
     if not spec.packing:
         return StackChoice("padded", "The layers run on padded rows: packing is off.", trains)
@@ -61,7 +63,7 @@ def compiled_layers_gap(model: "PreTrainedModel", trainable: TrainableParameters
 
 
 def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> int:
-    """How many repacked copies of the frozen weights pay: 0, 1, or 2 (one for each direction).
+    """How many repacked copies of the frozen weights pay: 0, 1, or one a direction.
 
     Asked before the base is loaded, so of the conditions above it looks at those that the spec and the family decide.
     """

@@ -1,7 +1,8 @@
-"""The layers of the Llama family as two calls of compiled code, forward and backward, on a CPU in float32.
+"""The layers of the Llama family as compiled code, on a CPU in float32.
 
-Autograd sees one function from token ids to the last layer's output. Everything else of a run (output layer, losses,
-optimizer, resume) is as it always is; models that this does not cover take the path through their own modules.
+Autograd sees one function from token ids to the last layer's output: one call forward, one backward. Everything else of
+a run (output layer, losses, optimizer, resume) is the same on all paths. `families.table` says which families are
+compiled, `paths.choose_stack` when they are used.
 """
 
 import weakref
@@ -30,10 +31,13 @@ MOST_THREADS = 64
 
 
 class CompiledLayers:
-    """Takes the weights out of the layers of `model`, which have no other use afterwards."""
+    """The compiled layers of one model.
+
+    Takes the weights out of the layers of `model`, which cannot be used otherwise afterwards.
+    """
 
     def __init__(self, model: "PreTrainedModel", adapter: Adapter, both: bool = False) -> None:
-        """`both`: the weights are kept in a layout for each direction, which pays where steps have few tokens."""
+        """`both`: weights are kept in a layout for each direction, which pays in small steps."""
         self._adapter, self._rotary = adapter, model.model.rotary_emb
         self._final_norm: nn.Module = model.model.norm
         self._embedding: Tensor = model.model.embed_tokens.weight.detach()
@@ -56,12 +60,12 @@ class CompiledLayers:
         self._team = self._gather()
 
     def hidden(self, packed: Packed, sources: Tensor) -> Tensor:
-        """See `LayerStack`. The final norm is the model's own, of the wanted positions only."""
+        """See `LayerStack`; the final norm is the model's own module."""
         output = _Layers.apply(self._adapter.flat, self, packed)  # type: ignore[no-untyped-call]
         return cast(Tensor, self._final_norm(output.index_select(0, sources)))
 
     def forward(self, packed: Packed) -> tuple[Tensor, int]:
-        """With a number that `backward` wants to see."""
+        """The last layer's output [T, hidden], and a number that `backward` asks for."""
         self._buffers.make(packed.length, torch.get_num_threads())
         self._fill(packed)
         torch.index_select(self._embedding, 0, torch.tensor(packed.ids), out=self._buffers.input(packed.length))
@@ -69,7 +73,10 @@ class CompiledLayers:
         return self._buffers.output(packed.length).clone(), self._passes
 
     def backward(self, grad_TD: Tensor, number: int) -> None:
-        """Adds to the adapter's gradient. The forward pass that it belongs to must have been the last pass."""
+        """Adds to the adapter's gradient.
+
+        RuntimeError: the forward pass of that number was not the last pass.
+        """
         if number != self._passes:
             raise RuntimeError("Another pass has overwritten what this backward pass needs.")
         self._buffers.grad(len(grad_TD)).copy_(grad_TD)
@@ -131,16 +138,18 @@ class CompiledLayers:
 
 
 class _Layers(torch.autograd.Function):
-    """The gradient goes into the adapter's own, so that autograd is told of none."""
+    """Adds to the adapter's gradient itself, so autograd gets none."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, flat: Tensor, layers: CompiledLayers, packed: Packed) -> Tensor:
+        """See the class."""
         hidden, ctx.number = layers.forward(packed)  # type: ignore[attr-defined]
         ctx.layers = layers  # type: ignore[attr-defined]
         return hidden
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[None, None, None]:
+        """See the class."""
         cast(CompiledLayers, ctx.layers).backward(grads[0], cast(int, ctx.number))  # type: ignore[attr-defined]
         return None, None, None
 

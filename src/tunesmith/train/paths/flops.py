@@ -1,6 +1,6 @@
-"""How many floating-point operations a step needs, and how many this machine does at best.
+"""Floating-point operations of a step, and the most that this machine does.
 
-Counted is what the distinct tokens need: a trainer that computes a shared prefix for each row gets no credit for it.
+What the distinct tokens need is counted: a trainer that computes a shared prefix for each row gets no credit for it.
 """
 
 import time
@@ -25,7 +25,7 @@ ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Operations of forward and backward pass together."""
+    """Operations of the forward and the backward pass together."""
 
     per_token: float
     per_learned: float  # token: the output layer
@@ -33,7 +33,7 @@ class Work:
 
     @classmethod
     def of(cls, model: "PreTrainedModel", adapter: object) -> "Work":
-        """Of a model as it was loaded, its adapter attached, before its layers are fused.
+        """The work of a model with its adapter attached, before modules are replaced.
 
         A frozen weight costs 2 forward and 2 for the gradient of its input, a trained one 2 more for its own.
         Attention costs 4 per head dimension forward and 8 back (Dao et al., 2022, arXiv:2205.14135, who recompute).
@@ -46,6 +46,7 @@ class Work:
         return cls(rate * sum(map(_values, layers)) + 6.0 * low_rank, rate * _values(head), 12.0 * width)
 
     def flops(self, computed: "Computed") -> float:
+        """The operations of what went through the model."""
         return (
             self.per_token * computed.tokens + self.per_learned * computed.learned + self.per_visible * computed.visible
         )
@@ -58,7 +59,10 @@ def _values(layer: nn.Module) -> int:
 
 
 def matmul_peak(device: Device, size: int = 0) -> float:
-    """FLOP/s of the best of some square matrix products; 0 is a size that takes a tenth of a second in all."""
+    """FLOP/s of the best of some square matrix products.
+
+    `size` 0: one that takes a tenth of a second in all.
+    """
     size = size or (CPU_SIZE if device.name == "cpu" else ACCELERATOR_SIZE)
     one = torch.ones(size, size, dtype=device.dtype, device=device.name)
     best = float("inf")

@@ -27,7 +27,7 @@ class LayerStack(Protocol):
     """
 
     def hidden(self, packed: Packed, sources: Tensor) -> Tensor:
-        """Final hidden states [len(sources), hidden] at the positions `sources` of the packed tokens."""
+        """Final hidden states [len(sources), hidden] at these packed positions."""
         ...
 
 
@@ -40,7 +40,7 @@ class TorchLayers:
         self._model, self._trains = model, trains
 
     def hidden(self, packed: Packed, sources: Tensor) -> Tensor:
-        """See `LayerStack`. Raises UnsupportedAttention for a model that does not compute the tree."""
+        """See `LayerStack`; UnsupportedAttention if the model does not compute the tree."""
         set_mode(self._model, attention.NAME, self._trains)
         output = self._model.base_model(
             input_ids=torch.tensor([packed.ids], device=sources.device),
@@ -52,7 +52,7 @@ class TorchLayers:
 
 
 def set_mode(model: "PreTrainedModel", attention_name: str, trains: bool) -> None:
-    """Selects the attention, and training mode where `trains` and gradients are enabled."""
+    """Selects the attention, and training mode if `trains` and gradients are enabled."""
     if model.config._attn_implementation != attention_name:
         model.set_attn_implementation(attention_name)
     wanted = trains and torch.is_grad_enabled()

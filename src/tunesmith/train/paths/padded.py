@@ -1,6 +1,7 @@
-"""The reference path: rows padded to one length, through the base's own modules and its own output layer.
+"""The reference path: rows padded to one length, through the base's own modules.
 
-What other paths are checked against, and the way for bases that they do not compute.
+The output layer is the base's own too. Other paths are checked against this one, and bases that they do not compute are
+trained on it.
 """
 
 from collections.abc import Sequence

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """What went through the model: tokens, those of them whose logits were needed, and the keys that queries saw."""
+    """What went through the model.
+
+    Tokens, those of them whose logits were needed, and the keys that queries saw.
+    """
 
     tokens: int = 0
     learned: int = 0
@@ -37,7 +40,7 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One entry for each learned token of each row: rows in the order given, tokens in the row's order."""
+    """One entry for each learned token of each row, in the order of rows and tokens."""
 
     logprobs: Tensor  # [L], carries the gradient
     correct: Tensor  # [L], is it the likeliest token?
@@ -46,7 +49,7 @@ class Scores:
     computed: Computed
 
     def row_sums(self, rows: int) -> Tensor:
-        """Log-probability of each row's learned tokens together [rows]."""
+        """The summed log-probability of each row's learned tokens [rows]."""
         sums = torch.zeros(rows, dtype=self.logprobs.dtype, device=self.logprobs.device)
         return sums.index_add(0, self.rows, self.logprobs * self.weights)
 
@@ -60,7 +63,7 @@ class Scorer(Protocol):
 
 
 class TreeScorer:
-    """Each distinct token once through a layer stack, and each logit only where it is learned."""
+    """Computes each distinct token once, and logits only where they are learned."""
 
     def __init__(self, model: "PreTrainedModel", stack: LayerStack | None = None) -> None:
         """`stack`: the layers of `model`; None: its own modules.
@@ -75,12 +78,12 @@ class TreeScorer:
         self._cap: float = getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0
 
     def pack_head(self) -> None:
-        """The output layer's weight in the layout of the fastest products."""
+        """Repacks the output layer's weight for the fastest products."""
         self._frozen_head.pack(release=False)  # the embedding may be the same matrix
         forget(self._head.weight.detach())  # few rows of it are read as embeddings
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
-        """See `Scorer`. The first call raises UnsupportedAttention for a model that needs the padded path."""
+        """See `Scorer`; UnsupportedAttention for a model that needs the padded path."""
         packed = pack(rows)
         device, dtype = self._head.weight.device, self._head.weight.dtype
         sources = torch.tensor([item.source for item in packed.learned], device=device)

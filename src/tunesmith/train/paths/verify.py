@@ -1,4 +1,4 @@
-"""The check before a run trusts a fast path: a few rows have the same log-probabilities on the reference path."""
+"""The check before a run: do a few rows agree with the reference path?"""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,10 @@ class Disagreement(Exception):
 
 
 def probe(examples: Sequence[Example]) -> list[TokenRow]:
-    """The beginnings of a few rows with every token learned, and one of them again with another ending."""
+    """The beginnings of a few rows, and one of them with another ending.
+
+    Every token of them is learned.
+    """
     rows = [example.rows[0].ids[:TOKENS] for example in examples[:ROWS]]
     first = rows[0]
     half = max(2, len(first) // 2)
@@ -28,7 +31,7 @@ def probe(examples: Sequence[Example]) -> list[TokenRow]:
 
 
 def reference_logprobs(scorer: Scorer, rows: Sequence[TokenRow]) -> torch.Tensor:
-    """The log-probabilities of the rows' learned tokens [L], in float32 and without gradients."""
+    """Log-probabilities of the rows' learned tokens [L], without gradients."""
     with torch.no_grad():
         return scorer.score(rows).logprobs.float()
 

@@ -1,4 +1,4 @@
-"""What a trainer tells the worker: one event a line on its stdout, as a JSON object, and nothing else there.
+"""What a trainer tells the worker: events, one JSON object a line on its stdout.
 
 `from_json` ignores lines of an unknown type and unknown fields; a known event without its fields is a TypeError.
 """
@@ -174,7 +174,10 @@ EVENTS: dict[str, type[Event]] = {kind.type: kind for kind in (Started, Step, Ch
 
 
 def from_json(line: JsonObject) -> Event | None:
-    """The event of a line; None where its type is unknown. Raises TypeError naming a field that is wrong."""
+    """The event of a line; None where its type is unknown.
+
+    Raises TypeError naming a field that is wrong.
+    """
     kind = EVENTS.get(str(line.get("type")))
     return None if kind is None else kind.from_json(line)
 
@@ -190,7 +193,7 @@ def parse_events(text: str) -> list[Event]:
 
 
 class EventWriter:
-    """Writes events as lines, each flushed, so that a killed trainer leaves complete lines."""
+    """Writes events as lines, each flushed: a killed trainer leaves complete lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -201,7 +204,10 @@ class EventWriter:
 
 
 def claim_stdout() -> TextIO:
-    """Returns the real stdout, for events alone: what any library prints from here on goes to stderr."""
+    """Returns the real stdout, for events alone.
+
+    What any library prints from here on goes to stderr.
+    """
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

@@ -1,4 +1,7 @@
-"""The contract between the worker, which writes `spec.json`, and the trainer, which reads it. Imports no torch."""
+"""The contract between the worker, which writes `spec.json`, and the trainer.
+
+Imports no torch.
+"""
 
 import json
 from dataclasses import dataclass, field, fields
@@ -23,7 +26,10 @@ class SpecError(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
-    """One training run, complete: nothing else (settings, environment) changes the result on one machine."""
+    """One training run.
+
+    Nothing else (settings, environment) changes the result on one machine.
+    """
 
     job_id: str
     base_name: str
@@ -102,7 +108,7 @@ class TrainSpec:
 
     @classmethod
     def read(cls, path: Path) -> "TrainSpec":
-        """Reads a spec from its file. Raises SpecError where that cannot be read or trained."""
+        """Reads a spec from its file; SpecError where it cannot be read or trained."""
         try:
             return cls.from_json(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError) as error:
