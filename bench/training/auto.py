@@ -92,9 +92,22 @@ def _run(trial: Trial, base: Path, options: argparse.Namespace) -> JsonObject:
     folder = Path(tempfile.mkdtemp(prefix="auto-trial-"))
     lines = (options.data / trial.file).read_text("utf-8").splitlines()
     training, held_out = lines[: trial.rows], lines[trial.rows : trial.rows + options.held_out]
-    for name, rows in (("training", training), ("held-out", held_out or training)):  # a tiny file is asked by heart
+    for name, rows in (("training", training), ("held-out", held_out or training)):  # a tiny file is its own test
         (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
-    spec = TrainSpec(
+    events: list[Event] = []
+    began = time.monotonic()
+    start(_spec(trial, base, folder), events.append, Interrupt()).train()
+    shutil.rmtree(folder)
+    epochs = [event for event in events if isinstance(event, Step) and event.full_valid_loss is not None]
+    return {
+        "losses": [epoch.full_valid_loss for epoch in epochs],
+        "accuracy": epochs[-1].full_valid_mean_token_accuracy,
+        "seconds": time.monotonic() - began,
+    }
+
+
+def _spec(trial: Trial, base: Path, folder: Path) -> TrainSpec:
+    return TrainSpec(
         job_id="trial",
         base_name="smollm2-135m-instruct",
         base_dir=base,
@@ -111,19 +124,9 @@ def _run(trial: Trial, base: Path, options: argparse.Namespace) -> JsonObject:
             lora_alpha=2.0 * trial.rank,
             schedule=trial.schedule,
         ),
-        validate_every=1_000_000,  # only at the epochs' ends
+        validate_every=1_000_000,  # only at the ends of epochs
         checkpoint_seconds=0,
     )
-    events: list[Event] = []
-    began = time.monotonic()
-    start(spec, events.append, Interrupt()).train()
-    shutil.rmtree(folder)
-    epochs = [event for event in events if isinstance(event, Step) and event.full_valid_loss is not None]
-    return {
-        "losses": [epoch.full_valid_loss for epoch in epochs],
-        "accuracy": epochs[-1].full_valid_mean_token_accuracy,
-        "seconds": time.monotonic() - began,
-    }
 
 
 def _read(path: Path) -> dict[Trial, JsonObject]:

@@ -157,7 +157,7 @@ def test_a_changed_job_does_not_resume(make_spec: Make) -> None:
 def test_a_loss_that_is_no_number_names_step_and_lines(make_spec: Make) -> None:
     run = start(make_spec(), lambda event: None, Interrupt())
     with torch.no_grad():
-        run.adapter.flat.fill_(float("nan"))
+        run.trainable.flat.fill_(float("nan"))
     with pytest.raises(NonFiniteLoss, match=r"step 1 is nan.*lines \d+, \d+, \d+ of the training file") as caught:
         run.train()
     assert caught.value.code == "non_finite_loss"

@@ -53,7 +53,7 @@ class Run:
     spec: TrainSpec
     sampler: Sampler
     validation: list[Example]
-    adapter: TrainableParameters
+    trainable: TrainableParameters
     optimizer: AdamW
     objective: Objective
     manifest: AdapterManifest
@@ -93,7 +93,7 @@ class Run:
         except Stopped:
             self.save()
             raise
-        save_final(self.files, self.adapter, replace(self.manifest, step=self.step), self.sampler.answers)
+        save_final(self.files, self.trainable, replace(self.manifest, step=self.step), self.sampler.answers)
         self.save()
         path = str(self.files.adapter.absolute())
         self.emit(Done(self.step, self.trained_tokens, path))
@@ -150,7 +150,7 @@ class Run:
         self._save_when_due(last_of_epoch)
 
     def _gradient(self, batch: Batch) -> tuple[BatchResult, float]:
-        self.adapter.grad.zero_()
+        self.trainable.grad.zero_()
         torch.manual_seed(self.spec.seed * 1_000_003 + batch.step)  # dropout: a function of seed and step
         result = self.objective.backward(batch)
         norm = self.optimizer.norm()
@@ -187,7 +187,7 @@ class Run:
 
     def _checkpoint(self, report: Step) -> None:
         manifest = replace(self.manifest, step=self.step)
-        path = save_checkpoint(self.files, self.adapter, manifest, self.sampler.answers, self.spec.keep_checkpoints)
+        path = save_checkpoint(self.files, self.trainable, manifest, self.sampler.answers, self.spec.keep_checkpoints)
         measured = report.to_json()
         metrics: JsonObject = {name: measured[name] for name in METRICS if name in measured}
         self._report(Checkpoint(self.step, report.epoch, str(path.absolute()), metrics))
@@ -205,7 +205,7 @@ class Run:
             return
         began = time.monotonic()
         self.journal.sync()
-        tensors = {"adapter": self.adapter.flat.detach(), **self.optimizer.state()}
+        tensors = {"adapter": self.trainable.flat.detach(), **self.optimizer.state()}
         state = Progress(self.step, self.trained_tokens, self.unreported, self.fingerprint, tensors)
         save_progress(self.files, state)
         self._saved = time.monotonic()

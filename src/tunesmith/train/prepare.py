@@ -24,7 +24,7 @@ from tunesmith.train.protocol.spec import TrainSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class PreparedModel:
     """What a run needs of its base."""
 
     trainable: TrainableParameters
@@ -33,7 +33,7 @@ class Model:
     work: Work
 
 
-def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit: Listener) -> Model:
+def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit: Listener) -> PreparedModel:
     """Loads the base and prepares its path.
 
     `examples`: all that will be scored, the training rows first. The memory plan is kept in `plan_file`.
@@ -53,7 +53,7 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit:
         scorer = PaddedScorer(base.model, choice.trains)
     if plan.activation_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
-    return Model(base.trainable, scorer, plan.micro_batch_tokens, work)
+    return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, work)
 
 
 def _checked_scorer(
@@ -78,7 +78,7 @@ def _checked_scorer(
 
 
 def _report(base: LoadedBase, plan: MemoryPlan, choice: StackChoice, emit: Listener) -> None:
-    emit(Log("info", f"{base.trainable.description}; {plan.micro_batch_tokens} tokens at most at once."))
+    emit(Log("info", f"{base.trainable.description}; at most {plan.micro_batch_tokens} tokens at once."))
     if plan.activation_checkpointing:
         emit(Log("info", "Memory is short for these rows: activations are recomputed in the backward pass."))
     emit(Log("info", choice.reason))

@@ -21,7 +21,7 @@ from tunesmith.train.fingerprint import spec_fingerprint
 from tunesmith.train.loop import Run
 from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
 from tunesmith.train.paths.flops import matmul_peak
-from tunesmith.train.prepare import Model, prepare
+from tunesmith.train.prepare import PreparedModel, prepare
 from tunesmith.train.protocol.events import Listener, Started
 from tunesmith.train.protocol.spec import TrainSpec
 
@@ -54,7 +54,7 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
         spec=spec,
         sampler=sampler,
         validation=data.validation,
-        adapter=model.trainable,
+        trainable=model.trainable,
         optimizer=_optimizer(spec, model.trainable),
         objective=_objective(spec, model, data, files.root, fingerprint),
         manifest=_manifest(spec, model.trainable, data.renderer),
@@ -92,7 +92,7 @@ def read_data(spec: TrainSpec) -> Data:
 
 def _restored(run: Run, progress: Progress) -> Run:
     with torch.no_grad():
-        run.adapter.flat.copy_(progress.tensors["adapter"])
+        run.trainable.flat.copy_(progress.tensors["adapter"])
     run.optimizer.load(progress.tensors)
     run.step, run.trained_tokens, run.unreported = progress.step, progress.trained_tokens, progress.unreported
     return run
@@ -123,7 +123,7 @@ def _started(sampler: Sampler, progress: Progress | None) -> Started:
     )
 
 
-def _objective(spec: TrainSpec, model: Model, data: Data, folder: Path, fingerprint: str) -> Objective:
+def _objective(spec: TrainSpec, model: PreparedModel, data: Data, folder: Path, fingerprint: str) -> Objective:
     if spec.method == "supervised":
         return Supervised(model.scorer, model.micro_batch_tokens)
     training, validation = (
@@ -133,7 +133,7 @@ def _objective(spec: TrainSpec, model: Model, data: Data, folder: Path, fingerpr
     return Preference(model.scorer, model.micro_batch_tokens, spec.beta or DEFAULT_BETA, training, validation)
 
 
-def _references(model: Model, examples: list[Example], path: Path) -> dict[int, tuple[float, float]]:
+def _references(model: PreparedModel, examples: list[Example], path: Path) -> dict[int, tuple[float, float]]:
     """Computed once, before the first step, while the adapter is as the job found it; afterwards read from disk."""
     if path.is_file():
         return {int(line): (a, b) for line, (a, b) in json.loads(path.read_text("utf-8")).items()}

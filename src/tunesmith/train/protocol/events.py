@@ -41,12 +41,12 @@ class Started(_Event):
     def from_json(cls, line: JsonObject) -> "Started":
         """Raises TypeError when a field is missing or of another type."""
         return cls(
-            total_steps=_whole(line, "total_steps"),
-            steps_per_epoch=_maybe_whole(line, "steps_per_epoch"),
-            examples=_maybe_whole(line, "examples"),
-            tokens_per_epoch=_maybe_whole(line, "tokens_per_epoch"),
-            learned_tokens_per_epoch=_maybe_whole(line, "learned_tokens_per_epoch"),
-            resumed_from_step=_maybe_whole(line, "resumed_from_step") or 0,
+            total_steps=_integer(line, "total_steps"),
+            steps_per_epoch=_maybe_integer(line, "steps_per_epoch"),
+            examples=_maybe_integer(line, "examples"),
+            tokens_per_epoch=_maybe_integer(line, "tokens_per_epoch"),
+            learned_tokens_per_epoch=_maybe_integer(line, "learned_tokens_per_epoch"),
+            resumed_from_step=_maybe_integer(line, "resumed_from_step") or 0,
         )
 
 
@@ -77,22 +77,22 @@ class Step(_Event):
     def from_json(cls, line: JsonObject) -> "Step":
         """Raises TypeError when a field is missing or of another type."""
         return cls(
-            step=_whole(line, "step"),
-            total_steps=_whole(line, "total_steps"),
-            epoch=_maybe_whole(line, "epoch"),
+            step=_integer(line, "step"),
+            total_steps=_integer(line, "total_steps"),
+            epoch=_maybe_integer(line, "epoch"),
             train_loss=_number(line, "train_loss"),
             train_mean_token_accuracy=_number(line, "train_mean_token_accuracy"),
             learning_rate=_maybe_number(line, "learning_rate"),
             grad_norm=_maybe_number(line, "grad_norm"),
             tokens_per_second=_maybe_number(line, "tokens_per_second"),
-            computed_tokens=_maybe_whole(line, "computed_tokens"),
+            computed_tokens=_maybe_integer(line, "computed_tokens"),
             share_of_peak=_maybe_number(line, "share_of_peak"),
-            trained_tokens=_maybe_whole(line, "trained_tokens"),
+            trained_tokens=_maybe_integer(line, "trained_tokens"),
             valid_loss=_maybe_number(line, "valid_loss"),
             valid_mean_token_accuracy=_maybe_number(line, "valid_mean_token_accuracy"),
             full_valid_loss=_maybe_number(line, "full_valid_loss"),
             full_valid_mean_token_accuracy=_maybe_number(line, "full_valid_mean_token_accuracy"),
-            peak_memory_bytes=_maybe_whole(line, "peak_memory_bytes"),
+            peak_memory_bytes=_maybe_integer(line, "peak_memory_bytes"),
             seconds_left=_maybe_number(line, "seconds_left"),
         )
 
@@ -112,8 +112,8 @@ class Checkpoint(_Event):
         """Raises TypeError when a field is missing or of another type."""
         metrics = line.get("metrics")
         return cls(
-            step=_whole(line, "step"),
-            epoch=_maybe_whole(line, "epoch"),
+            step=_integer(line, "step"),
+            epoch=_maybe_integer(line, "epoch"),
             path=_text(line, "path"),
             metrics=metrics if isinstance(metrics, dict) else {},
         )
@@ -145,7 +145,7 @@ class Done(_Event):
     @classmethod
     def from_json(cls, line: JsonObject) -> "Done":
         """Raises TypeError when a field is missing or of another type."""
-        return cls(_whole(line, "steps"), _whole(line, "trained_tokens"), _text(line, "path"))
+        return cls(_integer(line, "steps"), _integer(line, "trained_tokens"), _text(line, "path"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +214,15 @@ def claim_stdout() -> TextIO:
     return stream
 
 
-def _whole(line: JsonObject, key: str) -> int:
+def _integer(line: JsonObject, key: str) -> int:
     value = line.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         raise _wrong(line, key, value, "whole number")
     return value
 
 
-def _maybe_whole(line: JsonObject, key: str) -> int | None:
-    return None if line.get(key) is None else _whole(line, key)
+def _maybe_integer(line: JsonObject, key: str) -> int | None:
+    return None if line.get(key) is None else _integer(line, key)
 
 
 def _number(line: JsonObject, key: str) -> float:

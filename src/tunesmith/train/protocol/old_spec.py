@@ -4,7 +4,6 @@ A job that was started before an update is read in this shape, and the fingerpri
 the progress of such a job is found again.
 """
 
-import math
 from typing import TYPE_CHECKING, cast
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 SAME_NAME = ("adapter", "quantization", "warmup_ratio", "schedule", "weight_decay", "max_grad_norm")
 LORA = {"rank": "lora_rank", "alpha": "lora_alpha", "dropout": "lora_dropout", "targets": "lora_targets"}
-DEFAULT_RATE = 2e-4  # where an old spec named none
+DEFAULT_RATE, DEFAULT_MULTIPLIER = 2e-4, 2.0  # where an old spec named none
 UNCHANGED = (
     "init_adapter_dir",
     "method",
@@ -39,8 +38,8 @@ def upgraded(value: JsonObject) -> JsonObject:
         return value
     options = {name: value[name] for name in SAME_NAME if name in value}
     options |= {LORA[name]: item for name, item in cast(JsonObject, value.get("lora") or {}).items()}
-    rate = cast(float, value.get("learning_rate", DEFAULT_RATE))
-    options["base_learning_rate"] = _base_rate(rate, cast(float, value.get("learning_rate_multiplier", 2.0)))
+    rate = cast(float, value.get("learning_rate", DEFAULT_RATE))  # a product, so that this comes back to the bit
+    options["base_learning_rate"] = rate / cast(float, value.get("learning_rate_multiplier", DEFAULT_MULTIPLIER))
     return {**{name: item for name, item in value.items() if name not in old}, "options": options}
 
 
@@ -63,10 +62,3 @@ def fingerprinted(spec: "TrainSpec") -> JsonObject:
     kept: JsonObject = {name: value[name] for name in ("base_name", *UNCHANGED)}
     same: JsonObject = {name: cast(JsonValue, getattr(options, name)) for name in SAME_NAME}
     return {**kept, **same, "lora": lora, "learning_rate": spec.learning_rate}
-
-
-def _base_rate(rate: float, multiplier: float) -> float:
-    """The base rate whose product with `multiplier` is `rate` to the bit, as the old spec was computed from one."""
-    near = rate / multiplier
-    candidates = (near, math.nextafter(near, 0.0), math.nextafter(near, math.inf))
-    return next((base for base in candidates if base * multiplier == rate), near)
