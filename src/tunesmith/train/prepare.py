@@ -65,7 +65,7 @@ def _checked_scorer(
     emit: Listener,
 ) -> Scorer:
     """The scorer of the chosen path. Raises Disagreement where it differs from the reference path on a few rows."""
-    if choice.way == "padded":
+    if choice.kind == "padded":
         return build_scorer(choice, base, plan, emit)
     rows = probe(examples)
     expected = reference_logprobs(PaddedScorer(base.model), rows)  # before the modules are changed

@@ -21,7 +21,7 @@ PLAN = MemoryPlan(8192, activation_checkpointing=False, blocked_weights=True)
 
 
 @pytest.mark.parametrize(
-    ("changes", "plan", "way", "reason"),
+    ("changes", "plan", "kind", "reason"),
     [
         ({}, PLAN, "compiled", "run as compiled code"),
         ({"packing": False}, PLAN, "padded", "packing is off"),
@@ -31,11 +31,11 @@ PLAN = MemoryPlan(8192, activation_checkpointing=False, blocked_weights=True)
     ],
 )
 def test_spec_and_plan_choose_the_path(
-    make_spec: Make, changes: dict[str, object], plan: MemoryPlan, way: str, reason: str
+    make_spec: Make, changes: dict[str, object], plan: MemoryPlan, kind: str, reason: str
 ) -> None:
     spec, model = make_spec(**changes), tiny_llama()
     choice = choose_stack(spec, model, attach(model, spec.options, 0, model.get_output_embeddings()), plan)
-    assert choice.way == way
+    assert choice.kind == kind
     assert reason in choice.reason
     assert choice.reason.endswith(".")
     assert choice.trains == bool("lora_dropout" in changes or plan.activation_checkpointing)
@@ -54,7 +54,7 @@ def test_other_weights_and_sizes_take_the_tree(make_spec: Make) -> None:
 def test_all_weights_take_the_tree_with_fused_functions_and_quantized_ones_without(make_spec: Make) -> None:
     spec, model = make_spec(adapter="none"), tiny_llama()
     choice = choose_stack(spec, model, FullFinetuning(model, spec.base_dir), PLAN)
-    assert (choice.way, choice.fuses) == ("tree", True)
+    assert (choice.kind, choice.fuses) == ("tree", True)
     assert "all weights are trained" in choice.reason
     spec, model = make_spec(quantization="nf4"), tiny_llama().half()
     adapter = attach(model, TrainingOptions(), 0, model.get_output_embeddings())

@@ -119,6 +119,10 @@ def test_unknown_and_missing_fields_are_named() -> None:
         TrainSpec.from_json({})
     with pytest.raises(SpecError, match="lora has unknown fields: r"):
         TrainSpec.from_json(OLD | {"lora": {"r": 1}})
+    with pytest.raises(SpecError, match="learning_rate_multiplier is 0"):
+        TrainSpec.from_json(OLD | {"learning_rate_multiplier": 0})
+    with pytest.raises(SpecError, match="base_learning_rate is 'fast'"):
+        TrainSpec.from_json(OLD | {"learning_rate": "fast"})
     with pytest.raises(SpecError, match="unknown fields: learning_rate"):
         TrainSpec.from_json({**SPEC.to_json(), "learning_rate": 1.0})
 

@@ -20,18 +20,18 @@ def build_scorer(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: 
     Changes the base's modules, and takes the weights out of them where the plan has them repacked. Raises
     UnsupportedAttention where the base does not compute the token tree; then the base has to be loaded again.
     """
-    if choice.way == "padded":
+    if choice.kind == "padded":
         return PaddedScorer(base.model, choice.trains)
     scorer = TreeScorer(base.model, _stack(choice, base, plan, emit))
     if isinstance(base.trainable, Adapter) and plan.blocked_weights:
-        if choice.way == "tree":
+        if choice.kind == "tree":
             base.trainable.pack_frozen()
         scorer.pack_head()
     return scorer
 
 
 def _stack(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listener) -> LayerStack:
-    if choice.way == "compiled" and isinstance(base.trainable, Adapter):
+    if choice.kind == "compiled" and isinstance(base.trainable, Adapter):
         _compile_once(emit)
         return CompiledLayers(base.model, base.trainable, plan.both_directions)
     if choice.fuses:

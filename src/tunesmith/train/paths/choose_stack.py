@@ -28,14 +28,14 @@ from tunesmith.train.protocol.spec import TrainSpec
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Way: TypeAlias = Literal["compiled", "tree", "padded"]
+StackKind: TypeAlias = Literal["compiled", "tree", "padded"]
 
 
 @dataclass(frozen=True, slots=True)
 class StackChoice:
     """A path, and a sentence for the job's events that says why."""
 
-    way: Way
+    kind: StackKind
     reason: str
     trains: bool = False  # the base's modules need training mode for gradients: dropout, recomputed activations
     fuses: bool = False  # tree: fused functions take the place of the base's own norms, MLPs and rotary embeddings

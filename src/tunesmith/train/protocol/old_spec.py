@@ -38,8 +38,13 @@ def upgraded(value: JsonObject) -> JsonObject:
         return value
     options = {name: value[name] for name in SAME_NAME if name in value}
     options |= {LORA[name]: item for name, item in cast(JsonObject, value.get("lora") or {}).items()}
-    rate = cast(float, value.get("learning_rate", DEFAULT_RATE))  # a product, so that this comes back to the bit
-    options["base_learning_rate"] = rate / cast(float, value.get("learning_rate_multiplier", DEFAULT_MULTIPLIER))
+    rate, multiplier = (
+        value.get("learning_rate", DEFAULT_RATE),
+        value.get("learning_rate_multiplier", DEFAULT_MULTIPLIER),
+    )
+    if isinstance(rate, int | float) and isinstance(multiplier, int | float) and multiplier:
+        rate = rate / multiplier  # it was a product with it, which division gives back to the bit
+    options["base_learning_rate"] = rate
     return {**{name: item for name, item in value.items() if name not in old}, "options": options}
 
 
