@@ -1,4 +1,4 @@
-# Thin on purpose: each target is the command you could type yourself. `scripts/setup` makes and mends the environment.
+# Thin on purpose: each target is the command you could type yourself. `scripts/setup` makes and repairs the environment.
 #
 #   make demo                 everything, from nothing to a tuned answer
 #   make demo TORCH_INDEX=…   take torch from this index (see README: without a GPU, the CPU build saves gigabytes)
@@ -8,14 +8,15 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 export TORCH_INDEX
 
-.PHONY: help demo serve test fuzz lint format docs coverage-api client-trials setup clean
+.PHONY: help demo serve test fuzz wheel lint format docs coverage-api client-trials setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
 	@echo "make test    all tests          make lint    ruff, mypy, import-linter"
 	@echo "make fuzz    schemathesis at length: about 13,000 requests by our OpenAPI document and by OpenAI's"
-	@echo "make docs    rewrite docs/cli.md, docs/settings.md and the README's file tree"
+	@echo "make wheel   build the wheel, and run the demo from it in an empty environment"
+	@echo "make docs    rewrite docs/cli.md, docs/settings.md, docs/dataset-format.md and the README's tree of folders"
 	@echo "make coverage-api   rewrite docs/api-coverage.md by asking the application"
 	@echo "make client-trials  LangChain, LlamaIndex, LiteLLM and llm ask a tuned model (docs/clients.md)"
 	@echo "make setup   environment only   make clean   remove .venv and caches"
@@ -35,11 +36,15 @@ test: setup
 fuzz: setup
 	TUNESMITH_FUZZ_EXAMPLES=100 $(BIN)/python -m pytest tests/fuzz
 
+wheel: setup
+	TUNESMITH_WHEEL_TEST=1 $(BIN)/python -m pytest tests/wheel
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	scripts/commit_subjects
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -48,6 +53,7 @@ format: setup
 docs: setup
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/settings_reference.py
+	$(BIN)/python scripts/dataset_codes.py
 	$(BIN)/python scripts/readme_tree.py
 
 coverage-api: setup

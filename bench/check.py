@@ -104,17 +104,19 @@ def measure(path: Path, arguments: argparse.Namespace) -> None:
 
 
 def ours(path: Path, analysers: list[str] | None, *, judged: bool = False) -> dict[str, float]:
-    from tunesmith.check.file_check import check_file, cores
+    from tunesmith.check.file_check import CheckOptions, check_file
     from tunesmith.check.scan.analysers import DEFAULT_ANALYSERS
-    from tunesmith.moderation.rows import judge_file
+    from tunesmith.check.scan.file_scan import cores
+    from tunesmith.moderation.rows import moderate_file
     from tunesmith.settings import Settings
     from tunesmith.tokens import count_tokens
 
     count_tokens(["warm"])  # builds the encoding's tables, as the other way's first call does
     started, before = time.perf_counter(), cpu_seconds()
-    report = check_file(path, analysers=DEFAULT_ANALYSERS if analysers is None else analysers)
+    options = CheckOptions(analysers=DEFAULT_ANALYSERS if analysers is None else tuple(analysers))
+    report = check_file(path, options)
     if judged:
-        judge_file(path, Settings(moderation="warn"))
+        moderate_file(path, Settings(moderation="warn"))
     seconds = time.perf_counter() - started
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -124,7 +126,7 @@ def ours(path: Path, analysers: list[str] | None, *, judged: bool = False) -> di
         "seconds": seconds,
         "cpu_seconds": cpu,
         "peak_bytes": peak,
-        "tokens": report.openai_tokens,
+        "tokens": report.openai.tokens,
         "errors": report.error_count,
     }
 

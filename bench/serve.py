@@ -1,10 +1,10 @@
-"""Tunesmith's engine beside its peers: same base, adapters and prompts, greedy, one engine after the other.
+"""Compares Tunesmith's engine with its peers: same base, adapters and prompts, greedy, one engine at a time.
 
     python bench/serve.py [--quick] [--rounds N] [--streams N ...] [--engines NAME ...] [--only FIGURE ...]
                           [--data FOLDER] [--adapter DIR ...] [--tuned-on FILE]
 
 transformers and PEFT are in the environment that `make setup` makes. The other peers have environments of their own;
-one that is not there is left out, and that is said:
+one that is missing is left out, with a message:
 
     python -m venv .venvs/llamacpp && .venvs/llamacpp/bin/pip install xllamacpp==2026.10.11549
     python -m venv .venvs/openvino && .venvs/openvino/bin/pip install openvino-genai==2026.4.1.0 \\
@@ -15,30 +15,29 @@ xllamacpp is llama.cpp's server in a wheel. It is built for AVX2: where a proces
 that machine is faster. Its weights and the adapters are converted to GGUF here; OpenVINO's model with `optimum-cli`.
 Both are kept in Tunesmith's cache directory.
 
-Each engine runs in a process of its own, which is stopped whenever another is measured. All are asked in turn within
-every round; the table has the medians over the rounds.
+Each engine runs in a process of its own, which is paused while another is measured. All are asked in turn within
+every round; the table has the medians over the rounds and their ranges (min-max).
 
-prefill   seconds to the first token of a prompt of 512 tokens that was never seen; then of the same prompt with 16
-          tokens more, whose beginning may be cached
+prefill   seconds to the first token of an unseen prompt of 512 tokens; then of the same prompt with 16 tokens more,
+          whose beginning may be cached
 decode    streams with prompts of 16 to 160 tokens, made from chat rows, all with one adapter or each with its own. The
-          same requests are made for one token and for many: the further tokens by the further seconds
+          same requests are made for one token and for many; the rate is that of the additional tokens
 drafts    one stream at a time with the tuned adapter, on rows held out of its tuning data and on rows unlike them, to
           the end of the turn; with drafting on and off
-add       seconds until an adapter that the engine has not seen can answer, beside its first answer's own time
+add       seconds until an adapter that the engine has not seen can answer, without the time of the answer itself
 
-The share of the limit is what the memory's bandwidth (every weight and adapter once a step) or the best float32
-product of two matrices allows, whichever is less. A 16-bit engine may pass the latter.
+The share of the limit is relative to what memory bandwidth (every weight and adapter once a step) or the best float32
+matrix product allows, whichever is less. A 16-bit engine may exceed the latter.
 
-The machine has to be quiet. llama.cpp's threads wait for each other without sleeping: eight answers of four tokens took
-it 0.7 s on idle cores and 15.7 s beside another program. How much other programs took is printed.
+The machine has to be idle otherwise. llama.cpp's threads wait for each other without sleeping: eight answers of four
+tokens took it 0.7 s on idle cores and 15.7 s beside another program. The share that other programs took is printed.
 
 By default the rows are made from a seed, the first adapter is tuned on two thirds of the demo's rows in about a minute,
-and the others are random. One round takes three to five minutes on two cores, `--quick` three in all.
+and the others are random. One round takes three to five minutes on two cores, and about two with `--quick`.
 """
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -51,6 +50,7 @@ from tunesmith.models.directory import packaged_gguf, pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.render.renderer import load_renderer
 from tunesmith.settings import Settings
+from tunesmith.system.cpu import cpu_count
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.serving.engines import KINDS, ForeignWork, Models, Running, present
@@ -77,7 +77,7 @@ class Plan:
 
 
 THOROUGH = Plan(rounds=3, streams=(1, 4, 8, 16), tokens=64, answer_tokens=96, epochs=8)
-QUICK = Plan(rounds=1, streams=(1, 8), tokens=24, answer_tokens=32, epochs=4)
+QUICK = Plan(rounds=3, streams=(1, 8), tokens=24, answer_tokens=32, epochs=4)
 
 
 def prefill(engine: Running, texts: Texts, _: Plan, number: int) -> Iterator[Sample]:
@@ -199,8 +199,8 @@ def run(options: argparse.Namespace, plan: Plan, scratch: Path) -> None:
 def print_heading(texts: Texts, plan: Plan, engines: int, threads: int) -> None:
     lengths = sorted(map(len, texts.streams))
     print(
-        f"\n{engines} engines, {threads} threads each; medians of {plan.rounds} round(s), {plan.tokens} tokens"
-        f" an answer. {len(lengths)} prompts of {lengths[0]} to {lengths[-1]} tokens."
+        f"\n{engines} engines, {threads} threads each; medians and ranges of {plan.rounds} round(s),"
+        f" {plan.tokens} tokens an answer. {len(lengths)} prompts of {lengths[0]} to {lengths[-1]} tokens."
     )
 
 
@@ -214,10 +214,10 @@ def print_processes(engines: list[Running], foreign: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of short answers at 1 and 8 streams")
-    parser.add_argument("--rounds", type=int, help="default: 3")
+    parser.add_argument("--quick", action="store_true", help="short answers at 1 and 8 streams only")
+    parser.add_argument("--rounds", type=int, help="default: 3; of fewer, the ranges say little")
     parser.add_argument("--streams", type=int, nargs="+", help=f"decoded together, at most {MOST_STREAMS}")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
+    parser.add_argument("--threads", type=int, default=cpu_count(), help="default: all processors it may use")
     parser.add_argument("--engines", nargs="+", choices=KINDS, default=[*KINDS])
     parser.add_argument("--only", nargs="+", choices=FIGURES, default=[*FIGURES])
     parser.add_argument("--data", type=Path, help="folder of *.jsonl files; default: rows made from a seed")

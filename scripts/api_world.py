@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import JobStatus, NewCheckpoint, NewEvent, Outcome, Store, open_store
+from tunesmith.store import JobOutcome, JobStatus, NewCheckpoint, NewEvent, Store, open_store
 from tunesmith.store.rows import Lease
 
 Json = dict[str, Any]
@@ -125,7 +125,7 @@ class World:
         adapter.mkdir(parents=True)
         self._store.queue.add_checkpoint(lease, NewCheckpoint(1, adapter, numbers))
         result = self._store.blobs.write([b"step,train_loss\n1,1.5\n"])
-        self._store.queue.finish(lease, Outcome(adapter, trained_tokens=1, last_step=1, result=result))
+        self._store.queue.finish(lease, JobOutcome(adapter, trained_tokens=1, result=result))
         return str(self.client.get(f"{JOBS}/{job_id}").json()["fine_tuned_model"])
 
     def _failed_job(self) -> None:

@@ -1,4 +1,7 @@
-"""Writes docs/cli.md from the commands themselves: `python scripts/cli_reference.py`. A test holds the two together."""
+"""Writes docs/cli.md from the commands themselves: `python scripts/cli_reference.py`.
+
+A test fails when the page and the commands differ.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,21 +19,23 @@ HEAD = """\
 <!-- Written by `python scripts/cli_reference.py`; edit the commands' help or that script instead. -->
 
 `tunesmith COMMAND --help` shows the same. Results go to stdout; progress, notes and errors go to stderr, so that
-`--json` can be piped. An error is one line: what, where, how to mend it. `TUNESMITH_DEBUG=1` adds the traceback.
+`--json` can be piped. An error is one line: what is wrong, where, and how to fix it. `TUNESMITH_DEBUG=1` adds the
+traceback.
 
 ## Which server
 
 `train`, `chat`, `jobs` and `models` talk to a server over HTTP, found in this order:
 
-1. `--base-url`, or `TUNESMITH_BASE_URL`: must answer, else exit code 3.
+1. `--base-url`, or `TUNESMITH_BASE_URL`. If that server does not answer, the command ends with exit code 3.
 2. The server running on the data directory (`--data-dir`, `TUNESMITH_DATA_DIR`); `serve` writes its address there.
-3. None is running: the command starts one of its own on a free loopback port and stops it at its end. When `train` is
-   detached by Ctrl-C, that server stays until its jobs are done and nobody has asked for anything for a minute.
+3. Otherwise the command starts a server of its own on a free loopback port, and stops it at the end. When `train` is
+   detached with Ctrl-C, that server keeps running until its jobs are done and a minute has passed without a request.
 
 The API key comes from `TUNESMITH_API_KEY`, or from the file `api-key` that the first start wrote into the data
-directory. `check`, `estimate`, `fix`, `keys`, `projects`, `usage`, `import`, `migrate`, `models pull` and
-`models replace` need no server: those from `keys` to `migrate`, and the last, work on the data directory itself, on the
-server's machine.
+directory.
+
+These commands need no server: `check`, `estimate`, `fix` and `models pull`; and `keys`, `projects`, `usage`, `import`,
+`migrate` and `models replace`, which work on the data directory itself and so must run on the server's machine.
 
 ## Exit codes
 
@@ -51,6 +56,7 @@ MEANINGS = {
 
 
 def reference() -> str:
+    """The text of docs/cli.md."""
     codes = "".join(f"| {code.value} | {MEANINGS[code]} |\n" for code in Exit)
     return HEAD + codes + "\n## Commands\n" + "".join(_sections(typer.main.get_command(app), "tunesmith"))
 

@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from tunesmith.check.file_check import check_file, cores
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.rules.duplicates import THRESHOLD, find_exact, find_near
 from tunesmith.check.rules.leaks import find_leaks, index_file
+from tunesmith.check.scan.file_scan import cores
 
 SYSTEM = "You are the helpful assistant of a hardware shop. Answer briefly, in the language of the question. " * 4
 ALPHABETS = {
@@ -170,7 +171,7 @@ def measure(path: Path) -> None:
 def check(path: Path, analysers: Sequence[str]) -> None:
     """The child's part: one check, its result as JSON."""
     started = time.perf_counter()
-    report = check_file(path, analysers=analysers)
+    report = check_file(path, CheckOptions(analysers=tuple(analysers)))
     seconds = time.perf_counter() - started
     own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     shown = {}

@@ -28,7 +28,7 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.rows.row import ChatRow, read_rows
 from tunesmith.serve.engine.protocol import GenerateRequest
-from tunesmith.serve.engine.scheduler import Feed
+from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.local.engine import TorchEngine, load_engine
 from tunesmith.serve.local.fp16_check import compare
 from tunesmith.serve.local.loading import load_runner
@@ -152,7 +152,7 @@ def teacher_forced(
     for question, answer in zip(questions, answers, strict=True):
         ids = (*question.prompt, *answer)
         with torch.inference_mode():
-            ours = runner.forward([Feed(0, 0, ids[:-1], adapters[question.adapter], len(answer))])
+            ours = runner.forward([SequenceChunk(0, 0, ids[:-1], adapters[question.adapter], len(answer))])
         found.append(compare(reference.logits(question, answer), ours, [question.prompt[-1], *answer[:-1]]))
     count = len(found)
     return sum(one.agreement for one in found) / count, sum(one.surprise for one in found) / count

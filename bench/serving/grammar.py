@@ -22,7 +22,7 @@ from tunesmith.serve.chat.answer_grammar import answer_grammar
 from tunesmith.serve.chat.schema import ANY_OBJECT
 from tunesmith.serve.chat.tools import ToolUse
 from tunesmith.serve.engine.grammar import Grammars
-from tunesmith.serve.engine.sampling import only
+from tunesmith.serve.engine.sampling import mask_logits
 from tunesmith.settings import Settings
 
 Result = TypeVar("Result")
@@ -68,7 +68,7 @@ def _row(name: str, text: str, answer: str, grammars: Grammars, renderer: Render
     columns: list[list[float]] = [[], [], []]
     for token in ids:
         bits, mask_us = _timed(matcher.allowed)
-        _, apply_us = _timed(partial(only, bits, logits_V))
+        _, apply_us = _timed(partial(mask_logits, bits, logits_V))
         _, move_us = _timed(partial(matcher.advance, token))
         for column, value in zip(columns, (mask_us, apply_us, move_us), strict=True):
             column.append(value)

@@ -1,10 +1,13 @@
-"""What `bench/serve.py` measured, as tables: medians, ratios, shares of what the machine allows, equal answers."""
+"""Prints what `bench/serve.py` measured.
+
+Medians with their ranges over the rounds, ratios, shares of what the machine allows, and how many answers are equal.
+"""
 
 import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from bench.serving.engines import KINDS, Kind
@@ -16,15 +19,19 @@ DECIMALS = {"tokens/s": 1, "ms": 0}
 
 @dataclass(frozen=True, slots=True)
 class Figure:
+    """Something that is measured."""
+
     name: str
     unit: Literal["tokens/s", "ms"]
-    streams: int = 0  # that are decoded together; 0: a prompt is read
+    streams: int = 0  # decoded together; 0: a prompt is read
     adapters: int = 1  # different ones among them
-    limited: bool = True  # the machine's limit says something about it
+    limited: bool = True  # the machine's limit is of interest
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
+    """One engine's figure in one round."""
+
     engine: str
     figure: Figure
     value: float
@@ -33,12 +40,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
+    """What the hardware can do at most."""
+
     bytes_per_second: float
     flops_per_second: float
 
     @classmethod
     def measured(cls, threads: int) -> "Machine":
-        """Best of five sums of 256 MiB, and of a float32 product of two matrices, with so many threads."""
+        """The best of five sums of 256 MiB, and the best float32 matrix product, with so many threads."""
         from tunesmith.train.core.device import Device
         from tunesmith.train.paths.flops import matmul_peak
 
@@ -54,7 +63,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Values in the weights that each token passes: of all layers, of the output head, of one adapter."""
+    """Counts of the weights that each token passes: in all layers, the output head, and one adapter."""
 
     layers: int
     head: int
@@ -72,7 +81,7 @@ class Sizes:
         )
 
     def limit(self, figure: Figure, kind: Kind, machine: Machine) -> float:
-        """Tokens per second: no step is faster than its weights are read, nor than its products can be."""
+        """Tokens per second, if only reading the weights or multiplying takes time, whichever takes longer."""
         if figure.streams == 0:
             flops = 2.0 * (self.layers + self.adapter) + 4.0 * self.attention * PREFIX / 2
             return machine.flops_per_second / flops
@@ -82,30 +91,36 @@ class Sizes:
         return figure.streams / max(read / machine.bytes_per_second, flops / machine.flops_per_second)
 
 
+Medians: TypeAlias = dict[tuple[str, Figure], float]
+Values: TypeAlias = dict[tuple[str, Figure], list[float]]
+
+
 def print_tables(samples: Sequence[Sample], machine: Machine, sizes: Sizes, ends: Iterable[int]) -> None:
-    medians = _medians(samples)
+    """`ends`: tokens that end an answer; what an engine generates after one is not compared."""
+    values = _values(samples)
+    medians = {key: statistics.median(rounds) for key, rounds in values.items()}
     engines = [name for name in KINDS if any(sample.engine == name for sample in samples)]
     figures = [*dict.fromkeys(sample.figure for sample in samples)]
-    _print_figures(figures, engines, medians)
+    _print_figures(figures, engines, values, medians)
     _print_shares(figures, engines, medians, machine, sizes)
     _print_equal(samples, engines, frozenset(ends))
     _print_drafts(figures, medians)
 
 
-def _medians(samples: Sequence[Sample]) -> dict[tuple[str, Figure], float]:
-    values: dict[tuple[str, Figure], list[float]] = {}
+def _values(samples: Sequence[Sample]) -> Values:
+    values: Values = {}
     for sample in samples:
         values.setdefault((sample.engine, sample.figure), []).append(sample.value)
-    return {key: statistics.median(some) for key, some in values.items()}
+    return values
 
 
-def _print_figures(figures: list[Figure], engines: list[str], medians: dict[tuple[str, Figure], float]) -> None:
-    """Ratios above 1: Tunesmith is so many times as fast as the best of the peers."""
+def _print_figures(figures: list[Figure], engines: list[str], values: Values, medians: Medians) -> None:
+    """Medians with their ranges; a ratio of the medians above 1 means that Tunesmith is faster than the best peer."""
     ours = [name for name in engines if KINDS[name].ours and not KINDS[name].undrafted]
     heads = [KINDS[name].title for name in engines] + [f"{name} : best peer" for name in ours]
     print(f"\n| | {' | '.join(heads)} |\n| --- |{' ---: |' * len(heads)}")
     for figure in figures:
-        cells = [_number(medians.get((name, figure)), DECIMALS[figure.unit]) for name in engines]
+        cells = [_spread(values.get((name, figure), []), DECIMALS[figure.unit]) for name in engines]
         peers = [medians[name, figure] for name in engines if not KINDS[name].ours and (name, figure) in medians]
         ratios = [_number(_ratio(figure, medians.get((name, figure)), peers), 2) for name in ours]
         print(f"| {figure.name}, {figure.unit} | {' | '.join(cells + ratios)} |")
@@ -117,6 +132,14 @@ def _ratio(figure: Figure, mine: float | None, peers: list[float]) -> float | No
     return mine / max(peers) if figure.unit == "tokens/s" else min(peers) / mine
 
 
+def _spread(rounds: list[float], decimals: int) -> str:
+    """The median, and the range where there was more than one round: "131.0 (127.4-138.2)"."""
+    if len(rounds) < 2:
+        return _number(rounds[0] if rounds else None, decimals)
+    low, high = _number(min(rounds), decimals), _number(max(rounds), decimals)
+    return f"{_number(statistics.median(rounds), decimals)} ({low}-{high})"
+
+
 def _number(value: float | None, decimals: int) -> str:
     return "" if value is None else f"{value:.{decimals}f}"
 
@@ -124,7 +147,7 @@ def _number(value: float | None, decimals: int) -> str:
 def _print_shares(
     figures: list[Figure],
     engines: list[str],
-    medians: dict[tuple[str, Figure], float],
+    medians: Medians,
     machine: Machine,
     sizes: Sizes,
 ) -> None:
@@ -143,7 +166,7 @@ def _print_shares(
 
 
 def _print_equal(samples: Sequence[Sample], engines: list[str], ends: frozenset[int]) -> None:
-    """Up to where the reference ends its turn: what engines make after that is no answer."""
+    """Counts answers that equal the reference's up to the end of its turn."""
     answers: dict[tuple[str, Figure], tuple[tuple[int, ...], ...]] = {}
     for sample in samples:
         if sample.answers:
@@ -168,7 +191,7 @@ def _until_end(answer: tuple[int, ...], ends: frozenset[int]) -> tuple[int, ...]
     return answer[: next((place for place, token in enumerate(answer) if token in ends), len(answer))]
 
 
-def _print_drafts(figures: list[Figure], medians: dict[tuple[str, Figure], float]) -> None:
+def _print_drafts(figures: list[Figure], medians: Medians) -> None:
     for figure in figures:
         for name in KINDS:
             on, off = medians.get((name, figure)), medians.get((f"{name}-undrafted", figure))

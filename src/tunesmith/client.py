@@ -1,6 +1,6 @@
-"""A small client of the wire for our own commands. Scripts should use the official `openai` package instead.
+"""A small HTTP client for our own commands; scripts should use `openai`.
 
-Each answer keeps the server's own JSON in `wire`, so that `--json` shows exactly what came.
+Each answer keeps the server's JSON in `wire`, so that `--json` shows exactly what came.
 """
 
 import json
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunesmith.errors import TunesmithError
 
 CONNECT_SECONDS = 5.0
-READ_SECONDS = 600.0  # a first chat request may convert and load a base before the first byte
+READ_SECONDS = 600.0  # the first chat request may convert and load a base before the first byte
 
 
 class ServerUnreachable(TunesmithError):
@@ -22,7 +22,7 @@ class ServerUnreachable(TunesmithError):
 
 
 class ServerRefused(TunesmithError):
-    """The server's error envelope, with its HTTP status."""
+    """The server refused a request: its error object, with the HTTP status."""
 
     def __init__(self, status_code: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message, param=param, code=code)
@@ -30,17 +30,22 @@ class ServerRefused(TunesmithError):
 
 
 class Answer(BaseModel):
+    """An object of the API, with the JSON it was read from."""
+
     model_config = ConfigDict(frozen=True)
 
     wire: dict[str, object] = Field(exclude=True, repr=False)
 
     @classmethod
     def read(cls, value: object) -> Self:
+        """Reads the server's JSON object; fields without a name here are only in `wire`."""
         fields = cast(Mapping[str, object], value)
         return cls.model_validate({**fields, "wire": fields})
 
 
 class File(Answer):
+    """An uploaded file; `status` is `error` when its rows are refused."""
+
     id: str
     status: str
     status_details: str | None = None
@@ -49,12 +54,16 @@ class File(Answer):
 
 
 class JobError(BaseModel):
+    """Why a job failed."""
+
     code: str | None = None
     message: str | None = None
     param: str | None = None
 
 
 class Job(Answer):
+    """A fine-tuning job; times are in Unix seconds."""
+
     id: str
     model: str
     status: str
@@ -76,6 +85,8 @@ class Job(Answer):
 
 
 class Event(Answer):
+    """Something that happened to a job; `data` has the numbers of a `metrics` event."""
+
     id: str
     created_at: int
     level: str
@@ -85,6 +96,8 @@ class Event(Answer):
 
 
 class Checkpoint(Answer):
+    """A model that a job saved after one of its steps."""
+
     id: str
     created_at: int
     fine_tuned_model_checkpoint: str
@@ -92,6 +105,8 @@ class Checkpoint(Answer):
 
 
 class Model(Answer):
+    """A base model, an alias (`owned_by` is `alias-of:BASE`) or a tuned model."""
+
     id: str
     created: int
     owned_by: str
@@ -101,64 +116,72 @@ A = TypeVar("A", bound=Answer)
 
 
 class Client:
-    """`base_url` with or without the closing `/v1`."""
+    """Calls a server; `base_url` may end in `/v1` or not.
+
+    Every method raises ServerUnreachable when nothing answers, and ServerRefused for an error of the server.
+    """
 
     def __init__(self, base_url: str, api_key: str) -> None:
         self.base_url = f"{base_url.rstrip('/').removesuffix('/v1')}/v1"
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {api_key}"},
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            trust_env=False,  # a proxy set for the internet must not catch calls to this machine
+            trust_env=False,  # a proxy for the internet must not receive calls to this machine
         )
 
     def close(self) -> None:
         self._http.close()
 
     def is_alive(self) -> bool:
+        """Whether the server answers; never raises."""
         try:
             return self._http.get(f"{self.base_url.removesuffix('/v1')}/healthz", timeout=CONNECT_SECONDS).is_success
         except httpx.HTTPError:
             return False
 
     def upload(self, path: Path, purpose: str = "fine-tune") -> File:
+        """Uploads a file from disk without reading it into memory."""
         with path.open("rb") as handle:
             answer = self._call("POST", "/files", data={"purpose": purpose}, files={"file": (path.name, handle)})
         return File.read(answer)
 
-    def file(self, file_id: str) -> File:
-        return File.read(self._call("GET", f"/files/{file_id}"))
-
     def content(self, file_id: str) -> bytes:
+        """The bytes of a file; result files as plain CSV."""
         return self._request("GET", f"/files/{file_id}/content?encoding=plain").content
 
     def create_job(self, body: Mapping[str, object]) -> Job:
+        """Creates a job from the body of OpenAI's request."""
         return Job.read(self._call("POST", "/fine_tuning/jobs", json=body))
 
     def job(self, job_id: str) -> Job:
         return Job.read(self._call("GET", f"/fine_tuning/jobs/{job_id}"))
 
     def jobs(self, limit: int) -> list[Job]:
+        """At most `limit` jobs, newest first."""
         return self._page("/fine_tuning/jobs", Job, limit)
 
     def change_job(self, job_id: str, action: str) -> Job:
-        """`action`: cancel, pause or resume."""
+        """Cancels, pauses or resumes a job: the `action`."""
         return Job.read(self._call("POST", f"/fine_tuning/jobs/{job_id}/{action}"))
 
     def events(self, job_id: str, limit: int) -> list[Event]:
-        """Newest first."""
+        """At most `limit` events of a job, newest first."""
         return self._page(f"/fine_tuning/jobs/{job_id}/events", Event, limit)
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """At most 100 checkpoints of a job, newest first."""
         return self._page(f"/fine_tuning/jobs/{job_id}/checkpoints", Checkpoint, 100)
 
     def models(self) -> list[Model]:
+        """All models: bases, aliases, tuned models and checkpoints."""
         return [Model.read(one) for one in cast(list[object], self._call("GET", "/models")["data"])]
 
     def delete_model(self, name: str) -> None:
+        """Deletes a tuned model or checkpoint and its files."""
         self._call("DELETE", f"/models/{name}")
 
     def chat(self, model: str, messages: Sequence[Mapping[str, str]], **options: object) -> Iterator[str]:
-        """The pieces of the answer's text, as they come."""
+        """Yields the pieces of the answer's text as they come."""
         body = {"model": model, "messages": list(messages), "stream": True, **options}
         try:
             with self._http.stream("POST", f"{self.base_url}/chat/completions", json=body) as response:
@@ -188,7 +211,7 @@ class Client:
             return cast(dict[str, object], response.json())
         except json.JSONDecodeError as error:
             raise ServerUnreachable(
-                f"{self.base_url} answers, but not as Tunesmith does. Check the address (--base-url)."
+                f"{self.base_url} answers, but not as a Tunesmith server does. Check the address (--base-url)."
             ) from error
 
     def _request(self, method: str, path: str, **options: object) -> httpx.Response:
@@ -207,7 +230,10 @@ class Client:
 
 
 def _pieces(lines: Iterator[str]) -> Iterator[str]:
-    """Text deltas of a stream of server-sent events; raises when the server reports an error in the middle."""
+    """The text deltas of a stream of server-sent events.
+
+    Raises ServerRefused when the server reports an error in the middle.
+    """
     for line in lines:
         payload = line.removeprefix("data:").strip()
         if not line.startswith("data:") or payload == "[DONE]":

@@ -4,21 +4,29 @@ Read in this order, the first that has a value wins: arguments, environment (`TU
 `tunesmith.toml` in the data directory, the default here.
 """
 
+import logging
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, TypeVar
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+log = logging.getLogger(__name__)  # without a handler a warning is one line on standard error
+
+# Earlier names of settings -> today's. Each answers for one release, with a warning; then it goes from here.
+OLD_NAMES: Mapping[str, str] = {}
 
 MODEL_ALIASES = dict.fromkeys(
     (
@@ -65,9 +73,9 @@ class Paths:
         return self.root / "jobs"
 
     @property
-    def models(self) -> Path:
-        """Adapters of tuned models."""
-        return self.root / "models"
+    def checks(self) -> Path:
+        """What passes over uploaded files have found; made again where it is missing."""
+        return self.root / "checks"
 
     @property
     def api_key_file(self) -> Path:
@@ -131,7 +139,10 @@ class TrainingOptions(BaseModel):
 
 
 class Settings(BaseSettings, TrainingOptions):
+    """The settings of a server, its worker and every command; `frozen`, so threads may share them."""
+
     model_config = SettingsConfigDict(env_prefix="TUNESMITH_", extra="forbid", frozen=True)
+    old_names: ClassVar[Mapping[str, str]] = OLD_NAMES
 
     data_dir: Path = Field(default_factory=default_data_dir, description="Where everything is kept.")
     cache_dir: Path = Field(
@@ -257,8 +268,36 @@ class Settings(BaseSettings, TrainingOptions):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=default_data_dir() / "tunesmith.toml")
+        old_names = getattr(settings_cls, "old_names", OLD_NAMES)
+        if isinstance(env_settings, EnvSettingsSource):
+            prefix = str(settings_cls.model_config.get("env_prefix", "")).lower()
+            renamed = {f"{prefix}{old}": f"{prefix}{new}" for old, new in old_names.items()}
+            env_settings.env_vars = _under_new_names(env_settings.env_vars, renamed, "environment", str.upper)
+        path = default_data_dir() / "tunesmith.toml"
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=path)
+        toml.init_kwargs = _under_new_names(toml.init_kwargs, old_names, path.name, str)
         return init_settings, env_settings, toml
+
+
+Value = TypeVar("Value")
+
+
+def _under_new_names(
+    given: Mapping[str, Value], old_names: Mapping[str, str], where: str, spell: Callable[[str], str]
+) -> dict[str, Value]:
+    """`given` with old names replaced, each with a warning. Where both names are given, the new one's value counts."""
+    values = dict(given)
+    for old, new in old_names.items():
+        if old in values:
+            _warn_once(f"{spell(old)} ({where}) is now called {spell(new)}; the old name goes with the next release.")
+            values.setdefault(new, values[old])
+            del values[old]
+    return values
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)
 
 
 @cache

@@ -15,7 +15,7 @@ import pytest
 
 from tunesmith.models.adapters import TENSORS_FILE
 from tunesmith.settings import Settings
-from tunesmith.store import JobFiles, JobRow, JobStatus, NewJob, Store, open_store
+from tunesmith.store import JobFiles, JobRow, JobStatus, NewFile, NewJob, Store, open_store
 
 STEPS = 10  # 10 rows, batch size 2, 2 epochs
 NUMBERS = {"n_epochs": 2, "batch_size": 2, "learning_rate_multiplier": 2.0}
@@ -62,7 +62,7 @@ def submit(store: Store) -> JobRow:
         NewJob(
             model=base,
             base_model=base,
-            training_file=store.files.create(blob, purpose="fine-tune", filename="weather.jsonl").id,
+            training_file=store.files.create(blob, NewFile(purpose="fine-tune", filename="weather.jsonl")).id,
             organization="acme",
             seed=7,
             hyperparameters=dict(NUMBERS),

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import JobStatus, NewCheckpoint, NewEvent, Outcome, Store, open_store
+from tunesmith.store import JobOutcome, JobStatus, NewCheckpoint, NewEvent, Store, open_store
 
 Json = dict[str, Any]
 Upload = Callable[..., Json]
@@ -125,7 +125,7 @@ def finished_job(client: TestClient, store: Store, settings: Settings, create: C
         store.queue.add_checkpoint(lease, NewCheckpoint(step, adapter, point))
     result = store.blobs.write([b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,1.5,0.25,,\n"])
     end = [NewEvent("The job has successfully completed")]
-    store.queue.finish(lease, Outcome(adapter, trained_tokens=6810, last_step=30, result=result, events=end))
+    store.queue.finish(lease, JobOutcome(adapter, trained_tokens=6810, result=result, events=end))
     job: Json = client.get(f"/v1/fine_tuning/jobs/{job_id}").json()
     job["checkpoints"] = client.get(f"/v1/fine_tuning/jobs/{job_id}/checkpoints").json()["data"]
     return job

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.report.file_report import Report
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.codes import CODES, RISK_CODES
@@ -299,7 +299,7 @@ def expect(report: Report, code: str, line: int | None, path: str, message: str)
 @pytest.mark.parametrize("code", ROWS)
 def test_a_chat_row_is_reported_with_line_path_and_sentence(code: str, tmp_path: Path) -> None:
     row, path, message = ROWS[code]
-    report = check_file(written(tmp_path / "rows.jsonl", row, GOOD), max_tokens=100)
+    report = check_file(written(tmp_path / "rows.jsonl", row, GOOD), CheckOptions(max_tokens=100))
     expect(report, code, 11, path, message)
 
 
@@ -321,7 +321,7 @@ def test_a_file_is_reported_with_its_sentence(code: str, tmp_path: Path) -> None
     content, message = FILES[code]
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    report = check_file(path, method="supervised")
+    report = check_file(path, CheckOptions(method="supervised"))
     found = [one for one in (*report.errors, *report.warnings) if one.code == code]
     assert [one.message for one in found] == [message]
     assert found[0].cure == CODES[code].cure
@@ -336,7 +336,7 @@ def test_a_reinforcement_row_must_end_with_the_user(tmp_path: Path) -> None:
 def test_reinforcement_rows_of_chat_are_told_how_to_end(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text((json.dumps(GOOD) + "\n") * 10)
-    report = check_file(path, method="reinforcement")
+    report = check_file(path, CheckOptions(method="reinforcement"))
     expect(report, "not_ending_with_user", 1, "messages[2]", "The last message is not the user's.")
 
 
@@ -352,7 +352,8 @@ def test_characters_that_the_base_cannot_write_are_pointed_out(tmp_path: Path, r
     assert renderer.decode(renderer.encode("a\x13b")) != "a\x13b"
     path = written(tmp_path / "rows.jsonl", chat(SYSTEM, USER, {**ANSWER, "content": "ab\x13c\U00040000"}), GOOD)
     message = "The base's tokenizer has no token for U+0013, at character 2: the model is trained without it."
-    expect(check_file(path, renderer=renderer), "unwritable_character", 11, "messages[2].content", message)
+    report = check_file(path, CheckOptions(renderer=renderer))
+    expect(report, "unwritable_character", 11, "messages[2].content", message)
     assert "unwritable_character" not in check_file(path).counts
 
 

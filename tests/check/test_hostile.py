@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.check import file_check as checking
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
+from tunesmith.check.scan import file_scan as checking
 from tunesmith.rows.findings import VALUE_CHARS
 from tunesmith.rows.lines import chunks
 
@@ -19,7 +19,7 @@ GOOD = '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "
 CHECK = """
 import re, sys
 from pathlib import Path
-from tunesmith.check import file_check as checking
+from tunesmith.check.scan import file_scan as checking
 from tunesmith.check.file_check import check_file
 report = check_file(Path(sys.argv[1]))
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
@@ -133,7 +133,7 @@ def test_lines_without_anything_are_passed_over_together(tmp_path: Path) -> None
     path = tmp_path / "rows.jsonl"
     path.write_bytes((GOOD + "\n").encode() * 10 + b"\n \n\t\r\n" * 200_000 + GOOD.encode() + b"\n" * 1_000)
     started = time.monotonic()
-    report = check_file(path, analysers=())
+    report = check_file(path, CheckOptions(analysers=()))
     assert time.monotonic() - started < 5
     assert (report.examples, report.blank_lines, report.bad_rows) == (11, 600_999, 0)
 
@@ -180,7 +180,7 @@ def codes(tmp_path: Path, row: bytes | str) -> dict[str, int]:
     raw = row.encode() if isinstance(row, str) else row
     path.write_bytes((GOOD + "\n").encode() * 10 + raw + b"\n")
     before = reset_peak_memory()
-    report = check_file(path, analysers=())
+    report = check_file(path, CheckOptions(analysers=()))
     assert (report.examples, report.bad_rows) == (11, 1)
     assert memory_kb("VmHWM") - before < 100_000
     return report.counts

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.fix.fixed_file import fix_file
 from tunesmith.check.report.file_report import Report
 from tunesmith.check.scan.chunk import scan
@@ -72,8 +72,8 @@ def counts_add_up(report: Report) -> None:
     assert report.ok == (report.error_count == 0)
     assert len(report.errors) <= report.error_count
     assert {one.code for one in report.errors + report.warnings} == set(report.counts)
-    assert report.openai_learned_tokens + report.openai_system_tokens <= report.openai_tokens
-    assert (report.tokens_per_row.total if report.tokens_per_row else 0) == report.openai_tokens
+    assert report.openai.learned_tokens + report.openai.system_tokens <= report.openai.tokens
+    assert (report.per_row.tokens.total if report.per_row.tokens else 0) == report.openai.tokens
     json.dumps(report.to_json(), allow_nan=False)
 
 
@@ -92,7 +92,7 @@ def test_what_the_check_passes_can_be_parsed_and_what_it_refuses_cannot(row: obj
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         path.write_text(json.dumps(row) + "\n")
-        report = check_file(path, min_examples=0)
+        report = check_file(path, CheckOptions(min_examples=0))
         value = json.loads(path.read_text())
         if "not_jsonl" in report.counts or "not_utf8" in report.counts or "lone_surrogate" in report.counts:
             return
@@ -117,7 +117,7 @@ def test_fix_is_idempotent_and_its_output_passes(lines: list[bytes]) -> None:
             return
         assert result.rows_in == result.rows_out + result.duplicates + result.empty + result.rejected
         assert source.read_bytes() == b"\n".join(lines)
-        report = check_file(once, min_examples=0)
+        report = check_file(once, CheckOptions(min_examples=0))
         assert report.examples == result.rows_out
         assert set(report.counts) <= {"empty_file"} or report.ok, report.errors
         if result.rows_out:

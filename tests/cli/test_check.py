@@ -157,7 +157,7 @@ def test_html_report_is_one_page_without_addresses_of_others(
     assert "<script src" not in page
 
 
-def test_fix_writes_a_mended_copy_and_keeps_what_it_could_not_mend(tunesmith: Tunesmith, tmp_path: Path) -> None:
+def test_fix_writes_a_fixed_copy_and_keeps_rows_it_cannot_fix(tunesmith: Tunesmith, tmp_path: Path) -> None:
     source = write(tmp_path / "rows.jsonl", ROW + "\n" + ROW + "{broken\n")
     ran = tunesmith("fix", source)
     assert ran.code == 0

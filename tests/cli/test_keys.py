@@ -1,7 +1,9 @@
 """`tunesmith keys` and `tunesmith migrate`, on a data directory without a server."""
 
+import time
 from pathlib import Path
 
+import pytest
 from tests.cli.conftest import Tunesmith
 
 from tunesmith.settings import Settings
@@ -49,3 +51,52 @@ def test_key_without_a_name_is_refused(tunesmith: Tunesmith) -> None:
 def test_migrate_can_be_repeated(tunesmith: Tunesmith) -> None:
     assert tunesmith("migrate").code == 0
     assert tunesmith("migrate").code == 0
+
+
+def test_no_keys_says_how_to_make_one(tunesmith: Tunesmith) -> None:
+    ran = tunesmith("keys", "list")
+    assert (ran.code, ran.out) == (0, "")
+    assert "tunesmith keys create NAME" in ran.err
+
+
+@pytest.mark.parametrize("name", ["[/b] laptop", "[red]", ":fire: key", "天津"])
+def test_names_are_listed_as_they_were_given(tunesmith: Tunesmith, name: str) -> None:
+    assert tunesmith("keys", "create", f"  {name} ").code == 0
+    assert tunesmith("projects", "create", name).code == 0
+    assert name in tunesmith("keys", "list").out
+    assert name in tunesmith("projects", "list").out
+
+
+def test_json_of_a_key_has_no_secret_but_when_it_is_made(tunesmith: Tunesmith) -> None:
+    made = tunesmith("keys", "create", "script", "--expires", "12h", "--json").json
+    assert isinstance(made, dict)
+    secret = made.pop("key")
+    assert str(secret).startswith("sk-")
+    assert made["hint"] == str(secret)[-len(str(made["hint"])) :]
+    listed = tunesmith("keys", "list", "--json").json
+    assert isinstance(listed, list)
+    assert [key for key in listed if key["id"] == made["id"]] == [made]
+    assert made["expires_at"] - made["created_at"] == pytest.approx(12 * 3600, abs=5)
+
+
+def test_states_of_keys_are_told_apart(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path / "data"))
+    for name, expires_at in (("forever", None), ("over", int(time.time()) - 90), ("later", 1_900_000_000)):
+        store.keys.create(name, expires_at=expires_at)
+    store.keys.revoke(store.keys.create("lost")[1].id)
+    store.close()
+    lines = tunesmith("keys", "list").out.splitlines()
+    states = {line.split()[1]: line.rstrip() for line in lines[1:]}
+    assert states["forever"].endswith("active")
+    assert states["over"].endswith("expired 1m30s ago") or states["over"].endswith("expired 1m31s ago")
+    assert states["later"].endswith("until 2030-03-17 17:46 UTC")
+    assert "revoked" in states["lost"]
+
+
+def test_key_can_be_revoked_once(tunesmith: Tunesmith) -> None:
+    made = tunesmith("keys", "create", "old", "--json").json
+    assert isinstance(made, dict)
+    assert tunesmith("keys", "revoke", made["id"]).out == f"{made['id']} is revoked.\n"
+    again = tunesmith("keys", "revoke", made["id"])
+    assert again.code == 1
+    assert "no active key" in again.err

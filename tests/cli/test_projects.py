@@ -71,7 +71,7 @@ def test_new_key_is_a_members_and_the_first_one_an_owners(tunesmith: Tunesmith, 
         (("projects", "archive", "default"), "first project"),
     ],
 )
-def test_wrong_input_is_told_its_cure(tunesmith: Tunesmith, arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_input_says_how_to_fix_it(tunesmith: Tunesmith, arguments: tuple[str, ...], said: str) -> None:
     ran = tunesmith(*arguments)
     assert ran.code == 1
     assert said in ran.err

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.cli.conftest import Server, Tunesmith, start_server, stop_server
 
-from tunesmith.cli.server.run import bind
+from tunesmith.cli.server.listener import bind
 
 
 def test_banner_tells_what_a_client_needs(server: Server) -> None:
@@ -41,7 +41,7 @@ def test_stopped_server_leaves_no_address_behind(tmp_path: Path) -> None:
     assert "Traceback" not in started.log.read_text("utf-8")
 
 
-def test_busy_port_is_refused_with_a_cure(tunesmith: Tunesmith) -> None:
+def test_busy_port_is_refused_with_another_to_try(tunesmith: Tunesmith) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ran = tunesmith("serve", "--port", port)
@@ -51,7 +51,7 @@ def test_busy_port_is_refused_with_a_cure(tunesmith: Tunesmith) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "words"), [("no.such.host.invalid", "is not known here"), ("203.0.113.7", "Cannot listen on 203.0.113.7")]
+    ("host", "words"), [("no.such.host.invalid", "is unknown"), ("203.0.113.7", "Cannot listen on 203.0.113.7")]
 )
 def test_host_of_another_machine_is_refused(tunesmith: Tunesmith, host: str, words: str) -> None:
     ran = tunesmith("serve", "--host", host)

@@ -8,7 +8,8 @@ from tests.cli.conftest import Tunesmith
 
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
-from tunesmith.store.accounts.usage import Account, Counts
+from tunesmith.store.accounts.usage import Account
+from tunesmith.store.rows import Counts
 
 
 @pytest.fixture
@@ -58,7 +59,38 @@ def test_nothing_used_is_said(tunesmith: Tunesmith) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"), [(("--by", "colour"), "day, project, key, model"), (("--price", "gpt-9"), "gpt-3.5-turbo")]
 )
-def test_wrong_option_is_told_its_cure(tunesmith: Tunesmith, arguments: tuple[str, str], said: str) -> None:
+def test_wrong_option_says_how_to_fix_it(tunesmith: Tunesmith, arguments: tuple[str, str], said: str) -> None:
     ran = tunesmith("usage", *arguments)
     assert ran.code == 1
     assert said in ran.err
+
+
+def test_columns_come_in_one_order_whatever_was_asked(tunesmith: Tunesmith, used: str) -> None:
+    header = tunesmith("usage", "--by", "model, project,model").out.splitlines()[0].split()
+    assert header[:2] == ["project", "model"]
+    assert header[2:4] == ["requests", "prompt"]
+
+
+def test_key_that_is_gone_keeps_its_id(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path / "data"))
+    minute = int(time.time()) // 60 * 60
+    store.usage.add({Account(minute, "default", "key_gone", "base"): Counts(7)}, {})
+    store.close()
+    line = tunesmith("usage", "--by", "key").out.splitlines()[1]
+    assert line.split()[:2] == ["key_gone", "7"]
+
+
+def test_sum_of_everything_has_one_line(tunesmith: Tunesmith, used: str) -> None:
+    lines = tunesmith("usage", "--days", "60", "--by", "").out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].split() == ["1,000", "2,000,000", "500", "1,000,000", "6,810", "$40.05"]
+
+
+def test_name_with_brackets_is_shown_as_it_is(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path / "data"))
+    key = store.keys.create("[/b] laptop")[1].id
+    store.usage.add({Account(int(time.time()) // 60 * 60, "default", key, "base"): Counts(7)}, {})
+    store.close()
+    ran = tunesmith("usage")
+    assert ran.code == 0
+    assert "[/b] laptop" in ran.out

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import (
     Hyperparameters,
@@ -134,23 +134,23 @@ def test_an_estimate_multiplies_tokens_by_epochs(tmp_path: Path) -> None:
     report = check_file(rows_file(tmp_path, 20))
     found = estimate(report, Hyperparameters(3, 8, 2.0))
     assert (found.steps_per_epoch, found.total_steps) == (3, 9)
-    assert found.openai_tokens == report.openai_tokens * 3
+    assert found.openai_tokens == report.openai.tokens * 3
     assert found.openai_cost == round(found.openai_tokens * 0.008 / 1000, 6)
     assert (found.trained_tokens, found.seconds, found.peak_memory_bytes) == (None, None, None)
 
 
 def test_rows_over_the_limit_are_billed_up_to_it(tmp_path: Path) -> None:
     path = rows_file(tmp_path, 20, system="word " * 100)
-    report = check_file(path, max_tokens=118)
+    report = check_file(path, CheckOptions(max_tokens=118))
     assert report.counts["over_limit"] == 20
-    assert report.openai_billed_tokens == 20 * 118 < report.openai_tokens
+    assert report.openai.billed_tokens == 20 * 118 < report.openai.tokens
 
 
 def test_trained_tokens_are_the_lengths_of_what_the_renderer_makes(tmp_path: Path, renderer: Renderer) -> None:
     from tunesmith.rows.row import ChatRow, read_rows
 
     path = rows_file(tmp_path, 12)
-    report = check_file(path, renderer=renderer, max_tokens=2048)
+    report = check_file(path, CheckOptions(renderer=renderer, max_tokens=2048))
     rendered = [renderer.row(row, 2048) for _, row in read_rows(path) if isinstance(row, ChatRow)]
     found = estimate(report, Hyperparameters(4, 1, 2.0), benchmark=BENCHMARK, hourly_cost=3.6)
     assert found.trained_tokens == sum(len(one.ids) for one in rendered) * 4
@@ -168,7 +168,7 @@ def test_a_long_system_prompt_pays_back_where_the_tuned_model_costs_the_same(tmp
     assert found is not None
     assert found.calls is not None
     saved = found.calls * (found.before - found.after)
-    cost = report.openai_billed_tokens * 3 * 0.008 / 1000
+    cost = report.openai.billed_tokens * 3 * 0.008 / 1000
     assert cost <= saved < cost + (found.before - found.after) * 1.01
 
 

@@ -8,7 +8,7 @@ import pytest
 import tunesmith
 from tunesmith.families.layout import HEAD_NORMS, LAYER_NORMS, SHARED_INPUTS, head_size, norm_names, shared_inputs
 from tunesmith.families.table import FAMILIES, Use, compiled_gap, family_gap
-from tunesmith.kernels.step_args import LAYER, LINES
+from tunesmith.kernels.step_args import LAYER, LAYER_MATRICES
 
 SOURCE = Path(tunesmith.__file__).parent
 LLAMA = {"model_type": "llama", "hidden_act": "silu"}
@@ -51,7 +51,7 @@ def test_what_a_config_asks_for_can_be_a_gap(change: dict[str, object], use: Use
 
 
 def test_the_layout_is_that_of_the_kernels_tables() -> None:
-    assert len(SHARED_INPUTS) == LINES
+    assert len(SHARED_INPUTS) == LAYER_MATRICES
     assert set(LAYER_NORMS | HEAD_NORMS) <= set(LAYER.names or ())
     assert shared_inputs(3)[1] == ("model.layers.3.self_attn.o_proj",)
 

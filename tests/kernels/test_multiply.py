@@ -7,42 +7,10 @@ from pathlib import Path
 
 import numpy
 import pytest
-from numpy.typing import NDArray
+from tests.kernels.elementwise_cases import WIDTHS, product
 
-from tunesmith.kernels.multiply import HAS_HALF, multiply
+from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.kernels.vectors import LANES
-
-WIDTHS = [numpy.float32, *([numpy.float16] if HAS_HALF else [])]
-
-
-def packed(weight_OI: NDArray[numpy.floating]) -> NDArray[numpy.floating]:
-    return numpy.ascontiguousarray(weight_OI.reshape(-1, LANES, weight_OI.shape[1]).transpose(0, 2, 1))
-
-
-def product(
-    x: NDArray[numpy.float32], weight: NDArray[numpy.floating], addend: NDArray[numpy.float32] | None = None
-) -> NDArray[numpy.float32]:
-    w, out = packed(weight), numpy.full((len(x), len(weight)), 7.0, numpy.float32)
-    size, length = w.itemsize, x.shape[1]
-    add, stride = (0, 0) if addend is None else (addend.ctypes.data, addend.strides[0] if addend.ndim == 2 else 0)
-    panels, half = len(w), int(size == 2)
-    panel_stride = length * LANES * size
-    place, rows = out.ctypes.data, len(x)
-    multiply(
-        half,
-        rows,
-        x.ctypes.data,
-        x.strides[0],
-        w.ctypes.data,
-        panel_stride,
-        length,
-        panels,
-        place,
-        out.strides[0],
-        add,
-        stride,
-    )
-    return out
 
 
 @pytest.mark.parametrize("dtype", WIDTHS)
@@ -75,7 +43,7 @@ def test_older_processors_have_code_of_their_own(processor: str, tmp_path: Path)
     """Sixteen registers of eight numbers, and neither of both nor float16: this file once more, made for them."""
     environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": FEATURES[processor]}
     environment["NUMBA_CACHE_DIR"] = str(tmp_path)
-    code = "from tunesmith.kernels.multiply import HAS_HALF, MOST; print(HAS_HALF, MOST)"
+    code = "from tunesmith.kernels.multiply import HAS_HALF, MAX_TILE_ROWS; print(HAS_HALF, MAX_TILE_ROWS)"
     shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert shown.stdout.split() == [str(processor == "haswell"), "6"]
     again = [sys.executable, "-m", "pytest", "-q", "-k", "not older", "-p", "no:cacheprovider", __file__]

@@ -1,10 +1,20 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from tunesmith import __version__
 from tunesmith.errors import ServerFault
-from tunesmith.models.adapters import AdapterManifest, load_tensors, read_manifest, write_adapter
+from tunesmith.models.adapters import (
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    TENSORS_FILE,
+    AdapterManifest,
+    load_tensors,
+    read_manifest,
+    write_adapter,
+)
 
 MANIFEST = AdapterManifest(
     base_name="smollm2-135m-instruct",
@@ -47,3 +57,72 @@ def test_config_is_pefts(tmp_path) -> None:
     config = LoraConfig.from_pretrained(str(tmp_path))
     assert (config.r, config.lora_alpha, set(config.target_modules)) == (4, 8.0, {"q_proj"})
     assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+def write_changed_manifest(directory: Path, **changes: object) -> None:
+    """A good manifest with some keys changed; None takes a key away."""
+    write_adapter(directory, {NAME: torch.zeros(4, 8)}, MANIFEST)
+    path = directory / MANIFEST_FILE
+    values = {**json.loads(path.read_text("utf-8")), **changes}
+    path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}), "utf-8")
+
+
+def test_a_newer_format_is_refused_with_both_versions_and_the_way_out(tmp_path: Path) -> None:
+    write_changed_manifest(tmp_path, format_version=FORMAT_VERSION + 1, rank=None)  # where other keys may differ too
+    with pytest.raises(ServerFault) as caught:
+        read_manifest(tmp_path)
+    assert str(caught.value) == (
+        f"The adapter in {tmp_path} has format version 2 (in manifest.json); this Tunesmith ({__version__}) reads"
+        " versions up to 1. Update Tunesmith, or train again with this one."
+    )
+
+
+def test_a_manifest_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """Of before `adapter` and `format_version`, and with a key that has gone since."""
+    write_changed_manifest(tmp_path, adapter=None, format_version=None, quantization="none")
+    manifest = read_manifest(tmp_path)
+    assert (manifest.adapter, manifest.format_version, manifest.rank) == ("lora", 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"rank": None}, "rank: Field required"),
+        ({"rank": "4"}, "rank: Input should be a valid integer"),
+        ({"alpha": "much"}, "alpha: Input should be a valid number"),
+        ({"target_modules": "q_proj"}, "target_modules: Input should be a valid array"),
+        ({"target_modules": ["q_proj", 1]}, "target_modules.1: Input should be a valid string"),
+        ({"adapter": "dora"}, "adapter: Input should be 'lora'"),
+        ({"format_version": "1"}, "format_version: Input should be a valid integer"),
+    ],
+    ids=str,
+)
+def test_a_malformed_manifest_is_a_sentence_with_the_key(
+    changes: dict[str, object], fault: str, tmp_path: Path
+) -> None:
+    write_changed_manifest(tmp_path, **changes)
+    with pytest.raises(ServerFault) as caught:
+        read_manifest(tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path} holds no usable adapter: its manifest.json is damaged ({fault}")
+    assert message.endswith("Restore the file, or train again.")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '"text"', '{"base_name": "\ud800"}'], ids=str)
+def test_what_is_no_manifest_at_all_is_a_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_FILE).write_text(text, "utf-8", "surrogatepass")
+    with pytest.raises(ServerFault, match=r"holds no usable adapter: its manifest\.json is damaged \("):
+        read_manifest(tmp_path)
+
+
+def test_a_manifest_that_is_a_directory_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_FILE).mkdir()
+    with pytest.raises(ServerFault, match="no usable adapter"):
+        read_manifest(tmp_path)
+
+
+def test_missing_tensors_are_a_sentence(tmp_path: Path) -> None:
+    write_adapter(tmp_path, {NAME: torch.zeros(4, 8)}, MANIFEST)
+    (tmp_path / TENSORS_FILE).unlink()
+    with pytest.raises(ServerFault, match=r"adapter_model\.safetensors"):
+        load_tensors(tmp_path)

@@ -1,4 +1,4 @@
-"""The offline judge, the report on a file's rows, and the two modes that act on it."""
+"""The offline moderator, the report on a file's rows, and the two modes that act on it."""
 
 import json
 from collections.abc import Sequence
@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetype import create_moderation_engine
 
-from tunesmith.moderation.moderator import CATEGORIES, CLEAN, Coverage, JudgeUnavailable, Verdict, open_judge
-from tunesmith.moderation.rows import LISTED, file_rows, judge_file, judge_rows
-from tunesmith.moderation.word_rules import LANGUAGES, WordJudge, _Filter
+from tunesmith.moderation.moderator import CATEGORIES, CLEAN, Coverage, ModeratorUnavailable, Verdict, open_moderator
+from tunesmith.moderation.report import LISTED
+from tunesmith.moderation.rows import file_texts, moderate_file, moderate_rows
+from tunesmith.moderation.word_rules import LANGUAGES, WordModerator, _Filter
 from tunesmith.rows.codes import CODES
 from tunesmith.settings import Settings
 
@@ -21,8 +22,8 @@ KNOWN_MISSES = {"disgrace to your family", "subhuman", "Sei un idiota"}  # no wo
 
 
 @pytest.fixture(scope="module")
-def judge() -> WordJudge:
-    return WordJudge()
+def moderator() -> WordModerator:
+    return WordModerator()
 
 
 def chat(question: str, answer: str, system: str | None = None) -> dict:
@@ -36,7 +37,7 @@ def write(path: Path, rows: Sequence[object]) -> Path:
 
 
 class Counting:
-    """A judge that flags texts with a word in them and remembers what it was asked."""
+    """A moderator that flags texts with a word in them and remembers what it was asked."""
 
     name = "counting"
     coverage = Coverage(CATEGORIES, "one word")
@@ -45,10 +46,10 @@ class Counting:
         self.asked: list[str] = []
         self.fails_at = fails_at
 
-    def judge(self, texts: Sequence[str]) -> list[Verdict | None]:
+    def moderate(self, texts: Sequence[str]) -> list[Verdict | None]:
         self.asked += texts
         if self.fails_at is not None and len(self.asked) >= self.fails_at:
-            raise JudgeUnavailable("It is closed.")
+            raise ModeratorUnavailable("It is closed.")
         return [
             None
             if "unreadable" in text
@@ -60,28 +61,28 @@ class Counting:
 
 
 @pytest.mark.parametrize("row", TEXTS, ids=lambda row: row["text"][:40])
-def test_hand_made_texts_are_judged_in_the_categories_that_are_covered(judge, row):
-    (verdict,) = judge.judge([row["text"]])
+def test_hand_made_texts_are_moderated_in_the_categories_that_are_covered(moderator, row):
+    (verdict,) = moderator.moderate([row["text"]])
     if row["language"] in UNREADABLE:
         assert verdict is None
         return
     assert verdict is not None
-    expected = set(row["categories"]) & set(judge.coverage.categories)
+    expected = set(row["categories"]) & set(moderator.coverage.categories)
     if any(part in row["text"] for part in KNOWN_MISSES):
         assert not verdict.flagged, "no longer missed: take it off the list in this test and in docs/safety.md"
     else:
         assert set(verdict.flagged) == expected
 
 
-def test_scores_above_one_half_are_flagged_and_only_those(judge):
-    for verdict in judge.judge([row["text"] for row in TEXTS]):
+def test_scores_above_one_half_are_flagged_and_only_those(moderator):
+    for verdict in moderator.moderate([row["text"] for row in TEXTS]):
         if verdict is not None:
             assert set(verdict.flagged) == {name for name, score in verdict.scores.items() if score >= 0.5}
             assert all(0 < score <= 1 and name in CATEGORIES for name, score in verdict.scores.items())
 
 
-def test_coverage_names_what_is_missing(judge):
-    assert judge.coverage.missing == (
+def test_coverage_names_what_is_missing(moderator):
+    assert moderator.coverage.missing == (
         "illicit",
         "illicit/violent",
         "self-harm",
@@ -90,14 +91,14 @@ def test_coverage_names_what_is_missing(judge):
         "violence",
         "violence/graphic",
     )
-    assert judge.name.startswith("safetype-")
+    assert moderator.name.startswith("safetype-")
 
 
 @pytest.mark.parametrize(
     "text", ["k y s", "you st\u200bupid", "yоu are stuuupid", "YOU ARE SO STUPID!!!", "you are 5tup1d"]
 )
-def test_disguised_words_are_found(judge, text):
-    assert "harassment" in judge.judge([text])[0].flagged
+def test_disguised_words_are_found(moderator, text):
+    assert "harassment" in moderator.moderate([text])[0].flagged
 
 
 @pytest.mark.parametrize(
@@ -115,8 +116,8 @@ def test_disguised_words_are_found(judge, text):
         ("안녕하세요", False),
     ],
 )
-def test_texts_of_other_scripts_are_not_called_clean(judge, text, readable):
-    assert judge.judge([text]) == [CLEAN if readable else None]
+def test_texts_of_other_scripts_are_not_called_clean(moderator, text, readable):
+    assert moderator.moderate([text]) == [CLEAN if readable else None]
 
 
 def rule_words() -> list[str]:
@@ -164,7 +165,7 @@ def test_flagged_rows_carry_line_path_categories_and_scores(tmp_path):
     ]
     lines = [json.dumps(row, ensure_ascii=False) if row else "" for row in rows]
     (tmp_path / "rows.jsonl").write_text("\n".join([*lines, "{broken", json.dumps({"messages": []})]), "utf-8")
-    report = judge_file(tmp_path / "rows.jsonl", Settings())
+    report = moderate_file(tmp_path / "rows.jsonl", Settings())
     assert report is not None
     (flagged,) = report.listed
     assert (flagged.line, flagged.path, flagged.categories) == (3, "messages[2].content", ("harassment",))
@@ -181,24 +182,24 @@ def test_flagged_rows_carry_line_path_categories_and_scores(tmp_path):
 
 
 def test_summary_never_says_clean_of_what_was_not_read(tmp_path):
-    report = judge_file(write(tmp_path / "rows.jsonl", [chat("今天天气怎么样？", "晴")] * 3), Settings())
+    report = moderate_file(write(tmp_path / "rows.jsonl", [chat("今天天气怎么样？", "晴")] * 3), Settings())
     assert report is not None
     assert "flagged no row of 3" in report.summary()
     assert "3 rows hold text it cannot read" in report.summary()
     assert "Not covered: illicit" in report.summary()
 
 
-def test_system_prompt_is_judged_once_however_many_rows_share_it(tmp_path):
-    judge = Counting()
+def test_system_prompt_is_moderated_once_however_many_rows_share_it(tmp_path):
+    moderator = Counting()
     rows = [chat(f"Question {number}", f"Answer {number}", "You are kind.") for number in range(600)]
-    report = judge_rows(file_rows(write(tmp_path / "rows.jsonl", rows)), judge)
+    report = moderate_rows(file_texts(write(tmp_path / "rows.jsonl", rows)), moderator)
     assert (report.rows, report.texts) == (600, 1800)
-    assert judge.asked.count("You are kind.") == 1
-    assert len(judge.asked) == 1201
+    assert moderator.asked.count("You are kind.") == 1
+    assert len(moderator.asked) == 1201
 
 
 def test_all_flagged_rows_are_counted_and_the_first_listed():
-    report = judge_rows(
+    report = moderate_rows(
         [(number, [("prompt", f"bad {number}"), ("completion", "fine")]) for number in range(1, 301)], Counting()
     )
     assert report.flagged_rows == 300
@@ -207,7 +208,7 @@ def test_all_flagged_rows_are_counted_and_the_first_listed():
     assert report.listed[0].scores == {"violence": 0.9}
 
 
-def test_every_kind_of_row_is_judged_in_all_its_texts(tmp_path):
+def test_every_kind_of_row_is_moderated_in_all_its_texts(tmp_path):
     call = {"id": "c1", "type": "function", "function": {"name": "say", "arguments": '{"text": "bad words"}'}}
     preference = {
         "input": {"messages": [{"role": "user", "content": "Hi"}]},
@@ -218,7 +219,7 @@ def test_every_kind_of_row_is_judged_in_all_its_texts(tmp_path):
     rows = [preference, calls, {"prompt": "bad", "completion": "x"}]
     found = {}
     for number, row in enumerate(rows):
-        report = judge_rows(file_rows(write(tmp_path / f"{number}.jsonl", [row])), Counting())
+        report = moderate_rows(file_texts(write(tmp_path / f"{number}.jsonl", [row])), Counting())
         found[number] = [flagged.path for flagged in report.listed]
     assert found == {
         0: ["non_preferred_output[0].content"],
@@ -227,14 +228,14 @@ def test_every_kind_of_row_is_judged_in_all_its_texts(tmp_path):
     }
 
 
-def test_off_judges_nothing(tmp_path):
+def test_off_moderates_nothing(tmp_path):
     path = write(tmp_path / "rows.jsonl", [chat("Hi", "You are such a stupid idiot.")])
-    assert judge_file(path, Settings(moderation="off")) is None
+    assert moderate_file(path, Settings(moderation="off")) is None
 
 
 def test_warn_refuses_nothing_and_block_names_the_row_and_the_cure(tmp_path):
     path = write(tmp_path / "rows.jsonl", [chat("Hi", "Hello"), chat("Hi", "You are such a stupid idiot.")])
-    report = judge_file(path, Settings(moderation="block"))
+    report = moderate_file(path, Settings(moderation="block"))
     assert report is not None
     assert report.refusal("warn") is None
     refusal = report.refusal("block")
@@ -246,14 +247,14 @@ def test_warn_refuses_nothing_and_block_names_the_row_and_the_cure(tmp_path):
 
 
 def test_block_lets_an_unflagged_file_pass(tmp_path):
-    report = judge_file(write(tmp_path / "rows.jsonl", [chat("Hi", "Hello")]), Settings(moderation="block"))
+    report = moderate_file(write(tmp_path / "rows.jsonl", [chat("Hi", "Hello")]), Settings(moderation="block"))
     assert report is not None
     assert report.refusal("block") is None
 
 
-def test_judge_that_gives_up_leaves_a_report_and_blocks_only_in_block():
+def test_moderator_that_gives_up_leaves_a_report_and_blocks_only_in_block():
     rows = [(number, [("prompt", f"text {number}")]) for number in range(1, 1001)]
-    report = judge_rows(rows, Counting(fails_at=600))
+    report = moderate_rows(rows, Counting(fails_at=600))
     assert not report.complete
     assert report.rows == 512
     assert "broke off after 512 rows: It is closed." in report.summary()
@@ -263,15 +264,15 @@ def test_judge_that_gives_up_leaves_a_report_and_blocks_only_in_block():
     assert (refusal.status, refusal.code) == (400, "moderation_unavailable")
 
 
-def test_settings_name_the_judge():
-    assert open_judge(Settings()) is open_judge(Settings(moderation="block"))
-    assert open_judge(Settings()).name.startswith("safetype")
-    guard = open_judge(
+def test_settings_name_the_moderator():
+    assert open_moderator(Settings()) is open_moderator(Settings(moderation="block"))
+    assert open_moderator(Settings()).name.startswith("safetype")
+    guard = open_moderator(
         Settings(moderation_url="http://127.0.0.1:9/v1/chat/completions", moderation_model="llama-guard3")
     )
     assert guard.name == "llama-guard3"
-    with pytest.raises(JudgeUnavailable, match="set `moderation_model`"):
-        open_judge(Settings(moderation_url="http://127.0.0.1:9/v1/chat/completions"))
+    with pytest.raises(ModeratorUnavailable, match="set `moderation_model`"):
+        open_moderator(Settings(moderation_url="http://127.0.0.1:9/v1/chat/completions"))
     with pytest.raises(ValueError, match="moderation_url"):
         Settings(moderation_url="ftp://somewhere")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench.serve import made
+from bench.serve import QUICK, THOROUGH, Plan, made
 from bench.serving.engines import KINDS
 from bench.serving.gguf_files import write_adapter as write_gguf_adapter
 from bench.serving.tables import Figure, Machine, Sample, Sizes, print_tables
@@ -56,3 +56,15 @@ def test_tables_compare_with_the_best_peer_and_count_equal_answers(capsys: pytes
     assert "| decode, tokens/s | 30.0 | 20.0 | 10.0 | 1.50 |" in printed
     assert "Tunesmith float32: 1 of 1" in printed
     assert "llama.cpp F16: 0 of 1" in printed
+
+
+def test_several_rounds_show_their_median_and_range(capsys: pytest.CaptureFixture[str]) -> None:
+    samples = [Sample("float32", DECODE, rate) for rate in (30.0, 24.0, 31.5)]
+    samples += [Sample("transformers", DECODE, rate) for rate in (10.0, 12.0)]
+    print_tables(samples, Machine(1e9, 1e9), Sizes(1, 1, 1, 1), ends={2})
+    assert "| decode, tokens/s | 30.0 (24.0-31.5) | 11.0 (10.0-12.0) | 2.73 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("plan", [THOROUGH, QUICK], ids=["thorough", "quick"])
+def test_there_are_three_rounds_unless_fewer_are_asked_for(plan: Plan) -> None:
+    assert plan.rounds >= 3

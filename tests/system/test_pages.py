@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tunesmith.system.pages import Reserve, SpareSlab, forget, fresh_slab, give_back_free, slab_bytes
+from tunesmith.system.pages import Reserve, SpareSlab, evict_pages, fresh_slab, slab_bytes, trim_heap
 
 MB = 1 << 20
 
@@ -23,12 +23,12 @@ def test_a_reserve_is_in_memory_until_it_is_left() -> None:
     reserve = Reserve(64 * MB)
     reserve._thread.join()
     assert resident() - before > 60 * MB
-    reserve.leave()
+    reserve.release()
     assert reserve._tensor is None
 
 
 def test_a_reserve_of_nothing() -> None:
-    Reserve(0).leave()
+    Reserve(0).release()
 
 
 def test_slabs_of_any_order_of_sizes_are_zeros_of_their_own() -> None:
@@ -56,7 +56,7 @@ def test_a_forgotten_tensor_of_a_file_takes_no_memory_and_reads_as_before(tmp_pa
     mapped = load_file(file)["weight"]
     assert float(mapped.sum()) == mapped.numel()
     before = resident()
-    forget(mapped)
+    evict_pages(mapped)
     if sys.platform == "linux":
         assert before - resident() > 12 * MB
     assert float(mapped.sum()) == mapped.numel()
@@ -64,7 +64,7 @@ def test_a_forgotten_tensor_of_a_file_takes_no_memory_and_reads_as_before(tmp_pa
 
 def test_forgetting_loses_nothing_of_a_tensor_that_is_of_no_file() -> None:
     weight = torch.ones(4 * MB)
-    forget(weight)
+    evict_pages(weight)
     assert bool((weight == 1).all())
 
 
@@ -74,6 +74,6 @@ def test_freed_memory_goes_back_though_what_follows_it_is_in_use() -> None:
     last = blocks.pop()
     blocks.clear()
     before = resident()
-    give_back_free()
+    trim_heap()
     assert before - resident() > 40 * MB
     assert bool((last == 1).all())

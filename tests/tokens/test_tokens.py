@@ -17,7 +17,7 @@ def test_openai_rule_adds_three_per_message_and_one_per_example(tmp_path: Path) 
     path = tmp_path / "rows.jsonl"
     path.write_text(ROW * 10)
     # 3 + user(1) + "hello world"(2), 3 + assistant(1) + "hi"(1), + 1 = 12
-    assert check_file(path).openai_tokens == 120
+    assert check_file(path).openai.tokens == 120
 
 
 def test_special_token_text_is_counted_as_text() -> None:

@@ -1,7 +1,6 @@
 """The short measurement behind an estimate's time and memory."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, traini
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.row import parse_row
 from tunesmith.settings import TrainingOptions
+from tunesmith.system.cpu import cpu_count
 from tunesmith.train.core.packing import TokenRow, pack
 from tunesmith.train.measure import _fit, _Step, benchmark_of, hardware_name, measure_speed, workload
 
@@ -49,7 +49,7 @@ def test_a_cached_measurement_is_not_made_again(tmp_path: Path) -> None:
 
 
 def test_hardware_says_how_many_threads_train() -> None:
-    assert f"{len(os.sched_getaffinity(0))} threads" in hardware_name()
+    assert f"{cpu_count()} threads" in hardware_name()
     assert "7 threads" in hardware_name(7)
 
 

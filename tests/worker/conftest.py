@@ -12,7 +12,7 @@ import pytest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.child import ChildLauncher
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, NewJob, Store
+from tunesmith.store import JobRow, NewFile, NewJob, Store
 from tunesmith.worker import run_worker
 
 ROW = {"messages": [{"role": "user", "content": "How is the weather?"}, {"role": "assistant", "content": "Fine."}]}
@@ -101,7 +101,7 @@ def rows(count: int) -> bytes:
 
 
 def upload(store: Store, content: bytes) -> str:
-    return store.files.create(store.blobs.write([content]), purpose="fine-tune", filename="rows.jsonl").id
+    return store.files.create(store.blobs.write([content]), NewFile(purpose="fine-tune", filename="rows.jsonl")).id
 
 
 @pytest.fixture

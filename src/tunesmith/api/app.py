@@ -39,7 +39,7 @@ from tunesmith.store import Store
 
 def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     """One application over one open store. The caller opens and closes the store and the pool."""
-    checks = FileChecks(store)
+    checks = FileChecks(store, settings)
     usage_recorder = UsageRecorder(store)
     sweeper = Sweeper(store, settings.sweep_seconds)
 

@@ -1,4 +1,7 @@
-"""The command line. One file a command group; each imports what it needs inside the command, so `--help` stays fast."""
+"""The command line.
+
+Each command imports what it needs when it runs, so that `--help` stays fast.
+"""
 
 import os
 import sys
@@ -9,12 +12,15 @@ from tunesmith.errors import TunesmithError
 
 
 def main() -> NoReturn:
-    """Runs the command and ends the process. Every error becomes one line on stderr and an exit code (see exits.py)."""
+    """Runs the command of `sys.argv` and ends the process with its exit code."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of `tunesmith ARGUMENTS`."""
+    """Runs `tunesmith ARGUMENTS` and returns its exit code.
+
+    Every error becomes one line on stderr; exits.py has the codes. With TUNESMITH_DEBUG set, errors are raised.
+    """
     from tunesmith.cli.app import app
 
     try:
@@ -29,22 +35,22 @@ def run(arguments: list[str]) -> int:
 
 
 def _report(error: Exception) -> int:
-    """Says what is wrong on stderr; returns the exit code."""
+    """Prints the error on stderr; returns the exit code."""
     if isinstance(error, CommandError):
         return _say(error.message, error.exit_code)
     if isinstance(error, TunesmithError):
         return _say(error.message, _exit_code(error))
     if (usage := _usage_message(error)) is not None:
         return _say(usage, Exit.USAGE) if usage else Exit.USAGE
-    if type(error).__name__ == "Abort":  # a question answered with Ctrl-C or no
-        return _say("stopped, nothing was changed.", Exit.FAILED)
-    if isinstance(error, BrokenPipeError):  # the reader of our pipe (`| head`) has gone
+    if type(error).__name__ == "Abort":  # Ctrl-C or no in answer to a question
+        return _say("stopped; nothing was changed.", Exit.FAILED)
+    if isinstance(error, BrokenPipeError):  # the reader of the pipe is gone (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     if isinstance(error, OSError):
         return _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", Exit.FAILED)
     return _say(
-        f"{type(error).__name__}: {error}. This is a fault in Tunesmith, not in your input;"
+        f"{type(error).__name__}: {error}. This is a bug in Tunesmith, not in your input;"
         " run the command again with TUNESMITH_DEBUG=1 for the details that a bug report needs.",
         Exit.BUG,
     )
@@ -61,7 +67,10 @@ def _exit_code(error: TunesmithError) -> Exit:
 
 
 def _usage_message(error: Exception) -> str | None:
-    """What is wrong with the command line; None for other errors. Typer keeps its click private, hence the duck."""
+    """What is wrong with the command line; None for errors of another kind.
+
+    Typer keeps its copy of click private, so the error is known by its attributes.
+    """
     format_message = getattr(error, "format_message", None)
     if format_message is None or not hasattr(error, "exit_code"):
         return None

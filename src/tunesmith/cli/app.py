@@ -1,11 +1,26 @@
-"""The command tree."""
+"""The commands and their groups."""
 
 from typing import Annotated
 
 import typer
 
 from tunesmith import __version__
-from tunesmith.cli.commands import chat, data, demo, imports, jobs, keys, models, projects, serve, train, usage
+from tunesmith.cli.commands import (
+    chat,
+    check,
+    demo,
+    estimate,
+    fix,
+    imports,
+    jobs,
+    keys,
+    migrate,
+    models,
+    projects,
+    serve,
+    train,
+    usage,
+)
 from tunesmith.cli.options import AsJson
 
 app = typer.Typer(
@@ -58,12 +73,12 @@ app.command(rich_help_panel=WORK)(chat.chat)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=WORK)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)
 app.add_typer(imports.app, name="import", rich_help_panel=DATA)
-app.command(rich_help_panel=DATA)(data.check)
-app.command(rich_help_panel=DATA)(data.estimate)
-app.command(rich_help_panel=DATA)(data.fix)
+app.command(rich_help_panel=DATA)(check.check)
+app.command(rich_help_panel=DATA)(estimate.estimate)
+app.command(rich_help_panel=DATA)(fix.fix)
 app.command(rich_help_panel=SERVER)(serve.serve)
 app.command(rich_help_panel=SERVER)(serve.worker)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)
 app.add_typer(projects.app, name="projects", rich_help_panel=SERVER)
 app.command(rich_help_panel=SERVER)(usage.usage)
-app.command(rich_help_panel=SERVER)(keys.migrate)
+app.command(rich_help_panel=SERVER)(migrate.migrate)

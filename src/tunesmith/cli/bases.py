@@ -1,4 +1,4 @@
-"""The base model a command counts with: its renderer where its weights are on this machine, without any network."""
+"""The base model whose tokenizer a command counts with, without any network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +11,35 @@ from tunesmith.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class LocalBase:
-    """`directory` and `renderer` are None when the weights are not here; `max_tokens` is what a row may have."""
+    """A base model with its renderer, as far as they are on this machine.
+
+    `directory` and `renderer` are None when the weights are missing; `max_tokens` is the longest row it takes.
+    """
 
     base: BaseModel
     directory: Path | None
     renderer: Renderer | None
     max_tokens: int | None
 
+    @property
+    def name(self) -> str:
+        return self.base.name
+
 
 def local_base(name: str | None, settings: Settings) -> LocalBase:
-    """Raises InvalidRequest for an unknown name. A hub model that was never fetched is not fetched for a count."""
+    """The base model called `name`, or the default one; nothing is fetched from a hub.
+
+    Raises InvalidRequest for an unknown name.
+    """
     base = resolve_base(name or settings.base_model, settings)
     limit = settings.max_example_tokens
     if isinstance(base.source, HubRepository) or not is_present(base, settings):
         return LocalBase(base, None, None, limit or base.context_length)
     directory = materialise(base, settings)
     return LocalBase(base, directory, load_renderer(directory), limit or context_length(directory))
+
+
+def weights_missing(base: LocalBase) -> str:
+    """The sentence that tells how to get the weights of `base`."""
+    name = base.name
+    return f"{name} is not on this machine, so its tokens cannot be counted. Get it: tunesmith models pull {name}"

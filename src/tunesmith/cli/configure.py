@@ -1,4 +1,4 @@
-"""The settings of this command: environment, tunesmith.toml, options. A wrong value is a sentence, not a traceback."""
+"""The settings of a command, from the environment, tunesmith.toml and its options."""
 
 import os
 import shlex
@@ -17,7 +17,11 @@ _data_dir_option: ContextVar[Path | None] = ContextVar("data_dir_option", defaul
 
 
 def load_settings(data_dir: Path | None = None, **overrides: str | int | None) -> Settings:
-    """`data_dir` also goes into the environment, so that tunesmith.toml and child processes follow it."""
+    """The settings, with those in `overrides` that are not None.
+
+    `data_dir` also goes into the environment, which tunesmith.toml and child processes follow.
+    Raises CommandError for a wrong value.
+    """
     _data_dir_option.set(data_dir)
     if data_dir is not None:
         os.environ["TUNESMITH_DATA_DIR"] = str(data_dir.expanduser().absolute())
@@ -27,18 +31,21 @@ def load_settings(data_dir: Path | None = None, **overrides: str | int | None) -
     except ValidationError as error:
         raise CommandError(_explain(error, given), Exit.USAGE) from error
     except ValueError as error:  # tunesmith.toml that is not TOML
-        raise CommandError(f"tunesmith.toml cannot be read: {error}. Mend it or move it away.", Exit.USAGE) from error
+        raise CommandError(f"tunesmith.toml cannot be read: {error}. Fix it or move it away.", Exit.USAGE) from error
 
 
 def again(command: str) -> str:
-    """`command` (without the program's name) as the user must type it next, on the same data directory as this one."""
+    """`command` as the user must type it, on the same data directory as this one.
+
+    Give it without the program's name: `again("jobs list")`.
+    """
     data_dir = _data_dir_option.get()
     option = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
     return f"{program()} {command}{option}"
 
 
 def program() -> str:
-    """`tunesmith` where the shell finds this one under that name, else the way it was called (.venv/bin/tunesmith)."""
+    """`tunesmith` if the shell finds this program so, else the path it was called by."""
     called, found = Path(sys.argv[0]), shutil.which("tunesmith")
     if called.name != "tunesmith" or (found is not None and Path(found).resolve() == called.resolve()):
         return "tunesmith"
@@ -54,5 +61,5 @@ def _explain(error: ValidationError, options: Mapping[str, object]) -> str:
         return f"--{name.replace('_', '-')} is {fault['input']!r}: {fault['msg'].lower()}."
     return (
         f"Setting {name} is {fault['input']!r}: {fault['msg'].lower()}."
-        f" Mend TUNESMITH_{name.upper()} or {name} in tunesmith.toml, or unset it."
+        f" Correct TUNESMITH_{name.upper()}, or {name} in tunesmith.toml, or unset it."
     )

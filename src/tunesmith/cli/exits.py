@@ -1,4 +1,4 @@
-"""What the exit codes mean; scripts may rely on them. `docs/cli.md` prints this table."""
+"""The exit codes, on which scripts may rely; docs/cli.md has this table."""
 
 from enum import IntEnum
 
@@ -6,18 +6,20 @@ from tunesmith.errors import TunesmithError
 
 
 class Exit(IntEnum):
+    """How a command ended."""
+
     OK = 0  # done
     FAILED = 1  # the data is invalid, or what was asked for was refused
     USAGE = 2  # a wrong option or argument
     UNREACHABLE = 3  # no server answers
     JOB_FAILED = 4  # the job failed or was cancelled
     NO_KEY = 5  # no API key, or the server refuses it
-    BUG = 70  # a fault in Tunesmith itself
+    BUG = 70  # a bug in Tunesmith
     INTERRUPTED = 130  # Ctrl-C; a job goes on without us
 
 
 class CommandError(TunesmithError):
-    """Ends a command with a sentence and an exit code."""
+    """Ends a command with a message and an exit code."""
 
     def __init__(self, message: str, exit_code: Exit = Exit.FAILED) -> None:
         super().__init__(message)

@@ -92,7 +92,7 @@ def estimate(
     """
     epochs = hyperparameters.n_epochs
     steps = math.ceil(report.sound_rows / hyperparameters.batch_size)
-    openai_tokens = report.openai_billed_tokens * epochs
+    openai_tokens = report.openai.billed_tokens * epochs
     cost = round(openai_tokens * price.training / 1000, 6)
     trained = report.base.tokens * epochs if report.base else None
     seconds = memory = None
@@ -121,11 +121,11 @@ def estimate(
 
 def _break_even(report: Report, price: Price, training_cost: float) -> BreakEven | None:
     """Over the file's mean call; None without system prompts or without a price for the plain model."""
-    if not report.openai_system_tokens or not report.sound_rows or price.plain_input is None:
+    if not report.openai.system_tokens or not report.sound_rows or price.plain_input is None:
         return None
     rows = report.sound_rows
-    system, answer = report.openai_system_tokens / rows, report.openai_learned_tokens / rows
-    question = max(0.0, report.openai_tokens / rows - system - answer)
+    system, answer = report.openai.system_tokens / rows, report.openai.learned_tokens / rows
+    question = max(0.0, report.openai.tokens / rows - system - answer)
     plain_output = price.plain_output if price.plain_output is not None else price.output
     before = ((system + question) * price.plain_input + answer * plain_output) / 1000
     after = (question * price.input + answer * price.output) / 1000

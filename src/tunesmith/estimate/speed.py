@@ -4,7 +4,6 @@ The measurement itself trains a few steps and needs torch, so it lives in `train
 as JSON per base and hardware, and the arithmetic.
 """
 
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.system.atomic_write import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,4 @@ def read_benchmark(path: Path) -> Benchmark | None:
 
 def write_benchmark(path: Path, benchmark: Benchmark) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_bytes(orjson.dumps(benchmark.to_json(), option=orjson.OPT_INDENT_2))
-    fresh.replace(path)
+    write_atomically(path, orjson.dumps(benchmark.to_json(), option=orjson.OPT_INDENT_2), durable=False)

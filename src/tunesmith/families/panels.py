@@ -1,4 +1,7 @@
-"""Matrices laid out as the compiled kernels read them: panels of 16 outputs (`kernels.multiply`)."""
+"""Matrices laid out as the compiled kernels read them: panels of 16 outputs.
+
+Serving and training share it; `kernels.multiply` says what panels are for.
+"""
 
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -14,12 +17,15 @@ DTYPES: dict[Width, torch.dtype] = {"float32": torch.float32, "float16": torch.f
 
 
 def whole_panels(columns: int) -> int:
-    """How many panels `columns` fill."""
+    """The number of panels that so many columns fill."""
     return -(-columns // LANES)
 
 
 def pack(parts_OI: Sequence[Tensor], width: Width, slab: Slab) -> Tensor:
-    """Matrices over the same input as panels [panels, I, 16], each in panels of its own that zeros fill up."""
+    """Matrices over the same input as panels [panels, I, 16].
+
+    Each matrix begins a panel of its own, and zeros pad its last one.
+    """
     inputs = parts_OI[0].shape[1]
     packed = slab.take((_panels(parts_OI), inputs, LANES), DTYPES[width])
     first = 0
@@ -34,7 +40,7 @@ def pack(parts_OI: Sequence[Tensor], width: Width, slab: Slab) -> Tensor:
 
 
 def packed_bytes(parts_OI: Sequence[Tensor], width: Width) -> int:
-    """What `pack` takes of a slab."""
+    """The bytes that `pack` takes from a slab."""
     return slab_bytes(_panels(parts_OI) * parts_OI[0].shape[1] * LANES * DTYPES[width].itemsize)
 
 
@@ -43,13 +49,14 @@ def _panels(parts_OI: Sequence[Tensor]) -> int:
 
 
 def pack_bias(parts_O: Sequence[Tensor]) -> Tensor:
+    """The biases of such matrices in float32, each padded to whole panels."""
     return torch.cat([torch.nn.functional.pad(part.float(), (0, -len(part) % LANES)) for part in parts_O])
 
 
 def pack_back(parts_OI: Sequence[Tensor], slab: Slab) -> Tensor:
-    """The same matrices, one below the other, for the product from their outputs' side: float32 [I / 16, O, 16].
+    """The matrices stacked and transposed, as float32 panels [I / 16, O, 16].
 
-    I and each O are multiples of 16.
+    For products from the outputs' side. I and each O are multiples of 16.
     """
     inputs = parts_OI[0].shape[1]
     packed = slab.take((inputs // LANES, sum(map(len, parts_OI)), LANES), torch.float32)

@@ -1,52 +1,53 @@
-"""`python -m tunesmith.kernels`: compiles what serving and training need, so that the first model need not wait.
+"""`python -m tunesmith.kernels` compiles what serving and training need.
 
-Each in a process of its own; `python -m tunesmith.kernels serving` is one of these.
+The first model need not wait then. Each mode is compiled in a process of its own; `python -m tunesmith.kernels serving`
+is one of them.
 """
 
 import subprocess
 import sys
 
 import numpy
-from numpy.typing import NDArray
 
-from tunesmith.kernels.step_args import COUNTER_BYTES, JOB, LAYER, LINE
-from tunesmith.kernels.thread_pool import Team
-from tunesmith.kernels.train_args import PART, STEP, TRAIN_LAYER, TRAIN_LINE
-
-
-def make_serving() -> None:
-    """A step of a model without layers, over no tokens."""
-    from tunesmith.kernels.forward import work
-
-    jobs = _empty(JOB)
-    work(0, 1, jobs, numpy.zeros(1, LAYER), numpy.zeros(1, LINE))
+from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, new_counters
+from tunesmith.kernels.thread_pool import ThreadPool
+from tunesmith.kernels.train_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS
 
 
-def make_training() -> None:
-    from tunesmith.kernels.train_step import train
+def compile_serving() -> None:
+    """Runs a step of a model without layers, over no tokens."""
+    from tunesmith.kernels.forward import serving_step
 
-    train(0, 1, _empty(STEP), numpy.zeros(1, TRAIN_LAYER), numpy.zeros(1, TRAIN_LINE), numpy.zeros(1, PART))
+    serving_step(0, 1, _empty(STEP_ARGS), numpy.zeros(1, LAYER), numpy.zeros(1, MATRIX))
 
 
-def _empty(kind: "numpy.dtype[numpy.void]") -> NDArray[numpy.void]:
-    """A step's description that says: nothing to do. It keeps what it points to."""
+def compile_training() -> None:
+    """Runs a forward pass of a model without layers, over no tokens."""
+    from tunesmith.kernels.train_step import training_step
+
+    layers, matrices, parts = (numpy.zeros(1, kind) for kind in (TRAIN_LAYER, TRAIN_MATRIX, LORA_PART))
+    training_step(0, 1, _empty(TRAIN_STEP_ARGS), layers, matrices, parts)
+
+
+def _empty(kind: "numpy.dtype[numpy.void]") -> Records:
+    """Arguments of a step with nothing to do; what they point to is kept in `_kept`."""
     step = numpy.zeros(1, kind)
-    _held.extend((team := Team(1, lambda member: None), counters := numpy.zeros(COUNTER_BYTES, numpy.uint8)))
-    step["team"], step["counters"] = team.address, counters.ctypes.data
+    _kept.extend((pool := ThreadPool(1, lambda thread: None), counters := new_counters(1)))
+    step["pool"], step["counters"] = pool.address, counters.ctypes.data
     return step
 
 
-_held: list[object] = []
-WAYS = {"serving": make_serving, "training": make_training}
+_kept: list[object] = []
+MODES = {"serving": compile_serving, "training": compile_training}
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code."""
+    """Compiles one mode, or all of them at the same time; the exit code."""
     if arguments:
-        WAYS[arguments[0]]()
+        MODES[arguments[0]]()
         return 0
-    makers = [subprocess.Popen([sys.executable, "-m", "tunesmith.kernels", way]) for way in WAYS]
-    return max([abs(maker.wait()) for maker in makers])
+    processes = [subprocess.Popen([sys.executable, "-m", "tunesmith.kernels", mode]) for mode in MODES]
+    return max([abs(process.wait()) for process in processes])
 
 
 sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
-"""Rotary embedding, and attention over keys and values that stand in panels.
+"""Rotary embedding, and attention over keys and values that are kept in panels.
 
 A slot's keys are panels of 16 positions and its values panels of 16 columns, so that scores and their weighted sums are
-products like any other. Query heads that share a key head go through together.
+products with panels like any other. Query heads that share a key head are computed together.
 """
 
 import math
@@ -9,112 +9,132 @@ import math
 from numpy import float32, int64
 from numpy.typing import NDArray
 
-from tunesmith.kernels.compiled import compiled, number
-from tunesmith.kernels.elementwise import floats, rms_norm, softmax, table, turn
+from tunesmith.kernels.compiler import compiled, number
+from tunesmith.kernels.elementwise import floats, rms_norm, rotate, softmax, table
 from tunesmith.kernels.multiply import multiply
 from tunesmith.kernels.step_args import (
-    FEED_COLUMNS,
-    FEED_FIRST_BLOCK,
-    FEED_NEW,
-    FEED_ROW,
-    FEED_SLOT,
-    FEED_START,
+    CHUNK_COLUMNS,
+    CHUNK_FIRST_BLOCK,
+    CHUNK_NEW,
+    CHUNK_ROW,
+    CHUNK_SLOT,
+    CHUNK_START,
     QUERY_ROWS,
-    Job,
     Layer,
+    StepArgs,
 )
 from tunesmith.kernels.thread_pool import claim
-from tunesmith.kernels.vectors import LANES
+from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 
 
 @compiled
-def rotate_rows(j: Job, counter: int, layer: Layer) -> None:
-    """Queries and keys normed by head where the family does, and turned; keys and values written to their slots."""
-    positions, slots = table(j.positions, j.rows, 1), table(j.slots, j.rows, 1)
+def rotate_rows(args: StepArgs, counter: int, layer: Layer) -> None:
+    """Rotates queries and keys, and writes keys and values to their slots.
+
+    Families with norms of heads apply these first. A piece of work is a row of args.qkv, whose queries and keys are
+    changed in place.
+    """
+    positions, slots = table(args.positions, args.rows, 1), table(args.slots, args.rows, 1)
     row = claim(counter)
-    while row < j.rows:
-        base = j.qkv + row * j.qkv_stride
-        for head in range(j.heads):
-            _turn(j, row, base + head * j.head * 4, layer.query_norm)
+    while row < args.rows:
+        base = args.qkv + row * args.qkv_stride
+        for head in range(args.heads):
+            _norm_and_rotate(args, row, base + head * args.head_size * FLOAT_BYTES, layer.query_norm)
         position, slot = positions[row, 0], slots[row, 0]
-        for head in range(j.kv_heads):
-            key = base + (j.key_column + head * j.head) * 4
-            _turn(j, row, key, layer.key_norm)
-            _write(
-                j, layer, (slot * j.kv_heads + head) * j.room, position, key, key + (j.value_column - j.key_column) * 4
-            )
+        for head in range(args.kv_heads):
+            key = base + (args.key_column + head * args.head_size) * FLOAT_BYTES
+            _norm_and_rotate(args, row, key, layer.key_norm)
+            block = (slot * args.kv_heads + head) * args.capacity
+            _write(args, layer, block, position, key, key + (args.value_column - args.key_column) * FLOAT_BYTES)
         row = claim(counter)
 
 
 @compiled
-def _turn(j: Job, row: int, address: int, norm: int) -> None:
+def _norm_and_rotate(args: StepArgs, row: int, address: int, norm: int) -> None:
+    """Of one head [head_size] of a row, in place."""
     if norm:
-        rms_norm(address, address, norm, j.head, j.eps)
-    turn(address, j.cos + row * j.head * 4, j.sin + row * j.head * 4, j.head)
+        rms_norm(address, address, norm, args.head_size, args.eps)
+    angle = row * args.head_size * FLOAT_BYTES
+    rotate(address, args.cos + angle, args.sin + angle, args.head_size)
 
 
 @compiled
-def _write(j: Job, layer: Layer, block: int, position: int, key: int, value: int) -> None:
-    """`block`: positions of all heads and slots before these."""
-    source = floats(key, j.head)
-    place = block * j.head + position // LANES * LANES * j.head + position % LANES
-    target = floats(layer.keys + place * 4, j.head * LANES - position % LANES)
-    for i in range(j.head):
+def _write(args: StepArgs, layer: Layer, block: int, position: int, key: int, value: int) -> None:
+    """Writes one key and value [head_size] to the cache.
+
+    `block` counts the positions of all heads and slots before these.
+    """
+    source = floats(key, args.head_size)
+    place = block * args.head_size + position // LANES * LANES * args.head_size + position % LANES
+    target = floats(layer.keys + place * FLOAT_BYTES, args.head_size * LANES - position % LANES)
+    for i in range(args.head_size):
         target[i * LANES] = source[i]
-    source = floats(value, j.head)
-    for panel in range(j.head_panels):
+    source = floats(value, args.head_size)
+    for panel in range(args.head_panels):
         first = panel * LANES
-        place = ((block * j.head_panels) + panel * j.room + position) * LANES
-        target = floats(layer.values + place * 4, LANES)
-        for i in range(min(LANES, j.head - first)):
+        place = ((block * args.head_panels) + panel * args.capacity + position) * LANES
+        target = floats(layer.values + place * FLOAT_BYTES, LANES)
+        for i in range(min(LANES, args.head_size - first)):
             target[i] = source[first + i]
 
 
 @compiled
-def attend(j: Job, counter: int, layer: Layer, scratch: int) -> None:
-    """A piece is up to 8 queries of one feed and one key head. `scratch`: this thread's own."""
-    feeds = table(j.feed_table, j.feeds, FEED_COLUMNS)
+def attend(args: StepArgs, counter: int, layer: Layer, scratch: int) -> None:
+    """args.attended = softmax(q @ k^T / sqrt(head_size)) @ v.
+
+    Each token sees its slot up to its own position. A piece of work is up to QUERY_ROWS queries of one chunk and one
+    key head. `scratch`: memory of this thread.
+    """
+    chunks = table(args.chunk_table, args.chunks, CHUNK_COLUMNS)
     piece = claim(counter)
-    while piece < j.blocks * j.kv_heads:
-        block, head = piece // j.kv_heads, piece % j.kv_heads
-        feed = 0
-        while feed + 1 < j.feeds and feeds[feed + 1, FEED_FIRST_BLOCK] <= block:
-            feed += 1
-        _attend_block(j, layer, feeds[feed], (block - feeds[feed, FEED_FIRST_BLOCK]) * QUERY_ROWS, head, scratch)
+    while piece < args.blocks * args.kv_heads:
+        block, head = piece // args.kv_heads, piece % args.kv_heads
+        index = 0
+        while index + 1 < args.chunks and chunks[index + 1, CHUNK_FIRST_BLOCK] <= block:
+            index += 1
+        chunk = chunks[index]
+        _attend_block(args, layer, chunk, (block - chunk[CHUNK_FIRST_BLOCK]) * QUERY_ROWS, head, scratch)
         piece = claim(counter)
 
 
 @compiled
-def _attend_block(j: Job, layer: Layer, feed: NDArray[int64], first: int, head: int, scratch: int) -> None:
-    """Queries from `first` on, counted token by token and within one by the heads of the group."""
-    group = j.heads // j.kv_heads
-    count = min(QUERY_ROWS, feed[FEED_NEW] * group - first)
-    queries, answers = scratch, scratch + QUERY_ROWS * j.head * 4
-    answer_stride = j.head_panels * LANES * 4
-    scores = answers + QUERY_ROWS * answer_stride
-    scale = float32(1.0 / math.sqrt(j.head))
+def _attend_block(args: StepArgs, layer: Layer, chunk: NDArray[int64], first: int, head: int, scratch: int) -> None:
+    """Computes a block of queries from `first` on.
+
+    A chunk's queries are counted token by token, and within a token by the heads that share the key head.
+    """
+    group, size, head_bytes = args.heads // args.kv_heads, args.head_size, args.head_size * FLOAT_BYTES
+    count = min(QUERY_ROWS, chunk[CHUNK_NEW] * group - first)
+    queries, outputs = scratch, scratch + QUERY_ROWS * head_bytes
+    output_stride = args.head_panels * PANEL_ROW_BYTES
+    scores = outputs + QUERY_ROWS * output_stride
+    scale = float32(1.0 / math.sqrt(size))
     none = number(0)
     for i in range(count):
         token, member = (first + i) // group, (first + i) % group
-        source = floats(j.qkv + (feed[FEED_ROW] + token) * j.qkv_stride + (head * group + member) * j.head * 4, j.head)
-        target = floats(queries + i * j.head * 4, j.head)
-        for d in range(j.head):
+        row = args.qkv + (chunk[CHUNK_ROW] + token) * args.qkv_stride
+        source = floats(row + (head * group + member) * head_bytes, size)
+        target = floats(queries + i * head_bytes, size)
+        for d in range(size):
             target[d] = source[d] * scale
-    end = feed[FEED_START] + (first + count - 1) // group + 1
+    end = chunk[CHUNK_START] + (first + count - 1) // group + 1
     panels = -(-end // LANES)
-    score_stride, key_stride = panels * LANES * 4, LANES * j.head * 4
-    block = (feed[FEED_SLOT] * j.kv_heads + head) * j.room
-    keys, values = layer.keys + block * j.head * 4, layer.values + block * answer_stride
-    multiply(none, count, queries, j.head * 4, keys, key_stride, j.head, panels, scores, score_stride, none, none)
-    for i in range(count):
-        softmax(floats(scores + i * score_stride, end), feed[FEED_START] + (first + i) // group + 1)
-    value_stride = j.room * LANES * 4
-    multiply(
-        none, count, scores, score_stride, values, value_stride, end, j.head_panels, answers, answer_stride, none, none
+    score_stride, key_stride, value_stride = (
+        panels * PANEL_ROW_BYTES,
+        LANES * head_bytes,
+        args.capacity * PANEL_ROW_BYTES,
     )
+    block = (chunk[CHUNK_SLOT] * args.kv_heads + head) * args.capacity
+    keys, values = layer.keys + block * head_bytes, layer.values + block * output_stride
+    multiply(none, count, queries, head_bytes, keys, key_stride, size, panels, scores, score_stride, none, none)
+    for i in range(count):
+        softmax(floats(scores + i * score_stride, end), chunk[CHUNK_START] + (first + i) // group + 1)
+    wide = args.head_panels
+    multiply(none, count, scores, score_stride, values, value_stride, end, wide, outputs, output_stride, none, none)
     for i in range(count):
         token, member = (first + i) // group, (first + i) % group
-        source = floats(answers + i * answer_stride, j.head)
-        target = floats(j.attended + ((feed[FEED_ROW] + token) * j.heads + head * group + member) * j.head * 4, j.head)
-        for d in range(j.head):
+        source = floats(outputs + i * output_stride, size)
+        row = args.attended + (chunk[CHUNK_ROW] + token) * args.heads * head_bytes
+        target = floats(row + (head * group + member) * head_bytes, size)
+        for d in range(size):
             target[d] = source[d]

@@ -1,4 +1,7 @@
-"""Functions of rows of numbers: views of an address, exp, RMSNorm, softmax."""
+"""Functions of rows of float32 numbers, and their gradients.
+
+exp, RMSNorm, SiLU, rotary embedding and softmax. Rows are given by their addresses where they are parts of a buffer.
+"""
 
 import math
 
@@ -6,7 +9,7 @@ import numpy
 from numba import carray
 from numpy.typing import NDArray
 
-from tunesmith.kernels.compiled import compiled, number
+from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.vectors import from_bits, pointer, table_pointer
 
 _ONE, _HALF, _ZERO = numpy.float32(1.0), numpy.float32(0.5), numpy.float32(0.0)
@@ -20,18 +23,24 @@ _P3, _P4, _P5 = numpy.float32(4.1665795894e-2), numpy.float32(1.6666665459e-1), 
 
 @compiled
 def floats(address: int, count: int) -> NDArray[numpy.float32]:
+    """The float32 numbers [count] at an address."""
     view: NDArray[numpy.float32] = carray(pointer(address), (count,))
     return view
 
 
 @compiled
 def table(address: int, rows: int, columns: int) -> NDArray[numpy.int64]:
+    """The int64 table [rows, columns] at an address."""
     view: NDArray[numpy.int64] = carray(table_pointer(address), (rows, columns))
     return view
 
 
 @compiled
 def exp(x: numpy.float32) -> numpy.float32:
+    """e^x within two units in the last place, for -87 <= x <= 88.
+
+    Beyond these bounds the value at the bound; NaN stays NaN.
+    """
     x = min(max(x, _SMALLEST), _LARGEST)
     n = numpy.floor(x * _LOG2E + _HALF)
     r = x - n * _LN2_HIGH - n * _LN2_LOW
@@ -42,15 +51,18 @@ def exp(x: numpy.float32) -> numpy.float32:
 
 
 @compiled
-def silu_times(gate: NDArray[numpy.float32], up: NDArray[numpy.float32]) -> None:
-    """gate = gate * sigmoid(gate) * up."""
+def silu_mul_in_place(gate: NDArray[numpy.float32], up: NDArray[numpy.float32]) -> None:
+    """gate = silu(gate) * up."""
     for i in range(len(gate)):
         gate[i] = gate[i] / (_ONE + exp(-gate[i])) * up[i]
 
 
 @compiled
 def rms_norm(source: int, target: int, weight: int, size: int, eps: float) -> None:
-    """May be in place."""
+    """target = weight * source / sqrt(mean(source^2) + eps), of `size` numbers.
+
+    Source and target may be the same.
+    """
     x, y, w = floats(source, size), floats(target, size), floats(weight, size)
     squares = _ZERO
     for i in range(size):
@@ -62,58 +74,67 @@ def rms_norm(source: int, target: int, weight: int, size: int, eps: float) -> No
 
 @compiled
 def rms_norm_back(x: int, grad: int, total: int, weight: int, size: int, eps: float) -> None:
-    """Adds to `total` the gradient by x, where `grad` is that by the normed numbers."""
-    numbers, slopes, w, sums = floats(x, size), floats(grad, size), floats(weight, size), floats(total, size)
-    scale, bend = _norm_slope(numbers, slopes, w, size, eps)
+    """Adds to `total` the gradient of x, the input of `rms_norm`.
+
+    `grad` is the gradient of its output; all are of `size` numbers.
+    """
+    numbers, grads, w, sums = floats(x, size), floats(grad, size), floats(weight, size), floats(total, size)
+    scale, correction = _norm_grad_factors(numbers, grads, w, size, eps)
     for i in range(size):
-        sums[i] += slopes[i] * w[i] * scale - numbers[i] * bend
+        sums[i] += grads[i] * w[i] * scale - numbers[i] * correction
 
 
 @compiled
 def rms_norm_back_in_place(x: int, grad: int, weight: int, size: int, eps: float) -> None:
-    """`grad`: by the normed numbers -> by x."""
-    numbers, slopes, w = floats(x, size), floats(grad, size), floats(weight, size)
-    scale, bend = _norm_slope(numbers, slopes, w, size, eps)
+    """Replaces the gradient of the output of `rms_norm` by that of its input x."""
+    numbers, grads, w = floats(x, size), floats(grad, size), floats(weight, size)
+    scale, correction = _norm_grad_factors(numbers, grads, w, size, eps)
     for i in range(size):
-        slopes[i] = slopes[i] * w[i] * scale - numbers[i] * bend
+        grads[i] = grads[i] * w[i] * scale - numbers[i] * correction
 
 
 @compiled
-def _norm_slope(
-    numbers: NDArray[numpy.float32], slopes: NDArray[numpy.float32], w: NDArray[numpy.float32], size: int, eps: float
+def _norm_grad_factors(
+    numbers: NDArray[numpy.float32], grads: NDArray[numpy.float32], w: NDArray[numpy.float32], size: int, eps: float
 ) -> tuple[numpy.float32, numpy.float32]:
-    """What the weighted slopes and the numbers are multiplied with in the gradient by the numbers."""
+    """The factors f and g of the input's gradient: grad * w * f - numbers * g."""
     squares = along = _ZERO
     for i in range(size):
         squares += numbers[i] * numbers[i]
-        along += slopes[i] * w[i] * numbers[i]
+        along += grads[i] * w[i] * numbers[i]
     scale = numpy.float32(1.0 / math.sqrt(squares / size + eps))
     return scale, along * scale * scale * scale / numpy.float32(size)
 
 
 @compiled
-def gated(gate: int, up: int, target: int, size: int) -> None:
-    """target = gate * sigmoid(gate) * up."""
+def silu_mul(gate: int, up: int, target: int, size: int) -> None:
+    """target = silu(gate) * up, of `size` numbers."""
     g, u, h = floats(gate, size), floats(up, size), floats(target, size)
     for i in range(size):
         h[i] = g[i] / (_ONE + exp(-g[i])) * u[i]
 
 
 @compiled
-def gated_back(gate: int, up: int, grad: int, size: int) -> None:
-    """The gradients by gate and up in their places, where `grad` is that by `gated`."""
-    g, u, slopes = floats(gate, size), floats(up, size), floats(grad, size)
+def silu_mul_back(gate: int, up: int, grad: int, size: int) -> None:
+    """Replaces gate and up by their gradients.
+
+    `grad` is the gradient of the output of `silu_mul`.
+    """
+    g, u, grads = floats(gate, size), floats(up, size), floats(grad, size)
     for i in range(size):
         sigmoid = _ONE / (_ONE + exp(-g[i]))
-        opened = g[i] * sigmoid
-        by_up = slopes[i] * opened
-        g[i] = slopes[i] * u[i] * sigmoid * (_ONE + g[i] - opened)
-        u[i] = by_up
+        activated = g[i] * sigmoid
+        grad_up = grads[i] * activated
+        g[i] = grads[i] * u[i] * sigmoid * (_ONE + g[i] - activated)
+        u[i] = grad_up
 
 
 @compiled
-def turn(address: int, cos: int, sin: int, size: int) -> None:
-    """Rotary embedding of one head, in place: its halves turned against each other."""
+def rotate(address: int, cos: int, sin: int, size: int) -> None:
+    """Rotary embedding of one head [size], in place.
+
+    Number i of the first half and number i of the second are rotated by the same angle.
+    """
     half = size // 2
     x, c, s = floats(address, size), floats(cos, size), floats(sin, size)
     for i in range(half):
@@ -123,8 +144,8 @@ def turn(address: int, cos: int, sin: int, size: int) -> None:
 
 
 @compiled
-def turn_back(address: int, cos: int, sin: int, size: int) -> None:
-    """The gradient by what was turned, from that by the result."""
+def rotate_back(address: int, cos: int, sin: int, size: int) -> None:
+    """Replaces the gradient of the output of `rotate` by that of its input."""
     half = size // 2
     x, c, s = floats(address, size), floats(cos, size), floats(sin, size)
     for i in range(half):
@@ -135,7 +156,7 @@ def turn_back(address: int, cos: int, sin: int, size: int) -> None:
 
 @compiled
 def softmax(scores: NDArray[numpy.float32], seen: int) -> None:
-    """Over the first `seen`; the others become 0."""
+    """Softmax of the first `seen` scores, in place; the others become 0."""
     largest = scores[0]
     for i in range(1, seen):
         largest = max(largest, scores[i])

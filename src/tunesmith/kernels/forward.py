@@ -1,156 +1,173 @@
-"""A whole step of the Llama family as one compiled function, which a team of threads runs together.
+"""A serving step of the Llama family as one compiled function.
 
-Embedding, RMSNorm, rotary embedding, attention, gated MLP and output layer, with LoRA updates beside every linear, by
-the formulas of transformers' models. Each sum has an order of its own that other rows, threads and steps do not change:
-a sequence's logits are the same to the bit in any company.
+A pool of threads runs it together: embedding, RMSNorm, rotary embedding, attention, gated MLP and output layer, with
+LoRA beside every linear, by the formulas of transformers' models. Every sum has a fixed order that does not depend on
+other rows, threads or steps: a sequence's logits are the same to the bit whatever it is batched with.
 
-Numbers that are handed on are written number(0), not 0: Numba compiles a function anew for each literal.
+Constants that are passed on are written number(0), not 0: Numba compiles a function anew for each literal.
 """
 
 from tunesmith.kernels.attention import attend, rotate_rows
-from tunesmith.kernels.compiled import compiled, entry, number
+from tunesmith.kernels.compiler import compiled, entry, number
 from tunesmith.kernels.elementwise import floats, rms_norm, table
-from tunesmith.kernels.linear import ROW_BYTES, gate_up, linear, low_products
-from tunesmith.kernels.step_args import ATTENTION_PHASES, COUNTER_BYTES, LINES, MLP_PHASES, SEGMENT_COLUMNS, Job, Jobs
-from tunesmith.kernels.thread_pool import barrier, begin, claim, next_step, wanted_threads
-from tunesmith.kernels.vectors import keep_apart
+from tunesmith.kernels.linear import gate_up, linear, lora_hidden
+from tunesmith.kernels.step_args import (
+    LAYER_MATRICES,
+    LAYER_PHASES,
+    SEGMENT_COLUMNS,
+    STEP_PHASES,
+    LayerMatrix,
+    LayerPhase,
+    Records,
+    StepArgs,
+    StepPhase,
+)
+from tunesmith.kernels.thread_pool import barrier, claim, counter_of, next_step, start_step, step_threads
+from tunesmith.kernels.vectors import FLOAT_BYTES, PANEL_ROW_BYTES, no_inline
 
 
 @entry
-def work(member: int, threads: int, jobs: Jobs, layers: Jobs, lines: Jobs) -> None:
-    """Member 0: one step, together with `threads` - 1 others. The others: their part of steps until the team is closed.
+def serving_step(thread: int, threads: int, steps: Records, layers: Records, matrices: Records) -> None:
+    """Runs one step on thread 0, and on the others their parts of steps.
 
-    One function for both, since compiling it takes most of a minute.
+    Thread 0 is helped by `threads` - 1 others, which return when the pool is closed. `steps`: one STEP_ARGS; `layers`:
+    a LAYER each; `matrices`: LAYER_MATRICES of each layer, then the output layer's. The records hold addresses (see
+    `step_args`), which must stay valid during the step. One function for both kinds of threads, since compiling it
+    takes most of a minute.
     """
-    team = jobs[0].team
-    if member == 0:
+    pool = steps[0].pool
+    if thread == 0:
         if threads > 1:
-            begin(team, threads)
-        _step(member, threads, jobs, layers, lines)
+            start_step(pool, threads)
+        _step(thread, threads, steps, layers, matrices)
         return
-    seen = next_step(team, 0)
+    seen = next_step(pool, 0)
     while seen >= 0:
-        threads = wanted_threads(team)
-        if member < threads:
-            _step(member, threads, jobs, layers, lines)
-        seen = next_step(team, seen)
+        threads = step_threads(pool)
+        if thread < threads:
+            _step(thread, threads, steps, layers, matrices)
+        seen = next_step(pool, seen)
 
 
 @compiled
-def _step(member: int, threads: int, jobs: Jobs, layers: Jobs, lines: Jobs) -> None:
-    keep_apart()
-    j = jobs[0]
-    counter = j.counters
-    _embed(j, counter)
-    counter += COUNTER_BYTES
-    barrier(j.team, threads)
-    for index in range(j.layers):
-        _attention(j, counter, threads, j.scratch + member * j.scratch_bytes, index, layers, lines)
-        _mlp(j, counter + ATTENTION_PHASES * COUNTER_BYTES, threads, index, layers, lines)
-        counter += (ATTENTION_PHASES + MLP_PHASES) * COUNTER_BYTES
-    if j.wanted:
-        _norm_wanted(j, counter)
-        barrier(j.team, threads)
-        segments = table(j.segment_table, 0, SEGMENT_COLUMNS)
-        head = lines[LINES * j.layers]
-        out = counter + COUNTER_BYTES
+def _step(thread: int, threads: int, steps: Records, layers: Records, matrices: Records) -> None:
+    no_inline()
+    args = steps[0]
+    _embed(args, counter_of(args.counters, StepPhase.EMBED))
+    barrier(args.pool, threads)
+    counters = counter_of(args.counters, number(STEP_PHASES))
+    for index in range(args.layers):
+        _attention(args, counters, threads, args.scratch + thread * args.scratch_bytes, index, layers, matrices)
+        _mlp(args, counters, threads, index, layers, matrices)
+        counters = counter_of(counters, number(LAYER_PHASES))
+    if args.logit_count:
+        _final_norm(args, counter_of(args.counters, StepPhase.FINAL_NORM))
+        barrier(args.pool, threads)
+        segments = table(args.segment_table, 0, SEGMENT_COLUMNS)
+        head = matrices[LAYER_MATRICES * args.layers]
         linear(
-            j,
-            out,
+            args,
+            counter_of(args.counters, StepPhase.LOGITS),
             threads,
-            j.wanted,
+            args.logit_count,
             segments,
             number(-1),
             head,
-            j.normed,
-            j.hidden_stride,
-            j.logits,
-            j.logits_stride,
+            args.normed,
+            args.hidden_stride,
+            args.logits,
+            args.logits_stride,
             number(0),
         )
-    barrier(j.team, threads)
+    barrier(args.pool, threads)
 
 
 @compiled
-def _attention(j: Job, counter: int, threads: int, scratch: int, index: int, layers: Jobs, lines: Jobs) -> None:
-    layer, qkv, output = layers[index], lines[LINES * index], lines[LINES * index + 1]
-    segments = table(j.segment_table, j.segments, SEGMENT_COLUMNS)
-    line, stride = LINES * index, j.hidden_stride
-    _norm_rows(j, counter, layer.attention_norm)
-    barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    if j.segments:
-        low_products(j, counter, segments, line, j.normed, qkv.length, stride)
-        barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    linear(j, counter, threads, j.rows, segments, line, qkv, j.normed, stride, j.qkv, j.qkv_stride, number(0))
-    barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    rotate_rows(j, counter, layer)
-    barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    attend(j, counter, layer, scratch)
-    barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    attended = j.heads * j.head * 4
-    if j.segments:
-        low_products(j, counter, segments, line + 1, j.attended, output.length, attended)
-        barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    linear(j, counter, threads, j.rows, segments, line + 1, output, j.attended, attended, j.stream, stride, number(1))
-    barrier(j.team, threads)
+def _attention(
+    args: StepArgs, counters: int, threads: int, scratch: int, index: int, layers: Records, matrices: Records
+) -> None:
+    """residual += attention(norm(residual)); `counters`: those of the layer's phases."""
+    first, layer, stride = LAYER_MATRICES * index, layers[index], args.hidden_stride
+    qkv, output = matrices[first + LayerMatrix.QKV], matrices[first + LayerMatrix.OUTPUT]
+    segments = table(args.segment_table, args.segments, SEGMENT_COLUMNS)
+    _norm_rows(args, counter_of(counters, LayerPhase.ATTENTION_NORM), layer.attention_norm)
+    barrier(args.pool, threads)
+    if args.segments:
+        counter = counter_of(counters, LayerPhase.QKV_LORA)
+        lora_hidden(args, counter, segments, first + LayerMatrix.QKV, args.normed, qkv.length, stride)
+        barrier(args.pool, threads)
+    counter, matrix, out_stride = counter_of(counters, LayerPhase.QKV), first + LayerMatrix.QKV, args.qkv_stride
+    normed, rows, none, one = args.normed, args.rows, number(0), number(1)
+    linear(args, counter, threads, rows, segments, matrix, qkv, normed, stride, args.qkv, out_stride, none)
+    barrier(args.pool, threads)
+    rotate_rows(args, counter_of(counters, LayerPhase.ROTATE), layer)
+    barrier(args.pool, threads)
+    attend(args, counter_of(counters, LayerPhase.ATTEND), layer, scratch)
+    barrier(args.pool, threads)
+    attended, attended_stride = args.attended, args.heads * args.head_size * FLOAT_BYTES
+    if args.segments:
+        counter = counter_of(counters, LayerPhase.OUTPUT_LORA)
+        lora_hidden(args, counter, segments, first + LayerMatrix.OUTPUT, attended, output.length, attended_stride)
+        barrier(args.pool, threads)
+    counter, matrix, out = counter_of(counters, LayerPhase.OUTPUT), first + LayerMatrix.OUTPUT, args.residual
+    linear(args, counter, threads, rows, segments, matrix, output, attended, attended_stride, out, stride, one)
+    barrier(args.pool, threads)
 
 
 @compiled
-def _mlp(j: Job, counter: int, threads: int, index: int, layers: Jobs, lines: Jobs) -> None:
-    layer, wide, down = layers[index], lines[LINES * index + 2], lines[LINES * index + 3]
-    segments = table(j.segment_table, j.segments, SEGMENT_COLUMNS)
-    line = LINES * index
-    _norm_rows(j, counter, layer.mlp_norm)
-    barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    if j.segments:
-        low_products(j, counter, segments, line + 2, j.normed, wide.length, j.hidden_stride)
-        barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    gate_up(j, counter, threads, segments, line + 2, wide)
-    barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    stride = 2 * j.inner_panels * ROW_BYTES
-    if j.segments:
-        low_products(j, counter, segments, line + 3, j.gated, down.length, stride)
-        barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    linear(j, counter, threads, j.rows, segments, line + 3, down, j.gated, stride, j.stream, j.hidden_stride, number(1))
-    barrier(j.team, threads)
+def _mlp(args: StepArgs, counters: int, threads: int, index: int, layers: Records, matrices: Records) -> None:
+    """residual += mlp(norm(residual)); `counters`: those of the layer's phases."""
+    first, layer, stride = LAYER_MATRICES * index, layers[index], args.hidden_stride
+    wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
+    segments = table(args.segment_table, args.segments, SEGMENT_COLUMNS)
+    _norm_rows(args, counter_of(counters, LayerPhase.MLP_NORM), layer.mlp_norm)
+    barrier(args.pool, threads)
+    if args.segments:
+        counter = counter_of(counters, LayerPhase.GATE_UP_LORA)
+        lora_hidden(args, counter, segments, first + LayerMatrix.GATE_UP, args.normed, wide.length, stride)
+        barrier(args.pool, threads)
+    gate_up(args, counter_of(counters, LayerPhase.GATE_UP), threads, segments, first + LayerMatrix.GATE_UP, wide)
+    barrier(args.pool, threads)
+    activated, activated_stride = args.gate_up, 2 * args.inner_panels * PANEL_ROW_BYTES
+    if args.segments:
+        counter = counter_of(counters, LayerPhase.DOWN_LORA)
+        lora_hidden(args, counter, segments, first + LayerMatrix.DOWN, activated, down.length, activated_stride)
+        barrier(args.pool, threads)
+    counter, matrix, out = counter_of(counters, LayerPhase.DOWN), first + LayerMatrix.DOWN, args.residual
+    rows, one = args.rows, number(1)
+    linear(args, counter, threads, rows, segments, matrix, down, activated, activated_stride, out, stride, one)
+    barrier(args.pool, threads)
 
 
 @compiled
-def _embed(j: Job, counter: int) -> None:
-    tokens = table(j.tokens, j.rows, 1)
+def _embed(args: StepArgs, counter: int) -> None:
+    """residual = the embeddings of the tokens."""
+    tokens = table(args.tokens, args.rows, 1)
     row = claim(counter)
-    while row < j.rows:
-        source = floats(j.embedding + tokens[row, 0] * j.hidden * 4, j.hidden)
-        target = floats(j.stream + row * j.hidden_stride, j.hidden)
-        for i in range(j.hidden):
+    while row < args.rows:
+        source = floats(args.embedding + tokens[row, 0] * args.hidden * FLOAT_BYTES, args.hidden)
+        target = floats(args.residual + row * args.hidden_stride, args.hidden)
+        for i in range(args.hidden):
             target[i] = source[i]
         row = claim(counter)
 
 
 @compiled
-def _norm_rows(j: Job, counter: int, weight: int) -> None:
+def _norm_rows(args: StepArgs, counter: int, weight: int) -> None:
+    """normed = norm(residual)."""
     row = claim(counter)
-    while row < j.rows:
-        offset = row * j.hidden_stride
-        rms_norm(j.stream + offset, j.normed + offset, weight, j.hidden, j.eps)
+    while row < args.rows:
+        offset = row * args.hidden_stride
+        rms_norm(args.residual + offset, args.normed + offset, weight, args.hidden, args.eps)
         row = claim(counter)
 
 
 @compiled
-def _norm_wanted(j: Job, counter: int) -> None:
-    rows = table(j.wanted_rows, j.wanted, 1)
+def _final_norm(args: StepArgs, counter: int) -> None:
+    """normed = norm(residual), of the rows whose logits are computed."""
+    rows = table(args.logit_rows, args.logit_count, 1)
     row = claim(counter)
-    while row < j.wanted:
-        source, target = j.stream + rows[row, 0] * j.hidden_stride, j.normed + row * j.hidden_stride
-        rms_norm(source, target, j.final_norm, j.hidden, j.eps)
+    while row < args.logit_count:
+        source, target = args.residual + rows[row, 0] * args.hidden_stride, args.normed + row * args.hidden_stride
+        rms_norm(source, target, args.final_norm, args.hidden, args.eps)
         row = claim(counter)

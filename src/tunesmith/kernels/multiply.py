@@ -1,42 +1,47 @@
-"""Products of a few or many rows with a matrix in panels: out = x @ w (+ addend).
+"""Products of rows with a matrix in panels: out = x @ w (+ addend).
 
-A matrix [out, in] is kept as panels of 16 outputs, [out / 16, in, 16]: the weights that 16 sums need next stand side by
-side. As many rows as registers allow share each weight that is read; more rows take turns while the panel is in the
-nearest cache. Each sum runs over the whole length in order, so a row's result does not depend on the other rows, nor on
-who computes which panels.
+A matrix [out, in] is kept in panels of 16 outputs, [out / 16, in, 16], so that the weights that 16 sums need next are
+adjacent. Each weight that is read is used for as many rows as fit into registers; further rows follow while the panel
+is in the nearest cache. Each sum runs over the whole length in order, so a row's result depends neither on the other
+rows nor on which thread computes which panels.
 
-`multiply_strided` takes operands as they lie in memory, row by row or column by column: for what is not worth packing.
+`multiply_strided` takes operands as they are in memory, row by row or column by column: for what is not worth packing.
 """
 
 from collections.abc import Callable
 from typing import TypeAlias
 
-from tunesmith.kernels.compiled import compiled, number
-from tunesmith.kernels.vectors import LANES, TileFunction, features, keep_apart, tile
+from tunesmith.kernels.compiler import compiled, number
+from tunesmith.kernels.vectors import PANEL_ROW_BYTES, TileFunction, features, no_inline, tile
 
 Rows: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 
 _FEATURES = features()
-HAS_HALF = bool(_FEATURES & {"f16c", "avx512f", "neon", "fullfp16"})  # reads float16 numbers
+HAS_HALF = bool(_FEATURES & {"f16c", "avx512f", "neon", "fullfp16"})  # the processor converts float16
 _MANY_REGISTERS = "avx512f" in _FEATURES
-MOST = 8 if _MANY_REGISTERS else 6  # rows that share a weight in registers
-MANY = (
-    12  # from here on a float16 panel stays in the nearest cache, and 8 rows with one are a tenth faster than with two
-)
-FLOAT_BYTES = 4
+MAX_TILE_ROWS = 8 if _MANY_REGISTERS else 6  # rows for which a weight is read once
+# From so many rows on a float16 panel stays in the nearest cache, and 8 rows with one are a tenth faster than with two.
+MANY_ROWS = 12
 STRIDED_COUNTS = (1, 2, 4, 8)  # rows of a strided block: each takes a second of compiling
 
 
-def _most_panels(rows: int) -> int:
-    """How many panels fit beside each other: with few rows a single one would leave the adders waiting."""
+def _tile_panels(rows: int) -> int:
+    """How many panels a tile has.
+
+    With few rows a single panel would leave the adders waiting for each other; with many, more do not fit into
+    registers.
+    """
     if _MANY_REGISTERS:
         return 4 if rows <= 4 else 2
     return (4, 2, 2)[rows - 1] if rows <= 3 else 1
 
 
 def _rows(count: int, *, strided: bool, halves: bool) -> Rows:
-    """A function for exactly `count` rows and 4, 2 or 1 panels; `halves`: of float16, too."""
-    most = _most_panels(count)
+    """A function for exactly `count` rows and 4, 2 or 1 panels.
+
+    With `halves` the panels may be of float16.
+    """
+    most = _tile_panels(count)
     four, half_four = _both(count, 4, strided=strided, halves=halves) if most == 4 else _UNUSED
     two, half_two = _both(count, 2, strided=strided, halves=halves) if most >= 2 else _UNUSED
     one, half_one = _both(count, 1, strided=strided, halves=halves)
@@ -57,7 +62,8 @@ def _rows(count: int, *, strided: bool, halves: bool) -> Rows:
         add: int,
         adds: int,
     ) -> None:
-        keep_apart()
+        """As `tile`; `panels`: 1, 2 or 4, not more than `most`."""
+        no_inline()
         if most == 4 and panels == 4:
             if halves and half:
                 half_four(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
@@ -77,20 +83,26 @@ def _rows(count: int, *, strided: bool, halves: bool) -> Rows:
 
 
 def _both(rows: int, panels: int, *, strided: bool, halves: bool) -> tuple[TileFunction, TileFunction]:
-    """For float32 and for float16 panels; without float16 on this processor nobody calls the second."""
+    """A tile for float32 panels, and one for float16 panels.
+
+    On a processor without float16 the second is never called.
+    """
     plain = tile(rows, panels, half=False, strided=strided)
     return plain, tile(rows, panels, half=True, strided=strided) if halves and HAS_HALF else plain
 
 
 _UNUSED = _both(1, 1, strided=False, halves=False)
-BESIDE = _most_panels(MOST)  # panels that a product of many rows reads at once
-_MOST_PANELS = tuple(_most_panels(min(count, MOST)) for count in range(9))
+TILE_PANELS = _tile_panels(MAX_TILE_ROWS)  # panels that a product with many rows reads at once
+_PANELS_BY_ROWS = tuple(_tile_panels(min(count, MAX_TILE_ROWS)) for count in range(9))
 _Product: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 
 
 def _product(*, strided: bool, halves: bool) -> _Product:
-    """A function for any number of rows and panels. Each of its blocks takes a while to compile."""
-    offered = STRIDED_COUNTS if strided else range(MOST + 1)
+    """A function for any number of rows and panels.
+
+    Each of its tiles takes a while to compile, so those that are never called are left out.
+    """
+    offered = STRIDED_COUNTS if strided else range(MAX_TILE_ROWS + 1)
     counts = [count if count in offered else 1 for count in range(1, 9)]  # the others are never called
     one, two, three, four, five, six, seven, eight = (_rows(count, strided=strided, halves=halves) for count in counts)
 
@@ -111,9 +123,10 @@ def _product(*, strided: bool, halves: bool) -> _Product:
         addend: int,
         adds: int,
     ) -> None:
-        keep_apart()
-        most = _MOST_PANELS[min(rows, MOST)]
-        if half and rows >= MANY:
+        """As `tile`, for any number of rows and panels."""
+        no_inline()
+        most = _PANELS_BY_ROWS[min(rows, MAX_TILE_ROWS)]
+        if half and rows >= MANY_ROWS:
             most = 1
         panel = 0
         while panel < panels:
@@ -121,10 +134,10 @@ def _product(*, strided: bool, halves: bool) -> _Product:
             while width > panels - panel:
                 width //= 2
             here = w + panel * ws
-            column = panel * LANES * FLOAT_BYTES
+            column = panel * PANEL_ROW_BYTES
             row = 0
             while row < rows:
-                count = min(rows - row, MOST)
+                count = min(rows - row, MAX_TILE_ROWS)
                 if strided and count < 8:
                     count = 4 if count >= 4 else count
                     count = 2 if count == 3 else count
@@ -172,7 +185,11 @@ def multiply(
     addend: int,
     addend_stride: int,
 ) -> None:
-    """`rows` rows of `length` numbers at `x` with `panels` panels at `w`; strides in bytes. See `vectors.tile`."""
+    """out [rows, 16 * panels] = x [rows, length] @ w (+ addend).
+
+    `w`: panels of float32 or, with `half`, of float16. Strides are in bytes, from row to row and from panel to panel.
+    `addend` 0: none; `addend_stride` 0: one row for all, such as a bias. The addend may be `out`.
+    """
     none = number(0)
     _packed(
         half, rows, x, x_stride, none, w, panel_stride, none, length, panels, out, out_stride, addend, addend_stride
@@ -193,7 +210,7 @@ def multiply_float32(
     addend: int,
     addend_stride: int,
 ) -> None:
-    """As `multiply`, of float32 panels only."""
+    """As `multiply`, for float32 panels only."""
     none = number(0)
     _packed_float32(
         none, rows, x, x_stride, none, w, panel_stride, none, length, panels, out, out_stride, addend, addend_stride
@@ -215,11 +232,12 @@ def multiply_strided(
     addend: int,
     addend_stride: int,
 ) -> None:
-    """The same for a matrix w [length, 16 * panels] whose rows are `w_step` bytes apart.
+    """As `multiply_float32`, for a matrix w [length, 16 * panels] in rows.
 
-    x's rows are `x_stride` bytes apart and the numbers of one `x_step`: 4, or more where x is read column by column.
+    w's rows are `w_step` bytes apart, x's rows `x_stride`, and the numbers of x's rows `x_step`: 4, or more where x is
+    read column by column.
     """
-    column = number(LANES * FLOAT_BYTES)
+    column = number(PANEL_ROW_BYTES)
     _strided(
         number(0), rows, x, x_stride, x_step, w, column, w_step, length, panels, out, out_stride, addend, addend_stride
     )

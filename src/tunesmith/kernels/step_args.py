@@ -1,100 +1,166 @@
-"""What a step works on: addresses and sizes, filled in by Python, read by compiled code.
+"""Arguments of a serving step: addresses and sizes.
 
-Addresses are those of float32 numbers and of int64 tables, strides and sizes are in bytes where nothing else is said.
+Python fills them in and compiled code reads them. An address is that of float32 numbers, or of an int64 table where the
+comment says table; strides are in bytes and sizes are counts. Records do not own what they point to: whoever fills one
+in keeps the arrays alive until the step is over (`serve.local.step.Steps`, `serve.local.llama_runner.CompiledRunner`).
+`docs/kernels.md` has the picture.
 """
 
+from enum import IntEnum
 from typing import Protocol
 
 import numpy
 from numpy.typing import NDArray
 
+from tunesmith.kernels.thread_pool import CACHE_LINE
 
-class Job(Protocol):
-    """One step. The first fields are the model's, the others change from step to step."""
+Records = NDArray[numpy.void]
+"""An array of one of the records below."""
 
-    team: int  # memory of `team`
+
+class StepArgs(Protocol):
+    """One step: the first fields are the model's, the others change every step."""
+
+    pool: int  # the memory of a `ThreadPool`
     half: int  # 1: matrices are float16
     layers: int
     hidden: int
-    hidden_stride: int  # of a row of `stream` and `normed`
+    hidden_stride: int  # of a row of `residual` and `normed`
     heads: int
     kv_heads: int
-    head: int  # numbers of a head
-    head_panels: int  # panels of 16 that its columns fill
-    qkv_stride: int  # of a row of `qkv`: queries, keys and values, each filled up to whole panels
+    head_size: int
+    head_panels: int  # panels of 16 columns that a head fills
+    qkv_stride: int  # of a row of `qkv`: queries, keys and values, each padded to whole panels
     key_column: int
     value_column: int
-    inner_panels: int  # of the gate, and as many of the up projection
-    embedding: int
-    final_norm: int
+    inner_panels: int  # of the gate projection, and as many of the up projection
+    embedding: int  # [vocabulary, hidden]
+    final_norm: int  # [hidden]
     eps: float
 
     rows: int  # tokens of the step
-    wanted: int  # logits that are asked for
+    logit_count: int  # rows whose logits are computed
     tokens: int  # table [rows]
     positions: int  # table [rows]
     slots: int  # table [rows]
-    wanted_rows: int  # table [wanted]
-    cos: int  # [rows, head]
+    logit_rows: int  # table [logit_count]
+    cos: int  # [rows, head_size]
     sin: int
-    feeds: int
-    feed_table: int  # [feeds, FEED_COLUMNS], in the order of their rows
-    blocks: int  # of attention, of all feeds
+    chunks: int
+    chunk_table: int  # table [chunks, CHUNK_COLUMNS], in the order of their rows
+    blocks: int  # of attention, of all chunks
     segments: int
-    segment_table: int  # [segments, SEGMENT_COLUMNS]
-    room: int  # positions of a slot
-    stream: int  # the residual stream [rows, hidden]
+    segment_table: int  # table [segments, SEGMENT_COLUMNS]
+    capacity: int  # positions of a slot
+    residual: int  # the residual stream [rows, hidden]
     normed: int  # [rows, hidden]
-    qkv: int
-    attended: int  # [rows, heads * head]
-    low: int  # [rows, low_panels * 16]
-    low_panels: int
-    gated: int  # [rows, 2 * inner_panels * 16]
-    logits: int  # [wanted, vocabulary in whole panels]
+    qkv: int  # [rows, qkv_stride / 4]
+    attended: int  # [rows, heads * head_size]
+    lora_hidden: int  # [rows, lora_panels * 16]
+    lora_panels: int
+    gate_up: int  # [rows, 2 * inner_panels * 16]
+    logits: int  # [logit_count, vocabulary padded to whole panels]
     logits_stride: int
-    scratch: int  # of each thread
+    scratch: int  # [threads, scratch_bytes]
     scratch_bytes: int
-    counters: int  # a cache line for each phase, all 0
+    counters: int  # table: see `new_counters`
 
 
 class Layer(Protocol):
-    attention_norm: int
-    query_norm: int  # 0: none
+    """The weights of a layer's norms, and its part of the key-value cache."""
+
+    attention_norm: int  # [hidden]
+    query_norm: int  # [head_size]; 0: none
     key_norm: int
-    mlp_norm: int
-    keys: int  # [slots, kv heads, room / 16, head, 16]
-    values: int  # [slots, kv heads, head panels, room, 16]
+    mlp_norm: int  # [hidden]
+    keys: int  # [slots, kv heads, capacity / 16, head_size, 16]
+    values: int  # [slots, kv heads, head panels, capacity, 16]
 
 
-class Line(Protocol):
-    """A matrix in panels."""
+class Matrix(Protocol):
+    """A weight matrix in panels; float32 or, with `StepArgs.half`, float16."""
 
-    weight: int
-    bias: int  # 0: none
+    weight: int  # [panels, length, 16]
+    bias: int  # [panels * 16]; 0: none
     length: int  # inputs
     panels: int
     panel_stride: int
 
 
 def record(protocol: type) -> numpy.dtype[numpy.void]:
+    """The record type with a protocol's fields: int as int64, float as float64."""
     kinds = {int: numpy.int64, float: numpy.float64}
     return numpy.dtype([(name, kinds[kind]) for name, kind in protocol.__annotations__.items()])
 
 
-JOB, LAYER, LINE = record(Job), record(Layer), record(Line)
-LINES = 4  # of a layer: queries, keys and values; output; gate and up; down
-COUNTER_BYTES = 64
-ATTENTION_PHASES, MLP_PHASES = 7, 5  # of a layer: each needs a counter
+STEP_ARGS, LAYER, MATRIX = record(StepArgs), record(Layer), record(Matrix)
 
-# Columns of the tables.
-FEED_ROW, FEED_NEW, FEED_START, FEED_SLOT, FEED_FIRST_BLOCK, FEED_COLUMNS = range(6)
-SEGMENT_ROW, SEGMENT_ROWS, SEGMENT_LOWS, SEGMENT_COLUMNS = range(4)
-# An adapter's table [layers * LINES, LOW_COLUMNS]: the panels of all its a, then for up to three parts where b is, from
-# which column of x @ a it starts, its rank, and which panels of the output it adds to.
-LOW_A, LOW_PANELS, LOW_PARTS = range(3)
+
+class LayerMatrix(IntEnum):
+    """The order of a layer's matrices; linears of the same input are one matrix."""
+
+    QKV = 0
+    OUTPUT = 1
+    GATE_UP = 2
+    DOWN = 3
+
+
+LAYER_MATRICES = len(LayerMatrix)
+
+
+class StepPhase(IntEnum):
+    """Phases of a step outside its layers."""
+
+    EMBED = 0
+    FINAL_NORM = 1
+    LOGITS = 2
+
+
+class LayerPhase(IntEnum):
+    """Phases of a layer, in their order."""
+
+    ATTENTION_NORM = 0
+    QKV_LORA = 1
+    QKV = 2
+    ROTATE = 3
+    ATTEND = 4
+    OUTPUT_LORA = 5
+    OUTPUT = 6
+    MLP_NORM = 7
+    GATE_UP_LORA = 8
+    GATE_UP = 9
+    DOWN_LORA = 10
+    DOWN = 11
+
+
+STEP_PHASES, LAYER_PHASES = len(StepPhase), len(LayerPhase)
+
+
+def phases(layers: int) -> int:
+    """The number of phases of a step.
+
+    Counters are in this order: phases outside the layers, then those of each layer.
+    """
+    return STEP_PHASES + layers * LAYER_PHASES
+
+
+def new_counters(count: int) -> NDArray[numpy.int64]:
+    """Counters of pieces of work [count, 8], a cache line for each phase.
+
+    All are 0 when a step starts.
+    """
+    return numpy.zeros((count, CACHE_LINE // 8), numpy.int64)
+
+
+# Columns of the tables. A chunk: consecutive new tokens of one sequence.
+CHUNK_ROW, CHUNK_NEW, CHUNK_START, CHUNK_SLOT, CHUNK_FIRST_BLOCK, CHUNK_COLUMNS = range(6)
+# A segment: consecutive rows with the same adapter. SEGMENT_LORA is the address of the adapter's table.
+SEGMENT_ROW, SEGMENT_ROWS, SEGMENT_LORA, SEGMENT_COLUMNS = range(4)
+# An adapter's table [layers * LAYER_MATRICES, LORA_COLUMNS]: the address and number of the panels of all its a side by
+# side, then for up to three linears the address of b, the column of x @ a that it starts from, its rank, and the panels
+# of the output that it adds to.
+LORA_A, LORA_PANELS, LORA_PARTS = range(3)
 PARTS, PART_COLUMNS = 3, 5
 PART_B, PART_OFFSET, PART_RANK, PART_FIRST, PART_LAST = range(PART_COLUMNS)
-LOW_COLUMNS = LOW_PARTS + PARTS * PART_COLUMNS
+LORA_COLUMNS = LORA_PARTS + PARTS * PART_COLUMNS
 QUERY_ROWS = 8  # of a block of attention
-
-Jobs = NDArray[numpy.void]

@@ -1,9 +1,9 @@
-"""Threads that take a compiled function's steps together.
+"""Threads that run the steps of one compiled function together.
 
-One Python thread starts a step and works on it; its helpers are threads that stay in compiled code and sleep between
-steps. Within a step they meet at barriers, which cost a fraction of a microsecond where everybody is there: who waits
-looks for a while, offers its core to others, since a core may belong to a training job just now, and then sleeps. Work
-is handed out in pieces, so that a thread that was held up takes fewer.
+One Python thread starts a step and takes part in it; its helpers are threads that stay in compiled code and sleep
+between steps. Within a step all of them meet at barriers, which take a fraction of a microsecond when everybody arrives
+at the same time: a waiting thread spins for a while, then yields its core, which a training job may need just now, and
+then sleeps. Work is handed out in pieces, so a thread that was held up takes fewer of them.
 """
 
 from collections.abc import Callable
@@ -11,134 +11,177 @@ from threading import Thread
 
 import numpy
 from numba import types
+from numpy.typing import NDArray
 
-from tunesmith.kernels.compiled import compiled, entry
+from tunesmith.kernels.compiler import compiled, entry, number
 from tunesmith.kernels.vectors import atomic_add, atomic_read, atomic_write
 
-LOOKS = 4000  # at a barrier before a core is offered to others, about 10 microseconds
-OFFERS = 32  # before it is left to them: who looks on takes time from whoever shares the core's circuits
-LINE = 64  # bytes of a cache line: what different threads write stands in different ones
+SPINS = 4000  # at a barrier before the core is yielded, about 10 microseconds
+YIELDS = 32  # before the thread sleeps: spinning on takes time from whoever shares the core's circuits
+CACHE_LINE = 64  # bytes; what different threads write is kept in different lines
 
-# Lines of a team's memory.
-_ARRIVED, _OPENED, _STEP, _THREADS, _CLOSED, _SLEEPERS = (LINE * line for line in range(6))
-_MUTEX, _CONDITION, _DOOR, _DOOR_OPENED = LINE * 8, LINE * 12, LINE * 16, LINE * 20
-BYTES = LINE * 24
+# The layout of a pool's memory.
+_ARRIVED, _GENERATION, _STEP, _THREADS, _CLOSED, _SLEEPERS = (CACHE_LINE * line for line in range(6))
+_STEP_MUTEX, _STEP_CONDITION = CACHE_LINE * 8, CACHE_LINE * 12
+_BARRIER_MUTEX, _BARRIER_CONDITION = CACHE_LINE * 16, CACHE_LINE * 20
+POOL_BYTES = CACHE_LINE * 24
 
 _lock = types.ExternalFunction("pthread_mutex_lock", types.int32(types.intp))
 _unlock = types.ExternalFunction("pthread_mutex_unlock", types.int32(types.intp))
 _init_mutex = types.ExternalFunction("pthread_mutex_init", types.int32(types.intp, types.intp))
 _init_condition = types.ExternalFunction("pthread_cond_init", types.int32(types.intp, types.intp))
 _wait = types.ExternalFunction("pthread_cond_wait", types.int32(types.intp, types.intp))
-_wake = types.ExternalFunction("pthread_cond_broadcast", types.int32(types.intp))
-_offer_core = types.ExternalFunction("sched_yield", types.int32())
+_wake_all = types.ExternalFunction("pthread_cond_broadcast", types.int32(types.intp))
+_yield_core = types.ExternalFunction("sched_yield", types.int32())
 
 
 @compiled
-def barrier(team: int, threads: int) -> None:
-    """Nobody goes on before all `threads` are here."""
+def barrier(pool: int, threads: int) -> None:
+    """Returns once all `threads` have called it.
+
+    `pool` is the address of the pool's memory, here and below.
+    """
     if threads == 1:
         return
-    opened = atomic_read(team + _OPENED)
-    if atomic_add(team + _ARRIVED, 1) == threads - 1:
-        atomic_write(team + _ARRIVED, 0)
-        atomic_write(team + _OPENED, opened + 1)
-        if atomic_read(team + _SLEEPERS):
-            _lock(team + _DOOR)
-            _wake(team + _DOOR_OPENED)
-            _unlock(team + _DOOR)
+    generation = atomic_read(pool + _GENERATION)
+    if atomic_add(pool + _ARRIVED, 1) == threads - 1:
+        atomic_write(pool + _ARRIVED, 0)
+        atomic_write(pool + _GENERATION, generation + 1)
+        if atomic_read(pool + _SLEEPERS):
+            _lock(pool + _BARRIER_MUTEX)
+            _wake_all(pool + _BARRIER_CONDITION)
+            _unlock(pool + _BARRIER_MUTEX)
         return
-    looks = 0
-    while atomic_read(team + _OPENED) == opened:
-        looks += 1
-        if looks > LOOKS + OFFERS:
-            _sleep(team, opened)
-        elif looks > LOOKS:
-            _offer_core()
+    spins = 0
+    while atomic_read(pool + _GENERATION) == generation:
+        spins += 1
+        if spins > SPINS + YIELDS:
+            _sleep(pool, generation)
+        elif spins > SPINS:
+            _yield_core()
 
 
 @compiled
-def _sleep(team: int, opened: int) -> None:
-    """Until the barrier opens. Who opens it looks for sleepers after that, who sleeps looks at it after saying so."""
-    _lock(team + _DOOR)
-    atomic_add(team + _SLEEPERS, 1)
-    while atomic_read(team + _OPENED) == opened:
-        _wait(team + _DOOR_OPENED, team + _DOOR)
-    atomic_add(team + _SLEEPERS, -1)
-    _unlock(team + _DOOR)
+def _sleep(pool: int, generation: int) -> None:
+    """Sleeps until the barrier opens.
+
+    No wake-up is lost: the last thread opens the barrier before it looks for sleepers, and a sleeper counts itself
+    before it looks at the barrier.
+    """
+    _lock(pool + _BARRIER_MUTEX)
+    atomic_add(pool + _SLEEPERS, 1)
+    while atomic_read(pool + _GENERATION) == generation:
+        _wait(pool + _BARRIER_CONDITION, pool + _BARRIER_MUTEX)
+    atomic_add(pool + _SLEEPERS, -1)
+    _unlock(pool + _BARRIER_MUTEX)
 
 
 @compiled
 def claim(counter: int) -> int:
-    """The next piece of work, from 0."""
+    """The next piece of work that no thread has taken, counted from 0."""
     return atomic_add(counter, 1)
 
 
-@entry
-def prepare(team: int) -> None:
-    _init_mutex(team + _MUTEX, 0)
-    _init_condition(team + _CONDITION, 0)
-    _init_mutex(team + _DOOR, 0)
-    _init_condition(team + _DOOR_OPENED, 0)
+@compiled
+def counter_of(counters: int, phase: int) -> int:
+    """The address of a phase's counter.
+
+    `counters`: that of the first phase of its group.
+    """
+    return counters + phase * CACHE_LINE
 
 
 @compiled
-def begin(team: int, threads: int) -> None:
+def start_step(pool: int, threads: int) -> None:
     """Wakes `threads` - 1 helpers for a step."""
-    _lock(team + _MUTEX)
-    atomic_write(team + _THREADS, threads)
-    atomic_add(team + _STEP, 1)
-    _wake(team + _CONDITION)
-    _unlock(team + _MUTEX)
-
-
-@entry
-def close(team: int) -> None:
-    _lock(team + _MUTEX)
-    atomic_write(team + _CLOSED, 1)
-    _wake(team + _CONDITION)
-    _unlock(team + _MUTEX)
+    _lock(pool + _STEP_MUTEX)
+    atomic_write(pool + _THREADS, threads)
+    atomic_add(pool + _STEP, 1)
+    _wake_all(pool + _STEP_CONDITION)
+    _unlock(pool + _STEP_MUTEX)
 
 
 @compiled
-def next_step(team: int, seen: int) -> int:
-    """Sleeps until there is a step after `seen`; its number, or -1 when the team is closed."""
-    _lock(team + _MUTEX)
-    while atomic_read(team + _STEP) == seen and atomic_read(team + _CLOSED) == 0:
-        _wait(team + _CONDITION, team + _MUTEX)
-    step = -1 if atomic_read(team + _CLOSED) else atomic_read(team + _STEP)
-    _unlock(team + _MUTEX)
+def next_step(pool: int, seen: int) -> int:
+    """Sleeps until there is a step after `seen`.
+
+    Returns its number, or -1 once the pool is closed.
+    """
+    _lock(pool + _STEP_MUTEX)
+    while atomic_read(pool + _STEP) == seen and atomic_read(pool + _CLOSED) == 0:
+        _wait(pool + _STEP_CONDITION, pool + _STEP_MUTEX)
+    step = -1 if atomic_read(pool + _CLOSED) else atomic_read(pool + _STEP)
+    _unlock(pool + _STEP_MUTEX)
     return step
 
 
 @compiled
-def wanted_threads(team: int) -> int:
-    """Threads of the step."""
-    return atomic_read(team + _THREADS)
+def step_threads(pool: int) -> int:
+    """How many threads take part in the current step."""
+    return atomic_read(pool + _THREADS)
 
 
-class Team:
-    """The helpers of one caller, at most `most` - 1, started when they are first needed."""
+@entry
+def initialize(memory: NDArray[numpy.uint8]) -> None:
+    """Makes zeroed memory [POOL_BYTES] a pool's."""
+    pool = number(memory.ctypes.data)
+    _init_mutex(pool + _STEP_MUTEX, 0)
+    _init_condition(pool + _STEP_CONDITION, 0)
+    _init_mutex(pool + _BARRIER_MUTEX, 0)
+    _init_condition(pool + _BARRIER_CONDITION, 0)
+
+
+@entry
+def close(memory: NDArray[numpy.uint8]) -> None:
+    """Ends the helpers: `next_step` returns -1 to each of them."""
+    pool = number(memory.ctypes.data)
+    _lock(pool + _STEP_MUTEX)
+    atomic_write(pool + _CLOSED, 1)
+    _wake_all(pool + _STEP_CONDITION)
+    _unlock(pool + _STEP_MUTEX)
+
+
+class ThreadPool:
+    """The helpers of one caller, started when they are first needed.
+
+    Owns the memory that `address` points to and that barriers and steps use; it must outlive every step.
+    """
 
     def __init__(self, most: int, work: Callable[[int], None]) -> None:
-        """`work(member)` is what a helper runs; it returns when the team is closed."""
-        self._memory = numpy.zeros(BYTES + LINE, numpy.uint8)
-        self.address = -(-self._memory.ctypes.data // LINE) * LINE
+        """Has at most `most` - 1 helpers, each of which runs `work(thread)`.
+
+        `work` returns when the pool is closed; threads are counted from 1, since 0 is the caller.
+        """
+        self._memory = _aligned_zeros(POOL_BYTES)
         self._most, self._work = most, work
-        self._workers: list[Thread] = []
-        prepare(self.address)
+        self._helpers: list[Thread] = []
+        initialize(self._memory)
+
+    @property
+    def address(self) -> int:
+        """The `pool` field of a step's arguments."""
+        return self._memory.ctypes.data
 
     def gather(self, threads: int) -> int:
-        """How many of `threads` there will be."""
+        """Starts the helpers that `threads` threads need; how many threads there will be."""
         threads = min(threads, self._most)
-        while len(self._workers) < threads - 1:
-            member = len(self._workers) + 1
-            self._workers.append(
-                Thread(target=self._work, args=(member,), name=f"tunesmith-kernel-{member}", daemon=True)
+        while len(self._helpers) < threads - 1:
+            thread = len(self._helpers) + 1
+            self._helpers.append(
+                Thread(target=self._work, args=(thread,), name=f"tunesmith-kernel-{thread}", daemon=True)
             )
-            self._workers[-1].start()
+            self._helpers[-1].start()
         return threads
 
     def close(self) -> None:
-        close(self.address)
-        for helper in self._workers:
+        """Ends the helpers and waits for them."""
+        close(self._memory)
+        for helper in self._helpers:
             helper.join()
+
+
+def _aligned_zeros(size: int) -> NDArray[numpy.uint8]:
+    """Zeros [size] that begin with a cache line."""
+    memory = numpy.zeros(size + CACHE_LINE, numpy.uint8)
+    first = -memory.ctypes.data % CACHE_LINE
+    return memory[first : first + size]

@@ -1,106 +1,161 @@
-"""What a training step works on, as `kernels.step_args` has it for serving: addresses, sizes, and what they mean.
+"""Arguments of a training step: addresses and sizes.
 
-Numbers are float32, tables int64; strides follow from the sizes, since all widths are multiples of 16 but for ranks,
-and low-rank products are filled up to such. Names that begin with `grad` are gradients of the loss by what the rest of
-the name says.
+As `kernels.step_args` has them for serving. Numbers are float32 and tables int64. Strides follow from the sizes, since
+all widths are multiples of 16; ranks need not be, and low-rank products are padded. Fields that begin with `grad` are
+gradients of the loss with respect to what the rest of the name says. Whoever fills a record in keeps the arrays that it
+points to alive (`train.paths.compiled`).
 """
 
+from enum import IntEnum
 from typing import Protocol
 
 from tunesmith.kernels.step_args import record
 
 
-class Step(Protocol):
-    """The first fields are the model's, the others change from step to step."""
+class TrainStepArgs(Protocol):
+    """One pass: the first fields are the model's, the others change every step."""
 
-    team: int
+    pool: int  # the memory of a `ThreadPool`
     layers: int
     hidden: int
     heads: int
     kv_heads: int
-    head: int  # numbers of a head
-    inner: int  # columns of gate, and of up
-    parts: int  # linears that have an update, of all layers
-    low_width: int  # most columns of a line's low-rank product
+    head_size: int
+    inner: int  # columns of the gate projection, and of the up projection
+    parts: int  # linears with LoRA, of all layers
+    lora_width: int  # the largest of the matrices'
     eps: float
-    update_scale: float  # of the adapter's updates
+    update_scale: float  # of the adapter: alpha / rank
 
-    backward: (
-        int  # 0: from the first layer's input to the last one's output; 1: from that one's gradient to the adapter's
-    )
+    # 0: from the first layer's input to the last layer's output; 1: from that output's gradient to the adapter's
+    backward: int
     adapted: int  # 0: the base alone
-    values: int  # the adapter's, all in one
-    grads: int  # to which the adapter's gradients are added, laid out as the values
+    values: int  # of the adapter, one flat array; up to 15 numbers behind it are read, and not used
+    grads: int  # the adapter's gradients are added here, laid out as the values
     rows: int  # tokens
     panels: int  # of 16 tokens
-    cos: int  # [rows, head]
+    cos: int  # [rows, head_size]
     sin: int
-    until: int  # table [16 * panels]: the first token behind those that see this one as a key
-    panel_until: int  # table [panels]: the largest of its tokens'
+    until: int  # table [16 * panels]: the end of the tokens that see this one as a key
+    panel_until: int  # table [panels]: the largest `until` of its tokens
     normed: int  # [rows, hidden]
-    opened: int  # [rows, inner]: silu(gate) * up
-    key_panels: int  # [kv heads, panels, head, 16]
+    activated: int  # [rows, inner]: silu(gate) * up
+    key_panels: int  # [kv heads, panels, head_size, 16]
     value_panels: int
     grad: int  # [rows, hidden], of the residual stream
     grad_normed: int
-    grad_opened: int
-    grad_attended: int  # [rows, heads * head]
+    grad_activated: int
+    grad_attended: int  # [rows, heads * head_size]
     grad_qkv: int
-    grad_low: int  # [rows, low_width]
-    delta: int  # [rows, heads]: gradient . answer of attention
-    scratch: int  # of each thread
+    grad_lora_hidden: int  # [rows, lora_width]
+    delta: int  # [rows, heads]: the dot product of attention's output and its gradient
+    scratch: int  # [threads, scratch_bytes]
     scratch_bytes: int
-    counters: int  # a cache line for each phase, all 0
+    counters: int  # table: see `step_args.new_counters`
 
 
 class TrainLayer(Protocol):
-    """What is kept of a layer from the forward to the backward pass, and its norms' weights."""
+    """The weights of a layer's norms, and what its backward pass needs."""
 
-    attention_norm: int
+    attention_norm: int  # [hidden]
     mlp_norm: int
-    query_norm: int  # [head], of each query head before it is turned; 0: none
+    query_norm: int  # [head_size], of each query head before it is rotated; 0: none
     key_norm: int
-    turned: int  # 0: its queries and keys stand for no positions
+    rotated: int  # 0: a layer without rotary embedding
     source: int  # [rows, hidden], its input
-    middle: int  # [rows, hidden], the input of its MLP
+    after_attention: int  # [rows, hidden], the residual stream between attention and MLP
     target: int  # [rows, hidden], its output
-    raw: int  # [rows, (heads + 2 kv heads) * head], as the linears give it
-    qkv: int  # queries and keys normed and turned: in the place of `raw`, or with norms in one that all layers share
-    attended: int  # [rows, heads * head]
+    raw: int  # [rows, (heads + 2 kv heads) * head_size], as the linears compute it
+    qkv: int  # with queries and keys normalized and rotated: the same memory as `raw`, or with norms one of all layers
+    attended: int  # [rows, heads * head_size]
     lse: int  # [rows, heads]: log of the sum of exponentials of the scores
-    gated: int  # [rows, 2 * inner]: gate and up; in the backward pass their gradients
+    gate_up: int  # [rows, 2 * inner]: gate and up; in the backward pass their gradients
 
 
-class TrainLine(Protocol):
-    """Linears that read the same input, as one matrix in panels."""
+class TrainMatrix(Protocol):
+    """Linears that read the same input, as one frozen matrix in panels."""
 
     weight: int  # [outs / 16, ins, 16]
-    back: int  # [ins / 16, outs, 16]: the same for the other direction; 0: made of the weight in each step
-    bias: int  # 0: none
+    back: int  # [ins / 16, outs, 16]: the same for the backward pass; 0: made from `weight` in each step
+    bias: int  # [outs]; 0: none
     ins: int
     outs: int
-    low: int  # [rows, low_width]: input @ a^T * scale, of all parts side by side
-    low_width: int
-    a_panels: int  # [low_width / 16, ins, 16]
+    lora_hidden: int  # [rows, lora_width]: input @ a^T * scale, of all parts side by side
+    lora_width: int
+    a_panels: int  # [lora_width / 16, ins, 16]
     first_part: int
     parts: int
 
 
-class Part(Protocol):
-    """One linear's update: y += scale * (x @ a^T) @ b^T."""
+class LoraPart(Protocol):
+    """The LoRA of one linear: y += scale * (x @ a^T) @ b^T."""
 
-    line: int
-    first: int  # of the line's output columns
+    matrix: int  # the index of the matrix that the linear is a part of
+    first: int  # of the matrix's output columns
     outs: int
     rank: int
-    low_column: int  # a multiple of 16
-    a: int  # [rank, ins], bytes from the beginning of the values
-    b: int  # [outs, rank]
+    lora_column: int  # of the matrix's lora_hidden; a multiple of 16
+    a: int  # [rank, ins], in bytes from the beginning of the values
+    b: int  # [outs, rank], likewise
     b_panels: int  # address [outs / 16, rank, 16]
 
 
-STEP, TRAIN_LAYER, TRAIN_LINE, PART = record(Step), record(TrainLayer), record(TrainLine), record(Part)
-FORWARD_PHASES, BACKWARD_PHASES = 13, 15  # of a layer: each needs a counter
-KEY_ROWS = 256  # queries that a panel of keys looks at together
+TRAIN_STEP_ARGS, TRAIN_LAYER = record(TrainStepArgs), record(TrainLayer)
+TRAIN_MATRIX, LORA_PART = record(TrainMatrix), record(LoraPart)
+
+
+class PassPhase(IntEnum):
+    """Phases of a forward pass before its layers."""
+
+    REPACK = 0
+
+
+class ForwardPhase(IntEnum):
+    """Phases of a layer in the forward pass, in their order."""
+
+    ATTENTION_NORM = 0
+    QKV_LORA = 1
+    QKV = 2
+    ROTATE = 3
+    ATTEND = 4
+    OUTPUT_LORA = 5
+    OUTPUT = 6
+    MLP_NORM = 7
+    GATE_UP_LORA = 8
+    GATE_UP = 9
+    ACTIVATE = 10
+    DOWN_LORA = 11
+    DOWN = 12
+
+
+class BackwardPhase(IntEnum):
+    """Phases of a layer in the backward pass, in their order."""
+
+    ACTIVATE = 0  # computes again what the forward pass did not keep
+    DOWN_LORA = 1
+    DOWN = 2
+    ACTIVATE_BACK = 3
+    GATE_UP_LORA = 4
+    GATE_UP = 5
+    MLP_NORM_BACK = 6
+    ATTENTION_NORM = 7  # again
+    OUTPUT_LORA = 8
+    OUTPUT = 9
+    PREPARE_ATTENTION = 10
+    ATTEND = 11
+    QKV_LORA = 12
+    QKV = 13
+    ATTENTION_NORM_BACK = 14
+
+
+PASS_PHASES, FORWARD_PHASES, BACKWARD_PHASES = len(PassPhase), len(ForwardPhase), len(BackwardPhase)
+
+
+def train_phases(layers: int) -> int:
+    """Enough counters for a forward pass, and for a backward pass."""
+    return PASS_PHASES + layers * max(FORWARD_PHASES, BACKWARD_PHASES)
+
+
+KEY_ROWS = 256  # queries that a panel of keys is multiplied with at once
 QUERY_TOKENS = 8  # of a block of attention
-OUT_BLOCK = 64  # rows of b whose gradients are a piece
+OUT_BLOCK = 64  # rows of b whose gradients are one piece of work

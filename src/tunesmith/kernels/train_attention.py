@@ -1,120 +1,145 @@
-"""Attention over a token tree, forward and backward (`train.layers.attention` says what a tree is).
+"""Attention over a token tree, forward and backward.
 
-Tokens stand depth first, so those that see key k are k to until[k] - 1. Keys and values are laid out as panels of 16
-tokens; panels that no query of a block sees are left out, and single tokens are masked. The backward pass goes twice
-over the scores, by blocks of queries for their gradient and by panels of keys for theirs: nobody adds to what another
-writes, so sums have one order whatever the number of threads (Dao, 2023, arXiv:2307.08691, recomputes likewise).
+`train.layers.attention` says what a tree is. Tokens are in depth-first order, so those that see key k are k to until[k]
+- 1. Keys and values are copied to panels of 16 tokens; panels that no query of a block sees are skipped, and single
+tokens are masked. The backward pass computes the scores twice, by blocks of queries for the queries' gradient and by
+panels of keys for theirs: no thread adds to what another writes, so sums have one order whatever the number of threads
+(Dao, 2023, arXiv:2307.08691, recomputes likewise).
 """
 
 import math
 
 from numpy import float32
 
-from tunesmith.kernels.compiled import compiled, number
-from tunesmith.kernels.elementwise import exp, floats, rms_norm, rms_norm_back_in_place, table, turn, turn_back
+from tunesmith.kernels.compiler import compiled, number
+from tunesmith.kernels.elementwise import exp, floats, rms_norm, rms_norm_back_in_place, rotate, rotate_back, table
 from tunesmith.kernels.multiply import multiply_float32, multiply_strided
 from tunesmith.kernels.thread_pool import claim
-from tunesmith.kernels.train_args import KEY_ROWS, QUERY_TOKENS, Step, TrainLayer
-from tunesmith.kernels.vectors import LANES
+from tunesmith.kernels.train_args import KEY_ROWS, QUERY_TOKENS, TrainLayer, TrainStepArgs
+from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 
-FLOAT = 4
-ROW_BYTES = LANES * FLOAT
-_NEVER = float32(-1e30)
-_NONE = float32(0.0)
+_MASKED = float32(-1e30)
+_ZERO = float32(0.0)
 
 
 @compiled
-def _qkv_stride(j: Step) -> int:
-    return (j.heads + 2 * j.kv_heads) * j.head * FLOAT
+def _qkv_stride(args: TrainStepArgs) -> int:
+    """Bytes from one row of qkv to the next."""
+    return (args.heads + 2 * args.kv_heads) * _head_bytes(args)
 
 
 @compiled
-def turn_rows(j: Step, counter: int, layer: TrainLayer) -> None:
-    """Queries and keys normed and turned, keys as panels; a piece is a panel of tokens."""
+def _head_bytes(args: TrainStepArgs) -> int:
+    return args.head_size * FLOAT_BYTES
+
+
+@compiled
+def rotate_rows(args: TrainStepArgs, counter: int, layer: TrainLayer) -> None:
+    """layer.qkv = layer.raw with queries and keys normalized and rotated.
+
+    Keys are copied to args.key_panels too. A piece of work is a panel of tokens.
+    """
     panel = claim(counter)
-    while panel < j.panels:
-        _turn_panel(j, layer, panel)
-        _lay_out(j, layer.qkv + j.heads * j.head * FLOAT, j.key_panels, panel)
+    while panel < args.panels:
+        _rotate_panel(args, layer, panel)
+        _to_panels(args, layer.qkv + args.heads * _head_bytes(args), args.key_panels, panel)
         panel = claim(counter)
 
 
 @compiled
-def _turn_panel(j: Step, layer: TrainLayer, panel: int) -> None:
-    """qkv of a panel of tokens from what the linears gave."""
-    for row in range(panel * LANES, min(panel * LANES + LANES, j.rows)):
-        offset, angle = row * _qkv_stride(j), row * j.head * FLOAT
-        for head in range(j.heads + j.kv_heads):
-            place = offset + head * j.head * FLOAT
-            norm = layer.query_norm if head < j.heads else layer.key_norm
+def _rotate_panel(args: TrainStepArgs, layer: TrainLayer, panel: int) -> None:
+    """qkv of a panel of tokens, from what the linears computed."""
+    for row in range(panel * LANES, min(panel * LANES + LANES, args.rows)):
+        offset, angle = row * _qkv_stride(args), row * _head_bytes(args)
+        for head in range(args.heads + args.kv_heads):
+            place = offset + head * _head_bytes(args)
+            norm = layer.query_norm if head < args.heads else layer.key_norm
             if norm:
-                rms_norm(layer.raw + place, layer.qkv + place, norm, j.head, j.eps)
-            if layer.turned:
-                turn(layer.qkv + place, j.cos + angle, j.sin + angle, j.head)
+                rms_norm(layer.raw + place, layer.qkv + place, norm, args.head_size, args.eps)
+            if layer.rotated:
+                rotate(layer.qkv + place, args.cos + angle, args.sin + angle, args.head_size)
         if layer.qkv != layer.raw:
-            values, size = offset + (j.heads + j.kv_heads) * j.head * FLOAT, j.kv_heads * j.head
+            values, size = offset + (args.heads + args.kv_heads) * _head_bytes(args), args.kv_heads * args.head_size
             source, target = floats(layer.raw + values, size), floats(layer.qkv + values, size)
             for i in range(size):
                 target[i] = source[i]
 
 
 @compiled
-def _turn_back(j: Step, layer: TrainLayer, row: int, head: int, norm: int) -> None:
-    """grad_qkv of one query or key head: by what attention sees -> by what the linears gave."""
-    place, angle = row * _qkv_stride(j) + head * j.head * FLOAT, row * j.head * FLOAT
-    if layer.turned:
-        turn_back(j.grad_qkv + place, j.cos + angle, j.sin + angle, j.head)
+def _rotate_head_back(args: TrainStepArgs, layer: TrainLayer, row: int, head: int, norm: int) -> None:
+    """Takes grad_qkv of one head back through rotary embedding and norm.
+
+    From the gradient of what attention reads to that of what the linears computed, in place.
+    """
+    place, angle = row * _qkv_stride(args) + head * _head_bytes(args), row * _head_bytes(args)
+    if layer.rotated:
+        rotate_back(args.grad_qkv + place, args.cos + angle, args.sin + angle, args.head_size)
     if norm:
-        rms_norm_back_in_place(layer.raw + place, j.grad_qkv + place, norm, j.head, j.eps)
+        rms_norm_back_in_place(layer.raw + place, args.grad_qkv + place, norm, args.head_size, args.eps)
 
 
 @compiled
-def _lay_out(j: Step, source: int, target: int, panel: int) -> None:
-    """One panel of tokens of all key heads: [16, head] -> [head, 16]. `source`: the first token's first head."""
-    first = panel * LANES
-    for head in range(j.kv_heads):
-        panel_numbers = floats(target + (head * j.panels + panel) * j.head * ROW_BYTES, j.head * LANES)
-        for lane in range(min(LANES, j.rows - first)):
-            numbers = floats(source + (first + lane) * _qkv_stride(j) + head * j.head * FLOAT, j.head)
-            for i in range(j.head):
+def _to_panels(args: TrainStepArgs, source: int, target: int, panel: int) -> None:
+    """Copies a panel of tokens of all key heads, [16, head] -> [head, 16].
+
+    `source`: the first token's first head.
+    """
+    first, size = panel * LANES, args.head_size
+    for head in range(args.kv_heads):
+        panel_numbers = floats(target + (head * args.panels + panel) * size * PANEL_ROW_BYTES, size * LANES)
+        for lane in range(min(LANES, args.rows - first)):
+            numbers = floats(source + (first + lane) * _qkv_stride(args) + head * _head_bytes(args), size)
+            for i in range(size):
                 panel_numbers[i * LANES + lane] = numbers[i]
 
 
 @compiled
-def prepare_back(j: Step, counter: int, layer: TrainLayer) -> None:
-    """Keys and values as panels, and delta; what norms made is made again; a piece is a panel of tokens."""
+def prepare_back(args: TrainStepArgs, counter: int, layer: TrainLayer) -> None:
+    """Copies keys and values to panels, and computes delta.
+
+    With norms of heads qkv is computed again first. A piece of work is a panel of tokens.
+    """
     panel = claim(counter)
-    while panel < j.panels:
+    while panel < args.panels:
         if layer.qkv != layer.raw:
-            _turn_panel(j, layer, panel)
-        keys = layer.qkv + j.heads * j.head * FLOAT
-        _lay_out(j, keys, j.key_panels, panel)
-        _lay_out(j, keys + j.kv_heads * j.head * FLOAT, j.value_panels, panel)
-        for row in range(panel * LANES, min(panel * LANES + LANES, j.rows)):
-            for head in range(j.heads):
-                place = (row * j.heads + head) * j.head * FLOAT
-                answer, grad = floats(layer.attended + place, j.head), floats(j.grad_attended + place, j.head)
-                total = _NONE
-                for i in range(j.head):
-                    total += answer[i] * grad[i]
-                floats(j.delta + (row * j.heads + head) * FLOAT, number(1))[0] = total
+            _rotate_panel(args, layer, panel)
+        keys = layer.qkv + args.heads * _head_bytes(args)
+        _to_panels(args, keys, args.key_panels, panel)
+        _to_panels(args, keys + args.kv_heads * _head_bytes(args), args.value_panels, panel)
+        for row in range(panel * LANES, min(panel * LANES + LANES, args.rows)):
+            for head in range(args.heads):
+                place = (row * args.heads + head) * _head_bytes(args)
+                output = floats(layer.attended + place, args.head_size)
+                grad = floats(args.grad_attended + place, args.head_size)
+                total = _ZERO
+                for i in range(args.head_size):
+                    total += output[i] * grad[i]
+                floats(args.delta + (row * args.heads + head) * FLOAT_BYTES, number(1))[0] = total
         panel = claim(counter)
 
 
 @compiled
-def attend(j: Step, counter: int, layer: TrainLayer, scratch: int) -> None:
-    """A piece is a block of tokens of one head."""
+def attend(args: TrainStepArgs, counter: int, layer: TrainLayer, scratch: int) -> None:
+    """layer.attended = softmax(q @ k^T / sqrt(head_size)) @ v over the tree.
+
+    Also layer.lse, for the backward pass. A piece of work is a block of tokens of one head. `scratch`: memory of this
+    thread.
+    """
     piece = claim(counter)
-    while piece < -(-j.rows // QUERY_TOKENS) * j.heads:
-        # The last blocks see the most keys: they go first, so that no thread is left alone with one.
-        block = -(-j.rows // QUERY_TOKENS) - 1 - piece // j.heads
-        _attend_block(j, layer, block * QUERY_TOKENS, piece % j.heads, scratch)
+    while piece < -(-args.rows // QUERY_TOKENS) * args.heads:
+        # The last blocks see the most keys and go first, so that no thread is left alone with one at the end.
+        block = -(-args.rows // QUERY_TOKENS) - 1 - piece // args.heads
+        _attend_block(args, layer, block * QUERY_TOKENS, piece % args.heads, scratch)
         piece = claim(counter)
 
 
 @compiled
-def _next_run(j: Step, panel: int, last: int, token: int) -> tuple[int, int]:
-    """The next panels, from `panel` on, with keys that tokens from `token` on may see: (first, end)."""
-    until = table(j.panel_until, j.panels, 1)
+def _next_run(args: TrainStepArgs, panel: int, last: int, token: int) -> tuple[int, int]:
+    """The next run of panels with keys to see: (first, end).
+
+    From `panel` on and before `last`; tokens from `token` on see some of their keys.
+    """
+    until = table(args.panel_until, args.panels, 1)
     while panel < last and until[panel, 0] <= token:
         panel += 1
     end = panel
@@ -124,172 +149,195 @@ def _next_run(j: Step, panel: int, last: int, token: int) -> tuple[int, int]:
 
 
 @compiled
-def _scores(j: Step, first: int, count: int, x: int, stride: int, panels: int, target: int) -> None:
-    """[count, 16 * j.panels], where there are keys to see: rows at `x` times panels."""
-    last, width = (first + count - 1) // LANES + 1, j.panels * ROW_BYTES
-    size = j.head * ROW_BYTES
-    begin, end = _next_run(j, number(0), last, first)
+def _scores(args: TrainStepArgs, first: int, count: int, x: int, stride: int, panels: int, target: int) -> None:
+    """target [count, 16 * args.panels] = rows at `x` @ panels of keys that are seen.
+
+    The rows are those of tokens from `first` on.
+    """
+    last, width = (first + count - 1) // LANES + 1, args.panels * PANEL_ROW_BYTES
+    size = args.head_size * PANEL_ROW_BYTES
+    begin, end = _next_run(args, number(0), last, first)
     while begin < last:
-        out = target + begin * ROW_BYTES
-        none = number(0)
-        multiply_float32(count, x, stride, panels + begin * size, size, j.head, end - begin, out, width, none, none)
-        begin, end = _next_run(j, end, last, first)
+        out = target + begin * PANEL_ROW_BYTES
+        w, none = panels + begin * size, number(0)
+        multiply_float32(count, x, stride, w, size, args.head_size, end - begin, out, width, none, none)
+        begin, end = _next_run(args, end, last, first)
 
 
 @compiled
-def _attend_block(j: Step, layer: TrainLayer, first: int, head: int, scratch: int) -> None:
-    count, kv_head = min(QUERY_TOKENS, j.rows - first), head // (j.heads // j.kv_heads)
-    stride, width = _qkv_stride(j), j.panels * ROW_BYTES
-    queries = layer.qkv + first * stride + head * j.head * FLOAT
-    keys = j.key_panels + kv_head * j.panels * j.head * ROW_BYTES
-    values = layer.qkv + (j.heads + j.kv_heads + kv_head) * j.head * FLOAT
-    _scores(j, first, count, queries, stride, keys, scratch)
+def _attend_block(args: TrainStepArgs, layer: TrainLayer, first: int, head: int, scratch: int) -> None:
+    count, kv_head = min(QUERY_TOKENS, args.rows - first), head // (args.heads // args.kv_heads)
+    stride, width = _qkv_stride(args), args.panels * PANEL_ROW_BYTES
+    queries = layer.qkv + first * stride + head * _head_bytes(args)
+    keys = args.key_panels + kv_head * args.panels * args.head_size * PANEL_ROW_BYTES
+    values = layer.qkv + (args.heads + args.kv_heads + kv_head) * _head_bytes(args)
+    _scores(args, first, count, queries, stride, keys, scratch)
     last = (first + count - 1) // LANES + 1
     for i in range(count):
-        _softmax(j, layer, first, first + i, head, scratch + i * width, last)
-    out = layer.attended + (first * j.heads + head) * j.head * FLOAT
-    _weighted(j, first, count, scratch, values, stride, out)
+        _softmax(args, layer, first, first + i, head, scratch + i * width, last)
+    out = layer.attended + (first * args.heads + head) * _head_bytes(args)
+    _weighted(args, first, count, scratch, values, stride, out)
 
 
 @compiled
-def _weighted(j: Step, first: int, count: int, weights: int, source: int, stride: int, out: int) -> None:
-    """out [count, head] = weights @ rows of the source, over the panels that are seen."""
-    last, out_stride = (first + count - 1) // LANES + 1, j.heads * j.head * FLOAT
-    width, step = j.panels * ROW_BYTES, number(FLOAT)
+def _weighted(args: TrainStepArgs, first: int, count: int, weights: int, source: int, stride: int, out: int) -> None:
+    """out [count, head_size] = weights @ rows of the source that are seen."""
+    last, out_stride = (first + count - 1) // LANES + 1, args.heads * _head_bytes(args)
+    width, step, panels = args.panels * PANEL_ROW_BYTES, number(FLOAT_BYTES), args.head_size // LANES
     addend = number(0)
-    begin, end = _next_run(j, number(0), last, first)
+    begin, end = _next_run(args, number(0), last, first)
     while begin < last:
-        length = min(end * LANES, j.rows) - begin * LANES
-        x, w = weights + begin * ROW_BYTES, source + begin * LANES * stride
-        multiply_strided(count, x, width, step, w, stride, length, j.head // LANES, out, out_stride, addend, out_stride)
+        length = min(end * LANES, args.rows) - begin * LANES
+        x, w = weights + begin * PANEL_ROW_BYTES, source + begin * LANES * stride
+        multiply_strided(count, x, width, step, w, stride, length, panels, out, out_stride, addend, out_stride)
         addend = out
-        begin, end = _next_run(j, end, last, first)
+        begin, end = _next_run(args, end, last, first)
 
 
 @compiled
-def _softmax(j: Step, layer: TrainLayer, block: int, token: int, head: int, address: int, last: int) -> None:
-    """Scores of one query in place; those of keys that it does not see become 0. `block`: first token of its block."""
-    until, scores = table(j.until, j.panels * LANES, 1), floats(address, j.panels * LANES)
-    scale = float32(1.0 / math.sqrt(j.head))
-    largest = _NEVER
-    begin, end = _next_run(j, number(0), last, block)
+def _softmax(
+    args: TrainStepArgs, layer: TrainLayer, block: int, token: int, head: int, address: int, last: int
+) -> None:
+    """Softmax of one query's scores, in place; 0 for keys that it does not see.
+
+    `block`: the first token of its block. Also writes its layer.lse.
+    """
+    until, scores = table(args.until, args.panels * LANES, 1), floats(address, args.panels * LANES)
+    scale = float32(1.0 / math.sqrt(args.head_size))
+    largest = _MASKED
+    begin, end = _next_run(args, number(0), last, block)
     while begin < last:
         for k in range(begin * LANES, end * LANES):
-            scores[k] = scores[k] * scale if k <= token and until[k, 0] > token else _NEVER
+            scores[k] = scores[k] * scale if k <= token and until[k, 0] > token else _MASKED
         for k in range(begin * LANES, end * LANES):
             largest = max(largest, scores[k])
-        begin, end = _next_run(j, end, last, block)
-    total = _NONE
-    begin, end = _next_run(j, number(0), last, block)
+        begin, end = _next_run(args, end, last, block)
+    total = _ZERO
+    begin, end = _next_run(args, number(0), last, block)
     while begin < last:
         for k in range(begin * LANES, end * LANES):
             scores[k] = exp(scores[k] - largest)
         for k in range(begin * LANES, end * LANES):
-            scores[k] = scores[k] if k <= token and until[k, 0] > token else _NONE
+            scores[k] = scores[k] if k <= token and until[k, 0] > token else _ZERO
             total += scores[k]
-        begin, end = _next_run(j, end, last, block)
+        begin, end = _next_run(args, end, last, block)
     inverse = float32(1.0) / total
-    begin, end = _next_run(j, number(0), last, block)
+    begin, end = _next_run(args, number(0), last, block)
     while begin < last:
         for k in range(begin * LANES, end * LANES):
             scores[k] *= inverse
-        begin, end = _next_run(j, end, last, block)
-    floats(layer.lse + (token * j.heads + head) * FLOAT, number(1))[0] = largest + float32(math.log(total))
+        begin, end = _next_run(args, end, last, block)
+    floats(layer.lse + (token * args.heads + head) * FLOAT_BYTES, number(1))[0] = largest + float32(math.log(total))
 
 
 @compiled
-def attend_back(j: Step, counter: int, layer: TrainLayer, scratch: int) -> None:
-    """grad_qkv; a piece is a block of tokens of one head, or a panel of keys of one key head."""
-    query_pieces = -(-j.rows // QUERY_TOKENS) * j.heads
+def attend_back(args: TrainStepArgs, counter: int, layer: TrainLayer, scratch: int) -> None:
+    """grad_qkv from grad_attended, lse and delta.
+
+    A piece of work is a block of tokens of one head, or a panel of keys of one key head.
+    """
+    query_pieces = -(-args.rows // QUERY_TOKENS) * args.heads
     piece = claim(counter)
-    while piece < query_pieces + j.panels * j.kv_heads:
+    while piece < query_pieces + args.panels * args.kv_heads:
         if piece < query_pieces:
-            block = -(-j.rows // QUERY_TOKENS) - 1 - piece // j.heads
-            _queries_back(j, layer, block * QUERY_TOKENS, piece % j.heads, scratch)
+            block = -(-args.rows // QUERY_TOKENS) - 1 - piece // args.heads
+            _queries_back(args, layer, block * QUERY_TOKENS, piece % args.heads, scratch)
         else:
             piece -= query_pieces
-            _keys_back(j, layer, piece // j.kv_heads, piece % j.kv_heads, scratch)
+            _keys_back(args, layer, piece // args.kv_heads, piece % args.kv_heads, scratch)
         piece = claim(counter)
 
 
 @compiled
-def _queries_back(j: Step, layer: TrainLayer, first: int, head: int, scratch: int) -> None:
-    count, kv_head = min(QUERY_TOKENS, j.rows - first), head // (j.heads // j.kv_heads)
-    stride, width, out_stride = _qkv_stride(j), j.panels * ROW_BYTES, j.heads * j.head * FLOAT
-    slopes = scratch + QUERY_TOKENS * width
-    panels = kv_head * j.panels * j.head * ROW_BYTES
-    _scores(j, first, count, layer.qkv + first * stride + head * j.head * FLOAT, stride, j.key_panels + panels, scratch)
-    grads = j.grad_attended + (first * j.heads + head) * j.head * FLOAT
-    _scores(j, first, count, grads, out_stride, j.value_panels + panels, slopes)
+def _queries_back(args: TrainStepArgs, layer: TrainLayer, first: int, head: int, scratch: int) -> None:
+    count, kv_head = min(QUERY_TOKENS, args.rows - first), head // (args.heads // args.kv_heads)
+    stride, width, out_stride = _qkv_stride(args), args.panels * PANEL_ROW_BYTES, args.heads * _head_bytes(args)
+    score_grads = scratch + QUERY_TOKENS * width
+    panels = kv_head * args.panels * args.head_size * PANEL_ROW_BYTES
+    queries = layer.qkv + first * stride + head * _head_bytes(args)
+    _scores(args, first, count, queries, stride, args.key_panels + panels, scratch)
+    grads = args.grad_attended + (first * args.heads + head) * _head_bytes(args)
+    _scores(args, first, count, grads, out_stride, args.value_panels + panels, score_grads)
     last = (first + count - 1) // LANES + 1
     for i in range(count):
-        place = ((first + i) * j.heads + head) * FLOAT
-        lse, delta = floats(layer.lse + place, number(1))[0], floats(j.delta + place, number(1))[0]
-        begin, end = _next_run(j, number(0), last, first)
+        place = ((first + i) * args.heads + head) * FLOAT_BYTES
+        lse, delta = floats(layer.lse + place, number(1))[0], floats(args.delta + place, number(1))[0]
+        begin, end = _next_run(args, number(0), last, first)
         while begin < last:
-            offset, length = i * width + begin * ROW_BYTES, (end - begin) * LANES
-            _slopes(j, scratch + offset, slopes + offset, begin * LANES, length, first + i, lse, delta)
-            begin, end = _next_run(j, end, last, first)
-    # The answer's own stride is that of `attended`: it is made in the scratch and moved.
-    answer = slopes + QUERY_TOKENS * width
-    keys = layer.qkv + (j.heads + kv_head) * j.head * FLOAT
-    _weighted(j, first, count, slopes, keys, stride, answer)
+            offset, length = i * width + begin * PANEL_ROW_BYTES, (end - begin) * LANES
+            _score_grads(args, scratch + offset, score_grads + offset, begin * LANES, length, first + i, lse, delta)
+            begin, end = _next_run(args, end, last, first)
+    # `_weighted` writes rows with the stride of `attended`: into the scratch, to be copied from there.
+    result = score_grads + QUERY_TOKENS * width
+    keys = layer.qkv + (args.heads + kv_head) * _head_bytes(args)
+    _weighted(args, first, count, score_grads, keys, stride, result)
     for i in range(count):
-        source = floats(answer + i * out_stride, j.head)
-        target = floats(j.grad_qkv + (first + i) * stride + head * j.head * FLOAT, j.head)
-        for k in range(j.head):
+        source = floats(result + i * out_stride, args.head_size)
+        target = floats(args.grad_qkv + (first + i) * stride + head * _head_bytes(args), args.head_size)
+        for k in range(args.head_size):
             target[k] = source[k]
-        _turn_back(j, layer, first + i, head, layer.query_norm)
+        _rotate_head_back(args, layer, first + i, head, layer.query_norm)
 
 
 @compiled
-def _slopes(
-    j: Step, scores: int, slopes: int, first_key: int, length: int, token: int, lse: float32, delta: float32
+def _score_grads(
+    args: TrainStepArgs,
+    scores: int,
+    score_grads: int,
+    first_key: int,
+    length: int,
+    token: int,
+    lse: float32,
+    delta: float32,
 ) -> None:
-    """In place: scores -> probabilities, gradients by these -> gradients by the scores. Of one query."""
-    until, p, g = table(j.until, j.panels * LANES, 1), floats(scores, length), floats(slopes, length)
-    scale = float32(1.0 / math.sqrt(j.head))
+    """Takes one query's gradients of probabilities back to those of its scores.
+
+    In place; `scores` become probabilities.
+    """
+    until, p, g = table(args.until, args.panels * LANES, 1), floats(scores, length), floats(score_grads, length)
+    scale = float32(1.0 / math.sqrt(args.head_size))
     for k in range(length):
         p[k] = exp(p[k] * scale - lse)
     for k in range(length):
         seen = first_key + k <= token and until[first_key + k, 0] > token
-        p[k] = p[k] if seen else _NONE
+        p[k] = p[k] if seen else _ZERO
         g[k] = p[k] * (g[k] - delta) * scale
 
 
 @compiled
-def _keys_back(j: Step, layer: TrainLayer, panel: int, kv_head: int, scratch: int) -> None:
-    """Gradients of 16 keys and values of one head, from all queries that see them."""
-    key, group, stride = panel * LANES, j.heads // j.kv_heads, _qkv_stride(j)
-    keys, out_stride, step = min(LANES, j.rows - key), j.heads * j.head * FLOAT, number(FLOAT)
-    panels = (kv_head * j.panels + panel) * j.head * ROW_BYTES
-    by_key = j.grad_qkv + key * stride + (j.heads + kv_head) * j.head * FLOAT
-    by_value = by_key + j.kv_heads * j.head * FLOAT
-    slopes, size, one, none = scratch + KEY_ROWS * ROW_BYTES, j.head * ROW_BYTES, number(1), number(0)
-    width, row_bytes, begun = j.head // LANES, number(ROW_BYTES), none
-    end = table(j.panel_until, j.panels, 1)[panel, 0]
+def _keys_back(args: TrainStepArgs, layer: TrainLayer, panel: int, kv_head: int, scratch: int) -> None:
+    """The gradients of 16 keys and values of one head, from all queries that see them."""
+    key, group, stride = panel * LANES, args.heads // args.kv_heads, _qkv_stride(args)
+    keys, out_stride, step = min(LANES, args.rows - key), args.heads * _head_bytes(args), number(FLOAT_BYTES)
+    panels = (kv_head * args.panels + panel) * args.head_size * PANEL_ROW_BYTES
+    grad_key = args.grad_qkv + key * stride + (args.heads + kv_head) * _head_bytes(args)
+    grad_value = grad_key + args.kv_heads * _head_bytes(args)
+    score_grads, size = scratch + KEY_ROWS * PANEL_ROW_BYTES, args.head_size * PANEL_ROW_BYTES
+    one, none = number(1), number(0)
+    width, row_bytes, begun = args.head_size // LANES, number(PANEL_ROW_BYTES), none
+    end = table(args.panel_until, args.panels, 1)[panel, 0]
     first = key
     while first < end:
         count = min(KEY_ROWS, end - first)
         for head in range(kv_head * group, kv_head * group + group):
-            queries = layer.qkv + first * stride + head * j.head * FLOAT
-            grads = j.grad_attended + (first * j.heads + head) * j.head * FLOAT
-            k, v = j.key_panels + panels, j.value_panels + panels
-            multiply_float32(count, queries, stride, k, size, j.head, one, scratch, row_bytes, none, none)
-            multiply_float32(count, grads, out_stride, v, size, j.head, one, slopes, row_bytes, none, none)
+            queries = layer.qkv + first * stride + head * _head_bytes(args)
+            grads = args.grad_attended + (first * args.heads + head) * _head_bytes(args)
+            k, v = args.key_panels + panels, args.value_panels + panels
+            multiply_float32(count, queries, stride, k, size, args.head_size, one, scratch, row_bytes, none, none)
+            multiply_float32(count, grads, out_stride, v, size, args.head_size, one, score_grads, row_bytes, none, none)
             for i in range(count):
-                place = ((first + i) * j.heads + head) * FLOAT
-                lse, delta = floats(layer.lse + place, one)[0], floats(j.delta + place, one)[0]
+                place = ((first + i) * args.heads + head) * FLOAT_BYTES
+                lse, delta = floats(layer.lse + place, one)[0], floats(args.delta + place, one)[0]
                 offset = i * row_bytes
-                _slopes(j, scratch + offset, slopes + offset, key, number(LANES), first + i, lse, delta)
-            value_sum, key_sum = (by_value, by_key) if begun else (none, none)
+                _score_grads(args, scratch + offset, score_grads + offset, key, number(LANES), first + i, lse, delta)
+            value_sum, key_sum = (grad_value, grad_key) if begun else (none, none)
             multiply_strided(
-                keys, scratch, step, row_bytes, grads, out_stride, count, width, by_value, stride, value_sum, stride
+                keys, scratch, step, row_bytes, grads, out_stride, count, width, grad_value, stride, value_sum, stride
             )
             multiply_strided(
-                keys, slopes, step, row_bytes, queries, stride, count, width, by_key, stride, key_sum, stride
+                keys, score_grads, step, row_bytes, queries, stride, count, width, grad_key, stride, key_sum, stride
             )
             begun = one
         first += count
     for i in range(keys):
-        _turn_back(j, layer, key + i, j.heads + kv_head, layer.key_norm)
+        _rotate_head_back(args, layer, key + i, args.heads + kv_head, layer.key_norm)

@@ -1,48 +1,55 @@
-"""Linear layers of a training step: frozen matrices, the adapter's updates beside them, and their gradients.
+"""Linear layers of a training step: frozen matrices, LoRA, and gradients.
 
-Of a line with output gradient g: b += g^T low, low' = scale * g b, a += low'^T x, x' = g w + low' a. Low-rank operands
-stand in memory as the optimizer has them and are read in place, but for two that are laid out anew in each step.
+With g the gradient of a matrix's output, x its input and h = lora_hidden = scale * x a^T, the gradients are grad_b +=
+g^T h, grad_h = scale * g b, grad_a += grad_h^T x and grad_x = g w + grad_h a. The adapter's a and b are read as the
+optimizer keeps them, but for the forward pass, which needs both in panels: `repack` makes these in each step.
 """
 
 from numpy import float32
 from numpy.typing import NDArray
 
-from tunesmith.kernels.compiled import compiled, number
+from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import floats
-from tunesmith.kernels.linear import ROW_BYTES, add_bias, piece_panels
-from tunesmith.kernels.multiply import BESIDE, multiply_float32, multiply_strided
-from tunesmith.kernels.step_args import Jobs
+from tunesmith.kernels.linear import add_bias, piece_panels
+from tunesmith.kernels.multiply import TILE_PANELS, multiply_float32, multiply_strided
+from tunesmith.kernels.step_args import Records
 from tunesmith.kernels.thread_pool import claim
-from tunesmith.kernels.train_args import OUT_BLOCK, Part, Step, TrainLine
-from tunesmith.kernels.vectors import LANES, turn
+from tunesmith.kernels.train_args import OUT_BLOCK, LoraPart, TrainMatrix, TrainStepArgs
+from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, transpose
 
-FLOAT = 4
 ROW_BLOCK, IN_PANELS = 64, 8  # of a piece of low-rank work
 
 
 @compiled
-def repack(j: Step, counter: int, lines: Jobs, parts: Jobs) -> None:
-    """a and b of every part as panels, for the forward pass."""
+def repack(args: TrainStepArgs, counter: int, matrices: Records, parts: Records) -> None:
+    """Copies a and b of every part to panels, for the forward pass.
+
+    A piece of work is one part.
+    """
     index = claim(counter)
-    while index < j.parts:
+    while index < args.parts:
         part = parts[index]
-        line = lines[part.line]
-        a, b = floats(j.values + part.a, part.rank * line.ins), floats(j.values + part.b, part.outs * part.rank)
-        target = floats(line.a_panels + part.low_column * line.ins * FLOAT, _whole(part.rank) * LANES * line.ins)
-        _turned(a, target, part.rank, line.ins)
-        _turned(b, floats(part.b_panels, part.outs * part.rank), part.outs, part.rank)
+        matrix = matrices[part.matrix]
+        a, b = floats(args.values + part.a, part.rank * matrix.ins), floats(args.values + part.b, part.outs * part.rank)
+        place = matrix.a_panels + part.lora_column * matrix.ins * FLOAT_BYTES
+        target = floats(place, _panels_of(part.rank) * LANES * matrix.ins)
+        _pack(a, target, part.rank, matrix.ins)
+        _pack(b, floats(part.b_panels, part.outs * part.rank), part.outs, part.rank)
         index = claim(counter)
 
 
 @compiled
-def _whole(columns: int) -> int:
-    """Panels that so many columns fill."""
+def _panels_of(columns: int) -> int:
+    """How many panels the columns fill."""
     return -(-columns // LANES)
 
 
 @compiled
-def _turned(matrix: NDArray[float32], target: NDArray[float32], outs: int, ins: int) -> None:
-    """[outs, ins] -> panels [outs / 16, ins, 16]; what fills up the last one stays as it is."""
+def _pack(matrix: NDArray[float32], target: NDArray[float32], outs: int, ins: int) -> None:
+    """Copies [outs, ins] to panels [outs / 16, ins, 16].
+
+    The padding of the last panel stays as it is.
+    """
     for panel in range(-(-outs // LANES)):
         first = panel * LANES * ins
         for k in range(ins):
@@ -51,19 +58,23 @@ def _turned(matrix: NDArray[float32], target: NDArray[float32], outs: int, ins: 
 
 
 @compiled
-def low_forward(j: Step, counter: int, line: TrainLine, source: int) -> None:
-    """line.low = source @ a^T * scale; a piece is a panel of a block of rows."""
-    panels, blocks = line.low_width // LANES, -(-j.rows // ROW_BLOCK)
-    stride, low_stride = line.ins * FLOAT, line.low_width * FLOAT
-    none, one, scale = number(0), number(1), float32(j.update_scale)
+def lora_hidden_forward(args: TrainStepArgs, counter: int, matrix: TrainMatrix, source: int) -> None:
+    """matrix.lora_hidden = source @ a^T * scale.
+
+    A piece of work is one panel of a block of rows.
+    """
+    panels, blocks = matrix.lora_width // LANES, -(-args.rows // ROW_BLOCK)
+    stride, lora_stride = matrix.ins * FLOAT_BYTES, matrix.lora_width * FLOAT_BYTES
+    none, one, scale = number(0), number(1), float32(args.update_scale)
     piece = claim(counter)
     while piece < panels * blocks:
         panel, row = piece % panels, piece // panels * ROW_BLOCK
-        count = min(ROW_BLOCK, j.rows - row)
-        a, out = line.a_panels + panel * line.ins * ROW_BYTES, line.low + row * low_stride + panel * ROW_BYTES
+        count = min(ROW_BLOCK, args.rows - row)
+        a_stride = matrix.ins * PANEL_ROW_BYTES
+        a, out = matrix.a_panels + panel * a_stride, matrix.lora_hidden + row * lora_stride + panel * PANEL_ROW_BYTES
         x = source + row * stride
-        multiply_float32(count, x, stride, a, line.ins * ROW_BYTES, line.ins, one, out, low_stride, none, none)
-        _scale_rows(out, low_stride, count, number(LANES), scale)
+        multiply_float32(count, x, stride, a, a_stride, matrix.ins, one, out, lora_stride, none, none)
+        _scale_rows(out, lora_stride, count, number(LANES), scale)
         piece = claim(counter)
 
 
@@ -77,107 +88,106 @@ def _scale_rows(address: int, stride: int, rows: int, columns: int, scale: float
 
 @compiled
 def linear(
-    j: Step, counter: int, threads: int, line: TrainLine, parts: Jobs, source: int, target: int, addend: int
+    args: TrainStepArgs,
+    counter: int,
+    threads: int,
+    matrix: TrainMatrix,
+    parts: Records,
+    source: int,
+    target: int,
+    addend: int,
 ) -> None:
-    """target = source @ w^T + bias (+ addend) + the updates; a piece is some panels of the outputs."""
-    panels, stride, out_stride = line.outs // LANES, line.ins * FLOAT, line.outs * FLOAT
-    panel_stride = line.ins * ROW_BYTES
+    """target = source @ w^T + bias (+ addend) + lora_hidden @ b^T.
+
+    Shapes: source [rows, ins], target and addend [rows, outs]; `addend` 0: none. A piece of work is some panels of the
+    outputs.
+    """
+    panels, stride, out_stride = matrix.outs // LANES, matrix.ins * FLOAT_BYTES, matrix.outs * FLOAT_BYTES
+    panel_stride = matrix.ins * PANEL_ROW_BYTES
     step = piece_panels(panels, threads)
     first = claim(counter) * step
     while first < panels:
         count = min(step, panels - first)
-        column = first * ROW_BYTES
-        beside, beside_stride = number(0), number(0)
+        column = first * PANEL_ROW_BYTES
+        addition, addition_stride = number(0), number(0)
         if addend:
-            beside, beside_stride = addend + column, out_stride
-        elif line.bias:
-            beside = line.bias + column
-        w, out = line.weight + first * panel_stride, target + column
-        multiply_float32(
-            j.rows,
-            source,
-            stride,
-            w,
-            panel_stride,
-            line.ins,
-            count,
-            out,
-            out_stride,
-            beside,
-            beside_stride,
-        )
-        if addend and line.bias:
-            add_bias(line.bias + column, count * LANES, j.rows, out, out_stride)
-        if j.adapted:
-            _add_updates(j, line, parts, first, first + count, target, out_stride)
+            addition, addition_stride = addend + column, out_stride
+        elif matrix.bias:
+            addition = matrix.bias + column
+        w, out = matrix.weight + first * panel_stride, target + column
+        rows, ins = args.rows, matrix.ins
+        multiply_float32(rows, source, stride, w, panel_stride, ins, count, out, out_stride, addition, addition_stride)
+        if addend and matrix.bias:
+            add_bias(matrix.bias + column, count * LANES, args.rows, out, out_stride)
+        if args.adapted:
+            _add_lora(args, matrix, parts, first, first + count, target, out_stride)
         first = claim(counter) * step
 
 
 @compiled
-def _add_updates(j: Step, line: TrainLine, parts: Jobs, first: int, last: int, target: int, stride: int) -> None:
-    low_stride = line.low_width * FLOAT
-    for index in range(line.first_part, line.first_part + line.parts):
+def _add_lora(
+    args: TrainStepArgs, matrix: TrainMatrix, parts: Records, first: int, last: int, target: int, stride: int
+) -> None:
+    lora_stride = matrix.lora_width * FLOAT_BYTES
+    for index in range(matrix.first_part, matrix.first_part + matrix.parts):
         part = parts[index]
         offset = part.first // LANES
         begin, end = max(first, offset), min(last, offset + part.outs // LANES)
         if begin < end:
-            panel_stride = part.rank * ROW_BYTES
-            b, x = part.b_panels + (begin - offset) * panel_stride, line.low + part.low_column * FLOAT
-            out, rank, panels = target + begin * ROW_BYTES, part.rank, end - begin
-            multiply_float32(j.rows, x, low_stride, b, panel_stride, rank, panels, out, stride, out, stride)
+            panel_stride = part.rank * PANEL_ROW_BYTES
+            b, x = part.b_panels + (begin - offset) * panel_stride, matrix.lora_hidden + part.lora_column * FLOAT_BYTES
+            out, rank, panels = target + begin * PANEL_ROW_BYTES, part.rank, end - begin
+            multiply_float32(args.rows, x, lora_stride, b, panel_stride, rank, panels, out, stride, out, stride)
 
 
 @compiled
-def low_back(j: Step, counter: int, line: TrainLine, parts: Jobs, grad: int, scratch: int) -> None:
-    """The gradients of b, and grad_low; a piece is a block of outputs, or of rows, of one part.
+def lora_back(args: TrainStepArgs, counter: int, matrix: TrainMatrix, parts: Records, grad: int, scratch: int) -> None:
+    """Adds the gradients of b, and computes grad_lora_hidden.
 
-    Where the rank fills no whole panel, what is read of b's next row goes to columns of grad_low that nobody reads.
+    `grad` [rows, outs]: of the matrix's output. A piece of work is a block of outputs, or of rows, of one part. Where
+    the rank does not fill whole panels, numbers of b's next row are read too; what they add up to goes to columns of
+    grad_lora_hidden that nothing reads.
     """
-    stride, low_stride, grad_low_stride = line.outs * FLOAT, line.low_width * FLOAT, j.low_width * FLOAT
-    row_blocks, done = -(-j.rows // ROW_BLOCK), 0
-    scale, step = float32(j.update_scale), number(FLOAT)
+    row_blocks, done = -(-args.rows // ROW_BLOCK), 0
     piece = claim(counter)
-    for index in range(line.first_part, line.first_part + line.parts):
+    for index in range(matrix.first_part, matrix.first_part + matrix.parts):
         part = parts[index]
-        panels, rank_stride = _whole(part.rank), part.rank * FLOAT
-        g, low = grad + part.first * FLOAT, line.low + part.low_column * FLOAT
         pieces = row_blocks + -(-part.outs // OUT_BLOCK)
         while piece < done + pieces:
             block = piece - done
             if block < row_blocks:
-                row = block * ROW_BLOCK
-                count = min(ROW_BLOCK, j.rows - row)
-                x, out = g + row * stride, j.grad_low + row * grad_low_stride + part.low_column * FLOAT
-                b = j.values + part.b
-                multiply_strided(
-                    count,
-                    x,
-                    stride,
-                    step,
-                    b,
-                    rank_stride,
-                    part.outs,
-                    panels,
-                    out,
-                    grad_low_stride,
-                    number(0),
-                    number(0),
-                )
-                _scale_rows(out, grad_low_stride, count, part.rank, scale)
+                _lora_hidden_back(args, matrix, part, grad, block * ROW_BLOCK)
             else:
-                first = (block - row_blocks) * OUT_BLOCK
-                count = min(OUT_BLOCK, part.outs - first)
-                x, out = g + first * FLOAT, j.grads + part.b + first * rank_stride
-                if panels * LANES == part.rank:
-                    multiply_strided(
-                        count, x, step, stride, low, low_stride, j.rows, panels, out, rank_stride, out, rank_stride
-                    )
-                else:
-                    wide, none = panels * ROW_BYTES, number(0)
-                    multiply_strided(count, x, step, stride, low, low_stride, j.rows, panels, scratch, wide, none, none)
-                    _add_columns(scratch, wide, out, rank_stride, count, part.rank)
+                _b_back(args, matrix, part, grad, (block - row_blocks) * OUT_BLOCK, scratch)
             piece = claim(counter)
         done += pieces
+
+
+@compiled
+def _lora_hidden_back(args: TrainStepArgs, matrix: TrainMatrix, part: LoraPart, grad: int, row: int) -> None:
+    """grad_lora_hidden = scale * grad @ b, of a block of rows."""
+    stride, grad_lora_stride = matrix.outs * FLOAT_BYTES, args.lora_width * FLOAT_BYTES
+    count, panels, none = min(ROW_BLOCK, args.rows - row), _panels_of(part.rank), number(0)
+    x, b = grad + part.first * FLOAT_BYTES + row * stride, args.values + part.b
+    out = args.grad_lora_hidden + row * grad_lora_stride + part.lora_column * FLOAT_BYTES
+    step, b_stride, outs = number(FLOAT_BYTES), part.rank * FLOAT_BYTES, part.outs
+    multiply_strided(count, x, stride, step, b, b_stride, outs, panels, out, grad_lora_stride, none, none)
+    _scale_rows(out, grad_lora_stride, count, part.rank, float32(args.update_scale))
+
+
+@compiled
+def _b_back(args: TrainStepArgs, matrix: TrainMatrix, part: LoraPart, grad: int, first: int, scratch: int) -> None:
+    """The gradient of b += grad^T @ lora_hidden, of a block of b's rows from `first` on."""
+    stride, lora_stride, b_stride = matrix.outs * FLOAT_BYTES, matrix.lora_width * FLOAT_BYTES, part.rank * FLOAT_BYTES
+    count, panels, rows, step = min(OUT_BLOCK, part.outs - first), _panels_of(part.rank), args.rows, number(FLOAT_BYTES)
+    x, w = grad + (part.first + first) * FLOAT_BYTES, matrix.lora_hidden + part.lora_column * FLOAT_BYTES
+    out = args.grads + part.b + first * b_stride
+    if panels * LANES == part.rank:
+        multiply_strided(count, x, step, stride, w, lora_stride, rows, panels, out, b_stride, out, b_stride)
+    else:
+        wide, none = panels * PANEL_ROW_BYTES, number(0)
+        multiply_strided(count, x, step, stride, w, lora_stride, rows, panels, scratch, wide, none, none)
+        _add_columns(scratch, wide, out, b_stride, count, part.rank)
 
 
 @compiled
@@ -190,74 +200,82 @@ def _add_columns(source: int, source_stride: int, target: int, stride: int, rows
 
 @compiled
 def linear_back(
-    j: Step,
+    args: TrainStepArgs,
     counter: int,
     threads: int,
-    line: TrainLine,
-    parts: Jobs,
+    matrix: TrainMatrix,
+    parts: Records,
     grad: int,
     source: int,
     target: int,
     scratch: int,
 ) -> None:
-    """The gradients of a, and target = that of the source, unless it is 0; a piece is some panels of the inputs."""
-    panels = line.ins // LANES
+    """Adds the gradients of a; target = the gradient of the source.
+
+    Shapes: grad [rows, outs], source and target [rows, ins]; `target` 0: it is not needed. A piece of work is some
+    panels of the inputs. `scratch`: memory of this thread, for panels of the transposed weight where the matrix has no
+    `back`.
+    """
+    panels = matrix.ins // LANES
     blocks = -(-panels // IN_PANELS)
-    first_piece = line.parts * blocks if j.adapted else 0
+    first_piece = matrix.parts * blocks if args.adapted else 0
     piece = claim(counter)
     while piece < first_piece:
-        _a_back(j, line, parts[line.first_part + piece // blocks], source, piece % blocks * IN_PANELS)
+        _a_back(args, matrix, parts[matrix.first_part + piece // blocks], source, piece % blocks * IN_PANELS)
         piece = claim(counter)
     if target == 0:
         return
     step = piece_panels(panels, threads)
     first = (piece - first_piece) * step
     while first < panels:
-        count, out = min(step, panels - first), target + first * ROW_BYTES
-        if line.back:
-            _weights_back(j, line, grad, line.back + first * line.outs * ROW_BYTES, count, out)
+        count, out = min(step, panels - first), target + first * PANEL_ROW_BYTES
+        if matrix.back:
+            _weights_back(args, matrix, grad, matrix.back + first * matrix.outs * PANEL_ROW_BYTES, count, out)
         else:
-            for panel in range(0, count, BESIDE):
-                made = min(BESIDE, count - panel)
-                _make_back(line, first + panel, made, scratch)
-                _weights_back(j, line, grad, scratch, made, out + panel * ROW_BYTES)
-        if j.adapted:
-            _add_low_back(j, line, parts, first, count, out)
+            for panel in range(0, count, TILE_PANELS):
+                made = min(TILE_PANELS, count - panel)
+                _make_back(matrix, first + panel, made, scratch)
+                _weights_back(args, matrix, grad, scratch, made, out + panel * PANEL_ROW_BYTES)
+        if args.adapted:
+            _add_lora_back(args, matrix, parts, first, count, out)
         first = (claim(counter) - first_piece) * step
 
 
 @compiled
-def _weights_back(j: Step, line: TrainLine, grad: int, back: int, panels: int, out: int) -> None:
-    none = number(0)
-    stride, panel_stride = line.ins * FLOAT, line.outs * ROW_BYTES
-    multiply_float32(j.rows, grad, line.outs * FLOAT, back, panel_stride, line.outs, panels, out, stride, none, none)
+def _weights_back(args: TrainStepArgs, matrix: TrainMatrix, grad: int, back: int, panels: int, out: int) -> None:
+    none, outs = number(0), matrix.outs
+    grad_stride, stride, panel_stride = outs * FLOAT_BYTES, matrix.ins * FLOAT_BYTES, outs * PANEL_ROW_BYTES
+    multiply_float32(args.rows, grad, grad_stride, back, panel_stride, outs, panels, out, stride, none, none)
 
 
 @compiled
-def _make_back(line: TrainLine, first: int, panels: int, target: int) -> None:
-    """Panels of the weight's other direction, which stay in a near cache while all rows are multiplied with them."""
-    square = LANES * ROW_BYTES
-    panel_stride = number(ROW_BYTES)
+def _make_back(matrix: TrainMatrix, first: int, panels: int, target: int) -> None:
+    """Transposes panels of the weight.
+
+    They stay in a near cache while all rows are multiplied with them.
+    """
+    square = LANES * PANEL_ROW_BYTES
+    panel_stride = number(PANEL_ROW_BYTES)
     for panel in range(panels):
-        for block in range(line.outs // LANES):
-            source = line.weight + block * line.ins * ROW_BYTES + (first + panel) * square
-            turn(source, panel_stride, target + panel * line.outs * ROW_BYTES + block * square)
+        for block in range(matrix.outs // LANES):
+            source = matrix.weight + block * matrix.ins * PANEL_ROW_BYTES + (first + panel) * square
+            transpose(source, panel_stride, target + panel * matrix.outs * PANEL_ROW_BYTES + block * square)
 
 
 @compiled
-def _a_back(j: Step, line: TrainLine, part: Part, source: int, panel: int) -> None:
-    stride, count = line.ins * FLOAT, min(IN_PANELS, line.ins // LANES - panel)
-    x, w, out = j.grad_low + part.low_column * FLOAT, source + panel * ROW_BYTES, j.grads + part.a + panel * ROW_BYTES
-    multiply_strided(
-        part.rank, x, number(FLOAT), j.low_width * FLOAT, w, stride, j.rows, count, out, stride, out, stride
-    )
+def _a_back(args: TrainStepArgs, matrix: TrainMatrix, part: LoraPart, source: int, panel: int) -> None:
+    """The gradient of a += grad_lora_hidden^T @ source, in IN_PANELS panels of its columns."""
+    stride, count = matrix.ins * FLOAT_BYTES, min(IN_PANELS, matrix.ins // LANES - panel)
+    x, x_step = args.grad_lora_hidden + part.lora_column * FLOAT_BYTES, args.lora_width * FLOAT_BYTES
+    w, out = source + panel * PANEL_ROW_BYTES, args.grads + part.a + panel * PANEL_ROW_BYTES
+    multiply_strided(part.rank, x, number(FLOAT_BYTES), x_step, w, stride, args.rows, count, out, stride, out, stride)
 
 
 @compiled
-def _add_low_back(j: Step, line: TrainLine, parts: Jobs, first: int, count: int, out: int) -> None:
-    stride = line.ins * FLOAT
-    for index in range(line.first_part, line.first_part + line.parts):
+def _add_lora_back(args: TrainStepArgs, matrix: TrainMatrix, parts: Records, first: int, count: int, out: int) -> None:
+    stride = matrix.ins * FLOAT_BYTES
+    for index in range(matrix.first_part, matrix.first_part + matrix.parts):
         part = parts[index]
-        x, a = j.grad_low + part.low_column * FLOAT, j.values + part.a + first * ROW_BYTES
-        low_stride = j.low_width * FLOAT
-        multiply_strided(j.rows, x, low_stride, number(FLOAT), a, stride, part.rank, count, out, stride, out, stride)
+        x, a = args.grad_lora_hidden + part.lora_column * FLOAT_BYTES, args.values + part.a + first * PANEL_ROW_BYTES
+        rows, x_stride, step, rank = args.rows, args.lora_width * FLOAT_BYTES, number(FLOAT_BYTES), part.rank
+        multiply_strided(rows, x, x_stride, step, a, stride, rank, count, out, stride, out, stride)

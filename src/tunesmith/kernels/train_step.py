@@ -1,195 +1,259 @@
-"""Forward and backward pass of all layers of the Llama family, with LoRA, as one compiled function.
+"""Forward and backward pass of all layers of the Llama family, with LoRA.
 
-By the formulas of transformers' models. Frozen weights get no gradient; those of the adapter are added to. Each sum has
-an order of its own, so a step's gradients are the same to the bit on any number of threads.
+One compiled function, by the formulas of transformers' models. Frozen weights get no gradient; the adapter's gradients
+are added to. Every sum has a fixed order, so a step's gradients are the same to the bit on any number of threads.
 """
 
-from tunesmith.kernels.compiled import compiled, entry, number
-from tunesmith.kernels.elementwise import gated, gated_back, rms_norm, rms_norm_back
-from tunesmith.kernels.step_args import COUNTER_BYTES, LINES, Jobs
-from tunesmith.kernels.thread_pool import barrier, begin, claim, next_step, wanted_threads
-from tunesmith.kernels.train_args import BACKWARD_PHASES, FORWARD_PHASES, Step, TrainLayer
-from tunesmith.kernels.train_attention import attend, attend_back, prepare_back, turn_rows
-from tunesmith.kernels.train_linear import linear, linear_back, low_back, low_forward, repack
-from tunesmith.kernels.vectors import keep_apart
-
-FLOAT = 4
+from tunesmith.kernels.compiler import compiled, entry, number
+from tunesmith.kernels.elementwise import rms_norm, rms_norm_back, silu_mul, silu_mul_back
+from tunesmith.kernels.step_args import LAYER_MATRICES, LayerMatrix, Records
+from tunesmith.kernels.thread_pool import barrier, claim, counter_of, next_step, start_step, step_threads
+from tunesmith.kernels.train_args import (
+    BACKWARD_PHASES,
+    FORWARD_PHASES,
+    PASS_PHASES,
+    BackwardPhase,
+    ForwardPhase,
+    PassPhase,
+    TrainLayer,
+    TrainStepArgs,
+)
+from tunesmith.kernels.train_attention import attend, attend_back, prepare_back, rotate_rows
+from tunesmith.kernels.train_linear import linear, linear_back, lora_back, lora_hidden_forward, repack
+from tunesmith.kernels.vectors import FLOAT_BYTES, no_inline
 
 
 @entry
-def train(member: int, threads: int, steps: Jobs, layers: Jobs, lines: Jobs, parts: Jobs) -> None:
-    """As `forward.work`: member 0 takes one step together with the others, which stay until the team is closed."""
-    team = steps[0].team
-    if member == 0:
+def training_step(
+    thread: int, threads: int, steps: Records, layers: Records, matrices: Records, parts: Records
+) -> None:
+    """Runs one pass on thread 0, and on the others their parts of passes.
+
+    Thread 0 is helped by `threads` - 1 others, which return when the pool is closed. `steps`: one TRAIN_STEP_ARGS,
+    which says whether the pass is forward or backward; `layers`: a TRAIN_LAYER each; `matrices`: LAYER_MATRICES of each
+    layer; `parts`: a LORA_PART for each linear with LoRA. The records hold addresses (see `train_args`), which must
+    stay valid from a forward pass to the end of its backward pass.
+    """
+    pool = steps[0].pool
+    if thread == 0:
         if threads > 1:
-            begin(team, threads)
-        _pass(member, threads, steps, layers, lines, parts)
+            start_step(pool, threads)
+        _pass(thread, threads, steps, layers, matrices, parts)
         return
-    seen = next_step(team, 0)
+    seen = next_step(pool, 0)
     while seen >= 0:
-        threads = wanted_threads(team)
-        if member < threads:
-            _pass(member, threads, steps, layers, lines, parts)
-        seen = next_step(team, seen)
+        threads = step_threads(pool)
+        if thread < threads:
+            _pass(thread, threads, steps, layers, matrices, parts)
+        seen = next_step(pool, seen)
 
 
 @compiled
-def _pass(member: int, threads: int, steps: Jobs, layers: Jobs, lines: Jobs, parts: Jobs) -> None:
-    keep_apart()
-    j = steps[0]
-    scratch, counter = j.scratch + member * j.scratch_bytes, j.counters
-    if j.backward:
-        for index in range(j.layers - 1, -1, -1):
-            _mlp_back(j, counter, threads, scratch, index, layers, lines, parts)
-            _attention_back(j, counter + 6 * COUNTER_BYTES, threads, scratch, index, layers, lines, parts)
-            counter += BACKWARD_PHASES * COUNTER_BYTES
+def _pass(thread: int, threads: int, steps: Records, layers: Records, matrices: Records, parts: Records) -> None:
+    no_inline()
+    args = steps[0]
+    scratch, counters = args.scratch + thread * args.scratch_bytes, counter_of(args.counters, number(PASS_PHASES))
+    if args.backward:
+        for index in range(args.layers - 1, -1, -1):
+            _mlp_back(args, counters, threads, scratch, index, layers, matrices, parts)
+            _attention_back(args, counters, threads, scratch, index, layers, matrices, parts)
+            counters = counter_of(counters, number(BACKWARD_PHASES))
         return
-    if j.adapted:
-        repack(j, counter, lines, parts)
-        barrier(j.team, threads)
-    counter += COUNTER_BYTES
-    for index in range(j.layers):
-        _attention(j, counter, threads, scratch, index, layers, lines, parts)
-        _mlp(j, counter + 7 * COUNTER_BYTES, threads, index, layers, lines, parts)
-        counter += FORWARD_PHASES * COUNTER_BYTES
+    if args.adapted:
+        repack(args, counter_of(args.counters, PassPhase.REPACK), matrices, parts)
+        barrier(args.pool, threads)
+    for index in range(args.layers):
+        _attention(args, counters, threads, scratch, index, layers, matrices, parts)
+        _mlp(args, counters, threads, index, layers, matrices, parts)
+        counters = counter_of(counters, number(FORWARD_PHASES))
 
 
 @compiled
 def _attention(
-    j: Step, counter: int, threads: int, scratch: int, index: int, layers: Jobs, lines: Jobs, parts: Jobs
+    args: TrainStepArgs,
+    counters: int,
+    threads: int,
+    scratch: int,
+    index: int,
+    layers: Records,
+    matrices: Records,
+    parts: Records,
 ) -> None:
-    layer, qkv, output = layers[index], lines[LINES * index], lines[LINES * index + 1]
-    _norm_rows(j, counter, layer.source, layer.attention_norm)
-    barrier(j.team, threads)
-    if j.adapted:
-        low_forward(j, counter + COUNTER_BYTES, qkv, j.normed)
-        barrier(j.team, threads)
-    linear(j, counter + 2 * COUNTER_BYTES, threads, qkv, parts, j.normed, layer.raw, number(0))
-    barrier(j.team, threads)
-    turn_rows(j, counter + 3 * COUNTER_BYTES, layer)
-    barrier(j.team, threads)
-    attend(j, counter + 4 * COUNTER_BYTES, layer, scratch)
-    barrier(j.team, threads)
-    if j.adapted:
-        low_forward(j, counter + 5 * COUNTER_BYTES, output, layer.attended)
-        barrier(j.team, threads)
-    linear(j, counter + 6 * COUNTER_BYTES, threads, output, parts, layer.attended, layer.middle, layer.source)
-    barrier(j.team, threads)
+    """after_attention = source + attention(norm(source)).
+
+    `counters`: those of the layer's phases.
+    """
+    first, layer = LAYER_MATRICES * index, layers[index]
+    qkv, output = matrices[first + LayerMatrix.QKV], matrices[first + LayerMatrix.OUTPUT]
+    _norm_rows(args, counter_of(counters, ForwardPhase.ATTENTION_NORM), layer.source, layer.attention_norm)
+    barrier(args.pool, threads)
+    if args.adapted:
+        lora_hidden_forward(args, counter_of(counters, ForwardPhase.QKV_LORA), qkv, args.normed)
+        barrier(args.pool, threads)
+    linear(args, counter_of(counters, ForwardPhase.QKV), threads, qkv, parts, args.normed, layer.raw, number(0))
+    barrier(args.pool, threads)
+    rotate_rows(args, counter_of(counters, ForwardPhase.ROTATE), layer)
+    barrier(args.pool, threads)
+    attend(args, counter_of(counters, ForwardPhase.ATTEND), layer, scratch)
+    barrier(args.pool, threads)
+    if args.adapted:
+        lora_hidden_forward(args, counter_of(counters, ForwardPhase.OUTPUT_LORA), output, layer.attended)
+        barrier(args.pool, threads)
+    counter = counter_of(counters, ForwardPhase.OUTPUT)
+    linear(args, counter, threads, output, parts, layer.attended, layer.after_attention, layer.source)
+    barrier(args.pool, threads)
 
 
 @compiled
-def _mlp(j: Step, counter: int, threads: int, index: int, layers: Jobs, lines: Jobs, parts: Jobs) -> None:
-    layer, wide, down = layers[index], lines[LINES * index + 2], lines[LINES * index + 3]
-    _norm_rows(j, counter, layer.middle, layer.mlp_norm)
-    barrier(j.team, threads)
-    if j.adapted:
-        low_forward(j, counter + COUNTER_BYTES, wide, j.normed)
-        barrier(j.team, threads)
-    linear(j, counter + 2 * COUNTER_BYTES, threads, wide, parts, j.normed, layer.gated, number(0))
-    barrier(j.team, threads)
-    _open_rows(j, counter + 3 * COUNTER_BYTES, layer.gated)
-    barrier(j.team, threads)
-    if j.adapted:
-        low_forward(j, counter + 4 * COUNTER_BYTES, down, j.opened)
-        barrier(j.team, threads)
-    linear(j, counter + 5 * COUNTER_BYTES, threads, down, parts, j.opened, layer.target, layer.middle)
-    barrier(j.team, threads)
+def _mlp(
+    args: TrainStepArgs, counters: int, threads: int, index: int, layers: Records, matrices: Records, parts: Records
+) -> None:
+    """target = after_attention + mlp(norm(after_attention)).
+
+    `counters`: those of the layer's phases.
+    """
+    first, layer = LAYER_MATRICES * index, layers[index]
+    wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
+    _norm_rows(args, counter_of(counters, ForwardPhase.MLP_NORM), layer.after_attention, layer.mlp_norm)
+    barrier(args.pool, threads)
+    if args.adapted:
+        lora_hidden_forward(args, counter_of(counters, ForwardPhase.GATE_UP_LORA), wide, args.normed)
+        barrier(args.pool, threads)
+    counter = counter_of(counters, ForwardPhase.GATE_UP)
+    linear(args, counter, threads, wide, parts, args.normed, layer.gate_up, number(0))
+    barrier(args.pool, threads)
+    _activate_rows(args, counter_of(counters, ForwardPhase.ACTIVATE), layer.gate_up)
+    barrier(args.pool, threads)
+    if args.adapted:
+        lora_hidden_forward(args, counter_of(counters, ForwardPhase.DOWN_LORA), down, args.activated)
+        barrier(args.pool, threads)
+    counter = counter_of(counters, ForwardPhase.DOWN)
+    linear(args, counter, threads, down, parts, args.activated, layer.target, layer.after_attention)
+    barrier(args.pool, threads)
 
 
 @compiled
 def _mlp_back(
-    j: Step, counter: int, threads: int, scratch: int, index: int, layers: Jobs, lines: Jobs, parts: Jobs
+    args: TrainStepArgs,
+    counters: int,
+    threads: int,
+    scratch: int,
+    index: int,
+    layers: Records,
+    matrices: Records,
+    parts: Records,
 ) -> None:
-    """`grad`: by the layer's output -> by its middle."""
-    layer, wide, down = layers[index], lines[LINES * index + 2], lines[LINES * index + 3]
-    _open_and_norm(j, counter, layer)
-    low_back(j, counter + COUNTER_BYTES, down, parts, j.grad, scratch)
-    barrier(j.team, threads)
-    linear_back(j, counter + 2 * COUNTER_BYTES, threads, down, parts, j.grad, j.opened, j.grad_opened, scratch)
-    barrier(j.team, threads)
-    _close_rows(j, counter + 3 * COUNTER_BYTES, layer.gated)
-    barrier(j.team, threads)
-    low_back(j, counter + 4 * COUNTER_BYTES, wide, parts, layer.gated, scratch)
-    barrier(j.team, threads)
-    linear_back(j, counter + 5 * COUNTER_BYTES, threads, wide, parts, layer.gated, j.normed, j.grad_normed, scratch)
-    barrier(j.team, threads)
+    """Computes grad_normed, of the MLP's normalized input.
+
+    From grad, of the layer's output.
+    """
+    first, layer = LAYER_MATRICES * index, layers[index]
+    wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
+    _activate_and_norm(args, counter_of(counters, BackwardPhase.ACTIVATE), layer)
+    lora_back(args, counter_of(counters, BackwardPhase.DOWN_LORA), down, parts, args.grad, scratch)
+    barrier(args.pool, threads)
+    counter = counter_of(counters, BackwardPhase.DOWN)
+    linear_back(args, counter, threads, down, parts, args.grad, args.activated, args.grad_activated, scratch)
+    barrier(args.pool, threads)
+    _activate_rows_back(args, counter_of(counters, BackwardPhase.ACTIVATE_BACK), layer.gate_up)
+    barrier(args.pool, threads)
+    lora_back(args, counter_of(counters, BackwardPhase.GATE_UP_LORA), wide, parts, layer.gate_up, scratch)
+    barrier(args.pool, threads)
+    counter = counter_of(counters, BackwardPhase.GATE_UP)
+    linear_back(args, counter, threads, wide, parts, layer.gate_up, args.normed, args.grad_normed, scratch)
+    barrier(args.pool, threads)
 
 
 @compiled
 def _attention_back(
-    j: Step, counter: int, threads: int, scratch: int, index: int, layers: Jobs, lines: Jobs, parts: Jobs
+    args: TrainStepArgs,
+    counters: int,
+    threads: int,
+    scratch: int,
+    index: int,
+    layers: Records,
+    matrices: Records,
+    parts: Records,
 ) -> None:
-    """`grad`: by the layer's middle, but for its MLP's part -> by its input. The first layer's is not needed."""
-    layer, qkv, output = layers[index], lines[LINES * index], lines[LINES * index + 1]
-    _norm_back(j, counter, layer.middle, layer.mlp_norm)
-    barrier(j.team, threads)
-    _norm_rows(j, counter + COUNTER_BYTES, layer.source, layer.attention_norm)
-    low_back(j, counter + 2 * COUNTER_BYTES, output, parts, j.grad, scratch)
-    barrier(j.team, threads)
-    linear_back(
-        j, counter + 3 * COUNTER_BYTES, threads, output, parts, j.grad, layer.attended, j.grad_attended, scratch
-    )
-    barrier(j.team, threads)
-    prepare_back(j, counter + 4 * COUNTER_BYTES, layer)
-    barrier(j.team, threads)
-    attend_back(j, counter + 5 * COUNTER_BYTES, layer, scratch)
-    barrier(j.team, threads)
-    low_back(j, counter + 6 * COUNTER_BYTES, qkv, parts, j.grad_qkv, scratch)
-    barrier(j.team, threads)
-    wanted = j.grad_normed if index else 0
-    linear_back(j, counter + 7 * COUNTER_BYTES, threads, qkv, parts, j.grad_qkv, j.normed, wanted, scratch)
-    barrier(j.team, threads)
+    """Computes grad of the layer's input.
+
+    From grad, of the layer's output, and grad_normed, of its MLP's input. Nothing needs the gradient of the first
+    layer's input, which is left out.
+    """
+    first, layer = LAYER_MATRICES * index, layers[index]
+    qkv, output = matrices[first + LayerMatrix.QKV], matrices[first + LayerMatrix.OUTPUT]
+    _norm_back(args, counter_of(counters, BackwardPhase.MLP_NORM_BACK), layer.after_attention, layer.mlp_norm)
+    barrier(args.pool, threads)
+    _norm_rows(args, counter_of(counters, BackwardPhase.ATTENTION_NORM), layer.source, layer.attention_norm)
+    lora_back(args, counter_of(counters, BackwardPhase.OUTPUT_LORA), output, parts, args.grad, scratch)
+    barrier(args.pool, threads)
+    counter, attended = counter_of(counters, BackwardPhase.OUTPUT), layer.attended
+    linear_back(args, counter, threads, output, parts, args.grad, attended, args.grad_attended, scratch)
+    barrier(args.pool, threads)
+    prepare_back(args, counter_of(counters, BackwardPhase.PREPARE_ATTENTION), layer)
+    barrier(args.pool, threads)
+    attend_back(args, counter_of(counters, BackwardPhase.ATTEND), layer, scratch)
+    barrier(args.pool, threads)
+    lora_back(args, counter_of(counters, BackwardPhase.QKV_LORA), qkv, parts, args.grad_qkv, scratch)
+    barrier(args.pool, threads)
+    counter, grad_source = counter_of(counters, BackwardPhase.QKV), args.grad_normed if index else 0
+    linear_back(args, counter, threads, qkv, parts, args.grad_qkv, args.normed, grad_source, scratch)
+    barrier(args.pool, threads)
     if index:
-        # The first phase of the next layer touches none of what this one writes.
-        _norm_back(j, counter + 8 * COUNTER_BYTES, layer.source, layer.attention_norm)
-        barrier(j.team, threads)
+        # The first phase of the next layer reads and writes nothing that this one writes.
+        _norm_back(args, counter_of(counters, BackwardPhase.ATTENTION_NORM_BACK), layer.source, layer.attention_norm)
+        barrier(args.pool, threads)
 
 
 @compiled
-def _norm_rows(j: Step, counter: int, source: int, weight: int) -> None:
-    """normed = the rows of the source."""
-    row, stride = claim(counter), j.hidden * FLOAT
-    while row < j.rows:
-        rms_norm(source + row * stride, j.normed + row * stride, weight, j.hidden, j.eps)
+def _norm_rows(args: TrainStepArgs, counter: int, source: int, weight: int) -> None:
+    """normed = norm(source)."""
+    row, stride = claim(counter), args.hidden * FLOAT_BYTES
+    while row < args.rows:
+        rms_norm(source + row * stride, args.normed + row * stride, weight, args.hidden, args.eps)
         row = claim(counter)
 
 
 @compiled
-def _norm_back(j: Step, counter: int, source: int, weight: int) -> None:
-    """grad += the gradient through the norm of the source."""
-    row, stride = claim(counter), j.hidden * FLOAT
-    while row < j.rows:
+def _norm_back(args: TrainStepArgs, counter: int, source: int, weight: int) -> None:
+    """grad += the gradient of the norm's input, from grad_normed of its output."""
+    row, stride = claim(counter), args.hidden * FLOAT_BYTES
+    while row < args.rows:
         offset = row * stride
-        rms_norm_back(source + offset, j.grad_normed + offset, j.grad + offset, weight, j.hidden, j.eps)
+        rms_norm_back(source + offset, args.grad_normed + offset, args.grad + offset, weight, args.hidden, args.eps)
         row = claim(counter)
 
 
 @compiled
-def _open_rows(j: Step, counter: int, gates: int) -> None:
-    """opened = silu(gate) * up."""
-    row, stride = claim(counter), j.inner * FLOAT
-    while row < j.rows:
+def _activate_rows(args: TrainStepArgs, counter: int, gates: int) -> None:
+    """activated = silu(gate) * up."""
+    row, stride = claim(counter), args.inner * FLOAT_BYTES
+    while row < args.rows:
         gate = gates + row * 2 * stride
-        gated(gate, gate + stride, j.opened + row * stride, j.inner)
+        silu_mul(gate, gate + stride, args.activated + row * stride, args.inner)
         row = claim(counter)
 
 
 @compiled
-def _open_and_norm(j: Step, counter: int, layer: TrainLayer) -> None:
-    """What the forward pass did not keep of the MLP: its normed input and its opened gates."""
-    row, stride, inner = claim(counter), j.hidden * FLOAT, j.inner * FLOAT
-    while row < j.rows:
-        gate = layer.gated + row * 2 * inner
-        gated(gate, gate + inner, j.opened + row * inner, j.inner)
-        rms_norm(layer.middle + row * stride, j.normed + row * stride, layer.mlp_norm, j.hidden, j.eps)
+def _activate_and_norm(args: TrainStepArgs, counter: int, layer: TrainLayer) -> None:
+    """Computes activated and the MLP's normalized input again.
+
+    The forward pass does not keep them.
+    """
+    row, stride, inner = claim(counter), args.hidden * FLOAT_BYTES, args.inner * FLOAT_BYTES
+    while row < args.rows:
+        gate = layer.gate_up + row * 2 * inner
+        silu_mul(gate, gate + inner, args.activated + row * inner, args.inner)
+        source, target = layer.after_attention + row * stride, args.normed + row * stride
+        rms_norm(source, target, layer.mlp_norm, args.hidden, args.eps)
         row = claim(counter)
 
 
 @compiled
-def _close_rows(j: Step, counter: int, gates: int) -> None:
-    """gate and up -> their gradients, from grad_opened."""
-    row, stride = claim(counter), j.inner * FLOAT
-    while row < j.rows:
+def _activate_rows_back(args: TrainStepArgs, counter: int, gates: int) -> None:
+    """Replaces gate and up by their gradients, from grad_activated."""
+    row, stride = claim(counter), args.inner * FLOAT_BYTES
+    while row < args.rows:
         gate = gates + row * 2 * stride
-        gated_back(gate, gate + stride, j.grad_opened + row * stride, j.inner)
+        silu_mul_back(gate, gate + stride, args.grad_activated + row * stride, args.inner)
         row = claim(counter)

@@ -1,8 +1,9 @@
-"""Building blocks that Python cannot express: blocks of a matrix product held in registers, addresses, atomic counters.
+"""Building blocks that Python cannot express.
 
-Written as LLVM's vectors of 16 numbers, which become whatever the processor has: one register with AVX-512, two with
-AVX2, four with NEON. A product's block keeps its sums in registers through the whole length K, in the order of K, and
-so gives each number the same bits whatever else is computed beside it.
+Tiles of a matrix product in registers, addresses, atomic counters. They are written with LLVM's vectors of 16 numbers,
+which become whatever the processor has: one register with AVX-512, two with AVX2, four with NEON. A tile keeps its sums
+in registers over the whole length, adding in order, so that each result has the same bits whatever else is computed
+with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +16,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 if TYPE_CHECKING:
-    Typing: TypeAlias = Any  # Numba's own objects, which have no types
+    NumbaObject: TypeAlias = Any  # Numba's own objects, which are untyped
     Values: TypeAlias = Sequence[ir.Value]
 
-LANES = 16  # numbers of a panel's row
-AHEAD = 2048  # bytes of a panel that are asked for in advance: the hardware does so within a page only
+LANES = 16  # numbers of a vector, and of a row of a panel
+FLOAT_BYTES = 4
+PANEL_ROW_BYTES = LANES * FLOAT_BYTES  # of a float32 panel, and of its columns in a product
+PREFETCH_BYTES = 2048  # how far ahead a panel is prefetched: the hardware prefetches within a page only
 TileFunction: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int], None]
 
 _I64, _I32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
@@ -28,38 +31,40 @@ _VECTOR, _HALVES = ir.VectorType(_F32, LANES), ir.VectorType(_F16, LANES)
 
 
 def features() -> frozenset[str]:
-    """Of the processor that code is made for."""
-    if config.CPU_NAME or config.CPU_FEATURES:  # another one than this, as the tests ask for it
+    """The name and features of the processor that code is compiled for."""
+    if config.CPU_NAME or config.CPU_FEATURES:  # another than this one, as in tests
         named = (name[1:] for name in (config.CPU_FEATURES or "").split(",") if name.startswith("+"))
         return frozenset({config.CPU_NAME or "", *named})
     return frozenset({get_host_cpu_name(), *(name for name, present in get_host_cpu_features().items() if present)})
 
 
 def tile(rows: int, panels: int, *, half: bool, strided: bool = False) -> TileFunction:
-    """The product of `rows` rows with `panels` panels, as a function for compiled code.
+    """The product of `rows` rows with `panels` panels, for compiled code.
 
     Called with (x, x_stride, x_step, w, panel_stride, w_step, length, out, out_stride, addend, addend_stride):
-    addresses, and distances in bytes: from row to row, and from one of the `length` places of the sums to the next.
-    Only with `strided` the steps mean something; without it x's numbers stand side by side, and `w` holds panels
-    [length, 16] of float32, or of float16 with `half`. `addend` 0: nothing is added.
+    addresses, and distances in bytes: from row to row, from panel to panel, and from one term of a sum to the next. The
+    steps are used with `strided` only; without it x's rows are contiguous and `w` holds panels [length, 16] of float32,
+    or of float16 with `half`. `addend` 0: nothing is added.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
     def product(
-        typing: "Typing",
-        x: "Typing",
-        x_stride: "Typing",
-        x_step: "Typing",
-        w: "Typing",
-        panel_stride: "Typing",
-        w_step: "Typing",
-        length: "Typing",
-        out: "Typing",
-        out_stride: "Typing",
-        addend: "Typing",
-        addend_stride: "Typing",
-    ) -> "Typing":
-        def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+        typing: "NumbaObject",
+        x: "NumbaObject",
+        x_stride: "NumbaObject",
+        x_step: "NumbaObject",
+        w: "NumbaObject",
+        panel_stride: "NumbaObject",
+        w_step: "NumbaObject",
+        length: "NumbaObject",
+        out: "NumbaObject",
+        out_stride: "NumbaObject",
+        addend: "NumbaObject",
+        addend_stride: "NumbaObject",
+    ) -> "NumbaObject":
+        def make(
+            context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values"
+        ) -> ir.Value:
             _tile(builder, arguments, rows, panels, half=half, strided=strided)
             return context.get_dummy_value()
 
@@ -70,11 +75,11 @@ def tile(rows: int, panels: int, *, half: bool, strided: bool = False) -> TileFu
 
 def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *, half: bool, strided: bool) -> None:
     x, x_stride, x_step, w, panel_stride, w_step, length, out, out_stride, addend, addend_stride = arguments
-    size = 2 if half else 4
+    size = 2 if half else FLOAT_BYTES
     if not strided:
-        x_step, w_step = ir.Constant(_I64, 4), ir.Constant(_I64, LANES * size)
+        x_step, w_step = ir.Constant(_I64, FLOAT_BYTES), ir.Constant(_I64, LANES * size)
     vector = _HALVES if half else _VECTOR
-    ahead = builder.mul(w_step, ir.Constant(_I64, AHEAD // (LANES * size)))
+    ahead = builder.mul(w_step, ir.Constant(_I64, PREFETCH_BYTES // (LANES * size)))
     zero = ir.Constant(_VECTOR, [0.0] * LANES)
     sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(panels)] for _ in range(rows)]
     x_rows = [_at(builder, x, x_stride, row, _BYTE) for row in range(rows)]
@@ -92,7 +97,7 @@ def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *,
             weights.append(builder.fpext(loaded, _VECTOR) if half else loaded)
         for row, x_row in enumerate(x_rows):
             place = builder.bitcast(builder.gep(x_row, [x_offset]), _F32.as_pointer())
-            number = _spread(builder, builder.load(place, align=4))
+            number = _broadcast(builder, builder.load(place, align=4))
             for panel, weight in enumerate(weights):
                 place = sums[row][panel]
                 builder.store(builder.call(multiply_add, [weight, number, builder.load(place)]), place)
@@ -115,32 +120,37 @@ def _prefetch(builder: ir.IRBuilder, place: ir.Value) -> None:
 
 
 def _at(builder: ir.IRBuilder, base: ir.Value, stride: ir.Value, index: int, kind: ir.Type, panel: int = 0) -> ir.Value:
-    offset = builder.add(builder.mul(stride, ir.Constant(_I64, index)), ir.Constant(_I64, panel * LANES * 4))
+    offset = builder.add(builder.mul(stride, ir.Constant(_I64, index)), ir.Constant(_I64, panel * PANEL_ROW_BYTES))
     return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
 
 
-def _spread(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+def _broadcast(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, number, ir.Constant(_I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _turn(typing: "Typing", source: "Typing", source_stride: "Typing", target: "Typing") -> "Typing":
-    def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+def _transpose(
+    typing: "NumbaObject", source: "NumbaObject", source_stride: "NumbaObject", target: "NumbaObject"
+) -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         source, stride, target = arguments
         places = (_at(builder, source, stride, row, _BYTE) for row in range(LANES))
         rows = [builder.load(builder.bitcast(place, _VECTOR.as_pointer()), align=4) for place in places]
-        for index, row in enumerate(_turned(builder, rows)):
-            place = _at(builder, target, ir.Constant(_I64, LANES * 4), index, _BYTE)
+        for index, row in enumerate(_transposed(builder, rows)):
+            place = _at(builder, target, ir.Constant(_I64, PANEL_ROW_BYTES), index, _BYTE)
             builder.store(row, builder.bitcast(place, _VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 3), make
 
 
-def _turned(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
-    """Transposed, in four rounds: each exchanges halves of blocks twice as wide as the round before."""
+def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """The rows transposed, in four rounds.
+
+    Each round swaps halves of blocks twice as wide as those of the round before.
+    """
     width = 1
     while width < LANES:
         lower = [lane if not lane & width else lane + LANES - width for lane in range(LANES)]
@@ -149,34 +159,34 @@ def _turned(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
         for row in range(LANES):
             if not row & width:
                 pair = before[row], before[row + width]
-                rows[row], rows[row + width] = (_picked(builder, *pair, lanes) for lanes in (lower, upper))
+                rows[row], rows[row + width] = (_shuffled(builder, *pair, lanes) for lanes in (lower, upper))
         width *= 2
     return rows
 
 
-def _picked(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, lanes: list[int]) -> ir.Value:
+def _shuffled(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, lanes: list[int]) -> ir.Value:
     return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_I32, LANES), lanes))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _pointer(typing: "Typing", address: "Typing") -> "Typing":
-    def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+def _pointer(typing: "NumbaObject", address: "NumbaObject") -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         return builder.inttoptr(arguments[0], _F32.as_pointer())
 
     return types.CPointer(types.float32)(types.intp), make
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _table_pointer(typing: "Typing", address: "Typing") -> "Typing":
-    def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+def _table_pointer(typing: "NumbaObject", address: "NumbaObject") -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         return builder.inttoptr(arguments[0], _I64.as_pointer())
 
     return types.CPointer(types.int64)(types.intp), make
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _keep_apart(typing: "Typing") -> "Typing":
-    def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+def _no_inline(typing: "NumbaObject") -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         builder.function.attributes.add("noinline")
         return context.get_dummy_value()
 
@@ -184,16 +194,16 @@ def _keep_apart(typing: "Typing") -> "Typing":
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _from_bits(typing: "Typing", bits: "Typing") -> "Typing":
-    def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+def _from_bits(typing: "NumbaObject", bits: "NumbaObject") -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         return builder.bitcast(builder.trunc(arguments[0], _I32), _F32)
 
     return types.float32(types.int64), make
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _add(typing: "Typing", address: "Typing", number: "Typing") -> "Typing":
-    def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+def _add(typing: "NumbaObject", address: "NumbaObject", number: "NumbaObject") -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         place = builder.inttoptr(arguments[0], _I64.as_pointer())
         return builder.atomic_rmw("add", place, arguments[1], "seq_cst")
 
@@ -201,8 +211,8 @@ def _add(typing: "Typing", address: "Typing", number: "Typing") -> "Typing":
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _read(typing: "Typing", address: "Typing") -> "Typing":
-    def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+def _read(typing: "NumbaObject", address: "NumbaObject") -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         place = builder.inttoptr(arguments[0], _I64.as_pointer())
         return builder.load_atomic(place, "seq_cst", 8)
 
@@ -210,8 +220,8 @@ def _read(typing: "Typing", address: "Typing") -> "Typing":
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _write(typing: "Typing", address: "Typing", number: "Typing") -> "Typing":
-    def make(context: "Typing", builder: ir.IRBuilder, signature: "Typing", arguments: "Values") -> ir.Value:
+def _write(typing: "NumbaObject", address: "NumbaObject", number: "NumbaObject") -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         place = builder.inttoptr(arguments[0], _I64.as_pointer())
         builder.store_atomic(arguments[1], place, "seq_cst", 8)
         return context.get_dummy_value()
@@ -219,8 +229,8 @@ def _write(typing: "Typing", address: "Typing", number: "Typing") -> "Typing":
     return types.void(types.intp, types.int64), make
 
 
-turn = cast(Callable[[int, int, int], None], _turn)
-"""Transposes 16 x 16 numbers: from rows so many bytes apart to rows side by side. (source, source_stride, target)"""
+transpose = cast(Callable[[int, int, int], None], _transpose)
+"""Transposes 16 x 16 numbers: (source, source_stride in bytes, target); the target is contiguous."""
 pointer = cast(Callable[[int], Any], _pointer)
 """An address as a pointer to float32, for `numba.carray`."""
 table_pointer = cast(Callable[[int], Any], _table_pointer)
@@ -228,8 +238,10 @@ table_pointer = cast(Callable[[int], Any], _table_pointer)
 from_bits = cast(Callable[[int], float], _from_bits)
 """The float32 with these 32 bits."""
 atomic_add = cast(Callable[[int, int], int], _add)
-"""Adds to the 64-bit number at an address; what was there before."""
-keep_apart = cast(Callable[[], None], _keep_apart)
-"""Called within a function, has it compiled once and not into each of its callers."""
+"""Adds to the int64 at an address; returns what was there before."""
+no_inline = cast(Callable[[], None], _no_inline)
+"""Called within a function, keeps it from being inlined, so that it is compiled once and not into every caller."""
 atomic_read = cast(Callable[[int], int], _read)
+"""The int64 at an address."""
 atomic_write = cast(Callable[[int, int], None], _write)
+"""Sets the int64 at an address."""

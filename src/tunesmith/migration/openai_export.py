@@ -15,12 +15,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError  # our JsonValue's twin, which it can read
 
 from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.rows.raw_row import iter_rows
 
 JobId = Annotated[str, Field(pattern=r"^ftjob-[0-9A-Za-z]{8,64}$")]
 FileId = Annotated[str, Field(pattern=r"^file-[0-9A-Za-z]{16,64}$")]
@@ -137,7 +138,7 @@ def _read(path: Path, kind: type[R], *, needed: bool) -> tuple[R, ...]:
     if not path.is_file() and not needed:
         return ()
     try:
-        rows = list(_entries(path.read_text(encoding="utf-8")))
+        rows = list(_entries(path))
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist. Write the folder with examples/export_openai.py, or dump"
@@ -148,14 +149,14 @@ def _read(path: Path, kind: type[R], *, needed: bool) -> tuple[R, ...]:
     return tuple(reversed([_one(kind, row, path, number) for number, row in enumerate(rows, start=1)]))
 
 
-def _entries(text: str) -> Iterator[JsonValue]:
+def _entries(path: Path) -> Iterator[JsonValue]:
     try:
-        value: JsonValue = json.loads(text)
+        value: JsonValue = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
-        lines = [line for line in text.splitlines() if line.strip()]
-        if len(lines) < 2:
+        rows = list(iter_rows(path))
+        if len(rows) < 2:
             raise
-        yield from (cast(JsonValue, json.loads(line)) for line in lines)
+        yield from (row.value() for row in rows)
         return
     if isinstance(value, dict):
         value = value.get("data") if value.get("object", "list") == "list" else [value]

@@ -1,19 +1,22 @@
-"""A tuned model on disk: PEFT's format (adapter_config.json, adapter_model.safetensors) and our manifest.json.
+"""Adapters on disk: PEFT's format (adapter_config.json, adapter_model.safetensors) and our manifest.json.
 
-The manifest is written last, by rename: an adapter exists when its manifest does. It names the base, the renderer and
-the checksum of the tensors, so that serving can refuse what does not fit. safetensors and JSON only. Tuned weights
-(`tuned.py`) have the same manifest.
+The manifest is written last and atomically: an adapter exists if its manifest does. It names the base, the renderer and
+the checksum of the tensors, so that serving can refuse what does not fit. Only safetensors and JSON are read. Fully
+tuned models (`tuned.py`) have the same manifest.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel, StrictInt, TypeAdapter, ValidationError
+
+from tunesmith import __version__
 from tunesmith.errors import ServerFault
 from tunesmith.settings import AdapterKind
-from tunesmith.system.atomic_write import write_durably
+from tunesmith.system.atomic_write import write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -26,43 +29,55 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class AdapterManifest:
+    """What an adapter was trained on, and how."""
+
     base_name: str
     base_fingerprint: str  # models.directory.fingerprint of the base it was trained on
     renderer: str  # render.renderer.Renderer.name at training
     rank: int
     alpha: float
-    target_modules: tuple[str, ...]  # last part of the module names, e.g. "q_proj"
+    target_modules: tuple[str, ...]  # last part of their names, such as "q_proj"
     step: int
-    sha256: str = ""  # of the safetensors; filled in by the functions that write them
-    adapter: AdapterKind = "lora"  # "none": all weights were trained; rank, alpha and target_modules mean nothing
+    sha256: str = ""  # of the tensors; filled in when they are written
+    adapter: AdapterKind = "lora"  # "none": all weights were trained, and rank, alpha and target_modules mean nothing
     format_version: int = FORMAT_VERSION
+
+
+class _Format(BaseModel):
+    """The one key that every version of the manifest has."""
+
+    format_version: StrictInt = FORMAT_VERSION
+
+
+_MANIFEST = TypeAdapter(AdapterManifest)
 
 
 def write_adapter(
     directory: Path, tensors: "dict[str, torch.Tensor]", manifest: AdapterManifest, base: str | None = None
 ) -> AdapterManifest:
-    """Writes the three files durably into `directory`, the manifest last. `base`: for PEFT, instead of the base's name.
+    """Writes the three files durably, the manifest last, and returns the manifest with the tensors' checksum.
 
-    `tensors` bear PEFT's names: `base_model.model.<module>.lora_A.weight` [rank, in], `.lora_B.weight` [out, rank].
+    `tensors`: by PEFT's names, `base_model.model.<module>.lora_A.weight` [rank, in] and `.lora_B.weight` [out, rank].
+    `base`: what PEFT is to load as the base, if not the manifest's name for it.
     """
     from safetensors.torch import save
 
     directory.mkdir(parents=True, exist_ok=True)
     data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
     finished = replace(manifest, sha256=sha256(data).hexdigest())
-    write_durably(directory / TENSORS_FILE, data)
-    write_durably(directory / CONFIG_FILE, _json(peft_config(finished, base)))
+    write_atomically(directory / TENSORS_FILE, data)
+    write_atomically(directory / CONFIG_FILE, _json(peft_config(finished, base)))
     write_manifest(directory, finished)
     return finished
 
 
 def write_manifest(directory: Path, manifest: AdapterManifest) -> None:
-    """The last file of a tuned model: with it the directory is one."""
-    write_durably(directory / MANIFEST_FILE, _json(asdict(manifest)))
+    """Writes the manifest durably; with this last file the directory is a tuned model."""
+    write_atomically(directory / MANIFEST_FILE, _json(asdict(manifest)))
 
 
 def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str, object]:
-    """adapter_config.json as PEFT reads it."""
+    """The content of adapter_config.json, as PEFT reads it."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -82,20 +97,43 @@ def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str,
 
 
 def read_manifest(directory: Path) -> AdapterManifest:
-    """Raises ServerFault when the directory holds no finished adapter."""
+    """The manifest of the tuned model in `directory`; unknown keys are ignored.
+
+    Raises ServerFault if there is none, if it is malformed, or if its format is newer than this version's.
+    """
     try:
-        values = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
-        known = {field.name for field in fields(AdapterManifest)}
-        values["target_modules"] = tuple(values["target_modules"])
-        return AdapterManifest(**{name: value for name, value in values.items() if name in known})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        data = (directory / MANIFEST_FILE).read_bytes()
+        _refuse_newer_format(data, directory)
+        return _MANIFEST.validate_json(data, strict=True)
+    except OSError as error:
         raise ServerFault(f"{directory} holds no usable adapter (its {MANIFEST_FILE}: {error}).") from error
+    except ValidationError as error:
+        raise ServerFault(
+            f"{directory} holds no usable adapter: its {MANIFEST_FILE} is damaged ({_faults(error)})."
+            " Restore the file, or train again."
+        ) from error
+
+
+def _refuse_newer_format(data: bytes, directory: Path) -> None:
+    """Checks the version first, since a newer format may differ in any other key."""
+    version = _Format.model_validate_json(data).format_version
+    if version > FORMAT_VERSION:
+        raise ServerFault(
+            f"The adapter in {directory} has format version {version} (in {MANIFEST_FILE}); this Tunesmith"
+            f" ({__version__}) reads versions up to {FORMAT_VERSION}. Update Tunesmith, or train again with this one."
+        )
+
+
+def _faults(error: ValidationError) -> str:
+    """Which keys are wrong, and how: "rank: Field required"."""
+    faults = ((".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors(include_url=False))
+    return "; ".join(f"{place}: {message}" if place else message for place, message in faults)
 
 
 def load_tensors(directory: Path) -> "dict[str, torch.Tensor]":
-    """The adapter's tensors on the CPU, mapped from the file: they are read when they are used.
+    """The adapter's tensors on the CPU, mapped from the file and read when used.
 
-    Raises ServerFault when the file does not fit its manifest.
+    Raises ServerFault if the file is missing or does not match the manifest.
     """
     from safetensors.torch import load_file
 
@@ -104,9 +142,12 @@ def load_tensors(directory: Path) -> "dict[str, torch.Tensor]":
 
 
 def check_tensors(directory: Path) -> None:
-    """Raises ServerFault when the tensors' file does not fit the manifest."""
-    with (directory / TENSORS_FILE).open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
+    """Raises ServerFault if the file of the tensors is missing or does not match the manifest."""
+    try:
+        with (directory / TENSORS_FILE).open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ServerFault(f"{directory} holds no usable adapter (its {TENSORS_FILE}: {error}).") from error
     if digest != read_manifest(directory).sha256:
         raise ServerFault(f"{directory / TENSORS_FILE} does not match its manifest: the file was changed or damaged.")
 

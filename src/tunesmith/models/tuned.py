@@ -1,10 +1,10 @@
-"""A tuned model whose weights are its own: all of them were trained, or its LoRA was trained on such a model.
+"""Tuned models with weights of their own: all of them were trained, or a LoRA was trained on such a model.
 
     DIR/model.safetensors, config.json, tokenizer…, manifest.json      all weights (manifest: adapter "none")
     DIR/adapter_model.safetensors, …, DIR/base/…                       a LoRA, and the tuned weights below it as links
 
-Both are Hugging Face directories that any other tool loads. The links share the bytes on disk with the model that the
-LoRA was trained on, so that deleting this one leaves the other whole.
+Both are Hugging Face directories that other tools can load. The links share the bytes on disk with the model that the
+LoRA was trained on; deleting either leaves the other intact.
 """
 
 import json
@@ -25,7 +25,7 @@ BASE_DIR = "base"
 
 
 def own_base(directory: Path) -> Path | None:
-    """The weights that the tuned model in `directory` brings along; None when they are its base model's."""
+    """The directory of the model's own weights; None if it uses its base model's."""
     for place in (directory, directory / BASE_DIR):
         if (place / "config.json").is_file():
             return place
@@ -33,10 +33,10 @@ def own_base(directory: Path) -> Path | None:
 
 
 def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manifest: AdapterManifest) -> None:
-    """All weights of `model` in float32, with the tokenizer and templates of `base_dir`; durably, the manifest last."""
+    """Writes all weights in float32, with the tokenizer and templates of `base_dir`; durably, the manifest last."""
     directory.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(directory)
-    for path in directory.iterdir():  # what it wrote beside the weights is the base's, not transformers' to decide
+    for path in directory.iterdir():  # the base's own files are copied instead of what transformers wrote
         if path.suffix == ".json" and not path.name.endswith(".index.json"):
             path.unlink()
     for path in base_dir.iterdir():
@@ -52,13 +52,13 @@ def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manif
 
 
 def link_base(base_dir: Path, directory: Path) -> str:
-    """The tuned weights in `base_dir` beside the adapter in `directory`; their path from there."""
+    """Links the tuned weights in `base_dir` beside the adapter in `directory`; returns their path from there."""
     link_files(base_dir, directory / BASE_DIR)
     return f"./{BASE_DIR}"
 
 
 def link_files(directory: Path, target: Path) -> None:
-    """The tuned model in `directory` under a second name, the manifest last; the bytes stand on disk once."""
+    """Links the tuned model in `directory` to `target`, the manifest last, without copying its bytes."""
     target.mkdir(parents=True, exist_ok=True)
     (target / MANIFEST_FILE).unlink(missing_ok=True)
     for path in sorted(directory.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
@@ -70,7 +70,7 @@ def link_files(directory: Path, target: Path) -> None:
 
 
 def _link_or_copy(path: Path, target: Path) -> None:
-    """Another name for the same bytes; a copy where the file system has no such thing."""
+    """Makes a hard link, or a copy where the file system has no hard links."""
     target.unlink(missing_ok=True)
     try:
         os.link(path, target)
@@ -79,7 +79,7 @@ def _link_or_copy(path: Path, target: Path) -> None:
 
 
 def _weights_sha256(directory: Path) -> str:
-    """Of the weight files' own digests, in the order of their names."""
+    """The digest of the weight files' digests, in the order of their names."""
     whole = sha256()
     for path in sorted(directory.glob("*.safetensors")):
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""A base model in memory: weights from safetensors, memory-mapped, never with foreign code."""
+"""Loads a base model from memory-mapped safetensors, never running code that comes with it."""
 
 import importlib.util
 from pathlib import Path
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 def load_model(
     directory: Path, dtype: "torch.dtype", device: str = "cpu", quantization: Quantization = "none"
 ) -> "PreTrainedModel":
-    """The base in `directory` as a frozen transformers model in eval mode.
+    """The base in `directory`, as a frozen transformers model in eval mode.
 
-    On a CPU with weights stored in `dtype` the tensors are views of the mapped file: loading costs no second copy,
-    and processes that load the same base share its pages. `quantization`: InvalidRequest where it cannot be had.
+    On a CPU, tensors stored in `dtype` are views of the mapped file: loading makes no copy, and processes that load the
+    same base share its pages. Raises InvalidRequest if this machine does not support `quantization`.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -34,7 +34,7 @@ def load_model(
 
 
 def require_nf4(*, cuda: bool | None = None) -> None:
-    """Raises InvalidRequest saying what is missing. `cuda` None: not asked for, since that takes an import of torch."""
+    """Raises InvalidRequest if something for 4-bit weights is missing; `cuda` None: the GPU is not checked."""
     missing = []
     if cuda is False:
         missing.append("no CUDA GPU that PyTorch can use")
@@ -50,7 +50,7 @@ def require_nf4(*, cuda: bool | None = None) -> None:
 
 
 def _load_nf4(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
-    """QLoRA's base (Dettmers et al., 2023, arXiv:2305.14314). Never run on a GPU by us, once on a CPU."""
+    """The base in 4 bits, as QLoRA has it (arXiv:2305.14314). We have run this on a CPU once, never on a GPU."""
     import torch
 
     require_nf4(cuda=torch.cuda.is_available())

@@ -1,1 +1,1 @@
-"""Texts judged in OpenAI's moderation categories, offline or by a service."""
+"""Texts moderated in OpenAI's moderation categories, offline or by a service."""

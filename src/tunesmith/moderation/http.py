@@ -1,4 +1,7 @@
-"""POSTs JSON to a service and reads JSON back, with retries; every failure is a JudgeUnavailable that names the URL."""
+"""POSTs JSON to a service and reads JSON back, with retries.
+
+Every failure is a ModeratorUnavailable that names the URL.
+"""
 
 import random
 import time
@@ -9,7 +12,7 @@ import httpx
 import orjson
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.moderation.moderator import JudgeUnavailable
+from tunesmith.moderation.moderator import ModeratorUnavailable
 
 TRIES = 3
 FIRST_WAIT = 0.5  # seconds, doubled at each try
@@ -37,7 +40,7 @@ class Service:
                 if wait is None or last == 0:
                     break
                 time.sleep(wait * 2 ** (TRIES - 1 + last) * random.uniform(0.75, 1.0))
-        raise JudgeUnavailable(
+        raise ModeratorUnavailable(
             f"The moderation service at {self.url} cannot be used: {fault}. Check the settings `moderation_url`, "
             "`moderation_model` and `moderation_api_key`, and whether the service runs.",
             param="moderation_url",

@@ -1,19 +1,21 @@
-"""Moderation: texts judged in the 13 categories of OpenAI's moderation endpoint, before a job and on request.
+"""Moderation: texts in the 13 categories of OpenAI's moderation endpoint, before a job and on request.
 
-`open_judge` gives the judge that the settings ask for: a service or guard model behind a URL (`safety_url`), else the
-word rules that ship with Tunesmith (`safety_words`). `judge_rows` and `judge_file` judge a file's rows.
+`open_moderator` gives the moderator that the settings ask for: a service or guard model behind a URL (`services`),
+else the word rules that ship with Tunesmith (`word_rules`). `moderate_file` moderates a file's rows.
 
-A judge says which categories and scripts it covers. A text that it cannot read and a category that it does not know
-are reported as not covered, never as clean. See docs/safety.md.
+A moderator says which categories and scripts it covers. A text that it cannot read and a category that it does not
+know are reported as not covered, never as clean. See docs/safety.md.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from tunesmith.errors import ServiceUnavailable
-from tunesmith.settings import Settings
+
+if TYPE_CHECKING:
+    from tunesmith.settings import Settings
 
 Mode: TypeAlias = Literal["off", "warn", "block"]
 
@@ -36,7 +38,10 @@ CATEGORIES = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`scores` are 0 to 1, only those above 0 are there; `flagged` are the categories the judge calls harmful."""
+    """What a moderator says of a text.
+
+    `scores` are 0 to 1, only those above 0 are there; `flagged` are the categories it calls harmful.
+    """
 
     scores: dict[str, float] = field(default_factory=dict)
     flagged: tuple[str, ...] = ()
@@ -47,7 +52,7 @@ CLEAN = Verdict()
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a judge can see. `languages` is a sentence for people."""
+    """What a moderator covers. `languages` is a sentence for people."""
 
     categories: tuple[str, ...]
     languages: str
@@ -57,7 +62,9 @@ class Coverage:
         return tuple(name for name in CATEGORIES if name not in self.categories)
 
 
-class Judge(Protocol):
+class Moderator(Protocol):
+    """Tells harmful texts from harmless ones; used by any number of threads."""
+
     @property
     def name(self) -> str:
         """Backend and version or model, as answers and reports show it."""
@@ -66,19 +73,19 @@ class Judge(Protocol):
     @property
     def coverage(self) -> Coverage: ...
 
-    def judge(self, texts: Sequence[str]) -> list[Verdict | None]:
-        """A verdict for each text; None where it could not judge that one. JudgeUnavailable if it cannot judge now."""
+    def moderate(self, texts: Sequence[str]) -> list[Verdict | None]:
+        """A verdict for each text, None where it cannot tell. Raises ModeratorUnavailable if it does not work now."""
         ...
 
 
-class JudgeUnavailable(ServiceUnavailable):
+class ModeratorUnavailable(ServiceUnavailable):
     """The moderation service does not answer, or not in a form that can be read."""
 
 
-def open_judge(settings: Settings) -> Judge:
-    """The judge of these settings; made once and shared. It serves any number of threads."""
+def open_moderator(settings: "Settings") -> Moderator:
+    """The moderator that the settings ask for, made once and shared."""
     if settings.moderation_url is None:
-        return _offline()
+        return offline_moderator()
     key = settings.moderation_api_key
     return _online(
         settings.moderation_url,
@@ -90,14 +97,15 @@ def open_judge(settings: Settings) -> Judge:
 
 
 @cache
-def _offline() -> Judge:
-    from tunesmith.moderation.word_rules import WordJudge
+def offline_moderator() -> Moderator:
+    """The word rules."""
+    from tunesmith.moderation.word_rules import WordModerator
 
-    return WordJudge()
+    return WordModerator()
 
 
 @cache
-def _online(url: str, model: str | None, key: str | None, parallel: int, timeout: float) -> Judge:
-    from tunesmith.moderation.services import url_judge
+def _online(url: str, model: str | None, key: str | None, parallel: int, timeout: float) -> Moderator:
+    from tunesmith.moderation.services import url_moderator
 
-    return url_judge(url, model, key, parallel=parallel, timeout=timeout)
+    return url_moderator(url, model, key, parallel=parallel, timeout=timeout)

@@ -1,4 +1,4 @@
-"""The offline judge: word rules of `safetype` (MIT, no dependencies, its rules inside the package).
+"""The offline moderator: word rules of `safetype` (MIT, no dependencies, its rules inside the package).
 
 Seven packs: English, Spanish, French, German, Portuguese, Hindi in both scripts. They hold insults, threats, slurs,
 calls for violence against groups, urging to suicide, and (English and Hindi only) sexual content and solicitation.
@@ -37,7 +37,7 @@ _LETTERS = re.compile(r"[^\W\d_]")
 _SAMPLE = 400  # characters looked at to tell the script
 
 
-class WordJudge:
+class WordModerator:
     def __init__(self) -> None:
         self._engine = create_moderation_engine(mode="block", languages=LANGUAGES, categories=tuple(_OF_CATEGORY))
         self._filter = _Filter([rule for rule in self._engine.get_rules() if rule["category"] in _OF_CATEGORY])
@@ -55,10 +55,10 @@ class WordJudge:
             "Hindi only; self-harm only as urging others to it",
         )
 
-    def judge(self, texts: Sequence[str]) -> list[Verdict | None]:
-        return [self._judge(text) for text in texts]
+    def moderate(self, texts: Sequence[str]) -> list[Verdict | None]:
+        return [self._moderate(text) for text in texts]
 
-    def _judge(self, text: str) -> Verdict | None:
+    def _moderate(self, text: str) -> Verdict | None:
         if self._filter.may_match(text):
             matches = self._engine.moderate(text).matches
             if matches:

@@ -109,6 +109,11 @@ def grouped(listed: Iterable[Finding], counts: Mapping[str, int] | None = None) 
     return found
 
 
+def count_of(counts: Mapping[str, int], severity: Severity) -> int:
+    """How many findings of a severity there are among `counts`, by code."""
+    return sum(count for code, count in counts.items() if CODES[code].severity == severity)
+
+
 @dataclass(slots=True)
 class FindingLog:
     """Counts every finding by code and keeps some: the first of each code, and the first `LISTED` of each severity.
@@ -143,7 +148,7 @@ class FindingLog:
             self._keep(one)
 
     def total(self, severity: Severity) -> int:
-        return sum(count for code, count in self.counts.items() if CODES[code].severity == severity)
+        return count_of(self.counts, severity)
 
     def _keep(self, found: Finding) -> None:
         if self._wants(found.code):

@@ -14,6 +14,7 @@ import orjson
 from tunesmith.rows.findings import Finding, finding, shorten
 
 CHUNK_BYTES = 2 * 1024 * 1024
+FIRST_CHUNK_BYTES = 64 * 1024  # read before the others, which wait to hear what kind of rows the file holds
 MAX_LINE_BYTES = 16 * 1024 * 1024  # 65,536 tokens of escaped Chinese are about 1 MB
 SNIFF_BYTES = 64 * 1024
 BOM = b"\xef\xbb\xbf"
@@ -38,13 +39,14 @@ class Chunk:
 
 
 def chunks(path: Path, chunk_bytes: int = CHUNK_BYTES, max_line: int = MAX_LINE_BYTES) -> Iterator[Chunk]:
-    """The file cut at line ends into pieces of about `chunk_bytes`."""
+    """The file cut at line ends into pieces of about `chunk_bytes`, the first one smaller."""
     offset, line = _after_bom(path), 1
+    size = min(chunk_bytes, FIRST_CHUNK_BYTES)
     with path.open("rb") as file:
         file.seek(offset)
-        while block := file.read(chunk_bytes):
+        while block := file.read(size):
             end = block.rfind(b"\n") + 1
-            if end == 0 and len(block) == chunk_bytes:
+            if end == 0 and len(block) == size:
                 length = _line_length(file, offset, chunk_bytes)
                 yield Chunk(offset, length, line, too_long=length > max_line)
                 lines = 1
@@ -52,7 +54,7 @@ def chunks(path: Path, chunk_bytes: int = CHUNK_BYTES, max_line: int = MAX_LINE_
                 length = end or len(block)
                 yield Chunk(offset, length, line)
                 lines = block.count(b"\n", 0, length)
-            offset, line = offset + length, line + lines
+            offset, line, size = offset + length, line + lines, chunk_bytes
             file.seek(offset)
 
 

@@ -5,6 +5,9 @@ Guards against what a fast parser lets through: keys that stand twice, and nesti
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from enum import Enum
+from typing import TypeAlias
 
 import orjson
 
@@ -17,7 +20,19 @@ EXPLAIN_BYTES = 1024 * 1024  # lines above this keep the fast parser's shorter m
 _NESTING = (dict, list)
 
 
+class Unparsed(Enum):
+    """The type of `UNPARSED`, which stands for the value of a line that is not JSON."""
+
+    UNPARSED = "unparsed"
+
+
+UNPARSED = Unparsed.UNPARSED
+ParsedLine: TypeAlias = "JsonValue | Unparsed"
+
+
 class BrokenLine(ValueError):
+    """A line that is not one JSON value; `fault` says why."""
+
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
         self.fault = fault
@@ -29,6 +44,22 @@ def parse_line(raw: bytes) -> JsonValue:
         value: JsonValue = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise BrokenLine(_explain(raw, error)) from None
+    return unambiguous(raw, value)
+
+
+def parse_block(lines: Sequence[bytes]) -> list[ParsedLine]:
+    """The value of each line, UNPARSED for one that is not JSON. Nothing else is checked; see `unambiguous`."""
+    values: list[ParsedLine] = []
+    while len(values) < len(lines):
+        try:
+            values.extend(map(orjson.loads, lines[len(values) :]))
+        except orjson.JSONDecodeError:  # the values before it are in the list already
+            values.append(UNPARSED)
+    return values
+
+
+def unambiguous(raw: bytes, value: JsonValue) -> JsonValue:
+    """`value` as it was parsed from `raw`. Raises BrokenLine where another reader could see something else in it."""
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
         _refuse_deep(value)
     # A key that stands twice is lost, with its quotes. Other differences between the two only cost the slower look.

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import orjson
-
 from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.codes import CODES
 from tunesmith.rows.findings import Fault, at_line
 from tunesmith.rows.message_faults import messages_faults
 from tunesmith.rows.messages import FunctionCall, Message, Tool, ToolCall
+from tunesmith.rows.parse import BrokenLine
+from tunesmith.rows.raw_row import iter_rows
 from tunesmith.rows.row_faults import CHAT_KEYS, kind_of, row_faults
 
 
@@ -93,16 +93,12 @@ def parse_tools(row: JsonObject) -> tuple[Tool, ...]:
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """(line number from 1, row) of each line of a checked file; blank lines are skipped."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            text = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-            if not text.strip():
-                continue
-            try:
-                value: JsonValue = orjson.loads(text)
-            except orjson.JSONDecodeError as error:
-                raise RowError([Fault("invalid_json", "", f"The line is not JSON: {error}.")], number) from None
-            yield number, parse_row(value, number)
+    for raw in iter_rows(path):
+        try:
+            value = raw.value()
+        except BrokenLine as broken:
+            raise RowError([broken.fault], raw.line) from None
+        yield raw.line, parse_row(value, raw.line)
 
 
 def build_row(value: JsonValue) -> Row:

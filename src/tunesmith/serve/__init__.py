@@ -1,1 +1,1 @@
-"""Tokens in, tokens out. Knows nothing of HTTP or the database."""
+"""Serving models: from messages to tokens and back, without HTTP or the database."""

@@ -1,6 +1,6 @@
-"""Which bases are in memory: loaded when first asked for, the least recently used one goes when room is short.
+"""The bases in memory: loaded when first needed, and evicted, least recently used first, when memory runs short.
 
-Thread-safe. `open` may take seconds and must not run on the event loop; torch is imported with the first base.
+Thread-safe. `open` may take seconds and must not run on the event loop; the first base imports torch.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
 from tunesmith.serve.vllm.engine import check_remotes, load_remote_engine
 from tunesmith.settings import Settings
-from tunesmith.system.memory import machine_memory
+from tunesmith.system.memory import total_memory
 
 CLOSE_SECONDS = 5.0
 
@@ -32,10 +32,10 @@ class Opened:
 
     engine: Engine
     renderer: Renderer
-    adapter: Path | None  # None also where all weights were tuned: they are the engine's
-    fingerprint: str  # 10 hex digits of everything that decides the answers: base, number format, adapter, our version
+    adapter: Path | None  # None also for fully tuned weights, which are the engine's own
+    fingerprint: str  # 10 hex digits of what decides the answers: base, number format, adapter, our version
     grammars: Grammars
-    project: str = ""  # whose requests these are: they share the prefix cache and their turns in the queue
+    project: str = ""  # whose requests these are, for the prefix cache and turns in the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +43,34 @@ class _Base:
     engine: Engine
     renderer: Renderer
     fingerprint: str
-    nbytes: int  # 0 where another server has the weights
+    nbytes: int  # 0 if another server has the weights
     grammars: Grammars
 
 
 def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
+    """The in-process engine for `base_dir`; imports torch."""
     from tunesmith.serve.local.engine import load_engine
 
     return load_engine(base_dir, settings)
 
 
 class Pool:
+    """Opens models by directory, and keeps as many bases in memory as the settings allow."""
+
     def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_torch_engine) -> None:
+        """Raises ServerFault if the setting `serve_remote` names an unknown base."""
         check_remotes(settings)
         self._settings = settings
         self._load = load
-        self._limit_bytes = settings.serve_memory_mib * 2**20 or machine_memory() // 2
+        self._limit_bytes = settings.serve_memory_mib * 2**20 or total_memory() // 2
         self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
         self._lock = Lock()
 
     def open(self, base_dir: Path, adapter_dir: Path | None = None, base_name: str = "") -> Opened:
-        """Loads the base unless it is here; tuned weights in `adapter_dir` are a base of their own.
+        """The base with the adapter, loaded unless it is in memory; full weights in `adapter_dir` are their own base.
 
-        A base whose `base_name` has a vLLM server in the setting `serve_remote` is not loaded but asked there.
-        Raises ServerFault when the adapter was made for something else.
+        If the setting `serve_remote` has a vLLM server for `base_name`, the base is not loaded but used there.
+        Raises ServerFault if the adapter was made for another base or renderer.
         """
         manifest = None if adapter_dir is None else read_manifest(adapter_dir)
         if adapter_dir is not None and manifest is not None and manifest.adapter == "none":
@@ -80,12 +84,12 @@ class Pool:
         return Opened(base.engine, base.renderer, adapter_dir, digest, base.grammars)
 
     def resident(self) -> tuple[Path, ...]:
-        """The bases in memory or on their way, least recently used first."""
+        """The bases in memory or being loaded, least recently used first."""
         with self._lock:
             return tuple(self._bases)
 
     def close(self) -> None:
-        """Unloads everything; requests under way are finished."""
+        """Unloads all bases once their requests are answered; waits a few seconds for that."""
         with self._lock:
             bases = list(self._bases.values())
             self._bases.clear()
@@ -103,13 +107,13 @@ class Pool:
                 future = self._bases[base_dir] = Future()
             self._bases.move_to_end(base_dir)
         if mine:
-            self._fill(base_dir, base_name, future)
+            self._load_base(base_dir, base_name, future)
         return future.result()
 
-    def _fill(self, base_dir: Path, base_name: str, future: "Future[_Base]") -> None:
+    def _load_base(self, base_dir: Path, base_name: str, future: "Future[_Base]") -> None:
         remote = base_name in self._settings.serve_remote
         nbytes = 0 if remote else _weight_bytes(base_dir)
-        self._make_room(nbytes, keep=base_dir)
+        self._evict(nbytes, keep=base_dir)
         try:
             load = partial(load_remote_engine, base_name) if remote else self._load
             engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
@@ -121,7 +125,8 @@ class Pool:
         else:
             future.set_result(base)
 
-    def _make_room(self, wanted: int, keep: Path) -> None:
+    def _evict(self, wanted: int, keep: Path) -> None:
+        """Unloads bases until `wanted` bytes fit, or no other is left."""
         with self._lock:
             loaded = {path: future for path, future in self._bases.items() if path != keep and future.done()}
             used = sum(future.result().nbytes for future in loaded.values())

@@ -3,7 +3,7 @@
 What is not covered: request validation (api), the meaning of files (data), adapters' contents (models).
 """
 
-from tunesmith.store.objects.idempotency import Creation
+from tunesmith.store.objects.idempotency import CreateRequest
 from tunesmith.store.queue.job_files import JobFiles
 from tunesmith.store.queue.leases import LeaseLost
 from tunesmith.store.rows import (
@@ -13,6 +13,7 @@ from tunesmith.store.rows import (
     CheckpointRow,
     EventRow,
     FileRow,
+    JobOutcome,
     JobRow,
     JobStatus,
     KeyRow,
@@ -21,9 +22,9 @@ from tunesmith.store.rows import (
     ModelRow,
     NewCheckpoint,
     NewEvent,
+    NewFile,
     NewJob,
     NewUpload,
-    Outcome,
     Page,
     PartRow,
     PermissionRow,
@@ -32,17 +33,18 @@ from tunesmith.store.rows import (
     Role,
     UploadRow,
 )
-from tunesmith.store.store import Store, open_store
+from tunesmith.store.store import ScopedStore, Store, open_store
 
 __all__ = [
     "ACTIVE",
     "Blob",
     "ChatRow",
     "CheckpointRow",
-    "Creation",
+    "CreateRequest",
     "EventRow",
     "FileRow",
     "JobFiles",
+    "JobOutcome",
     "JobRow",
     "JobStatus",
     "KeyRow",
@@ -52,15 +54,16 @@ __all__ = [
     "ModelRow",
     "NewCheckpoint",
     "NewEvent",
+    "NewFile",
     "NewJob",
     "NewUpload",
-    "Outcome",
     "Page",
     "PartRow",
     "PermissionRow",
     "ProjectRow",
     "ResolvedModel",
     "Role",
+    "ScopedStore",
     "Store",
     "UploadRow",
     "open_store",

@@ -4,6 +4,9 @@ import re
 import secrets
 import string
 
+FILE_ID = re.compile(r"file-[0-9A-Za-z]{16,64}")  # ours, and those of imported files
+UPLOAD_ID = re.compile(r"upload_[0-9a-f]{32}")
+
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 ID_LENGTH = 24
 TAIL_LENGTH = 8

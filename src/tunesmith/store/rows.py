@@ -4,7 +4,7 @@ Times are Unix seconds, as on the wire. `seq` never leaves the store: pages are 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
@@ -18,7 +18,9 @@ UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
 EventLevel = Literal["info", "warn", "error"]
 EventType = Literal["message", "metrics", "moderation_checks"]
 Order = Literal["asc", "desc"]
-Role = Literal["owner", "member", "read-only"]  # what each may do is `api.middleware.roles`' to say
+Role = Literal["owner", "member", "read-only"]  # `api.middleware.roles` says what each may do
+
+FIRST_PROJECT = "default"  # there from the start
 
 
 class JobStatus(StrEnum):
@@ -77,6 +79,19 @@ class FileRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NewFile:
+    """What `files.create` needs beside the bytes. `report` is what `check.file_check` found, if it has run."""
+
+    purpose: str
+    filename: str
+    status: FileStatus = "uploaded"
+    status_details: str | None = None
+    report: JsonObject | None = None
+    expires_at: int | None = None
+    project: str = FIRST_PROJECT
+
+
+@dataclass(frozen=True, slots=True)
 class NewUpload:
     """A file that will come in parts. `file_lifetime`: seconds from its completion to its expiry."""
 
@@ -85,7 +100,7 @@ class NewUpload:
     bytes: int
     mime_type: str
     file_lifetime: int | None = None
-    project: str = "default"
+    project: str = FIRST_PROJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +186,7 @@ class NewJob:
     integrations: tuple[JsonValue, ...] = ()
     metadata: dict[str, str] | None = None
     options: JsonObject = field(default_factory=dict)
-    project: str = "default"
+    project: str = FIRST_PROJECT
     key_id: str | None = None
 
 
@@ -308,12 +323,28 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobOutcome:
     """What a finished training brings in; written in one transaction with the status."""
 
     adapter_dir: Path
     trained_tokens: int
-    last_step: int
     result: Blob | None
     result_name: str = "step_metrics.csv"
     events: Sequence[NewEvent] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is counted of requests and training jobs; its fields are columns of the table `usage`."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt's
+    completion_tokens: int = 0
+    trained_tokens: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in COUNTERS))
+
+
+COUNTERS = tuple(counter.name for counter in fields(Counts))

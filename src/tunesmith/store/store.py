@@ -1,6 +1,6 @@
 """The store as one object: `open_store(settings)` brings the schema up to date and sweeps what a crash left."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tunesmith.settings import Settings
 from tunesmith.store.accounts.keys import KeyStore
@@ -10,7 +10,7 @@ from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.chats import ChatStore
 from tunesmith.store.objects.checkpoint_permissions import PermissionStore
 from tunesmith.store.objects.files import FileStore
-from tunesmith.store.objects.idempotency import forget_creations
+from tunesmith.store.objects.idempotency import forget_old_requests
 from tunesmith.store.objects.imports import ImportStore
 from tunesmith.store.objects.models import ModelStore
 from tunesmith.store.objects.parts import PartStore
@@ -23,8 +23,32 @@ from tunesmith.store.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
+class ScopedStore:
+    """The store as one project's requests see it: objects of other projects are not there.
+
+    Only `Store.of` makes one. Keys, projects and usage are the organisation's: `api.middleware.roles` says who may use
+    them.
+    """
+
+    project: str
+    blobs: BlobStore
+    files: FileStore
+    uploads: UploadStore
+    jobs: JobStore
+    models: ModelStore
+    permissions: PermissionStore
+    chats: ChatStore
+    projects: ProjectStore
+    keys: KeyStore
+    usage: UsageStore
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
-    """`jobs` is the API's side of a job, `queue` the worker's. Threads may share a store."""
+    """The whole store, as workers, sweeps and imports need it. Threads may share it.
+
+    `jobs` is the API's side of a job, `queue` the worker's.
+    """
 
     blobs: BlobStore
     files: FileStore
@@ -40,22 +64,26 @@ class Store:
     imports: ImportStore
     database: Database
 
-    def of(self, project: str) -> "Store":
-        """The same store as a request of this project sees it: another project's objects are not there."""
+    def of(self, project: str) -> ScopedStore:
+        """What a request of this project may see."""
         scope = Scope(project)
-        return replace(
-            self,
+        return ScopedStore(
+            project,
+            blobs=self.blobs,
             files=self.files.within(scope),
             uploads=self.uploads.within(scope),
             jobs=self.jobs.within(scope),
             models=self.models.within(scope),
             permissions=self.permissions.within(scope),
             chats=self.chats.within(scope),
+            projects=self.projects,
+            keys=self.keys,
+            usage=self.usage,
         )
 
     def expire(self) -> int:
         """What a running server does from time to time: whatever has had its time goes; how much did."""
-        return self.files.expire() + self.uploads.sweep() + forget_creations(self.database)
+        return self.files.expire() + self.uploads.sweep() + forget_old_requests(self.database)
 
     def close(self) -> None:
         self.database.close()

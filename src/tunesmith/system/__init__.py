@@ -1,1 +1,1 @@
-"""The machine: durable writes, memory, processors."""
+"""The machine: atomic writes, memory and processors within the limits of containers."""

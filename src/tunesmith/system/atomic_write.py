@@ -1,18 +1,42 @@
-"""What was written stays written when the power goes: fsync for files and for the names in a directory."""
+"""Files that appear whole or not at all, and that survive a power cut where somebody relies on them."""
 
 import os
+import threading
 from pathlib import Path
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """`path` is either as it was before or holds all of `data`."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    sync(path.parent)
+def write_atomically(path: Path, data: bytes, *, durable: bool = True, private: bool = False) -> None:
+    """Replaces `path`, which at any moment is as it was before or holds all of `data`.
+
+    When a durable write returns, the new content survives a power cut; one process at a time may write such a file.
+    Without `durable`, which suits caches, nothing waits for the disk and several processes may write at once.
+    `private`: only the owner may read the file.
+    """
+    # A durable file's temporary name is fixed, so that the next attempt overwrites what a crash left behind.
+    writer = "" if durable else f".{os.getpid()}-{threading.get_ident()}"
+    partial = path.with_name(f".{path.name}{writer}.partial")
+    try:
+        with os.fdopen(_create(partial, 0o600 if private else 0o666), "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync(path.parent)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Renames a finished file, or a directory of files, once its bytes are on disk; the name is durable too."""
+    if source.is_dir():
+        for path in source.iterdir():
+            sync(path)
+    sync(source)
+    source.rename(target)
+    sync(target.parent)
 
 
 def sync(path: Path) -> None:
@@ -22,3 +46,9 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _create(path: Path, mode: int) -> int:
+    """A new file of this mode: one that a crash left behind may be readable to others."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

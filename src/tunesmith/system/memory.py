@@ -1,8 +1,40 @@
-"""How much memory this machine has."""
+"""How much memory this process may use: the machine's, or less where a container is limited."""
 
 import os
+from pathlib import Path
+
+from tunesmith.system.cgroups import ROOT, memory_groups
+
+UNKNOWN_MACHINE = 4 << 30  # bytes, assumed where the system does not say
 
 
-def machine_memory() -> int:
-    """Bytes of physical memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def total_memory(root: Path = ROOT) -> int:
+    """Bytes of physical memory, or the smallest limit of this process's control groups where that is less.
+
+    `root`: the directory that holds `proc` and `sys`.
+    """
+    machine = _meminfo(root, "MemTotal") or _physical_memory()
+    return min([machine, *(group.limit for group in memory_groups(root))])
+
+
+def free_memory(root: Path = ROOT) -> int:
+    """Bytes this process may still take without swapping, at least 0; half of all where the system does not say."""
+    machine = _meminfo(root, "MemAvailable")
+    if machine is None:  # not Linux
+        machine = (_meminfo(root, "MemTotal") or _physical_memory()) // 2
+    return max(0, min([machine, *(group.limit - group.used for group in memory_groups(root))]))
+
+
+def _meminfo(root: Path, name: str) -> int | None:
+    try:
+        lines = (root / "proc/meminfo").read_text("utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return UNKNOWN_MACHINE

@@ -1,4 +1,4 @@
-"""Memory by the page: given back to the system where torch would keep it, and touched no more than needed."""
+"""Memory by the page: returned to the system where torch would keep it, and touched no more than needed."""
 
 import ctypes
 import math
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def give_back(tensor: "Tensor") -> None:
-    """The pages of a contiguous tensor whose values nobody needs any more: they read as zeros, or as before.
+def release_pages(tensor: "Tensor") -> None:
+    """Frees the pages of a contiguous tensor whose values are not needed; they then read as zeros, or as before.
 
-    Whole pages only: the others hold a neighbour's values too. Does nothing elsewhere than on Linux.
+    Only whole pages, since the others hold a neighbour's values too. Does nothing on systems other than Linux.
     """
     if sys.platform == "linux":
         _advise(tensor, mmap.MADV_DONTNEED)
 
 
-def give_back_free() -> None:
-    """What the C library keeps of memory that was freed, for a process that has just let go of a lot."""
+def trim_heap() -> None:
+    """Returns freed memory that the C library keeps, for a process that has just freed a lot."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # glibc's
         trim(0)
 
 
-def forget(tensor: "Tensor") -> None:
-    """Where a contiguous tensor is a view of a file, its pages count for this process again only once they are read.
+def evict_pages(tensor: "Tensor") -> None:
+    """Unmaps the pages of a contiguous tensor that is a view of a file, until they are read again.
 
-    Unlike `give_back` it loses nothing: other memory stays as it is.
+    Unlike `release_pages` it never loses values: a tensor in other memory stays as it is.
     """
     if sys.platform == "linux" and _is_of_a_file(tensor.data_ptr()):
         _advise(tensor, mmap.MADV_DONTNEED)
@@ -47,11 +47,11 @@ def _is_of_a_file(address: int) -> bool:
 
 
 def fresh_zeros(shape: tuple[int, ...], *, huge: bool = False) -> "Tensor":
-    """Float32 zeros of which only what is written to takes memory.
+    """Float32 zeros that take memory only where they are written to.
 
-    From the system and not from the C library, which may take used memory for them and has to clear it then: 0.6 s for
-    the keys and values of a small model, in the middle of somebody's answer. `huge`: 2 MB for each place that is
-    written to, so not where that is little, here and there.
+    They come from the system and not from the C library, which may reuse memory and then has to clear it: 0.6 s for the
+    keys and values of a small model, in the middle of somebody's answer. `huge`: in pages of 2 MB, which is not for
+    tensors of which a little is written here and there.
     """
     import torch
 
@@ -60,7 +60,7 @@ def fresh_zeros(shape: tuple[int, ...], *, huge: bool = False) -> "Tensor":
 
 
 class Slab:
-    """One piece of memory for many tensors that stay as long as one of them does."""
+    """One piece of memory for many tensors, freed with the last of them."""
 
     def __init__(self, memory: "Tensor") -> None:
         """`memory`: bytes [n]."""
@@ -68,7 +68,7 @@ class Slab:
         self._used = 0
 
     def take(self, shape: tuple[int, ...], dtype: "torch.dtype") -> "Tensor":
-        """The next of it, as long as there is room: see `slab_bytes`."""
+        """A tensor from the next free bytes; the slab must have room for it, see `slab_bytes`."""
         end = self._used + dtype.itemsize * math.prod(shape)
         tensor = self._memory[self._used : end].view(dtype).view(shape)
         self._used = slab_bytes(end)
@@ -76,28 +76,28 @@ class Slab:
 
 
 def fresh_slab(size: int) -> Slab:
-    """Zeros on huge pages, of which the system has few to hand out.
+    """A slab of `size` zero bytes on huge pages.
 
-    20 MB of small tensors are 5,000 pages, and a virtual machine may wait 10 us for each.
+    20 MB in small pages are 5,000 of them, and a virtual machine may wait 10 us for each.
     """
     return Slab(_mapped(size, huge=True))
 
 
 class SpareSlab:
-    """Slabs of which the next is made while nobody waits for it: adapters of one base mostly have one size."""
+    """Makes the next slab ahead of time, since most adapters of a base have the same size."""
 
     def __init__(self) -> None:
         self._made: dict[int, Tensor] = {}
         self._maker: Thread | None = None
 
     def take(self, size: int) -> Slab:
-        """Of zeros. From one thread only."""
+        """A slab of `size` zero bytes. To be called from one thread only."""
         if self._maker is not None:
             self._maker.join()
         memory = self._made.pop(size, None)
         if memory is None:
             memory = _mapped(size, huge=True)
-        self._made.clear()  # another size is not what comes next
+        self._made.clear()  # of another size than expected
         self._maker = Thread(target=self._make, args=(size,), daemon=True)
         self._maker.start()
         return Slab(memory)
@@ -109,7 +109,7 @@ class SpareSlab:
 
 
 def slab_bytes(size: int) -> int:
-    """What a tensor of `size` bytes takes of a slab: whole cache lines."""
+    """The bytes that a tensor of `size` bytes takes in a slab: whole cache lines."""
     return -(-size // 64) * 64
 
 
@@ -121,32 +121,32 @@ def _mapped(size: int, *, huge: bool) -> "Tensor":
         return torch.zeros(size, dtype=torch.uint8)
     memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8)[:size]  # which holds the memory
+    return torch.frombuffer(memory, dtype=torch.uint8)[:size]  # keeps the mapping alive
 
 
 class Reserve:
-    """Memory that a thread asks the system for while this process does something else; `leave` it to what needs it.
+    """Memory that a thread requests from the system ahead of time; `release` leaves it to what needs it.
 
-    For a process whose C library keeps what is freed (`train/protocol/environment.py`). A virtual machine may wait
-    for every page: a gigabyte took 0.15 s where another process had just freed it, 1.4 s on two cores where none had.
+    For a process whose C library keeps freed memory (`train/protocol/environment.py`). A virtual machine may wait for
+    every page: a gigabyte took 0.15 s where another process had just freed it, and 1.4 s on two cores where none had.
     """
 
     def __init__(self, size: int) -> None:
         import torch
 
         self._tensor: Tensor | None = torch.empty(size, dtype=torch.uint8)
-        # It holds the tensor itself: whoever forgets this object must not free what is still being written.
+        # The thread holds the tensor: it must outlive this object while it is being written.
         self._thread = Thread(target=_touch, args=(self._tensor,), daemon=True)
         self._thread.start()
 
-    def leave(self) -> None:
-        """Waits until all is there, and frees it."""
+    def release(self) -> None:
+        """Waits until all of it has been allocated, and frees it."""
         self._thread.join()
         self._tensor = None
 
 
 def _touch(tensor: "Tensor") -> None:
-    ctypes.memset(tensor.data_ptr(), 0, tensor.nbytes)  # which lets Python's other threads run meanwhile
+    ctypes.memset(tensor.data_ptr(), 0, tensor.nbytes)  # other Python threads run meanwhile
 
 
 def _advise(tensor: "Tensor", advice: int) -> None:

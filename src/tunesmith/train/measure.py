@@ -7,7 +7,6 @@ What is not covered: validation, and the pass over the untrained model that DPO 
 """
 
 import json
-import os
 import platform
 import random
 import subprocess
@@ -26,6 +25,7 @@ from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, read_b
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer
 from tunesmith.settings import TrainingOptions
+from tunesmith.system.cpu import cpu_count
 from tunesmith.train.core.examples import Sampler, read_examples
 from tunesmith.train.core.packing import added_tokens, split
 from tunesmith.train.core.plan import MOST_TOKENS, token_bytes
@@ -133,7 +133,7 @@ def _conditions(options: TrainingOptions, threads: int) -> str:
 
 def hardware_name(threads: int = 0) -> str:
     """The processor, its usable cores and the graphics cards, in the system's words."""
-    cores = threads or len(os.sched_getaffinity(0))
+    cores = threads or cpu_count()
     cards = [_value(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     processor = _value(Path("/proc/cpuinfo"), "model name") or platform.machine()
     return ", ".join([f"{processor} {cores} threads", *cards])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunesmith.system.pages import Reserve, give_back_free
+from tunesmith.system.pages import Reserve, trim_heap
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.device import Device
@@ -70,10 +70,10 @@ def _checked_scorer(
     rows = probe(examples)
     expected = reference_logprobs(PaddedScorer(base.model), rows)  # before the modules are changed
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
-        reserve.leave()
+        reserve.release()
     scorer = build_scorer(choice, base, plan, emit)
     compare(expected, scorer, rows, base.model.dtype)
-    give_back_free()  # memory that was needed to make the copies
+    trim_heap()  # memory that was needed to make the copies
     return scorer
 
 

@@ -11,6 +11,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.directory import fingerprint as base_fingerprint
 from tunesmith.render.renderer import Renderer, load_renderer
+from tunesmith.system.atomic_write import write_atomically
 from tunesmith.train.adapters.checkpoint import Journal, Progress, RunFiles, TrainableParameters, load_progress
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.device import Device, use_threads
@@ -138,9 +139,7 @@ def _references(model: PreparedModel, examples: list[Example], path: Path) -> di
     if path.is_file():
         return {int(line): (a, b) for line, (a, b) in json.loads(path.read_text("utf-8")).items()}
     known = answer_logprobs(model.scorer, examples, model.micro_batch_tokens)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(known), "utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(known).encode())
     return known
 
 

@@ -2,19 +2,25 @@
 
 from pathlib import Path
 
-from tunesmith.check.rules.leaks import find_leaks
-from tunesmith.moderation.rows import ModerationReport, judge_file
+from tunesmith.check.rules.leaks import Index, compare
+from tunesmith.check.scan.file_scan import FileScan
+from tunesmith.moderation.report import ModerationReport
+from tunesmith.moderation.rows import moderate_file
+from tunesmith.moderation.scan_analyser import kept_moderation
 from tunesmith.settings import Settings
 from tunesmith.store import NewEvent
 from tunesmith.store.rows import EventLevel
 
 
-def moderation_notices(training: Path, settings: Settings) -> list[NewEvent]:
+def moderation_notices(training: Path, scan: FileScan, settings: Settings) -> list[NewEvent]:
     """Events about the moderation of the training file. Raises DataError when the setting `moderation` is 'block'.
 
-    A file in which everything was read and nothing flagged gives no event.
+    A file in which everything was read and nothing flagged gives no event. What the pass over the file has kept is
+    not moderated again.
     """
-    report = judge_file(training, settings)
+    if settings.moderation == "off":
+        return []
+    report = kept_moderation(scan, settings) or moderate_file(training, settings)
     if report is None:
         return []
     refusal = report.refusal(settings.moderation)
@@ -24,9 +30,9 @@ def moderation_notices(training: Path, settings: Settings) -> list[NewEvent]:
     return [] if quiet else [_moderation_event(report)]
 
 
-def leak_notices(training: Path, validation: Path) -> list[NewEvent]:
-    """An event if rows of the validation file stand in the training file, exactly or nearly."""
-    found = find_leaks(training, validation)
+def leak_notices(training: Index, validation: Index) -> list[NewEvent]:
+    """An event if rows of the validation file also stand in the training file, exactly or nearly."""
+    found = compare(training, validation)
     count = len(found.exact) + len(found.near)
     if not count:
         return []

@@ -5,7 +5,6 @@ whatever way, the pipe closes and the worker ends too, and with it the trainer.
 """
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -19,20 +18,23 @@ import structlog
 
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
+from tunesmith.worker.handover import AnySettings, read_settings, settings_line, without_secrets
 
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 15.0  # its trainer has 10 to save its progress
 RESTART_SECONDS = 1.0
 WATCH_SECONDS = 0.2
+WORKER_MODULE = "tunesmith.worker"
 LIFELINE = "--lifeline"  # settings come as the first line of stdin; its end is ours
 
 
 class WorkerProcess:
-    """A child worker, watched by a thread from `start()` to `stop()`."""
+    """A child worker, watched by a thread from `start()` to `stop()`. Only tests name another `module`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, module: str = WORKER_MODULE) -> None:
         self._settings = settings
+        self._module = module
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
@@ -56,15 +58,14 @@ class WorkerProcess:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tunesmith.worker", LIFELINE, str(log.bind().get_effective_level())],
+            [sys.executable, "-m", self._module, LIFELINE, str(log.bind().get_effective_level())],
             stdin=subprocess.PIPE,
+            env=without_secrets(os.environ, type(self._settings)),
             start_new_session=True,  # Ctrl-C reaches the server, which stops us in order
         )
         if process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # it died at once: the watch sees that
-                # Secrets would be written as asterisks; the child reads them where we did, environment or file.
-                settings = self._settings.model_dump_json(exclude={"moderation_api_key"})
-                process.stdin.write(settings.encode() + b"\n")
+                process.stdin.write(settings_line(self._settings))
                 process.stdin.flush()
         return process
 
@@ -108,7 +109,7 @@ def main(arguments: list[str]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    settings = _inherited(stop) if inherits else Settings()
+    settings = inherited_settings(stop, Settings) if inherits else Settings()
     store = open_store(settings)
     try:
         run_worker(store, settings, stop)
@@ -116,10 +117,11 @@ def main(arguments: list[str]) -> None:
         store.close()
 
 
-def _inherited(stop: threading.Event) -> Settings:
+def inherited_settings(stop: threading.Event, kind: type[AnySettings]) -> AnySettings:
+    """The settings that the parent process wrote to our stdin; from then on, its end sets `stop`."""
     line = sys.stdin.buffer.readline()
     threading.Thread(target=_end_with_parent, args=(stop,), name="end-with-parent", daemon=True).start()
-    return Settings(**json.loads(line))
+    return read_settings(line, kind)
 
 
 def _end_with_parent(stop: threading.Event) -> None:

@@ -13,10 +13,11 @@ from tunesmith.models.directory import materialise
 from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
-from tunesmith.store import JobFiles, JobRow, JobStatus, Lease, NewEvent, Outcome, Store
+from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
+from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.integrations import Senders, start_senders
 from tunesmith.worker.openai_events import STARTED, final_events, step_metrics_csv
@@ -102,7 +103,7 @@ class TrainingRun:
             lock=self.files.lock,
             nice=self.settings.train_nice,
             idle=self.settings.train_idle,
-            environment=trainer_environment(),
+            environment=without_secrets(trainer_environment(), type(self.settings)),
         )
 
     def _follow(self, trainer: Trainer, relay: Relay, senders: Senders, heartbeat: Heartbeat) -> int:
@@ -142,13 +143,12 @@ class TrainingRun:
                 time.sleep(RELAY_SECONDS)
         self.store.models.clean(self.job.id)
 
-    def _outcome(self, done: Done) -> Outcome:
+    def _outcome(self, done: Done) -> JobOutcome:
         table = step_metrics_csv(self.store.jobs.metrics(self.job.id))
         kept = self.store.jobs.checkpoints(self.job.id).data
-        return Outcome(
+        return JobOutcome(
             adapter_dir=Path(done.path),
             trained_tokens=done.trained_tokens,
-            last_step=done.steps,
             result=self.store.blobs.write([table]),
             events=final_events(self.job.planned_model, kept),
         )

@@ -1,23 +1,42 @@
 """The first phase of a job: its files are checked as they will be trained, and "auto" becomes numbers."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, report_on, scan_of
+from tunesmith.check.kept_scans import KeptScans
 from tunesmith.check.report.file_report import Report
 from tunesmith.check.report.openai_wording import job_error
+from tunesmith.check.rules.leaks import Index, index_of
+from tunesmith.check.scan.file_scan import FileScan
 from tunesmith.errors import DataError
 from tunesmith.estimate.hyperparameters import batch_reason, resolve_hyperparameters
 from tunesmith.families.lora_layers import check_targets, linear_paths
 from tunesmith.models.directory import context_length, materialise
 from tunesmith.models.registry import resolve_base
 from tunesmith.models.weights import require_nf4
+from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings, TrainingOptions
-from tunesmith.store import JobRow, JobStatus, Lease, NewEvent, Store
+from tunesmith.store import FileRow, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.data_warnings import leak_notices, moderation_notices
 
 MIN_EXAMPLES = {"training_file": 10, "validation_file": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """A file of the job that may be trained on: where it lies, what the pass over it found, and the report."""
+
+    path: Path
+    scan: FileScan
+    report: Report
+
+    @property
+    def index(self) -> Index:
+        """Its rows, to be compared with those of another file."""
+        return index_of(self.path, self.scan)
 
 
 def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) -> None:
@@ -27,13 +46,14 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
         store.queue.append(lease, [NewEvent(announce)])
     require_files(store, job)
     _check_options(settings, job)
-    report = _check(store, settings, job, "training_file")
-    notices = _notices(report, "training")
-    if job.validation_file is not None:
-        notices += _notices(_check(store, settings, job, "validation_file"), "validation")
-    notices += _risks(store, settings, job)
-    numbers = resolve_hyperparameters(job.hyperparameters, report, str(job.method["type"]))
-    reason = batch_reason(job.hyperparameters, report, numbers)
+    training = _check(store, settings, job, "training_file")
+    notices = _notices(training.report, "training")
+    validation = None if job.validation_file is None else _check(store, settings, job, "validation_file")
+    if validation is not None:
+        notices += _notices(validation.report, "validation")
+    notices += _data_warnings(store, settings, job, training, validation)
+    numbers = resolve_hyperparameters(job.hyperparameters, training.report, str(job.method["type"]))
+    reason = batch_reason(job.hyperparameters, training.report, numbers)
     notices += [NewEvent(reason)] if reason else []
     store.queue.set_status(
         lease,
@@ -46,12 +66,17 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
 def require_files(store: Store, job: JobRow) -> None:
     """Raises DataError (`deleted_training_file`) when a file of the job is gone."""
     for param in MIN_EXAMPLES:
-        file_id = getattr(job, param)
-        if file_id is not None and store.files.for_job(file_id) is None:
-            which = param.removesuffix("_file")
-            raise DataError(
-                f"The job failed because the {which} file was deleted", param=param, code=f"deleted_{param}"
-            )
+        if getattr(job, param) is not None:
+            require_file(store, job, param)
+
+
+def require_file(store: Store, job: JobRow, param: str) -> FileRow:
+    """The job's file that `param` names. Raises DataError (`deleted_<param>`) when it is gone."""
+    file = store.files.for_job(getattr(job, param))
+    if file is None:
+        which = param.removesuffix("_file")
+        raise DataError(f"The job failed because the {which} file was deleted", param=param, code=f"deleted_{param}")
+    return file
 
 
 def row_limit(base_dir: Path, settings: Settings) -> int:
@@ -59,24 +84,29 @@ def row_limit(base_dir: Path, settings: Settings) -> int:
     return min(context_length(base_dir), settings.max_example_tokens or context_length(base_dir))
 
 
-def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Report:
-    file_id = getattr(job, param)
+def _check(store: Store, settings: Settings, job: JobRow, param: str) -> CheckedFile:
+    """The file checked for the job's base and method. Its rows are read again only where the upload's pass is gone."""
+    file = require_file(store, job, param)
     base_dir = materialise(resolve_base(job.base_model, settings), settings)
+    options = CheckOptions(
+        renderer=_renderer(base_dir, (base_dir / "tokenizer.json").stat().st_mtime_ns),
+        base_totals=False,
+        max_tokens=row_limit(base_dir, settings),
+        method=str(job.method["type"]),
+        analysers=job_analysers(settings),
+        min_examples=MIN_EXAMPLES[param],
+    )
+    path = store.blobs.path(file.id)
     try:
-        report = check_file(
-            store.blobs.path(file_id),
-            renderer=_renderer(base_dir, (base_dir / "tokenizer.json").stat().st_mtime_ns),
-            max_tokens=row_limit(base_dir, settings),
-            method=str(job.method["type"]),
-            min_examples=MIN_EXAMPLES[param],
-        )
+        scan = scan_of(path, options, KeptScans(settings.paths.checks).of(file.sha256))
+        report = report_on(path, scan, options)
     except FileNotFoundError:  # deleted while we looked
         require_files(store, job)
         raise
-    error = job_error(report, param, file_id=file_id)
+    error = job_error(report, param, file_id=file.id)
     if error is not None:
         raise DataError(str(error["message"]), param=param, code=str(error["code"]))
-    return report
+    return CheckedFile(path, scan, report)
 
 
 def _check_options(settings: Settings, job: JobRow) -> None:
@@ -94,12 +124,13 @@ def job_options(job: JobRow, settings: Settings) -> TrainingOptions:
     return TrainingOptions.model_validate({**settings.training_options().model_dump(), **job.options})
 
 
-def _risks(store: Store, settings: Settings, job: JobRow) -> list[NewEvent]:
-    training = store.blobs.path(job.training_file)
+def _data_warnings(
+    store: Store, settings: Settings, job: JobRow, training: CheckedFile, validation: CheckedFile | None
+) -> list[NewEvent]:
     try:
-        found = moderation_notices(training, settings)
-        if job.validation_file is not None:
-            found += leak_notices(training, store.blobs.path(job.validation_file))
+        found = moderation_notices(training.path, training.scan, settings)
+        if validation is not None:
+            found += leak_notices(training.index, validation.index)
     except FileNotFoundError:  # deleted while we looked
         require_files(store, job)
         raise

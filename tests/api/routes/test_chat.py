@@ -22,7 +22,7 @@ from tunesmith.render.renderer import Renderer
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import JobStatus, NewJob, Outcome, Store
+from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store
 
 Json = dict[str, Any]
 CHAT = "/v1/chat/completions"
@@ -38,7 +38,7 @@ def app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
 @pytest.fixture
 def tuned(store: Store, settings: Settings, random_adapter: Callable[[Path, int], Path]) -> str:
     """A tuned model whose adapter holds random tensors; its name."""
-    file_id = store.files.create(store.blobs.write([b"{}\n"]), purpose="fine-tune", filename="x.jsonl").id
+    file_id = store.files.create(store.blobs.write([b"{}\n"]), NewFile(purpose="fine-tune", filename="x.jsonl")).id
     auto = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0}
     job = store.jobs.create(
         NewJob("smollm2-135m-instruct", "smollm2-135m-instruct", file_id, "acme", 1, auto, {"type": "supervised"})
@@ -48,7 +48,7 @@ def tuned(store: Store, settings: Settings, random_adapter: Callable[[Path, int]
         after = JobStatus.QUEUED if status is JobStatus.VALIDATING else JobStatus.RUNNING
         store.queue.set_status(lease, after)
     adapter = random_adapter(settings.paths.jobs / job.id / "final", 2)
-    done = store.queue.finish(lease, Outcome(adapter, trained_tokens=1, last_step=1, result=None))
+    done = store.queue.finish(lease, JobOutcome(adapter, trained_tokens=1, result=None))
     assert done.fine_tuned_model is not None
     return done.fine_tuned_model
 

@@ -12,7 +12,7 @@ from tunesmith.api.app import create_app
 from tunesmith.api.background.file_checks import INLINE_BYTES, FileChecks
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.serve.pool import Pool
-from tunesmith.store import Store
+from tunesmith.store import NewFile, Store
 from tunesmith.store.objects.files import FileStore
 
 KEYS = ["object", "id", "purpose", "filename", "bytes", "created_at", "expires_at", "status", "status_details"]
@@ -120,7 +120,7 @@ def test_large_file_is_uploaded_first_and_processed_behind_the_answer(client, up
 
 def test_a_check_that_a_crash_cut_off_is_done_at_the_next_start(app: FastAPI, store: Store, rows):
     blob = store.blobs.write([rows])
-    row = store.files.create(blob, purpose="fine-tune", filename="left.jsonl")
+    row = store.files.create(blob, NewFile(purpose="fine-tune", filename="left.jsonl"))
     assert row.status == "uploaded"
     with TestClient(app):
         deadline = time.monotonic() + 10
@@ -191,7 +191,7 @@ def test_expiry_is_honoured(client, upload, store, refused):
     file = upload(**fields)
     assert file["expires_at"] - file["created_at"] == pytest.approx(3600, abs=1)
     blob = store.blobs.write([b"{}"])
-    gone = store.files.create(blob, purpose="user_data", filename="old", expires_at=int(time.time()) - 1)
+    gone = store.files.create(blob, NewFile(purpose="user_data", filename="old", expires_at=int(time.time()) - 1))
     refused(client.get(f"/v1/files/{gone.id}"), 404)
     assert [entry["id"] for entry in client.get("/v1/files").json()["data"]] == [file["id"]]
 
@@ -289,8 +289,8 @@ class Unanswering(FileStore):
 
 def test_stored_file_is_no_error_when_the_database_is_away_for_its_check(settings, store, key, rows):
     flaky = replace(store, files=Unanswering(store.database, store.blobs))
-    checks = FileChecks(flaky)
-    row = store.files.create(store.blobs.write([rows]), purpose="fine-tune", filename="a.jsonl")
+    checks = FileChecks(flaky, settings)
+    row = store.files.create(store.blobs.write([rows]), NewFile(purpose="fine-tune", filename="a.jsonl"))
     assert checks.submit(row).status == "uploaded"
     checks.start()
     for _ in range(300):
@@ -304,8 +304,10 @@ def test_stored_file_is_no_error_when_the_database_is_away_for_its_check(setting
 
 def test_result_files_are_served_as_the_setting_says(settings, store, key):
     in_base64 = settings.model_copy(update={"result_encoding": "base64"})
-    result = store.files.create(store.blobs.write([b"step,loss"]), purpose="fine-tune-results", filename="a.csv")
-    other = store.files.create(store.blobs.write([b"step,loss"]), purpose="user_data", filename="a.csv")
+    result = store.files.create(
+        store.blobs.write([b"step,loss"]), NewFile(purpose="fine-tune-results", filename="a.csv")
+    )
+    other = store.files.create(store.blobs.write([b"step,loss"]), NewFile(purpose="user_data", filename="a.csv"))
     client = TestClient(create_app(in_base64, store, Pool(in_base64)), headers={"Authorization": f"Bearer {key}"})
     assert base64.b64decode(client.get(f"/v1/files/{result.id}/content").content, validate=True) == b"step,loss"
     assert client.get(f"/v1/files/{result.id}/content", params={"encoding": "plain"}).content == b"step,loss"

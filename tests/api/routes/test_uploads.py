@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
+from tunesmith.store import NewFile
 
 KEYS = ["id", "object", "bytes", "created_at", "filename", "purpose", "status", "expires_at"]
 
@@ -145,7 +146,7 @@ def test_unknown_upload_is_404(client, refused):
 
 def test_a_running_server_sweeps_by_itself(settings, store, key) -> None:
     quick = Settings(**{**settings.model_dump(), "sweep_seconds": 0.02})
-    row = store.files.create(store.blobs.write([b"x"]), purpose="user_data", filename="a", expires_at=1)
+    row = store.files.create(store.blobs.write([b"x"]), NewFile(purpose="user_data", filename="a", expires_at=1))
     with running(quick, store, key) as client:
         assert client.get(f"/v1/files/{row.id}").status_code == 404
         path = store.blobs.path(row.id)

@@ -11,7 +11,8 @@ from tunesmith.api.app import create_app
 from tunesmith.api.middleware.metering import Metered, UsageRecorder
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.serve.chat.answer import Usage
-from tunesmith.store.accounts.usage import Account, Counts
+from tunesmith.store.accounts.usage import Account
+from tunesmith.store.rows import Counts
 
 USAGE = "/v1/organization/usage/completions"
 DAY = 86_400

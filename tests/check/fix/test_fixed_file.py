@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.fix.fixed_file import FixResult, fix_file
 from tunesmith.errors import InvalidRequest
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_mended_is_kept_beside_the_result(tmp_path: Path) -> None
     assert result.rejected_file == "out.jsonl.rejected"
     assert (tmp_path / "out.jsonl.rejected").read_text().splitlines() == broken
     assert [one.code for one in result.log.errors] == ["invalid_json", "missing_assistant", "mixed_kinds"]
-    assert check_file(tmp_path / "out.jsonl", min_examples=0).ok
+    assert check_file(tmp_path / "out.jsonl", CheckOptions(min_examples=0)).ok
 
 
 def test_the_input_is_never_overwritten(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.report.mask_preview import preview_rows
 from tunesmith.cli.output.html_report import report_html
 from tunesmith.estimate.job_estimate import estimate, resolve_hyperparameters
@@ -70,7 +70,7 @@ def test_the_html_report_stands_alone_and_escapes_what_the_file_says(tmp_path: P
     bad = {"messages": [{"role": "<img src=x onerror=alert(1)>", "content": "x"}]}
     rows = [{"messages": [ROW["messages"][1], *ROW["messages"][1:], *ROW["messages"][3:] * n]} for n in range(12)]
     path = file_of(tmp_path, ROW, *rows, bad)
-    report = check_file(path, renderer=renderer, max_tokens=2048)
+    report = check_file(path, CheckOptions(renderer=renderer, max_tokens=2048))
     found = estimate(report, resolve_hyperparameters({}, report, "supervised"))
     html = report_html(report, found, list(preview_rows(path, renderer, 2)))
     document = Document()
@@ -90,7 +90,7 @@ def test_the_html_of_an_empty_report_is_whole(tmp_path: Path) -> None:
     path.write_bytes(b"")
     html = report_html(check_file(path))
     assert html.rstrip().endswith("</html>")
-    assert "1 error to mend" in html
+    assert "1 error to fix" in html
 
 
 def test_percentiles_are_what_they_are_called(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_percentiles_are_what_they_are_called(tmp_path: Path) -> None:
         turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": " x" * words}]
         return {"messages": turns}
 
-    spread = check_file(file_of(tmp_path, *[row(words) for words in range(1, 102)])).learned_per_row
+    spread = check_file(file_of(tmp_path, *[row(words) for words in range(1, 102)])).per_row.learned_tokens
     assert spread is not None
     assert (spread.p5, spread.p10, spread.median, spread.p90, spread.p95) == (6, 11, 51, 91, 96)
     assert (spread.minimum, spread.maximum, spread.mean) == (1, 101, 51)

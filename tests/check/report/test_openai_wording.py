@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.report.openai_wording import job_error, status_details
 
 USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
@@ -16,7 +16,7 @@ def report_on(tmp_path: Path, *rows: object, good: int = 10, **options: str):
     path = tmp_path / "rows.jsonl"
     lines = [json.dumps(GOOD)] * good + [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("".join(line + "\n" for line in lines))
-    return check_file(path, **options)
+    return check_file(path, CheckOptions(**options))
 
 
 def test_a_good_file_has_no_complaint(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.rules.duplicates import LEADERS, find_near
 from tunesmith.check.rules.leaks import find_leaks, index_file
 from tunesmith.check.rules.shingles import MIN_SHINGLES, SKETCH, SLOTS, estimates, jaccard, shingles, sketches
@@ -90,7 +90,7 @@ def test_exact_duplicate_is_found_whatever_the_order_of_keys(tmp_path):
 
 def test_near_duplicate_names_both_lines_and_the_similarity(tmp_path):
     rows = [*different(12), chat(QUESTION, ANSWER), chat(QUESTION.replace("second", "third"), ANSWER)]
-    report = check_file(write(tmp_path / "rows.jsonl", rows), analysers=("duplicates", "near_duplicates"))
+    report = check_file(write(tmp_path / "rows.jsonl", rows), CheckOptions(analysers=("duplicates", "near_duplicates")))
     (found,) = [one for one in report.warnings if one.code == "near_duplicate"]
     assert found.line == 14
     assert found.value == "13"
@@ -128,7 +128,7 @@ def test_one_prompt_with_different_answers_is_no_near_duplicate_but_contradictor
         "Do not touch anything and call the emergency service, the exhaust may be blocked and the burner overheated."
     )
     rows = [*different(12), chat("Why does it knock?", ANSWER), chat("Why does it knock?", other)]
-    report = check_file(write(tmp_path / "rows.jsonl", rows), analysers=("duplicates", "near_duplicates"))
+    report = check_file(write(tmp_path / "rows.jsonl", rows), CheckOptions(analysers=("duplicates", "near_duplicates")))
     assert report.counts.get("near_duplicate", 0) == 0
     assert report.counts["contradictory_answers"] == 1
 
@@ -160,7 +160,7 @@ def test_large_group_of_near_duplicates_takes_few_comparisons(tmp_path):
 def test_reinforcement_rows_with_one_prompt_are_not_duplicates(tmp_path):
     rows = [{"messages": [{"role": "user", "content": QUESTION}], "answer": number} for number in range(12)]
     path = write(tmp_path / "rows.jsonl", rows)
-    report = check_file(path, method="reinforcement", analysers=("duplicates", "near_duplicates"))
+    report = check_file(path, CheckOptions(method="reinforcement", analysers=("duplicates", "near_duplicates")))
     assert report.examples == 12
     assert {"duplicate_row", "near_duplicate"}.isdisjoint(report.counts)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.rules.pii import suspects
 from tunesmith.check.rules.pii_kinds import IBAN_LENGTHS, hits_in, iban_is_valid, luhn
 from tunesmith.check.scan.batch import GAP
@@ -110,7 +110,7 @@ def chat(answer: str) -> dict:
 
 def report_on(path: Path, rows: list[dict], **options: object):
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    return check_file(path, analysers=("personal_data",), **options)
+    return check_file(path, CheckOptions(analysers=("personal_data",), **options))
 
 
 @pytest.mark.parametrize(("kind", "value"), ALL)

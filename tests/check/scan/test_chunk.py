@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.check import file_check as checking
 from tunesmith.check.file_check import check_file
 from tunesmith.check.report.file_report import Report
 from tunesmith.check.scan import chunk as scan
+from tunesmith.check.scan import file_scan as checking
 from tunesmith.check.scan.chunk import scan as scan_chunk
 from tunesmith.check.scan.result import ChunkResult, ScanOptions
 from tunesmith.check.scan.workers import scan_chunks
 from tunesmith.errors import ServerFault
 from tunesmith.rows import lines
 from tunesmith.rows.lines import Chunk, chunks, read_chunk
+
+NUMBERS = ("lines", "messages", "tokens", "learned", "system_tokens", "before")
 
 
 def mixed_rows(count: int, seed: int = 0) -> Iterator[bytes]:
@@ -63,7 +65,7 @@ def same(one: Report, other: Report) -> bool:
 
 
 def facts(result: ChunkResult) -> tuple[object, ...]:
-    arrays = [getattr(result, name).tolist() for name in ("lines", "messages", "tokens", "learned", "system_tokens")]
+    arrays = [getattr(result, name).tolist() for name in NUMBERS]
     digests = [getattr(result, name).tolist() for name in ("systems", "prompts", "answers")]
     found = sorted(str(one) for one in (*result.log.errors, *result.log.warnings))
     return (
@@ -71,6 +73,7 @@ def facts(result: ChunkResult) -> tuple[object, ...]:
         result.bad_rows,
         result.kinds,
         result.roles,
+        result.forms,
         dict(sorted(result.log.counts.items())),
         arrays,
         digests,
@@ -82,10 +85,10 @@ def test_the_fast_path_agrees_with_the_careful_one(mixed: Path, monkeypatch: pyt
     """In small pieces, so that every finding is listed."""
     rows = mixed.read_bytes().split(b"\n")
     pieces = [b"\n".join(rows[at : at + 20]) for at in range(0, len(rows), 20)]
-    options = ScanOptions("chat", max_tokens=30, analysers=("text_quality",))
+    options = ScanOptions("chat", analysers=("text_quality",))
     fast = [facts(scan_chunk(piece, 1, options)) for piece in pieces]
     taken = []
-    monkeypatch.setattr(scan.PlainRows, "take", lambda self, lines, first, marks: [taken.append(first)] * len(lines))
+    monkeypatch.setattr(scan.PlainRows, "take", lambda self, lines, *_: [taken.append(lines)] * len(lines))
     careful = [facts(scan_chunk(piece, 1, options)) for piece in pieces]
     assert taken
     assert fast == careful
@@ -102,8 +105,8 @@ def test_several_chunks_and_processes_give_the_report_of_one(mixed: Path, monkey
     spread = check_file(mixed)
     for other in (pieces, spread):
         assert other.counts == whole.counts
-        assert (other.errors, other.roles, other.openai_tokens) == (whole.errors, whole.roles, whole.openai_tokens)
-        assert other.tokens_per_row == whole.tokens_per_row
+        assert (other.errors, other.roles, other.openai.tokens) == (whole.errors, whole.roles, whole.openai.tokens)
+        assert other.per_row.tokens == whole.per_row.tokens
     assert same(pieces, spread)
 
 

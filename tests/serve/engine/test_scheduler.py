@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.serve.engine.prompt_lookup import Continuations, Drafter
+from tunesmith.serve.engine.prompt_lookup import Drafter, NgramIndex
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
-from tunesmith.serve.engine.scheduler import PIECE_SCORED, Feed, Scheduler
+from tunesmith.serve.engine.scheduler import PREFILL_CHUNK_SCORED, Scheduler, SequenceChunk
 
 EOS = 0
 WORDS = 7  # few, so that drafts are often right
@@ -42,25 +42,25 @@ class FakeModel:
         self.positions = positions
         self.passes = 0
 
-    def forward(self, feeds: Sequence[Feed[str]]) -> list[Row]:
+    def forward(self, chunks: Sequence[SequenceChunk[str]]) -> list[Row]:
         self.passes += 1
         rows = []
-        for feed in feeds:
-            held, _ = self.slots.setdefault(feed.slot, ([], feed.adapter))
-            assert len(held) >= feed.start
-            del held[feed.start :]
-            held.extend(feed.ids)
-            self.slots[feed.slot] = held, feed.adapter
-            ends = range(len(held) - feed.logits + 1, len(held) + 1)
-            rows += [Row((tuple(held[:end]), feed.adapter)) for end in ends]
-        assert len({feed.slot for feed in feeds}) == len(feeds)
+        for chunk in chunks:
+            held, _ = self.slots.setdefault(chunk.slot, ([], chunk.adapter))
+            assert len(held) >= chunk.start
+            del held[chunk.start :]
+            held.extend(chunk.ids)
+            self.slots[chunk.slot] = held, chunk.adapter
+            ends = range(len(held) - chunk.logits + 1, len(held) + 1)
+            rows += [Row((tuple(held[:end]), chunk.adapter)) for end in ends]
+        assert len({chunk.slot for chunk in chunks}) == len(chunks)
         return rows
 
     def copy(self, source: int, target: int, length: int) -> None:
         held, adapter = self.slots[source]
         self.slots[target] = held[:length], adapter
 
-    def release(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         self.slots.pop(slot, None)
 
     def sampler(self, request: GenerateRequest, choice: int) -> Draw:
@@ -72,7 +72,7 @@ class FakeModel:
         return None if request.adapter is None else str(request.adapter)
 
     def drafter(self, request: GenerateRequest) -> Drafter:
-        return Drafter(Continuations([[1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]]))
+        return Drafter(NgramIndex([[1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]]))
 
 
 def alone(request: GenerateRequest) -> list[int]:
@@ -202,9 +202,9 @@ def test_a_scored_prompt_goes_through_in_pieces_whose_logits_are_few() -> None:
     class Counting(FakeModel):
         most = 0
 
-        def forward(self, feeds: Sequence[Feed[str]]) -> list[Row]:
-            self.most = max(self.most, sum(feed.logits for feed in feeds))
-            return super().forward(feeds)
+        def forward(self, chunks: Sequence[SequenceChunk[str]]) -> list[Row]:
+            self.most = max(self.most, sum(chunk.logits for chunk in chunks))
+            return super().forward(chunks)
 
     model = Counting(5000)
     long = [1, 2, 3, 4, 5, 6] * 50
@@ -213,7 +213,7 @@ def test_a_scored_prompt_goes_through_in_pieces_whose_logits_are_few() -> None:
     assert [delta.token for delta in plain] == alone(request([2, 2], 30))
     assert [len(one.prompt) for one in scored] == [len(long) - 1, len(long)]
     assert [len(list(one)) for one in scored] == [0, 8]
-    assert model.most <= PIECE_SCORED + 8 * 8  # the pieces, and each answer's own token with its drafts
+    assert model.most <= PREFILL_CHUNK_SCORED + 8 * 8  # the pieces, and each answer's own token with its drafts
 
 
 def test_projects_take_turns() -> None:
@@ -228,10 +228,10 @@ def test_projects_take_turns() -> None:
 
 def test_a_fault_in_one_sequence_does_not_touch_its_neighbours() -> None:
     class Fragile(FakeModel):
-        def forward(self, feeds: Sequence[Feed[str]]) -> list[Row]:
-            if any(5 in feed.ids for feed in feeds):
+        def forward(self, chunks: Sequence[SequenceChunk[str]]) -> list[Row]:
+            if any(5 in chunk.ids for chunk in chunks):
                 raise RuntimeError("five")
-            return super().forward(feeds)
+            return super().forward(chunks)
 
     bad, good = run(Scheduler(Fragile(5000), running=2, positions=5000), request([5, 5]), request([2, 2], 1))
     assert str(failure(bad)) == "five"

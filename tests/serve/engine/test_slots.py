@@ -8,17 +8,17 @@ KEY: CacheKey = ("project", None)
 
 
 class Tensors:
-    """Notes what is copied and released."""
+    """Notes what is copied and cleared."""
 
     def __init__(self) -> None:
         self.copies: list[tuple[int, int, int]] = []
-        self.released: list[int] = []
+        self.cleared: list[int] = []
 
     def copy(self, source: int, target: int, length: int) -> None:
         self.copies.append((source, target, length))
 
-    def release(self, slot: int) -> None:
-        self.released.append(slot)
+    def clear(self, slot: int) -> None:
+        self.cleared.append(slot)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def ended(slots: Slots, tokens: list[int], key: CacheKey = KEY) -> int:
     """A sequence came, was computed whole, and ended: the number of its slot."""
     slot, shared = slots.take(key, tokens)
     slot.tokens.extend(tokens[shared:])
-    slots.give(slot)
+    slots.release(slot)
     return slot.number
 
 
@@ -63,7 +63,7 @@ def test_a_short_shared_prefix_leaves_a_long_conversation_alone_while_there_is_r
     other, shared = slots.take(KEY, [*range(30), 7, 7])
     assert other.number != number
     assert (shared, tensors.copies) == (30, [(number, other.number, 30)])
-    slots.give(other)
+    slots.release(other)
     assert slots.take(KEY, [*range(101)])[1] == 100
 
 
@@ -84,15 +84,15 @@ def test_the_least_recently_used_slot_is_taken_when_none_is_empty(tensors: Tenso
 def test_forgetting_gives_memory_back_least_recently_used_first(tensors: Tensors) -> None:
     slots = Slots(3, tensors)
     numbers = [ended(slots, [*range(start, start + 40)]) for start in (0, 100, 200)]
-    slots.forget(41)
-    assert tensors.released == numbers[:2]
+    slots.evict(41)
+    assert tensors.cleared == numbers[:2]
     assert slots.kept_positions == 40
 
 
 def test_a_cache_that_cannot_be_cut_is_never_used_again(tensors: Tensors) -> None:
     slots = Slots(2, tensors, reusable=False)
     number = ended(slots, [*range(40)])
-    assert tensors.released == [number]
+    assert tensors.cleared == [number]
     assert slots.take(KEY, [*range(50)])[1] == 0
 
 

@@ -13,11 +13,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tunesmith.errors import ServerFault, ServiceUnavailable
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.messages import Message
-from tunesmith.serve.engine.prompt_lookup import Continuations
+from tunesmith.serve.engine.prompt_lookup import NgramIndex
 from tunesmith.serve.engine.protocol import Delta, Engine, GenerateRequest
-from tunesmith.serve.engine.scheduler import PIECE_SCORED, Feed
-from tunesmith.serve.local.engine import TorchEngine, TorchModel
+from tunesmith.serve.engine.scheduler import PREFILL_CHUNK_SCORED, SequenceChunk
+from tunesmith.serve.local.engine import EngineOptions, TorchEngine
 from tunesmith.serve.local.runner import AnyAdapter
+from tunesmith.serve.local.torch_model import TorchModel
 
 QUESTIONS = ("What is the capital of France?", "今年武汉的冬天冷不冷?", "Write a haiku about rain in 1999.")
 
@@ -140,7 +141,7 @@ def test_a_prompts_logprobs_are_those_of_the_reference(
     tuned: bool,
 ) -> None:
     prompt = renderer.text_prompt("The rain in Spain stays mainly in the plain, said 老师. " * 9)
-    assert len(prompt) > 2 * PIECE_SCORED
+    assert len(prompt) > 2 * PREFILL_CHUNK_SCORED
     model, within = (tuned_reference, 1e-3) if tuned else (reference, 1e-4)  # the random adapter's logits are larger
     request = replace(greedy(tuple(prompt), 0, renderer), top_logprobs=2, prompt_logprobs=True)
     generation = engine.submit(replace(request, adapter=adapter_dir if tuned else None))
@@ -233,26 +234,18 @@ class SlowRunner:
     def read_adapter(self, directory: Path) -> AnyAdapter:
         raise AssertionError(directory)
 
-    def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> torch.Tensor:
+    def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> torch.Tensor:
         assert self.gate.wait(10)
-        return torch.zeros(sum(feed.logits for feed in feeds), 16)
+        return torch.zeros(sum(chunk.logits for chunk in chunks), 16)
 
     def copy(self, source: int, target: int, length: int) -> None: ...
 
-    def release(self, slot: int) -> None: ...
+    def clear(self, slot: int) -> None: ...
 
 
 def slow_engine(runner: SlowRunner, running: int, waiting: int, cache_bytes: int = 1000) -> TorchEngine:
-    return TorchEngine(
-        runner,
-        fingerprint="x",
-        book=[],
-        threads=1,
-        running=running,
-        waiting=waiting,
-        adapter_bytes=0,
-        cache_bytes=cache_bytes,
-    )
+    options = EngineOptions(threads=1, running=running, waiting=waiting, adapter_bytes=0, cache_bytes=cache_bytes)
+    return TorchEngine(runner, options, fingerprint="x")
 
 
 def test_requests_wait_until_their_keys_and_values_have_room() -> None:
@@ -306,7 +299,7 @@ def test_a_full_queue_is_refused_and_a_closed_engine_finishes_what_it_took() -> 
 
 def test_drafts_come_from_the_book_and_can_be_switched_off() -> None:
     request = GenerateRequest((1, 2), 8, frozenset())
-    drafter = TorchModel(SlowRunner(), 0, Continuations([[1, 2, 3, 4]]), threads=1).drafter(request)
+    drafter = TorchModel(SlowRunner(), 0, NgramIndex([[1, 2, 3, 4]]), threads=1).drafter(request)
     assert drafter is not None
-    assert drafter.draft([1, 2], answers=1) == [3, 4]
-    assert TorchModel(SlowRunner(), 0, Continuations([[1, 2, 3, 4]]), threads=1, drafts=False).drafter(request) is None
+    assert drafter.draft([1, 2], running=1) == [3, 4]
+    assert TorchModel(SlowRunner(), 0, NgramIndex([[1, 2, 3, 4]]), threads=1, drafts=False).drafter(request) is None

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from tunesmith.errors import InvalidRequest
 from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.serve.local import loading
-from tunesmith.serve.local.fp16_check import Finding, compare, fits_half, known_width, overflows_half
+from tunesmith.serve.local.fp16_check import Finding, compare, fits_fp16, overflows_fp16, read_width
 from tunesmith.serve.local.loading import load_runner
 from tunesmith.settings import Settings
 
@@ -16,9 +16,9 @@ needs_half = pytest.mark.skipif(not HAS_HALF, reason="this processor cannot read
 
 
 def test_bfloat16_values_mostly_fit_half_and_others_do_not() -> None:
-    assert fits_half(torch.rand(50, 50).add(0.5).bfloat16().float())
-    assert not fits_half(torch.randn(50, 50))
-    assert overflows_half(torch.tensor([1.0, 70000.0]))
+    assert fits_fp16(torch.rand(50, 50).add(0.5).bfloat16().float())
+    assert not fits_fp16(torch.randn(50, 50))
+    assert overflows_fp16(torch.tensor([1.0, 70000.0]))
 
 
 def test_a_finding_counts_places_and_nats() -> None:
@@ -37,7 +37,7 @@ def test_the_real_base_takes_half_the_bytes_and_the_finding_is_kept(base_dir: Pa
     (note,) = (tmp_path / "serve").iterdir()
     found = Finding(**json.loads(note.read_text()))
     assert found.acceptable
-    assert known_width(note) == "float16"
+    assert read_width(note) == "float16"
     note.write_text(json.dumps({"agreement": 0.5, "surprise": 0.0}))
     assert load_runner(base_dir, settings)[1] == "float32"
 

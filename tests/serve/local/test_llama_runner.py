@@ -27,7 +27,7 @@ from tunesmith.errors import ServerFault
 from tunesmith.families.panels import Width
 from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
-from tunesmith.serve.engine.scheduler import Feed
+from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.local.llama_runner import CompiledRunner, supports
 from tunesmith.serve.local.runner import AnyAdapter, Runner, TransformersRunner
 
@@ -88,17 +88,17 @@ def logits(runner: Runner, adapter_dir: Path | None) -> list[torch.Tensor]:
     adapter = runner.read_adapter(adapter_dir) if adapter_dir else None
     ids = torch.randint(0, 97, (200,), generator=torch.Generator().manual_seed(1)).tolist() * 6
 
-    def feed(slot: int, start: int, stop: int, logits: int = 1) -> Feed[AnyAdapter]:
-        return Feed(slot, start, tuple(ids[start:stop]), adapter, logits)
+    def chunk(slot: int, start: int, stop: int, logits: int = 1) -> SequenceChunk[AnyAdapter]:
+        return SequenceChunk(slot, start, tuple(ids[start:stop]), adapter, logits)
 
     with torch.inference_mode():
-        steps = [runner.forward([feed(0, 0, 23, 0)]), runner.forward([feed(0, 23, 40)])]
+        steps = [runner.forward([chunk(0, 0, 23, 0)]), runner.forward([chunk(0, 23, 40)])]
         runner.copy(0, 5, 35)
-        steps.append(runner.forward([feed(0, 40, 44, 4), feed(2, 0, 30), feed(5, 35, 36)]))
-        steps.append(runner.forward([feed(0, 41, 42), feed(1, 0, 1), feed(2, 30, 31), feed(5, 36, 37)]))
-        runner.release(2)
-        steps.append(runner.forward([feed(0, 42, 1100), feed(2, 0, 3)]))
-        steps += [runner.forward([feed(0, place, place + 1), feed(1, 0, 1)]) for place in (1100, 1101)]
+        steps.append(runner.forward([chunk(0, 40, 44, 4), chunk(2, 0, 30), chunk(5, 35, 36)]))
+        steps.append(runner.forward([chunk(0, 41, 42), chunk(1, 0, 1), chunk(2, 30, 31), chunk(5, 36, 37)]))
+        runner.clear(2)
+        steps.append(runner.forward([chunk(0, 42, 1100), chunk(2, 0, 3)]))
+        steps += [runner.forward([chunk(0, place, place + 1), chunk(1, 0, 1)]) for place in (1100, 1101)]
     return steps
 
 
@@ -129,15 +129,15 @@ def test_logits_are_the_same_to_the_bit_in_any_company(width: Width, tmp_path: P
     adapters = [None, *[runner.read_adapter(folder) for folder in folders]]
     adapters += [adapters[1]]  # not side by side
     ids = torch.randint(0, 97, (60,), generator=torch.Generator().manual_seed(2)).tolist()
-    feeds = [
-        Feed(place, 0, tuple(ids[place : place + (30 if place == 1 else 2 + place)]), adapter, 2)
+    chunks = [
+        SequenceChunk(place, 0, tuple(ids[place : place + (30 if place == 1 else 2 + place)]), adapter, 2)
         for place, adapter in enumerate(adapters)
     ]
     with torch.inference_mode():
-        alone = torch.cat([runner.forward([feed]) for feed in feeds])
+        alone = torch.cat([runner.forward([chunk]) for chunk in chunks])
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            assert torch.equal(runner.forward(feeds), alone)
+            assert torch.equal(runner.forward(chunks), alone)
 
 
 @pytest.mark.parametrize("pieces", [[60], [1] * 60, [7, 30, 1, 22], [25, 35]], ids=str)
@@ -149,14 +149,14 @@ def test_logits_are_the_same_to_the_bit_in_any_pieces(pieces: list[int], tmp_pat
     adapter = runner.read_adapter(folder)
     ids = torch.randint(0, 97, (60,), generator=torch.Generator().manual_seed(3)).tolist()
     with torch.inference_mode():
-        expected = runner.forward([Feed(0, 0, tuple(ids), adapter, 60)])
+        expected = runner.forward([SequenceChunk(0, 0, tuple(ids), adapter, 60)])
         found, start = [], 0
         for size in pieces:
-            found.append(runner.forward([Feed(1, start, tuple(ids[start : start + size]), adapter, size)]))
+            found.append(runner.forward([SequenceChunk(1, start, tuple(ids[start : start + size]), adapter, size)]))
             start += size
         assert torch.equal(torch.cat(found), expected)
         runner.copy(1, 2, 37)
-        assert torch.equal(runner.forward([Feed(2, 37, tuple(ids[37:]), adapter, 3)]), expected[-3:])
+        assert torch.equal(runner.forward([SequenceChunk(2, 37, tuple(ids[37:]), adapter, 3)]), expected[-3:])
 
 
 def test_nan_in_the_weights_is_nan_in_the_logits() -> None:
@@ -164,7 +164,7 @@ def test_nan_in_the_weights_is_nan_in_the_logits() -> None:
     model = make("llama")
     model.model.layers[1].mlp.up_proj.weight.data[3, 5] = float("nan")
     with torch.inference_mode():
-        assert CompiledRunner(model).forward([Feed(0, 0, (1, 2), None, 1)]).isnan().any()
+        assert CompiledRunner(model).forward([SequenceChunk(0, 0, (1, 2), None, 1)]).isnan().any()
 
 
 def test_the_threads_end_with_the_runner() -> None:
@@ -172,7 +172,7 @@ def test_the_threads_end_with_the_runner() -> None:
     runner = CompiledRunner(make("llama"))
     before = {thread for thread in threading.enumerate() if thread.name.startswith("tunesmith-kernel")}
     with torch.inference_mode():
-        runner.forward([Feed(0, 0, (1, 2), None, 1)])
+        runner.forward([SequenceChunk(0, 0, (1, 2), None, 1)])
     helpers = {thread for thread in threading.enumerate() if thread.name.startswith("tunesmith-kernel")} - before
     assert len(helpers) == 2
     del runner

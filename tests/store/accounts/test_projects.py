@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, JobStatus, Lease, NewCheckpoint, Store, open_store
+from tunesmith.store import JobRow, JobStatus, Lease, NewCheckpoint, NewFile, Store, open_store
 from tunesmith.store.schema import migrate
 from tunesmith.store.schema.db import Database, database_url
 
@@ -54,12 +54,12 @@ def test_projects_are_paged_newest_first(store: Store) -> None:
 
 
 def test_files_of_another_project_are_not_there(store: Store) -> None:
-    mine = store.files.create(store.blobs.write([b"x"]), purpose="fine-tune", filename="a", project="mine")
+    mine = store.files.create(store.blobs.write([b"x"]), NewFile(purpose="fine-tune", filename="a", project="mine"))
     others = store.of("others")
     assert others.files.get(mine.id) is None
     assert not others.files.delete(mine.id)
     assert others.files.page().data == ()
-    theirs = store.files.create(store.blobs.write([b"y"]), purpose="fine-tune", filename="b", project="others")
+    theirs = store.files.create(store.blobs.write([b"y"]), NewFile(purpose="fine-tune", filename="b", project="others"))
     assert others.files.page(after=mine.id, order="asc").data == ()
     assert others.files.page().data == (theirs,)
     assert store.of("mine").files.get(mine.id) == mine
@@ -74,6 +74,10 @@ def test_jobs_of_another_project_are_not_there(store: Store, make_job: Callable[
     for change in (others.jobs.cancel, others.jobs.pause, others.jobs.resume):
         with pytest.raises(NotFound, match=job.id):
             change(job.id)
+    for read in (others.jobs.events, others.jobs.checkpoints):
+        assert read(job.id).data == ()
+    assert others.jobs.messages(job.id) == others.jobs.metrics(job.id) == []
+    assert store.of("mine").jobs.events(job.id).data == store.jobs.events(job.id).data != ()
     assert store.of("mine").jobs.cancel(job.id).status is JobStatus.CANCELLED
 
 
@@ -90,6 +94,8 @@ def test_models_of_another_project_are_not_there(
     assert others.models.resolve(model.name) is None
     assert others.models.all() == []
     assert not others.models.delete(model.name)
+    with pytest.raises(NotFound, match=model.name):
+        others.models.replace(model.name, by=model.name)
     assert store.of("mine").models.resolve(model.name) is not None
 
 

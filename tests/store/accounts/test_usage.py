@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.store import Lease, Outcome, Store
-from tunesmith.store.accounts.usage import Account, Counts, UsageFilter, UsageRow
+from tunesmith.store import JobOutcome, Lease, Store
+from tunesmith.store.accounts.usage import Account, UsageFilter, UsageRow
+from tunesmith.store.rows import Counts
 
 HOUR, DAY = 3600, 86_400
 NINE = 20_000 * DAY + 9 * HOUR  # nine o'clock of some day
@@ -85,6 +86,6 @@ def test_finished_job_counts_its_trained_tokens(
     store: Store, running: Callable[..., Lease], store_settings: object, tmp_path: Path
 ) -> None:
     lease = running(project="mine", key_id="key_a")
-    store.queue.finish(lease, Outcome(tmp_path / "adapter", trained_tokens=6810, last_step=1, result=None))
+    store.queue.finish(lease, JobOutcome(tmp_path / "adapter", trained_tokens=6810, result=None))
     (row,) = store.usage.sums(0, 10**11, 100_000 * DAY, group_by=["project", "key_id", "model"])
     assert (row.project, row.key_id, row.model, row.counts) == ("mine", "key_a", "base", Counts(trained_tokens=6810))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.store import Lease, NewCheckpoint, Outcome, Store
+from tunesmith.store import JobOutcome, Lease, NewCheckpoint, Store
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def model(store: Store, running: Callable[..., Lease], tmp_path: Path) -> str:
     lease = running()
     store.queue.append(lease, [], total_steps=1)
     store.queue.add_checkpoint(lease, NewCheckpoint(1, tmp_path / "adapter", {}))
-    job = store.queue.finish(lease, Outcome(tmp_path / "adapter", 1, 1, None))
+    job = store.queue.finish(lease, JobOutcome(tmp_path / "adapter", 1, None))
     assert job.fine_tuned_model is not None
     return job.fine_tuned_model
 

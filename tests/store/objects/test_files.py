@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from tunesmith.settings import Settings
-from tunesmith.store import FileRow, JobRow, Store, open_store
+from tunesmith.store import FileRow, JobRow, NewFile, Store, open_store
 from tunesmith.store.schema.tables import files
 
 
 def add(store: Store, name: str = "rows.jsonl", **values: object) -> FileRow:
-    return store.files.create(store.blobs.write([b"{}"]), **({"purpose": "fine-tune", "filename": name} | values))  # type: ignore[arg-type]
+    new = NewFile(purpose="fine-tune", filename=name)
+    return store.files.create(store.blobs.write([b"{}"]), replace(new, **values))  # type: ignore[arg-type]
 
 
 def ids(rows: tuple[FileRow, ...]) -> list[str]:
@@ -85,9 +87,11 @@ def test_a_deleted_file_is_gone_with_its_bytes_but_known_as_deleted(store: Store
     assert store.files.get(row.id) is None
     assert store.files.page().data == ()
     assert not store.blobs.path(row.id).exists()
-    assert store.files.was_deleted(row.id)
     assert not store.files.delete(row.id)
-    assert not store.files.was_deleted("file-" + "0" * 24)
+    with store.database.read() as connection:
+        kept = connection.execute(select(files.c.deleted_at, files.c.filename).where(files.c.id == row.id)).one()
+    assert kept.deleted_at is not None
+    assert kept.filename == ""
 
 
 def test_an_expired_file_is_gone_at_once_and_swept_later(store: Store) -> None:

@@ -9,28 +9,28 @@ import pytest
 from sqlalchemy import update
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.store import Creation, FileRow, JobRow, NewJob, NewUpload, Store
+from tunesmith.store import CreateRequest, FileRow, JobRow, NewFile, NewJob, NewUpload, Store
 from tunesmith.store.objects.idempotency import KEEP_SECONDS, RETRY_SECONDS, Kind
 from tunesmith.store.schema.tables import creations
 
 JOB = NewJob("base", "base", "file-" + "0" * 24, "acme", 1, {}, {"type": "supervised"})
-FIRST = Creation("job", "default", "key_1", "body")
+FIRST = CreateRequest("job", "default", "key_1", "body")
 RETRY = replace(FIRST, is_retry=True)
 KEYED = replace(FIRST, idempotency_key="mine")
 
 
-def upload_file(store: Store, creation: Creation) -> FileRow:
-    return store.files.create(store.blobs.write([b"x"]), purpose="fine-tune", filename="a", creation=creation)
+def upload_file(store: Store, attempt: CreateRequest) -> FileRow:
+    return store.files.create(store.blobs.write([b"x"]), NewFile(purpose="fine-tune", filename="a"), attempt)
 
 
-def begin_upload(store: Store, creation: Creation) -> str:
+def begin_upload(store: Store, attempt: CreateRequest) -> str:
     upload = NewUpload("a", "fine-tune", 3, "text/jsonl")
-    return store.uploads.create(upload, seconds=60, creation=creation).id
+    return store.uploads.create(upload, seconds=60, request=attempt).id
 
 
-MAKERS: dict[Kind, Callable[[Store, Creation], str]] = {
-    "job": lambda store, creation: store.jobs.create(JOB, creation).id,
-    "file": lambda store, creation: upload_file(store, creation).id,
+MAKERS: dict[Kind, Callable[[Store, CreateRequest], str]] = {
+    "job": lambda store, attempt: store.jobs.create(JOB, attempt).id,
+    "file": lambda store, attempt: upload_file(store, attempt).id,
     "upload": begin_upload,
 }
 
@@ -87,10 +87,10 @@ def test_one_key_serves_each_kind_of_object(store: Store) -> None:
     assert len({MAKERS[kind](store, replace(KEYED, kind=kind)) for kind in MAKERS}) == len(MAKERS)
 
 
-@pytest.mark.parametrize("creation", [KEYED, RETRY])
-def test_attempts_at_the_same_time_make_one_job(store: Store, creation: Creation) -> None:
+@pytest.mark.parametrize("attempt", [KEYED, RETRY])
+def test_attempts_at_the_same_time_make_one_job(store: Store, attempt: CreateRequest) -> None:
     with ThreadPoolExecutor(6) as pool:
-        made = set(pool.map(lambda _: store.jobs.create(JOB, creation).id, range(6)))
+        made = set(pool.map(lambda _: store.jobs.create(JOB, attempt).id, range(6)))
     assert len(made) == 1
     assert len(store.jobs.page().data) == 1
 

@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.settings import Settings
-from tunesmith.store import ACTIVE, JobFiles, JobStatus, Lease, NewCheckpoint, Outcome, Store
+from tunesmith.store import ACTIVE, JobFiles, JobOutcome, JobStatus, Lease, NewCheckpoint, Store
 from tunesmith.store.objects.imports import ImportedCheckpoint, ImportedEvent, ImportedFile, ImportedJob
 
 FILE = ImportedFile("file-MNu4SQN4hf2nJmWVXyv8qW", "weather.jsonl", "fine-tune", 1755206000, "default")
@@ -107,7 +107,7 @@ def trained(imported: Store, running: Callable[..., Lease], store_settings: Sett
     adapter = JobFiles(store_settings.paths.jobs, lease.job_id).output / "adapter"
     adapter.mkdir(parents=True)
     imported.queue.add_checkpoint(lease, NewCheckpoint(1, adapter, {}))
-    done = imported.queue.finish(lease, Outcome(adapter, 1, 2, None))
+    done = imported.queue.finish(lease, JobOutcome(adapter, 1, None))
     assert done.fine_tuned_model is not None
     return done.fine_tuned_model, adapter
 

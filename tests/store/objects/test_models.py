@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tunesmith.settings import Settings
-from tunesmith.store import JobFiles, JobRow, JobStatus, Lease, NewCheckpoint, Outcome, Store
+from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewCheckpoint, Store
 
 Running = Callable[..., Lease]
 
@@ -25,7 +25,7 @@ def trained(store: Store, settings: Settings, lease: Lease) -> JobRow:
     directory(output / "progress" / "step-000020")
     (output / "journal.jsonl").write_text("")
     adapter = directory(output / "adapter")
-    return store.queue.finish(lease, Outcome(adapter, 1, 20, None))
+    return store.queue.finish(lease, JobOutcome(adapter, 1, None))
 
 
 def left(settings: Settings, job: JobRow) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from tunesmith.errors import ServerFault
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, JobStatus, Lease, LeaseLost, NewCheckpoint, NewEvent, Outcome, Store
+from tunesmith.store import JobOutcome, JobRow, JobStatus, Lease, LeaseLost, NewCheckpoint, NewEvent, Store
 from tunesmith.store.queue import leases as queue_module
 
 MakeJob = Callable[..., JobRow]
@@ -24,11 +24,10 @@ def texts(store: Store, job_id: str) -> list[str]:
     return [event.message for event in reversed(store.jobs.events(job_id, limit=1000).data)]
 
 
-def outcome(store: Store, settings: Settings, lease: Lease) -> Outcome:
-    return Outcome(
+def outcome(store: Store, settings: Settings, lease: Lease) -> JobOutcome:
+    return JobOutcome(
         adapter_dir=settings.paths.jobs / lease.job_id / "output" / "adapter",
         trained_tokens=6810,
-        last_step=3,
         result=store.blobs.write([b"step\n"]),
         events=[NewEvent("The job has successfully completed")],
     )

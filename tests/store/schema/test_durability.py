@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 from tunesmith.settings import Settings
-from tunesmith.store import Store, open_store
+from tunesmith.store import NewFile, Store, open_store
 
 WRITER = """
 import json, sys
 from tunesmith.settings import Settings
-from tunesmith.store import NewJob, open_store
+from tunesmith.store import NewFile, NewJob, open_store
 store = open_store(Settings(**json.loads(sys.argv[1])))
 while True:
-    file = store.files.create(store.blobs.write([b"x" * 100_000]), purpose="fine-tune", filename="a")
+    file = store.files.create(store.blobs.write([b"x" * 100_000]), NewFile(purpose="fine-tune", filename="a"))
     job = store.jobs.create(NewJob("b", "b", file.id, "acme", 1, {}, {"type": "supervised"}, metadata={"k": "v"}))
     print(file.id, job.id, flush=True)
 """
@@ -42,7 +42,7 @@ def test_what_was_acknowledged_survives_kill_9(store: Store, store_settings: Set
 def test_a_backup_of_a_database_in_use_opens_elsewhere(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     store = open_store(settings)
-    row = store.files.create(store.blobs.write([b"{}"]), purpose="fine-tune", filename="a")
+    row = store.files.create(store.blobs.write([b"{}"]), NewFile(purpose="fine-tune", filename="a"))
     copy = tmp_path / "backup"
     copy.mkdir()
     with store.database.write(), sqlite3.connect(settings.paths.database) as source:  # even beside an open write

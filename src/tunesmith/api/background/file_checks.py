@@ -1,23 +1,27 @@
 """Runs `check.file_check` on uploaded files: small ones before the upload's answer, large ones in a thread behind it.
 
 A file stays `uploaded` until its check has ended. The check writes nothing but its result, so a process that dies
-in the middle loses nothing: `start()` checks again what was left.
+in the middle loses nothing: `start()` checks again what was left. The pass over the rows is kept for the jobs on them.
 
-Not covered: token counts of a particular base. A file does not know its base; the worker checks again for the job's.
+Not covered: token counts of a particular base. A file does not know its base; the worker adds what the job's needs.
 """
 
 import queue
 import threading
 import time
+from dataclasses import replace
 from traceback import format_exc
 from typing import Annotated, cast
 
 import structlog
 from fastapi import Depends, Request
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, report_on, scan_of
+from tunesmith.check.kept_scans import KeptScans
 from tunesmith.check.report.openai_wording import status_details
 from tunesmith.errors import ServiceUnavailable
+from tunesmith.moderation.scan_analyser import job_analysers
+from tunesmith.settings import Settings
 from tunesmith.store import FileRow, Store
 from tunesmith.store.rows import FileStatus
 
@@ -31,8 +35,12 @@ BROKE_OFF = "The check of this file broke off; the server's log has the details.
 
 
 class FileChecks:
-    def __init__(self, store: Store) -> None:
+    """The checks of one server: what is small is checked by whoever uploads it, the rest by one thread."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
+        self._kept = KeptScans(settings.paths.checks)
+        self._options = CheckOptions(analysers=job_analysers(settings))
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -75,7 +83,10 @@ class FileChecks:
         if row.purpose != "fine-tune":
             return self._store.files.set_status(row.id, "processed")
         try:
-            report = check_file(self._store.blobs.path(row.id))
+            path = self._store.blobs.path(row.id)
+            started = time.perf_counter()
+            report = report_on(path, scan_of(path, self._options, self._kept.of(row.sha256)), self._options)
+            report = replace(report, seconds=time.perf_counter() - started)
         except FileNotFoundError:
             return None
         except Exception:

@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import KeyRow, Store
+from tunesmith.store import KeyRow, ScopedStore, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Context:
     """The process's long-lived parts, made by `create_app`."""
 
     settings: Settings
-    store: Store
+    store: Store | ScopedStore  # the whole one of the application; of a request with a key, its project's
     pool: Pool
     project: str = ""  # of the key; "": no key was needed
 
@@ -30,7 +30,9 @@ async def get_context(request: Request) -> Context:
     """With a store that has only the objects of the key's project; where no key is needed, the whole one."""
     context = cast(Context, request.app.state.context)
     key: KeyRow | None = getattr(request.state, "key", None)
-    return context if key is None else replace(context, store=context.store.of(key.project), project=key.project)
+    if key is None:
+        return context
+    return replace(context, store=cast(Store, context.store).of(key.project), project=key.project)
 
 
 async def get_key(request: Request) -> KeyRow:

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from tunesmith.api.http.errors import shown
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonValue
-from tunesmith.store import Creation, KeyRow
+from tunesmith.store import CreateRequest, KeyRow
 from tunesmith.store.objects.idempotency import Kind
 
 MAX_KEY = 255
@@ -21,11 +21,11 @@ class Attempt:
     idempotency_key: str | None
     is_retry: bool
 
-    def creation(self, kind: Kind, key: KeyRow, asked: JsonValue) -> Creation:
+    def creation(self, kind: Kind, key: KeyRow, asked: JsonValue) -> CreateRequest:
         """`asked`: everything that decides what is made."""
         text = json.dumps(asked, sort_keys=True)
         digest = sha256(text.encode()).hexdigest()
-        return Creation(kind, key.project, key.id, digest, self.idempotency_key, self.is_retry)
+        return CreateRequest(kind, key.project, key.id, digest, self.idempotency_key, self.is_retry)
 
 
 async def get_attempt(request: Request) -> Attempt:

@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tunesmith.errors import TunesmithError
 from tunesmith.serve.chat.answer import Usage
 from tunesmith.store import KeyRow, Store
-from tunesmith.store.accounts.usage import Account, Counts, this_minute
+from tunesmith.store.accounts.usage import Account, this_minute
+from tunesmith.store.rows import Counts
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,7 @@ from tunesmith.api.http.multipart import UploadForm
 from tunesmith.api.http.paging import After, Limit, page
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.store import Blob, FileRow, KeyRow
+from tunesmith.store import Blob, FileRow, KeyRow, NewFile
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -54,11 +54,8 @@ def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks,
     asked: JsonObject = {**form.fields, "filename": form.filename, "sha256": blob.sha256}
     row = context.store.files.create(
         blob,
-        purpose=purpose,
-        filename=form.filename or "file",
-        expires_at=expires_at,
-        project=key.project,
-        creation=attempt.creation("file", key, asked) if attempt.idempotency_key else None,
+        NewFile(purpose, form.filename or "file", expires_at=expires_at, project=key.project),
+        attempt.creation("file", key, asked) if attempt.idempotency_key else None,
     )
     return checks.submit(row)
 

@@ -1,7 +1,7 @@
-"""POST /v1/moderations: texts judged by the judge that also sees the training data (docs/safety.md).
+"""POST /v1/moderations: texts moderated by the moderator that also sees the training data (docs/safety.md).
 
-The answer's `model` names that judge, whatever name of OpenAI's was asked for. A category that the judge does not
-cover has the score 0 and no entry in `category_applied_input_types`; the header `x-tunesmith-not-covered` lists them.
+The answer's `model` names that moderator, whatever name of OpenAI's was asked for. A category that it does not cover
+has the score 0 and no entry in `category_applied_input_types`; the header `x-tunesmith-not-covered` lists them.
 """
 
 import secrets
@@ -17,7 +17,7 @@ from tunesmith.api.routes.chat import read_json
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.moderation.http import LOOP_HEADER
-from tunesmith.moderation.moderator import CATEGORIES, CLEAN, Judge, Verdict, open_judge
+from tunesmith.moderation.moderator import CATEGORIES, CLEAN, Moderator, Verdict, open_moderator
 from tunesmith.settings import Settings
 
 router = APIRouter()
@@ -42,13 +42,14 @@ async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer
             "Name a service that judges by itself, or unset it for the offline rules.",
             param="moderation_url",
         )
-    judge = open_judge(context.settings)
-    verdicts = await run_in_threadpool(judge.judge, texts)
-    return JSONAnswer(answer(judge, verdicts), headers={"x-tunesmith-not-covered": _not_covered(judge, verdicts)})
+    moderator = open_moderator(context.settings)
+    verdicts = await run_in_threadpool(moderator.moderate, texts)
+    headers = {"x-tunesmith-not-covered": _not_covered(moderator, verdicts)}
+    return JSONAnswer(answer(moderator, verdicts), headers=headers)
 
 
 def parse(body: JsonValue, settings: Settings) -> list[str]:
-    """The texts to be judged; InvalidRequest names what is wrong with the body."""
+    """The texts to moderate; InvalidRequest names what is wrong with the body."""
     if not isinstance(body, dict):
         raise InvalidRequest('The body must be a JSON object such as {"input": "text"}.')
     for key in body:
@@ -57,7 +58,7 @@ def parse(body: JsonValue, settings: Settings) -> list[str]:
     model = body.get("model")
     if model is not None and model not in MODELS and model != settings.moderation_model:
         raise InvalidRequest(
-            f"{shown(model)} is not one of {list(MODELS)}; each stands for the judge that this server is set to. "
+            f"{shown(model)} is not one of {list(MODELS)}; each stands for the moderator that this server is set to. "
             "Leave `model` out, or use one of these names. - 'model'",
             param="model",
             code="model_not_found",
@@ -97,12 +98,12 @@ def _part(value: JsonValue, param: str) -> str:
     return _text(value.get("text"), f"{param}.text")
 
 
-def answer(judge: Judge, verdicts: Sequence[Verdict | None]) -> JsonObject:
+def answer(moderator: Moderator, verdicts: Sequence[Verdict | None]) -> JsonObject:
     """OpenAI's shape, all 13 categories always."""
-    covered = judge.coverage.categories
+    covered = moderator.coverage.categories
     return {
         "id": f"modr-{secrets.token_hex(12)}",
-        "model": judge.name,
+        "model": moderator.name,
         "results": [_result(verdict or CLEAN, () if verdict is None else covered) for verdict in verdicts],
     }
 
@@ -116,7 +117,7 @@ def _result(verdict: Verdict, covered: Sequence[str]) -> JsonObject:
     }
 
 
-def _not_covered(judge: Judge, verdicts: Sequence[Verdict | None]) -> str:
+def _not_covered(moderator: Moderator, verdicts: Sequence[Verdict | None]) -> str:
     unread = sum(verdict is None for verdict in verdicts)
-    names = list(judge.coverage.missing)
+    names = list(moderator.coverage.missing)
     return ", ".join([*names, *([f"{unread} input(s) in a language it cannot read"] if unread else [])])

@@ -87,7 +87,7 @@ def create_upload(
     asked = attempt.creation("upload", key, request.model_dump(mode="json"))
     creation = asked if attempt.idempotency_key else None
     seconds = context.settings.upload_seconds
-    return JSONAnswer(upload_json(context.store.uploads.create(upload, seconds=seconds, creation=creation)))
+    return JSONAnswer(upload_json(context.store.uploads.create(upload, seconds=seconds, request=creation)))
 
 
 @router.get("/{upload_id}")

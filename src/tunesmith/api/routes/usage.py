@@ -16,7 +16,8 @@ from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.store.accounts.usage import Counts, Group, UsageFilter, UsageRow
+from tunesmith.store.accounts.usage import Group, UsageFilter, UsageRow
+from tunesmith.store.rows import Counts
 from tunesmith.wire.job_options import KEY
 
 router = APIRouter(prefix="/v1/organization/usage", tags=["organization"])

@@ -19,8 +19,9 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.codes import CODES
 from tunesmith.rows.findings import Finding, FindingLog, at_line, finding
-from tunesmith.rows.lines import chunks, read_chunk, sniff
+from tunesmith.rows.lines import sniff
 from tunesmith.rows.parse import BrokenLine, parse_line
+from tunesmith.rows.raw_row import iter_lines
 from tunesmith.rows.row_faults import Kind, kind_of, row_faults
 
 
@@ -124,21 +125,16 @@ class _Fixing:
 
 def _lines(source: Path, result: FixResult) -> Iterator[tuple[int, bytes]]:
     """(number, stripped line) of every line that is not blank and not too long to read."""
-    for chunk in chunks(source):
-        if chunk.too_long:
+    for raw in iter_lines(source):
+        if raw.text is None:
             result.rows_in += 1
             result.rejected += 1
-            text = f"The line has {chunk.length:,} bytes and was left out altogether."
-            result.log.add(finding("line_too_long", chunk.first_line, text))
-            continue
-        lines = read_chunk(source, chunk).split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        for number, raw in enumerate(lines, start=chunk.first_line):
-            if line := raw.strip(b" \t\r"):
-                yield number, line
-            else:
-                result.blank_lines += 1
+            text = f"The line has {raw.size:,} bytes and was left out altogether."
+            result.log.add(finding("line_too_long", raw.line, text))
+        elif raw.is_blank:
+            result.blank_lines += 1
+        else:
+            yield raw.line, raw.text.strip(b" \t\r")
 
 
 def _refuse_unsafe(source: Path, target: Path, rejects: Path, *, overwrite: bool) -> None:

@@ -1,20 +1,19 @@
 """Tokens as the base model counts them: every row of a small file, a seeded sample of a large one."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from tunesmith.check.report.file_report import BaseCounts, distribution
 from tunesmith.check.scan.result import ChunkResult
+from tunesmith.check.scan.row_forms import specimen
 from tunesmith.errors import DataError
 from tunesmith.render.renderer import Renderer
-from tunesmith.rows.findings import FindingLog, finding
-from tunesmith.rows.lines import chunks, read_chunk
+from tunesmith.rows.findings import Finding, FindingLog, finding
+from tunesmith.rows.raw_row import iter_rows
 from tunesmith.rows.row import PreferenceRow, ReinforcementRow, Row, build_row
 
 Lines: TypeAlias = NDArray[np.int32]
@@ -38,31 +37,58 @@ class _Tally:
         self.cut.append(cut)
 
 
-def count_base(
-    path: Path, renderer: Renderer, result: ChunkResult, max_tokens: int | None, log: FindingLog
-) -> BaseCounts | None:
-    """The counts of the sound rows in `result`; rows over the limit go to `log`.
+@dataclass(frozen=True, slots=True)
+class BaseLimits:
+    """The base that rows are to be trained on, and the most tokens of a row that it is given (None: no limit)."""
 
-    In a large file every row that may be over the limit is rendered, and a sample stands for the others.
+    renderer: Renderer
+    max_tokens: int | None
+
+    def lengths(self, row: Row) -> tuple[int, int, int]:
+        """(tokens trained, tokens learned, tokens cut) of a row. Raises DataError when it cannot be trained."""
+        renderer, limit = self.renderer, self.max_tokens
+        if isinstance(row, ReinforcementRow):
+            return len(renderer.prompt(row.prompt, row.tools)), 0, 0
+        if isinstance(row, PreferenceRow):
+            pair = renderer.pair(row, limit)
+            both = (pair.preferred, pair.non_preferred)
+            ids = sum(len(pair.prompt_ids) + len(one.ids) for one in both)
+            return ids, int(sum(sum(one.weights) for one in both)), sum(one.truncated for one in both)
+        rendered = renderer.row(row, limit)
+        return len(rendered.ids), int(sum(rendered.weights)), rendered.truncated
+
+
+def count_base(
+    path: Path, limits: BaseLimits, result: ChunkResult, log: FindingLog, *, totals: bool
+) -> tuple[BaseCounts | None, int]:
+    """The counts of the sound rows in `result`, and how many of them cannot be trained; their faults go to `log`.
+
+    In a large file every row that may be over the limit is rendered, and a sample stands for the others. Without
+    `totals` there are no counts, and only rows that may have a fault are read again.
     """
-    certain, sampled, others = _choose(result, max_tokens)
+    choice = _choose(result, limits.max_tokens) if totals else _doubtful(result, limits)
     fully, partly = _Tally(), _Tally()
-    in_sample = set(sampled.tolist())
-    for number, row in _rows(path, in_sample | set(certain.tolist())):
-        tally = partly if number in in_sample else fully
+    in_sample = set(choice.sampled.tolist())
+    refused = 0
+    for raw in iter_rows(path, in_sample | set(choice.certain.tolist())) if choice.rows else ():
         try:
-            tokens, learned, cut = _lengths(row, renderer, max_tokens)
+            lengths = limits.lengths(build_row(raw.value()))
         except DataError as error:
-            log.add(finding("answer_cut", number, error.message))
-            result.bad_rows += 1
+            log.add(finding("answer_cut", raw.line, error.message))
+            refused += 1
             continue
-        tally.add(tokens, learned, cut)
-        if cut:
-            text = f"The row has {tokens + cut} tokens and the limit is {max_tokens}: {cut} are cut off its end."
-            log.add(finding("over_limit", number, text, value=str(tokens + cut)))
-    if not fully.tokens and not partly.tokens:
-        return None
-    return _counts(renderer.name, fully, partly, others)
+        (partly if raw.line in in_sample else fully).add(*lengths)
+        if lengths[2]:
+            log.add(_cut_finding(raw.line, sum(lengths[::2]), limits.max_tokens))
+    if not totals or not (fully.tokens or partly.tokens):
+        return None, refused
+    return _counts(limits.renderer.name, fully, partly, choice.others), refused
+
+
+def _cut_finding(line: int, tokens: int, limit: int | None) -> Finding:
+    cut = tokens - (limit or 0)
+    text = f"The row has {tokens} tokens and the limit is {limit}: {cut} are cut off its end."
+    return finding("over_limit", line, text, value=str(tokens))
 
 
 def _counts(name: str, fully: _Tally, partly: _Tally, others: int) -> BaseCounts:
@@ -86,33 +112,49 @@ def _counts(name: str, fully: _Tally, partly: _Tally, others: int) -> BaseCounts
     )
 
 
-def _choose(result: ChunkResult, max_tokens: int | None) -> tuple[Lines, Lines, int]:
+@dataclass(frozen=True, slots=True)
+class _Choice:
     """Lines to render because they must be, lines to render as a sample, and how many rows the sample stands for."""
+
+    certain: Lines
+    sampled: Lines
+    others: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.certain.size + self.sampled.size
+
+
+def _choose(result: ChunkResult, max_tokens: int | None) -> _Choice:
     if int(result.tokens.sum(dtype=np.int64)) <= EXACT_TOKENS:
-        return result.lines, result.lines[:0], 0
-    suspect = result.tokens * SUSPECT > max_tokens if max_tokens is not None else np.zeros(result.lines.size, bool)
+        return _Choice(result.lines, result.lines[:0])
+    suspect = _suspect(result, max_tokens)
     others = result.lines[~suspect]
     sampled = np.random.default_rng(0).choice(others, min(SAMPLE_ROWS, others.size), replace=False)
-    return result.lines[suspect], sampled, int(others.size)
+    return _Choice(result.lines[suspect], sampled, int(others.size))
 
 
-def _rows(path: Path, wanted: set[int]) -> Iterator[tuple[int, Row]]:
-    for chunk in chunks(path):
-        if chunk.too_long:
-            continue
-        for number, raw in enumerate(read_chunk(path, chunk).split(b"\n"), start=chunk.first_line):
-            if raw and number in wanted:  # the last piece is what follows the last line end: nothing
-                yield number, build_row(orjson.loads(raw))
+def _suspect(result: ChunkResult, max_tokens: int | None) -> NDArray[np.bool_]:
+    if max_tokens is None:
+        return np.zeros(result.lines.size, bool)
+    return result.tokens * SUSPECT > max_tokens
 
 
-def _lengths(row: Row, renderer: Renderer, max_tokens: int | None) -> tuple[int, int, int]:
-    """(tokens trained, tokens learned, tokens cut) of a row."""
-    if isinstance(row, ReinforcementRow):
-        return len(renderer.prompt(row.prompt, row.tools)), 0, 0
-    if isinstance(row, PreferenceRow):
-        pair = renderer.pair(row, max_tokens)
-        both = (pair.preferred, pair.non_preferred)
-        ids = sum(len(pair.prompt_ids) + len(one.ids) for one in both)
-        return ids, int(sum(sum(one.weights) for one in both)), sum(one.truncated for one in both)
-    rendered = renderer.row(row, max_tokens)
-    return len(rendered.ids), int(sum(rendered.weights)), rendered.truncated
+def _doubtful(result: ChunkResult, limits: BaseLimits) -> _Choice:
+    """The rows that may be over the limit, or all where the base may refuse the form of some."""
+    added = _template_tokens(result.forms, limits)
+    if added is None:
+        return _choose(result, limits.max_tokens)
+    doubtful = result.most_tokens > (limits.max_tokens or np.iinfo(np.int32).max) - added
+    if int(result.tokens.sum(dtype=np.int64)) > EXACT_TOKENS:
+        doubtful &= _suspect(result, limits.max_tokens)
+    return _Choice(result.lines[doubtful], result.lines[:0])
+
+
+def _template_tokens(forms: set[str] | None, limits: BaseLimits) -> int | None:
+    """The most tokens that the base's template adds to a row of these forms; None where a form cannot be trained."""
+    unlimited = BaseLimits(limits.renderer, None)
+    try:
+        return None if forms is None else max((unlimited.lengths(specimen(form))[0] for form in forms), default=0)
+    except DataError:
+        return None

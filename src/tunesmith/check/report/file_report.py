@@ -1,11 +1,11 @@
 """What the check says about a file: findings, totals, distributions. A value; printing it is the CLI's work."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.rows.findings import Finding
+from tunesmith.rows.findings import Finding, count_of
 from tunesmith.rows.row_faults import Kind
 
 SCHEMA_VERSION = 1
@@ -104,10 +104,41 @@ class BaseCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAICounts:
+    """Tokens as OpenAI counts them, per epoch; bad rows are left out. `billed_tokens` are cut at the limit."""
+
+    encoding: str
+    tokens: int
+    learned_tokens: int
+    billed_tokens: int
+    system_tokens: int
+
+    def to_json(self) -> JsonObject:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RowDistributions:
+    """Distributions over the sound rows, in OpenAI's tokens; None where there are no such rows."""
+
+    messages: Distribution | None = None
+    tokens: Distribution | None = None
+    learned_tokens: Distribution | None = None
+
+    def to_json(self) -> JsonObject:
+        return {
+            "messages_per_row": self.messages.to_json() if self.messages else None,
+            "tokens_per_row": self.tokens.to_json() if self.tokens else None,
+            "learned_tokens_per_row": self.learned_tokens.to_json() if self.learned_tokens else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """`errors` and `warnings` are the first 100 of each; `counts` has every finding by code.
 
-    `examples` = `sound_rows` + `bad_rows`. Token counts are per epoch and leave bad rows out.
+    `examples` = `sound_rows` + `bad_rows`. `max_tokens` is the limit per row, in the base's tokens where there is a
+    base, else in OpenAI's. `sections` are the analysers' parts of the report, by their names.
     """
 
     file: str
@@ -116,22 +147,14 @@ class Report:
     examples: int
     bad_rows: int
     blank_lines: int
+    roles: dict[str, int]
     counts: dict[str, int]
     errors: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
-    error_count: int
-    warning_count: int
-    encoding: str
     max_tokens: int | None
-    openai_tokens: int
-    openai_learned_tokens: int
-    openai_billed_tokens: int
-    openai_system_tokens: int
-    roles: dict[str, int]
+    openai: OpenAICounts
     base: BaseCounts | None = None
-    messages_per_row: Distribution | None = None
-    tokens_per_row: Distribution | None = None
-    learned_per_row: Distribution | None = None
+    per_row: RowDistributions = RowDistributions()
     sections: JsonObject = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -140,57 +163,59 @@ class Report:
         return self.error_count == 0
 
     @property
+    def error_count(self) -> int:
+        """How many errors there are, listed or not."""
+        return count_of(self.counts, "error")
+
+    @property
+    def warning_count(self) -> int:
+        """How many warnings there are, listed or not."""
+        return count_of(self.counts, "warning")
+
+    @property
     def sound_rows(self) -> int:
         return self.examples - self.bad_rows
 
     @property
     def shared_share(self) -> float:
-        """Of all tokens, those of the commonest system message: what a step of several rows computes once."""
+        """The share of all tokens that is the commonest system message, which a step computes once for all its rows."""
         prompts = self.sections.get("system_prompts")
-        if not isinstance(prompts, dict) or not self.openai_tokens:
+        if not isinstance(prompts, dict) or not self.openai.tokens:
             return 0.0
-        return self.openai_system_tokens / self.openai_tokens * float(str(prompts["commonest_share"]))
-
-    @property
-    def base_tokens(self) -> int | None:
-        return self.base.tokens if self.base else None
-
-    @property
-    def learned_tokens(self) -> int | None:
-        return self.base.learned_tokens if self.base else None
+        return self.openai.system_tokens / self.openai.tokens * float(str(prompts["commonest_share"]))
 
     def to_json(self) -> JsonObject:
-        distributions: dict[str, Distribution | None] = {
-            "messages_per_row": self.messages_per_row,
-            "tokens_per_row": self.tokens_per_row,
-            "learned_tokens_per_row": self.learned_per_row,
-        }
+        """The report as `tunesmith check --json` prints it; docs/dataset-format.md has its fields."""
         return {
             "schema_version": SCHEMA_VERSION,
             "file": self.file,
             "bytes": self.size,
             "ok": self.ok,
             "kind": self.kind,
+            **self._rows_json(),
+            **self._findings_json(),
+            "roles": dict(self.roles),
+            "max_tokens": self.max_tokens,
+            "openai": self.openai.to_json(),
+            "base": self.base.to_json() if self.base else None,
+            "distributions": self.per_row.to_json(),
+            **self.sections,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _rows_json(self) -> JsonObject:
+        return {
             "examples": self.examples,
             "sound_rows": self.sound_rows,
             "bad_rows": self.bad_rows,
             "blank_lines": self.blank_lines,
+        }
+
+    def _findings_json(self) -> JsonObject:
+        return {
             "error_count": self.error_count,
             "warning_count": self.warning_count,
             "counts": dict(self.counts),
             "errors": [one.to_json() for one in self.errors],
             "warnings": [one.to_json() for one in self.warnings],
-            "roles": dict(self.roles),
-            "max_tokens": self.max_tokens,
-            "openai": {
-                "encoding": self.encoding,
-                "tokens": self.openai_tokens,
-                "learned_tokens": self.openai_learned_tokens,
-                "billed_tokens": self.openai_billed_tokens,
-                "system_tokens": self.openai_system_tokens,
-            },
-            "base": self.base.to_json() if self.base else None,
-            "distributions": {name: one.to_json() if one else None for name, one in distributions.items()},
-            **self.sections,
-            "seconds": round(self.seconds, 3),
         }

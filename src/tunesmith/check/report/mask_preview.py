@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tunesmith.errors import DataError
 from tunesmith.render.renderer import Rendered, Renderer
-from tunesmith.rows.lines import chunks, read_chunk
-from tunesmith.rows.parse import BrokenLine, parse_line
+from tunesmith.rows.parse import BrokenLine
+from tunesmith.rows.raw_row import iter_rows
 from tunesmith.rows.row import PreferenceRow, ReinforcementRow, Row, RowError, parse_row
 
 _CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0x7F: 0x2421}
@@ -57,19 +57,13 @@ def preview_rows(path: Path, renderer: Renderer, count: int, max_tokens: int | N
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row | str]]:
-    for chunk in chunks(path):
-        if chunk.too_long:
-            yield chunk.first_line, f"The line has {chunk.length:,} bytes, too many to read."
-            continue
-        for number, raw in enumerate(read_chunk(path, chunk).split(b"\n"), start=chunk.first_line):
-            if not raw.strip():
-                continue
-            try:
-                yield number, parse_row(parse_line(raw))
-            except BrokenLine as broken:
-                yield number, broken.fault.message
-            except RowError as error:
-                yield number, error.message
+    for raw in iter_rows(path):
+        try:
+            yield raw.line, parse_row(raw.value())
+        except BrokenLine as broken:
+            yield raw.line, broken.fault.message
+        except RowError as error:
+            yield raw.line, error.message
 
 
 def _renderings(line: int, row: Row, renderer: Renderer, max_tokens: int | None) -> Iterator[Preview]:

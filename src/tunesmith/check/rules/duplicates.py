@@ -32,6 +32,7 @@ LEADERS = 8  # rows of one bucket that a newcomer is compared with: so many that
 MARGIN = 0.13  # 2.5 standard deviations of an estimate: 0.6 % of the pairs that lie just at the threshold are missed
 COMPARISONS_PER_ROW = 4
 MIN_COMPARISONS = 20_000
+ROW_SKETCHES = "row_sketches"
 SHOWN_GROUPS = 20
 SHOWN_LINES = 10
 
@@ -58,6 +59,18 @@ class NearDuplicates:
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
         found = find_near(whole, stacked([partial.arrays.pop("sketches") for partial in partials]))
         return [_near_finding(*pair) for pair in found.pairs], found.to_json()
+
+
+class RowSketches:
+    """The analyser `row_sketches`: keeps what a later look for leaks needs, and reports nothing."""
+
+    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+        return Partial(arrays={"sketches": sketches(batch_words(batch))})
+
+    def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
+        parts = [partial.arrays.pop("sketches") for partial in partials]
+        whole.partials[ROW_SKETCHES] = Partial(arrays={"sketches": stacked(parts)})
+        return [], {}
 
 
 @dataclass(slots=True)

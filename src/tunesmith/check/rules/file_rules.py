@@ -19,8 +19,9 @@ METHOD_KINDS: dict[str, tuple[Kind, ...]] = {
 }
 
 
-def file_findings(result: ChunkResult, kind: Kind | None, method: str | None, least: int) -> Iterator[Finding]:
-    rows = result.examples
+def file_findings(result: ChunkResult, method: str | None, least: int) -> Iterator[Finding]:
+    """Findings about the file as a whole; a file of fewer than `least` rows has too few."""
+    rows, kind = result.examples, result.kind
     if rows < least:
         text = f"The file has {rows} example(s), but must have at least {least} examples."
         yield finding("too_few_examples", None, text, value=str(rows))

@@ -11,14 +11,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.check.rules.duplicates import COMPARISONS_PER_ROW, MIN_COMPARISONS, THRESHOLD, Pair, likely, stacked
+from tunesmith.check.rules.duplicates import (
+    COMPARISONS_PER_ROW,
+    MIN_COMPARISONS,
+    ROW_SKETCHES,
+    THRESHOLD,
+    Pair,
+    likely,
+    stacked,
+)
 from tunesmith.check.rules.shingle_reader import RowWords
 from tunesmith.check.rules.shingles import BANDS, SLOTS, band_keys, jaccard
-from tunesmith.check.scan.chunk import scan
-from tunesmith.check.scan.result import ChunkResult, ScanOptions, merged
+from tunesmith.check.scan.file_scan import FileScan, scan_file
+from tunesmith.check.scan.result import ChunkResult, ScanOptions
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.rows.findings import Finding, FindingLog, finding
-from tunesmith.rows.lines import chunks, read_chunk
+from tunesmith.rows.findings import Finding, finding
 
 CANDIDATES = 64  # training rows of one key that a validation row is compared with
 BLOCK = 10_000  # validation rows looked at together; bounds what is held of their candidates
@@ -65,23 +72,23 @@ class Leaks:
 
 
 def find_leaks(training: Path, validation: Path) -> Leaks:
-    """The leaks between two checked files; rows with errors are left out."""
+    """The leaks between two files, both read here; rows with errors are left out."""
     return compare(index_file(training), index_file(validation))
 
 
 def index_file(path: Path) -> Index:
-    parts = [
-        scan(read_chunk(path, chunk), chunk.first_line, ScanOptions(analysers=("near_duplicates",)))
-        for chunk in chunks(path)
-        if not chunk.too_long
-    ]
-    rows = stacked([part.partials.pop("near_duplicates").arrays["sketches"] for part in parts])
-    whole, _ = merged(parts, FindingLog())
-    whole.path = path
-    return Index(path, whole, rows)
+    """The index of a file, which is read for it."""
+    return index_of(path, scan_file(path, ScanOptions(find_kind=True, analysers=(ROW_SKETCHES,))))
+
+
+def index_of(path: Path, scan: FileScan) -> Index:
+    """The index of a file that was scanned with the analyser `row_sketches`."""
+    kept = scan.rows.partials.get(ROW_SKETCHES)  # none of a file that could not be read
+    return Index(path, scan.rows, stacked([kept.arrays["sketches"]] if kept else []))
 
 
 def compare(training: Index, validation: Index) -> Leaks:
+    """The leaks between two indexed files."""
     found = Leaks(rows=len(validation.whole.lines))
     if "reinforcement" in validation.whole.kinds:  # equal prompts with different items are different rows there
         return found

@@ -7,6 +7,7 @@ and arrays, never texts. `finish` gets the partials in file order and says what 
 
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from typing import Protocol
 
 from tunesmith.check.scan.batch import Batch
@@ -30,14 +31,18 @@ class Analyser(Protocol):
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
         """Findings about the file, and this analyser's part of the report (shown under its name).
 
-        `whole` has the arrays of the whole file: lines, tokens, digests of prompts and answers (see `Batch`).
+        `whole` has the arrays of the whole file: lines, tokens, digests of prompts and answers (see `Batch`). What is
+        to be kept beside the report goes into `whole.partials`, under the analyser's name.
         """
         ...
 
 
 @cache
 def load(name: str) -> Analyser:
-    """The analyser of that name; imported only when it is asked for."""
+    """The analyser of that name, imported only when it is asked for.
+
+    Rooms above this one name theirs as `module:Class`, as a worker process knows it by name alone.
+    """
     match name:
         case "text_quality":
             from tunesmith.check.rules.quality import TextQuality
@@ -59,6 +64,14 @@ def load(name: str) -> Analyser:
             from tunesmith.check.rules.pii import PersonalData
 
             return PersonalData()
+        case "row_sketches":
+            from tunesmith.check.rules.duplicates import RowSketches
+
+            return RowSketches()
+    module, colon, own = name.partition(":")
+    if colon:
+        analyser: Analyser = getattr(import_module(module), own)()
+        return analyser
     raise InvalidRequest(f"No analyser is called '{name}'; there are {', '.join(ANALYSERS)}.", param="analysers")
 
 

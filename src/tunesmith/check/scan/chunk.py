@@ -1,12 +1,12 @@
 """One chunk of lines -> counts, findings and a few numbers per row. Pure; runs in this process or in a worker's.
 
-Each row is looked at once. A chat row whose messages have a role and a content and nothing else takes the fast path;
+Each row is parsed once. A chat row whose messages have a role and a content and nothing else takes the fast path;
 everything else, and every row in doubt, takes the careful one, which explains. What must be known of the whole file
-(contradictions, totals) is left to `check`, which gets small arrays and never a row's text.
+(contradictions, totals, limits) is left to the report, which gets small arrays and never a row's text.
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, count, repeat
 
@@ -18,63 +18,108 @@ from tunesmith.check.scan.analysers import analyse
 from tunesmith.check.scan.batch import Batch, BatchRow
 from tunesmith.check.scan.plain_rows import BLOCK_ROWS, PlainRows, key_marks
 from tunesmith.check.scan.result import ChunkResult, ScanOptions
-from tunesmith.rows.findings import Finding, at_line, finding
-from tunesmith.rows.parse import BrokenLine, parse_line
-from tunesmith.rows.row_faults import kind_of, row_faults
-from tunesmith.rows.row_texts import row_texts
+from tunesmith.check.scan.row_forms import chat_form, form_of
+from tunesmith.rows.findings import at_line
+from tunesmith.rows.parse import UNPARSED, BrokenLine, ParsedLine, parse_block, parse_line, unambiguous
+from tunesmith.rows.row_faults import Kind, kind_of, row_faults
+from tunesmith.rows.row_texts import RowTexts, row_texts
 from tunesmith.tokens import count_tokens
 
 
 def scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
     """The findings and numbers of the lines in `data`, the first of which is line `first_line` of the file."""
-    with _no_collector():
-        return _scan(data, first_line, options)
-
-
-def _scan(data: bytes, first_line: int, options: ScanOptions) -> ChunkResult:
     result = ChunkResult()
-    lines = data.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    batch = Batch(_sound_rows(data, lines, first_line, options, result))
-    result.examples = len(lines) - result.blank_lines
-    _fill(result, batch, options)
-    analyse(data, batch, options.analysers, result)
-    unwritable(batch, options.lost, result.log)
+    with _no_collector():
+        batch = Batch(sound_rows(data, first_line, options, result))
+        _fill(result, batch, options)
+        analyse(data, batch, options.analysers, result)
+        unwritable(batch, options.lost, result.log)
     return result
 
 
-def _sound_rows(
-    data: bytes, lines: list[bytes], first_line: int, options: ScanOptions, result: ChunkResult
-) -> list[BatchRow]:
-    """The rows without errors, in order; the faults of all go to `result`."""
-    rows: list[BatchRow] = []
-    plain = PlainRows() if options.kind in (None, "chat") else None
-    marks = key_marks(data, lines) if plain is not None else []
+def sound_rows(data: bytes, first_line: int, options: ScanOptions, result: ChunkResult) -> list[BatchRow]:
+    """The rows without errors, in order; what is wrong with the others goes to `result`, with the counts of lines."""
+    lines = data.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    reader = _RowReader(options, result)
+    marks = key_marks(data, lines) if options.kind in (None, "chat") else [-1] * len(lines)
     for at in range(0, len(lines), BLOCK_ROWS):
-        block = lines[at : at + BLOCK_ROWS]
-        first = first_line + at
+        reader.read(lines[at : at + BLOCK_ROWS], first_line + at, marks[at : at + BLOCK_ROWS])
+    reader.finish()
+    result.examples = len(lines) - result.blank_lines
+    return reader.rows
+
+
+class _RowReader:
+    """Reads the lines of a chunk, a block at a time, and gathers its sound rows."""
+
+    def __init__(self, options: ScanOptions, result: ChunkResult) -> None:
+        self.rows: list[BatchRow] = []
+        self._options = options
+        self._result = result
+        self._kind = options.kind
+        self._plain = PlainRows()
+
+    def read(self, block: Sequence[bytes], first: int, marks: Sequence[int]) -> None:
+        result = self._result
         if (not block[0] or block[0].isspace()) and not b"".join(block).strip():  # a file may hold nothing else
             result.blank_lines += len(block)
             result.first_blank = result.first_blank or first
-            continue
-        taken = plain.take(block, first, marks[at : at + BLOCK_ROWS]) if plain is not None else repeat(None)
-        for number, raw, row in zip(count(first), block, taken, strict=False):
+            return
+        values = parse_block(block)
+        if self._kind is None and self._options.find_kind:
+            result.kind = self._kind = _first_kind(values, self._options)
+        plain = self._kind in (None, "chat")
+        taken = self._plain.take(block, values, first, marks) if plain else repeat(None)
+        for number, raw, value, row in zip(count(first), block, values, taken, strict=False):
             if row is not None:
-                rows.append(row)
+                self.rows.append(row)
                 for fault in row.about.warnings:
                     result.log.add_fault(fault, number)
             elif not raw or raw.isspace():
                 result.blank_lines += 1
                 result.first_blank = result.first_blank or number
-            elif (sound := _careful_row(raw, number, options, result)) is not None:
-                rows.append(sound)
-    if plain is not None:
-        for roles, taken_rows in plain.taken.items():
-            result.add_kind("chat", taken_rows)
+            else:
+                self._read_carefully(number, raw, value)
+
+    def finish(self) -> None:
+        """Adds what is counted by the sequence of roles, once for each."""
+        for roles, rows in self._plain.taken.items():
+            self._result.add_kind("chat", rows)
+            self._result.add_form(chat_form(roles))
             for role in roles:
-                result.add_role(role, taken_rows)
-    return rows
+                self._result.add_role(role, rows)
+
+    def _read_carefully(self, number: int, raw: bytes, parsed: ParsedLine) -> None:
+        result = self._result
+        try:
+            value = parse_line(raw) if parsed is UNPARSED else unambiguous(raw, parsed)
+        except BrokenLine as broken:
+            result.log.add(at_line(broken.fault, number))
+            result.bad_rows += 1
+            return
+        result.add_kind(kind_of(value) or "unknown")
+        found = [at_line(fault, number) for fault in row_faults(value, self._kind)]
+        result.log.extend(found)
+        if any(one.severity == "error" for one in found):
+            result.bad_rows += 1
+        elif isinstance(value, dict):
+            about = row_texts(value)
+            for role in about.roles:
+                result.add_role(role)
+            result.add_form(form_of(value))
+            encoded = [text.encode() for text in about.texts]
+            self.rows.append(BatchRow(number, about, about.texts, encoded, about.system, about.prompt, about.answer))
+
+
+def _first_kind(values: Sequence[ParsedLine], options: ScanOptions) -> Kind | None:
+    """The kind of the first row that has one, as the method takes it."""
+    for value in values:
+        kind = kind_of(value) if value is not UNPARSED else None
+        if kind is not None:
+            return "reinforcement" if kind == "chat" and options.reinforcement else kind
+    return None
 
 
 @contextmanager
@@ -89,31 +134,8 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _careful_row(raw: bytes, number: int, options: ScanOptions, result: ChunkResult) -> BatchRow | None:
-    """The row if it has no error; its faults go to `result`."""
-    try:
-        value = parse_line(raw)
-    except BrokenLine as broken:
-        result.log.add(at_line(broken.fault, number))
-        result.bad_rows += 1
-        return None
-    result.add_kind(kind_of(value) or "unknown")
-    found = [at_line(fault, number) for fault in row_faults(value, options.kind)]
-    result.log.extend(found)
-    if any(one.severity == "error" for one in found):
-        result.bad_rows += 1
-        return None
-    if not isinstance(value, dict):
-        return None
-    about = row_texts(value)
-    for role in about.roles:
-        result.add_role(role)
-    encoded = [text.encode() for text in about.texts]
-    return BatchRow(number, about, about.texts, encoded, about.system, about.prompt, about.answer)
-
-
 def _fill(result: ChunkResult, batch: Batch, options: ScanOptions) -> None:
-    """The per-row arrays, and findings that need token counts."""
+    """The arrays with one entry per row; see `ChunkResult`."""
     rows = batch.rows
     if not rows:
         return
@@ -128,11 +150,12 @@ def _fill(result: ChunkResult, batch: Batch, options: ScanOptions) -> None:
     result.tokens = (np.add.reduceat(counts, starts) + overhead).astype(np.int32)
     result.learned = np.add.reduceat(np.where(learned, counts, 0), starts).astype(np.int32)
     result.system_tokens = np.where(system_at >= 0, counts[starts + system_at], 0).astype(np.int32)
+    result.before = _before_answer(counts, starts, learned, overhead).astype(np.int32)
+    result.most_tokens = _most_tokens(batch, starts)
     result.systems = np.asarray(systems, np.uint64)
     result.prompts = np.asarray(prompts, np.int64)
     result.answers = np.asarray(answers, np.int64)
-    if options.max_tokens is not None:
-        result.log.extend(_over_limit(batch, counts, options.max_tokens, result))
+    result.odd_bytes |= set(np.flatnonzero(np.bincount(np.frombuffer(batch.odd, np.uint8), minlength=256)).tolist())
 
 
 def _counts(batch: Batch, options: ScanOptions) -> NDArray[np.int32]:
@@ -147,16 +170,27 @@ def _counts(batch: Batch, options: ScanOptions) -> NDArray[np.int32]:
     return counts
 
 
-def _over_limit(batch: Batch, counts: NDArray[np.int32], limit: int, result: ChunkResult) -> Iterator[Finding]:
-    for number in np.flatnonzero(result.tokens > limit).tolist():
-        row, start, total = batch.rows[number], batch.starts[number], int(result.tokens[number])
-        length, overhead = len(row.texts), row.about.overhead
-        first = next((at for at in range(length) if row.about.learned[at]), length)
-        before = int(counts[start : start + first].sum()) + (overhead - 1) * (first + 1) // length
-        if before >= limit:
-            text = f"The row has {total} tokens, {before} of them before the answer; the limit is {limit}."
-            yield finding("answer_cut", row.line, text, value=str(total))
-            result.bad_rows += 1
-        else:
-            text = f"The row has {total} tokens and the limit is {limit}: {total - limit} are cut off its end."
-            yield finding("over_limit", row.line, text, value=str(total))
+def _before_answer(
+    counts: NDArray[np.int32], starts: NDArray[np.int64], learned: NDArray[np.bool_], overhead: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """OpenAI's tokens before the first learned text of each row, its share of the row's overhead included."""
+    ends = np.append(starts[1:], len(counts))
+    places = np.append(np.flatnonzero(learned), len(counts))
+    first = np.minimum(places[np.searchsorted(places, starts)], ends)
+    sums = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+    shares: NDArray[np.int64] = (overhead - 1) * (first - starts + 1) // (ends - starts)
+    before: NDArray[np.int64] = sums[first] - sums[starts] + shares
+    return before
+
+
+def _most_tokens(batch: Batch, starts: NDArray[np.int64]) -> NDArray[np.int32]:
+    """An upper bound of the tokens of each row in any base, without what the template adds: a token has a byte.
+
+    Calls and tools are written out with tags and blanks, which at most double them.
+    """
+    lengths = np.fromiter(map(len, batch.encoded), np.int64, len(batch.texts))
+    row_bytes: NDArray[np.int64] = np.add.reduceat(lengths, starts)
+    row_texts_count = np.diff(np.append(starts, len(lengths)))
+    careful = np.fromiter((isinstance(row.about, RowTexts) for row in batch.rows), bool, len(batch.rows))
+    bound = np.where(careful, 2 * row_bytes + 128 * row_texts_count + 512, row_bytes + row_texts_count)
+    return np.minimum(bound, np.iinfo(np.int32).max).astype(np.int32)

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain, repeat
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from tunesmith.check.scan.batch import BatchRow
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.rows.parse import ParsedLine
 from tunesmith.rows.shapes import Shape, joint_digest, shape_of, text_digest
 
 _ESCAPED = re.compile(rb"\\.")
@@ -34,14 +34,16 @@ class PlainRows:
         self.taken: Counter[tuple[str, ...]] = Counter()
         self._shapes: dict[tuple[object, ...], Shape | None] = {}
 
-    def take(self, lines: Sequence[bytes], first_line: int, marks: Sequence[int]) -> list[BatchRow | None]:
-        """A row for each plain line, None for each other. `marks` are the lines' `key_marks`.
+    def take(
+        self, lines: Sequence[bytes], values: Sequence[ParsedLine], first_line: int, marks: Sequence[int]
+    ) -> list[BatchRow | None]:
+        """A row for each plain line, None for each other. `values` are the parsed lines, `marks` their `key_marks`.
 
         A plain row has two keys a message and one more, if every key stands once: one that stands twice is lost in
         parsing, its mark is not. Where the marks leave it open the quotes tell: each key and text has two.
         """
         found: list[BatchRow | None] = [None] * len(lines)
-        for number, shape, texts, encoded, digests in self._plain(_candidates(lines)):
+        for number, shape, texts, encoded, digests in self._plain(_candidates(values)):
             size, at = len(texts), shape.answer_at
             if marks[number] == 2 * size + 1 or _exact_quotes(lines[number]) == 8 * size + 2:
                 found[number] = BatchRow(
@@ -113,31 +115,15 @@ def _exact_quotes(line: bytes) -> int:
     return _ESCAPED.sub(b"", line).count(b'"')
 
 
-def _candidates(lines: Sequence[bytes]) -> list[Candidate]:
+def _candidates(values: Sequence[ParsedLine]) -> list[Candidate]:
     """The lines that hold messages and nothing beside them."""
     found = []
-    for number, value in enumerate(_parsed(lines)):
+    for number, value in enumerate(values):
         if type(value) is dict and len(value) == 1:
             messages = value.get("messages")
             if type(messages) is list and messages:
                 found.append((number, messages))
     return found  # type: ignore[return-value]
-
-
-def _parsed(lines: Sequence[bytes]) -> list[JsonValue]:
-    """The value of each line; None for one that is not JSON."""
-    try:
-        return list(map(orjson.loads, lines))
-    except orjson.JSONDecodeError:
-        return [_parsed_line(line) for line in lines]
-
-
-def _parsed_line(line: bytes) -> JsonValue:
-    try:
-        value: JsonValue = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    return value
 
 
 def _odd(sizes: list[int], contents: list[JsonValue]) -> set[int]:

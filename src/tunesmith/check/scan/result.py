@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from tunesmith.check.scan.row_forms import MAX_FORMS
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.findings import Finding, FindingLog
 from tunesmith.rows.row_faults import Kind
@@ -19,6 +20,8 @@ ARRAYS = {
     "tokens": np.int32,
     "learned": np.int32,
     "system_tokens": np.int32,
+    "before": np.int32,
+    "most_tokens": np.int32,
     "systems": np.uint64,
     "prompts": np.int64,
     "answers": np.int64,
@@ -28,17 +31,15 @@ BLOCK_ROWS = 1_000_000  # looked at together, to bound what is held beside the r
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
-    """`threads` is for the token counter: 0 takes every core, workers take 1.
+    """What decides the result of a pass over rows, and `threads`, which does not."""
 
-    `lost` are the bytes that the base's tokenizer has no token for.
-    """
-
-    kind: Kind | None = None
+    kind: Kind | None = None  # what the file holds; None: each row is taken for what it looks like
+    find_kind: bool = False  # instead: the kind of the first row that has one
+    reinforcement: bool = False  # then rows of messages are taken for prompts
     encoding: str = DEFAULT_ENCODING
-    max_tokens: int | None = None
     analysers: tuple[str, ...] = ()
-    threads: int = 0
-    lost: bytes = b""
+    lost: bytes = b""  # bytes that the base's tokenizer has no token for
+    threads: int = 0  # of the token counter: 0 takes every core, workers take 1
 
 
 @dataclass(slots=True)
@@ -55,14 +56,22 @@ def _empty(name: str) -> NDArray[np.generic]:
 
 @dataclass(slots=True)
 class ChunkResult:
-    """What one chunk adds to the report. Each array has one entry per row without errors; see `Batch`."""
+    """What one chunk adds to the report. Each array has one entry per row without errors; see `Batch`.
 
+    `before` are OpenAI's tokens before the first answer; `most_tokens` bounds what any base needs for the row's texts.
+    `forms` are those of the rows (see `row_forms`), None where they are too many or not known; `odd_bytes` are the
+    bytes that occur in the texts beside printable ASCII.
+    """
+
+    kind: Kind | None = None
     examples: int = 0
     bad_rows: int = 0
     blank_lines: int = 0
     first_blank: int | None = None
     kinds: dict[str, int] = field(default_factory=dict)
     roles: dict[str, int] = field(default_factory=dict)
+    forms: set[str] | None = field(default_factory=set)
+    odd_bytes: set[int] = field(default_factory=set)
     log: FindingLog = field(default_factory=FindingLog)
     partials: dict[str, Partial] = field(default_factory=dict)
     lines: np.ndarray = field(default_factory=lambda: _empty("lines"))
@@ -70,6 +79,8 @@ class ChunkResult:
     tokens: np.ndarray = field(default_factory=lambda: _empty("tokens"))
     learned: np.ndarray = field(default_factory=lambda: _empty("learned"))
     system_tokens: np.ndarray = field(default_factory=lambda: _empty("system_tokens"))
+    before: np.ndarray = field(default_factory=lambda: _empty("before"))
+    most_tokens: np.ndarray = field(default_factory=lambda: _empty("most_tokens"))
     systems: np.ndarray = field(default_factory=lambda: _empty("systems"))
     prompts: np.ndarray = field(default_factory=lambda: _empty("prompts"))
     answers: np.ndarray = field(default_factory=lambda: _empty("answers"))
@@ -81,6 +92,15 @@ class ChunkResult:
     def add_role(self, role: str, messages: int = 1) -> None:
         self.roles[role] = self.roles.get(role, 0) + messages
 
+    def add_form(self, form: str | None) -> None:
+        """Adds the form of a row; None, or one too many, makes the forms unknown."""
+        if self.forms is None or form in self.forms:
+            return
+        if form is None or len(self.forms) == MAX_FORMS:
+            self.forms = None
+        else:
+            self.forms.add(form)
+
     def to_wire(self) -> tuple[bytes, list[bytes]]:
         """A JSON header and the arrays' bytes, in the order the header names."""
         arrays: dict[str, NDArray[np.generic]] = {name: getattr(self, name) for name in ARRAYS}
@@ -88,6 +108,8 @@ class ChunkResult:
             arrays |= {f"{analyser}/{name}": array for name, array in partial.arrays.items()}
         header = {
             **{name: getattr(self, name) for name in _PLAIN},
+            "forms": None if self.forms is None else sorted(self.forms),
+            "odd_bytes": sorted(self.odd_bytes),
             "counts": self.log.counts,
             "listed": [one.to_json() for one in (*self.log.errors, *self.log.warnings)],
             "partials": {name: partial.data for name, partial in self.partials.items()},
@@ -98,6 +120,9 @@ class ChunkResult:
     @classmethod
     def from_wire(cls, header: JsonObject, arrays: dict[str, NDArray[np.generic]]) -> "ChunkResult":
         result = cls(**{name: header[name] for name in _PLAIN})  # type: ignore[arg-type]
+        forms, odd = header["forms"], header["odd_bytes"]
+        result.forms = {str(form) for form in forms} if isinstance(forms, list) else None
+        result.odd_bytes = {byte for byte in odd if isinstance(byte, int)} if isinstance(odd, list) else set()
         counts, listed, partials = header["counts"], header["listed"], header["partials"]
         if isinstance(counts, dict) and isinstance(listed, list) and isinstance(partials, dict):
             found = [Finding(**one) for one in listed if isinstance(one, dict)]  # type: ignore[arg-type]
@@ -113,7 +138,7 @@ class ChunkResult:
         return result
 
 
-_PLAIN = ("examples", "bad_rows", "blank_lines", "first_blank", "kinds", "roles")
+_PLAIN = ("kind", "examples", "bad_rows", "blank_lines", "first_blank", "kinds", "roles")
 
 
 def merged(results: Iterable[ChunkResult], log: FindingLog) -> tuple[ChunkResult, list[ChunkResult]]:
@@ -121,18 +146,11 @@ def merged(results: Iterable[ChunkResult], log: FindingLog) -> tuple[ChunkResult
 
     Each is taken in as it comes, so that the numbers of a file of short rows are in memory once.
     """
-    whole = ChunkResult()
+    whole = ChunkResult(log=log)
     columns = {name: bytearray() for name in ARRAYS}
     parts = []
     for part in results:
-        whole.examples += part.examples
-        whole.bad_rows += part.bad_rows
-        whole.blank_lines += part.blank_lines
-        whole.first_blank = whole.first_blank or part.first_blank
-        for kind, rows in part.kinds.items():
-            whole.add_kind(kind, rows)
-        for role, messages in part.roles.items():
-            whole.add_role(role, messages)
+        _add_counts(whole, part)
         log.merge(part.log.counts, [*part.log.errors, *part.log.warnings])
         for name, column in columns.items():
             column += getattr(part, name).tobytes()
@@ -140,6 +158,21 @@ def merged(results: Iterable[ChunkResult], log: FindingLog) -> tuple[ChunkResult
     for name, column in columns.items():
         setattr(whole, name, np.frombuffer(column, ARRAYS[name]))
     return whole, parts
+
+
+def _add_counts(whole: ChunkResult, part: ChunkResult) -> None:
+    whole.kind = whole.kind or part.kind
+    whole.examples += part.examples
+    whole.bad_rows += part.bad_rows
+    whole.blank_lines += part.blank_lines
+    whole.first_blank = whole.first_blank or part.first_blank
+    whole.odd_bytes |= part.odd_bytes
+    for kind, rows in part.kinds.items():
+        whole.add_kind(kind, rows)
+    for role, messages in part.roles.items():
+        whole.add_role(role, messages)
+    for form in [None] if part.forms is None else sorted(part.forms):
+        whole.add_form(form)
 
 
 def repeated(digests: NDArray[np.int64]) -> NDArray[np.int64]:

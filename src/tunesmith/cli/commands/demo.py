@@ -1,4 +1,4 @@
-"""`tunesmith demo`: the whole job on a small dataset, as a stranger's first two minutes."""
+"""`tunesmith demo`: a whole job on a small dataset, for the first two minutes."""
 
 import os
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.commands.data import require_file
+from tunesmith.cli.dataset import require_file
 from tunesmith.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
     from tunesmith.client import Client, Job
     from tunesmith.settings import Settings
 
-# Rows of the demo dataset ask about other cities; these questions are in none of them.
+# The demo's dataset asks about other cities; these questions are in none of its rows.
 QUESTIONS = (
     ("You are a weather assistant who answers every question with a joke.", "Is it cold in Moscow in January?"),
     ("你是一位爱开玩笑的天气播报员。", "天津的冬天冷吗?"),
@@ -27,35 +27,37 @@ def demo(
         Path | None,
         typer.Option(help="Train on this file instead; the questions stay the same.", show_default=False),
     ] = None,
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the demo keeps what it makes.")] = Path(
-        ".cache/demo"
-    ),
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the demo keeps its data.")] = Path(".cache/demo"),
 ) -> None:
-    """Train a small model on twelve weather jokes and compare it with its base, in about two minutes."""
+    """Train a small model on twelve weather jokes and compare it with its base.
+
+    Takes about two minutes.
+    """
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.server.find import connect
 
     settings = load_settings(data_dir)
     dataset = require_file(file or _shipped_dataset())
     _look_at(dataset, settings)
-    _say("Start a server of our own, upload, train")
+    _heading("Start a server, upload, train")
     with connect(settings, None, with_worker=True) as connection:
         job = _train(connection.client, dataset, settings)
         _compare(connection.client, job, settings)
-    _next(job, settings, stopped=connection.own is not None)
+    _next_steps(job, settings, stopped=connection.own is not None)
 
 
 def _shipped_dataset() -> Path:
-    """In a checkout under examples/, in an installed package beside this file."""
+    """The demo's rows: under examples/ in a checkout, beside this file when installed."""
     here = Path(__file__).resolve()
     checkout = here.parents[4] / "examples" / DATASET
     return Path(os.path.relpath(checkout)) if checkout.is_file() else here.with_name(DATASET)
 
 
 def _look_at(file: Path, settings: "Settings") -> None:
-    from tunesmith.check.file_check import check_file
+    from tunesmith.check.file_check import CheckOptions, check_file
     from tunesmith.cli.bases import local_base
-    from tunesmith.cli.output import tables as report
+    from tunesmith.cli.output.check_report import print_report
+    from tunesmith.cli.output.estimate_table import print_estimate
     from tunesmith.cli.output.terminal import err
     from tunesmith.estimate.job_estimate import estimate, resolve_hyperparameters
     from tunesmith.models.directory import pull
@@ -64,13 +66,13 @@ def _look_at(file: Path, settings: "Settings") -> None:
     with err().status("Preparing the base model …"):
         pull(resolve_base(settings.base_model, settings), settings)
     base = local_base(None, settings)
-    found = check_file(file, renderer=base.renderer, max_tokens=base.max_tokens)
-    _say(f"Check the data: tunesmith check {file}")
-    report.print_report(found, base, limit=3)
+    found = check_file(file, CheckOptions(renderer=base.renderer, max_tokens=base.max_tokens))
+    _heading(f"Check the data: tunesmith check {file}")
+    print_report(found, base, limit=3)
     if not found.ok:
         raise CommandError(f"{file} cannot be trained on.")
-    _say(f"What will it take: tunesmith estimate {file}")
-    report.print_estimate(found, estimate(found, resolve_hyperparameters(None, found)), base)
+    _heading(f"Estimate the job: tunesmith estimate {file}")
+    print_estimate(found, estimate(found, resolve_hyperparameters(None, found)), base)
 
 
 def _train(client: "Client", file: Path, settings: "Settings") -> "Job":
@@ -85,7 +87,7 @@ def _train(client: "Client", file: Path, settings: "Settings") -> "Job":
     try:
         job = watch(client, job, as_json=False)
     except KeyboardInterrupt:
-        client.change_job(job.id, "cancel")  # else the next demo would first finish this one
+        client.change_job(job.id, "cancel")  # otherwise the next demo would finish this one first
         note("\nStopped; the job is cancelled. Start again whenever you like.")
         raise typer.Exit(Exit.INTERRUPTED) from None
     conclude(job, as_json=False)
@@ -98,7 +100,7 @@ def _compare(client: "Client", job: "Job", settings: "Settings") -> None:
 
     from tunesmith.cli.output.terminal import err, out
 
-    _say("Ask what neither has seen: base and tuned model side by side (temperature 0)")
+    _heading("Ask questions that are not in the rows: base and tuned model side by side (temperature 0)")
     table = Table(show_lines=True, expand=True)
     for title in ("question", settings.base_model, "tuned"):
         table.add_column(title, ratio=1, overflow="fold")
@@ -115,18 +117,18 @@ def _ask(client: "Client", model: str, system: str, question: str) -> str:
     return "".join(client.chat(model, messages, temperature=0, max_tokens=ANSWER_TOKENS)).strip()
 
 
-def _next(job: "Job", settings: "Settings", *, stopped: bool) -> None:
+def _next_steps(job: "Job", settings: "Settings", *, stopped: bool) -> None:
     from tunesmith.cli.configure import again, program
     from tunesmith.cli.output.terminal import note, print_plain
 
-    _say("What next")
+    _heading("What next")
     print_plain(f"  {again(f'chat {job.fine_tuned_model}')}")
     print_plain(f"  {again('serve')}    # then point any OpenAI client at it")
     print_plain(f"  {program()} train YOUR.jsonl")
-    note(f"{'The server is stopped. ' if stopped else ''}Everything the demo made lies in {settings.paths.root}.")
+    note(f"{'The server is stopped. ' if stopped else ''}Everything the demo made is in {settings.paths.root}.")
 
 
-def _say(title: str) -> None:
+def _heading(title: str) -> None:
     from tunesmith.cli.output.terminal import out
 
     out().print()

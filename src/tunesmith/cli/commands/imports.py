@@ -1,4 +1,7 @@
-"""`tunesmith import openai FOLDER`: jobs, files and their history from OpenAI, and how to train each job again here."""
+"""`tunesmith import openai FOLDER`: jobs, files and their history from OpenAI.
+
+It also says how to train each job again here.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.commands.keys import open_here
+from tunesmith.cli.local_store import find_project, open_local_store
 from tunesmith.cli.options import AsJson, DataDir
 
 if TYPE_CHECKING:
@@ -21,12 +24,12 @@ COPIED = (
     *("training_file", "validation_file", "trained_tokens", "user_provided_suffix", "metadata"),
 )
 
-app = typer.Typer(help="Bring in what was made elsewhere.", no_args_is_help=True)
+app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the report says of one job."""
+class JobReport:
+    """What the command reports about one job."""
 
     id: str
     status: str
@@ -39,30 +42,32 @@ class Told:
 
 @app.callback()
 def group() -> None:
-    """Bring in what was made elsewhere."""
+    """Import what was made elsewhere."""
 
 
 @app.command("openai")
 def import_openai(
     folder: Annotated[
         Path,
-        typer.Argument(help="What examples/export_openai.py wrote.", metavar="FOLDER", exists=True, file_okay=False),
+        typer.Argument(
+            help="Folder written by examples/export_openai.py.", metavar="FOLDER", exists=True, file_okay=False
+        ),
     ],
-    project: Annotated[str, typer.Option(help="Id or name of the project that gets everything.")] = "default",
+    project: Annotated[str, typer.Option(help="Id or name of the project to import into.")] = "default",
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Write the jobs, files, events and checkpoints of an export here, under the same ids.
+    """Import the jobs, files, events and checkpoints of an export, under the same ids.
 
-    May be repeated: what is here already stays as it is. Says for each job what will differ, and how to train it again.
+    Safe to repeat: what is here already is left as it is. Prints for each job what will differ, and how to train it
+    again.
     """
-    from tunesmith.cli.commands.projects import find_project
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import print_json
     from tunesmith.migration.openai_export import read_export
 
     settings, export = load_settings(data_dir), read_export(folder)
-    with open_here(data_dir) as store:
+    with open_local_store(data_dir) as store:
         where = find_project(store, project).id
         files = {file.id: _add_file(store, export, file, where) for file in export.files}
         jobs = [_add_job(store, settings, export, job, where) for job in export.jobs]
@@ -85,20 +90,20 @@ def _add_file(store: "Store", export: "Export", file: "ExportedFile", project: s
     return "imported" if store.imports.add_file(imported, chunks) else "here already"
 
 
-def _add_job(store: "Store", settings: "Settings", export: "Export", job: "ExportedJob", project: str) -> Told:
+def _add_job(store: "Store", settings: "Settings", export: "Export", job: "ExportedJob", project: str) -> JobReport:
     from tunesmith.migration.openai_rerun import command, differences, obstacle
 
     here = _here(job, settings)
-    hindered = obstacle(job, export)
+    blocked = obstacle(job, export)
     outcome = _write_job(store, settings, export, job, project) if job.finished else _unfinished(job)
-    return Told(
+    return JobReport(
         id=job.id,
         status=job.status,
         outcome=outcome,
         fine_tuned_model=job.fine_tuned_model,
         differences=differences(job, here),
-        command=command(job, export, here) if hindered is None else None,
-        obstacle=hindered,
+        command=command(job, export, here) if blocked is None else None,
+        obstacle=blocked,
     )
 
 
@@ -150,7 +155,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _print(files: dict[str, str], jobs: list[Told]) -> None:
+def _print(files: dict[str, str], jobs: list[JobReport]) -> None:
     from tunesmith.cli.output.terminal import note, print_plain
 
     for file_id, outcome in files.items():
@@ -160,9 +165,9 @@ def _print(files: dict[str, str], jobs: list[Told]) -> None:
         for difference in job.differences:
             print_plain(f"  {difference}")
         if job.command is None:
-            print_plain(f"  Not to be trained again as it is: {job.obstacle}.")
+            print_plain(f"  Cannot be trained again as it is: {job.obstacle}.")
         else:
             print_plain(f"  {job.command}")
             if job.fine_tuned_model is not None:
                 print_plain(f"  tunesmith models replace {job.fine_tuned_model} NEW_MODEL")
-    note(f"{len(files)} files and {len(jobs)} jobs read. docs/moving-from-openai.md goes on from here.")
+    note(f"{len(files)} files and {len(jobs)} jobs read. Next steps: docs/moving-from-openai.md.")

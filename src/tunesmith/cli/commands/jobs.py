@@ -1,6 +1,6 @@
-"""`tunesmith jobs …`: list, look at, watch and steer jobs on a server."""
+"""`tunesmith jobs …`: list, inspect, watch and control jobs on a server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import AsJson, BaseUrl, DataDir, JobId
+from tunesmith.cli.options import AsJson, AsJsonLines, BaseUrl, DataDir, JobId
 
 if TYPE_CHECKING:
     from tunesmith.client import Client, Job
 
 app = typer.Typer(help="List, watch, cancel, pause and resume jobs.", no_args_is_help=True)
 
-Limit = Annotated[int, typer.Option(min=1, help="How many, newest first.")]
+Limit = Annotated[int, typer.Option(min=1, help="How many to show, newest first.")]
 
 
 @app.command("list")
@@ -39,7 +39,7 @@ def list_jobs(limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = No
 
 @app.command()
 def show(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
-    """Show one job: state, numbers, models."""
+    """Show one job: status, settings, models."""
     from tunesmith.cli.output.terminal import print_json
 
     with _client(base_url, data_dir) as client:
@@ -73,34 +73,34 @@ def events(
 @app.command("watch")
 def watch_command(
     job: JobId,
-    as_json: Annotated[bool, typer.Option("--json", help="Events as JSON lines; the job is the last one.")] = False,
+    as_json: AsJsonLines = False,
     base_url: BaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Watch a job to its end. Ctrl-C detaches."""
-    from tunesmith.cli.commands.train import watch_job
+    """Watch a job until it ends. Ctrl-C detaches; the job goes on."""
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.output.watch import watch_to_end
     from tunesmith.cli.server.find import connect
 
     with connect(load_settings(data_dir), base_url, with_worker=True) as connection:
-        watch_job(connection, _find(connection.client, job), as_json=as_json)
+        watch_to_end(connection, _find(connection.client, job), as_json=as_json)
 
 
 @app.command()
 def cancel(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
-    """Stop a job for good. Its trainer ends within seconds."""
+    """Cancel a job for good. Its trainer stops within seconds."""
     _change(job, "cancel", "is cancelled", as_json, base_url, data_dir)
 
 
 @app.command()
 def pause(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
-    """Stop a job for now; it keeps its progress."""
-    _change(job, "pause", "is paused; go on with: tunesmith jobs resume {id}", as_json, base_url, data_dir)
+    """Pause a job; it keeps its progress."""
+    _change(job, "pause", "is paused; resume it: tunesmith jobs resume {id}", as_json, base_url, data_dir)
 
 
 @app.command()
 def resume(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
-    """Let a paused job go on."""
+    """Resume a paused job."""
     _change(job, "resume", "goes on; watch it: tunesmith jobs watch {id}", as_json, base_url, data_dir)
 
 
@@ -168,23 +168,41 @@ def _coloured(status: str) -> str:
 
 
 def _print_job(client: "Client", job: "Job") -> None:
-    import time
-
     from rich.markup import escape
 
-    from tunesmith.cli.configure import again
-    from tunesmith.cli.output.terminal import ago, duration, facts, out
+    from tunesmith.cli.output.terminal import ago, facts, out
 
-    numbers = ", ".join(f"{name} {value}" for name, value in job.hyperparameters.items())
     shown = {
         "status": _coloured(job.status),
         "model": job.model,
         "tuned model": escape(job.fine_tuned_model or ("none" if job.finished else "none yet")),
         "created": ago(job.created_at),
         "training file": job.training_file,
-        "settings": numbers,
-        "options": escape(", ".join(f"{name} {value}" for name, value in job.tunesmith.items())),
+        "settings": _pairs(job.hyperparameters),
+        "options": escape(_pairs(job.tunesmith)),
+        **_known(job),
     }
+    checkpoints = client.checkpoints(job.id)
+    if checkpoints:
+        shown["checkpoints"] = "\n".join(escape(one.fine_tuned_model_checkpoint) for one in checkpoints)
+    out().print(f"[bold]{job.id}[/bold]")
+    out().print(facts(shown))
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _known(job: "Job") -> dict[str, str]:
+    """What only some jobs have, with markup."""
+    import time
+
+    from rich.markup import escape
+
+    from tunesmith.cli.configure import again
+    from tunesmith.cli.output.terminal import duration
+
+    shown = {}
     if job.validation_file:
         shown["validation file"] = job.validation_file
     if job.finished_at:
@@ -197,8 +215,4 @@ def _print_job(client: "Client", job: "Job") -> None:
         shown["error"] = f"[red]{escape(job.error.message)}[/red]"
     if job.result_files:
         shown["result"] = f"{job.result_files[0]} [dim]({again(f'jobs result {job.id}')})[/dim]"
-    checkpoints = client.checkpoints(job.id)
-    if checkpoints:
-        shown["checkpoints"] = "\n".join(escape(one.fine_tuned_model_checkpoint) for one in checkpoints)
-    out().print(f"[bold]{job.id}[/bold]")
-    out().print(facts(shown))
+    return shown

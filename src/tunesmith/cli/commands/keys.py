@@ -1,9 +1,7 @@
-"""`tunesmith keys …` and `tunesmith migrate`: the data directory itself, on the server's machine. No server needed."""
+"""`tunesmith keys …`: the API keys of a data directory. No server is needed."""
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.exits import CommandError
+from tunesmith.cli.local_store import find_project, open_local_store
 from tunesmith.cli.options import AsJson, DataDir
 
 if TYPE_CHECKING:
@@ -23,10 +22,10 @@ ROLES: "tuple[Role, ...]" = ("owner", "member", "read-only")
 
 @app.command("list")
 def list_keys(as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """List the API keys; their secrets are not kept."""
+    """List the API keys, without their secrets, which are not stored."""
     from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
 
-    with open_here(data_dir) as store:
+    with open_local_store(data_dir) as store:
         keys = store.keys.all()
     if as_json:
         print_json([_key_json(key) for key in keys])
@@ -43,24 +42,24 @@ def list_keys(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.", metavar="NAME", show_default=False)],
-    project: Annotated[str, typer.Option(help="Id or name of the project it opens.")] = "default",
+    project: Annotated[str, typer.Option(help="Id or name of the project the key gives access to.")] = "default",
     role: Annotated[
-        str, typer.Option(help="owner (everything, everywhere), member, or read-only (look, and ask models).")
+        str, typer.Option(help="owner (everything, in all projects), member, or read-only (view, and use models).")
     ] = "member",
     expires: Annotated[
-        str | None, typer.Option(help="When it ends: 12h, 30d or 2027-01-31 (UTC). Default: never.", show_default=False)
+        str | None,
+        typer.Option(help="When it expires: 12h, 30d or 2027-01-31 (UTC). Default: never.", show_default=False),
     ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Make an API key and print it. It is shown this once."""
-    from tunesmith.cli.commands.projects import find_project
+    """Create an API key and print it. It is shown only this once."""
     from tunesmith.cli.output.terminal import note, print_json, print_plain
 
     if not name.strip():
-        raise CommandError("The key's name is empty; say what the key is for: tunesmith keys create laptop")
+        raise CommandError("The key's name is empty; name what it is for: tunesmith keys create laptop")
     chosen, expires_at = _role(role), None if expires is None else expiry(expires, time.time())
-    with open_here(data_dir) as store:
+    with open_local_store(data_dir) as store:
         _ensure_local_key(store, data_dir)
         where = find_project(store, project)
         raw_key, row = store.keys.create(name.strip(), project=where.id, role=chosen, expires_at=expires_at)
@@ -76,39 +75,21 @@ def revoke(
     key_id: Annotated[str, typer.Argument(help="Id of the key, from `keys list`.", metavar="KEY", show_default=False)],
     data_dir: DataDir = None,
 ) -> None:
-    """Switch a key off, from the next request on."""
+    """Revoke a key; its next request is refused."""
     from tunesmith.cli.output.terminal import print_plain
 
-    with open_here(data_dir) as store:
+    with open_local_store(data_dir) as store:
         done = store.keys.revoke(key_id)
     if not done:
         raise CommandError(f"There is no active key with the id {key_id!r}. See: tunesmith keys list")
     print_plain(f"{key_id} is revoked.")
 
 
-def migrate(data_dir: DataDir = None) -> None:
-    """Bring the database to this version's schema. `serve` and `worker` do the same when they start."""
-    from tunesmith.cli.output.terminal import print_plain
-
-    with open_here(data_dir):
-        print_plain("The database has this version's schema.")
-
-
-@contextmanager
-def open_here(data_dir: Path | None) -> "Iterator[Store]":
-    """The store of the data directory, until the block ends."""
-    from tunesmith.cli.configure import load_settings
-    from tunesmith.store import open_store
-
-    store = open_store(load_settings(data_dir))
-    try:
-        yield store
-    finally:
-        store.close()
-
-
 def expiry(text: str, now: float) -> int:
-    """`12h`, `30d` or a date (its first second, UTC) -> Unix seconds. CommandError when it is none, or in the past."""
+    """Reads `12h`, `30d` or a date (its first second, UTC) as Unix seconds.
+
+    Raises CommandError for anything else, and for a date in the past.
+    """
     if match := re.fullmatch(r"([0-9]{1,6})([hd])", text):
         return int(now) + int(match[1]) * (3600 if match[2] == "h" else 86400)
     try:
@@ -140,7 +121,7 @@ def _state(key: "KeyRow") -> str:
 
 
 def _ensure_local_key(store: "Store", data_dir: Path | None) -> None:
-    """The first key is always the one in the data directory's file, which our own commands read."""
+    """Makes the first key the one in the data directory, which the commands read."""
     from tunesmith.cli.configure import load_settings
 
     store.keys.ensure_first(load_settings(data_dir).paths.api_key_file)

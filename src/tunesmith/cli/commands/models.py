@@ -1,18 +1,23 @@
-"""`tunesmith models …`: what can be trained and asked."""
+"""`tunesmith models …`: the models that can be trained and used."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunesmith.cli.exits import CommandError
 from tunesmith.cli.options import AsJson, BaseUrl, DataDir
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tunesmith.client import Model
+
 app = typer.Typer(help="List, pull, replace and delete models.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
-    """List base models, the OpenAI names that stand for them, and your tuned models."""
+    """List base models, the OpenAI names that are aliases for them, and tuned models."""
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
     from tunesmith.cli.server.find import connect
@@ -22,37 +27,27 @@ def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: Dat
     if as_json:
         print_json([model.wire for model in models])
         return
-    aliases: dict[str, list[str]] = {}
-    tuned = listing("tuned models", "created")
-    bases = []
-    for model in models:
-        kind, _, base = model.owned_by.partition(":")
-        if kind == "alias-of":
-            aliases.setdefault(base, []).append(model.id)
-        elif model.id.startswith("ft:"):
-            tuned.add_row(model.id, ago(model.created))
-        else:
-            bases.append(model.id)
-    table = listing("base models", "also called")
-    for base in bases:
-        table.add_row(base, ", ".join(aliases.get(base, [])) or "-")
-    out().print(table)
+    out().print(_bases(models))
     out().print()
-    if tuned.row_count:
-        out().print(tuned)
-    else:
+    tuned = [model for model in models if model.id.startswith("ft:")]
+    if not tuned:
         note("No tuned models yet. Make one: tunesmith train FILE")
+        return
+    table = listing("tuned models", "created")
+    for model in tuned:
+        table.add_row(model.id, ago(model.created))
+    out().print(table)
 
 
 @app.command()
 def pull(
     name: Annotated[
-        str | None, typer.Argument(help="Base model or alias; the default base unless named.", metavar="MODEL")
+        str | None, typer.Argument(help="Base model or alias; the default base if omitted.", metavar="MODEL")
     ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Fetch a base model's weights to this machine and prepare them."""
+    """Download a base model's weights and prepare them."""
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import err, print_json, print_plain
     from tunesmith.models.directory import pull as pull_weights
@@ -71,11 +66,11 @@ def pull(
 @app.command()
 def delete(
     name: Annotated[str, typer.Argument(help="Tuned model or checkpoint (ft:…).", metavar="MODEL", show_default=False)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     base_url: BaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Delete a tuned model and its files. There is no way back."""
+    """Delete a tuned model and its files. This cannot be undone."""
     import sys
 
     from tunesmith.cli.configure import load_settings
@@ -83,7 +78,9 @@ def delete(
     from tunesmith.cli.server.find import connect
 
     if not yes and not sys.stdin.isatty():
-        raise CommandError(f"Deleting {name} cannot be undone and nobody is here to ask. Add --yes.")
+        raise CommandError(
+            f"Deleting {name} cannot be undone, and there is no terminal to ask for confirmation. Add --yes."
+        )
     with connect(load_settings(data_dir), base_url) as connection:
         if not yes:
             typer.confirm(f"Delete {name} and its files for good?", abort=True)
@@ -93,14 +90,34 @@ def delete(
 
 @app.command()
 def replace(
-    name: Annotated[str, typer.Argument(help="Name that was imported.", metavar="OLD", show_default=False)],
-    by: Annotated[str, typer.Argument(help="Tuned model of this server.", metavar="NEW", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Imported model name.", metavar="OLD", show_default=False)],
+    by: Annotated[str, typer.Argument(help="Model trained on this server.", metavar="NEW", show_default=False)],
     data_dir: DataDir = None,
 ) -> None:
-    """Let an imported name be answered by a model trained here, so that code need not change. No server needed."""
-    from tunesmith.cli.commands.keys import open_here
+    """Serve a model trained here under an imported name, so that code need not change.
+
+    No server is needed.
+    """
+    from tunesmith.cli.local_store import open_local_store
     from tunesmith.cli.output.terminal import print_plain
 
-    with open_here(data_dir) as store:
+    with open_local_store(data_dir) as store:
         store.models.replace(name, by)
     print_plain(f"{name} is now answered by {by}.")
+
+
+def _bases(models: "list[Model]") -> "Table":
+    """A row for each base model, with its aliases."""
+    from tunesmith.cli.output.terminal import listing
+
+    aliases: dict[str, list[str]] = {}
+    for model in models:
+        kind, _, base = model.owned_by.partition(":")
+        if kind == "alias-of":
+            aliases.setdefault(base, []).append(model.id)
+    named = {alias for names in aliases.values() for alias in names}
+    table = listing("base models", "also called")
+    for model in models:
+        if model.id not in named and not model.id.startswith("ft:"):
+            table.add_row(model.id, ", ".join(aliases.get(model.id, [])) or "-")
+    return table

@@ -1,15 +1,15 @@
-"""`tunesmith projects …`: the projects of a data directory, on the server's machine. No server needed."""
+"""`tunesmith projects …`: the projects of a data directory. No server is needed."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.commands.keys import open_here
 from tunesmith.cli.exits import CommandError
+from tunesmith.cli.local_store import find_project, open_local_store
 from tunesmith.cli.options import AsJson, DataDir
 
 if TYPE_CHECKING:
-    from tunesmith.store import ProjectRow, Store
+    from tunesmith.store import ProjectRow
 
 app = typer.Typer(help="List, create, rename and archive projects.", no_args_is_help=True)
 
@@ -19,14 +19,14 @@ NewName = Annotated[str, typer.Argument(help="What the project is called.", meta
 
 @app.command("list")
 def list_projects(
-    archived: Annotated[bool, typer.Option("--archived", help="Archived ones too.")] = False,
+    archived: Annotated[bool, typer.Option("--archived", help="Include archived projects.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """List the projects."""
     from tunesmith.cli.output.terminal import ago, listing, out, print_json
 
-    with open_here(data_dir) as store:
+    with open_local_store(data_dir) as store:
         rows = store.projects.page(limit=10_000, archived=archived).data
     if as_json:
         print_json([_project_json(row) for row in rows])
@@ -40,10 +40,13 @@ def list_projects(
 
 @app.command()
 def create(name: NewName, as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Make a project and print its id. It needs keys of its own: `keys create NAME --project ID`."""
+    """Create a project and print its id.
+
+    It needs keys of its own: `keys create NAME --project ID`.
+    """
     from tunesmith.cli.output.terminal import note, print_json, print_plain
 
-    with open_here(data_dir) as store:
+    with open_local_store(data_dir) as store:
         row = store.projects.create(_clean(name))
     if as_json:
         print_json(_project_json(row))
@@ -54,10 +57,10 @@ def create(name: NewName, as_json: AsJson = False, data_dir: DataDir = None) -> 
 
 @app.command()
 def rename(project: ProjectName, name: NewName, data_dir: DataDir = None) -> None:
-    """Give a project another name; its id stays."""
+    """Rename a project; its id stays the same."""
     from tunesmith.cli.output.terminal import print_plain
 
-    with open_here(data_dir) as store:
+    with open_local_store(data_dir) as store:
         row = find_project(store, project)
         store.projects.rename(row.id, _clean(name))
     print_plain(f"{row.id} is now called {_clean(name)}.")
@@ -65,30 +68,21 @@ def rename(project: ProjectName, name: NewName, data_dir: DataDir = None) -> Non
 
 @app.command()
 def archive(project: ProjectName, data_dir: DataDir = None) -> None:
-    """Switch off all keys of a project. Its files, jobs and models stay on disk."""
+    """Archive a project: all its keys stop working.
+
+    Its files, jobs and models stay on disk.
+    """
     from tunesmith.cli.output.terminal import print_plain
 
-    with open_here(data_dir) as store:
+    with open_local_store(data_dir) as store:
         row = find_project(store, project)
         store.projects.archive(row.id)
     print_plain(f"{row.id} ({row.name}) is archived.")
 
 
-def find_project(store: "Store", project: str) -> "ProjectRow":
-    """The active project of this id or name. Raises CommandError when there is none, or several of the name."""
-    found = store.projects.named(project)
-    exact = [row for row in found if row.id == project] or found
-    if not exact:
-        raise CommandError(f"There is no active project {project!r}. See: tunesmith projects list")
-    if len(exact) > 1:
-        ids = ", ".join(row.id for row in exact)
-        raise CommandError(f"{len(exact)} projects are called {project!r}; say which by its id: {ids}")
-    return exact[0]
-
-
 def _clean(name: str) -> str:
     if not name.strip():
-        raise CommandError("The project's name is empty; say what it is for: tunesmith projects create support")
+        raise CommandError("The project's name is empty; name what it is for: tunesmith projects create support")
     return name.strip()
 
 

@@ -1,64 +1,87 @@
-"""`tunesmith serve` and `tunesmith worker`: the processes that stay."""
+"""`tunesmith serve` and `tunesmith worker`: the processes that keep running."""
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunesmith.cli.options import DataDir
+from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
+    from tunesmith.cli.server.run import ServeOptions
     from tunesmith.settings import Settings
     from tunesmith.store import Store
 
 
-def serve(
+@dataclass(frozen=True, slots=True)
+class ServeCommand:
+    """The options of `tunesmith serve`."""
+
     host: Annotated[
         str | None,
         typer.Option(help="Address to listen on (TUNESMITH_HOST); 127.0.0.1 unless set.", show_default=False),
-    ] = None,
+    ] = None
     port: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=65535,
-            help="Port to listen on (TUNESMITH_PORT); 8000 unless set, 0 takes a free one.",
+            help="Port to listen on (TUNESMITH_PORT); 8000 unless set, 0 for any free one.",
             show_default=False,
         ),
-    ] = None,
-    data_dir: DataDir = None,
-    worker: Annotated[bool, typer.Option(help="Also train: run one worker beside the API.")] = True,
+    ] = None
+    data_dir: DataDir = None
+    worker: Annotated[bool, typer.Option(help="Run one worker beside the API, which trains the jobs.")] = True
     ready_file: Annotated[
         Path | None,
         typer.Option(
-            help="Write address and process id here, as JSON, once requests are answered.", show_default=False
+            help="Write address and process id to this file, as JSON, once the server answers requests.",
+            show_default=False,
         ),
-    ] = None,
+    ] = None
     exit_when_idle: Annotated[
         float | None,
-        typer.Option(min=1, help="Stop after so many seconds without a request or an active job.", show_default=False),
-    ] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info (a line a request), warning or error.")] = "info",
-) -> None:
+        typer.Option(
+            min=1, help="Stop after this many seconds without a request or an active job.", show_default=False
+        ),
+    ] = None
+    log_level: Annotated[str, typer.Option(help="debug, info (one line per request), warning or error.")] = "info"
+
+    def server_options(self) -> "ServeOptions":
+        """What the server itself needs of them."""
+        from tunesmith.cli.server.run import ServeOptions
+
+        return ServeOptions(
+            with_worker=self.worker,
+            idle_seconds=self.exit_when_idle,
+            ready_file=self.ready_file,
+            announce=self.worker,
+        )
+
+
+@takes(ServeCommand)
+def serve(command: ServeCommand) -> None:
     """Run the API and one worker, until Ctrl-C."""
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.server.run import ServeOptions, bind, run_server, set_log_level, url_of
+    from tunesmith.cli.output.terminal import note
+    from tunesmith.cli.server.listener import bind, url_of
+    from tunesmith.cli.server.run import run_server, set_log_level
 
-    settings = load_settings(data_dir, host=host, port=port)
-    set_log_level(log_level)
+    settings = load_settings(command.data_dir, host=command.host, port=command.port)
+    set_log_level(command.log_level)
     listener = bind(settings.host, settings.port)
-    if worker:
-        _warn_of_neighbour(settings)
+    if command.worker:
+        _warn_of_second_worker(settings)
     store, first_key = _open(settings)
     try:
         _prepare_base(settings)
-        options = ServeOptions(with_worker=worker, idle_seconds=exit_when_idle, ready_file=ready_file, announce=worker)
-        run_server(settings, store, listener, options, lambda: _banner(settings, url_of(listener), first_key, worker))
+        banner = Banner(settings, url_of(listener), first_key, command.worker)
+        run_server(settings, store, listener, command.server_options(), banner.print)
     finally:
         store.close()
-    from tunesmith.cli.output.terminal import note
-
     note("Stopped. Unfinished jobs go on at the next start.")
 
 
@@ -85,6 +108,57 @@ def worker(data_dir: DataDir = None) -> None:
     note("Stopped.")
 
 
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """What a server says once it answers: everything that a client needs."""
+
+    settings: "Settings"
+    base_url: str
+    first_key: str | None  # shown once, at the very first start
+    worker: bool
+
+    def print(self) -> None:
+        """Prints the banner, and a warning if the server is open to the network."""
+        from tunesmith import __version__
+        from tunesmith.cli.output.terminal import facts, out, warn
+
+        console = out()
+        console.print(f"\n[bold]Tunesmith[/bold] {__version__}\n")
+        console.print(facts(self._facts()))
+        console.print(f"\nIn another terminal:\n  export OPENAI_BASE_URL={self.base_url}", soft_wrap=True)
+        key_file = self.settings.paths.api_key_file
+        console.print(f"  export OPENAI_API_KEY=$(cat {key_file})", soft_wrap=True, markup=False)
+        console.print("\n[dim]Ctrl-C stops the server.[/dim]")
+        host = self.settings.host
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            warn(f"{host} can be reached from the network, over plain HTTP. Put a TLS proxy in front of it.")
+
+    def _facts(self) -> dict[str, str]:
+        from rich.markup import escape
+
+        return {
+            "base URL": f"[bold]{self.base_url}[/bold]",
+            "API key": self._key(),
+            "base model": self.settings.base_model,
+            "aliases": f"{self._aliases()} [dim](tunesmith models list)[/dim]",
+            "data": escape(str(self.settings.paths.root)),
+            "worker": "one, beside the API" if self.worker else "none here (tunesmith worker)",
+        }
+
+    def _key(self) -> str:
+        from rich.markup import escape
+
+        key_file = self.settings.paths.api_key_file
+        if self.first_key is not None:
+            return f"{self.first_key}\n[dim]shown only this once; also in {escape(str(key_file))}[/dim]"
+        return f"in {escape(str(key_file))}" if key_file.is_file() else "make one with: tunesmith keys create NAME"
+
+    def _aliases(self) -> str:
+        aliases = sorted(alias for alias, base in self.settings.aliases.items() if base == self.settings.base_model)
+        shown = ", ".join(aliases[:3]) + (f" and {len(aliases) - 3} more" if len(aliases) > 3 else "")
+        return shown or "none"
+
+
 def _open(settings: "Settings") -> "tuple[Store, str | None]":
     """The store, and at the very first start the API key to show once."""
     from tunesmith.store import open_store
@@ -97,21 +171,24 @@ def _open(settings: "Settings") -> "tuple[Store, str | None]":
         raise
 
 
-def _warn_of_neighbour(settings: "Settings") -> None:
-    """Two servers on one data directory are sound, but their workers train two jobs at once on the same cores."""
+def _warn_of_second_worker(settings: "Settings") -> None:
+    """Warns when another server trains on this data directory.
+
+    Two are safe, but their workers train two jobs at once on the same cores.
+    """
     from tunesmith.cli.output.terminal import warn
     from tunesmith.cli.server.find import running_server
 
     found = running_server(settings)
     if found is not None:
         warn(
-            f"a server with a worker runs on {settings.paths.root} already ({found.base_url}, process {found.pid});"
+            f"a server with a worker already runs on {settings.paths.root} ({found.base_url}, process {found.pid});"
             " two jobs at once will share the cores. --no-worker leaves training to it."
         )
 
 
 def _prepare_base(settings: "Settings") -> None:
-    """Fetches and converts the default base now, so that neither the first job nor the first chat waits for it.
+    """Fetches and converts the default base, so that no job or chat waits for it.
 
     Without a network the server starts all the same: other bases and all files, jobs and models still work.
     """
@@ -122,44 +199,10 @@ def _prepare_base(settings: "Settings") -> None:
 
     base = resolve_base(settings.base_model, settings)
     if isinstance(base.source, HubRepository):
-        return  # gigabytes, perhaps: fetched when first used, or by `tunesmith models pull`
+        return  # perhaps gigabytes: fetched when first used, or by `tunesmith models pull`
     doing = "Preparing" if is_present(base, settings) else "Fetching"
     try:
         with err().status(f"{doing} the base model {base.name} …"):
             pull(base, settings)
     except ServerFault as error:
         warn(f"{error.message} Until then jobs on {base.name} fail.")
-
-
-def _banner(settings: "Settings", base_url: str, first_key: str | None, worker: bool) -> None:
-    from rich.markup import escape
-
-    from tunesmith import __version__
-    from tunesmith.cli.output.terminal import facts, out, warn
-
-    key_file = settings.paths.api_key_file
-    if first_key is not None:
-        key = f"{first_key}\n[dim]shown this once; also in {escape(str(key_file))}[/dim]"
-    else:
-        key = f"in {escape(str(key_file))}" if key_file.is_file() else "make one with: tunesmith keys create NAME"
-    aliases = sorted(alias for alias, base in settings.aliases.items() if base == settings.base_model)
-    shown = ", ".join(aliases[:3]) + (f" and {len(aliases) - 3} more" if len(aliases) > 3 else "")
-    console = out()
-    console.print(f"\n[bold]Tunesmith[/bold] {__version__}\n")
-    console.print(
-        facts(
-            {
-                "base URL": f"[bold]{base_url}[/bold]",
-                "API key": key,
-                "base model": settings.base_model,
-                "aliases": f"{shown or 'none'} [dim](tunesmith models list)[/dim]",
-                "data": escape(str(settings.paths.root)),
-                "worker": "one, beside the API" if worker else "none here (tunesmith worker)",
-            }
-        )
-    )
-    console.print(f"\nIn another terminal:\n  export OPENAI_BASE_URL={base_url}", soft_wrap=True)
-    console.print(f"  export OPENAI_API_KEY=$(cat {key_file})", soft_wrap=True, markup=False)
-    console.print("\n[dim]Ctrl-C stops the server.[/dim]")
-    if settings.host not in ("127.0.0.1", "::1", "localhost"):
-        warn(f"{settings.host} can be reached from the network, over plain HTTP. Put a TLS proxy in front of it.")

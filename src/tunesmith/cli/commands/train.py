@@ -1,18 +1,23 @@
 """`tunesmith train FILE`: from a file to a tuned model in one command."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.commands.data import require_file
-from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.cli.dataset import require_file, require_method
+from tunesmith.cli.exits import CommandError
 from tunesmith.cli.options import (
     Adapter,
+    AsJsonLines,
     BaseLearningRate,
     BaseUrl,
+    BatchSize,
     DataDir,
     Dataset,
+    Epochs,
     LoraAlpha,
     LoraDropout,
     LoraRank,
@@ -23,135 +28,124 @@ from tunesmith.cli.options import (
     WarmupRatio,
     WeightDecay,
 )
+from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
     from tunesmith.cli.server.find import Connection
     from tunesmith.client import Client, Job
 
 
-def train(
-    file: Dataset,
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The options of a run beyond OpenAI's hyperparameters.
+
+    None: the server's setting of that name.
+    """
+
+    adapter: Adapter = None
+    lora_rank: LoraRank = None
+    lora_alpha: LoraAlpha = None
+    lora_dropout: LoraDropout = None
+    lora_targets: LoraTargets = None
+    quantization: Quantization = None
+    base_learning_rate: BaseLearningRate = None
+    schedule: Schedule = None
+    warmup_ratio: WarmupRatio = None
+    weight_decay: WeightDecay = None
+    max_grad_norm: MaxGradNorm = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """The options of `tunesmith train`."""
+
+    file: Dataset
     model: Annotated[
         str | None,
-        typer.Option("--model", help="Base, alias or tuned model to start from.", show_default=False),
-    ] = None,
+        typer.Option("--model", help="Base model, alias or tuned model to start from.", show_default=False),
+    ] = None
     validation: Annotated[
-        Path | None, typer.Option(help="Rows to measure on, never trained.", show_default=False)
-    ] = None,
+        Path | None, typer.Option(help="Rows to validate on; they are not trained.", show_default=False)
+    ] = None
     suffix: Annotated[
-        str | None, typer.Option(help="Goes into the model's name, up to 64 characters.", show_default=False)
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs, instead of auto.", show_default=False)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step, instead of auto.", show_default=False)] = None,
+        str | None, typer.Option(help="Part of the tuned model's name, up to 64 characters.", show_default=False)
+    ] = None
+    epochs: Epochs = None
+    batch_size: BatchSize = None
     lr_multiplier: Annotated[
         float | None,
         typer.Option("--lr-multiplier", help="Multiplies the base learning rate, instead of auto.", show_default=False),
-    ] = None,
-    method: Annotated[str, typer.Option(help="supervised or dpo.")] = "supervised",
-    beta: Annotated[float | None, typer.Option(help="DPO's beta, instead of auto.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes the run repeatable.", show_default=False)] = None,
-    adapter: Adapter = None,
-    lora_rank: LoraRank = None,
-    lora_alpha: LoraAlpha = None,
-    lora_dropout: LoraDropout = None,
-    lora_targets: LoraTargets = None,
-    quantization: Quantization = None,
-    base_learning_rate: BaseLearningRate = None,
-    schedule: Schedule = None,
-    warmup_ratio: WarmupRatio = None,
-    weight_decay: WeightDecay = None,
-    max_grad_norm: MaxGradNorm = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not watch; print the job's id.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Events as JSON lines; the job is the last one.")] = False,
-    base_url: BaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
+    ] = None
+    method: Annotated[str, typer.Option(help="supervised or dpo.")] = "supervised"
+    beta: Annotated[float | None, typer.Option(help="DPO's beta, instead of auto.", show_default=False)] = None
+    seed: Annotated[int | None, typer.Option(help="Makes the run repeatable.", show_default=False)] = None
+    run: RunOptions = RunOptions()
+    detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not watch it.")] = False
+    as_json: AsJsonLines = False
+    base_url: BaseUrl = None
+    data_dir: DataDir = None
+
+    def request(self, default_model: str) -> dict[str, object]:
+        """The body that creates the job, but for the files' ids."""
+        hyperparameters = {
+            "n_epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate_multiplier": self.lr_multiplier,
+            "beta": self.beta,
+        }
+        return {
+            "model": self.model or default_model,
+            "suffix": self.suffix,
+            "seed": self.seed,
+            "method": {"type": self.method, self.method: {"hyperparameters": _given(hyperparameters)}},
+            "tunesmith": _given(asdict(self.run)),
+        }
+
+
+@takes(TrainOptions)
+def train(options: TrainOptions) -> None:
     """Check FILE, upload it, train, and watch. Ctrl-C detaches; the job goes on.
 
-    Without a running server, one is started for the job and stopped after it.
+    If no server is running, one is started for the job and stopped after it.
     """
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.output.watch import watch_to_end
     from tunesmith.cli.server.find import connect
 
-    settings = load_settings(data_dir)
-    _check(require_file(file), method)
-    if validation is not None:
-        _check(require_file(validation), method, min_examples=1)
-    hyperparameters = {
-        "n_epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate_multiplier": lr_multiplier,
-        "beta": beta,
-    }
-    options = {
-        "adapter": adapter,
-        "lora_rank": lora_rank,
-        "lora_alpha": lora_alpha,
-        "lora_dropout": lora_dropout,
-        "lora_targets": lora_targets,
-        "quantization": quantization,
-        "base_learning_rate": base_learning_rate,
-        "schedule": schedule,
-        "warmup_ratio": warmup_ratio,
-        "weight_decay": weight_decay,
-        "max_grad_norm": max_grad_norm,
-    }
-    request: dict[str, object] = {
-        "model": model or settings.base_model,
-        "suffix": suffix,
-        "seed": seed,
-        "method": {
-            "type": method,
-            method: {"hyperparameters": {k: v for k, v in hyperparameters.items() if v is not None}},
-        },
-        "tunesmith": {name: value for name, value in options.items() if value is not None},
-    }
-    with connect(settings, base_url, with_worker=True) as connection:
-        job = _create(connection.client, request, file, validation)
-        if detach:
-            _detach(connection, job, as_json)
+    settings = load_settings(options.data_dir)
+    _check(options.file, options.method)
+    if options.validation is not None:
+        _check(options.validation, options.method, min_examples=1)
+    with connect(settings, options.base_url, with_worker=True) as connection:
+        job = _create(connection.client, options, settings.base_model)
+        if options.detach:
+            _detach(connection, job, options.as_json)
         else:
-            watch_job(connection, job, as_json=as_json)
+            watch_to_end(connection, job, as_json=options.as_json)
 
 
-def watch_job(connection: "Connection", job: "Job", *, as_json: bool) -> None:
-    """Watches to the end and says what came of it. Ctrl-C ends the watching only."""
-    from tunesmith.cli.configure import again
-    from tunesmith.cli.output.terminal import note
-    from tunesmith.cli.output.watch import conclude, next_steps, watch
-
-    try:
-        job = watch(connection.client, job, as_json=as_json)
-    except KeyboardInterrupt:
-        if connection.own is not None:
-            connection.own.keep()
-        note(f"\nDetached; {job.id} goes on{' in the background' if connection.own else ''}.")
-        note(f"  come back:  {again(f'jobs watch {job.id}')}")
-        note(f"  stop it:    {again(f'jobs cancel {job.id}')}")
-        raise typer.Exit(Exit.INTERRUPTED) from None
-    conclude(job, as_json=as_json)
-    if not as_json:
-        next_steps(job)
+def _given(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check(file: Path, method: str, min_examples: int = 10) -> None:
-    """A faulty file is told now, in seconds, not by a failed job. The server checks again."""
-    from tunesmith.check.file_check import METHOD_KINDS, check_file
-    from tunesmith.cli.output.tables import faults
+    """Refuses a faulty file before it is uploaded. The server checks it again."""
+    from tunesmith.check.file_check import CheckOptions, check_file
+    from tunesmith.cli.output.check_report import error_count
 
-    if method not in METHOD_KINDS:
-        raise CommandError(f"{method!r} is not a training method; take one of {', '.join(METHOD_KINDS)}.", Exit.USAGE)
-    report = check_file(file, method=method, min_examples=min_examples)
+    require_file(file)
+    require_method(method)
+    report = check_file(file, CheckOptions(method=method, min_examples=min_examples))
     if not report.ok:
         first = report.errors[0]
-        raise CommandError(f"{file}: {first} ({faults(report)}; all of them: tunesmith check {file})")
+        raise CommandError(f"{file}: {first} ({error_count(report)}; all of them: tunesmith check {file})")
 
 
-def _create(client: "Client", request: dict[str, object], file: Path, validation: Path | None) -> "Job":
-    uploaded = {"training_file": _upload(client, file)}
-    if validation is not None:
-        uploaded["validation_file"] = _upload(client, validation)
-    return client.create_job({**request, **uploaded})
+def _create(client: "Client", options: TrainOptions, default_model: str) -> "Job":
+    uploaded = {"training_file": _upload(client, options.file)}
+    if options.validation is not None:
+        uploaded["validation_file"] = _upload(client, options.validation)
+    return client.create_job({**options.request(default_model), **uploaded})
 
 
 def _upload(client: "Client", path: Path) -> str:

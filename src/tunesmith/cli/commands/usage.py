@@ -1,40 +1,45 @@
-"""`tunesmith usage`: who asked and trained how much, from the data directory, on the server's machine."""
+"""`tunesmith usage`: requests and tokens by project, key and model."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.commands.keys import open_here
 from tunesmith.cli.exits import CommandError
+from tunesmith.cli.local_store import open_local_store
 from tunesmith.cli.options import AsJson, DataDir
 
 if TYPE_CHECKING:
     from tunesmith.estimate.prices import Price
-    from tunesmith.store.accounts.usage import Counts, Group, UsageRow
+    from tunesmith.store.accounts.usage import Group, UsageRow
+    from tunesmith.store.rows import Counts
 
 DAY = 86_400
-EVER = 100_000 * DAY  # one bucket for all of the time
+ALL_TIME = 100_000 * DAY  # one bucket for everything
 
 
 def usage(
-    days: Annotated[int, typer.Option(help="How far back, in days of UTC with today.", min=1, max=36_500)] = 30,
+    days: Annotated[int, typer.Option(help="How many days to sum, today included (UTC).", min=1, max=36_500)] = 30,
     by: Annotated[
-        str, typer.Option(help="Columns to sum by, of day, project, key and model, with commas between.")
+        str, typer.Option(help="Columns to sum by, separated by commas: day, project, key, model.")
     ] = "project,key,model",
     price: Annotated[
-        str, typer.Option(help="Whose price the last column is: gpt-3.5-turbo, davinci-002 or babbage-002 (2023).")
+        str,
+        typer.Option(help="Model whose prices the last column uses: gpt-3.5-turbo, davinci-002 or babbage-002 (2023)."),
     ] = "gpt-3.5-turbo",
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Show requests and tokens by project, key and model, and what they would have cost at OpenAI."""
+    """Show requests and tokens by project, key and model.
+
+    The last column is what they would have cost at OpenAI. No server is needed.
+    """
     from tunesmith.cli.output.terminal import note, print_json
 
     columns, table_price, now = _columns(by), _price(price), int(time.time())
     groups: list[Group] = [group for column, group in _groups().items() if column in columns and group is not None]
-    start, width = now - now % DAY - (days - 1) * DAY, DAY if "day" in columns else EVER
-    with open_here(data_dir) as store:
+    start, width = now - now % DAY - (days - 1) * DAY, DAY if "day" in columns else ALL_TIME
+    with open_local_store(data_dir) as store:
         rows = store.usage.sums(start, now + 1, width, group_by=groups)
         names = {key.id: key.name for key in store.keys.all()}
     if as_json:
@@ -46,7 +51,7 @@ def usage(
 
 
 def cost(counts: "Counts", price: "Price") -> float:
-    """Dollars, by a table of prices per 1,000 tokens."""
+    """What the tokens would cost, in dollars."""
     asked = counts.prompt_tokens * price.input + counts.completion_tokens * price.output
     return (asked + counts.trained_tokens * price.training) / 1000
 
@@ -59,7 +64,7 @@ def _columns(by: str) -> list[str]:
     chosen = [name.strip() for name in by.split(",") if name.strip()]
     for name in chosen:
         if name not in _groups():
-            raise CommandError(f"--by has {name!r}: give some of {', '.join(_groups())}.")
+            raise CommandError(f"--by has {name!r}: use some of {', '.join(_groups())}.")
     return [name for name in _groups() if name in chosen]
 
 
@@ -81,7 +86,7 @@ def _cells(row: "UsageRow", columns: list[str]) -> dict[str, str | None]:
 def _print(rows: "list[UsageRow]", columns: list[str], names: dict[str, str], price: "Price") -> None:
     from tunesmith.cli.output.terminal import listing, note, out
     from tunesmith.estimate.prices import dollars
-    from tunesmith.store.accounts.usage import Counts
+    from tunesmith.store.rows import Counts
 
     numbers = ("requests", "prompt", "cached", "completion", "trained", "cost at OpenAI")
     table = listing(*columns, *numbers)
@@ -97,7 +102,7 @@ def _print(rows: "list[UsageRow]", columns: list[str], names: dict[str, str], pr
         blanks = [""] * (len(columns) - 1)
         table.add_row("[dim]all[/dim]", *blanks, *_numbers(total), dollars(cost(total, price)))
     out().print(table)
-    note(f"Tokens are those of the bases here; prices are those of tuned {price.model} models ({price.table}).")
+    note(f"Tokens are counted by the base models here; prices are those of tuned {price.model} models ({price.table}).")
 
 
 def _numbers(counts: "Counts") -> list[str]:
@@ -106,7 +111,7 @@ def _numbers(counts: "Counts") -> list[str]:
 
 
 def _json(row: "UsageRow", columns: list[str], price: "Price") -> dict[str, object]:
-    from tunesmith.store.accounts.usage import COUNTERS
+    from tunesmith.store.rows import COUNTERS
 
     counted = {name: getattr(row.counts, name) for name in COUNTERS}
     return {**_cells(row, columns), **counted, "cost_at_openai_usd": round(cost(row.counts, price), 6)}

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: styles and charts are inside, and it asks no network."""
+"""A check's report as one HTML page, which brings its styles and charts along."""
 
 import re
 from collections.abc import Sequence
@@ -13,20 +13,21 @@ from markupsafe import Markup, escape
 from tunesmith.check.report.file_report import Distribution, Report
 from tunesmith.check.report.mask_preview import Preview, visible
 from tunesmith.check.rules.pii_kinds import NAMES
+from tunesmith.cli.output.terminal import plural
 from tunesmith.estimate.job_estimate import Estimate
 from tunesmith.estimate.prices import dollars
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.codes import CODES
 from tunesmith.rows.findings import grouped
 
-# The chart in its own units: the bars' area, with room to its left and below for the axes' labels.
+# The chart's size in its own units; the bars leave room at the left and below for the labels of the axes.
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 320, 150, 34, 8, 32
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - 8, HEIGHT - TOP - BOTTOM
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of a histogram; `label` is what a pointer shows."""
+    """A bar of a histogram; `label` is shown under the pointer."""
 
     x: float
     y: float
@@ -37,7 +38,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A label of an axis, at its place on it."""
+    """A label of an axis, at its position."""
 
     at: float
     label: str
@@ -45,7 +46,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`unit` is what the horizontal axis counts; the vertical one counts rows."""
+    """A histogram of rows; `unit` is what the horizontal axis counts."""
 
     title: str
     unit: str
@@ -57,7 +58,7 @@ class Chart:
 
 
 def report_html(report: Report, estimate: Estimate | None = None, previews: Sequence[Preview] = ()) -> str:
-    """A whole HTML document. Everything that comes from the file is escaped."""
+    """Returns a whole HTML document, with everything from the dataset escaped."""
     return (
         _environment()
         .get_template("report.html")
@@ -86,10 +87,10 @@ def report_html(report: Report, estimate: Estimate | None = None, previews: Sequ
 
 def _charts(report: Report) -> list[Chart]:
     named = (
-        ("Tokens a row, as OpenAI counts", "tokens", report.tokens_per_row),
+        ("Tokens a row, as OpenAI counts", "tokens", report.per_row.tokens),
         ("Tokens a row, as the base counts", "tokens", report.base.lengths if report.base else None),
-        ("Learned tokens a row", "tokens", report.learned_per_row),
-        ("Messages a row", "messages", report.messages_per_row),
+        ("Learned tokens a row", "tokens", report.per_row.learned_tokens),
+        ("Messages a row", "messages", report.per_row.messages),
     )
     return [_chart(title, unit, spread) for title, unit, spread in named if spread is not None]
 
@@ -103,7 +104,7 @@ def _chart(title: str, unit: str, spread: Distribution) -> Chart:
             y=round(TOP + PLOT_HEIGHT * (1 - count / most), 2),
             width=round(max(1.0, wide - 1), 2),
             height=round(PLOT_HEIGHT * count / most, 2),
-            label=f"{spread.bins[index]:,.0f} to {spread.bins[index + 1]:,.0f} {unit}: {_rows(count)}",
+            label=f"{spread.bins[index]:,.0f} to {spread.bins[index + 1]:,.0f} {unit}: {plural(count, 'row')}",
         )
         for index, count in enumerate(spread.counts)
     )
@@ -117,22 +118,18 @@ def _chart(title: str, unit: str, spread: Distribution) -> Chart:
     return Chart(title, unit, spread, bars, across(spread.median), tuple(ticks), up)
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
-
-
 def _risks(sections: JsonObject) -> dict[str, str]:
-    """What the further looks came to, a line each."""
+    """A line for each of the further checks that was made."""
     found = {}
     for name, title in (("duplicates", "Duplicates"), ("near_duplicates", "Near-duplicates")):
         if (repeated := _number(sections, name, "rows")) is not None:
             found[title] = (
-                f"{_rows(repeated)} that repeat{'s' if repeated == 1 else ''} another" if repeated else "none"
+                f"{plural(repeated, 'row')} that repeat{'s' if repeated == 1 else ''} another" if repeated else "none"
             )
     private = _object(sections.get("personal_data"))
     if "rows_with" in private:
         kinds = [
-            f"{NAMES[kind].partition(' ')[2]} in {_rows(int(str(rows)))}"
+            f"{NAMES[kind].partition(' ')[2]} in {plural(int(str(rows)), 'row')}"
             for kind, rows in _object(private["rows_with"]).items()
         ]
         found["Personal data"] = ", ".join(kinds) or "none found"
@@ -141,7 +138,8 @@ def _risks(sections: JsonObject) -> dict[str, str]:
         rows, flagged = _number(sections, "moderation", "rows") or 0, _number(sections, "moderation", "flagged_rows")
         missing = _object(judged.get("not_covered")).get("categories")
         uncovered = f" Not covered: {', '.join(map(str, missing))}." if isinstance(missing, list) and missing else ""
-        found["Moderation"] = f"{flagged or 'none'} of {_rows(rows)} flagged, by {judged.get('backend')}.{uncovered}"
+        count = f"{flagged or 'none'} of {plural(rows, 'row')} flagged"
+        found["Moderation"] = f"{count}, by {judged.get('backend')}.{uncovered}"
     return found
 
 
@@ -155,7 +153,7 @@ def _number(sections: JsonObject, section: str, key: str) -> int | None:
 
 
 def _coded(text: str) -> Markup:
-    """The text escaped, with what stands between backticks as code."""
+    """The text escaped, and shown as code between backticks."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  (escaped just before)
 
 

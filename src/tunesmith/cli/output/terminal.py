@@ -1,6 +1,6 @@
-"""What the commands print with: consoles, JSON, and numbers as people read them.
+"""How the commands print: consoles, JSON, tables, and numbers as people read them.
 
-Results go to stdout, everything about how they come (progress, notes, errors) to stderr, so that pipes stay clean.
+Results go to stdout; progress, notes and errors go to stderr, so that output can be piped.
 """
 
 import json
@@ -14,43 +14,46 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-PIPE_COLUMNS = 200  # lines that a script reads are not folded at the 80 of a terminal that is not there
+PIPE_COLUMNS = 200  # output to a pipe is not folded at the 80 columns of a terminal that is not there
 
 
 @cache
 def out() -> Console:
+    """The console of results: stdout."""
     folded = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(highlight=False, width=None if folded else PIPE_COLUMNS)
 
 
 @cache
 def err() -> Console:
+    """The console of progress, notes and errors: stderr."""
     return Console(stderr=True, highlight=False)
 
 
 def note(text: str) -> None:
-    """A remark beside the result."""
+    """Prints a dim remark on stderr."""
     err().print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
 
 
 def warn(text: str) -> None:
+    """Prints a warning on stderr."""
     err().print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
-    """JSON on stdout; `indent=None`: one line, for streams of objects."""
+    """Prints JSON on stdout, on one line with `indent=None` (for streams of objects)."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
     sys.stdout.flush()
 
 
 def print_plain(text: str) -> None:
-    """Text exactly as it is: no wrapping, no markup. For what is copied or piped."""
+    """Prints text unwrapped and without markup, for what is copied or piped."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def facts(values: Mapping[str, str]) -> Table:
-    """Name and value in two columns; values may carry markup."""
+    """A table of names and values in two columns; values may carry markup."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -59,16 +62,34 @@ def facts(values: Mapping[str, str]) -> Table:
     return grid
 
 
-def listing(*columns: str) -> Table:
-    """A table without lines, whose first column is never broken (it holds what people copy)."""
+def listing(*columns: str, numbers: int = 0) -> Table:
+    """A table without lines, whose last `numbers` columns are aligned to the right.
+
+    The first column is never broken over lines: it holds what people copy.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, no_wrap=index == 0, overflow="fold")
+        table.add_column(
+            column,
+            no_wrap=index == 0,
+            overflow="fold",
+            justify="right" if index >= len(columns) - numbers else "left",
+        )
     return table
 
 
+def not_here(base: str) -> str:
+    """Says, with markup, how to get the missing weights of the base model `base`."""
+    return f"[dim]{base} is not here to count: tunesmith models pull {base}[/dim]"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
-    """`7s`, `2m05s`, `1h02m`."""
+    """Formats seconds as `7s`, `2m05s` or `1h02m`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}s"
@@ -78,17 +99,17 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """`2.4 kB`, `98.1 MB`."""
+    """Formats bytes as `2.4 kB` or `98.1 MB`."""
     value, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
+        if round(value, 1) < 1000 or unit == "GB":
             break
         value /= 1000
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def ago(unix_time: int) -> str:
-    """`3m05s ago`, and the date when it is days."""
+    """Formats a Unix time as `3m05s ago`, or as its date after two days."""
     seconds = time.time() - unix_time
     if seconds < 48 * 3600:
         return f"{duration(seconds)} ago"

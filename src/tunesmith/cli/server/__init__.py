@@ -1,1 +1,1 @@
-"""The server that a command starts, finds or stops."""
+"""Starting, finding and stopping the server of a command."""

@@ -1,4 +1,4 @@
-"""Finds the server a command talks to, or starts one of its own for as long as the command needs it."""
+"""Finds the server that a command talks to, or starts one while it is needed."""
 
 import os
 import subprocess
@@ -12,18 +12,18 @@ from pathlib import Path
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import err
-from tunesmith.cli.server.run import Announcement, announcement_file
+from tunesmith.cli.server.announcement import Announcement, announcement_file
 from tunesmith.client import Client, ServerUnreachable
 from tunesmith.settings import Settings
 
-START_SECONDS = 120.0  # the first start converts the base model; a slow disk needs its time
+START_SECONDS = 120.0  # the first start converts the base model, which takes time on a slow disk
 STOP_SECONDS = 30.0
-LINGER_SECONDS = 60.0  # a server whose command has gone ends so long after its last job and request
+LINGER_SECONDS = 60.0  # a server that was kept ends this long after its last job and request
 
 
 @dataclass(slots=True)
 class OwnServer:
-    """A server process that this command started. `keep` leaves it running: it ends by itself when its work is done."""
+    """A server process that this command started."""
 
     announcement: Announcement
     process: "subprocess.Popen[bytes]"
@@ -31,9 +31,11 @@ class OwnServer:
     kept: bool = False
 
     def keep(self) -> None:
+        """Leaves the server running; it ends by itself once its work is done."""
         self.kept = True
 
     def stop(self) -> None:
+        """Ends the server, by force after `STOP_SECONDS`."""
         self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
@@ -44,15 +46,18 @@ class OwnServer:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
+    """A client of the server a command talks to."""
+
     client: Client
     own: OwnServer | None  # None: a server that was running before
 
 
 @contextmanager
 def connect(settings: Settings, base_url: str | None, *, with_worker: bool = False) -> Iterator[Connection]:
-    """The server named, else the one running on the data directory, else one of our own until the block ends.
+    """Connects to the server at `base_url`, else the one on the data directory.
 
-    `with_worker`: our own server also trains. Raises ServerUnreachable when the one named does not answer.
+    If neither exists, starts a server until the block ends, which trains if `with_worker`.
+    Raises ServerUnreachable when `base_url` does not answer, and CommandError without an API key.
     """
     if base_url is not None:
         client = Client(base_url, read_key(settings))
@@ -83,7 +88,7 @@ def _with(client: Client, own: OwnServer | None) -> Iterator[Connection]:
 
 
 def running_server(settings: Settings) -> Announcement | None:
-    """The server that announced itself in the data directory and still answers."""
+    """The server that announced itself in the data directory, if it still answers."""
     found = Announcement.read(announcement_file(settings))
     if found is None:
         return None
@@ -95,7 +100,10 @@ def running_server(settings: Settings) -> Announcement | None:
 
 
 def read_key(settings: Settings) -> str:
-    """From TUNESMITH_API_KEY, or the file that the first start wrote into the data directory."""
+    """The API key in TUNESMITH_API_KEY, or in the data directory's file.
+
+    Raises CommandError when there is neither.
+    """
     key = os.environ.get("TUNESMITH_API_KEY", "").strip()
     if key:
         return key
@@ -111,7 +119,11 @@ def read_key(settings: Settings) -> str:
 
 
 def start_server(settings: Settings, *, with_worker: bool) -> OwnServer:
-    """A server on a free loopback port, in a session of its own so that Ctrl-C does not reach it."""
+    """Starts a server on a free loopback port.
+
+    It has a session of its own, so that Ctrl-C does not reach it.
+    Raises CommandError, with the last line of its log, when it does not start.
+    """
     settings.paths.root.mkdir(parents=True, exist_ok=True)
     log = settings.paths.root / "server.log"
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as scratch:
@@ -147,9 +159,10 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", ready: Path, log: Path
     except BaseException:
         if process.poll() is None:
             process.kill()
+            process.wait()
         raise
 
 
 def _last_words(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else "it said nothing"
+    return lines[-1].removeprefix("error: ") if lines else "its log is empty"

@@ -1,1 +1,1 @@
-"""What generates tokens, independent of where: the protocol, the scheduler, sampling, grammars."""
+"""Generating tokens, whatever runs the model: protocol, scheduler, sampling, grammars."""

@@ -1,7 +1,7 @@
-"""Grammars for one base's vocabulary, through llguidance: compiled once, a matcher for each choice.
+"""Grammars for one base's vocabulary, compiled by llguidance, with a matcher for each choice.
 
-A matcher says which tokens may come next and is told which one came. docs/serving.md says what that
-costs. A compilation takes 1 ms, but seconds for thousands of properties: it belongs in the thread of the request.
+A matcher tells which tokens may come next and is told which one did; docs/serving.md has the cost. Compiling takes
+1 ms, but seconds for thousands of properties, so it is done in the request's thread and not in the engine's.
 """
 
 from collections import OrderedDict
@@ -12,22 +12,22 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.render.renderer import Renderer
 
-KEPT = 64  # compiled grammars; one of a usual schema takes less than 1 MB
+CACHED_GRAMMARS = 64  # one of a usual schema takes less than 1 MB
 
 
 class CompiledGrammar:
-    """An `engine.Grammar`. Equal to itself only; one text is compiled once while it is kept."""
+    """A `protocol.Grammar`, equal only to itself."""
 
     def __init__(self, text: str, matcher: LLMatcher) -> None:
         self.text = text
-        self._matcher = matcher  # never moved on: every choice starts with a copy
+        self._matcher = matcher  # never advanced: every choice starts with a copy
 
     def start(self) -> "GrammarMatcher":
         return GrammarMatcher(self._matcher.deep_copy())
 
 
 class GrammarMatcher:
-    """An `engine.Matcher`."""
+    """A `protocol.Matcher`."""
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
@@ -52,16 +52,16 @@ class GrammarMatcher:
 
 
 class Grammars:
-    """The grammars of one base, least recently used first. Thread-safe."""
+    """A cache of the compiled grammars of one base. Thread-safe."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
-        self._tokenizer: LLTokenizer | None = None  # 0.1 s, so made for the first grammar
+        self._tokenizer: LLTokenizer | None = None  # takes 0.1 s, so it waits for the first grammar
         self._compiled: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._lock = Lock()
 
     def compile(self, text: str) -> CompiledGrammar:
-        """Raises InvalidRequest for a grammar that is beyond llguidance's limits."""
+        """The compiled grammar. Raises InvalidRequest if it exceeds llguidance's limits."""
         with self._lock:
             if text in self._compiled:
                 self._compiled.move_to_end(text)
@@ -72,7 +72,7 @@ class Grammars:
         compiled = CompiledGrammar(text, _matcher(tokenizer, text))
         with self._lock:
             self._compiled[text] = compiled
-            while len(self._compiled) > KEPT:
+            while len(self._compiled) > CACHED_GRAMMARS:
                 self._compiled.popitem(last=False)
         return compiled
 
@@ -88,12 +88,12 @@ def _matcher(tokenizer: LLTokenizer, text: str) -> LLMatcher:
 
 
 def _first_line(message: str) -> str:
-    """Without llguidance's dump of its own state, which follows."""
+    """The message without llguidance's dump of its own state."""
     return message.partition("\n")[0].rstrip(".:; ")
 
 
 class _Vocabulary:
-    """What `TokenizerWrapper` asks of a tokenizer."""
+    """A tokenizer as `TokenizerWrapper` expects it."""
 
     def __init__(self, renderer: Renderer) -> None:
         self.eos_token_id = min(renderer.eos_ids)

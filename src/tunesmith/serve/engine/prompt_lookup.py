@@ -1,23 +1,23 @@
-"""Guesses at what comes next, from what was said before: they cost a look-up and change no answer.
+"""Prompt lookup decoding (Saxena, 2023): drafts copied from earlier text, at the cost of a look-up.
 
-A step over a few tokens takes hardly longer than a step over one, since both read every weight once. So where the last
-tokens were followed by something before, in the request's own text or in the answers that the model was tuned on, that
-continuation goes through the model with the next token, and counts as far as the sampler draws the same
-(prompt look-up decoding; Saxena, 2023). A tuned model repeats the turns of phrase of its training answers.
+A step over a few tokens hardly takes longer than a step over one, since both read every weight once. Where the last
+tokens occurred before, in the request's own text or in the answers the model was tuned on, what followed them then goes
+through the model along with the next token. It is accepted as far as the sampler draws the same tokens, so drafts never
+change an answer. A tuned model repeats phrases of its training answers.
 """
 
 from collections.abc import Iterable, Sequence
 
-LONGEST, SHORTEST = 4, 2  # tokens that must agree with the end of the text
-STEP_TOKENS = 8  # tokens of all answers in a step up to which more of them cost little
-RESTING = 24  # tokens made without a draft after drafts proved useless
-MEMORY = 0.8  # of what earlier drafts say about the next; the rest is the last one's
-GOOD, FAIR, POOR = 0.6, 0.35, 0.15  # shares of accepted tokens: long drafts, short ones, one token; below: none
+LONGEST, SHORTEST = 4, 2  # tokens of an n-gram that is looked up
+STEP_TOKENS = 8  # tokens of all sequences in a step, up to which further ones cost little
+RESTING = 24  # tokens generated without drafts after drafts proved useless
+MEMORY = 0.8  # weight of earlier drafts in the moving average of accepted tokens
+GOOD, FAIR, POOR = 0.6, 0.35, 0.15  # shares of accepted tokens from which drafts are long, short, one token
 BREAK = -1  # between texts
 
 
-class Continuations:
-    """Texts, and where in them each run of two to four tokens was last seen."""
+class NgramIndex:
+    """Texts, and where each run of two to four tokens last occurred in them."""
 
     def __init__(self, texts: Iterable[Sequence[int]] = ()) -> None:
         self._tokens: list[int] = []
@@ -26,15 +26,15 @@ class Continuations:
             self.extend([*text, BREAK])
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """What the last tokens are followed by is not known yet: they are indexed with the next ones."""
+        """Appends `tokens`; the last n-gram is indexed with the next call, which brings what follows it."""
         first = len(self._tokens)
         self._tokens.extend(tokens)
         for end in range(max(1, first), len(self._tokens)):
             for length in range(SHORTEST, min(LONGEST, end) + 1):
                 self._after[tuple(self._tokens[end - length : end])] = end
 
-    def after(self, context: tuple[int, ...], most: int) -> list[int]:
-        """What followed `context`, the tokens' last occurrence; [] where it never came."""
+    def continuation(self, context: tuple[int, ...], most: int) -> list[int]:
+        """Up to `most` tokens that followed the last occurrence of `context`; [] if it never occurred."""
         start = self._after.get(context)
         if start is None:
             return []
@@ -43,32 +43,32 @@ class Continuations:
 
 
 class Drafter:
-    """Drafts of one answer. Knows the answer's own text and the `book` of the model."""
+    """Drafts for one sequence, from its own text and from the model's n-gram index."""
 
-    def __init__(self, book: Continuations) -> None:
-        self._book = book
-        self._own = Continuations()
+    def __init__(self, ngram_index: NgramIndex) -> None:
+        self._ngram_index = ngram_index
+        self._own = NgramIndex()
         self._seen = 0
         self._accepted = GOOD  # share of drafted tokens, a moving average
         self._resting = 0
 
-    def draft(self, tokens: Sequence[int], answers: int) -> list[int]:
-        """What may follow `tokens`, where `answers` take part in the step; often nothing."""
-        most = min(self._length(), STEP_TOKENS // max(1, answers) - 1)
+    def draft(self, tokens: Sequence[int], running: int) -> list[int]:
+        """Tokens that may follow `tokens`, where `running` sequences share the step; often none."""
+        most = min(self._length(), STEP_TOKENS // max(1, running) - 1)
         if most <= 0:
             return []
         self._own.extend(tokens[self._seen :])
         self._seen = len(tokens)
         for length in range(LONGEST, SHORTEST - 1, -1):
             context = tuple(tokens[-length:])
-            for source in (self._book, self._own):
-                found = source.after(context, most)
+            for source in (self._ngram_index, self._own):
+                found = source.continuation(context, most)
                 if found:
                     return found
         return []
 
     def learn(self, drafted: int, accepted: int) -> None:
-        """So many tokens of the last draft were right."""
+        """Records how many tokens of the last draft were accepted."""
         self._accepted = MEMORY * self._accepted + (1 - MEMORY) * accepted / drafted
         if self._accepted < POOR:
             self._resting, self._accepted = RESTING, FAIR

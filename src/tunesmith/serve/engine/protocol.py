@@ -1,7 +1,7 @@
-"""What generates tokens, as a protocol: token ids in, token ids with log-probabilities out.
+"""The engine protocol: token ids in, token ids with log-probabilities out.
 
-An engine knows nothing of text, messages or stop strings; `serve.chat.answer` stands above it. This module imports no
-torch, so that the API can hold engines without paying for it.
+An engine knows nothing of text, messages or stop strings; `serve.chat.answer` builds on it. This module does not import
+torch, so that the API can hold engines without the cost of that import.
 """
 
 import asyncio
@@ -16,25 +16,25 @@ Finish: TypeAlias = Literal["stop", "length"]
 
 
 class Matcher(Protocol):
-    """Where one choice stands in its grammar. Not thread-safe; who generates and who reads have one each."""
+    """The position of one choice in its grammar. Not thread-safe: generating and reading need one each."""
 
     finished: bool  # nothing but an end token may follow
 
     def allowed(self) -> bytes:
-        """One bit per token id, the least significant first: which may come next. Only end tokens once finished."""
+        """A bit mask of the tokens that may come next, least significant bit first; only end tokens once finished."""
         ...
 
     def advance(self, token: int) -> None:
-        """Raises ServerFault for a token that was not allowed."""
+        """Moves past `token`. Raises ServerFault if it was not allowed."""
         ...
 
 
 class Grammar(Protocol):
-    """What an answer may be, compiled for one vocabulary."""
+    """The language an answer is restricted to, compiled for one vocabulary."""
 
     @property
     def text(self) -> str:
-        """The grammar as llguidance reads it."""
+        """The grammar in llguidance's syntax."""
         ...
 
     def start(self) -> Matcher: ...
@@ -45,25 +45,25 @@ class GenerateRequest:
     """`n` choices that continue one prompt. Greedy when `temperature` is 0."""
 
     prompt: tuple[int, ...]
-    max_tokens: int  # per choice; the context's end may come first. 0 only to read a prompt with `prompt_logprobs`
+    max_tokens: int  # per choice; the context may end first. 0: only the prompt's log-probabilities
     eos_ids: frozenset[int]
     n: int = 1
     temperature: float = 1.0
     top_p: float = 1.0
-    seed: int | None = None  # None: another one each time
+    seed: int | None = None  # None: a different one each time
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added to its logit)
     top_logprobs: int | None = None  # None: no log-probabilities; 0: the chosen token's only
-    prompt_logprobs: bool = False  # the prompt's too, with as many others; needs two tokens, and `top_logprobs`
+    prompt_logprobs: bool = False  # the prompt's tokens too; needs at least two of them, and `top_logprobs`
     adapter: Path | None = None  # directory in PEFT's format; None: the bare base
-    project: str = ""  # shares its turns in the queue, and finds only its own prompts in the prefix cache
-    grammar: Grammar | None = None  # each choice is held to it: see `sampling.Sampler`
+    project: str = ""  # takes turns in the queue with others, and sees only its own prompts in the prefix cache
+    grammar: Grammar | None = None  # every choice follows it: see `sampling.Sampler`
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One token of one choice. The token that ends a turn comes too, with `finish` "stop".
+    """One token of one choice; also the token that ends a turn, with `finish` "stop".
 
     Log-probabilities are the model's own: before temperature, top_p, penalties, bias and grammar.
     """
@@ -82,28 +82,28 @@ class Engine(Protocol):
     fingerprint: str  # changes when the answers may: weights, number format, engine
 
     def submit(self, request: GenerateRequest) -> "Generation":
-        """Queues the request and returns at once. Raises ServiceUnavailable when too many wait."""
+        """Queues the request and returns at once. Raises ServiceUnavailable if too many are waiting."""
         ...
 
     def close(self) -> None:
-        """Takes no new requests; those under way are finished, then the memory is given back."""
+        """Refuses new requests from now on; finishes those under way, then frees the memory."""
         ...
 
     def join(self, timeout: float | None = None) -> None:
-        """Waits until everything accepted is answered, after `close`."""
+        """Waits, after `close`, until every accepted request is answered; at most `timeout` seconds."""
         ...
 
 
 class Generation:
-    """The deltas of one request, handed from the engine's thread to whoever asked.
+    """The deltas of one request, passed from the engine's thread to the reader.
 
-    The reader iterates (`for` or `deltas_async`); the engine calls `put`, `fail` and `end`. Closing it from either
-    side of a connection makes the engine drop the request at its next step.
+    The reader iterates (`for` or `deltas_async`); the engine calls `put`, `fail` and `end`. Once it is closed, the
+    engine abandons the request at its next step.
     """
 
     def __init__(self, choices: int) -> None:
-        self.cached_tokens = 0  # of the prompt, whose keys and values were still there; known with the first delta
-        self.prompt: list[Delta] = []  # its tokens from the second on, if asked for; all there with the first delta
+        self.cached_tokens = 0  # of the prompt, found in the prefix cache; known with the first delta
+        self.prompt: list[Delta] = []  # its tokens from the second on, if requested; complete with the first delta
         self._items: deque[Delta] = deque()
         self._changed = Condition()
         self._wake: Callable[[], None] | None = None
@@ -122,7 +122,7 @@ class Generation:
             yield from batch
 
     async def deltas_async(self) -> AsyncIterator[Delta]:
-        """The same on an event loop, without a thread that waits."""
+        """The deltas, for a reader on an event loop; no thread waits for them."""
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
@@ -146,11 +146,11 @@ class Generation:
                 return
 
     def stop(self, choice: int) -> None:
-        """This choice is long enough (a stop string was seen); the others go on."""
+        """Ends one choice, such as after a stop string; the others continue."""
         self._unwanted.add(choice)
 
     def close(self) -> None:
-        """Nobody reads any more."""
+        """Ends all choices: nobody reads them any more."""
         self._unwanted.update(range(self._choices))
         self.end()
 
@@ -159,16 +159,17 @@ class Generation:
 
     @property
     def closed(self) -> bool:
-        """True when no choice is wanted any more."""
+        """True if no choice is wanted any more."""
         return len(self._unwanted) >= self._choices
 
     def put(self, deltas: list[Delta]) -> None:
+        """Hands deltas to the reader."""
         with self._changed:
             self._items.extend(deltas)
             self._notify()
 
     def fail(self, error: BaseException) -> None:
-        """The reader gets `error` after the deltas that came before it; no other choice is wanted then."""
+        """Ends all choices; the reader gets `error` after the deltas that came before it."""
         self._unwanted.update(range(self._choices))
         with self._changed:
             self._error = error
@@ -176,6 +177,7 @@ class Generation:
             self._notify()
 
     def end(self) -> None:
+        """Tells the reader that nothing more will come."""
         with self._changed:
             self._ended = True
             self._notify()
@@ -186,7 +188,7 @@ class Generation:
             self._wake()
 
     def _take(self) -> list[Delta]:
-        """What has come; raises the engine's error once everything before it was read."""
+        """The deltas that have arrived; raises the engine's error once everything before it was read."""
         batch = list(self._items)
         self._items.clear()
         if not batch and self._error is not None:

@@ -1,12 +1,12 @@
-"""Which tokens go through the model next, for all requests of a base: continuous batching.
+"""Continuous batching: which tokens of all requests to a base go through the model next.
 
-Every step takes one token of each answer under way (more where a draft says what may come) and a piece of a prompt,
-all in one pass through the model; a request joins and leaves between any two steps. What comes out for a sequence is
-what it would get alone: its tokens are drawn one after the other by its own sampler, and a drafted token only counts
-when the sampler draws it.
+Every step runs one token of each decoding sequence (more where a draft predicts some) and a chunk of the prompts that
+are still being read in a single forward pass; requests join and leave between any two steps. A sequence gets the tokens
+it would get alone: its own sampler draws them one after another, and a drafted token is accepted only if the sampler
+draws the same one.
 
-Pure Python over two protocols, so that a property test can drive it with a model of its own. Not thread-safe: the
-engine's thread owns it.
+Pure Python over two protocols, so that a property test can drive it with a model of its own. Not thread-safe: only the
+engine's thread uses it.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from tunesmith.serve.engine.prompt_lookup import Drafter
 from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation
 from tunesmith.serve.engine.slots import CacheKey, Slot, Slots, Storage, shared_length
 
-PIECE = 512  # prompt tokens of a step when no answer is under way
-PIECE_BESIDE = 64  # when one is: its next token waits for them
-PIECE_SCORED = 64  # when the logits of all of them are wanted: 12.6 MB at 49,152 of a vocabulary
-GROWTH = 128  # positions that must be free for a sequence to start, beside its prompt's
-WORTH_WAITING = 64  # tokens of a prompt that is being read; who shares them waits instead of reading them too
+PREFILL_CHUNK = 512  # prompt tokens of a step in which nothing is decoded
+PREFILL_CHUNK_BESIDE_DECODE = 64  # and of a step with decoding sequences, whose next tokens wait for them
+PREFILL_CHUNK_SCORED = 64  # and where the logits of all of them are needed: 12.6 MB for a vocabulary of 49,152
+GROWTH = 128  # free positions that a sequence needs to start, in addition to its prompt
+WORTH_WAITING = 64  # tokens: a request that shares this much of a prompt being prefilled waits for it
 
 AdapterT = TypeVar("AdapterT")
 RowT = TypeVar("RowT")
@@ -30,8 +30,8 @@ Top = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Feed(Generic[AdapterT]):
-    """Tokens that follow the first `start` positions of a slot. Logits are wanted after the last `logits` of them."""
+class SequenceChunk(Generic[AdapterT]):
+    """Tokens that follow the first `start` positions of a slot; the last `logits` of them need logits."""
 
     slot: int
     start: int
@@ -41,20 +41,22 @@ class Feed(Generic[AdapterT]):
 
 
 class Sampling(Protocol[SeenT]):
+    """What chooses the tokens of one sequence."""
+
     def next(self, row: SeenT) -> tuple[int, float | None, Top]:
         """Draws the sequence's next token: (token, its log-probability, the likeliest tokens with theirs)."""
         ...
 
     def score(self, row: SeenT, token: int) -> tuple[float, Top]:
-        """How likely `token` is as the next one: (its log-probability, the likeliest tokens with theirs)."""
+        """The log-probability of `token` as the next one, and the likeliest tokens with theirs."""
         ...
 
 
 class Model(Storage, Protocol[AdapterT, RowT]):
-    """What a scheduler drives."""
+    """What a scheduler drives: a forward pass, and what belongs to one request."""
 
-    def forward(self, feeds: "Sequence[Feed[AdapterT]]") -> Sequence[RowT]:
-        """The wanted logits of all feeds, in their order, which is that of their slots."""
+    def forward(self, chunks: "Sequence[SequenceChunk[AdapterT]]") -> Sequence[RowT]:
+        """The requested logits of all chunks, in the chunks' order, which is that of their slots."""
         ...
 
     def sampler(self, request: GenerateRequest, choice: int) -> Sampling[RowT]: ...
@@ -67,128 +69,131 @@ class Model(Storage, Protocol[AdapterT, RowT]):
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
-    """A request and what of it is not finished yet."""
+class RequestState:
+    """A request, and how much of it is still to do."""
 
     request: GenerateRequest
     generation: Generation
-    left: int
+    unfinished: int  # choices
     started: bool = False
 
     @property
     def unscored(self) -> int:
-        """Tokens of the prompt whose log-probability was asked for and is not known yet."""
+        """Prompt tokens whose log-probability was requested and is not known yet."""
         wanted = len(self.request.prompt) - 1 if self.request.prompt_logprobs else 0
         return wanted - len(self.generation.prompt)
 
-    def finished(self) -> None:
-        self.left -= 1
-        if self.left == 0:
+    def finish_choice(self) -> None:
+        self.unfinished -= 1
+        if self.unfinished == 0:
             self.generation.end()
 
 
 @dataclass(slots=True, eq=False)
-class _Answer(Generic[AdapterT, RowT]):
-    """One choice of a request, on its way through the model."""
+class _Sequence(Generic[AdapterT, RowT]):
+    """One choice of a request that has a slot."""
 
-    ticket: Ticket
+    state: RequestState
     choice: int
     tokens: list[int]  # the prompt and what was generated
     sampler: Sampling[RowT]
     slot: Slot
     adapter: AdapterT | None
     drafter: Drafter | None
-    draft: list[int] = field(default_factory=list)  # of the step under way
+    draft: list[int] = field(default_factory=list)  # tried in the current step
 
     @property
-    def made(self) -> int:
-        return len(self.tokens) - len(self.ticket.request.prompt)
+    def generated(self) -> int:
+        return len(self.tokens) - len(self.state.request.prompt)
 
     @property
-    def reading(self) -> bool:
-        """True while its prompt is not all in the model."""
+    def prefilling(self) -> bool:
+        """True while part of the prompt has not gone through the model."""
         return len(self.tokens) - len(self.slot.tokens) > 1
 
     @property
     def wanted(self) -> bool:
-        return self.ticket.generation.wanted(self.choice)
+        return self.state.generation.wanted(self.choice)
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[RowT]):
-    """A choice that is not in a slot: it has not begun, or had to make room."""
+    """A choice without a slot: it has not started, or was preempted."""
 
-    ticket: Ticket
+    state: RequestState
     choice: int
     tokens: list[int]
     sampler: Sampling[RowT] | None = None
-    begun: bool = False
+    preempted: bool = False
 
     @property
     def wanted(self) -> bool:
-        return self.ticket.generation.wanted(self.choice)
+        return self.state.generation.wanted(self.choice)
 
 
 class Scheduler(Generic[AdapterT, RowT]):
+    """Divides a model's steps among the requests it is given."""
+
     def __init__(
         self, model: Model[AdapterT, RowT], *, running: int, positions: int, slots: int = 0, reusable: bool = True
     ) -> None:
-        """At most `running` choices share the steps; keys and values of at most `positions` are kept.
+        """At most `running` choices share the steps, and keys and values of at most `positions` are kept.
 
-        `slots` beyond `running` hold what ended sequences left behind. A request larger than `positions` runs alone.
+        `slots` beyond `running` keep the prefixes of finished sequences. A request larger than `positions` runs alone.
+        `reusable`: keys and values can be cut at any position, which sliding windows do not allow.
         """
         self._model = model
         self._running_limit, self._positions = running, positions
         self._slots = Slots(max(slots, running), model, reusable=reusable)
         self._reusable = reusable
-        self._waiting: dict[str, list[_Waiting[RowT]]] = {}  # by project; the first in the dict is served next
-        self._running: list[_Answer[AdapterT, RowT]] = []
-        self.waiting = 0  # requests of which nothing has begun; may be read by other threads
+        self._waiting: dict[str, list[_Waiting[RowT]]] = {}  # by project; the first one's turn is next
+        self._running: list[_Sequence[AdapterT, RowT]] = []
+        self.waiting = 0  # requests that have not started; other threads may read it
 
     @property
     def busy(self) -> bool:
         return bool(self._running or self._waiting)
 
     def add(self, request: GenerateRequest, generation: Generation) -> None:
-        choices = request.n if request.max_tokens else 1  # who only has a prompt read has it read once
-        ticket = Ticket(request, generation, choices)
+        choices = request.n if request.max_tokens else 1  # only the prompt's log-probabilities: once is enough
+        state = RequestState(request, generation, choices)
         self.waiting += 1
         queue = self._waiting.setdefault(request.project, [])
-        queue.extend(_Waiting(ticket, choice, [*request.prompt]) for choice in range(choices))
+        queue.extend(_Waiting(state, choice, [*request.prompt]) for choice in range(choices))
 
     def step(self) -> None:
-        """One pass through the model for everything that can take part; returns at once when nothing can."""
-        self._drop_unwanted()
+        """Runs one forward pass for every sequence that can take part, or returns at once if none can."""
+        self._remove_unwanted()
         self._admit()
-        self._make_room()
+        self._preempt()
         planned = self._plan()
         if planned:
-            self._forward([answer for answer, _ in planned], [feed for _, feed in planned])
+            self._forward([sequence for sequence, _ in planned], [chunk for _, chunk in planned])
 
     def abandon(self, error: BaseException) -> None:
-        """Everything under way and waiting fails with `error`."""
-        for answer in self._running:
-            answer.ticket.generation.fail(error)
-            self._slots.drop(answer.slot)
+        """Fails every running and waiting request with `error`."""
+        for sequence in self._running:
+            sequence.state.generation.fail(error)
+            self._slots.discard(sequence.slot)
         for queue in self._waiting.values():
             for waiting in queue:
-                waiting.ticket.generation.fail(error)
+                waiting.state.generation.fail(error)
         self._running, self._waiting, self.waiting = [], {}, 0
 
-    def _drop_unwanted(self) -> None:
-        for answer in [answer for answer in self._running if not answer.wanted]:
-            self._retire(answer)
+    def _remove_unwanted(self) -> None:
+        for sequence in [sequence for sequence in self._running if not sequence.wanted]:
+            self._retire(sequence)
         for project, queue in [*self._waiting.items()]:
             for waiting in queue:
                 if not waiting.wanted:
-                    self._left_the_queue(waiting.ticket)
-                    waiting.ticket.finished()
+                    self._mark_started(waiting.state)
+                    waiting.state.finish_choice()
             self._waiting[project] = [waiting for waiting in queue if waiting.wanted]
             if not self._waiting[project]:
                 del self._waiting[project]
 
     def _admit(self) -> None:
-        """Projects take turns; within one it is first come, first served, but for those who wait for a prefix."""
+        """Starts waiting choices: projects in turn, and within one in order, except those that wait for a prefix."""
         blocked: set[str] = set()
         while len(self._running) < self._running_limit and self._slots.free:
             project = next((project for project in self._waiting if project not in blocked), None)
@@ -196,7 +201,7 @@ class Scheduler(Generic[AdapterT, RowT]):
                 return
             queue = self._waiting.pop(project)
             waiting = next((waiting for waiting in queue if not self._is_better_off_later(waiting)), None)
-            if waiting is not None and not self._fits(waiting):  # nobody overtakes it, or it might wait for ever
+            if waiting is not None and not self._fits(waiting):  # overtaken again and again, it could starve
                 self._waiting = {project: queue, **self._waiting}
                 return
             if waiting is None:
@@ -205,161 +210,170 @@ class Scheduler(Generic[AdapterT, RowT]):
                 queue.remove(waiting)
                 self._start(waiting)
             if queue:
-                self._waiting[project] = queue  # at the end: the next project has its turn
+                self._waiting[project] = queue  # at the end: it is the next project's turn
 
     def _fits(self, waiting: _Waiting[RowT]) -> bool:
         if not self._running:
             return True
-        rest = waiting.ticket.request.max_tokens - (len(waiting.tokens) - len(waiting.ticket.request.prompt))
-        return self._used() + len(waiting.tokens) + min(GROWTH, rest) <= self._positions
+        request = waiting.state.request
+        remaining = request.max_tokens - (len(waiting.tokens) - len(request.prompt))
+        return self._used() + len(waiting.tokens) + min(GROWTH, remaining) <= self._positions
 
     def _used(self) -> int:
-        """Positions that the running answers hold or are about to."""
-        return sum(len(answer.tokens) for answer in self._running)
+        """Positions that the running sequences occupy, or will after their prompts."""
+        return sum(len(sequence.tokens) for sequence in self._running)
 
     def _is_better_off_later(self, waiting: _Waiting[RowT]) -> bool:
-        """A running request reads a prompt that begins like this one: to wait is cheaper than to read it twice."""
-        if waiting.choice and waiting.ticket.unscored:  # the first choice reads the prompt and tells about it
+        """True while a running sequence prefills a prompt that begins like this one: waiting saves doing it twice."""
+        if waiting.choice and waiting.state.unscored:  # the first choice scores the prompt for all
             return True
         if not self._reusable:
             return False
-        key = _key(waiting.ticket.request)
+        key = _key(waiting.state.request)
         return any(
-            _key(answer.ticket.request) == key
-            and shared_length(answer.tokens, waiting.tokens, len(waiting.tokens) - 1)
-            >= len(answer.slot.tokens) + WORTH_WAITING
-            for answer in self._running
-            if answer.reading
+            _key(sequence.state.request) == key
+            and shared_length(sequence.tokens, waiting.tokens, len(waiting.tokens) - 1)
+            >= len(sequence.slot.tokens) + WORTH_WAITING
+            for sequence in self._running
+            if sequence.prefilling
         )
 
-    def _left_the_queue(self, ticket: Ticket) -> None:
-        if not ticket.started:
-            ticket.started = True
+    def _mark_started(self, state: RequestState) -> None:
+        if not state.started:
+            state.started = True
             self.waiting -= 1
 
     def _start(self, waiting: _Waiting[RowT]) -> None:
-        request = waiting.ticket.request
-        self._left_the_queue(waiting.ticket)
+        state, request = waiting.state, waiting.state.request
+        self._mark_started(state)
         try:
             adapter = self._model.adapter(request)
             sampler = waiting.sampler or self._model.sampler(request, waiting.choice)
             drafter = self._model.drafter(request) if self._reusable else None
-            slot, cached = self._slots.take(_key(request), waiting.tokens, reuse=not waiting.ticket.unscored)
-        except Exception as error:  # the request's failure is its reader's to see, and not the other requests'
-            waiting.ticket.generation.fail(error)
-            waiting.ticket.left -= 1
+            slot, cached = self._slots.take(_key(request), waiting.tokens, reuse=not state.unscored)
+        except Exception as error:  # fails this request only
+            state.generation.fail(error)
+            state.unfinished -= 1
             return
-        if not waiting.begun and waiting.choice == 0:
-            waiting.ticket.generation.cached_tokens = cached
-        if waiting.ticket.unscored:
-            waiting.ticket.generation.prompt.clear()  # had to make room half-way: it is read from the start again
-        self._running.append(_Answer(waiting.ticket, waiting.choice, waiting.tokens, sampler, slot, adapter, drafter))
+        if not waiting.preempted and waiting.choice == 0:
+            state.generation.cached_tokens = cached
+        if state.unscored:
+            state.generation.prompt.clear()  # preempted half-way: scored again from the start
+        self._running.append(_Sequence(state, waiting.choice, waiting.tokens, sampler, slot, adapter, drafter))
 
-    def _make_room(self) -> None:
-        """Forgets what is only kept, then sends the youngest answers back to the queue, but never the only one."""
-        self._slots.forget(self._used() + self._slots.kept_positions - self._positions)
+    def _preempt(self) -> None:
+        """Evicts cached prefixes, then returns the youngest sequences to the queue, until the rest fits; one stays."""
+        self._slots.evict(self._used() + self._slots.kept_positions - self._positions)
         while len(self._running) > 1 and self._used() > self._positions:
             youngest = self._running.pop()
-            self._slots.drop(youngest.slot)
-            waiting = _Waiting(youngest.ticket, youngest.choice, youngest.tokens, youngest.sampler, begun=True)
-            project = youngest.ticket.request.project
+            self._slots.discard(youngest.slot)
+            state = youngest.state
+            waiting = _Waiting(state, youngest.choice, youngest.tokens, youngest.sampler, preempted=True)
+            project = state.request.project
             self._waiting[project] = [waiting, *self._waiting.get(project, [])]
 
-    def _plan(self) -> "list[tuple[_Answer[AdapterT, RowT], Feed[AdapterT]]]":
-        """A token of every answer that has its prompt read, and a piece of the prompts that have not, oldest first."""
+    def _plan(self) -> "list[tuple[_Sequence[AdapterT, RowT], SequenceChunk[AdapterT]]]":
+        """The next token of every decoding sequence, and a chunk of the prompts being prefilled, oldest first."""
         planned = []
-        budget = PIECE_BESIDE if any(not answer.reading for answer in self._running) else PIECE
-        scored = PIECE_SCORED
-        for answer in self._running:
-            slot, start, tokens = answer.slot, len(answer.slot.tokens), answer.tokens
-            if answer.reading:
-                unscored = answer.ticket.unscored
-                ids, answer.draft = tuple(tokens[start : start + (min(budget, scored) if unscored else budget)]), []
+        decodes = any(not sequence.prefilling for sequence in self._running)
+        budget = PREFILL_CHUNK_BESIDE_DECODE if decodes else PREFILL_CHUNK
+        scored = PREFILL_CHUNK_SCORED
+        for sequence in self._running:
+            slot, start, tokens = sequence.slot, len(sequence.slot.tokens), sequence.tokens
+            if sequence.prefilling:
+                unscored = sequence.state.unscored
+                ids, sequence.draft = tuple(tokens[start : start + (min(budget, scored) if unscored else budget)]), []
                 budget -= len(ids)
                 scored -= len(ids) if unscored else 0
                 logits = len(ids) if unscored else int(start + len(ids) == len(tokens))
             else:
-                answer.draft = self._draft(answer)
-                ids = (tokens[-1], *answer.draft)
+                sequence.draft = self._draft(sequence)
+                ids = (tokens[-1], *sequence.draft)
                 logits = len(ids)
             if ids:
-                planned.append((answer, Feed(slot.number, start, ids, answer.adapter, logits)))
+                planned.append((sequence, SequenceChunk(slot.number, start, ids, sequence.adapter, logits)))
         return sorted(planned, key=lambda pair: pair[1].slot)
 
-    def _draft(self, answer: _Answer[AdapterT, RowT]) -> list[int]:
-        if answer.drafter is None:
+    def _draft(self, sequence: _Sequence[AdapterT, RowT]) -> list[int]:
+        if sequence.drafter is None:
             return []
-        room = answer.ticket.request.max_tokens - answer.made - 1
-        return answer.drafter.draft(answer.tokens, len(self._running))[: max(0, room)]
+        room = sequence.state.request.max_tokens - sequence.generated - 1
+        return sequence.drafter.draft(sequence.tokens, len(self._running))[: max(0, room)]
 
-    def _forward(self, answers: "list[_Answer[AdapterT, RowT]]", feeds: "list[Feed[AdapterT]]") -> None:
+    def _forward(self, sequences: "list[_Sequence[AdapterT, RowT]]", chunks: "list[SequenceChunk[AdapterT]]") -> None:
         try:
-            rows = self._model.forward(feeds)
+            rows = self._model.forward(chunks)
         except Exception as error:
-            if len(feeds) == 1:
-                self._fail(answers[0], error)
+            if len(chunks) == 1:
+                self._fail(sequences[0], error)
                 return
-            for answer, feed in zip(answers, feeds, strict=True):  # whose fault it is shows alone
-                self._forward([answer], [feed])
+            for sequence, chunk in zip(sequences, chunks, strict=True):  # one by one, to find the one at fault
+                self._forward([sequence], [chunk])
             return
         first = 0
-        for answer, feed in zip(answers, feeds, strict=True):
+        for sequence, chunk in zip(sequences, chunks, strict=True):
             try:
-                self._advance(answer, feed, rows[first : first + feed.logits])
+                self._advance(sequence, chunk, rows[first : first + chunk.logits])
             except Exception as error:
-                self._fail(answer, error)
-            first += feed.logits
+                self._fail(sequence, error)
+            first += chunk.logits
 
-    def _advance(self, answer: _Answer[AdapterT, RowT], feed: Feed[AdapterT], rows: Sequence[RowT]) -> None:
-        answer.slot.tokens.extend(feed.ids[: len(feed.ids) - len(answer.draft)])
-        rows = self._score(answer, feed, rows)
-        if not answer.ticket.request.max_tokens:
-            if not answer.ticket.unscored:
-                self._retire(answer)
+    def _advance(
+        self, sequence: _Sequence[AdapterT, RowT], chunk: SequenceChunk[AdapterT], rows: Sequence[RowT]
+    ) -> None:
+        """Takes a step's results: prompt log-probabilities, and the tokens that the draft got right, plus one."""
+        sequence.slot.tokens.extend(chunk.ids[: len(chunk.ids) - len(sequence.draft)])
+        rows = self._score(sequence, chunk, rows)
+        if not sequence.state.request.max_tokens:
+            if not sequence.state.unscored:
+                self._retire(sequence)
             return
         deltas: list[Delta] = []
         finish: Finish | None = None
         for place, row in enumerate(rows):
-            token, logprob, top = answer.sampler.next(row)
-            answer.tokens.append(token)
-            finish = _finish(answer, token)
-            deltas.append(Delta(answer.choice, token, logprob, top, finish))
-            if finish is not None or place >= len(answer.draft) or token != answer.draft[place]:
+            token, logprob, top = sequence.sampler.next(row)
+            sequence.tokens.append(token)
+            finish = _finish(sequence, token)
+            deltas.append(Delta(sequence.choice, token, logprob, top, finish))
+            if finish is not None or place >= len(sequence.draft) or token != sequence.draft[place]:
                 break
-            answer.slot.tokens.append(token)
-        if answer.draft and answer.drafter is not None:
-            answer.drafter.learn(len(answer.draft), len(deltas) - 1)
+            sequence.slot.tokens.append(token)
+        if sequence.draft and sequence.drafter is not None:
+            sequence.drafter.learn(len(sequence.draft), len(deltas) - 1)
         if deltas:
-            answer.ticket.generation.put(deltas)
+            sequence.state.generation.put(deltas)
         if finish is not None:
-            self._retire(answer)
+            self._retire(sequence)
 
-    def _score(self, answer: _Answer[AdapterT, RowT], feed: Feed[AdapterT], rows: Sequence[RowT]) -> Sequence[RowT]:
-        """Notes what `rows` say of the prompt's own next tokens; the rest, of no token yet, comes back."""
-        unscored = answer.ticket.unscored
-        for token, row in zip(answer.tokens[feed.start + 1 :], rows[:unscored], strict=False):
-            answer.ticket.generation.prompt.append(Delta(answer.choice, token, *answer.sampler.score(row, token)))
+    def _score(
+        self, sequence: _Sequence[AdapterT, RowT], chunk: SequenceChunk[AdapterT], rows: Sequence[RowT]
+    ) -> Sequence[RowT]:
+        """Records the prompt's log-probabilities; returns the rows that predict new tokens."""
+        state = sequence.state
+        unscored = state.unscored
+        for token, row in zip(sequence.tokens[chunk.start + 1 :], rows[:unscored], strict=False):
+            state.generation.prompt.append(Delta(sequence.choice, token, *sequence.sampler.score(row, token)))
         return rows[unscored:]
 
-    def _retire(self, answer: _Answer[AdapterT, RowT]) -> None:
-        self._running.remove(answer)
-        self._slots.give(answer.slot)
-        answer.ticket.finished()
+    def _retire(self, sequence: _Sequence[AdapterT, RowT]) -> None:
+        self._running.remove(sequence)
+        self._slots.release(sequence.slot)
+        sequence.state.finish_choice()
 
-    def _fail(self, answer: _Answer[AdapterT, RowT], error: BaseException) -> None:
-        """The other choices of the request end with it: its reader has been told."""
-        self._running.remove(answer)
-        self._slots.drop(answer.slot)
-        answer.ticket.generation.fail(error)
-        answer.ticket.left -= 1
+    def _fail(self, sequence: _Sequence[AdapterT, RowT], error: BaseException) -> None:
+        """Ends the request with `error`; its other choices are then unwanted."""
+        self._running.remove(sequence)
+        self._slots.discard(sequence.slot)
+        sequence.state.generation.fail(error)
+        sequence.state.unfinished -= 1
 
 
 def _key(request: GenerateRequest) -> CacheKey:
     return request.project, request.adapter
 
 
-def _finish(answer: "_Answer[AdapterT, RowT]", token: int) -> Finish | None:
-    request = answer.ticket.request
+def _finish(sequence: "_Sequence[AdapterT, RowT]", token: int) -> Finish | None:
+    request = sequence.state.request
     if token in request.eos_ids:
         return "stop"
-    return "length" if answer.made >= request.max_tokens else None
+    return "length" if sequence.generated >= request.max_tokens else None

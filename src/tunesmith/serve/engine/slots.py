@@ -1,9 +1,9 @@
-"""Where the keys and values of sequences stand, and which of them can be used again.
+"""The prefix cache: where sequences keep their keys and values, and which of them can be reused.
 
 A slot holds the keys and values of one sequence. When the sequence ends they stay until the slot is needed, so that
-the next turn of a conversation, or the next request with the same system message, computes only what is new. What may
-be shared is decided by `key`: the same tokens under another adapter have other keys and values, and another project
-must not learn from the time an answer takes what somebody else asked. Pure bookkeeping: knows no tensors.
+the next turn of a conversation, or the next request with the same system message, computes only what is new. `key`
+decides what may be shared: the same tokens have other keys and values under another adapter, and response times must
+not tell one project what another one asked. Pure bookkeeping without tensors.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,26 +19,30 @@ class Storage(Protocol):
     """The tensors behind the slots, by a slot's number."""
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """The first `length` positions of one slot become those of another."""
+        """Copies the first `length` positions of one slot to another."""
         ...
 
-    def release(self, slot: int) -> None:
-        """Nothing in the slot is needed any more: its memory may go."""
+    def clear(self, slot: int) -> None:
+        """Empties a slot; its memory may be freed."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
+    """Room for the keys and values of one sequence."""
+
     number: int
     key: CacheKey | None = None
-    tokens: list[int] = field(default_factory=list)  # whose keys and values it holds; its user appends to them
+    tokens: list[int] = field(default_factory=list)  # whose keys and values it holds; the sequence appends to it
     busy: bool = False
     used_at: int = 0  # ticks of `Slots`, to find the least recently used
 
 
 class Slots:
+    """All slots of a model: in use by a sequence, kept for reuse, or empty."""
+
     def __init__(self, count: int, storage: Storage, *, reusable: bool = True) -> None:
-        """`reusable`: keys and values can be cut at any position, which sliding windows cannot."""
+        """`reusable`: keys and values can be cut at any position, which sliding windows do not allow."""
         self._slots = [Slot(number) for number in range(count)]
         self._storage = storage
         self._reusable = reusable
@@ -50,13 +54,13 @@ class Slots:
 
     @property
     def kept_positions(self) -> int:
-        """Positions that only wait for somebody to use them again."""
+        """Positions of finished sequences that are kept for reuse."""
         return sum(len(slot.tokens) for slot in self._slots if not slot.busy)
 
     def take(self, key: CacheKey, tokens: Sequence[int], *, reuse: bool = True) -> tuple[Slot, int]:
-        """A slot for a sequence that begins with `tokens`, and how many of them it holds already.
+        """A slot for a sequence that begins with `tokens`, and how many of these it already holds.
 
-        Never all of them: the last one is computed for its logits; none without `reuse`. Some slot must be free.
+        Never all of them, since the last one is computed for its logits; none without `reuse`. A slot must be free.
         """
         known = self._slots if reuse else []
         idle, idle_shared = self._best(key, tokens, (slot for slot in known if not slot.busy))
@@ -73,27 +77,27 @@ class Slots:
             self._storage.copy(source.number, target.number, shared)
         return self._occupy(target, key, tokens[:shared]), shared
 
-    def give(self, slot: Slot) -> None:
-        """The sequence is over; what the slot holds stays for the next."""
+    def release(self, slot: Slot) -> None:
+        """Ends a sequence; its keys and values stay for reuse."""
         slot.busy = False
         self._tick += 1
         slot.used_at = self._tick
         if not self._reusable:
-            self._drop(slot)
+            self._clear(slot)
 
-    def drop(self, slot: Slot) -> None:
-        """The sequence is over and what it left cannot be trusted."""
+    def discard(self, slot: Slot) -> None:
+        """Ends a sequence whose keys and values cannot be trusted."""
         slot.busy = False
-        self._drop(slot)
+        self._clear(slot)
 
-    def forget(self, positions: int) -> None:
-        """Lets the least recently used go until at least `positions` are given back, or none is left."""
+    def evict(self, positions: int) -> None:
+        """Empties kept slots, least recently used first, until `positions` are freed or none is left."""
         kept = sorted((slot for slot in self._slots if not slot.busy and slot.tokens), key=lambda slot: slot.used_at)
         for slot in kept:
             if positions <= 0:
                 return
             positions -= len(slot.tokens)
-            self._drop(slot)
+            self._clear(slot)
 
     def _best(self, key: CacheKey, tokens: Sequence[int], slots: Iterable[Slot]) -> tuple[Slot | None, int]:
         best, longest = None, 0
@@ -108,15 +112,15 @@ class Slots:
         slot.key, slot.tokens, slot.busy = key, [*tokens], True
         return slot
 
-    def _drop(self, slot: Slot) -> None:
+    def _clear(self, slot: Slot) -> None:
         slot.key, slot.tokens = None, []
-        self._storage.release(slot.number)
+        self._storage.clear(slot.number)
 
 
 def shared_length(one: Sequence[int], other: Sequence[int], limit: int) -> int:
-    """How many leading tokens are equal, at most `limit`."""
+    """The number of equal leading tokens, at most `limit`."""
     low, high = 0, min(len(one), len(other), limit)
-    while low < high:  # comparing slices runs in C: halving beats walking
+    while low < high:  # slices compare in C, so bisection beats a loop
         middle = (low + high + 1) // 2
         if one[low:middle] == other[low:middle]:
             low = middle

@@ -1,40 +1,41 @@
-"""How many threads a token should take: found by trying, and tried again all the time.
+"""Finds out how many threads a decoding step should use, by trying other numbers from time to time.
 
-On idle cores more threads are faster. While a job trains on the same cores each operation waits for its slowest thread,
-and one thread can be several times faster than two; on a machine of many cores the memory is exhausted before they are.
-No rule knows all that, but a step's own duration does: now and then a few steps run with half or twice the threads, and
-the faster number stays.
+On idle cores more threads are faster. While a job trains on the same cores, each operation waits for its slowest
+thread and one thread can be several times faster than two; with many cores, memory bandwidth is exhausted first. No
+rule covers all of this, but the duration of a step does: now and then a few steps run with half or twice the threads,
+and the faster number stays.
 """
 
 from collections import deque
 from statistics import median
 
-FIRST_PAUSE, LONGEST_PAUSE = 2.0, 8.0  # seconds of steps between two trials; doubled after one that did not pay
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 8.0  # seconds of steps between two trials; doubled after a failed one
 PROBE_STEPS = 3
-REMEMBERED = 6  # durations of each size of step
-BETTER = 0.9  # a change must save a tenth, or noise would decide
-HOPELESS = 1.5  # times the usual duration: one such step ends the trial
+REMEMBERED = 6  # recent durations for each size of step
+BETTER = 0.9  # a change must save a tenth of the time, more than noise does
+HOPELESS = 1.5  # times the usual duration: a single such step ends the trial
 
 
-class ThreadChooser:
-    """Ask it for the `threads` of every step, and tell it what a decode step took."""
+class ThreadTuner:
+    """Chooses the threads of every step, from the reported durations of decoding steps."""
 
     def __init__(self, most: int) -> None:
+        """`most`: threads at most."""
         self._candidates = _halvings(most)  # most first
         self._chosen = 0
         self._trial: int | None = None
         self._upwards = False
-        self._usual: dict[int, deque[float]] = {}  # with the chosen number, by size of step
+        self._usual: dict[int, deque[float]] = {}  # durations with the chosen number, by size of step
         self._ratios: list[float] = []  # of the trial's steps to the usual ones of their size
         self._elapsed, self._pause = 0.0, FIRST_PAUSE
 
     def threads(self, size: int | None) -> int:
-        """For a step of `size`, None where a prompt is read: a trial needs steps that it can be compared with."""
+        """Threads for a step of `size`; None for a step that prefills, which no trial could be compared with."""
         usual = self._usual.get(size, ()) if size is not None else ()
         return self._candidates[self._chosen if self._trial is None or len(usual) < PROBE_STEPS else self._trial]
 
-    def note(self, size: int, seconds: float) -> None:
-        """A step took `seconds` with `threads(size)`; only steps of equal `size` are compared."""
+    def report(self, size: int, seconds: float) -> None:
+        """Reports what a step with `threads(size)` took; only steps of equal `size` are compared."""
         usual = self._usual.setdefault(size, deque(maxlen=REMEMBERED))
         known = len(usual) >= PROBE_STEPS
         if self._trial is None or not known:
@@ -48,7 +49,7 @@ class ThreadChooser:
                 self._decide(self._trial)
 
     def _next_trial(self) -> int | None:
-        """One place down and one place up, in turn."""
+        """The next lower and the next higher number, in turn."""
         self._upwards = not self._upwards
         places = [self._chosen + 1, self._chosen - 1] if self._upwards else [self._chosen - 1, self._chosen + 1]
         return next((place for place in places if 0 <= place < len(self._candidates)), None)

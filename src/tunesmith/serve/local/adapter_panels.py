@@ -1,4 +1,4 @@
-"""Adapters laid out as the kernels read them."""
+"""LoRA adapters packed into the panels that the kernels read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy
 from numpy.typing import NDArray
 
 from tunesmith.families.panels import pack, packed_bytes, whole_panels
-from tunesmith.kernels.step_args import LOW_A, LOW_COLUMNS, LOW_PANELS, LOW_PARTS, PART_COLUMNS
+from tunesmith.kernels.step_args import LORA_A, LORA_COLUMNS, LORA_PANELS, LORA_PARTS, PART_COLUMNS
 from tunesmith.kernels.vectors import LANES
 from tunesmith.serve.local.adapters import LowRank
 from tunesmith.system.pages import Slab, SpareSlab
@@ -15,22 +15,26 @@ from tunesmith.system.pages import Slab, SpareSlab
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanelAdapter:
-    """An adapter's update of every line, see `kernels.step_args`."""
+    """An adapter's updates of all matrices; `kernels.step_args` describes the table."""
 
-    table: NDArray[numpy.int64]  # [lines, LOW_COLUMNS]
-    slab: Slab  # into which the table points
+    table: NDArray[numpy.int64]  # [matrices, LORA_COLUMNS]
+    slab: Slab  # holds the tensors that the table points to
     nbytes: int
 
     @property
-    def low_panels(self) -> int:
-        return int(self.table[:, LOW_PANELS].max())
+    def lora_panels(self) -> int:
+        """Panels of the widest product with an A matrix."""
+        return int(self.table[:, LORA_PANELS].max())
 
 
 def pack_adapter(
     lines: Sequence[Sequence[LowRank | None]], sizes: Sequence[Sequence[int]], memory: SpareSlab
 ) -> PanelAdapter:
-    """`lines`: of every line the updates of its parts, None where one has none; `sizes`: outputs of these parts."""
-    table = numpy.zeros((len(lines), LOW_COLUMNS), numpy.int64)
+    """Packs an adapter's updates.
+
+    `lines`: for each matrix, the updates of its parts, None for a part without one. `sizes`: the parts' outputs.
+    """
+    table = numpy.zeros((len(lines), LORA_COLUMNS), numpy.int64)
     lows = [[low for low in parts if low is not None] for parts in lines]
     size = sum(
         packed_bytes([low.a for low in known], "float32") + sum(packed_bytes([low.b], "float32") for low in known)
@@ -42,12 +46,12 @@ def pack_adapter(
         if not known:
             continue
         a = pack([low.a for low in known], "float32", slab)
-        row[LOW_A], row[LOW_PANELS] = a.data_ptr(), len(a)
+        row[LORA_A], row[LORA_PANELS] = a.data_ptr(), len(a)
         offset = panel = 0
         for number, (low, outs) in enumerate(zip(parts, outputs, strict=True)):
             if low is not None:
                 b, rank = pack([low.b], "float32", slab).mul_(low.scale), low.a.shape[0]
-                place = LOW_PARTS + number * PART_COLUMNS
+                place = LORA_PARTS + number * PART_COLUMNS
                 row[place : place + PART_COLUMNS] = b.data_ptr(), offset, rank, panel, panel + len(b)
                 offset += whole_panels(rank) * LANES
             panel += whole_panels(outs)

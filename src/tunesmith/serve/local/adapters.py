@@ -1,7 +1,7 @@
-"""LoRA adapters beside a base: read from PEFT's format, added to linear layers at run time, no second copy of the base.
+"""LoRA adapters in PEFT's format, added to a base's linear layers at run time.
 
-Kept apart from the weights (not merged): merging would need a copy of the base per adapter, or rounding at every change
-of adapter. What is not covered: DoRA, trained biases and embeddings, per-layer ranks; each is refused by name.
+They are not merged: that would take a copy of the base for each adapter, or add rounding errors with every change of
+adapter. What is not covered: DoRA, trained biases and embeddings, per-layer ranks; each is refused by name.
 """
 
 import json
@@ -29,12 +29,14 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
+    """A LoRA adapter in memory."""
+
     layers: dict[str, LowRank]  # module path in the base -> update
     nbytes: int
 
 
 def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> Adapter:
-    """Raises ServerFault naming what in the adapter cannot be served."""
+    """The adapter in `directory`. Raises ServerFault naming what of it cannot be served."""
     scale = _scale(directory)
     tensors = {name: tensor.to(device, dtype) for name, tensor in load_tensors(directory).items()}
     layers: dict[str, LowRank] = {}
@@ -65,9 +67,9 @@ def _scale(directory: Path) -> float:
 
 
 def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Path) -> None:
-    """`sizes`: (out, in) of every linear layer by path. Raises ServerFault when the adapter is another base's.
+    """Raises ServerFault if the adapter does not fit the base, or lacks tensors of a layer that it targets.
 
-    And when it lacks a layer that it says to have: the base would answer for that one.
+    The base alone would compute such a layer. `sizes`: (out, in) of every linear layer, by module path.
     """
     for name, low in adapter.layers.items():
         if sizes.get(name) != (low.b.shape[0], low.a.shape[1]):
@@ -79,7 +81,7 @@ def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Pa
 
 
 class LoraHooks:
-    """Forward hooks on every linear layer of a base that add the active adapter's update."""
+    """Forward hooks on a base's linear layers that add the update of the active adapter."""
 
     def __init__(self, model: nn.Module) -> None:
         self.active: Adapter | None = None

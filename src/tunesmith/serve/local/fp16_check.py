@@ -1,8 +1,8 @@
-"""Whether a base may be served with weights of 16 bits: found out on the base itself, not assumed.
+"""Whether a base may be served with 16-bit weights, measured on the base itself.
 
-Where every weight is a float16 number already, nothing is lost. Elsewhere the rounded weights read a text beside the
-plain ones, and must predict it as well and choose the same next tokens. The finding is kept, so that only the first
-load of a base pays for it.
+If every weight is a float16 number already, rounding changes nothing. Otherwise the rounded weights and the reference
+path read the same text: the rounded ones must predict it as well and choose the same next tokens. The finding is kept
+on disk, so that only the first load of a base takes the time.
 """
 
 import json
@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 
 from tunesmith.families.panels import Width
 from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.system.atomic_write import write_atomically
 
 LARGEST = torch.finfo(torch.float16).max
-LEAST_AGREEMENT = 0.99  # of places, on which the likeliest next token is the same
-MOST_SURPRISE = 0.001  # nats a token by which the text may become less or more likely: 0.1 % of perplexity
+LEAST_AGREEMENT = 0.99  # share of positions with the same likeliest next token
+MOST_SURPRISE = 0.001  # nats per token by which the text may become less or more likely: 0.1 % of perplexity
 TEXT = """The keeper of the lighthouse wrote to the harbour office on 14 March 1897: "Two lamps are broken; please send
 glass, oil (40 litres) and, if it can be had, a new clock." Nobody answered. In May he wrote again, and in June.
 ## Steps
@@ -34,38 +35,40 @@ Das Wetter bleibt morgen trocken, am Abend ziehen Wolken auf. ¿Cuánto cuesta e
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How the rounded weights compare with the plain ones, on one text."""
+    """How the rounded weights compare with the reference path on one text."""
 
-    agreement: float  # share of places with the same likeliest token
-    surprise: float  # change of the mean negative log-likelihood, nats a token
+    agreement: float  # share of positions with the same likeliest token
+    surprise: float  # change of the mean negative log-likelihood, nats per token
 
     @property
     def acceptable(self) -> bool:
+        """True if the base may be served with the rounded weights."""
         return self.agreement >= LEAST_AGREEMENT and abs(self.surprise) <= MOST_SURPRISE
 
     def report(self) -> dict[str, object]:
         return {**asdict(self), "acceptable": self.acceptable}
 
 
-def lossless(model: PreTrainedModel) -> bool:
-    return all(fits_half(linear.weight.data) for linear in _linears(model))
+def is_exact_in_fp16(model: PreTrainedModel) -> bool:
+    """True if rounding to float16 changes no weight of any linear layer."""
+    return all(fits_fp16(linear.weight.data) for linear in _linears(model))
 
 
-def possible(model: PreTrainedModel) -> bool:
-    """This processor can, and no weight is beyond float16's range."""
-    return HAS_HALF and not any(overflows_half(linear.weight.data) for linear in _linears(model))
+def can_use_fp16(model: PreTrainedModel) -> bool:
+    """True if this processor multiplies in float16 and no weight is beyond its range."""
+    return HAS_HALF and not any(overflows_fp16(linear.weight.data) for linear in _linears(model))
 
 
-def compare(plain_TV: Tensor, rounded_TV: Tensor, ids: list[int]) -> Finding:
-    """Logits of the same `ids`, each place's for the next."""
-    agreement = float((plain_TV.argmax(-1) == rounded_TV.argmax(-1)).double().mean())
+def compare(reference_TV: Tensor, rounded_TV: Tensor, ids: list[int]) -> Finding:
+    """Compares two logits of the same `ids`; those at a position predict the next token."""
+    agreement = float((reference_TV.argmax(-1) == rounded_TV.argmax(-1)).double().mean())
     targets = torch.tensor(ids[1:])
-    losses = [float(nn.functional.cross_entropy(logits[:-1], targets)) for logits in (plain_TV, rounded_TV)]
+    losses = [float(nn.functional.cross_entropy(logits[:-1], targets)) for logits in (reference_TV, rounded_TV)]
     return Finding(agreement, losses[1] - losses[0])
 
 
-def known_width(path: Path) -> Width | None:
-    """What was found out before."""
+def read_width(path: Path) -> Width | None:
+    """The number format that an earlier finding in `path` leads to; None if there is none."""
     try:
         found = Finding(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
@@ -73,19 +76,19 @@ def known_width(path: Path) -> Width | None:
     return "float16" if found.acceptable else "float32"
 
 
-def keep(path: Path, finding: Finding) -> None:
+def write_finding(path: Path, finding: Finding) -> None:
+    """Keeps a finding for the next load of the base."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(finding)), "utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(asdict(finding)).encode(), durable=False)
 
 
-def fits_half(weight: Tensor) -> bool:
-    """True when every value is one of float16, as nearly all of a bfloat16 model's are: nothing is lost then."""
+def fits_fp16(weight: Tensor) -> bool:
+    """True if every value is a float16 number, as nearly all of a bfloat16 model's are."""
     return torch.equal(weight.half().float(), weight)
 
 
-def overflows_half(weight: Tensor) -> bool:
+def overflows_fp16(weight: Tensor) -> bool:
+    """True if a value is beyond float16's range."""
     return bool(weight.abs().max() > LARGEST)
 
 

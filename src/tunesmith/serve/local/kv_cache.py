@@ -1,19 +1,21 @@
-"""Keys and values of all sequences, a slot each, in the panels that `kernels.attention` reads.
+"""The keys and values of all sequences, one slot each, in the panels that `kernels.attention` reads.
 
-One tensor a layer holds all slots. Memory that no sequence has written to is only addresses.
+Each layer has one tensor for all slots. Memory that no sequence has written to is reserved but not used.
 """
 
 from torch import Tensor
 
 from tunesmith.families.panels import whole_panels
 from tunesmith.kernels.vectors import LANES
-from tunesmith.system.pages import fresh_zeros, give_back
+from tunesmith.system.pages import fresh_zeros, release_pages
 
-ROOM = 1024  # positions of a slot at first; they double
-FEW = 4  # slots at first; they double too
+ROOM = 1024  # positions of a slot at first; doubled as needed
+FEW = 4  # slots at first; doubled as needed
 
 
 class KeyValues:
+    """Keys and values by layer and slot; grows as slots and positions are needed."""
+
     def __init__(self, layers: int, kv_heads: int, head_size: int) -> None:
         self.room = 0
         self._layers, self._kv_heads, self._head_size = layers, kv_heads, head_size
@@ -22,7 +24,7 @@ class KeyValues:
         self.values: list[Tensor] = []  # [slots, kv heads, panels of the head, room, 16]
 
     def hold(self, slot: int, end: int) -> bool:
-        """Makes room for the first `end` positions of a slot; True when the tensors are others now."""
+        """Makes room for the first `end` positions of a slot; True if the tensors were replaced."""
         room = self.room or ROOM
         while room < end:
             room *= 2
@@ -34,7 +36,7 @@ class KeyValues:
         return enlarged
 
     def copy(self, source: int, target: int, length: int) -> bool:
-        """The first `length` positions of one slot become those of another; True as `hold`."""
+        """Copies the first `length` positions of one slot to another; True if the tensors were replaced."""
         enlarged = self.hold(target, length)
         panels = whole_panels(length)
         for keys, values in zip(self.keys, self.values, strict=True):
@@ -42,14 +44,15 @@ class KeyValues:
             values[target, :, :, :length] = values[source, :, :, :length]
         return enlarged
 
-    def release(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
+        """Empties a slot and frees its memory."""
         if slot < len(self._filled) and self._filled[slot]:
             self._filled[slot] = 0
             for tensor in (*self.keys, *self.values):
-                give_back(tensor[slot])
+                release_pages(tensor[slot])
 
     def _enlarge(self, slots: int, room: int) -> None:
-        """Layer by layer, so that hardly more than what is there is in memory at a time."""
+        """Replaces the tensors layer by layer, so that only one layer is in memory twice."""
         for layer in range(self._layers):
             keys = fresh_zeros((slots, self._kv_heads, room // LANES, self._head_size, LANES))
             values = fresh_zeros((slots, self._kv_heads, whole_panels(self._head_size), room, LANES))

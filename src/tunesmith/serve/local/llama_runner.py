@@ -1,9 +1,9 @@
-"""The Llama family on a CPU: transformers' weights and formulas, each step one call of compiled code.
+"""The Llama family on a CPU: transformers' weights and formulas, with each step a single call of compiled code.
 
-What it changes: the new tokens of all sequences go through the linears as one matrix, however many each has; linears
-that read the same input are one matrix too; keys and values are written in place; adapters, of any rank, stand beside
-the base and are not merged. Logits differ from transformers' by the order of sums only, and equal each other to the bit
-whatever else is in the batch.
+The differences: the new tokens of all sequences go through the linear layers as one matrix, however many each sequence
+has; linear layers with the same input are one matrix too; keys and values are written in place; adapters, of any rank,
+are applied beside the base and not merged. Logits differ from transformers' only by the order of sums, and are the same
+to the bit whatever else is in the batch.
 
 What is not covered: sliding windows, mixtures of experts, other activations than SiLU, rotary embeddings that depend on
 the length (`families.table` says which and why); `supports` says no to them and `runner.TransformersRunner` takes them.
@@ -13,28 +13,26 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from tunesmith.families.layout import head_size, layer_path, norm_names, shared_inputs
 from tunesmith.families.panels import Width, pack, pack_bias, packed_bytes, whole_panels
 from tunesmith.families.table import compiled_gap
-from tunesmith.kernels.forward import work
-from tunesmith.kernels.step_args import ATTENTION_PHASES, JOB, LAYER, LINE, MLP_PHASES
-from tunesmith.kernels.thread_pool import Team
-from tunesmith.kernels.vectors import LANES
-from tunesmith.serve.engine.scheduler import Feed
+from tunesmith.kernels.forward import serving_step
+from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, phases
+from tunesmith.kernels.thread_pool import ThreadPool
+from tunesmith.kernels.vectors import LANES, PANEL_ROW_BYTES
+from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.local.adapter_panels import PanelAdapter, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
 from tunesmith.serve.local.kv_cache import KeyValues
 from tunesmith.serve.local.runner import AnyAdapter, cache_bytes
 from tunesmith.serve.local.step import Rotation, Steps
-from tunesmith.system.pages import Slab, SpareSlab, fresh_slab, give_back
+from tunesmith.system.pages import Slab, SpareSlab, fresh_slab, release_pages
 
 MOST_THREADS = 64
 HEAD = ("lm_head",)
@@ -56,7 +54,7 @@ class _Line:
 
 
 class CompiledRunner:
-    """Takes the weights out of `model`, which cannot be used afterwards."""
+    """A `Runner` of compiled code; takes the weights out of `model`, which cannot be used afterwards."""
 
     rewinds = True
 
@@ -76,11 +74,11 @@ class CompiledRunner:
         self._norms = [_norms(model, index) for index in range(layers)]
         self._final_norm = _numbers(model.model.norm.weight)
         self._cache = KeyValues(layers, config.num_key_value_heads, head_size(config))
-        self._jobs, self._layer_table, self._line_table = _tables(self._lines, self._norms)
+        self._step_args, self._layer_table, self._matrix_table = _tables(self._lines, self._norms)
         self._describe(config, width)
-        self._steps = Steps(self._jobs, layers * (ATTENTION_PHASES + MLP_PHASES) + 3)
+        self._steps = Steps(self._step_args, phases(layers))
         self._spare = SpareSlab()
-        self._team = self._gather()
+        self._pool = self._start_pool()
 
     def read_adapter(self, directory: Path) -> PanelAdapter:
         adapter = read_adapter(directory, torch.float32, torch.device("cpu"))
@@ -88,33 +86,33 @@ class CompiledRunner:
         lows = [[adapter.layers.get(part) for part in line.parts] for line in self._lines]
         return pack_adapter(lows, [line.sizes for line in self._lines], self._spare)
 
-    def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> Tensor:
-        """The wanted logits [sum of `logits`, V] in float32, in the feeds' order."""
-        for feed in feeds:
-            if self._cache.hold(feed.slot, feed.start + len(feed.ids)):
+    def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> Tensor:
+        """The requested logits [sum of `logits`, V] in float32, in the chunks' order."""
+        for chunk in chunks:
+            if self._cache.hold(chunk.slot, chunk.start + len(chunk.ids)):
                 self._point_at_cache()
-        threads = self._team.gather(torch.get_num_threads())
-        logits = self._steps.fill(feeds, self._rotation, threads)
-        work(0, threads, self._jobs, self._layer_table, self._line_table)
+        threads = self._pool.gather(torch.get_num_threads())
+        logits = self._steps.fill(chunks, self._rotation, threads)
+        serving_step(0, threads, self._step_args, self._layer_table, self._matrix_table)
         return logits[:, : self._vocabulary]
 
     def copy(self, source: int, target: int, length: int) -> None:
         if self._cache.copy(source, target, length):
             self._point_at_cache()
 
-    def release(self, slot: int) -> None:
-        self._cache.release(slot)
+    def clear(self, slot: int) -> None:
+        self._cache.clear(slot)
 
-    def _gather(self) -> Team:
-        """The threads, which end with the runner: nothing that they run may refer to it."""
-        jobs, layers, lines = self._jobs, self._layer_table, self._line_table
-        team = Team(MOST_THREADS, lambda member: work(member, 0, jobs, layers, lines))
-        self._jobs["team"] = team.address
-        weakref.finalize(self, team.close)
-        return team
+    def _start_pool(self) -> ThreadPool:
+        """Starts the threads, which end with the runner: nothing they run may refer to it."""
+        args, layers, matrices = self._step_args, self._layer_table, self._matrix_table
+        pool = ThreadPool(MOST_THREADS, lambda thread: serving_step(thread, 0, args, layers, matrices))
+        self._step_args["pool"] = pool.address
+        weakref.finalize(self, pool.close)
+        return pool
 
     def _describe(self, config: PretrainedConfig, width: Width) -> None:
-        """Writes into the job what does not change from step to step."""
+        """Fills in what stays the same from step to step."""
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         head = head_size(config)
         queries, keys = whole_panels(heads * head), whole_panels(kv_heads * head)
@@ -122,48 +120,48 @@ class CompiledRunner:
             "half": width == "float16",
             "layers": config.num_hidden_layers,
             "hidden": config.hidden_size,
-            "hidden_stride": whole_panels(config.hidden_size) * LANES * 4,
+            "hidden_stride": whole_panels(config.hidden_size) * PANEL_ROW_BYTES,
             "heads": heads,
             "kv_heads": kv_heads,
-            "head": head,
+            "head_size": head,
             "head_panels": whole_panels(head),
-            "qkv_stride": (queries + 2 * keys) * LANES * 4,
+            "qkv_stride": (queries + 2 * keys) * PANEL_ROW_BYTES,
             "key_column": queries * LANES,
             "value_column": (queries + keys) * LANES,
             "inner_panels": whole_panels(config.intermediate_size),
             "embedding": self._embedding.data_ptr(),
             "final_norm": self._final_norm.data_ptr(),
             "eps": config.rms_norm_eps,
-            "logits_stride": whole_panels(self._vocabulary) * LANES * 4,
+            "logits_stride": whole_panels(self._vocabulary) * PANEL_ROW_BYTES,
         }
         for name, value in fields.items():
-            self._jobs[name] = value
+            self._step_args[name] = value
 
     def _point_at_cache(self) -> None:
-        self._jobs["room"] = self._cache.room
+        self._step_args["capacity"] = self._cache.room
         self._layer_table["keys"] = [tensor.data_ptr() for tensor in self._cache.keys]
         self._layer_table["values"] = [tensor.data_ptr() for tensor in self._cache.values]
 
 
-_Records: TypeAlias = NDArray[numpy.void]
+def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple[Records, Records, Records]:
+    """Empty arguments of a step, the layers without keys and values, the matrices.
 
-
-def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple[_Records, _Records, _Records]:
-    """An empty job, the layers without their keys and values, the lines."""
-    layer_table, line_table = numpy.zeros(len(norms), LAYER), numpy.zeros(len(lines), LINE)
+    They point into `lines` and `norms`, which the runner keeps.
+    """
+    layer_table, matrix_table = numpy.zeros(len(norms), LAYER), numpy.zeros(len(lines), MATRIX)
     for row, of_layer in zip(layer_table, norms, strict=True):
         for name, norm in of_layer.items():
             row[name] = norm.data_ptr()
-    for row, line in zip(line_table, lines, strict=True):
+    for row, line in zip(matrix_table, lines, strict=True):
         panels, length, _ = line.weight.shape
         row["weight"], row["length"], row["panels"] = line.weight.data_ptr(), length, panels
         row["bias"] = 0 if line.bias is None else line.bias.data_ptr()
         row["panel_stride"] = length * LANES * line.weight.itemsize
-    return numpy.zeros(1, JOB), layer_table, line_table
+    return numpy.zeros(1, STEP_ARGS), layer_table, matrix_table
 
 
 def _lines(model: PreTrainedModel, layers: int, width: Width) -> list[_Line]:
-    """Of all layers, LINES each, and the output layer's."""
+    """Of all layers, LAYER_MATRICES each, and the output layer's."""
     groups = [parts for index in range(layers) for parts in shared_inputs(index)]
     slab = fresh_slab(sum(packed_bytes([_weight(model, part) for part in parts], width) for parts in [*groups, HEAD]))
     head = _line(model, HEAD, width, slab)  # it may be the embedding too, which stays
@@ -190,8 +188,8 @@ def _freed_line(model: PreTrainedModel, parts: tuple[str, ...], width: Width, sl
     line = _line(model, parts, width, slab)
     for part in parts:
         linear = model.get_submodule(part)
-        give_back(linear.weight.data)
-        linear.weight.data = torch.empty(0)  # or the base would be in memory twice
+        release_pages(linear.weight.data)
+        linear.weight.data = torch.empty(0)  # so that the base is not in memory twice
     return line
 
 

@@ -1,6 +1,6 @@
-"""The forward pass that an engine drives: tokens of several sequences in, logits out, keys and values kept in slots.
+"""Forward passes for the engine: tokens of several sequences in, logits out, keys and values kept in slots.
 
-`TransformersRunner` runs any causal model that transformers knows.
+`TransformersRunner` runs any causal language model that transformers has.
 """
 
 from collections.abc import Sequence
@@ -12,28 +12,32 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 from tunesmith.families.layout import head_size
-from tunesmith.serve.engine.scheduler import Feed
+from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.engine.slots import Storage
 from tunesmith.serve.local.adapter_panels import PanelAdapter
 from tunesmith.serve.local.adapters import Adapter, LoraHooks, check_fit, read_adapter
 
-AnyAdapter: TypeAlias = Adapter | PanelAdapter  # each runner is given back what its own `read_adapter` made
+AnyAdapter: TypeAlias = Adapter | PanelAdapter  # a runner only gets what its own `read_adapter` returned
 
 
 class Runner(Storage, Protocol):
+    """A base in memory that computes logits for chunks of sequences."""
+
     context_length: int
-    token_bytes: int  # keys and values of one position
+    token_bytes: int  # of keys and values per position
     rewinds: bool  # keys and values can be cut at any position
 
-    def read_adapter(self, directory: Path) -> AnyAdapter: ...
+    def read_adapter(self, directory: Path) -> AnyAdapter:
+        """The adapter as this runner needs it. Raises ServerFault if it does not fit the base."""
+        ...
 
-    def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> Tensor:
-        """The wanted logits of all feeds [sum of `logits`, V], in float32."""
+    def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> Tensor:
+        """The requested logits of all chunks [sum of `logits`, V], in float32."""
         ...
 
 
 def cache_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
-    """Bytes of keys and values that one position takes in all layers."""
+    """Bytes of the keys and values of one position, in all layers."""
     size = head_size(config)
     layers: int = config.num_hidden_layers
     kv_heads: int = config.num_key_value_heads
@@ -41,7 +45,7 @@ def cache_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
 
 
 class TransformersRunner:
-    """One sequence after the other: the model's own code knows no batch of different adapters and lengths."""
+    """Runs transformers' own code, one sequence at a time: it cannot batch different adapters and lengths."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -59,8 +63,8 @@ class TransformersRunner:
         check_fit(adapter, self.hooks.sizes, directory)
         return adapter
 
-    def forward(self, feeds: Sequence[Feed[AnyAdapter]]) -> Tensor:
-        return torch.cat([self._one(feed) for feed in feeds])
+    def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> Tensor:
+        return torch.cat([self._one(chunk) for chunk in chunks])
 
     def copy(self, source: int, target: int, length: int) -> None:
         copy = DynamicCache(config=self.model.config)
@@ -68,25 +72,25 @@ class TransformersRunner:
             copy.update(layer.keys[:, :, :length].clone(), layer.values[:, :, :length].clone(), index)
         self._caches[target] = copy
 
-    def release(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         self._caches.pop(slot, None)
 
-    def _one(self, feed: Feed[AnyAdapter]) -> Tensor:
-        if feed.start == 0:
-            self._caches[feed.slot] = DynamicCache(config=self.model.config)
-        cache = self._caches[feed.slot]
-        beyond = cache.get_seq_length() - feed.start
+    def _one(self, chunk: SequenceChunk[AnyAdapter]) -> Tensor:
+        if chunk.start == 0:
+            self._caches[chunk.slot] = DynamicCache(config=self.model.config)
+        cache = self._caches[chunk.slot]
+        beyond = cache.get_seq_length() - chunk.start
         if beyond > 0:
             cache.crop(-beyond)
-        self.hooks.active = cast(Adapter | None, feed.adapter)
+        self.hooks.active = cast(Adapter | None, chunk.adapter)
         try:
             output = self.model(
-                input_ids=torch.tensor([feed.ids]),
+                input_ids=torch.tensor([chunk.ids]),
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=max(1, feed.logits),
+                logits_to_keep=max(1, chunk.logits),
             )
         finally:
             self.hooks.active = None
-        logits_LV: Tensor = output.logits[0, output.logits.shape[1] - feed.logits :].float()
+        logits_LV: Tensor = output.logits[0, output.logits.shape[1] - chunk.logits :].float()
         return logits_LV

@@ -1,1 +1,1 @@
-"""The engine that lets a vLLM server generate."""
+"""The engine that has a vLLM server generate."""

@@ -1,7 +1,7 @@
-"""Which adapters a vLLM server has: loaded by path when first asked for, unloaded when there are too many.
+"""The adapters in a vLLM server: loaded by path when first needed, and unloaded when there are too many.
 
-An adapter's name there is the digest of its manifest, which holds that of its tensors: another version of an adapter
-is another name, and one that the server already has needs no loading. Belongs to one event loop.
+An adapter's name there is the digest of its manifest, which contains the digest of its tensors: another version of an
+adapter has another name, and one that the server already has need not be loaded. Belongs to one event loop.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ log = structlog.get_logger(__name__)
 
 
 def adapter_name(directory: Path) -> str:
-    """Raises ServerFault when the directory holds no finished adapter."""
+    """The adapter's name at the server. Raises ServerFault if the directory holds no finished adapter."""
     read_manifest(directory)
     return PREFIX + sha256((directory / MANIFEST_FILE).read_bytes()).hexdigest()[:32]
 
 
 @dataclass(slots=True, eq=False)
 class _Resident:
-    loading: asyncio.Task[None] | None = None  # None: it was there before us
+    loading: asyncio.Task[None] | None = None  # None: the server had it before we started
     users: int = 0
 
     @property
@@ -40,8 +40,10 @@ class _Resident:
 
 
 class RemoteAdapters:
+    """Our adapters in one vLLM server, least recently used first."""
+
     def __init__(self, server: RemoteServer, limit: int, loaded: Iterable[str] = ()) -> None:
-        """`loaded`: names that the server has; those that are not ours are left alone."""
+        """At most `limit` stay loaded. `loaded`: names that the server has; those that are not ours are left alone."""
         self._server = server
         self._limit = limit
         self._resident: OrderedDict[str, _Resident] = OrderedDict(
@@ -50,7 +52,7 @@ class RemoteAdapters:
 
     @asynccontextmanager
     async def using(self, directory: Path) -> AsyncIterator[str]:
-        """The adapter's name at the server, where it stays until the end of this."""
+        """The adapter's name at the server, where it stays loaded inside the `async with` block."""
         name = adapter_name(directory)
         resident = self._resident.get(name)
         if resident is None:
@@ -61,29 +63,29 @@ class RemoteAdapters:
         resident.users += 1
         try:
             if resident.loading is not None:
-                await asyncio.shield(resident.loading)  # others wait for it too
+                await asyncio.shield(resident.loading)  # other requests wait for it too
             yield name
         finally:
             resident.users -= 1
 
-    def forget(self, name: str) -> None:
-        """The server does not have it any more."""
+    def discard(self, name: str) -> None:
+        """Records that the server no longer has the adapter."""
         self._resident.pop(name, None)
 
     async def _load(self, name: str, directory: Path) -> None:
         await asyncio.to_thread(check_tensors, directory)  # a damaged file must not answer
-        await self._make_room()
+        await self._evict()
         await self._server.load_adapter(name, directory)
 
     def _loaded(self, name: str, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is not None:
-            self.forget(name)  # so that the next request tries again
+            self.discard(name)  # so that the next request tries again
 
-    async def _make_room(self) -> None:
+    async def _evict(self) -> None:
         idle = [name for name, resident in self._resident.items() if resident.idle]
         for name in idle[: max(0, len(self._resident) - self._limit)]:
-            self.forget(name)
+            self.discard(name)
             try:
                 await self._server.unload_adapter(name)
-            except TunesmithError as error:  # it only takes room there
+            except TunesmithError as error:  # which only costs memory there
                 log.warning("adapter not unloaded", adapter=name, error=error.message)

@@ -1,10 +1,10 @@
-"""An engine that lets a vLLM server generate: prompts go there as token ids, tokens and log-probabilities come back.
+"""An engine that has a vLLM server generate: it sends token ids and receives tokens and log-probabilities.
 
-For GPUs. Written from vLLM's documentation and tested with a small fake of its API: it has been neither measured nor
+For GPUs. Written from vLLM's documentation and tested with a small fake of its API; it has neither been measured nor
 run against a real vLLM. One thread per engine runs an event loop with a connection for each request under way.
 
 What is not covered: grammars and a prompt's log-probabilities (refused), and fairness between projects, whose requests
-vLLM serves as they come.
+vLLM serves in the order they arrive.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from tunesmith.serve.vllm.server import RemoteServer, UnknownModel
 from tunesmith.serve.vllm.wire import Card, ChunkReader, request_body
 from tunesmith.settings import Settings
 
-CHOOSING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs")
-SENT = frozenset(("prompt", "max_tokens", "eos_ids", "n", "adapter", "project", *CHOOSING))  # what vLLM gets
+SAMPLING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs")
+SENT = frozenset(("prompt", "max_tokens", "eos_ids", "n", "adapter", "project", *SAMPLING))  # fields that vLLM gets
 
 log = structlog.get_logger(__name__)
 
 
 def check_remotes(settings: Settings) -> None:
-    """Raises ServerFault where `serve_remote` names what is no base: it would never be asked."""
+    """Raises ServerFault if `serve_remote` names an unknown base, whose server would never be used."""
     known = {base.name for base in list_bases(settings)}
     for name in settings.serve_remote:
         if name not in known:
@@ -44,9 +44,9 @@ def check_remotes(settings: Settings) -> None:
 
 
 def load_remote_engine(base: str, base_dir: Path, settings: Settings) -> "RemoteEngine":
-    """The engine for `base`, after asking its server what it serves. Imports no torch; not for an event loop's thread.
+    """The engine for `base`, after asking its server what it serves; must not run on an event loop's thread.
 
-    Raises ServiceUnavailable when the server cannot be reached, ServerFault when it serves something else.
+    Raises ServiceUnavailable if the server cannot be reached, and ServerFault if it serves something else.
     """
     url, key = settings.serve_remote[base], settings.serve_remote_key
     secret = None if key is None else key.get_secret_value()
@@ -82,23 +82,25 @@ def _card(base: str, url: str, cards: list[Card]) -> Card:
 
 
 class RemoteGeneration(Generation):
-    """Tells the engine at once when nothing of it is wanted any more."""
+    """A generation that cancels its request at the server once no choice is wanted any more."""
 
     def __init__(self, choices: int) -> None:
         super().__init__(choices)
-        self.drop: Callable[[], object] = lambda: None
+        self.cancel: Callable[[], object] = lambda: None
 
     def stop(self, choice: int) -> None:
         super().stop(choice)
         if self.closed:
-            self.drop()
+            self.cancel()
 
     def close(self) -> None:
         super().close()
-        self.drop()
+        self.cancel()
 
 
 class RemoteEngine:
+    """An `Engine` whose model runs in a vLLM server."""
+
     def __init__(
         self,
         server: RemoteServer,
@@ -109,7 +111,11 @@ class RemoteEngine:
         adapters: int,
         loaded: list[str],
     ) -> None:
-        """At most `waiting` requests may be without a token. `loaded`: adapters at the server, at most `adapters`."""
+        """Starts the engine's thread.
+
+        `waiting`: requests that may be without a first token. `adapters`: how many may stay loaded at the server.
+        `loaded`: the names of those it has already.
+        """
         self.context_length = context_length
         self.fingerprint = fingerprint
         self._server = server
@@ -125,6 +131,7 @@ class RemoteEngine:
         self._thread.start()
 
     def submit(self, request: GenerateRequest) -> Generation:
+        """Sends the request. Raises InvalidRequest if vLLM cannot serve it, ServiceUnavailable if too many wait."""
         self._check(request)
         generation = RemoteGeneration(request.n)
         with self._lock:
@@ -138,11 +145,12 @@ class RemoteEngine:
             self._waiting.add(generation)
             self._open.add(generation)
             future = asyncio.run_coroutine_threadsafe(self._answer(request, generation), self._loop)
-        generation.drop = future.cancel
+        generation.cancel = future.cancel
         future.add_done_callback(lambda done: self._done(generation, done))
         return generation
 
     def close(self) -> None:
+        """Refuses new requests from now on; the thread ends once those under way are answered."""
         with self._lock:
             self._closing = True
             idle = not self._open
@@ -150,7 +158,7 @@ class RemoteEngine:
             self._end()
 
     def join(self, timeout: float | None = None) -> None:
-        """Waits until everything accepted is answered, after `close`."""
+        """Waits, after `close`, until every accepted request is answered; at most `timeout` seconds."""
         self._thread.join(timeout)
 
     @property
@@ -158,7 +166,7 @@ class RemoteEngine:
         return self._thread.is_alive()
 
     def _check(self, request: GenerateRequest) -> None:
-        """What vLLM would not be told is refused, not dropped."""
+        """Refuses a request with fields that vLLM would not get, rather than ignoring them."""
         for field in fields(request):
             if field.name in SENT or getattr(request, field.name) == field.default:
                 continue
@@ -169,7 +177,7 @@ class RemoteEngine:
             )
 
     async def _answer(self, request: GenerateRequest, generation: Generation) -> None:
-        """Once more where the server was restarted and has lost the adapter."""
+        """Streams the answer, a second time if the server was restarted and has lost the adapter."""
         for again in (True, False):
             async with self._model(request) as model:
                 try:
@@ -177,7 +185,7 @@ class RemoteEngine:
                 except UnknownModel:
                     if request.adapter is None or not again:
                         raise
-                    self._adapters.forget(model)
+                    self._adapters.discard(model)
 
     def _model(self, request: GenerateRequest) -> AbstractAsyncContextManager[str]:
         return nullcontext(self._server.base) if request.adapter is None else self._adapters.using(request.adapter)
@@ -225,6 +233,6 @@ class RemoteEngine:
 
     async def _serve(self) -> None:
         await self._idle.wait()
-        others = asyncio.all_tasks() - {asyncio.current_task()}  # cancelled ones that close their connections
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # cancelled requests that are closing their connections
         await asyncio.gather(*others, return_exceptions=True)
         await self._server.close()

@@ -1,4 +1,4 @@
-"""A vLLM server over HTTP. Whatever goes wrong there becomes an error of ours with what happened and how to mend it.
+"""A vLLM server over HTTP, whose failures become errors of ours that say what happened and how to fix it.
 
 Routes: /v1/models, /version, /v1/completions, /v1/load_lora_adapter and /v1/unload_lora_adapter. Written from vLLM's
 documentation and source; it has not been run against a vLLM. Belongs to one event loop.
@@ -16,18 +16,20 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.vllm.wire import Card, Chunk, Models
 
 CONNECT_SECONDS = 5.0
-SILENT_SECONDS = 300.0  # nothing at all for so long: a request in a long queue, or a server that hangs
-SHOWN = 300  # characters of what a server says about its fault
+SILENT_SECONDS = 300.0  # without a byte: the request is in a long queue, or the server hangs
+SHOWN = 300  # characters of a server's own error message
 BUSY = frozenset((429, 502, 503, 504))
 
 
 class UnknownModel(ServerFault):
-    """The server has forgotten an adapter: it was restarted, or somebody else unloaded it."""
+    """The server no longer has an adapter: it was restarted, or somebody else unloaded it."""
 
 
 class RemoteServer:
+    """The routes of one vLLM server."""
+
     def __init__(self, base: str, url: str, key: str | None) -> None:
-        """`base`: the name under which the server must know the model, for messages."""
+        """`base`: the name of the model there, for messages. `key`: the server's API key, if it has one."""
         self.base = base
         self.url = url
         self._client = httpx.AsyncClient(
@@ -41,6 +43,7 @@ class RemoteServer:
         await self._client.aclose()
 
     async def models(self) -> list[Card]:
+        """The bases and adapters that it serves."""
         answer = await self._call("GET", "/v1/models")
         if answer.status_code != 200:
             raise self._refused(answer)
@@ -50,7 +53,7 @@ class RemoteServer:
             raise self._not_vllm(answer.text) from error
 
     async def version(self) -> str:
-        """Empty where the server does not say."""
+        """The server's version; "" if it does not say."""
         answer = await self._call("GET", "/version")
         try:
             value = orjson.loads(answer.content)
@@ -59,7 +62,7 @@ class RemoteServer:
         return str(value.get("version", "")) if isinstance(value, dict) else ""
 
     async def load_adapter(self, name: str, directory: Path) -> None:
-        """Does nothing where the server has it already."""
+        """Loads an adapter unless the server has it. Raises ServerFault saying what the server needs for that."""
         path = str(directory.resolve())
         answer = await self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
         if answer.status_code == 200:
@@ -79,20 +82,20 @@ class RemoteServer:
         )
 
     async def unload_adapter(self, name: str) -> None:
-        """Does nothing where the server does not have it."""
+        """Unloads an adapter if the server has it."""
         answer = await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
         if answer.status_code not in (200, 404):
             raise self._refused(answer)
 
     async def complete(self, body: JsonObject) -> AsyncGenerator[Chunk, None]:
-        """The events of the answer. Leaving early closes the connection, which makes vLLM drop the request."""
+        """The events of the answer. Leaving early closes the connection, on which vLLM abandons the request."""
         ended = False
         try:
             async with self._client.stream("POST", "/v1/completions", json=body) as answer:
                 if answer.status_code != 200:
                     await answer.aread()
                     raise self._refused(answer)
-                async for line in answer.aiter_lines():  # to its very end, so that the connection can be used again
+                async for line in answer.aiter_lines():  # to the very end, so that the connection can be reused
                     data = line.removeprefix("data:").strip()
                     ended = ended or data == "[DONE]"
                     if data and not ended:
@@ -128,6 +131,7 @@ class RemoteServer:
         return self.broke_off(what)
 
     def broke_off(self, what: str) -> TunesmithError:
+        """The error for a connection that ended too early."""
         return ServiceUnavailable(
             f"The connection to the vLLM server at {self.url}, which answers for {self.base}, broke off ({what})."
             " Look into its log, and ask again.",
@@ -158,11 +162,11 @@ def _said(answer: httpx.Response) -> str:
 
 
 def _message(answer: httpx.Response) -> str | None:
-    """vLLM's own words; None where they come from the web server below it (an unknown route)."""
+    """vLLM's own message; None if the web server below it answered, as for an unknown route."""
     try:
         value = orjson.loads(answer.content)
     except orjson.JSONDecodeError:
         return None
-    error = value.get("error", value) if isinstance(value, dict) else None  # older ones have no "error" around it
+    error = value.get("error", value) if isinstance(value, dict) else None  # older versions have no "error" around it
     message = error.get("message") if isinstance(error, dict) else None
     return message[:SHOWN] if isinstance(message, str) else None

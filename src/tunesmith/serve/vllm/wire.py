@@ -1,8 +1,8 @@
-"""Requests and streamed answers of vLLM's /v1/completions, and the tokens in them. No network here.
+"""Requests to vLLM's /v1/completions, and the tokens in its streamed answers; no network.
 
 Written from vLLM's documentation and source (0.10.2 and later, which has `return_token_ids`); it has not been run
-against a vLLM. What such a server fills in by itself from a model's `generation_config.json` (temperature, top_k,
-stop tokens) is sent with every request, so that the answer depends on the request alone.
+against a vLLM. Whatever such a server would take from a model's `generation_config.json` (temperature, top_k, stop
+tokens) is sent with every request, so that the answer depends on the request alone.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest
 
-GREEDY_BELOW = 1e-5  # as the in-process engine; vLLM raises what lies between this and 0.01 to 0.01
-SMALLEST_TOP_P = 1e-6  # vLLM refuses 0, which means the likeliest token only
-ID_MARK = "token_id:"  # with the number behind it: what stands for a token where vLLM would show its text
+GREEDY_BELOW = 1e-5  # as in the in-process engine; vLLM raises temperatures between this and 0.01 to 0.01
+SMALLEST_TOP_P = 1e-6  # vLLM refuses 0, which means only the likeliest token
+ID_MARK = "token_id:"  # followed by the id; stands for a token's text in `top_logprobs`
 
 
 class Card(BaseModel):
-    """An entry of /v1/models: a base, or an adapter, whose `parent` is the base."""
+    """An entry of /v1/models: a base, or an adapter with the base as its `parent`."""
 
     id: str
     root: str | None = None
@@ -33,7 +33,7 @@ class Models(BaseModel):
 
 
 class Logprobs(BaseModel):
-    """One entry for each of the chunk's tokens."""
+    """Log-probabilities, one entry for each token of the chunk."""
 
     token_logprobs: list[float | None]
     top_logprobs: list[dict[str, float] | None]
@@ -59,7 +59,7 @@ class Trouble(BaseModel):
 
 
 class Chunk(BaseModel):
-    """One event of a stream. `error` where the server failed after the stream had begun."""
+    """One event of a stream; it has an `error` if the server failed after the stream began."""
 
     choices: list[Choice] = Field(default_factory=list)
     usage: Usage | None = None
@@ -72,7 +72,7 @@ class Chunk(BaseModel):
 
 
 def request_body(request: GenerateRequest, model: str) -> JsonObject:
-    """`model`: the base's name, or an adapter's."""
+    """The body of a request to `model`, which is the base's name or an adapter's."""
     greedy = request.temperature < GREEDY_BELOW
     body: JsonObject = {
         "model": model,
@@ -88,7 +88,7 @@ def request_body(request: GenerateRequest, model: str) -> JsonObject:
         "frequency_penalty": request.frequency_penalty,
         "logit_bias": {str(token): value for token, value in request.logit_bias} or None,
         "seed": request.seed,
-        "ignore_eos": True,  # the server's idea of it; ours is the next line
+        "ignore_eos": True,  # the server's own; ours follow
         "stop_token_ids": [*sorted(request.eos_ids)],
         "return_token_ids": True,
         "stream": True,
@@ -102,7 +102,7 @@ def request_body(request: GenerateRequest, model: str) -> JsonObject:
 
 
 class ChunkReader:
-    """The deltas of one request, out of its chunks."""
+    """Turns the chunks of one request into deltas."""
 
     def __init__(self, request: GenerateRequest) -> None:
         self._request = request
@@ -114,13 +114,13 @@ class ChunkReader:
         return choice % self._asked in self._finished
 
     def read(self, chunk: Chunk) -> list[Delta]:
-        """Raises ServerFault where the chunk cannot be what was asked for."""
+        """The deltas in `chunk`. Raises ServerFault if it does not fit the request."""
         if chunk.error is not None:
             raise ServerFault(f"vLLM failed in mid-answer: {chunk.error.message} Its log says more.")
         return [copied for choice in chunk.choices for delta in self._deltas(choice) for copied in self._copies(delta)]
 
     def _copies(self, delta: Delta) -> Iterator[Delta]:
-        """All choices of a greedy request are the one that was asked for."""
+        """The delta for every choice: a greedy request asks vLLM for one only."""
         return (replace(delta, choice=delta.choice + index) for index in range(self._request.n // self._asked))
 
     def _deltas(self, choice: Choice) -> list[Delta]:
@@ -149,7 +149,7 @@ class ChunkReader:
         return "length" if made >= self._request.max_tokens else None
 
     def _ended(self, choice: Choice, deltas: list[Delta]) -> list[Delta]:
-        """The server ended what is not at its end by our count: its own stop token, or a context smaller than said."""
+        """Finishes a choice that the server ended first, at its own stop token or a smaller context than it said."""
         self._finished.add(choice.index)
         if choice.finish_reason == "length" and deltas:
             return [*deltas[:-1], replace(deltas[-1], finish="length")]
@@ -159,7 +159,7 @@ class ChunkReader:
 
 
 def _asked(request: GenerateRequest) -> int:
-    """vLLM refuses several choices of a greedy request; they would be equal."""
+    """Choices to ask for: vLLM refuses several of a greedy request, which would all be equal."""
     return 1 if request.temperature < GREEDY_BELOW else request.n
 
 
@@ -179,6 +179,6 @@ def _check(choice: Choice, asked: int, *, logprobs: bool) -> None:
 
 
 def _top(logprobs: dict[str, float], wanted: int) -> tuple[tuple[int, float], ...]:
-    """Likeliest first. The chosen token is there too when it is not among the likeliest `wanted`."""
+    """The `wanted` likeliest tokens, likeliest first; vLLM adds the chosen token if it is not one of them."""
     pairs = [(int(token.removeprefix(ID_MARK)), logprob) for token, logprob in logprobs.items()]
     return tuple(sorted(pairs, key=lambda pair: -pair[1])[:wanted])

@@ -1,7 +1,6 @@
 """API keys. Only a hash is stored: a key is 256 random bits, so one round of SHA-256 cannot be searched."""
 
 import hmac
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, insert, or_, select, update
 
 from tunesmith.store.ids import new_api_key, new_key_id
-from tunesmith.store.objects.pagination import cut
-from tunesmith.store.rows import KeyRow, Order, Page, Role
+from tunesmith.store.objects.pagination import Cursor, fetch_page
+from tunesmith.store.rows import FIRST_PROJECT, KeyRow, Order, Page, Role
 from tunesmith.store.schema.db import FIRST_KEY_KEY, Database
 from tunesmith.store.schema.tables import keys, projects
+from tunesmith.system.atomic_write import write_atomically
 
 MOST_REMEMBERED = 1000
 
@@ -39,12 +39,13 @@ class KeyStore:
             if connection.execute(select(keys.c.seq).limit(1)).first() is not None:
                 return None
             raw_key = new_api_key()
-            _insert(connection, raw_key, "first", "default", "owner")
-            _write_private(path, raw_key)  # before the commit: a key that is stored can always be read
+            _insert(connection, raw_key, "first", FIRST_PROJECT, "owner")
+            # before the commit: a key that is stored can always be read
+            write_atomically(path, f"{raw_key}\n".encode(), private=True)
             return raw_key
 
     def create(
-        self, name: str, *, project: str = "default", role: Role = "owner", expires_at: int | None = None
+        self, name: str, *, project: str = FIRST_PROJECT, role: Role = "owner", expires_at: int | None = None
     ) -> tuple[str, KeyRow]:
         """The raw key, which is shown once and never stored, and its row."""
         raw_key = new_api_key()
@@ -56,7 +57,7 @@ class KeyStore:
 
         Time does not tell how much of a guess was right: hashes are compared.
         """
-        digest, version = _hash(raw_key), self._database.changes.version()
+        digest, version = _hash(raw_key), self._database.data_version.read()
         archived = exists().where(projects.c.id == keys.c.project, projects.c.archived_at.is_not(None))
         query = select(keys).where(keys.c.sha256 == digest, _active(), ~archived)
         with self._database.read() as connection:
@@ -69,7 +70,7 @@ class KeyStore:
 
     def remembered(self, raw_key: str) -> KeyRow | None:
         """As `verify` found it, if nothing at all was written to the database since. Waits for nothing."""
-        opened, version = self._opened, self._database.changes.version()
+        opened, version = self._opened, self._database.data_version.read()
         if version is None or opened.version != version:
             return None
         key = opened.keys.get(_hash(raw_key))
@@ -102,7 +103,7 @@ class KeyStore:
         if role is not None:
             query = query.where(keys.c.role == role)
         with self._database.read() as connection:
-            rows, more = cut(connection, query, keys, limit, after, order)
+            rows, more = fetch_page(connection, query, keys, Cursor(limit, after, order))
         return Page(tuple(_key_row(row) for row in rows), more)
 
     def get(self, key_id: str) -> KeyRow | None:
@@ -145,12 +146,3 @@ def _hash(raw_key: str) -> str:
 
 def _key_row(row: RowMapping) -> KeyRow:
     return KeyRow(**{name: row[name] for name in KeyRow.__slots__})
-
-
-def _write_private(path: Path, raw_key: str) -> None:
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(raw_key + "\n")
-        file.flush()
-        os.fsync(file.fileno())

@@ -6,12 +6,10 @@ from sqlalchemy import RowMapping, insert, select, update
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.store.ids import new_project_id
-from tunesmith.store.objects.pagination import cut
-from tunesmith.store.rows import Page, ProjectRow
+from tunesmith.store.objects.pagination import Cursor, fetch_page
+from tunesmith.store.rows import FIRST_PROJECT, Page, ProjectRow
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import projects
-
-FIRST = "default"
 
 
 class ProjectStore:
@@ -43,7 +41,7 @@ class ProjectStore:
         """Newest first; archived ones only when asked for."""
         query = select(projects) if archived else select(projects).where(projects.c.archived_at.is_(None))
         with self._database.read() as connection:
-            rows, more = cut(connection, query, projects, limit, after, "desc")
+            rows, more = fetch_page(connection, query, projects, Cursor(limit, after))
         return Page(tuple(_project_row(row) for row in rows), more)
 
     def rename(self, project_id: str, name: str) -> ProjectRow | None:
@@ -54,7 +52,7 @@ class ProjectStore:
 
     def archive(self, project_id: str) -> ProjectRow | None:
         """Its keys open nothing from now on; its objects stay. Archived before: the same row."""
-        if project_id == FIRST:
+        if project_id == FIRST_PROJECT:
             raise InvalidRequest(
                 "The first project cannot be archived: the server's own key is in it.", param="project_id"
             )

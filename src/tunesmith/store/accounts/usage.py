@@ -12,26 +12,14 @@ from typing import Literal, TypeAlias, cast
 from sqlalchemy import Connection, Row, Select, bindparam, func, literal, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tunesmith.store.rows import COUNTERS, Counts
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import keys, usage
 
 Group = Literal["project", "key_id", "model"]
 GROUPS: tuple[Group, ...] = ("project", "key_id", "model")
-COUNTERS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "trained_tokens")
 MINUTE = 60
 Sums: TypeAlias = tuple[int, str | None, str | None, str | None, *tuple[int | Decimal, ...]]  # start, GROUPS, COUNTERS
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0  # of the prompt's
-    completion_tokens: int = 0
-    trained_tokens: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in COUNTERS))
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -5,18 +5,16 @@ A user's file name never becomes a path: only ids of our own shape do.
 
 import fcntl
 import os
-import re
 import time
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.store.ids import new_file_id
+from tunesmith.store.ids import FILE_ID, new_file_id
 from tunesmith.store.rows import Blob
 from tunesmith.system.atomic_write import sync
 
-FILE_ID = re.compile(r"file-[0-9A-Za-z]{16,64}")
 PARTIAL = ".partial"
 UNCLAIMED = ".unclaimed"
 UNCLAIMED_SECONDS = 3600  # a blob may wait this long for its row: the check runs in between

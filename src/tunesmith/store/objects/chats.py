@@ -4,7 +4,7 @@ import time
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
 
-from tunesmith.store.objects.pagination import cut
+from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import ChatRow, Order, Page
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import chat_metadata, chats, clean_text
@@ -47,7 +47,7 @@ class ChatStore:
         for key, value in (metadata or {}).items():
             query = query.where(_has_pair(key, value))
         with self._database.read() as connection:
-            rows, more = cut(connection, query, chats, limit, after, order, self._scope)
+            rows, more = fetch_page(connection, query, chats, Cursor(limit, after, order), self._scope)
         return Page(tuple(_chat_row(row) for row in rows), more)
 
     def set_metadata(self, chat_id: str, metadata: dict[str, str]) -> ChatRow | None:

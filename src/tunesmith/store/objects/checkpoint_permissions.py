@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select
 
-from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.errors import InvalidRequest
 from tunesmith.store.ids import new_permission_id
-from tunesmith.store.objects.pagination import cut
+from tunesmith.store.objects.models import no_such_model
+from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import Order, Page, PermissionRow
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import models, permissions, projects
@@ -49,7 +50,7 @@ class PermissionStore:
             query = query.where(permissions.c.project_id == project_id)
         with self._database.read() as connection:
             self._demand_model(connection, model)
-            rows, more = cut(connection, query, permissions, limit, after, order)
+            rows, more = fetch_page(connection, query, permissions, Cursor(limit, after, order))
         return Page(tuple(_permission_row(row) for row in rows), more)
 
     def revoke(self, model: str, permission_id: str) -> bool:
@@ -64,7 +65,7 @@ class PermissionStore:
             models.c.name == model, self._scope.of(models), models.c.deleted_at.is_(None)
         )
         if connection.execute(query.with_for_update() if lock else query).first() is None:
-            raise NotFound(f"The model '{model}' does not exist", param="model", code="model_not_found")
+            raise no_such_model(model)
 
     def _lock_model(self, connection: Connection, model: str) -> None:
         """Who grants at the same time waits: a project gets one permission."""

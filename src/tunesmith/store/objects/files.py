@@ -6,9 +6,9 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, inse
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.objects.blobs import BlobStore
-from tunesmith.store.objects.idempotency import Creation, made_before, note_creation
-from tunesmith.store.objects.pagination import cut
-from tunesmith.store.rows import Blob, FileRow, FileStatus, Order, Page
+from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, remember_request
+from tunesmith.store.objects.pagination import Cursor, fetch_page
+from tunesmith.store.rows import Blob, FileRow, FileStatus, NewFile, Order, Page
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNCHECKED, UNFINISHED, files, jobs
 from tunesmith.store.scope import EVERYBODY, Scope
@@ -25,43 +25,21 @@ class FileStore:
     def within(self, scope: Scope) -> "FileStore":
         return FileStore(self._database, self._blobs, scope)
 
-    def create(
-        self,
-        blob: Blob,
-        *,
-        purpose: str,
-        filename: str,
-        status: FileStatus = "uploaded",
-        status_details: str | None = None,
-        report: JsonObject | None = None,
-        expires_at: int | None = None,
-        project: str = "default",
-        creation: Creation | None = None,
-    ) -> FileRow:
-        """The file that an earlier attempt at the same `creation` made, if one did and it is still there."""
+    def create(self, blob: Blob, new: NewFile, request: CreateRequest | None = None) -> FileRow:
+        """The row of a new file; the one that an earlier attempt at `request` made, if it is still there."""
         with self._database.write() as connection:
-            earlier = self._made_before(connection, creation) if creation else None
-            row = earlier or insert_file(
-                connection,
-                blob,
-                purpose=purpose,
-                filename=filename,
-                status=status,
-                status_details=status_details,
-                report=report,
-                expires_at=expires_at,
-                project=project,
-            )
-            if creation and not earlier:
-                note_creation(connection, creation, row.id)
+            earlier = self._find_earlier(connection, request) if request else None
+            row = earlier or insert_file(connection, blob, new)
+            if request and not earlier:
+                remember_request(connection, request, row.id)
         if earlier:
             self._blobs.delete(blob.id)
         else:
             self._blobs.claim(blob)
         return row
 
-    def _made_before(self, connection: Connection, creation: Creation) -> FileRow | None:
-        file_id = made_before(self._database, connection, creation)
+    def _find_earlier(self, connection: Connection, request: CreateRequest) -> FileRow | None:
+        file_id = find_earlier(self._database, connection, request)
         row = connection.execute(select(*SHOWN).where(files.c.id == file_id, alive())).mappings().one_or_none()
         return None if row is None else file_row(row)
 
@@ -101,7 +79,7 @@ class FileStore:
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
         with self._database.read() as connection:
-            rows, more = cut(connection, query, files, limit, after, order, self._scope)
+            rows, more = fetch_page(connection, query, files, Cursor(limit, after, order), self._scope)
         return Page(tuple(file_row(row) for row in rows), more)
 
     def unchecked(self) -> list[FileRow]:
@@ -117,12 +95,6 @@ class FileStore:
         for file in deleted:
             self._blobs.delete(file)
         return bool(deleted)
-
-    def was_deleted(self, file_id: str) -> bool:
-        query = select(files.c.deleted_at).where(files.c.id == file_id)
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return row is not None and row.deleted_at is not None
 
     def for_job(self, file_id: str) -> FileRow | None:
         """As `get`, but a file that expires under a job that uses it is there until the job has ended."""
@@ -151,33 +123,11 @@ class FileStore:
         return expired + self._blobs.sweep(live, deleted)
 
 
-def insert_file(
-    connection: Connection,
-    blob: Blob,
-    *,
-    purpose: str,
-    filename: str,
-    status: FileStatus,
-    project: str,
-    status_details: str | None = None,
-    report: JsonObject | None = None,
-    expires_at: int | None = None,
-) -> FileRow:
-    statement = insert(files).returning(*SHOWN)
-    values = {
-        "id": blob.id,
-        "purpose": purpose,
-        "filename": filename,
-        "bytes": blob.bytes,
-        "sha256": blob.sha256,
-        "created_at": int(time.time()),
-        "expires_at": expires_at,
-        "status": status,
-        "status_details": status_details,
-        "report": report,
-        "project": project,
-    }
-    return file_row(connection.execute(statement.values(values)).mappings().one())
+def insert_file(connection: Connection, blob: Blob, new: NewFile) -> FileRow:
+    """The row of `blob`, which the caller claims after the commit."""
+    values = {name: getattr(new, name) for name in NewFile.__slots__}
+    values |= {"id": blob.id, "bytes": blob.bytes, "sha256": blob.sha256, "created_at": int(time.time())}
+    return file_row(connection.execute(insert(files).values(values).returning(*SHOWN)).mappings().one())
 
 
 def file_row(row: RowMapping) -> FileRow:

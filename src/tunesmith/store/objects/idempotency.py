@@ -24,7 +24,7 @@ KEEP_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Creation:
+class CreateRequest:
     """One attempt to create something. `fingerprint` is of everything that decides the object."""
 
     kind: Kind
@@ -41,52 +41,52 @@ class Creation:
         return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], signed=True)
 
 
-def made_before(database: Database, connection: Connection, creation: Creation) -> str | None:
+def find_earlier(database: Database, connection: Connection, request: CreateRequest) -> str | None:
     """The id of what an earlier attempt made. Raises InvalidRequest when the key was used for something else."""
-    database.alone(connection, creation.lock)
-    if creation.idempotency_key is not None:
-        return _under_key(connection, creation)
-    if not creation.is_retry:
+    database.alone(connection, request.lock)
+    if request.idempotency_key is not None:
+        return _under_key(connection, request)
+    if not request.is_retry:
         return None
     query = select(creations.c.object_id).where(
-        creations.c.key_id == creation.key_id,
-        creations.c.fingerprint == creation.fingerprint,
-        creations.c.kind == creation.kind,
-        creations.c.project == creation.project,
+        creations.c.key_id == request.key_id,
+        creations.c.fingerprint == request.fingerprint,
+        creations.c.kind == request.kind,
+        creations.c.project == request.project,
         creations.c.created_at >= int(time.time()) - RETRY_SECONDS,
     )
     return connection.execute(query.order_by(creations.c.seq.desc()).limit(1)).scalar()
 
 
-def note_creation(connection: Connection, creation: Creation, object_id: str) -> None:
+def remember_request(connection: Connection, request: CreateRequest, object_id: str) -> None:
     """Takes the place of an older note under the same key, whose object is gone or whose day is over."""
-    if creation.idempotency_key is not None:
-        connection.execute(delete(creations).where(*_same_key(creation)))
-    values = {name: getattr(creation, name) for name in Creation.__slots__ if name != "is_retry"}
+    if request.idempotency_key is not None:
+        connection.execute(delete(creations).where(*_same_key(request)))
+    values = {name: getattr(request, name) for name in CreateRequest.__slots__ if name != "is_retry"}
     connection.execute(insert(creations).values(**values, object_id=object_id, created_at=int(time.time())))
 
 
-def forget_creations(database: Database) -> int:
+def forget_old_requests(database: Database) -> int:
     """Drops the notes of the day before; how many."""
     with database.write() as connection:
         old = delete(creations).where(creations.c.created_at < int(time.time()) - KEEP_SECONDS)
         return connection.execute(old).rowcount
 
 
-def _under_key(connection: Connection, creation: Creation) -> str | None:
+def _under_key(connection: Connection, request: CreateRequest) -> str | None:
     query = select(creations.c.object_id, creations.c.fingerprint, creations.c.created_at)
-    row = connection.execute(query.where(*_same_key(creation))).one_or_none()
+    row = connection.execute(query.where(*_same_key(request))).one_or_none()
     if row is None or row.created_at < int(time.time()) - KEEP_SECONDS:
         return None
-    if row.fingerprint != creation.fingerprint:
+    if row.fingerprint != request.fingerprint:
         raise InvalidRequest(
-            f"The Idempotency-Key {creation.idempotency_key!r:.80} was used for another request, which made"
+            f"The Idempotency-Key {request.idempotency_key!r:.80} was used for another request, which made"
             f" {row.object_id}. Send a new key with a new request, and the old one only with the same.",
             code="idempotency_key_in_use",
         )
     return str(row.object_id)
 
 
-def _same_key(creation: Creation) -> tuple[ColumnElement[bool], ...]:
+def _same_key(request: CreateRequest) -> tuple[ColumnElement[bool], ...]:
     names = ("project", "kind", "idempotency_key")
-    return tuple(creations.c[name] == getattr(creation, name) for name in names)
+    return tuple(creations.c[name] == getattr(request, name) for name in names)

@@ -79,13 +79,20 @@ class ModelStore:
         Raises NotFound, and InvalidRequest where weights of `name`'s own would be lost.
         """
         with self._database.write() as connection:
-            old, new = (_alive_row(connection, one) for one in (name, by))
+            old, new = (self._own_row(connection, one) for one in (name, by))
             if new["adapter"] == NO_WEIGHTS:
                 raise InvalidRequest(f"The model '{by}' has no weights here either; train it first.")
             if old["adapter"] != NO_WEIGHTS and _was_made_by_its_job(connection, old):
                 raise InvalidRequest(f"The model '{name}' has weights of its own; only imported names are replaced.")
             change = {column: new[column] for column in ("adapter", "base_model", "job_id")}
             connection.execute(update(models).where(models.c.name == name).values(change))
+
+    def _own_row(self, connection: Connection, name: str) -> RowMapping:
+        query = select(models).where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
+        row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            raise no_such_model(name)
+        return row
 
     def delete(self, name: str) -> bool:
         """False: there is no such tuned model. Its adapter files go once no model and no job needs them."""
@@ -131,12 +138,9 @@ class ModelStore:
         return ModelRow(**values, adapter_dir=self._root / row["adapter"])
 
 
-def _alive_row(connection: Connection, name: str) -> RowMapping:
-    query = select(models).where(models.c.name == name, models.c.deleted_at.is_(None))
-    row = connection.execute(query).mappings().one_or_none()
-    if row is None:
-        raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
-    return row
+def no_such_model(name: str) -> NotFound:
+    """The answer to a name that is of no model, or of one that is not to be seen."""
+    return NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
 
 
 def _was_made_by_its_job(connection: Connection, row: RowMapping) -> bool:

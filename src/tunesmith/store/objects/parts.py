@@ -4,19 +4,17 @@ A part under its id is complete and synced. All of an upload's parts go at once,
 one lies in the same directory and goes with it.
 """
 
-import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tunesmith.errors import NotFound
-from tunesmith.store.ids import new_part_id
+from tunesmith.store.ids import UPLOAD_ID, new_part_id
 from tunesmith.store.objects.blobs import stream_to
 from tunesmith.system.atomic_write import sync
 
 UPLOADS = ".uploads"
-UPLOAD_ID = re.compile(r"upload_[0-9a-f]{32}")
 CHUNK_BYTES = 1024 * 1024
 
 
@@ -67,5 +65,10 @@ class PartStore:
 
     def _directory(self, upload_id: str) -> Path:
         if not UPLOAD_ID.fullmatch(upload_id):
-            raise NotFound(f"No such Upload object: {upload_id}", param="upload_id")
+            raise no_such_upload(upload_id)
         return self._root / upload_id
+
+
+def no_such_upload(upload_id: str) -> NotFound:
+    """The answer to an id that is of no upload, or of another project's."""
+    return NotFound(f"No such Upload object: {upload_id}", param="upload_id")

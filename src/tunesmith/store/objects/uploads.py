@@ -12,13 +12,13 @@ from hashlib import md5
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
-from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.errors import InvalidRequest
 from tunesmith.store.ids import new_upload_id
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.files import alive, file_row, insert_file
-from tunesmith.store.objects.idempotency import Creation, made_before, note_creation
-from tunesmith.store.objects.parts import PartStore
-from tunesmith.store.rows import Blob, FileRow, NewUpload, PartRow, UploadRow
+from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, remember_request
+from tunesmith.store.objects.parts import PartStore, no_such_upload
+from tunesmith.store.rows import Blob, FileRow, NewFile, NewUpload, PartRow, UploadRow
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import files, upload_parts, uploads
 from tunesmith.store.scope import EVERYBODY, Scope
@@ -37,18 +37,18 @@ class UploadStore:
     def within(self, scope: Scope) -> "UploadStore":
         return UploadStore(self._database, self._blobs, self._parts, scope)
 
-    def create(self, upload: NewUpload, *, seconds: int, creation: Creation | None = None) -> UploadRow:
-        """`seconds`: how long it takes parts. The upload that an earlier attempt at `creation` made, if one did."""
+    def create(self, upload: NewUpload, *, seconds: int, request: CreateRequest | None = None) -> UploadRow:
+        """`seconds`: how long it takes parts. The upload that an earlier attempt at `request` made, if one did."""
         now, upload_id = int(time.time()), new_upload_id()
         values = {name: getattr(upload, name) for name in NewUpload.__slots__}
         values |= {"id": upload_id, "created_at": now, "expires_at": now + seconds, "status": "pending"}
         self._parts.open(upload_id)
         with self._database.write() as connection:
-            made = made_before(self._database, connection, creation) if creation else None
+            made = find_earlier(self._database, connection, request) if request else None
             if made is None:
                 connection.execute(insert(uploads).values(values))
-                if creation:
-                    note_creation(connection, creation, upload_id)
+                if request:
+                    remember_request(connection, request, upload_id)
             row = self._lock(connection, made or upload_id)
         if made is not None:
             self._parts.close(upload_id)
@@ -123,14 +123,14 @@ class UploadStore:
     def _found(self, upload_id: str) -> UploadRow:
         upload = self.get(upload_id)
         if upload is None:
-            raise _no_such_upload(upload_id)
+            raise no_such_upload(upload_id)
         return upload
 
     def _lock(self, connection: Connection, upload_id: str) -> UploadRow:
         query = select(uploads).where(uploads.c.id == upload_id, self._scope.of(uploads)).with_for_update()
         row = connection.execute(query).mappings().one_or_none()
         if row is None:
-            raise _no_such_upload(upload_id)
+            raise no_such_upload(upload_id)
         return _upload_row(row)
 
     def _insert_part(self, upload_id: str, part_id: str, size: int, room: int) -> PartRow:
@@ -225,14 +225,9 @@ class UploadStore:
 
 def _insert_whole(connection: Connection, upload: UploadRow, blob: Blob) -> None:
     lifetime = upload.file_lifetime
+    expires_at = None if lifetime is None else int(time.time()) + lifetime
     insert_file(
-        connection,
-        blob,
-        purpose=upload.purpose,
-        filename=upload.filename,
-        status="uploaded",
-        project=upload.project,
-        expires_at=None if lifetime is None else int(time.time()) + lifetime,
+        connection, blob, NewFile(upload.purpose, upload.filename, expires_at=expires_at, project=upload.project)
     )
 
 
@@ -262,7 +257,3 @@ def _over(upload: UploadRow) -> InvalidRequest:
         param="upload_id",
         code=f"upload_{upload.status}",
     )
-
-
-def _no_such_upload(upload_id: str) -> NotFound:
-    return NotFound(f"No such Upload object: {upload_id}", param="upload_id")

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, exists, insert, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.ids import new_job_id, tuned_model_name
-from tunesmith.store.objects.idempotency import Creation, made_before, note_creation
-from tunesmith.store.objects.pagination import cut
+from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, remember_request
+from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.queue.events import event_row, insert_events
 from tunesmith.store.rows import CheckpointRow, EventRow, JobRow, JobStatus, NewEvent, NewJob, Page
 from tunesmith.store.schema.db import Database
@@ -25,22 +25,22 @@ class JobStore:
     def within(self, scope: Scope) -> "JobStore":
         return JobStore(self._database, scope)
 
-    def create(self, job: NewJob, creation: Creation | None = None) -> JobRow:
+    def create(self, job: NewJob, request: CreateRequest | None = None) -> JobRow:
         """The row, which is the queue entry, and `Created fine-tuning job: …`, in one transaction.
 
-        The job that an earlier attempt at the same `creation` made, if one did.
+        The job that an earlier attempt at the same `request` made, if one did.
         """
         values = _new_row(job)
         with self._database.write() as connection:
-            made = made_before(self._database, connection, creation) if creation else None
+            made = find_earlier(self._database, connection, request) if request else None
             if made is not None:
                 return lock_job(connection, made, self._scope)
             inserted = connection.execute(insert(jobs).values(values).returning(jobs)).mappings().one()
             row = job_row(inserted)
             insert_pairs(connection, row.id, row.project, inserted["seq"], job.metadata or {})
             insert_events(connection, row.id, [NewEvent(f"Created fine-tuning job: {row.id}")])
-            if creation:
-                note_creation(connection, creation, row.id)
+            if request:
+                remember_request(connection, request, row.id)
         return row
 
     def get(self, job_id: str) -> JobRow | None:
@@ -65,7 +65,7 @@ class JobStore:
         if without_metadata:
             query = query.where(jobs.c.metadata.is_(None))
         with self._database.read() as connection:
-            rows, more = cut(connection, query, jobs, limit, after, "desc", self._scope, place)
+            rows, more = fetch_page(connection, query, jobs, Cursor(limit, after), self._scope, place)
         return Page(tuple(job_row(row) for row in rows), more)
 
     def _with_pairs(self, pairs: Sequence[tuple[str, str]]) -> "Select[*tuple[object, ...]]":
@@ -116,29 +116,36 @@ class JobStore:
 
     def events(self, job_id: str, *, limit: int = 20, after: str | None = None) -> Page[EventRow]:
         """Newest first. An unknown job has none: ask `get` first."""
-        query = select(events).where(events.c.job_id == job_id)
+        query = select(events).where(self._of_job(events, job_id))
         with self._database.read() as connection:
-            rows, more = cut(connection, query, events, limit, after, "desc")
+            rows, more = fetch_page(connection, query, events, Cursor(limit, after))
         return Page(tuple(event_row(row) for row in rows), more)
 
     def checkpoints(self, job_id: str, *, limit: int = 10, after: str | None = None) -> Page[CheckpointRow]:
         """Newest first."""
-        query = select(checkpoints).where(checkpoints.c.job_id == job_id)
+        query = select(checkpoints).where(self._of_job(checkpoints, job_id))
         with self._database.read() as connection:
-            rows, more = cut(connection, query, checkpoints, limit, after, "desc")
+            rows, more = fetch_page(connection, query, checkpoints, Cursor(limit, after))
         return Page(tuple(checkpoint_row(row) for row in rows), more)
 
     def messages(self, job_id: str) -> list[str]:
         """The text of every event that is no metric, oldest first."""
-        query = select(events.c.message).where(events.c.job_id == job_id, events.c.type == "message")
+        query = select(events.c.message).where(self._of_job(events, job_id), events.c.type == "message")
         with self._database.read() as connection:
             return list(connection.execute(query.order_by(events.c.seq)).scalars())
 
     def metrics(self, job_id: str) -> list[JsonObject]:
         """The data of every metrics event, by step."""
-        query = select(events.c.data).where(events.c.job_id == job_id, events.c.type == "metrics")
+        query = select(events.c.data).where(self._of_job(events, job_id), events.c.type == "metrics")
         with self._database.read() as connection:
             return list(connection.execute(query.order_by(events.c.seq)).scalars())
+
+    def _of_job(self, table: FromClause, job_id: str) -> ColumnElement[bool]:
+        """Rows of this job, if it is one that this store sees."""
+        mine: ColumnElement[bool] = table.c.job_id == job_id
+        if self._scope == EVERYBODY:
+            return mine
+        return and_(mine, exists().where(jobs.c.id == job_id, self._scope.of(jobs)))
 
 
 def lock_job(connection: Connection, job_id: str, scope: Scope = EVERYBODY) -> JobRow:

@@ -12,13 +12,23 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, updat
 
 from tunesmith.errors import NotFound, ServerFault, TunesmithError
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.store.accounts.usage import Account, Counts, add_usage, this_minute
+from tunesmith.store.accounts.usage import Account, add_usage, this_minute
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.files import insert_file
 from tunesmith.store.objects.models import drop_checkpoints, insert_checkpoint, register_model
 from tunesmith.store.queue.events import insert_events
 from tunesmith.store.queue.jobs import job_row, lock_job
-from tunesmith.store.rows import TRANSITIONS, JobRow, JobStatus, Lease, NewCheckpoint, NewEvent, Outcome
+from tunesmith.store.rows import (
+    TRANSITIONS,
+    Counts,
+    JobOutcome,
+    JobRow,
+    JobStatus,
+    Lease,
+    NewCheckpoint,
+    NewEvent,
+    NewFile,
+)
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs
 
@@ -135,17 +145,15 @@ class Queue:
             insert_events(connection, job.id, events)
             return _update(connection, lease, **values)
 
-    def finish(self, lease: Lease, outcome: Outcome) -> JobRow:
+    def finish(self, lease: Lease, outcome: JobOutcome) -> JobRow:
         """Result file, model, status and last events at once: the next request after `succeeded` finds them all."""
         with self._database.write() as connection:
             job = _demand_held(connection, lease)
             values = _transition(job, JobStatus.SUCCEEDED)
             register_model(connection, job, job.planned_model, outcome.adapter_dir, self._root, step=None)
             if outcome.result is not None:
-                purpose, name = "fine-tune-results", outcome.result_name
-                insert_file(
-                    connection, outcome.result, purpose=purpose, filename=name, status="processed", project=job.project
-                )
+                result = NewFile("fine-tune-results", outcome.result_name, "processed", project=job.project)
+                insert_file(connection, outcome.result, result)
                 values["result_files"] = [outcome.result.id]
             insert_events(connection, job.id, outcome.events)
             account = Account(this_minute(), job.project, job.key_id or "", job.base_model)

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 
 
-class Changes:
+class DataVersion:
     """Threads may share it. `path`: the SQLite database; None: another one."""
 
     def __init__(self, path: str | None) -> None:
@@ -16,7 +16,7 @@ class Changes:
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
 
-    def version(self) -> int | None:
+    def read(self) -> int | None:
         """Another number after every commit. None: it cannot be told now, so ask the database itself."""
         if self._path is None:
             return None

@@ -16,7 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from tunesmith.errors import InvalidRequest, ServiceUnavailable
 from tunesmith.settings import Settings
-from tunesmith.store.schema.data_version import Changes
+from tunesmith.store.schema.data_version import DataVersion
 
 BUSY_SECONDS = 30.0  # longer than any transaction here; SQLite has one writer at a time
 MIGRATION_KEY, FIRST_KEY_KEY = 7_486_301, 7_486_302  # any numbers that nothing else locks in this database
@@ -34,7 +34,7 @@ class Database:
         # There a statement sees the same in a transaction as outside of one, where it costs one round trip, not three.
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock()
-        self.changes = Changes(self.engine.url.database if self.is_sqlite else None)
+        self.data_version = DataVersion(self.engine.url.database if self.is_sqlite else None)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -81,7 +81,7 @@ class Database:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     def close(self) -> None:
-        self.changes.close()
+        self.data_version.close()
         self.engine.dispose()
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from tunesmith.jsonvalue import JsonValue
-from tunesmith.store.rows import ACTIVE
+from tunesmith.store.rows import ACTIVE, COUNTERS
 
 metadata = MetaData(
     naming_convention={
@@ -310,10 +310,7 @@ usage = Table(
     Column("project", SafeText, primary_key=True),
     Column("key_id", Text, primary_key=True),
     Column("model", SafeText, primary_key=True),
-    *(
-        Column(name, BigInteger, nullable=False)
-        for name in ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "trained_tokens")
-    ),
+    *(Column(name, BigInteger, nullable=False) for name in COUNTERS),
     Index(None, "project", "minute"),
 )
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest
 from tunesmith.models.answers import Answers, write_answers
 from tunesmith.models.tuned import link_files
-from tunesmith.system.atomic_write import sync
+from tunesmith.system.atomic_write import rename_durably, write_atomically
 from tunesmith.train.protocol.events import Checkpoint, Step, from_json
 
 STATE_FILE = "state.json"
@@ -147,10 +147,7 @@ def save_progress(files: RunFiles, progress: Progress) -> None:
         "fingerprint": progress.fingerprint,
     }
     (partial / STATE_FILE).write_text(json.dumps(state), "utf-8")
-    for path in (partial / TENSORS_FILE, partial / STATE_FILE, partial):
-        sync(path)
-    partial.rename(final)
-    sync(files.progress)
+    rename_durably(partial, final)
     for old in files.progress.iterdir():
         if old != final:
             shutil.rmtree(old)
@@ -186,9 +183,7 @@ class Journal:
         """The journal cut back to `step`, and the events that remain in it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [event for event in _events(path) if event.step <= step]
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(map(_line, kept)), "utf-8")
-        partial.replace(path)
+        write_atomically(path, "".join(map(_line, kept)).encode())
         return cls(path), kept
 
     def add(self, event: Reported) -> None:

@@ -3,14 +3,14 @@
 Only the CPU path has been measured; the other is written with the same operations and has not been run by us.
 """
 
-import os
 import resource
 import sys
 from dataclasses import dataclass
 
 import torch
 
-from tunesmith.train.core.plan import free_memory
+from tunesmith.system.cpu import cpu_count
+from tunesmith.system.memory import free_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,8 @@ class Device:
 
 
 def use_threads(wanted: int) -> None:
-    """Sets the number of torch's threads; 0: all the cores this process may use."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(wanted or available)
+    """Sets the number of torch's threads; 0 means all the processors this process may use."""
+    torch.set_num_threads(wanted or cpu_count())
 
 
 def peak_memory() -> int:

@@ -5,12 +5,12 @@ a resumed run follows it even if the machine has less memory free by then.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tunesmith.families.layout import HeadShape, head_size
+from tunesmith.system.atomic_write import write_atomically
 
 MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
 MOST_TOKENS = 8192  # beyond this a larger micro-batch is not faster
@@ -18,9 +18,6 @@ LEAST_TOKENS = 256
 SMALL_STEP = 384  # tokens; SmolLM2, two cores: 94 tokens 105-150 -> 155-200 GFLOP/s, 787 tokens 180 -> 205
 SMALL_COMPILED_STEP = 160  # tokens; below, making weights for the backward pass takes more than a twentieth of a step
 BLOCKS_FROM = 2_000  # tokens of a run; 700 where fresh memory is cheap, 2,000 in a virtual machine that never had it
-MEMINFO = Path("/proc/meminfo")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 
 
 class Shape(HeadShape, Protocol):
@@ -93,18 +90,5 @@ def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:
     if path.is_file():
         return MemoryPlan(**json.loads(path.read_text("utf-8")))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(made)), "utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(asdict(made)).encode())
     return made
-
-
-def free_memory() -> int:
-    """Bytes that this process may still take, of the machine's or its container's."""
-    if not MEMINFO.is_file():  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    free = next(int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if "MemAvailable" in line)
-    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.is_file() else "max"
-    if limit.isdigit():
-        return min(free * 1024, int(limit) - int(CGROUP_USED.read_text()))
-    return free * 1024

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from tunesmith.system.pages import give_back
+from tunesmith.system.pages import release_pages
 
 _TYPICAL_ROWS = 256  # the layout is chosen for this many tokens; the speed was the same for 16 to 768
 _PACKS = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # absent where torch was built without oneDNN
@@ -39,7 +39,7 @@ class FrozenMatrix:
             return
         self._forward, self._backward = _blocked(weight), _blocked(weight.t())
         if release:
-            give_back(weight)  # the mapping of a file stays as long as any tensor of it
+            release_pages(weight)  # the mapping of a file stays as long as any tensor of it
             self._layer.weight.data = torch.empty(0)
 
     def product(self, x_NI: Tensor) -> Tensor:

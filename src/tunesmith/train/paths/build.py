@@ -1,7 +1,7 @@
 """Building the scorer of a chosen path."""
 
-from tunesmith.kernels.compiled import is_made, make
-from tunesmith.kernels.train_step import train
+from tunesmith.kernels.compiler import is_cached, precompile
+from tunesmith.kernels.train_step import training_step
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.plan import MemoryPlan
 from tunesmith.train.loading import LoadedBase
@@ -40,6 +40,6 @@ def _stack(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listen
 
 
 def _compile_once(emit: Listener) -> None:
-    if not is_made(train):
+    if not is_cached(training_step):
         emit(Log("info", "Compiling for this processor, once; it takes some 20 seconds."))
-        make("training", train)
+        precompile("training", training_step)

@@ -15,10 +15,10 @@ from torch.autograd.function import FunctionCtx
 
 from tunesmith.families.layout import head_size, layer_path, norm_names
 from tunesmith.families.panels import whole_panels
-from tunesmith.kernels.step_args import COUNTER_BYTES
-from tunesmith.kernels.thread_pool import Team
-from tunesmith.kernels.train_args import BACKWARD_PHASES, FORWARD_PHASES, PART, STEP, TRAIN_LAYER, TRAIN_LINE
-from tunesmith.kernels.train_step import train
+from tunesmith.kernels.step_args import new_counters
+from tunesmith.kernels.thread_pool import ThreadPool
+from tunesmith.kernels.train_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS, train_phases
+from tunesmith.kernels.train_step import training_step
 from tunesmith.kernels.vectors import LANES
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.packing import Packed
@@ -42,22 +42,24 @@ class CompiledLayers:
         self._final_norm: nn.Module = model.model.norm
         self._embedding: Tensor = model.model.embed_tokens.weight.detach()
         groups, layers = groups_of(model), model.config.num_hidden_layers
-        self._step, self._layers = numpy.zeros(1, STEP), numpy.zeros(layers, TRAIN_LAYER)
-        self._lines, self._parts = numpy.zeros(len(groups), TRAIN_LINE), numpy.zeros(len(adapter.layers), PART)
+        self._step, self._layers = numpy.zeros(1, TRAIN_STEP_ARGS), numpy.zeros(layers, TRAIN_LAYER)
+        self._matrices = numpy.zeros(len(groups), TRAIN_MATRIX)
+        self._parts = numpy.zeros(len(adapter.layers), LORA_PART)
         self._norms = [_norms(model, index) for index in range(layers)]
         for row, norms in zip(self._layers, self._norms, strict=True):
             for name, norm in norms.items():
                 row[name] = norm.data_ptr()
         attentions = [model.get_submodule(layer_path(index)).self_attn for index in range(layers)]
-        self._layers["turned"] = [getattr(attention, "use_rope", True) for attention in attentions]
-        self._weights = [*fill_lines(self._lines, groups, both)]
-        self._panels = [*fill_parts(self._parts, self._lines, groups, adapter.flat)]
-        self._counters = numpy.zeros((1 + layers * max(FORWARD_PHASES, BACKWARD_PHASES)) * COUNTER_BYTES // 8, "int64")
+        self._layers["rotated"] = [getattr(attention, "use_rope", True) for attention in attentions]
+        # The tables point into what is kept here, in `_norms` and in the adapter.
+        self._weights = [*fill_lines(self._matrices, groups, both)]
+        self._panels = [*fill_parts(self._parts, self._matrices, groups, adapter.flat)]
+        self._counters = new_counters(train_phases(layers))
         self._describe(model)
-        self._buffers = Buffers(self._step, self._layers, self._lines)
+        self._buffers = Buffers(self._step, self._layers, self._matrices)
         self._pointed: dict[str, Tensor] = {}  # by the step, so they must live as long as it
         self._passes = 0
-        self._team = self._gather()
+        self._pool = self._start_pool()
 
     def hidden(self, packed: Packed, sources: Tensor) -> Tensor:
         """See `LayerStack`; the final norm is the model's own module."""
@@ -88,16 +90,16 @@ class CompiledLayers:
         step["values"], step["grads"] = adapter.flat.data_ptr(), adapter.grad.data_ptr()
         self._counters.fill(0)
         self._passes += 1
-        threads = self._team.gather(torch.get_num_threads())
-        train(0, threads, step, self._layers, self._lines, self._parts)
+        threads = self._pool.gather(torch.get_num_threads())
+        training_step(0, threads, step, self._layers, self._matrices, self._parts)
 
-    def _gather(self) -> Team:
+    def _start_pool(self) -> ThreadPool:
         """The threads, which end with this object: nothing that they run may refer to it."""
-        tables = (self._step, self._layers, self._lines, self._parts)
-        team = Team(MOST_THREADS, lambda member: train(member, 0, *tables))
-        self._step["team"] = team.address
-        weakref.finalize(self, team.close)
-        return team
+        tables = (self._step, self._layers, self._matrices, self._parts)
+        pool = ThreadPool(MOST_THREADS, lambda thread: training_step(thread, 0, *tables))
+        self._step["pool"] = pool.address
+        weakref.finalize(self, pool.close)
+        return pool
 
     def _describe(self, model: "PreTrainedModel") -> None:
         """What does not change from step to step."""
@@ -108,10 +110,10 @@ class CompiledLayers:
             "hidden": config.hidden_size,
             "heads": config.num_attention_heads,
             "kv_heads": config.num_key_value_heads,
-            "head": head_size(config),
+            "head_size": head_size(config),
             "inner": config.intermediate_size,
             "parts": len(self._parts),
-            "low_width": int(self._lines["low_width"].max()),
+            "lora_width": int(self._matrices["lora_width"].max()),
             "eps": config.rms_norm_eps,
             "update_scale": layer.scale,
             "counters": self._counters.ctypes.data,

@@ -5,27 +5,24 @@ They say where the weights, the adapter and what a step keeps are in memory.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
-import numpy
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tunesmith.families.layout import shared_inputs
 from tunesmith.families.panels import pack, pack_back, pack_bias, whole_panels
-from tunesmith.kernels.multiply import BESIDE
-from tunesmith.kernels.step_args import COUNTER_BYTES
+from tunesmith.kernels.multiply import TILE_PANELS
+from tunesmith.kernels.step_args import Records
+from tunesmith.kernels.thread_pool import CACHE_LINE
 from tunesmith.kernels.train_args import KEY_ROWS, OUT_BLOCK, QUERY_TOKENS
-from tunesmith.kernels.vectors import LANES
-from tunesmith.system.pages import Slab, fresh_zeros, give_back
+from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
+from tunesmith.system.pages import Slab, fresh_zeros, release_pages
 from tunesmith.train.adapters.lora import LoraLinear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Records: TypeAlias = NDArray[numpy.void]
-FLOAT = 4
 SPARE = 2  # so many times the memory of a step is mapped; what no step needs is never touched
 
 
@@ -62,9 +59,9 @@ def groups_of(model: "PreTrainedModel") -> list[Group]:
 def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[Tensor]:
     """Packs the frozen weights into the table; yields the tensors that it points to.
 
-    The linears lose their weights.     `both`: for both directions, which takes twice the memory.
+    The linears lose their weights. `both`: for both directions, which takes twice the memory.
     """
-    size = FLOAT * sum(group.outs * group.ins for group in groups)
+    size = FLOAT_BYTES * sum(group.outs * group.ins for group in groups)
     slab = Slab(torch.empty(2 * size if both else size, dtype=torch.uint8))
     for line, group in zip(lines, groups, strict=True):
         weights = [linear.weight.detach() for linear in group.linears]
@@ -80,7 +77,7 @@ def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[
             yield bias
             line["bias"] = bias.data_ptr()
         for linear in group.linears:
-            give_back(linear.weight.data)
+            release_pages(linear.weight.data)
             linear.weight.data = torch.empty(0)
 
 
@@ -97,13 +94,13 @@ def fill_parts(parts: Records, lines: Records, groups: Sequence[Group], values: 
                 part, rank = parts[number], owner.lora_a.shape[0]
                 b_panels = torch.empty(owner.out_features * rank)
                 yield b_panels
-                part["line"], part["first"], part["outs"], part["rank"] = index, first, owner.out_features, rank
-                part["low_column"], part["b_panels"] = low_column, b_panels.data_ptr()
-                part["a"] = owner.lora_a.data_ptr() - values.data_ptr()
-                part["b"] = owner.lora_b.data_ptr() - values.data_ptr()
+                part["matrix"], part["first"], part["outs"], part["rank"] = index, first, owner.out_features, rank
+                part["lora_column"], part["b_panels"] = low_column, b_panels.data_ptr()
+                part["a"] = FLOAT_BYTES * (owner.lora_a.storage_offset() - values.storage_offset())
+                part["b"] = FLOAT_BYTES * (owner.lora_b.storage_offset() - values.storage_offset())
                 number, low_column = number + 1, low_column + whole_panels(rank) * LANES
             first += cast(int, owner.out_features)
-        line["parts"], line["low_width"] = number - line["first_part"], low_column
+        line["parts"], line["lora_width"] = number - line["first_part"], low_column
         a_panels = torch.zeros(low_column * group.ins)
         yield a_panels
         line["a_panels"] = a_panels.data_ptr()
@@ -112,19 +109,19 @@ def fill_parts(parts: Records, lines: Records, groups: Sequence[Group], values: 
 class Buffers:
     """The memory of a step, kept from its forward to its backward pass.
 
-    It is used again for the next step.
+    Owns what the tables point to. It is used again for the next step.
     """
 
     def __init__(self, step: Records, layers: Records, lines: Records) -> None:
         """Takes the tables that point to it; the model's fields of the step must be set."""
         self._step, self._layers, self._lines = step[0], layers, lines
         self._hidden, self._inner, self._head, self._heads, self._kv_heads, self._low_width = (
-            int(self._step[name]) for name in ("hidden", "inner", "head", "heads", "kv_heads", "low_width")
+            int(self._step[name]) for name in ("hidden", "inner", "head_size", "heads", "kv_heads", "lora_width")
         )
         self._queries = self._heads * self._head
         self._qkv = self._queries + 2 * self._kv_heads * self._head
         made_back = [int(line["outs"]) for line in lines if not line["back"]]
-        self._back = BESIDE * LANES * max(made_back, default=0)
+        self._back = TILE_PANELS * LANES * max(made_back, default=0)
         self._memory = torch.empty(0)
         self._places: dict[str, Tensor] = {}
 
@@ -136,7 +133,7 @@ class Buffers:
             self._step[name] = self._places[name].data_ptr()
         for name in ("key_panels", "value_panels"):
             self._places[name].zero_()  # what fills up their last panel is never used, but must be numbers
-        self._step["scratch_bytes"] = FLOAT * self._scratch(rows)
+        self._step["scratch_bytes"] = FLOAT_BYTES * self._scratch(rows)
         self._point(rows)
 
     def input(self, rows: int) -> Tensor:
@@ -159,8 +156,8 @@ class Buffers:
         """The numbers of what one layer after the other uses."""
         hidden, inner, queries = self._hidden, self._inner, self._queries
         widths = {
-            "normed": hidden, "grad": hidden, "grad_normed": hidden, "opened": inner, "grad_opened": inner,
-            "grad_attended": queries, "grad_qkv": self._qkv, "grad_low": self._low_width, "delta": self._heads,
+            "normed": hidden, "grad": hidden, "grad_normed": hidden, "activated": inner, "grad_activated": inner,
+            "grad_attended": queries, "grad_qkv": self._qkv, "grad_lora_hidden": self._low_width, "delta": self._heads,
         }  # fmt: skip
         panels = whole_panels(rows) * LANES * self._kv_heads * self._head
         sizes = {name: rows * width for name, width in widths.items()}
@@ -176,30 +173,27 @@ class Buffers:
         count = len(self._layers)
         return {
             "stream": (2 * count + 1) * rows * self._hidden,
-            "low": rows * int(self._lines["low_width"].sum()),
-            "turned": rows * self._qkv if self._layers["query_norm"].any() else 0,  # of one layer after the other
+            "lora_hidden": rows * int(self._lines["lora_width"].sum()),
+            "rotated": rows * self._qkv if self._layers["query_norm"].any() else 0,  # of one layer after the other
             **{name: count * rows * width for name, width in self._of_layers().items()},
         }
 
     def _of_layers(self) -> dict[str, int]:
-        return {"raw": self._qkv, "attended": self._queries, "lse": self._heads, "gated": 2 * self._inner}
+        return {"raw": self._qkv, "attended": self._queries, "lse": self._heads, "gate_up": 2 * self._inner}
 
     def _point(self, rows: int) -> None:
         """The tables of layers and lines to their parts."""
         count = len(self._layers)
-        stream, size = self._places["stream"].data_ptr(), rows * self._hidden * FLOAT
-        for offset, name in enumerate(("source", "middle", "target")):
-            self._layers[name] = [stream + (2 * index + offset) * size for index in range(count)]
-        for name, width in self._of_layers().items():
-            first = self._places[name].data_ptr()
-            self._layers[name] = [first + index * rows * width * FLOAT for index in range(count)]
+        stream = self._places["stream"].view(2 * count + 1, rows * self._hidden)
+        for first, name in enumerate(("source", "after_attention", "target")):
+            self._layers[name] = [part.data_ptr() for part in stream[first : first + 2 * count : 2]]
+        for name in self._of_layers():
+            self._layers[name] = [part.data_ptr() for part in self._places[name].view(count, -1)]
         # With norms, queries and keys are made again from `raw`, which a norm's gradient needs.
         normed = self._layers["query_norm"].any()
-        self._layers["qkv"] = self._places["turned"].data_ptr() if normed else self._layers["raw"]
-        place = self._places["low"].data_ptr()
-        for line in self._lines:
-            line["low"] = place
-            place += rows * int(line["low_width"]) * FLOAT
+        self._layers["qkv"] = self._places["rotated"].data_ptr() if normed else self._layers["raw"]
+        sizes = [rows * int(width) for width in self._lines["lora_width"]]
+        self._lines["lora_hidden"] = [part.data_ptr() for part in self._places["lora_hidden"].split_with_sizes(sizes)]
 
     def _lay_out(self, sizes: dict[str, int]) -> None:
         """Side by side in one piece of memory, of which only what a step writes to is taken from the system.
@@ -219,5 +213,5 @@ class Buffers:
 
 def _lines_of(numbers: int) -> int:
     """Rounded up to whole cache lines."""
-    line = COUNTER_BYTES // FLOAT
+    line = CACHE_LINE // FLOAT_BYTES
     return -(-numbers // line) * line

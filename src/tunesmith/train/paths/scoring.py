@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from tunesmith.system.pages import forget
+from tunesmith.system.pages import evict_pages
 from tunesmith.train.core.losses import token_logprobs
 from tunesmith.train.core.packing import TokenRow, pack
 from tunesmith.train.layers.attention import UnsupportedAttention
@@ -80,7 +80,7 @@ class TreeScorer:
     def pack_head(self) -> None:
         """Repacks the output layer's weight for the fastest products."""
         self._frozen_head.pack(release=False)  # the embedding may be the same matrix
-        forget(self._head.weight.detach())  # few rows of it are read as embeddings
+        evict_pages(self._head.weight.detach())  # few rows of it are read as embeddings
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
         """See `Scorer`; UnsupportedAttention for a model that needs the padded path."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.kernels.compiled import is_made
+from tunesmith.kernels.compiler import is_cached
 
 SOURCE = """
-from tunesmith.kernels.compiled import entry
+from tunesmith.kernels.compiler import entry
 
 @entry
 def double(x: int) -> int:
@@ -20,7 +20,7 @@ def double(x: int) -> int:
 """
 
 
-def test_code_is_made_by_its_first_call_until_the_source_changes(
+def test_code_is_cached_by_its_first_call_until_the_source_changes(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     file = tmp_path / "doubling.py"
@@ -30,10 +30,10 @@ def test_code_is_made_by_its_first_call_until_the_source_changes(
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert not is_made(module.double)
+    assert not is_cached(module.double)
     assert module.double(21) == 42
-    assert is_made(module.double)
+    assert is_cached(module.double)
     request.addfinalizer(partial(shutil.rmtree, module.double.stats.cache_path))
     later = time.time() + 60
     os.utime(file, (later, later))
-    assert not is_made(module.double)
+    assert not is_cached(module.double)

@@ -1,0 +1,39 @@
+"""The store of a data directory, opened by a command without a server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.cli.exits import CommandError
+
+if TYPE_CHECKING:
+    from tunesmith.store import ProjectRow, Store
+
+
+@contextmanager
+def open_local_store(data_dir: Path | None) -> "Iterator[Store]":
+    """Opens the store of the data directory until the block ends."""
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.store import open_store
+
+    store = open_store(load_settings(data_dir))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def find_project(store: "Store", project: str) -> "ProjectRow":
+    """The active project with this id or name.
+
+    Raises CommandError when there is none, or when several have the name.
+    """
+    found = store.projects.named(project)
+    exact = [row for row in found if row.id == project] or found
+    if not exact:
+        raise CommandError(f"There is no active project {project!r}. See: tunesmith projects list")
+    if len(exact) > 1:
+        ids = ", ".join(row.id for row in exact)
+        raise CommandError(f"{len(exact)} projects are called {project!r}; use one of their ids: {ids}")
+    return exact[0]

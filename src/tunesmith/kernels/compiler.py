@@ -1,0 +1,78 @@
+"""Compiles Python functions to machine code with Numba, and keeps it on disk.
+
+`@compiled` and `@entry` mark such functions. Compiling everything takes some 40 seconds, once per machine and version
+of the sources. Numba's own cache checks only the file of the function it keeps, so the folder's name tells which
+sources all of the code was made from.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeVar, cast
+
+import numba
+import numpy
+from numba import config
+from platformdirs import user_cache_path
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+
+# Sums may be split over vector lanes, and a multiplication and an addition fused: the order is fixed when the code is
+# compiled, so equal input gives equal output. Not "fast": NaN must stay NaN, or a broken model's answers would look
+# like those of a working one.
+FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
+
+
+number = cast(Callable[[int], int], numpy.int64)
+"""Put around a literal argument: Numba compiles a function anew for every literal that it is called with."""
+
+
+def _folder() -> Path:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return Path(os.environ.get("NUMBA_CACHE_DIR") or user_cache_path("tunesmith")) / "kernels" / digest.hexdigest()[:16]
+
+
+config.CACHE_DIR = str(_folder())
+
+
+def compiled(function: FunctionT) -> FunctionT:
+    """Marks a function that only compiled functions call.
+
+    Its code is kept as a part of its callers'.
+    """
+    return cast(FunctionT, numba.njit(function, nogil=True, fastmath=FAST_MATH, error_model="numpy"))
+
+
+def entry(function: FunctionT) -> FunctionT:
+    """Marks a function that Python calls.
+
+    It runs without the interpreter's lock, so threads run it in parallel.
+    """
+    return cast(FunctionT, numba.njit(function, nogil=True, cache=True, fastmath=FAST_MATH, error_model="numpy"))
+
+
+def is_cached(function: Callable[..., object]) -> bool:
+    """Whether the code of an entry is on disk.
+
+    If not, its first call takes some 20 seconds.
+    """
+    source = Path(function.__code__.co_filename)
+    folder = Path(function.stats.cache_path)  # type: ignore[attr-defined]
+    kept = folder.glob(f"*.{function.__name__}-*.nbi")
+    return any(index.stat().st_mtime >= source.stat().st_mtime for index in kept)  # Numba ignores older ones
+
+
+def precompile(mode: Literal["serving", "training"], function: Callable[..., object]) -> None:
+    """Has another process compile an entry, unless its code is on disk.
+
+    A process that compiles has every function twice, alone and within the entry, and the linker picks either: sums may
+    run in another order there and differ in their last bits from all processes that read the code from disk.
+    """
+    if not is_cached(function):
+        command = [sys.executable, "-m", "tunesmith.kernels", mode]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # if it fails, this process compiles

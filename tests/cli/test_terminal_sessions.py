@@ -1,0 +1,181 @@
+"""Commands at a real terminal: a conversation, a question before a deletion, and a job's live bar."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import pytest
+from tests.cli.conftest import Server
+from tests.cli.scripted_server import ScriptedServer, scripted
+
+CHAT = "POST /v1/chat/completions"
+
+
+@dataclass(slots=True)
+class Session:
+    """A command whose three streams are one terminal of 100 columns."""
+
+    terminal: int
+    process: "subprocess.Popen[bytes]"
+    shown: str = ""
+
+    def type(self, line: str) -> None:
+        os.write(self.terminal, f"{line}\n".encode())
+
+    def interrupt(self) -> None:
+        os.write(self.terminal, b"\x03")
+
+    def wait_for(self, text: str, seconds: float = 30) -> None:
+        """Reads until the text is there; what has been shown before counts no more."""
+        deadline = time.monotonic() + seconds
+        while text not in self.shown:
+            assert time.monotonic() < deadline, f"no {text!r} in: {self.shown!r}"
+            self._read()
+        self.shown = self.shown.partition(text)[2]
+
+    def end(self) -> str:
+        """What was still to be shown until the command ended."""
+        while self._read():
+            pass
+        self.process.wait(timeout=30)
+        return self.shown
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self.terminal], [], [], 0.2)
+        piece = b""
+        if ready:
+            with suppress(OSError):  # on Linux the end of the other side
+                piece = os.read(self.terminal, 65536)
+        self.shown += piece.decode(errors="replace").replace("\r\n", "\n")
+        return bool(piece) or self.process.poll() is None
+
+
+@contextmanager
+def session(*arguments: str, **environment: str) -> Iterator[Session]:
+    terminal, other = pty.openpty()
+    settings = {"COLUMNS": "100", "LINES": "40", "TERM": "xterm", "NO_COLOR": "1", **environment}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tunesmith.cli", *arguments],
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        env={**os.environ, **settings},
+        start_new_session=True,
+        preexec_fn=_make_terminal_ours,
+    )
+    os.close(other)
+    try:
+        yield Session(terminal, process)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+
+
+def _make_terminal_ours() -> None:
+    """Ctrl-C reaches the process only from its controlling terminal."""
+    import fcntl
+    import signal
+    import termios
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def script() -> Iterator[ScriptedServer]:
+    with scripted() as server:
+        server.answer("GET /healthz", {})
+        yield server
+
+
+def answer(*pieces: str) -> bytes:
+    chunks = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+    return b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks) + b"data: [DONE]\n\n"
+
+
+def said(script: ScriptedServer) -> list[list[tuple[str, str]]]:
+    """The messages of each chat request, as (role, content)."""
+    bodies = [json.loads(body) for asked, body in zip(script.asked, script.bodies, strict=True) if asked == CHAT]
+    return [[(one["role"], one["content"]) for one in body["messages"]] for body in bodies]
+
+
+def test_conversation_remembers_resets_and_ends(script: ScriptedServer) -> None:
+    script.answer(CHAT, answer("Good ", "day."), answer("Yes."), answer("Who?"), answer("Arr."))
+    arguments = ("chat", "some-model", "--system", "Be brief.", "--base-url", script.base_url)
+    with session(*arguments, TUNESMITH_API_KEY="key") as terminal:
+        terminal.wait_for("some-model. /reset starts over")
+        for typed, shown in (
+            ("Hello", "Good day."),
+            ("Again?", "Yes."),
+            ("/reset", "(forgotten)"),
+            ("Do you know me?", "Who?"),
+            ("/nonsense", "/reset starts over"),
+            ("/system Talk like a pirate.", "(new conversation)"),
+            ("Hello", "Arr."),
+        ):
+            terminal.wait_for("you: ")
+            terminal.type(typed)
+            terminal.wait_for(shown)
+        terminal.wait_for("you: ")
+        terminal.type("/exit")
+        terminal.end()
+        assert terminal.process.returncode == 0
+    brief, hello = ("system", "Be brief."), ("user", "Hello")
+    assert said(script) == [
+        [brief, hello],
+        [brief, hello, ("assistant", "Good day."), ("user", "Again?")],
+        [brief, ("user", "Do you know me?")],
+        [("system", "Talk like a pirate."), hello],
+    ]
+
+
+def test_conversation_ends_with_the_input(script: ScriptedServer) -> None:
+    with session("chat", "m", "--base-url", script.base_url, TUNESMITH_API_KEY="key") as terminal:
+        terminal.wait_for("you: ")
+        terminal.type("")  # an empty line asks nothing
+        terminal.wait_for("you: ")
+        os.write(terminal.terminal, b"\x04")
+        terminal.end()
+        assert terminal.process.returncode == 0
+    assert said(script) == []
+
+
+@pytest.mark.parametrize(("typed", "code", "shown"), [("y", 0, "ft:x is deleted."), ("n", 1, "nothing was changed.")])
+def test_deletion_asks_at_a_terminal(script: ScriptedServer, typed: str, code: int, shown: str) -> None:
+    script.answer("DELETE /v1/models/ft:x", {"deleted": True})
+    with session("models", "delete", "ft:x", "--base-url", script.base_url, TUNESMITH_API_KEY="key") as terminal:
+        terminal.wait_for("Delete ft:x and its files for good? [y/N]: ")
+        terminal.type(typed)
+        assert shown in terminal.end()
+        assert terminal.process.returncode == code
+    assert ("DELETE /v1/models/ft:x" in script.asked) == (code == 0)
+
+
+def test_watching_at_a_terminal_draws_a_bar(server: Server, trained: str) -> None:
+    with session("jobs", "watch", trained, "--data-dir", str(server.data_dir)) as terminal:
+        shown = terminal.end()
+        assert terminal.process.returncode == 0
+    assert "━" in shown
+    assert "2/2" in shown
+    assert "loss " in shown
+    assert "talk to it:  tunesmith chat ft:" in shown.replace(f"{sys.executable} -m tunesmith.cli", "tunesmith")
+
+
+def test_interrupt_at_a_terminal_leaves_the_job_alone(script: ScriptedServer) -> None:
+    job = {"id": "ftjob-1", "model": "m", "status": "running", "created_at": 5, "training_file": "f"}
+    script.answer("GET /v1/fine_tuning/jobs/ftjob-1", job)
+    script.answer("GET /v1/fine_tuning/jobs/ftjob-1/events", {"data": []})
+    with session("jobs", "watch", "ftjob-1", "--base-url", script.base_url, TUNESMITH_API_KEY="key") as terminal:
+        terminal.wait_for("training")
+        terminal.interrupt()
+        assert "Detached; ftjob-1 goes on." in terminal.end()
+        assert terminal.process.returncode == 130
+    assert not [asked for asked in script.asked if asked.startswith("POST")]

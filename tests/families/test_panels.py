@@ -1,0 +1,52 @@
+"""Matrices in panels of 16 outputs hold the numbers of the matrices, and zeros where they are padded."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tunesmith.families.panels import Width, pack, pack_back, pack_bias, packed_bytes, whole_panels
+from tunesmith.system.pages import Slab
+
+
+def slab(size: int) -> Slab:
+    """Memory that is not zero."""
+    return Slab(torch.full((size,), 77, dtype=torch.uint8))
+
+
+def unpacked(panels: Tensor) -> Tensor:
+    """[panels, I, 16] -> [16 * panels, I]."""
+    return panels.transpose(1, 2).reshape(-1, panels.shape[1])
+
+
+@pytest.mark.parametrize(("columns", "panels"), [(0, 0), (1, 1), (15, 1), (16, 1), (17, 2), (53, 4)])
+def test_a_panel_begun_is_a_whole_one(columns: int, panels: int) -> None:
+    assert whole_panels(columns) == panels
+
+
+@pytest.mark.parametrize("width", ["float32", "float16"])
+@pytest.mark.parametrize("outputs", [(1,), (15, 17), (16, 32), (53, 1, 16)])
+def test_each_matrix_begins_a_panel_and_zeros_pad_its_last_one(outputs: tuple[int, ...], width: Width) -> None:
+    parts = [torch.randn(count, 7) for count in outputs]
+    memory = slab(packed_bytes(parts, width))
+    rows, first = unpacked(pack(parts, width, memory)), 0
+    for part in parts:
+        assert torch.equal(rows[first : first + len(part)], part.to(rows.dtype))
+        end = first + 16 * whole_panels(len(part))
+        assert not rows[first + len(part) : end].any()
+        first = end
+    assert first == len(rows)
+    with pytest.raises(RuntimeError):
+        pack(parts, width, memory)  # it has taken what `packed_bytes` says, and nothing is left
+
+
+def test_biases_are_padded_as_their_matrices_are() -> None:
+    parts = [torch.arange(1.0, 4.0), torch.arange(4.0, 21.0).half()]
+    packed = pack_bias(parts)
+    assert packed.dtype == torch.float32
+    assert packed.tolist() == [1, 2, 3, *[0] * 13, *range(4, 21), *[0] * 15]
+
+
+def test_matrices_are_packed_from_their_outputs_side() -> None:
+    parts = [torch.randn(count, 32) for count in (16, 48)]
+    packed = pack_back(parts, slab(4 * 64 * 32))
+    assert torch.equal(unpacked(packed), torch.cat(parts).T)

@@ -1,0 +1,360 @@
+"""Cases of a training step's kernels: attention on random trees, and linears with LoRA, forward and backward."""
+
+from dataclasses import dataclass
+
+import numpy
+from numpy.typing import NDArray
+from tests.kernels.reference import (
+    EPS,
+    Floats,
+    Pairs,
+    Record,
+    angles,
+    counter,
+    normal,
+    records,
+    reference,
+    rms_norm,
+    rotated,
+    to_panels,
+    whole,
+    wide,
+)
+
+from tunesmith.kernels import train_attention, train_linear
+from tunesmith.kernels.multiply import TILE_PANELS
+from tunesmith.kernels.train_args import (
+    KEY_ROWS,
+    LORA_PART,
+    OUT_BLOCK,
+    QUERY_TOKENS,
+    TRAIN_LAYER,
+    TRAIN_MATRIX,
+    TRAIN_STEP_ARGS,
+)
+from tunesmith.kernels.vectors import LANES
+
+HEADS, KV_HEADS, HEAD_SIZE = 4, 2, LANES
+WIDTH = (HEADS + 2 * KV_HEADS) * HEAD_SIZE
+
+
+def random_until(random: numpy.random.Generator, rows: int) -> NDArray[numpy.int64]:
+    """The end of each token's descendants in a tree whose tokens are in depth-first order."""
+    until, open_tokens = numpy.full(rows, rows), list[int]()
+    for token in range(rows):
+        kept = len(open_tokens) if random.random() < 0.8 else int(random.integers(0, len(open_tokens) + 1))
+        for ended in open_tokens[kept:]:
+            until[ended] = token
+        open_tokens[kept:] = [token]
+    return until
+
+
+def tree_args(random: numpy.random.Generator, rows: int) -> tuple[Record, Floats]:
+    """A step's arguments for attention, and which token sees which: [rows, rows]."""
+    panels, until = whole(rows) // LANES, random_until(random, rows)
+    padded = numpy.pad(until, (0, whole(rows) - rows))
+    token, key = numpy.arange(rows)[:, None], numpy.arange(rows)[None]
+    sees = (key <= token) & (until[None] > token)
+    cos, sin = angles(sees.sum(1) - 1, HEAD_SIZE)
+    args = Record(
+        TRAIN_STEP_ARGS,
+        heads=HEADS,
+        kv_heads=KV_HEADS,
+        head_size=HEAD_SIZE,
+        eps=EPS,
+        rows=rows,
+        panels=panels,
+        cos=cos,
+        sin=sin,
+        until=padded,
+        panel_until=padded.reshape(panels, LANES).max(1),
+        key_panels=numpy.zeros((KV_HEADS, panels, HEAD_SIZE, LANES), numpy.float32),
+        value_panels=numpy.zeros((KV_HEADS, panels, HEAD_SIZE, LANES), numpy.float32),
+        grad_attended=normal(random, rows, HEADS, HEAD_SIZE),
+        grad_qkv=numpy.zeros((rows, WIDTH), numpy.float32),
+        delta=numpy.zeros((rows, HEADS), numpy.float32),
+    )
+    return args, sees
+
+
+def tree_layer(random: numpy.random.Generator, rows: int, norms: bool, rotates: bool = True) -> Record:
+    """With norms of heads `qkv` is another place than `raw`."""
+    raw = normal(random, rows, WIDTH)
+    fields = {
+        "raw": raw,
+        "qkv": numpy.zeros_like(raw) if norms else raw,
+        "attended": numpy.zeros((rows, HEADS, HEAD_SIZE), numpy.float32),
+        "lse": numpy.zeros((rows, HEADS), numpy.float32),
+    }
+    if norms:
+        fields |= {name: normal(random, HEAD_SIZE) for name in ("query_norm", "key_norm")}
+    return Record(TRAIN_LAYER, rotated=rotates, **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What numpy says of attention over a tree, in float64."""
+
+    args: Record
+    layer: Record
+    sees: Floats
+
+    def qkv(self, raw: Floats) -> Floats:
+        """As attention reads it, from what the linears computed [rows, heads + 2 kv heads, head size]."""
+        parts = [raw[:, :HEADS], raw[:, HEADS : HEADS + KV_HEADS]]
+        for index, name in enumerate(("query_norm", "key_norm")):
+            if self.layer.rows[name][0]:
+                parts[index] = rms_norm(parts[index], wide(self.layer[name]))
+            if self.layer.rows["rotated"][0]:
+                parts[index] = rotated(parts[index], self.args["cos"][:, None], self.args["sin"][:, None])
+        return numpy.concatenate([*parts, raw[:, HEADS + KV_HEADS :]], 1)
+
+    def attended(self, raw: Floats) -> tuple[Floats, Floats]:
+        """The output [rows, heads, head size], and the log of the sum of exponentials [rows, heads]."""
+        qkv = self.qkv(raw)
+        keys, values = (
+            numpy.repeat(part, HEADS // KV_HEADS, 1) for part in (qkv[:, HEADS:-KV_HEADS], qkv[:, -KV_HEADS:])
+        )
+        scores = numpy.einsum("thd,khd->htk", qkv[:, :HEADS], keys) / HEAD_SIZE**0.5
+        exponentials = numpy.exp(scores) * self.sees
+        sums = exponentials.sum(-1)
+        return numpy.einsum("htk,khd->thd", exponentials / sums[..., None], values), numpy.log(sums).T
+
+
+def forward(size: int, norms: bool, rotates: bool = True) -> tuple[Tree, Floats, int]:
+    """A tree after the forward pass of attention; what the linears had computed, and a thread's scratch."""
+    random = numpy.random.default_rng(size)
+    args, sees = tree_args(random, size)
+    tree = Tree(args, tree_layer(random, size, norms, rotates), sees)
+    raw = tree.layer["raw"].reshape(size, -1, HEAD_SIZE).copy()
+    block = QUERY_TOKENS * (2 * whole(size) + HEADS * HEAD_SIZE)
+    args.set(scratch=numpy.zeros(max(block, 2 * KEY_ROWS * LANES), numpy.float32))
+    scratch = args["scratch"].ctypes.data
+    train_attention.rotate_rows(args.one, counter(), tree.layer.one)
+    train_attention.attend(args.one, counter(), tree.layer.one, scratch)
+    return tree, raw, scratch
+
+
+def panels_of(rows: Floats) -> Floats:
+    """[rows, kv heads, head size] -> [kv heads, panels, head size, 16]."""
+    return numpy.stack([to_panels(rows[:, head]) for head in range(KV_HEADS)])
+
+
+@reference(train_attention.rotate_rows, train_attention.attend)
+def attend_case(size: int) -> Pairs:
+    """Over a random tree, with norms of heads, without, and without rotary embedding."""
+    pairs: list[tuple[Floats, Floats]] = []
+    for norms, rotates in ((False, True), (True, True), (False, False)):
+        tree, raw, _ = forward(size, norms, rotates)
+        qkv, (attended, lse) = tree.qkv(wide(raw)), tree.attended(wide(raw))
+        pairs += [
+            (tree.layer["qkv"].reshape(raw.shape), qkv),
+            (tree.args["key_panels"], panels_of(qkv[:, HEADS:-KV_HEADS])),
+            (tree.layer["attended"], attended),
+            (tree.layer["lse"], lse),
+        ]
+    return pairs
+
+
+@reference(train_attention.prepare_back, train_attention.attend_back, tolerance=1e-4)
+def attend_back_case(size: int) -> Pairs:
+    """The gradient of what the linears computed; its reference is that of numpy's forward pass."""
+    pairs: list[tuple[Floats, Floats]] = []
+    for norms in (False, True):
+        tree, raw, scratch = forward(size, norms)
+        args, layer, qkv = tree.args, tree.layer, tree.qkv(wide(raw))
+        if norms:
+            layer["qkv"][:] = 7.0  # another layer has used it meanwhile
+        train_attention.prepare_back(args.one, counter(), layer.one)
+        keys, values = panels_of(qkv[:, HEADS:-KV_HEADS]), panels_of(qkv[:, -KV_HEADS:])
+        train_attention.attend_back(args.one, counter(), layer.one, scratch)
+        delta = (tree.attended(wide(raw))[0] * args["grad_attended"]).sum(-1)
+        pairs += [(args["key_panels"], keys), (args["value_panels"], values), (args["delta"], delta)]
+        pairs.append((args["grad_qkv"].reshape(raw.shape), tree_gradient(tree, wide(raw))))
+    return pairs
+
+
+def tree_gradient(tree: Tree, raw: Floats) -> Floats:
+    """By the rules of softmax and products, then through norms and rotary embedding by central differences."""
+    group, scale, grad = HEADS // KV_HEADS, HEAD_SIZE**-0.5, wide(tree.args["grad_attended"])
+    qkv = tree.qkv(raw)
+    result = numpy.zeros(qkv.shape)
+    for head in range(HEADS):
+        key, value = HEADS + head // group, HEADS + KV_HEADS + head // group
+        weights = numpy.exp(qkv[:, head] @ qkv[:, key].T * scale) * tree.sees
+        weights /= weights.sum(1, keepdims=True)
+        by_weights = grad[:, head] @ qkv[:, value].T
+        by_scores = weights * (by_weights - (weights * by_weights).sum(1, keepdims=True)) * scale
+        result[:, head] += by_scores @ qkv[:, key]
+        result[:, key] += by_scores.T @ qkv[:, head]
+        result[:, value] += weights.T @ grad[:, head]
+    return through_heads(tree, raw, result)
+
+
+def through_heads(tree: Tree, raw: Floats, grad: Floats) -> Floats:
+    """Each number of a head moves this head's results only, so one difference serves all heads and rows."""
+    result, step = numpy.zeros(raw.shape), 1e-6
+    for index in range(HEAD_SIZE):
+        move = numpy.zeros(HEAD_SIZE)
+        move[index] = step
+        result[..., index] = ((tree.qkv(raw + move) - tree.qkv(raw - move)) * grad).sum(-1) / (2 * step)
+    return result
+
+
+OUTS = (2 * LANES, LANES, OUT_BLOCK + LANES)  # of the three linears of a matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A matrix of three linears, the second without LoRA, and a step's arguments for it."""
+
+    args: Record
+    matrix: Record
+    parts: tuple[Record, Record]
+    weight: Floats  # [outs, ins]
+    x: Floats  # [rows, ins]
+    grad: Floats  # [rows, outs]
+    a: tuple[Floats, Floats]
+    b: tuple[Floats, Floats]
+    firsts: tuple[int, int]
+
+    @classmethod
+    def of(cls, rows: int, ranks: tuple[int, int], back: bool = True) -> "Lora":
+        """Widths are multiples of 16: models with others train by their own layers."""
+        random, ins = numpy.random.default_rng(rows), whole(rows)
+        a = normal(random, ranks[0], ins), normal(random, ranks[1], ins)
+        b = normal(random, OUTS[0], ranks[0]), normal(random, OUTS[2], ranks[1])
+        weight, firsts = normal(random, sum(OUTS), ins), (0, OUTS[0] + OUTS[1])
+        width = sum(map(whole, ranks))
+        args, matrix = _lora_args(random, rows, width, [*a, *b]), _lora_matrix(random, rows, width, weight)
+        if back:
+            matrix.set(back=to_panels(weight.T))
+        offsets = numpy.cumsum([0, *(part.nbytes for part in (*a, *b))]).tolist()
+        parts = [
+            Record(
+                LORA_PART,
+                first=firsts[index],
+                outs=len(b[index]),
+                rank=ranks[index],
+                lora_column=index * whole(ranks[0]),
+                a=offsets[index],
+                b=offsets[2 + index],
+                b_panels=numpy.zeros(b[index].size, numpy.float32),
+            )
+            for index in range(2)
+        ]
+        x, grad = normal(random, rows, ins), normal(random, rows, sum(OUTS))
+        return cls(args, matrix, (parts[0], parts[1]), weight, x, grad, a, b, firsts)
+
+    @property
+    def scratch(self) -> int:
+        return self.args["scratch"].ctypes.data
+
+    def columns(self, index: int) -> slice:
+        """Of the matrix's outputs, those of a part."""
+        return slice(self.firsts[index], self.firsts[index] + len(self.b[index]))
+
+    def hidden(self, index: int) -> slice:
+        """Of `lora_hidden`, the columns of a part."""
+        first = index * whole(len(self.a[0]))
+        return slice(first, first + len(self.a[index]))
+
+    def lora_hidden(self) -> Floats:
+        """scale * x @ a^T in float64."""
+        result = numpy.zeros(self.matrix["lora_hidden"].shape)
+        for index in range(2):
+            result[:, self.hidden(index)] = 0.5 * wide(self.x) @ wide(self.a[index]).T
+        return result
+
+    def grad_lora_hidden(self) -> Floats:
+        result = numpy.zeros(self.matrix["lora_hidden"].shape)
+        for index in range(2):
+            result[:, self.hidden(index)] = 0.5 * wide(self.grad)[:, self.columns(index)] @ wide(self.b[index])
+        return result
+
+    def repack(self) -> None:
+        train_linear.repack(self.args.one, counter(), self.matrix.rows, records(*self.parts))
+
+
+def _lora_args(random: numpy.random.Generator, rows: int, width: int, numbers: list[Floats]) -> Record:
+    """With room behind the adapter's numbers: a product reads whole panels of the last row of b."""
+    flat = numpy.concatenate([*(part.ravel() for part in numbers), numpy.zeros(2 * LANES, numpy.float32)])
+    return Record(
+        TRAIN_STEP_ARGS,
+        adapted=1,
+        parts=2,
+        rows=rows,
+        lora_width=width,
+        update_scale=0.5,
+        values=flat,
+        grads=normal(random, len(flat)),
+        grad_lora_hidden=numpy.zeros((rows, width), numpy.float32),
+        scratch=numpy.zeros(max(OUT_BLOCK * width, TILE_PANELS * LANES * sum(OUTS)), numpy.float32),
+    )
+
+
+def _lora_matrix(random: numpy.random.Generator, rows: int, width: int, weight: Floats) -> Record:
+    outs, ins = weight.shape
+    return Record(
+        TRAIN_MATRIX,
+        weight=to_panels(weight),
+        bias=normal(random, outs),
+        ins=ins,
+        outs=outs,
+        lora_width=width,
+        parts=2,
+        lora_hidden=numpy.zeros((rows, width), numpy.float32),
+        a_panels=numpy.zeros((width // LANES, ins, LANES), numpy.float32),
+    )
+
+
+@reference(train_linear.repack, train_linear.lora_hidden_forward, train_linear.linear)
+def linear_case(size: int) -> Pairs:
+    """Of `size` rows and rank `size`, and as many inputs in whole panels; with a residual, and with the base alone."""
+    lora = Lora.of(size, (size, LANES))
+    lora.repack()
+    a = numpy.concatenate([to_panels(wide(part)) for part in lora.a])
+    pairs = [(lora.matrix["a_panels"], a)]
+    pairs += [(part["b_panels"], to_panels(wide(b)).ravel()) for part, b in zip(lora.parts, lora.b, strict=True)]
+    args, matrix, parts = lora.args, lora.matrix, records(*lora.parts)
+    x, target, residual = lora.x.ctypes.data, numpy.zeros_like(lora.grad), lora.grad
+    train_linear.lora_hidden_forward(args.one, counter(), matrix.one, x)
+    pairs.append((matrix["lora_hidden"].copy(), lora.lora_hidden()))
+    base = wide(lora.x) @ wide(lora.weight).T + matrix["bias"]
+    expected = base + residual
+    for index in range(2):
+        expected[:, lora.columns(index)] += lora.lora_hidden()[:, lora.hidden(index)] @ wide(lora.b[index]).T
+    train_linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, residual.ctypes.data)
+    pairs.append((target.copy(), expected))
+    args.set(adapted=0)
+    train_linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, 0)
+    return [*pairs, (target, base)]
+
+
+@reference(train_linear.lora_back, train_linear.linear_back)
+def linear_back_case(size: int) -> Pairs:
+    """Of `size` rows and rank `size`, with weights for both directions and without; gradients are added."""
+    pairs: list[tuple[Floats, Floats]] = []
+    for back in (True, False):
+        lora = Lora.of(size, (size, LANES), back=back)
+        lora.matrix["lora_hidden"][:] = lora.lora_hidden()
+        before, hidden = wide(lora.args["grads"]), lora.grad_lora_hidden()
+        args, matrix, parts = lora.args, lora.matrix, records(*lora.parts)
+        grad, x, target = lora.grad.ctypes.data, lora.x.ctypes.data, numpy.zeros_like(lora.x)
+        train_linear.lora_back(args.one, counter(), matrix.one, parts, grad, lora.scratch)
+        for index in range(2):
+            got = args["grad_lora_hidden"][:, lora.hidden(index)]
+            pairs.append((got, hidden[:, lora.hidden(index)]))
+        back_args = grad, x, target.ctypes.data, lora.scratch
+        train_linear.linear_back(args.one, counter(), 2, matrix.one, parts, *back_args)
+        expected, grads = wide(lora.grad) @ wide(lora.weight), []
+        for index in range(2):
+            part = hidden[:, lora.hidden(index)]
+            expected += part @ wide(lora.a[index])
+            grads.append((part.T @ wide(lora.x)).ravel())
+        for index in range(2):
+            by_b = wide(lora.grad)[:, lora.columns(index)].T @ lora.lora_hidden()[:, lora.hidden(index)]
+            grads.append(by_b.ravel())
+        flat = numpy.concatenate(grads)
+        pairs += [(target, expected), (args["grads"][: len(flat)], before[: len(flat)] + flat)]
+    return pairs

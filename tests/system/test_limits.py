@@ -1,0 +1,151 @@
+"""Memory and processors within control groups, read from files as version 1 and version 2 write them."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunesmith.system.cgroups import cpu_quota
+from tunesmith.system.cpu import affinity_count, cpu_count
+from tunesmith.system.memory import free_memory, total_memory
+
+GIB = 1 << 30
+NO_LIMIT_V1 = "9223372036854771712\n"
+V1 = "9:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n"
+MEMORY_V1, CPU_V1 = "sys/fs/cgroup/memory", "sys/fs/cgroup/cpu"
+
+Machine = Callable[[dict[str, str]], Path]
+
+
+def memory_v2(path: str, limit: str, used: int, cached: int = 0) -> dict[str, str]:
+    folder = f"sys/fs/cgroup{path}"
+    return {
+        f"{folder}/memory.max": f"{limit}\n",
+        f"{folder}/memory.current": f"{used}\n",
+        f"{folder}/memory.stat": f"anon 5\nactive_file 7\ninactive_file {cached}\n",
+    }
+
+
+def memory_v1(path: str, limit: str, used: int, cached: int = 0) -> dict[str, str]:
+    folder = f"{MEMORY_V1}{path}"
+    return {
+        f"{folder}/memory.limit_in_bytes": f"{limit}\n",
+        f"{folder}/memory.usage_in_bytes": f"{used}\n",
+        f"{folder}/memory.stat": f"inactive_file 3\ntotal_inactive_file {cached}\n",
+    }
+
+
+def test_without_groups_all_of_the_machine_counts(machine: Machine) -> None:
+    root = machine({})
+    assert (total_memory(root), free_memory(root)) == (64 * GIB, 40 * GIB)
+    assert cpu_quota(root) == math.inf
+    assert cpu_count(root) == affinity_count()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n", **memory_v2("", "max", 8 * GIB)},
+        {
+            "proc/self/cgroup": V1,
+            f"{CPU_V1}/docker/abc/cpu.cfs_quota_us": "-1\n",
+            f"{CPU_V1}/docker/abc/cpu.cfs_period_us": "100000\n",
+            **memory_v1("/docker/abc", NO_LIMIT_V1, 8 * GIB),
+        },
+        {"proc/self/cgroup": "0::/user.slice/session-1.scope\n"},  # nothing of it can be seen
+    ],
+    ids=["v2", "v1", "hidden"],
+)
+def test_groups_without_a_limit_leave_the_machine_as_it_is(files: dict[str, str], machine: Machine) -> None:
+    root = machine(files)
+    assert (total_memory(root), free_memory(root)) == (64 * GIB, 40 * GIB)
+    assert cpu_quota(root) == math.inf
+    assert cpu_count(root) == affinity_count()
+
+
+def test_a_container_of_version_2_has_its_limits(machine: Machine) -> None:
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}
+    root = machine(files | memory_v2("", str(4 * GIB), 3 * GIB, cached=GIB))
+    assert total_memory(root) == 4 * GIB
+    assert free_memory(root) == 2 * GIB  # the kernel drops cached pages before it refuses memory
+    assert cpu_quota(root) == 0.5
+    assert cpu_count(root) == 1
+
+
+def test_a_container_of_version_1_has_its_limits(machine: Machine) -> None:
+    files = {
+        "proc/self/cgroup": V1,
+        f"{CPU_V1}/docker/abc/cpu.cfs_quota_us": "50000\n",
+        f"{CPU_V1}/docker/abc/cpu.cfs_period_us": "50000\n",
+    }
+    root = machine(files | memory_v1("/docker/abc", str(4 * GIB), 3 * GIB, cached=GIB))
+    assert (total_memory(root), free_memory(root)) == (4 * GIB, 2 * GIB)
+    assert cpu_count(root) == 1
+
+
+def test_version_1_is_found_where_only_the_containers_own_group_is_mounted(machine: Machine) -> None:
+    """Docker without a cgroup namespace: /proc has the host's path, the mount point the container's group."""
+    files = {
+        "proc/self/cgroup": V1,
+        "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "100000\n",  # without the usual link from `cpu`
+        "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+    }
+    root = machine(files | memory_v1("", str(4 * GIB), GIB))
+    assert (total_memory(root), free_memory(root)) == (4 * GIB, 3 * GIB)
+    assert cpu_quota(root) == 1.0
+
+
+def test_a_group_above_limits_those_within(machine: Machine) -> None:
+    files = {
+        "proc/self/cgroup": "0::/pod/container\n",
+        "sys/fs/cgroup/pod/cpu.max": "150000 100000\n",
+        "sys/fs/cgroup/pod/container/cpu.max": "400000 100000\n",
+    }
+    pod, container = memory_v2("/pod", str(8 * GIB), 7 * GIB), memory_v2("/pod/container", str(16 * GIB), GIB)
+    root = machine(files | pod | container)
+    assert total_memory(root) == 8 * GIB
+    assert free_memory(root) == GIB
+    assert cpu_quota(root) == 1.5
+
+
+def test_in_a_hybrid_the_group_with_the_controller_counts(machine: Machine) -> None:
+    files = {"proc/self/cgroup": "4:memory:/job\n0::/job\n", "sys/fs/cgroup/unified/job/cpu.max": "25000 100000\n"}
+    root = machine(files | memory_v1("/job", str(2 * GIB), GIB))
+    assert (total_memory(root), free_memory(root)) == (2 * GIB, GIB)
+    assert cpu_quota(root) == 0.25
+
+
+def test_a_process_outside_its_namespace_is_limited_by_what_is_mounted(machine: Machine) -> None:
+    elsewhere = memory_v2("/../other", str(GIB), 0)  # another file system's, no group
+    root = machine({"proc/self/cgroup": "0::/../other\n"} | elsewhere | memory_v2("", str(4 * GIB), GIB))
+    assert total_memory(root) == 4 * GIB
+
+
+def test_a_fraction_of_a_processor_is_rounded_up(machine: Machine) -> None:
+    root = machine({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "110000 100000\n"})
+    assert cpu_count(root) == min(2, affinity_count())
+
+
+def test_a_quota_beyond_the_machine_adds_no_processors(machine: Machine) -> None:
+    root = machine({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "99900000 100000\n"})
+    assert cpu_count(root) == affinity_count()
+
+
+def test_a_group_above_its_limit_has_nothing_free(machine: Machine) -> None:
+    root = machine({"proc/self/cgroup": "0::/\n"} | memory_v2("", str(GIB), 2 * GIB))
+    assert free_memory(root) == 0
+
+
+def test_the_machine_counts_where_it_has_less_than_its_groups(machine: Machine) -> None:
+    root = machine({"proc/self/cgroup": "0::/\n"} | memory_v2("", str(100 * GIB), GIB))
+    assert (total_memory(root), free_memory(root)) == (64 * GIB, 40 * GIB)
+
+
+def test_a_system_without_proc_counts_half_of_its_memory_as_free(tmp_path: Path) -> None:
+    assert free_memory(tmp_path) == total_memory(tmp_path) // 2 > 1 << 26
+
+
+def test_this_machine_has_processors_and_memory() -> None:
+    assert 1 <= cpu_count() <= affinity_count()
+    assert 1 << 20 < free_memory() <= total_memory() < 1 << 45
