@@ -10,13 +10,14 @@ environment of its own; without it its lines are left out, and that is said:
 
 Useful tokens are the real tokens of the rows, whatever an engine makes of them. Share of peak: the matrix products
 that the distinct tokens need (`train.paths.flops.Work`) per second of step time, over the best rate of a large matrix
-product measured beside the dataset. The first step of each run warms up and is left out of the rates. Peak memory is
-the largest resident memory that the kernel saw. A file of at most 20 rows is trained as a job of ten epochs with
-batch 1.
+product measured beside the dataset. The first step of each run warms up and is left out of the rates; five are counted
+unless `--steps` says otherwise. Peak memory is the largest resident memory that the kernel saw. A file of at most 20
+rows is trained as a job of ten epochs with batch 1.
 
-Tunesmith runs before, between and after its peers: the median over its runs stands in the table, and how far they lie
-apart is printed. With `--rounds` everything is repeated, and the medians are the peers' too. One round takes about 25
-minutes on two cores, most of it the peers'.
+Tunesmith runs before, between and after its peers. The table has medians over an engine's runs, with the smallest and
+the largest value where there is more than one run; `--rounds` repeats everything, so that the peers have ranges too.
+One round takes over an hour on two cores, most of it the peers'; `--steps 2` takes about 25 minutes and counts
+one step.
 """
 
 import argparse
@@ -51,14 +52,33 @@ WORTH_DPO = ("trl-dpo", "trl-dpo-kept")
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of a measure over an engine's runs, and its range."""
+
+    median: float
+    least: float
+    most: float
+    runs: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        return cls(statistics.median(values), min(values), max(values), len(values))
+
+    def text(self, form: str, scale: float = 1.0) -> str:
+        """`form` is a format of one number; the range is left out where there was one run."""
+        middle, least, most = (format(value / scale, form) for value in (self.median, self.least, self.most))
+        return middle if self.runs == 1 else f"{middle} ({least}-{most})"
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
-    """Of the table: medians over the runs of one engine on one dataset."""
+    """A line of the table: the runs of one engine on one dataset."""
 
     title: str
-    tokens_per_second: float
-    peak_bytes: float
-    process_seconds: float
-    share_of_peak: float
+    tokens_per_second: Spread
+    peak_bytes: Spread
+    process_seconds: Spread
+    share_of_peak: Spread
     losses: list[float]
 
 
@@ -87,36 +107,22 @@ def summary(task: Task, engine: str, results: list[Result], peak: float) -> Line
     mine = [one for one in results if one.engine == engine]
     return Line(
         title="Tunesmith" if engine == "tunesmith" else PEERS[engine].title,
-        tokens_per_second=statistics.median(one.tokens_per_second(task) for one in mine),
-        peak_bytes=statistics.median(one.peak_bytes for one in mine),
-        process_seconds=statistics.median(one.process_seconds for one in mine),
-        share_of_peak=statistics.median(one.needed_rate(task) for one in mine) / peak,
+        tokens_per_second=Spread.of([one.tokens_per_second(task) for one in mine]),
+        peak_bytes=Spread.of([one.peak_bytes for one in mine]),
+        process_seconds=Spread.of([one.process_seconds for one in mine]),
+        share_of_peak=Spread.of([one.needed_rate(task) / peak for one in mine]),
         losses=mine[0].losses,
     )
 
 
 def print_table(task: Task, results: list[Result], peak: float) -> None:
-    rows = [len(row.ids) for batch in task.batches for example in batch.examples for row in example.rows]
-    size, steps = task.spec.batch_size, len(task.batches)
-    unit = "pairs" if task.spec.method == "dpo" else "rows"
-    print(f"\n### {task.name}: {steps} steps of {size} {unit}\n")
-    print(
-        f"{sum(task.tokens)} useful tokens, {task.distinct} distinct; median row {statistics.median(rows):.0f} tokens."
-    )
-    print(f"Matrix products in fp32: {peak / 1e9:.0f} GFLOP/s at best, {torch.get_num_threads()} threads.\n")
+    print_heading(task, peak)
     print("| engine | useful tokens/s | Tunesmith is | peak memory | of it | process | share of peak | losses |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
     ours, *others = [summary(task, name, results, peak) for name in dict.fromkeys(one.engine for one in results)]
     for one in (ours, *others):
-        faster, less = ours.tokens_per_second / one.tokens_per_second, ours.peak_bytes / one.peak_bytes
-        ratios = ("", "") if one is ours else (f"{faster:.1f} x", f"{less:.0%}")
-        losses = " ".join(f"{loss:.4f}" for loss in one.losses[:4])
-        print(
-            f"| {one.title} | {one.tokens_per_second:.0f} | {ratios[0]} | {one.peak_bytes / 1e9:.1f} GB | {ratios[1]} "
-            f"| {one.process_seconds:.0f} s | {one.share_of_peak:.0%} | {losses} |"
-        )
-    rates = [one.tokens_per_second(task) for one in results if one.engine == "tunesmith"]
-    print(f"\nTunesmith's runs: {' '.join(f'{rate:.0f}' for rate in rates)} tokens/s.")
+        print(table_row(one, ours))
+    print(f"\nCounted steps of each run: {max(1, len(task.batches) - 1)}; medians, with the range over the runs.")
     left = [one.left for one in results if one.left is not None]
     if left:
         print(f"Seconds left, as said after a tenth of the steps: {statistics.median(left):.2f} of what these took.")
@@ -126,14 +132,41 @@ def print_table(task: Task, results: list[Result], peak: float) -> None:
     print(flush=True)
 
 
+def print_heading(task: Task, peak: float) -> None:
+    rows = [len(row.ids) for batch in task.batches for example in batch.examples for row in example.rows]
+    size, steps = task.spec.batch_size, len(task.batches)
+    unit = "pairs" if task.spec.method == "dpo" else "rows"
+    print(f"\n### {task.name}: {steps} steps of {size} {unit}\n")
+    print(
+        f"{sum(task.tokens)} useful tokens, {task.distinct} distinct; median row {statistics.median(rows):.0f} tokens."
+    )
+    print(f"Matrix products in fp32: {peak / 1e9:.0f} GFLOP/s at best, {torch.get_num_threads()} threads.\n")
+
+
+def table_row(one: Line, ours: Line) -> str:
+    faster = ours.tokens_per_second.median / one.tokens_per_second.median
+    less = ours.peak_bytes.median / one.peak_bytes.median
+    cells = [
+        one.title,
+        one.tokens_per_second.text(".0f"),
+        "" if one is ours else f"{faster:.1f} x",
+        f"{one.peak_bytes.text('.1f', 1e9)} GB",
+        "" if one is ours else f"{less:.0%}",
+        f"{one.process_seconds.text('.0f')} s",
+        one.share_of_peak.text(".0%"),
+        " ".join(f"{loss:.4f}" for loss in one.losses[:4]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of *.jsonl files; default: rows made from a seed")
     parser.add_argument("--environments", type=Path, default=Path(__file__).resolve().parents[1] / ".venvs")
     parser.add_argument("--engines", nargs="*", choices=sorted(PEERS), help="peers to run; none: Tunesmith alone")
     parser.add_argument("--only", nargs="*", help="the datasets whose names begin so")
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=6, help="of each run; the first is not counted")
+    parser.add_argument("--rounds", type=int, default=1, help="how often every peer runs")
     parser.add_argument("--batch", type=int, help="rows of a step; default: 8, 4 with tools, 2 pairs")
     options = parser.parse_args()
     settings = Settings()

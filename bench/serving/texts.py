@@ -13,6 +13,7 @@ from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.directory import fingerprint
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.row import ChatRow, read_rows
+from tunesmith.train.protocol.events import Done, parse_events
 from tunesmith.train.protocol.spec import TrainSpec
 
 SHORTEST, LONGEST = 16, 160  # tokens of a stream's prompt: ragged, as chats are
@@ -76,12 +77,11 @@ def tune(base_dir: Path, tuned_on: Path, folder: Path, epochs: int) -> Path:
     folder.mkdir(parents=True)
     part = folder / "rows.jsonl"
     part.write_text("\n".join(line for number, line in enumerate(lines) if number % HELD_OUT) + "\n", "utf-8")
-    spec = TrainSpec("bench", "bench", base_dir, part, folder / "job", n_epochs=epochs, learning_rate=5e-4)
+    spec = TrainSpec("bench", "bench", base_dir, part, folder / "job", n_epochs=epochs)  # 5e-4
     spec.write(folder / "spec.json")
     command = [sys.executable, "-m", "tunesmith.train", str(folder / "spec.json")]
-    events = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
-    done = next(event for event in map(json.loads, events) if event["type"] == "done")
-    return Path(done["path"])
+    events = parse_events(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return Path(next(event.path for event in events if isinstance(event, Done)))
 
 
 def random_adapter(base_dir: Path, directory: Path, renderer: Renderer, seed: int) -> Path:

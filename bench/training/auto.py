@@ -20,9 +20,10 @@ from typing import Literal
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.directory import pull
 from tunesmith.models.registry import resolve_base
-from tunesmith.settings import get_settings
+from tunesmith.settings import TrainingOptions, get_settings
 from tunesmith.train.core.interrupt import Interrupt
-from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
+from tunesmith.train.protocol.events import Event, Step
+from tunesmith.train.protocol.spec import TrainSpec
 
 RATES = (1.25e-4, 2.5e-4, 5e-4, 1e-3)
 BATCHES = (1, 4, 8)
@@ -91,9 +92,22 @@ def _run(trial: Trial, base: Path, options: argparse.Namespace) -> JsonObject:
     folder = Path(tempfile.mkdtemp(prefix="auto-trial-"))
     lines = (options.data / trial.file).read_text("utf-8").splitlines()
     training, held_out = lines[: trial.rows], lines[trial.rows : trial.rows + options.held_out]
-    for name, rows in (("training", training), ("held-out", held_out or training)):  # a tiny file is asked by heart
+    for name, rows in (("training", training), ("held-out", held_out or training)):  # a tiny file is its own test
         (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
-    spec = TrainSpec(
+    events: list[Event] = []
+    began = time.monotonic()
+    start(_spec(trial, base, folder), events.append, Interrupt()).train()
+    shutil.rmtree(folder)
+    epochs = [event for event in events if isinstance(event, Step) and event.full_valid_loss is not None]
+    return {
+        "losses": [epoch.full_valid_loss for epoch in epochs],
+        "accuracy": epochs[-1].full_valid_mean_token_accuracy,
+        "seconds": time.monotonic() - began,
+    }
+
+
+def _spec(trial: Trial, base: Path, folder: Path) -> TrainSpec:
+    return TrainSpec(
         job_id="trial",
         base_name="smollm2-135m-instruct",
         base_dir=base,
@@ -103,19 +117,16 @@ def _run(trial: Trial, base: Path, options: argparse.Namespace) -> JsonObject:
         method="dpo" if trial.method == "dpo" else "supervised",
         n_epochs=trial.n_epochs,
         batch_size=trial.batch_size,
-        learning_rate=trial.learning_rate,
-        lora=LoraSpec(rank=trial.rank, alpha=2.0 * trial.rank),
-        schedule=trial.schedule,
-        validate_every=1_000_000,  # only at the epochs' ends
+        learning_rate_multiplier=1.0,
+        options=TrainingOptions(
+            base_learning_rate=trial.learning_rate,
+            lora_rank=trial.rank,
+            lora_alpha=2.0 * trial.rank,
+            schedule=trial.schedule,
+        ),
+        validate_every=1_000_000,  # only at the ends of epochs
         checkpoint_seconds=0,
     )
-    events: list[JsonObject] = []
-    began = time.monotonic()
-    start(spec, lambda event: events.append(event), Interrupt()).train()
-    shutil.rmtree(folder)
-    losses = [event["full_valid_loss"] for event in events if "full_valid_loss" in event and event["type"] == "step"]
-    shares = [event["full_valid_mean_token_accuracy"] for event in events if "full_valid_loss" in event]
-    return {"losses": losses, "accuracy": shares[-1], "seconds": time.monotonic() - began}
 
 
 def _read(path: Path) -> dict[Trial, JsonObject]:

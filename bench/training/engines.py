@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.training.task import BETA, Task
 
 from tunesmith.train.core.packing import TokenRow
+from tunesmith.train.protocol.events import Step, parse_events
 
 HELPER = Path(__file__).with_name("peer.py")
 OURS = ""  # transformers, PEFT and TRL are in the environment of the tests
@@ -98,12 +99,12 @@ def run_tunesmith(task: Task) -> Result:
     task.spec.write(spec_file)
     shutil.rmtree(task.spec.output_dir, ignore_errors=True)
     peak, elapsed = _timed([sys.executable, "-m", "tunesmith.train", str(spec_file)], log)
-    events = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    steps = [event for event in events if event["type"] == "step"]
-    seconds = [batch.tokens / step["tokens_per_second"] for batch, step in zip(task.batches, steps, strict=True)]
+    steps = [event for event in parse_events(log.read_text("utf-8")) if isinstance(event, Step)]
+    rates = [step.tokens_per_second or float("nan") for step in steps]
+    seconds = [batch.tokens / rate for batch, rate in zip(task.batches, rates, strict=True)]
     tenth = len(steps) // 10
-    left = steps[tenth - 1]["seconds_left"] / sum(seconds[tenth:]) if tenth else None
-    return Result("tunesmith", seconds, [step["train_loss"] for step in steps], peak, elapsed, left)
+    left = (steps[tenth - 1].seconds_left or 0.0) / sum(seconds[tenth:]) if tenth else None
+    return Result("tunesmith", seconds, [step.train_loss for step in steps], peak, elapsed, left)
 
 
 def run_peer(task: Task, name: str, environments: Path, adapter_dir: Path) -> Result:

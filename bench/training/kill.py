@@ -24,8 +24,9 @@ from pathlib import Path
 
 from tunesmith.models.directory import pull
 from tunesmith.models.registry import resolve_base
-from tunesmith.settings import Settings
-from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
+from tunesmith.settings import Settings, TrainingOptions
+from tunesmith.train.protocol.events import Started, Step, from_json
+from tunesmith.train.protocol.spec import TrainSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bench.training.rows import write_rows
@@ -82,14 +83,14 @@ def run(spec: TrainSpec, folder: Path, seen: Measures, kill_after: float | None)
     for line in log.read_text("utf-8").splitlines(keepends=True):
         if not line.endswith("\n"):
             break  # the kill fell into its writing; the next attempt repeats it
-        event = json.loads(line)
-        if event["type"] == "started":
-            resumed = event["resumed_from_step"]
-        if event["type"] == "step":
-            if event["step"] != last + 1:
-                raise SystemExit(f"Step {event['step']} was reported after step {last}.")
+        event = from_json(json.loads(line))
+        if isinstance(event, Started):
+            resumed = event.resumed_from_step
+        if isinstance(event, Step):
+            if event.step != last + 1:
+                raise SystemExit(f"Step {event.step} was reported after step {last}.")
             last += 1
-            measures = (event["train_loss"], event["grad_norm"])
+            measures = (event.train_loss, event.grad_norm or 0.0)
             if seen.setdefault(last, measures) != measures:
                 raise SystemExit(f"Step {last} was reported as {seen[last]} and as {measures}.")
     return Attempt(process.returncode == 0, resumed, last)
@@ -112,7 +113,7 @@ def make_spec(job: int, base: Path, data: Path | None, folder: Path) -> TrainSpe
         batch_size=1 + job % 2,
         seed=job,
         checkpoint_seconds=1.0,
-        lora=LoraSpec(rank=4, alpha=8.0, dropout=0.05 * (job % 3 == 2)),
+        options=TrainingOptions(lora_rank=4, lora_alpha=8.0, lora_dropout=0.05 * (job % 3 == 2)),
     )
 
 

@@ -4,7 +4,7 @@
 
 Each point is a trainer's process of its own on rows made from a seed, with SmolLM2-135M-Instruct and a LoRA of rank 16:
 one step to warm up, then `--steps` measured ones. Useful tokens are the real tokens of the rows. Peak memory is the
-largest resident memory of the whole process, with the check of its first rows by the plain path. Takes about ten
+largest resident memory of the whole process, with the check of its first rows by the reference path. Takes about ten
 minutes on two cores; `--quick`, about three, has fewer points and one measured step. What stands in FILE is not
 measured again, so that a run can be stopped and started.
 """
@@ -25,6 +25,7 @@ from tunesmith.render.renderer import load_renderer
 from tunesmith.settings import Settings
 from tunesmith.train.core.examples import read_examples
 from tunesmith.train.core.packing import pack
+from tunesmith.train.protocol.events import Event, Step, parse_events
 from tunesmith.train.protocol.spec import TrainSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -72,33 +73,38 @@ def measure(point: Point, base: Path, steps: int) -> Measured:
     """The median of `steps` steps after a first one."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows, spec_file = folder / "rows.jsonl", folder / "spec.json"
+        rows = folder / "rows.jsonl"
         write_file(point, steps + 1, rows)
-        TrainSpec(
-            job_id="scaling",
-            base_name="scaling",
-            base_dir=base,
-            training_file=rows,
-            output_dir=folder / "output",
-            n_epochs=1,
-            batch_size=point.rows,
-            threads=point.threads,
-            checkpoint_seconds=0,
-            blocked_weights=True,  # as in any job that lasts longer than these few steps
-        ).write(spec_file)
         examples = read_examples(rows, load_renderer(base), "supervised", None)[: point.rows]
         distinct = pack([example.rows[0] for example in examples]).length
-        command = [sys.executable, "-m", "tunesmith.train", str(spec_file)]
-        with (folder / "log").open("w") as output, (folder / "errors").open("w") as errors:
-            process = subprocess.Popen(command, stdout=output, stderr=errors)
-            _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"{point} failed: {(folder / 'log').read_text()[-500:]}")
-        events = [json.loads(line) for line in (folder / "log").read_text("utf-8").splitlines()]
-        rates = sorted(event["tokens_per_second"] for event in events if event["type"] == "step" and event["step"] > 1)
+        events, peak_bytes = train(point, base, rows, folder)
+        rates = sorted(one.tokens_per_second or 0.0 for one in events if isinstance(one, Step) and one.step > 1)
         useful = sum(example.tokens for example in examples)
-        return Measured(useful, distinct, rates[len(rates) // 2], usage.ru_maxrss * 1024)
+        return Measured(useful, distinct, rates[len(rates) // 2], peak_bytes)
+
+
+def train(point: Point, base: Path, rows: Path, folder: Path) -> tuple[list[Event], int]:
+    """A trainer's events, and its largest resident memory in bytes."""
+    TrainSpec(
+        job_id="scaling",
+        base_name="scaling",
+        base_dir=base,
+        training_file=rows,
+        output_dir=folder / "output",
+        n_epochs=1,
+        batch_size=point.rows,
+        threads=point.threads,
+        checkpoint_seconds=0,
+        blocked_weights=True,  # as in any job that lasts longer than these few steps
+    ).write(folder / "spec.json")
+    command = [sys.executable, "-m", "tunesmith.train", str(folder / "spec.json")]
+    with (folder / "log").open("w") as output, (folder / "errors").open("w") as errors:
+        process = subprocess.Popen(command, stdout=output, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{point} failed: {(folder / 'log').read_text()[-500:]}")
+    return parse_events((folder / "log").read_text("utf-8")), usage.ru_maxrss * 1024
 
 
 def series(quick: bool) -> dict[str, tuple[str, list[tuple[int, Point]]]]:

@@ -8,14 +8,18 @@ import torch
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.weights import load_model
 from tunesmith.render.renderer import load_renderer
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import attach
 from tunesmith.train.core.examples import Batch, Sampler, read_examples
 from tunesmith.train.core.packing import pack
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.paths.scoring import Computed
-from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
+from tunesmith.train.protocol.spec import Method, TrainSpec
 
 RANK, ALPHA, BETA = 16, 32.0, 0.1
+OPTIONS = TrainingOptions(
+    base_learning_rate=2e-4, lora_rank=RANK, lora_alpha=ALPHA, schedule="constant", warmup_ratio=0.0
+)
 WHOLE_ROWS = 20  # a file of so few rows is a whole job: batch 1, ten epochs
 LONGEST = 600  # longer rows are left out of the steps, so that the peers' steps end within a minute
 
@@ -48,35 +52,19 @@ class Task:
 
 
 def make_task(file: Path, base_dir: Path, scratch: Path, steps: int, batch_size: int | None, work: Work) -> Task:
+    """Writes the rows of the measured steps into a folder of `scratch`, so that every engine stops after these."""
     lines = file.read_text("utf-8").splitlines()
-    method = "dpo" if '"preferred_output"' in lines[0] else "supervised"
-    whole = len(lines) <= WHOLE_ROWS
+    is_job = len(lines) <= WHOLE_ROWS
     folder = scratch / file.stem
     folder.mkdir(parents=True)
-    spec = TrainSpec(
-        job_id="bench",
-        base_name="bench",
-        base_dir=base_dir,
-        training_file=file,
-        output_dir=folder / "tunesmith",
-        method="dpo" if method == "dpo" else "supervised",
-        beta=BETA if method == "dpo" else None,
-        n_epochs=10 if whole else 1,
-        batch_size=batch_size or _batch_size(file, method, whole),
-        learning_rate=2e-4,
-        schedule="constant",
-        warmup_ratio=0.0,
-        keep_checkpoints=10,
-        checkpoint_seconds=0,
-        lora=LoraSpec(RANK, ALPHA),
-    )
+    spec = _spec(file, base_dir, folder / "tunesmith", batch_size, is_job)
     renderer = load_renderer(base_dir)
     examples = read_examples(file, renderer, spec.method, None)
-    if not whole:
+    if not is_job:
         examples = [example for example in examples if max(len(row.ids) for row in example.rows) <= LONGEST]
     order = Sampler(examples, spec.batch_size, 1, spec.seed).order(0)
-    chosen = sorted(order) if whole else order[: steps * spec.batch_size]
-    part = folder / "rows.jsonl"  # only the rows of the measured steps, so that every engine stops there
+    chosen = sorted(order) if is_job else order[: steps * spec.batch_size]
+    part = folder / "rows.jsonl"
     part.write_text("\n".join(lines[examples[i].line - 1] for i in chosen) + "\n", "utf-8")
     spec = replace(spec, training_file=part)
     rows = read_examples(part, renderer, spec.method, None)
@@ -84,9 +72,28 @@ def make_task(file: Path, base_dir: Path, scratch: Path, steps: int, batch_size:
     return Task(file.stem, spec, batches, [needed_flops(batch, work) for batch in batches])
 
 
-def _batch_size(file: Path, method: str, whole: bool) -> int:
+def _spec(file: Path, base_dir: Path, output_dir: Path, batch_size: int | None, is_job: bool) -> TrainSpec:
+    method: Method = "dpo" if '"preferred_output"' in file.read_text("utf-8").partition("\n")[0] else "supervised"
+    return TrainSpec(
+        job_id="bench",
+        base_name="bench",
+        base_dir=base_dir,
+        training_file=file,
+        output_dir=output_dir,
+        method=method,
+        beta=BETA if method == "dpo" else None,
+        n_epochs=10 if is_job else 1,
+        batch_size=batch_size or _batch_size(file, method, is_job),
+        learning_rate_multiplier=1.0,
+        options=OPTIONS,
+        keep_checkpoints=10,
+        checkpoint_seconds=0,
+    )
+
+
+def _batch_size(file: Path, method: str, is_job: bool) -> int:
     """Rows of a step: as many as a small job has, fewer where they are long. A pair is two rows."""
-    if whole:
+    if is_job:
         return 1
     if method == "dpo":
         return 2
@@ -102,6 +109,6 @@ def needed_flops(batch: Batch, work: Work) -> float:
 def starting_adapter(base_dir: Path, folder: Path) -> tuple[Path, Work]:
     """The values that Tunesmith's adapter begins with, for the peers to begin with; what a step of it costs."""
     model = load_model(base_dir, torch.float32)
-    adapter = attach(model, LoraSpec(RANK, ALPHA), 0, model.get_output_embeddings())
+    adapter = attach(model, OPTIONS, 0, model.get_output_embeddings())
     write_adapter(folder, adapter.tensors(), AdapterManifest("bench", "", "", RANK, ALPHA, adapter.target_modules, 0))
     return folder, Work.of(model, adapter)

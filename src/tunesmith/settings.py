@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, Field, FiniteFloat, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -95,10 +95,13 @@ TARGET_SETS = ("all-linear", "attention", "mlp")
 
 
 class TrainingOptions(BaseModel):
-    """What decides a training run beside OpenAI's hyperparameters.
+    """What decides the result of a training run besides OpenAI's hyperparameters.
 
-    Each is a setting of the server, and a job may have its own under the key `tunesmith`.
+    Each is a setting of the server, a job may have its own under the key `tunesmith`, and the trainer's spec holds them
+    as one field. Their defaults are written here and nowhere else.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     adapter: AdapterKind = Field("lora", description="What is trained: LoRA beside a frozen base; none: all weights.")
     base_learning_rate: FiniteFloat = Field(2.5e-4, gt=0, le=1, description="What learning_rate_multiplier multiplies.")
@@ -118,13 +121,19 @@ class TrainingOptions(BaseModel):
     max_grad_norm: FiniteFloat = Field(1.0, ge=0, le=1000, description="Longer gradients are clipped to it; 0: never.")
 
     @property
+    def lora_scaling(self) -> float:
+        """What the product of a LoRA's two matrices is multiplied by."""
+        return self.lora_alpha / self.lora_rank
+
+    @property
     def target_names(self) -> tuple[str, ...]:
+        """`lora_targets` as names of layers, or as the name of one of `TARGET_SETS`."""
         return (self.lora_targets,) if isinstance(self.lora_targets, str) else tuple(self.lora_targets)
 
     @field_validator("lora_targets")
     @classmethod
     def _targets(cls, targets: str | list[str]) -> str | list[str]:
-        """One of the sets, or names of layers; `q_proj,v_proj` is a list, for environment and command line."""
+        """Accepts a set's name, a list of layer names, or `q_proj,v_proj` as environment and command line give it."""
         names = targets.split(",") if isinstance(targets, str) else targets
         names = list(dict.fromkeys(name.strip() for name in names))
         if len(names) == 1 and names[0] in TARGET_SETS:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.protocol.spec import TrainSpec
 
@@ -102,6 +103,8 @@ def preference_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_spec(tiny_base: Path, chat_file: Path, tmp_path: Path) -> Callable[..., TrainSpec]:
+    """Makes specs; training options are given like fields of the spec."""
+
     def make(**changes: object) -> TrainSpec:
         values: dict[str, object] = {
             "job_id": "ftjob-test",
@@ -111,10 +114,11 @@ def make_spec(tiny_base: Path, chat_file: Path, tmp_path: Path) -> Callable[...,
             "output_dir": tmp_path / "out",
             "n_epochs": 2,
             "batch_size": 3,
-            "learning_rate": 1e-3,
             "seed": 7,
             "threads": 2,
         }
+        options = {name: changes.pop(name) for name in [*changes] if name in TrainingOptions.model_fields}
+        values["options"] = TrainingOptions(**{"base_learning_rate": 5e-4, **options})  # type: ignore[arg-type]
         return TrainSpec(**{**values, **changes})  # type: ignore[arg-type]
 
     return make

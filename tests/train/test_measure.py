@@ -9,6 +9,7 @@ from tunesmith.errors import TrainerError
 from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, training_seconds, write_benchmark
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.row import parse_row
+from tunesmith.settings import TrainingOptions
 from tunesmith.system.cpu import cpu_count
 from tunesmith.train.core.packing import TokenRow, pack
 from tunesmith.train.measure import _fit, _Step, benchmark_of, hardware_name, measure_speed, workload
@@ -24,7 +25,7 @@ def steps(*tokens: int, per_token: float = 0.01, per_step: float = 0.5) -> list[
 
 def test_the_fit_finds_the_cost_of_a_step_and_of_a_token() -> None:
     made = steps(10, 300, 80, 200, 120)
-    found = _fit("base", "cpu", made, whole=20.0, bytes_per_token=10)
+    found = _fit("base", "cpu", made, run_seconds=20.0, bytes_per_token=10)
     assert found.tokens_per_second == pytest.approx(100)
     assert found.seconds_per_step == pytest.approx(0.5)
     assert found.start_seconds == pytest.approx(20.0 - sum(step.seconds for step in made))
@@ -33,7 +34,7 @@ def test_the_fit_finds_the_cost_of_a_step_and_of_a_token() -> None:
 
 def test_noise_never_makes_a_step_cost_less_than_nothing() -> None:
     noisy = [_Step(count, seconds, 1000, 0.0) for count, seconds in ((1, 1), (1, 1), (300, 1.0), (80, 2.0), (200, 1.5))]
-    found = _fit("base", "cpu", noisy, whole=1.0, bytes_per_token=10)
+    found = _fit("base", "cpu", noisy, run_seconds=1.0, bytes_per_token=10)
     assert found.seconds_per_step == 0
     assert found.tokens_per_second == pytest.approx(580 / 4.5)
     assert found.start_seconds == 0
@@ -42,8 +43,9 @@ def test_noise_never_makes_a_step_cost_less_than_nothing() -> None:
 def test_a_cached_measurement_is_not_made_again(tmp_path: Path) -> None:
     known = Benchmark("base", f"{hardware_name(1)}, rank 4", 1.0, 2.0, 3.0, 4, 5.0)
     write_benchmark(benchmark_path(tmp_path, "base", known.hardware), known)
-    assert benchmark_of(tmp_path, "base", tmp_path / "nowhere", rank=4, threads=1) == known
-    assert benchmark_of(tmp_path, "base", tmp_path / "nowhere", rank=8, threads=1, measure=False) is None
+    nowhere, same, other = tmp_path / "nowhere", TrainingOptions(lora_rank=4), TrainingOptions(lora_rank=8)
+    assert benchmark_of(tmp_path, "base", nowhere, options=same, threads=1) == known
+    assert benchmark_of(tmp_path, "base", nowhere, options=other, threads=1, measure=False) is None
 
 
 def test_hardware_says_how_many_threads_train() -> None:

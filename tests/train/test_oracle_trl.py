@@ -12,15 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from tunesmith.families.peft_names import PREFIX
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.weights import load_model
-from tunesmith.train.adapters.lora import PREFIX, Adapter, attach
+from tunesmith.settings import TrainingOptions
+from tunesmith.train.adapters.lora import Adapter, attach
 from tunesmith.train.core.examples import Batch, Example
 from tunesmith.train.core.packing import TokenRow, pack
 from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
 from tunesmith.train.paths.accelerate import accelerate
-from tunesmith.train.paths.scoring import PaddedScorer, Scorer, TreeScorer
-from tunesmith.train.protocol.spec import LoraSpec
+from tunesmith.train.paths.padded import PaddedScorer
+from tunesmith.train.paths.scoring import Scorer, TreeScorer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's, datasets' and accelerate's own
 
-LORA = LoraSpec(rank=4, alpha=8.0)
+LORA = TrainingOptions(lora_rank=4, lora_alpha=8.0)
 BETA = 0.3
 BUDGETS = (10_000, 90)  # one micro-batch; several
 
@@ -59,7 +61,7 @@ def theirs(ours: Ours, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
     from transformers import AutoModelForCausalLM
 
     folder = tmp_path_factory.mktemp("oracle") / "adapter"
-    manifest = AdapterManifest("tiny", "", "", LORA.rank, LORA.alpha, ours.adapter.target_modules, 0)
+    manifest = AdapterManifest("tiny", "", "", LORA.lora_rank, LORA.lora_alpha, ours.adapter.target_modules, 0)
     write_adapter(folder, ours.adapter.tensors(), manifest)
     base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float64)
     return PeftModel.from_pretrained(base, folder, is_trainable=True).double()

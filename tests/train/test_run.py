@@ -17,16 +17,17 @@ from tunesmith.models.adapters import load_tensors, read_manifest
 from tunesmith.render.renderer import Renderer
 from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.loop import NonFiniteLoss, Run
-from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
+from tunesmith.train.protocol.events import Event, Step
+from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.start import start
 
 Make = Callable[..., TrainSpec]
 
 
 def train(spec: TrainSpec) -> list[JsonObject]:
-    events: list[JsonObject] = []
+    events: list[Event] = []
     start(spec, events.append, Interrupt()).train()
-    return events
+    return [event.to_json() for event in events]
 
 
 def of_type(events: list[JsonObject], kind: str) -> list[JsonObject]:
@@ -85,11 +86,9 @@ class StopAfter:
 
     def __init__(self, step: int) -> None:
         self.step = step
-        self.events: list[JsonObject] = []
 
-    def __call__(self, event: JsonObject) -> None:
-        self.events.append(event)
-        if event["type"] == "step" and event["step"] == self.step:
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Step) and event.step == self.step:
             signal.raise_signal(signal.SIGTERM)
 
 
@@ -131,10 +130,10 @@ def test_a_stopped_run_resumes_to_the_same_bits(make_spec: Make, tmp_path: Path,
 
 
 def test_a_stopped_run_with_dropout_resumes_to_the_same_bits(make_spec: Make, tmp_path: Path) -> None:
-    lora = LoraSpec(rank=4, alpha=8.0, dropout=0.2)
-    whole = make_spec(output_dir=tmp_path / "whole", lora=lora)
+    lora = {"lora_rank": 4, "lora_alpha": 8.0, "lora_dropout": 0.2}
+    whole = make_spec(output_dir=tmp_path / "whole", **lora)
     train(whole)
-    spec = make_spec(lora=lora)
+    spec = make_spec(**lora)
     stopped(spec, StopAfter(5))
     train(spec)
     assert final_adapter(spec) == final_adapter(whole)
@@ -158,7 +157,7 @@ def test_a_changed_job_does_not_resume(make_spec: Make) -> None:
 def test_a_loss_that_is_no_number_names_step_and_lines(make_spec: Make) -> None:
     run = start(make_spec(), lambda event: None, Interrupt())
     with torch.no_grad():
-        run.adapter.flat.fill_(float("nan"))
+        run.trainable.flat.fill_(float("nan"))
     with pytest.raises(NonFiniteLoss, match=r"step 1 is nan.*lines \d+, \d+, \d+ of the training file") as caught:
         run.train()
     assert caught.value.code == "non_finite_loss"

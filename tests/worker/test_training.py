@@ -54,8 +54,11 @@ def test_a_jobs_own_options_reach_the_trainer_and_a_changed_setting_does_not(
     job = replace(submit(options=options), hyperparameters=numbers)
     changed = store_settings.model_copy(update={"lora_rank": 99, "schedule": "constant", "weight_decay": 0.5})
     spec = train_spec(store, changed, job)
-    assert (spec.learning_rate, spec.lora.rank, spec.lora.targets) == (2e-3, 4, ("attention",))
-    assert (spec.schedule, spec.weight_decay) == ("cosine", 0.5)  # what the job has not stored is the server's
+    assert (spec.learning_rate, spec.options.lora_rank, spec.options.target_names) == (2e-3, 4, ("attention",))
+    assert (spec.options.schedule, spec.options.weight_decay) == (
+        "cosine",
+        0.5,
+    )  # what the job has not stored is the server's
 
 
 @ONCE

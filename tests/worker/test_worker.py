@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ from tests.worker.conftest import Workers
 
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Store
+from tunesmith.train.protocol.spec import TrainSpec
 
 Submit = Callable[..., JobRow]
 WaitFor = Callable[..., JobRow]
@@ -105,10 +107,12 @@ def test_the_spec_holds_absolute_numbers(
     job = submit()
     workers.start()
     done = wait_for(job, finished)
-    spec = json.loads(JobFiles(store_settings.paths.jobs, job.id).spec(done.attempt).read_text())
-    assert spec["learning_rate"] == pytest.approx(store_settings.base_learning_rate * 2.0)
-    assert (spec["n_epochs"], spec["batch_size"], spec["max_tokens"]) == (10, 1, 8192)
-    assert Path(spec["training_file"]) == store.blobs.path(job.training_file)
+    spec = TrainSpec.read(JobFiles(store_settings.paths.jobs, job.id).spec(done.attempt))
+    assert spec.learning_rate == pytest.approx(store_settings.base_learning_rate * 2.0)
+    assert (spec.n_epochs, spec.batch_size, spec.max_tokens) == (10, 1, 8192)
+    assert spec.training_file == store.blobs.path(job.training_file)
+    assert spec.training_sha256 == sha256(spec.training_file.read_bytes()).hexdigest()
+    assert spec.validation_sha256 is None
 
 
 GOOD = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'

@@ -1,4 +1,7 @@
-"""Which linear layers of a base get a LoRA: the sets and names of `lora_targets`. Imports no torch."""
+"""Which linear layers of a base get a LoRA, by the setting `lora_targets`.
+
+Imports no torch.
+"""
 
 import json
 import re
@@ -8,7 +11,7 @@ from pathlib import Path
 from tunesmith.errors import InvalidRequest
 
 PARAM = "tunesmith.lora_targets"
-SETS = {  # as the families' modules are called: self_attn, attention, attn; mlp, feed_forward
+SETS = {  # parts of module names: self_attn, attention, attn; mlp, feed_forward
     "all-linear": re.compile(""),
     "attention": re.compile(r"attn|attention"),
     "mlp": re.compile(r"mlp|feed_forward|ffn|moe"),
@@ -16,13 +19,16 @@ SETS = {  # as the families' modules are called: self_attn, attention, attn; mlp
 
 
 def is_target(path: str, targets: Sequence[str]) -> bool:
-    """`path` is a linear layer's, such as `model.layers.0.self_attn.q_proj`; not the output head's."""
+    """Whether the linear layer at `path` is one of `targets`.
+
+    `path` is such as `model.layers.0.self_attn.q_proj`, and never the output head's.
+    """
     parents, _, name = path.rpartition(".")
     return any(SETS[target].search(parents) if target in SETS else name == target for target in targets)
 
 
 def check_targets(paths: Iterable[str], targets: Sequence[str], base: str = "this base") -> None:
-    """Raises InvalidRequest naming each target that is no layer of the base, and the layers there are."""
+    """Raises InvalidRequest naming each target that the base lacks, and its layers."""
     layers = list(paths)
     unknown = [target for target in targets if not any(is_target(path, [target]) for path in layers)]
     if unknown:
@@ -36,7 +42,7 @@ def check_targets(paths: Iterable[str], targets: Sequence[str], base: str = "thi
 
 
 def linear_paths(base_dir: Path) -> list[str]:
-    """The linear layers inside the blocks of the base in `base_dir`, as its weight files name them."""
+    """The linear layers inside the blocks of a base, as its weight files name them."""
     found = []
     for file in sorted(base_dir.glob("*.safetensors")):
         with file.open("rb") as handle:

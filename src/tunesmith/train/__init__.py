@@ -1,1 +1,4 @@
-"""Training: `python -m tunesmith.train spec.json` fine-tunes one model in its own process and prints JSON events."""
+"""Training of one model, in a process of its own.
+
+`python -m tunesmith.train spec.json` trains, and prints events as JSON lines.
+"""

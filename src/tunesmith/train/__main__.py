@@ -1,7 +1,7 @@
-"""`python -m tunesmith.train spec.json`: trains, and prints events as JSON lines on stdout.
+"""The trainer's process: `python -m tunesmith.train spec.json`.
 
-Exit codes: 0 done, 1 failed (the last line says why), 2 wrong call, 143 stopped by SIGTERM with the progress saved:
-the same command goes on from there.
+It prints events as JSON lines on stdout. Exit codes: 0 done, 1 failed (the last line says why), 2 wrong call, 143
+stopped by SIGTERM with the progress saved: the same command goes on from there.
 """
 
 import sys
@@ -11,15 +11,16 @@ from pathlib import Path
 from tunesmith.errors import TunesmithError
 from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.protocol.environment import restart_with_environment
-from tunesmith.train.protocol.events import EventWriter, Listener, claim_stdout, failed, log
+from tunesmith.train.protocol.events import EventWriter, Failed, Listener, Log, claim_stdout
 from tunesmith.train.protocol.spec import TrainSpec
 
 STOPPED = 143
 
 
 def main(arguments: list[str]) -> int:
+    """Trains the spec named by the only argument; returns the exit code."""
     if len(arguments) != 1:
-        print("usage: python -m tunesmith.train SPEC.json", file=sys.stderr)  # noqa: T201  # the only words to a person
+        print("usage: python -m tunesmith.train SPEC.json", file=sys.stderr)  # noqa: T201  # for the person who called it
         return 2
     restart_with_environment(arguments)
     emit = EventWriter(claim_stdout())
@@ -28,12 +29,12 @@ def main(arguments: list[str]) -> int:
     try:
         return _train(Path(arguments[0]), emit, interrupt)
     except TunesmithError as error:
-        emit(failed(error.code or "invalid_training_job", error.message, error.param))
+        emit(Failed(error.code or "invalid_training_job", error.message, error.param))
     except MemoryError:
-        emit(failed("out_of_memory", "The trainer ran out of memory: lower batch_size, or shorten the rows."))
+        emit(Failed("out_of_memory", "The trainer ran out of memory: lower batch_size, or shorten the rows."))
     except Exception as error:
         traceback.print_exc()
-        emit(failed("trainer_error", f"The trainer failed: {type(error).__name__}: {error}"))
+        emit(Failed("trainer_error", f"The trainer failed: {type(error).__name__}: {error}"))
     return 1
 
 
@@ -41,12 +42,12 @@ def _train(path: Path, emit: Listener, interrupt: Interrupt) -> int:
     spec = TrainSpec.read(path)
     try:
         with interrupt.interruptible():
-            from tunesmith.train.start import start  # torch is imported once the spec is known to be sound
+            from tunesmith.train.start import start  # imports torch, once the spec is known to be valid
 
             run = start(spec, emit, interrupt)
         run.train()
     except Stopped:
-        emit(log("info", "Stopped as asked; the progress is saved."))
+        emit(Log("info", "Stopped as asked; the progress is saved."))
         return STOPPED
     return 0
 

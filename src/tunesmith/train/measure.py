@@ -1,7 +1,7 @@
-"""A short measurement of how fast this machine trains a base, for estimates: a real trainer on a few made-up rows.
+"""A short measurement of how fast this machine trains a base, for estimates.
 
-The trainer is run as it runs in a job, as a child process, so the figures include all that a job costs: start, steps,
-saving. Nothing here imports torch.
+A real trainer runs on a few made-up rows, as a child process as in a job, so the figures include all that a job costs:
+start, steps, saving. Nothing here imports torch.
 
 What is not covered: validation, and the pass over the untrained model that DPO needs.
 """
@@ -24,16 +24,17 @@ from tunesmith.errors import TrainerError
 from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, read_benchmark, write_benchmark
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer
-from tunesmith.settings import AdapterKind
+from tunesmith.settings import TrainingOptions
 from tunesmith.system.cpu import cpu_count
 from tunesmith.train.core.examples import Sampler, read_examples
 from tunesmith.train.core.packing import added_tokens, split
 from tunesmith.train.core.plan import MOST_TOKENS, token_bytes
-from tunesmith.train.protocol.spec import LoraSpec, Method, TrainSpec
+from tunesmith.train.protocol.events import Failed, Step, from_json
+from tunesmith.train.protocol.spec import Method, TrainSpec
 
 ROW_WORDS = (40, 300, 80, 200, 120, 260, 60, 160, 100, 240)  # a word is one to two tokens
 WARM_UP_STEPS = 2
-LOOKED_AT = 2_000  # rows; a second to render
+SAMPLED_ROWS = 2_000  # rows; a second to render
 TIMEOUT_SECONDS = 600
 ELEMENT_BYTES = 4  # weights and activations are float32
 _WORDS = ("river", "stone", "light", "garden", "winter", "paper", "music", "table", "window", "bread", "silver")
@@ -52,18 +53,20 @@ def benchmark_of(
     base_name: str,
     base_dir: Path,
     *,
-    adapter: AdapterKind = "lora",
-    rank: int = 16,
+    options: TrainingOptions | None = None,
     threads: int = 0,
     measure: bool = True,
 ) -> Benchmark | None:
-    """The cached figures for this base and machine; measured now (about half a minute) if there are none."""
-    hardware = _conditions(adapter, rank, threads)
-    path = benchmark_path(cache, base_name, hardware)
+    """The figures for this base and machine from the cache.
+
+    If there are none they are measured now, in about half a minute, or None is returned where `measure` is false.
+    """
+    options = options or TrainingOptions()
+    path = benchmark_path(cache, base_name, _conditions(options, threads))
     found = read_benchmark(path)
     if found is not None or not measure:
         return found
-    found = measure_speed(base_name, base_dir, adapter=adapter, rank=rank, threads=threads)
+    found = measure_speed(base_name, base_dir, options, threads)
     write_benchmark(path, found)
     return found
 
@@ -71,12 +74,13 @@ def benchmark_of(
 def workload(
     path: Path, renderer: Renderer, *, method: Method, max_tokens: int | None, batch_size: int, epoch_tokens: int
 ) -> Workload:
-    """What the trainer will compute for each epoch of a checked file, by its own order, packing and division.
+    """What the trainer will compute for each epoch of a checked file.
 
-    The first `LOOKED_AT` rows stand for the others; `epoch_tokens` is what an epoch trains.
+    Order, packing and division are the trainer's own. The first `SAMPLED_ROWS` rows stand for the others;
+    `epoch_tokens` is what an epoch trains.
     """
-    with path.open("rb") as whole, tempfile.NamedTemporaryFile(suffix=path.name) as first:
-        first.writelines(islice(whole, LOOKED_AT))
+    with path.open("rb") as file, tempfile.NamedTemporaryFile(suffix=path.name) as first:
+        first.writelines(islice(file, SAMPLED_ROWS))
         first.flush()
         examples = read_examples(Path(first.name), renderer, method, max_tokens)
     sampler = Sampler(examples, batch_size, n_epochs=1, seed=0)
@@ -95,37 +99,40 @@ def workload(
 
 
 def measure_speed(
-    base_name: str, base_dir: Path, *, adapter: AdapterKind = "lora", rank: int = 16, threads: int = 0
+    base_name: str, base_dir: Path, options: TrainingOptions | None = None, threads: int = 0
 ) -> Benchmark:
-    """Trains ten rows of different lengths, one a step. TrainerError when the trainer fails."""
+    """Trains ten rows of different lengths, one a step.
+
+    Raises TrainerError when the trainer fails.
+    """
+    options = options or TrainingOptions()
     with tempfile.TemporaryDirectory(prefix="tunesmith-measure-") as folder:
         root = Path(folder)
         rows = root / "rows.jsonl"
         rows.write_text("".join(json.dumps(row) + "\n" for row in _rows()), encoding="utf-8")
-        spec = TrainSpec(
+        TrainSpec(
             job_id="measure",
             base_name=base_name,
             base_dir=base_dir,
             training_file=rows,
             output_dir=root / "output",
             n_epochs=1,
-            adapter=adapter,
-            lora=LoraSpec(rank),
+            options=TrainingOptions(adapter=options.adapter, lora_rank=options.lora_rank),
             threads=threads,
             checkpoint_seconds=0,
-            blocked_weights=True,  # as in any job of small steps that lasts; the few of this run would not pay for them
-        )
-        (root / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
+            blocked_weights=True,  # as in any job of small steps that lasts; in these few steps it would not pay
+        ).write(root / "spec.json")
         steps, seconds = _run(root / "spec.json")
-    return _fit(base_name, _conditions(adapter, rank, threads), steps, seconds, _token_bytes(base_dir))
+    return _fit(base_name, _conditions(options, threads), steps, seconds, _token_bytes(base_dir))
 
 
-def _conditions(adapter: AdapterKind, rank: int, threads: int) -> str:
-    return f"{hardware_name(threads)}, {f'rank {rank}' if adapter == 'lora' else 'all weights'}"
+def _conditions(options: TrainingOptions, threads: int) -> str:
+    trained = f"rank {options.lora_rank}" if options.adapter == "lora" else "all weights"
+    return f"{hardware_name(threads)}, {trained}"
 
 
 def hardware_name(threads: int = 0) -> str:
-    """The processor, its usable cores and the graphics cards, as the system names them."""
+    """The processor, its usable cores and the graphics cards, in the system's words."""
     cores = threads or cpu_count()
     cards = [_value(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     processor = _value(Path("/proc/cpuinfo"), "model name") or platform.machine()
@@ -155,45 +162,48 @@ def _run(spec: Path) -> tuple[list[_Step], float]:
     command = [sys.executable, "-m", "tunesmith.train", str(spec)]
     log = spec.with_name("log")
     with log.open("wb") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as process:
-        assert process.stdout is not None  # noqa: S101
         before = 0
-        for line in process.stdout:
-            event = json.loads(line)
-            if event["type"] == "failed":
-                raise TrainerError(f"The speed of this machine could not be measured: {event['message']}")
-            if event["type"] == "step":
-                seconds = (event["trained_tokens"] - before) / event["tokens_per_second"]
-                before = event["trained_tokens"]
-                steps.append(
-                    _Step(event["computed_tokens"], seconds, event["peak_memory_bytes"], time.monotonic() - began)
-                )
+        for line in process.stdout or ():
+            event = from_json(json.loads(line))
+            if isinstance(event, Failed):
+                raise TrainerError(f"The speed of this machine could not be measured: {event.message}")
+            if isinstance(event, Step):
+                steps.append(_measured(event, before, time.monotonic() - began))
+                before = event.trained_tokens or 0
         if process.wait(TIMEOUT_SECONDS) != 0 or len(steps) <= WARM_UP_STEPS:
             tail = log.read_text(encoding="utf-8", errors="replace")[-300:]
             raise TrainerError(f"The speed of this machine could not be measured: the trainer ended early. {tail}")
     return steps, time.monotonic() - began
 
 
+def _measured(step: Step, trained_before: int, at: float) -> _Step:
+    trained, rate = step.trained_tokens, step.tokens_per_second
+    if trained is None or not rate or step.computed_tokens is None or step.peak_memory_bytes is None:
+        raise TrainerError(f"The speed of this machine could not be measured: step {step.step} has no measures.")
+    return _Step(step.computed_tokens, (trained - trained_before) / rate, step.peak_memory_bytes, at)
+
+
 def _token_bytes(base_dir: Path) -> int:
-    """What the trainer's own plan reckons for each token of a step; the measured peak gives the rest."""
+    """What the trainer's own plan expects of each token; the measured peak gives the rest."""
     shape = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
     return token_bytes(SimpleNamespace(**shape), ELEMENT_BYTES, checkpointing=False)
 
 
-def _fit(base: str, hardware: str, steps: list[_Step], whole: float, bytes_per_token: int) -> Benchmark:
+def _fit(base: str, hardware: str, steps: list[_Step], run_seconds: float, bytes_per_token: int) -> Benchmark:
     """Seconds of a step as a line over its tokens."""
     warm = steps[WARM_UP_STEPS:]
     tokens = np.asarray([step.tokens for step in warm], float)
     taken = np.asarray([step.seconds for step in warm], float)
-    slope, offset = np.polyfit(tokens, taken, 1)
-    if slope <= 0 or offset < 0:  # noise on a busy machine: all of the time is the tokens'
-        slope, offset = taken.sum() / tokens.sum(), 0.0
+    per_token, offset = np.polyfit(tokens, taken, 1)
+    if per_token <= 0 or offset < 0:  # noise on a busy machine: all of the time is the tokens'
+        per_token, offset = taken.sum() / tokens.sum(), 0.0
     largest = max(step.tokens for step in steps)
     return Benchmark(
         base=base,
         hardware=hardware,
-        tokens_per_second=float(1 / slope),
+        tokens_per_second=float(1 / per_token),
         seconds_per_step=float(offset),
-        start_seconds=max(0.0, whole - sum(step.seconds for step in steps)),
+        start_seconds=max(0.0, run_seconds - sum(step.seconds for step in steps)),
         fixed_bytes=max(0, steps[-1].peak - bytes_per_token * largest),
         bytes_per_token=float(bytes_per_token),
         tokens_at_once=MOST_TOKENS,

@@ -1,4 +1,4 @@
-"""What a step minimises: the gradient of one batch, by micro-batches, and the numbers that are reported of it."""
+"""What a step minimises: the gradient of a batch, and what is reported of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from tunesmith.train.validation import Quality, validate, validate_pairs
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Of one batch: the mean loss and accuracy, and what went through the model."""
+class BatchResult:
+    """The mean loss and accuracy of one batch, and how much went through the model."""
 
     loss: float
     accuracy: float
@@ -23,11 +23,15 @@ class Outcome:
 
 
 class Objective(Protocol):
-    def backward(self, batch: Batch) -> Outcome:
+    """A training method."""
+
+    def backward(self, batch: Batch) -> BatchResult:
         """Adds the batch's gradient to the parameters' `grad`."""
         ...
 
-    def quality(self, examples: Sequence[Example]) -> Quality: ...
+    def quality(self, examples: Sequence[Example]) -> Quality:
+        """Loss and accuracy of rows that are not trained."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Supervised:
     scorer: Scorer
     micro_batch_tokens: int
 
-    def backward(self, batch: Batch) -> Outcome:
+    def backward(self, batch: Batch) -> BatchResult:
+        """See `Objective`."""
         rows = [example.rows[0] for example in batch.examples]
         total = sum(sum(row.weights[1:]) for row in rows)
         loss, correct, learned, computed = 0.0, 0, 0, Computed()
@@ -49,15 +54,19 @@ class Supervised:
             correct += int(scores.correct.sum())
             learned += scores.correct.numel()
             computed += scores.computed
-        return Outcome(loss, correct / learned, computed)
+        return BatchResult(loss, correct / learned, computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
+        """See `Objective`."""
         return validate(self.scorer, examples, self.micro_batch_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """DPO: mean over the pairs of the batch. Accuracy: pairs whose preferred answer has the higher reward."""
+    """DPO: the mean over the pairs of the batch.
+
+    Accuracy is the share of pairs whose preferred answer has the higher reward.
+    """
 
     scorer: Scorer
     micro_batch_tokens: int
@@ -65,7 +74,8 @@ class Preference:
     references: dict[int, tuple[float, float]]  # line -> log-probabilities of its answers where the job began
     validation_references: dict[int, tuple[float, float]]
 
-    def backward(self, batch: Batch) -> Outcome:
+    def backward(self, batch: Batch) -> BatchResult:
+        """See `Objective`."""
         loss, right, computed = 0.0, 0, Computed()
         for part in split([example.rows for example in batch.examples], self.micro_batch_tokens):
             chosen = [batch.examples[index] for index in part]
@@ -78,14 +88,15 @@ class Preference:
             loss += float(part_loss.detach())
             right += int((margins > 0).sum())
             computed += scores.computed
-        return Outcome(loss, right / len(batch.examples), computed)
+        return BatchResult(loss, right / len(batch.examples), computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
+        """See `Objective`."""
         return validate_pairs(self.scorer, examples, self.validation_references, self.beta, self.micro_batch_tokens)
 
 
 def answer_logprobs(scorer: Scorer, examples: Sequence[Example], budget: int) -> dict[int, tuple[float, float]]:
-    """Line -> log-probabilities of its two answers under the model as it is now."""
+    """Log-probabilities of each line's two answers under the model as it is now."""
     known: dict[int, tuple[float, float]] = {}
     with torch.no_grad():
         for part in split([example.rows for example in examples], budget):

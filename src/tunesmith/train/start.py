@@ -1,6 +1,5 @@
-"""From a spec to a run that is ready to train: files read, model loaded, adapter attached, progress restored."""
+"""From a spec to a run that is ready to train."""
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -9,22 +8,22 @@ from pathlib import Path
 import torch
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.adapters import AdapterManifest, read_manifest
+from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.directory import fingerprint as base_fingerprint
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.system.atomic_write import write_atomically
-from tunesmith.train.adapters.checkpoint import Journal, Progress, RunFiles, Trained, load_progress
+from tunesmith.train.adapters.checkpoint import Journal, Progress, RunFiles, TrainableParameters, load_progress
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.device import Device, use_threads
 from tunesmith.train.core.examples import Example, Sampler, read_examples
 from tunesmith.train.core.interrupt import Interrupt
 from tunesmith.train.core.optimizer import AdamW
+from tunesmith.train.fingerprint import spec_fingerprint
 from tunesmith.train.loop import Run
 from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
 from tunesmith.train.paths.flops import matmul_peak
-from tunesmith.train.prepare import Model, prepare
-from tunesmith.train.protocol.events import Listener, event
+from tunesmith.train.prepare import PreparedModel, prepare
+from tunesmith.train.protocol.events import Listener, Started
 from tunesmith.train.protocol.spec import TrainSpec
 
 DEFAULT_BETA = 0.1  # the DPO paper's
@@ -32,51 +31,56 @@ DEFAULT_BETA = 0.1  # the DPO paper's
 
 @dataclass(frozen=True, slots=True)
 class Data:
+    """The rows of a run, and the renderer that made tokens of them."""
+
     training: list[Example]
     validation: list[Example]
     renderer: Renderer
 
 
 def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
-    """Emits `started` and, on a resume, the events of the steps that are already done."""
-    use_threads(spec.threads)
-    if spec.nice:
-        os.nice(spec.nice)
+    """Returns a run that is ready to train.
+
+    Emits `Started` and, on a resume, the events of the steps that are already done.
+    """
+    _limit_processor(spec)
     data = read_data(spec)
     sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
-    files = RunFiles(spec.output_dir)
-    fingerprint = spec_fingerprint(spec)
+    files, fingerprint = RunFiles(spec.output_dir), spec_fingerprint(spec)
     progress = load_progress(files, fingerprint)
-    journal, past = Journal.resume(files.journal, progress.step if progress else 0)
-    emit(_started(sampler, progress))
-    for old in past:
-        emit(old)
+    journal = _reported(files, sampler, progress, emit)
     plan_file = files.root / f"plan-{fingerprint[:16]}.json"
     model = prepare(spec, [*data.training, *data.validation], plan_file, emit)
-    adapter = model.adapter
     run = Run(
         spec=spec,
         sampler=sampler,
         validation=data.validation,
-        adapter=adapter,
-        optimizer=AdamW(adapter.flat, adapter.grad, spec.weight_decay, adapter.matrices),
+        trainable=model.trainable,
+        optimizer=_optimizer(spec, model.trainable),
         objective=_objective(spec, model, data, files.root, fingerprint),
-        manifest=_manifest(spec, adapter, data.renderer),
+        manifest=_manifest(spec, model.trainable, data.renderer),
         fingerprint=fingerprint,
         files=files,
         journal=journal,
         emit=emit,
         interrupt=interrupt,
-        epoch_tokens=sum(example.tokens for example in data.training),
         work=model.work,
         peak_flops=matmul_peak(Device.best()),
     )
-    if progress:
-        restore(run, progress)
-    return run
+    return _restored(run, progress) if progress else run
+
+
+def _limit_processor(spec: TrainSpec) -> None:
+    use_threads(spec.threads)
+    if spec.nice:
+        os.nice(spec.nice)
 
 
 def read_data(spec: TrainSpec) -> Data:
+    """Reads the files of a run.
+
+    Raises InvalidRequest where there is no base, and DataError naming a line that cannot be trained.
+    """
     if not (spec.base_dir / "config.json").is_file():
         raise InvalidRequest(f"The base model's directory {spec.base_dir} has no config.json.", param="model")
     renderer = load_renderer(spec.base_dir)
@@ -87,30 +91,30 @@ def read_data(spec: TrainSpec) -> Data:
     return Data(training, validation, renderer)
 
 
-def restore(run: Run, progress: Progress) -> None:
+def _restored(run: Run, progress: Progress) -> Run:
     with torch.no_grad():
-        run.adapter.flat.copy_(progress.tensors["adapter"])
+        run.trainable.flat.copy_(progress.tensors["adapter"])
     run.optimizer.load(progress.tensors)
     run.step, run.trained_tokens, run.unreported = progress.step, progress.trained_tokens, progress.unreported
+    return run
 
 
-def spec_fingerprint(spec: TrainSpec) -> str:
-    """Changes with anything that changes the result; the same for every attempt at a job, wherever its files lie."""
-    value = spec.to_json()
-    for name in ("attempt", "job_id", "nice", "keep_checkpoints", "checkpoint_seconds", "output_dir", "base_dir"):
-        value.pop(name)
-    for name, path in (("training_file", spec.training_file), ("validation_file", spec.validation_file)):
-        value[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path else None
-    if spec.init_adapter_dir:
-        value["init_adapter_dir"] = read_manifest(spec.init_adapter_dir).sha256
-    value["base"] = base_fingerprint(spec.base_dir)
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def _reported(files: RunFiles, sampler: Sampler, progress: Progress | None, emit: Listener) -> Journal:
+    """Emits what is known before the base is loaded; the journal of the steps that are done."""
+    journal, past = Journal.resume(files.journal, progress.step if progress else 0)
+    emit(_started(sampler, progress))
+    for event in past:
+        emit(event)
+    return journal
 
 
-def _started(sampler: Sampler, progress: Progress | None) -> JsonObject:
+def _optimizer(spec: TrainSpec, trainable: TrainableParameters) -> AdamW:
+    return AdamW(trainable.flat, trainable.grad, spec.options.weight_decay, trainable.matrices)
+
+
+def _started(sampler: Sampler, progress: Progress | None) -> Started:
     examples = sampler.examples
-    return event(
-        "started",
+    return Started(
         total_steps=sampler.total_steps,
         steps_per_epoch=sampler.steps_per_epoch,
         examples=len(examples),
@@ -120,7 +124,7 @@ def _started(sampler: Sampler, progress: Progress | None) -> JsonObject:
     )
 
 
-def _objective(spec: TrainSpec, model: Model, data: Data, folder: Path, fingerprint: str) -> Objective:
+def _objective(spec: TrainSpec, model: PreparedModel, data: Data, folder: Path, fingerprint: str) -> Objective:
     if spec.method == "supervised":
         return Supervised(model.scorer, model.micro_batch_tokens)
     training, validation = (
@@ -130,8 +134,8 @@ def _objective(spec: TrainSpec, model: Model, data: Data, folder: Path, fingerpr
     return Preference(model.scorer, model.micro_batch_tokens, spec.beta or DEFAULT_BETA, training, validation)
 
 
-def _references(model: Model, examples: list[Example], path: Path) -> dict[int, tuple[float, float]]:
-    """Computed once, before the first step, where the adapter still is as the job found it; then read from disk."""
+def _references(model: PreparedModel, examples: list[Example], path: Path) -> dict[int, tuple[float, float]]:
+    """Computed once, before the first step, while the adapter is as the job found it; afterwards read from disk."""
     if path.is_file():
         return {int(line): (a, b) for line, (a, b) in json.loads(path.read_text("utf-8")).items()}
     known = answer_logprobs(model.scorer, examples, model.micro_batch_tokens)
@@ -139,15 +143,15 @@ def _references(model: Model, examples: list[Example], path: Path) -> dict[int, 
     return known
 
 
-def _manifest(spec: TrainSpec, trained: Trained, renderer: Renderer) -> AdapterManifest:
-    lora = trained if isinstance(trained, Adapter) else None
+def _manifest(spec: TrainSpec, trainable: TrainableParameters, renderer: Renderer) -> AdapterManifest:
+    lora = trainable if isinstance(trainable, Adapter) else None
     return AdapterManifest(
         base_name=spec.base_name,
         base_fingerprint=base_fingerprint(spec.base_dir),
         renderer=renderer.name,
-        rank=spec.lora.rank if lora else 0,
-        alpha=spec.lora.alpha if lora else 0.0,
+        rank=spec.options.lora_rank if lora else 0,
+        alpha=spec.options.lora_alpha if lora else 0.0,
         target_modules=lora.target_modules if lora else (),
         step=0,
-        adapter=spec.adapter,
+        adapter=spec.options.adapter,
     )

@@ -23,14 +23,14 @@ class Quality:
 
 
 def sample(examples: Sequence[Example], seed: int, rows: int = SAMPLE_ROWS) -> list[Example]:
-    """Always the same rows in one run, so that its values compare."""
+    """The same rows in every validation of a run, so that its values compare."""
     if len(examples) <= rows:
         return list(examples)
     return random.Random(f"{seed}/validation").sample(list(examples), rows)
 
 
 def validate(scorer: Scorer, examples: Sequence[Example], budget: int) -> Quality:
-    """Supervised: mean loss and accuracy over the learned tokens of `examples`."""
+    """Mean loss and accuracy over the learned tokens of `examples`."""
     loss = weight = correct = learned = 0.0
     with torch.no_grad():
         for part in split([example.rows for example in examples], budget):
@@ -45,7 +45,7 @@ def validate(scorer: Scorer, examples: Sequence[Example], budget: int) -> Qualit
 def validate_pairs(
     scorer: Scorer, examples: Sequence[Example], references: dict[int, tuple[float, float]], beta: float, budget: int
 ) -> Quality:
-    """DPO: mean loss, and the share of pairs whose preferred answer has the higher reward."""
+    """DPO's mean loss, and the share of pairs that prefer the preferred answer."""
     loss = right = 0.0
     with torch.no_grad():
         for part in split([example.rows for example in examples], budget):

@@ -1,7 +1,8 @@
-"""A job's `integrations`: Weights & Biases gets its measures, from a child process for each (see `wandb_run`).
+"""A job's `integrations`: its metrics in Weights & Biases.
 
-Nothing that goes wrong there fails a job or holds it up for longer than `CLOSE_SECONDS`: it becomes a warning event.
-What is not covered: a login that wandb keeps in ~/.netrc; the key is a setting or WANDB_API_KEY.
+A child process for each sends them (see `wandb_run`). Nothing that goes wrong there fails a job or delays it by more
+than `CLOSE_SECONDS`: it becomes a warning event. What is not covered: a login that wandb keeps in ~/.netrc; the key is
+a setting or WANDB_API_KEY.
 """
 
 import os
@@ -10,28 +11,28 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import cast
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.launch.child import LineReader
+from tunesmith.launch.output import LineReader
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow
+from tunesmith.train.protocol.events import Event, Log, events_of
 from tunesmith.worker.wandb_run import Plan
 
-CLOSE_SECONDS = 10.0  # for the last steps to go out, before the job is finished; then the child is left to itself
+CLOSE_SECONDS = 10.0  # to send the last steps before the job is finished; then the child goes on alone
 TAG_LENGTH = 64  # wandb refuses longer ones
 
 
 @dataclass(slots=True)
 class Sender:
-    """One child at work. Its `log` lines are read like a trainer's."""
+    """A running child. Its log events are read like a trainer's."""
 
     process: subprocess.Popen[bytes]
     reader: LineReader
 
     def close(self) -> None:
-        """Asks it to end with what the trainer has written, and waits a while."""
+        """Asks it to send the rest and to end, and waits up to `CLOSE_SECONDS`."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         try:
@@ -42,24 +43,26 @@ class Sender:
 
 @dataclass(slots=True)
 class Senders:
-    """Everything that a job's measures go to. `lines` are `log` lines for its events."""
+    """The children that send a job's metrics, and what its owner has to know of them."""
 
     senders: list[Sender] = field(default_factory=list)
-    notices: list[JsonObject] = field(default_factory=list)
+    notices: list[Log] = field(default_factory=list)
 
-    def lines(self) -> Iterator[JsonObject]:
+    def events(self) -> Iterator[Event]:
+        """Log events since the last call."""
         yield from self.notices
         self.notices = []
         for sender in self.senders:
-            yield from sender.reader.read()
+            yield from events_of(sender.reader.read())
 
     def close(self) -> None:
+        """Closes all children; see `Sender.close`."""
         for sender in self.senders:
             sender.close()
 
 
 def start_senders(job: JobRow, files: JobFiles, settings: Settings) -> Senders:
-    """Starts what the job asks for; where something is missing, a warning says how to mend it."""
+    """Starts what the job asks for; a warning says what is missing and how to fix it."""
     if not job.integrations:
         return Senders()
     missing = missing_for_wandb(settings)
@@ -75,7 +78,7 @@ def start_senders(job: JobRow, files: JobFiles, settings: Settings) -> Senders:
 
 
 def missing_for_wandb(settings: Settings) -> str | None:
-    """What the worker's machine lacks and how to mend it; None when metrics can be sent."""
+    """What this machine lacks and how to fix it; None when metrics can be sent."""
     if find_spec("wandb") is None:
         return "the package is not installed where the worker runs. Run `pip install 'tunesmith[wandb]'` there"
     if os.environ.get("WANDB_MODE") in ("offline", "disabled") or _key(settings):
@@ -116,9 +119,9 @@ def _plan(job: JobRow, files: JobFiles, integration: JsonObject, number: int) ->
 
 
 def _start(plan: Plan, files: JobFiles, settings: Settings) -> Sender:
-    said = files.directory / f"{plan.run_id}.wandb.jsonl"
+    output = files.directory / f"{plan.run_id}.wandb.jsonl"
     key = _key(settings)
-    with said.open("wb") as stdout, said.with_suffix(".log").open("ab") as stderr:
+    with output.open("wb") as stdout, output.with_suffix(".log").open("ab") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "tunesmith.worker.wandb_run", plan.to_argument()],
             stdin=subprocess.PIPE,  # closed when the worker ends, however it ends
@@ -127,8 +130,8 @@ def _start(plan: Plan, files: JobFiles, settings: Settings) -> Sender:
             env={**os.environ, **({} if key is None else {"WANDB_API_KEY": key})},
             start_new_session=True,
         )
-    return Sender(process, LineReader(Path(said)))
+    return Sender(process, LineReader(output))
 
 
-def _warning(message: str) -> JsonObject:
-    return {"type": "log", "level": "warn", "message": message}
+def _warning(message: str) -> Log:
+    return Log("warn", message)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from tunesmith.errors import ServiceUnavailable, TunesmithError
-from tunesmith.launch.child import ChildLauncher, Launcher
+from tunesmith.launch.child import ChildLauncher
+from tunesmith.launch.protocol import Launcher
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Lease, LeaseLost, Store
 from tunesmith.store.ids import base62

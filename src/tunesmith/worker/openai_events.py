@@ -1,15 +1,16 @@
-"""A trainer's lines as events of a job, in OpenAI's words. Pure functions."""
+"""A trainer's events as events of a job, in OpenAI's words. Pure functions."""
 
 from collections.abc import Iterable, Sequence
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import CheckpointRow, NewEvent
 from tunesmith.store.rows import EventLevel
+from tunesmith.train.protocol.events import Checkpoint, Log, Step
 
 STARTED = NewEvent("Fine-tuning job started", data=None)  # null there, {} in the others
 COMPLETED = NewEvent("The job has successfully completed")
 
-# OpenAI's keys first, then what else the trainer measures.
+# OpenAI's keys come first in an event's data, then whatever else the trainer measures.
 STEP_KEYS = (
     "step",
     "train_loss",
@@ -25,29 +26,36 @@ CSV_HEADER = "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accurac
 CSV_KEYS = ("train_loss", "train_mean_token_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
 
-def step_event(line: JsonObject) -> NewEvent:
-    """`Step 290/303: training loss=0.00, validation loss=0.31`, with the measures as its data."""
-    text = f"Step {line['step']}/{line['total_steps']}: training loss={_number(line, 'train_loss'):.2f}"
-    for key, name in (("valid_loss", "validation loss"), ("full_valid_loss", "full validation loss")):
-        if line.get(key) is not None:
-            text += f", {name}={_number(line, key):.2f}"
-    data: JsonObject = {key: line[key] for key in STEP_KEYS if line.get(key) is not None}
-    data |= {key: value for key, value in line.items() if key not in data and key != "type"}
-    return NewEvent(text, type="metrics", data=data, step=int(_number(line, "step")))
+def step_event(step: Step) -> NewEvent:
+    """`Step 290/303: training loss=0.00, validation loss=0.31`, measures as its data."""
+    text = f"Step {step.step}/{step.total_steps}: training loss={step.train_loss:.2f}"
+    for loss, name in ((step.valid_loss, "validation loss"), (step.full_valid_loss, "full validation loss")):
+        if loss is not None:
+            text += f", {name}={loss:.2f}"
+    measures = step.to_json()
+    data: JsonObject = {key: measures[key] for key in STEP_KEYS if key in measures}
+    data |= {key: value for key, value in measures.items() if key not in data and key != "type"}
+    return NewEvent(text, type="metrics", data=data, step=step.step)
 
 
-def log_event(line: JsonObject) -> NewEvent:
-    return NewEvent(str(line.get("message", "")), level=LEVELS.get(str(line.get("level")), "info"))
+def log_event(log: Log) -> NewEvent:
+    """A trainer's sentence as it is; an unknown level becomes info."""
+    return NewEvent(log.message, level=LEVELS.get(log.level, "info"))
 
 
-def checkpoint_metrics(line: JsonObject) -> JsonObject:
-    """As the wire shows a checkpoint's metrics: the step among them, keys without a value left out."""
-    found = line.get("metrics")
-    return {"step": line["step"], **(found if isinstance(found, dict) else {})}
+def checkpoint_metrics(checkpoint: Checkpoint) -> JsonObject:
+    """A checkpoint's metrics as the wire has them, the step among them.
+
+    Keys without a value are left out.
+    """
+    return {"step": checkpoint.step, **checkpoint.metrics}
 
 
 def final_events(model: str, kept: Sequence[CheckpointRow]) -> list[NewEvent]:
-    """What closes a job: one event per earlier kept checkpoint, oldest first, then the model, then the end."""
+    """The last events of a job.
+
+    One per earlier kept checkpoint, oldest first, then the model, then the end.
+    """
     earlier = [row for row in reversed(kept) if row.fine_tuned_model_checkpoint != model]
     return [
         *(
@@ -62,7 +70,7 @@ def final_events(model: str, kept: Sequence[CheckpointRow]) -> list[NewEvent]:
 
 
 def step_metrics_csv(metrics: Iterable[JsonObject]) -> bytes:
-    """OpenAI's result file: five decimals, blank where nothing was measured."""
+    """OpenAI's result file: five decimals, and blanks where nothing was measured."""
     rows = [",".join([str(data["step"]), *(_cell(data, key) for key in CSV_KEYS)]) for data in metrics]
     return "\n".join([CSV_HEADER, *rows, ""]).encode()
 

@@ -1,7 +1,7 @@
-"""From a trainer's lines to the job's rows.
+"""From a trainer's events to the job's rows in the database.
 
-A resumed trainer repeats what it reported before; steps and checkpoints that the store knows are dropped there, log
-lines here. When the database is away lines wait, in order, and go with the next try.
+A resumed trainer repeats what it reported before; the store drops steps and checkpoints that it has, the relay drops
+log events. While the database is unavailable events wait, in order, for the next try.
 """
 
 import time
@@ -10,48 +10,53 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith.errors import ServiceUnavailable
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import Lease, NewCheckpoint, NewEvent, Store
-from tunesmith.worker import openai_events as wording
+from tunesmith.train.protocol.events import Checkpoint, Done, Event, Failed, Log, Started, Step
+from tunesmith.worker.openai_events import checkpoint_metrics, log_event, step_event
 
 
 @dataclass(slots=True)
 class Relay:
-    """`done` and `failed`: the trainer's last line, once it has come. `said`: log lines that are events already."""
+    """Collects a trainer's events and sends them to the store.
+
+    `done` and `failed`: the trainer's last event, once it has come. `logged`: messages that the job already has.
+    """
 
     store: Store
     lease: Lease
     last_step: int
-    said: set[str]
+    logged: set[str]
     keep_checkpoints: int
-    done: JsonObject | None = None
-    failed: JsonObject | None = None
+    done: Done | None = None
+    failed: Failed | None = None
     _events: list[NewEvent] = field(default_factory=list)
     _checkpoints: list[NewCheckpoint] = field(default_factory=list)
     _total_steps: int | None = None
     _estimated_finish: int | None = None
 
-    def take(self, lines: Iterable[JsonObject]) -> None:
-        for line in lines:
-            match line.get("type"):
-                case "started":
-                    self._total_steps = _whole(line, "total_steps")
-                case "step":
-                    self._step(line)
-                case "checkpoint":
-                    checkpoint = NewCheckpoint(
-                        _whole(line, "step"), Path(str(line["path"])), wording.checkpoint_metrics(line)
-                    )
-                    self._checkpoints.append(checkpoint)
-                case "log":
-                    self._log(wording.log_event(line))
-                case "done":
-                    self.done = line
-                case "failed":
-                    self.failed = line
+    def take(self, events: Iterable[Event]) -> None:
+        """Keeps the events for the next `send`."""
+        for event in events:
+            match event:
+                case Started():
+                    self._total_steps = event.total_steps
+                case Step():
+                    self._step(event)
+                case Checkpoint():
+                    path, metrics = Path(event.path), checkpoint_metrics(event)
+                    self._checkpoints.append(NewCheckpoint(event.step, path, metrics))
+                case Log():
+                    self._log(log_event(event))
+                case Done():
+                    self.done = event
+                case Failed():
+                    self.failed = event
 
     def send(self) -> bool:
-        """Whether all went into the store. LeaseLost when the job is no longer ours."""
+        """Whether all is in the store now.
+
+        Raises LeaseLost when the job is no longer this worker's.
+        """
         try:
             if self._events or self._total_steps is not None:
                 self.store.queue.append(
@@ -65,27 +70,18 @@ class Relay:
             return False
         return True
 
-    def _step(self, line: JsonObject) -> None:
-        step = _whole(line, "step")
-        if step <= self.last_step:
+    def _step(self, step: Step) -> None:
+        if step.step <= self.last_step:
             return
-        if step > self.last_step + 1:
-            missing = f"{self.last_step + 1} to {step - 1}"
+        if step.step > self.last_step + 1:
+            missing = f"{self.last_step + 1} to {step.step - 1}"
             self._events.append(NewEvent(f"Steps {missing} were trained, but their measures are lost", level="warn"))
-        self.last_step = step
-        self._events.append(wording.step_event(line))
-        seconds = line.get("seconds_left")
-        if isinstance(seconds, int | float):
-            self._estimated_finish = int(time.time() + seconds)
+        self.last_step = step.step
+        self._events.append(step_event(step))
+        if step.seconds_left is not None:
+            self._estimated_finish = int(time.time() + step.seconds_left)
 
     def _log(self, event: NewEvent) -> None:
-        if event.message and event.message not in self.said:
-            self.said.add(event.message)
+        if event.message and event.message not in self.logged:
+            self.logged.add(event.message)
             self._events.append(event)
-
-
-def _whole(line: JsonObject, key: str) -> int:
-    value = line[key]
-    if not isinstance(value, int):
-        raise TypeError(f"The trainer's {line.get('type')} line has {key}={value!r}, which is no whole number.")
-    return value

@@ -1,35 +1,36 @@
-"""The second phase of a job: spec, trainer, relay, and the one transaction that ends it."""
+"""The second phase of a job: spec, trainer, relay, and its final transaction."""
 
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from tunesmith.errors import DataError, ServiceUnavailable, TrainerError, TunesmithError
-from tunesmith.jsonvalue import JsonObject
-from tunesmith.launch.child import Launcher, LineReader, Start, Trainer, log_tail
+from tunesmith.launch.output import LineReader, log_tail
+from tunesmith.launch.protocol import Launcher, Start, Trainer
 from tunesmith.models.directory import materialise
 from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.train.protocol.environment import trainer_environment
-from tunesmith.train.protocol.spec import LoraSpec, TrainSpec
-from tunesmith.worker import openai_events as wording
+from tunesmith.train.protocol.events import Done, events_of
+from tunesmith.train.protocol.spec import Method, TrainSpec
 from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.integrations import Senders, start_senders
+from tunesmith.worker.openai_events import STARTED, final_events, step_metrics_csv
 from tunesmith.worker.relay import Relay
 from tunesmith.worker.validation import job_options, require_files, row_limit
 
-RELAY_SECONDS = 0.1  # between two looks at the trainer's output
-UNEXPECTED = "trainer_error"  # the code of a trainer's own fault
+RELAY_SECONDS = 0.1  # between two reads of the trainer's output
+UNEXPECTED = "trainer_error"  # the code of an exception that the trainer did not expect
 STOPPED_STATUS = 143  # of a trainer that was asked to end and saved its progress
 
 
 class Stopping(TunesmithError):
-    """The worker was asked to end: its job goes back into the queue."""
+    """The worker was asked to end; its job goes back into the queue."""
 
 
 class TrainerInterrupted(TrainerError):
@@ -49,10 +50,11 @@ class TrainingRun:
 
     @property
     def files(self) -> JobFiles:
+        """Where the job's files are."""
         return JobFiles(self.settings.paths.jobs, self.job.id)
 
     def train(self) -> None:
-        """Ends with the job `succeeded`.
+        """Trains the job, which has then `succeeded`.
 
         Raises LeaseLost, Stopping or TrainerInterrupted when the job goes on elsewhere or not at all, and any other
         TunesmithError when it has failed.
@@ -74,7 +76,7 @@ class TrainingRun:
             finally:
                 trainer.stop()
                 senders.close()
-            relay.take(senders.lines())
+            relay.take(senders.events())
             relay.send()
             self._finish(self._done(relay, status), heartbeat)
 
@@ -89,8 +91,8 @@ class TrainingRun:
             text = f"Training goes on after an interruption (attempt {self.job.attempt})"
             self.store.queue.append(self.lease, [NewEvent(text, level="warn")])
         else:  # paused and resumed: it was started before
-            resumed = wording.STARTED.message in self.store.jobs.messages(self.job.id)
-            self.store.queue.set_status(self.lease, JobStatus.RUNNING, [] if resumed else [wording.STARTED])
+            resumed = STARTED.message in self.store.jobs.messages(self.job.id)
+            self.store.queue.set_status(self.lease, JobStatus.RUNNING, [] if resumed else [STARTED])
 
     def _start(self) -> Start:
         attempt = self.job.attempt
@@ -108,9 +110,9 @@ class TrainingRun:
         """Relays until the trainer has ended and all is stored; its exit status."""
         reader = LineReader(self.files.events(self.job.attempt))
         while True:
-            status = trainer.poll()  # before reading: then what we read last is all there is
-            relay.take(reader.read())
-            relay.take(senders.lines())
+            status = trainer.poll()  # before reading, so that the last read is complete
+            relay.take(events_of(reader.read()))
+            relay.take(senders.events())
             stored = relay.send()
             heartbeat.demand()
             if status is not None and stored:
@@ -118,80 +120,83 @@ class TrainingRun:
             if self.stop.wait(RELAY_SECONDS):
                 raise Stopping("The worker was asked to end.")
 
-    def _done(self, relay: Relay, status: int) -> JsonObject:
+    def _done(self, relay: Relay, status: int) -> Done:
         if relay.done is not None:
             return relay.done
         if relay.failed is not None:
-            error = relay.failed
-            if error.get("code") == UNEXPECTED:  # it may have found no file, because that was deleted meanwhile
+            if relay.failed.code == UNEXPECTED:  # its file may have been deleted meanwhile
                 require_files(self.store, self.job)
-            param = error.get("param")
-            raise TrainerError(
-                str(error.get("message")), code=str(error.get("code")), param=None if param is None else str(param)
-            )
+            raise TrainerError(relay.failed.message, code=relay.failed.code, param=relay.failed.param)
         if status < 0 or status == STOPPED_STATUS:
             how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
             raise TrainerInterrupted(f"The trainer was {how} from outside after step {relay.last_step}.")
         tail = log_tail(self.files.log(self.job.attempt))
         raise TrainerError(f"The trainer ended with status {status}. Its last words: {tail}", code=UNEXPECTED)
 
-    def _finish(self, done: JsonObject, heartbeat: Heartbeat) -> None:
+    def _finish(self, done: Done, heartbeat: Heartbeat) -> None:
         while True:
             try:
                 self.store.queue.finish(self.lease, self._outcome(done))
                 break
-            except ServiceUnavailable:  # all that was trained is on disk: wait as long as the job is ours
+            except ServiceUnavailable:  # everything is on disk: wait as long as the job is ours
                 heartbeat.demand()
                 time.sleep(RELAY_SECONDS)
         self.store.models.clean(self.job.id)
 
-    def _outcome(self, done: JsonObject) -> JobOutcome:
-        table = wording.step_metrics_csv(self.store.jobs.metrics(self.job.id))
+    def _outcome(self, done: Done) -> JobOutcome:
+        table = step_metrics_csv(self.store.jobs.metrics(self.job.id))
         kept = self.store.jobs.checkpoints(self.job.id).data
         return JobOutcome(
-            adapter_dir=Path(str(done["path"])),
-            trained_tokens=cast(int, done["trained_tokens"]),
+            adapter_dir=Path(done.path),
+            trained_tokens=done.trained_tokens,
             result=self.store.blobs.write([table]),
-            events=wording.final_events(self.job.planned_model, kept),
+            events=final_events(self.job.planned_model, kept),
         )
 
 
 def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
-    """Everything that decides the result. Raises DataError when a file, or the model to continue, is gone."""
+    """Everything that decides the result of a job.
+
+    Raises DataError when a file, or the model to continue, is gone.
+    """
     require_files(store, job)
-    parent = _continued(store, job)
-    base_dir = (parent and own_base(parent)) or materialise(resolve_base(job.base_model, settings), settings)
+    base_dir, init_adapter_dir = _start_of(store, settings, job)
     numbers = job.hyperparameters
-    options = job_options(job, settings)
-    multiplier = cast(float, numbers["learning_rate_multiplier"])
     return TrainSpec(
         job_id=job.id,
         attempt=job.attempt,
         base_name=job.base_model,
         base_dir=base_dir,
-        init_adapter_dir=None if parent == base_dir else parent,  # tuned weights are a base
+        init_adapter_dir=init_adapter_dir,
         training_file=store.blobs.path(job.training_file),
+        training_sha256=_sha256(store, job.training_file),
         validation_file=None if job.validation_file is None else store.blobs.path(job.validation_file),
+        validation_sha256=_sha256(store, job.validation_file),
         output_dir=JobFiles(settings.paths.jobs, job.id).output,
-        method=cast(Literal["supervised", "dpo"], job.method["type"]),
+        method=cast(Method, job.method["type"]),
         n_epochs=cast(int, numbers["n_epochs"]),
         batch_size=cast(int, numbers["batch_size"]),
-        learning_rate=options.base_learning_rate * multiplier,
-        learning_rate_multiplier=multiplier,
+        learning_rate_multiplier=cast(float, numbers["learning_rate_multiplier"]),
         beta=cast("float | None", numbers.get("beta")),
         seed=job.seed,
         max_tokens=row_limit(base_dir, settings),
-        adapter=options.adapter,
-        lora=LoraSpec(options.lora_rank, options.lora_alpha, options.lora_dropout, options.target_names),
-        quantization=options.quantization,
-        warmup_ratio=options.warmup_ratio,
-        schedule=options.schedule,
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.max_grad_norm,
+        options=job_options(job, settings),
         threads=settings.train_threads,
-        nice=0,  # the launcher sets it, before the trainer's imports
         checkpoint_seconds=settings.checkpoint_seconds,
     )
+
+
+def _start_of(store: Store, settings: Settings, job: JobRow) -> tuple[Path, Path | None]:
+    """The base's directory, and that of the adapter to start from."""
+    parent = _continued(store, job)
+    base_dir = (parent and own_base(parent)) or materialise(resolve_base(job.base_model, settings), settings)
+    return base_dir, None if parent == base_dir else parent  # tuned weights are a base
+
+
+def _sha256(store: Store, file_id: str | None) -> str | None:
+    """Of the file's bytes, as the store knows it; None where there is no file."""
+    row = None if file_id is None else store.files.for_job(file_id)
+    return None if row is None else row.sha256
 
 
 def _continued(store: Store, job: JobRow) -> Path | None:
@@ -210,5 +215,6 @@ def _continued(store: Store, job: JobRow) -> Path | None:
 
 
 def interruption_event(error: TrainerInterrupted, left: int) -> NewEvent:
+    """Says that training stopped, and whether any of `left` attempts remain."""
     rest = "it goes on from its last progress" if left else "it will not be started again"
     return NewEvent(f"{error.message} Training stopped there; {rest}", level="warn")

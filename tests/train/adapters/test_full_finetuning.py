@@ -17,15 +17,16 @@ from tunesmith.models.tuned import own_base
 from tunesmith.render.renderer import load_renderer
 from tunesmith.serve.engine.protocol import GenerateRequest
 from tunesmith.serve.pool import Pool
-from tunesmith.settings import Settings
-from tunesmith.train.adapters.full_finetuning import WholeModel
+from tunesmith.settings import Settings, TrainingOptions
+from tunesmith.train.adapters.full_finetuning import FullFinetuning
 from tunesmith.train.core.device import Device
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.layers import trained_head
 from tunesmith.train.layers.trained_head import trained_token_logprobs
 from tunesmith.train.paths.accelerate import accelerate
-from tunesmith.train.paths.scoring import PaddedScorer, TreeScorer
-from tunesmith.train.protocol.spec import LoraSpec, SpecError, TrainSpec
+from tunesmith.train.paths.padded import PaddedScorer
+from tunesmith.train.paths.scoring import TreeScorer
+from tunesmith.train.protocol.spec import SpecError, TrainSpec
 
 Make = Callable[..., TrainSpec]
 
@@ -63,7 +64,7 @@ def test_the_packed_gradient_of_every_weight_is_the_plain_one(tmp_path: Path) ->
     gradients = []
     for scorer in (TreeScorer, PaddedScorer):
         model = tiny_llama().double()
-        whole = WholeModel(model, tmp_path)
+        whole = FullFinetuning(model, tmp_path)
         if scorer is TreeScorer:
             accelerate(model)
         (-scorer(model).score(rows).logprobs.sum()).backward()
@@ -77,7 +78,8 @@ def test_the_packed_gradient_of_every_weight_is_the_plain_one(tmp_path: Path) ->
 def tuned(tiny_base: Path, chat_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A model of which all weights were trained for two epochs, and its last loss."""
     output = tmp_path_factory.mktemp("tuned")
-    spec = TrainSpec("job", "tiny", tiny_base, chat_file, output, batch_size=5, n_epochs=2, adapter="none", threads=2)
+    options = TrainingOptions(adapter="none", base_learning_rate=1e-4)
+    spec = TrainSpec("job", "tiny", tiny_base, chat_file, output, batch_size=5, n_epochs=2, options=options, threads=2)
     events = train(spec)
     losses = [float(str(step["train_loss"])) for step in of_type(events, "step")]
     assert losses[-1] < losses[0]
@@ -115,7 +117,7 @@ def test_a_stopped_run_of_all_weights_resumes_to_the_same_bits(make_spec: Make, 
 @pytest.mark.parametrize("kind", ["none", "lora"])
 def test_tuned_weights_can_be_trained_further(make_spec: Make, tuned: tuple[Path, float], kind: str) -> None:
     base, loss = tuned
-    spec = make_spec(adapter=kind, base_dir=base, lora=LoraSpec(rank=2), n_epochs=1, batch_size=5)
+    spec = make_spec(adapter=kind, base_dir=base, lora_rank=2, n_epochs=1, batch_size=5)
     assert of_type(train(spec), "step")[0]["train_loss"] < 1.5 * loss  # type: ignore[operator]
     done = spec.output_dir / "adapter"
     if kind == "none":
@@ -144,13 +146,13 @@ def test_tuned_weights_answer_as_transformers_has_them(
 
 
 def test_all_weights_go_on_from_a_lora_that_is_merged(make_spec: Make, tmp_path: Path) -> None:
-    first = make_spec(output_dir=tmp_path / "first", lora=LoraSpec(rank=4, alpha=2.0), n_epochs=1)
+    first = make_spec(output_dir=tmp_path / "first", lora_rank=4, lora_alpha=2.0, n_epochs=1)
     train(first)
     adapter = first.output_dir / "adapter"
     losses = []
     for kind in ("lora", "none"):
         more = make_spec(
-            output_dir=tmp_path / kind, adapter=kind, init_adapter_dir=adapter, lora=first.lora, n_epochs=1
+            output_dir=tmp_path / kind, adapter=kind, init_adapter_dir=adapter, lora_rank=4, lora_alpha=2.0, n_epochs=1
         )
         losses.append(of_type(train(more), "step")[0]["train_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

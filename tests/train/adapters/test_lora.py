@@ -1,6 +1,5 @@
 """The adapter: PEFT reads it, its fused layer computes what LoRA is, wrong targets are named."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,15 +9,15 @@ from torch import nn
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import Adapter, LoraLinear, attach
-from tunesmith.train.protocol.spec import LoraSpec
 
-SPEC = LoraSpec(rank=3, alpha=6.0)
+SPEC = TrainingOptions(lora_rank=3, lora_alpha=6.0)
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 
 
 def manifest(adapter: Adapter) -> AdapterManifest:
-    return AdapterManifest("tiny", "", "", SPEC.rank, SPEC.alpha, adapter.target_modules, step=1)
+    return AdapterManifest("tiny", "", "", SPEC.lora_rank, SPEC.lora_alpha, adapter.target_modules, step=1)
 
 
 def randomise(adapter: Adapter) -> None:
@@ -60,7 +59,7 @@ def test_adapter_of_another_run_can_be_continued(tmp_path: Path) -> None:
 def test_adapter_of_another_rank_is_refused_with_the_cure() -> None:
     model, other = tiny_llama(), tiny_llama()
     adapter = attach(model, SPEC, 0, model.get_output_embeddings())
-    smaller = attach(other, replace(SPEC, rank=2), 0, other.get_output_embeddings())
+    smaller = attach(other, SPEC.model_copy(update={"lora_rank": 2}), 0, other.get_output_embeddings())
     with pytest.raises(InvalidRequest, match="set the LoRA rank"):
         adapter.load(smaller.tensors())
 
@@ -69,7 +68,7 @@ def test_attach_names_the_layers_there_are_when_the_targets_match_none() -> None
     with pytest.raises(
         InvalidRequest, match=r"has 'query_key_value', but the blocks of this base have no such layer\. .*q_proj"
     ):
-        attach(tiny_llama(), replace(SPEC, targets=("q_proj", "query_key_value")), seed=0)
+        attach(tiny_llama(), SPEC.model_copy(update={"lora_targets": ["q_proj", "query_key_value"]}), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +82,7 @@ def test_attach_names_the_layers_there_are_when_the_targets_match_none() -> None
 )
 def test_targets_choose_layers_and_never_the_output_head(targets: tuple[str, ...], names: tuple[str, ...]) -> None:
     model = tiny_llama()
-    adapter = attach(model, replace(SPEC, targets=targets), 0, model.get_output_embeddings())
+    adapter = attach(model, SPEC.model_copy(update={"lora_targets": list(targets)}), 0, model.get_output_embeddings())
     assert adapter.target_modules == names
     assert not any("lm_head" in path for path in adapter.layers)
 
@@ -91,7 +90,7 @@ def test_targets_choose_layers_and_never_the_output_head(targets: tuple[str, ...
 def test_the_output_head_is_no_target() -> None:
     model = tiny_llama()
     with pytest.raises(InvalidRequest, match="'lm_head'"):
-        attach(model, replace(SPEC, targets=("lm_head",)), 0, model.get_output_embeddings())
+        attach(model, SPEC.model_copy(update={"lora_targets": ["lm_head"]}), 0, model.get_output_embeddings())
 
 
 def test_same_seed_gives_the_same_adapter_and_another_seed_another() -> None:
@@ -122,7 +121,7 @@ def test_fused_layer_has_the_gradient_of_lora_written_out(bias: bool) -> None:
     direction = torch.randn(2, 4, 5, dtype=torch.float64)
     inputs = (x, layer.lora_a, layer.lora_b)
     fused = torch.autograd.grad((layer(x) * direction).sum(), inputs)
-    plain = base(x) + (x @ layer.lora_a.t() @ layer.lora_b.t()) * SPEC.scaling
+    plain = base(x) + (x @ layer.lora_a.t() @ layer.lora_b.t()) * SPEC.lora_scaling
     torch.testing.assert_close(layer(x), plain)
     for mine, theirs in zip(fused, torch.autograd.grad((plain * direction).sum(), inputs), strict=True):
         torch.testing.assert_close(mine, theirs)

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from tunesmith.train.core.packing import Packed, TokenRow, pack
 from tunesmith.train.core.token_tree import Tree
-from tunesmith.train.layers.attention import TreeAttention, UnsupportedAttention, masked_attention, tree_attention
+from tunesmith.train.layers.attention import (
+    TreeAttention,
+    TreeRule,
+    UnsupportedAttention,
+    masked_attention,
+    tree_attention,
+)
 from tunesmith.train.layers.dense_blocks import Rule
 
 HEADS, GROUPS, SIZE = 4, 2, 4
@@ -84,7 +90,7 @@ def test_every_kind_of_attention_equals_that_of_each_row_alone(
     rule, tree = Rule(1 / math.sqrt(SIZE), window, softcap), Tree.of(packed, chunk)
     expected = value_and_gradients(rows_alone(packed, inputs, weights, rule, sink), leaves)
     attend = TreeAttention.apply if way == "blocks" else masked_attention
-    out = attend(*inputs, tree, rule, sink)
+    out = attend(*inputs, sink, TreeRule(tree, rule))
     result = value_and_gradients(on_the_tree(out, packed, weights), leaves)
     torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-10)
 

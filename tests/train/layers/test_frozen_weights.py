@@ -31,8 +31,8 @@ def test_strided_gradients_are_multiplied_right() -> None:
     expected = grad @ layer.weight
     matrix = FrozenMatrix(layer)
     matrix.pack()
-    torch.testing.assert_close(matrix.slope(grad), expected)
-    torch.testing.assert_close(matrix.slope(torch.cat([grad, grad], 1)[:, :80]), expected)
+    torch.testing.assert_close(matrix.grad_input(grad), expected)
+    torch.testing.assert_close(matrix.grad_input(torch.cat([grad, grad], 1)[:, :80]), expected)
 
 
 def test_packing_lets_the_original_go_unless_something_else_needs_it() -> None:

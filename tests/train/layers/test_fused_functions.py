@@ -7,12 +7,12 @@ import torch
 from tests.train.conftest import tiny_llama
 from torch import Tensor, nn
 
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import attach
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
-from tunesmith.train.layers.fused_functions import GatedDown, RmsNorm, SharedInput, SwiGlu, apply_rotary
+from tunesmith.train.layers.fused_functions import GatedDown, LoraBase, RmsNorm, SharedInput, SwiGlu, apply_rotary
 from tunesmith.train.layers.shared_inputs import FusedMlp
 from tunesmith.train.paths.accelerate import FusedNorm, accelerate
-from tunesmith.train.protocol.spec import LoraSpec
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -42,7 +42,7 @@ def test_the_end_of_a_gated_mlp() -> None:
         return cast(Tensor, layer(hidden)) + 0.7 * (hidden @ a.t()) @ b.t()
 
     def fused(gate: Tensor, up: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return cast(Tensor, GatedDown.apply(gate, up, 0.7, FrozenMatrix(layer), a, b))
+        return cast(Tensor, GatedDown.apply(gate, up, LoraBase(FrozenMatrix(layer), 0.7), a, b))
 
     assert_same(fused, plain, numbers(2, 3, 5), numbers(2, 3, 5, seed=1), a, b)
 
@@ -98,7 +98,7 @@ def test_layers_with_a_shared_input() -> None:
 
 def test_accelerate_changes_the_modules_and_not_the_output() -> None:
     model = tiny_llama()
-    attach(model, LoraSpec(rank=3), 0, model.get_output_embeddings())
+    attach(model, TrainingOptions(lora_rank=3), 0, model.get_output_embeddings())
     ids = torch.tensor([[1, 2, 3, 4, 5]])
     with torch.no_grad():
         before = model(ids).logits

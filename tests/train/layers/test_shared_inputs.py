@@ -6,15 +6,15 @@ import torch
 from tests.train.conftest import tiny_llama
 from torch import Tensor, nn
 
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import LoraLinear, attach
 from tunesmith.train.layers.shared_inputs import FusedMlp, GroupMember, InputGroup
-from tunesmith.train.protocol.spec import LoraSpec
 
 HIDDEN, INNER = 6, 10
 
 
 def lora_layer(inputs: int, outputs: int) -> LoraLinear:
-    layer = LoraLinear(nn.Linear(inputs, outputs).requires_grad_(False), LoraSpec(rank=2, dropout=0.5))
+    layer = LoraLinear(nn.Linear(inputs, outputs).requires_grad_(False), TrainingOptions(lora_rank=2, lora_dropout=0.5))
     with torch.no_grad():
         for matrix in (layer.lora_a, layer.lora_b):
             matrix.normal_()
@@ -50,5 +50,5 @@ def test_every_layer_of_a_group_drops_inputs_in_training_and_none_after_it() -> 
 
 def test_a_new_adapter_drops_nothing_until_its_model_is_in_training() -> None:
     model = tiny_llama().eval()
-    adapter = attach(model, LoraSpec(rank=2, dropout=0.5), 0, model.get_output_embeddings())
+    adapter = attach(model, TrainingOptions(lora_rank=2, lora_dropout=0.5), 0, model.get_output_embeddings())
     assert not any(layer.training for layer in adapter.layers.values())

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import Adapter, attach
 from tunesmith.train.core.losses import supervised_loss
 from tunesmith.train.core.packing import TokenRow
-from tunesmith.train.paths.compiled import CompiledLayers, supports
+from tunesmith.train.paths.choose_stack import compiled_layers_gap
+from tunesmith.train.paths.compiled import CompiledLayers
 from tunesmith.train.paths.scoring import Scorer, TreeScorer
-from tunesmith.train.protocol.spec import LoraSpec
 
 SHAPE = {
     "vocab_size": 61,
@@ -30,7 +31,7 @@ SHAPE = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-PLAIN_LORA = LoraSpec(rank=16, alpha=32.0)
+PLAIN_LORA = TrainingOptions(lora_rank=16, lora_alpha=32.0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Pair:
         torch.testing.assert_close(grad.double() / scale, expected_grad / scale, rtol=1e-3, atol=1e-5)
 
 
-def build(name: str, spec: LoraSpec, **changes: object) -> tuple[transformers.PreTrainedModel, Adapter]:
+def build(name: str, spec: TrainingOptions, **changes: object) -> tuple[transformers.PreTrainedModel, Adapter]:
     torch.manual_seed(0)
     config = getattr(transformers, f"{name}Config")(**{**SHAPE, **changes})
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
@@ -67,7 +68,7 @@ def build(name: str, spec: LoraSpec, **changes: object) -> tuple[transformers.Pr
     return model, adapter
 
 
-def pair(name: str = "Llama", spec: LoraSpec = PLAIN_LORA, both: bool = False, **changes: object) -> Pair:
+def pair(name: str = "Llama", spec: TrainingOptions = PLAIN_LORA, both: bool = False, **changes: object) -> Pair:
     """The plain one in float64, but for what transformers computes in float32."""
     model, adapter = build(name, spec, **changes)
     twin, _ = build(name, spec, **changes)
@@ -77,9 +78,9 @@ def pair(name: str = "Llama", spec: LoraSpec = PLAIN_LORA, both: bool = False, *
         for path, layer in twin_adapter.layers.items():
             layer.lora_a.copy_(adapter.layers[path].lora_a)
             layer.lora_b.copy_(adapter.layers[path].lora_b)
-    assert supports(model, adapter)
+    assert compiled_layers_gap(model, adapter) is None
     layers = CompiledLayers(model, adapter, both)
-    return Pair(TreeScorer(twin), twin_adapter, TreeScorer(model, layers=layers), adapter, layers)
+    return Pair(TreeScorer(twin), twin_adapter, TreeScorer(model, layers), adapter, layers)
 
 
 def scored(scorer: Scorer, adapter: Adapter, rows: list[TokenRow]) -> tuple[Tensor, Tensor]:
@@ -104,10 +105,10 @@ QWEN3 = pair("Qwen3")  # with norms of heads, which the backward pass makes agai
     ("name", "spec", "changes"),
     [
         ("Llama", PLAIN_LORA, {"num_key_value_heads": 4}),
-        ("Llama", LoraSpec(rank=48, alpha=16.0), {"head_dim": 32}),
-        ("Llama", LoraSpec(rank=3, alpha=3.0), {}),
-        ("Llama", LoraSpec(rank=24, alpha=8.0), {}),
-        ("Llama", LoraSpec(rank=16, alpha=16.0, targets=("k_proj", "up_proj", "down_proj")), {}),
+        ("Llama", TrainingOptions(lora_rank=48, lora_alpha=16.0), {"head_dim": 32}),
+        ("Llama", TrainingOptions(lora_rank=3, lora_alpha=3.0), {}),
+        ("Llama", TrainingOptions(lora_rank=24, lora_alpha=8.0), {}),
+        ("Llama", TrainingOptions(lora_rank=16, lora_alpha=16.0, lora_targets=["k_proj", "up_proj", "down_proj"]), {}),
         ("Llama", PLAIN_LORA, {"attention_bias": True, "mlp_bias": True}),
         ("Mistral", PLAIN_LORA, {"sliding_window": None}),
         ("Qwen2", PLAIN_LORA, {"tie_word_embeddings": True}),
@@ -115,7 +116,9 @@ QWEN3 = pair("Qwen3")  # with norms of heads, which the backward pass makes agai
         ("SmolLM3", PLAIN_LORA, {"no_rope_layer_interval": 2}),
     ],
 )
-def test_a_family_has_the_gradient_of_its_own_layers(name: str, spec: LoraSpec, changes: dict[str, object]) -> None:
+def test_a_family_has_the_gradient_of_its_own_layers(
+    name: str, spec: TrainingOptions, changes: dict[str, object]
+) -> None:
     both = pair(name, spec, **changes)
     both.compare([random_row(n, n, PROMPT) for n in (3, 20, 41)])
     both.compare([random_row(9, 1)])
@@ -200,7 +203,7 @@ def test_a_backward_pass_that_comes_too_late_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "spec", "changes"),
     [
-        ("Llama", LoraSpec(dropout=0.1), {}),
+        ("Llama", TrainingOptions(lora_dropout=0.1), {}),
         ("Llama", PLAIN_LORA, {"head_dim": 8}),
         ("Llama", PLAIN_LORA, {"hidden_act": "gelu"}),
         ("Mistral", PLAIN_LORA, {"sliding_window": 64}),
@@ -209,6 +212,6 @@ def test_a_backward_pass_that_comes_too_late_is_refused() -> None:
     ],
 )
 def test_what_the_compiled_layers_do_not_compute_is_left_to_the_model(
-    name: str, spec: LoraSpec, changes: dict[str, object]
+    name: str, spec: TrainingOptions, changes: dict[str, object]
 ) -> None:
-    assert not supports(*build(name, spec, **changes))
+    assert compiled_layers_gap(*build(name, spec, **changes))

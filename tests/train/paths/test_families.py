@@ -8,13 +8,14 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import Adapter, attach
 from tunesmith.train.core.losses import supervised_loss
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.paths.accelerate import accelerate
-from tunesmith.train.paths.scoring import PaddedScorer, Scorer, TreeScorer
-from tunesmith.train.paths.verify import Disagreement, compare, plain_logprobs
-from tunesmith.train.protocol.spec import LoraSpec
+from tunesmith.train.paths.padded import PaddedScorer
+from tunesmith.train.paths.scoring import Scorer, TreeScorer
+from tunesmith.train.paths.verify import Disagreement, compare, reference_logprobs
 
 SHAPE = {
     "vocab_size": 61,
@@ -38,7 +39,7 @@ def build(name: str, **changes: object) -> tuple[PreTrainedModel, Adapter]:
     torch.manual_seed(0)
     config = getattr(transformers, f"{name}{'Text' if name == 'Gemma3' else ''}Config")(**{**SHAPE, **changes})
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    adapter = attach(model, LoraSpec(rank=3), 0, model.get_output_embeddings())
+    adapter = attach(model, TrainingOptions(lora_rank=3), 0, model.get_output_embeddings())
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         adapter.flat.normal_(std=0.1, generator=generator)
@@ -67,7 +68,7 @@ FAMILIES = ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "
 def test_family_has_the_padded_gradient_on_the_tree(name: str) -> None:
     model, adapter = build(name, **CHANGES.get(name, {}))
     padded = PaddedScorer(model)
-    expected, logprobs = gradient(padded, adapter), plain_logprobs(padded, ROWS)
+    expected, logprobs = gradient(padded, adapter), reference_logprobs(padded, ROWS)
     accelerate(model)
     tree = TreeScorer(model)
     torch.testing.assert_close(gradient(tree, adapter), expected, rtol=1e-3, atol=1e-5)
@@ -83,7 +84,7 @@ def test_a_window_on_every_layer_has_the_padded_gradient(window: int) -> None:
 
 def test_a_model_that_scales_its_logits_is_found_out() -> None:
     model, _ = build("Granite", logits_scaling=3.0)
-    expected = plain_logprobs(PaddedScorer(model), ROWS)
+    expected = reference_logprobs(PaddedScorer(model), ROWS)
     with pytest.raises(Disagreement, match="differ by"):
         compare(expected, TreeScorer(model), ROWS, torch.float32)
 

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import Adapter, attach
 from tunesmith.train.core.examples import Batch, Example
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.objective import Preference, Supervised
-from tunesmith.train.paths.scoring import PaddedScorer, TreeScorer
-from tunesmith.train.protocol.spec import LoraSpec
+from tunesmith.train.paths.padded import PaddedScorer
+from tunesmith.train.paths.scoring import TreeScorer
 
 
 def tuned_llama() -> tuple[LlamaForCausalLM, Adapter]:
@@ -26,7 +27,7 @@ def tuned_llama() -> tuple[LlamaForCausalLM, Adapter]:
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, norm)
     model.double()
-    adapter = attach(model, LoraSpec(rank=3, alpha=6.0), seed=1, head=model.get_output_embeddings())
+    adapter = attach(model, TrainingOptions(lora_rank=3, lora_alpha=6.0), seed=1, head=model.get_output_embeddings())
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for layer in adapter.layers.values():

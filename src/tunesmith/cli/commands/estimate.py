@@ -106,8 +106,7 @@ def _benchmark(base: "LocalBase", settings: "Settings", *, measure: bool) -> "Be
             settings.cache_dir,
             base.name,
             base.directory,
-            adapter=settings.adapter,
-            rank=settings.lora_rank,
+            options=settings.training_options(),
             threads=settings.train_threads,
             measure=measure,
         )

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ServerFault
+from tunesmith.families.peft_names import PREFIX, lora_b_name
 from tunesmith.models.adapters import CONFIG_FILE, load_tensors, read_manifest
-
-PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> A
         if not path or kind not in ("A.weight", "B.weight"):
             raise ServerFault(f"Adapter {directory}: the tensor {name!r} is not part of a LoRA; it cannot be served.")
         if kind == "A.weight":
-            layers[path] = LowRank(tensor, tensors[f"{PREFIX}{path}.lora_B.weight"], scale)
+            layers[path] = LowRank(tensor, tensors[lora_b_name(path)], scale)
     return Adapter(layers, sum(low.a.nbytes + low.b.nbytes for low in layers.values()))
 
 

@@ -6,7 +6,7 @@ are applied beside the base and not merged. Logits differ from transformers' onl
 to the bit whatever else is in the batch.
 
 What is not covered: sliding windows, mixtures of experts, other activations than SiLU, rotary embeddings that depend on
-the length; `supports` says no to them and `runner.TransformersRunner` takes them.
+the length (`families.table` says which and why); `supports` says no to them and `runner.TransformersRunner` takes them.
 """
 
 import weakref
@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from tunesmith.families.layout import head_size, layer_path, norm_names, shared_inputs
 from tunesmith.families.panels import Width, pack, pack_bias, packed_bytes, whole_panels
+from tunesmith.families.table import compiled_gap
 from tunesmith.kernels.forward import serving_step
 from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, phases
 from tunesmith.kernels.thread_pool import ThreadPool
@@ -32,23 +34,13 @@ from tunesmith.serve.local.runner import AnyAdapter, cache_bytes
 from tunesmith.serve.local.step import Rotation, Steps
 from tunesmith.system.pages import Slab, SpareSlab, fresh_slab, release_pages
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")  # the angles of a position do not depend on the length
 MOST_THREADS = 64
 HEAD = ("lm_head",)
 
 
 def supports(config: PretrainedConfig) -> bool:
-    """True if the compiled code computes this model's formulas."""
-    kinds = getattr(config, "layer_types", None) or ()
-    rope = getattr(config, "rope_parameters", None) or {}
-    return (
-        config.model_type in FAMILIES
-        and config.hidden_act == "silu"
-        and not (config.model_type == "mistral" and config.sliding_window)
-        and all(kind == "full_attention" for kind in kinds)
-        and rope.get("rope_type", "default") in FIXED_ROTATIONS
-    )
+    """Whether a `CompiledRunner` computes models of this config."""
+    return compiled_gap(config, "serving") is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +73,9 @@ class CompiledRunner:
         self._lines = _lines(model, layers, width)
         self._norms = [_norms(model, index) for index in range(layers)]
         self._final_norm = _numbers(model.model.norm.weight)
-        head_size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._cache = KeyValues(layers, config.num_key_value_heads, head_size)
+        self._cache = KeyValues(layers, config.num_key_value_heads, head_size(config))
         self._step_args, self._layer_table, self._matrix_table = _tables(self._lines, self._norms)
-        self._describe(config, head_size, width)
+        self._describe(config, width)
         self._steps = Steps(self._step_args, phases(layers))
         self._spare = SpareSlab()
         self._pool = self._start_pool()
@@ -120,10 +111,11 @@ class CompiledRunner:
         weakref.finalize(self, pool.close)
         return pool
 
-    def _describe(self, config: PretrainedConfig, head_size: int, width: Width) -> None:
+    def _describe(self, config: PretrainedConfig, width: Width) -> None:
         """Fills in what stays the same from step to step."""
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        queries, keys = whole_panels(heads * head_size), whole_panels(kv_heads * head_size)
+        head = head_size(config)
+        queries, keys = whole_panels(heads * head), whole_panels(kv_heads * head)
         fields = {
             "half": width == "float16",
             "layers": config.num_hidden_layers,
@@ -131,8 +123,8 @@ class CompiledRunner:
             "hidden_stride": whole_panels(config.hidden_size) * PANEL_ROW_BYTES,
             "heads": heads,
             "kv_heads": kv_heads,
-            "head_size": head_size,
-            "head_panels": whole_panels(head_size),
+            "head_size": head,
+            "head_panels": whole_panels(head),
             "qkv_stride": (queries + 2 * keys) * PANEL_ROW_BYTES,
             "key_column": queries * LANES,
             "value_column": (queries + keys) * LANES,
@@ -170,21 +162,10 @@ def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple
 
 def _lines(model: PreTrainedModel, layers: int, width: Width) -> list[_Line]:
     """Of all layers, LAYER_MATRICES each, and the output layer's."""
-    groups = [parts for index in range(layers) for parts in _groups(f"model.layers.{index}")]
+    groups = [parts for index in range(layers) for parts in shared_inputs(index)]
     slab = fresh_slab(sum(packed_bytes([_weight(model, part) for part in parts], width) for parts in [*groups, HEAD]))
     head = _line(model, HEAD, width, slab)  # it may be the embedding too, which stays
     return [*(_freed_line(model, parts, width, slab) for parts in groups), head]
-
-
-def _groups(layer: str) -> list[tuple[str, ...]]:
-    """Linears that read the same input."""
-    attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
-    return [
-        (f"{attention}.q_proj", f"{attention}.k_proj", f"{attention}.v_proj"),
-        (f"{attention}.o_proj",),
-        (f"{mlp}.gate_proj", f"{mlp}.up_proj"),
-        (f"{mlp}.down_proj",),
-    ]
 
 
 def _weight(model: PreTrainedModel, path: str) -> Tensor:
@@ -213,11 +194,8 @@ def _freed_line(model: PreTrainedModel, parts: tuple[str, ...], width: Width, sl
 
 
 def _norms(model: PreTrainedModel, index: int) -> dict[str, Tensor]:
-    path = f"model.layers.{index}"
-    norms = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
-    if hasattr(model.get_submodule(f"{path}.self_attn"), "q_norm"):
-        norms |= {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
-    return {name: _numbers(model.get_submodule(f"{path}.{module}").weight) for name, module in norms.items()}
+    layer = model.get_submodule(layer_path(index))
+    return {field: _numbers(layer.get_submodule(name).weight) for field, name in norm_names(layer.self_attn).items()}
 
 
 def _numbers(parameter: Tensor) -> Tensor:

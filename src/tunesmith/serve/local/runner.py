@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
+from tunesmith.families.layout import head_size
 from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.engine.slots import Storage
 from tunesmith.serve.local.adapter_panels import PanelAdapter
@@ -37,7 +38,7 @@ class Runner(Storage, Protocol):
 
 def cache_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
     """Bytes of the keys and values of one position, in all layers."""
-    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = head_size(config)
     layers: int = config.num_hidden_layers
     kv_heads: int = config.num_key_value_heads
     return 2 * layers * kv_heads * size * dtype.itemsize

@@ -1,1 +1,1 @@
-"""What is trained, and what a run leaves on disk: LoRA, full fine-tuning, checkpoints."""
+"""What is trained (LoRA, all weights), and what a run leaves on disk."""

@@ -1,9 +1,9 @@
-"""What a run leaves on disk: adapters at epoch ends, the progress to resume from, and the journal of its events.
+"""What a run leaves on disk: tuned models, its progress, a journal of its events.
 
     output_dir/checkpoints/step-000100/         an adapter or all weights; exists once its manifest.json does
     output_dir/adapter/                         the same of the last step
     output_dir/progress/step-000123-reported/   trained values, optimizer and position after step 123
-    output_dir/journal.jsonl                    the step and checkpoint events so far, replayed by a resumed trainer
+    output_dir/journal.jsonl                    the step and checkpoint events so far, repeated by a resumed trainer
 
 safetensors and JSON only. Everything is written under a temporary name, synced and renamed.
 """
@@ -14,22 +14,24 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, TypeAlias
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest
 from tunesmith.models.answers import Answers, write_answers
 from tunesmith.models.tuned import link_files
 from tunesmith.system.atomic_write import rename_durably, write_atomically
+from tunesmith.train.protocol.events import Checkpoint, Step, from_json
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "state.safetensors"
+Reported: TypeAlias = Step | Checkpoint  # what a resumed trainer reports again
 
 
 def step_dir(parent: Path, step: int) -> Path:
+    """The directory below `parent` of what belongs to a step."""
     return parent / f"step-{step:06d}"
 
 
@@ -41,45 +43,59 @@ class RunFiles:
 
     @property
     def checkpoints(self) -> Path:
+        """Tuned models at the ends of epochs."""
         return self.root / "checkpoints"
 
     @property
     def progress(self) -> Path:
+        """What a resumed run starts from."""
         return self.root / "progress"
 
     @property
     def adapter(self) -> Path:
+        """The tuned model of the last step."""
         return self.root / "adapter"
 
     @property
     def journal(self) -> Path:
+        """The events so far."""
         return self.root / "journal.jsonl"
 
 
-class Trained(Protocol):
-    """What a run trains, an adapter or all weights: `flat` is every value of it, `grad` their gradient."""
+class TrainableParameters(Protocol):
+    """What a run trains: an adapter, or all weights.
+
+    `flat` has all their values, `grad` the gradients of these.
+    """
 
     flat: nn.Parameter
     grad: Tensor
 
     @property
     def matrices(self) -> int:
-        """How many of `flat`'s values, from the first, are matrices'; scales and biases come after them."""
+        """How many of `flat`'s values belong to matrices: they come first."""
         ...
 
     @property
-    def description(self) -> str: ...
+    def description(self) -> str:
+        """What is trained and how much of it, for the job's events."""
+        ...
 
     def write(self, directory: Path, manifest: AdapterManifest) -> None:
-        """A tuned model in `directory`, its manifest last."""
+        """Writes a tuned model into `directory`, its manifest last."""
         ...
 
 
-def save_checkpoint(files: RunFiles, trained: Trained, manifest: AdapterManifest, answers: Answers, keep: int) -> Path:
-    """Writes the model of `manifest.step` and drops all but the newest `keep`. `answers`: what it is trained on."""
+def save_checkpoint(
+    files: RunFiles, trainable: TrainableParameters, manifest: AdapterManifest, answers: Answers, keep: int
+) -> Path:
+    """Writes the model of `manifest.step` and removes all but the newest `keep`.
+
+    `answers`: what it is trained on.
+    """
     path = step_dir(files.checkpoints, manifest.step)
-    trained.write(path, manifest)
-    write_answers(path, answers)  # after the manifest: a model without them is whole
+    trainable.write(path, manifest)
+    write_answers(path, answers)  # after the manifest: a model is complete without them
     finished = sorted(item.parent for item in files.checkpoints.glob(f"step-*/{MANIFEST_FILE}"))
     for old in finished[:-keep]:
         (old / MANIFEST_FILE).unlink()  # first: a directory without a manifest is no checkpoint
@@ -87,23 +103,26 @@ def save_checkpoint(files: RunFiles, trained: Trained, manifest: AdapterManifest
     return path
 
 
-def save_final(files: RunFiles, trained: Trained, manifest: AdapterManifest, answers: Answers) -> None:
-    """The model of the last step: its checkpoint under another name, where there is one."""
+def save_final(files: RunFiles, trainable: TrainableParameters, manifest: AdapterManifest, answers: Answers) -> None:
+    """Writes the model of the last step, or links its checkpoint where there is one."""
     last = step_dir(files.checkpoints, manifest.step)
     if (last / MANIFEST_FILE).is_file():
         link_files(last, files.adapter)
     else:
-        trained.write(files.adapter, manifest)
+        trainable.write(files.adapter, manifest)
         write_answers(files.adapter, answers)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """All that a resumed run needs: order of data and random numbers are functions of seed and step."""
+    """All that a resumed run needs.
+
+    The order of rows and random numbers are functions of seed and step.
+    """
 
     step: int
     trained_tokens: int
-    unreported: JsonObject  # measures of the last step, if it was not reported yet
+    unreported: Step | None  # measures of the last step, if it was not reported yet
     fingerprint: str  # of what decides the result; a changed job does not resume
     tensors: dict[str, Tensor]
 
@@ -111,7 +130,7 @@ class Progress:
 def save_progress(files: RunFiles, progress: Progress) -> None:
     """Durable when it returns; the progress before it is then removed."""
     final = step_dir(files.progress, progress.step)
-    if not progress.unreported:  # sorts after the same step before its report
+    if progress.unreported is None:  # sorts after the same step before its report
         final = final.with_name(f"{final.name}-reported")
     if final.is_dir():
         return
@@ -119,10 +138,12 @@ def save_progress(files: RunFiles, progress: Progress) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in progress.tensors.items()}, partial / TENSORS_FILE)
+    unreported = progress.unreported.to_json() if progress.unreported else {}
+    unreported.pop("type", None)
     state = {
         "step": progress.step,
         "trained_tokens": progress.trained_tokens,
-        "unreported": progress.unreported,
+        "unreported": unreported,
         "fingerprint": progress.fingerprint,
     }
     (partial / STATE_FILE).write_text(json.dumps(state), "utf-8")
@@ -133,51 +154,67 @@ def save_progress(files: RunFiles, progress: Progress) -> None:
 
 
 def load_progress(files: RunFiles, fingerprint: str) -> Progress | None:
-    """The newest progress of the same job; None to start from the beginning, with what another job left removed."""
+    """The newest progress of the same job; None to start from the beginning.
+
+    Removes what another job left.
+    """
     for path in sorted(files.progress.glob("step-*"), reverse=True):
         state = json.loads((path / STATE_FILE).read_text("utf-8"))
         if state["fingerprint"] == fingerprint:
             tensors = load_file(path / TENSORS_FILE)
-            return Progress(state["step"], state["trained_tokens"], state["unreported"], fingerprint, tensors)
+            unreported = Step.from_json(state["unreported"]) if state["unreported"] else None
+            return Progress(state["step"], state["trained_tokens"], unreported, fingerprint, tensors)
         shutil.rmtree(path)
     return None
 
 
 class Journal:
-    """The events of finished steps. Only synced together with the progress: it is cut back to that on a resume."""
+    """The events of finished steps.
+
+    It is synced only together with the progress, and cut back to that on a resume.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: TextIO | None = None
 
     @classmethod
-    def resume(cls, path: Path, step: int) -> tuple["Journal", list[JsonObject]]:
+    def resume(cls, path: Path, step: int) -> tuple["Journal", list[Reported]]:
         """The journal cut back to `step`, and the events that remain in it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [event for event in _events(path) if int(str(event["step"])) <= step]
-        write_atomically(path, "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept).encode())
+        kept = [event for event in _events(path) if event.step <= step]
+        write_atomically(path, "".join(map(_line, kept)).encode())
         return cls(path), kept
 
-    def add(self, event: JsonObject) -> None:
+    def add(self, event: Reported) -> None:
+        """Appends an event, not yet durably."""
         if self._file is None:
             self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
+        self._file.write(_line(event))
         self._file.flush()
 
     def sync(self) -> None:
+        """Makes what was added durable."""
         if self._file is not None:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Closes the file."""
         if self._file is not None:
             self._file.close()
 
 
-def _events(path: Path) -> Iterator[JsonObject]:
+def _line(event: Reported) -> str:
+    return json.dumps(event.to_json(), ensure_ascii=False) + "\n"
+
+
+def _events(path: Path) -> Iterator[Reported]:
     if not path.is_file():
         return
     for line in path.read_text("utf-8").splitlines():
         try:
-            yield json.loads(line)
+            event = from_json(json.loads(line))
         except ValueError:  # the line that was being written when the process was killed
             return
+        if isinstance(event, Step | Checkpoint):
+            yield event

@@ -1,4 +1,4 @@
-"""All weights of a model as what is trained, in one flat fp32 tensor like an adapter's (see `lora.py`).
+"""All weights of a model as trainable parameters, in one flat fp32 tensor.
 
 Tied weights (the embedding that is also the output head) are one parameter, and stay so on disk.
 """
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ServerFault
+from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name
 from tunesmith.models.adapters import AdapterManifest, load_tensors, read_manifest
 from tunesmith.models.tuned import write_model
-from tunesmith.train.adapters.lora import ALIGN, PREFIX
+from tunesmith.train.adapters.lora import ALIGN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 STATE_BYTES = 16  # of each value: itself, its gradient and AdamW's two moments, all in fp32
 
 
-class WholeModel:
-    """The matrices come first in `flat`: they are what weight decay is for."""
+class FullFinetuning:
+    """Trains every weight of a model.
+
+    The matrices come first in `flat`: only they have weight decay.
+    """
 
     def __init__(self, model: "PreTrainedModel", base_dir: Path) -> None:
         self.model, self._base_dir = model, base_dir
@@ -44,30 +48,33 @@ class WholeModel:
 
     @property
     def matrices(self) -> int:
+        """See `TrainableParameters`."""
         return self._matrices
 
     @property
     def description(self) -> str:
+        """See `TrainableParameters`."""
         return f"All {self.parameter_count:,} weights are trained"
 
     def write(self, directory: Path, manifest: AdapterManifest) -> None:
+        """See `TrainableParameters`."""
         write_model(directory, self.model, self._base_dir, manifest)
 
     def merge(self, adapter_dir: Path) -> None:
-        """Adds the LoRA in `adapter_dir` to the weights: training starts from the tuned model that it is."""
+        """Adds the LoRA in `adapter_dir` to the weights, to go on from that tuned model."""
         manifest, tensors = read_manifest(adapter_dir), load_tensors(adapter_dir)
         for name, a in tensors.items():
-            path, found, _ = name.removeprefix(PREFIX).partition(".lora_A.weight")
+            path, found, _ = name.removeprefix(PREFIX).partition(A_SUFFIX)
             if found:
-                self._add(path, tensors[f"{PREFIX}{path}.lora_B.weight"], a, manifest.alpha / manifest.rank)
+                self._add(path, tensors[lora_b_name(path)], a, manifest.alpha / manifest.rank)
 
     def _add(self, path: str, b: Tensor, a: Tensor, scale: float) -> None:
         weight: Tensor = self.model.get_submodule(path).weight.data
         if weight.shape != (b.shape[0], a.shape[1]):
-            raise ServerFault(f"The adapter to start from does not fit this base: {path} is of another size.")
+            raise ServerFault(f"The adapter to start from does not fit this base: {path} has another size.")
         weight.add_((b @ a).to(weight), alpha=scale)
 
 
 def required_memory(parameter_count: int) -> int:
-    """Bytes beside the activations."""
+    """Bytes that full fine-tuning takes besides the activations."""
     return STATE_BYTES * parameter_count

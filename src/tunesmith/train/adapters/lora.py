@@ -1,7 +1,8 @@
-"""LoRA adapters on a frozen model (Hu et al., 2021, arXiv:2106.09685), stored under PEFT's names.
+"""LoRA adapters on a frozen model, stored under PEFT's names.
 
-All parameters live in one flat tensor, and so do their gradients: the optimizer, the gradient's norm and a checkpoint
-are then one operation each instead of one for each of 420 small matrices.
+Source: Hu et al., 2021, arXiv:2106.09685. All parameters are in one flat tensor, and so are their gradients: the
+optimizer, the gradient's norm and a checkpoint are then one operation each instead of one for each of 420 small
+matrices.
 """
 
 import math
@@ -15,44 +16,45 @@ from torch import Tensor, nn
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.lora_layers import check_targets, is_target
+from tunesmith.families.peft_names import lora_a_name, lora_b_name
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.models.tuned import link_base
+from tunesmith.settings import TrainingOptions
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
 from tunesmith.train.layers.fused_functions import SharedInput
-from tunesmith.train.protocol.spec import LoraSpec
 
-PREFIX = "base_model.model."  # PEFT wraps a model twice
-ALIGN = 16  # elements: every matrix begins on a 64-byte line, so that sums come out the same after a resume
+ALIGN = 16  # elements: every matrix begins on a cache line, so that sums are the same after a resume
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with an update of low rank beside it."""
+    """A frozen linear layer plus an update of low rank."""
 
-    def __init__(self, base: nn.Linear, spec: LoraSpec) -> None:
+    def __init__(self, base: nn.Linear, options: TrainingOptions) -> None:
         super().__init__()
         self.base = base
         self.matrix = FrozenMatrix(base)
         self.quantized = not base.weight.is_floating_point()
         self.in_features, self.out_features = base.in_features, base.out_features
-        self.scale, self.dropout = spec.scaling, spec.dropout
+        self.scale, self.dropout = options.lora_scaling, options.lora_dropout
         self.enabled = True
-        self.lora_a = nn.Parameter(torch.empty(spec.rank, base.in_features))
-        self.lora_b = nn.Parameter(torch.empty(base.out_features, spec.rank))
+        self.lora_a = nn.Parameter(torch.empty(options.lora_rank, base.in_features))
+        self.lora_b = nn.Parameter(torch.empty(base.out_features, options.lora_rank))
 
     @property
     def is_plain_lora(self) -> bool:
-        """On, without dropout, on a base that is not quantized: what `fused.SharedInput` computes."""
+        """Whether `SharedInput` computes it: enabled, no dropout, base not quantized."""
         return self.enabled and not (self.dropout and self.training) and not self.quantized
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
         if not self.is_plain_lora:
-            return self.beside(x, self.matrix(x))
+            return self.with_update(x, self.matrix(x))
         a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
         (y,) = SharedInput.apply(x, self.scale, (self.matrix,), a.detach(), a, b)  # type: ignore[no-untyped-call]
         return cast(Tensor, y)
 
-    def beside(self, x: Tensor, y: Tensor) -> Tensor:
-        """The output, where the frozen layer's is `y`."""
+    def with_update(self, x: Tensor, y: Tensor) -> Tensor:
+        """The output, given the frozen layer's output `y`."""
         if not self.enabled:
             return y
         a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
@@ -61,7 +63,7 @@ class LoraLinear(nn.Module):
 
 
 class Adapter:
-    """The trainable part of a model: low-rank layers by module path, and their values in one flat tensor."""
+    """The LoRA layers of a model by module path, with their values in one flat tensor."""
 
     own_base: Path | None = None  # tuned weights that the written adapter needs beside it
 
@@ -71,7 +73,7 @@ class Adapter:
         reference = next(iter(layers.values())).base.weight
         dtype = reference.dtype if reference.dtype == torch.float64 else torch.float32
         sizes = [-(-p.numel() // ALIGN) * ALIGN for p in self._parameters]
-        # With a line to spare: compiled code may read beyond the last row of a matrix whose rank is small.
+        # A cache line more: compiled code may read beyond the last row of a matrix of small rank.
         memory = torch.zeros(sum(sizes) + ALIGN, dtype=dtype, device=reference.device)
         self.flat = nn.Parameter(memory[:-ALIGN])
         self.grad = torch.zeros_like(self.flat)
@@ -86,35 +88,40 @@ class Adapter:
 
     @property
     def matrices(self) -> int:
+        """See `TrainableParameters`: all values are."""
         return self.flat.numel()
 
     @property
     def description(self) -> str:
+        """See `TrainableParameters`."""
         rank = next(iter(self.layers.values())).lora_a.shape[0]
         return f"LoRA of rank {rank}: {self.parameter_count:,} values on {len(self.layers)} layers"
 
     @property
     def target_modules(self) -> tuple[str, ...]:
+        """The last parts of the layers' paths, such as q_proj."""
         return tuple(sorted({path.rpartition(".")[2] for path in self.layers}))
 
     @property
     def parameter_count(self) -> int:
+        """How many values are trained."""
         return sum(parameter.numel() for parameter in self._parameters)
 
     def tensors(self) -> dict[str, Tensor]:
-        """PEFT's name -> values, in the order of the layers."""
+        """The values by PEFT's names, in the order of the layers."""
         named = {}
         for path, layer in self.layers.items():
-            named[f"{PREFIX}{path}.lora_A.weight"] = layer.lora_a.detach()
-            named[f"{PREFIX}{path}.lora_B.weight"] = layer.lora_b.detach()
+            named[lora_a_name(path)] = layer.lora_a.detach()
+            named[lora_b_name(path)] = layer.lora_b.detach()
         return named
 
     def write(self, directory: Path, manifest: AdapterManifest) -> None:
+        """See `TrainableParameters`."""
         base = link_base(self.own_base, directory) if self.own_base else None
         write_adapter(directory, self.tensors(), manifest, base)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Raises InvalidRequest when the tensors are another adapter's."""
+        """Takes the values of another adapter; InvalidRequest when they do not fit."""
         mine = self.tensors()
         if set(mine) != set(tensors):
             odd = sorted(set(mine) ^ set(tensors))[0]
@@ -133,13 +140,16 @@ class Adapter:
             value.copy_(tensors[name])
 
     def pack_frozen(self) -> None:
-        """The frozen weights of its layers in the layouts of the fastest products; the rows of the file are let go."""
+        """Repacks its layers' frozen weights for the fastest products.
+
+        The row-major originals are freed.
+        """
         for layer in self.layers.values():
             layer.matrix.pack()
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """The base as it was: for reference log-probabilities."""
+        """Leaves the base alone inside the block, for reference log-probabilities."""
         for layer in self.layers.values():
             layer.enabled = False
         try:
@@ -149,20 +159,21 @@ class Adapter:
                 layer.enabled = True
 
 
-def attach(model: nn.Module, spec: LoraSpec, seed: int, head: nn.Module | None = None) -> Adapter:
-    """Replaces the target layers of `model` by LoraLinear and initialises them from `seed`: A random, B zero.
+def attach(model: nn.Module, options: TrainingOptions, seed: int, head: nn.Module | None = None) -> Adapter:
+    """Replaces the target layers of `model` by LoRA layers: A random, B zero.
 
-    `head` (the output embedding) is never one. Raises InvalidRequest naming unknown targets.
+    A is drawn from `seed`. `head` (the output embedding) is never a target. Raises InvalidRequest naming unknown
+    targets.
     """
     model.requires_grad_(False)
     linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
     inside = {path: module for path, module in linears.items() if module is not head}
-    check_targets(inside, spec.targets)
-    chosen = {path: module for path, module in inside.items() if is_target(path, spec.targets)}
+    check_targets(inside, options.target_names)
+    chosen = {path: module for path, module in inside.items() if is_target(path, options.target_names)}
     layers = {}
     for path, module in chosen.items():
         parent, _, name = path.rpartition(".")
-        layers[path] = LoraLinear(module, spec).train(module.training)
+        layers[path] = LoraLinear(module, options).train(module.training)
         setattr(model.get_submodule(parent), name, layers[path])
     adapter = Adapter(layers)
     _initialise(layers, seed)
@@ -172,7 +183,7 @@ def attach(model: nn.Module, spec: LoraSpec, seed: int, head: nn.Module | None =
 def _initialise(layers: dict[str, LoraLinear], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for layer in layers.values():
-        bound = 1 / math.sqrt(layer.in_features)  # what nn.Linear and PEFT draw from
+        bound = 1 / math.sqrt(layer.in_features)  # as nn.Linear and PEFT
         values = torch.empty(layer.lora_a.shape).uniform_(-bound, bound, generator=generator)
         with torch.no_grad():
             layer.lora_a.copy_(values)

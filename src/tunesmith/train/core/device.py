@@ -1,4 +1,4 @@
-"""What a run trains on: a CUDA device in bf16 where there is one, else the CPU in fp32.
+"""The device of a run: CUDA in bf16 where there is a GPU, else the CPU in fp32.
 
 Only the CPU path has been measured; the other is written with the same operations and has not been run by us.
 """
@@ -15,17 +15,20 @@ from tunesmith.system.memory import free_memory
 
 @dataclass(frozen=True, slots=True)
 class Device:
+    """A device and the type of the frozen base on it."""
+
     name: str  # as torch calls it
     dtype: torch.dtype  # of the frozen base; the adapter is kept in fp32
 
     @classmethod
     def best(cls) -> "Device":
+        """The fastest device of this machine."""
         if torch.cuda.is_available():
             return cls("cuda", torch.bfloat16)
         return cls("cpu", torch.float32)
 
     def free_memory(self) -> int:
-        """Bytes that activations may take at most."""
+        """How many bytes are free for activations."""
         return int(torch.cuda.mem_get_info()[0]) if self.name == "cuda" else free_memory()
 
 
@@ -35,7 +38,10 @@ def use_threads(wanted: int) -> None:
 
 
 def peak_memory() -> int:
-    """Most memory held so far, bytes: the accelerator's where there is one, else this process's resident size."""
+    """The most memory held so far, bytes.
+
+    The accelerator's where there is one, else this process's resident size.
+    """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""The rows of a file as token rows, the order in which epochs go through them, and what is to be counted of them."""
+"""The rows of a file as tokens, and the order in which epochs go through them."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -16,21 +16,28 @@ LEAD_IN = 3  # tokens before an answer
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One line of the file: one row, or for a preference the preferred and the other, each with its prompt."""
+    """One line of the file.
+
+    It is one row, or for a preference the preferred answer and the other, each with its prompt.
+    """
 
     line: int
     rows: tuple[TokenRow, ...]
-    tokens: int  # that are trained: each token of the line once
+    tokens: int  # trained tokens: each token of the line once
 
     @property
     def learned(self) -> int:
+        """How many tokens are learned."""
         return sum(row.learned for row in self.rows)
 
 
 def read_examples(path: Path, renderer: Renderer, method: Method, max_tokens: int | None) -> list[Example]:
-    """Raises DataError naming file and line when a row cannot be trained with `method`."""
+    """Reads and renders a file.
+
+    Raises DataError naming file and line when a row cannot be trained with `method`.
+    """
     examples = []
-    known: dict[int, int] = {}  # one object for each token, not for each place it stands at: 8 bytes instead of 36
+    known: dict[int, int] = {}  # one object for each token instead of each occurrence: 8 bytes instead of 36
     for line, row in read_rows(path):
         try:
             match row:
@@ -71,12 +78,16 @@ class Batch:
 
     @property
     def tokens(self) -> int:
+        """How many tokens the step trains."""
         return sum(example.tokens for example in self.examples)
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """The batches of a run as a pure function of seed and step, so that a resume needs no state but the step."""
+    """The batches of a run, as a pure function of seed and step.
+
+    A resumed run needs no state but the step.
+    """
 
     examples: Sequence[Example]
     batch_size: int
@@ -85,15 +96,17 @@ class Sampler:
 
     @property
     def steps_per_epoch(self) -> int:
+        """How many batches one epoch has."""
         return -(-len(self.examples) // self.batch_size)
 
     @property
     def total_steps(self) -> int:
+        """How many batches the run has."""
         return self.steps_per_epoch * self.n_epochs
 
     @property
     def answers(self) -> Iterator[tuple[int, ...]]:
-        """The tokens that are learned from each line, run by run, each with the few before it that announce it."""
+        """The runs of learned tokens of each line, each with a few tokens before it."""
         return (run for example in self.examples for run in _learned_runs(example.rows[0]))
 
     def batches(self, after_step: int = 0) -> Iterator[Batch]:

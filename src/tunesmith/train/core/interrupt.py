@@ -1,4 +1,7 @@
-"""SIGTERM as an exception, except while parameters change: a stopped step leaves no trace, a finished one is kept."""
+"""SIGTERM as an exception, except while parameters change.
+
+A stopped step leaves no trace; a finished one is kept.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -11,18 +14,23 @@ class Stopped(BaseException):
 
 
 class Interrupt:
-    """Inside `interruptible()` a signal raises Stopped at once; elsewhere it waits for the next such block."""
+    """Turns SIGTERM and SIGINT into `Stopped`.
+
+    Inside `interruptible()` a signal raises at once; elsewhere it waits for the next such block.
+    """
 
     def __init__(self) -> None:
         self._asked = False
         self._open = False
 
     def install(self) -> None:
+        """Handles the signals from here on; main thread only."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
+        """A block that a signal may interrupt at any place."""
         self._open = True
         try:
             if self._asked:

@@ -1,4 +1,7 @@
-"""Losses as pure functions of tensors. Logits exist only for learned tokens, and only a slice of them at a time."""
+"""Losses as pure functions of tensors.
+
+Logits exist only for learned tokens, and only a slice of them at a time.
+"""
 
 from typing import cast
 
@@ -13,68 +16,78 @@ CHUNK_LOGITS = 1 << 22  # elements of the logits that exist at once: 16 MB in fp
 class TokenLogprobs(torch.autograd.Function):
     """log p(target | hidden) with a frozen output matrix.
 
-    The gradient with respect to `hidden` is made in the forward pass, while a slice's logits are there:
-    d log p_i / d h_i = W[target_i] - softmax(W h_i) W. Kept is one vector a token instead of its vocabulary.
+    The forward pass also computes the gradient with respect to `hidden`, while it has a slice's logits:
+    d log p_i / d h_i = W[target_i] - softmax(W h_i) W. What is kept is one vector
+    a token instead of its logits.
     """
 
     @staticmethod
     def forward(
         ctx: torch.autograd.function.FunctionCtx, hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float
     ) -> tuple[Tensor, Tensor]:
+        """See the class."""
         count = hidden_LD.shape[0]
         logprobs = torch.empty(count, dtype=hidden_LD.dtype, device=hidden_LD.device)
         correct = torch.empty(count, dtype=torch.bool, device=hidden_LD.device)
         wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
-        slopes = torch.empty_like(hidden_LD) if wanted else None
+        grad_hidden = torch.empty_like(hidden_LD) if wanted else None
         step = max(1, CHUNK_LOGITS // head.outputs)
         for start in range(0, count, step):
             here = slice(start, start + step)
             targets = targets_L[here].unsqueeze(1)
-            logits, bend = _capped(head.product(hidden_LD[here]), cap, wanted)
+            logits, cap_grad = _capped(head.product(hidden_LD[here]), cap, wanted)
             top, guess = logits.max(1, keepdim=True)
             chosen = logits.gather(1, targets)
             correct[here] = (guess == targets).squeeze(1)
             exponentials = logits.sub_(top).exp_()
             total = exponentials.sum(1, keepdim=True)
             logprobs[here] = (chosen - top - total.log()).squeeze(1)
-            if slopes is not None:
-                slope = exponentials.mul_(-1 / total)
-                slope.scatter_add_(1, targets, torch.ones_like(chosen))
-                slopes[here] = head.slope(slope if bend is None else slope.mul_(bend))
-        if slopes is not None:
-            ctx.save_for_backward(slopes)
+            if grad_hidden is not None:
+                grad_logits = exponentials.mul_(-1 / total)
+                grad_logits.scatter_add_(1, targets, torch.ones_like(chosen))
+                grad_hidden[here] = head.grad_input(grad_logits if cap_grad is None else grad_logits.mul_(cap_grad))
+        if grad_hidden is not None:
+            ctx.save_for_backward(grad_hidden)
         ctx.mark_non_differentiable(correct)
         return logprobs, correct
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
-        return slopes * grads[0].unsqueeze(1), None, None, None
+        """See the class."""
+        (grad_hidden,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        return grad_hidden * grads[0].unsqueeze(1), None, None, None
 
 
 def token_logprobs(hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target [L], and whether it is the likeliest token [L]. `cap`: soft cap, 0 = none."""
+    """Log-probability of each target [L], and whether it is the likeliest token [L].
+
+    `cap`: soft cap of the logits, 0 = none.
+    """
     return cast(tuple[Tensor, Tensor], TokenLogprobs.apply(hidden_LD, head, targets_L, cap))  # type: ignore[no-untyped-call]
 
 
-def _capped(logits: Tensor, cap: float, want_slope: bool) -> tuple[Tensor, Tensor | None]:
+def _capped(logits: Tensor, cap: float, want_grad: bool) -> tuple[Tensor, Tensor | None]:
     if not cap:
         return logits, None
     squashed = torch.tanh(logits / cap)
-    return squashed * cap, 1 - squashed.square() if want_slope else None
+    return squashed * cap, 1 - squashed.square() if want_grad else None
 
 
 def supervised_loss(logprobs_L: Tensor, weights_L: Tensor, total_weight: float) -> Tensor:
-    """This part's share of the mean over all learned tokens of the batch, whose weights sum to `total_weight`."""
+    """This part's share of the mean over all learned tokens of the batch.
+
+    Their weights sum to `total_weight`.
+    """
     return -(logprobs_L * weights_L).sum() / total_weight
 
 
 def dpo_loss(
     chosen_N: Tensor, rejected_N: Tensor, reference_chosen_N: Tensor, reference_rejected_N: Tensor, beta: float
 ) -> tuple[Tensor, Tensor]:
-    """Per pair: the loss -log sigmoid(beta * margin) and the reward margin (Rafailov et al., 2023, arXiv:2305.18290).
+    """Per pair: the loss -log sigmoid(beta * margin) and the reward margin.
 
-    The arguments are log-probabilities of whole answers, summed over their tokens.
+    Source: Rafailov et al., 2023, arXiv:2305.18290. The arguments are log-probabilities of complete answers,
+    summed over their tokens.
     """
     margin = beta * ((chosen_N - reference_chosen_N) - (rejected_N - reference_rejected_N))
     return -torch.nn.functional.logsigmoid(margin), margin

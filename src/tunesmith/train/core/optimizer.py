@@ -12,7 +12,10 @@ EPSILON = 1e-8
 
 
 def learning_rate(step: int, total_steps: int, peak: float, warmup_ratio: float, schedule: Schedule) -> float:
-    """The rate of step `step` (from 1): rising linearly over the warm-up, then as `schedule` says, never quite 0."""
+    """The rate of step `step` (from 1).
+
+    It rises linearly over the warm-up, then follows `schedule`, and is never quite 0.
+    """
     warmup = math.ceil(warmup_ratio * total_steps)
     if step <= warmup:
         return peak * step / (warmup + 1)
@@ -25,9 +28,10 @@ def learning_rate(step: int, total_steps: int, peak: float, warmup_ratio: float,
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, arXiv:1711.05101) on `flat` and its `grad`.
+    """Adam with decoupled weight decay on one flat tensor and its gradient.
 
-    `matrices`: how many of `flat`'s values, from the first, decay; the scales of norms and biases after them do not.
+    Source: Loshchilov and Hutter, 2019, arXiv:1711.05101. `matrices`: how many of `flat`'s values, from the first,
+    decay; the scales of norms and biases after them do not.
     """
 
     def __init__(self, flat: nn.Parameter, grad: Tensor, weight_decay: float, matrices: int | None = None) -> None:
@@ -41,11 +45,11 @@ class AdamW:
         }
 
     def norm(self) -> float:
-        """Of the gradient; not finite when any of its elements is not."""
+        """The gradient's norm; not finite when any of its elements is not."""
         return float(torch.linalg.vector_norm(self._grad))
 
     def step(self, rate: float, norm: float, max_norm: float) -> None:
-        """Clips the gradient, whose norm is `norm`, to `max_norm` (0: not at all) and updates."""
+        """Clips the gradient, whose norm is `norm`, to `max_norm` (0: never) and updates."""
         if max_norm and norm > max_norm:
             self._grad.mul_(max_norm / (norm + 1e-6))
         if self._weight_decay:
@@ -54,8 +58,10 @@ class AdamW:
         self._inner.step()
 
     def state(self) -> dict[str, Tensor]:
+        """The step and the moments, for `load`."""
         return dict(self._inner.state[self._flat])
 
     def load(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state` returned."""
         for name, mine in self._inner.state[self._flat].items():
             mine.copy_(state[name])

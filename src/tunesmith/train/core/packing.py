@@ -1,8 +1,8 @@
-"""Rows of token ids -> one packed sequence in which a common prefix stands once.
+"""Rows of token ids -> one packed sequence that has each common prefix once.
 
 The rows of a step form a trie: a node is a run of tokens, its children are the runs that follow it in different
 rows. Nodes are laid out depth first, so the tokens of a node are contiguous and so are those of all its
-descendants: attention over the tree is then plain blocks (`attention.py`) and no mask.
+descendants: attention over the tree then takes dense blocks (`layers.attention`) and no mask.
 Pure Python: a step has thousands of tokens, not millions. Knows nothing of torch.
 """
 
@@ -16,7 +16,10 @@ MIN_SHARED = 8  # a node costs two attention calls a layer; fewer tokens are che
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One row as the trainer sees it: `weights[i]` says how much token i is learned (0: not at all)."""
+    """One row of a file as tokens.
+
+    `weights[i]` says how much token i is learned (0: not at all).
+    """
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
@@ -24,7 +27,7 @@ class TokenRow:
 
     @property
     def learned(self) -> int:
-        """Tokens that are learned; the first has nothing before it to be predicted from."""
+        """How many tokens are learned; the first has nothing to be predicted from."""
         return sum(weight != 0.0 for weight in self.weights[1:])
 
 
@@ -35,13 +38,13 @@ class Node:
     start: int
     stop: int
     end: int
-    depth: int  # position of the first token, counted from the row's beginning
+    depth: int  # position of the first token in its rows
     parent: int  # index of the parent node, -1 for a root
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Token `target` is predicted from packed position `source`, for `row`, with `weight`."""
+    """A prediction that is learned: token `target` after packed position `source`."""
 
     source: int
     target: int
@@ -51,7 +54,7 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The tokens of several rows, each distinct prefix once."""
+    """The tokens of several rows, with each distinct prefix once."""
 
     ids: list[int]
     positions: list[int]  # as if the row stood alone
@@ -61,67 +64,67 @@ class Packed:
 
     @property
     def length(self) -> int:
+        """How many tokens it has."""
         return len(self.ids)
 
 
 def pack(rows: Sequence[TokenRow], min_shared: int = MIN_SHARED) -> Packed:
-    """The rows as a token tree. A prefix shorter than `min_shared` tokens is not shared: a node has its price.
+    """The rows as a token tree.
 
-    Rows are sorted by their ids, which makes common prefixes neighbours; `Learned.row` is the index in `rows`.
+    A prefix shorter than `min_shared` tokens is not shared: a node has its price. Rows are sorted by their ids, which
+    makes common prefixes neighbours; `Learned.row` is the index in `rows`.
     """
     order = sorted(range(len(rows)), key=lambda index: rows[index].ids)
-    packed = Packed([], [], [], [], len(rows))
-    sources: list[list[int]] = [[] for _ in rows]
-    _place(rows, order, 0, -1, packed, sources, min_shared)
+    packer = _Packer(rows, min_shared, Packed([], [], [], [], len(rows)), [[] for _ in rows])
+    packer.place(order, 0, -1)
     for index, row in enumerate(rows):
-        where = sources[index]
-        packed.learned.extend(
+        where = packer.sources[index]
+        packer.packed.learned.extend(
             Learned(where[i - 1], row.ids[i], row.weights[i], index)
             for i in range(1, len(row.ids))
             if row.weights[i] != 0.0
         )
-    return packed
+    return packer.packed
 
 
-def _place(
-    rows: Sequence[TokenRow],
-    order: list[int],
-    depth: int,
-    parent: int,
-    packed: Packed,
-    sources: list[list[int]],
-    min_shared: int,
-) -> None:
-    """Appends the subtree of the rows in `order`, which agree on their first `depth` tokens."""
-    for group in _groups(rows, order, depth, min_shared):
-        first = rows[group[0]].ids
-        until = common_prefix(first, rows[group[-1]].ids, depth) if len(group) > 1 else len(first)
-        until = min(until, min(len(rows[index].ids) for index in group))
-        start, stop = packed.length, packed.length + until - depth
-        packed.ids.extend(first[depth:until])
-        packed.positions.extend(range(depth, until))
-        for index in group:
-            sources[index].extend(range(start, stop))
-        number = len(packed.nodes)
-        packed.nodes.append(Node(start, stop, stop, depth, parent))
-        rest = [index for index in group if len(rows[index].ids) > until]
-        if rest:
-            _place(rows, rest, until, number, packed, sources, min_shared)
-            packed.nodes[number] = Node(start, stop, packed.length, depth, parent)
+@dataclass(frozen=True, slots=True)
+class _Packer:
+    rows: Sequence[TokenRow]
+    min_shared: int
+    packed: Packed
+    sources: list[list[int]]  # of each row: the packed positions of its tokens
 
+    def place(self, order: list[int], depth: int, parent: int) -> None:
+        """Appends the subtree of the rows in `order`, whose first `depth` tokens agree."""
+        packed = self.packed
+        for group in self._groups(order, depth):
+            first = self.rows[group[0]].ids
+            until = common_prefix(first, self.rows[group[-1]].ids, depth) if len(group) > 1 else len(first)
+            until = min(until, min(len(self.rows[index].ids) for index in group))
+            start, stop = packed.length, packed.length + until - depth
+            packed.ids.extend(first[depth:until])
+            packed.positions.extend(range(depth, until))
+            for index in group:
+                self.sources[index].extend(range(start, stop))
+            number = len(packed.nodes)
+            packed.nodes.append(Node(start, stop, stop, depth, parent))
+            rest = [index for index in group if len(self.rows[index].ids) > until]
+            if rest:
+                self.place(rest, until, number)
+                packed.nodes[number] = Node(start, stop, packed.length, depth, parent)
 
-def _groups(rows: Sequence[TokenRow], order: list[int], depth: int, min_shared: int) -> list[list[int]]:
-    """Neighbours that share at least `min_shared` tokens after `depth`; rows are in sorted order."""
-    groups: list[list[int]] = []
-    for index in order:
-        if groups:
-            first = rows[groups[-1][0]].ids
-            shared = common_prefix(first, rows[index].ids, depth) - depth
-            if shared >= min_shared or rows[index].ids == first:
-                groups[-1].append(index)
-                continue
-        groups.append([index])
-    return groups
+    def _groups(self, order: list[int], depth: int) -> list[list[int]]:
+        """Neighbours that share at least `min_shared` tokens after `depth`; rows are in sorted order."""
+        groups: list[list[int]] = []
+        for index in order:
+            if groups:
+                first = self.rows[groups[-1][0]].ids
+                shared = common_prefix(first, self.rows[index].ids, depth) - depth
+                if shared >= self.min_shared or self.rows[index].ids == first:
+                    groups[-1].append(index)
+                    continue
+            groups.append([index])
+        return groups
 
 
 def common_prefix(one: tuple[int, ...], other: tuple[int, ...], start: int = 0) -> int:
@@ -138,11 +141,11 @@ def common_prefix(one: tuple[int, ...], other: tuple[int, ...], start: int = 0) 
 
 
 def split(examples: Sequence[Sequence[TokenRow]], budget: int, enough: int = ENOUGH_TOKENS) -> list[list[int]]:
-    """Indices of `examples` in micro-batches of at most `budget` distinct tokens (a longer example stands alone).
+    """Divides examples into micro-batches of at most `budget` distinct tokens each.
 
-    An example is one row, or the rows that a loss compares. Examples are taken in sorted order, so that those with
-    a common prefix stay together. A micro-batch that would grow beyond `enough` ends early, to save memory, where the
-    prefix that has to be computed again for the next is small.
+    Returns indices of `examples`; one that is longer than the budget is alone. An example is one row, or the rows that
+    a loss compares. They are taken in sorted order, so that those with a common prefix stay together. A micro-batch
+    that would grow beyond `enough` ends early, to save memory, where little of a prefix is computed again for the next.
     """
     order = sorted(range(len(examples)), key=lambda index: examples[index][0].ids)
     parts: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""How much goes through the model at once, estimated from the model's shape and the memory at hand.
+"""How much goes through the model at once, by its shape and the available memory.
 
 The division into micro-batches changes how sums are rounded, so the plan is made once per run and kept on disk:
 a resumed run follows it even if the machine has less memory free by then.
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tunesmith.families.layout import HeadShape, head_size
 from tunesmith.system.atomic_write import write_atomically
 
 MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
@@ -19,21 +20,21 @@ SMALL_COMPILED_STEP = 160  # tokens; below, making weights for the backward pass
 BLOCKS_FROM = 2_000  # tokens of a run; 700 where fresh memory is cheap, 2,000 in a virtual machine that never had it
 
 
-class Shape(Protocol):
+class Shape(HeadShape, Protocol):
     """What is read of a transformers config."""
 
-    hidden_size: int
     intermediate_size: int
     num_hidden_layers: int
-    num_attention_heads: int
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
+    """How a run divides its work and lays out its weights."""
+
     micro_batch_tokens: int
     activation_checkpointing: bool
-    blocked_weights: bool = False  # the frozen weights are laid out anew for the fastest products
-    both_directions: bool = True  # once for each direction; compiled layers can do with one
+    blocked_weights: bool = False  # the frozen weights are repacked for the fastest products
+    both_directions: bool = True  # once for each direction; compiled layers need only one
 
 
 def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
@@ -45,7 +46,7 @@ def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
     at a time is recomputed.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
-    head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+    head = head_size(config)
     queries = head * config.num_attention_heads
     keys = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     layer = 4 * hidden + 2 * queries + 2 * keys + 2 * inner
@@ -54,7 +55,10 @@ def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
 
 
 def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, wanted_tokens: int = 0) -> MemoryPlan:
-    """`longest`: tokens of the longest example, which cannot be divided. `wanted_tokens`: 0 lets the memory decide."""
+    """Chooses the micro-batch, and whether activations are recomputed.
+
+    `longest`: tokens of the longest example, which cannot be divided. `wanted_tokens`: 0 lets the memory decide.
+    """
     room = int(free_bytes * MEMORY_SHARE)
     plain = room // token_bytes(config, element_size, checkpointing=False)
     if plain >= max(longest, min(wanted_tokens, MOST_TOKENS)):
@@ -66,11 +70,12 @@ def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, w
 def weight_copies(
     step_tokens: float, run_tokens: int, weight_bytes: int, free_bytes: int, *, compiled: bool = False
 ) -> int:
-    """How many other layouts of the frozen weights (`compiled.py`, `frozen.py`) pay: 0, 1, or one for each direction.
+    """How many repacked copies of the frozen weights pay: 0, 1, or one a direction.
 
-    In oneDNN's, small products gain a third and large ones a tenth; compiled layers gain as much on steps of any size,
-    and make the other direction themselves where a step is large. Making a copy takes as long as it saves on
-    `BLOCKS_FROM` tokens. `step_tokens`: mean of a step, with shared prefixes counted in every row.
+    In oneDNN's layouts (`layers.frozen_weights`), small products gain a third and large ones a tenth; compiled layers
+    gain as much on steps of any size, and compute the other direction's layout themselves where a step is large. Making
+    a copy takes as long as it saves on `BLOCKS_FROM` tokens. `step_tokens`: mean of a step, with shared prefixes
+    counted in every row.
     """
     if run_tokens < BLOCKS_FROM or (not compiled and step_tokens > SMALL_STEP):
         return 0
@@ -81,7 +86,7 @@ def weight_copies(
 
 
 def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:
-    """The plan in `path`; if there is none, `made`, which is then written there."""
+    """The plan in `path`; if there is none, `made`, which is written there."""
     if path.is_file():
         return MemoryPlan(**json.loads(path.read_text("utf-8")))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Which tokens of a packed step see which, as blocks: ranges of queries against ranges of keys.
+"""Which tokens of a packed step see which, as blocks of queries and keys.
 
-With nodes laid out depth first (`packing.py`) these are each node against itself (causal), and all descendants of a
+With nodes laid out depth first (`core.packing`) these are each node against itself (causal), and all descendants of a
 node, which are contiguous, against the node (full). A sliding window counts positions of the row, which are not places
 of the packed step: a block is cut where its queries leave the window.
 """
@@ -30,16 +30,21 @@ class Block:
 
     @property
     def rows(self) -> slice:
+        """Its queries."""
         return slice(self.query, self.query_end)
 
     @property
     def columns(self) -> slice:
+        """Its keys."""
         return slice(self.key, self.key_end)
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The blocks of one packed step. The causal ones come first and cover every query once."""
+    """The blocks of one packed step.
+
+    The causal ones come first and cover every query once.
+    """
 
     blocks: list[Block]
     positions: Tensor  # of the tokens in their row [T]
@@ -47,6 +52,7 @@ class Tree:
 
     @classmethod
     def of(cls, packed: Packed, chunk: int = CHUNK) -> "Tree":
+        """Each node against itself, and its descendants against it, in parts of `chunk`."""
         causal, full = [], []
         for node in packed.nodes:
             for start in range(node.start, node.stop, chunk):
@@ -58,10 +64,14 @@ class Tree:
 
     @property
     def length(self) -> int:
+        """How many tokens the step has."""
         return len(self.positions)
 
     def within(self, window: int | None) -> list[Block]:
-        """The blocks where a query sees only keys less than `window` positions before it, and itself."""
+        """The blocks with a sliding window; None: without one.
+
+        A query sees only keys less than `window` positions before it.
+        """
         if window is None:
             return self.blocks
         if window not in self._windowed:
@@ -70,7 +80,7 @@ class Tree:
         return self._windowed[window]
 
     def seen(self, block: Block, window: int | None) -> Tensor | None:
-        """[queries, keys] booleans: may query (row) see key (column)? None: every query sees every key."""
+        """Which query sees which key of a block [queries, keys]; None: all see all."""
         causal = torch.ones(block.query_end - block.query, block.key_end - block.key, dtype=torch.bool)
         causal = causal.tril() if block.causal else causal
         if window is None or not block.cut:
@@ -78,7 +88,7 @@ class Tree:
         return causal & (self.positions[block.rows, None] - self.positions[None, block.columns] < window)
 
     def mask(self, window: int | None) -> Tensor:
-        """The same for the whole step [T, T]."""
+        """The same for the complete step [T, T]."""
         mask = torch.zeros(self.length, self.length, dtype=torch.bool)
         for block in self.within(window):
             seen = self.seen(block, window)

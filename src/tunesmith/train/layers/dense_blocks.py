@@ -1,8 +1,8 @@
-"""A block of attention written out, for what the fused kernel does not compute: windows and soft-capped scores.
+"""Blocks of attention in plain operations, for windows and soft-capped scores.
 
-Scores are held as a matrix, at most `tree.CHUNK` keys wide. As with the fused kernel, a block's result comes with its
-log-sum-exp, and the gradient takes those of the whole row: P = exp(S - lse), dS = P (dP - rowsum(dO O)) (Dao et al.,
-2022, arXiv:2205.14135, section B).
+The fused kernel does not compute these. Scores are held as a matrix, at most `token_tree.CHUNK` keys wide. As with the
+fused kernel, a block's result comes with its log-sum-exp, and the gradient takes those of the complete row:
+P = exp(S - lse), dS = P (dP - rowsum(dO O)) (Dao et al., 2022, arXiv:2205.14135, section B).
 Shapes: queries [K, H/K, Q, D], keys and values [K, N, D].
 """
 
@@ -21,46 +21,77 @@ class Rule:
     softcap: float | None = None  # scores become cap * tanh(score / cap)
 
 
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """Queries, the result of their attention over all keys, and its gradient.
+
+    `queries`, `out` and `grad` are [K, H/K, Q, D], `lse` is [K, H/K, Q].
+    """
+
+    queries: Tensor
+    out: Tensor
+    lse: Tensor
+    grad: Tensor
+
+    def at(self, rows: slice) -> "Attended":
+        """The same for some of the queries, as views."""
+        return Attended(self.queries[:, :, rows], self.out[:, :, rows], self.lse[:, :, rows], self.grad[:, :, rows])
+
+
 def dense_block(
     queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None, rule: Rule
 ) -> tuple[Tensor, Tensor]:
-    """The result [K, H/K, Q, D] and its log-sum-exp [K, H/K, Q]. `seen` None: every query sees every key."""
+    """The result of a block [K, H/K, Q, D] and its log-sum-exp [K, H/K, Q].
+
+    `seen` None: every query sees every key.
+    """
     scores, _ = _scores(queries, keys, seen, rule)
     lse = torch.logsumexp(scores, -1)
     return _product(torch.exp(scores - lse.unsqueeze(-1)), values), lse
 
 
 def dense_block_backward(
-    grad: Tensor,
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    seen: Tensor | None,
-    rule: Rule,
+    attended: Attended, keys: Tensor, values: Tensor, seen: Tensor | None, rule: Rule
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of queries [K, H/K, Q, D], keys and values [K, 1, N, D], given the merged `out` and `lse`."""
-    scores, slope = _scores(queries, keys, seen, rule)
-    weights = torch.exp(scores - lse.unsqueeze(-1))
-    grad_weights = _product(grad, values.mT)
-    grad_scores = weights * (grad_weights - (grad * out).sum(-1, keepdim=True)) * rule.scale
-    if slope is not None:
-        grad_scores *= slope
+    """Gradients of a block's queries [K, H/K, Q, D], keys and values [K, 1, N, D]."""
+    scores, cap_grad = _scores(attended.queries, keys, seen, rule)
+    weights = torch.exp(scores - attended.lse.unsqueeze(-1))
+    grad_weights = _product(attended.grad, values.mT)
+    from_sum = (attended.grad * attended.out).sum(-1, keepdim=True)
+    grad_scores = weights * (grad_weights - from_sum) * rule.scale
+    if cap_grad is not None:
+        grad_scores *= cap_grad
     return (
         _product(grad_scores, keys),
-        (_rows(grad_scores).mT @ _rows(queries)).unsqueeze(1),
-        (_rows(weights).mT @ _rows(grad)).unsqueeze(1),
+        (_rows(grad_scores).mT @ _rows(attended.queries)).unsqueeze(1),
+        (_rows(weights).mT @ _rows(attended.grad)).unsqueeze(1),
     )
+
+
+def dense_attention(
+    query: Tensor, key: Tensor, value: Tensor, seen: Tensor, rule: Rule, sinks: Tensor | None
+) -> Tensor:
+    """Attention of a complete step under autograd; holds H * T * T scores.
+
+    q [1, H, T, D], k and v [1, K, T, D] -> [1, H, T, D].
+    """
+    groups = key.shape[1]
+    queries = query[0].reshape(groups, -1, *query.shape[2:])
+    scores, _ = _scores(queries, key[0], seen, rule)
+    if sinks is None:
+        return _product(torch.softmax(scores, -1), value[0]).flatten(0, 1).unsqueeze(0)
+    sink = sinks.to(scores.dtype).view(groups, -1, 1, 1).expand(*scores.shape[:-1], 1)
+    weights = torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]
+    return _product(weights, value[0]).flatten(0, 1).unsqueeze(0)
 
 
 def _scores(queries: Tensor, keys: Tensor, seen: Tensor | None, rule: Rule) -> tuple[Tensor, Tensor | None]:
     """[K, H/K, Q, N], and the derivative of the soft cap."""
-    scores, slope = _product(queries, keys.mT) * rule.scale, None
+    scores, cap_grad = _product(queries, keys.mT) * rule.scale, None
     if rule.softcap is not None:
         squashed = torch.tanh(scores / rule.softcap)
-        scores, slope = squashed * rule.softcap, 1 - squashed * squashed
-    return (scores if seen is None else scores.masked_fill(~seen, -torch.inf)), slope
+        scores, cap_grad = squashed * rule.softcap, 1 - squashed * squashed
+    return (scores if seen is None else scores.masked_fill(~seen, -torch.inf)), cap_grad
 
 
 def _product(by_head: Tensor, shared: Tensor) -> Tensor:
@@ -70,17 +101,3 @@ def _product(by_head: Tensor, shared: Tensor) -> Tensor:
 
 def _rows(by_head: Tensor) -> Tensor:
     return by_head.flatten(1, 2)
-
-
-def dense_attention(
-    query: Tensor, key: Tensor, value: Tensor, seen: Tensor, rule: Rule, sinks: Tensor | None
-) -> Tensor:
-    """The whole step under autograd: q [1, H, T, D], k and v [1, K, T, D] -> [1, H, T, D]. Holds H * T * T scores."""
-    groups = key.shape[1]
-    queries = query[0].reshape(groups, -1, *query.shape[2:])
-    scores, _ = _scores(queries, key[0], seen, rule)
-    if sinks is None:
-        return _product(torch.softmax(scores, -1), value[0]).flatten(0, 1).unsqueeze(0)
-    sink = sinks.to(scores.dtype).view(groups, -1, 1, 1).expand(*scores.shape[:-1], 1)
-    weights = torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]
-    return _product(weights, value[0]).flatten(0, 1).unsqueeze(0)

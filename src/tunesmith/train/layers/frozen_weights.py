@@ -1,7 +1,7 @@
-"""The frozen weight of a linear layer, laid out for the two products that training needs of it.
+"""The frozen weight of a linear layer, laid out for training's two products.
 
 oneDNN's blocked layouts are up to twice as fast as row-major matrices at the 50 to 200 tokens of a small step, and a
-tenth faster at large ones; a copy for each direction is made, and the row-major original is let go.
+tenth faster at large ones; a copy for each direction is made, and the row-major original is freed.
 """
 
 from typing import cast
@@ -12,7 +12,7 @@ from torch.autograd.function import FunctionCtx
 
 from tunesmith.system.pages import release_pages
 
-_TYPICAL_ROWS = 256  # the layout is chosen for so many tokens; measured the same for 16 to 768
+_TYPICAL_ROWS = 256  # the layout is chosen for this many tokens; the speed was the same for 16 to 768
 _PACKS = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # absent where torch was built without oneDNN
 
 
@@ -26,10 +26,11 @@ class FrozenMatrix:
 
     @property
     def outputs(self) -> int:
+        """How many values the layer's output has."""
         return self._layer.out_features
 
     def pack(self, release: bool = True) -> None:
-        """From here on the products use blocked layouts; does nothing where there are none for W.
+        """Makes the products use blocked layouts, where there are any for W.
 
         `release`: the layer loses its weight, which nothing else may need.
         """
@@ -49,14 +50,17 @@ class FrozenMatrix:
         weight = self._layer.weight.t()
         return torch.mm(x_NI, weight) if bias is None else torch.addmm(bias, x_NI, weight)
 
-    def slope(self, grad_NO: Tensor) -> Tensor:
+    def grad_input(self, grad_NO: Tensor) -> Tensor:
         """g W [N, in]: the gradient with respect to x, where g is that of the product."""
         if self._backward is not None:
             return _blocked_product(grad_NO, self._backward, None)
         return torch.mm(grad_NO, self._layer.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The layer as autograd sees it: [..., in] -> [..., out]. Unpacked, it may be of any kind (quantized)."""
+        """The layer as autograd sees it: [..., in] -> [..., out].
+
+        Unless it is packed it may be of any kind (quantized).
+        """
         if self._forward is None:
             return cast(Tensor, self._layer(x))
         return cast(Tensor, _Frozen.apply(x, self))  # type: ignore[no-untyped-call]
@@ -65,13 +69,15 @@ class FrozenMatrix:
 class _Frozen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, matrix: FrozenMatrix) -> Tensor:
+        """See the class."""
         ctx.matrix, ctx.shape = matrix, x.shape  # type: ignore[attr-defined]
         return matrix.product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        """See the class."""
         matrix = cast(FrozenMatrix, ctx.matrix)  # type: ignore[attr-defined]
-        return matrix.slope(grads[0].reshape(-1, grads[0].shape[-1])).view(ctx.shape), None  # type: ignore[attr-defined]
+        return matrix.grad_input(grads[0].reshape(-1, grads[0].shape[-1])).view(ctx.shape), None  # type: ignore[attr-defined]
 
 
 def _blocked(weight_OI: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Log-probabilities with an output matrix that is trained itself; `losses.py` has the frozen one."""
+"""Log-probabilities with a trained output matrix (frozen: `core.losses`)."""
 
 from typing import cast
 
@@ -10,7 +10,9 @@ CHUNK_LOGITS = 1 << 24  # elements of the logits that exist at once: 64 MB in fp
 
 
 class TrainedHead(torch.autograd.Function):
-    """log p(target | hidden), a slice of the logits at a time; they are made again in the backward pass.
+    """log p(target | hidden) with a trained output matrix.
+
+    A slice of the logits exists at a time; the backward pass computes them again.
 
     d log p_i / d W = (onehot(target_i) - softmax(W h_i)) h_i^T: the matrix's gradient needs that of log p_i beforehand,
     so that it cannot be made in the forward pass as it is for a frozen matrix.
@@ -20,6 +22,7 @@ class TrainedHead(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, hidden_LD: Tensor, weight_VD: Tensor, targets_L: Tensor, cap: float
     ) -> tuple[Tensor, Tensor]:
+        """See the class."""
         logprobs = torch.empty_like(hidden_LD[:, 0])
         correct = torch.empty_like(targets_L, dtype=torch.bool)
         for here in _slices(hidden_LD, weight_VD):
@@ -34,24 +37,30 @@ class TrainedHead(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """See the class."""
         hidden_LD, weight_VD, targets_L = cast(tuple[Tensor, ...], ctx.saved_tensors)  # type: ignore[attr-defined]
         cap = cast(float, ctx.cap)  # type: ignore[attr-defined]
         grad_hidden, grad_weight = torch.empty_like(hidden_LD), torch.zeros_like(weight_VD)
         for here in _slices(hidden_LD, weight_VD):
             logits = _logits(hidden_LD[here], weight_VD, cap)
             upstream = grads[0][here].unsqueeze(1)
-            slope = torch.softmax(logits, 1).mul_(-upstream).scatter_add_(1, targets_L[here].unsqueeze(1), upstream)
+            grad_logits = (
+                torch.softmax(logits, 1).mul_(-upstream).scatter_add_(1, targets_L[here].unsqueeze(1), upstream)
+            )
             if cap:
-                slope.mul_(1 - (logits / cap).square())
-            grad_hidden[here] = torch.mm(slope, weight_VD)
-            grad_weight.addmm_(slope.t(), hidden_LD[here])
+                grad_logits.mul_(1 - (logits / cap).square())
+            grad_hidden[here] = torch.mm(grad_logits, weight_VD)
+            grad_weight.addmm_(grad_logits.t(), hidden_LD[here])
         return grad_hidden, grad_weight, None, None
 
 
 def trained_token_logprobs(
     hidden_LD: Tensor, weight_VD: Tensor, targets_L: Tensor, cap: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target [L], and whether it is the likeliest token [L]. `cap`: soft cap, 0 = none."""
+    """Log-probability of each target [L], and whether it is the likeliest token [L].
+
+    `cap`: soft cap of the logits, 0 = none.
+    """
     return cast(tuple[Tensor, Tensor], TrainedHead.apply(hidden_LD, weight_VD, targets_L, cap))  # type: ignore[no-untyped-call]
 
 

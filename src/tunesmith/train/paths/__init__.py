@@ -1,1 +1,1 @@
-"""The ways through the layers, each equal to the reference path, and the choice between them."""
+"""Paths through the layers, each equal to the reference path; the choice of one."""

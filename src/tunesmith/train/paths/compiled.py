@@ -1,7 +1,8 @@
-"""The layers of the Llama family as two calls of compiled code, forward and backward, on a CPU in float32.
+"""The layers of the Llama family as compiled code, on a CPU in float32.
 
-Autograd sees one function from token ids to the last layer's output. Everything else of a run (output layer, losses,
-optimizer, resume) is as it always is; models that this does not cover take the path through their own modules.
+Autograd sees one function from token ids to the last layer's output: one call forward, one backward. Everything else of
+a run (output layer, losses, optimizer, resume) is the same on all paths. `families.table` says which families are
+compiled, `paths.choose_stack` when they are used.
 """
 
 import weakref
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from tunesmith.families.layout import head_size, layer_path, norm_names
 from tunesmith.families.panels import whole_panels
 from tunesmith.kernels.step_args import new_counters
 from tunesmith.kernels.thread_pool import ThreadPool
@@ -25,34 +27,19 @@ from tunesmith.train.paths.compiled_tables import Buffers, fill_lines, fill_part
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 MOST_THREADS = 64
 
 
-def supports(model: "PreTrainedModel", adapter: Adapter) -> bool:
-    """Of a model on the CPU with plain weights, its adapter attached."""
-    config = model.config
-    kinds = getattr(config, "layer_types", None) or ()
-    sizes = (config.hidden_size, config.intermediate_size, _head_size(model))
-    return (
-        config.model_type in FAMILIES
-        and config.hidden_act == "silu"
-        and all(kind == "full_attention" for kind in kinds)
-        and not (config.model_type == "mistral" and config.sliding_window)
-        and not getattr(config, "attention_dropout", 0.0)
-        and all(size % LANES == 0 for size in sizes)
-        and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
-        and not any(layer.dropout or layer.quantized for layer in adapter.layers.values())
-        and all(path.startswith("model.layers.") for path in adapter.layers)
-    )
-
-
 class CompiledLayers:
-    """Takes the weights out of the layers of `model`, which have no other use afterwards."""
+    """The compiled layers of one model.
+
+    Takes the weights out of the layers of `model`, which cannot be used otherwise afterwards.
+    """
 
     def __init__(self, model: "PreTrainedModel", adapter: Adapter, both: bool = False) -> None:
-        """`both`: the weights are kept in a layout for each direction, which pays where steps have few tokens."""
+        """`both`: weights are kept in a layout for each direction, which pays in small steps."""
         self._adapter, self._rotary = adapter, model.model.rotary_emb
+        self._final_norm: nn.Module = model.model.norm
         self._embedding: Tensor = model.model.embed_tokens.weight.detach()
         groups, layers = groups_of(model), model.config.num_hidden_layers
         self._step, self._layers = numpy.zeros(1, TRAIN_STEP_ARGS), numpy.zeros(layers, TRAIN_LAYER)
@@ -62,7 +49,7 @@ class CompiledLayers:
         for row, norms in zip(self._layers, self._norms, strict=True):
             for name, norm in norms.items():
                 row[name] = norm.data_ptr()
-        attentions = [model.get_submodule(f"model.layers.{index}.self_attn") for index in range(layers)]
+        attentions = [model.get_submodule(layer_path(index)).self_attn for index in range(layers)]
         self._layers["rotated"] = [getattr(attention, "use_rope", True) for attention in attentions]
         # The tables point into what is kept here, in `_norms` and in the adapter.
         self._weights = [*fill_lines(self._matrices, groups, both)]
@@ -74,12 +61,13 @@ class CompiledLayers:
         self._passes = 0
         self._pool = self._start_pool()
 
-    def __call__(self, packed: Packed) -> Tensor:
-        """The last layer's output [T, hidden]."""
-        return cast(Tensor, _Layers.apply(self._adapter.flat, self, packed))  # type: ignore[no-untyped-call]
+    def hidden(self, packed: Packed, sources: Tensor) -> Tensor:
+        """See `LayerStack`; the final norm is the model's own module."""
+        output = _Layers.apply(self._adapter.flat, self, packed)  # type: ignore[no-untyped-call]
+        return cast(Tensor, self._final_norm(output.index_select(0, sources)))
 
     def forward(self, packed: Packed) -> tuple[Tensor, int]:
-        """With a number that `backward` wants to see."""
+        """The last layer's output [T, hidden], and a number that `backward` asks for."""
         self._buffers.make(packed.length, torch.get_num_threads())
         self._fill(packed)
         torch.index_select(self._embedding, 0, torch.tensor(packed.ids), out=self._buffers.input(packed.length))
@@ -87,7 +75,10 @@ class CompiledLayers:
         return self._buffers.output(packed.length).clone(), self._passes
 
     def backward(self, grad_TD: Tensor, number: int) -> None:
-        """Adds to the adapter's gradient. The forward pass that it belongs to must have been the last pass."""
+        """Adds to the adapter's gradient.
+
+        RuntimeError: the forward pass of that number was not the last pass.
+        """
         if number != self._passes:
             raise RuntimeError("Another pass has overwritten what this backward pass needs.")
         self._buffers.grad(len(grad_TD)).copy_(grad_TD)
@@ -119,7 +110,7 @@ class CompiledLayers:
             "hidden": config.hidden_size,
             "heads": config.num_attention_heads,
             "kv_heads": config.num_key_value_heads,
-            "head_size": _head_size(model),
+            "head_size": head_size(config),
             "inner": config.intermediate_size,
             "parts": len(self._parts),
             "lora_width": int(self._matrices["lora_width"].max()),
@@ -149,31 +140,26 @@ class CompiledLayers:
 
 
 class _Layers(torch.autograd.Function):
-    """The gradient goes into the adapter's own, so that autograd is told of none."""
+    """Adds to the adapter's gradient itself, so autograd gets none."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, flat: Tensor, layers: CompiledLayers, packed: Packed) -> Tensor:
+        """See the class."""
         hidden, ctx.number = layers.forward(packed)  # type: ignore[attr-defined]
         ctx.layers = layers  # type: ignore[attr-defined]
         return hidden
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[None, None, None]:
+        """See the class."""
         cast(CompiledLayers, ctx.layers).backward(grads[0], cast(int, ctx.number))  # type: ignore[attr-defined]
         return None, None, None
 
 
-def _head_size(model: "PreTrainedModel") -> int:
-    config = model.config
-    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return size
-
-
 def _norms(model: "PreTrainedModel", index: int) -> dict[str, Tensor]:
-    """By the fields of a layer's table. Those of heads are there in some families only."""
-    layer = model.get_submodule(f"model.layers.{index}")
-    names = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
-    if hasattr(layer.self_attn, "q_norm"):
-        names |= {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
-    weights = {field: cast(Tensor, layer.get_submodule(name).weight) for field, name in names.items()}
+    """The norms' weights, by the fields of a layer's table."""
+    layer = model.get_submodule(layer_path(index))
+    weights = {
+        field: cast(Tensor, layer.get_submodule(name).weight) for field, name in norm_names(layer.self_attn).items()
+    }
     return {field: weight.detach().contiguous() for field, weight in weights.items()}

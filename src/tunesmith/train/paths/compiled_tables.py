@@ -1,4 +1,7 @@
-"""The tables that compiled layers read: where weights, adapter and what a step keeps stand in memory."""
+"""The tables that compiled layers read.
+
+They say where the weights, the adapter and what a step keeps are in memory.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from tunesmith.families.layout import shared_inputs
 from tunesmith.families.panels import pack, pack_back, pack_bias, whole_panels
 from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.step_args import Records
@@ -19,46 +23,43 @@ from tunesmith.train.adapters.lora import LoraLinear
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SPARE = 2  # times the memory of a step is asked for; what no step needs is never touched
-GROUPS = (
-    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    ("self_attn.o_proj",),
-    ("mlp.gate_proj", "mlp.up_proj"),
-    ("mlp.down_proj",),
-)
+SPARE = 2  # so many times the memory of a step is mapped; what no step needs is never touched
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Linears that read the same input, and the modules that stand in their places."""
+    """Linears that read the same input, and the modules that the model has for them."""
 
     linears: tuple[nn.Linear, ...]
     owners: tuple[nn.Module, ...]
 
     @classmethod
-    def of(cls, model: "PreTrainedModel", index: int, names: Sequence[str]) -> "Group":
-        owners = tuple(model.get_submodule(f"model.layers.{index}.{name}") for name in names)
+    def of(cls, model: "PreTrainedModel", paths: Sequence[str]) -> "Group":
+        """The linears at `paths`."""
+        owners = tuple(model.get_submodule(path) for path in paths)
         linears = (owner.base if isinstance(owner, LoraLinear) else cast(nn.Linear, owner) for owner in owners)
         return cls(tuple(linears), owners)
 
     @property
     def ins(self) -> int:
+        """How many inputs they have."""
         return self.linears[0].in_features
 
     @property
     def outs(self) -> int:
+        """How many outputs they have together."""
         return sum(linear.out_features for linear in self.linears)
 
 
 def groups_of(model: "PreTrainedModel") -> list[Group]:
     """Of all layers, in the order of a table of lines."""
-    return [Group.of(model, index, names) for index in range(model.config.num_hidden_layers) for names in GROUPS]
+    return [Group.of(model, paths) for index in range(model.config.num_hidden_layers) for paths in shared_inputs(index)]
 
 
 def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[Tensor]:
-    """Packs the frozen weights, which the linears lose; the tensors that the table points to.
+    """Packs the frozen weights into the table; yields the tensors that it points to.
 
-    `both`: for both directions, which takes twice the memory.
+    The linears lose their weights. `both`: for both directions, which takes twice the memory.
     """
     size = FLOAT_BYTES * sum(group.outs * group.ins for group in groups)
     slab = Slab(torch.empty(2 * size if both else size, dtype=torch.uint8))
@@ -81,7 +82,10 @@ def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[
 
 
 def fill_parts(parts: Records, lines: Records, groups: Sequence[Group], values: Tensor) -> Iterator[Tensor]:
-    """The adapter's linears, whose numbers stand in `values`; the tensors that the tables point to."""
+    """Fills in the adapter's linears, whose values are in `values`.
+
+    Yields the tensors that the tables point to.
+    """
     number = 0
     for index, (line, group) in enumerate(zip(lines, groups, strict=True)):
         line["first_part"], low_column, first = number, 0, 0
@@ -103,13 +107,13 @@ def fill_parts(parts: Records, lines: Records, groups: Sequence[Group], values: 
 
 
 class Buffers:
-    """Memory that a step computes in and keeps from its forward to its backward pass.
+    """The memory of a step, kept from its forward to its backward pass.
 
-    Owns what the tables point to. It stays for the next step.
+    Owns what the tables point to. It is used again for the next step.
     """
 
     def __init__(self, step: Records, layers: Records, lines: Records) -> None:
-        """The tables that point to it. The model's fields of the step must be there."""
+        """Takes the tables that point to it; the model's fields of the step must be set."""
         self._step, self._layers, self._lines = step[0], layers, lines
         self._hidden, self._inner, self._head, self._heads, self._kv_heads, self._low_width = (
             int(self._step[name]) for name in ("hidden", "inner", "head_size", "heads", "kv_heads", "lora_width")
@@ -122,26 +126,26 @@ class Buffers:
         self._places: dict[str, Tensor] = {}
 
     def make(self, rows: int, threads: int) -> None:
-        """For a step of `rows` tokens."""
+        """Makes room for a step of `rows` tokens."""
         sizes = self._shared(rows, threads) | self._kept(rows)
         self._lay_out(sizes)
         for name in self._shared(rows, threads):
             self._step[name] = self._places[name].data_ptr()
         for name in ("key_panels", "value_panels"):
-            self._places[name].zero_()  # nobody sees what fills up their last panel, but it must be numbers
+            self._places[name].zero_()  # what fills up their last panel is never used, but must be numbers
         self._step["scratch_bytes"] = FLOAT_BYTES * self._scratch(rows)
         self._point(rows)
 
     def input(self, rows: int) -> Tensor:
-        """Of the first layer [rows, hidden]."""
+        """The input of the first layer [rows, hidden]."""
         return self._stream[:rows]
 
     def output(self, rows: int) -> Tensor:
-        """Of the last layer [rows, hidden]."""
+        """The output of the last layer [rows, hidden]."""
         return self._stream[-rows:]
 
     def grad(self, rows: int) -> Tensor:
-        """By the last layer's output [rows, hidden]; the backward pass overwrites it."""
+        """The gradient of that output [rows, hidden]; the backward pass overwrites it."""
         return self._places["grad"].view(rows, self._hidden)
 
     @property

@@ -1,6 +1,6 @@
-"""How many floating-point operations a step needs, and how many this machine does at best.
+"""Floating-point operations of a step, and the most that this machine does.
 
-Counted is what the distinct tokens need: a trainer that computes a shared prefix for each row gets no credit for it.
+What the distinct tokens need is counted: a trainer that computes a shared prefix for each row gets no credit for it.
 """
 
 import time
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from tunesmith.families.layout import head_size
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.device import Device
 
@@ -24,7 +25,7 @@ ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Operations of forward and backward pass together."""
+    """Operations of the forward and the backward pass together."""
 
     per_token: float
     per_learned: float  # token: the output layer
@@ -32,7 +33,7 @@ class Work:
 
     @classmethod
     def of(cls, model: "PreTrainedModel", adapter: object) -> "Work":
-        """Of a model as it was loaded, its adapter attached, before its layers are fused.
+        """The work of a model with its adapter attached, before modules are replaced.
 
         A frozen weight costs 2 forward and 2 for the gradient of its input, a trained one 2 more for its own.
         Attention costs 4 per head dimension forward and 8 back (Dao et al., 2022, arXiv:2205.14135, who recompute).
@@ -40,12 +41,12 @@ class Work:
         head = model.get_output_embeddings()
         layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
         config = model.config.get_text_config()
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        width = size * config.num_attention_heads * config.num_hidden_layers
+        width = head_size(config) * config.num_attention_heads * config.num_hidden_layers
         rate, low_rank = (4.0, adapter.parameter_count) if isinstance(adapter, Adapter) else (6.0, 0)
         return cls(rate * sum(map(_values, layers)) + 6.0 * low_rank, rate * _values(head), 12.0 * width)
 
     def flops(self, computed: "Computed") -> float:
+        """The operations of what went through the model."""
         return (
             self.per_token * computed.tokens + self.per_learned * computed.learned + self.per_visible * computed.visible
         )
@@ -58,7 +59,10 @@ def _values(layer: nn.Module) -> int:
 
 
 def matmul_peak(device: Device, size: int = 0) -> float:
-    """FLOP/s of the best of some square matrix products; 0 is a size that takes a tenth of a second in all."""
+    """FLOP/s of the best of some square matrix products.
+
+    `size` 0: one that takes a tenth of a second in all.
+    """
     size = size or (CPU_SIZE if device.name == "cpu" else ACCELERATOR_SIZE)
     one = torch.ones(size, size, dtype=device.dtype, device=device.name)
     best = float("inf")

@@ -1,13 +1,14 @@
-"""Environment variables that a trainer must be started with: the C library and OpenMP read them before any Python runs.
+"""Environment variables that a trainer is started with.
 
-Imports no torch. Whoever starts a trainer passes them; one started by hand starts itself again with them.
+The C library and OpenMP read them before any Python runs, so whoever starts a trainer passes them; one that is started
+by hand starts itself again with them. Imports no torch.
 """
 
 import os
 import sys
 from collections.abc import Mapping
 
-# Freed memory is kept and taken again, in pages of 2 MB where the kernel gives them: a step frees and needs about a
+# Freed memory is kept and reused, in pages of 2 MB where the kernel gives them: a step frees and needs about a
 # gigabyte. Measured on one thread, support rows: 630 -> 680 useful tokens/s, peak memory 1.87 -> 1.97 GB.
 MALLOC = {
     "glibc.malloc.hugetlb": "1",
@@ -23,16 +24,16 @@ SPINS = "3000"
 
 
 def trainer_environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """`given` (default: this process's) with what a trainer needs; what is set already stays as it is."""
+    """`given` (default: this process's) and what a trainer needs; what is set stays."""
     given = os.environ if given is None else given
     tunables = ":".join(f"{name}={value}" for name, value in MALLOC.items())
     return {"GLIBC_TUNABLES": tunables, "GOMP_SPINCOUNT": SPINS, **given}
 
 
 def restart_with_environment(arguments: list[str]) -> None:
-    """A `python -m tunesmith.train` becomes the same in that environment; anything else, and one in it, goes on.
+    """Starts a `python -m tunesmith.train` again where the environment is not set.
 
-    Within a launcher's process a new start would drop what the launcher holds for it.
+    Anything else goes on: in a launcher's process a new start would lose what the launcher holds for it.
     """
     wanted = trainer_environment()
     by_hand = sys.orig_argv[1:3] == ["-m", "tunesmith.train"]

@@ -1,17 +1,23 @@
-"""The contract between the worker, which writes `spec.json`, and the trainer, which reads it. Imports no torch."""
+"""The contract between the worker, which writes `spec.json`, and the trainer.
+
+Imports no torch.
+"""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, cast
 
+from pydantic import ValidationError
+
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.settings import AdapterKind, Quantization, Schedule
+from tunesmith.settings import TrainingOptions
+from tunesmith.train.protocol import old_spec
 
 Method = Literal["supervised", "dpo"]
 
-ALL_LINEAR: tuple[str, ...] = ("all-linear",)
+PATHS = ("base_dir", "training_file", "output_dir", "init_adapter_dir", "validation_file")
 
 
 class SpecError(InvalidRequest):
@@ -19,25 +25,11 @@ class SpecError(InvalidRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class LoraSpec:
-    """The adapter's shape. `targets` are names of linear modules, or one of `("all-linear",)`: all but the output head,
-
-    `("attention",)`, `("mlp",)`.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ALL_LINEAR
-
-    @property
-    def scaling(self) -> float:
-        return self.alpha / self.rank
-
-
-@dataclass(frozen=True, slots=True)
 class TrainSpec:
-    """One training run, complete: nothing else (settings, environment) changes the result on one machine."""
+    """One training run.
+
+    Nothing else (settings, environment) changes the result on one machine.
+    """
 
     job_id: str
     base_name: str
@@ -47,72 +39,68 @@ class TrainSpec:
     attempt: int = 1
     init_adapter_dir: Path | None = None  # the tuned model that this job continues
     validation_file: Path | None = None
+    training_sha256: str | None = None  # of the file's bytes; None: the trainer reads the file to know it
+    validation_sha256: str | None = None
     method: Method = "supervised"
     n_epochs: int = 3
     batch_size: int = 1  # rows per optimizer step
-    learning_rate: float = 2e-4  # absolute, at the schedule's top
-    learning_rate_multiplier: float = 2.0  # only reported; learning_rate already has it
+    learning_rate_multiplier: float = 2.0
     beta: float | None = None  # DPO
     seed: int = 0
     max_tokens: int | None = None  # per row; longer rows are cut at the end
-    adapter: AdapterKind = "lora"  # "none": all weights are trained
-    lora: LoraSpec = field(default_factory=LoraSpec)
-    quantization: Quantization = "none"  # of the frozen base
-    warmup_ratio: float = 0.03  # of all steps
-    schedule: Schedule = "linear"
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0  # 0 = no clipping
+    options: TrainingOptions = field(default_factory=TrainingOptions)
     threads: int = 0  # 0 = all cores
     nice: int = 0
     keep_checkpoints: int = 3
     checkpoint_seconds: float = 120.0  # between saves of the progress; 0 = only at epoch ends
     validate_every: int = 0  # steps; 0 = chosen by the trainer
-    micro_batch_tokens: int = 0  # distinct tokens per forward pass; 0 = chosen from the memory at hand
-    blocked_weights: bool | None = None  # the frozen weights laid out for the fastest products; None = by their use
-    packing: bool = True  # False = the plain padded path
+    micro_batch_tokens: int = 0  # distinct tokens per forward pass; 0 = chosen from the available memory
+    blocked_weights: bool | None = None  # repack the frozen weights for the fastest products; None = where it pays
+    packing: bool = True  # False = the reference path, on padded rows
 
     def __post_init__(self) -> None:
         _require(self.method in ("supervised", "dpo"), "method", self.method, "'supervised' or 'dpo'")
-        _require(
-            self.schedule in ("linear", "cosine", "constant"), "schedule", self.schedule, "linear, cosine or constant"
-        )
         _require(self.n_epochs >= 1, "n_epochs", self.n_epochs, "at least 1")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        multiplier = self.learning_rate_multiplier
+        _require(multiplier > 0, "learning_rate_multiplier", multiplier, "above 0")
         _require(self.max_tokens is None or self.max_tokens >= 2, "max_tokens", self.max_tokens, "at least 2")
-        _require(self.lora.rank >= 1, "lora.rank", self.lora.rank, "at least 1")
-        _require(self.lora.alpha > 0, "lora.alpha", self.lora.alpha, "above 0")
-        _require(0 <= self.lora.dropout < 1, "lora.dropout", self.lora.dropout, "at least 0 and below 1")
-        _require(len(self.lora.targets) > 0, "lora.targets", self.lora.targets, "a set of layers, or names of layers")
-        _require(self.adapter in ("lora", "none"), "adapter", self.adapter, "'lora' or 'none'")
-        _require(self.quantization in ("none", "nf4"), "quantization", self.quantization, "'none' or 'nf4'")
-        frozen = self.adapter == "lora" or self.quantization == "none"
-        _require(frozen, "quantization", self.quantization, "'none' where all weights are trained (adapter 'none')")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-        _require(self.max_grad_norm >= 0, "max_grad_norm", self.max_grad_norm, "at least 0 (0: no clipping)")
-        _require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "between 0 and 1")
+        frozen, quantization = self.options.adapter == "lora", self.options.quantization
+        where = "'none' where all weights are trained (adapter 'none')"
+        _require(frozen or quantization == "none", "quantization", quantization, where)
         _require(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "at least 1")
         _require(self.beta is None or self.beta > 0, "beta", self.beta, "above 0")
 
+    @property
+    def learning_rate(self) -> float:
+        """The rate at the schedule's peak."""
+        return self.options.base_learning_rate * self.learning_rate_multiplier
+
     def to_json(self) -> JsonObject:
-        value = asdict(self)
-        return {key: _plain(item) for key, item in value.items()}
+        """The spec as `from_json` reads it."""
+        value = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        return {**value, "options": self.options.model_dump(mode="json")}
 
     @classmethod
     def from_json(cls, value: JsonValue) -> "TrainSpec":
-        """Raises SpecError naming the field that is missing, unknown or out of range."""
+        """Reads a spec, also one of a release before `options`.
+
+        Raises SpecError naming the field that is missing, unknown or out of range.
+        """
         if not isinstance(value, dict):
             raise SpecError(f"A training spec is a JSON object, not {type(value).__name__}.")
-        known = {item.name for item in fields(cls)}
-        unknown = sorted(set(value) - known)
+        unknown_lora = old_spec.unknown_lora_fields(value)
+        if unknown_lora:
+            raise SpecError(f"lora has unknown fields: {', '.join(unknown_lora)}.", param=f"lora.{unknown_lora[0]}")
+        given: dict[str, object] = dict(old_spec.upgraded(value))
+        unknown = sorted(set(given) - {item.name for item in fields(cls)})
         if unknown:
             raise SpecError(f"The training spec has unknown fields: {', '.join(unknown)}.", param=unknown[0])
-        given: dict[str, object] = dict(value)
-        for name in ("base_dir", "training_file", "output_dir", "init_adapter_dir", "validation_file"):
+        for name in PATHS:
             if given.get(name) is not None:
                 given[name] = Path(str(given[name]))
-        if isinstance(given.get("lora"), dict):
-            given["lora"] = _lora(cast(dict[str, object], given["lora"]))
+        if "options" in given:
+            given["options"] = _options(cast(JsonValue, given["options"]))
         try:
             return cls(**given)  # type: ignore[arg-type]  # names are checked above, values in __post_init__
         except TypeError as error:
@@ -120,32 +108,33 @@ class TrainSpec:
 
     @classmethod
     def read(cls, path: Path) -> "TrainSpec":
+        """Reads a spec from its file; SpecError where it cannot be read or trained."""
         try:
             return cls.from_json(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError) as error:
             raise SpecError(f"The training spec {path} cannot be read: {error}.") from error
 
     def write(self, path: Path) -> None:
+        """Writes the spec where `read` finds it."""
         path.write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=2), "utf-8")
 
 
-def _lora(value: dict[str, object]) -> LoraSpec:
-    unknown = sorted(set(value) - {item.name for item in fields(LoraSpec)})
+def _options(value: JsonValue) -> TrainingOptions:
+    if not isinstance(value, dict):
+        raise SpecError(f"options is a JSON object, not {type(value).__name__}.", param="options")
+    unknown = sorted(set(value) - set(TrainingOptions.model_fields))
     if unknown:
-        raise SpecError(f"lora has unknown fields: {', '.join(unknown)}.", param=f"lora.{unknown[0]}")
-    targets = value.get("targets", ALL_LINEAR)
-    names = (targets,) if isinstance(targets, str) else tuple(cast(list[str], targets))
-    return LoraSpec(**{**value, "targets": names})  # type: ignore[arg-type]
+        raise SpecError(f"options has unknown fields: {', '.join(unknown)}.", param=f"options.{unknown[0]}")
+    try:
+        return TrainingOptions.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = first["loc"][0]
+        raise SpecError(f"{name} is {first['input']!r}: {first['msg']}.", param=f"options.{name}") from error
 
 
 def _plain(value: object) -> JsonValue:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return cast(JsonValue, value)
+    return str(value) if isinstance(value, Path) else cast(JsonValue, value)
 
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:

@@ -13,13 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tunesmith.launch import child as launch
-from tunesmith.launch.child import ChildLauncher, ChildTrainer, LineReader, Start, log_tail
+from tunesmith.launch import child
+from tunesmith.launch.child import ChildLauncher, ChildTrainer
+from tunesmith.launch.output import LineReader
+from tunesmith.launch.protocol import Start
 
 WORKER = """
 import sys, time
 from pathlib import Path
-from tunesmith.launch.child import ChildLauncher, Start
+from tunesmith.launch.child import ChildLauncher
+from tunesmith.launch.protocol import Start
 root = Path(sys.argv[1])
 trainer = ChildLauncher("scripted_trainer").start(Start(root / "spec", root / "events", root / "log", root / "lock"))
 print(trainer.process.pid, flush=True)
@@ -80,7 +83,7 @@ def test_a_stopped_trainer_has_ended(trainer: ChildTrainer, start: Start) -> Non
 def test_a_trainer_that_ignores_sigterm_is_killed(
     start: Start, script: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(child, "STOP_SECONDS", 0.5)
     script(steps=1000, seconds=0.02, deaf=True)
     trainer = ChildLauncher("scripted_trainer").start(start)
     wait(lambda: len(lines(start.events)) > 3)
@@ -108,23 +111,3 @@ def test_two_trainers_never_run_on_one_job(trainer: ChildTrainer, start: Start, 
     trainer.stop()
     wait(lambda: lines(tmp_path / "events-2"))
     second.stop()
-
-
-def test_a_reader_waits_for_the_end_of_a_line(tmp_path: Path) -> None:
-    path = tmp_path / "events"
-    reader = LineReader(path)
-    assert list(reader.read()) == []
-    path.write_text('{"a": 1}\n{"b"')
-    assert list(reader.read()) == [{"a": 1}]
-    with path.open("a") as file:
-        file.write(': "天"}\nnot json\n[1]\n{"c": 3}\n')
-    assert list(reader.read()) == [{"b": "天"}, {"c": 3}]
-    assert list(reader.read()) == []
-
-
-def test_the_end_of_a_long_log_is_quoted(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    assert log_tail(path) == ""
-    path.write_text("x" * 10_000 + "\nMemoryError\n")
-    assert log_tail(path).endswith("MemoryError")
-    assert len(log_tail(path)) <= launch.LOG_TAIL_BYTES

@@ -1,0 +1,61 @@
+"""Loading the base of a run with its trainable parameters."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
+from tunesmith.models.weights import load_model
+from tunesmith.train.adapters.checkpoint import TrainableParameters
+from tunesmith.train.adapters.full_finetuning import FullFinetuning, required_memory
+from tunesmith.train.adapters.lora import attach
+from tunesmith.train.core.device import Device
+from tunesmith.train.protocol.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBase:
+    """A base model with its trainable parameters in place."""
+
+    model: "PreTrainedModel"
+    trainable: TrainableParameters
+
+
+def load_base(spec: TrainSpec, device: Device) -> LoadedBase:
+    """Loads the spec's base, and the tuned model that the job continues.
+
+    Raises InvalidRequest where the memory is too small, or the tuned model does not fit the spec.
+    """
+    return _with_adapter(spec, device) if spec.options.adapter == "lora" else _full(spec, device)
+
+
+def _with_adapter(spec: TrainSpec, device: Device) -> LoadedBase:
+    model = load_model(spec.base_dir, device.dtype, device.name, spec.options.quantization)
+    adapter = attach(model, spec.options, spec.seed, model.get_output_embeddings())
+    if spec.init_adapter_dir:
+        adapter.load(load_tensors(spec.init_adapter_dir))
+    if (spec.base_dir / MANIFEST_FILE).is_file():
+        adapter.own_base = spec.base_dir
+    return LoadedBase(model, adapter)
+
+
+def _full(spec: TrainSpec, device: Device) -> LoadedBase:
+    model = load_model(spec.base_dir, torch.float32, device.name)
+    needed, free = required_memory(model.num_parameters()), device.free_memory()
+    if needed > free:
+        raise InvalidRequest(
+            f"Training all {model.num_parameters():,} weights takes {needed / 1e9:.1f} GB for them, their gradients "
+            f"and the optimizer, without activations; {free / 1e9:.1f} GB are free. Train a LoRA ('adapter': 'lora'), "
+            "take a smaller base, or free memory.",
+            param="tunesmith.adapter",
+            code="out_of_memory",
+        )
+    full = FullFinetuning(model, spec.base_dir)
+    if spec.init_adapter_dir:
+        full.merge(spec.init_adapter_dir)
+    return LoadedBase(model, full)

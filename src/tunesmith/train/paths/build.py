@@ -1,0 +1,45 @@
+"""Building the scorer of a chosen path."""
+
+from tunesmith.kernels.compiler import is_cached, precompile
+from tunesmith.kernels.train_step import training_step
+from tunesmith.train.adapters.lora import Adapter
+from tunesmith.train.core.plan import MemoryPlan
+from tunesmith.train.loading import LoadedBase
+from tunesmith.train.paths.accelerate import accelerate
+from tunesmith.train.paths.choose_stack import StackChoice
+from tunesmith.train.paths.compiled import CompiledLayers
+from tunesmith.train.paths.layer_stack import LayerStack, TorchLayers
+from tunesmith.train.paths.padded import PaddedScorer
+from tunesmith.train.paths.scoring import Scorer, TreeScorer
+from tunesmith.train.protocol.events import Listener, Log
+
+
+def build_scorer(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listener) -> Scorer:
+    """The scorer of the chosen path.
+
+    Changes the base's modules, and takes the weights out of them where the plan has them repacked. Raises
+    UnsupportedAttention where the base does not compute the token tree; then the base has to be loaded again.
+    """
+    if choice.kind == "padded":
+        return PaddedScorer(base.model, choice.trains)
+    scorer = TreeScorer(base.model, _stack(choice, base, plan, emit))
+    if isinstance(base.trainable, Adapter) and plan.blocked_weights:
+        if choice.kind == "tree":
+            base.trainable.pack_frozen()
+        scorer.pack_head()
+    return scorer
+
+
+def _stack(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listener) -> LayerStack:
+    if choice.kind == "compiled" and isinstance(base.trainable, Adapter):
+        _compile_once(emit)
+        return CompiledLayers(base.model, base.trainable, plan.both_directions)
+    if choice.fuses:
+        accelerate(base.model)
+    return TorchLayers(base.model, choice.trains)
+
+
+def _compile_once(emit: Listener) -> None:
+    if not is_cached(training_step):
+        emit(Log("info", "Compiling for this processor, once; it takes some 20 seconds."))
+        precompile("training", training_step)

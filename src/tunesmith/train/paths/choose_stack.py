@@ -1,0 +1,108 @@
+"""Which path a run takes through the layers of its base, and why.
+
+Every condition is here, or named here:
+
+    compiled   the layers as compiled code: a LoRA on a float32 base of a compiled family, on a CPU
+    tree       the base's own modules over the token tree: everything else, accelerators included
+    padded     rows padded to one length, the reference path: `packing` off, or where the other two fail their check
+
+The check is made by `train.prepare`: it runs a few rows through the chosen path and the reference (`paths.verify`).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+
+from tunesmith.families.layout import head_size, layer_path
+from tunesmith.families.table import compiled_gap, family_gap
+from tunesmith.kernels.vectors import LANES
+from tunesmith.train.adapters.checkpoint import TrainableParameters
+from tunesmith.train.adapters.lora import Adapter
+from tunesmith.train.core.examples import Example
+from tunesmith.train.core.plan import SMALL_COMPILED_STEP, MemoryPlan, weight_copies
+from tunesmith.train.protocol.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+StackKind: TypeAlias = Literal["compiled", "tree", "padded"]
+
+
+@dataclass(frozen=True, slots=True)
+class StackChoice:
+    """A path, and a sentence for the job's events that says why."""
+
+    kind: StackKind
+    reason: str
+    trains: bool = False  # the base's modules need training mode for gradients: dropout, recomputed activations
+    fuses: bool = False  # tree: fused functions take the place of the base's own norms, MLPs and rotary embeddings
+
+
+def choose_stack(
+    spec: TrainSpec, model: "PreTrainedModel", trainable: TrainableParameters, plan: MemoryPlan
+) -> StackChoice:
+    """Chooses by the spec, the base, what is trained of it, and the memory plan."""
+    trains = bool(spec.options.lora_dropout) or plan.activation_checkpointing
+    if not spec.packing:
+        return StackChoice("padded", "The layers run on padded rows: packing is off.", trains)
+    gap = _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
+    if gap is None:
+        return StackChoice("compiled", "The layers run as compiled code.")
+    fuses = spec.options.quantization == "none"  # fused functions read plain weights
+    return StackChoice("tree", f"The layers run as the base's own modules: {gap}.", trains, fuses)
+
+
+def compiled_layers_gap(model: "PreTrainedModel", trainable: TrainableParameters) -> str | None:
+    """Why `CompiledLayers` do not compute this model; None where they do."""
+    if not isinstance(trainable, Adapter):
+        return "all weights are trained"
+    return compiled_gap(model.config, "training") or _size_gap(model) or _weights_gap(model, trainable)
+
+
+def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> int:
+    """How many repacked copies of the frozen weights pay: 0, 1, or one a direction.
+
+    Asked before the base is loaded, so of the conditions above it looks at those that the spec and the family decide.
+    """
+    if spec.blocked_weights is False:
+        return 0
+    tokens = sum(example.tokens for example in examples)
+    family = json.loads((spec.base_dir / "config.json").read_text("utf-8")).get("model_type")
+    compiled = family_gap(str(family), "training") is None and not spec.options.lora_dropout
+    step_tokens = spec.batch_size * tokens / len(examples)
+    if spec.blocked_weights:
+        return 1 if compiled and step_tokens > SMALL_COMPILED_STEP else 2
+    return weight_copies(step_tokens, spec.n_epochs * tokens, weight_bytes, free, compiled=compiled)
+
+
+def _plan_gap(spec: TrainSpec, plan: MemoryPlan) -> str | None:
+    if spec.options.lora_dropout:
+        return "the adapter has dropout"
+    if not plan.blocked_weights:
+        return "repacking the weights would not pay in a run of this size, or does not fit into memory"
+    return "activations are recomputed" if plan.activation_checkpointing else None
+
+
+def _size_gap(model: "PreTrainedModel") -> str | None:
+    config = model.config
+    sizes = {
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "head size": head_size(config),
+    }
+    odd = next((name for name, size in sizes.items() if size % LANES), None)
+    return None if odd is None else f"its {odd}, {sizes[odd]}, is not a multiple of {LANES}"
+
+
+def _weights_gap(model: "PreTrainedModel", adapter: Adapter) -> str | None:
+    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
+        return "its weights are not in float32 on a CPU"
+    if any(layer.dropout or layer.quantized for layer in adapter.layers.values()):
+        return "an adapted layer is quantized or has dropout"
+    prefix = layer_path(0).rpartition("0")[0]
+    if any(not path.startswith(prefix) for path in adapter.layers):
+        return "the adapter is not only on linear layers inside the blocks"
+    return None
