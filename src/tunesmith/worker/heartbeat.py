@@ -50,7 +50,7 @@ class Heartbeat:
                     self._queue.renew(self._lease, self._seconds)
                     renewed = now
                 else:
-                    self._queue.held(self._lease)
+                    self._queue.check_held(self._lease)
             except LeaseLost as error:
                 self.lost = error
                 return

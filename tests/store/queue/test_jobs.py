@@ -119,7 +119,7 @@ def test_a_paused_job_waits_queued_until_it_is_resumed(store: Store, running: Ru
     lease = running()
     assert store.jobs.pause(lease.job_id).status is JobStatus.QUEUED
     with pytest.raises(LeaseLost) as lost:
-        store.queue.held(lease)
+        store.queue.check_held(lease)
     assert lost.value.code == "paused"
     assert store.queue.claim("two", [JobStatus.QUEUED, JobStatus.RUNNING], 30) is None
     store.jobs.pause(lease.job_id)  # again: no second event

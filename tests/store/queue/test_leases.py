@@ -83,7 +83,7 @@ def test_a_silent_workers_job_is_taken_and_its_writes_refused(
         lambda: store.queue.set_status(old, JobStatus.FAILED),
         lambda: store.queue.finish(old, outcome(store, store_settings, old)),
         lambda: store.queue.fail(old, code="x", message="x"),
-        lambda: store.queue.held(old),
+        lambda: store.queue.check_held(old),
     ]
     for write in writes:
         with pytest.raises(LeaseLost) as lost:
@@ -92,7 +92,7 @@ def test_a_silent_workers_job_is_taken_and_its_writes_refused(
     store.queue.release(old)  # gives back nothing
     assert store.jobs.get(old.job_id) == before
     assert store.models.all() == []
-    store.queue.held(claimed[1])
+    store.queue.check_held(claimed[1])
 
 
 def test_a_late_worker_that_nobody_replaced_goes_on(store: Store, running: Running) -> None:

@@ -84,13 +84,13 @@ def test_only_one_writer_is_alone(store: Store) -> None:
     def second() -> None:
         holds.wait(10)
         with store.database.write() as connection:
-            store.database.alone(connection, 1)
+            store.database.advisory_lock(connection, 1)
             order.append("second")
 
     thread = threading.Thread(target=second)
     thread.start()
     with store.database.write() as connection:
-        store.database.alone(connection, 1)
+        store.database.advisory_lock(connection, 1)
         holds.set()
         thread.join(0.3)
         order.append("first")

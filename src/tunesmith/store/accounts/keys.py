@@ -23,7 +23,7 @@ MOST_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class _VerifiedKeys:
     """Keys by hash, as verified while the database was at `version`.
 
     Replaced as a whole, because threads share it.
@@ -38,7 +38,7 @@ class KeyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._opened = _Opened(None, {})
+        self._verified = _VerifiedKeys(None, {})
 
     def ensure_first(self, path: Path) -> str | None:
         """Make the first key of a new installation; None when there is a key already.
@@ -46,7 +46,7 @@ class KeyStore:
         The key is written to `path` (mode 0600) and returned, to be shown once.
         """
         with self._database.write() as connection:
-            self._database.alone(connection, FIRST_KEY_KEY)
+            self._database.advisory_lock(connection, FIRST_KEY_KEY)
             if connection.execute(select(keys.c.seq).limit(1)).first() is not None:
                 return None
             raw_key = new_api_key()
@@ -85,18 +85,18 @@ class KeyStore:
 
         None as soon as anything at all was written to the database since. Never waits.
         """
-        opened, version = self._opened, self._database.data_version.read()
-        if version is None or opened.version != version:
+        verified, version = self._verified, self._database.data_version.read()
+        if version is None or verified.version != version:
             return None
-        key = opened.keys.get(_hash(raw_key))
+        key = verified.keys.get(_hash(raw_key))
         return None if key is None or (key.expires_at is not None and key.expires_at <= int(time.time())) else key
 
     def _remember(self, version: int | None, digest: str, key: KeyRow) -> None:
         """`version` was read before the database was asked."""
         if version is None:
             return
-        same = self._opened.version == version and len(self._opened.keys) < MOST_REMEMBERED
-        self._opened = _Opened(version, {**self._opened.keys, digest: key} if same else {digest: key})
+        same = self._verified.version == version and len(self._verified.keys) < MOST_REMEMBERED
+        self._verified = _VerifiedKeys(version, {**self._verified.keys, digest: key} if same else {digest: key})
 
     def all(self) -> list[KeyRow]:
         """Return every key, revoked ones included, oldest first."""

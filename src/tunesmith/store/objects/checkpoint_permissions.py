@@ -37,7 +37,7 @@ class PermissionStore:
         """
         with self._database.write() as connection:
             self._lock_model(connection, model)
-            _demand_projects(connection, project_ids)
+            _check_projects(connection, project_ids)
             return [_grant(connection, model, project_id) for project_id in dict.fromkeys(project_ids)]
 
     def page(
@@ -54,7 +54,7 @@ class PermissionStore:
         if project_id is not None:
             query = query.where(permissions.c.project_id == project_id)
         with self._database.read() as connection:
-            self._demand_model(connection, model)
+            self._check_model(connection, model)
             rows, more = fetch_page(connection, query, permissions, Cursor(limit, after, order))
         return Page(tuple(_permission_row(row) for row in rows), more)
 
@@ -64,11 +64,11 @@ class PermissionStore:
         Takes effect from the next request on. Raises NotFound as `grant` does.
         """
         with self._database.write() as connection:
-            self._demand_model(connection, model)
+            self._check_model(connection, model)
             which = permissions.c.id == permission_id, permissions.c.model == model
             return connection.execute(delete(permissions).where(*which)).rowcount > 0
 
-    def _demand_model(self, connection: Connection, model: str, *, lock: bool = False) -> None:
+    def _check_model(self, connection: Connection, model: str, *, lock: bool = False) -> None:
         query = select(models.c.seq).where(
             models.c.name == model, self._scope.of(models), models.c.deleted_at.is_(None)
         )
@@ -77,10 +77,10 @@ class PermissionStore:
 
     def _lock_model(self, connection: Connection, model: str) -> None:
         """Concurrent grants wait for each other, so a project gets one permission."""
-        self._demand_model(connection, model, lock=True)
+        self._check_model(connection, model, lock=True)
 
 
-def _demand_projects(connection: Connection, project_ids: Sequence[str]) -> None:
+def _check_projects(connection: Connection, project_ids: Sequence[str]) -> None:
     query = select(projects.c.id).where(projects.c.id.in_(project_ids), projects.c.archived_at.is_(None))
     known = set(connection.execute(query).scalars())
     for index, project_id in enumerate(project_ids):

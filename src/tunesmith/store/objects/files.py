@@ -108,7 +108,7 @@ class FileStore:
         A job that has already read the file continues.
         """
         with self._database.write() as connection:
-            deleted = _bury(connection, and_(files.c.id == file_id, self._scope.of(files)))
+            deleted = _mark_deleted(connection, and_(files.c.id == file_id, self._scope.of(files)))
         for file in deleted:
             self._blobs.delete(file)
         return bool(deleted)
@@ -125,7 +125,7 @@ class FileStore:
         uses = or_(jobs.c.training_file == files.c.id, jobs.c.validation_file == files.c.id)
         in_use = exists().where(uses, UNFINISHED)
         with self._database.write() as connection:
-            expired = _bury(connection, and_(files.c.expires_at <= int(time.time()), not_(in_use)))
+            expired = _mark_deleted(connection, and_(files.c.expires_at <= int(time.time()), not_(in_use)))
         for file_id in expired:
             self._blobs.delete(file_id)
         return len(expired)
@@ -157,7 +157,7 @@ def alive() -> ColumnElement[bool]:
     return and_(files.c.deleted_at.is_(None), or_(files.c.expires_at.is_(None), files.c.expires_at > int(time.time())))
 
 
-def _bury(connection: Connection, which: ColumnElement[bool]) -> list[str]:
+def _mark_deleted(connection: Connection, which: ColumnElement[bool]) -> list[str]:
     """Mark rows as deleted, erase what the user wrote in them, return their ids."""
     change = (
         update(files)

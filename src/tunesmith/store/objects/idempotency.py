@@ -52,7 +52,7 @@ def find_earlier(database: Database, connection: Connection, request: CreateRequ
 
     Raises InvalidRequest when the Idempotency-Key was used for a different request.
     """
-    database.alone(connection, request.lock)
+    database.advisory_lock(connection, request.lock)
     if request.idempotency_key is not None:
         return _under_key(connection, request)
     if not request.is_retry:

@@ -57,7 +57,7 @@ class PartStore:
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
 
-    def drop(self, upload_id: str, part_id: str) -> None:
+    def discard(self, upload_id: str, part_id: str) -> None:
         """Remove one part; no error when it is gone already."""
         (self._directory(upload_id) / part_id).unlink(missing_ok=True)
 

@@ -74,16 +74,16 @@ class UploadStore:
         `room`: how many bytes all parts together may hold, those included that no `complete` will name. Raises
         NotFound, and InvalidRequest when the upload accepts no more parts or has no room.
         """
-        _demand_pending(self._found(upload_id))
+        _check_pending(self._found(upload_id))
         try:
             part_id, size = self._parts.write(upload_id, chunks)
         except FileNotFoundError:  # cancelled, or expired and swept, while the bytes came
-            _demand_pending(self._found(upload_id))
+            _check_pending(self._found(upload_id))
             raise
         try:
             return self._insert_part(upload_id, part_id, size, room)
         except InvalidRequest:  # after any other error the row may or may not exist
-            self._parts.drop(upload_id, part_id)
+            self._parts.discard(upload_id, part_id)
             raise
 
     def complete(
@@ -96,11 +96,11 @@ class UploadStore:
         """
         upload = self._found(upload_id)
         if upload.status != "completed":
-            _demand_pending(upload)
+            _check_pending(upload)
             self._check_parts(upload, part_ids)
             upload = self._make_file(upload, part_ids, md5_hex)
         if upload.part_ids != tuple(part_ids):
-            raise _over(upload)
+            raise _ended_error(upload)
         return upload, self._file(upload)
 
     def cancel(self, upload_id: str) -> UploadRow:
@@ -108,7 +108,7 @@ class UploadStore:
         with self._database.write() as connection:
             upload = self._lock(connection, upload_id)
             if upload.status != "cancelled":
-                _demand_pending(upload)
+                _check_pending(upload)
                 upload = _change(connection, upload_id, status="cancelled")
         self._parts.close(upload_id)
         return upload
@@ -145,7 +145,7 @@ class UploadStore:
     def _insert_part(self, upload_id: str, part_id: str, size: int, room: int) -> PartRow:
         values = {"id": part_id, "upload_id": upload_id, "created_at": int(time.time()), "bytes": size}
         with self._database.write() as connection:
-            _demand_pending(self._lock(connection, upload_id))
+            _check_pending(self._lock(connection, upload_id))
             stored = select(func.coalesce(func.sum(upload_parts.c.bytes), 0)).where(
                 upload_parts.c.upload_id == upload_id
             )
@@ -187,7 +187,7 @@ class UploadStore:
             now = self._found(upload.id)
             if now.status == "completed":
                 return now
-            _demand_pending(now)
+            _check_pending(now)
             raise
 
     def _assemble(self, upload: UploadRow, part_ids: Sequence[str], md5_hex: str | None) -> Blob:
@@ -222,7 +222,7 @@ class UploadStore:
         else:
             self._blobs.delete(blob.id)
         if now.status != "completed":
-            raise _over(now)
+            raise _ended_error(now)
         return now
 
     def _file(self, upload: UploadRow) -> FileRow | None:
@@ -253,12 +253,12 @@ def _upload_row(row: RowMapping) -> UploadRow:
     return UploadRow(**values)
 
 
-def _demand_pending(upload: UploadRow) -> None:
+def _check_pending(upload: UploadRow) -> None:
     if upload.status != "pending":
-        raise _over(upload)
+        raise _ended_error(upload)
 
 
-def _over(upload: UploadRow) -> InvalidRequest:
+def _ended_error(upload: UploadRow) -> InvalidRequest:
     when = f" at {upload.expires_at} (Unix time)" if upload.status == "expired" else ""
     return InvalidRequest(
         f"The upload {upload.id} is {upload.status}{when}: it accepts no more parts and can no longer be"

@@ -95,7 +95,7 @@ class JobStore:
         """
         with self._database.write() as connection:
             job = lock_job(connection, job_id, self._scope)
-            _demand_active(job, "cancelled")
+            _check_active(job, "cancelled")
             event = NewEvent("Fine tuning process stopping due to job cancellation", level="warn")
             insert_events(connection, job_id, [event])
             return _leave(connection, job_id, status=JobStatus.CANCELLED, estimated_finish=None)
@@ -107,7 +107,7 @@ class JobStore:
         """
         with self._database.write() as connection:
             job = lock_job(connection, job_id, self._scope)
-            _demand_active(job, "paused")
+            _check_active(job, "paused")
             if job.paused:
                 return job
             insert_events(connection, job_id, [NewEvent("Fine-tuning job paused")])
@@ -122,7 +122,7 @@ class JobStore:
         """
         with self._database.write() as connection:
             job = lock_job(connection, job_id, self._scope)
-            _demand_active(job, "resumed")
+            _check_active(job, "resumed")
             if not job.paused:
                 raise InvalidRequest(f"Job {job_id} is not paused (status {job.status}): there is nothing to resume.")
             insert_events(connection, job_id, [NewEvent("Fine-tuning job resumed")])
@@ -227,7 +227,7 @@ def _new_row(job: NewJob) -> dict[str, object]:
     }
 
 
-def _demand_active(job: JobRow, verb: str) -> None:
+def _check_active(job: JobRow, verb: str) -> None:
     if job.status.finished:
         raise InvalidRequest(f"Job {job.id} has already ended (status {job.status}): it cannot be {verb}.")
 

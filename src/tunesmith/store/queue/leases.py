@@ -79,10 +79,10 @@ class Queue:
     def renew(self, lease: Lease, lease_seconds: float) -> None:
         """Extend the lease by `lease_seconds` from now. Raises LeaseLost."""
         with self._database.write() as connection:
-            _demand_held(connection, lease)
+            _lock_held(connection, lease)
             _update(connection, lease, lease_until=self._database.clock(connection) + lease_seconds)
 
-    def held(self, lease: Lease) -> None:
+    def check_held(self, lease: Lease) -> None:
         """Raise LeaseLost when the job was cancelled, paused or taken; costs one read."""
         with self._database.read() as connection:
             row = connection.execute(select(jobs).where(jobs.c.id == lease.job_id)).mappings().one()
@@ -95,7 +95,7 @@ class Queue:
         """
         try:
             with self._database.write() as connection:
-                _demand_held(connection, lease)
+                _lock_held(connection, lease)
                 _update(connection, lease, worker=None, lease_until=None)
         except LeaseLost:
             return
@@ -113,7 +113,7 @@ class Queue:
         An event whose `step` was reported before is dropped: a resumed trainer repeats the steps after its checkpoint.
         """
         with self._database.write() as connection:
-            job = _demand_held(connection, lease)
+            job = _lock_held(connection, lease)
             last_step, fresh = _unreported(events, job.last_step)
             insert_events(connection, job.id, fresh)
             values: dict[str, object] = {"last_step": last_step}
@@ -130,7 +130,7 @@ class Queue:
         removes the files of dropped checkpoints while it runs, `models.clean` does afterwards.
         """
         with self._database.write() as connection:
-            job = _demand_held(connection, lease)
+            job = _lock_held(connection, lease)
             newest = select(func.max(checkpoints.c.step)).where(checkpoints.c.job_id == job.id)
             if checkpoint.step > (connection.execute(newest).scalar() or 0):
                 insert_checkpoint(connection, job, checkpoint, self._root)
@@ -149,7 +149,7 @@ class Queue:
         Raises ServerFault for a transition that does not exist.
         """
         with self._database.write() as connection:
-            job = _demand_held(connection, lease)
+            job = _lock_held(connection, lease)
             values = _transition(job, status)
             if status is JobStatus.QUEUED:
                 values |= {"worker": None, "lease_until": None}
@@ -164,7 +164,7 @@ class Queue:
         The next request that sees `succeeded` finds them all.
         """
         with self._database.write() as connection:
-            job = _demand_held(connection, lease)
+            job = _lock_held(connection, lease)
             values = _transition(job, JobStatus.SUCCEEDED)
             register_model(connection, job, job.planned_model, outcome.adapter_dir, self._root, step=None)
             if outcome.result is not None:
@@ -195,7 +195,7 @@ class Queue:
         `finished_at` stays null, as at OpenAI.
         """
         with self._database.write() as connection:
-            job = _demand_held(connection, lease)
+            job = _lock_held(connection, lease)
             error: JsonObject = {"code": code, "param": param, "message": message}
             insert_events(connection, job.id, [NewEvent(message, level="error")])
             values = _transition(job, JobStatus.FAILED)
@@ -214,7 +214,7 @@ def _claimable(statuses: Sequence[JobStatus], now: float) -> ColumnElement[bool]
     )
 
 
-def _demand_held(connection: Connection, lease: Lease) -> JobRow:
+def _lock_held(connection: Connection, lease: Lease) -> JobRow:
     try:
         job = lock_job(connection, lease.job_id)
     except NotFound as error:

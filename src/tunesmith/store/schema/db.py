@@ -45,11 +45,11 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may write. Raises ServiceUnavailable."""
-        with self._turn(), self._begin(self._writing) as connection:
+        with self._one_writer(), self._begin(self._writing) as connection:
             yield connection
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _one_writer(self) -> Iterator[None]:
         """Queue this process's writers up, one at a time, on SQLite.
 
         SQLite's own writers poll for its one lock, and some wait a second.
@@ -83,7 +83,7 @@ class Database:
             return time.time()
         return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
-    def alone(self, connection: Connection, key: int) -> None:
+    def advisory_lock(self, connection: Connection, key: int) -> None:
         """Wait until no other writer holds `key`; held to the end of the transaction.
 
         A SQLite writer is always alone.

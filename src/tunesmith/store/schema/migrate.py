@@ -19,7 +19,7 @@ def migrate(database: Database) -> None:
         if _revision(connection) == HEAD:  # spares every later start the import of Alembic (0.2 s)
             return
     with database.write() as connection:
-        database.alone(connection, MIGRATION_KEY)
+        database.advisory_lock(connection, MIGRATION_KEY)
         if _revision(connection) != HEAD:
             _upgrade(connection)
 
