@@ -174,7 +174,7 @@ class Settings(BaseSettings, TrainingOptions):
     full_learning_rate: FiniteFloat = Field(
         2e-5, gt=0, le=1, description="Takes base_learning_rate's place in jobs that train all weights."
     )
-    train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all cores.")
+    train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all processors it may use.")
     checkpoint_seconds: float = Field(
         120.0, ge=0, description="Between saves of a trainer's progress, seconds; 0: only at the ends of epochs."
     )
@@ -183,23 +183,23 @@ class Settings(BaseSettings, TrainingOptions):
         True, description="A trainer takes only what other processes leave (Linux); false: its share by train_nice."
     )
 
-    serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all cores.")
+    serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all processors it may use.")
     serve_weights: Literal["auto", "float32", "float16"] = Field(
-        "auto", description="Weights of bases that answer; auto: 16 bits where a check shows that nothing is lost."
+        "auto", description="Weights of served bases; auto: 16 bits where a check finds that accurate enough."
     )
-    serve_drafts: bool = Field(True, description="Guess tokens from earlier text, to check several in one step.")
+    serve_drafts: bool = Field(True, description="Draft tokens from earlier text, to verify several in one step.")
     serve_memory_mib: int = Field(0, ge=0, description="Memory for bases in use, MiB; 0: half of the machine's.")
     serve_adapter_mib: int = Field(512, gt=0, description="Memory for adapters in use, per base, MiB.")
     serve_cache_mib: int = Field(0, ge=0, description="Memory for keys and values, per base, MiB; 0: an eighth.")
     serve_remote: dict[str, str] = Field(
         default_factory=dict,
-        description="Bases that a vLLM server answers for: name -> its URL, http://gpu:8000; not measured.",
+        description="Bases that a vLLM server generates for: name -> its URL, http://gpu:8000; not measured.",
     )
     serve_remote_key: SecretStr | None = Field(None, description="Key of the vLLM servers (their --api-key).")
-    serve_remote_adapters: int = Field(64, ge=1, description="Adapters loaded in a vLLM server at a time.")
+    serve_remote_adapters: int = Field(64, ge=1, description="Adapters loaded in a vLLM server at once.")
     chat_running: int = Field(16, ge=1, description="Answers that share a base's steps.")
     chat_waiting: int = Field(256, ge=1, description="Chat requests that may wait for a base; more get a 503.")
-    chat_max_tokens: int = Field(4096, ge=1, description="Longest answer where a request sets no limit, tokens.")
+    chat_max_tokens: int = Field(4096, ge=1, description="Longest answer if a request sets no limit, tokens.")
 
     moderation: Literal["off", "warn", "block"] = Field(
         "warn", description="Moderation of training data: not at all, as a warning, or refusing the job."

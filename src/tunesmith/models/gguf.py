@@ -1,4 +1,4 @@
-"""Converts a GGUF file to a Hugging Face directory: dequantised safetensors, tokenizer.json, config.json.
+"""Converts a GGUF file to a Hugging Face directory with dequantised weights.
 
 It does not use transformers' GGUF loader, which drops the digit pre-tokenizer of SmolLM2 (numbers would get other ids
 than the model was trained on) and returns a model that cannot be saved.
@@ -38,7 +38,7 @@ class _Reader(Protocol):
 
 
 def convert(gguf_file: Path, directory: Path) -> None:
-    """Writes config.json, tokenizer.json, tokenizer_config.json and model.safetensors (float32) into `directory`."""
+    """Writes the model into `directory`, in Hugging Face's layout and float32."""
     from gguf import GGUFReader
     from safetensors.numpy import save_file
 

@@ -15,7 +15,7 @@ from tunesmith.system.pages import Slab, SpareSlab
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanelAdapter:
-    """An adapter's updates of all fused linears; `kernels.step_args` describes the table."""
+    """An adapter's updates of all fused linears, as the kernels read them."""
 
     table: NDArray[numpy.int64]  # [lines, LOW_COLUMNS]
     slab: Slab  # holds the tensors that the table points to

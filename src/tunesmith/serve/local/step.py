@@ -1,4 +1,4 @@
-"""Prepares a step: the tables and buffers that the kernels read and write, from the scheduler's chunks."""
+"""Prepares a step: the tables and buffers that the kernels use."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -20,7 +20,7 @@ POSITIONS = 1024  # whose cosines and sines are computed at first
 
 
 class Rotation:
-    """The rotary cosines and sines of positions, computed once each by transformers' own code."""
+    """The rotary cosines and sines of positions, by transformers' own code."""
 
     def __init__(self, rotary: nn.Module) -> None:
         self._rotary = rotary
@@ -35,7 +35,10 @@ class Rotation:
 
 
 class Steps:
-    """Fills in the arguments of a base's steps; the fields that describe the model must already be there."""
+    """Fills in the arguments of a base's steps.
+
+    The fields that describe the model must already be there.
+    """
 
     def __init__(self, jobs: NDArray[numpy.void], phases: int) -> None:
         self._job = jobs[0]
