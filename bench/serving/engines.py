@@ -1,4 +1,4 @@
-"""The engines that `bench/serve.py` measures: what each is given, and the process it runs in."""
+"""The engines that `bench/serve.py` measures: the files each needs, and the process it runs in."""
 
 import json
 import os

@@ -1,11 +1,11 @@
-"""Does the engine say what transformers and PEFT say? Greedy texts of many prompts over several adapters.
+"""Compares greedy texts with those of transformers and PEFT, over many prompts and several adapters.
 
     python bench/serving/faithful.py [--prompts 200] [--tokens 16] [--data FOLDER] [--adapter DIR ...] [--base NAME]
 
 The reference is `generate` of transformers with PEFT in float32, one prompt at a time. The engine answers each prompt
-alone and then all at once, in mixed and ragged batches, with float32 and with float16 weights. Printed: how many
-texts are equal, and of those that are not, how close the two likeliest tokens were where they part, in nats; for
-float16 also the agreement and the change of likelihood on the reference's own texts. Prompts come from the last user
+alone and then all at once, in mixed and ragged batches, with float32 and with float16 weights. Prints how many
+texts are equal, and for the others how close the two likeliest tokens were where they diverge, in nats; for float16
+also the agreement and the change of likelihood on the reference's own texts. Prompts come from the last user
 turns of `*.jsonl` in FOLDER, else from rows made from a seed; adapters are random ones of rank 16 unless given.
 """
 

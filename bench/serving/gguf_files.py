@@ -1,7 +1,7 @@
-"""The base and its adapters as llama.cpp wants them: GGUF files with weights in F16 or Q8_0, adapters in F16.
+"""Writes the base and its adapters as GGUF files for llama.cpp, in F16 or Q8_0; adapters in F16.
 
-The base is written from the GGUF file that it came from, all metadata kept, so that tokens and settings are the same;
-each weight is made float32 first, as Tunesmith reads it. Norms stay float32, as llama.cpp's own converter leaves them.
+The base is written from its original GGUF file with all metadata, so that tokens and settings are the same; each weight
+is converted to float32 first, as Tunesmith does. Norms stay float32, as in llama.cpp's own converter.
 Names and metadata of adapters: llama.cpp's `convert_lora_to_gguf.py`.
 
 What is not covered: bases that did not come as a GGUF file, and adapters on others than the Llama family.

@@ -1,15 +1,15 @@
 """One engine of `bench/serve.py`, in a process and an environment of its own: `python bench/serving/peers.py JOB.json`.
 
-Reads a command a line from stdin and answers each with a line on stdout; what libraries print goes to stderr.
+Reads one command per line from stdin and answers each with a line on stdout; output of libraries goes to stderr.
 
     {"prompts": [[1, 2]], "adapters": [0], "max_tokens": 8, "stop": false, "cache": null, "in_turn": false}
     {"add": DIRECTORY}
 
-Answers are greedy and say how many seconds they took together, and their tokens. `adapters` are places in the job's
-list, null for the bare base; `stop`: the end of a turn ends an answer; `cache`: who names the same one may be given
-what was computed before, null may not; `in_turn`: one prompt after the other instead of all at once.
+Answers are greedy and have the seconds they took together, and their tokens. `adapters` are indices into the job's list,
+null for the bare base; `stop`: the end of a turn ends an answer; `cache`: requests with the same name may reuse each
+other's prefixes, null reuses none; `in_turn`: one prompt after another instead of all at once.
 
-Nothing but the standard library is imported before the engine is known: each environment has its own.
+Only the standard library is imported before the engine is known, since each has an environment of its own.
 """
 
 import json

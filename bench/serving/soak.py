@@ -1,11 +1,10 @@
-"""Many clients, many tuned models, one base: does anything leak, and does every model answer as itself?
+"""Soak test: many clients and tuned models on one base; finds leaks, and answers of the wrong model.
 
     python bench/serving/soak.py [--minutes 10] [--clients 200] [--models 20] [--data-dir DIR]
 
-Starts a server, tunes models that each say a name of their own (a real job each, about half a minute; those in
-`--data-dir` are used again), and lets clients ask them for a while: streamed and not, short and long prompts, some
-hanging up half-way. All models get the same prompts, so an answer from a wrong adapter or prefix cache shows as a wrong
-name. Prints latencies, answers by outcome, and the server's memory over time.
+Starts a server, tunes models that each answer with their own name (a real job each, about half a minute; those in
+`--data-dir` are reused), and lets clients query them for a while: streaming or not, with short and long prompts, some
+disconnecting half-way. All models get the same prompts, so the wrong adapter or prefix cache shows as a wrong name. Prints latencies, answers by outcome, and the server's memory over time.
 """
 
 import argparse
