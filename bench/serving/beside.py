@@ -2,8 +2,8 @@
 
     python bench/serving/beside.py [--streams 1 4] [--answers 12] [--tokens 48]
 
-Starts a server, lets clients stream answers of the base, then starts a job and does the same while it trains. Prints the
-median and 99th percentile of the seconds between two tokens of a stream, and to the first token.
+Starts a server, lets clients stream answers of the base, then starts a job and does the same while it trains. Prints
+the median and 99th percentile of the seconds between two tokens of a stream, and to the first token.
 """
 
 import argparse

@@ -5,8 +5,8 @@ Reads one command per line from stdin and answers each with a line on stdout; ou
     {"prompts": [[1, 2]], "adapters": [0], "max_tokens": 8, "stop": false, "cache": null, "in_turn": false}
     {"add": DIRECTORY}
 
-Answers are greedy and have the seconds they took together, and their tokens. `adapters` are indices into the job's list,
-null for the bare base; `stop`: the end of a turn ends an answer; `cache`: requests with the same name may reuse each
+Answers are greedy and have the seconds they took together, and their tokens. `adapters` are indices into the job's
+list, null for the bare base; `stop`: the end of a turn ends an answer; `cache`: requests with the same name may reuse each
 other's prefixes, null reuses none; `in_turn`: one prompt after another instead of all at once.
 
 Only the standard library is imported before the engine is known, since each has an environment of its own.

@@ -4,7 +4,8 @@
 
 Starts a server, tunes models that each answer with their own name (a real job each, about half a minute; those in
 `--data-dir` are reused), and lets clients query them for a while: streaming or not, with short and long prompts, some
-disconnecting half-way. All models get the same prompts, so the wrong adapter or prefix cache shows as a wrong name. Prints latencies, answers by outcome, and the server's memory over time.
+disconnecting half-way. All models get the same prompts, so the wrong adapter or prefix cache shows as a wrong name.
+Prints latencies, answers by outcome, and the server's memory over time.
 """
 
 import argparse
