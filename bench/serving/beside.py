@@ -1,4 +1,4 @@
-"""Measures the time between tokens, on an idle machine and while a job trains on the same cores.
+"""Measures the time between tokens, idle and while a job trains.
 
     python bench/serving/beside.py [--streams 1 4] [--answers 12] [--tokens 48]
 

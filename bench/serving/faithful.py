@@ -1,4 +1,4 @@
-"""Compares greedy texts with those of transformers and PEFT, over many prompts and several adapters.
+"""Compares greedy texts with those of transformers and PEFT.
 
     python bench/serving/faithful.py [--prompts 200] [--tokens 16] [--data FOLDER] [--adapter DIR ...] [--base NAME]
 
@@ -126,7 +126,7 @@ class Reference:
         return logits
 
     def gap(self, question: Question, wanted: list[int], made: list[int]) -> float:
-        """Of the reference's two likeliest tokens, at the first place where the texts differ."""
+        """The gap between the two likeliest tokens where the texts first differ, in nats."""
         place = next(place for place, (one, other) in enumerate(zip(wanted, made, strict=True)) if one != other)
         best = torch.log_softmax(self.logits(question, wanted)[place], -1).topk(2).values
         return float(best[0] - best[1])
@@ -146,7 +146,7 @@ def ask(engine: TorchEngine, questions: Sequence[Question], adapters: Sequence[P
 def teacher_forced(
     reference: Reference, runner: Runner, questions: Sequence[Question], answers: Sequence[list[int]], paths: list[Path]
 ) -> tuple[float, float]:
-    """Agreement and change of likelihood (nats a token) over the reference's own texts."""
+    """Agreement and change of likelihood, in nats per token, on the reference's texts."""
     adapters = [runner.read_adapter(path) for path in paths]
     found = []
     for question, answer in zip(questions, answers, strict=True):

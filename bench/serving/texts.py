@@ -1,4 +1,4 @@
-"""The prompts of `bench/serve.py`, made from chat rows, and the adapters that answer them."""
+"""The prompts of `bench/serve.py`, and the adapters that answer them."""
 
 import json
 import random
@@ -42,7 +42,10 @@ class Texts:
 
 
 def read_texts(data: Path, tuned_on: Path, renderer: Renderer, streams: int) -> Texts:
-    """From all chat rows below `data`; `tuned_on` is the tuning data. The same files give the same texts."""
+    """Prompts from all chat rows below `data`; the same files give the same ones.
+
+    `tuned_on` is the tuning data.
+    """
     rows = [row for file in sorted(data.glob("*.jsonl")) for _, row in read_rows(file) if isinstance(row, ChatRow)]
     random.Random(0).shuffle(rows)
     prompts = [prompt for row in rows if SHORTEST <= len(prompt := _prompt(row, renderer)) <= LONGEST]

@@ -42,7 +42,7 @@ class EngineOptions:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "EngineOptions":
-        """Options as the settings say, and otherwise by this machine's processors and memory."""
+        """The options of the settings; 0 there means by this machine's resources."""
         return cls(
             threads=settings.serve_threads or cpu_count(),
             running=settings.chat_running,
