@@ -1,4 +1,4 @@
-"""Compares Tunesmith's engine with its peers: same base, adapters and prompts, greedy, one engine at a time.
+"""Compares Tunesmith's engine with its peers, on the same base and prompts.
 
     python bench/serve.py [--quick] [--rounds N] [--streams N ...] [--engines NAME ...] [--only FIGURE ...]
                           [--data FOLDER] [--adapter DIR ...] [--tuned-on FILE]
@@ -141,7 +141,10 @@ FIGURES: dict[str, Callable[[Running, Texts, Plan, int], Iterator[Sample]]] = {
 def measure(
     engines: list[Running], figures: list[str], texts: Texts, plan: Plan, fresh: list[Path]
 ) -> Iterator[Sample]:
-    """Every round asks all engines; another one begins each time. `fresh`: an unseen adapter for each round."""
+    """Measures all engines in every round, each time in another order.
+
+    `fresh`: an unseen adapter for each round.
+    """
     for engine in engines:  # warms up: threads, buffers, adapters
         prompts = texts.streams[:8]
         engine.ask(prompts, [*range(len(prompts))], 4)
@@ -160,7 +163,10 @@ def measure(
 
 
 def make_adapters(options: argparse.Namespace, base_dir: Path, scratch: Path, plan: Plan) -> list[Path]:
-    """One for each stream, those given or a tuned one first, the others random; then one for each round, random too."""
+    """Adapters for the streams, and an unseen one for each round.
+
+    Those given, or a tuned one, come first; the others are random.
+    """
     renderer, streams = load_renderer(base_dir), max(plan.streams)
     adapters: list[Path] = options.adapter or [tune(base_dir, options.tuned_on, scratch / "tuned", plan.epochs)]
     known = adapters[:streams]

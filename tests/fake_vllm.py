@@ -31,6 +31,7 @@ class FakeVllm:
         self.clients: set[int] = set()  # ports that completions came from: one a connection
         self.key: str | None = None
         self.updates = True  # VLLM_ALLOW_RUNTIME_LORA_UPDATING
+        self.unload_status = 200  # another one refuses to unload
         self.per_chunk = 2
         self.ending = "done"  # how a stream ends: done, silent (no end mark), broken, error, endless
         self.refusal: tuple[int, str] | None = None  # of the next completions
@@ -70,6 +71,8 @@ class FakeVllm:
 
     async def unload(self, request: Request) -> Response:
         name = (await request.json())["lora_name"]
+        if self.unload_status != 200:
+            return refusal(self.unload_status, "EngineCore encountered an issue.")
         if name not in self.adapters:
             return refusal(404, f"The lora adapter '{name}' cannot be found.")
         self.calls.append(f"unload {self.adapters.pop(name)}")

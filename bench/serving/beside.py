@@ -1,9 +1,9 @@
-"""How soon the next token comes, on an idle machine and while a job trains on the same cores.
+"""Measures the time between tokens, idle and while a job trains.
 
     python bench/serving/beside.py [--streams 1 4] [--answers 12] [--tokens 48]
 
-Starts a server, lets clients stream answers of the base, then starts a job and does the same while it trains. Printed:
-median and 99th percentile of the seconds between two tokens of a stream, and to the first one.
+Starts a server, lets clients stream answers of the base, then starts a job and does the same while it trains. Prints
+the median and 99th percentile of the seconds between two tokens of a stream, and to the first token.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The engines that `bench/serve.py` measures: what each is given, and the process it runs in."""
+"""The engines that `bench/serve.py` measures, each in a process of its own."""
 
 import json
 import os
@@ -22,7 +22,10 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`environment` is one of .venvs/, or OURS. `weight_bytes` and `adapter_bytes` are of one value in memory."""
+    """An engine to be measured.
+
+    `environment` is one of .venvs/, or OURS. `weight_bytes` and `adapter_bytes` are those of one value in memory.
+    """
 
     title: str
     program: str  # of serve_peers.py
@@ -136,7 +139,10 @@ def present(names: Sequence[str], models: Models) -> list[str]:
 
 
 class Running:
-    """An engine's process. It is stopped (SIGSTOP) whenever it is not asked, so that only one uses the machine."""
+    """An engine's process.
+
+    It is paused (SIGSTOP) while it has nothing to do, so that only one engine uses the machine.
+    """
 
     def __init__(self, name: str, models: Models) -> None:
         self.name, self.kind = name, KINDS[name]

@@ -1,11 +1,11 @@
-"""Does the engine say what transformers and PEFT say? Greedy texts of many prompts over several adapters.
+"""Compares greedy texts with those of transformers and PEFT.
 
     python bench/serving/faithful.py [--prompts 200] [--tokens 16] [--data FOLDER] [--adapter DIR ...] [--base NAME]
 
 The reference is `generate` of transformers with PEFT in float32, one prompt at a time. The engine answers each prompt
-alone and then all at once, in mixed and ragged batches, with float32 and with float16 weights. Printed: how many
-texts are equal, and of those that are not, how close the two likeliest tokens were where they part, in nats; for
-float16 also the agreement and the change of likelihood on the reference's own texts. Prompts come from the last user
+alone and then all at once, in mixed and ragged batches, with float32 and with float16 weights. Prints how many
+texts are equal, and for the others how close the two likeliest tokens were where they diverge, in nats; for float16
+also the agreement and the change of likelihood on the reference's own texts. Prompts come from the last user
 turns of `*.jsonl` in FOLDER, else from rows made from a seed; adapters are random ones of rank 16 unless given.
 """
 
@@ -126,7 +126,7 @@ class Reference:
         return logits
 
     def gap(self, question: Question, wanted: list[int], made: list[int]) -> float:
-        """Of the reference's two likeliest tokens, at the first place where the texts differ."""
+        """The gap between the two likeliest tokens where the texts first differ, in nats."""
         place = next(place for place, (one, other) in enumerate(zip(wanted, made, strict=True)) if one != other)
         best = torch.log_softmax(self.logits(question, wanted)[place], -1).topk(2).values
         return float(best[0] - best[1])
@@ -146,7 +146,7 @@ def ask(engine: TorchEngine, questions: Sequence[Question], adapters: Sequence[P
 def teacher_forced(
     reference: Reference, runner: Runner, questions: Sequence[Question], answers: Sequence[list[int]], paths: list[Path]
 ) -> tuple[float, float]:
-    """Agreement and change of likelihood (nats a token) over the reference's own texts."""
+    """Agreement and change of likelihood, in nats per token, on the reference's texts."""
     adapters = [runner.read_adapter(path) for path in paths]
     found = []
     for question, answer in zip(questions, answers, strict=True):

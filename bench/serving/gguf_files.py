@@ -1,7 +1,7 @@
-"""The base and its adapters as llama.cpp wants them: GGUF files with weights in F16 or Q8_0, adapters in F16.
+"""Writes the base, in F16 or Q8_0, and adapters, in F16, as GGUF files.
 
-The base is written from the GGUF file that it came from, all metadata kept, so that tokens and settings are the same;
-each weight is made float32 first, as Tunesmith reads it. Norms stay float32, as llama.cpp's own converter leaves them.
+The base is written from its original GGUF file with all metadata, so that tokens and settings are the same; each weight
+is converted to float32 first, as Tunesmith does. Norms stay float32, as in llama.cpp's own converter.
 Names and metadata of adapters: llama.cpp's `convert_lora_to_gguf.py`.
 
 What is not covered: bases that did not come as a GGUF file, and adapters on others than the Llama family.
@@ -52,7 +52,7 @@ def write_base(source: Path, target: Path, width: str) -> Path:
 
 
 def write_adapter(directory: Path, base_dir: Path, target: Path) -> Path:
-    """The PEFT adapter in `directory`, for the base in the Hugging Face directory `base_dir`."""
+    """Writes the PEFT adapter in `directory` for the base in `base_dir`."""
     config = json.loads((directory / "adapter_config.json").read_text("utf-8"))
     base = json.loads((base_dir / "config.json").read_text("utf-8"))
     heads = {"attn_q": base["num_attention_heads"], "attn_k": base["num_key_value_heads"]}

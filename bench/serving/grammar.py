@@ -1,7 +1,7 @@
-"""What holding an answer to a grammar costs: python bench/serving/grammar.py
+"""Measures what following a grammar costs: python bench/serving/grammar.py
 
 Feeds the tokens of known answers through the matcher and the sampler, over the vocabulary of the demo's base, without a
-model. Microseconds a token: asking for the mask, applying it to the logits, moving on.
+model. Microseconds per token for computing the mask, applying it to the logits, and advancing.
 """
 
 import json

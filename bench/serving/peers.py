@@ -1,15 +1,15 @@
-"""One engine of `bench/serve.py`, in a process and an environment of its own: `python bench/serving/peers.py JOB.json`.
+"""One engine of `bench/serve.py`: `python bench/serving/peers.py JOB.json`.
 
-Reads a command a line from stdin and answers each with a line on stdout; what libraries print goes to stderr.
+Reads one command per line from stdin and answers each with a line on stdout; output of libraries goes to stderr.
 
     {"prompts": [[1, 2]], "adapters": [0], "max_tokens": 8, "stop": false, "cache": null, "in_turn": false}
     {"add": DIRECTORY}
 
-Answers are greedy and say how many seconds they took together, and their tokens. `adapters` are places in the job's
-list, null for the bare base; `stop`: the end of a turn ends an answer; `cache`: who names the same one may be given
-what was computed before, null may not; `in_turn`: one prompt after the other instead of all at once.
+Answers are greedy and have the seconds they took together, and their tokens. `adapters` are indices into the job's
+list, null for the bare base; `stop`: the end of a turn ends an answer; `cache`: requests with the same name may reuse
+each other's prefixes, null reuses none; `in_turn`: one prompt after another instead of all at once.
 
-Nothing but the standard library is imported before the engine is known: each environment has its own.
+Only the standard library is imported before the engine is known, since each has an environment of its own.
 """
 
 import json
@@ -50,7 +50,10 @@ class Engine(Protocol):
         ...
 
     def add(self, directory: str) -> float | None:
-        """Seconds until a new adapter can answer, beside what its first answer takes; None: only by a restart."""
+        """Seconds until a new adapter can answer; None if that takes a restart.
+
+        Without the time of its first answer.
+        """
         ...
 
 
@@ -101,7 +104,7 @@ class Tunesmith:
 
 
 class Transformers:
-    """`generate` with PEFT: the prompts padded on the left to one batch, each row with its own adapter."""
+    """`generate` with PEFT: one left-padded batch, each row with its own adapter."""
 
     def __init__(self, job: Job) -> None:
         import torch
@@ -146,7 +149,10 @@ class Transformers:
 
 
 class LlamaCpp:
-    """llama-server inside the wheel xllamacpp, a slot for each stream. Adapters are given at the start."""
+    """llama-server in the wheel xllamacpp, with a slot for each stream.
+
+    Adapters are given at the start.
+    """
 
     def __init__(self, job: Job) -> None:
         import xllamacpp  # type: ignore[import-not-found, unused-ignore]
@@ -191,9 +197,9 @@ class LlamaCpp:
 
 
 class OpenVino:
-    """The continuous batching of OpenVINO GenAI. It serves one adapter at a time; its prefix cache is off, since it
+    """The continuous batching of OpenVINO GenAI, with one adapter at a time.
 
-    would give one adapter what another has computed.
+    Its prefix cache is off, since it would reuse one adapter's results for another.
     """
 
     def __init__(self, job: Job) -> None:

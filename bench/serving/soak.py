@@ -1,11 +1,11 @@
-"""Many clients, many tuned models, one base: does anything leak, and does every model answer as itself?
+"""Soak test of many clients and models: leaks, and answers of the wrong model.
 
     python bench/serving/soak.py [--minutes 10] [--clients 200] [--models 20] [--data-dir DIR]
 
-Starts a server, tunes models that each say a name of their own (a real job each, about half a minute; those in
-`--data-dir` are used again), and lets clients ask them for a while: streamed and not, short and long prompts, some
-hanging up half-way. All models get the same prompts, so an answer from a wrong adapter or prefix cache shows as a wrong
-name. Prints latencies, answers by outcome, and the server's memory over time.
+Starts a server, tunes models that each answer with their own name (a real job each, about half a minute; those in
+`--data-dir` are reused), and lets clients query them for a while: streaming or not, with short and long prompts, some
+disconnecting half-way. All models get the same prompts, so the wrong adapter or prefix cache shows as a wrong name.
+Prints latencies, answers by outcome, and the server's memory over time.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def tuned(client: OpenAI, folder: Path, name: str) -> str:
 
 
 def messages(question: str, filler: int) -> list[dict[str, str]]:
-    """`filler` sentences before the question make prompts of different lengths, the same for all models."""
+    """The same prompts for all models, of different lengths by `filler` sentences."""
     text = "It rained again and the harbour was empty. " * filler
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text + question}]
 
@@ -147,35 +147,49 @@ async def _client(http: httpx.AsyncClient, models: dict[str, str], number: int, 
 async def _ask(http: httpx.AsyncClient, body: dict[str, object], name: str, draw: random.Random, seen: Seen) -> str:
     started = time.monotonic()
     hangs_up = draw.random() < 0.15
-    if not body["stream"]:
-        patience = draw.uniform(0.05, 2.0) if hangs_up else 600.0
-        try:
-            response = await http.post("chat/completions", json=body, timeout=patience)
-        except httpx.TimeoutException:
-            return "hung up"
-        if response.status_code != 200:
-            return f"status {response.status_code}"
-        answer = response.json()["choices"][0]["message"]["content"]
+    if body["stream"]:
+        answer, outcome = await _ask_streaming(http, body, hangs_up, seen)
     else:
-        parts: list[str] = []
-        async with http.stream("POST", "chat/completions", json=body) as response:
-            if response.status_code != 200:
-                return f"status {response.status_code}"
-            async for line in response.aiter_lines():
-                text = _content(line)
-                if text is None:
-                    continue
-                if not parts:
-                    seen.first.append(time.monotonic() - started)
-                parts.append(text)
-                if hangs_up:
-                    return "hung up"
-        answer = "".join(parts)
+        answer, outcome = await _ask_at_once(http, body, draw.uniform(0.05, 2.0) if hangs_up else 600.0)
+    if answer is None:
+        return outcome
     seen.whole.append(time.monotonic() - started)
     if says(answer, name):
         return "right"
     seen.wrong.append(f"{name}: {answer!r}")
     return "wrong"
+
+
+async def _ask_at_once(http: httpx.AsyncClient, body: dict[str, object], patience: float) -> tuple[str | None, str]:
+    """The answer, or None and why there is none."""
+    try:
+        response = await http.post("chat/completions", json=body, timeout=patience)
+    except httpx.TimeoutException:
+        return None, "hung up"
+    if response.status_code != 200:
+        return None, f"status {response.status_code}"
+    return response.json()["choices"][0]["message"]["content"], ""
+
+
+async def _ask_streaming(
+    http: httpx.AsyncClient, body: dict[str, object], hangs_up: bool, seen: Seen
+) -> tuple[str | None, str]:
+    """The answer, or None and why there is none."""
+    started = time.monotonic()
+    parts: list[str] = []
+    async with http.stream("POST", "chat/completions", json=body) as response:
+        if response.status_code != 200:
+            return None, f"status {response.status_code}"
+        async for line in response.aiter_lines():
+            text = _content(line)
+            if text is None:
+                continue
+            if not parts:
+                seen.first.append(time.monotonic() - started)
+            parts.append(text)
+            if hangs_up:
+                return None, "hung up"
+    return "".join(parts), ""
 
 
 def _content(line: str) -> str | None:

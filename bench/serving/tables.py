@@ -47,7 +47,7 @@ class Machine:
 
     @classmethod
     def measured(cls, threads: int) -> "Machine":
-        """The best of five sums of 256 MiB, and the best float32 matrix product, with so many threads."""
+        """The best of five sums of 256 MiB, and the best float32 matrix product."""
         from tunesmith.train.core.device import Device
         from tunesmith.train.paths.flops import matmul_peak
 
@@ -63,7 +63,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Counts of the weights that each token passes: in all layers, the output head, and one adapter."""
+    """Counts of weights: in all layers, the output head, and one adapter."""
 
     layers: int
     head: int
@@ -81,7 +81,7 @@ class Sizes:
         )
 
     def limit(self, figure: Figure, kind: Kind, machine: Machine) -> float:
-        """Tokens per second, if only reading the weights or multiplying takes time, whichever takes longer."""
+        """Tokens per second that reading the weights, or multiplying, allows at most."""
         if figure.streams == 0:
             flops = 2.0 * (self.layers + self.adapter) + 4.0 * self.attention * PREFIX / 2
             return machine.flops_per_second / flops
@@ -96,7 +96,10 @@ Values: TypeAlias = dict[tuple[str, Figure], list[float]]
 
 
 def print_tables(samples: Sequence[Sample], machine: Machine, sizes: Sizes, ends: Iterable[int]) -> None:
-    """`ends`: tokens that end an answer; what an engine generates after one is not compared."""
+    """Prints all tables.
+
+    `ends`: tokens that end an answer; what an engine generates after one is not compared.
+    """
     values = _values(samples)
     medians = {key: statistics.median(rounds) for key, rounds in values.items()}
     engines = [name for name in KINDS if any(sample.engine == name for sample in samples)]

@@ -1,4 +1,4 @@
-"""What `bench/serve.py` asks: prompts made from chat rows, and the adapters that answer them."""
+"""The prompts of `bench/serve.py`, and the adapters that answer them."""
 
 import json
 import random
@@ -16,19 +16,19 @@ from tunesmith.rows.row import ChatRow, read_rows
 from tunesmith.train.protocol.events import Done, parse_events
 from tunesmith.train.protocol.spec import TrainSpec
 
-SHORTEST, LONGEST = 16, 160  # tokens of a stream's prompt: ragged, as chats are
+SHORTEST, LONGEST = 16, 160  # tokens of a stream's prompt; of different lengths, as chats are
 PREFIX, ENDING = 512, 16
-UNLIKE = 4  # prompts that have nothing to do with the tuning data
-HELD_OUT = 3  # each third row of the tuning data is asked, the others are learned
-RANK, ALPHA = 16, 32.0  # of the adapters, as a job makes them by default
+UNLIKE = 4  # prompts unrelated to the tuning data
+HELD_OUT = 3  # every third row of the tuning data is for prompts, the others for training
+RANK, ALPHA = 16, 32.0  # of the adapters, a job's defaults
 SPREAD = 0.02  # of the random adapters' values
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    streams: list[list[int]]  # prompts of unlike lengths
+    streams: list[list[int]]  # prompts of different lengths
     like: list[list[int]]  # prompts of rows held out of the tuning data
-    unlike: list[list[int]]  # prompts that have nothing to do with it
+    unlike: list[list[int]]  # prompts unrelated to it
     words: list[int]  # tokens of real text, to make long prompts from
     ends: frozenset[int]  # tokens that end a turn
 
@@ -43,7 +43,10 @@ class Texts:
 
 
 def read_texts(data: Path, tuned_on: Path, renderer: Renderer, streams: int) -> Texts:
-    """From all chat rows below `data`; `tuned_on` is the tuning data. The same files give the same texts."""
+    """Prompts from all chat rows below `data`; the same files give the same ones.
+
+    `tuned_on` is the tuning data.
+    """
     rows = [row for file in sorted(data.glob("*.jsonl")) for _, row in read_rows(file) if isinstance(row, ChatRow)]
     random.Random(0).shuffle(rows)
     prompts = [prompt for row in rows if SHORTEST <= len(prompt := _prompt(row, renderer)) <= LONGEST]

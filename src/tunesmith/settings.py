@@ -201,7 +201,7 @@ class Settings(BaseSettings, TrainingOptions):
     full_learning_rate: FiniteFloat = Field(
         2e-5, gt=0, le=1, description="Replaces base_learning_rate in jobs that train all weights."
     )
-    train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all cores.")
+    train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all processors it may use.")
     checkpoint_seconds: float = Field(
         120.0,
         ge=0,
@@ -213,9 +213,9 @@ class Settings(BaseSettings, TrainingOptions):
         description="A trainer only gets processor time that nothing else wants (Linux); false: a share by train_nice.",
     )
 
-    serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all cores.")
+    serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all processors it may use.")
     serve_weights: Literal["auto", "float32", "float16"] = Field(
-        "auto", description="Precision of weights in chat; auto: 16 bits where a check shows that nothing is lost."
+        "auto", description="Precision of weights in chat; auto: 16 bits where a check finds that accurate enough."
     )
     serve_drafts: bool = Field(
         True, description="Guess tokens from earlier text, and verify several of them in one step."

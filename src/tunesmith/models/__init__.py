@@ -1,1 +1,1 @@
-"""Base models: names and aliases, where their weights come from, loading them, and adapters on disk."""
+"""Base models: names, where weights come from, loading; and adapters on disk."""

@@ -1,4 +1,4 @@
-"""Adapters on disk: PEFT's format (adapter_config.json, adapter_model.safetensors) and our manifest.json.
+"""Adapters on disk: PEFT's two files, and our manifest.json.
 
 The manifest is written last and atomically: an adapter exists if its manifest does. It names the base, the renderer and
 the checksum of the tensors, so that serving can refuse what does not fit. Only safetensors and JSON are read. Fully
@@ -55,7 +55,7 @@ _MANIFEST = TypeAdapter(AdapterManifest)
 def write_adapter(
     directory: Path, tensors: "dict[str, torch.Tensor]", manifest: AdapterManifest, base: str | None = None
 ) -> AdapterManifest:
-    """Writes the three files durably, the manifest last, and returns the manifest with the tensors' checksum.
+    """Writes the three files durably; returns the manifest with the checksum.
 
     `tensors`: by PEFT's names, `base_model.model.<module>.lora_A.weight` [rank, in] and `.lora_B.weight` [out, rank].
     `base`: what PEFT is to load as the base, if not the manifest's name for it.
@@ -142,7 +142,7 @@ def load_tensors(directory: Path) -> "dict[str, torch.Tensor]":
 
 
 def check_tensors(directory: Path) -> None:
-    """Raises ServerFault if the file of the tensors is missing or does not match the manifest."""
+    """Raises ServerFault if the tensors are missing or do not match the manifest."""
     try:
         with (directory / TENSORS_FILE).open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()

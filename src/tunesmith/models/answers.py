@@ -1,4 +1,4 @@
-"""The answers a model was tuned on, kept beside its adapter: the engine takes drafts from them.
+"""The answers a model was tuned on, from which the engine takes drafts.
 
 One JSON file of token ids. A model without it (from an older version, or imported) answers the same, with fewer drafts.
 """
@@ -17,7 +17,7 @@ MOST_TOKENS = 1 << 16  # about 0.4 MB of JSON, and a 20 MB n-gram index in memor
 
 
 def write_answers(directory: Path, answers: Answers) -> None:
-    """Writes the first answers that have at most `MOST_TOKENS` tokens together, durably."""
+    """Writes the first answers, with at most `MOST_TOKENS` in all, durably."""
     kept: list[list[int]] = []
     left = MOST_TOKENS
     for answer in answers:

@@ -1,4 +1,4 @@
-"""Base models as Hugging Face directories on this disk: found, downloaded or converted once, then cached.
+"""Base models as Hugging Face directories: found, or made once and cached.
 
 A directory appears whole or not at all: it is made under a temporary name and then renamed. A lock keeps two processes
 from doing the same work at once.
@@ -27,7 +27,7 @@ CONVERTER_VERSION = 1  # to be raised when the conversion changes, so that old c
 
 
 def materialise(base: BaseModel, settings: Settings) -> Path:
-    """The Hugging Face directory of `base`; takes seconds the first time, for conversion or download.
+    """The Hugging Face directory of `base`; converting it takes seconds, once.
 
     Raises ServerFault saying what to do if the weights are missing.
     """
@@ -65,7 +65,7 @@ def context_length(directory: Path) -> int:
 
 
 def fingerprint(directory: Path) -> str:
-    """16 hex digits that change with the base's shape, tokenizer or weight files; manifests hold them."""
+    """16 hex digits that change with the base's shape, tokenizer or weight files."""
     digest = sha256()
     for name in ("config.json", "tokenizer.json"):
         digest.update((directory / name).read_bytes())
@@ -77,7 +77,7 @@ def fingerprint(directory: Path) -> str:
 
 
 def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
-    """The GGUF file that `base` is converted from; None if it is missing or there is none."""
+    """The GGUF file that `base` is converted from; None if there is none here."""
     return _find_gguf(base.source, settings) if isinstance(base.source, PackagedGguf) else None
 
 

@@ -1,4 +1,4 @@
-"""Converts a GGUF file to a Hugging Face directory: dequantised safetensors, tokenizer.json, config.json.
+"""Converts a GGUF file to a Hugging Face directory with dequantised weights.
 
 It does not use transformers' GGUF loader, which drops the digit pre-tokenizer of SmolLM2 (numbers would get other ids
 than the model was trained on) and returns a model that cannot be saved.
@@ -38,7 +38,7 @@ class _Reader(Protocol):
 
 
 def convert(gguf_file: Path, directory: Path) -> None:
-    """Writes config.json, tokenizer.json, tokenizer_config.json and model.safetensors (float32) into `directory`."""
+    """Writes the model into `directory`, in Hugging Face's layout and float32."""
     from gguf import GGUFReader
     from safetensors.numpy import save_file
 
@@ -148,7 +148,7 @@ def _tokenizer_config(metadata: dict[str, object]) -> JsonObject:
     tokens = _strings(metadata, "tokenizer.ggml.tokens")
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "chat_template": str(metadata["tokenizer.chat_template"]),
+        "chat_template": str(_value(metadata, "tokenizer.chat_template")),
         "bos_token": tokens[_int(metadata, "tokenizer.ggml.bos_token_id")],
         "eos_token": tokens[_int(metadata, "tokenizer.ggml.eos_token_id")],
         "pad_token": tokens[_int(metadata, "tokenizer.ggml.padding_token_id")],
@@ -201,29 +201,35 @@ def _unpermute(weight_OI: NDArray[np.float32], heads: int) -> NDArray[np.float32
     return np.ascontiguousarray(split.swapaxes(1, 2).reshape(out_features, in_features))
 
 
+def _value(metadata: dict[str, object], name: str) -> object:
+    if name not in metadata:
+        raise InvalidRequest(f"GGUF key {name} is missing: the file is damaged.")
+    return metadata[name]
+
+
 def _int(metadata: dict[str, object], name: str) -> int:
-    value = metadata[name]
+    value = _value(metadata, name)
     if not isinstance(value, int):
         raise InvalidRequest(f"GGUF key {name} is {value!r}, not an integer: the file is damaged.")
     return value
 
 
 def _float(metadata: dict[str, object], name: str) -> float:
-    value = metadata[name]
+    value = _value(metadata, name)
     if not isinstance(value, (int, float)):
         raise InvalidRequest(f"GGUF key {name} is {value!r}, not a number: the file is damaged.")
     return float(value)
 
 
 def _strings(metadata: dict[str, object], name: str) -> list[str]:
-    value = metadata[name]
+    value = _value(metadata, name)
     if not isinstance(value, list):
         raise InvalidRequest(f"GGUF key {name} is not a list: the file is damaged.")
     return [str(item) for item in value]
 
 
 def _ints(metadata: dict[str, object], name: str) -> list[int]:
-    value = metadata[name]
+    value = _value(metadata, name)
     if not isinstance(value, list):
         raise InvalidRequest(f"GGUF key {name} is not a list: the file is damaged.")
     return [int(item) for item in value]

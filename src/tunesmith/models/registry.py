@@ -1,4 +1,4 @@
-"""The base models by name: where their weights come from, and their context length.
+"""The base models by name: where their weights come from, context length.
 
 An alias, such as an OpenAI model name, stands for a base so that existing code runs. It is always visible: a job's
 `model` shows the resolved base, and `tunesmith models` lists the aliases.
@@ -30,7 +30,10 @@ class LocalDirectory:
 
 @dataclass(frozen=True, slots=True)
 class HubRepository:
-    """`owner/name` on the Hugging Face hub, of which only JSON, safetensors and templates are downloaded."""
+    """A repository on the Hugging Face hub, `owner/name`.
+
+    Only JSON, safetensors and templates are downloaded.
+    """
 
     repository: str
 
@@ -66,7 +69,10 @@ def list_bases(settings: Settings) -> tuple[BaseModel, ...]:
 
 
 def alias_table(settings: Settings) -> dict[str, BaseModel]:
-    """The bases by alias. Raises InvalidRequest if the settings have an alias for an unknown base."""
+    """The bases by alias.
+
+    Raises InvalidRequest if the settings have an alias for an unknown base.
+    """
     bases = {base.name: base for base in list_bases(settings)}
     table = {}
     for alias, name in settings.aliases.items():
@@ -80,7 +86,10 @@ def alias_table(settings: Settings) -> dict[str, BaseModel]:
 
 
 def resolve_base(name: str, settings: Settings) -> BaseModel:
-    """The base that `name` or an alias stands for. Raises InvalidRequest as OpenAI does (`model_not_available`)."""
+    """The base that `name` or an alias stands for.
+
+    Raises InvalidRequest with OpenAI's recorded answer (`model_not_available`) if there is none.
+    """
     for base in list_bases(settings):
         if base.name == name:
             return base

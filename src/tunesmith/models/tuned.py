@@ -1,4 +1,4 @@
-"""Tuned models with weights of their own: all of them were trained, or a LoRA was trained on such a model.
+"""Tuned models with weights of their own, and adapters trained on them.
 
     DIR/model.safetensors, config.json, tokenizer…, manifest.json      all weights (manifest: adapter "none")
     DIR/adapter_model.safetensors, …, DIR/base/…                       a LoRA, and the tuned weights below it as links
@@ -33,7 +33,10 @@ def own_base(directory: Path) -> Path | None:
 
 
 def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manifest: AdapterManifest) -> None:
-    """Writes all weights in float32, with the tokenizer and templates of `base_dir`; durably, the manifest last."""
+    """Writes all weights in float32, durably, the manifest last.
+
+    The tokenizer and templates are those of `base_dir`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(directory)
     for path in directory.iterdir():  # the base's own files are copied instead of what transformers wrote
@@ -52,13 +55,16 @@ def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manif
 
 
 def link_base(base_dir: Path, directory: Path) -> str:
-    """Links the tuned weights in `base_dir` beside the adapter in `directory`; returns their path from there."""
+    """Links the tuned weights in `base_dir` beside an adapter; returns their path.
+
+    The path is relative to `directory`, where the adapter is.
+    """
     link_files(base_dir, directory / BASE_DIR)
     return f"./{BASE_DIR}"
 
 
 def link_files(directory: Path, target: Path) -> None:
-    """Links the tuned model in `directory` to `target`, the manifest last, without copying its bytes."""
+    """Links a tuned model's files to `target`, the manifest last; copies no bytes."""
     target.mkdir(parents=True, exist_ok=True)
     (target / MANIFEST_FILE).unlink(missing_ok=True)
     for path in sorted(directory.iterdir(), key=lambda path: path.name == MANIFEST_FILE):

@@ -1,4 +1,4 @@
-"""Loads a base model from memory-mapped safetensors, never running code that comes with it."""
+"""Loads a base from memory-mapped safetensors, without running its code."""
 
 import importlib.util
 from pathlib import Path
@@ -34,7 +34,10 @@ def load_model(
 
 
 def require_nf4(*, cuda: bool | None = None) -> None:
-    """Raises InvalidRequest if something for 4-bit weights is missing; `cuda` None: the GPU is not checked."""
+    """Raises InvalidRequest if something for 4-bit weights is missing.
+
+    `cuda` None: the GPU is not checked, since that takes importing torch.
+    """
     missing = []
     if cuda is False:
         missing.append("no CUDA GPU that PyTorch can use")

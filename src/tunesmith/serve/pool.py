@@ -1,4 +1,6 @@
-"""The bases in memory: loaded when first needed, and evicted, least recently used first, when memory runs short.
+"""The bases in memory: loaded when needed, evicted when memory runs short.
+
+The least recently used base goes first.
 
 Thread-safe. `open` may take seconds and must not run on the event loop; the first base imports torch.
 """
@@ -55,7 +57,7 @@ def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
 
 
 class Pool:
-    """Opens models by directory, and keeps as many bases in memory as the settings allow."""
+    """Opens models, and keeps as many bases in memory as the settings allow."""
 
     def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_torch_engine) -> None:
         """Raises ServerFault if the setting `serve_remote` names an unknown base."""
@@ -67,7 +69,9 @@ class Pool:
         self._lock = Lock()
 
     def open(self, base_dir: Path, adapter_dir: Path | None = None, base_name: str = "") -> LoadedModel:
-        """The base with the adapter, loaded unless it is in memory; full weights in `adapter_dir` are their own base.
+        """The base with the adapter, loaded unless it is in memory.
+
+        Full weights in `adapter_dir` are a base of their own.
 
         If the setting `serve_remote` has a vLLM server for `base_name`, the base is not loaded but used there.
         Raises ServerFault if the adapter was made for another base or renderer.
@@ -89,7 +93,7 @@ class Pool:
             return tuple(self._bases)
 
     def close(self) -> None:
-        """Unloads all bases once their requests are answered; waits a few seconds for that."""
+        """Unloads all bases, after waiting a few seconds for requests under way."""
         with self._lock:
             bases = list(self._bases.values())
             self._bases.clear()

@@ -1,1 +1,1 @@
-"""The machine: atomic writes, memory and processors within the limits of containers."""
+"""The machine: atomic writes, and the memory and processors a process may use."""

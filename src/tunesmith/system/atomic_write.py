@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and that survive a power cut where somebody relies on them."""
+"""Files that appear whole or not at all, and can be made to survive a power cut."""
 
 import os
 import threading
@@ -30,7 +30,7 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True, private: 
 
 
 def rename_durably(source: Path, target: Path) -> None:
-    """Renames a finished file, or a directory of files, once its bytes are on disk; the name is durable too."""
+    """Renames a finished file or directory of files durably: bytes first, then name."""
     if source.is_dir():
         for path in source.iterdir():
             sync(path)

@@ -1,4 +1,4 @@
-"""What control groups (Linux containers, systemd slices) leave a process of the machine's processors and memory.
+"""The limits of Linux control groups, which containers and systemd set.
 
 Versions 1 and 2, also side by side. A limit of any group above the process holds for the process too, so the smallest
 of all of them counts. Formats: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst of the Linux kernel.
@@ -18,14 +18,17 @@ MOUNT = "sys/fs/cgroup"
 
 @dataclass(frozen=True, slots=True)
 class MemoryGroup:
-    """Bytes that a group may take and has taken; page cache that the kernel can drop at once is not counted."""
+    """Bytes that a group may take and has taken.
+
+    Page cache that the kernel can drop at once is not counted as taken.
+    """
 
     limit: int
     used: int
 
 
 def cpu_quota(root: Path = ROOT) -> float:
-    """Processors' worth of time this process may use, such as 1.5; infinity without a limit.
+    """Processors' worth of time this process may use; infinity without a limit.
 
     `root`: the directory that holds `proc` and `sys`.
     """

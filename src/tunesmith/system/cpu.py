@@ -8,7 +8,9 @@ from tunesmith.system.cgroups import ROOT, cpu_quota
 
 
 def cpu_count(root: Path = ROOT) -> int:
-    """Processors of this process's affinity, or fewer where its control groups have a quota; at least 1.
+    """The processors that this process may use, at least 1.
+
+    Those of its affinity, or fewer where its control groups have a quota.
 
     A quota is rounded up: with 1.5 processors' worth of time, a second thread still gains half of one. `root`: the
     directory that holds `proc` and `sys`.

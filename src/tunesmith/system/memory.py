@@ -1,4 +1,4 @@
-"""How much memory this process may use: the machine's, or less where a container is limited."""
+"""The memory this process may use: the machine's, or less in a container."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ UNKNOWN_MACHINE = 4 << 30  # bytes, assumed where the system does not say
 
 
 def total_memory(root: Path = ROOT) -> int:
-    """Bytes of physical memory, or the smallest limit of this process's control groups where that is less.
+    """Bytes of physical memory, or the limit of a control group where that is less.
 
     `root`: the directory that holds `proc` and `sys`.
     """
@@ -18,7 +18,10 @@ def total_memory(root: Path = ROOT) -> int:
 
 
 def free_memory(root: Path = ROOT) -> int:
-    """Bytes this process may still take without swapping, at least 0; half of all where the system does not say."""
+    """Bytes this process may still take without swapping, at least 0.
+
+    Half of all memory on systems that do not say, such as macOS.
+    """
     machine = _meminfo(root, "MemAvailable")
     if machine is None:  # not Linux
         machine = (_meminfo(root, "MemTotal") or _physical_memory()) // 2

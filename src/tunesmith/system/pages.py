@@ -1,4 +1,4 @@
-"""Memory by the page: returned to the system where torch would keep it, and touched no more than needed."""
+"""Memory by the page: returned to the system early, and touched late."""
 
 import ctypes
 import math
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def release_pages(tensor: "Tensor") -> None:
-    """Frees the pages of a contiguous tensor whose values are not needed; they then read as zeros, or as before.
+    """Frees the pages of a contiguous tensor whose values are not needed.
+
+    They then read as zeros, or as before.
 
     Only whole pages, since the others hold a neighbour's values too. Does nothing on systems other than Linux.
     """
@@ -23,13 +25,13 @@ def release_pages(tensor: "Tensor") -> None:
 
 
 def trim_heap() -> None:
-    """Returns freed memory that the C library keeps, for a process that has just freed a lot."""
+    """Returns freed memory that the C library keeps to the system."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # glibc's
         trim(0)
 
 
 def evict_pages(tensor: "Tensor") -> None:
-    """Unmaps the pages of a contiguous tensor that is a view of a file, until they are read again.
+    """Evicts the pages of a contiguous view of a file, until they are read again.
 
     Unlike `release_pages` it never loses values: a tensor in other memory stays as it is.
     """
@@ -68,7 +70,7 @@ class Slab:
         self._used = 0
 
     def take(self, shape: tuple[int, ...], dtype: "torch.dtype") -> "Tensor":
-        """A tensor from the next free bytes; the slab must have room for it, see `slab_bytes`."""
+        """A tensor from the next free bytes; `slab_bytes` says how many it takes."""
         end = self._used + dtype.itemsize * math.prod(shape)
         tensor = self._memory[self._used : end].view(dtype).view(shape)
         self._used = slab_bytes(end)
@@ -84,7 +86,7 @@ def fresh_slab(size: int) -> Slab:
 
 
 class SpareSlab:
-    """Makes the next slab ahead of time, since most adapters of a base have the same size."""
+    """Makes the next slab ahead of time: most adapters of a base have one size."""
 
     def __init__(self) -> None:
         self._made: dict[int, Tensor] = {}
@@ -125,7 +127,9 @@ def _mapped(size: int, *, huge: bool) -> "Tensor":
 
 
 class Reserve:
-    """Memory that a thread requests from the system ahead of time; `release` leaves it to what needs it.
+    """Memory that a thread requests from the system before it is needed.
+
+    `release` leaves it to what needs it.
 
     For a process whose C library keeps freed memory (`train/protocol/environment.py`). A virtual machine may wait for
     every page: a gigabyte took 0.15 s where another process had just freed it, and 1.4 s on two cores where none had.

@@ -75,7 +75,7 @@ class FakeModel:
         return Drafter(NgramIndex([[1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]]))
 
 
-def advisory_lock(request: GenerateRequest) -> list[int]:
+def alone(request: GenerateRequest) -> list[int]:
     tokens = [*request.prompt]
     adapter = None if request.adapter is None else str(request.adapter)
     while len(tokens) - len(request.prompt) < request.max_tokens:

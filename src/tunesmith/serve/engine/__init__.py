@@ -1,1 +1,1 @@
-"""Generating tokens, whatever runs the model: protocol, scheduler, sampling, grammars."""
+"""Generating tokens: the engine protocol, scheduler, sampling and grammars."""

@@ -1,4 +1,4 @@
-"""Grammars for one base's vocabulary, compiled by llguidance, with a matcher for each choice.
+"""Grammars for one base's vocabulary, compiled by llguidance.
 
 A matcher tells which tokens may come next and is told which one did; docs/serving.md has the cost. Compiling takes
 1 ms, but seconds for thousands of properties, so it is done in the request's thread and not in the engine's.

@@ -1,4 +1,4 @@
-"""Prompt lookup decoding (Saxena, 2023): drafts copied from earlier text, at the cost of a look-up.
+"""Prompt lookup decoding (Saxena, 2023): drafts copied from earlier text.
 
 A step over a few tokens hardly takes longer than a step over one, since both read every weight once. Where the last
 tokens occurred before, in the request's own text or in the answers the model was tuned on, what followed them then goes
@@ -26,7 +26,7 @@ class NgramIndex:
             self.extend([*text, BREAK])
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """Appends `tokens`; the last n-gram is indexed with the next call, which brings what follows it."""
+        """Appends `tokens`; the last n-gram waits for the call that brings what follows."""
         first = len(self._tokens)
         self._tokens.extend(tokens)
         for end in range(max(1, first), len(self._tokens)):
@@ -34,7 +34,7 @@ class NgramIndex:
                 self._after[tuple(self._tokens[end - length : end])] = end
 
     def continuation(self, context: tuple[int, ...], most: int) -> list[int]:
-        """Up to `most` tokens that followed the last occurrence of `context`; [] if it never occurred."""
+        """Up to `most` tokens that followed `context` last time; [] if it is new."""
         start = self._after.get(context)
         if start is None:
             return []
@@ -53,7 +53,10 @@ class Drafter:
         self._resting = 0
 
     def draft(self, tokens: Sequence[int], running: int) -> list[int]:
-        """Tokens that may follow `tokens`, where `running` sequences share the step; often none."""
+        """Tokens that may follow; often none.
+
+        `running`: sequences that share the step.
+        """
         most = min(self._length(), STEP_TOKENS // max(1, running) - 1)
         if most <= 0:
             return []

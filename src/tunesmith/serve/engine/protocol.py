@@ -16,12 +16,18 @@ Finish: TypeAlias = Literal["stop", "length"]
 
 
 class Matcher(Protocol):
-    """The position of one choice in its grammar. Not thread-safe: generating and reading need one each."""
+    """The position of one choice in its grammar.
+
+    Not thread-safe: generating and reading need one each.
+    """
 
     finished: bool  # nothing but an end token may follow
 
     def allowed(self) -> bytes:
-        """A bit mask of the tokens that may come next, least significant bit first; only end tokens once finished."""
+        """The tokens that may come next, as a bit mask, least significant bit first.
+
+        Once finished, only end tokens.
+        """
         ...
 
     def advance(self, token: int) -> None:
@@ -82,15 +88,18 @@ class Engine(Protocol):
     fingerprint: str  # changes when the answers may: weights, number format, engine
 
     def submit(self, request: GenerateRequest) -> "Generation":
-        """Queues the request and returns at once. Raises ServiceUnavailable if too many are waiting."""
+        """Queues the request and returns at once.
+
+        Raises ServiceUnavailable if too many are waiting.
+        """
         ...
 
     def close(self) -> None:
-        """Refuses new requests from now on; finishes those under way, then frees the memory."""
+        """Refuses new requests; finishes those under way, then frees the memory."""
         ...
 
     def join(self, timeout: float | None = None) -> None:
-        """Waits, after `close`, until every accepted request is answered; at most `timeout` seconds."""
+        """Waits, after `close`, until all requests are answered; at most `timeout` s."""
         ...
 
 

@@ -54,7 +54,7 @@ class Sampler:
         return token, *self.score(logits_V, token)
 
     def score(self, logits_V: Tensor, token: int) -> tuple[float, tuple[tuple[int, float], ...]]:
-        """The log-probability of `token`, and as many of the likeliest tokens as were requested, with theirs."""
+        """The log-probability of `token`, and the requested likeliest tokens with theirs."""
         logprobs_V = torch.log_softmax(logits_V, dim=-1)
         values, ids = torch.topk(logprobs_V, self._request.top_logprobs or 0)
         logprob = float(logprobs_V[token])
@@ -96,7 +96,10 @@ class Sampler:
 
 
 def mask_logits(bits: bytes, logits_V: Tensor) -> Tensor:
-    """The logits, with -inf where `bits` has a zero, as for the padding of the matrix beyond the vocabulary."""
+    """The logits, with -inf where `bits` has a zero.
+
+    Ids beyond the vocabulary, the padding of the matrix, are never allowed.
+    """
     allowed = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=len(logits_V), bitorder="little")
     forbidden_V = torch.from_numpy(allowed == 0).to(logits_V.device)
     return logits_V.masked_fill(forbidden_V, -math.inf)

@@ -1,4 +1,4 @@
-"""Continuous batching: which tokens of all requests to a base go through the model next.
+"""Continuous batching: which tokens go through the model next.
 
 Every step runs one token of each decoding sequence (more where a draft predicts some) and a chunk of the prompts that
 are still being read in a single forward pass; requests join and leave between any two steps. A sequence gets the tokens
@@ -31,7 +31,10 @@ Top = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class SequenceChunk(Generic[AdapterT]):
-    """Tokens that follow the first `start` positions of a slot; the last `logits` of them need logits."""
+    """Tokens that follow the first `start` positions of a slot.
+
+    The last `logits` of them need logits.
+    """
 
     slot: int
     start: int
@@ -44,11 +47,14 @@ class Sampling(Protocol[SeenT]):
     """What chooses the tokens of one sequence."""
 
     def next(self, row: SeenT) -> tuple[int, float | None, Top]:
-        """Draws the sequence's next token: (token, its log-probability, the likeliest tokens with theirs)."""
+        """Draws the sequence's next token.
+
+        Returns it, its log-probability, and the likeliest tokens with theirs.
+        """
         ...
 
     def score(self, row: SeenT, token: int) -> tuple[float, Top]:
-        """The log-probability of `token` as the next one, and the likeliest tokens with theirs."""
+        """The log-probability of `token` as the next, and the likeliest with theirs."""
         ...
 
 
@@ -56,16 +62,23 @@ class Model(Storage, Protocol[AdapterT, RowT]):
     """What a scheduler drives: a forward pass, and what belongs to one request."""
 
     def forward(self, chunks: "Sequence[SequenceChunk[AdapterT]]") -> Sequence[RowT]:
-        """The requested logits of all chunks, in the chunks' order, which is that of their slots."""
+        """The requested logits of all chunks, in the chunks' order.
+
+        That is the order of their slots.
+        """
         ...
 
-    def sampler(self, request: GenerateRequest, choice: int) -> Sampling[RowT]: ...
+    def sampler(self, request: GenerateRequest, choice: int) -> Sampling[RowT]:
+        """What chooses the tokens of one choice."""
+        ...
 
     def adapter(self, request: GenerateRequest) -> AdapterT | None:
         """Raises when the adapter cannot be had; only this request fails then."""
         ...
 
-    def drafter(self, request: GenerateRequest) -> Drafter | None: ...
+    def drafter(self, request: GenerateRequest) -> Drafter | None:
+        """What drafts for one choice of the request; None for no drafts."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -155,6 +168,7 @@ class Scheduler(Generic[AdapterT, RowT]):
         return bool(self._running or self._waiting)
 
     def add(self, request: GenerateRequest, generation: Generation) -> None:
+        """Queues the choices of a request, whose tokens go to `generation`."""
         choices = request.n if request.max_tokens else 1  # only the prompt's log-probabilities: once is enough
         state = RequestState(request, generation, choices)
         self.waiting += 1
@@ -162,7 +176,10 @@ class Scheduler(Generic[AdapterT, RowT]):
         queue.extend(_Waiting(state, choice, [*request.prompt]) for choice in range(choices))
 
     def step(self) -> None:
-        """Runs one forward pass for every sequence that can take part, or returns at once if none can."""
+        """Runs one forward pass for all sequences that can take part.
+
+        Returns at once if none can.
+        """
         self._remove_unwanted()
         self._admit()
         self._preempt()

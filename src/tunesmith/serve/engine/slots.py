@@ -1,4 +1,4 @@
-"""The prefix cache: where sequences keep their keys and values, and which of them can be reused.
+"""The prefix cache: whose keys and values are where, and can be reused.
 
 A slot holds the keys and values of one sequence. When the sequence ends they stay until the slot is needed, so that
 the next turn of a conversation, or the next request with the same system message, computes only what is new. `key`
@@ -58,7 +58,7 @@ class Slots:
         return sum(len(slot.tokens) for slot in self._slots if not slot.busy)
 
     def take(self, key: CacheKey, tokens: Sequence[int], *, reuse: bool = True) -> tuple[Slot, int]:
-        """A slot for a sequence that begins with `tokens`, and how many of these it already holds.
+        """A slot for `tokens`, and how many of them it already holds.
 
         Never all of them, since the last one is computed for its logits; none without `reuse`. A slot must be free.
         """
@@ -91,7 +91,7 @@ class Slots:
         self._clear(slot)
 
     def evict(self, positions: int) -> None:
-        """Empties kept slots, least recently used first, until `positions` are freed or none is left."""
+        """Empties kept slots, least recently used first, until `positions` are free."""
         kept = sorted((slot for slot in self._slots if not slot.busy and slot.tokens), key=lambda slot: slot.used_at)
         for slot in kept:
             if positions <= 0:

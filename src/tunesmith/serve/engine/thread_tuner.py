@@ -1,4 +1,4 @@
-"""Finds out how many threads a decoding step should use, by trying other numbers from time to time.
+"""Finds out how many threads a decoding step should use, by trying.
 
 On idle cores more threads are faster. While a job trains on the same cores, each operation waits for its slowest
 thread and one thread can be several times faster than two; with many cores, memory bandwidth is exhausted first. No
@@ -17,7 +17,7 @@ HOPELESS = 1.5  # times the usual duration: a single such step ends the trial
 
 
 class ThreadTuner:
-    """Chooses the threads of every step, from the reported durations of decoding steps."""
+    """Chooses the threads of every step, by the durations of decoding steps."""
 
     def __init__(self, most: int) -> None:
         """`most`: threads at most."""
@@ -30,12 +30,18 @@ class ThreadTuner:
         self._elapsed, self._pause = 0.0, FIRST_PAUSE
 
     def threads(self, size: int | None) -> int:
-        """Threads for a step of `size`; None for a step that prefills, which no trial could be compared with."""
+        """Threads for a step of `size`, None for one that prefills.
+
+        A trial needs steps that it can be compared with.
+        """
         usual = self._usual.get(size, ()) if size is not None else ()
         return self._candidates[self._chosen if self._trial is None or len(usual) < PROBE_STEPS else self._trial]
 
     def report(self, size: int, seconds: float) -> None:
-        """Reports what a step with `threads(size)` took; only steps of equal `size` are compared."""
+        """Reports what a step with `threads(size)` took.
+
+        Only steps of equal `size` are compared.
+        """
         usual = self._usual.setdefault(size, deque(maxlen=REMEMBERED))
         known = len(usual) >= PROBE_STEPS
         if self._trial is None or not known:

@@ -1,1 +1,1 @@
-"""The in-process engine: weights, keys and values, adapters, and the steps over them."""
+"""The in-process engine: weights, keys and values, adapters, and steps."""

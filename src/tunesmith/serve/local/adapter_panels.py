@@ -15,7 +15,7 @@ from tunesmith.system.pages import Slab, SpareSlab
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanelAdapter:
-    """An adapter's updates of all matrices; `kernels.step_args` describes the table."""
+    """An adapter's updates of all matrices, as `kernels.step_args` describes them."""
 
     table: NDArray[numpy.int64]  # [matrices, LORA_COLUMNS]
     slab: Slab  # holds the tensors that the table points to

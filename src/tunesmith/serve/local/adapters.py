@@ -36,7 +36,10 @@ class Adapter:
 
 
 def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> Adapter:
-    """The adapter in `directory`. Raises ServerFault naming what of it cannot be served."""
+    """The adapter in `directory`.
+
+    Raises ServerFault naming what of it cannot be served.
+    """
     scale = _scale(directory)
     tensors = {name: tensor.to(device, dtype) for name, tensor in load_tensors(directory).items()}
     layers: dict[str, LowRank] = {}
@@ -67,7 +70,9 @@ def _scale(directory: Path) -> float:
 
 
 def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Path) -> None:
-    """Raises ServerFault if the adapter does not fit the base, or lacks tensors of a layer that it targets.
+    """Raises ServerFault if the adapter does not fit the base or is incomplete.
+
+    An adapter must have the tensors of every layer that it targets.
 
     The base alone would compute such a layer. `sizes`: (out, in) of every linear layer, by module path.
     """
@@ -81,7 +86,7 @@ def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Pa
 
 
 class LoraHooks:
-    """Forward hooks on a base's linear layers that add the update of the active adapter."""
+    """Forward hooks on linear layers that add the update of the active adapter."""
 
     def __init__(self, model: nn.Module) -> None:
         self.active: Adapter | None = None

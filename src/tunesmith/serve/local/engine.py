@@ -1,4 +1,4 @@
-"""The in-process engine: one thread per base that runs the scheduler's steps through torch.
+"""The in-process engine: one thread per base runs the scheduler's steps.
 
 All torch work for a base happens on its thread; callers' threads and the event loop only wait on a `Generation`.
 """
@@ -42,6 +42,7 @@ class EngineOptions:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "EngineOptions":
+        """The options of the settings; 0 there means by this machine's resources."""
         return cls(
             threads=settings.serve_threads or cpu_count(),
             running=settings.chat_running,
@@ -89,7 +90,10 @@ class TorchEngine:
         self._thread.start()
 
     def submit(self, request: GenerateRequest) -> Generation:
-        """Queues the request. Raises ServiceUnavailable if the queue is full or the engine closing."""
+        """Queues the request.
+
+        Raises ServiceUnavailable if the queue is full or the engine is closing.
+        """
         generation = Generation(request.n)
         with self._changed:
             if self._closing:
@@ -104,13 +108,13 @@ class TorchEngine:
         return generation
 
     def close(self) -> None:
-        """Refuses new requests from now on; the thread ends once those under way are answered."""
+        """Refuses new requests; the thread ends once those under way are answered."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
 
     def join(self, timeout: float | None = None) -> None:
-        """Waits, after `close`, until every accepted request is answered; at most `timeout` seconds."""
+        """Waits, after `close`, until all requests are answered; at most `timeout` s."""
         self._thread.join(timeout)
 
     @property

@@ -60,7 +60,7 @@ def can_use_fp16(model: PreTrainedModel) -> bool:
 
 
 def compare(reference_TV: Tensor, rounded_TV: Tensor, ids: list[int]) -> Finding:
-    """Compares two logits of the same `ids`; those at a position predict the next token."""
+    """Compares two logits of the same `ids`, each position's for the next token."""
     agreement = float((reference_TV.argmax(-1) == rounded_TV.argmax(-1)).double().mean())
     targets = torch.tensor(ids[1:])
     losses = [float(nn.functional.cross_entropy(logits[:-1], targets)) for logits in (reference_TV, rounded_TV)]
@@ -68,7 +68,7 @@ def compare(reference_TV: Tensor, rounded_TV: Tensor, ids: list[int]) -> Finding
 
 
 def read_width(path: Path) -> Width | None:
-    """The number format that an earlier finding in `path` leads to; None if there is none."""
+    """The number format that follows from the finding in `path`; None without one."""
     try:
         found = Finding(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
@@ -83,7 +83,7 @@ def write_finding(path: Path, finding: Finding) -> None:
 
 
 def fits_fp16(weight: Tensor) -> bool:
-    """True if every value is a float16 number, as nearly all of a bfloat16 model's are."""
+    """True if every value is a float16 number, as most of a bfloat16 model's are."""
     return torch.equal(weight.half().float(), weight)
 
 

@@ -1,4 +1,4 @@
-"""The keys and values of all sequences, one slot each, in the panels that `kernels.attention` reads.
+"""The keys and values of all sequences, in the panels that the kernels read.
 
 Each layer has one tensor for all slots. Memory that no sequence has written to is reserved but not used.
 """
@@ -24,7 +24,10 @@ class KeyValues:
         self.values: list[Tensor] = []  # [slots, kv heads, panels of the head, room, 16]
 
     def hold(self, slot: int, end: int) -> bool:
-        """Makes room for the first `end` positions of a slot; True if the tensors were replaced."""
+        """Makes room for the first `end` positions of a slot.
+
+        True if the tensors were replaced.
+        """
         room = self.room or ROOM
         while room < end:
             room *= 2
@@ -36,7 +39,10 @@ class KeyValues:
         return enlarged
 
     def copy(self, source: int, target: int, length: int) -> bool:
-        """Copies the first `length` positions of one slot to another; True if the tensors were replaced."""
+        """Copies the first `length` positions of a slot to another.
+
+        True if the tensors were replaced.
+        """
         enlarged = self.hold(target, length)
         panels = whole_panels(length)
         for keys, values in zip(self.keys, self.values, strict=True):

@@ -1,4 +1,4 @@
-"""The Llama family on a CPU: transformers' weights and formulas, with each step a single call of compiled code.
+"""The Llama family on a CPU, with each step a single call of compiled code.
 
 The differences: the new tokens of all sequences go through the linear layers as one matrix, however many each sequence
 has; linear layers with the same input are one matrix too; keys and values are written in place; adapters, of any rank,
@@ -54,7 +54,10 @@ class _Line:
 
 
 class CompiledRunner:
-    """A `Runner` of compiled code; takes the weights out of `model`, which cannot be used afterwards."""
+    """A `Runner` of compiled code.
+
+    It takes the weights out of `model`, which cannot be used afterwards.
+    """
 
     rewinds = True
 
@@ -81,6 +84,7 @@ class CompiledRunner:
         self._pool = self._start_pool()
 
     def read_adapter(self, directory: Path) -> PanelAdapter:
+        """The adapter in panels. Raises ServerFault if it does not fit the base."""
         adapter = read_adapter(directory, torch.float32, torch.device("cpu"))
         check_fit(adapter, self._sizes, directory)
         lows = [[adapter.layers.get(part) for part in line.parts] for line in self._lines]

@@ -1,4 +1,4 @@
-"""Forward passes for the engine: tokens of several sequences in, logits out, keys and values kept in slots.
+"""Forward passes for the engine: tokens of several sequences in, logits out.
 
 `TransformersRunner` runs any causal language model that transformers has.
 """
@@ -28,7 +28,10 @@ class Runner(Storage, Protocol):
     rewinds: bool  # keys and values can be cut at any position
 
     def read_adapter(self, directory: Path) -> AnyAdapter:
-        """The adapter as this runner needs it. Raises ServerFault if it does not fit the base."""
+        """The adapter as this runner needs it.
+
+        Raises ServerFault if it does not fit the base.
+        """
         ...
 
     def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> Tensor:
@@ -45,7 +48,10 @@ def cache_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
 
 
 class TransformersRunner:
-    """Runs transformers' own code, one sequence at a time: it cannot batch different adapters and lengths."""
+    """A `Runner` of transformers' own code, one sequence at a time.
+
+    That code cannot batch different adapters and lengths.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -67,6 +73,7 @@ class TransformersRunner:
         return torch.cat([self._one(chunk) for chunk in chunks])
 
     def copy(self, source: int, target: int, length: int) -> None:
+        """Copies the first `length` positions of one slot to another."""
         copy = DynamicCache(config=self.model.config)
         for index, layer in enumerate(self._caches[source].layers):
             copy.update(layer.keys[:, :, :length].clone(), layer.values[:, :, :length].clone(), index)

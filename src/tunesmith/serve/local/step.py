@@ -1,4 +1,4 @@
-"""Prepares a step: the tables and buffers that the kernels read and write, from the scheduler's chunks."""
+"""Prepares a step: the tables and buffers that the kernels use."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -19,7 +19,7 @@ POSITIONS = 1024  # whose cosines and sines are computed at first
 
 
 class Rotation:
-    """The rotary cosines and sines of positions, computed once each by transformers' own code."""
+    """The rotary cosines and sines of positions, by transformers' own code."""
 
     def __init__(self, rotary: nn.Module) -> None:
         self._rotary = rotary
@@ -34,7 +34,9 @@ class Rotation:
 
 
 class Steps:
-    """Fills in the arguments of a base's steps; the fields that describe the model must already be there.
+    """Fills in the arguments of a base's steps.
+
+    The fields that describe the model must already be there.
 
     Keeps the arrays alive that the arguments point to; adapters are kept by the chunks.
     """

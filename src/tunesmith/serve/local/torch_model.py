@@ -1,4 +1,4 @@
-"""A runner as the scheduler's model: forward passes, and the adapter, sampler and drafts of each request."""
+"""A runner as the scheduler's model, with each request's adapter and sampler."""
 
 import math
 import time
@@ -29,7 +29,10 @@ class Row:
 
 
 class RowSampler:
-    """The sampler of one choice; a plain greedy one takes the likeliest token without reading the logits again."""
+    """The sampler of one choice.
+
+    A plain greedy one takes the likeliest token without reading the logits again.
+    """
 
     def __init__(self, request: GenerateRequest, choice: int) -> None:
         self._sampler = Sampler(request, choice)
@@ -107,6 +110,7 @@ class _Adapters:
         self._loaded: OrderedDict[Path, _LoadedAdapter] = OrderedDict()
 
     def get(self, directory: Path) -> _LoadedAdapter:
+        """The adapter, read unless it is in memory; others are evicted beyond the limit."""
         if directory not in self._loaded:
             self._loaded[directory] = self._read(directory)
         self._loaded.move_to_end(directory)

@@ -1,4 +1,4 @@
-"""The adapters in a vLLM server: loaded by path when first needed, and unloaded when there are too many.
+"""The adapters in a vLLM server: loaded when first needed, evicted later.
 
 An adapter's name there is the digest of its manifest, which contains the digest of its tensors: another version of an
 adapter has another name, and one that the server already has need not be loaded. Belongs to one event loop.
@@ -24,7 +24,10 @@ log = structlog.get_logger(__name__)
 
 
 def adapter_name(directory: Path) -> str:
-    """The adapter's name at the server. Raises ServerFault if the directory holds no finished adapter."""
+    """The adapter's name at the server.
+
+    Raises ServerFault if the directory holds no finished adapter.
+    """
     read_manifest(directory)
     return PREFIX + sha256((directory / MANIFEST_FILE).read_bytes()).hexdigest()[:32]
 
@@ -52,7 +55,7 @@ class RemoteAdapters:
 
     @asynccontextmanager
     async def using(self, directory: Path) -> AsyncIterator[str]:
-        """The adapter's name at the server, where it stays loaded inside the `async with` block."""
+        """The adapter's name at the server, where it stays inside the `async with`."""
         name = adapter_name(directory)
         resident = self._resident.get(name)
         if resident is None:

@@ -1,4 +1,4 @@
-"""An engine that has a vLLM server generate: it sends token ids and receives tokens and log-probabilities.
+"""An engine that sends token ids to a vLLM server and gets tokens back.
 
 For GPUs. Written from vLLM's documentation and tested with a small fake of its API; it has neither been measured nor
 run against a real vLLM. One thread per engine runs an event loop with a connection for each request under way.
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 def check_remotes(settings: Settings) -> None:
-    """Raises ServerFault if `serve_remote` names an unknown base, whose server would never be used."""
+    """Raises ServerFault if the setting `serve_remote` names an unknown base."""
     known = {base.name for base in list_bases(settings)}
     for name in settings.serve_remote:
         if name not in known:
@@ -44,7 +44,9 @@ def check_remotes(settings: Settings) -> None:
 
 
 def load_remote_engine(base: str, base_dir: Path, settings: Settings) -> "RemoteEngine":
-    """The engine for `base`, after asking its server what it serves; must not run on an event loop's thread.
+    """The engine for `base`, after asking its server what it serves.
+
+    Must not run on an event loop's thread.
 
     Raises ServiceUnavailable if the server cannot be reached, and ServerFault if it serves something else.
     """
@@ -82,7 +84,7 @@ def _card(base: str, url: str, cards: list[Card]) -> Card:
 
 
 class RemoteGeneration(Generation):
-    """A generation that cancels its request at the server once no choice is wanted any more."""
+    """A generation that cancels its request once no choice is wanted any more."""
 
     def __init__(self, choices: int) -> None:
         super().__init__(choices)
@@ -131,7 +133,10 @@ class RemoteEngine:
         self._thread.start()
 
     def submit(self, request: GenerateRequest) -> Generation:
-        """Sends the request. Raises InvalidRequest if vLLM cannot serve it, ServiceUnavailable if too many wait."""
+        """Sends the request to the server.
+
+        Raises InvalidRequest if vLLM cannot serve it, and ServiceUnavailable if too many requests wait.
+        """
         self._check(request)
         generation = RemoteGeneration(request.n)
         with self._lock:
@@ -150,7 +155,7 @@ class RemoteEngine:
         return generation
 
     def close(self) -> None:
-        """Refuses new requests from now on; the thread ends once those under way are answered."""
+        """Refuses new requests; the thread ends once those under way are answered."""
         with self._lock:
             self._closing = True
             idle = not self._open
@@ -158,7 +163,7 @@ class RemoteEngine:
             self._end()
 
     def join(self, timeout: float | None = None) -> None:
-        """Waits, after `close`, until every accepted request is answered; at most `timeout` seconds."""
+        """Waits, after `close`, until all requests are answered; at most `timeout` s."""
         self._thread.join(timeout)
 
     @property

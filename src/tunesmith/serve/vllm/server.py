@@ -1,4 +1,4 @@
-"""A vLLM server over HTTP, whose failures become errors of ours that say what happened and how to fix it.
+"""A vLLM server over HTTP, with its failures as errors that say what to do.
 
 Routes: /v1/models, /version, /v1/completions, /v1/load_lora_adapter and /v1/unload_lora_adapter. Written from vLLM's
 documentation and source; it has not been run against a vLLM. Belongs to one event loop.
@@ -22,7 +22,7 @@ BUSY = frozenset((429, 502, 503, 504))
 
 
 class UnknownModel(ServerFault):
-    """The server no longer has an adapter: it was restarted, or somebody else unloaded it."""
+    """The server no longer has an adapter: it was restarted, or unloaded the adapter."""
 
 
 class RemoteServer:
@@ -62,7 +62,10 @@ class RemoteServer:
         return str(value.get("version", "")) if isinstance(value, dict) else ""
 
     async def load_adapter(self, name: str, directory: Path) -> None:
-        """Loads an adapter unless the server has it. Raises ServerFault saying what the server needs for that."""
+        """Loads an adapter unless the server has it.
+
+        Raises ServerFault saying what the server needs for that.
+        """
         path = str(directory.resolve())
         answer = await self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
         if answer.status_code == 200:
@@ -88,7 +91,10 @@ class RemoteServer:
             raise self._refused(answer)
 
     async def complete(self, body: JsonObject) -> AsyncGenerator[Chunk, None]:
-        """The events of the answer. Leaving early closes the connection, on which vLLM abandons the request."""
+        """The events of the answer.
+
+        Leaving early closes the connection, on which vLLM abandons the request.
+        """
         ended = False
         try:
             async with self._client.stream("POST", "/v1/completions", json=body) as answer:

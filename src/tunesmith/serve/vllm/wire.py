@@ -1,4 +1,4 @@
-"""Requests to vLLM's /v1/completions, and the tokens in its streamed answers; no network.
+"""Requests to vLLM's /v1/completions, and the tokens in its answers.
 
 Written from vLLM's documentation and source (0.10.2 and later, which has `return_token_ids`); it has not been run
 against a vLLM. Whatever such a server would take from a model's `generation_config.json` (temperature, top_k, stop
@@ -29,6 +29,8 @@ class Card(BaseModel):
 
 
 class Models(BaseModel):
+    """The answer of /v1/models."""
+
     data: list[Card]
 
 
@@ -40,6 +42,8 @@ class Logprobs(BaseModel):
 
 
 class Choice(BaseModel):
+    """New tokens of one choice."""
+
     index: int
     token_ids: list[int] | None = None
     logprobs: Logprobs | None = None
@@ -47,19 +51,25 @@ class Choice(BaseModel):
 
 
 class PromptDetails(BaseModel):
+    """What `Usage` says about the prompt."""
+
     cached_tokens: int | None = None
 
 
 class Usage(BaseModel):
+    """Token counts, in the last event of a stream."""
+
     prompt_tokens_details: PromptDetails | None = None
 
 
 class Trouble(BaseModel):
+    """A failure in the middle of a stream."""
+
     message: str
 
 
 class Chunk(BaseModel):
-    """One event of a stream; it has an `error` if the server failed after the stream began."""
+    """One event of a stream; an `error` if the server failed in the middle."""
 
     choices: list[Choice] = Field(default_factory=list)
     usage: Usage | None = None

@@ -1,0 +1,90 @@
+"""Adapters in panels: as much memory as they need, and the same logits as transformers for any rank."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.serve.engine.scheduler import SequenceChunk
+from tunesmith.serve.local.adapter_panels import pack_adapter
+from tunesmith.serve.local.adapters import LowRank
+from tunesmith.serve.local.llama_runner import CompiledRunner
+from tunesmith.serve.local.runner import TransformersRunner
+from tunesmith.system.pages import SpareSlab
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+}
+
+
+def low_rank(rank: int, inputs: int = 32, outputs: int = 48) -> LowRank:
+    return LowRank(torch.ones(rank, inputs), torch.ones(outputs, rank), 2.0)
+
+
+def make_model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def test_an_adapter_of_no_layer_takes_no_memory() -> None:
+    packed = pack_adapter([[None, None], [None]], [[48, 16], [32]], SpareSlab())
+    assert (packed.nbytes, packed.low_panels) == (0, 0)
+    assert not packed.table.any()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "panels"), [((1,), 1), ((16,), 1), ((17,), 2), ((4, 4), 2), ((33, 1), 4), ((None, 20), 2)], ids=str
+)
+def test_each_part_has_panels_of_its_own_that_zeros_fill_up(ranks: tuple[int | None, ...], panels: int) -> None:
+    parts = [None if rank is None else low_rank(rank) for rank in ranks]
+    packed = pack_adapter([parts], [[48] * len(parts)], SpareSlab())
+    assert packed.low_panels == panels
+    a_bytes = panels * 16 * 32 * 4
+    b_bytes = sum(3 * 16 * rank * 4 for rank in ranks if rank is not None)  # 48 outputs are three panels
+    assert packed.nbytes == a_bytes + b_bytes
+
+
+def test_the_widest_line_decides_about_the_panels_of_a_step() -> None:
+    packed = pack_adapter([[low_rank(4)], [low_rank(40)], [None]], [[48], [48], [48]], SpareSlab())
+    assert packed.low_panels == 3
+
+
+def test_the_adapter_it_was_packed_from_is_not_changed() -> None:
+    low = low_rank(4)
+    pack_adapter([[low]], [[48]], SpareSlab())
+    assert torch.equal(low.b, torch.ones(48, 4))  # the scale goes into the packed copy
+
+
+@pytest.mark.parametrize("rank", [1, 15, 16, 17, 33])
+def test_any_rank_gives_the_logits_of_transformers(rank: int, tmp_path: Path) -> None:
+    model = make_model()
+    generator = torch.Generator().manual_seed(rank)
+    tensors = {}
+    for path, module in model.named_modules():
+        if path.endswith(("q_proj", "v_proj", "down_proj")):
+            a = torch.randn(rank, module.in_features, generator=generator) * 0.1
+            b = torch.randn(module.out_features, rank, generator=generator) * 0.1
+            tensors |= {f"base_model.model.{path}.lora_A.weight": a, f"base_model.model.{path}.lora_B.weight": b}
+    targets = ("q_proj", "v_proj", "down_proj")
+    write_adapter(tmp_path, tensors, AdapterManifest("tiny", "x", "y", rank, 8.0, targets, step=1))
+    ids = tuple(torch.randint(0, 97, (20,), generator=generator).tolist())
+    reference = TransformersRunner(model)
+    with torch.inference_mode():
+        expected = reference.forward([SequenceChunk(0, 0, ids, reference.read_adapter(tmp_path), 20)])
+        plain = reference.forward([SequenceChunk(1, 0, ids, None, 20)])
+        runner = CompiledRunner(model)
+        found = runner.forward([SequenceChunk(0, 0, ids, runner.read_adapter(tmp_path), 20)])
+    assert (expected - plain).abs().max() > 0.02
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

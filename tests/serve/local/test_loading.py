@@ -1,0 +1,123 @@
+"""Which runner and which number format a base gets, and that a finding is kept; on small bases made here."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from tunesmith import __version__
+from tunesmith.errors import InvalidRequest
+from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.models.directory import fingerprint
+from tunesmith.serve.local.fp16_check import LARGEST, Finding, read_width, write_finding
+from tunesmith.serve.local.llama_runner import CompiledRunner
+from tunesmith.serve.local.loading import load_runner
+from tunesmith.serve.local.runner import TransformersRunner
+from tunesmith.settings import Settings
+
+SIZES = {
+    "vocab_size": 49_152,  # that of the tokenizer
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+}
+Save = Callable[[PreTrainedModel], Path]
+
+needs_half = pytest.mark.skipif(not HAS_HALF, reason="this processor cannot read float16 numbers")
+
+
+@pytest.fixture
+def save(base_dir: Path, tmp_path: Path) -> Save:
+    """Writes a model with the real tokenizer beside it."""
+
+    def save(model: PreTrainedModel) -> Path:
+        directory = tmp_path / "base"
+        model.save_pretrained(directory)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (directory / name).symlink_to(base_dir / name)
+        return directory
+
+    return save
+
+
+def llama(*, halved: bool = False) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES))
+    return model.half().float() if halved else model
+
+
+def note(settings: Settings, base: Path) -> Path:
+    return settings.paths.root / "serve" / f"{fingerprint(base)}-{__version__}.json"
+
+
+@needs_half
+def test_weights_that_are_float16_numbers_need_no_check(save: Save, tmp_path: Path) -> None:
+    settings, base = Settings(data_dir=tmp_path / "data"), save(llama(halved=True))
+    runner, width = load_runner(base, settings)
+    assert (type(runner), width) == (CompiledRunner, "float16")
+    assert not note(settings, base).exists()
+
+
+@pytest.mark.parametrize("halved", [True, False])
+def test_float32_is_what_the_setting_says_whatever_the_weights(save: Save, tmp_path: Path, halved: bool) -> None:
+    settings = Settings(data_dir=tmp_path / "data", serve_weights="float32")
+    runner, width = load_runner(save(llama(halved=halved)), settings)
+    assert (type(runner), width) == (CompiledRunner, "float32")
+    assert runner.context_length == 512
+
+
+@needs_half
+def test_float16_that_the_setting_asks_for_is_not_checked(save: Save, tmp_path: Path) -> None:
+    settings, base = Settings(data_dir=tmp_path / "data", serve_weights="float16"), save(llama())
+    assert load_runner(base, settings)[1] == "float16"
+    assert not note(settings, base).exists()
+
+
+@needs_half
+def test_other_weights_are_checked_once_and_the_finding_decides(save: Save, tmp_path: Path) -> None:
+    settings, base = Settings(data_dir=tmp_path / "data"), save(llama())
+    width = load_runner(base, settings)[1]
+    found = Finding(**json.loads(note(settings, base).read_text()))
+    assert width == ("float16" if found.acceptable else "float32")
+    assert 0 < found.agreement <= 1
+    written = note(settings, base).stat().st_mtime_ns
+    assert load_runner(base, settings)[1] == width
+    assert note(settings, base).stat().st_mtime_ns == written
+    write_finding(note(settings, base), Finding(0.0, 9.0))
+    assert load_runner(base, settings)[1] == "float32"
+
+
+@needs_half
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"agreement": 1.0}', '{"agreement": 1, "surprise": 0, "more": 1}'])
+def test_a_damaged_finding_is_made_again(save: Save, tmp_path: Path, text: str) -> None:
+    settings, base = Settings(data_dir=tmp_path / "data"), save(llama())
+    path = note(settings, base)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert read_width(path) is None
+    load_runner(base, settings)
+    assert read_width(path) is not None
+
+
+def test_another_family_is_served_by_transformers_in_float32(save: Save, tmp_path: Path) -> None:
+    base = save(GemmaForCausalLM(GemmaConfig(**SIZES)))
+    runner, width = load_runner(base, Settings(data_dir=tmp_path / "data"))
+    assert (type(runner), width) == (TransformersRunner, "float32")
+    with pytest.raises(InvalidRequest, match=r"Setting serve_weights: this base is of a family .*'auto' or 'float32'"):
+        load_runner(base, Settings(data_dir=tmp_path / "data", serve_weights="float16"))
+
+
+def test_weights_beyond_float16_stay_float32(save: Save, tmp_path: Path) -> None:
+    model = llama()
+    model.model.layers[0].mlp.up_proj.weight.data[0, 0] = 2 * LARGEST
+    base = save(model)
+    assert load_runner(base, Settings(data_dir=tmp_path / "data"))[1] == "float32"
+    with pytest.raises(InvalidRequest, match="beyond float16's range"):
+        load_runner(base, Settings(data_dir=tmp_path / "data", serve_weights="float16"))
