@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy
 import torch
@@ -71,11 +72,11 @@ class CompiledRunner:
             for name, module in model.named_modules()
             if isinstance(module, nn.Linear)
         }
-        self._rotation = Rotation(model.model.rotary_emb)
-        self._embedding: Tensor = model.model.embed_tokens.weight.data.float().contiguous()
+        self._rotation = Rotation(model.base_model.rotary_emb)
+        self._embedding: Tensor = model.base_model.embed_tokens.weight.data.float().contiguous()
         self._lines = _lines(model, layers, width)
         self._norms = [_norms(model, index) for index in range(layers)]
-        self._final_norm = _numbers(model.model.norm.weight)
+        self._final_norm = _numbers(cast(Tensor, model.base_model.norm.weight))
         self._cache = KeyValues(layers, config.num_key_value_heads, head_size(config))
         self._step_args, self._layer_table, self._matrix_table = _tables(self._lines, self._norms)
         self._describe(config, width)
@@ -173,16 +174,19 @@ def _lines(model: PreTrainedModel, layers: int, width: Width) -> list[_Line]:
 
 
 def _weight(model: PreTrainedModel, path: str) -> Tensor:
-    weight: Tensor = model.get_submodule(path).weight.data
-    return weight
+    return _linear(model, path).weight.data
+
+
+def _linear(model: PreTrainedModel, path: str) -> nn.Linear:
+    return cast(nn.Linear, model.get_submodule(path))
 
 
 def _line(model: PreTrainedModel, parts: tuple[str, ...], width: Width, slab: Slab) -> _Line:
     weights = [_weight(model, part) for part in parts]
-    biases = [model.get_submodule(part).bias for part in parts]
+    biases = [_linear(model, part).bias for part in parts]
     return _Line(
         weight=pack(weights, width, slab),
-        bias=None if biases[0] is None else pack_bias([bias.data for bias in biases]),
+        bias=None if biases[0] is None else pack_bias([bias.data for bias in biases if bias is not None]),
         parts=parts,
         sizes=tuple(map(len, weights)),
     )
@@ -191,7 +195,7 @@ def _line(model: PreTrainedModel, parts: tuple[str, ...], width: Width, slab: Sl
 def _freed_line(model: PreTrainedModel, parts: tuple[str, ...], width: Width, slab: Slab) -> _Line:
     line = _line(model, parts, width, slab)
     for part in parts:
-        linear = model.get_submodule(part)
+        linear = _linear(model, part)
         release_pages(linear.weight.data)
         linear.weight.data = torch.empty(0)  # so that the base is not in memory twice
     return line
@@ -199,7 +203,8 @@ def _freed_line(model: PreTrainedModel, parts: tuple[str, ...], width: Width, sl
 
 def _norms(model: PreTrainedModel, index: int) -> dict[str, Tensor]:
     layer = model.get_submodule(layer_path(index))
-    return {field: _numbers(layer.get_submodule(name).weight) for field, name in norm_names(layer.self_attn).items()}
+    names = norm_names(cast(nn.Module, layer.self_attn))
+    return {field: _numbers(cast(Tensor, layer.get_submodule(name).weight)) for field, name in names.items()}
 
 
 def _numbers(parameter: Tensor) -> Tensor:

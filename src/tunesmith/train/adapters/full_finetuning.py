@@ -4,7 +4,7 @@ Tied weights (the embedding that is also the output head) are one parameter, and
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ class FullFinetuning:
                 self._add(path, tensors[lora_b_name(path)], a, manifest.alpha / manifest.rank)
 
     def _add(self, path: str, b: Tensor, a: Tensor, scale: float) -> None:
-        weight: Tensor = self.model.get_submodule(path).weight.data
+        weight = cast(Tensor, self.model.get_submodule(path).weight).data
         if weight.shape != (b.shape[0], a.shape[1]):
             raise ServerFault(f"The adapter to start from does not fit this base: {path} has another size.")
         weight.add_((b @ a).to(weight), alpha=scale)

@@ -38,9 +38,9 @@ class CompiledLayers:
 
     def __init__(self, model: "PreTrainedModel", adapter: Adapter, both: bool = False) -> None:
         """`both`: weights are kept in a layout for each direction, which pays in small steps."""
-        self._adapter, self._rotary = adapter, model.model.rotary_emb
-        self._final_norm: nn.Module = model.model.norm
-        self._embedding: Tensor = model.model.embed_tokens.weight.detach()
+        self._adapter, self._rotary = adapter, model.base_model.rotary_emb
+        self._final_norm: nn.Module = model.base_model.norm
+        self._embedding: Tensor = model.base_model.embed_tokens.weight.detach()
         groups, layers = groups_of(model), model.config.num_hidden_layers
         self._step, self._layers = numpy.zeros(1, TRAIN_STEP_ARGS), numpy.zeros(layers, TRAIN_LAYER)
         self._matrices = numpy.zeros(len(groups), TRAIN_MATRIX)

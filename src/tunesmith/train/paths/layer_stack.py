@@ -6,7 +6,7 @@ logits in a way of its own (Granite divides them), so it goes from rows to log-p
 (`paths.padded`).
 """
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ class TorchLayers:
             use_cache=False,
             tree=Tree.of(packed),
         )
-        return cast(Tensor, output.last_hidden_state[0].index_select(0, sources))
+        return output.last_hidden_state[0].index_select(0, sources)
 
 
 def set_mode(model: "PreTrainedModel", attention_name: str, trains: bool) -> None:

@@ -1,0 +1,93 @@
+# What is used of transformers, typed: its own annotations are incomplete and pull in most of the package.
+# Only names that the source uses are here; tests and benchmarks take others through `__getattr__`.
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+class PretrainedConfig:
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    max_position_embeddings: int
+    hidden_act: str
+    sliding_window: int | None
+    rms_norm_eps: float
+    tie_word_embeddings: bool
+    _attn_implementation: str
+
+    def __init__(self, **fields: object) -> None: ...
+    def get_text_config(self) -> PretrainedConfig: ...
+    def save_pretrained(self, save_directory: str | PathLike[str]) -> None: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+PreTrainedConfig = PretrainedConfig
+
+class ModelOutput:
+    logits: Tensor
+    last_hidden_state: Tensor
+
+class _Backbone(nn.Module):
+    """The part below the output layer, as the decoder-only families have it."""
+
+    embed_tokens: nn.Embedding
+    layers: nn.ModuleList
+    norm: nn.Module
+    rotary_emb: nn.Module
+
+    def __call__(self, *args: object, **kwargs: object) -> ModelOutput: ...
+
+class PreTrainedModel(nn.Module):
+    config: PretrainedConfig
+    generation_config: Any
+    base_model: _Backbone
+
+    def __init__(self, config: PretrainedConfig) -> None: ...
+    def __call__(self, *args: object, **kwargs: object) -> ModelOutput: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def device(self) -> torch.device: ...
+    @classmethod
+    def from_pretrained(cls, name: str | PathLike[str], **options: object) -> Self: ...
+    def activation_checkpointing_enable(self, options: Mapping[str, object] | None = None) -> None: ...
+    def get_input_embeddings(self) -> nn.Module: ...
+    def get_memory_footprint(self) -> int: ...
+    def get_output_embeddings(self) -> nn.Module: ...
+    def num_parameters(self, only_trainable: bool = False) -> int: ...
+    def save_pretrained(self, save_directory: str | PathLike[str], **options: object) -> None: ...
+    def set_attn_implementation(self, name: str) -> None: ...
+    def tie_weights(self) -> None: ...
+
+class AutoModelForCausalLM:
+    @classmethod
+    def from_pretrained(cls, name: str | PathLike[str], **options: object) -> PreTrainedModel: ...
+    @classmethod
+    def from_config(cls, config: PretrainedConfig, **options: object) -> PreTrainedModel: ...
+
+class BitsAndBytesConfig:
+    def __init__(self, **options: object) -> None: ...
+
+class DynamicCache:
+    layers: list[Any]
+
+    def __init__(self, config: PretrainedConfig | None = None) -> None: ...
+    def crop(self, length: int) -> None: ...
+    def get_seq_length(self) -> int: ...
+    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]: ...
+
+class AttentionInterface:
+    @classmethod
+    def register(cls, name: str, function: Callable[..., tuple[Tensor, Tensor | None]]) -> None: ...
+
+class AttentionMaskInterface:
+    @classmethod
+    def register(cls, name: str, function: Callable[..., Tensor | None]) -> None: ...
+
+def __getattr__(name: str) -> Any: ...
