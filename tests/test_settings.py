@@ -115,3 +115,11 @@ def test_warning_of_an_old_name_is_one_line_on_standard_error(tmp_path: Path) ->
 def test_old_names_are_of_no_setting_and_lead_to_one() -> None:
     assert not OLD_NAMES.keys() & Settings.model_fields.keys()
     assert set(OLD_NAMES.values()) <= Settings.model_fields.keys()
+
+
+def test_data_of_before_the_rename_still_switches_prompt_lookup_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tunesmith.toml").write_text("serve_drafts = false\n")
+    monkeypatch.setenv("TUNESMITH_DATA_DIR", str(tmp_path))
+    assert Settings().serve_prompt_lookup is False

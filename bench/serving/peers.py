@@ -67,7 +67,7 @@ class Tunesmith:
             data_dir=Path(job["scratch"]),
             serve_threads=job["threads"],
             serve_weights=job["options"]["weights"],
-            serve_drafts=job["options"]["drafts"],
+            serve_prompt_lookup=job["options"]["drafts"],
             chat_running=MOST_STREAMS,
         )
         base_dir = Path(job["base_dir"])

@@ -26,7 +26,7 @@ from pydantic_settings import (
 log = logging.getLogger(__name__)  # without a handler a warning is one line on standard error
 
 # Earlier names of settings -> today's. Each works for one release, with a warning, and is then removed from here.
-OLD_NAMES: Mapping[str, str] = {}
+OLD_NAMES: Mapping[str, str] = {"serve_drafts": "serve_prompt_lookup"}
 
 MODEL_ALIASES = dict.fromkeys(
     (
@@ -217,7 +217,7 @@ class Settings(BaseSettings, TrainingOptions):
     serve_weights: Literal["auto", "float32", "float16"] = Field(
         "auto", description="Precision of weights in chat; auto: 16 bits where a check finds that accurate enough."
     )
-    serve_drafts: bool = Field(
+    serve_prompt_lookup: bool = Field(
         True, description="Guess tokens from earlier text, and verify several of them in one step."
     )
     serve_memory_mib: int = Field(0, ge=0, description="Memory for loaded base models, MiB; 0: half of the machine's.")

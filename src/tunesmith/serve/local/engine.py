@@ -49,7 +49,7 @@ class EngineOptions:
             waiting=settings.chat_waiting,
             adapter_bytes=settings.serve_adapter_mib * 2**20,
             cache_bytes=settings.serve_cache_mib * 2**20 or total_memory() // 8,
-            drafts=settings.serve_drafts,
+            drafts=settings.serve_prompt_lookup,
         )
 
 
