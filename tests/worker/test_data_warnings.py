@@ -59,7 +59,7 @@ def checks(store: Store, job: JobRow) -> list[EventRow]:
     return [event for event in store.jobs.events(job.id, limit=100).data if event.type == "moderation_checks"]
 
 
-def test_flagged_row_is_an_event_and_the_job_goes_on(store, run):
+def test_flagged_row_is_an_event_and_the_job_goes_on(store: Store, run: Callable[..., JobRow]) -> None:
     job = run(HARMFUL)
     assert job.status is JobStatus.SUCCEEDED
     (event,) = checks(store, job)
@@ -70,22 +70,22 @@ def test_flagged_row_is_an_event_and_the_job_goes_on(store, run):
     assert "idiot" not in json.dumps(event.data)
 
 
-def test_unflagged_file_gives_no_event(store, run):
+def test_unflagged_file_gives_no_event(store: Store, run: Callable[..., JobRow]) -> None:
     assert checks(store, run(rows(*KIND))) == []
 
 
-def test_text_that_was_not_read_is_an_event(store, run):
+def test_text_that_was_not_read_is_an_event(store: Store, run: Callable[..., JobRow]) -> None:
     (event,) = checks(store, run(rows(*KIND[:-1], "欢迎来到博物馆，请小心台阶。")))
     assert event.level == "info"
     assert "1 row holds text it cannot read" in event.message
 
 
-def test_off_says_nothing(store, run):
+def test_off_says_nothing(store: Store, run: Callable[..., JobRow]) -> None:
     job = run(HARMFUL, moderation="off")
     assert (job.status, checks(store, job)) == (JobStatus.SUCCEEDED, [])
 
 
-def test_block_refuses_the_job(run):
+def test_block_refuses_the_job(run: Callable[..., JobRow]) -> None:
     job = run(HARMFUL, moderation="block")
     assert job.status is JobStatus.FAILED
     assert job.error is not None
@@ -93,7 +93,7 @@ def test_block_refuses_the_job(run):
     assert "line 12" in job.error["message"]
 
 
-def test_service_that_is_down_stops_the_job_only_in_block(store, run):
+def test_service_that_is_down_stops_the_job_only_in_block(store: Store, run: Callable[..., JobRow]) -> None:
     with scripted(lambda number, body: (401, {"error": "no key"}, {})) as server:
         warned = run(rows(*KIND), moderation="warn", moderation_url=server.url)
         blocked = run(rows(*KIND), moderation="block", moderation_url=server.url)
@@ -106,7 +106,7 @@ def test_service_that_is_down_stops_the_job_only_in_block(store, run):
     assert blocked.error["code"] == "moderation_unavailable"
 
 
-def test_leak_into_the_validation_file_is_an_event(store, run):
+def test_leak_into_the_validation_file_is_an_event(store: Store, run: Callable[..., JobRow]) -> None:
     validation = rows(*["Something quite different for each guest, told at length and with care."] * 1, KIND[1])
     job = run(rows(*KIND), validation)
     assert job.status is JobStatus.SUCCEEDED
