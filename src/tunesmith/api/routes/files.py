@@ -82,7 +82,7 @@ def retrieve_file(file_id: str, context: ContextDep) -> JSONAnswer:
 
 @router.delete("/{file_id}")
 def delete_file(file_id: str, context: ContextDep, checks: ChecksDep) -> JSONAnswer:
-    row = context.store.files.get(file_id)
+    row = context.store.files.for_job(file_id)  # expired ones too
     if row is None or not context.store.files.delete(file_id):
         raise _no_such_file(file_id)
     checks.discard(row)
