@@ -84,7 +84,7 @@ def retrieve_file(file_id: str, context: ContextDep) -> JSONAnswer:
 @rule("member")
 def delete_file(file_id: str, context: ContextDep, checks: ChecksDep) -> JSONAnswer:
     """Deletes a file and its bytes."""
-    row = context.store.files.get(file_id)
+    row = context.store.files.for_job(file_id)  # expired ones too
     if row is None or not context.store.files.delete(file_id):
         raise _no_such_file(file_id)
     checks.discard(row)
