@@ -55,7 +55,7 @@ def delete_model(name: str, context: ContextDep) -> JSONAnswer:
 
 
 def _fixed(context: Context) -> dict[str, Model]:
-    """Bases and aliases by name. An alias says in `owned_by` what it stands for, so that nobody mistakes it."""
+    """Bases and aliases by name. An alias names its base in `owned_by`, so that it is not taken for OpenAI's model."""
     bases = {base.name: _model(base.name, BASE_CREATED, "tunesmith") for base in list_bases(context.settings)}
     aliases = {
         alias: _model(alias, BASE_CREATED, f"alias-of:{base.name}")

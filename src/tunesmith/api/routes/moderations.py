@@ -53,7 +53,7 @@ async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer
 def _demand_known(model: object, settings: Settings) -> None:
     if model is not None and model not in MODELS and model != settings.moderation_model:
         raise InvalidRequest(
-            f"{shown(model)} is not one of {list(MODELS)}; each stands for the judge that this server is set to. "
+            f"{shown(model)} is not one of {list(MODELS)}; each stands for the moderation that this server is set to. "
             "Leave `model` out, or use one of these names. - 'model'",
             param="model",
             code="model_not_found",
