@@ -28,6 +28,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import Blob, FileRow, KeyRow
 from tunesmith.wire.body import read
 from tunesmith.wire.files import BATCH_EXPIRY, FileForm
+from tunesmith.wire.lists import deleted
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -89,7 +90,7 @@ def delete_file(file_id: str, context: ContextDep) -> JSONAnswer:
     """Deletes a file and its bytes."""
     if not context.store.files.delete(file_id):
         raise _no_such_file(file_id)
-    return JSONAnswer({"id": file_id, "object": "file", "deleted": True})
+    return JSONAnswer(deleted(file_id, "file"))
 
 
 @router.get("/{file_id}/content")

@@ -10,6 +10,7 @@ from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.models.registry import alias_table, list_bases
+from tunesmith.wire.lists import deleted
 from tunesmith.wire.models import Model, Models
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -51,7 +52,7 @@ def delete_model(name: str, context: ContextDep) -> JSONAnswer:
         )
     if not context.store.models.delete(name):
         raise _unknown(name)
-    return JSONAnswer({"id": name, "object": "model", "deleted": True})
+    return JSONAnswer(deleted(name, "model"))
 
 
 def _fixed(context: Context) -> dict[str, Model]:
