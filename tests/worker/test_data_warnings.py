@@ -115,5 +115,5 @@ def test_leak_into_the_validation_file_is_an_event(store: Store, run: Callable[.
     ]
     assert event.level == "warn"
     assert "1 of the 2 rows" in event.message
-    assert "line 2 there is line 2 here" in event.message
+    assert "the first is line 2, line 2 of the training file" in event.message
     assert event.data["exact"] == 1

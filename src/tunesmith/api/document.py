@@ -2,8 +2,8 @@
 
 FastAPI describes what it reads itself; the tables below add the rest.
 
-One table for all routes; a route that is not in it cannot be described, and a test says so. What a fuzzer holds the
-server to stands here: every status an operation may have, and the exact shape of each answer.
+One table for all routes; a route that is not in it cannot be described, and a test says so. A fuzzer holds the
+server to it: to every status that an operation may have, and the exact shape of each answer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -106,7 +106,7 @@ METADATA: JsonObject = {
 }
 SEVERAL: JsonObject = {"type": "array", "items": {"type": "string"}}
 FILTERS = ("project_ids", "user_ids", "api_key_ids", "models", "group_by")
-QUERY: dict[str, list[JsonObject]] = {  # what routes read from the URL themselves
+QUERY: dict[str, list[JsonObject]] = {  # query parameters that routes read by themselves
     f"GET {JOBS}": [METADATA],
     f"GET {CHATS}": [METADATA],
     "GET /v1/organization/usage/completions": [{"name": one, "in": "query", "schema": SEVERAL} for one in FILTERS],
@@ -126,7 +126,7 @@ STATUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Schemas:
-    """Of all types above: each one's reference, and what the references lead to."""
+    """References to the schemas of all types above, and their definitions."""
 
     references: Mapping[str, JsonValue]
     definitions: JsonObject
@@ -144,7 +144,7 @@ def install(app: FastAPI) -> None:
 
 
 def describe(app: FastAPI) -> JsonObject:
-    """Raises KeyError for a route that no table above has."""
+    """The whole document. Raises KeyError for a route that is in no table above."""
     document = cast(JsonObject, get_openapi(title=app.title, version=app.version, routes=app.routes))
     schemas = _schemas()
     for label, operation in _operations(document):

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from tunesmith import __version__
 from tunesmith.check.scan.file_scan import FileScan
-from tunesmith.check.scan.result import ChunkResult, ScanOptions, options_to_json
+from tunesmith.check.scan.result import ChunkResult, ScanOptions, options_to_json, read_arrays
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.atomic_write import write_atomically
 
@@ -72,9 +73,11 @@ class KeptScan:
             digest, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
             if digest != _digest(content):
                 return None
-            end = content.index(b"\n")
-            header = orjson.loads(content[:end])
-            return _scan_from(header, memoryview(content)[end + 1 :], path) if header.pop("key") == key else None
+            stream = BytesIO(content)
+            header = orjson.loads(stream.readline())
+            if header["key"] != key:
+                return None
+            return _scan_from(header, read_arrays(header.pop("arrays"), stream.read), path)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -92,7 +95,7 @@ class KeptScan:
             write_atomically(self._path(key), _digest(content) + content, durable=False)
 
     def _key(self, options: ScanOptions) -> JsonObject:
-        """All that decides the result of a pass, beside the bytes of the file."""
+        """All that decides the result of a pass, besides the bytes of the file."""
         wanted = options_to_json(options)
         del wanted["threads"]
         return {"check": CHECK_VERSION, "release": __version__, "sha256": self.sha256, "options": wanted}
@@ -105,14 +108,8 @@ def _digest(content: bytes) -> bytes:
     return blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def _scan_from(header: JsonObject, content: memoryview, path: Path) -> FileScan:
-    arrays: dict[str, NDArray[np.generic]] = {}
-    at = 0
-    described: list[tuple[str, str, list[int], int]] = header.pop("arrays")  # type: ignore[assignment]
-    for name, kind, shape, size in described:
-        arrays[name] = np.frombuffer(content[at : at + size], dtype=kind).reshape(shape)
-        at += size
-    sections = header.pop("sections")
+def _scan_from(header: JsonObject, arrays: dict[str, NDArray[np.generic]], path: Path) -> FileScan:
+    sections = header["sections"]
     rows = ChunkResult.from_wire(header, arrays)
     rows.path = path
     return FileScan(rows, sections if isinstance(sections, dict) else {}, readable=header["readable"] is True)

@@ -26,7 +26,7 @@ def takes(options: type[O]) -> Callable[[Callable[[O], None]], Callable[..., Non
         parameters = list(_parameters(options))
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__annotations__ = {one.name: one.annotation for one in parameters}
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__dict__["__signature__"] = inspect.Signature(parameters)
         return run
 
     return decorate

@@ -24,7 +24,7 @@ class Benchmark:
     base: str
     hardware: str  # as `hardware_name()` says it: "cpu x86_64 2 threads", "cuda NVIDIA H100"
     tokens_per_second: float
-    seconds_per_step: float  # what a step costs beside its tokens
+    seconds_per_step: float  # of a step, besides those of its tokens
     start_seconds: float  # from process start to the first step
     fixed_bytes: int
     bytes_per_token: float

@@ -17,7 +17,7 @@ MOST = {"n_epochs": 50, "batch_size": 256}
 class Here:
     """What this server has in place of OpenAI's."""
 
-    base: str | None  # what the job's model stands for; None: nothing
+    base: str | None  # what the job's model is an alias of; None: nothing
     default_base: str
     base_learning_rate: float
 
@@ -81,8 +81,8 @@ def _model(job: ExportedJob, here: Here) -> str:
         return f"model: {job.model} is a tuned model itself: train its job again first and replace its name"
     if here.base is None:
         return (
-            f"model: {job.model} stands for nothing here (setting aliases); the command takes {here.default_base}. "
-            "Other weights give other answers"
+            f"model: {job.model} is not an alias of a model here (setting aliases); the command takes "
+            f"{here.default_base}. Other weights give other answers"
         )
     return f"model: {job.model} is {here.base} here: other weights give other answers"
 

@@ -49,7 +49,7 @@ class Service:
         )
 
     def _try(self, body: JsonObject) -> tuple[JsonObject | str, float | None]:
-        """(answer or what went wrong, seconds to wait before the next try; None: another try is no use)."""
+        """(answer or what went wrong, seconds to wait before the next try; None: another try would not help)."""
         try:
             answer = self._client.post(
                 self.url, content=orjson.dumps(body), headers={"content-type": "application/json"}

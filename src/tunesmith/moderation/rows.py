@@ -1,6 +1,6 @@
 """Moderates the rows of a training file.
 
-Every text of a row is moderated by itself: contents, names, calls and declared tools. A text that stands in many rows
+Every text of a row is moderated by itself: contents, names, calls and declared tools. A text that many rows share
 (a system prompt) is moderated once. Memory does not grow with the file: the verdicts of `REMEMBERED` texts are kept at
 most. Rows with errors are left out: they are not trained on either.
 """

@@ -32,7 +32,7 @@ class OfflineModeration:
     It reports nothing; a job does.
     """
 
-    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+    def analyse(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         """What the word rules say of a chunk's rows."""
         rows = (found for found in map(line_texts, batch.rows) if found[1])
         report = moderate_rows(rows, offline_moderator())

@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 def url_moderator(url: str, model: str | None, key: str | None, *, parallel: int, timeout: float) -> Moderator:
-    """The moderator behind `url`, which is not asked anything yet."""
+    """The moderator behind `url`; no request is made yet."""
     whole = url.rstrip("/")
     if whole.endswith("/chat/completions"):
         if model is None:

@@ -99,8 +99,8 @@ def read_template(directory: Path) -> ChatTemplate:
         text = next((entry["template"] for entry in text if entry["name"] == "default"), None)
     if not isinstance(text, str):
         raise ServerFault(
-            f"{directory} has no chat template, so nobody knows how its turns are marked. Use an instruct model, or put"
-            " a chat_template.jinja into the directory."
+            f"{directory} has no chat template, so it is not known how its turns are marked. Use an instruct model, or"
+            " put a chat_template.jinja into the directory."
         )
     return ChatTemplate(text, special_tokens(config))
 

@@ -225,7 +225,7 @@ class Renderer:
         )
 
     def _end_position(self, literal_ids: tuple[int, ...]) -> int:
-        """Where the turn's end token stands in the literal after it; -1 if the template closes this turn with none."""
+        """The place of the turn's end token in the literal after it; -1 if this turn ends without one."""
         return next((index for index, token in enumerate(literal_ids) if token in self.special_ids), -1)
 
 

@@ -1,8 +1,8 @@
 """Reads an assistant's text back, piece by piece: content, and calls that stream.
 
 A call begins where `<tool_call>` + {"name": …, "arguments": { has been read; from there on its arguments come out as
-they arrive, byte for byte, to the bracket that closes them, whatever stands inside their strings. A call written
-otherwise (other order of keys, arguments that are no object) comes out whole, once `</tool_call>` is there. What only
+they arrive, byte for byte, to the bracket that closes them, whatever their strings contain. A call written in another
+way (other order of keys, arguments that are not an object) comes out whole, once `</tool_call>` is there. What only
 looks like a call is content.
 
 What is not covered: arguments that stream are not checked to be JSON; where the text ends within them, they are cut.
@@ -32,7 +32,7 @@ class CallPart:
 
 @dataclass(frozen=True, slots=True)
 class CallText:
-    """A whole call; whoever shows it gives it an id."""
+    """A whole call; its id is given where it is shown."""
 
     name: str
     arguments: str
@@ -119,7 +119,10 @@ class ReplyReader:
             found.text.append(self._newlines + text)
 
     def _opens(self) -> bool:
-        """Whether this can only be a call. In JSON it is something else: there no bare quote stands inside a string."""
+        """Whether this can only be a call.
+
+        Inside a JSON string it could not occur: its quotes would be escaped there.
+        """
         return self._held.startswith(_NAMED) or _NAMED.startswith(self._held)
 
     def _content(self, found: "_Found") -> bool:
@@ -257,7 +260,7 @@ def _string(text: str) -> str | None:
 
 
 def _read_call(body: str) -> CallText | None:
-    """A call that does not open as ours do, or whose arguments are no object: ours with a string, or any JSON."""
+    """A call that does not open as ours do, or whose arguments are not an object."""
     ours = _WHOLE.fullmatch(body)
     try:
         if ours is not None:

@@ -28,7 +28,7 @@ BETWEEN_CALLS = "\n"
 
 
 def call_opening(name: str) -> str:
-    """What stands between `CALL_START` and the arguments."""
+    """What comes between `CALL_START` and the arguments."""
     return f'\n{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
 
 

@@ -215,7 +215,7 @@ RISK_CODES = {
     "iban": _warning("A bank account's number.", "Replace it; a tuned model may repeat it."),
     "ip_address": _warning("An IP address.", "Replace it, unless it is supposed to be learned."),
     "secret": _warning(
-        "An API key, token or private key.", "Remove it and revoke it: whoever has the file or the model can use it."
+        "An API key, token or private key.", "Remove it and revoke it: anyone with the file or the model can use it."
     ),
     "flagged": _warning(
         "The moderation of the training data flagged a row.",

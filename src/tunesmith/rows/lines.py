@@ -14,7 +14,7 @@ import orjson
 from tunesmith.rows.findings import Finding, finding, shorten
 
 CHUNK_BYTES = 2 * 1024 * 1024
-FIRST_CHUNK_BYTES = 64 * 1024  # read before the others, which wait to hear what kind of rows the file holds
+FIRST_CHUNK_BYTES = 64 * 1024  # read first, as it tells the kind of rows that the file holds
 MAX_LINE_BYTES = 16 * 1024 * 1024  # 65,536 tokens of escaped Chinese are about 1 MB
 SNIFF_BYTES = 64 * 1024
 BOM = b"\xef\xbb\xbf"

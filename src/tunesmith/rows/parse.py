@@ -1,6 +1,6 @@
 """Parses lines of bytes into JSON values, or says what is wrong with them.
 
-Guards against what a fast parser lets through: keys that stand twice, and nesting deeper than later steps can follow.
+Guards against what a fast parser lets through: duplicate keys, and nesting deeper than later steps can follow.
 """
 
 import json
@@ -71,7 +71,7 @@ def unambiguous(raw: bytes, value: JsonValue) -> JsonValue:
     """
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
         _refuse_deep(value)
-    # A key that stands twice is lost, with its quotes. Other differences between the two only cost the slower look.
+    # A duplicate key is lost, with its quotes. Any other difference between the two only costs the slower search.
     if _quotes(raw) != _quotes(orjson.dumps(value)):
         _find_twice(raw)
     return value

@@ -14,7 +14,9 @@ _PLAIN_KEYS = frozenset(("role", "content", "name", "weight", "tool_call_id"))
 
 @dataclass(slots=True)
 class RowTexts:
-    """`learned[i]` says whether `texts[i]` is an answer, `paths[i]` where it stands.
+    """The texts of a row, and where they are.
+
+    `learned[i]` says whether `texts[i]` is an answer, `paths[i]` where it is in the row.
 
     `prompt` and `answer` are digests of the question and the last answer, whatever the order of keys in the file.
     """

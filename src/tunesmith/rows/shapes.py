@@ -10,7 +10,7 @@ from tunesmith.rows.findings import Fault
 from tunesmith.rows.message_faults import PLAIN_ROLES, order_faults
 from tunesmith.tokens import PER_EXAMPLE, PER_MESSAGE, PER_ROLE
 
-MAX_MESSAGES = 4096  # longer conversations are looked at one by one; their shapes would not repeat
+MAX_MESSAGES = 4096  # longer conversations take the careful path; their shapes would not repeat
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ from tunesmith.wire.faults import (
     worded,
 )
 
+NULL = {"type": "null"}
+NOTES = frozenset({"title", "default", "description"})  # of a schema: say nothing about its type
+
 
 class Body(BaseModel):
     """A request body. A field that is not declared is refused by name.
@@ -67,9 +70,9 @@ class ChatBody(Body):
         described = handler.resolve_ref_schema(found)
         required = described.get("required", [])
         for name, field in described.get("properties", {}).items():
-            if name not in required and field.keys() - {"title", "default", "description"}:
-                default = {key: field.pop(key) for key in ("title", "default", "description") if key in field}
-                described["properties"][name] = {"anyOf": [field, {"type": "null"}], **default}
+            if name not in required and field.keys() - NOTES and NULL not in field.get("anyOf", []):
+                default = {key: field.pop(key) for key in NOTES if key in field}
+                described["properties"][name] = {"anyOf": [field, NULL], **default}
         return found
 
 

@@ -1,7 +1,7 @@
 """`/v1/chat/completions`: requests, completions and stored completions.
 
-Not covered: what is wrong with a message. Chat and training data share that (`rows.message_faults`), so `messages` is
-read by whoever makes the prompt.
+Not covered: what is wrong with a message. Chat and training data share those rules (`rows.message_faults`), so
+`messages` is read where the prompt is built.
 """
 
 from typing import Annotated, Literal, NotRequired, Self, TypeAlias
@@ -105,7 +105,7 @@ class Sampling(ChatBody):
         return self
 
 
-class AskedMessage(TypedDict):
+class RequestMessage(TypedDict):
     """A message of a request, as the OpenAPI document describes it."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -132,7 +132,7 @@ class Chat(Sampling):
     moderation: Annotated[Refused, refused("use POST /v1/moderations.")] = None
     modalities: Annotated[list[object], AfterValidator(_text_only)] | None = None
 
-    messages: Annotated[object, described_as(Annotated[list[AskedMessage], Field(min_length=1)])]
+    messages: Annotated[object, described_as(Annotated[list[RequestMessage], Field(min_length=1)])]
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: list[FunctionTool] = Field(default_factory=list, max_length=MAX_TOOLS)

@@ -21,7 +21,7 @@ Hint: TypeAlias = Callable[[str], str]
 WORDED = "worded"  # the type of a pydantic error whose context makes the answer itself
 KINDS = {  # pydantic's error types -> what was expected
     "string_type": "a string",
-    "string_unicode": "text: half a surrogate pair stands in it",
+    "string_unicode": "valid text: it contains half a surrogate pair",
     "bool_type": "a boolean",
     "int_type": "an integer",
     "int_parsing": "a whole number",

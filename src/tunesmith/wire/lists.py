@@ -53,6 +53,13 @@ class Deleted(TypedDict):
     deleted: Literal[True]
 
 
+def deleted(object_id: str, kind: str) -> Deleted:
+    """As most routes write it; those whose kind ends in `.deleted` put it first, as OpenAI does."""
+    if kind.endswith(".deleted"):
+        return {"object": kind, "id": object_id, "deleted": True}
+    return {"id": object_id, "object": kind, "deleted": True}
+
+
 class Health(TypedDict):
     """The answer of `GET /healthz`."""
 

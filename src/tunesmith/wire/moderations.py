@@ -44,7 +44,7 @@ def _part(value: object, path: str) -> str:
 
 
 def _refusal(path: str, message: str, *, named: bool = False) -> PydanticCustomError:
-    """`path`: below the field; `named`: the field stands at the end of the message."""
+    """`path`: below the field; `named`: the message ends with the field."""
 
     def say(param: str) -> InvalidRequest:
         place = f"{param}{path}"

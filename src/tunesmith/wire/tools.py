@@ -6,7 +6,7 @@
 from functools import partial
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from tunesmith.wire.body import OpenBody
 from tunesmith.wire.faults import invalid_value, unsupported, worded
@@ -58,6 +58,8 @@ class FunctionChoice(OpenBody):
 
     Without `function`, the error says that it must be an object.
     """
+
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": True, "required": ["type", "function"]})
 
     type: FunctionType
     function: NamedFunction = Field(None, validate_default=True)

@@ -40,8 +40,9 @@ def leak_notices(training: Index, validation: Index) -> list[NewEvent]:
         return []
     first = min([*found.exact, *found.near])
     text = (
-        f"{count} of the {found.rows} rows of the validation file also stand in the training file or nearly do (line "
-        f"{first[0]} there is line {first[1]} here); the validation loss will look better than it is"
+        f"{count} of the {found.rows} rows of the validation file are also in the training file, exactly or nearly "
+        f"(the first is line {first[0]}, line {first[1]} of the training file); the validation loss will look better "
+        "than it is"
     )
     return [NewEvent(text, level="warn", data=found.to_json())]
 

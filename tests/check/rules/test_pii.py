@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.rules.pii import suspects
-from tunesmith.check.rules.pii_kinds import IBAN_LENGTHS, hits_in, iban_is_valid, luhn
+from tunesmith.check.rules.pii_kinds import IBAN_LENGTHS, hits_in, is_luhn, is_valid_iban
 from tunesmith.check.scan.batch import GAP
 
 # Put together here, so that no scanner of this repository takes them for real ones.
@@ -220,24 +220,24 @@ def test_hostile_text_is_searched_in_bounded_time(part):
     ("digits", "holds"), [("79927398713", True), ("79927398710", False), ("0", True), ("18", True)]
 )
 def test_luhn(digits, holds):
-    assert luhn(digits) is holds
+    assert is_luhn(digits) is holds
 
 
 @settings(max_examples=200)
 @given(st.integers(0, 10**15 - 1))
 def test_luhn_finds_every_single_wrong_digit(number):
     body = f"{number:015d}"
-    (check,) = [digit for digit in "0123456789" if luhn(body + digit)]
+    (check,) = [digit for digit in "0123456789" if is_luhn(body + digit)]
     card = body + check
     wrong = str((int(card[7]) + 1) % 10)
-    assert not luhn(card[:7] + wrong + card[8:])
+    assert not is_luhn(card[:7] + wrong + card[8:])
 
 
 def test_iban_checks_length_and_sum():
-    assert iban_is_valid("DE89370400440532013000")
-    assert not iban_is_valid("DE89370400440532013001")
-    assert not iban_is_valid("DE8937040044053201300")
-    assert not iban_is_valid("ZZ89370400440532013000")
+    assert is_valid_iban("DE89370400440532013000")
+    assert not is_valid_iban("DE89370400440532013001")
+    assert not is_valid_iban("DE8937040044053201300")
+    assert not is_valid_iban("ZZ89370400440532013000")
     assert (len(IBAN_LENGTHS), IBAN_LENGTHS["NO"], IBAN_LENGTHS["MT"]) == (78, 15, 31)
 
 

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -104,6 +105,22 @@ def test_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ServerUnreachable):
         list(follow(Client("http://127.0.0.1:9", "key"), "ftjob-1"))
     assert time.monotonic() - started >= 0.1
+
+
+def test_patience_begins_again_with_every_outage(
+    script: ScriptedServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += 40.0
+
+    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0]))
+    down = b"<html>starting</html>"
+    script.answer(JOB_ROUTE, down, down, job(), down, down, job(**SUCCEEDED))
+    script.answer(EVENT_ROUTE, page())
+    assert [found.status for found, _ in follow(client, "ftjob-1")] == ["running", "succeeded"]
+    assert watching.PATIENCE_SECONDS == 60  # two outages of 40 s, more than that together
 
 
 def test_job_that_is_deleted_ends_the_following(script: ScriptedServer, client: Client) -> None:

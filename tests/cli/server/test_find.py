@@ -195,8 +195,9 @@ def test_address_of_all_interfaces_is_told_as_one_that_can_be_asked() -> None:
     with bind("0.0.0.0", 0) as listener:
         assert url_of(listener).startswith("http://127.0.0.1:")
     if socket.has_ipv6:
-        with bind("::1", 0) as listener:
-            assert url_of(listener).startswith("http://[::1]:")
+        for host in ("::1", "::"):
+            with bind(host, 0) as listener:
+                assert url_of(listener).startswith("http://[::1]:")
 
 
 def test_second_server_with_a_worker_is_warned_of_the_first(tmp_path: Path, base_dir: Path) -> None:

@@ -31,7 +31,7 @@ INLINE_BYTES = 1024 * 1024  # a megabyte takes well under a second; a client tha
 
 RETRY_SECONDS = 1.0
 
-BROKE_OFF = "The check of this file broke off; the server's log has the details. Upload it again."
+CHECK_FAILED = "The check of this file failed unexpectedly; the server's log has the details. Upload it again."
 
 
 class FileChecks:
@@ -45,14 +45,14 @@ class FileChecks:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Starts the thread and hands it every file whose check never ended."""
+        """Starts the thread with every file whose check did not finish."""
         self._thread = threading.Thread(target=self._work, name="file-checks", daemon=True)
         self._thread.start()
         for row in self._store.files.unchecked():
             self._waiting.put(row.id)
 
     def stop(self) -> None:
-        """Does not wait for a check that runs: the next start repeats it."""
+        """Does not wait for a check under way: the next start repeats it."""
         self._waiting.put(None)
 
     def submit(self, row: FileRow) -> FileRow:
@@ -113,8 +113,8 @@ class FileChecks:
         except FileNotFoundError:
             return None
         except Exception:
-            log.error("a file's check broke off", file=row.id, exception=format_exc())
-            return self._store.files.set_status(row.id, "error", details=BROKE_OFF)
+            log.error("a file's check failed", file=row.id, exception=format_exc())
+            return self._store.files.set_status(row.id, "error", details=CHECK_FAILED)
         details = status_details(report)
         status: FileStatus = "error" if details else "processed"
         return self._store.files.set_status(row.id, status, details=details, report=report.to_json())

@@ -2,7 +2,7 @@
 
 Several servers may do so at once.
 
-Nobody sees an expired object before either; this gives the disk back.
+Expired objects are invisible before that; this frees their disk space.
 """
 
 import threading
@@ -25,7 +25,7 @@ class Sweeper:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Opening the store has swept once already."""
+        """Starts the thread. It sweeps later, since opening the store has swept already."""
         self._stopped.clear()
         threading.Thread(target=self._work, name="sweeper", daemon=True).start()
 
@@ -36,7 +36,7 @@ class Sweeper:
         while not self._stopped.wait(self._seconds):
             try:
                 gone = self._store.expire() + self._checks.sweep()
-            except Exception:  # a database that does not answer now may answer at the next turn
-                log.exception("a sweep broke off; the next one does its work")
+            except Exception:  # a database that does not answer now may answer next time
+                log.exception("a sweep failed; the next one will try again")
             else:
                 log.debug("swept", gone=gone)

@@ -2,7 +2,7 @@
 
 It is stored before the client is told that the answer has ended.
 
-Not covered: an answer that broke off, because the client went away or the engine failed; it is not kept.
+Not covered: an answer that was cut off, because the client disconnected or the engine failed; it is not stored.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tunesmith.store import ChatRow
 from tunesmith.wire.chat import Chat, Completion
 
 DEFAULTS: JsonObject = {"top_p": 1.0, "temperature": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-ASKED = ("tool_choice", "seed", *DEFAULTS, "tools", "response_format")
+REQUEST_FIELDS = ("tool_choice", "seed", *DEFAULTS, "tools", "response_format")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ChatStorage:
     context: Context
     request_id: str
     project: str
-    asked: JsonObject
+    request: JsonObject
     metadata: dict[str, str]
 
     async def add(self, completion: Completion) -> None:
@@ -40,13 +40,13 @@ class ChatStorage:
             await run_in_threadpool(self.context.store.chats.add, self._row(completion))
 
     def _row(self, completion: Completion) -> ChatRow:
-        messages = self.asked.get("messages")
-        extra: JsonObject = {name: self._value(name) for name in ASKED}
-        extra |= {"request_id": self.request_id, "input_user": self.asked.get("user")}
+        messages = self.request.get("messages")
+        extra: JsonObject = {name: self._value(name) for name in REQUEST_FIELDS}
+        extra |= {"request_id": self.request_id, "input_user": self.request.get("user")}
         return ChatRow(
             id=completion["id"],
             model=completion["model"],
-            requested_model=str(self.asked.get("model")),
+            requested_model=str(self.request.get("model")),
             created_at=completion["created"],
             body={**cast(JsonObject, completion), **extra},
             messages=tuple(messages) if isinstance(messages, list) else (),
@@ -55,7 +55,7 @@ class ChatStorage:
         )
 
     def _value(self, name: str) -> JsonValue:
-        given = self.asked.get(name)
+        given = self.request.get(name)
         return DEFAULTS.get(name) if given is None else given
 
 

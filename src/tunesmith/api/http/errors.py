@@ -1,6 +1,6 @@
 """Errors as OpenAI's envelope: never FastAPI's 422, never a 409.
 
-openai 0.28.1 retries a 409 on chat for ever and reads 422 as a fault of the server, so wrong input is always a 400.
+openai 0.28.1 retries a 409 on chat forever and takes a 422 for a fault of the server, so wrong input is always a 400.
 """
 
 import json
@@ -71,7 +71,7 @@ def error_response(
 
 
 class _Envelope(JSONResponse):
-    """A message repeats what the client wrote, which may hold half a surrogate pair: no reason for a 500."""
+    """Copes with half a surrogate pair, which a message may repeat from a request."""
 
     def render(self, content: object) -> bytes:
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -2,7 +2,7 @@
 
 Parts may come in any order and have any file name.
 
-Starlette's own parser would write a second copy to /tmp (often memory), take the RFC 5987 form of a file name
+Starlette's own parser would write a second copy to /tmp (often memory), and take a file name in RFC 5987's form
 (`filename*=`, which older `requests` sends for 天气.jsonl) for a plain field.
 
 Not covered: a second `file` part and nested multipart; both are refused or ignored.
@@ -100,7 +100,7 @@ class UploadForm:
             )
         if name == self._large:
             if self.filename is not None:
-                raise InvalidRequest(f"The upload has two parts named '{name}'; send one a request.", param=name)
+                raise InvalidRequest(f"The upload has two parts named '{name}'; send one per request.", param=name)
             self.filename = _filename(disposition, options.get(b"filename", b""))
         self._part = _Part(name)
 
@@ -135,7 +135,7 @@ def _boundary(content_type: str, large: str) -> bytes:
 
 def _filename(disposition: bytes, plain: bytes) -> str:
     """The last part of the name as the client wrote it; it is only ever shown, never a path here."""
-    name = _text(plain).replace("%22", '"')  # browsers and urllib3 2 escape a quote so
+    name = _text(plain).replace("%22", '"')  # how browsers and urllib3 2 escape a quote
     extended = re.search(rb"filename\*=utf-8''([^;\s]+)", disposition, re.IGNORECASE)
     if extended:
         name = unquote(extended[1].decode("latin-1"))

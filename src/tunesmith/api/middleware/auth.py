@@ -35,7 +35,7 @@ class Authentication:
             return
         try:
             headers = Headers(scope=scope)
-            key = await self._opened(headers.get("authorization"), headers.get("openai-project", "").strip())
+            key = await self._authenticated(headers.get("authorization"), headers.get("openai-project", "").strip())
             rule = self.rules.find(scope["method"], scope["path"])
             demand_allowed(key, rule, scope["method"], scope["path"])
         except (AuthenticationFailed, PermissionDenied) as error:
@@ -44,8 +44,8 @@ class Authentication:
         scope.setdefault("state", {}).update(key=key, rule=rule)
         await self.app(scope, receive, send)
 
-    async def _opened(self, authorization: str | None, project: str) -> KeyRow:
-        """A remembered key spares a thread and a question to the database, a third of what a short request costs."""
+    async def _authenticated(self, authorization: str | None, project: str) -> KeyRow:
+        """A cached key saves a thread and a database query, a third of what a short request costs."""
         raw = bearer(authorization)
         known = None if raw is None else self.store.keys.remembered(raw)
         if known is not None and project in ("", known.project):
@@ -70,7 +70,7 @@ class Authentication:
         return self._acting_in(key, project or key.project)
 
     def _acting_in(self, key: KeyRow, project: str) -> KeyRow:
-        """The key with the project that the call acts in: owners choose, others have but one."""
+        """The key with the project that the call acts in: owners choose, others have only one."""
         if project == key.project:
             return key
         if key.role != "owner":

@@ -2,7 +2,7 @@
 
 Pure ASGI: Starlette's BaseHTTPMiddleware would buffer streams and hide a client's disconnect.
 
-Not covered: a fault after the first byte was sent. Then only the log can tell, and the connection is closed.
+Not covered: a fault after the first byte was sent. It is only logged, and the connection is closed.
 """
 
 from time import perf_counter
@@ -38,12 +38,12 @@ class OpenAIHeaders:
         try:
             await self.app(scope, receive, answer.send)
         except ClientDisconnect:
-            log.info("client went away", path=scope["path"], request_id=answer.request_id)
+            log.info("client disconnected", path=scope["path"], request_id=answer.request_id)
         except Exception:
             log.error("unexpected fault", path=scope["path"], request_id=answer.request_id, exception=format_exc())
             if answer.status is not None:
                 raise
-            await _apologise(scope, answer)(scope, receive, answer.send)
+            await _server_fault(scope, answer)(scope, receive, answer.send)
         log.info(
             "request",
             method=scope["method"],
@@ -54,8 +54,8 @@ class OpenAIHeaders:
         )
 
 
-def _apologise(scope: Scope, answer: "_Answer") -> ASGIApp:
-    """Clients retry a 5xx. After a POST nobody knows what was committed, and a second job would cost hours."""
+def _server_fault(scope: Scope, answer: "_Answer") -> ASGIApp:
+    """A 500 that clients do not retry after a POST: what was committed is unknown, and a second job costs hours."""
     fault = ServerFault(
         "The server had an error while processing your request. Nothing about it is your fault; the server's log "
         f"has the details under request ID {answer.request_id}."

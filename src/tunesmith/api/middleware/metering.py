@@ -2,8 +2,8 @@
 
 Counts are written to the database in batches, beside the requests.
 
-A route that generates says so with `meter`; the middleware reads the counts when the answer has ended, however it
-ended. Counters wait in memory for at most `FLUSH_SECONDS`: a clean stop writes them, `kill -9` loses that second.
+A route that generates calls `meter`; the middleware reads the counts when the answer has ended, however it
+ended. Counts wait in memory for at most `FLUSH_SECONDS`: a clean stop writes them, `kill -9` loses that second.
 """
 
 import threading
@@ -24,11 +24,11 @@ from tunesmith.store.rows import Counts
 
 log = structlog.get_logger(__name__)
 
-FLUSH_SECONDS = 1.0  # one transaction a second costs a busy server nothing that could be measured in a chat
+FLUSH_SECONDS = 1.0  # one transaction a second has no measurable effect on a busy server's chats
 
 
-class Spending(Protocol):
-    """An answer under way, or over."""
+class HasUsage(Protocol):
+    """An answer under way, or finished."""
 
     @property
     def usage(self) -> Usage: ...
@@ -39,15 +39,15 @@ class Metered:
     """Which model answers a request, and what it has used so far."""
 
     model: str
-    spending: Spending
+    answer: HasUsage
 
 
-def meter(request: Request, model: str, spending: Spending) -> None:
+def meter(request: Request, model: str, answer: HasUsage) -> None:
     """Says that `model` answers this request.
 
-    What it used is read from `spending` when the answer has ended.
+    What it used is read from `answer` when the answer has ended.
     """
-    request.state.metered = Metered(model, spending)
+    request.state.metered = Metered(model, answer)
 
 
 class UsageRecorder:
@@ -78,7 +78,7 @@ class UsageRecorder:
         with self._adding:
             self._seen[key.id] = int(time.time())
             if metered is not None:
-                used = metered.spending.usage
+                used = metered.answer.usage
                 counts = Counts(1, used.prompt_tokens, used.cached_tokens, used.completion_tokens)
                 self._add(Account(this_minute(), key.project, key.id, metered.model), counts)
 

@@ -1,7 +1,7 @@
 """Rate limits of a project: requests, tokens and uploads (docs/api.md).
 
-Tokens are only known afterwards, so a request is let in on an estimate (a quarter of its body's bytes) and charged what
-it really used when its answer has ended; a project may so go over its limit once, and then waits longer.
+Tokens are only known afterwards, so a request is admitted on an estimate (a quarter of its body's bytes), and charged
+for what it used when its answer has ended. So a project may exceed its limit once, and then waits longer.
 
 Not covered: several server processes each have limits of their own, and a restart begins with full buckets.
 """
@@ -75,7 +75,7 @@ class RateLimits:
             self._settle(project, estimate, scope.get("state", {}).get("metered"))
 
     def _admit(self, project: Project, name: str, estimate: float) -> None:
-        """Everything is asked before anything is taken: a refused request costs nothing."""
+        """Checks every limit before charging any: a refused request costs nothing."""
         most = self.settings.limit_concurrent_requests
         if most and project.running >= most:
             raise _Refusal(
@@ -109,7 +109,7 @@ class RateLimits:
     def _settle(self, project: Project, estimate: float, metered: Metered | None) -> None:
         if project.tokens is None:
             return
-        usage = None if metered is None else metered.spending.usage
+        usage = None if metered is None else metered.answer.usage
         used = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
         project.tokens.spend(used - estimate, self.clock())
 
@@ -126,7 +126,7 @@ class RateLimits:
         return forward
 
     def _headers(self, project: Project) -> dict[str, str]:
-        """Nothing of a bucket that has no limit."""
+        """The rate limit headers of the buckets that have a limit."""
         now, headers = self.clock(), {}
         for what, bucket in (("requests", project.requests), ("tokens", project.tokens)):
             if bucket is not None:

@@ -2,7 +2,7 @@
 
 Also under the path that openai 0.28 uses with `engine=`.
 
-Never a 409: openai 0.28.1 would repeat the request for ever.
+Never a 409: openai 0.28.1 would repeat the request forever.
 """
 
 from collections.abc import AsyncIterator
@@ -73,7 +73,7 @@ def _start(context: Context, chat: Chat) -> tuple[Options, Head, Reply]:
 
 
 async def _chunks(head: Head, reply: Reply, n: int, storage: ChatStorage | None) -> AsyncIterator[Chunk]:
-    """Nothing before the engine's first piece, so that its faults can still become an ordinary error answer."""
+    """The chunks. None comes before the engine's first piece, so that its faults can become an ordinary error."""
     kept: list[Piece] = []
     pieces = reply.pieces_async() if storage is None else _noted(reply.pieces_async(), kept)
     waiting: Piece | None = await anext(pieces, None)
@@ -87,7 +87,7 @@ async def _chunks(head: Head, reply: Reply, n: int, storage: ChatStorage | None)
             yield chunk
     if head.include_usage:
         yield usage_chunk(head, reply.usage)
-    if storage is not None:  # after the last byte of the answer, before [DONE]: who has read that finds it
+    if storage is not None:  # before [DONE], so that a client that has read it can find the completion
         await storage.add(completion(head, kept, reply.usage, n))
 
 

@@ -14,6 +14,7 @@ from tunesmith.api.http.paging import After, Limit, id_listing
 from tunesmith.api.http.rules import rule
 from tunesmith.errors import NotFound
 from tunesmith.store import PermissionRow
+from tunesmith.wire.lists import deleted
 from tunesmith.wire.models import GrantPermissions, Permission
 
 router = APIRouter(prefix="/v1/fine_tuning/checkpoints", tags=["fine-tuning"])
@@ -51,7 +52,7 @@ def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSO
     """Takes a permission back."""
     if not context.store.permissions.revoke(name, permission_id):
         raise NotFound(f"No such permission of '{name}': {permission_id}", param="permission_id")
-    return JSONAnswer({"id": permission_id, "object": "checkpoint.permission", "deleted": True})
+    return JSONAnswer(deleted(permission_id, "checkpoint.permission"))
 
 
 def permission_json(row: PermissionRow) -> Permission:

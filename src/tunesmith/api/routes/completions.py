@@ -160,7 +160,7 @@ def _logprobs(entries: list[TokenLogprob]) -> TextLogprobs:
 
 
 def _top(entry: TokenLogprob) -> dict[str, float | None] | None:
-    """By text, the chosen token always among them. Where two tokens have one text, the likelier one stands for it."""
+    """Log-probabilities by text, always with the chosen token. Of tokens with the same text, the likelier counts."""
     if entry.logprob is None:
         return None
     top: dict[str, float | None] = {}

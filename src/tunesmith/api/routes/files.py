@@ -28,6 +28,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import Blob, FileRow, KeyRow, NewFile
 from tunesmith.wire.body import read
 from tunesmith.wire.files import BATCH_EXPIRY, FileForm
+from tunesmith.wire.lists import deleted
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -84,11 +85,11 @@ def retrieve_file(file_id: str, context: ContextDep) -> JSONAnswer:
 @rule("member")
 def delete_file(file_id: str, context: ContextDep, checks: ChecksDep) -> JSONAnswer:
     """Deletes a file and its bytes."""
-    row = context.store.files.get(file_id)
+    row = context.store.files.for_job(file_id)  # expired ones too
     if row is None or not context.store.files.delete(file_id):
         raise _no_such_file(file_id)
     checks.discard(row)
-    return JSONAnswer({"id": file_id, "object": "file", "deleted": True})
+    return JSONAnswer(deleted(file_id, "file"))
 
 
 @router.get("/{file_id}/content")
@@ -124,13 +125,13 @@ def _no_such_file(file_id: str) -> NotFound:
 
 
 def _validated(form: UploadForm, blob: Blob) -> tuple[str, int | None]:
-    """Purpose and expiry. Every part of the form has been read by now, so their order did not matter."""
+    """Purpose and expiry. The whole form has been read by now, so the order of its parts does not matter."""
     given: JsonObject = {**form.fields, "file": form.filename} if form.filename else {**form.fields}
     body = read(FileForm, given)
     if blob.bytes == 0:
         raise InvalidRequest(
             f"The file {form.filename!r} is empty (0 bytes). Check that it was written and closed before the upload, "
-            "and that the handle stands at its start.",
+            "and that the file handle is at its start.",
             param="file",
             code="empty_file",
         )
@@ -140,5 +141,5 @@ def _validated(form: UploadForm, blob: Blob) -> tuple[str, int | None]:
 
 def _base64(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while chunk := file.read(3 * 64 * 1024):  # a multiple of 3, so that the pieces join without padding
+        while chunk := file.read(3 * 64 * 1024):  # a multiple of 3, so that only the last chunk is padded
             yield base64.b64encode(chunk)

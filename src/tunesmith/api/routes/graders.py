@@ -29,7 +29,8 @@ from tunesmith.serve.chat.answer import Reply, Usage, start_chat
 from tunesmith.serve.chat.request import chat_request
 from tunesmith.wire.body import read
 from tunesmith.wire.chat import Chat
-from tunesmith.wire.graders import RunGrader, ValidateGrader
+from tunesmith.wire.graders import RunGrader, ValidatedGrader, ValidateGrader
+from tunesmith.wire.lists import Anything
 
 router = APIRouter(prefix="/v1/fine_tuning/alpha/graders")
 
@@ -55,7 +56,8 @@ async def validate_grader(request: Request, context: ContextDep) -> JSONAnswer:
     """The grader itself; 400 for a wrong one, 404 for one whose model is not there."""
     body = read(ValidateGrader, await read_object(request))
     await run_in_threadpool(_check_models, context, read_grader(cast(JsonValue, body.grader)))
-    return JSONAnswer({"grader": body.grader})
+    answer: ValidatedGrader = {"grader": cast(Anything, body.grader)}
+    return JSONAnswer(answer)
 
 
 @router.post("/run")

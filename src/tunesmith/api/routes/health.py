@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from tunesmith import __version__
 from tunesmith.api.http.context import ProbeDep
 from tunesmith.api.http.json_answers import JSONAnswer
+from tunesmith.wire.lists import Health
 
 router = APIRouter(tags=["health"])
 
@@ -13,4 +14,5 @@ router = APIRouter(tags=["health"])
 def health(probe: ProbeDep) -> JSONAnswer:
     """200 once the database answers, else the 500 of any other fault."""
     probe()
-    return JSONAnswer({"status": "ok", "version": __version__})
+    answer: Health = {"status": "ok", "version": __version__}
+    return JSONAnswer(answer)

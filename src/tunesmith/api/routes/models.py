@@ -10,6 +10,7 @@ from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.models.registry import alias_table, list_bases
+from tunesmith.wire.lists import deleted
 from tunesmith.wire.models import Model, Models
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -51,11 +52,11 @@ def delete_model(name: str, context: ContextDep) -> JSONAnswer:
         )
     if not context.store.models.delete(name):
         raise _unknown(name)
-    return JSONAnswer({"id": name, "object": "model", "deleted": True})
+    return JSONAnswer(deleted(name, "model"))
 
 
 def _fixed(context: Context) -> dict[str, Model]:
-    """Bases and aliases by name. An alias says in `owned_by` what it stands for, so that nobody mistakes it."""
+    """Bases and aliases by name. An alias names its base in `owned_by`, so that it is not taken for OpenAI's model."""
     bases = {base.name: _model(base.name, BASE_CREATED, "tunesmith") for base in list_bases(context.settings)}
     aliases = {
         alias: _model(alias, BASE_CREATED, f"alias-of:{base.name}")

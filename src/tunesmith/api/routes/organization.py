@@ -15,6 +15,7 @@ from tunesmith.api.http.rules import rule
 from tunesmith.api.views.organization import admin_key_json, project_json, project_key_json
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store import KeyRow, ProjectRow, Role
+from tunesmith.wire.lists import deleted
 from tunesmith.wire.organization import AdminKeyBody, ProjectBody, ProjectKeyBody
 
 router = APIRouter(prefix="/v1/organization", tags=["organization"])
@@ -93,7 +94,7 @@ def retrieve_project_key(project_id: str, key_id: str, context: ContextDep) -> J
 def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
     """Revokes a key of a project."""
     _revoke(context, _key(context, key_id, project=project_id), key)
-    return JSONAnswer({"object": "organization.project.api_key.deleted", "id": key_id, "deleted": True})
+    return JSONAnswer(deleted(key_id, "organization.project.api_key.deleted"))
 
 
 @router.get("/admin_api_keys")
@@ -126,7 +127,7 @@ def retrieve_admin_key(key_id: str, context: ContextDep) -> JSONAnswer:
 def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
     """Revokes a key of an owner, but not the one of this call."""
     _revoke(context, _key(context, key_id, role="owner"), key)
-    return JSONAnswer({"object": "organization.admin_api_key.deleted", "id": key_id, "deleted": True})
+    return JSONAnswer(deleted(key_id, "organization.admin_api_key.deleted"))
 
 
 def _create_key(context: Context, body: AdminKeyBody, project: str, role: Role) -> tuple[str, KeyRow]:

@@ -16,6 +16,7 @@ from tunesmith.errors import NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
 from tunesmith.wire.chat import StoredCompletion, StoredMessage, UpdateChat
+from tunesmith.wire.lists import deleted
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
@@ -82,7 +83,7 @@ def delete_chat(completion_id: str, context: ContextDep) -> JSONAnswer:
     """Deletes a stored completion."""
     if not context.store.chats.delete(completion_id):
         raise _not_found(completion_id)
-    return JSONAnswer({"object": "chat.completion.deleted", "id": completion_id, "deleted": True})
+    return JSONAnswer(deleted(completion_id, "chat.completion.deleted"))
 
 
 @router.get("/{completion_id}/messages")

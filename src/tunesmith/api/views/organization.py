@@ -1,6 +1,6 @@
 """Projects and keys as the wire shows them.
 
-At OpenAI a person or a service account owns a key; here a key stands for itself, so `owner` shows the key as a service
+At OpenAI a person or a service account owns a key; here a key is its own account, so `owner` shows the key as a service
 account, or as the user of an admin key.
 """
 

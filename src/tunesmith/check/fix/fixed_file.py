@@ -1,7 +1,7 @@
 """`tunesmith fix`: writes a training file with the safe fixes applied.
 
-Rows that are still broken afterwards are left out of it and put, as they were, into a file beside it: nothing is lost
-and what is written passes the check (a file of too few rows stays one). Fixing the result again changes nothing.
+Rows that are still broken afterwards go, unchanged, into a second file, so nothing is lost and the result passes the
+check, unless it has too few rows. Fixing the result again changes nothing.
 """
 
 import os

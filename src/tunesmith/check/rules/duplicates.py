@@ -29,7 +29,7 @@ from tunesmith.rows.findings import Finding, finding
 
 THRESHOLD = 0.8
 LEADERS = 8  # rows of one bucket that a newcomer is compared with: so many that repeat none, so many that do
-MARGIN = 0.13  # 2.5 standard deviations of an estimate: 0.6 % of the pairs that lie just at the threshold are missed
+MARGIN = 0.13  # 2.5 standard deviations of an estimate: 0.6 % of the pairs just at the threshold are missed
 COMPARISONS_PER_ROW = 4
 MIN_COMPARISONS = 20_000
 ROW_SKETCHES = "row_sketches"
@@ -42,7 +42,7 @@ Pair = tuple[int, int, float]  # row, the earlier row that it repeats, similarit
 class ExactDuplicates:
     """The analyser `duplicates`: costs next to nothing, the digests are there."""
 
-    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+    def analyse(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         """Nothing: the digests are there already."""
         return Partial()
 
@@ -55,7 +55,7 @@ class ExactDuplicates:
 class NearDuplicates:
     """The analyser `near_duplicates`, for rows that are not exact duplicates."""
 
-    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+    def analyse(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         """The sketches of the rows."""
         return Partial(arrays={"sketches": sketches(batch_words(batch))})
 
@@ -71,7 +71,7 @@ class RowSketches:
     It reports nothing.
     """
 
-    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+    def analyse(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         """The sketches of the rows."""
         return Partial(arrays={"sketches": sketches(batch_words(batch))})
 

@@ -43,7 +43,7 @@ def file_findings(result: ChunkResult, method: str | None, least: int) -> Iterat
 
 
 def _contradictions(result: ChunkResult) -> Iterator[Finding]:
-    """Rows whose prompt stands in an earlier row with another answer, in file order."""
+    """Rows whose prompt an earlier row has with another answer, in file order."""
     rows = repeated(result.prompts)
     rows = rows[np.argsort(result.prompts[rows], kind="stable")]
     prompts, answers = result.prompts[rows], result.answers[rows]

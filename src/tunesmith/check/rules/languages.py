@@ -2,7 +2,7 @@
 
 They are told by the script, and by the commonest words of a few Latin-script languages.
 
-Coarse on purpose: a sample of the rows, good for "half of this file is not in the language I meant", not for research.
+Coarse on purpose: it samples rows, and is good enough to tell that half of a file is in another language than intended.
 """
 
 import re
@@ -45,7 +45,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 class Languages:
     """The analyser `languages`."""
 
-    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+    def analyse(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         """The languages of a sample of the rows."""
         step = max(1, len(batch.rows) // SAMPLED_PER_CHUNK)
         counts: Counter[str] = Counter()
@@ -64,7 +64,7 @@ class Languages:
 
 
 def _spoken(row: BatchRow) -> str:
-    """The row's answers; where they are a word or two, as labels are, what stands before them too."""
+    """The row's answers; where they are a word or two, as labels are, the prompt too."""
     answers = " ".join(
         [text[:TEXT_CHARS] for text, learned in zip(row.texts, row.about.learned, strict=True) if learned]
     )

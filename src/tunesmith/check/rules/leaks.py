@@ -113,10 +113,10 @@ def _exact(training: ChunkResult, validation: ChunkResult) -> dict[int, int]:
     """Validation row -> the first training row that equals it."""
     if not len(training.lines):
         return {}
-    known, asked = _digests(training), _digests(validation)
+    known, wanted = _digests(training), _digests(validation)
     order = np.argsort(known, kind="stable")
-    at = np.minimum(np.searchsorted(known[order], asked), len(order) - 1)
-    same = np.flatnonzero(known[order][at] == asked)
+    at = np.minimum(np.searchsorted(known[order], wanted), len(order) - 1)
+    same = np.flatnonzero(known[order][at] == wanted)
     return dict(zip(same.tolist(), order[at[same]].tolist(), strict=True))
 
 
@@ -151,17 +151,17 @@ def _near(training: Index, validation: Index, exact: dict[int, int], found: Leak
 
 
 def _candidates(
-    training: NDArray[np.uint8], asked: NDArray[np.uint8], rows: NDArray[np.int64], orders: list[NDArray[np.int32]]
+    training: NDArray[np.uint8], validation: NDArray[np.uint8], rows: NDArray[np.int64], orders: list[NDArray[np.int32]]
 ) -> Iterator[tuple[int, list[int]]]:
     """Each row with the training rows that may be similar enough, the likeliest first."""
     shared: dict[int, set[int]] = {}
     for band, order in enumerate(orders):
         keys = band_keys(training, band)[order]
-        wanted = band_keys(asked[rows], band)
+        wanted = band_keys(validation[rows], band)
         starts = np.searchsorted(keys, wanted)
         ends = np.searchsorted(keys, wanted, side="right")
         hit = np.flatnonzero(ends > starts)
         for row, start, end in zip(rows[hit].tolist(), starts[hit].tolist(), ends[hit].tolist(), strict=True):
             shared.setdefault(row, set()).update(order[start : min(end, start + CANDIDATES)].tolist())
     for row, others in sorted(shared.items()):
-        yield row, likely(asked[row], training, sorted(others), THRESHOLD)
+        yield row, likely(validation[row], training, sorted(others), THRESHOLD)

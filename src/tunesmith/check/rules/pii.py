@@ -49,7 +49,7 @@ _SECRET_STARTS = BytesAhoCorasick(
 class PersonalData:
     """The analyser `personal_data`."""
 
-    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+    def analyse(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         """A warning for each hit, and the rows with hits of each kind."""
         rows: dict[str, set[int]] = {}
         for text, hits in self._hits(batch):

@@ -37,7 +37,7 @@ _ISSUERS = re.compile(
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
 _IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-])(?!\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:])(?!\.\d)")
-# What stands before a version or a section's number, which have four parts too.
+# What comes before the number of a version or a section, which may have four parts too.
 _NUMBERED = re.compile(
     r"(?:[=<>~^§]|(?:version|release|firmware|driver|build|section|sections|rfc *\d*|§+|v)\W{0,3})$", re.IGNORECASE
 )
@@ -120,13 +120,13 @@ def _with(found: list[Hit], more: Iterable[Hit]) -> list[Hit]:
     return sorted(found + kept, key=lambda hit: hit.start) if kept else found
 
 
-def luhn(digits: str) -> bool:
+def is_luhn(digits: str) -> bool:
     """Luhn's checksum (ISO/IEC 7812)."""
     doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
     return (sum(int(digit) for digit in digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def iban_is_valid(compact: str) -> bool:
+def is_valid_iban(compact: str) -> bool:
     """Country, length and check digits of an IBAN without blanks."""
     if IBAN_LENGTHS.get(compact[:2]) != len(compact):
         return False
@@ -161,7 +161,7 @@ def _ibans(text: str) -> Iterator[Hit]:
         value = match[0]
         while value:  # a word in capitals may follow the number, as in `DE89 3704 0044 0532 0130 00 ABC`
             compact = value.replace(" ", "").replace("-", "")
-            if iban_is_valid(compact):
+            if is_valid_iban(compact):
                 yield Hit("iban", match.start(), match.start() + len(value), f"{compact[:4]}***{compact[-2:]}")
                 break
             value = value.rpartition(" ")[0]
@@ -170,7 +170,7 @@ def _ibans(text: str) -> Iterator[Hit]:
 def _cards(text: str) -> Iterator[Hit]:
     for match in _CARD.finditer(text):
         digits = match[0].replace(" ", "").replace("-", "")
-        if _CARD_GROUPS.fullmatch(match[0]) and _ISSUERS.fullmatch(digits) and luhn(digits) and len(set(digits)) > 1:
+        if _CARD_GROUPS.fullmatch(match[0]) and _ISSUERS.fullmatch(digits) and is_luhn(digits) and len(set(digits)) > 1:
             yield Hit("card_number", *match.span(), f"{digits[:2]}** **** **** {digits[-2:]}")
 
 

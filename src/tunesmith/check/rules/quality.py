@@ -50,7 +50,7 @@ _MOJIBAKE = re.compile(rb"\xc3[\x82\x83\xa2\xa4-\xa9\xaf][\xc2\xc5\xc6\xcb\xe2]"
 class TextQuality:
     """The analyser `text_quality`."""
 
-    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+    def analyse(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         """A warning for each text with a sign of damage."""
         for code, sign in _suspected(batch.blob, batch.odd):
             found = [(text, at) for number, at in _first_places(batch, sign) for text in batch.everywhere(number)]

@@ -2,8 +2,8 @@
 
 Each is given every chunk, in whichever process reads it, and ends in the parent.
 
-To add one: a module in this package with a class that has the two methods of `Analyser`, and its name in `load`.
-`look` must be pure and quick (it runs for each chunk of about 4 MB); what it returns is small: `Partial` holds JSON
+To add one: a module in this package with a class that has the two methods of `Analyser`, and its name in `_CLASSES`.
+`analyse` must be pure and quick (it runs for each chunk of about 4 MB); what it returns is small: `Partial` holds JSON
 and arrays, never texts. `finish` gets the partials in file order and says what they amount to.
 """
 
@@ -20,12 +20,20 @@ from tunesmith.rows.findings import Finding
 
 DEFAULT_ANALYSERS = ("text_quality", "languages", "duplicates", "personal_data")
 ANALYSERS = (*DEFAULT_ANALYSERS, "near_duplicates")
+_CLASSES = {
+    "text_quality": "tunesmith.check.rules.quality:TextQuality",
+    "languages": "tunesmith.check.rules.languages:Languages",
+    "duplicates": "tunesmith.check.rules.duplicates:ExactDuplicates",
+    "near_duplicates": "tunesmith.check.rules.duplicates:NearDuplicates",
+    "row_sketches": "tunesmith.check.rules.duplicates:RowSketches",
+    "personal_data": "tunesmith.check.rules.pii:PersonalData",
+}
 
 
 class Analyser(Protocol):
     """One further check; see the module."""
 
-    def look(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
+    def analyse(self, data: bytes, batch: Batch, result: ChunkResult) -> Partial:
         """Analyses one chunk.
 
         `data` are its raw lines, for a cheap search before the texts are touched.
@@ -45,46 +53,21 @@ class Analyser(Protocol):
 
 @cache
 def load(name: str) -> Analyser:
-    """The analyser of that name, imported only when it is asked for.
+    """The analyser of that name, imported only when it is needed.
 
     Rooms above this one name theirs as `module:Class`, as a worker process knows it by name alone.
     """
-    match name:
-        case "text_quality":
-            from tunesmith.check.rules.quality import TextQuality
-
-            return TextQuality()
-        case "languages":
-            from tunesmith.check.rules.languages import Languages
-
-            return Languages()
-        case "duplicates":
-            from tunesmith.check.rules.duplicates import ExactDuplicates
-
-            return ExactDuplicates()
-        case "near_duplicates":
-            from tunesmith.check.rules.duplicates import NearDuplicates
-
-            return NearDuplicates()
-        case "personal_data":
-            from tunesmith.check.rules.pii import PersonalData
-
-            return PersonalData()
-        case "row_sketches":
-            from tunesmith.check.rules.duplicates import RowSketches
-
-            return RowSketches()
-    module, colon, own = name.partition(":")
-    if colon:
-        analyser: Analyser = getattr(import_module(module), own)()
-        return analyser
-    raise InvalidRequest(f"No analyser is called '{name}'; there are {', '.join(ANALYSERS)}.", param="analysers")
+    module, colon, own = _CLASSES.get(name, name).partition(":")
+    if not colon:
+        raise InvalidRequest(f"No analyser is called '{name}'; there are {', '.join(ANALYSERS)}.", param="analysers")
+    analyser: Analyser = getattr(import_module(module), own)()
+    return analyser
 
 
 def analyse(data: bytes, batch: Batch, names: Sequence[str], result: ChunkResult) -> None:
     """Runs the named analysers on one chunk and puts what they return into `result`."""
     for name in names:
-        result.partials[name] = load(name).look(data, batch, result)
+        result.partials[name] = load(name).analyse(data, batch, result)
 
 
 def finish(names: Sequence[str], parts: Sequence[ChunkResult], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:

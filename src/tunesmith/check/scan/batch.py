@@ -1,7 +1,7 @@
 """The texts of a chunk's sound rows in columns, searched and counted at once.
 
 A system message that many rows share is counted and searched once: `searched` are the texts that differ, `copies`
-where else they stand. Analysers (`analysers`) get this object; `place` turns the number of a text back into line and
+their other places. Analysers (`analysers`) get this object; `place` turns the number of a text back into line and
 path.
 """
 

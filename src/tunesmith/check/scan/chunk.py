@@ -167,7 +167,7 @@ def _fill(result: ChunkResult, batch: Batch, options: ScanOptions) -> None:
 
 
 def _counts(batch: Batch, options: ScanOptions) -> NDArray[np.int32]:
-    """Tokens of each text; a text that stands in many rows is counted once."""
+    """Tokens of each text; a text that many rows share is counted once."""
     if not batch.copies:
         return np.asarray(count_tokens(batch.texts, options.encoding, options.threads), np.int32)
     counts = np.zeros(len(batch.texts), np.int32)

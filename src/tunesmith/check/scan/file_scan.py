@@ -34,7 +34,7 @@ class FileScan:
 
     `rows` has the numbers, kind and findings of the whole file; `sections` is what the analysers report.
 
-    Not `readable`: a file that is no JSONL at all, of which nothing was read but the beginning.
+    Not `readable`: a file that is not JSONL at all, of which only the beginning was read.
     """
 
     rows: ChunkResult

@@ -1,8 +1,7 @@
 """The fast path: chat rows whose messages have a role, a content and nothing else.
 
-What is asked of every message (its size, role, content) is asked of all messages of a block in one call each, which
-costs a third of asking row by row. A row that is not of this kind, or in doubt, is declined and nothing else: the
-careful path looks at it then and explains.
+The size, role and content of all messages of a block are read in one call each, which takes a third of the time of row
+by row. A row that is not of this kind, or in doubt, is left to the careful path, which explains what is wrong with it.
 """
 
 import re
@@ -41,8 +40,8 @@ class PlainRows:
 
         `values` are the parsed lines, `marks` their `key_marks`.
 
-        A plain row has two keys a message and one more, if every key stands once: one that stands twice is lost in
-        parsing, its mark is not. Where the marks leave it open the quotes tell: each key and text has two.
+        A plain row has two keys a message and one more, if every key occurs once: a duplicate key is lost in parsing,
+        but its mark is not. Where the marks are not conclusive the quotes are: each key and each text has two.
         """
         found: list[BatchRow | None] = [None] * len(lines)
         for number, shape, texts, encoded, digests in self._plain(_candidates(values)):
@@ -68,7 +67,7 @@ class PlainRows:
             roles = list(map(dict.get, flat, repeat("role")))
             contents = list(map(dict.get, flat, repeat("content")))
             hash(tuple(roles))
-        except TypeError:  # a message that is no object, a role that is no text
+        except TypeError:  # a message that is not an object, or a role that is not a text
             half = len(rows) // 2
             if half:
                 yield from self._plain(rows[:half])
@@ -120,7 +119,7 @@ def _exact_quotes(line: bytes) -> int:
 
 
 def _candidates(values: Sequence[ParsedLine]) -> list[Candidate]:
-    """The lines that hold messages and nothing beside them."""
+    """The lines that hold messages and nothing else."""
     found = []
     for number, value in enumerate(values):
         if type(value) is dict and len(value) == 1:

@@ -3,7 +3,7 @@
 JSON and raw numbers, nothing else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ ARRAYS = {
     "prompts": np.int64,
     "answers": np.int64,
 }
-BLOCK_ROWS = 1_000_000  # looked at together, to bound what is held beside the rows' own numbers
+BLOCK_ROWS = 1_000_000  # at a time, to bound the memory that is needed besides the rows' own numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ChunkResult:
 
     `before` are OpenAI's tokens before the first answer; `most_tokens` bounds what any base needs for the row's texts.
     `forms` are those of the rows (see `row_forms`), None where they are too many or not known; `odd_bytes` are the
-    bytes that occur in the texts beside printable ASCII.
+    bytes that occur in the texts besides printable ASCII.
     """
 
     kind: Kind | None = None
@@ -147,6 +147,13 @@ class ChunkResult:
 
 
 _PLAIN = ("kind", "examples", "bad_rows", "blank_lines", "first_blank", "kinds", "roles")
+
+
+def read_arrays(
+    described: Sequence[tuple[str, str, Sequence[int], int]], read: Callable[[int], bytes]
+) -> dict[str, NDArray[np.generic]]:
+    """The arrays of `to_wire`, whose header describes them as (name, dtype, shape, bytes)."""
+    return {name: np.frombuffer(read(size), dtype=kind).reshape(shape) for name, kind, shape, size in described}
 
 
 def merged(results: Iterable[ChunkResult], log: FindingLog) -> tuple[ChunkResult, list[ChunkResult]]:

@@ -20,12 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import IO, NoReturn
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from tunesmith.check.scan.chunk import scan
-from tunesmith.check.scan.result import ChunkResult, ScanOptions, options_from_json, options_to_json
+from tunesmith.check.scan.result import ChunkResult, ScanOptions, options_from_json, options_to_json, read_arrays
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.lines import Chunk, read_chunk
@@ -152,12 +150,12 @@ def _forked(others: Sequence[_Worker]) -> _Channel:
     tasks, our_tasks = os.pipe()
     our_answers, answers = os.pipe()
     with warnings.catch_warnings():
-        # Python 3.12 warns of any thread; those of numeric libraries wait for work and hold nothing.
+        # Python 3.12 warns of any thread; those of numeric libraries hold no lock while they wait for work.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         for pipe in (our_tasks, our_answers, *(one.channel.tasks.fileno() for one in others)):
-            os.close(pipe)  # a worker ends when nobody is left to give it a task
+            os.close(pipe)  # a worker ends when every other end of its pipe is closed
         _run_fork(tasks, answers)
     os.close(tasks)
     os.close(answers)
@@ -174,7 +172,7 @@ def _run_fork(tasks: int, answers: int) -> NoReturn:
     """Serves, and ends the process without what an exit would run or write a second time."""
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told too, and ends us
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         serve(os.fdopen(tasks, "rb"), os.fdopen(answers, "wb"))
         status = 0
@@ -193,11 +191,7 @@ def _receive(stream: IO[bytes]) -> ChunkResult:
             "A process that was checking the file ended early; there may be too little memory. Try again."
         )
     header = orjson.loads(line)
-    arrays: dict[str, NDArray[np.generic]] = {}
-    described: list[tuple[str, str, list[int], int]] = header.pop("arrays")
-    for name, kind, shape, size in described:
-        arrays[name] = np.frombuffer(stream.read(size), dtype=kind).reshape(shape)
-    return ChunkResult.from_wire(header, arrays)
+    return ChunkResult.from_wire(header, read_arrays(header.pop("arrays"), stream.read))
 
 
 def serve(source: IO[bytes], answers: IO[bytes]) -> None:

@@ -81,7 +81,7 @@ class Continuation:
             yield Piece(choice, self._echoed, entries, echo=True)
 
     def _moved(self, piece: Piece) -> Piece:
-        """What the model wrote stands behind the prompt."""
+        """Offsets of what the model wrote, counted from the start of the prompt."""
         if not self._echoed or not piece.logprobs:
             return piece
         length = len(self._echoed)

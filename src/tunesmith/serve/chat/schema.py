@@ -85,7 +85,7 @@ def _compile_fault(schema: JsonObject) -> str | None:
 
 
 def _newer_keyword(schema: JsonObject) -> str | None:
-    """An older `$schema` makes newer keywords mean nothing; whoever wrote them meant something."""
+    """An older `$schema` would make newer keywords meaningless, though they were meant to count."""
     if "$schema" not in schema:
         return None
     fault = _compile_fault({key: value for key, value in schema.items() if key != "$schema"})

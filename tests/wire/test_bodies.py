@@ -1,0 +1,120 @@
+"""The other bodies: each form that a value may have, and the first thing that is wrong."""
+
+from typing import Any
+
+import pytest
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.wire.body import Body, read
+from tunesmith.wire.completions import CreateCompletion
+from tunesmith.wire.files import FileForm
+from tunesmith.wire.graders import RunGrader, ScoreModelBody, TextSimilarityBody
+from tunesmith.wire.jobs import CreateJob, hint_about_unknown
+from tunesmith.wire.lists import deleted
+from tunesmith.wire.models import GrantPermissions
+from tunesmith.wire.moderations import CreateModeration
+from tunesmith.wire.organization import ProjectKeyBody
+
+PART = {"type": "text", "text": "a"}
+SCORE = {"type": "score_model", "name": "s", "model": "m", "input": [{"role": "user", "content": "Rate it."}]}
+
+
+def fault(body: type[Body], **fields: Any) -> tuple[str | None, str]:
+    with pytest.raises(InvalidRequest) as caught:
+        read(body, fields)
+    return caught.value.param, caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read_as"), [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2]], [[1], [2]])]
+)
+def test_a_prompt_has_four_forms(prompt: Any, read_as: Any) -> None:
+    assert read(CreateCompletion, {"model": "m", "prompt": prompt}).prompt == read_as
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [([], "prompt"), ([1, "a"], "prompt[1]"), ([[1, True]], "prompt[0][1]"), (["a", {}], "prompt[1]")],
+)
+def test_what_is_no_prompt_is_named(prompt: Any, param: str) -> None:
+    assert fault(CreateCompletion, model="m", prompt=prompt)[0] == param
+
+
+def test_too_many_prompts_are_counted() -> None:
+    param, message = fault(CreateCompletion, model="m", prompt=["a"] * 129)
+    assert (param, "maximum length 128, but got an array with length 129" in message) == ("prompt", True)
+
+
+def test_zero_tokens_are_possible_only_in_completions() -> None:
+    assert read(CreateCompletion, {"model": "m", "prompt": "a", "max_tokens": 0}).max_tokens == 0
+
+
+@pytest.mark.parametrize(("value", "read_as"), [("a", ["a"]), (["a", ""], ["a", ""]), ([PART, PART], ["a\na"])])
+def test_texts_to_moderate_have_three_forms(value: Any, read_as: list[str]) -> None:
+    assert read(CreateModeration, {"input": value}).input == read_as
+
+
+def test_a_graders_content_is_a_text_or_parts() -> None:
+    parts = [{"type": "input_text", "text": "a"}, "b"]
+    body = read(ScoreModelBody, {**SCORE, "input": [{"role": "user", "content": parts}]})
+    assert (body.input[0].content, body.range) == ("a\nb", [0.0, 1.0])
+    assert body.sampling_params.chat_fields() == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"range": [1, 0]}, "range"),
+        ({"range": [0, True]}, "range[1]"),
+        ({"input": []}, "input"),
+        ({"input": [{"role": "user", "content": {"type": "input_image"}}]}, "input[0].content"),
+        ({"sampling_params": {"reasoning_effort": "low"}}, "sampling_params.reasoning_effort"),
+        ({"sampling_params": {"temperature": 3}}, "sampling_params.temperature"),
+        ({"name": ""}, "name"),
+    ],
+)
+def test_what_is_wrong_with_a_score_model_is_named(fields: dict[str, Any], param: str) -> None:
+    assert fault(ScoreModelBody, **{**SCORE, **fields})[0] == param
+
+
+def test_a_metric_that_is_not_available_says_why() -> None:
+    body = {"type": "text_similarity", "name": "t", "input": "a", "reference": "b", "evaluation_metric": "cosine"}
+    assert "needs an embedding model" in fault(TextSimilarityBody, **body)[1]
+    assert fault(RunGrader, grader={})[0] == "model_sample"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"expires_after[seconds]": "3600"}, "expires_after[anchor]"),
+        ({"expires_after[anchor]": "created_at"}, "expires_after[seconds]"),
+        ({"expires_after[anchor]": "created_at", "expires_after[seconds]": "1e4"}, "expires_after[seconds]"),
+        ({"purpose": "fun"}, "purpose"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_wrong_with_a_form_is_named(fields: dict[str, str], param: str) -> None:
+    assert fault(FileForm, **{"file": "a.jsonl", "purpose": "batch", **fields})[0] == param
+
+
+def test_a_form_has_its_lifetime_in_seconds() -> None:
+    fields = {"file": "a", "purpose": "batch", "expires_after[anchor]": "created_at", "expires_after[seconds]": "7200"}
+    assert read(FileForm, dict(fields)).seconds == 7200
+
+
+def test_an_option_of_ours_in_the_wrong_place_is_told_where_it_belongs() -> None:
+    assert fault(CreateJob, model="m", training_file="f", lora_rank=8)[0] == "lora_rank"
+    assert "{'tunesmith': {'lora_rank': …}}" in hint_about_unknown("lora_rank")
+    assert "under 'hyperparameters'" in hint_about_unknown("tunesmith.n_epochs")
+    assert hint_about_unknown("colour") == ""
+
+
+def test_owners_bodies_have_bounds() -> None:
+    assert fault(ProjectKeyBody, name=" ")[0] == "name"
+    assert fault(ProjectKeyBody, name="a", role="owner")[0] == "role"
+    assert fault(GrantPermissions, project_ids=[])[0] == "project_ids"
+
+
+def test_a_deletion_is_written_in_openais_order() -> None:
+    assert list(deleted("file-1", "file")) == ["id", "object", "deleted"]
+    assert list(deleted("c", "chat.completion.deleted")) == ["object", "id", "deleted"]
