@@ -11,6 +11,8 @@ from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import Store
 from tunesmith.wire.jobs import CreateJob
 
 text = st.text(st.characters(codec=None, exclude_categories=()), max_size=70)  # surrogates and NUL too
@@ -35,7 +37,7 @@ fuzz = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChe
 
 
 @pytest.fixture
-def client(store_settings, store) -> Iterator[TestClient]:
+def client(store_settings: Settings, store: Store) -> Iterator[TestClient]:
     """Instead of the directory's: over SQLite, then over PostgreSQL."""
     headers = {"Authorization": f"Bearer {store.keys.create('tests')[0]}"}
     with TestClient(create_app(store_settings, store, Pool(store_settings)), headers=headers) as client:
@@ -43,7 +45,7 @@ def client(store_settings, store) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def store(store_settings):
+def store(store_settings: Settings):
     from tunesmith.store import open_store
 
     store = open_store(store_settings)
@@ -58,7 +60,7 @@ def accepted_or_refused(answer) -> None:
         assert answer.json()["error"]["message"]
 
 
-def test_any_job_request_is_accepted_or_refused(client, rows):
+def test_any_job_request_is_accepted_or_refused(client: TestClient, rows: bytes) -> None:
     answer = client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("x.jsonl", rows)})
     file_id = answer.json()["id"]
 
@@ -78,7 +80,9 @@ def test_any_job_request_is_accepted_or_refused(client, rows):
 
 @pytest.mark.parametrize("field", ["model", "training_file", "suffix", "metadata"])
 @pytest.mark.parametrize(("letter", "reason"), [("\0", "NUL character"), ("\ud800", "half a surrogate pair")])
-def test_text_that_no_database_or_answer_can_hold_is_refused(client, field, letter, reason):
+def test_text_that_no_database_or_answer_can_hold_is_refused(
+    client: TestClient, field: str, letter: str, reason: str
+) -> None:
     given = {"metadata": {"key": letter}} if field == "metadata" else {field: letter}
     request = json.dumps({"model": "gpt-4o-mini", "training_file": "file-x", **given})
     answer = client.post("/v1/fine_tuning/jobs", content=request, headers={"Content-Type": "application/json"})
@@ -109,7 +113,7 @@ def test_text_that_no_database_or_answer_can_hold_is_refused(client, field, lett
         "/v1/fine_tuning/jobs?metadata[x]={}",
     ],
 )
-def test_any_url_is_accepted_or_refused(client, path):
+def test_any_url_is_accepted_or_refused(client: TestClient, path: str) -> None:
     @fuzz
     @given(st.binary(max_size=20) | text.map(lambda t: t.encode("utf-8", "surrogatepass")))
     def send(raw):
@@ -123,7 +127,7 @@ def test_any_url_is_accepted_or_refused(client, path):
 
 @fuzz
 @given(body=st.binary(max_size=300), boundary=st.sampled_from(["B", "", "B" * 80]))
-def test_any_multipart_body_is_accepted_or_refused(client, body, boundary):
+def test_any_multipart_body_is_accepted_or_refused(client: TestClient, body, boundary) -> None:
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     accepted_or_refused(client.post("/v1/files", content=b"--B\r\n" + body, headers=headers))
     head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="'

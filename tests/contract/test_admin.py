@@ -8,10 +8,11 @@ import pytest
 from openai.types.admin.organization import AdminAPIKey, Project
 from openai.types.admin.organization.projects import ProjectAPIKey
 from openai.types.admin.organization.usage_completions_response import UsageCompletionsResponse
+from tests.servers import Server
 
 
 @pytest.fixture(scope="module")
-def admin(server) -> Iterator[openai.OpenAI]:
+def admin(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.base_url, api_key="none", admin_api_key=server.key, max_retries=0) as client:
         yield client
 
@@ -28,7 +29,7 @@ def strictly(kind, value):
     return kind.model_validate(value.to_dict(), strict=True)
 
 
-def test_projects_are_made_paged_changed_and_archived(admin):
+def test_projects_are_made_paged_changed_and_archived(admin: openai.OpenAI) -> None:
     projects = admin.admin.organization.projects
     made = [projects.create(name=f"contract {number}") for number in range(3)]
     for project in made:
@@ -42,7 +43,7 @@ def test_projects_are_made_paged_changed_and_archived(admin):
         projects.retrieve("proj_nobody")
 
 
-def test_admin_keys_live_their_life(admin, server):
+def test_admin_keys_live_their_life(admin: openai.OpenAI, server: Server) -> None:
     keys = admin.admin.organization.admin_api_keys
     made = keys.create(name="robot", expires_in_seconds=3600)
     strictly(AdminAPIKey, keys.retrieve(made.id))
@@ -54,7 +55,7 @@ def test_admin_keys_live_their_life(admin, server):
             robot.models.list()
 
 
-def test_keys_of_a_project_open_it_alone(admin, client, training_file):
+def test_keys_of_a_project_open_it_alone(admin: openai.OpenAI, client: openai.OpenAI, training_file: str) -> None:
     project = admin.admin.organization.projects.create(name="walls")
     with client_of(admin, project) as member, client_of(admin, project, "read-only") as reader:
         with pytest.raises(openai.NotFoundError):
@@ -79,7 +80,7 @@ def test_keys_of_a_project_open_it_alone(admin, client, training_file):
             member.files.list()
 
 
-def test_usage_is_counted_for_the_key_that_asked(admin):
+def test_usage_is_counted_for_the_key_that_asked(admin: openai.OpenAI) -> None:
     project = admin.admin.organization.projects.create(name="usage")
     started = int(time.time())
     with client_of(admin, project) as member:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tunesmith.kernels.step_args import new_counters
 from tunesmith.kernels.vectors import LANES
 
-Floats: TypeAlias = NDArray[Any]
+Floats: TypeAlias = NDArray[Any]  # float64, float32, float16 or, for places and counts, int64
 Pairs: TypeAlias = Sequence[tuple[Floats, Floats]]
 SIZES = (1, LANES - 1, LANES + 1, 3 * LANES + 5)
 EVEN_SIZES = (2, LANES - 2, LANES + 2, 3 * LANES + 6)
@@ -72,10 +72,9 @@ class Record:
         return self.arrays[name]
 
     @property
-    def one(self) -> numpy.void:
-        """What a kernel takes: one record and not an array of them."""
-        record: numpy.void = self.rows[0]
-        return record
+    def one(self) -> Any:
+        """What a kernel takes: one record and not an array of them. The kernel's annotation says of which kind."""
+        return self.rows[0]
 
 
 def records(*rows: Record) -> NDArray[numpy.void]:

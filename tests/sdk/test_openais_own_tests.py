@@ -95,7 +95,7 @@ def results(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     python = environment("openai3-own", *PLUGINS, shared=True)
     configuration, report = directory / "pytest.ini", directory / "report.json"
     configuration.write_text(CONFIGURATION, "utf-8")
-    command = [python, "-m", "pytest", "-q", "-c", configuration, "--rootdir", source, "--tb=short"]
+    command = [str(python), "-m", "pytest", "-q", "-c", str(configuration), "--rootdir", str(source), "--tb=short"]
     command += ["-k", "not loose"]  # the same requests as `strict`, whose answers are validated more laxly
     command += ["-p", "no:cacheprovider", "-p", "placeholders", *(f"{FOLDER}{file}" for file in FILES)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

@@ -14,7 +14,7 @@ from tunesmith.worker import WorkerProcess
 from tunesmith.worker.handover import read_settings, secret_fields, settings_line, without_secrets
 
 PLAIN_SECRETS = ("serve_remote_key", "moderation_api_key", "wandb_api_key")
-NESTED = {
+NESTED: dict[str, Any] = {
     "tokens": {"hub": "nested-secret-1"},
     "accounts": [{"user": "me", "password": "nested-secret-2"}],
     "pepper": "nested-secret-3",

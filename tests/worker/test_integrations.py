@@ -141,7 +141,10 @@ def test_a_missing_package_is_a_warning_that_says_what_to_install(run: Run) -> N
 def test_the_real_package_writes_its_files_when_offline(
     run: Run, store_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    see(monkeypatch, Path(find_spec("wandb").origin).parents[1])
+    installed = find_spec("wandb")
+    assert installed is not None
+    assert installed.origin is not None
+    see(monkeypatch, Path(installed.origin).parents[1])
     monkeypatch.setenv("WANDB_MODE", "offline")
     job, (event,) = run()
     assert job.status is JobStatus.SUCCEEDED

@@ -1,19 +1,25 @@
 """POST /v1/moderations: OpenAI's shapes, honest about what is not covered, and every wrong input told."""
 
+from collections.abc import Callable
+
 import openai
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
+from tests.api.conftest import Json, Valid
 from tests.moderation.servers import scripted
 
 from tunesmith.api.app import create_app
 from tunesmith.moderation.moderator import CATEGORIES
 from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import Store
 
 MODELS = ["omni-moderation-latest", "omni-moderation-2024-09-26", "text-moderation-latest", "text-moderation-stable"]
 
 
 @pytest.fixture
-def moderate(client):
+def moderate(client: TestClient):
     def ask(**body):
         answer = client.post("/v1/moderations", json=body)
         assert answer.status_code == 200, answer.text
@@ -23,7 +29,7 @@ def moderate(client):
 
 
 @pytest.fixture
-def client_of(store, key, settings):
+def client_of(store: Store, key: str, settings: Settings):
     """A client of a server whose settings differ from the ordinary ones."""
 
     def make(**changes):
@@ -33,7 +39,7 @@ def client_of(store, key, settings):
     return make
 
 
-def test_answer_has_openais_shape(moderate, valid):
+def test_answer_has_openais_shape(moderate, valid: Valid) -> None:
     body = moderate(input="I will kill you.").json()
     valid("CreateModerationResponse", body)
     assert body["id"].startswith("modr-")
@@ -50,7 +56,7 @@ def test_answer_has_openais_shape(moderate, valid):
     assert result["category_scores"]["violence"] == 0.0
 
 
-def test_categories_that_are_not_covered_are_named(moderate):
+def test_categories_that_are_not_covered_are_named(moderate) -> None:
     answer = moderate(input="Hello")
     applied = answer.json()["results"][0]["category_applied_input_types"]
     assert (applied["harassment"], applied["illicit"]) == (["text"], [])
@@ -58,7 +64,7 @@ def test_categories_that_are_not_covered_are_named(moderate):
     assert answer.headers["x-tunesmith-not-covered"] == ", ".join(missing)
 
 
-def test_text_in_a_language_that_is_not_covered_has_no_applied_types(moderate):
+def test_text_in_a_language_that_is_not_covered_has_no_applied_types(moderate) -> None:
     answer = moderate(input=["Hello", "今天天气怎么样？"])
     read, unread = answer.json()["results"]
     assert read["category_applied_input_types"]["hate"] == ["text"]
@@ -67,19 +73,19 @@ def test_text_in_a_language_that_is_not_covered_has_no_applied_types(moderate):
     assert answer.headers["x-tunesmith-not-covered"].endswith("1 input(s) in a language it cannot read")
 
 
-def test_one_result_for_each_text_in_order(moderate):
+def test_one_result_for_each_text_in_order(moderate) -> None:
     results = moderate(input=["Hello", "You are such a stupid idiot.", "", "Bye"]).json()["results"]
     assert [result["flagged"] for result in results] == [False, True, False, False]
 
 
-def test_parts_are_one_input(moderate):
+def test_parts_are_one_input(moderate) -> None:
     parts = [{"type": "text", "text": "Hello"}, {"type": "text", "text": "You are such a stupid idiot."}]
     (result,) = moderate(input=parts).json()["results"]
     assert result["flagged"] is True
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_openais_names_are_taken_and_the_judge_is_named(moderate, model):
+def test_openais_names_are_taken_and_the_judge_is_named(moderate, model) -> None:
     assert moderate(input="Hello", model=model).json()["model"].startswith("safetype-")
 
 
@@ -104,22 +110,24 @@ def test_openais_names_are_taken_and_the_judge_is_named(moderate, model):
         ([1], None, "must be a JSON object"),
     ],
 )
-def test_wrong_input_is_told(client, refused, body, param, words):
+def test_wrong_input_is_told(
+    client: TestClient, refused: Callable[..., Json], body, param: str | None, words: str
+) -> None:
     error = refused(client.post("/v1/moderations", json=body))
     assert error["param"] == param
     assert words in error["message"]
 
 
-def test_body_that_is_not_json_is_told(client, refused):
+def test_body_that_is_not_json_is_told(client: TestClient, refused: Callable[..., Json]) -> None:
     assert "not valid JSON" in refused(client.post("/v1/moderations", content=b"{"))["message"]
 
 
-def test_key_is_needed(app, refused):
+def test_key_is_needed(app: FastAPI, refused: Callable[..., Json]) -> None:
     with TestClient(app) as stranger:
         refused(stranger.post("/v1/moderations", json={"input": "x"}), 401)
 
 
-def test_todays_client_reads_the_answer(client, key):
+def test_todays_client_reads_the_answer(client: TestClient, key: str) -> None:
     sdk = openai.OpenAI(api_key=key, base_url="http://testserver/v1", http_client=client)
     answer = sdk.moderations.create(input=["Hello", "I will kill you."], model="omni-moderation-latest")
     assert [result.flagged for result in answer.results] == [False, True]
@@ -128,7 +136,7 @@ def test_todays_client_reads_the_answer(client, key):
     assert answer.results[1].category_applied_input_types.illicit == []
 
 
-def test_service_of_the_settings_is_asked(client_of):
+def test_service_of_the_settings_is_asked(client_of) -> None:
     def answer(number, body):
         categories = {name: name == "illicit" for name in CATEGORIES}
         scores = {name: 0.8 if on else 0.01 for name, on in categories.items()}
@@ -146,7 +154,7 @@ def test_service_of_the_settings_is_asked(client_of):
     assert body["results"][0]["category_scores"]["hate"] == 0.01
 
 
-def test_service_that_is_down_is_a_503_with_the_cure(client_of, refused):
+def test_service_that_is_down_is_a_503_with_the_cure(client_of, refused: Callable[..., Json]) -> None:
     with scripted(lambda number, body: (401, {"error": "no"}, {})) as server:
         answer = client_of(moderation_url=server.url).post("/v1/moderations", json={"input": "x"})
     error = refused(answer, 503)
@@ -154,7 +162,7 @@ def test_service_that_is_down_is_a_503_with_the_cure(client_of, refused):
     assert "moderation_url" in error["message"]
 
 
-def test_server_set_to_ask_itself_says_so(client_of, refused):
+def test_server_set_to_ask_itself_says_so(client_of, refused: Callable[..., Json]) -> None:
     """What it sends carries a header; a server that gets it back and would ask on refuses."""
     with scripted(lambda number, body: (401, {}, {})) as server:
         client = client_of(moderation_url=server.url)
@@ -166,6 +174,6 @@ def test_server_set_to_ask_itself_says_so(client_of, refused):
     assert len(server.requests) == 1
 
 
-def test_moderation_off_for_training_still_answers(client_of):
+def test_moderation_off_for_training_still_answers(client_of) -> None:
     answer = client_of(moderation="off").post("/v1/moderations", json={"input": "I will kill you."})
     assert answer.json()["results"][0]["flagged"] is True
