@@ -3,12 +3,12 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
-from tests.api.conftest import Json
+from tests.api.conftest import Refused, key_row
 
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.middleware.auth import mask
@@ -25,14 +25,14 @@ def test_importing_the_application_imports_no_torch() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/files", "/v1/nowhere", "/v1"])
 def test_call_without_a_key_is_told_where_to_find_one(
-    app: FastAPI, refused: Callable[..., Json], settings: Settings, path: str
+    app: FastAPI, refused: Refused, settings: Settings, path: str
 ) -> None:
     error = refused(TestClient(app).get(path), 401)
     assert "Authorization: Bearer" in error["message"]
     assert str(settings.paths.api_key_file) in error["message"]
 
 
-def test_wrong_key_is_masked_as_recorded(app: FastAPI, refused: Callable[..., Json], settings: Settings) -> None:
+def test_wrong_key_is_masked_as_recorded(app: FastAPI, refused: Refused, settings: Settings) -> None:
     answer = TestClient(app).get("/v1/models", headers={"Authorization": "Bearer not-a-real-key-it-was-not-authorized"})
     error = refused(answer, 401)
     assert error["message"].startswith("Incorrect API key provided: not-a-re***ized. You can find your API key in ")
@@ -46,18 +46,18 @@ def test_mask_never_shows_half_of_a_short_key(raw: str) -> None:
 
 
 def test_revoked_key_is_refused(
-    app: FastAPI, client: TestClient, store: Store, settings: Settings, key: str, refused: Callable[..., Json]
+    app: FastAPI, client: TestClient, store: Store, settings: Settings, key: str, refused: Refused
 ) -> None:
     assert client.get("/v1/models").status_code == 200
     assert client.get("/v1/models").status_code == 200  # with the key as it was remembered
     other = open_store(settings)  # as `tunesmith keys revoke`, another process, has it
-    other.keys.revoke(store.keys.verify(key).id)
+    other.keys.revoke(key_row(store, key).id)
     other.close()
     refused(client.get("/v1/models"), 401)
 
 
-def test_unauthorised_upload_is_refused_before_its_body_is_read(app: FastAPI, refused: Callable[..., Json]) -> None:
-    def body():
+def test_unauthorised_upload_is_refused_before_its_body_is_read(app: FastAPI, refused: Refused) -> None:
+    def body() -> Iterator[bytes]:
         raise AssertionError("the body was asked for")
         yield b""
 
@@ -86,7 +86,7 @@ def test_refusal_of_a_key_has_the_headers_too(app: FastAPI) -> None:
     assert TestClient(app).get("/v1/models").headers["x-request-id"].startswith("req_")
 
 
-def test_unknown_url_is_an_envelope(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_unknown_url_is_an_envelope(client: TestClient, refused: Refused) -> None:
     error = refused(client.get("/v1/nowhere"), 404)
     assert error["message"].startswith("Invalid URL (GET /v1/nowhere).")
 
@@ -103,14 +103,14 @@ def test_unknown_url_is_an_envelope(client: TestClient, refused: Callable[..., J
     ],
 )
 def test_what_openai_has_and_we_have_not_says_what_to_use_instead(
-    client: TestClient, refused: Callable[..., Json], method: str, path: str, instead: str
+    client: TestClient, refused: Refused, method: str, path: str, instead: str
 ) -> None:
     error = refused(client.request(method, path), 404)
     assert error["code"] == "unknown_url"
     assert instead in error["message"]
 
 
-def test_the_api_of_2022_points_to_its_successor(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_the_api_of_2022_points_to_its_successor(client: TestClient, refused: Refused) -> None:
     for path in ("/v1/fine-tunes", "/v1/fine-tunes/ft-abc/events"):
         assert "/v1/fine_tuning/jobs" in refused(client.get(path), 404)["message"]
 
@@ -119,42 +119,42 @@ def test_no_422_is_promised(app: FastAPI) -> None:
     assert "422" not in app.openapi().__repr__()
 
 
-def test_a_base_url_without_v1_is_explained(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_a_base_url_without_v1_is_explained(client: TestClient, refused: Refused) -> None:
     assert "base_url" in refused(client.post("/chat/completions", json={}), 404)["message"]
 
 
-def test_wrong_verb_is_an_envelope(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_wrong_verb_is_an_envelope(client: TestClient, refused: Refused) -> None:
     answer = client.put("/v1/models")
     assert refused(answer, 405)["code"] == "method_not_supported"
     assert answer.headers["allow"] == "GET"
 
 
-def test_broken_json_is_a_400(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_broken_json_is_a_400(client: TestClient, refused: Refused) -> None:
     answer = client.post("/v1/fine_tuning/jobs", content=b'{"model": ', headers={"Content-Type": "application/json"})
     assert refused(answer)["message"].startswith("Could not parse the JSON body of your request")
 
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b'"text"', b"null", b""])
-def test_a_body_that_is_no_object_is_a_400(client: TestClient, refused: Callable[..., Json], body: bytes) -> None:
+def test_a_body_that_is_no_object_is_a_400(client: TestClient, refused: Refused, body: bytes) -> None:
     answer = client.post("/v1/fine_tuning/jobs", content=body, headers={"Content-Type": "application/json"})
     assert "JSON object" in refused(answer)["message"]
 
 
-def test_a_form_instead_of_json_is_explained(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_a_form_instead_of_json_is_explained(client: TestClient, refused: Refused) -> None:
     message = refused(client.post("/v1/fine_tuning/jobs", data={"model": "x"}))["message"]
     assert "Content-Type: application/json" in message
 
 
 @pytest.mark.parametrize("path", ["/v1/fine_tuning/jobs", "/v1/chat/completions"])
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_huge_body_is_refused(client: TestClient, refused: Callable[..., Json], path: str, announced: bool) -> None:
+def test_a_huge_body_is_refused(client: TestClient, refused: Refused, path: str, announced: bool) -> None:
     body = b" " * (MAX_JSON_BYTES + 1)
     pieces = body if announced else iter([body[:1000], body[1000:]])
     answer = client.post(path, content=pieces, headers={"Content-Type": "application/json"})
     assert "POST /v1/files" in refused(answer)["message"]
 
 
-def test_being_too_busy_says_when_to_come_again(app: FastAPI, client: TestClient, refused: Callable[..., Json]) -> None:
+def test_being_too_busy_says_when_to_come_again(app: FastAPI, client: TestClient, refused: Refused) -> None:
     def be_busy() -> None:
         raise ServiceUnavailable("Too much at once.", code="server_is_overloaded")
 
@@ -165,7 +165,7 @@ def test_being_too_busy_says_when_to_come_again(app: FastAPI, client: TestClient
 
 
 def test_unexpected_fault_is_an_envelope_that_tells_no_secrets_and_forbids_a_retry(
-    app: FastAPI, client: TestClient, refused: Callable[..., Json], capsys: pytest.CaptureFixture[str]
+    app: FastAPI, client: TestClient, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def break_down() -> None:
         raise RuntimeError("password=hunter2")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
+from httpx2 import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -45,7 +46,7 @@ def client(store_settings: Settings, store: Store) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def store(store_settings: Settings):
+def store(store_settings: Settings) -> Iterator[Store]:
     from tunesmith.store import open_store
 
     store = open_store(store_settings)
@@ -53,7 +54,7 @@ def store(store_settings: Settings):
     store.close()
 
 
-def accepted_or_refused(answer) -> None:
+def accepted_or_refused(answer: Response) -> None:
     if answer.status_code != 200:
         assert answer.status_code in (400, 404, 405), answer.text
         assert list(answer.json()["error"]) == ["message", "type", "param", "code"]
@@ -66,7 +67,7 @@ def test_any_job_request_is_accepted_or_refused(client: TestClient, rows: bytes)
 
     @settings(fuzz, max_examples=150)
     @given(body)
-    def send(request):
+    def send(request: dict[str, object]) -> None:
         if request.get("training_file") == "FILE":
             request = {**request, "training_file": file_id}
         content = json.dumps(request).encode()
@@ -116,7 +117,7 @@ def test_text_that_no_database_or_answer_can_hold_is_refused(
 def test_any_url_is_accepted_or_refused(client: TestClient, path: str) -> None:
     @fuzz
     @given(st.binary(max_size=20) | text.map(lambda t: t.encode("utf-8", "surrogatepass")))
-    def send(raw):
+    def send(raw: bytes) -> None:
         url = path.format(quote(raw, safe=""))
         accepted_or_refused(client.get(url))
         if "?" not in path:
@@ -127,7 +128,7 @@ def test_any_url_is_accepted_or_refused(client: TestClient, path: str) -> None:
 
 @fuzz
 @given(body=st.binary(max_size=300), boundary=st.sampled_from(["B", "", "B" * 80]))
-def test_any_multipart_body_is_accepted_or_refused(client: TestClient, body, boundary) -> None:
+def test_any_multipart_body_is_accepted_or_refused(client: TestClient, body: bytes, boundary: str) -> None:
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     accepted_or_refused(client.post("/v1/files", content=b"--B\r\n" + body, headers=headers))
     head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="'

@@ -4,21 +4,22 @@ A new kind of object needs an entry in `theirs`: the test fails until it has one
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
 from starlette.routing import compile_path
 from starlette.testclient import TestClient
-from tests.api.conftest import Json, Upload
+from tests.api.conftest import Json, Refused, Upload
 
 from tunesmith.store import ChatRow, Store
+from tunesmith.store.rows import Role
 
 ORGANIZATION = "/v1/organization"
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 NOBODYS = ("/v1/engines/{model}",)  # bases, the same for everybody; `test_tuned_model_…` has the others
 UPLOAD = {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": 9, "mime_type": "text/jsonl"}
-BODIES = {"complete": {"part_ids": ["part_x"]}, "permissions": {"project_ids": ["default"]}}
+BODIES: dict[str, Json] = {"complete": {"part_ids": ["part_x"]}, "permissions": {"project_ids": ["default"]}}
 EVERY_ROLE = {
     ("GET", "/v1/models"): {"owner", "member", "read-only"},
     ("DELETE", "/v1/models/{name}"): {"owner"},
@@ -64,7 +65,7 @@ def stranger(app: FastAPI, store: Store, client: TestClient) -> TestClient:
     return TestClient(app, headers={"Authorization": f"Bearer {raw}"})
 
 
-def body_for(path: str) -> dict[str, object]:
+def body_for(path: str) -> Json:
     """What the route takes, so that it is not refused for that."""
     return BODIES.get(path.rpartition("/")[2], {"metadata": {}})
 
@@ -78,7 +79,7 @@ def addressed(app: FastAPI, theirs: dict[str, str]) -> Iterator[tuple[str, str]]
 
 
 def test_objects_of_another_project_are_404_on_every_route(
-    app: FastAPI, client: TestClient, stranger: TestClient, theirs: dict[str, str], refused: Callable[..., Json]
+    app: FastAPI, client: TestClient, stranger: TestClient, theirs: dict[str, str], refused: Refused
 ) -> None:
     tried = 0
     for method, path in addressed(app, theirs):
@@ -92,7 +93,7 @@ def test_objects_of_another_project_are_404_on_every_route(
 
 
 def test_owner_acting_in_another_project_finds_nothing_of_the_first_either(
-    app: FastAPI, client: TestClient, store: Store, theirs: dict[str, str], refused: Callable[..., Json]
+    app: FastAPI, client: TestClient, store: Store, theirs: dict[str, str], refused: Refused
 ) -> None:
     other = store.projects.create("other").id
     for method, path in addressed(app, theirs):
@@ -113,7 +114,7 @@ def test_lists_have_only_the_own_project(
 
 
 def test_tuned_model_of_another_project_is_not_asked_and_not_trained_further(
-    stranger: TestClient, theirs: dict[str, str], refused: Callable[..., Json], upload: Upload, rows: bytes
+    stranger: TestClient, theirs: dict[str, str], refused: Refused, upload: Upload, rows: bytes
 ) -> None:
     name = theirs["name"]
     body = {"model": name, "messages": [{"role": "user", "content": "Hi"}]}
@@ -127,7 +128,7 @@ def test_tuned_model_of_another_project_is_not_asked_and_not_trained_further(
 
 
 def test_file_of_another_project_is_not_trained_on(
-    stranger: TestClient, theirs: dict[str, str], refused: Callable[..., Json]
+    stranger: TestClient, theirs: dict[str, str], refused: Refused
 ) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": theirs["file_id"]}
     error = refused(stranger.post("/v1/fine_tuning/jobs", json=body))
@@ -137,12 +138,12 @@ def test_file_of_another_project_is_not_trained_on(
 
 @pytest.mark.parametrize("role", ["owner", "member", "read-only"])
 def test_each_role_may_do_what_is_written_and_no_more(
-    app: FastAPI, client: TestClient, store: Store, refused: Callable[..., Json], role: str
+    app: FastAPI, client: TestClient, store: Store, refused: Refused, role: Role
 ) -> None:
     caller = TestClient(app, headers={"Authorization": f"Bearer {store.keys.create('one', role=role)[0]}"})
     for method, path in operations(app):
         if path.startswith(ORGANIZATION):
-            may = {"owner"}
+            may: set[str] = {"owner"}
         else:
             may = EVERY_ROLE.get((method, path)) or ({"owner", "member"} if method != "GET" else {role})
         filled = PARAMETER.sub("nobody", path)
@@ -155,10 +156,8 @@ def test_each_role_may_do_what_is_written_and_no_more(
             assert "tunesmith keys create NAME --role" in error["message"]
 
 
-def test_read_only_upload_is_refused_before_its_body_is_read(
-    app: FastAPI, store: Store, refused: Callable[..., Json]
-) -> None:
-    def body():
+def test_read_only_upload_is_refused_before_its_body_is_read(app: FastAPI, store: Store, refused: Refused) -> None:
+    def body() -> Iterator[bytes]:
         raise AssertionError("the body was asked for")
         yield b""
 
@@ -189,14 +188,15 @@ def test_owner_works_in_the_project_of_the_header(client: TestClient, store: Sto
 
 
 def test_header_of_another_project_is_refused_with_the_cure(
-    client: TestClient, stranger: TestClient, store: Store, refused: Callable[..., Json]
+    client: TestClient, stranger: TestClient, store: Store, refused: Refused
 ) -> None:
     own = stranger.get("/v1/files").headers["openai-project"]
     assert stranger.get("/v1/files", headers={"OpenAI-Project": own}).status_code == 200
     error = refused(stranger.get("/v1/files", headers={"OpenAI-Project": "default"}), 401)
     assert error["code"] == "mismatched_project"
     assert "OPENAI_PROJECT_ID" in error["message"]
-    archived = store.projects.archive(store.projects.create("old").id).id
+    archived = store.projects.create("old").id
+    store.projects.archive(archived)
     for unknown in ("proj_of_openai", archived):
         error = refused(client.get("/v1/files", headers={"OpenAI-Project": unknown}), 401)
         assert unknown in error["message"]

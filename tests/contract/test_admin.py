@@ -2,11 +2,16 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
+from openai import BaseModel
 from openai.types.admin.organization import AdminAPIKey, Project
 from openai.types.admin.organization.projects import ProjectAPIKey
+from openai.types.admin.organization.usage_completions_response import (
+    DataResultOrganizationUsageCompletionsResult as CompletionsResult,
+)
 from openai.types.admin.organization.usage_completions_response import UsageCompletionsResponse
 from tests.servers import Server
 
@@ -20,12 +25,13 @@ def admin(server: Server) -> Iterator[openai.OpenAI]:
 def client_of(admin: openai.OpenAI, project: Project, role: str = "member") -> openai.OpenAI:
     """A client with a new key of the project."""
     path, body = f"/organization/projects/{project.id}/api_keys", {"name": "contract", "role": role}
-    options = {"security": {"admin_api_key_auth": True}}
+    options: Any = {"security": {"admin_api_key_auth": True}}
     made = admin.post(path, body=body, options=options, cast_to=ProjectAPIKey)
-    return openai.OpenAI(base_url=admin.base_url, api_key=made.value, max_retries=0)
+    key = str(made.to_dict()["value"])
+    return openai.OpenAI(base_url=admin.base_url, api_key=key, max_retries=0)
 
 
-def strictly(kind, value):
+def strictly(kind: type[BaseModel], value: BaseModel) -> BaseModel:
     return kind.model_validate(value.to_dict(), strict=True)
 
 
@@ -84,7 +90,7 @@ def test_usage_is_counted_for_the_key_that_asked(admin: openai.OpenAI) -> None:
     project = admin.admin.organization.projects.create(name="usage")
     started = int(time.time())
     with client_of(admin, project) as member:
-        asked = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+        asked: Any = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
         usage = member.chat.completions.create(**asked).usage
         list(member.chat.completions.create(**asked, stream=True))
     answer = admin.admin.organization.usage.completions(
@@ -92,7 +98,9 @@ def test_usage_is_counted_for_the_key_that_asked(admin: openai.OpenAI) -> None:
     )
     strictly(UsageCompletionsResponse, answer)
     results = [result for bucket in answer.data for result in bucket.results]
-    assert [(one.project_id, one.model, one.num_model_requests) for one in results] == [
+    counted = [one for one in results if isinstance(one, CompletionsResult)]
+    assert counted == results
+    assert [(one.project_id, one.model, one.num_model_requests) for one in counted] == [
         (project.id, "smollm2-135m-instruct", 2)
     ]
-    assert results[0].input_tokens == 2 * usage.prompt_tokens
+    assert counted[0].input_tokens == 2 * usage.prompt_tokens

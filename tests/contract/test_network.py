@@ -10,7 +10,7 @@ from tests.servers import Server
 BEGINNING = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x.jsonl"\r\n\r\n{"messages": '
 
 
-def begin_upload(server) -> socket.socket:
+def begin_upload(server: Server) -> socket.socket:
     """An upload that announces a megabyte and stops after its first bytes."""
     url = urlsplit(server.base_url)
     connection = socket.create_connection((url.hostname, url.port), timeout=10)
@@ -26,7 +26,7 @@ def test_many_slow_uploads_do_not_keep_others_waiting(server: Server, client: op
     uploads = [begin_upload(server) for _ in range(60)]
     try:
         assert client.with_options(timeout=10).models.list().data
-        assert client.with_options(timeout=10).fine_tuning.jobs.list(limit=1).object == "list"
+        assert client.with_options(timeout=10).fine_tuning.jobs.list(limit=1).to_dict()["object"] == "list"
     finally:
         for upload in uploads:
             upload.close()

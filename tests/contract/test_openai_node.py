@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from openai.types.fine_tuning import FineTuningJob
+from tests.contract.conftest import present
 from tests.servers import Server
 
 HERE = Path(__file__).parent
@@ -29,7 +30,14 @@ def script() -> Path:
 def test_javascript_client_uploads_trains_and_chats(
     script: Path, server: Server, finished_job: FineTuningJob, training_path: Path
 ) -> None:
-    command = ["node", str(script), server.base_url, server.key, finished_job.fine_tuned_model, str(training_path)]
+    command = [
+        "node",
+        str(script),
+        server.base_url,
+        server.key,
+        present(finished_job.fine_tuned_model),
+        str(training_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -127,22 +127,26 @@ def gradient(function: Callable[[Floats], Floats], x: Floats, grad: Floats) -> F
 
 def rms_norm(x: Floats, weight: Floats) -> Floats:
     """Of the last dimension."""
-    return x / numpy.sqrt((x * x).mean(-1, keepdims=True) + EPS) * weight
+    result: Floats = x / numpy.sqrt((x * x).mean(-1, keepdims=True) + EPS) * weight
+    return result
 
 
 def silu(x: Floats) -> Floats:
-    return x / (1 + numpy.exp(-x))
+    result: Floats = x / (1 + numpy.exp(-x))
+    return result
 
 
 def rotated(x: Floats, cos: Floats, sin: Floats) -> Floats:
     """Rotary embedding of the last dimension, as transformers computes it."""
     half = x.shape[-1] // 2
-    return x * cos + numpy.concatenate([-x[..., half:], x[..., :half]], -1) * sin
+    result: Floats = x * cos + numpy.concatenate([-x[..., half:], x[..., :half]], -1) * sin
+    return result
 
 
 def softmax(scores: Floats) -> Floats:
     weights: Floats = numpy.exp(scores - scores.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    result: Floats = weights / weights.sum(-1, keepdims=True)
+    return result
 
 
 def angles(positions: Floats, head_size: int) -> tuple[Floats, Floats]:

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetype import create_moderation_engine
 
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.moderation.moderator import CATEGORIES, CLEAN, Coverage, ModeratorUnavailable, Verdict, open_moderator
 from tunesmith.moderation.report import LISTED
 from tunesmith.moderation.rows import file_texts, moderate_file, moderate_rows
@@ -16,7 +18,10 @@ from tunesmith.moderation.word_rules import LANGUAGES, WordModerator, _Filter
 from tunesmith.rows.codes import CODES
 from tunesmith.settings import Settings
 
-TEXTS = [json.loads(line) for line in (Path(__file__).parent / "texts.jsonl").read_text("utf-8").splitlines()]
+Labelled = dict[str, Any]  # text, language, categories
+TEXTS: list[Labelled] = [
+    json.loads(line) for line in (Path(__file__).parent / "texts.jsonl").read_text("utf-8").splitlines()
+]
 UNREADABLE = ("zh", "ru")
 KNOWN_MISSES = {"disgrace to your family", "subhuman", "Sei un idiota"}  # no words for these, and no Italian at all
 
@@ -26,8 +31,8 @@ def moderator() -> WordModerator:
     return WordModerator()
 
 
-def chat(question: str, answer: str, system: str | None = None) -> dict:
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+def chat(question: str, answer: str, system: str | None = None) -> JsonObject:
+    messages: list[JsonValue] = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return {"messages": [{"role": "system", "content": system}, *messages] if system else messages}
 
 
@@ -61,7 +66,9 @@ class Counting:
 
 
 @pytest.mark.parametrize("row", TEXTS, ids=lambda row: row["text"][:40])
-def test_hand_made_texts_are_moderated_in_the_categories_that_are_covered(moderator: WordModerator, row) -> None:
+def test_hand_made_texts_are_moderated_in_the_categories_that_are_covered(
+    moderator: WordModerator, row: Labelled
+) -> None:
     (verdict,) = moderator.moderate([row["text"]])
     if row["language"] in UNREADABLE:
         assert verdict is None
@@ -98,7 +105,9 @@ def test_coverage_names_what_is_missing(moderator: WordModerator) -> None:
     "text", ["k y s", "you st\u200bupid", "yоu are stuuupid", "YOU ARE SO STUPID!!!", "you are 5tup1d"]
 )
 def test_disguised_words_are_found(moderator: WordModerator, text: str) -> None:
-    assert "harassment" in moderator.moderate([text])[0].flagged
+    (verdict,) = moderator.moderate([text])
+    assert verdict is not None
+    assert "harassment" in verdict.flagged
 
 
 @pytest.mark.parametrize(
@@ -140,14 +149,14 @@ FILTER = _Filter([rule for rule in ENGINE.get_rules() if rule["category"] in ("h
     st.lists(st.sampled_from([*rule_words(), "the", "xyz", "-", "a", "I"]), max_size=12),
     st.sampled_from([" ", "  ", "\n", ", ", "! "]),
 )
-def test_quick_filter_never_passes_over_what_the_rules_find(words, joint) -> None:
+def test_quick_filter_never_passes_over_what_the_rules_find(words: list[str], joint: str) -> None:
     for text in (joint.join(words), joint.join(words).upper(), joint.join(words).replace("i", "1").replace("a", "@")):
         if ENGINE.moderate(text).matches:
             assert FILTER.may_match(text), text
 
 
 @pytest.mark.parametrize("row", [row for row in TEXTS if row["categories"]], ids=lambda row: row["text"][:40])
-def test_quick_filter_passes_nothing_over_in_the_hand_made_texts(row) -> None:
+def test_quick_filter_passes_nothing_over_in_the_hand_made_texts(row: Labelled) -> None:
     assert FILTER.may_match(row["text"]) or not ENGINE.moderate(row["text"]).matches
 
 
@@ -176,8 +185,9 @@ def test_flagged_rows_carry_line_path_categories_and_scores(tmp_path: Path) -> N
     assert "harassment 0.80" in found.message
     section = report.to_json()
     assert section["by_category"] == {"harassment": 1}
-    assert section["not_covered"]["rows"] == 1
-    assert "illicit" in section["not_covered"]["categories"]
+    not_covered: Any = section["not_covered"]
+    assert not_covered["rows"] == 1
+    assert "illicit" in not_covered["categories"]
     assert json.loads(json.dumps(section)) == section
 
 

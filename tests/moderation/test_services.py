@@ -140,7 +140,7 @@ def test_service_that_asks_for_minutes_is_not_waited_for() -> None:
         ((302, {}, {"location": "http://127.0.0.1:1/"}), 1, "302"),
     ],
 )
-def test_answer_that_cannot_be_used_is_told_with_url_and_cure(answer, requests: int, words: str) -> None:
+def test_answer_that_cannot_be_used_is_told_with_url_and_cure(answer: Answer, requests: int, words: str) -> None:
     with scripted(lambda number, body: answer) as server, pytest.raises(ModeratorUnavailable, match=words) as caught:
         moderator_at(server.url).moderate(["good"])
     assert len(server.requests) == requests
@@ -252,7 +252,7 @@ def test_chat_answer_without_a_message_is_told() -> None:
         ("[]", None),
     ],
 )
-def test_guard_answers(answer: str, flagged) -> None:
+def test_guard_answers(answer: str, flagged: tuple[str, ...] | None) -> None:
     verdict = read_answer(answer)
     assert (None if verdict is None else verdict.flagged) == flagged
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire.body import Body, read
 from tunesmith.wire.completions import CreateCompletion
 from tunesmith.wire.files import FileForm
@@ -16,7 +17,12 @@ from tunesmith.wire.moderations import CreateModeration
 from tunesmith.wire.organization import ProjectKeyBody
 
 PART = {"type": "text", "text": "a"}
-SCORE = {"type": "score_model", "name": "s", "model": "m", "input": [{"role": "user", "content": "Rate it."}]}
+SCORE: JsonObject = {
+    "type": "score_model",
+    "name": "s",
+    "model": "m",
+    "input": [{"role": "user", "content": "Rate it."}],
+}
 
 
 def fault(body: type[Body], **fields: Any) -> tuple[str | None, str]:
@@ -55,7 +61,7 @@ def test_texts_to_moderate_have_three_forms(value: Any, read_as: list[str]) -> N
 
 
 def test_a_graders_content_is_a_text_or_parts() -> None:
-    parts = [{"type": "input_text", "text": "a"}, "b"]
+    parts: list[JsonValue] = [{"type": "input_text", "text": "a"}, "b"]
     body = read(ScoreModelBody, {**SCORE, "input": [{"role": "user", "content": parts}]})
     assert (body.input[0].content, body.range) == ("a\nb", [0.0, 1.0])
     assert body.sampling_params.chat_fields() == {}

@@ -99,7 +99,7 @@ def test_block_refuses_the_job(run: Callable[..., JobRow]) -> None:
     assert job.status is JobStatus.FAILED
     assert job.error is not None
     assert (job.error["code"], job.error["param"]) == ("training_data_flagged", "training_file")
-    assert "line 12" in job.error["message"]
+    assert "line 12" in str(job.error["message"])
 
 
 def test_service_that_is_down_stops_the_job_only_in_block(store: Store, run: Callable[..., JobRow]) -> None:
@@ -125,4 +125,5 @@ def test_leak_into_the_validation_file_is_an_event(store: Store, run: Callable[.
     assert event.level == "warn"
     assert "1 of the 2 rows" in event.message
     assert "the first is line 2, line 2 of the training file" in event.message
+    assert event.data is not None
     assert event.data["exact"] == 1

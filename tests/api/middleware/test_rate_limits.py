@@ -1,11 +1,13 @@
 """Limits of a project: the arithmetic with a clock of the test's own, and the 429 over HTTP."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.api.conftest import Json
+from starlette.types import Message, Receive, Scope, Send
+from tests.api.conftest import Refused
 
 from tunesmith.api.app import create_app
 from tunesmith.api.http.rules import Rule
@@ -74,7 +76,7 @@ def limited(settings: Settings, store: Store, key: str) -> Callable[..., TestCli
 
 
 def test_request_over_the_limit_is_429_with_the_time_to_wait(
-    limited: Callable[..., TestClient], store: Store, refused: Callable[..., Json]
+    limited: Callable[..., TestClient], store: Store, refused: Refused
 ) -> None:
     client = limited(limit_requests_per_minute=2)
     answers = [client.post("/v1/moderations", json={"input": "Hi"}) for _ in range(3)]
@@ -94,9 +96,9 @@ def test_request_over_the_limit_is_429_with_the_time_to_wait(
     assert client.get("/v1/models").status_code == 200
 
 
-def test_uploads_have_a_limit_of_their_own(limited: Callable[..., TestClient], refused: Callable[..., Json]) -> None:
+def test_uploads_have_a_limit_of_their_own(limited: Callable[..., TestClient], refused: Refused) -> None:
     client = limited(limit_uploads_per_minute=1)
-    send = {"data": {"purpose": "fine-tune"}, "files": {"file": ("a.jsonl", b"{}\n")}}
+    send: dict[str, Any] = {"data": {"purpose": "fine-tune"}, "files": {"file": ("a.jsonl", b"{}\n")}}
     assert client.post("/v1/files", **send).status_code == 200
     assert "uploads per min" in refused(client.post("/v1/files", **send), 429)["message"]
     assert client.get("/v1/files").status_code == 200
@@ -107,27 +109,31 @@ def test_without_limits_there_are_no_headers_of_them(client: TestClient) -> None
     assert not [name for name in headers if name.startswith("x-ratelimit")]
 
 
-def chat_scope(headers):
+def chat_scope(headers: list[tuple[bytes, bytes]]) -> Scope:
     state = {"key": Key(), "rule": Rule("read-only", "model")}
     return {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "state": state}
 
 
+async def nothing_comes() -> Message:
+    raise AssertionError("the body is not read here")
+
+
 def ask(throttle: RateLimits, *, body_bytes: int = 40) -> tuple[int, dict[str, str]]:
     """Status and headers of one chat request."""
-    sent = []
+    sent: list[Message] = []
 
-    async def send(message):
+    async def send(message: Message) -> None:
         sent.append(message)
 
     async def call() -> None:
         headers = [(b"content-length", str(body_bytes).encode())]
-        await throttle(chat_scope(headers), None, send)
+        await throttle(chat_scope(headers), nothing_comes, send)
 
     asyncio.run(call())
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
 
-async def model(scope, receive, send) -> None:
+async def model(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with a hundred tokens."""
     scope["state"]["metered"] = Metered("base", Spent())
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -157,7 +163,7 @@ def test_refused_request_costs_neither_request_nor_tokens(settings: Settings) ->
 
 
 def test_failed_request_gets_its_tokens_back_and_frees_its_place(settings: Settings) -> None:
-    async def broken(scope, receive, send) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError
 
     limits = {"limit_tokens_per_minute": 100, "limit_concurrent_requests": 1}
@@ -171,21 +177,22 @@ def test_failed_request_gets_its_tokens_back_and_frees_its_place(settings: Setti
 
 def test_requests_at_a_time_are_limited(settings: Settings) -> None:
     async def run() -> list[int]:
-        started, go, statuses = asyncio.Event(), asyncio.Event(), []
+        started, go = asyncio.Event(), asyncio.Event()
+        statuses: list[int] = []
 
-        async def slow(scope, receive, send) -> None:
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
             started.set()
             await go.wait()
             await model(scope, receive, send)
 
-        async def send(message):
+        async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
 
         throttle = RateLimits(slow, settings.model_copy(update={"limit_concurrent_requests": 1}), Clock())
 
-        def call():
-            return throttle(chat_scope([]), None, send)
+        def call() -> Coroutine[None, None, None]:
+            return throttle(chat_scope([]), nothing_comes, send)
 
         first = asyncio.create_task(call())
         await started.wait()

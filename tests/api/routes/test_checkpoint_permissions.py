@@ -1,11 +1,9 @@
 """Checkpoints shared with another project, on the wire."""
 
-from collections.abc import Callable
-
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
-from tests.api.conftest import Json, Valid
+from tests.api.conftest import Json, Refused, Valid
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import Store
@@ -46,7 +44,7 @@ def test_permission_lives_its_life(client: TestClient, name: str, other: str, va
 
 
 def test_shared_model_is_seen_and_trained_further_by_the_other_project(
-    client: TestClient, friend: TestClient, name: str, other: str, rows: bytes, refused: Callable[..., Json]
+    client: TestClient, friend: TestClient, name: str, other: str, rows: bytes, refused: Refused
 ) -> None:
     assert refused(friend.get(f"/v1/models/{name}"), 404)["code"] == "model_not_found"
     client.post(f"/v1/fine_tuning/checkpoints/{name}/permissions", json={"project_ids": [other]})
@@ -63,13 +61,13 @@ def test_shared_model_is_seen_and_trained_further_by_the_other_project(
     [({}, "project_ids"), ({"project_ids": []}, "project_ids"), ({"project_ids": ["proj_x"]}, "project_ids[0]")],
 )
 def test_wrong_grant_is_refused(
-    client: TestClient, finished_job: Json, refused: Callable[..., Json], body: JsonObject, param: str
+    client: TestClient, finished_job: Json, refused: Refused, body: JsonObject, param: str
 ) -> None:
     url = f"/v1/fine_tuning/checkpoints/{finished_job['fine_tuned_model']}/permissions"
     assert refused(client.post(url, json=body))["param"] == param
 
 
-def test_unknown_permission_is_404(client: TestClient, finished_job: Json, refused: Callable[..., Json]) -> None:
+def test_unknown_permission_is_404(client: TestClient, finished_job: Json, refused: Refused) -> None:
     url = f"/v1/fine_tuning/checkpoints/{finished_job['fine_tuned_model']}/permissions"
     assert refused(client.delete(f"{url}/cp_x"), 404)["param"] == "permission_id"
     unknown = client.get("/v1/fine_tuning/checkpoints/ft:none/permissions")

@@ -2,13 +2,13 @@
 
 import base64
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
-from tests.api.conftest import Json, Upload, Valid
+from tests.api.conftest import Refused, Upload, Valid
 
 from tunesmith.api.app import create_app
 from tunesmith.api.background.file_checks import INLINE_BYTES, FileChecks
@@ -16,10 +16,16 @@ from tunesmith.errors import ServiceUnavailable
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import NewFile, Store
+from tunesmith.store import FileRow, NewFile, Store
 from tunesmith.store.objects.files import FileStore
 
 KEYS = ["object", "id", "purpose", "filename", "bytes", "created_at", "expires_at", "status", "status_details"]
+
+
+def stored(store: Store, file_id: str) -> FileRow:
+    row = store.files.get(file_id)
+    assert row is not None
+    return row
 
 
 def test_upload_answers_with_a_processed_file_in_the_recorded_key_order(
@@ -36,8 +42,8 @@ def test_upload_answers_with_a_processed_file_in_the_recorded_key_order(
 
 
 @pytest.mark.parametrize("order", [("purpose", "file"), ("file", "purpose")])
-def test_upload_takes_parts_in_any_order(client: TestClient, rows: bytes, order) -> None:
-    parts = {"purpose": (None, "fine-tune"), "file": ("x.jsonl", rows)}
+def test_upload_takes_parts_in_any_order(client: TestClient, rows: bytes, order: tuple[str, str]) -> None:
+    parts: dict[str, Any] = {"purpose": (None, "fine-tune"), "file": ("x.jsonl", rows)}
     answer = client.post("/v1/files", files=[(name, parts[name]) for name in order])
     assert answer.json()["status"] == "processed"
 
@@ -134,10 +140,10 @@ def test_a_check_that_a_crash_cut_off_is_done_at_the_next_start(app: FastAPI, st
     assert row.status == "uploaded"
     with TestClient(app):
         deadline = time.monotonic() + 10
-        while store.files.get(row.id).status == "uploaded":
+        while stored(store, row.id).status == "uploaded":
             assert time.monotonic() < deadline
             time.sleep(0.02)
-    assert store.files.get(row.id).status == "processed"
+    assert stored(store, row.id).status == "processed"
 
 
 def test_the_report_is_kept_with_the_file(upload: Upload, store: Store) -> None:
@@ -147,7 +153,7 @@ def test_the_report_is_kept_with_the_file(upload: Upload, store: Store) -> None:
 
 
 def test_wrong_purpose_is_refused_in_the_recorded_words(
-    client: TestClient, rows: bytes, refused: Callable[..., Json], settings: Settings
+    client: TestClient, rows: bytes, refused: Refused, settings: Settings
 ) -> None:
     error = refused(client.post("/v1/files", data={"purpose": "world_domination"}, files={"file": ("x", rows)}))
     assert error == {
@@ -160,33 +166,33 @@ def test_wrong_purpose_is_refused_in_the_recorded_words(
     assert not [path for path in settings.paths.blobs.rglob("*") if path.is_file()]
 
 
-def test_empty_file_is_refused(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_empty_file_is_refused(client: TestClient, refused: Refused) -> None:
     answer = client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("empty.jsonl", b"")})
     assert refused(answer)["message"].startswith("The file 'empty.jsonl' is empty (0 bytes).")
 
 
 @pytest.mark.parametrize("absent", ["file", "purpose"])
-def test_missing_part_is_named(client: TestClient, rows: bytes, refused: Callable[..., Json], absent: str) -> None:
-    parts = {"purpose": (None, "fine-tune"), "file": ("x.jsonl", rows)}
+def test_missing_part_is_named(client: TestClient, rows: bytes, refused: Refused, absent: str) -> None:
+    parts: dict[str, Any] = {"purpose": (None, "fine-tune"), "file": ("x.jsonl", rows)}
     del parts[absent]
     error = refused(client.post("/v1/files", files=parts))
     assert (error["message"], error["param"]) == (f"Missing required parameter: '{absent}'.", absent)
 
 
-def test_unknown_part_is_named(client: TestClient, rows: bytes, refused: Callable[..., Json]) -> None:
+def test_unknown_part_is_named(client: TestClient, rows: bytes, refused: Refused) -> None:
     data = {"purpose": "fine-tune", "colour": "red"}
     error = refused(client.post("/v1/files", data=data, files={"file": ("x.jsonl", rows)}))
     assert (error["message"], error["code"]) == ("Unknown parameter: 'colour'.", "unknown_parameter")
 
 
-def test_json_instead_of_multipart_is_explained(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_json_instead_of_multipart_is_explained(client: TestClient, refused: Refused) -> None:
     message = refused(client.post("/v1/files", json={"purpose": "fine-tune"}))["message"]
     assert "multipart/form-data" in message
     assert "application/json" in message
 
 
 def test_an_upload_cut_short_is_refused_and_leaves_nothing(
-    client: TestClient, rows: bytes, refused: Callable[..., Json], settings: Settings
+    client: TestClient, rows: bytes, refused: Refused, settings: Settings
 ) -> None:
     body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + rows
     answer = client.post("/v1/files", content=body, headers={"Content-Type": "multipart/form-data; boundary=B"})
@@ -195,14 +201,14 @@ def test_an_upload_cut_short_is_refused_and_leaves_nothing(
 
 
 def test_file_over_the_limit_is_refused_and_leaves_nothing(
-    client: TestClient, refused: Callable[..., Json], settings: Settings
+    client: TestClient, refused: Refused, settings: Settings
 ) -> None:
     answer = client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("x", b"x" * 2_000_001)})
     assert "2000000" in refused(answer)["message"].replace(",", "")
     assert not [path for path in settings.paths.blobs.rglob("*") if path.is_file()]
 
 
-def test_expiry_is_honoured(client: TestClient, upload: Upload, store: Store, refused: Callable[..., Json]) -> None:
+def test_expiry_is_honoured(client: TestClient, upload: Upload, store: Store, refused: Refused) -> None:
     fields = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
     file = upload(**fields)
     assert file["expires_at"] - file["created_at"] == pytest.approx(3600, abs=1)
@@ -224,7 +230,7 @@ def test_expiry_is_honoured(client: TestClient, upload: Upload, store: Store, re
     ],
 )
 def test_expiry_out_of_range_is_refused(
-    client: TestClient, rows: bytes, refused: Callable[..., Json], fields: JsonObject, param: str
+    client: TestClient, rows: bytes, refused: Refused, fields: JsonObject, param: str
 ) -> None:
     answer = client.post("/v1/files", data={"purpose": "fine-tune", **fields}, files={"file": ("x", rows)})
     assert refused(answer)["param"] == param
@@ -268,16 +274,12 @@ def test_list_filters_by_purpose(client: TestClient, upload: Upload) -> None:
         ("order", "sideways", "'sideways' is not one of ['asc', 'desc'] - 'order'"),
     ],
 )
-def test_wrong_list_option_is_named(
-    client: TestClient, refused: Callable[..., Json], name: str, value: str, message: str
-) -> None:
+def test_wrong_list_option_is_named(client: TestClient, refused: Refused, name: str, value: str, message: str) -> None:
     error = refused(client.get("/v1/files", params={name: value}))
     assert (error["message"], error["param"]) == (message, name)
 
 
-def test_delete_takes_the_file_away(
-    client: TestClient, upload: Upload, refused: Callable[..., Json], valid: Valid
-) -> None:
+def test_delete_takes_the_file_away(client: TestClient, upload: Upload, refused: Refused, valid: Valid) -> None:
     file_id = upload()["id"]
     answer = client.delete(f"/v1/files/{file_id}").json()
     assert answer == {"id": file_id, "object": "file", "deleted": True}
@@ -288,7 +290,7 @@ def test_delete_takes_the_file_away(
 
 @pytest.mark.parametrize(("method", "tail"), [("GET", ""), ("DELETE", ""), ("GET", "/content")])
 def test_unknown_file_is_told_in_the_recorded_words(
-    client: TestClient, refused: Callable[..., Json], method: str, tail: str
+    client: TestClient, refused: Refused, method: str, tail: str
 ) -> None:
     error = refused(client.request(method, f"/v1/files/fake_id{tail}"), 404)
     assert error == {
@@ -304,7 +306,7 @@ class Unanswering(FileStore):
 
     faults = 1
 
-    def set_status(self, *args, **kwargs):
+    def set_status(self, *args: Any, **kwargs: Any) -> FileRow | None:
         if self.faults:
             self.faults -= 1
             raise ServiceUnavailable("The database does not answer.")
@@ -320,7 +322,7 @@ def test_stored_file_is_no_error_when_the_database_is_away_for_its_check(
     assert checks.submit(row).status == "uploaded"
     checks.start()
     for _ in range(300):
-        if store.files.get(row.id).status == "processed":
+        if stored(store, row.id).status == "processed":
             break
         time.sleep(0.01)
     else:
@@ -356,4 +358,4 @@ def test_what_the_check_has_kept_of_an_expired_file_is_swept(
     checks = FileChecks(store, settings)
     assert checks.sweep() == 1
     (file,) = settings.paths.checks.iterdir()
-    assert file.name.startswith(store.files.get(kept["id"]).sha256)
+    assert file.name.startswith(stored(store, kept["id"]).sha256)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from tests.api.conftest import Json, Upload
+from tests.api.conftest import Json, Refused, Upload
 
 from tunesmith.api.training_options import resolve_options
 from tunesmith.errors import InvalidRequest
@@ -88,7 +88,7 @@ def test_all_weights_have_a_rate_of_their_own_and_no_lora(create: Callable[..., 
     ],
 )
 def test_a_wrong_option_is_named_with_value_and_limit(
-    client: TestClient, upload: Upload, refused: Callable[..., Json], options: JsonObject, param: str, message: str
+    client: TestClient, upload: Upload, refused: Refused, options: JsonObject, param: str, message: str
 ) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "tunesmith": options}
     error = refused(client.post(JOBS, json=body))
@@ -98,16 +98,14 @@ def test_a_wrong_option_is_named_with_value_and_limit(
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity"])
-def test_a_number_that_is_none_is_refused(
-    client: TestClient, upload: Upload, refused: Callable[..., Json], value: str
-) -> None:
+def test_a_number_that_is_none_is_refused(client: TestClient, upload: Upload, refused: Refused, value: str) -> None:
     body = json.dumps({"model": "gpt-3.5-turbo", "training_file": upload()["id"], "tunesmith": {"lora_alpha": 0.5}})
     headers = {"content-type": "application/json"}
     refused(client.post(JOBS, content=body.replace("0.5", value), headers=headers))
 
 
 def test_an_option_in_the_wrong_place_is_pointed_to_the_right_one(
-    client: TestClient, upload: Upload, refused: Callable[..., Json]
+    client: TestClient, upload: Upload, refused: Refused
 ) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "lora_rank": 8}
     assert "send it as {'tunesmith': {'lora_rank': …}}" in refused(client.post(JOBS, json=body))["message"]

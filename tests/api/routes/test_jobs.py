@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from starlette.testclient import TestClient
-from tests.api.conftest import Json, Upload, Valid
+from tests.api.conftest import Json, Refused, Upload, Valid
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import JobStatus, NewEvent, Store
@@ -80,9 +80,7 @@ def test_hyperparameters_of_both_places_complete_each_other(create: Callable[...
     assert create(**parts)["method"]["dpo"]["hyperparameters"] == numbers
 
 
-def test_contradicting_hyperparameters_are_refused(
-    client: TestClient, upload: Upload, refused: Callable[..., Json]
-) -> None:
+def test_contradicting_hyperparameters_are_refused(client: TestClient, upload: Upload, refused: Refused) -> None:
     body = {
         "model": "gpt-3.5-turbo",
         "training_file": upload()["id"],
@@ -157,7 +155,7 @@ def test_contradicting_hyperparameters_are_refused(
     ],
 )
 def test_wrong_field_is_named_with_value_and_limit(
-    client: TestClient, upload: Upload, refused: Callable[..., Json], fields: JsonObject, param: str, message: str
+    client: TestClient, upload: Upload, refused: Refused, fields: JsonObject, param: str, message: str
 ) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], **fields}
     error = refused(client.post(JOBS, json=body))
@@ -167,16 +165,14 @@ def test_wrong_field_is_named_with_value_and_limit(
 
 
 @pytest.mark.parametrize("absent", ["model", "training_file"])
-def test_missing_field_is_named(client: TestClient, upload: Upload, refused: Callable[..., Json], absent: str) -> None:
+def test_missing_field_is_named(client: TestClient, upload: Upload, refused: Refused, absent: str) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"]}
     del body[absent]
     error = refused(client.post(JOBS, json=body))
     assert (error["message"], error["param"]) == (f"Missing required parameter: '{absent}'.", absent)
 
 
-def test_unknown_model_is_refused_in_the_recorded_words(
-    client: TestClient, upload: Upload, refused: Callable[..., Json]
-) -> None:
+def test_unknown_model_is_refused_in_the_recorded_words(client: TestClient, upload: Upload, refused: Refused) -> None:
     error = refused(client.post(JOBS, json={"model": "gpt-nonexistent", "training_file": upload()["id"]}))
     assert error == {
         "message": "Model gpt-nonexistent is not available for fine-tuning or does not exist.",
@@ -194,28 +190,26 @@ def test_unknown_model_is_refused_in_the_recorded_words(
         ("../api-key", "invalid training_file: Invalid File Name"),
     ],
 )
-def test_unknown_training_file_is_refused(
-    client: TestClient, refused: Callable[..., Json], file_id: str, message: str
-) -> None:
+def test_unknown_training_file_is_refused(client: TestClient, refused: Refused, file_id: str, message: str) -> None:
     error = refused(client.post(JOBS, json={"model": "gpt-3.5-turbo", "training_file": file_id}))
     assert error["message"].startswith(message)
     assert error["param"] == "training_file"
 
 
-def test_unknown_validation_file_is_refused(client: TestClient, upload: Upload, refused: Callable[..., Json]) -> None:
+def test_unknown_validation_file_is_refused(client: TestClient, upload: Upload, refused: Refused) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "validation_file": "file-gone"}
     error = refused(client.post(JOBS, json=body))
     assert error["message"].startswith("invalid validation_file: file-gone")
     assert error["param"] == "validation_file"
 
 
-def test_file_of_another_purpose_is_refused(client: TestClient, upload: Upload, refused: Callable[..., Json]) -> None:
+def test_file_of_another_purpose_is_refused(client: TestClient, upload: Upload, refused: Refused) -> None:
     file_id = upload(purpose="user_data")["id"]
     error = refused(client.post(JOBS, json={"model": "gpt-3.5-turbo", "training_file": file_id}))
     assert "its purpose is 'user_data'" in error["message"]
 
 
-def test_reinforcement_is_refused_by_name(client: TestClient, upload: Upload, refused: Callable[..., Json]) -> None:
+def test_reinforcement_is_refused_by_name(client: TestClient, upload: Upload, refused: Refused) -> None:
     method = {"type": "reinforcement", "reinforcement": {"grader": {"type": "string_check"}}}
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "method": method}
     error = refused(client.post(JOBS, json=body))
@@ -347,7 +341,7 @@ def test_integrations_are_shown_as_they_were_asked_for(create: Callable[..., Jso
 
 
 def test_cancel_stops_a_job_and_says_so(
-    client: TestClient, create: Callable[..., Json], valid: Valid, refused: Callable[..., Json]
+    client: TestClient, create: Callable[..., Json], valid: Valid, refused: Refused
 ) -> None:
     job_id = create()["id"]
     job = client.post(f"{JOBS}/{job_id}/cancel").json()
@@ -363,7 +357,7 @@ def test_cancel_stops_a_job_and_says_so(
 
 
 def test_resume_that_a_client_repeats_is_answered_again(
-    client: TestClient, create: Callable[..., Json], refused: Callable[..., Json]
+    client: TestClient, create: Callable[..., Json], refused: Refused
 ) -> None:
     job_id = create()["id"]
     client.post(f"{JOBS}/{job_id}/pause")
@@ -376,7 +370,7 @@ def test_an_event_of_a_type_of_ours_keeps_to_the_published_ones(
     client: TestClient, create: Callable[..., Json], store: Store, valid: Valid
 ) -> None:
     job_id = create()["id"]
-    _, lease = store.queue.claim("worker", [JobStatus.VALIDATING], 60)
+    _, lease = store.queue.claim("worker", [JobStatus.VALIDATING], 60) or pytest.fail("nothing to claim")
     store.queue.append(lease, [NewEvent("judged", type="moderation_checks", data={"rows": 10})])
     newest = client.get(f"{JOBS}/{job_id}/events").json()["data"][0]
     valid("FineTuningJobEvent", newest)
@@ -389,7 +383,7 @@ def test_cancel_takes_an_empty_body_with_a_content_type(client: TestClient, crea
 
 
 def test_pause_keeps_one_of_the_six_statuses_and_resume_ends_it(
-    client: TestClient, create: Callable[..., Json], valid: Valid, refused: Callable[..., Json]
+    client: TestClient, create: Callable[..., Json], valid: Valid, refused: Refused
 ) -> None:
     job_id = create()["id"]
     paused = client.post(f"{JOBS}/{job_id}/pause").json()
@@ -410,7 +404,7 @@ def test_pause_keeps_one_of_the_six_statuses_and_resume_ends_it(
     ],
 )
 def test_unknown_job_is_told_in_the_recorded_words(
-    client: TestClient, refused: Callable[..., Json], method: str, tail: str
+    client: TestClient, refused: Refused, method: str, tail: str
 ) -> None:
     error = refused(client.request(method, f"{JOBS}/123{tail}"), 404)
     assert error == {

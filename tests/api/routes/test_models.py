@@ -1,10 +1,8 @@
 """/v1/models with bases, aliases, tuned models and checkpoints."""
 
-from collections.abc import Callable
-
 import pytest
 from starlette.testclient import TestClient
-from tests.api.conftest import Json, Valid
+from tests.api.conftest import Json, Refused, Valid
 
 
 def test_list_has_bases_and_says_what_an_alias_stands_for(client: TestClient, valid: Valid) -> None:
@@ -24,7 +22,7 @@ def test_retrieve_gives_the_entry_of_the_list(client: TestClient, valid: Valid) 
 
 
 def test_tuned_model_and_checkpoints_are_listed_retrieved_and_deleted(
-    client: TestClient, finished_job: Json, valid: Valid, refused: Callable[..., Json]
+    client: TestClient, finished_job: Json, valid: Valid, refused: Refused
 ) -> None:
     names = [point["fine_tuned_model_checkpoint"] for point in finished_job["checkpoints"]]
     tuned = finished_job["fine_tuned_model"]
@@ -47,7 +45,7 @@ def test_percent_encoded_name_of_the_2023_client_routes(client: TestClient, fini
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("name", ["fake_id", "Qwen%2FQwen2.5-0.5B"])
 def test_unknown_model_is_told_in_the_recorded_words(
-    client: TestClient, refused: Callable[..., Json], method: str, name: str
+    client: TestClient, refused: Refused, method: str, name: str
 ) -> None:
     error = refused(client.request(method, f"/v1/models/{name}"), 404)
     assert error == {
@@ -59,5 +57,5 @@ def test_unknown_model_is_told_in_the_recorded_words(
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m-instruct", "gpt-3.5-turbo"])
-def test_bases_and_aliases_cannot_be_deleted(client: TestClient, refused: Callable[..., Json], name: str) -> None:
+def test_bases_and_aliases_cannot_be_deleted(client: TestClient, refused: Refused, name: str) -> None:
     assert "cannot be deleted" in refused(client.delete(f"/v1/models/{name}"))["message"]

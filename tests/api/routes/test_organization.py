@@ -1,7 +1,6 @@
 """/v1/organization, as an owner's client sees it; shapes are held against the official client's own models."""
 
 import time
-from collections.abc import Callable
 
 import pytest
 from fastapi import FastAPI
@@ -9,7 +8,7 @@ from openai.types.admin.organization import AdminAPIKey, Project
 from openai.types.admin.organization.admin_api_key_create_response import AdminAPIKeyCreateResponse
 from openai.types.admin.organization.projects import ProjectAPIKey
 from starlette.testclient import TestClient
-from tests.api.conftest import Json
+from tests.api.conftest import Json, Refused, key_row
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import Store
@@ -19,15 +18,16 @@ ADMIN_KEYS = "/v1/organization/admin_api_keys"
 
 
 @pytest.fixture
-def project(client: TestClient):
-    return client.post(PROJECTS, json={"name": "support"}).json()
+def project(client: TestClient) -> Json:
+    made: Json = client.post(PROJECTS, json={"name": "support"}).json()
+    return made
 
 
-def opens(app, raw: str) -> bool:
+def opens(app: FastAPI, raw: str) -> bool:
     return TestClient(app).get("/v1/models", headers={"Authorization": f"Bearer {raw}"}).status_code == 200
 
 
-def test_project_is_made_listed_renamed_and_archived(client: TestClient, project) -> None:
+def test_project_is_made_listed_renamed_and_archived(client: TestClient, project: Json) -> None:
     Project.model_validate(project, strict=True)
     assert (project["name"], project["status"], project["archived_at"]) == ("support", "active", None)
     path = f"{PROJECTS}/{project['id']}"
@@ -44,7 +44,7 @@ def test_project_is_made_listed_renamed_and_archived(client: TestClient, project
 
 
 def test_archived_project_takes_no_changes_and_its_keys_open_nothing(
-    app: FastAPI, client: TestClient, project, refused: Callable[..., Json]
+    app: FastAPI, client: TestClient, project: Json, refused: Refused
 ) -> None:
     path = f"{PROJECTS}/{project['id']}"
     raw = client.post(f"{path}/api_keys", json={"name": "desk"}).json()["value"]
@@ -56,7 +56,7 @@ def test_archived_project_takes_no_changes_and_its_keys_open_nothing(
 
 
 def test_key_of_a_project_is_made_shown_and_deleted(
-    app: FastAPI, client: TestClient, project, refused: Callable[..., Json]
+    app: FastAPI, client: TestClient, project: Json, refused: Refused
 ) -> None:
     path = f"{PROJECTS}/{project['id']}/api_keys"
     made = client.post(path, json={"name": "desk", "role": "read-only", "expires_in_seconds": 3600}).json()
@@ -92,16 +92,14 @@ def test_admin_key_is_made_shown_and_deleted(app: FastAPI, client: TestClient, k
     assert opens(app, key)
 
 
-def test_members_key_is_no_admin_key(client: TestClient, store: Store, refused: Callable[..., Json]) -> None:
+def test_members_key_is_no_admin_key(client: TestClient, store: Store, refused: Refused) -> None:
     member = store.keys.create("member", role="member")[1]
     assert len(client.get(ADMIN_KEYS).json()["data"]) == 1
     assert refused(client.get(f"{ADMIN_KEYS}/{member.id}"), 404)["code"] == "key_not_found"
 
 
-def test_nobody_deletes_the_key_in_the_own_hand(
-    client: TestClient, store: Store, key: str, refused: Callable[..., Json]
-) -> None:
-    own = store.keys.verify(key).id
+def test_nobody_deletes_the_key_in_the_own_hand(client: TestClient, store: Store, key: str, refused: Refused) -> None:
+    own = key_row(store, key).id
     for path in (f"{ADMIN_KEYS}/{own}", f"{PROJECTS}/default/api_keys/{own}"):
         assert "was made with" in refused(client.delete(path))["message"]
     assert client.get("/v1/models").status_code == 200
@@ -118,13 +116,11 @@ def test_nobody_deletes_the_key_in_the_own_hand(
         (f"{PROJECTS}/default/api_keys", {"name": "a", "role": "owner"}, "role"),
     ],
 )
-def test_wrong_field_is_named(
-    client: TestClient, refused: Callable[..., Json], path, body: JsonObject, param: str
-) -> None:
+def test_wrong_field_is_named(client: TestClient, refused: Refused, path: str, body: JsonObject, param: str) -> None:
     assert refused(client.post(path, json=body))["param"] == param
 
 
-def test_unknown_project_is_404_with_its_id(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_unknown_project_is_404_with_its_id(client: TestClient, refused: Refused) -> None:
     for method, path in (("GET", ""), ("POST", "/archive"), ("GET", "/api_keys"), ("GET", "/api_keys/key_1")):
         error = refused(client.request(method, f"{PROJECTS}/proj_no{path}"), 404)
         assert error["code"] in ("project_not_found", "key_not_found")

@@ -1,12 +1,13 @@
 """/v1/uploads on the wire: shapes, limits, refusals."""
 
 import time
-from collections.abc import Callable
 from hashlib import md5
+from typing import Any
 
 import pytest
+from httpx2 import Response
 from starlette.testclient import TestClient
-from tests.api.conftest import Json, Valid
+from tests.api.conftest import Ask, Json, Refused, Valid
 
 from tunesmith.api.app import create_app
 from tunesmith.jsonvalue import JsonObject
@@ -23,8 +24,8 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def begin(client: TestClient):
-    def send(size=3, **changes):
+def begin(client: TestClient) -> Ask:
+    def send(size: object = 3, **changes: object) -> Response:
         body = {"filename": "rows.jsonl", "purpose": "fine-tune", "bytes": size, "mime_type": "text/jsonl", **changes}
         return client.post("/v1/uploads", json=body)
 
@@ -32,15 +33,17 @@ def begin(client: TestClient):
 
 
 @pytest.fixture
-def part(client: TestClient):
-    def send(upload, content, **changes):
-        form = {"files": {"data": ("blob", content)}, **changes}
+def part(client: TestClient) -> Ask:
+    def send(upload: Json, content: bytes, **changes: object) -> Response:
+        form: dict[str, Any] = {"files": {"data": ("blob", content)}, **changes}
         return client.post(f"/v1/uploads/{upload['id']}/parts", **form)
 
     return send
 
 
-def test_rows_in_parts_become_a_checked_file(client: TestClient, begin, part, rows: bytes, valid: Valid) -> None:
+def test_rows_in_parts_become_a_checked_file(
+    client: TestClient, begin: Ask, part: Ask, rows: bytes, valid: Valid
+) -> None:
     upload = begin(len(rows)).json()
     valid("Upload", upload)
     assert list(upload) == KEYS
@@ -60,7 +63,7 @@ def test_rows_in_parts_become_a_checked_file(client: TestClient, begin, part, ro
     assert client.get(f"/v1/uploads/{upload['id']}").json()["status"] == "completed"
 
 
-def test_broken_rows_in_parts_fail_their_check(client: TestClient, begin, part) -> None:
+def test_broken_rows_in_parts_fail_their_check(client: TestClient, begin: Ask, part: Ask) -> None:
     upload = begin(9).json()
     body = {"part_ids": [part(upload, b"not JSON\n").json()["id"]]}
     file = client.post(f"/v1/uploads/{upload['id']}/complete", json=body).json()["file"]
@@ -68,7 +71,7 @@ def test_broken_rows_in_parts_fail_their_check(client: TestClient, begin, part) 
     assert "Line 1 is not a dictionary" in file["status_details"]
 
 
-def test_expiry_of_the_file_counts_from_its_completion(client: TestClient, begin, part) -> None:
+def test_expiry_of_the_file_counts_from_its_completion(client: TestClient, begin: Ask, part: Ask) -> None:
     upload = begin(3, purpose="user_data", mime_type="x/y", expires_after={"anchor": "created_at", "seconds": 7200})
     body = {"part_ids": [part(upload.json(), b"abc").json()["id"]]}
     file = client.post(f"/v1/uploads/{upload.json()['id']}/complete", json=body).json()["file"]
@@ -76,7 +79,7 @@ def test_expiry_of_the_file_counts_from_its_completion(client: TestClient, begin
 
 
 def test_cancelled_upload_takes_no_parts(
-    client: TestClient, begin, part, refused: Callable[..., Json], valid: Valid
+    client: TestClient, begin: Ask, part: Ask, refused: Refused, valid: Valid
 ) -> None:
     upload = begin(3).json()
     cancelled = client.post(f"/v1/uploads/{upload['id']}/cancel").json()
@@ -107,7 +110,7 @@ def test_cancelled_upload_takes_no_parts(
     ],
 )
 def test_wrong_creation_is_refused_by_name(
-    begin, refused: Callable[..., Json], changes: JsonObject, param: str, words: str
+    begin: Ask, refused: Refused, changes: JsonObject, param: str, words: str
 ) -> None:
     error = refused(begin(**changes))
     assert error["param"] == param
@@ -125,25 +128,25 @@ def test_wrong_creation_is_refused_by_name(
     ],
 )
 def test_wrong_part_is_refused_and_leaves_nothing(
-    client: TestClient, begin, settings: Settings, refused: Callable[..., Json], form: JsonObject, param: str
+    client: TestClient, begin: Ask, settings: Settings, refused: Refused, form: dict[str, Any], param: str
 ) -> None:
     upload = begin(3).json()
     assert refused(client.post(f"/v1/uploads/{upload['id']}/parts", **form))["param"] == param
     assert list((settings.paths.blobs / ".uploads" / upload["id"]).iterdir()) == []
 
 
-def test_part_as_json_is_explained(client: TestClient, begin, refused: Callable[..., Json]) -> None:
+def test_part_as_json_is_explained(client: TestClient, begin: Ask, refused: Refused) -> None:
     message = refused(client.post(f"/v1/uploads/{begin(3).json()['id']}/parts", json={"data": "abc"}))["message"]
     assert "multipart/form-data with the part 'data'" in message
 
 
 @pytest.mark.parametrize("body", [{}, {"part_ids": []}, {"part_ids": "x"}, {"part_ids": ["x"], "md5": "nonsense"}])
-def test_wrong_completion_is_refused(client: TestClient, begin, refused: Callable[..., Json], body: JsonObject) -> None:
+def test_wrong_completion_is_refused(client: TestClient, begin: Ask, refused: Refused, body: JsonObject) -> None:
     error = refused(client.post(f"/v1/uploads/{begin(3).json()['id']}/complete", json=body))
     assert error["param"] in ("part_ids", "md5")
 
 
-def test_unknown_upload_is_404(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_unknown_upload_is_404(client: TestClient, refused: Refused) -> None:
     for answer in (
         client.get("/v1/uploads/upload_x"),
         client.post("/v1/uploads/upload_x/parts", files={"data": ("a", b"x")}),
@@ -166,5 +169,5 @@ def test_a_running_server_sweeps_by_itself(settings: Settings, store: Store, key
     pytest.fail("the expired file's bytes are still there")
 
 
-def running(settings, store, key) -> TestClient:
+def running(settings: Settings, store: Store, key: str) -> TestClient:
     return TestClient(create_app(settings, store, Pool(settings)), headers={"Authorization": f"Bearer {key}"})

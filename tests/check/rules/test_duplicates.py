@@ -4,8 +4,10 @@ import importlib.util
 import json
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tunesmith.check.rules.duplicates import LEADERS, find_near
 from tunesmith.check.rules.leaks import find_leaks, index_file
 from tunesmith.check.rules.shingles import MIN_SHINGLES, SKETCH, SLOTS, estimates, jaccard, shingles, sketches
 
+Row = dict[str, list[dict[str, str]]]
 ROOT = Path(__file__).parents[3]
 QUESTION = "The boiler on the second floor makes a knocking sound every morning, what should I look at first?"
 ANSWER = "Bleed the radiators from the lowest to the highest, then check that the pressure is between one and two bar."
@@ -36,17 +39,17 @@ def bench() -> ModuleType:
     return module
 
 
-def chat(question: str, answer: str, system: str | None = None) -> dict:
+def chat(question: str, answer: str, system: str | None = None) -> Row:
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return {"messages": [{"role": "system", "content": system}, *messages] if system else messages}
 
 
-def write(path: Path, rows: list[dict]) -> Path:
+def write(path: Path, rows: Sequence[object]) -> Path:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
     return path
 
 
-def different(count: int, seed: int = 3) -> list[dict]:
+def different(count: int, seed: int = 3) -> list[Row]:
     rng = random.Random(seed)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(4000)]
     return [chat(" ".join(rng.choices(words, k=20)), " ".join(rng.choices(words, k=30)), SYSTEM) for _ in range(count)]
@@ -85,7 +88,7 @@ def test_exact_duplicate_is_found_whatever_the_order_of_keys(tmp_path: Path) -> 
     (found,) = [one for one in report.warnings if one.code == "duplicate_row"]
     assert (found.line, found.value) == (13, "3")
     assert "line 3" in found.message
-    section = report.to_json()["duplicates"]
+    section: Any = report.to_json()["duplicates"]
     assert section["rows"] == 1
     assert section["largest_groups"] == [{"rows": 2, "lines": [3, 13]}]
 
@@ -97,7 +100,8 @@ def test_near_duplicate_names_both_lines_and_the_similarity(tmp_path: Path) -> N
     assert found.line == 14
     assert found.value == "13"
     assert "similarity 0.8" in found.message
-    assert report.sections["near_duplicates"]["complete"] is True
+    section: Any = report.sections["near_duplicates"]
+    assert section["complete"] is True
 
 
 def test_near_duplicates_in_chinese_are_found(tmp_path: Path) -> None:
@@ -205,7 +209,7 @@ def slices(text: bytes) -> set[bytes]:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=80), st.text(max_size=80))
-def test_jaccard_is_that_of_the_sets_of_slices(one, other) -> None:
+def test_jaccard_is_that_of_the_sets_of_slices(one: str, other: str) -> None:
     first, second = slices(one.encode()), slices(other.encode())
     expected = len(first & second) / len(first | second) if first or second else 0.0
     assert jaccard(shingles(one.encode()), shingles(other.encode())) == pytest.approx(expected)
@@ -213,7 +217,7 @@ def test_jaccard_is_that_of_the_sets_of_slices(one, other) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(alphabet=st.sampled_from("ab cé中\n."), max_size=120), min_size=1, max_size=12))
-def test_sketch_of_a_row_does_not_depend_on_its_neighbours(texts) -> None:
+def test_sketch_of_a_row_does_not_depend_on_its_neighbours(texts: list[str]) -> None:
     rows = [text.encode() for text in texts]
     together = sketches(rows)
     assert together.shape == (len(rows), SKETCH)
@@ -237,5 +241,5 @@ def test_sketches_estimate_the_similarity(bench: ModuleType) -> None:
     assert np.std(errors) < 0.06
 
 
-def bench_words(row: dict) -> bytes:
+def bench_words(row: Row) -> bytes:
     return "\n".join(message["content"] for message in row["messages"] if message["role"] != "system").encode()

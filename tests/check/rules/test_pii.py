@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.check.file_check import CheckOptions, check_file
+from tunesmith.check.report.file_report import Report
 from tunesmith.check.rules.pii import suspects
 from tunesmith.check.rules.pii_kinds import IBAN_LENGTHS, hits_in, is_luhn, is_valid_iban
 from tunesmith.check.scan.batch import GAP
+from tunesmith.jsonvalue import JsonObject
 
 # Put together here, so that no scanner of this repository takes them for real ones.
 SECRET_SAMPLES = [
@@ -104,18 +106,18 @@ def blob(*texts: str) -> bytes:
     return GAP.join(text.encode() for text in texts)
 
 
-def chat(answer: str) -> dict:
+def chat(answer: str) -> JsonObject:
     return {"messages": [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": answer}]}
 
 
-def report_on(path: Path, rows: list[dict], **options: object):
+def report_on(path: Path, rows: list[JsonObject]) -> Report:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    return check_file(path, CheckOptions(analysers=("personal_data",), **options))
+    return check_file(path, CheckOptions(analysers=("personal_data",)))
 
 
 @pytest.mark.parametrize(("kind", "value"), ALL)
 @pytest.mark.parametrize("around", ["{}", "Write to {}, please.", "电话：{}。谢谢", "({})", "a\n{}\nb"])
-def test_sample_is_found_alone_and_in_a_sentence(kind, value, around: str) -> None:
+def test_sample_is_found_alone_and_in_a_sentence(kind: str, value: str, around: str) -> None:
     text = around.format(value)
     assert [hit.kind for hit in hits_in(text)] == [kind]
     (hit,) = hits_in(text)
@@ -124,12 +126,12 @@ def test_sample_is_found_alone_and_in_a_sentence(kind, value, around: str) -> No
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_figures_and_words_that_only_look_alike_are_left_alone(text) -> None:
+def test_figures_and_words_that_only_look_alike_are_left_alone(text: str) -> None:
     assert hits_in(text) == []
 
 
 @pytest.mark.parametrize(("kind", "value"), ALL)
-def test_value_is_never_printed_whole(kind, value, tmp_path: Path) -> None:
+def test_value_is_never_printed_whole(kind: str, value: str, tmp_path: Path) -> None:
     rows = [chat(f"Well, row {number} says so.") for number in range(12)]
     report = report_on(tmp_path / "rows.jsonl", [*rows, chat(f"It is {value} indeed.")])
     printed = json.dumps(report.to_json()) + " ".join(map(str, report.warnings))
@@ -158,9 +160,16 @@ def test_masked_forms() -> None:
 
 
 def test_hits_are_counted_and_located_in_every_part_of_a_row(tmp_path: Path) -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "mail", "arguments": '{"to": "joe@firm.com"}'}}
-    tool = {"type": "function", "function": {"name": "mail", "description": "Ask root@firm.com", "parameters": {}}}
-    row = {
+    call: JsonObject = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "mail", "arguments": '{"to": "joe@firm.com"}'},
+    }
+    tool: JsonObject = {
+        "type": "function",
+        "function": {"name": "mail", "description": "Ask root@firm.com", "parameters": {}},
+    }
+    row: JsonObject = {
         "messages": [
             {"role": "system", "content": "Call +44 20 7946 0958."},
             {"role": "user", "content": [{"type": "text", "text": "My card is 4111 1111 1111 1111"}]},
@@ -225,7 +234,7 @@ def test_luhn(digits: str, holds: bool) -> None:
 
 @settings(max_examples=200)
 @given(st.integers(0, 10**15 - 1))
-def test_luhn_finds_every_single_wrong_digit(number) -> None:
+def test_luhn_finds_every_single_wrong_digit(number: int) -> None:
     body = f"{number:015d}"
     (check,) = [digit for digit in "0123456789" if is_luhn(body + digit)]
     card = body + check
@@ -247,7 +256,9 @@ def test_iban_checks_length_and_sum() -> None:
     st.text(alphabet="ab1 .,:\n中é", max_size=20),
     st.text(alphabet="ab1 .,:\n中é", max_size=20),
 )
-def test_quick_search_never_passes_over_what_the_careful_one_finds(sample, before, after) -> None:
+def test_quick_search_never_passes_over_what_the_careful_one_finds(
+    sample: tuple[str, str], before: str, after: str
+) -> None:
     text = f"{before} {sample[1]} {after}"
     found = {hit.kind for hit in hits_in(text)}
     groups = suspects(blob("x", text)).get(1, set())
@@ -256,7 +267,7 @@ def test_quick_search_never_passes_over_what_the_careful_one_finds(sample, befor
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=300))
-def test_any_text_is_searched_without_a_fault(text) -> None:
+def test_any_text_is_searched_without_a_fault(text: str) -> None:
     for hit in hits_in(text):
         assert 0 <= hit.start < hit.end <= len(text)
     assert set(suspects(blob(text))) <= {0}

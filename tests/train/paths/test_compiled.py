@@ -215,4 +215,4 @@ def test_a_backward_pass_that_comes_too_late_is_refused() -> None:
 def test_what_the_compiled_layers_do_not_compute_is_left_to_the_model(
     name: str, spec: TrainingOptions, changes: Changes
 ) -> None:
-    assert compiled_layers_gap(*build(name, spec, **changes))
+    assert compiled_layers_gap(*build(name, spec, changes))

@@ -50,7 +50,7 @@ class LoraLinear(nn.Module):
         if not self.is_plain_lora:
             return self.with_update(x, self.matrix(x))
         a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
-        (y,) = SharedInput.apply(x, self.scale, (self.matrix,), a.detach(), a, b)
+        (y,) = SharedInput.apply(x, self.scale, (self.matrix,), a.detach(), a, b)  # type: ignore[no-untyped-call]
         return cast(Tensor, y)
 
     def with_update(self, x: Tensor, y: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def token_logprobs(hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap
 
     `cap`: soft cap of the logits, 0 = none.
     """
-    return cast(tuple[Tensor, Tensor], TokenLogprobs.apply(hidden_LD, head, targets_L, cap))
+    return cast(tuple[Tensor, Tensor], TokenLogprobs.apply(hidden_LD, head, targets_L, cap))  # type: ignore[no-untyped-call]
 
 
 def _capped(logits: Tensor, cap: float, want_grad: bool) -> tuple[Tensor, Tensor | None]:

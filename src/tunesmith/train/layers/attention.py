@@ -199,7 +199,7 @@ def tree_attention(
     layer = TreeRule(tree, rule)
     if query.device.type != "cpu":
         return masked_attention(query, key, value, sinks, layer), None
-    return cast(Tensor, TreeAttention.apply(query, key, value, sinks, layer)), None
+    return cast(Tensor, TreeAttention.apply(query, key, value, sinks, layer)), None  # type: ignore[no-untyped-call]
 
 
 def _refuse_unsupported(module: nn.Module, dropout: float, window: int | None) -> None:

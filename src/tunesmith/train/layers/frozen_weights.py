@@ -63,7 +63,7 @@ class FrozenMatrix:
         """
         if self._forward is None:
             return cast(Tensor, self._layer(x))
-        return cast(Tensor, _Frozen.apply(x, self))
+        return cast(Tensor, _Frozen.apply(x, self))  # type: ignore[no-untyped-call]
 
 
 class _Frozen(torch.autograd.Function):

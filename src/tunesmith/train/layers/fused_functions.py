@@ -183,6 +183,6 @@ def apply_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: 
     """Does what transformers' apply_rotary_pos_emb does."""
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
     return (
-        cast(Tensor, Rotary.apply(q, cos, sin)),
-        cast(Tensor, Rotary.apply(k, cos, sin)),
+        cast(Tensor, Rotary.apply(q, cos, sin)),  # type: ignore[no-untyped-call]
+        cast(Tensor, Rotary.apply(k, cos, sin)),  # type: ignore[no-untyped-call]
     )

@@ -36,7 +36,7 @@ class InputGroup:
         adapters = [matrix.to(x.dtype) for layer in self.layers for matrix in (layer.lora_a, layer.lora_b)]
         stacked = torch.cat([matrix.detach() for matrix in adapters[0::2]])
         scale = self.layers[0].scale
-        return cast(Sequence[Tensor], SharedInput.apply(x, scale, self.matrices, stacked, *adapters))
+        return cast(Sequence[Tensor], SharedInput.apply(x, scale, self.matrices, stacked, *adapters))  # type: ignore[no-untyped-call]
 
 
 class GroupMember(nn.Module):
@@ -65,9 +65,9 @@ class FusedMlp(nn.Module):
         gate, up = self.group.output(0, x), self.group.output(1, x)
         down = self.down_proj
         if not down.is_plain_lora:
-            return cast(Tensor, down(SwiGlu.apply(gate, up)))
+            return cast(Tensor, down(SwiGlu.apply(gate, up)))  # type: ignore[no-untyped-call]
         a, b = down.lora_a.to(x.dtype), down.lora_b.to(x.dtype)
-        return cast(Tensor, GatedDown.apply(gate, up, LoraBase(down.matrix, down.scale), a, b))
+        return cast(Tensor, GatedDown.apply(gate, up, LoraBase(down.matrix, down.scale), a, b))  # type: ignore[no-untyped-call]
 
 
 class GatedMlp(nn.Module):
@@ -79,5 +79,5 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        hidden = SwiGlu.apply(self.gate_proj(x), self.up_proj(x))
+        hidden = SwiGlu.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
         return cast(Tensor, self.down_proj(hidden))

@@ -61,7 +61,7 @@ def trained_token_logprobs(
 
     `cap`: soft cap of the logits, 0 = none.
     """
-    return cast(tuple[Tensor, Tensor], TrainedHead.apply(hidden_LD, weight_VD, targets_L, cap))
+    return cast(tuple[Tensor, Tensor], TrainedHead.apply(hidden_LD, weight_VD, targets_L, cap))  # type: ignore[no-untyped-call]
 
 
 def _slices(hidden_LD: Tensor, weight_VD: Tensor) -> list[slice]:

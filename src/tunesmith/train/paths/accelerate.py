@@ -63,7 +63,7 @@ class FusedNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x / rms(x) * weight, over the last dimension."""
-        return cast(Tensor, RmsNorm.apply(x, self.weight, self.variance_epsilon))
+        return cast(Tensor, RmsNorm.apply(x, self.weight, self.variance_epsilon))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class CompiledLayers:
 
     def hidden(self, packed: Packed, sources: Tensor) -> Tensor:
         """See `LayerStack`; the final norm is the model's own module."""
-        output = _Layers.apply(self._adapter.flat, self, packed)
+        output = _Layers.apply(self._adapter.flat, self, packed)  # type: ignore[no-untyped-call]
         return cast(Tensor, self._final_norm(output.index_select(0, sources)))
 
     def forward(self, packed: Packed) -> tuple[Tensor, int]:
