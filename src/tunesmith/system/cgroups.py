@@ -94,7 +94,7 @@ def _field(path: Path, name: str) -> int:
 
 
 def whole_number(text: str) -> int | None:
-    """The number in a file of the kernel; None for "max", "-1" and whatever is no number of 64 bits."""
+    """The number in a file of the kernel; None for "max", "-1" and other text."""
     text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None
 
