@@ -201,3 +201,16 @@ def test_what_is_kept_goes_with_the_file(tmp_path: Path, rows: Path, kept: KeptS
     assert list(kept.directory.iterdir())
     scans.discard(kept.sha256)
     assert not list(kept.directory.iterdir())
+
+
+def test_a_pass_that_cannot_be_removed_is_said_and_stops_nothing(
+    tmp_path: Path, rows: Path, kept: KeptScan, caplog: pytest.LogCaptureFixture
+) -> None:
+    sha256 = hash_of(rows)
+    (tmp_path / "checks" / f"{sha256}.0").mkdir(parents=True)  # a folder, as root may remove any file
+    scan_of(rows, OPTIONS, kept)
+    scans = KeptScans(tmp_path / "checks")
+    scans.discard(sha256)
+    assert [path.name for path in (tmp_path / "checks").iterdir()] == [f"{sha256}.0"]
+    assert f"{sha256}.0 cannot be removed" in caplog.text
+    assert scans.sweep(set()) == 0

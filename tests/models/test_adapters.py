@@ -115,6 +115,18 @@ def test_what_is_no_manifest_at_all_is_a_sentence(text: str, tmp_path: Path) -> 
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize("change", [{"rank": 0}, {"rank": -1}, {"alpha": 0.0}, {"alpha": -1.0}, {"alpha": 1e999}])
+def test_a_scaling_that_cannot_be_computed_is_a_sentence(change: dict[str, object], tmp_path: Path) -> None:
+    write_changed_manifest(tmp_path, **change)
+    with pytest.raises(ServerFault, match=r"holds no usable adapter: its manifest\.json is damaged \(rank"):
+        read_manifest(tmp_path)
+
+
+def test_tuned_weights_need_no_scaling(tmp_path: Path) -> None:
+    write_changed_manifest(tmp_path, adapter="none", rank=0, alpha=0.0)
+    assert read_manifest(tmp_path).rank == 0
+
+
 def test_a_manifest_that_is_a_directory_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_FILE).mkdir()
     with pytest.raises(ServerFault, match="no usable adapter"):
