@@ -8,6 +8,7 @@ from tunesmith.graders.grader import read_grader, score
 from tunesmith.graders.results import read_score
 from tunesmith.graders.similarity import METRICS
 from tunesmith.graders.templates import NoValue, Variables, fill
+from tunesmith.jsonvalue import JsonValue
 
 FOX, FOXED = "The quick brown fox jumps over the lazy dog.", "The quick brown fox jumped over the lazy dog."
 CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}", "reference": "{{item.label}}"}
@@ -64,6 +65,16 @@ def test_a_template_is_filled_once_and_only_with_what_is_there() -> None:
     with pytest.raises(NoValue) as fault:
         fill("{{sample.output_json.a}}", Variables("no json"), "p")
     assert fault.value.flag == "sample_parse_error"
+
+
+def test_what_is_nested_too_deeply_or_has_no_readable_index_has_no_value() -> None:
+    deep: JsonValue = "x"
+    for _ in range(900):
+        deep = {"a": deep}
+    with pytest.raises(NoValue, match="nested too deeply"):
+        fill("{{item.deep}}", Variables("", {"deep": deep}), "p")
+    with pytest.raises(NoValue, match="has no value"):
+        fill(f"{{{{item.list[{'9' * 5000}]}}}}", Variables("", {"list": [1]}), "p")
 
 
 @pytest.mark.parametrize(
@@ -144,6 +155,8 @@ def test_a_models_score_is_its_only_number(text: str, value: float | None) -> No
         ({**CHECK, "operation": "eq", "extra": 1}, "grader.extra"),
         ({**CHECK, "operation": "eq", "input": "{{sample.choices}}"}, "grader.input"),
         ({**CHECK, "type": "text_similarity", "evaluation_metric": "cosine"}, "grader.evaluation_metric"),
+        ({**CHECK, "type": "text_similarity", "evaluation_metric": "nonsense"}, "grader.evaluation_metric"),
+        ({**CHECK, "type": "text_similarity", "evaluation_metric": 1}, "grader.evaluation_metric"),
         ({"type": "score_model", "name": "s", "model": "m", "input": [], "range": [0, 1]}, "grader.input"),
         ({"type": "score_model", "name": "s", "model": "m", "range": [1, 0]}, "grader.range"),
         ({"type": "multi", "name": "m", "graders": {}, "calculate_output": "1"}, "grader.graders"),

@@ -68,11 +68,10 @@ def _no_reasoning(_: object) -> object:
 METRICS = ("fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l")
 
 Name: TypeAlias = Annotated[str, AfterValidator(_not_empty)]
-Metric: TypeAlias = Annotated[
-    Literal["fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"]
-    | Literal["cosine", "meteor"],
-    AfterValidator(_available),
+AvailableMetric: TypeAlias = Literal[
+    "fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
 ]
+Metric: TypeAlias = Annotated[Literal[AvailableMetric, "cosine", "meteor"], AfterValidator(_available)]
 Score: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Range: TypeAlias = Annotated[list[Score], Field(min_length=2, max_length=2), AfterValidator(_lowest_first)]
 Content: TypeAlias = Annotated[
