@@ -21,7 +21,24 @@ from tunesmith.wire.organization import ProjectKeyBody
 
 PART = {"type": "text", "text": "a"}
 SCORE = {"type": "score_model", "name": "s", "model": "m", "input": [{"role": "user", "content": "Rate it."}]}
-JUNK = (None, True, 0, -1, 1.5, 2**70, "", "x", [], [None], ["x"], [{}], [[]], {}, {"x": 1}, {"type": "x"})
+JUNK: tuple[object, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    2**70,
+    "",
+    "x",
+    [],
+    [None],
+    ["x"],
+    [{}],
+    [[]],
+    {},
+    {"x": 1},
+    {"type": "x"},
+)
 
 
 def fault(body: type[Body], **fields: Any) -> tuple[str | None, str]:
@@ -142,7 +159,10 @@ def params(body: type[Body], given: Any) -> list[str | None]:
     return []
 
 
-@pytest.mark.parametrize("body", sorted(set(bodies()), key=lambda body: body.__name__), ids=lambda body: body.__name__)
+BODIES: list[type[Body]] = sorted({*bodies()}, key=repr)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=repr)
 def test_a_param_is_a_path_of_the_request_and_no_name_of_a_validator(body: type[Body]) -> None:
     for name, field in body.model_fields.items():
         for junk in JUNK:
