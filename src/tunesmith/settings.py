@@ -154,7 +154,11 @@ class Settings(BaseSettings, TrainingOptions):
         default_factory=lambda: platformdirs.user_cache_path("tunesmith", appauthor=False),
         description="Derived files, shared by all data directories; may be deleted at any time.",
     )
-    database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data directory.")
+    database_url: str | None = Field(
+        None,
+        repr=False,  # it may have a password
+        description="SQLAlchemy URL; unset: SQLite in the data directory.",
+    )
     host: str = Field("127.0.0.1", description="Address the API binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API binds to; 0 takes a free one.")
 

@@ -140,6 +140,25 @@ def test_a_body_that_is_no_object_is_a_400(client: TestClient, refused: Refused,
     assert "JSON object" in refused(answer)["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/v1/moderations", "input"), ("/v1/chat/completions", "messages"), ("/v1/fine_tuning/jobs", "metadata")],
+)
+def test_a_deeply_nested_body_is_a_400(client: TestClient, refused: Refused, path: str, field: str) -> None:
+    """Which levels can still be read differs between routes; none of them is a fault of the server."""
+    for levels in (100, 300, 600, 1000, 5000):
+        value = "[" * levels + "]" * levels
+        body = f'{{"{field}": {value}, "model": "smollm2-135m-instruct"}}'
+        refused(client.post(path, content=body, headers={"content-type": "application/json"}))
+
+
+def test_a_deeply_nested_grader_is_a_400(client: TestClient, refused: Refused) -> None:
+    head = '{"type": "multi", "name": "m", "calculate_output": "a", "graders": {"a": '
+    body = f'{{"grader": {head * 510}1{"}}" * 510}}}'
+    answer = client.post("/v1/fine_tuning/alpha/graders/validate", content=body)
+    assert "nested too deeply" in refused(answer)["message"]
+
+
 def test_a_form_instead_of_json_is_explained(client: TestClient, refused: Refused) -> None:
     message = refused(client.post("/v1/fine_tuning/jobs", data={"model": "x"}))["message"]
     assert "Content-Type: application/json" in message

@@ -68,6 +68,16 @@ def test_a_template_is_filled_once_and_only_with_what_is_there() -> None:
     assert fault.value.flag == "sample_parse_error"
 
 
+def test_what_is_nested_too_deeply_or_has_no_readable_index_has_no_value() -> None:
+    deep: JsonValue = "x"
+    for _ in range(900):
+        deep = {"a": deep}
+    with pytest.raises(NoValue, match="nested too deeply"):
+        fill("{{item.deep}}", Variables("", {"deep": deep}), "p")
+    with pytest.raises(NoValue, match="has no value"):
+        fill(f"{{{{item.list[{'9' * 5000}]}}}}", Variables("", {"list": [1]}), "p")
+
+
 @pytest.mark.parametrize(
     ("formula", "value"),
     [
@@ -146,6 +156,8 @@ def test_a_models_score_is_its_only_number(text: str, value: float | None) -> No
         ({**CHECK, "operation": "eq", "extra": 1}, "grader.extra"),
         ({**CHECK, "operation": "eq", "input": "{{sample.choices}}"}, "grader.input"),
         ({**CHECK, "type": "text_similarity", "evaluation_metric": "cosine"}, "grader.evaluation_metric"),
+        ({**CHECK, "type": "text_similarity", "evaluation_metric": "nonsense"}, "grader.evaluation_metric"),
+        ({**CHECK, "type": "text_similarity", "evaluation_metric": 1}, "grader.evaluation_metric"),
         ({"type": "score_model", "name": "s", "model": "m", "input": [], "range": [0, 1]}, "grader.input"),
         ({"type": "score_model", "name": "s", "model": "m", "range": [1, 0]}, "grader.range"),
         ({"type": "multi", "name": "m", "graders": {}, "calculate_output": "1"}, "grader.graders"),

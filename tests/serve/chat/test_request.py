@@ -67,6 +67,7 @@ def test_harmless_fields_change_nothing() -> None:
         ({"stop": ["a", 1]}, "stop[1]", "invalid_type", "expected a string"),
         ({"stop": ""}, "stop", "invalid_value", "empty string"),
         ({"logit_bias": {"hello": 1}}, "logit_bias", "invalid_value", "the key 'hello' is not a token id"),
+        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "invalid_value", "… is not a token id"),
         ({"logit_bias": {"1": 101}}, "logit_bias", "invalid_value", "101"),
         ({"top_logprobs": 2}, "top_logprobs", "invalid_value", "'logprobs'"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_max_value", "20"),
