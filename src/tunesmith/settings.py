@@ -268,7 +268,8 @@ class Settings(BaseSettings, TrainingOptions):
         for name, url in remotes.items():
             if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
                 raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
-        return {name: url.rstrip("/").removesuffix("/v1") for name, url in remotes.items()}
+        # To the end: the worker validates once more what the server hands it.
+        return {name: re.sub(r"(/|/v1)+$", "", url) for name, url in remotes.items()}
 
     def training_options(self) -> TrainingOptions:
         """The options of a job that does not set its own."""

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from fastapi import FastAPI
+
 from tunesmith.settings import TrainingOptions
 from tunesmith.wire.files import PURPOSES, FileForm
 from tunesmith.wire.jobs import CreateJob, PreferenceHyperparameters
@@ -10,7 +12,7 @@ from tunesmith.wire.jobs import CreateJob, PreferenceHyperparameters
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
 
 
-def test_every_endpoint_is_documented(app):
+def test_every_endpoint_is_documented(app: FastAPI) -> None:
     paths = set(app.openapi()["paths"])
     assert len(paths) > 10
     for path in paths:
@@ -18,19 +20,19 @@ def test_every_endpoint_is_documented(app):
         assert f"{path}`" in TEXT or (f"…/{last}`" in TEXT and f"{parent}/" in TEXT), path
 
 
-def test_every_field_of_a_job_is_documented():
+def test_every_field_of_a_job_is_documented() -> None:
     table = TEXT.partition("## Fine-tuning jobs")[2]
     for name in {*CreateJob.model_fields, *PreferenceHyperparameters.model_fields}:
         assert re.search(rf"[`.]{name}[`.:]", table), name
 
 
-def test_every_part_of_an_upload_is_documented():
+def test_every_part_of_an_upload_is_documented() -> None:
     fields = [field.alias or name for name, field in FileForm.model_fields.items()]
     for name in (*fields, *PURPOSES):
         assert f"`{name}`" in TEXT, name
 
 
-def test_every_option_of_a_job_is_documented_with_its_default():
+def test_every_option_of_a_job_is_documented_with_its_default() -> None:
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
     for name, field in TrainingOptions.model_fields.items():
         row = re.search(rf"^\| `{name}` \| ([^|]+) \|", text, re.MULTILINE)

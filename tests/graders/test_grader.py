@@ -4,7 +4,7 @@ import pytest
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.graders.formula import FormulaError, FormulaResultError, calculate, read_formula
-from tunesmith.graders.grader import read_grader, score
+from tunesmith.graders.grader import StringCheck, read_grader, score
 from tunesmith.graders.results import read_score
 from tunesmith.graders.similarity import METRICS
 from tunesmith.graders.templates import NoValue, Variables, fill
@@ -28,6 +28,7 @@ CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}",
 )
 def test_string_check_compares_as_its_operation_says(operation: str, sample: str, value: float) -> None:
     grader = read_grader({**CHECK, "operation": operation})
+    assert isinstance(grader, StringCheck)
     assert score(grader, Variables(sample, {"label": "Rome"})) == value
 
 
@@ -166,11 +167,12 @@ def test_a_models_score_is_its_only_number(text: str, value: float | None) -> No
         ),
     ],
 )
-def test_a_wrong_grader_is_refused_by_field(grader: object, param: str) -> None:
-    fields = {"reference": "x"} if isinstance(grader, dict) and grader.get("type") == "text_similarity" else {}
-    value = {**grader, **fields} if isinstance(grader, dict) else grader
-    if param == "grader.evaluation_metric":
-        value.pop("operation", None)
+def test_a_wrong_grader_is_refused_by_field(grader: JsonValue, param: str) -> None:
+    value = grader
+    if isinstance(grader, dict) and grader.get("type") == "text_similarity":
+        value = {**grader, "reference": "x"}
+        if param == "grader.evaluation_metric":
+            value.pop("operation", None)
     with pytest.raises(InvalidRequest) as refusal:
         read_grader(value)
     assert refusal.value.param == param

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire.body import Body, read
 from tunesmith.wire.chat import Chat
 from tunesmith.wire.completions import CreateCompletion
@@ -22,25 +23,14 @@ from tunesmith.wire.organization import ProjectKeyBody
 from tunesmith.wire.tools import AllowedTools
 
 PART = {"type": "text", "text": "a"}
-SCORE = {"type": "score_model", "name": "s", "model": "m", "input": [{"role": "user", "content": "Rate it."}]}
-JUNK: tuple[object, ...] = (
-    None,
-    True,
-    0,
-    -1,
-    1.5,
-    2**70,
-    "",
-    "x",
-    [],
-    [None],
-    ["x"],
-    [{}],
-    [[]],
-    {},
-    {"x": 1},
-    {"type": "x"},
-)
+SCORE: JsonObject = {
+    "type": "score_model",
+    "name": "s",
+    "model": "m",
+    "input": [{"role": "user", "content": "Rate it."}],
+}
+SCALARS: tuple[object, ...] = (None, True, 0, -1, 1.5, 2**70, "", "x")
+JUNK = (*SCALARS, [], [None], ["x"], [{}], [[]], {}, {"x": 1}, {"type": "x"})
 
 
 def fault(body: type[Body], **fields: Any) -> tuple[str | None, str]:
@@ -79,7 +69,7 @@ def test_texts_to_moderate_have_three_forms(value: Any, read_as: list[str]) -> N
 
 
 def test_a_graders_content_is_a_text_or_parts() -> None:
-    parts = [{"type": "input_text", "text": "a"}, "b"]
+    parts: list[JsonValue] = [{"type": "input_text", "text": "a"}, "b"]
     body = read(ScoreModelBody, {**SCORE, "input": [{"role": "user", "content": parts}]})
     assert (body.input[0].content, body.range) == ("a\nb", [0.0, 1.0])
     assert body.sampling_params.chat_fields() == {}

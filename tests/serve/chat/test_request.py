@@ -28,7 +28,17 @@ def test_the_defaults_are_openais() -> None:
 
 
 def test_null_counts_as_absent_in_every_field() -> None:
-    names = ("temperature", "top_p", "n", "stop", "max_tokens", "max_completion_tokens", "seed", "stream", "logit_bias")
+    names: tuple[str, ...] = (
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "max_tokens",
+        "max_completion_tokens",
+        "seed",
+        "stream",
+        "logit_bias",
+    )
     names += ("stream_options", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "response_format")
     names += ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "modalities", "audio")
     assert parse_chat_request(body(**dict.fromkeys(names))) == parse_chat_request(body())
