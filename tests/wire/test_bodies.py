@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire.body import Body, read
+from tunesmith.wire.chat import Chat
 from tunesmith.wire.completions import CreateCompletion
 from tunesmith.wire.faults import explain
 from tunesmith.wire.files import FileForm
@@ -19,6 +20,7 @@ from tunesmith.wire.lists import deleted
 from tunesmith.wire.models import GrantPermissions
 from tunesmith.wire.moderations import CreateModeration
 from tunesmith.wire.organization import ProjectKeyBody
+from tunesmith.wire.tools import AllowedTools
 
 PART = {"type": "text", "text": "a"}
 SCORE: JsonObject = {
@@ -27,24 +29,8 @@ SCORE: JsonObject = {
     "model": "m",
     "input": [{"role": "user", "content": "Rate it."}],
 }
-JUNK: tuple[object, ...] = (
-    None,
-    True,
-    0,
-    -1,
-    1.5,
-    2**70,
-    "",
-    "x",
-    [],
-    [None],
-    ["x"],
-    [{}],
-    [[]],
-    {},
-    {"x": 1},
-    {"type": "x"},
-)
+SCALARS: tuple[object, ...] = (None, True, 0, -1, 1.5, 2**70, "", "x")
+JUNK = (*SCALARS, [], [None], ["x"], [{}], [[]], {}, {"x": 1}, {"type": "x"})
 
 
 def fault(body: type[Body], **fields: Any) -> tuple[str | None, str]:
@@ -176,3 +162,25 @@ def test_a_param_is_a_path_of_the_request_and_no_name_of_a_validator(body: type[
                 _, *inner = re.split(r"[.[]", param or "")
                 assert all(re.fullmatch(r"[a-z_]+|\d+\]|seconds\]|anchor\]|", one) for one in inner), param
                 assert not {"str", "int", "float", "bool", "list"} & set(inner), param
+
+
+MANY = dict.fromkeys(map(str, range(5000)), 1)
+CHAT = {"model": "m", "messages": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "given"),
+    [
+        (Chat, {**CHAT, **MANY}),
+        (Chat, {**CHAT, "stream": True, "stream_options": MANY}),
+        (Chat, {**CHAT, "store": True, "metadata": MANY}),
+        (Chat, {**CHAT, "tools": [1] * 5000}),
+        (CreateJob, MANY),
+        (CreateJob, {"model": "m", "training_file": "f", "metadata": MANY}),
+        (AllowedTools, {"mode": "auto", "tools": [1] * 5000}),
+    ],
+)
+def test_a_body_of_many_faults_is_refused_without_naming_each(body: type[Body], given: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        body.model_validate(given)
+    assert caught.value.error_count() <= 200

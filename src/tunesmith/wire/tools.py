@@ -69,7 +69,7 @@ class AllowedTools(OpenBody):
     """Some of the declared tools, of which the model may or must call one."""
 
     mode: Literal["auto", "required"]
-    tools: Annotated[list[FunctionChoice], AfterValidator(_not_empty)]
+    tools: Annotated[list[FunctionChoice], Field(max_length=MAX_TOOLS), AfterValidator(_not_empty)]
 
 
 class AllowedToolsChoice(OpenBody):
