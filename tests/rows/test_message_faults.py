@@ -204,3 +204,8 @@ def test_any_value_is_named_and_never_fatal(value: object) -> None:
     assert type_name(value)  # type: ignore[arg-type]
     assert codes(value) or isinstance(value, list)
     assert found(value)
+
+
+def test_unknown_keys_are_named_in_their_order() -> None:
+    keys = [f"extra_{number}" for number in (3, 1, 7, 5, 0, 2, 6, 4)]
+    assert [path for _, path in found(USER | dict.fromkeys(keys, 1))] == [f"m.{key}" for key in keys]
