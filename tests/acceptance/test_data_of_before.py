@@ -119,6 +119,7 @@ def test_the_killed_job_goes_on_from_its_progress(opened: Opened, done: Json) ->
     assert json.loads(lines[0])["type"] == "started"
     assert json.loads(lines[0])["resumed_from_step"] == opened.progress["step"]
     events = opened.get(f"/fine_tuning/jobs/{expected.killed}/events?limit=100")["data"]
+    assert isinstance(events, list)
     assert [event["data"]["step"] for event in events if event["type"] == "metrics"] == list(range(STEPS, 0, -1))
     assert f"Training goes on after an interruption (attempt {expected.attempt + 1})" in [
         event["message"] for event in events

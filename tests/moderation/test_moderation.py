@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,13 @@ from tunesmith.moderation.word_rules import LANGUAGES, WordModerator, _Filter
 from tunesmith.rows.codes import CODES
 from tunesmith.settings import Settings
 
-Labelled = dict[str, Any]  # text, language, categories
+
+class Labelled(TypedDict):
+    text: str
+    language: str
+    categories: list[str]
+
+
 TEXTS: list[Labelled] = [
     json.loads(line) for line in (Path(__file__).parent / "texts.jsonl").read_text("utf-8").splitlines()
 ]

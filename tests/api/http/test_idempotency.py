@@ -1,5 +1,6 @@
 """A POST that is sent twice: with an Idempotency-Key, and as the official client repeats it without one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ UPLOAD = {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": 9, "mime_type"
 def ask(client: TestClient, upload: Upload) -> Ask:
     file_id = upload()["id"]
 
-    def send(headers: Any, **fields: object) -> Response:
+    def send(headers: Mapping[str, str] | Mapping[bytes, bytes], **fields: object) -> Response:
         body = {"model": "gpt-3.5-turbo", "training_file": file_id, **fields}
         return client.post("/v1/fine_tuning/jobs", json=body, headers=headers)
 
@@ -35,7 +36,7 @@ def test_repeated_job_is_the_job_already_made(ask: Ask, client: TestClient) -> N
 
 @pytest.mark.parametrize("count", ["x", "-1", "²", ""])
 def test_odd_retry_count_is_no_repetition(ask: Ask, count: str) -> None:
-    header = {"x-stainless-retry-count": count.encode("utf-8")}
+    header = {b"x-stainless-retry-count": count.encode("utf-8")}
     assert ask(header).json()["id"] != ask(header).json()["id"]
 
 
