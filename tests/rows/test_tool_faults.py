@@ -8,13 +8,13 @@ import pytest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.tool_faults import (
     CACHED_BYTES,
-    MAX_TOOLS,
     are_sound_calls,
     call_faults,
     declared,
     declared_call_faults,
     tool_message_faults,
 )
+from tunesmith.wire.limits import MAX_TOOLS
 
 PARAMETERS: JsonObject = {
     "type": "object",

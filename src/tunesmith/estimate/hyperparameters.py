@@ -13,19 +13,17 @@ from typing import Protocol
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS
 
 TARGET_EPOCHS = 3
 MIN_TARGET_EXAMPLES, MAX_TARGET_EXAMPLES = 100, 25_000
 MIN_DEFAULT_EPOCHS, MAX_DEFAULT_EPOCHS = 1, 25
 BATCH_SHARE = 0.002
-MAX_BATCH_SIZE = 256
 SHARED_FROM = 0.5  # of the tokens are one system message: from here on a batch above 1 pays
 SHARED_BATCHES = (8, 4, 2)
 LEAST_STEPS = 60  # that a larger batch has to leave to the whole run
-MAX_EPOCHS = 50
 AUTO_MULTIPLIER = 2.0
-AUTO_BETA = 0.1
-MAX_BETA = 2.0
+AUTO_BETA = 0.1  # the DPO paper's
 
 
 class HasExamples(Protocol):

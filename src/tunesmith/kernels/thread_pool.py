@@ -141,6 +141,9 @@ def close(memory: NDArray[numpy.uint8]) -> None:
     _unlock(pool + _STEP_MUTEX)
 
 
+MOST_THREADS = 64  # of one pool, the caller among them
+
+
 class ThreadPool:
     """The helpers of one caller, started when they are first needed.
 

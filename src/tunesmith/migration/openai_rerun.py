@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.migration.openai_export import Export, ExportedJob
+from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_EPOCHS
 
 TRAINED = ("supervised", "dpo")
-MOST = {"n_epochs": 50, "batch_size": 256}
+MOST = {"n_epochs": MAX_EPOCHS, "batch_size": MAX_BATCH_SIZE}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import orjson
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.findings import Fault, shorten
+from tunesmith.wire.limits import MAX_TOOLS
 
-MAX_TOOLS = 128
 CACHED_BYTES = 64 * 1024  # larger declarations are compiled each time: 512 of them would fill the memory
 
 

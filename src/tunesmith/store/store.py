@@ -22,7 +22,7 @@ from tunesmith.store.queue.jobs import JobStore
 from tunesmith.store.queue.leases import Queue
 from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.migrate import migrate
-from tunesmith.store.scope import Scope
+from tunesmith.store.scope import EVERYBODY, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +120,13 @@ def _assemble(database: Database, paths: Paths) -> Store:
     blobs = BlobStore(paths.blobs)
     return Store(
         blobs=blobs,
-        files=FileStore(database, blobs),
-        uploads=UploadStore(database, blobs, PartStore(paths.blobs)),
-        jobs=JobStore(database),
+        files=FileStore(database, blobs, EVERYBODY),
+        uploads=UploadStore(database, blobs, PartStore(paths.blobs), EVERYBODY),
+        jobs=JobStore(database, EVERYBODY),
         queue=Queue(database, blobs, paths.root),
-        models=ModelStore(database, paths.root, paths.jobs),
-        permissions=PermissionStore(database),
-        chats=ChatStore(database),
+        models=ModelStore(database, paths.root, paths.jobs, EVERYBODY),
+        permissions=PermissionStore(database, EVERYBODY),
+        chats=ChatStore(database, EVERYBODY),
         projects=ProjectStore(database),
         keys=KeyStore(database),
         usage=UsageStore(database),

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.estimate.hyperparameters import AUTO_BETA
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.directory import fingerprint as base_fingerprint
 from tunesmith.render.renderer import Renderer, load_renderer
@@ -25,8 +26,6 @@ from tunesmith.train.paths.flops import matmul_peak
 from tunesmith.train.prepare import PreparedModel, prepare
 from tunesmith.train.protocol.events import Listener, Started
 from tunesmith.train.protocol.spec import TrainSpec
-
-DEFAULT_BETA = 0.1  # the DPO paper's
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def _objective(spec: TrainSpec, model: PreparedModel, data: Data, folder: Path, 
         _references(model, examples, folder / f"references-{part}-{fingerprint[:16]}.json")
         for part, examples in (("training", data.training), ("validation", data.validation))
     )
-    return Preference(model.scorer, model.micro_batch_tokens, spec.beta or DEFAULT_BETA, training, validation)
+    return Preference(model.scorer, model.micro_batch_tokens, spec.beta or AUTO_BETA, training, validation)
 
 
 def _references(model: PreparedModel, examples: list[Example], path: Path) -> dict[int, tuple[float, float]]:

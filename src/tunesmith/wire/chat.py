@@ -12,9 +12,10 @@ from typing_extensions import TypedDict
 from tunesmith.errors import InvalidRequest
 from tunesmith.wire.body import Body, ChatBody, Ignored, Metadata, Refused, described_as, refused
 from tunesmith.wire.faults import invalid_value, shown, unsupported, worded, wrong_type
+from tunesmith.wire.limits import MAX_TOOLS
 from tunesmith.wire.lists import Anything
 from tunesmith.wire.response_format import ResponseFormat
-from tunesmith.wire.tools import MAX_TOOLS, Function, FunctionCall, FunctionTool, ToolChoice
+from tunesmith.wire.tools import Function, FunctionCall, FunctionTool, ToolChoice
 
 MAX_STOPS = 4
 MAX_TOKEN_DIGITS = 20  # Python refuses to read numbers of more than 4300

@@ -22,6 +22,7 @@ from tunesmith.settings import TrainingOptions
 from tunesmith.wire.body import Body, Metadata, Text
 from tunesmith.wire.faults import worded
 from tunesmith.wire.job_options import KEY, JobOptions
+from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS
 from tunesmith.wire.lists import Anything
 
 Auto: TypeAlias = Literal["auto"]
@@ -67,15 +68,15 @@ class Hyperparameters(Body):
     Its description gives the multiplier no upper bound; 1000 times the base rate can only be a mistake.
     """
 
-    batch_size: Annotated[Auto | int, _auto_int(1, 256)] = "auto"
+    batch_size: Annotated[Auto | int, _auto_int(1, MAX_BATCH_SIZE)] = "auto"
     learning_rate_multiplier: Annotated[Auto | float, _auto_float(1000.0)] = "auto"
-    n_epochs: Annotated[Auto | int, _auto_int(1, 50)] = "auto"
+    n_epochs: Annotated[Auto | int, _auto_int(1, MAX_EPOCHS)] = "auto"
 
 
 class PreferenceHyperparameters(Hyperparameters):
     """What a DPO job may set."""
 
-    beta: Annotated[Auto | float, _auto_float(2.0)] = "auto"
+    beta: Annotated[Auto | float, _auto_float(MAX_BETA)] = "auto"
 
 
 class SupervisedMethod(Body):

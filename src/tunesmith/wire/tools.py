@@ -10,8 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from tunesmith.wire.body import OpenBody
 from tunesmith.wire.faults import invalid_value, unsupported, worded
-
-MAX_TOOLS = 128
+from tunesmith.wire.limits import MAX_TOOLS
 
 
 def _function_only(kind: object) -> object:

@@ -8,6 +8,7 @@ from tunesmith.check.file_check import CheckOptions, report_on, scan_of
 from tunesmith.check.kept_scans import KeptScans
 from tunesmith.check.report.file_report import Report
 from tunesmith.check.report.openai_wording import job_error
+from tunesmith.check.rules.file_rules import MIN_EXAMPLES
 from tunesmith.check.rules.leaks import Index, index_of
 from tunesmith.check.scan.file_scan import FileScan
 from tunesmith.errors import DataError
@@ -22,7 +23,7 @@ from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.store import FileRow, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.data_warnings import leak_notices, moderation_notices
 
-MIN_EXAMPLES = {"training_file": 10, "validation_file": 1}
+LEAST_EXAMPLES = {"training_file": MIN_EXAMPLES, "validation_file": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
 
 def require_files(store: Store, job: JobRow) -> None:
     """Raises DataError (`deleted_training_file`) when a file of the job is gone."""
-    for param in MIN_EXAMPLES:
+    for param in LEAST_EXAMPLES:
         if getattr(job, param) is not None:
             require_file(store, job, param)
 
@@ -106,7 +107,7 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Checked
         max_tokens=row_limit(base_dir, settings),
         method=str(job.method["type"]),
         analysers=job_analysers(settings),
-        min_examples=MIN_EXAMPLES[param],
+        min_examples=LEAST_EXAMPLES[param],
     )
     path = store.blobs.path(file.id)
     try:

@@ -18,6 +18,7 @@ from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import FileRow, NewFile, Store
 from tunesmith.store.objects.files import FileStore
+from tunesmith.store.scope import EVERYBODY
 
 KEYS = ["object", "id", "purpose", "filename", "bytes", "created_at", "expires_at", "status", "status_details"]
 
@@ -316,7 +317,7 @@ class Unanswering(FileStore):
 def test_stored_file_is_no_error_when_the_database_is_away_for_its_check(
     settings: Settings, store: Store, key: str, rows: bytes
 ) -> None:
-    flaky = replace(store, files=Unanswering(store.database, store.blobs))
+    flaky = replace(store, files=Unanswering(store.database, store.blobs, EVERYBODY))
     checks = FileChecks(flaky, settings)
     row = store.files.create(store.blobs.write([rows]), NewFile(purpose="fine-tune", filename="a.jsonl"))
     assert checks.submit(row).status == "uploaded"

@@ -128,14 +128,16 @@ def _given(values: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _check(file: Path, method: str, min_examples: int = 10) -> None:
+def _check(file: Path, method: str, min_examples: int | None = None) -> None:
     """Refuses a faulty file before it is uploaded. The server checks it again."""
     from tunesmith.check.file_check import CheckOptions, check_file
+    from tunesmith.check.rules.file_rules import MIN_EXAMPLES
     from tunesmith.cli.output.check_report import error_count
 
     require_file(file)
     require_method(method)
-    report = check_file(file, CheckOptions(method=method, min_examples=min_examples))
+    least = MIN_EXAMPLES if min_examples is None else min_examples
+    report = check_file(file, CheckOptions(method=method, min_examples=least))
     if not report.ok:
         first = report.errors[0]
         raise CommandError(f"{file}: {first} ({error_count(report)}; all of them: tunesmith check {file})")

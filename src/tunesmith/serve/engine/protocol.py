@@ -14,6 +14,8 @@ from typing import Literal, Protocol, TypeAlias
 
 Finish: TypeAlias = Literal["stop", "length"]
 
+GREEDY_BELOW = 1e-5  # lower temperatures overflow float32, and choose the likeliest token anyway
+
 
 class Matcher(Protocol):
     """The position of one choice in its grammar.

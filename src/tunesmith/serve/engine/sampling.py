@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from tunesmith.errors import ServerFault
-from tunesmith.serve.engine.protocol import GenerateRequest
+from tunesmith.serve.engine.protocol import GREEDY_BELOW, GenerateRequest
 
-GREEDY_BELOW = 1e-5  # lower temperatures overflow float32, and choose the likeliest token anyway
 NUCLEUS_FIRST_TRY = 256  # nearly always enough, in 0.2 ms; sorting all 49,152 logits takes 2.5 ms
 
 

@@ -25,7 +25,7 @@ from tunesmith.families.panels import Width, pack, pack_bias, packed_bytes, whol
 from tunesmith.families.table import compiled_gap
 from tunesmith.kernels.forward import serving_step
 from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, phases
-from tunesmith.kernels.thread_pool import ThreadPool
+from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
 from tunesmith.kernels.vectors import LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.local.adapter_panels import PanelAdapter, pack_adapter
@@ -35,7 +35,6 @@ from tunesmith.serve.local.runner import AnyAdapter, cache_bytes
 from tunesmith.serve.local.step import Rotation, Steps
 from tunesmith.system.pages import Slab, SpareSlab, fresh_slab, release_pages
 
-MOST_THREADS = 64
 HEAD = ("lm_head",)
 
 

@@ -12,9 +12,8 @@ from pydantic import BaseModel, Field
 
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest
+from tunesmith.serve.engine.protocol import GREEDY_BELOW, Delta, Finish, GenerateRequest
 
-GREEDY_BELOW = 1e-5  # as in the in-process engine; vLLM raises temperatures between this and 0.01 to 0.01
 SMALLEST_TOP_P = 1e-6  # vLLM refuses 0, which means only the likeliest token
 ID_MARK = "token_id:"  # followed by the id; stands for a token's text in `top_logprobs`
 

@@ -17,6 +17,7 @@ from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import FIRST_PROJECT, KeyRow, Order, Page, Role
 from tunesmith.store.schema.db import FIRST_KEY_KEY, Database
 from tunesmith.store.schema.tables import keys, projects
+from tunesmith.store.scope import EVERYBODY
 from tunesmith.system.atomic_write import write_atomically
 
 MOST_REMEMBERED = 1000
@@ -119,7 +120,7 @@ class KeyStore:
         if role is not None:
             query = query.where(keys.c.role == role)
         with self._database.read() as connection:
-            rows, more = fetch_page(connection, query, keys, Cursor(limit, after, order))
+            rows, more = fetch_page(connection, query, keys, Cursor(limit, after, order), EVERYBODY)
         return Page(tuple(_key_row(row) for row in rows), more)
 
     def get(self, key_id: str) -> KeyRow | None:

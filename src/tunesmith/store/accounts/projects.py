@@ -13,6 +13,7 @@ from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import FIRST_PROJECT, Page, ProjectRow
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import projects
+from tunesmith.store.scope import EVERYBODY
 
 
 class ProjectStore:
@@ -50,7 +51,7 @@ class ProjectStore:
         """Return a page of projects, newest first; archived ones only on request."""
         query = select(projects) if archived else select(projects).where(projects.c.archived_at.is_(None))
         with self._database.read() as connection:
-            rows, more = fetch_page(connection, query, projects, Cursor(limit, after))
+            rows, more = fetch_page(connection, query, projects, Cursor(limit, after), EVERYBODY)
         return Page(tuple(_project_row(row) for row in rows), more)
 
     def rename(self, project_id: str, name: str) -> ProjectRow | None:

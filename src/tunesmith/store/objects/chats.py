@@ -8,13 +8,13 @@ from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import ChatRow, Order, Page
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import chat_metadata, chats, clean_text
-from tunesmith.store.scope import EVERYBODY, Scope
+from tunesmith.store.scope import Scope
 
 
 class ChatStore:
     """Stored chat completions."""
 
-    def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
+    def __init__(self, database: Database, scope: Scope) -> None:
         self._database = database
         self._scope = scope
 

@@ -21,7 +21,7 @@ from tunesmith.store.scope import EVERYBODY, Scope
 class PermissionStore:
     """Permissions to use models."""
 
-    def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
+    def __init__(self, database: Database, scope: Scope) -> None:
         self._database = database
         self._scope = scope
 
@@ -55,7 +55,7 @@ class PermissionStore:
             query = query.where(permissions.c.project_id == project_id)
         with self._database.read() as connection:
             self._check_model(connection, model)
-            rows, more = fetch_page(connection, query, permissions, Cursor(limit, after, order))
+            rows, more = fetch_page(connection, query, permissions, Cursor(limit, after, order), EVERYBODY)
         return Page(tuple(_permission_row(row) for row in rows), more)
 
     def revoke(self, model: str, permission_id: str) -> bool:

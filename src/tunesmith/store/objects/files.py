@@ -11,7 +11,7 @@ from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import Blob, FileRow, FileStatus, NewFile, Order, Page
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNCHECKED, UNFINISHED, files, jobs
-from tunesmith.store.scope import EVERYBODY, Scope
+from tunesmith.store.scope import Scope
 
 SHOWN = tuple(
     files.c[name] for name in FileRow.__slots__
@@ -21,7 +21,7 @@ SHOWN = tuple(
 class FileStore:
     """The rows of files, and through them their bytes."""
 
-    def __init__(self, database: Database, blobs: BlobStore, scope: Scope = EVERYBODY) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, scope: Scope) -> None:
         self._database = database
         self._blobs = blobs
         self._scope = scope

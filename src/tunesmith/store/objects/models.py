@@ -15,7 +15,7 @@ from tunesmith.store.queue.job_files import JobFiles
 from tunesmith.store.rows import JobRow, JobStatus, ListedModel, ModelRow, NewCheckpoint, ResolvedModel
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs, models, permissions
-from tunesmith.store.scope import EVERYBODY, Scope
+from tunesmith.store.scope import Scope
 
 NO_WEIGHTS = ""  # in place of an adapter's path: imported models have none here
 
@@ -23,7 +23,7 @@ NO_WEIGHTS = ""  # in place of an adapter's path: imported models have none here
 class ModelStore:
     """Tuned models, and checkpoints that were kept."""
 
-    def __init__(self, database: Database, root: Path, jobs_directory: Path, scope: Scope = EVERYBODY) -> None:
+    def __init__(self, database: Database, root: Path, jobs_directory: Path, scope: Scope) -> None:
         self._database = database
         self._root = root
         self._jobs_directory = jobs_directory

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, select
 
 from tunesmith.store.rows import Order
-from tunesmith.store.scope import EVERYBODY, Scope
+from tunesmith.store.scope import Scope
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -29,7 +29,7 @@ def fetch_page(
     query: "Select[*tuple[object, ...]]",
     table: Table,
     cursor: Cursor,
-    scope: Scope = EVERYBODY,
+    scope: Scope,
     place: ColumnElement[int] | None = None,
 ) -> tuple[list[RowMapping], bool]:
     """The rows of one page, and whether more follow. An unknown `after` gives no rows.

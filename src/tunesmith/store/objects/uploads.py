@@ -22,7 +22,7 @@ from tunesmith.store.objects.parts import PartStore, no_such_upload
 from tunesmith.store.rows import Blob, FileRow, NewFile, NewUpload, PartRow, UploadRow
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import files, upload_parts, uploads
-from tunesmith.store.scope import EVERYBODY, Scope
+from tunesmith.store.scope import Scope
 
 GRACE_SECONDS = 600  # an upload whose completion began in time may still read its parts
 ORPHAN_SECONDS = 86_400  # a directory without a row: of a crash before the commit, or of another database
@@ -31,7 +31,7 @@ ORPHAN_SECONDS = 86_400  # a directory without a row: of a crash before the comm
 class UploadStore:
     """Rows and bytes of uploads that arrive in parts."""
 
-    def __init__(self, database: Database, blobs: BlobStore, parts: PartStore, scope: Scope = EVERYBODY) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, parts: PartStore, scope: Scope) -> None:
         self._database = database
         self._blobs = blobs
         self._parts = parts

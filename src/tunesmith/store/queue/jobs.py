@@ -20,7 +20,7 @@ from tunesmith.store.scope import EVERYBODY, Scope
 class JobStore:
     """Jobs, their events, checkpoints and metrics."""
 
-    def __init__(self, database: Database, scope: Scope = EVERYBODY) -> None:
+    def __init__(self, database: Database, scope: Scope) -> None:
         self._database = database
         self._scope = scope
 
@@ -132,14 +132,14 @@ class JobStore:
         """Return a page of events, newest first; empty for an unknown job."""
         query = select(events).where(self._of_job(events, job_id))
         with self._database.read() as connection:
-            rows, more = fetch_page(connection, query, events, Cursor(limit, after))
+            rows, more = fetch_page(connection, query, events, Cursor(limit, after), EVERYBODY)
         return Page(tuple(event_row(row) for row in rows), more)
 
     def checkpoints(self, job_id: str, *, limit: int = 10, after: str | None = None) -> Page[CheckpointRow]:
         """Return a page of checkpoints, newest first; empty for an unknown job."""
         query = select(checkpoints).where(self._of_job(checkpoints, job_id))
         with self._database.read() as connection:
-            rows, more = fetch_page(connection, query, checkpoints, Cursor(limit, after))
+            rows, more = fetch_page(connection, query, checkpoints, Cursor(limit, after), EVERYBODY)
         return Page(tuple(checkpoint_row(row) for row in rows), more)
 
     def messages(self, job_id: str) -> list[str]:
@@ -162,7 +162,7 @@ class JobStore:
         return and_(mine, exists().where(jobs.c.id == job_id, self._scope.of(jobs)))
 
 
-def lock_job(connection: Connection, job_id: str, scope: Scope = EVERYBODY) -> JobRow:
+def lock_job(connection: Connection, job_id: str, scope: Scope) -> JobRow:
     """Return the job's row, locked until the transaction ends.
 
     Events of one job are therefore written one transaction at a time. Raises NotFound.

@@ -32,6 +32,7 @@ from tunesmith.store.rows import (
 )
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs
+from tunesmith.store.scope import EVERYBODY
 
 
 class LeaseLost(TunesmithError):
@@ -216,7 +217,7 @@ def _claimable(statuses: Sequence[JobStatus], now: float) -> ColumnElement[bool]
 
 def _lock_held(connection: Connection, lease: Lease) -> JobRow:
     try:
-        job = lock_job(connection, lease.job_id)
+        job = lock_job(connection, lease.job_id, EVERYBODY)
     except NotFound as error:
         raise LeaseLost(error.message, code="taken") from error
     _check_fence(job, lease)

@@ -16,7 +16,7 @@ from torch.autograd.function import FunctionCtx
 from tunesmith.families.layout import head_size, layer_path, norm_names
 from tunesmith.families.panels import whole_panels
 from tunesmith.kernels.step_args import new_counters
-from tunesmith.kernels.thread_pool import ThreadPool
+from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
 from tunesmith.kernels.train_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS, train_phases
 from tunesmith.kernels.train_step import training_step
 from tunesmith.kernels.vectors import LANES
@@ -26,8 +26,6 @@ from tunesmith.train.paths.compiled_tables import Buffers, fill_lines, fill_part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-MOST_THREADS = 64
 
 
 class CompiledLayers:

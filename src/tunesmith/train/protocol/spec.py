@@ -12,6 +12,7 @@ from typing import Literal, cast, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.estimate.hyperparameters import AUTO_MULTIPLIER, TARGET_EPOCHS
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.settings import TrainingOptions
 from tunesmith.train.protocol import old_spec
@@ -43,9 +44,9 @@ class TrainSpec:
     training_sha256: str | None = None  # of the file's bytes; None: the trainer reads the file to know it
     validation_sha256: str | None = None
     method: Method = "supervised"
-    n_epochs: int = 3
+    n_epochs: int = TARGET_EPOCHS
     batch_size: int = 1  # rows per optimizer step
-    learning_rate_multiplier: float = 2.0
+    learning_rate_multiplier: float = AUTO_MULTIPLIER
     beta: float | None = None  # DPO
     seed: int = 0
     max_tokens: int | None = None  # per row; longer rows are cut at the end
