@@ -126,7 +126,9 @@ class Sampling(ChatBody):
         default_factory=list,
         description="Token id to -100 to 100. Ids are those of the base that answers, not of OpenAI's encodings.",
     )
-    stream_options: StreamOptions | None = Field(None, description="Only with stream.")
+    stream_options: StreamOptions | None = Field(
+        None, description="What a stream has besides the answer; only with stream."
+    )
     user: Ignored = Field(None, description="Has no effect; a stored chat completion shows it as input_user.")
 
     @model_validator(mode="after")
@@ -187,7 +189,7 @@ class Chat(Sampling):
         max_length=MAX_TOOLS,
         description="Older form of tools, declared in the same way; the answer ends with its first call.",
     )
-    parallel_tool_calls: bool = Field(True, description="false: the answer ends with its first call.")
+    parallel_tool_calls: bool = Field(True, description="With false, the answer ends with its first call.")
     tool_choice: ToolChoice | None = Field(
         None,
         description="none: the tools are not declared; auto; required: only calls; a function: one call of it; "

@@ -1,4 +1,4 @@
-"""Tools of a chat: as a request declares and chooses them, and as an answer calls them.
+"""Tools of a chat: declared and chosen in a request, called in an answer.
 
 `tools`, `tool_choice`, `tool_calls`, and the older `functions` and `function_call`.
 """
@@ -64,8 +64,8 @@ class FunctionChoice(OpenBody):
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": True, "required": ["type", "function"]})
 
-    type: FunctionType = Field(description="function.")
-    function: NamedFunction = Field(None, validate_default=True, description="The function.")
+    type: FunctionType = Field(description="function: one of them.")
+    function: NamedFunction = Field(None, validate_default=True, description="Only with the type function.")
 
 
 class AllowedTools(OpenBody):
@@ -80,8 +80,10 @@ class AllowedTools(OpenBody):
 class AllowedToolsChoice(OpenBody):
     """The choice among some of the declared tools."""
 
-    type: Literal["allowed_tools"] = Field(description="allowed_tools.")
-    allowed_tools: AllowedTools = Field(description="The others are not declared and cannot be called.")
+    type: Literal["allowed_tools"] = Field(description="allowed_tools: some of them.")
+    allowed_tools: AllowedTools = Field(
+        description="Only with this type; the others are not declared and cannot be called."
+    )
 
 
 def _tool_choice(value: object) -> object:
