@@ -15,14 +15,16 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+import httpx
+import httpx2
 from api_notes import Notes
 from api_samples import ALTERNATIVES, BESIDE, MARK, NONSENSE, QUERY, ROWS, SAMPLES
 from api_world import PERMISSIONS, World, world
-from httpx import Response
 
 Json = dict[str, Any]
+Response: TypeAlias = httpx.Response | httpx2.Response  # of a server, of the application in this process
 Fate = Literal["accepted", "ignored", "refused", "missing"]
 UNFIT = (NONSENSE, [MARK])  # for a field inside another one, which may be any object
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,7 +173,7 @@ def _ask(place: World, operation: Json, fields: Json, url: str = "") -> Response
 
 def _ask_form(place: World, operation: Json, body: Json, url: str) -> Response:
     part = "data" if url.endswith("/parts") else "file"
-    flat = {}
+    flat: Json = {}
     for key, value in body.items():
         flat |= (
             {f"{key}[{inner}]": str(one) for inner, one in value.items()} if isinstance(value, dict) else {key: value}

@@ -13,6 +13,7 @@ from httpx import Client
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import JobOutcome, JobStatus, NewCheckpoint, NewEvent, Store, open_store
@@ -119,7 +120,7 @@ class World:
         """The tuned model's name. It is listed and shared, never asked, so its adapter is an empty folder."""
         job_id = self.job()
         lease = self._running(job_id)
-        numbers = {"step": 1, "train_loss": 1.5, "train_mean_token_accuracy": 0.25}
+        numbers: JsonObject = {"step": 1, "train_loss": 1.5, "train_mean_token_accuracy": 0.25}
         self._store.queue.append(lease, [NewEvent("Step 1/1", type="metrics", data=numbers, step=1)], total_steps=1)
         adapter = self._settings.paths.jobs / job_id / "checkpoints" / "step-000001"
         adapter.mkdir(parents=True)

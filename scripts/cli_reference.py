@@ -34,7 +34,8 @@ traceback.
 The API key comes from `TUNESMITH_API_KEY`, or from the file `api-key` that the first start wrote into the data
 directory.
 
-These commands need no server: `check`, `estimate`, `fix` and `models pull`; and `keys`, `projects`, `usage`, `import`,
+These commands need no running server: `check`, `estimate`, `fix`, `models pull` and `version`; `demo`, `serve` and
+`worker`, which are or start one; and `keys`, `projects`, `usage`, `import`,
 `migrate` and `models replace`, which work on the data directory itself and so must run on the server's machine.
 
 ## Exit codes

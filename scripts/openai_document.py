@@ -38,7 +38,7 @@ def document(spec: Node, known: set[str]) -> Node:
 
 def _operation(operation: Node) -> Node:
     """Of the answers the 200: OpenAI describes next to no other."""
-    kept = {name: _without_prose(operation[name]) for name in ("parameters", "requestBody") if name in operation}
+    kept: Node = {name: _without_prose(operation[name]) for name in ("parameters", "requestBody") if name in operation}
     return {**kept, "responses": {"200": _without_prose(operation["responses"]["200"])}}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from tunesmith.settings import OLD_NAMES, Settings, _warn_once
 
@@ -123,3 +123,11 @@ def test_data_of_before_the_rename_still_switches_prompt_lookup_off(
     (tmp_path / "tunesmith.toml").write_text("serve_drafts = false\n")
     monkeypatch.setenv("TUNESMITH_DATA_DIR", str(tmp_path))
     assert Settings().serve_prompt_lookup is False
+
+
+def test_repr_shows_no_password(tmp_path: Path) -> None:
+    url = "postgresql://tunesmith:s3cret@localhost/tunesmith"
+    key = SecretStr("s3cret")
+    settings = Settings(data_dir=tmp_path, database_url=url, wandb_api_key=key, moderation_api_key=key)
+    assert settings.database_url == url
+    assert "s3cret" not in repr(settings)

@@ -154,7 +154,11 @@ class Settings(BaseSettings, TrainingOptions):
         default_factory=lambda: platformdirs.user_cache_path("tunesmith", appauthor=False),
         description="Derived files, shared by all data directories; may be deleted at any time.",
     )
-    database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data directory.")
+    database_url: str | None = Field(
+        None,
+        repr=False,  # it may have a password
+        description="SQLAlchemy URL; unset: SQLite in the data directory.",
+    )
     host: str = Field("127.0.0.1", description="Address the API binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API binds to; 0 takes a free one.")
 
@@ -264,7 +268,8 @@ class Settings(BaseSettings, TrainingOptions):
         for name, url in remotes.items():
             if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
                 raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
-        return {name: url.rstrip("/").removesuffix("/v1") for name, url in remotes.items()}
+        # To the end: the worker validates once more what the server hands it.
+        return {name: re.sub(r"(/|/v1)+$", "", url) for name, url in remotes.items()}
 
     def training_options(self) -> TrainingOptions:
         """The options of a job that does not set its own."""

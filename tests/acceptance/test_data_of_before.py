@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,9 +19,10 @@ from tests.acceptance.earlier_data import ARCHIVE, UPLOADED, processor
 from tests.servers import Server, serving, wait_until
 
 from tunesmith.store import JobFiles
+from tunesmith.train.fingerprint import spec_fingerprint
 from tunesmith.train.protocol.spec import TrainSpec
-from tunesmith.train.start import spec_fingerprint
 
+Json = dict[str, Any]
 STEPS = 10
 SECONDS = 180  # the four steps that are left take two; the rest is for a busy machine
 
@@ -46,18 +48,18 @@ class Opened:
 
     server: Server
     expected: Expected
-    progress: dict[str, object]  # of the killed job, as it was found
+    progress: Json  # of the killed job, as it was found
 
-    def get(self, path: str) -> dict[str, object]:
+    def get(self, path: str) -> Json:
         answer = httpx.get(self.server.base_url + path, headers=self.headers, timeout=60)
         assert answer.is_success, answer.text
-        found: dict[str, object] = answer.json()
+        found: Json = answer.json()
         return found
 
-    def post(self, path: str, body: dict[str, object]) -> dict[str, object]:
+    def post(self, path: str, body: Json) -> Json:
         answer = httpx.post(self.server.base_url + path, json=body, headers=self.headers, timeout=60)
         assert answer.is_success, answer.text
-        found: dict[str, object] = answer.json()
+        found: Json = answer.json()
         return found
 
     @property
@@ -91,7 +93,7 @@ def opened(unpacked: Path, expected: Expected, base_dir: Path) -> Iterator[Opene
 
 
 @pytest.fixture(scope="module")
-def done(opened: Opened) -> dict[str, object]:
+def done(opened: Opened) -> Json:
     """The killed job, once this version's worker has finished it."""
     path = f"/fine_tuning/jobs/{opened.expected.killed}"
     wait_until(lambda: opened.get(path)["status"] in ("succeeded", "failed"), SECONDS, "the job's end")
@@ -109,7 +111,7 @@ def test_an_earlier_spec_is_read_and_decides_the_same_result(
     assert spec_fingerprint(spec) == opened.progress["fingerprint"]
 
 
-def test_the_killed_job_goes_on_from_its_progress(opened: Opened, done: dict[str, object]) -> None:
+def test_the_killed_job_goes_on_from_its_progress(opened: Opened, done: Json) -> None:
     expected = opened.expected
     assert (done["status"], done["error"]) == ("succeeded", None)
     assert 0 < expected.last_step < STEPS
@@ -124,7 +126,7 @@ def test_the_killed_job_goes_on_from_its_progress(opened: Opened, done: dict[str
     ]
 
 
-def test_its_adapter_is_that_of_an_undisturbed_run(opened: Opened, done: dict[str, object]) -> None:
+def test_its_adapter_is_that_of_an_undisturbed_run(opened: Opened, done: Json) -> None:
     """To the bit on a processor of the kind that the earlier version ran on, with its torch; close to it elsewhere."""
     assert done["status"] == "succeeded"
     expected = opened.expected
@@ -139,25 +141,25 @@ def test_its_adapter_is_that_of_an_undisturbed_run(opened: Opened, done: dict[st
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-2, atol=1e-4)
 
 
-def test_the_models_of_both_jobs_answer(opened: Opened, done: dict[str, object]) -> None:
+def test_the_models_of_both_jobs_answer(opened: Opened, done: Json) -> None:
     finished = opened.get(f"/fine_tuning/jobs/{opened.expected.finished}")
     for model in (finished["fine_tuned_model"], done["fine_tuned_model"]):
         asked = {"model": model, "messages": [{"role": "user", "content": "rain?"}], "max_tokens": 4, "temperature": 0}
         answer = opened.post("/chat/completions", asked)
         assert answer["model"] == model
-        [choice] = answer["choices"]  # type: ignore[misc]
+        [choice] = answer["choices"]
         assert choice["message"]["content"]
 
 
-def test_a_checkpoint_of_each_job_is_listed(opened: Opened, done: dict[str, object]) -> None:
+def test_a_checkpoint_of_each_job_is_listed(opened: Opened, done: Json) -> None:
     for job_id in (opened.expected.finished, opened.expected.killed):
         found = opened.get(f"/fine_tuning/jobs/{job_id}/checkpoints")["data"]
-        assert [one["step_number"] for one in found] == [10, 5]  # type: ignore[index,attr-defined]
+        assert [one["step_number"] for one in found] == [10, 5]
 
 
 def test_an_upload_in_parts_is_completed(opened: Opened) -> None:
     expected = opened.expected
     upload = opened.post(f"/uploads/{expected.upload}/complete", {"part_ids": expected.parts})
-    file_id = upload["file"]["id"]  # type: ignore[index]
+    file_id = upload["file"]["id"]
     content = httpx.get(f"{opened.server.base_url}/files/{file_id}/content", headers=opened.headers)
     assert content.content == b"".join(UPLOADED)

@@ -8,15 +8,19 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from fastapi import FastAPI
+from httpx2 import Response
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import JobOutcome, JobStatus, NewCheckpoint, NewEvent, Store, open_store
+from tunesmith.store import JobOutcome, JobStatus, KeyRow, NewCheckpoint, NewEvent, Store, open_store
 
 Json = dict[str, Any]
 Upload = Callable[..., Json]
+Ask = Callable[..., Response]  # keyword arguments: fields of the request
+Refused = Callable[..., Json]
 Valid = Callable[[str, Json], None]
 
 SCHEMAS = json.loads((Path(__file__).parent / "openai_schemas.json").read_text("utf-8"))
@@ -46,6 +50,12 @@ def store(settings: Settings) -> Iterator[Store]:
 @pytest.fixture
 def key(store: Store) -> str:
     return store.keys.create("tests")[0]
+
+
+def key_row(store: Store, key: str) -> KeyRow:
+    row = store.keys.verify(key)
+    assert row is not None
+    return row
 
 
 @pytest.fixture
@@ -83,7 +93,8 @@ def upload(client: TestClient, rows: bytes) -> Upload:
     def send(content: bytes = rows, name: str = "train.jsonl", purpose: str = "fine-tune", **fields: str) -> Json:
         answer = client.post("/v1/files", data={"purpose": purpose, **fields}, files={"file": (name, content)})
         assert answer.status_code == 200, answer.text
-        return answer.json()
+        found: Json = answer.json()
+        return found
 
     return send
 
@@ -100,7 +111,8 @@ def create(client: TestClient, upload: Upload) -> Callable[..., Json]:
         }
         answer = client.post("/v1/fine_tuning/jobs", json=body)
         assert answer.status_code == 200, answer.text
-        return answer.json()
+        found: Json = answer.json()
+        return found
 
     return send
 
@@ -110,18 +122,18 @@ def finished_job(client: TestClient, store: Store, settings: Settings, create: C
     """A job that a worker has brought to its end, as the API shows it, with its `checkpoints`."""
     job_id = create(suffix="weather")["id"]
     _, lease = store.queue.claim("tests", [JobStatus.VALIDATING], 60) or pytest.fail("nothing to claim")
-    numbers = {"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 2.0}
+    numbers: JsonObject = {"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 2.0}
     store.queue.set_status(lease, JobStatus.QUEUED, hyperparameters=numbers)
     _, lease = store.queue.claim("tests", [JobStatus.QUEUED], 60) or pytest.fail("nothing to claim")
     store.queue.set_status(lease, JobStatus.RUNNING, [NewEvent("Fine-tuning job started", data=None)])
-    metrics = {"step": 1, "total_steps": 30, "train_loss": 1.5, "train_mean_token_accuracy": 0.25}
+    metrics: JsonObject = {"step": 1, "total_steps": 30, "train_loss": 1.5, "train_mean_token_accuracy": 0.25}
     store.queue.append(
         lease, [NewEvent("Step 1/30: training loss=1.50", type="metrics", data=metrics, step=1)], total_steps=30
     )
     for step in (10, 20, 30):
         adapter = settings.paths.jobs / job_id / "checkpoints" / f"step-{step:06}"
         adapter.mkdir(parents=True)
-        point = {"train_loss": 0.5, "train_mean_token_accuracy": 0.75}
+        point: JsonObject = {"train_loss": 0.5, "train_mean_token_accuracy": 0.75}
         store.queue.add_checkpoint(lease, NewCheckpoint(step, adapter, point))
     result = store.blobs.write([b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,1.5,0.25,,\n"])
     end = [NewEvent("The job has successfully completed")]
@@ -158,14 +170,15 @@ def _without_known_nulls(value: Any) -> Any:
 
 
 @pytest.fixture
-def refused() -> Callable[..., Json]:
+def refused() -> Refused:
     """Asserts the whole envelope and gives back its inside."""
 
-    def check(answer: Any, status: int = 400) -> Json:
+    def check(answer: Response, status: int = 400) -> Json:
         assert answer.status_code == status, answer.text
         body = answer.json()
         assert list(body) == ["error"]
         assert list(body["error"]) == ["message", "type", "param", "code"]
-        return body["error"]
+        error: Json = body["error"]
+        return error
 
     return check

@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
+from httpx2 import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import Store
 from tunesmith.wire.jobs import CreateJob
 
 text = st.text(st.characters(codec=None, exclude_categories=()), max_size=70)  # surrogates and NUL too
@@ -35,7 +38,7 @@ fuzz = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChe
 
 
 @pytest.fixture
-def client(store_settings, store) -> Iterator[TestClient]:
+def client(store_settings: Settings, store: Store) -> Iterator[TestClient]:
     """Instead of the directory's: over SQLite, then over PostgreSQL."""
     headers = {"Authorization": f"Bearer {store.keys.create('tests')[0]}"}
     with TestClient(create_app(store_settings, store, Pool(store_settings)), headers=headers) as client:
@@ -43,7 +46,7 @@ def client(store_settings, store) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def store(store_settings):
+def store(store_settings: Settings) -> Iterator[Store]:
     from tunesmith.store import open_store
 
     store = open_store(store_settings)
@@ -51,20 +54,20 @@ def store(store_settings):
     store.close()
 
 
-def accepted_or_refused(answer) -> None:
+def accepted_or_refused(answer: Response) -> None:
     if answer.status_code != 200:
         assert answer.status_code in (400, 404, 405), answer.text
         assert list(answer.json()["error"]) == ["message", "type", "param", "code"]
         assert answer.json()["error"]["message"]
 
 
-def test_any_job_request_is_accepted_or_refused(client, rows):
+def test_any_job_request_is_accepted_or_refused(client: TestClient, rows: bytes) -> None:
     answer = client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("x.jsonl", rows)})
     file_id = answer.json()["id"]
 
     @settings(fuzz, max_examples=150)
     @given(body)
-    def send(request):
+    def send(request: dict[str, object]) -> None:
         if request.get("training_file") == "FILE":
             request = {**request, "training_file": file_id}
         content = json.dumps(request).encode()
@@ -78,7 +81,9 @@ def test_any_job_request_is_accepted_or_refused(client, rows):
 
 @pytest.mark.parametrize("field", ["model", "training_file", "suffix", "metadata"])
 @pytest.mark.parametrize(("letter", "reason"), [("\0", "NUL character"), ("\ud800", "half a surrogate pair")])
-def test_text_that_no_database_or_answer_can_hold_is_refused(client, field, letter, reason):
+def test_text_that_no_database_or_answer_can_hold_is_refused(
+    client: TestClient, field: str, letter: str, reason: str
+) -> None:
     given = {"metadata": {"key": letter}} if field == "metadata" else {field: letter}
     request = json.dumps({"model": "gpt-4o-mini", "training_file": "file-x", **given})
     answer = client.post("/v1/fine_tuning/jobs", content=request, headers={"Content-Type": "application/json"})
@@ -109,10 +114,10 @@ def test_text_that_no_database_or_answer_can_hold_is_refused(client, field, lett
         "/v1/fine_tuning/jobs?metadata[x]={}",
     ],
 )
-def test_any_url_is_accepted_or_refused(client, path):
+def test_any_url_is_accepted_or_refused(client: TestClient, path: str) -> None:
     @fuzz
     @given(st.binary(max_size=20) | text.map(lambda t: t.encode("utf-8", "surrogatepass")))
-    def send(raw):
+    def send(raw: bytes) -> None:
         url = path.format(quote(raw, safe=""))
         accepted_or_refused(client.get(url))
         if "?" not in path:
@@ -123,7 +128,7 @@ def test_any_url_is_accepted_or_refused(client, path):
 
 @fuzz
 @given(body=st.binary(max_size=300), boundary=st.sampled_from(["B", "", "B" * 80]))
-def test_any_multipart_body_is_accepted_or_refused(client, body, boundary):
+def test_any_multipart_body_is_accepted_or_refused(client: TestClient, body: bytes, boundary: str) -> None:
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     accepted_or_refused(client.post("/v1/files", content=b"--B\r\n" + body, headers=headers))
     head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="'

@@ -10,14 +10,16 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import compile_path
 from starlette.testclient import TestClient
+from tests.api.conftest import Json, Refused, Upload
 
-from tunesmith.store import ChatRow
+from tunesmith.store import ChatRow, Store
+from tunesmith.store.rows import Role
 
 ORGANIZATION = "/v1/organization"
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 NOBODYS = ("/v1/engines/{model}",)  # bases, the same for everybody; `test_tuned_model_…` has the others
 UPLOAD = {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": 9, "mime_type": "text/jsonl"}
-BODIES = {"complete": {"part_ids": ["part_x"]}, "permissions": {"project_ids": ["default"]}}
+BODIES: dict[str, Json] = {"complete": {"part_ids": ["part_x"]}, "permissions": {"project_ids": ["default"]}}
 EVERY_ROLE = {
     ("GET", "/v1/models"): {"owner", "member", "read-only"},
     ("DELETE", "/v1/models/{name}"): {"owner"},
@@ -42,7 +44,7 @@ def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def theirs(client, store, finished_job) -> dict[str, str]:
+def theirs(client: TestClient, store: Store, finished_job: Json) -> dict[str, str]:
     """Path parameter -> the id of an object in the first project."""
     name = finished_job["fine_tuned_model"]
     store.chats.add(ChatRow("chatcmpl-theirs", "base", "base", 1, {}, (), {}, "default"))
@@ -57,13 +59,13 @@ def theirs(client, store, finished_job) -> dict[str, str]:
 
 
 @pytest.fixture
-def stranger(app, store, client) -> TestClient:
+def stranger(app: FastAPI, store: Store, client: TestClient) -> TestClient:
     """Has a key that may do everything in a project of its own, and nothing elsewhere; `client` keeps the app up."""
     raw = store.keys.create("stranger", project=store.projects.create("other").id, role="member")[0]
     return TestClient(app, headers={"Authorization": f"Bearer {raw}"})
 
 
-def body_for(path: str) -> dict[str, object]:
+def body_for(path: str) -> Json:
     """What the route takes, so that it is not refused for that."""
     return BODIES.get(path.rpartition("/")[2], {"metadata": {}})
 
@@ -76,7 +78,9 @@ def addressed(app: FastAPI, theirs: dict[str, str]) -> Iterator[tuple[str, str]]
             yield method, PARAMETER.sub(lambda match: theirs[match[1]], path)
 
 
-def test_objects_of_another_project_are_404_on_every_route(app, client, stranger, theirs, refused):
+def test_objects_of_another_project_are_404_on_every_route(
+    app: FastAPI, client: TestClient, stranger: TestClient, theirs: dict[str, str], refused: Refused
+) -> None:
     tried = 0
     for method, path in addressed(app, theirs):
         if method != "GET" and (path.startswith("/v1/models/") or "/permissions" in path):
@@ -88,14 +92,18 @@ def test_objects_of_another_project_are_404_on_every_route(app, client, stranger
         assert client.get(path).status_code == 200
 
 
-def test_owner_acting_in_another_project_finds_nothing_of_the_first_either(app, client, store, theirs, refused):
+def test_owner_acting_in_another_project_finds_nothing_of_the_first_either(
+    app: FastAPI, client: TestClient, store: Store, theirs: dict[str, str], refused: Refused
+) -> None:
     other = store.projects.create("other").id
     for method, path in addressed(app, theirs):
         refused(client.request(method, path, headers={"OpenAI-Project": other}, json=body_for(path)), 404)
     assert client.get(f"/v1/models/{theirs['name']}").status_code == 200
 
 
-def test_lists_have_only_the_own_project(app, client, stranger, theirs):
+def test_lists_have_only_the_own_project(
+    app: FastAPI, client: TestClient, stranger: TestClient, theirs: dict[str, str]
+) -> None:
     for method, path in operations(app):
         if method != "GET" or PARAMETER.search(path) or path.startswith(ORGANIZATION):
             continue
@@ -105,7 +113,9 @@ def test_lists_have_only_the_own_project(app, client, stranger, theirs):
     assert theirs["name"] in client.get("/v1/models").text
 
 
-def test_tuned_model_of_another_project_is_not_asked_and_not_trained_further(stranger, theirs, refused, upload, rows):
+def test_tuned_model_of_another_project_is_not_asked_and_not_trained_further(
+    stranger: TestClient, theirs: dict[str, str], refused: Refused, upload: Upload, rows: bytes
+) -> None:
     name = theirs["name"]
     body = {"model": name, "messages": [{"role": "user", "content": "Hi"}]}
     for path in ("/v1/chat/completions", f"/v1/engines/{name}/chat/completions"):
@@ -117,7 +127,9 @@ def test_tuned_model_of_another_project_is_not_asked_and_not_trained_further(str
     assert refused(job)["code"] == "model_not_available"
 
 
-def test_file_of_another_project_is_not_trained_on(stranger, theirs, refused):
+def test_file_of_another_project_is_not_trained_on(
+    stranger: TestClient, theirs: dict[str, str], refused: Refused
+) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": theirs["file_id"]}
     error = refused(stranger.post("/v1/fine_tuning/jobs", json=body))
     assert error["param"] == "training_file"
@@ -125,11 +137,13 @@ def test_file_of_another_project_is_not_trained_on(stranger, theirs, refused):
 
 
 @pytest.mark.parametrize("role", ["owner", "member", "read-only"])
-def test_each_role_may_do_what_is_written_and_no_more(app, client, store, refused, role):
+def test_each_role_may_do_what_is_written_and_no_more(
+    app: FastAPI, client: TestClient, store: Store, refused: Refused, role: Role
+) -> None:
     caller = TestClient(app, headers={"Authorization": f"Bearer {store.keys.create('one', role=role)[0]}"})
     for method, path in operations(app):
         if path.startswith(ORGANIZATION):
-            may = {"owner"}
+            may: set[str] = {"owner"}
         else:
             may = EVERY_ROLE.get((method, path)) or ({"owner", "member"} if method != "GET" else {role})
         filled = PARAMETER.sub("nobody", path)
@@ -142,8 +156,8 @@ def test_each_role_may_do_what_is_written_and_no_more(app, client, store, refuse
             assert "tunesmith keys create NAME --role" in error["message"]
 
 
-def test_read_only_upload_is_refused_before_its_body_is_read(app, store, refused):
-    def body():
+def test_read_only_upload_is_refused_before_its_body_is_read(app: FastAPI, store: Store, refused: Refused) -> None:
+    def body() -> Iterator[bytes]:
         raise AssertionError("the body was asked for")
         yield b""
 
@@ -151,7 +165,9 @@ def test_read_only_upload_is_refused_before_its_body_is_read(app, store, refused
     refused(TestClient(app).post("/v1/files", content=body(), headers={"Authorization": f"Bearer {raw}"}), 403)
 
 
-def test_answers_name_the_project_they_are_about(app, client, store, stranger):
+def test_answers_name_the_project_they_are_about(
+    app: FastAPI, client: TestClient, store: Store, stranger: TestClient
+) -> None:
     assert client.get("/v1/files").headers["openai-project"] == "default"
     other = store.projects.create("other").id
     assert client.get("/v1/files", headers={"OpenAI-Project": other}).headers["openai-project"] == other
@@ -159,7 +175,7 @@ def test_answers_name_the_project_they_are_about(app, client, store, stranger):
     assert "openai-project" not in TestClient(app).get("/v1/files").headers
 
 
-def test_owner_works_in_the_project_of_the_header(client, store, rows):
+def test_owner_works_in_the_project_of_the_header(client: TestClient, store: Store, rows: bytes) -> None:
     other = store.projects.create("other").id
     file = client.post(
         "/v1/files",
@@ -171,20 +187,23 @@ def test_owner_works_in_the_project_of_the_header(client, store, rows):
     assert client.get(f"/v1/files/{file['id']}", headers={"OpenAI-Project": other}).status_code == 200
 
 
-def test_header_of_another_project_is_refused_with_the_cure(client, stranger, store, refused):
+def test_header_of_another_project_is_refused_with_the_cure(
+    client: TestClient, stranger: TestClient, store: Store, refused: Refused
+) -> None:
     own = stranger.get("/v1/files").headers["openai-project"]
     assert stranger.get("/v1/files", headers={"OpenAI-Project": own}).status_code == 200
     error = refused(stranger.get("/v1/files", headers={"OpenAI-Project": "default"}), 401)
     assert error["code"] == "mismatched_project"
     assert "OPENAI_PROJECT_ID" in error["message"]
-    archived = store.projects.archive(store.projects.create("old").id).id
+    archived = store.projects.create("old").id
+    store.projects.archive(archived)
     for unknown in ("proj_of_openai", archived):
         error = refused(client.get("/v1/files", headers={"OpenAI-Project": unknown}), 401)
         assert unknown in error["message"]
     assert client.get("/v1/files", headers={"OpenAI-Project": ""}).status_code == 200
 
 
-def test_paths_of_this_test_are_those_of_the_application(app):
+def test_paths_of_this_test_are_those_of_the_application(app: FastAPI) -> None:
     paths = {path for _, path in operations(app)}
     assert {path for _, path in EVERY_ROLE} <= paths
     assert compile_path("/v1/models/{name:path}")[1] in paths

@@ -23,15 +23,15 @@ TOOL = {
 }
 
 
-def call(arguments: object, name: str = "add", call_id: str = "c1") -> dict:
+def call(arguments: object, name: str = "add", call_id: str = "c1") -> dict[str, object]:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def calling(*calls: object) -> dict:
+def calling(*calls: object) -> dict[str, object]:
     return {"role": "assistant", "content": None, "tool_calls": list(calls)}
 
 
-def chat(*messages: object, **more: object) -> dict:
+def chat(*messages: object, **more: object) -> dict[str, object]:
     return {"messages": list(messages), **more}
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from tunesmith.check.report.file_report import Report
 from tunesmith.check.rules.duplicates import ROW_SKETCHES
 from tunesmith.check.rules.leaks import compare, find_leaks, index_of
 from tunesmith.check.scan.analysers import DEFAULT_ANALYSERS
-from tunesmith.check.scan.result import ARRAYS
+from tunesmith.check.scan.file_scan import FileScan, Progress, scan_file
+from tunesmith.check.scan.result import ARRAYS, ScanOptions
 from tunesmith.render.renderer import Renderer
 
 OPTIONS = CheckOptions(analysers=(*DEFAULT_ANALYSERS, ROW_SKETCHES))
@@ -51,8 +53,12 @@ def kept(tmp_path: Path, rows: Path) -> KeptScan:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read from here on."""
     read: list[Path] = []
-    scan_file = file_check.scan_file
-    monkeypatch.setattr(file_check, "scan_file", lambda path, *rest: read.append(path) or scan_file(path, *rest))
+
+    def noted(path: Path, options: ScanOptions, progress: Progress | None = None) -> FileScan:
+        read.append(path)
+        return scan_file(path, options, progress)
+
+    monkeypatch.setattr(file_check, "scan_file", noted)
     return read
 
 
@@ -139,7 +145,7 @@ def test_a_pass_by_older_rules_is_made_again(
     [{"encoding": "o200k_base"}, {"analysers": DEFAULT_ANALYSERS}, {"method": "reinforcement"}],
 )
 def test_a_pass_with_other_options_is_another(
-    rows: Path, kept: KeptScan, passes: list[Path], other: dict[str, object]
+    rows: Path, kept: KeptScan, passes: list[Path], other: dict[str, Any]
 ) -> None:
     scan_of(rows, OPTIONS, kept)
     scan_of(rows, replace(OPTIONS, **other), kept)
@@ -195,3 +201,16 @@ def test_what_is_kept_goes_with_the_file(tmp_path: Path, rows: Path, kept: KeptS
     assert list(kept.directory.iterdir())
     scans.discard(kept.sha256)
     assert not list(kept.directory.iterdir())
+
+
+def test_a_pass_that_cannot_be_removed_is_said_and_stops_nothing(
+    tmp_path: Path, rows: Path, kept: KeptScan, caplog: pytest.LogCaptureFixture
+) -> None:
+    sha256 = hash_of(rows)
+    (tmp_path / "checks" / f"{sha256}.0").mkdir(parents=True)  # a folder, as root may remove any file
+    scan_of(rows, OPTIONS, kept)
+    scans = KeptScans(tmp_path / "checks")
+    scans.discard(sha256)
+    assert [path.name for path in (tmp_path / "checks").iterdir()] == [f"{sha256}.0"]
+    assert f"{sha256}.0 cannot be removed" in caplog.text
+    assert scans.sweep(set()) == 0

@@ -13,6 +13,7 @@ from tunesmith.check.report.file_report import Report
 from tunesmith.check.scan.chunk import scan
 from tunesmith.check.scan.result import ScanOptions
 from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.codes import CODES
 from tunesmith.rows.message_faults import _is_plain, message_faults
 from tunesmith.rows.row import RowError, parse_row
@@ -128,7 +129,7 @@ def test_fix_is_idempotent_and_its_output_passes(lines: list[bytes]) -> None:
 
 @SLOW
 @given(MESSAGES)
-def test_a_message_that_gets_no_closer_look_would_have_had_no_fault(message: dict[str, object]) -> None:
+def test_a_message_that_gets_no_closer_look_would_have_had_no_fault(message: JsonObject) -> None:
     if _is_plain(message):
         assert list(message_faults(message, "messages[0]")) == []
 

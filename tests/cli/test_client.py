@@ -182,7 +182,12 @@ def test_error_in_the_middle_of_a_stream_is_raised_after_the_text(faulty: tuple[
 
 def test_stream_skips_comments_and_chunks_without_text(faulty: tuple[ScriptedServer, Client]) -> None:
     script, client = faulty
-    chunks = (delta(role="assistant", content=""), delta(content="Hi"), {"choices": [], "usage": {}}, delta())
+    chunks: tuple[dict[str, object], ...] = (
+        delta(role="assistant", content=""),
+        delta(content="Hi"),
+        {"choices": [], "usage": {}},
+        delta(),
+    )
     script.answer("POST /v1/chat/completions", b": keep alive\n\n" + sse(*chunks))
     assert list(client.chat("m", [{"role": "user", "content": "x"}], seed=3)) == ["Hi"]
     sent = json.loads(script.bodies[0])

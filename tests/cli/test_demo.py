@@ -1,6 +1,7 @@
 """The demo's steps, on a server with scripted answers; tests/acceptance runs the whole demo for real."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from tests.cli.scripted_server import ScriptedServer, scripted
 from tunesmith.cli.commands import demo
 from tunesmith.cli.configure import load_settings
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.output import watch
 from tunesmith.client import Client, Job
 
 JOB = {"id": "ftjob-1", "model": "m", "status": "running", "created_at": 5, "training_file": "file-1"}
@@ -84,7 +84,7 @@ def test_interrupt_cancels_the_demos_job(
     script, client = scripted_client
     script.answer(f"GET {ROUTE}/ftjob-1", JOB)
     script.answer(f"POST {ROUTE}/ftjob-1/cancel", {**JOB, "status": "cancelled"})
-    monkeypatch.setattr(watch.time, "sleep", interrupt)
+    monkeypatch.setattr(time, "sleep", interrupt)
     with pytest.raises(typer.Exit) as ended:
         demo._train(client, JOKES, load_settings(tmp_path))
     assert ended.value.exit_code == Exit.INTERRUPTED

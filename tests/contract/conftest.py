@@ -10,7 +10,7 @@ import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import openai
 import pytest
@@ -20,16 +20,25 @@ from tests.servers import Server, serving, wait_until
 
 TRAIN_SECONDS = 600  # 6 steps take about 20 s on two idle cores, minutes on busy ones
 
-NUMBERS = {"n_epochs": 3, "batch_size": 5}  # and learning_rate_multiplier "auto"
+NUMBERS: Any = {"n_epochs": 3, "batch_size": 5}  # and learning_rate_multiplier "auto"
 PREFERENCE_NUMBERS = {"n_epochs": 1, "batch_size": 5, "beta": 0.2}
 
 GIVEN = "TUNESMITH_CONTRACT"  # a variable of the environment: the server and the finished jobs of an outer run
 
-Legacy = Callable[[str], Any]
+Legacy = Callable[..., Any]  # code, and as keyword arguments values for its names
+
+T = TypeVar("T")
+
+
+def present(value: T | None) -> T:
+    """The value of a field that the client's types say may be absent."""
+    assert value is not None
+    return value
 
 
 def given() -> dict[str, str]:
-    return json.loads(os.environ.get(GIVEN, "{}"))
+    values: dict[str, str] = json.loads(os.environ.get(GIVEN, "{}"))
+    return values
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +117,7 @@ def preference_job(client: openai.OpenAI) -> FineTuningJob:
         "non_preferred_output": [{"role": "assistant", "content": "I cannot say."}],
     }
     file = client.files.create(file=("pairs.jsonl", f"{json.dumps(row)}\n".encode() * 10), purpose="fine-tune")
-    method = {"type": "dpo", "dpo": {"hyperparameters": PREFERENCE_NUMBERS}}
+    method: Any = {"type": "dpo", "dpo": {"hyperparameters": PREFERENCE_NUMBERS}}
     return wait_for_end(
         client, client.fine_tuning.jobs.create(model="gpt-4o-mini", training_file=file.id, method=method).id
     )

@@ -2,16 +2,22 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
+from openai import BaseModel
 from openai.types.admin.organization import AdminAPIKey, Project
 from openai.types.admin.organization.projects import ProjectAPIKey
+from openai.types.admin.organization.usage_completions_response import (
+    DataResultOrganizationUsageCompletionsResult as CompletionsResult,
+)
 from openai.types.admin.organization.usage_completions_response import UsageCompletionsResponse
+from tests.servers import Server
 
 
 @pytest.fixture(scope="module")
-def admin(server) -> Iterator[openai.OpenAI]:
+def admin(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.base_url, api_key="none", admin_api_key=server.key, max_retries=0) as client:
         yield client
 
@@ -19,16 +25,17 @@ def admin(server) -> Iterator[openai.OpenAI]:
 def client_of(admin: openai.OpenAI, project: Project, role: str = "member") -> openai.OpenAI:
     """A client with a new key of the project."""
     path, body = f"/organization/projects/{project.id}/api_keys", {"name": "contract", "role": role}
-    options = {"security": {"admin_api_key_auth": True}}
+    options: Any = {"security": {"admin_api_key_auth": True}}
     made = admin.post(path, body=body, options=options, cast_to=ProjectAPIKey)
-    return openai.OpenAI(base_url=admin.base_url, api_key=made.value, max_retries=0)
+    key = str(made.to_dict()["value"])
+    return openai.OpenAI(base_url=admin.base_url, api_key=key, max_retries=0)
 
 
-def strictly(kind, value):
+def strictly(kind: type[BaseModel], value: BaseModel) -> BaseModel:
     return kind.model_validate(value.to_dict(), strict=True)
 
 
-def test_projects_are_made_paged_changed_and_archived(admin):
+def test_projects_are_made_paged_changed_and_archived(admin: openai.OpenAI) -> None:
     projects = admin.admin.organization.projects
     made = [projects.create(name=f"contract {number}") for number in range(3)]
     for project in made:
@@ -42,7 +49,7 @@ def test_projects_are_made_paged_changed_and_archived(admin):
         projects.retrieve("proj_nobody")
 
 
-def test_admin_keys_live_their_life(admin, server):
+def test_admin_keys_live_their_life(admin: openai.OpenAI, server: Server) -> None:
     keys = admin.admin.organization.admin_api_keys
     made = keys.create(name="robot", expires_in_seconds=3600)
     strictly(AdminAPIKey, keys.retrieve(made.id))
@@ -54,7 +61,7 @@ def test_admin_keys_live_their_life(admin, server):
             robot.models.list()
 
 
-def test_keys_of_a_project_open_it_alone(admin, client, training_file):
+def test_keys_of_a_project_open_it_alone(admin: openai.OpenAI, client: openai.OpenAI, training_file: str) -> None:
     project = admin.admin.organization.projects.create(name="walls")
     with client_of(admin, project) as member, client_of(admin, project, "read-only") as reader:
         with pytest.raises(openai.NotFoundError):
@@ -79,11 +86,11 @@ def test_keys_of_a_project_open_it_alone(admin, client, training_file):
             member.files.list()
 
 
-def test_usage_is_counted_for_the_key_that_asked(admin):
+def test_usage_is_counted_for_the_key_that_asked(admin: openai.OpenAI) -> None:
     project = admin.admin.organization.projects.create(name="usage")
     started = int(time.time())
     with client_of(admin, project) as member:
-        asked = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+        asked: Any = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
         usage = member.chat.completions.create(**asked).usage
         list(member.chat.completions.create(**asked, stream=True))
     answer = admin.admin.organization.usage.completions(
@@ -91,7 +98,9 @@ def test_usage_is_counted_for_the_key_that_asked(admin):
     )
     strictly(UsageCompletionsResponse, answer)
     results = [result for bucket in answer.data for result in bucket.results]
-    assert [(one.project_id, one.model, one.num_model_requests) for one in results] == [
+    counted = [one for one in results if isinstance(one, CompletionsResult)]
+    assert counted == results
+    assert [(one.project_id, one.model, one.num_model_requests) for one in counted] == [
         (project.id, "smollm2-135m-instruct", 2)
     ]
-    assert results[0].input_tokens == 2 * usage.prompt_tokens
+    assert counted[0].input_tokens == 2 * usage.prompt_tokens

@@ -1,12 +1,16 @@
 """Clients that are slow, or go away in the middle: raw sockets against the real server."""
 
 import socket
+from collections.abc import Callable
 from urllib.parse import urlsplit
+
+import openai
+from tests.servers import Server
 
 BEGINNING = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x.jsonl"\r\n\r\n{"messages": '
 
 
-def begin_upload(server) -> socket.socket:
+def begin_upload(server: Server) -> socket.socket:
     """An upload that announces a megabyte and stops after its first bytes."""
     url = urlsplit(server.base_url)
     connection = socket.create_connection((url.hostname, url.port), timeout=10)
@@ -18,17 +22,19 @@ def begin_upload(server) -> socket.socket:
     return connection
 
 
-def test_many_slow_uploads_do_not_keep_others_waiting(server, client):
+def test_many_slow_uploads_do_not_keep_others_waiting(server: Server, client: openai.OpenAI) -> None:
     uploads = [begin_upload(server) for _ in range(60)]
     try:
         assert client.with_options(timeout=10).models.list().data
-        assert client.with_options(timeout=10).fine_tuning.jobs.list(limit=1).object == "list"
+        assert client.with_options(timeout=10).fine_tuning.jobs.list(limit=1).to_dict()["object"] == "list"
     finally:
         for upload in uploads:
             upload.close()
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(server, client, eventually):
+def test_an_upload_that_breaks_off_leaves_nothing(
+    server: Server, client: openai.OpenAI, eventually: Callable[[Callable[[], bool], float, str], None]
+) -> None:
     partial = server.data_dir / "files" / ".partial"
     upload = begin_upload(server)
     eventually(lambda: any(partial.iterdir()), 10, "the upload's first bytes")

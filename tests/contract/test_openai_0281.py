@@ -1,9 +1,14 @@
 """The client of 2023, unmodified: openai 0.28.1 in its own environment against a real server."""
 
+from pathlib import Path
+
+import openai
 import pytest
+from openai.types.fine_tuning import FineTuningJob
+from tests.contract.conftest import Legacy
 
 
-def test_file_lives_its_life(legacy, training_path):
+def test_file_lives_its_life(legacy: Legacy, training_path: Path) -> None:
     result = legacy(
         """
         made = openai.File.create(file=open(path, "rb"), purpose="fine-tune")
@@ -35,7 +40,7 @@ def test_file_lives_its_life(legacy, training_path):
     assert result["download"]["message"] == missing["message"]
 
 
-def test_job_is_created_listed_watched_and_cancelled(legacy, training_file):
+def test_job_is_created_listed_watched_and_cancelled(legacy: Legacy, training_file: str) -> None:
     result = legacy(
         """
         job = openai.FineTuningJob.create(
@@ -64,7 +69,7 @@ def test_job_is_created_listed_watched_and_cancelled(legacy, training_file):
     assert (result["unknown"]["class"], result["unknown"]["code"]) == ("InvalidRequestError", "fine_tune_not_found")
 
 
-def test_finished_job_tells_its_story(legacy, finished_job):
+def test_finished_job_tells_its_story(legacy: Legacy, finished_job: FineTuningJob) -> None:
     result = legacy(
         """
         first = openai.FineTuningJob.list_events(id=job_id, limit=2)
@@ -89,7 +94,7 @@ def test_finished_job_tells_its_story(legacy, finished_job):
     assert len(result["csv"].splitlines()) == 7
 
 
-def test_chat_answers_plain_and_streamed(legacy, finished_job):
+def test_chat_answers_plain_and_streamed(legacy: Legacy, finished_job: FineTuningJob) -> None:
     result = legacy(
         """
         messages = [{"role": "user", "content": "How is the weather in Rome?"}]
@@ -115,7 +120,9 @@ def test_chat_answers_plain_and_streamed(legacy, finished_job):
     assert result["engine"]["choices"][0]["message"]["content"] == text
 
 
-def test_model_is_listed_retrieved_and_deleted(legacy, client, finished_job):
+def test_model_is_listed_retrieved_and_deleted(
+    legacy: Legacy, client: openai.OpenAI, finished_job: FineTuningJob
+) -> None:
     checkpoint = client.fine_tuning.jobs.checkpoints.list(finished_job.id).data[-1].fine_tuned_model_checkpoint
     result = legacy(
         """
@@ -139,13 +146,13 @@ def test_model_is_listed_retrieved_and_deleted(legacy, client, finished_job):
 
 
 @pytest.mark.parametrize("key", ["", "wrong-key-of-some-length-here"])
-def test_wrong_key_is_an_authentication_error(legacy, key):
+def test_wrong_key_is_an_authentication_error(legacy: Legacy, key: str) -> None:
     result = legacy("openai.api_key = key or 'x'; result = refusal(openai.Model.list)", key=key)
     assert (result["class"], result["status"]) == ("AuthenticationError", 401)
     assert "tunesmith keys" in result["message"]
 
 
-def test_fine_tunes_of_2022_point_to_the_jobs(legacy):
+def test_fine_tunes_of_2022_point_to_the_jobs(legacy: Legacy) -> None:
     result = legacy("result = refusal(openai.FineTune.list)")
     assert (result["class"], result["status"]) == ("InvalidRequestError", 404)
     assert "/v1/fine_tuning/jobs" in result["message"]

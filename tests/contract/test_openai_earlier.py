@@ -25,7 +25,7 @@ def test_earlier_client_passes_the_tests_of_todays(
     preference_job: FineTuningJob,
     name: str,
     version: str,
-):
+) -> None:
     python = environment(name, f"openai=={version}", SHARED, shared=True)
     shown = subprocess.run([python, "-c", "import openai; print(openai.__version__)"], capture_output=True, text=True)
     assert shown.stdout.strip() == version

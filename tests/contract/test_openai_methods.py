@@ -70,7 +70,7 @@ def noted(client: openai.OpenAI, called: set[str]) -> Noted:
     return Noted(client, called)
 
 
-def test_files(noted, training_path: Path):
+def test_files(noted: Noted, training_path: Path) -> None:
     file = noted.files.create(file=training_path, purpose="fine-tune")
     assert noted.files.wait_for_processing(noted.files.retrieve(file.id).id).status == "processed"
     assert file.id in {one.id for one in noted.files.list(purpose="fine-tune", order="desc", limit=5)}
@@ -80,7 +80,7 @@ def test_files(noted, training_path: Path):
     assert noted.files.delete(file.id).deleted is True
 
 
-def test_uploads(noted, training_path: Path):
+def test_uploads(noted: Noted, training_path: Path) -> None:
     content = training_path.read_bytes()
     asked = {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": len(content), "mime_type": "text/jsonl"}
     upload = noted.uploads.create(**asked)
@@ -91,7 +91,7 @@ def test_uploads(noted, training_path: Path):
     assert whole.status == "completed"
 
 
-def test_jobs(noted, training_file: str):
+def test_jobs(noted: Noted, training_file: str) -> None:
     jobs = noted.fine_tuning.jobs
     job = jobs.create(model=LAST, training_file=training_file, seed=1)
     assert jobs.retrieve(jobs.list(limit=1).data[0].id).id == job.id
@@ -100,7 +100,7 @@ def test_jobs(noted, training_file: str):
     assert jobs.list_events(job.id, limit=1).has_more
 
 
-def test_checkpoints_and_their_permissions(noted, finished_job: FineTuningJob):
+def test_checkpoints_and_their_permissions(noted: Noted, finished_job: FineTuningJob) -> None:
     permissions, name = noted.fine_tuning.checkpoints.permissions, finished_job.fine_tuned_model
     assert noted.fine_tuning.jobs.checkpoints.list(finished_job.id).data[0].fine_tuned_model_checkpoint == name
     [made] = permissions.create(name, project_ids=["default"]).data
@@ -111,19 +111,19 @@ def test_checkpoints_and_their_permissions(noted, finished_job: FineTuningJob):
     assert permissions.delete(made.id, fine_tuned_model_checkpoint=name).deleted is True
 
 
-def test_graders(noted):
+def test_graders(noted: Noted) -> None:
     graders = noted.fine_tuning.alpha.graders
     assert graders.validate(grader=GRADER).grader.name == "same"
     assert graders.run(grader=GRADER, model_sample="a").reward == 1.0
 
 
-def test_models(noted, finished_job: FineTuningJob):
+def test_models(noted: Noted, finished_job: FineTuningJob) -> None:
     assert noted.models.retrieve(finished_job.fine_tuned_model).id in {one.id for one in noted.models.list()}
     with pytest.raises(openai.BadRequestError, match="cannot be deleted"):
         noted.models.delete(LAST)
 
 
-def test_chat_and_what_is_stored_of_it(noted):
+def test_chat_and_what_is_stored_of_it(noted: Noted) -> None:
     completions = noted.chat.completions
     made = completions.create(**ASKED, store=True)
     assert made.id in {one.id for one in completions.list(model=LAST, limit=3)}
@@ -133,7 +133,7 @@ def test_chat_and_what_is_stored_of_it(noted):
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of the client's own type for `parsed`
-def test_chat_as_the_helpers_ask(noted):
+def test_chat_as_the_helpers_ask(noted: Noted) -> None:
     class Weather(BaseModel):
         rain: bool
 
@@ -143,13 +143,13 @@ def test_chat_as_the_helpers_ask(noted):
         assert [event for event in stream if event.type == "content.done"]
 
 
-def test_completions_and_moderations(noted):
+def test_completions_and_moderations(noted: Noted) -> None:
     answer = noted.completions.create(model=LAST, prompt="Rain", max_tokens=2, echo=True)
     assert answer.choices[0].text.startswith("Rain")
     assert noted.moderations.create(input=["I like rain.", "So do I."]).results[1].flagged is False
 
 
-def test_no_method_of_the_areas_was_left_out(noted, called, request):
+def test_no_method_of_the_areas_was_left_out(noted: Noted, called: set[str], request: pytest.FixtureRequest) -> None:
     if len(request.session.items) < 10:
         pytest.skip("only single tests of this file run")
     expected = set.union(*(methods(getattr(noted._target, area), area) for area in AREAS))

@@ -6,6 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from openai.types.fine_tuning import FineTuningJob
+from tests.contract.conftest import present
+from tests.servers import Server
 
 HERE = Path(__file__).parent
 DIRECTORY = HERE.parents[1] / ".venvs" / "openai-node"
@@ -24,8 +27,17 @@ def script() -> Path:
     return Path(shutil.copy(HERE / "node_client.mjs", DIRECTORY))
 
 
-def test_javascript_client_uploads_trains_and_chats(script, server, finished_job, training_path):
-    command = ["node", str(script), server.base_url, server.key, finished_job.fine_tuned_model, str(training_path)]
+def test_javascript_client_uploads_trains_and_chats(
+    script: Path, server: Server, finished_job: FineTuningJob, training_path: Path
+) -> None:
+    command = [
+        "node",
+        str(script),
+        server.base_url,
+        server.key,
+        present(finished_job.fine_tuned_model),
+        str(training_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -13,20 +13,20 @@ def missing(paths: list[str]) -> list[str]:
     return [path for path in paths if not any((place / path).exists() for place in places)]
 
 
-def test_paths_in_the_text_exist():
+def test_paths_in_the_text_exist() -> None:
     paths = PATH.findall(TEXT.partition("## Old and new paths")[0])
     assert len(paths) > 40
     assert missing(paths) == []
 
 
-def test_a_newcomer_finds_ten_answers():
+def test_a_newcomer_finds_ten_answers() -> None:
     table = TEXT.partition("## Where is …?")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.+\?) \| `(.+)` \|$", table, re.MULTILINE)
     assert len(rows) >= 10
     assert missing([path for _, path in rows]) == []
 
 
-def test_new_paths_of_the_table_exist():
+def test_new_paths_of_the_table_exist() -> None:
     rows = re.findall(r"^\| `.+` \| `(.+)` \|$", TEXT.partition("## Old and new paths")[2], re.MULTILINE)
     assert len(rows) > 250
     assert missing(rows) == []

@@ -27,6 +27,7 @@ from tunesmith.estimate.speed import (
     unpacked,
     write_benchmark,
 )
+from tunesmith.jsonvalue import JsonValue
 from tunesmith.render.renderer import Renderer
 
 BENCHMARK = Benchmark("base", "cpu", 100.0, 0.5, 10.0, 1_000_000, 1000.0)
@@ -119,7 +120,7 @@ def test_given_numbers_are_kept() -> None:
         ("beta", 2.5),
     ],
 )
-def test_numbers_out_of_range_are_refused_by_name(name: str, value: object) -> None:
+def test_numbers_out_of_range_are_refused_by_name(name: str, value: JsonValue) -> None:
     with pytest.raises(InvalidRequest, match=name) as refused:
         resolve_hyperparameters({name: value}, Rows(10), "dpo")
     assert refused.value.param == f"hyperparameters.{name}"
@@ -156,6 +157,7 @@ def test_trained_tokens_are_the_lengths_of_what_the_renderer_makes(tmp_path: Pat
     assert found.trained_tokens == sum(len(one.ids) for one in rendered) * 4
     assert found.learned_tokens == sum(sum(one.weights) for one in rendered) * 4
     assert found.seconds == pytest.approx(10 + found.trained_tokens / 100 + 48 * 0.5)
+    assert found.seconds is not None
     assert found.local_cost == pytest.approx(found.seconds / 1000)
     longest = max(len(one.ids) for one in rendered)
     assert found.peak_memory_bytes == 1_000_000 + 1000 * longest

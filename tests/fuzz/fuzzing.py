@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import requests
 import schemathesis
@@ -19,6 +19,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -32,6 +33,8 @@ BOUNDS = {"n": 2, "best_of": 2, "max_tokens": 2, "max_completion_tokens": 2}
 GENERATING = "/completions"  # the end of paths that make a model write
 USING_UP = ("/cancel", "/complete", "/archive")  # likewise of those after which an object is of no more use
 Make = Callable[[], str]
+AnyOperation: TypeAlias = APIOperation[Any, Any, Any, Any]
+AnyCase: TypeAlias = Case[AnyOperation]
 
 
 @dataclass(slots=True)
@@ -48,12 +51,12 @@ class Objects:
         self._makers = makers
         self._made = {name: make() for name, make in makers.items()}
 
-    def fill(self, case: Case) -> None:
+    def fill(self, case: AnyCase) -> None:
         for name in case.path_parameters or {}:
             if name in self._made:
                 case.path_parameters[name] = self._made[name]
 
-    def renew(self, case: Case) -> None:
+    def renew(self, case: AnyCase) -> None:
         for name in case.path_parameters or {}:
             if name in self._made:
                 self._made[name] = self._makers[name]()
@@ -72,11 +75,12 @@ class Fuzzer:
     def run(self, examples: int) -> Report:
         """`examples`: for each operation, of requests that fit and again of requests that do not."""
         for found in self._schema.get_all_operations():
+            assert isinstance(found, Ok), found
             for mode in GenerationMode:
                 self._explore(found.ok(), mode, examples)
         return self.report
 
-    def _explore(self, operation: APIOperation, mode: GenerationMode, examples: int) -> None:
+    def _explore(self, operation: AnyOperation, mode: GenerationMode, examples: int) -> None:
         calm = settings(
             max_examples=examples,
             database=None,
@@ -89,7 +93,7 @@ class Fuzzer:
         with suppress(Unsatisfiable):  # without parameters there is no request that does not fit
             calm(seed(1)(test))()
 
-    def _ask(self, case: Case, real: int) -> None:
+    def _ask(self, case: AnyCase, real: int) -> None:
         if real:
             self._objects.fill(case)
             self._make_real(case)
@@ -105,7 +109,7 @@ class Fuzzer:
                 key = f"{case.operation.label}: {type(fault).__name__}"
                 self.report.faults.setdefault(key, f"{fault}\n{case.as_curl_command()[:2000]}\n{response.text[:500]}")
 
-    def _make_real(self, case: Case) -> None:
+    def _make_real(self, case: AnyCase) -> None:
         body = case.body
         if not isinstance(body, dict):
             return

@@ -4,10 +4,11 @@ import pytest
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.graders.formula import FormulaError, FormulaResultError, calculate, read_formula
-from tunesmith.graders.grader import read_grader, score
+from tunesmith.graders.grader import StringCheck, read_grader, score
 from tunesmith.graders.results import read_score
 from tunesmith.graders.similarity import METRICS
 from tunesmith.graders.templates import NoValue, Variables, fill
+from tunesmith.jsonvalue import JsonValue
 
 FOX, FOXED = "The quick brown fox jumps over the lazy dog.", "The quick brown fox jumped over the lazy dog."
 CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}", "reference": "{{item.label}}"}
@@ -27,6 +28,7 @@ CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}",
 )
 def test_string_check_compares_as_its_operation_says(operation: str, sample: str, value: float) -> None:
     grader = read_grader({**CHECK, "operation": operation})
+    assert isinstance(grader, StringCheck)
     assert score(grader, Variables(sample, {"label": "Rome"})) == value
 
 
@@ -64,6 +66,16 @@ def test_a_template_is_filled_once_and_only_with_what_is_there() -> None:
     with pytest.raises(NoValue) as fault:
         fill("{{sample.output_json.a}}", Variables("no json"), "p")
     assert fault.value.flag == "sample_parse_error"
+
+
+def test_what_is_nested_too_deeply_or_has_no_readable_index_has_no_value() -> None:
+    deep: JsonValue = "x"
+    for _ in range(900):
+        deep = {"a": deep}
+    with pytest.raises(NoValue, match="nested too deeply"):
+        fill("{{item.deep}}", Variables("", {"deep": deep}), "p")
+    with pytest.raises(NoValue, match="has no value"):
+        fill(f"{{{{item.list[{'9' * 5000}]}}}}", Variables("", {"list": [1]}), "p")
 
 
 @pytest.mark.parametrize(
@@ -144,6 +156,8 @@ def test_a_models_score_is_its_only_number(text: str, value: float | None) -> No
         ({**CHECK, "operation": "eq", "extra": 1}, "grader.extra"),
         ({**CHECK, "operation": "eq", "input": "{{sample.choices}}"}, "grader.input"),
         ({**CHECK, "type": "text_similarity", "evaluation_metric": "cosine"}, "grader.evaluation_metric"),
+        ({**CHECK, "type": "text_similarity", "evaluation_metric": "nonsense"}, "grader.evaluation_metric"),
+        ({**CHECK, "type": "text_similarity", "evaluation_metric": 1}, "grader.evaluation_metric"),
         ({"type": "score_model", "name": "s", "model": "m", "input": [], "range": [0, 1]}, "grader.input"),
         ({"type": "score_model", "name": "s", "model": "m", "range": [1, 0]}, "grader.range"),
         ({"type": "multi", "name": "m", "graders": {}, "calculate_output": "1"}, "grader.graders"),
@@ -153,11 +167,12 @@ def test_a_models_score_is_its_only_number(text: str, value: float | None) -> No
         ),
     ],
 )
-def test_a_wrong_grader_is_refused_by_field(grader: object, param: str) -> None:
-    fields = {"reference": "x"} if isinstance(grader, dict) and grader.get("type") == "text_similarity" else {}
-    value = {**grader, **fields} if isinstance(grader, dict) else grader
-    if param == "grader.evaluation_metric":
-        value.pop("operation", None)
+def test_a_wrong_grader_is_refused_by_field(grader: JsonValue, param: str) -> None:
+    value = grader
+    if isinstance(grader, dict) and grader.get("type") == "text_similarity":
+        value = {**grader, "reference": "x"}
+        if param == "grader.evaluation_metric":
+            value.pop("operation", None)
     with pytest.raises(InvalidRequest) as refusal:
         read_grader(value)
     assert refusal.value.param == param

@@ -7,9 +7,16 @@ from tunesmith.graders.grader import ScoreModel, read_grader
 from tunesmith.graders.results import Record, Tokens
 from tunesmith.graders.runner import Messages, run
 from tunesmith.graders.templates import Variables
+from tunesmith.jsonvalue import JsonObject
 
-CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}", "reference": "a", "operation": "eq"}
-SCORE = {
+CHECK: JsonObject = {
+    "type": "string_check",
+    "name": "c",
+    "input": "{{sample.output_text}}",
+    "reference": "a",
+    "operation": "eq",
+}
+SCORE: JsonObject = {
     "type": "score_model",
     "name": "judge",
     "model": "m",
@@ -17,10 +24,10 @@ SCORE = {
     "range": [0, 10],
     "sampling_params": {"temperature": 0, "max_completions_tokens": 3},
 }
-MULTI = {"type": "multi", "name": "both", "graders": [CHECK, SCORE], "calculate_output": "c + judge / 10"}
+MULTI: JsonObject = {"type": "multi", "name": "both", "graders": [CHECK, SCORE], "calculate_output": "c + judge / 10"}
 
 
-def ran(grader: dict[str, object], wrote: str | Exception = "7") -> tuple[Record, list[Messages]]:
+def ran(grader: JsonObject, wrote: str | Exception = "7") -> tuple[Record, list[Messages]]:
     asked: list[Messages] = []
 
     async def ask(leaf: ScoreModel, messages: Messages, record: Record) -> tuple[str, str]:

@@ -49,7 +49,7 @@ def public(node: ast.Module | ast.ClassDef) -> Iterator[Documented]:
             yield from public(child) if isinstance(child, ast.ClassDef) else [child]
 
 
-def test_functions_are_short():
+def test_functions_are_short() -> None:
     long = [
         f"{file}:{function.lineno} {function.name} has {lines} lines"
         for file in python_files("src")
@@ -61,12 +61,12 @@ def test_functions_are_short():
 
 
 @pytest.mark.parametrize("folder", ["src", "tests", "bench", "scripts"])
-def test_rooms_are_small(folder: str):
+def test_rooms_are_small(folder: str) -> None:
     files = Counter(file.parent for file in python_files(folder) if file.name != "__init__.py")
     assert {str(room): count for room, count in files.items() if count > MOST_FILES} == {}
 
 
-def test_public_docstrings_begin_with_one_sentence():
+def test_public_docstrings_begin_with_one_sentence() -> None:
     wrong = []
     for file in python_files("src"):
         for node in public(tree(file)):
@@ -76,7 +76,7 @@ def test_public_docstrings_begin_with_one_sentence():
     assert wrong == []
 
 
-def test_every_room_says_what_it_is_for():
+def test_every_room_says_what_it_is_for() -> None:
     rooms = {
         file.parent for file in python_files("src") if "migrations" not in file.parts and file.parent != Path("src")
     }

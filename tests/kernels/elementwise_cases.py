@@ -180,8 +180,9 @@ def multiply_strided_case(size: int) -> Pairs:
     random = numpy.random.default_rng(size)
     x, matrix = normal(random, size, size), normal(random, size, 3 * LANES + 3)
     outs = [numpy.zeros((size, 3 * LANES), numpy.float32) for _ in range(2)]
-    for out, strides in zip(outs, [x.strides, x.strides[::-1]], strict=True):
-        w, step = at(matrix), matrix.strides[0]
-        multiply.multiply_strided(size, at(x), *strides, w, step, size, 3, at(out), out.strides[0], 0, 0)
+    stride, step = x.strides
+    for out, (x_stride, x_step) in zip(outs, [(stride, step), (step, stride)], strict=True):
+        w, w_step = at(matrix), matrix.strides[0]
+        multiply.multiply_strided(size, at(x), x_stride, x_step, w, w_step, size, 3, at(out), out.strides[0], 0, 0)
     exact = wide(matrix[:, : 3 * LANES])
     return [(outs[0], wide(x) @ exact), (outs[1], wide(x).T @ exact)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tunesmith.kernels.step_args import new_counters
 from tunesmith.kernels.vectors import LANES
 
-Floats: TypeAlias = NDArray[Any]
+Floats: TypeAlias = NDArray[Any]  # float64, float32, float16 or, for places and counts, int64
 Pairs: TypeAlias = Sequence[tuple[Floats, Floats]]
 SIZES = (1, LANES - 1, LANES + 1, 3 * LANES + 5)
 EVEN_SIZES = (2, LANES - 2, LANES + 2, 3 * LANES + 6)
@@ -72,10 +72,9 @@ class Record:
         return self.arrays[name]
 
     @property
-    def one(self) -> numpy.void:
-        """What a kernel takes: one record and not an array of them."""
-        record: numpy.void = self.rows[0]
-        return record
+    def one(self) -> Any:
+        """What a kernel takes: one record and not an array of them. The kernel's annotation says of which kind."""
+        return self.rows[0]
 
 
 def records(*rows: Record) -> NDArray[numpy.void]:
@@ -128,22 +127,26 @@ def gradient(function: Callable[[Floats], Floats], x: Floats, grad: Floats) -> F
 
 def rms_norm(x: Floats, weight: Floats) -> Floats:
     """Of the last dimension."""
-    return x / numpy.sqrt((x * x).mean(-1, keepdims=True) + EPS) * weight
+    result: Floats = x / numpy.sqrt((x * x).mean(-1, keepdims=True) + EPS) * weight
+    return result
 
 
 def silu(x: Floats) -> Floats:
-    return x / (1 + numpy.exp(-x))
+    result: Floats = x / (1 + numpy.exp(-x))
+    return result
 
 
 def rotated(x: Floats, cos: Floats, sin: Floats) -> Floats:
     """Rotary embedding of the last dimension, as transformers computes it."""
     half = x.shape[-1] // 2
-    return x * cos + numpy.concatenate([-x[..., half:], x[..., :half]], -1) * sin
+    result: Floats = x * cos + numpy.concatenate([-x[..., half:], x[..., :half]], -1) * sin
+    return result
 
 
 def softmax(scores: Floats) -> Floats:
     weights: Floats = numpy.exp(scores - scores.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    result: Floats = weights / weights.sum(-1, keepdims=True)
+    return result
 
 
 def angles(positions: Floats, head_size: int) -> tuple[Floats, Floats]:

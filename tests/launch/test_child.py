@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch import child
 from tunesmith.launch.child import ChildLauncher, ChildTrainer
 from tunesmith.launch.output import LineReader
@@ -51,7 +52,7 @@ def wait(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
-def lines(path: Path) -> list[dict[str, object]]:
+def lines(path: Path) -> list[JsonObject]:
     return list(LineReader(path).read())
 
 

@@ -119,7 +119,7 @@ def test_differences_name_model_rate_name_and_tokens() -> None:
     assert "gpt-4o-mini-2024-07-18 is smollm2-135m-instruct here" in model
     assert "would give 0.00045" in rate
     assert "--lr-multiplier 1.8" in rate
-    assert JOB["fine_tuned_model"] in name
+    assert str(JOB["fine_tuned_model"]) in name
     assert "5,830" in tokens
 
 

@@ -28,21 +28,21 @@ MANIFEST = AdapterManifest(
 NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 
 
-def test_adapter_comes_back_as_written(tmp_path) -> None:
+def test_adapter_comes_back_as_written(tmp_path: Path) -> None:
     tensors = {NAME: torch.randn(4, 8)}
     written = write_adapter(tmp_path / "adapter", tensors, MANIFEST)
     assert read_manifest(tmp_path / "adapter") == written
     assert torch.equal(load_tensors(tmp_path / "adapter")[NAME], tensors[NAME])
 
 
-def test_directory_without_a_manifest_is_no_adapter(tmp_path) -> None:
+def test_directory_without_a_manifest_is_no_adapter(tmp_path: Path) -> None:
     write_adapter(tmp_path, {NAME: torch.zeros(4, 8)}, MANIFEST)
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ServerFault, match="no usable adapter"):
         read_manifest(tmp_path)
 
 
-def test_changed_tensors_are_refused(tmp_path) -> None:
+def test_changed_tensors_are_refused(tmp_path: Path) -> None:
     write_adapter(tmp_path, {NAME: torch.zeros(4, 8)}, MANIFEST)
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
@@ -50,7 +50,7 @@ def test_changed_tensors_are_refused(tmp_path) -> None:
         load_tensors(tmp_path)
 
 
-def test_config_is_pefts(tmp_path) -> None:
+def test_config_is_pefts(tmp_path: Path) -> None:
     from peft import LoraConfig
 
     write_adapter(tmp_path, {NAME: torch.zeros(4, 8)}, MANIFEST)
@@ -113,6 +113,18 @@ def test_what_is_no_manifest_at_all_is_a_sentence(text: str, tmp_path: Path) -> 
     (tmp_path / MANIFEST_FILE).write_text(text, "utf-8", "surrogatepass")
     with pytest.raises(ServerFault, match=r"holds no usable adapter: its manifest\.json is damaged \("):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"rank": 0}, {"rank": -1}, {"alpha": 0.0}, {"alpha": -1.0}, {"alpha": 1e999}])
+def test_a_scaling_that_cannot_be_computed_is_a_sentence(change: dict[str, object], tmp_path: Path) -> None:
+    write_changed_manifest(tmp_path, **change)
+    with pytest.raises(ServerFault, match=r"holds no usable adapter: its manifest\.json is damaged \(rank"):
+        read_manifest(tmp_path)
+
+
+def test_tuned_weights_need_no_scaling(tmp_path: Path) -> None:
+    write_changed_manifest(tmp_path, adapter="none", rank=0, alpha=0.0)
+    assert read_manifest(tmp_path).rank == 0
 
 
 def test_a_manifest_that_is_a_directory_is_a_sentence(tmp_path: Path) -> None:

@@ -38,13 +38,13 @@ def test_alias_to_a_missing_base_names_the_known_ones() -> None:
         alias_table(Settings(aliases={"gpt-x": "nowhere"}))
 
 
-def test_directory_without_weights_says_what_is_missing(tmp_path) -> None:
+def test_directory_without_weights_says_what_is_missing(tmp_path: Path) -> None:
     settings = Settings(bases={"empty": str(tmp_path)})
     with pytest.raises(ServerFault, match=r"not a usable Hugging Face directory .*config\.json"):
         materialise(resolve_base("empty", settings), settings)
 
 
-def test_pickled_weights_are_refused(tmp_path) -> None:
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json", "pytorch_model.bin"):
         (tmp_path / name).write_text("{}")
     settings = Settings(bases={"pickled": str(tmp_path)})

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetype import create_moderation_engine
 
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.moderation.moderator import CATEGORIES, CLEAN, Coverage, ModeratorUnavailable, Verdict, open_moderator
 from tunesmith.moderation.report import LISTED
 from tunesmith.moderation.rows import file_texts, moderate_file, moderate_rows
@@ -16,7 +18,16 @@ from tunesmith.moderation.word_rules import LANGUAGES, WordModerator, _Filter
 from tunesmith.rows.codes import CODES
 from tunesmith.settings import Settings
 
-TEXTS = [json.loads(line) for line in (Path(__file__).parent / "texts.jsonl").read_text("utf-8").splitlines()]
+
+class Labelled(TypedDict):
+    text: str
+    language: str
+    categories: list[str]
+
+
+TEXTS: list[Labelled] = [
+    json.loads(line) for line in (Path(__file__).parent / "texts.jsonl").read_text("utf-8").splitlines()
+]
 UNREADABLE = ("zh", "ru")
 KNOWN_MISSES = {"disgrace to your family", "subhuman", "Sei un idiota"}  # no words for these, and no Italian at all
 
@@ -26,8 +37,8 @@ def moderator() -> WordModerator:
     return WordModerator()
 
 
-def chat(question: str, answer: str, system: str | None = None) -> dict:
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+def chat(question: str, answer: str, system: str | None = None) -> JsonObject:
+    messages: list[JsonValue] = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return {"messages": [{"role": "system", "content": system}, *messages] if system else messages}
 
 
@@ -61,7 +72,9 @@ class Counting:
 
 
 @pytest.mark.parametrize("row", TEXTS, ids=lambda row: row["text"][:40])
-def test_hand_made_texts_are_moderated_in_the_categories_that_are_covered(moderator, row):
+def test_hand_made_texts_are_moderated_in_the_categories_that_are_covered(
+    moderator: WordModerator, row: Labelled
+) -> None:
     (verdict,) = moderator.moderate([row["text"]])
     if row["language"] in UNREADABLE:
         assert verdict is None
@@ -74,14 +87,14 @@ def test_hand_made_texts_are_moderated_in_the_categories_that_are_covered(modera
         assert set(verdict.flagged) == expected
 
 
-def test_scores_above_one_half_are_flagged_and_only_those(moderator):
+def test_scores_above_one_half_are_flagged_and_only_those(moderator: WordModerator) -> None:
     for verdict in moderator.moderate([row["text"] for row in TEXTS]):
         if verdict is not None:
             assert set(verdict.flagged) == {name for name, score in verdict.scores.items() if score >= 0.5}
             assert all(0 < score <= 1 and name in CATEGORIES for name, score in verdict.scores.items())
 
 
-def test_coverage_names_what_is_missing(moderator):
+def test_coverage_names_what_is_missing(moderator: WordModerator) -> None:
     assert moderator.coverage.missing == (
         "illicit",
         "illicit/violent",
@@ -97,8 +110,10 @@ def test_coverage_names_what_is_missing(moderator):
 @pytest.mark.parametrize(
     "text", ["k y s", "you st\u200bupid", "yоu are stuuupid", "YOU ARE SO STUPID!!!", "you are 5tup1d"]
 )
-def test_disguised_words_are_found(moderator, text):
-    assert "harassment" in moderator.moderate([text])[0].flagged
+def test_disguised_words_are_found(moderator: WordModerator, text: str) -> None:
+    (verdict,) = moderator.moderate([text])
+    assert verdict is not None
+    assert "harassment" in verdict.flagged
 
 
 @pytest.mark.parametrize(
@@ -116,7 +131,7 @@ def test_disguised_words_are_found(moderator, text):
         ("안녕하세요", False),
     ],
 )
-def test_texts_of_other_scripts_are_not_called_clean(moderator, text, readable):
+def test_texts_of_other_scripts_are_not_called_clean(moderator: WordModerator, text: str, readable: bool) -> None:
     assert moderator.moderate([text]) == [CLEAN if readable else None]
 
 
@@ -140,23 +155,23 @@ FILTER = _Filter([rule for rule in ENGINE.get_rules() if rule["category"] in ("h
     st.lists(st.sampled_from([*rule_words(), "the", "xyz", "-", "a", "I"]), max_size=12),
     st.sampled_from([" ", "  ", "\n", ", ", "! "]),
 )
-def test_quick_filter_never_passes_over_what_the_rules_find(words, joint):
+def test_quick_filter_never_passes_over_what_the_rules_find(words: list[str], joint: str) -> None:
     for text in (joint.join(words), joint.join(words).upper(), joint.join(words).replace("i", "1").replace("a", "@")):
         if ENGINE.moderate(text).matches:
             assert FILTER.may_match(text), text
 
 
 @pytest.mark.parametrize("row", [row for row in TEXTS if row["categories"]], ids=lambda row: row["text"][:40])
-def test_quick_filter_passes_nothing_over_in_the_hand_made_texts(row):
+def test_quick_filter_passes_nothing_over_in_the_hand_made_texts(row: Labelled) -> None:
     assert FILTER.may_match(row["text"]) or not ENGINE.moderate(row["text"]).matches
 
 
-def test_quick_filter_spares_the_rules_most_plain_texts():
+def test_quick_filter_spares_the_rules_most_plain_texts() -> None:
     plain = [row["text"] for row in TEXTS if not row["categories"]]
     assert sum(map(FILTER.may_match, plain)) <= len(plain) // 3
 
 
-def test_flagged_rows_carry_line_path_categories_and_scores(tmp_path):
+def test_flagged_rows_carry_line_path_categories_and_scores(tmp_path: Path) -> None:
     rows = [
         chat("Hello", "Hi"),
         "",
@@ -176,12 +191,13 @@ def test_flagged_rows_carry_line_path_categories_and_scores(tmp_path):
     assert "harassment 0.80" in found.message
     section = report.to_json()
     assert section["by_category"] == {"harassment": 1}
-    assert section["not_covered"]["rows"] == 1
-    assert "illicit" in section["not_covered"]["categories"]
+    not_covered: Any = section["not_covered"]
+    assert not_covered["rows"] == 1
+    assert "illicit" in not_covered["categories"]
     assert json.loads(json.dumps(section)) == section
 
 
-def test_summary_never_says_clean_of_what_was_not_read(tmp_path):
+def test_summary_never_says_clean_of_what_was_not_read(tmp_path: Path) -> None:
     report = moderate_file(write(tmp_path / "rows.jsonl", [chat("今天天气怎么样？", "晴")] * 3), Settings())
     assert report is not None
     assert "flagged no row of 3" in report.summary()
@@ -189,7 +205,7 @@ def test_summary_never_says_clean_of_what_was_not_read(tmp_path):
     assert "Not covered: illicit" in report.summary()
 
 
-def test_system_prompt_is_moderated_once_however_many_rows_share_it(tmp_path):
+def test_system_prompt_is_moderated_once_however_many_rows_share_it(tmp_path: Path) -> None:
     moderator = Counting()
     rows = [chat(f"Question {number}", f"Answer {number}", "You are kind.") for number in range(600)]
     report = moderate_rows(file_texts(write(tmp_path / "rows.jsonl", rows)), moderator)
@@ -198,7 +214,7 @@ def test_system_prompt_is_moderated_once_however_many_rows_share_it(tmp_path):
     assert len(moderator.asked) == 1201
 
 
-def test_all_flagged_rows_are_counted_and_the_first_listed():
+def test_all_flagged_rows_are_counted_and_the_first_listed() -> None:
     report = moderate_rows(
         [(number, [("prompt", f"bad {number}"), ("completion", "fine")]) for number in range(1, 301)], Counting()
     )
@@ -208,7 +224,7 @@ def test_all_flagged_rows_are_counted_and_the_first_listed():
     assert report.listed[0].scores == {"violence": 0.9}
 
 
-def test_every_kind_of_row_is_moderated_in_all_its_texts(tmp_path):
+def test_every_kind_of_row_is_moderated_in_all_its_texts(tmp_path: Path) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "say", "arguments": '{"text": "bad words"}'}}
     preference = {
         "input": {"messages": [{"role": "user", "content": "Hi"}]},
@@ -228,12 +244,12 @@ def test_every_kind_of_row_is_moderated_in_all_its_texts(tmp_path):
     }
 
 
-def test_off_moderates_nothing(tmp_path):
+def test_off_moderates_nothing(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [chat("Hi", "You are such a stupid idiot.")])
     assert moderate_file(path, Settings(moderation="off")) is None
 
 
-def test_warn_refuses_nothing_and_block_names_the_row_and_the_cure(tmp_path):
+def test_warn_refuses_nothing_and_block_names_the_row_and_the_cure(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [chat("Hi", "Hello"), chat("Hi", "You are such a stupid idiot.")])
     report = moderate_file(path, Settings(moderation="block"))
     assert report is not None
@@ -246,13 +262,13 @@ def test_warn_refuses_nothing_and_block_names_the_row_and_the_cure(tmp_path):
     assert "'warn'" in refusal.message
 
 
-def test_block_lets_an_unflagged_file_pass(tmp_path):
+def test_block_lets_an_unflagged_file_pass(tmp_path: Path) -> None:
     report = moderate_file(write(tmp_path / "rows.jsonl", [chat("Hi", "Hello")]), Settings(moderation="block"))
     assert report is not None
     assert report.refusal("block") is None
 
 
-def test_moderator_that_gives_up_leaves_a_report_and_blocks_only_in_block():
+def test_moderator_that_gives_up_leaves_a_report_and_blocks_only_in_block() -> None:
     rows = [(number, [("prompt", f"text {number}")]) for number in range(1, 1001)]
     report = moderate_rows(rows, Counting(fails_at=600))
     assert not report.complete
@@ -264,7 +280,7 @@ def test_moderator_that_gives_up_leaves_a_report_and_blocks_only_in_block():
     assert (refusal.status, refusal.code) == (400, "moderation_unavailable")
 
 
-def test_settings_name_the_moderator():
+def test_settings_name_the_moderator() -> None:
     assert open_moderator(Settings()) is open_moderator(Settings(moderation="block"))
     assert open_moderator(Settings()).name.startswith("safetype")
     guard = open_moderator(
@@ -277,5 +293,5 @@ def test_settings_name_the_moderator():
         Settings(moderation_url="ftp://somewhere")
 
 
-def test_key_of_the_service_is_not_shown_with_the_settings():
+def test_key_of_the_service_is_not_shown_with_the_settings() -> None:
     assert "hidden-key" not in repr(Settings(moderation_api_key="hidden-key"))

@@ -28,7 +28,6 @@ SHIFTING_TEMPLATE = (
     "{{ m['content'] }}<|im_end|>\n{% endfor %}"
 )
 FAMILIES = {
-    "chatml": None,
     "header": (HEADER_TEMPLATE, ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]),
     "no-system": (NO_SYSTEM_TEMPLATE, ["<start_of_turn>", "<end_of_turn>"]),
 }
@@ -48,12 +47,12 @@ def with_template(base: Path, target: Path, template: str, added: list[str]) -> 
     return target
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=["chatml", *FAMILIES])
 def family(request: pytest.FixtureRequest, base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Renderer:
-    changed = FAMILIES[request.param]
-    if changed is None:
+    if request.param == "chatml":
         return load_renderer(base_dir)
-    return load_renderer(with_template(base_dir, tmp_path_factory.mktemp("family") / "base", *changed))
+    target = tmp_path_factory.mktemp("family") / "base"
+    return load_renderer(with_template(base_dir, target, *FAMILIES[request.param]))
 
 
 TURNS = (
@@ -67,7 +66,8 @@ TURNS = (
 
 def learned(renderer: Renderer, row: ChatRow) -> list[str]:
     """The learned stretches as text, each with its end token."""
-    rendered, stretches = renderer.row(row), [[]]
+    rendered = renderer.row(row)
+    stretches: list[list[int]] = [[]]
     for token, weight in zip(rendered.ids, rendered.weights, strict=True):
         if weight:
             stretches[-1].append(token)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.jsonvalue import JsonValue
 from tunesmith.rows.codes import CODES
 from tunesmith.rows.message_faults import ROLES, message_faults, messages_faults, order_faults, type_name
 
@@ -37,7 +38,7 @@ def test_a_role_and_a_text_have_no_fault(role: str) -> None:
         (True, "The message is true, not an object."),
     ],
 )
-def test_a_message_that_is_not_an_object_is_named(message: object, said: str) -> None:
+def test_a_message_that_is_not_an_object_is_named(message: JsonValue, said: str) -> None:
     (fault,) = message_faults(message, "m")
     assert (fault.code, fault.path, fault.message) == ("message_not_object", "m", said)
 
@@ -182,7 +183,7 @@ def test_the_order_is_judged_only_where_every_message_is_sound() -> None:
         (False, "'messages' is false, not a list."),
     ],
 )
-def test_what_is_not_a_list_of_messages(messages: object, said: str) -> None:
+def test_what_is_not_a_list_of_messages(messages: JsonValue, said: str) -> None:
     (fault,) = messages_faults(messages, "messages")
     assert (fault.code, fault.path, fault.message) == ("missing_messages", "messages", said)
 
@@ -203,3 +204,8 @@ def test_any_value_is_named_and_never_fatal(value: object) -> None:
     assert type_name(value)  # type: ignore[arg-type]
     assert codes(value) or isinstance(value, list)
     assert found(value)
+
+
+def test_unknown_keys_are_named_in_their_order() -> None:
+    keys = [f"extra_{number}" for number in (3, 1, 7, 5, 0, 2, 6, 4)]
+    assert [path for _, path in found(USER | dict.fromkeys(keys, 1))] == [f"m.{key}" for key in keys]

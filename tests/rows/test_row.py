@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.messages import FunctionCall, Message, Tool, ToolCall
 from tunesmith.rows.row import (
     ChatRow,
@@ -17,11 +18,12 @@ from tunesmith.rows.row import (
     read_rows,
 )
 
-USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+USER: JsonObject = {"role": "user", "content": "a"}
+ANSWER: JsonObject = {"role": "assistant", "content": "b"}
 
 
 def test_a_chat_row_keeps_every_field() -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    call: JsonObject = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     row = parse_row(
         {
             "messages": [
@@ -51,7 +53,7 @@ def test_a_chat_row_keeps_every_field() -> None:
 
 
 def test_functions_of_2023_become_tools() -> None:
-    asked = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"x": 1}'}}
+    asked: JsonObject = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"x": 1}'}}
     row = parse_row({"messages": [USER, asked], "functions": [{"name": "f", "description": "d"}]})
     assert isinstance(row, ChatRow)
     assert row.tools == (Tool("f", "d"),)
@@ -61,7 +63,7 @@ def test_functions_of_2023_become_tools() -> None:
 def test_the_four_kinds_are_told_apart() -> None:
     assert parse_row({"prompt": "a", "completion": "b"}) == CompletionRow("a", "b")
     for end in ("output", "completion"):
-        pair = {f"preferred_{end}": [ANSWER], f"non_preferred_{end}": [{**ANSWER, "content": "c"}]}
+        pair: JsonObject = {f"preferred_{end}": [ANSWER], f"non_preferred_{end}": [{**ANSWER, "content": "c"}]}
         row = parse_row({"input": {"messages": [USER]}, **pair})
         assert row == PreferenceRow((Message("user", "a"),), (Message("assistant", "b"),), (Message("assistant", "c"),))
     row = parse_row({"messages": [USER], "answer": 4})
@@ -86,7 +88,14 @@ def test_a_chat_request_may_end_with_the_user_and_hold_empty_content() -> None:
 
 
 def test_an_echoed_answer_of_the_service_is_accepted() -> None:
-    echoed = {**ANSWER, "refusal": None, "annotations": [], "audio": None, "function_call": None, "tool_calls": None}
+    echoed: JsonObject = {
+        **ANSWER,
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "function_call": None,
+        "tool_calls": None,
+    }
     assert parse_messages([USER, echoed, USER])[1] == Message("assistant", "b")
 
 
@@ -100,7 +109,7 @@ def test_an_echoed_answer_of_the_service_is_accepted() -> None:
         ([{"role": "user"}], "messages[0].content"),
     ],
 )
-def test_a_wrong_chat_request_names_the_parameter(messages: object, param: str) -> None:
+def test_a_wrong_chat_request_names_the_parameter(messages: JsonValue, param: str) -> None:
     with pytest.raises(RowError) as refused:
         parse_messages(messages)
     assert (refused.value.param, refused.value.status) == (param, 400)

@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.message_faults import PLAIN_ROLES, order_faults
 from tunesmith.rows.row_texts import RowTexts, row_texts
 from tunesmith.rows.shapes import MAX_MESSAGES, digest, joint_digest, shape_of, text_digest
 from tunesmith.tokens import PER_EXAMPLE, PER_MESSAGE, PER_NAME, PER_ROLE
 
-SYSTEM = {"role": "system", "content": "s"}
-USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+SYSTEM: JsonObject = {"role": "system", "content": "s"}
+USER: JsonObject = {"role": "user", "content": "a"}
+ANSWER: JsonObject = {"role": "assistant", "content": "b"}
+TOOL: JsonObject = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
@@ -109,7 +111,7 @@ def test_the_texts_of_the_other_kinds() -> None:
     completion = row_texts({"prompt": "a", "completion": "b"})
     assert (completion.texts, completion.paths) == (["a", "b"], ["prompt", "completion"])
     assert (completion.learned, completion.overhead, completion.roles) == ([False, True], 0, [])
-    source = {"messages": [SYSTEM, USER], "tools": [TOOL]}
+    source: JsonObject = {"messages": [SYSTEM, USER], "tools": [TOOL]}
     pair = row_texts({"input": source, "preferred_output": [ANSWER], "non_preferred_output": [USER | ANSWER]})
     assert pair.paths == [
         "input.tools[0]",

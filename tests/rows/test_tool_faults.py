@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.tool_faults import (
     CACHED_BYTES,
     MAX_TOOLS,
@@ -15,13 +16,13 @@ from tunesmith.rows.tool_faults import (
     tool_message_faults,
 )
 
-PARAMETERS = {
+PARAMETERS: JsonObject = {
     "type": "object",
     "properties": {"a": {"type": "integer"}, "b": {"type": "array", "items": {"type": "string"}}},
     "required": ["a"],
     "additionalProperties": False,
 }
-ADD = {"type": "function", "function": {"name": "add", "parameters": PARAMETERS}}
+ADD: JsonObject = {"type": "function", "function": {"name": "add", "parameters": PARAMETERS}}
 
 
 def call(arguments: object = '{"a": 1}', name: object = "add", call_id: object = "c1") -> dict[str, Any]:
@@ -164,8 +165,10 @@ def test_a_call_without_a_type_is_accepted_but_looked_at() -> None:
 
 def test_tool_messages_answer_the_calls_before_them() -> None:
     asked: Any = {"role": "assistant", "tool_calls": [call(call_id="c1"), call(call_id="c2")]}
-    answer = lambda call_id: {"role": "tool", "tool_call_id": call_id, "content": "1"}  # noqa: E731
     user, said = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+
+    def answer(call_id: str) -> JsonObject:
+        return {"role": "tool", "tool_call_id": call_id, "content": "1"}
 
     def faults(*messages: Any) -> list[tuple[str, str]]:
         return [(fault.code, fault.path) for fault in tool_message_faults(list(messages), "m")]

@@ -34,7 +34,9 @@ class Placeholders:
     def __init__(self, world: World) -> None:
         self._world = world
         operations = json.loads(OPERATIONS.read_text("utf-8"))
-        self._patterns = {one["path"]: _pattern(one["path"]) for one in operations if "{" in one["path"]}
+        self._patterns: dict[str, re.Pattern[str]] = {
+            one["path"]: _pattern(one["path"]) for one in operations if "{" in one["path"]
+        }
         self._bodies: dict[str, Callable[[Any, str], Any]] = {  # field of a body -> what stands there instead
             "training_file": lambda _, url: world.file(),
             "validation_file": lambda _, url: world.file(),

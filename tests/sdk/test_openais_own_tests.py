@@ -95,7 +95,7 @@ def results(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     python = environment("openai3-own", *PLUGINS, shared=True)
     configuration, report = directory / "pytest.ini", directory / "report.json"
     configuration.write_text(CONFIGURATION, "utf-8")
-    command = [python, "-m", "pytest", "-q", "-c", configuration, "--rootdir", source, "--tb=short"]
+    command = [str(python), "-m", "pytest", "-q", "-c", str(configuration), "--rootdir", str(source), "--tb=short"]
     command += ["-k", "not loose"]  # the same requests as `strict`, whose answers are validated more laxly
     command += ["-p", "no:cacheprovider", "-p", "placeholders", *(f"{FOLDER}{file}" for file in FILES)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
@@ -112,7 +112,7 @@ def results(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_openais_tests_pass(results: dict[str, str | None], file: str):
+def test_openais_tests_pass(results: dict[str, str | None], file: str) -> None:
     own = {name: fault for name, fault in results.items() if name.startswith(f"{file}::")}
     assert own, f"{file} is gone from openai {VERSION}"
     excluded = [one.tests for one in exclusions()]
@@ -121,7 +121,7 @@ def test_openais_tests_pass(results: dict[str, str | None], file: str):
 
 
 @pytest.mark.parametrize("exclusion", exclusions(), ids=lambda one: one.tests.pattern)
-def test_exclusion_is_still_needed(results: dict[str, str | None], exclusion: Exclusion):
+def test_exclusion_is_still_needed(results: dict[str, str | None], exclusion: Exclusion) -> None:
     matched = {name: fault for name, fault in results.items() if exclusion.tests.fullmatch(name)}
     assert matched, "no test of this name"
     assert [name for name, fault in matched.items() if fault is None] == [], "these pass: take them out"

@@ -73,3 +73,14 @@ def test_an_id_of_another_shape_is_never_a_path(store: Store, file_id: str) -> N
     assert not store.files.delete(file_id)
     with pytest.raises(Exception, match="No such File object"):
         store.blobs.path(file_id)
+
+
+def test_a_scoped_store_neither_checks_files_nor_finds_adapters_of_others(
+    store: Store, make_job: Callable[..., JobRow]
+) -> None:
+    file = store.files.create(store.blobs.write([b"x"]), NewFile("fine-tune", "a", project="mine"))
+    mine, others = store.of("mine"), store.of("others")
+    assert [row.id for row in mine.files.unchecked()] == [file.id]
+    assert others.files.unchecked() == []
+    assert others.files.set_status(file.id, "processed") is None
+    assert store.files.set_status(file.id, "processed") is not None

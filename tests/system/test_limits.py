@@ -1,6 +1,9 @@
 """Memory and processors within control groups, read from files as version 1 and version 2 write them."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,3 +152,56 @@ def test_a_system_without_proc_counts_half_of_its_memory_as_free(tmp_path: Path)
 def test_this_machine_has_processors_and_memory() -> None:
     assert 1 <= cpu_count() <= affinity_count()
     assert 1 << 20 < free_memory() <= total_memory() < 1 << 45
+
+
+def test_a_group_whose_name_is_not_utf8_has_its_limits(machine: Machine) -> None:
+    root = machine({})
+    group = os.fsencode(root) + b"/sys/fs/cgroup/job-\xff"
+    os.makedirs(group)  # noqa: PTH103  # a name of bytes
+    with open(group + b"/memory.max", "w") as file:  # noqa: PTH123
+        file.write(str(4 * GIB))
+    (root / "proc/self").mkdir()
+    (root / "proc/self/cgroup").write_bytes(b"0::/job-\xff\n")
+    assert total_memory(root) == 4 * GIB
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-5", "\u00b2", "9" * 5000, "max", "1.5"])
+def test_what_is_no_number_is_no_limit(text: str, machine: Machine) -> None:
+    files = {
+        "proc/self/cgroup": "0::/\n",
+        "sys/fs/cgroup/cpu.max": f"{text} 100000\n",
+        "sys/fs/cgroup/memory.max": f"{text}\n",
+    }
+    root = machine(files)
+    assert (total_memory(root), free_memory(root)) == (64 * GIB, 40 * GIB)
+    assert cpu_quota(root) == math.inf
+    (root / "sys/fs/cgroup/cpu.max").write_text(f"100000 {text}\n")
+    assert cpu_quota(root) == math.inf
+    (root / "proc/meminfo").write_text(f"MemTotal: {text} kB\nMemAvailable:\n")
+    assert 1 << 26 < total_memory(root) < 1 << 45
+    assert free_memory(root) == total_memory(root) // 2
+
+
+def test_a_group_with_a_path_too_long_for_the_system_is_skipped(machine: Machine) -> None:
+    root = machine({"proc/self/cgroup": "0::/" + "a/" * 3000} | memory_v2("", str(4 * GIB), GIB))
+    assert total_memory(root) == 4 * GIB
+
+
+def test_groups_that_may_not_be_read_are_skipped(machine: Machine) -> None:
+    """In a process of its own, as the limits of a file system do not hold for root."""
+    root = machine({"proc/self/cgroup": "0::/a/b\n"} | memory_v2("/a/b", str(4 * GIB), GIB))
+    for folder in (root, *root.parents):  # pytest's own folders are closed to others
+        if folder.stat().st_mode & 0o777 == 0o700:
+            folder.chmod(0o711)
+    (root / "sys/fs/cgroup/a").chmod(0)
+    code = (
+        "import os, pathlib, sys\n"
+        "from tunesmith.system import memory\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "print(memory.total_memory(pathlib.Path(sys.argv[1])))"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", code, str(root)], check=False, capture_output=True, text=True)
+    finally:
+        (root / "sys/fs/cgroup/a").chmod(0o755)
+    assert done.stdout.strip() == str(64 * GIB), done.stderr

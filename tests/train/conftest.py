@@ -118,7 +118,7 @@ def make_spec(tiny_base: Path, chat_file: Path, tmp_path: Path) -> Callable[...,
             "threads": 2,
         }
         options = {name: changes.pop(name) for name in [*changes] if name in TrainingOptions.model_fields}
-        values["options"] = TrainingOptions(**{"base_learning_rate": 5e-4, **options})  # type: ignore[arg-type]
+        values["options"] = TrainingOptions.model_validate({"base_learning_rate": 5e-4, **options})
         return TrainSpec(**{**values, **changes})  # type: ignore[arg-type]
 
     return make

@@ -7,12 +7,19 @@ import pytest
 
 from tunesmith.errors import TrainerError
 from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, training_seconds, write_benchmark
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.renderer import Renderer
-from tunesmith.rows.row import parse_row
+from tunesmith.rows.row import ChatRow, parse_row
 from tunesmith.settings import TrainingOptions
 from tunesmith.system.cpu import cpu_count
 from tunesmith.train.core.packing import TokenRow, pack
 from tunesmith.train.measure import _fit, _Step, benchmark_of, hardware_name, measure_speed, workload
+
+
+def parse_chat(value: JsonValue) -> ChatRow:
+    row = parse_row(value)
+    assert isinstance(row, ChatRow)
+    return row
 
 
 def steps(*tokens: int, per_token: float = 0.01, per_step: float = 0.5) -> list[_Step]:
@@ -55,10 +62,15 @@ def test_hardware_says_how_many_threads_train() -> None:
 
 def test_the_workload_is_what_the_trainer_will_pack(renderer: Renderer, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    turns = [{"role": "system", "content": "You are kind. " * 30}, {"role": "user", "content": "Hello there"}]
-    rows = [{"messages": [*turns, {"role": "assistant", "content": f"Answer {number}"}]} for number in range(12)]
+    turns: list[JsonValue] = [
+        {"role": "system", "content": "You are kind. " * 30},
+        {"role": "user", "content": "Hello there"},
+    ]
+    rows: list[JsonObject] = [
+        {"messages": [*turns, {"role": "assistant", "content": f"Answer {number}"}]} for number in range(12)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rendered = [renderer.row(parse_row(row)) for row in rows]
+    rendered = [renderer.row(parse_chat(row)) for row in rows]
     lengths = [len(one.ids) for one in rendered]
     alone = workload(path, renderer, method="supervised", max_tokens=None, batch_size=1, epoch_tokens=sum(lengths))
     assert alone == Workload(sum(lengths), max(lengths))

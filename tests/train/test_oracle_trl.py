@@ -4,6 +4,7 @@ Rows differ in length, so TRL pads them; most begin alike, so ours are stored on
 """
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +107,7 @@ def options(folder: Path) -> dict[str, object]:
 
 
 def loss_and_gradient(
-    trainer: "Trainer", model: "PeftModel", rows: list[dict[str, object]]
+    trainer: "Trainer", model: "PeftModel", rows: Sequence[Mapping[str, object]]
 ) -> tuple[float, dict[str, Tensor]]:
     """Of TRL's own loss on the batch that its own collator makes of the rows."""
     model.train()
@@ -121,7 +122,7 @@ def loss_and_gradient(
     return float(loss.detach()), gradients
 
 
-def agree(ours: Ours, objectives: list[Objective], batch: Batch, loss: float, gradients: dict[str, Tensor]) -> None:
+def agree(ours: Ours, objectives: Sequence[Objective], batch: Batch, loss: float, gradients: dict[str, Tensor]) -> None:
     assert len(gradients) == 2 * len(ours.adapter.layers)
     for objective in objectives:
         ours.adapter.grad.zero_()
@@ -184,7 +185,7 @@ def test_preference_loss_and_gradient_are_trls(
     for scorer in ours.scorers:
         with ours.adapter.off():
             references = answer_logprobs(scorer, examples, 10_000)
-        objectives: list[Objective] = [Preference(scorer, budget, BETA, references, {}) for budget in BUDGETS]
+        objectives = [Preference(scorer, budget, BETA, references, {}) for budget in BUDGETS]
         agree(ours, objectives, Batch(1, 1, False, tuple(examples)), loss, gradients)
 
 

@@ -88,7 +88,17 @@ def test_missing_base_is_a_sentence_with_the_command(python: Path, tmp_path: Pat
 
 def test_build_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     """`pip wheel` with the build backend of this environment: what `python -m build` does, without isolation."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+    ]
     root = Path(__file__).resolve().parents[2]
-    subprocess.run([*command, root], check=True)
+    subprocess.run([*command, str(root)], check=True)
     assert [path.name for path in tmp_path.glob("*.whl")] == [wheel.name]

@@ -1,12 +1,18 @@
 """The other bodies: each form that a value may have, and the first thing that is wrong."""
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire.body import Body, read
+from tunesmith.wire.chat import Chat
 from tunesmith.wire.completions import CreateCompletion
+from tunesmith.wire.faults import explain
 from tunesmith.wire.files import FileForm
 from tunesmith.wire.graders import RunGrader, ScoreModelBody, TextSimilarityBody
 from tunesmith.wire.jobs import CreateJob, hint_about_unknown
@@ -14,9 +20,17 @@ from tunesmith.wire.lists import deleted
 from tunesmith.wire.models import GrantPermissions
 from tunesmith.wire.moderations import CreateModeration
 from tunesmith.wire.organization import ProjectKeyBody
+from tunesmith.wire.tools import AllowedTools
 
 PART = {"type": "text", "text": "a"}
-SCORE = {"type": "score_model", "name": "s", "model": "m", "input": [{"role": "user", "content": "Rate it."}]}
+SCORE: JsonObject = {
+    "type": "score_model",
+    "name": "s",
+    "model": "m",
+    "input": [{"role": "user", "content": "Rate it."}],
+}
+SCALARS: tuple[object, ...] = (None, True, 0, -1, 1.5, 2**70, "", "x")
+JUNK = (*SCALARS, [], [None], ["x"], [{}], [[]], {}, {"x": 1}, {"type": "x"})
 
 
 def fault(body: type[Body], **fields: Any) -> tuple[str | None, str]:
@@ -55,7 +69,7 @@ def test_texts_to_moderate_have_three_forms(value: Any, read_as: list[str]) -> N
 
 
 def test_a_graders_content_is_a_text_or_parts() -> None:
-    parts = [{"type": "input_text", "text": "a"}, "b"]
+    parts: list[JsonValue] = [{"type": "input_text", "text": "a"}, "b"]
     body = read(ScoreModelBody, {**SCORE, "input": [{"role": "user", "content": parts}]})
     assert (body.input[0].content, body.range) == ("a\nb", [0.0, 1.0])
     assert body.sampling_params.chat_fields() == {}
@@ -118,3 +132,55 @@ def test_owners_bodies_have_bounds() -> None:
 def test_a_deletion_is_written_in_openais_order() -> None:
     assert list(deleted("file-1", "file")) == ["id", "object", "deleted"]
     assert list(deleted("c", "chat.completion.deleted")) == ["object", "id", "deleted"]
+
+
+def bodies(kind: type[Body] = Body) -> Iterator[type[Body]]:
+    """Every body of the wire's own modules."""
+    for body in kind.__subclasses__():
+        if body.__module__.startswith("tunesmith.wire."):
+            yield body
+        yield from bodies(body)
+
+
+def params(body: type[Body], given: Any) -> list[str | None]:
+    """Of all faults, not only of the one that is answered."""
+    try:
+        body.model_validate(given)
+    except ValidationError as error:
+        return [explain(fault, body.wording).param for fault in error.errors(include_url=False)]
+    return []
+
+
+BODIES: list[type[Body]] = sorted({*bodies()}, key=repr)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=repr)
+def test_a_param_is_a_path_of_the_request_and_no_name_of_a_validator(body: type[Body]) -> None:
+    for name, field in body.model_fields.items():
+        for junk in JUNK:
+            for param in params(body, {field.alias or name: junk}):
+                _, *inner = re.split(r"[.[]", param or "")
+                assert all(re.fullmatch(r"[a-z_]+|\d+\]|seconds\]|anchor\]|", one) for one in inner), param
+                assert not {"str", "int", "float", "bool", "list"} & set(inner), param
+
+
+MANY = dict.fromkeys(map(str, range(5000)), 1)
+CHAT = {"model": "m", "messages": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "given"),
+    [
+        (Chat, {**CHAT, **MANY}),
+        (Chat, {**CHAT, "stream": True, "stream_options": MANY}),
+        (Chat, {**CHAT, "store": True, "metadata": MANY}),
+        (Chat, {**CHAT, "tools": [1] * 5000}),
+        (CreateJob, MANY),
+        (CreateJob, {"model": "m", "training_file": "f", "metadata": MANY}),
+        (AllowedTools, {"mode": "auto", "tools": [1] * 5000}),
+    ],
+)
+def test_a_body_of_many_faults_is_refused_without_naming_each(body: type[Body], given: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        body.model_validate(given)
+    assert caught.value.error_count() <= 200

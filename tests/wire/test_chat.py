@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonValue
 from tunesmith.wire.body import ignored_fields, read
 from tunesmith.wire.chat import Chat
 from tunesmith.wire.tools import AllowedToolsChoice, FunctionChoice
 
-HELLO = [{"role": "user", "content": "Hello"}]
+HELLO: list[JsonValue] = [{"role": "user", "content": "Hello"}]
 TOOLS = [{"type": "function", "function": {"name": "rain", "more": 1}}]
 NAMED = {"type": "function", "function": {"name": "rain"}}
 ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}}

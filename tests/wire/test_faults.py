@@ -1,7 +1,7 @@
 """Every 400 about a field is written in one place, in either of OpenAI's two ways to put it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field
@@ -28,7 +28,7 @@ class Tuned(Body):
     names: list[str] = Field(default_factory=list)
 
 
-def fault(body: type[Body], at: str = "", **fields: object) -> tuple[str, str | None, str | None]:
+def fault(body: type[Body], at: str = "", **fields: Any) -> tuple[str, str | None, str | None]:
     with pytest.raises(InvalidRequest) as caught:
         read(body, fields, at)
     return caught.value.message, caught.value.param, caught.value.code
@@ -84,7 +84,7 @@ def test_only_one_place_says_that_a_parameter_is_unknown() -> None:
     ],
 )
 def test_chat_bodies_name_the_field_first_and_have_a_code(
-    fields: dict[str, object], message: str, param: str, code: str
+    fields: dict[str, Any], message: str, param: str, code: str
 ) -> None:
     assert fault(Chatted, **fields) == (message, param, code)
 

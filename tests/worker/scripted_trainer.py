@@ -2,7 +2,7 @@
 
 What to do comes from the environment as JSON: `steps`, `seconds` a step, `every` (steps between checkpoints), and
 `kill_at` (SIGKILL itself once), `kill_always`, `fail_at` (with `fail_code`), `exit_at`, `deaf` (ignores SIGTERM),
-`skip_replay`.
+`skip_replay`, `noise` (lines written before the first step).
 """
 
 import json
@@ -59,6 +59,9 @@ def main() -> None:
     done = json.loads(progress.read_text()) if progress.exists() else 0
     emit("started", total_steps=steps, resumed_from_step=done)
     emit("log", level="info", message="LoRA of rank 16")
+    for line in SCRIPT.get("noise", ()):
+        sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+        sys.stdout.flush()
     for number in range(done + 1 if SCRIPT.get("skip_replay") else 1, steps + 1):
         if number > done:
             time.sleep(SCRIPT.get("seconds", 0.0))

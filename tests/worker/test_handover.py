@@ -14,7 +14,7 @@ from tunesmith.worker import WorkerProcess
 from tunesmith.worker.handover import read_settings, secret_fields, settings_line, without_secrets
 
 PLAIN_SECRETS = ("serve_remote_key", "moderation_api_key", "wandb_api_key")
-NESTED = {
+NESTED: dict[str, Any] = {
     "tokens": {"hub": "nested-secret-1"},
     "accounts": [{"user": "me", "password": "nested-secret-2"}],
     "pepper": "nested-secret-3",
@@ -62,6 +62,14 @@ def test_a_line_of_settings_is_read_as_the_same_settings(tmp_path: Path) -> None
     line = settings_line(settings)
     assert line.count(b"\n") == 1
     assert read_settings(line, FutureSettings) == settings
+
+
+@pytest.mark.parametrize("secret", ["a\nb", "\"'\\", "ünï 日本 😀", "\u2028\0", "", "x" * 100_000])
+def test_a_secret_may_be_any_text(secret: str) -> None:
+    settings = Settings(wandb_api_key=secret, serve_remote_key=secret, serve_remote={"a": "http://x/v1/v1"})
+    line = settings_line(settings)
+    assert line.count(b"\n") == 1
+    assert read_settings(line, Settings) == settings
 
 
 def test_environment_keeps_what_is_no_secret() -> None:

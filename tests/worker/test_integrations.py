@@ -94,7 +94,7 @@ def run(
 
 
 @ONCE
-def test_every_step_goes_out_under_the_jobs_id(run, told, monkeypatch):
+def test_every_step_goes_out_under_the_jobs_id(run: Run, told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     job, (event,) = run()
     assert job.status is JobStatus.SUCCEEDED
@@ -112,7 +112,7 @@ def test_every_step_goes_out_under_the_jobs_id(run, told, monkeypatch):
 
 @ONCE
 @pytest.mark.usefixtures("told")
-def test_a_fault_there_is_a_warning_and_the_job_goes_on(run, monkeypatch):
+def test_a_fault_there_is_a_warning_and_the_job_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     job, (event,) = run("broken")
     assert job.status is JobStatus.SUCCEEDED
@@ -122,7 +122,7 @@ def test_a_fault_there_is_a_warning_and_the_job_goes_on(run, monkeypatch):
 
 @ONCE
 @pytest.mark.usefixtures("told")
-def test_a_missing_key_is_a_warning_that_names_the_setting(run):
+def test_a_missing_key_is_a_warning_that_names_the_setting(run: Run) -> None:
     job, (event,) = run()
     assert (job.status, event.level) == (JobStatus.SUCCEEDED, "warn")
     assert "Set `wandb_api_key` (TUNESMITH_WANDB_API_KEY)" in event.message
@@ -130,7 +130,7 @@ def test_a_missing_key_is_a_warning_that_names_the_setting(run):
 
 @ONCE
 @pytest.mark.skipif(find_spec("wandb") is not None, reason="the package is installed here")
-def test_a_missing_package_is_a_warning_that_says_what_to_install(run):
+def test_a_missing_package_is_a_warning_that_says_what_to_install(run: Run) -> None:
     job, (event,) = run()
     assert (job.status, event.level) == (JobStatus.SUCCEEDED, "warn")
     assert "pip install 'tunesmith[wandb]'" in event.message
@@ -138,8 +138,13 @@ def test_a_missing_package_is_a_warning_that_says_what_to_install(run):
 
 @ONCE
 @pytest.mark.skipif(find_spec("wandb") is None, reason="needs `pip install 'tunesmith[wandb]'` (125 MB)")
-def test_the_real_package_writes_its_files_when_offline(run, store_settings, monkeypatch):
-    see(monkeypatch, Path(find_spec("wandb").origin).parents[1])
+def test_the_real_package_writes_its_files_when_offline(
+    run: Run, store_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = find_spec("wandb")
+    assert installed is not None
+    assert installed.origin is not None
+    see(monkeypatch, Path(installed.origin).parents[1])
     monkeypatch.setenv("WANDB_MODE", "offline")
     job, (event,) = run()
     assert job.status is JobStatus.SUCCEEDED

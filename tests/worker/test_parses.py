@@ -14,7 +14,7 @@ from tests.worker.conftest import Workers
 from tunesmith.api.background.file_checks import FileChecks
 from tunesmith.render.renderer import Renderer
 from tunesmith.settings import Settings
-from tunesmith.store import FileRow, JobRow, JobStatus, NewJob, Store
+from tunesmith.store import FileRow, JobRow, JobStatus, NewFile, NewJob, Store
 from tunesmith.train.core.examples import read_examples
 from tunesmith.train.protocol.spec import Method
 
@@ -84,7 +84,7 @@ def upload(store: Store, store_settings: Settings) -> Callable[[list[bytes]], Fi
 
     def create(lines: list[bytes]) -> FileRow:
         blob = store.blobs.write([b"\n".join(lines) + b"\n"])
-        row = store.files.create(blob, purpose="fine-tune", filename="rows.jsonl")
+        row = store.files.create(blob, NewFile("fine-tune", "rows.jsonl"))
         return FileChecks(store, store_settings).submit(row)
 
     return create

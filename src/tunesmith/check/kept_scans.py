@@ -8,6 +8,7 @@ the same bytes, and is whole; whatever else is found is made again. Nothing depe
 Not covered: a changed model behind `analysers` that judge (a moderation service); their results name it themselves.
 """
 
+import logging
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from tunesmith.check.scan.file_scan import FileScan
 from tunesmith.check.scan.result import ChunkResult, ScanOptions, options_to_json, read_arrays
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.atomic_write import write_atomically
+
+log = logging.getLogger(__name__)
 
 CHECK_VERSION = 1  # raise when the same file would give other findings or numbers
 DIGEST_BYTES = 16
@@ -43,9 +46,12 @@ class KeptScans:
         return KeptScan(self._directory, sha256)
 
     def discard(self, sha256: str) -> None:
-        """Removes what is kept of a deleted file, as findings quote its text."""
+        """Removes what is kept of a deleted file, as findings quote its text.
+
+        What cannot be removed is left to the next `sweep`, with a warning.
+        """
         for path in self._directory.glob(f"{sha256}.*"):
-            path.unlink(missing_ok=True)
+            _remove(path)
 
     def sweep(self, live: Collection[str]) -> int:
         """Removes what is kept of all files but those with the hashes `live`.
@@ -53,9 +59,7 @@ class KeptScans:
         Returns how many passes were removed.
         """
         gone = [path for path in self._directory.glob("*") if path.name.partition(".")[0] not in live]
-        for path in gone:
-            path.unlink(missing_ok=True)
-        return len(gone)
+        return sum(map(_remove, gone))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class KeptScan:
             if header["key"] != key:
                 return None
             return _scan_from(header, read_arrays(header.pop("arrays"), stream.read), path)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
             return None
 
     def write(self, options: ScanOptions, scan: FileScan) -> None:
@@ -102,6 +106,15 @@ class KeptScan:
 
     def _path(self, key: JsonObject) -> Path:
         return self.directory / f"{self.sha256}.{_digest(orjson.dumps(key)).hex()}"
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", path, error)
+        return False
+    return True
 
 
 def _digest(content: bytes) -> bytes:

@@ -15,6 +15,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 PLACE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 PATH = re.compile(r"(item|sample)((?:\.\w[\w-]*|\[\d+\])+)")
 STEP = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]")
+MAX_INDEX_DIGITS = 9  # Python refuses to read numbers of more than 4300
 MAX_CHARS = 100_000  # of a filled-in text: beyond it the comparisons take seconds
 
 
@@ -81,9 +82,9 @@ def _look_up(path: str, variables: Variables) -> JsonValue:
 def _step(value: JsonValue, key: str, path: str) -> JsonValue:
     if isinstance(value, dict) and key in value:
         return value[key]
-    if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+    if isinstance(value, list) and key.isdecimal() and len(key) <= MAX_INDEX_DIGITS and int(key) < len(value):
         return value[int(key)]
-    raise NoValue(f"{{{{{path}}}}} has no value: there is no {key!r}.", "invalid_variable_error")
+    raise NoValue(f"{{{{{path[:60]}}}}} has no value: there is no {key[:60]!r}.", "invalid_variable_error")
 
 
 def _as_json(sample: str) -> JsonValue:
@@ -95,4 +96,9 @@ def _as_json(sample: str) -> JsonValue:
 
 
 def _shown(value: JsonValue) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    if isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as error:
+        raise NoValue("A value is nested too deeply to be filled in as JSON.", "invalid_variable_error") from error

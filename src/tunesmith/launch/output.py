@@ -33,7 +33,7 @@ class LineReader:
         for line in lines:
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter for lists a thousand deep
                 continue
             if isinstance(value, dict):
                 yield value

@@ -6,6 +6,7 @@ tuned models (`tuned.py`) have the same manifest.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -104,7 +105,7 @@ def read_manifest(directory: Path) -> AdapterManifest:
     try:
         data = (directory / MANIFEST_FILE).read_bytes()
         _refuse_newer_format(data, directory)
-        return _MANIFEST.validate_json(data, strict=True)
+        manifest = _MANIFEST.validate_json(data, strict=True)
     except OSError as error:
         raise ServerFault(f"{directory} holds no usable adapter (its {MANIFEST_FILE}: {error}).") from error
     except ValidationError as error:
@@ -112,6 +113,12 @@ def read_manifest(directory: Path) -> AdapterManifest:
             f"{directory} holds no usable adapter: its {MANIFEST_FILE} is damaged ({_faults(error)})."
             " Restore the file, or train again."
         ) from error
+    if manifest.adapter == "lora" and not (manifest.rank >= 1 and 0 < manifest.alpha < math.inf):
+        raise ServerFault(
+            f"{directory} holds no usable adapter: its {MANIFEST_FILE} is damaged (rank {manifest.rank} with alpha"
+            f" {manifest.alpha}; both are above 0). Restore the file, or train again."
+        )
+    return manifest
 
 
 def _refuse_newer_format(data: bytes, directory: Path) -> None:

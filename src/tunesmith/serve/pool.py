@@ -30,7 +30,7 @@ CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that can answer: a base in memory, its renderer, and the adapter to use with it."""
+    """A model that can answer: a base in memory, its renderer, and an adapter."""
 
     engine: Engine
     renderer: Renderer

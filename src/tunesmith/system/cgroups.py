@@ -7,6 +7,7 @@ What is not covered: CPU shares and weights (they only matter when others want t
 """
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 ROOT = Path("/")
 MEMBERSHIP = "proc/self/cgroup"
 MOUNT = "sys/fs/cgroup"
+MAX_DIGITS = 20  # of an unsigned number of 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,9 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
         hierarchy, _, rest = line.partition(":")
         names, _, path = rest.partition(":")
         if controller in names.split(","):
-            yield from _upwards(mount / controller if (mount / controller).is_dir() else mount / names, path)
+            yield from _upwards(mount / controller if _is_folder(mount / controller) else mount / names, path)
         elif hierarchy == "0" and not names:  # version 2, which hybrid systems mount one level deeper
-            yield from _upwards(mount / "unified" if (mount / "unified").is_dir() else mount, path)
+            yield from _upwards(mount / "unified" if _is_folder(mount / "unified") else mount, path)
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
@@ -62,7 +64,7 @@ def _upwards(mount: Path, path: str) -> Iterator[Path]:
         parts = []
     for count in range(len(parts), -1, -1):
         directory = mount.joinpath(*parts[:count])
-        if directory.is_dir():
+        if _is_folder(directory):
             yield directory
 
 
@@ -70,7 +72,8 @@ def _quota(group: Path) -> float:
     quota, _, period = _text(group / "cpu.max").partition(" ")  # version 2: "150000 100000" or "max 100000"
     if not quota:
         quota, period = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")  # -1: no limit
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else math.inf
+    time, of = whole_number(quota), whole_number(period)
+    return time / of if time is not None and of else math.inf
 
 
 def _memory(group: Path) -> MemoryGroup | None:
@@ -78,21 +81,31 @@ def _memory(group: Path) -> MemoryGroup | None:
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        limit, used = _text(group / limit_file), _text(group / used_file)
-        if limit.isdigit():
+        limit, used = whole_number(_text(group / limit_file)), whole_number(_text(group / used_file))
+        if limit is not None:
             cached = _field(group / "memory.stat", dropped)
-            return MemoryGroup(int(limit), max(0, int(used) - cached) if used.isdigit() else 0)
+            return MemoryGroup(limit, max(0, (used or 0) - cached))
     return None
 
 
 def _field(path: Path, name: str) -> int:
     values = (line.split() for line in _text(path).splitlines())
-    return next((int(words[1]) for words in values if len(words) == 2 and words[0] == name), 0)
+    return next((whole_number(words[1]) or 0 for words in values if len(words) == 2 and words[0] == name), 0)
+
+
+def whole_number(text: str) -> int | None:
+    """The number in a file of the kernel; None for "max", "-1" and other text."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir raises where a folder above may not be searched
 
 
 def _text(path: Path) -> str:
     """The file's text without the last newline; "" where there is none or it may not be read."""
     try:
-        return path.read_text("utf-8").strip()
-    except OSError:
+        return os.fsdecode(path.read_bytes()).strip()  # a group's name may have any bytes
+    except (OSError, ValueError):
         return ""

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tunesmith.system.cgroups import ROOT, memory_groups
+from tunesmith.system.cgroups import ROOT, memory_groups, whole_number
 
 UNKNOWN_MACHINE = 4 << 30  # bytes, assumed where the system does not say
 
@@ -30,10 +30,12 @@ def free_memory(root: Path = ROOT) -> int:
 
 def _meminfo(root: Path, name: str) -> int | None:
     try:
-        lines = (root / "proc/meminfo").read_text("utf-8").splitlines()
+        lines = (root / "proc/meminfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+    fields = (line.partition(":") for line in lines)
+    kibibytes = next((whole_number(value.removesuffix("kB")) for field, _, value in fields if field == name), None)
+    return None if kibibytes is None else kibibytes * 1024
 
 
 def _physical_memory() -> int:

@@ -49,7 +49,7 @@ class Supervised:
         for part in split([[row] for row in rows], self.micro_batch_tokens):
             scores = self.scorer.score([rows[index] for index in part])
             part_loss = supervised_loss(scores.logprobs, scores.weights, total)
-            part_loss.backward()  # type: ignore[no-untyped-call]
+            part_loss.backward()
             loss += float(part_loss.detach())
             correct += int(scores.correct.sum())
             learned += scores.correct.numel()
@@ -84,7 +84,7 @@ class Preference:
             known = torch.tensor([self.references[item.line] for item in chosen], dtype=sums.dtype, device=sums.device)
             losses, margins = dpo_loss(sums[0::2], sums[1::2], known[:, 0], known[:, 1], self.beta)
             part_loss = losses.sum() / len(batch.examples)
-            part_loss.backward()  # type: ignore[no-untyped-call]
+            part_loss.backward()
             loss += float(part_loss.detach())
             right += int((margins > 0).sum())
             computed += scores.computed

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Annotated, ClassVar, TypeAlias, TypeVar
 
 from pydantic import (
@@ -30,6 +31,8 @@ from tunesmith.wire.faults import (
     worded,
 )
 
+MAX_NAMES = 100  # more than any body has
+MAX_PAIRS = 1000  # more than the setting max_metadata_pairs may be
 NULL = {"type": "null"}
 NOTES = frozenset({"title", "default", "description"})  # of a schema: say nothing about its type
 
@@ -43,6 +46,17 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     wording: ClassVar[Wording] = staticmethod(fine_tuning_wording)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_all_names(cls, given: object) -> object:
+        """Of very many names only the first, one of which is unknown.
+
+        Pydantic makes an error for every unknown one, which takes seconds and gigabytes for a body of millions.
+        """
+        if isinstance(given, dict) and len(given) > MAX_NAMES and cls.model_config.get("extra") == "forbid":
+            return dict(islice(given.items(), MAX_NAMES))
+        return given
 
 
 class ChatBody(Body):
@@ -143,7 +157,7 @@ def ignored_fields(body: type[Body]) -> tuple[str, ...]:
 
 
 def note(field: FieldInfo) -> str:
-    """What a field does here, its range and what is refused; empty where nobody has written it."""
+    """What a field does here, its range and what is refused; may be empty."""
     refusal = next((mark for mark in field.metadata if isinstance(mark, Refusal)), None)
     if field.description is None and refusal is not None:
         return f"{refusal.reason[:1].upper()}{refusal.reason[1:]}"
@@ -170,5 +184,12 @@ def _pairs(metadata: dict[str, str] | None) -> dict[str, str] | None:
     return metadata
 
 
+def _not_too_many(metadata: object) -> object:
+    """The setting's own limit is lower; this one is there before each pair can become an error."""
+    if isinstance(metadata, dict) and len(metadata) > MAX_PAIRS:
+        raise ValueError(f"{len(metadata)} pairs are given; at most {MAX_PAIRS} are kept")
+    return metadata
+
+
 Text: TypeAlias = Annotated[str, AfterValidator(_storable)]
-Metadata: TypeAlias = Annotated[dict[Text, Text] | None, AfterValidator(_pairs)]
+Metadata: TypeAlias = Annotated[dict[Text, Text] | None, AfterValidator(_pairs), BeforeValidator(_not_too_many)]

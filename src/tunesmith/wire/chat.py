@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.wire.body import Body, ChatBody, Ignored, Metadata, Refusal, Refused, described_as
-from tunesmith.wire.faults import invalid_value, unsupported, worded, wrong_type
+from tunesmith.wire.faults import invalid_value, shown, unsupported, worded, wrong_type
 from tunesmith.wire.lists import Anything
 from tunesmith.wire.response_format import ResponseFormat
 from tunesmith.wire.tools import (
@@ -27,6 +27,7 @@ from tunesmith.wire.tools import (
 )
 
 MAX_STOPS = 4
+MAX_TOKEN_DIGITS = 20  # Python refuses to read numbers of more than 4300
 
 
 def _as_list(value: object) -> object:
@@ -48,8 +49,8 @@ def _bias_pairs(value: object) -> list[tuple[int, float]]:
 
 
 def _bias(key: str, bias: object) -> tuple[int, float]:
-    if not key.isascii() or not key.isdigit():
-        message = f"Invalid 'logit_bias': the key {key!r} is not a token id."
+    if not key.isascii() or not key.isdigit() or len(key) > MAX_TOKEN_DIGITS:
+        message = f"Invalid 'logit_bias': the key {shown(key)} is not a token id."
         raise worded(lambda param: invalid_value(param, message))
     if isinstance(bias, bool) or not isinstance(bias, int | float):
         raise worded(lambda param: wrong_type(f"{param}.{key}", "a decimal", bias))

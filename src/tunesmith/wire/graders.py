@@ -3,7 +3,7 @@
 Not covered: what a grader's texts may refer to, and its formula: `tunesmith.graders` reads those.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from typing_extensions import TypedDict
@@ -66,14 +66,12 @@ def _no_reasoning(_: object) -> object:
 
 
 NAME = "Not empty; the scores of a run are listed by it."
-METRICS = ("fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l")
-
 Name: TypeAlias = Annotated[str, AfterValidator(_not_empty)]
-Metric: TypeAlias = Annotated[
-    Literal["fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"]
-    | Literal["cosine", "meteor"],
-    AfterValidator(_available),
+AvailableMetric: TypeAlias = Literal[
+    "fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
 ]
+METRICS: tuple[AvailableMetric, ...] = get_args(AvailableMetric)
+Metric: TypeAlias = Annotated[Literal[AvailableMetric, "cosine", "meteor"], AfterValidator(_available)]
 Score: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Range: TypeAlias = Annotated[list[Score], Field(min_length=2, max_length=2), AfterValidator(_lowest_first)]
 Content: TypeAlias = Annotated[

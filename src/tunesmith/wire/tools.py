@@ -72,8 +72,8 @@ class AllowedTools(OpenBody):
     """Some of the declared tools, of which the model may or must call one."""
 
     mode: Literal["auto", "required"] = Field(description="auto: the model may call one of them; required: it must.")
-    tools: Annotated[list[FunctionChoice], AfterValidator(_not_empty)] = Field(
-        description="Declared functions, at least one."
+    tools: Annotated[list[FunctionChoice], Field(max_length=MAX_TOOLS), AfterValidator(_not_empty)] = Field(
+        description="Declared functions, 1 to 128."
     )
 
 

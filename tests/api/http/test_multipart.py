@@ -1,5 +1,6 @@
 """The upload parser alone: whatever way the network cuts the body, the same file comes out."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 from hypothesis import given
@@ -16,7 +17,7 @@ BODY = (
 
 
 @given(st.lists(st.integers(1, len(BODY)), max_size=20))
-def test_any_cut_of_the_body_gives_the_same_file(cuts):
+def test_any_cut_of_the_body_gives_the_same_file(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(BODY)]
     pieces = [BODY[start:end] for start, end in pairwise(edges) if start < end]
     form = UploadForm("multipart/form-data; boundary=BBB", pieces)
@@ -24,8 +25,8 @@ def test_any_cut_of_the_body_gives_the_same_file(cuts):
     assert (form.filename, form.fields) == ("x.jsonl", {"purpose": "fine-tune"})
 
 
-def test_file_is_handed_on_while_the_body_still_arrives():
-    def body():
+def test_file_is_handed_on_while_the_body_still_arrives() -> None:
+    def body() -> Iterator[bytes]:
         yield BODY[:-20]
         raise AssertionError("asked for more before the first piece was taken")
 

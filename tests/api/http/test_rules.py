@@ -13,6 +13,21 @@ def test_route_without_a_rule_fails_at_start() -> None:
         Rules(router.routes)
 
 
+@pytest.mark.parametrize("path", ["/v1", "/v1{rest:path}"])
+def test_route_at_the_root_of_the_api_needs_a_rule_too(path: str) -> None:
+    router = APIRouter()
+    router.get(path)(lambda: None)
+    with pytest.raises(ValueError, match="has no rule"):
+        Rules(router.routes)
+
+
+def test_route_that_cannot_declare_a_rule_fails_at_start() -> None:
+    router = APIRouter(prefix="/v1/things")
+    router.mount("/mounted", APIRouter())
+    with pytest.raises(ValueError, match="cannot declare a rule"):
+        Rules(router.routes)
+
+
 def test_rule_is_found_for_fixed_and_for_named_paths() -> None:
     router = APIRouter(prefix="/v1/things")
 

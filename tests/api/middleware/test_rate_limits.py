@@ -1,10 +1,13 @@
 """Limits of a project: the arithmetic with a clock of the test's own, and the 429 over HTTP."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
+from tests.api.conftest import Refused
 
 from tunesmith.api.app import create_app
 from tunesmith.api.http.rules import Rule
@@ -13,6 +16,8 @@ from tunesmith.api.middleware.rate_limits import RateLimits
 from tunesmith.api.middleware.token_bucket import TokenBucket, shown
 from tunesmith.serve.chat.answer import Usage
 from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import Store
 
 
 class Clock:
@@ -30,7 +35,7 @@ class Spent:
     usage = Usage(60, 40)
 
 
-def test_budget_is_full_at_first_and_fills_up_evenly():
+def test_budget_is_full_at_first_and_fills_up_evenly() -> None:
     bucket = TokenBucket(60, 0.0)
     assert (bucket.remaining(0), bucket.wait(60, 0), bucket.reset(0)) == (60, 0, 0)
     bucket.spend(60, 0)
@@ -39,7 +44,7 @@ def test_budget_is_full_at_first_and_fills_up_evenly():
     assert bucket.remaining(1000) == 60
 
 
-def test_debt_is_waited_off_and_what_was_not_used_comes_back():
+def test_debt_is_waited_off_and_what_was_not_used_comes_back() -> None:
     bucket = TokenBucket(60, 0.0)
     bucket.spend(90, 0)
     assert (bucket.remaining(0), bucket.wait(1, 0), bucket.wait(1, 31)) == (0, 31, 0)
@@ -47,7 +52,7 @@ def test_debt_is_waited_off_and_what_was_not_used_comes_back():
     assert bucket.remaining(0) == 60
 
 
-def test_more_than_the_whole_budget_waits_for_a_full_one_only():
+def test_more_than_the_whole_budget_waits_for_a_full_one_only() -> None:
     bucket = TokenBucket(60, 0.0)
     assert bucket.wait(1000, 0) == 0
     bucket.spend(30, 0)
@@ -57,12 +62,12 @@ def test_more_than_the_whole_budget_waits_for_a_full_one_only():
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0ms"), (0.0015, "2ms"), (1, "1s"), (1.2, "2s"), (59.1, "1m0s"), (360, "6m0s")]
 )
-def test_times_are_written_as_openai_does(seconds, text):
+def test_times_are_written_as_openai_does(seconds: float, text: str) -> None:
     assert shown(seconds) == text
 
 
 @pytest.fixture
-def limited(settings, store, key) -> Callable[..., TestClient]:
+def limited(settings: Settings, store: Store, key: str) -> Callable[..., TestClient]:
     def make(**limits: int) -> TestClient:
         limited = settings.model_copy(update=limits)
         return TestClient(create_app(limited, store, Pool(limited)), headers={"Authorization": f"Bearer {key}"})
@@ -70,7 +75,9 @@ def limited(settings, store, key) -> Callable[..., TestClient]:
     return make
 
 
-def test_request_over_the_limit_is_429_with_the_time_to_wait(limited, store, refused):
+def test_request_over_the_limit_is_429_with_the_time_to_wait(
+    limited: Callable[..., TestClient], store: Store, refused: Refused
+) -> None:
     client = limited(limit_requests_per_minute=2)
     answers = [client.post("/v1/moderations", json={"input": "Hi"}) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -89,46 +96,50 @@ def test_request_over_the_limit_is_429_with_the_time_to_wait(limited, store, ref
     assert client.get("/v1/models").status_code == 200
 
 
-def test_uploads_have_a_limit_of_their_own(limited, refused):
+def test_uploads_have_a_limit_of_their_own(limited: Callable[..., TestClient], refused: Refused) -> None:
     client = limited(limit_uploads_per_minute=1)
-    send = {"data": {"purpose": "fine-tune"}, "files": {"file": ("a.jsonl", b"{}\n")}}
+    send: dict[str, Any] = {"data": {"purpose": "fine-tune"}, "files": {"file": ("a.jsonl", b"{}\n")}}
     assert client.post("/v1/files", **send).status_code == 200
     assert "uploads per min" in refused(client.post("/v1/files", **send), 429)["message"]
     assert client.get("/v1/files").status_code == 200
 
 
-def test_without_limits_there_are_no_headers_of_them(client):
+def test_without_limits_there_are_no_headers_of_them(client: TestClient) -> None:
     headers = client.post("/v1/moderations", json={"input": "Hi"}).headers
     assert not [name for name in headers if name.startswith("x-ratelimit")]
 
 
-def chat_scope(headers):
+def chat_scope(headers: list[tuple[bytes, bytes]]) -> Scope:
     state = {"key": Key(), "rule": Rule("read-only", "model")}
     return {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "state": state}
 
 
+async def nothing_comes() -> Message:
+    raise AssertionError("the body is not read here")
+
+
 def ask(throttle: RateLimits, *, body_bytes: int = 40) -> tuple[int, dict[str, str]]:
     """Status and headers of one chat request."""
-    sent = []
+    sent: list[Message] = []
 
-    async def send(message):
+    async def send(message: Message) -> None:
         sent.append(message)
 
     async def call() -> None:
         headers = [(b"content-length", str(body_bytes).encode())]
-        await throttle(chat_scope(headers), None, send)
+        await throttle(chat_scope(headers), nothing_comes, send)
 
     asyncio.run(call())
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
 
-async def model(scope, receive, send) -> None:
+async def model(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with a hundred tokens."""
     scope["state"]["metered"] = Metered("base", Spent())
     await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
-def test_tokens_are_charged_as_they_were_used_and_waited_for(settings):
+def test_tokens_are_charged_as_they_were_used_and_waited_for(settings: Settings) -> None:
     clock = Clock()
     throttle = RateLimits(model, settings.model_copy(update={"limit_tokens_per_minute": 120}), clock)
     status, headers = ask(throttle)
@@ -141,7 +152,7 @@ def test_tokens_are_charged_as_they_were_used_and_waited_for(settings):
     assert ask(throttle)[0] == 200
 
 
-def test_refused_request_costs_neither_request_nor_tokens(settings):
+def test_refused_request_costs_neither_request_nor_tokens(settings: Settings) -> None:
     clock = Clock()
     limits = {"limit_tokens_per_minute": 100, "limit_requests_per_minute": 3}
     throttle = RateLimits(model, settings.model_copy(update=limits), clock)
@@ -151,8 +162,8 @@ def test_refused_request_costs_neither_request_nor_tokens(settings):
         assert (status, headers["x-ratelimit-remaining-requests"]) == (429, "2")
 
 
-def test_failed_request_gets_its_tokens_back_and_frees_its_place(settings):
-    async def broken(scope, receive, send) -> None:
+def test_failed_request_gets_its_tokens_back_and_frees_its_place(settings: Settings) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError
 
     limits = {"limit_tokens_per_minute": 100, "limit_concurrent_requests": 1}
@@ -164,23 +175,24 @@ def test_failed_request_gets_its_tokens_back_and_frees_its_place(settings):
     assert ask(throttle)[0] == 200
 
 
-def test_requests_at_a_time_are_limited(settings):
+def test_requests_at_a_time_are_limited(settings: Settings) -> None:
     async def run() -> list[int]:
-        started, go, statuses = asyncio.Event(), asyncio.Event(), []
+        started, go = asyncio.Event(), asyncio.Event()
+        statuses: list[int] = []
 
-        async def slow(scope, receive, send) -> None:
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
             started.set()
             await go.wait()
             await model(scope, receive, send)
 
-        async def send(message):
+        async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
 
         throttle = RateLimits(slow, settings.model_copy(update={"limit_concurrent_requests": 1}), Clock())
 
-        def call():
-            return throttle(chat_scope([]), None, send)
+        def call() -> Coroutine[None, None, None]:
+            return throttle(chat_scope([]), nothing_comes, send)
 
         first = asyncio.create_task(call())
         await started.wait()

@@ -15,9 +15,11 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.testclient import TestClient
+from tests.api.conftest import Refused
 
 from tunesmith.api.app import create_app
 from tunesmith.errors import ServerFault
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.pool import Pool
@@ -39,7 +41,7 @@ def app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
 def tuned(store: Store, settings: Settings, random_adapter: Callable[[Path, int], Path]) -> str:
     """A tuned model whose adapter holds random tensors; its name."""
     file_id = store.files.create(store.blobs.write([b"{}\n"]), NewFile(purpose="fine-tune", filename="x.jsonl")).id
-    auto = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0}
+    auto: JsonObject = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0}
     job = store.jobs.create(
         NewJob("smollm2-135m-instruct", "smollm2-135m-instruct", file_id, "acme", 1, auto, {"type": "supervised"})
     )
@@ -160,7 +162,7 @@ def test_a_tuned_model_answers_by_its_name_and_otherwise_than_its_base(client: T
     assert answer["choices"][0]["message"]["content"] != ask(client)["choices"][0]["message"]["content"]
 
 
-def test_a_deleted_model_is_gone(client: TestClient, tuned: str, refused: Callable[..., Json]) -> None:
+def test_a_deleted_model_is_gone(client: TestClient, tuned: str, refused: Refused) -> None:
     assert client.delete(f"/v1/models/{tuned}").status_code == 200
     for name in (tuned, "gpt-nonexistent"):
         error = refused(client.post(CHAT, json={"model": name, "messages": PARIS}), 404)
@@ -168,9 +170,7 @@ def test_a_deleted_model_is_gone(client: TestClient, tuned: str, refused: Callab
         assert (error["param"], error["code"]) == ("model", "model_not_found")
 
 
-def test_messages_beyond_the_context_are_refused_with_both_numbers(
-    client: TestClient, refused: Callable[..., Json]
-) -> None:
+def test_messages_beyond_the_context_are_refused_with_both_numbers(client: TestClient, refused: Refused) -> None:
     long = [{"role": "user", "content": "rain " * 9000}]
     for streamed in (False, True):
         body = {"model": "smollm2-135m-instruct", "messages": long, "stream": streamed}
@@ -179,7 +179,7 @@ def test_messages_beyond_the_context_are_refused_with_both_numbers(
         assert error["message"].startswith("This model's maximum context length is 8192 tokens. However, your messages")
 
 
-def test_wrong_requests_name_what_is_wrong(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_wrong_requests_name_what_is_wrong(client: TestClient, refused: Refused) -> None:
     body = {"model": "smollm2-135m-instruct", "messages": PARIS}
     assert refused(client.post(CHAT, content=b"{"))["message"].startswith("The request body is not valid JSON")
     assert refused(client.post(CHAT, json={**body, "temperature": 3}))["param"] == "temperature"
@@ -288,7 +288,7 @@ def test_a_fault_in_mid_stream_is_an_event_and_the_last_one(scripted: Callable[.
 
 
 def test_a_fault_before_the_first_token_is_an_ordinary_error(
-    scripted: Callable[..., TestClient], refused: Callable[..., Json]
+    scripted: Callable[..., TestClient], refused: Refused
 ) -> None:
     client = scripted("", ServerFault("The engine broke."))
     for streamed in (False, True):

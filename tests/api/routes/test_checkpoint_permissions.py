@@ -1,30 +1,35 @@
 """Checkpoints shared with another project, on the wire."""
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
+from tests.api.conftest import Json, Refused, Valid
+
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store import Store
 
 
 @pytest.fixture
-def other(store) -> str:
+def other(store: Store) -> str:
     return store.projects.create("other").id
 
 
 @pytest.fixture
-def friend(app, client, store, other) -> TestClient:
+def friend(app: FastAPI, client: TestClient, store: Store, other: str) -> TestClient:
     """Has a key of the other project; `client` keeps the application up."""
     raw = store.keys.create("friend", project=other, role="member")[0]
     return TestClient(app, headers={"Authorization": f"Bearer {raw}"})
 
 
 @pytest.fixture(params=["final", "checkpoint"])
-def name(request, finished_job) -> str:
+def name(request: pytest.FixtureRequest, finished_job: Json) -> str:
     """The tuned model, and an earlier checkpoint of it."""
     if request.param == "final":
         return str(finished_job["fine_tuned_model"])
     return str(finished_job["checkpoints"][-1]["fine_tuned_model_checkpoint"])
 
 
-def test_permission_lives_its_life(client, name, other, valid):
+def test_permission_lives_its_life(client: TestClient, name: str, other: str, valid: Valid) -> None:
     url = f"/v1/fine_tuning/checkpoints/{name}/permissions"
     made = client.post(url, json={"project_ids": [other]}).json()
     valid("ListFineTuningCheckpointPermissionResponse", made)
@@ -38,7 +43,9 @@ def test_permission_lives_its_life(client, name, other, valid):
     assert client.get(url).json()["data"] == []
 
 
-def test_shared_model_is_seen_and_trained_further_by_the_other_project(client, friend, name, other, rows, refused):
+def test_shared_model_is_seen_and_trained_further_by_the_other_project(
+    client: TestClient, friend: TestClient, name: str, other: str, rows: bytes, refused: Refused
+) -> None:
     assert refused(friend.get(f"/v1/models/{name}"), 404)["code"] == "model_not_found"
     client.post(f"/v1/fine_tuning/checkpoints/{name}/permissions", json={"project_ids": [other]})
     assert friend.get(f"/v1/models/{name}").json()["id"] == name
@@ -53,12 +60,14 @@ def test_shared_model_is_seen_and_trained_further_by_the_other_project(client, f
     ("body", "param"),
     [({}, "project_ids"), ({"project_ids": []}, "project_ids"), ({"project_ids": ["proj_x"]}, "project_ids[0]")],
 )
-def test_wrong_grant_is_refused(client, finished_job, refused, body, param):
+def test_wrong_grant_is_refused(
+    client: TestClient, finished_job: Json, refused: Refused, body: JsonObject, param: str
+) -> None:
     url = f"/v1/fine_tuning/checkpoints/{finished_job['fine_tuned_model']}/permissions"
     assert refused(client.post(url, json=body))["param"] == param
 
 
-def test_unknown_permission_is_404(client, finished_job, refused):
+def test_unknown_permission_is_404(client: TestClient, finished_job: Json, refused: Refused) -> None:
     url = f"/v1/fine_tuning/checkpoints/{finished_job['fine_tuned_model']}/permissions"
     assert refused(client.delete(f"{url}/cp_x"), 404)["param"] == "permission_id"
     unknown = client.get("/v1/fine_tuning/checkpoints/ft:none/permissions")

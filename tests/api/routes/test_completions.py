@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from tests.api.conftest import Refused
 
 from tunesmith.api.app import create_app
 from tunesmith.render.renderer import Renderer
@@ -151,14 +152,12 @@ def test_the_2023_path_names_the_model_in_the_url(client: TestClient) -> None:
         ({"tools": []}, "tools"),
     ],
 )
-def test_what_cannot_be_done_is_named(
-    client: TestClient, refused: Callable[..., Json], fields: Json, param: str
-) -> None:
+def test_what_cannot_be_done_is_named(client: TestClient, refused: Refused, fields: Json, param: str) -> None:
     body = {"model": "davinci-002", "prompt": "One,", **fields}
     assert refused(client.post(COMPLETIONS, json=body))["param"] == param
 
 
-def test_an_unknown_model_is_a_404(client: TestClient, refused: Callable[..., Json]) -> None:
+def test_an_unknown_model_is_a_404(client: TestClient, refused: Refused) -> None:
     assert refused(client.post(COMPLETIONS, json={"model": "x", "prompt": "a"}), 404)["code"] == "model_not_found"
 
 

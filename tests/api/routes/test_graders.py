@@ -7,6 +7,7 @@ import openai
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from tests.api.conftest import Refused
 
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
@@ -105,7 +106,7 @@ def test_what_a_model_writes_outside_the_range_is_no_score(client: TestClient) -
     ],
 )
 def test_a_wrong_grader_is_not_validated(
-    client: TestClient, refused: Callable[..., Json], body: Any, status: int, param: str | None
+    client: TestClient, refused: Refused, body: Any, status: int, param: str | None
 ) -> None:
     assert refused(client.post(VALIDATE, json=body), status)["param"] == param
 
@@ -113,5 +114,8 @@ def test_a_wrong_grader_is_not_validated(
 def test_the_official_client_validates_and_runs(client: TestClient, key: str) -> None:
     official = openai.OpenAI(api_key=key, base_url="http://testserver/v1", http_client=client, max_retries=0)
     graders = official.fine_tuning.alpha.graders
-    assert graders.validate(grader=CHECK).grader.to_dict() == CHECK
-    assert graders.run(grader=CHECK, model_sample="Rome", item={"label": "Rome"}).reward == 1.0
+    check: Any = CHECK
+    validated = graders.validate(grader=check).grader
+    assert validated is not None
+    assert validated.to_dict() == CHECK
+    assert graders.run(grader=check, model_sample="Rome", item={"label": "Rome"}).reward == 1.0

@@ -1,12 +1,16 @@
 """The key `tunesmith` of a job: options checked by name, value and limit, shown as used, kept with the job."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
+from tests.api.conftest import Json, Refused, Upload
 
 from tunesmith.api.training_options import resolve_options
 from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.settings import Settings
 
@@ -27,7 +31,7 @@ LORA = {
 PARENT = AdapterManifest("b", "", "", rank=8, alpha=4.0, target_modules=("q_proj", "v_proj"), step=1)
 
 
-def test_a_job_shows_what_it_will_use(client, create):
+def test_a_job_shows_what_it_will_use(client: TestClient, create: Callable[..., Json]) -> None:
     asked = {
         "lora_rank": 8,
         "lora_alpha": 12,
@@ -42,12 +46,12 @@ def test_a_job_shows_what_it_will_use(client, create):
     assert create()["tunesmith"] == create(tunesmith=None)["tunesmith"] == create(tunesmith={})["tunesmith"] == LORA
 
 
-def test_a_rank_alone_keeps_the_strength_of_the_adapter(create):
+def test_a_rank_alone_keeps_the_strength_of_the_adapter(create: Callable[..., Json]) -> None:
     used = create(tunesmith={"lora_rank": 4})["tunesmith"]
     assert (used["lora_rank"], used["lora_alpha"]) == (4, 8.0)
 
 
-def test_all_weights_have_a_rate_of_their_own_and_no_lora(create):
+def test_all_weights_have_a_rate_of_their_own_and_no_lora(create: Callable[..., Json]) -> None:
     options = create(tunesmith={"adapter": "none"})["tunesmith"]
     assert options == {
         "adapter": "none",
@@ -83,7 +87,9 @@ def test_all_weights_have_a_rate_of_their_own_and_no_lora(create):
         ({"adapter": "none", "quantization": "nf4"}, "quantization", "is for LoRA"),
     ],
 )
-def test_a_wrong_option_is_named_with_value_and_limit(client, upload, refused, options, param, message):
+def test_a_wrong_option_is_named_with_value_and_limit(
+    client: TestClient, upload: Upload, refused: Refused, options: JsonObject, param: str, message: str
+) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "tunesmith": options}
     error = refused(client.post(JOBS, json=body))
     assert error["param"] == f"tunesmith.{param}"
@@ -92,20 +98,22 @@ def test_a_wrong_option_is_named_with_value_and_limit(client, upload, refused, o
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity"])
-def test_a_number_that_is_none_is_refused(client, upload, refused, value):
+def test_a_number_that_is_none_is_refused(client: TestClient, upload: Upload, refused: Refused, value: str) -> None:
     body = json.dumps({"model": "gpt-3.5-turbo", "training_file": upload()["id"], "tunesmith": {"lora_alpha": 0.5}})
     headers = {"content-type": "application/json"}
     refused(client.post(JOBS, content=body.replace("0.5", value), headers=headers))
 
 
-def test_an_option_in_the_wrong_place_is_pointed_to_the_right_one(client, upload, refused):
+def test_an_option_in_the_wrong_place_is_pointed_to_the_right_one(
+    client: TestClient, upload: Upload, refused: Refused
+) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "lora_rank": 8}
     assert "send it as {'tunesmith': {'lora_rank': …}}" in refused(client.post(JOBS, json=body))["message"]
     body = {"model": "gpt-3.5-turbo", "training_file": body["training_file"], "tunesmith": "lora"}
     assert "'lora' is not an object - 'tunesmith'" in refused(client.post(JOBS, json=body))["message"]
 
 
-def test_a_continued_adapter_keeps_its_shape(tmp_path: Path):
+def test_a_continued_adapter_keeps_its_shape(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, lora_rank=16, lora_alpha=64)
     used = resolve_options({"lora_alpha": 4, "lora_targets": ["v_proj", "q_proj"]}, settings, PARENT)
     assert (used["lora_rank"], used["lora_alpha"], used["lora_targets"]) == (8, 4.0, ["q_proj", "v_proj"])

@@ -1,10 +1,14 @@
 """Fine-tuning jobs: what a request may say, what is refused in which words, and the object in its recorded shape."""
 
 import re
+from collections.abc import Callable
 
 import pytest
+from starlette.testclient import TestClient
+from tests.api.conftest import Json, Refused, Upload, Valid
 
-from tunesmith.store import JobStatus, NewEvent
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store import JobStatus, NewEvent, Store
 
 JOBS = "/v1/fine_tuning/jobs"
 KEYS = [
@@ -16,7 +20,9 @@ KEYS = [
 AUTO = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
 
 
-def test_create_answers_with_all_keys_in_the_recorded_order(client, create, valid):
+def test_create_answers_with_all_keys_in_the_recorded_order(
+    client: TestClient, create: Callable[..., Json], valid: Valid
+) -> None:
     job = create()
     assert list(job) == KEYS
     assert len(KEYS) == 23 + 1
@@ -33,23 +39,23 @@ def test_create_answers_with_all_keys_in_the_recorded_order(client, create, vali
 
 
 @pytest.mark.parametrize("model", ["gpt-3.5-turbo", "gpt-4o-mini-2024-07-18", "davinci-002", "smollm2-135m-instruct"])
-def test_alias_is_resolved_visibly(create, model):
+def test_alias_is_resolved_visibly(create: Callable[..., Json], model: str) -> None:
     assert create(model=model)["model"] == "smollm2-135m-instruct"
 
 
-def test_request_is_kept_as_given(create, upload):
+def test_request_is_kept_as_given(create: Callable[..., Json], upload: Upload) -> None:
     validation = upload()["id"]
     job = create(suffix="My Weather!", seed=7, validation_file=validation, metadata={"team": "北京"})
     assert (job["user_provided_suffix"], job["seed"]) == ("My Weather!", 7)
     assert (job["validation_file"], job["metadata"]) == (validation, {"team": "北京"})
 
 
-def test_empty_optional_fields_are_taken_as_absent(create):
+def test_empty_optional_fields_are_taken_as_absent(create: Callable[..., Json]) -> None:
     job = create(suffix=None, seed=None, validation_file=None, integrations=[], metadata=None, hyperparameters=None)
     assert (job["user_provided_suffix"], job["hyperparameters"]) == (None, AUTO)
 
 
-def test_hyperparameters_of_2023_and_of_today_end_in_both_places(create):
+def test_hyperparameters_of_2023_and_of_today_end_in_both_places(create: Callable[..., Json]) -> None:
     numbers = {"n_epochs": 3, "batch_size": 2, "learning_rate_multiplier": 0.5}
     old = create(hyperparameters=numbers)
     new = create(method={"type": "supervised", "supervised": {"hyperparameters": numbers}})
@@ -64,17 +70,17 @@ def test_hyperparameters_of_2023_and_of_today_end_in_both_places(create):
         ]
 
 
-def test_method_without_hyperparameters_is_auto(create):
+def test_method_without_hyperparameters_is_auto(create: Callable[..., Json]) -> None:
     assert create(method={"type": "supervised"})["hyperparameters"] == AUTO
 
 
-def test_hyperparameters_of_both_places_complete_each_other(create):
+def test_hyperparameters_of_both_places_complete_each_other(create: Callable[..., Json]) -> None:
     parts = {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.3}}}, "hyperparameters": {"n_epochs": 2}}
     numbers = {"batch_size": "auto", "beta": 0.3, "learning_rate_multiplier": "auto", "n_epochs": 2}
     assert create(**parts)["method"]["dpo"]["hyperparameters"] == numbers
 
 
-def test_contradicting_hyperparameters_are_refused(client, upload, refused):
+def test_contradicting_hyperparameters_are_refused(client: TestClient, upload: Upload, refused: Refused) -> None:
     body = {
         "model": "gpt-3.5-turbo",
         "training_file": upload()["id"],
@@ -148,7 +154,9 @@ def test_contradicting_hyperparameters_are_refused(client, upload, refused):
         ({"validation_file": 7}, "validation_file", "invalid validation_file: 7"),
     ],
 )
-def test_wrong_field_is_named_with_value_and_limit(client, upload, refused, fields, param, message):
+def test_wrong_field_is_named_with_value_and_limit(
+    client: TestClient, upload: Upload, refused: Refused, fields: JsonObject, param: str, message: str
+) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], **fields}
     error = refused(client.post(JOBS, json=body))
     assert error["param"] == param
@@ -157,14 +165,14 @@ def test_wrong_field_is_named_with_value_and_limit(client, upload, refused, fiel
 
 
 @pytest.mark.parametrize("absent", ["model", "training_file"])
-def test_missing_field_is_named(client, upload, refused, absent):
+def test_missing_field_is_named(client: TestClient, upload: Upload, refused: Refused, absent: str) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"]}
     del body[absent]
     error = refused(client.post(JOBS, json=body))
     assert (error["message"], error["param"]) == (f"Missing required parameter: '{absent}'.", absent)
 
 
-def test_unknown_model_is_refused_in_the_recorded_words(client, upload, refused):
+def test_unknown_model_is_refused_in_the_recorded_words(client: TestClient, upload: Upload, refused: Refused) -> None:
     error = refused(client.post(JOBS, json={"model": "gpt-nonexistent", "training_file": upload()["id"]}))
     assert error == {
         "message": "Model gpt-nonexistent is not available for fine-tuning or does not exist.",
@@ -182,26 +190,26 @@ def test_unknown_model_is_refused_in_the_recorded_words(client, upload, refused)
         ("../api-key", "invalid training_file: Invalid File Name"),
     ],
 )
-def test_unknown_training_file_is_refused(client, refused, file_id, message):
+def test_unknown_training_file_is_refused(client: TestClient, refused: Refused, file_id: str, message: str) -> None:
     error = refused(client.post(JOBS, json={"model": "gpt-3.5-turbo", "training_file": file_id}))
     assert error["message"].startswith(message)
     assert error["param"] == "training_file"
 
 
-def test_unknown_validation_file_is_refused(client, upload, refused):
+def test_unknown_validation_file_is_refused(client: TestClient, upload: Upload, refused: Refused) -> None:
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "validation_file": "file-gone"}
     error = refused(client.post(JOBS, json=body))
     assert error["message"].startswith("invalid validation_file: file-gone")
     assert error["param"] == "validation_file"
 
 
-def test_file_of_another_purpose_is_refused(client, upload, refused):
+def test_file_of_another_purpose_is_refused(client: TestClient, upload: Upload, refused: Refused) -> None:
     file_id = upload(purpose="user_data")["id"]
     error = refused(client.post(JOBS, json={"model": "gpt-3.5-turbo", "training_file": file_id}))
     assert "its purpose is 'user_data'" in error["message"]
 
 
-def test_reinforcement_is_refused_by_name(client, upload, refused):
+def test_reinforcement_is_refused_by_name(client: TestClient, upload: Upload, refused: Refused) -> None:
     method = {"type": "reinforcement", "reinforcement": {"grader": {"type": "string_check"}}}
     body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "method": method}
     error = refused(client.post(JOBS, json=body))
@@ -209,7 +217,7 @@ def test_reinforcement_is_refused_by_name(client, upload, refused):
     assert (error["param"], error["code"]) == ("method.type", "method_not_available")
 
 
-def test_preference_tuning_has_a_beta_in_its_method_only(create, valid):
+def test_preference_tuning_has_a_beta_in_its_method_only(create: Callable[..., Json], valid: Valid) -> None:
     auto = create(method={"type": "dpo"})
     assert auto["method"] == {"type": "dpo", "dpo": {"hyperparameters": {**AUTO, "beta": "auto"}}}
     given = create(method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}}})
@@ -221,11 +229,11 @@ def test_preference_tuning_has_a_beta_in_its_method_only(create, valid):
         valid("FineTuningJob", job)
 
 
-def test_a_tuned_model_can_be_tuned_further(create, finished_job):
+def test_a_tuned_model_can_be_tuned_further(create: Callable[..., Json], finished_job: Json) -> None:
     assert create(model=finished_job["fine_tuned_model"])["model"] == finished_job["fine_tuned_model"]
 
 
-def test_finished_job_shows_numbers_in_both_places(finished_job, valid):
+def test_finished_job_shows_numbers_in_both_places(finished_job: Json, valid: Valid) -> None:
     valid("FineTuningJob", finished_job)
     assert re.fullmatch(r"ft:smollm2-135m-instruct:acme:weather:\w{8}", finished_job["fine_tuned_model"])
     numbers = {"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 2.0}
@@ -235,14 +243,16 @@ def test_finished_job_shows_numbers_in_both_places(finished_job, valid):
     assert finished_job["finished_at"] >= finished_job["created_at"]
 
 
-def test_result_file_is_plain_csv(client, finished_job):
+def test_result_file_is_plain_csv(client: TestClient, finished_job: Json) -> None:
     (file_id,) = finished_job["result_files"]
     file = client.get(f"/v1/files/{file_id}").json()
     assert (file["purpose"], file["filename"], file["status"]) == ("fine-tune-results", "step_metrics.csv", "processed")
     assert client.get(f"/v1/files/{file_id}/content").text.startswith("step,train_loss,train_accuracy,")
 
 
-def test_checkpoints_come_newest_first_and_the_last_bears_the_models_name(client, finished_job, valid):
+def test_checkpoints_come_newest_first_and_the_last_bears_the_models_name(
+    client: TestClient, finished_job: Json, valid: Valid
+) -> None:
     answer = client.get(f"{JOBS}/{finished_job['id']}/checkpoints").json()
     valid("ListFineTuningJobCheckpointsResponse", answer)
     points = answer["data"]
@@ -261,7 +271,7 @@ def test_checkpoints_come_newest_first_and_the_last_bears_the_models_name(client
     assert rest["has_more"] is True
 
 
-def test_events_come_newest_first_with_their_data(client, finished_job, valid):
+def test_events_come_newest_first_with_their_data(client: TestClient, finished_job: Json, valid: Valid) -> None:
     answer = client.get(f"{JOBS}/{finished_job['id']}/events").json()
     assert list(answer) == ["object", "data", "has_more"]
     messages = [event["message"] for event in answer["data"]]
@@ -279,7 +289,7 @@ def test_events_come_newest_first_with_their_data(client, finished_job, valid):
 
 
 @pytest.mark.parametrize("name", ["after", "starting_after", "cursor"])
-def test_events_page_by_any_of_the_three_names(client, finished_job, name):
+def test_events_page_by_any_of_the_three_names(client: TestClient, finished_job: Json, name: str) -> None:
     path = f"{JOBS}/{finished_job['id']}/events"
     whole = client.get(path).json()["data"]
     first = client.get(path, params={"limit": 3}).json()
@@ -289,7 +299,7 @@ def test_events_page_by_any_of_the_three_names(client, finished_job, name):
     assert rest["has_more"] is False
 
 
-def test_list_pages_newest_first(client, create, upload, valid):
+def test_list_pages_newest_first(client: TestClient, create: Callable[..., Json], upload: Upload, valid: Valid) -> None:
     file_id = upload()["id"]
     ids = [create(training_file=file_id)["id"] for _ in range(3)][::-1]
     first = client.get(JOBS, params={"limit": 2}).json()
@@ -300,14 +310,14 @@ def test_list_pages_newest_first(client, create, upload, valid):
     assert ([job["id"] for job in rest["data"]], rest["has_more"]) == (ids[2:], False)
 
 
-def test_list_takes_limit_zero_and_an_unknown_after(client, create):
+def test_list_takes_limit_zero_and_an_unknown_after(client: TestClient, create: Callable[..., Json]) -> None:
     job_id = create()["id"]
     for path in (JOBS, f"{JOBS}/{job_id}/events", f"{JOBS}/{job_id}/checkpoints"):
         answer = client.get(path, params={"limit": 0, "after": "after"})
         assert (answer.status_code, answer.json()["data"]) == (200, [])
 
 
-def test_list_filters_by_metadata(client, create):
+def test_list_filters_by_metadata(client: TestClient, create: Callable[..., Json]) -> None:
     plain = create()["id"]
     named = create(metadata={"team": "a", "run": "1"})["id"]
     create(metadata={"team": "b"})
@@ -321,7 +331,7 @@ def test_list_filters_by_metadata(client, create):
     assert len(ids()) == 3
 
 
-def test_integrations_are_shown_as_they_were_asked_for(create, valid):
+def test_integrations_are_shown_as_they_were_asked_for(create: Callable[..., Json], valid: Valid) -> None:
     full = {"project": "p", "name": "n", "entity": "e", "tags": ["a", "b"]}
     job = create(integrations=[{"type": "wandb", "wandb": full}, {"type": "wandb", "wandb": {"project": "q"}}])
     valid("FineTuningJob", job)
@@ -330,7 +340,9 @@ def test_integrations_are_shown_as_they_were_asked_for(create, valid):
     assert second == {"type": "wandb", "wandb": {"project": "q", "name": None, "entity": None, "tags": []}}
 
 
-def test_cancel_stops_a_job_and_says_so(client, create, valid, refused):
+def test_cancel_stops_a_job_and_says_so(
+    client: TestClient, create: Callable[..., Json], valid: Valid, refused: Refused
+) -> None:
     job_id = create()["id"]
     job = client.post(f"{JOBS}/{job_id}/cancel").json()
     valid("FineTuningJob", job)
@@ -344,7 +356,9 @@ def test_cancel_stops_a_job_and_says_so(client, create, valid, refused):
     assert client.post(f"{JOBS}/{job_id}/cancel", headers={"x-stainless-retry-count": "1"}).json() == job
 
 
-def test_resume_that_a_client_repeats_is_answered_again(client, create, refused):
+def test_resume_that_a_client_repeats_is_answered_again(
+    client: TestClient, create: Callable[..., Json], refused: Refused
+) -> None:
     job_id = create()["id"]
     client.post(f"{JOBS}/{job_id}/pause")
     job = client.post(f"{JOBS}/{job_id}/resume").json()
@@ -352,21 +366,25 @@ def test_resume_that_a_client_repeats_is_answered_again(client, create, refused)
     assert client.post(f"{JOBS}/{job_id}/resume", headers={"x-stainless-retry-count": "2"}).json() == job
 
 
-def test_an_event_of_a_type_of_ours_keeps_to_the_published_ones(client, create, store, valid):
+def test_an_event_of_a_type_of_ours_keeps_to_the_published_ones(
+    client: TestClient, create: Callable[..., Json], store: Store, valid: Valid
+) -> None:
     job_id = create()["id"]
-    _, lease = store.queue.claim("worker", [JobStatus.VALIDATING], 60)
+    _, lease = store.queue.claim("worker", [JobStatus.VALIDATING], 60) or pytest.fail("nothing to claim")
     store.queue.append(lease, [NewEvent("judged", type="moderation_checks", data={"rows": 10})])
     newest = client.get(f"{JOBS}/{job_id}/events").json()["data"][0]
     valid("FineTuningJobEvent", newest)
     assert (newest["type"], newest["data"]) == ("message", {"type": "moderation_checks", "rows": 10})
 
 
-def test_cancel_takes_an_empty_body_with_a_content_type(client, create):
+def test_cancel_takes_an_empty_body_with_a_content_type(client: TestClient, create: Callable[..., Json]) -> None:
     headers = {"Content-Type": "application/json", "Content-Length": "0"}
     assert client.post(f"{JOBS}/{create()['id']}/cancel", headers=headers).json()["status"] == "cancelled"
 
 
-def test_pause_keeps_one_of_the_six_statuses_and_resume_ends_it(client, create, valid, refused):
+def test_pause_keeps_one_of_the_six_statuses_and_resume_ends_it(
+    client: TestClient, create: Callable[..., Json], valid: Valid, refused: Refused
+) -> None:
     job_id = create()["id"]
     paused = client.post(f"{JOBS}/{job_id}/pause").json()
     valid("FineTuningJob", paused)
@@ -385,7 +403,9 @@ def test_pause_keeps_one_of_the_six_statuses_and_resume_ends_it(client, create, 
         ("GET", "/checkpoints"),
     ],
 )
-def test_unknown_job_is_told_in_the_recorded_words(client, refused, method, tail):
+def test_unknown_job_is_told_in_the_recorded_words(
+    client: TestClient, refused: Refused, method: str, tail: str
+) -> None:
     error = refused(client.request(method, f"{JOBS}/123{tail}"), 404)
     assert error == {
         "message": "Could not find fine tune: 123",

@@ -1,9 +1,11 @@
 """/v1/models with bases, aliases, tuned models and checkpoints."""
 
 import pytest
+from starlette.testclient import TestClient
+from tests.api.conftest import Json, Refused, Valid
 
 
-def test_list_has_bases_and_says_what_an_alias_stands_for(client, valid):
+def test_list_has_bases_and_says_what_an_alias_stands_for(client: TestClient, valid: Valid) -> None:
     answer = client.get("/v1/models").json()
     valid("ListModelsResponse", answer)
     owners = {model["id"]: model["owned_by"] for model in answer["data"]}
@@ -11,7 +13,7 @@ def test_list_has_bases_and_says_what_an_alias_stands_for(client, valid):
     assert owners["gpt-3.5-turbo"] == "alias-of:smollm2-135m-instruct"
 
 
-def test_retrieve_gives_the_entry_of_the_list(client, valid):
+def test_retrieve_gives_the_entry_of_the_list(client: TestClient, valid: Valid) -> None:
     for listed in client.get("/v1/models").json()["data"]:
         model = client.get(f"/v1/models/{listed['id']}").json()
         assert model == listed
@@ -19,7 +21,9 @@ def test_retrieve_gives_the_entry_of_the_list(client, valid):
         valid("Model", model)
 
 
-def test_tuned_model_and_checkpoints_are_listed_retrieved_and_deleted(client, finished_job, valid, refused):
+def test_tuned_model_and_checkpoints_are_listed_retrieved_and_deleted(
+    client: TestClient, finished_job: Json, valid: Valid, refused: Refused
+) -> None:
     names = [point["fine_tuned_model_checkpoint"] for point in finished_job["checkpoints"]]
     tuned = finished_job["fine_tuned_model"]
     assert names[0] == tuned
@@ -33,14 +37,16 @@ def test_tuned_model_and_checkpoints_are_listed_retrieved_and_deleted(client, fi
     assert client.get(f"/v1/models/{names[1]}").status_code == 200
 
 
-def test_percent_encoded_name_of_the_2023_client_routes(client, finished_job):
+def test_percent_encoded_name_of_the_2023_client_routes(client: TestClient, finished_job: Json) -> None:
     quoted = finished_job["fine_tuned_model"].replace(":", "%3A")
     assert client.get(f"/v1/models/{quoted}").json()["id"] == finished_job["fine_tuned_model"]
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("name", ["fake_id", "Qwen%2FQwen2.5-0.5B"])
-def test_unknown_model_is_told_in_the_recorded_words(client, refused, method, name):
+def test_unknown_model_is_told_in_the_recorded_words(
+    client: TestClient, refused: Refused, method: str, name: str
+) -> None:
     error = refused(client.request(method, f"/v1/models/{name}"), 404)
     assert error == {
         "message": f"The model '{name.replace('%2F', '/')}' does not exist",
@@ -51,5 +57,5 @@ def test_unknown_model_is_told_in_the_recorded_words(client, refused, method, na
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m-instruct", "gpt-3.5-turbo"])
-def test_bases_and_aliases_cannot_be_deleted(client, refused, name):
+def test_bases_and_aliases_cannot_be_deleted(client: TestClient, refused: Refused, name: str) -> None:
     assert "cannot be deleted" in refused(client.delete(f"/v1/models/{name}"))["message"]

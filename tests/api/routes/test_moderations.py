@@ -1,20 +1,29 @@
 """POST /v1/moderations: OpenAI's shapes, honest about what is not covered, and every wrong input told."""
 
+from collections.abc import Callable
+
 import openai
 import pytest
+from fastapi import FastAPI
+from httpx2 import Response
 from starlette.testclient import TestClient
-from tests.moderation.servers import scripted
+from tests.api.conftest import Ask, Json, Refused, Valid
+from tests.moderation.servers import Answer, scripted
 
 from tunesmith.api.app import create_app
+from tunesmith.jsonvalue import JsonValue
 from tunesmith.moderation.moderator import CATEGORIES
 from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import Store
 
+ClientOf = Callable[..., TestClient]  # keyword arguments: changed settings
 MODELS = ["omni-moderation-latest", "omni-moderation-2024-09-26", "text-moderation-latest", "text-moderation-stable"]
 
 
 @pytest.fixture
-def moderate(client):
-    def ask(**body):
+def moderate(client: TestClient) -> Ask:
+    def ask(**body: object) -> Response:
         answer = client.post("/v1/moderations", json=body)
         assert answer.status_code == 200, answer.text
         return answer
@@ -23,17 +32,17 @@ def moderate(client):
 
 
 @pytest.fixture
-def client_of(store, key, settings):
+def client_of(store: Store, key: str, settings: Settings) -> ClientOf:
     """A client of a server whose settings differ from the ordinary ones."""
 
-    def make(**changes):
+    def make(**changes: object) -> TestClient:
         changed = settings.model_copy(update=changes)
         return TestClient(create_app(changed, store, Pool(changed)), headers={"Authorization": f"Bearer {key}"})
 
     return make
 
 
-def test_answer_has_openais_shape(moderate, valid):
+def test_answer_has_openais_shape(moderate: Ask, valid: Valid) -> None:
     body = moderate(input="I will kill you.").json()
     valid("CreateModerationResponse", body)
     assert body["id"].startswith("modr-")
@@ -50,7 +59,7 @@ def test_answer_has_openais_shape(moderate, valid):
     assert result["category_scores"]["violence"] == 0.0
 
 
-def test_categories_that_are_not_covered_are_named(moderate):
+def test_categories_that_are_not_covered_are_named(moderate: Ask) -> None:
     answer = moderate(input="Hello")
     applied = answer.json()["results"][0]["category_applied_input_types"]
     assert (applied["harassment"], applied["illicit"]) == (["text"], [])
@@ -58,7 +67,7 @@ def test_categories_that_are_not_covered_are_named(moderate):
     assert answer.headers["x-tunesmith-not-covered"] == ", ".join(missing)
 
 
-def test_text_in_a_language_that_is_not_covered_has_no_applied_types(moderate):
+def test_text_in_a_language_that_is_not_covered_has_no_applied_types(moderate: Ask) -> None:
     answer = moderate(input=["Hello", "今天天气怎么样？"])
     read, unread = answer.json()["results"]
     assert read["category_applied_input_types"]["hate"] == ["text"]
@@ -67,19 +76,19 @@ def test_text_in_a_language_that_is_not_covered_has_no_applied_types(moderate):
     assert answer.headers["x-tunesmith-not-covered"].endswith("1 input(s) in a language it cannot read")
 
 
-def test_one_result_for_each_text_in_order(moderate):
+def test_one_result_for_each_text_in_order(moderate: Ask) -> None:
     results = moderate(input=["Hello", "You are such a stupid idiot.", "", "Bye"]).json()["results"]
     assert [result["flagged"] for result in results] == [False, True, False, False]
 
 
-def test_parts_are_one_input(moderate):
+def test_parts_are_one_input(moderate: Ask) -> None:
     parts = [{"type": "text", "text": "Hello"}, {"type": "text", "text": "You are such a stupid idiot."}]
     (result,) = moderate(input=parts).json()["results"]
     assert result["flagged"] is True
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_openais_names_are_taken_and_the_judge_is_named(moderate, model):
+def test_openais_names_are_taken_and_the_judge_is_named(moderate: Ask, model: str) -> None:
     assert moderate(input="Hello", model=model).json()["model"].startswith("safetype-")
 
 
@@ -104,22 +113,24 @@ def test_openais_names_are_taken_and_the_judge_is_named(moderate, model):
         ([1], None, "must be a JSON object"),
     ],
 )
-def test_wrong_input_is_told(client, refused, body, param, words):
+def test_wrong_input_is_told(
+    client: TestClient, refused: Refused, body: JsonValue, param: str | None, words: str
+) -> None:
     error = refused(client.post("/v1/moderations", json=body))
     assert error["param"] == param
     assert words in error["message"]
 
 
-def test_body_that_is_not_json_is_told(client, refused):
+def test_body_that_is_not_json_is_told(client: TestClient, refused: Refused) -> None:
     assert "not valid JSON" in refused(client.post("/v1/moderations", content=b"{"))["message"]
 
 
-def test_key_is_needed(app, refused):
+def test_key_is_needed(app: FastAPI, refused: Refused) -> None:
     with TestClient(app) as stranger:
         refused(stranger.post("/v1/moderations", json={"input": "x"}), 401)
 
 
-def test_todays_client_reads_the_answer(client, key):
+def test_todays_client_reads_the_answer(client: TestClient, key: str) -> None:
     sdk = openai.OpenAI(api_key=key, base_url="http://testserver/v1", http_client=client)
     answer = sdk.moderations.create(input=["Hello", "I will kill you."], model="omni-moderation-latest")
     assert [result.flagged for result in answer.results] == [False, True]
@@ -128,8 +139,8 @@ def test_todays_client_reads_the_answer(client, key):
     assert answer.results[1].category_applied_input_types.illicit == []
 
 
-def test_service_of_the_settings_is_asked(client_of):
-    def answer(number, body):
+def test_service_of_the_settings_is_asked(client_of: ClientOf) -> None:
+    def answer(number: int, body: Json) -> Answer:
         categories = {name: name == "illicit" for name in CATEGORIES}
         scores = {name: 0.8 if on else 0.01 for name, on in categories.items()}
         results = [{"flagged": True, "categories": categories, "category_scores": scores} for _ in body["input"]]
@@ -146,7 +157,7 @@ def test_service_of_the_settings_is_asked(client_of):
     assert body["results"][0]["category_scores"]["hate"] == 0.01
 
 
-def test_service_that_is_down_is_a_503_with_the_cure(client_of, refused):
+def test_service_that_is_down_is_a_503_with_the_cure(client_of: ClientOf, refused: Refused) -> None:
     with scripted(lambda number, body: (401, {"error": "no"}, {})) as server:
         answer = client_of(moderation_url=server.url).post("/v1/moderations", json={"input": "x"})
     error = refused(answer, 503)
@@ -154,7 +165,7 @@ def test_service_that_is_down_is_a_503_with_the_cure(client_of, refused):
     assert "moderation_url" in error["message"]
 
 
-def test_server_set_to_ask_itself_says_so(client_of, refused):
+def test_server_set_to_ask_itself_says_so(client_of: ClientOf, refused: Refused) -> None:
     """What it sends carries a header; a server that gets it back and would ask on refuses."""
     with scripted(lambda number, body: (401, {}, {})) as server:
         client = client_of(moderation_url=server.url)
@@ -166,6 +177,6 @@ def test_server_set_to_ask_itself_says_so(client_of, refused):
     assert len(server.requests) == 1
 
 
-def test_moderation_off_for_training_still_answers(client_of):
+def test_moderation_off_for_training_still_answers(client_of: ClientOf) -> None:
     answer = client_of(moderation="off").post("/v1/moderations", json={"input": "I will kill you."})
     assert answer.json()["results"][0]["flagged"] is True

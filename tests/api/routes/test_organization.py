@@ -3,25 +3,31 @@
 import time
 
 import pytest
+from fastapi import FastAPI
 from openai.types.admin.organization import AdminAPIKey, Project
 from openai.types.admin.organization.admin_api_key_create_response import AdminAPIKeyCreateResponse
 from openai.types.admin.organization.projects import ProjectAPIKey
 from starlette.testclient import TestClient
+from tests.api.conftest import Json, Refused, key_row
+
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store import Store
 
 PROJECTS = "/v1/organization/projects"
 ADMIN_KEYS = "/v1/organization/admin_api_keys"
 
 
 @pytest.fixture
-def project(client):
-    return client.post(PROJECTS, json={"name": "support"}).json()
+def project(client: TestClient) -> Json:
+    made: Json = client.post(PROJECTS, json={"name": "support"}).json()
+    return made
 
 
-def opens(app, raw: str) -> bool:
+def opens(app: FastAPI, raw: str) -> bool:
     return TestClient(app).get("/v1/models", headers={"Authorization": f"Bearer {raw}"}).status_code == 200
 
 
-def test_project_is_made_listed_renamed_and_archived(client, project):
+def test_project_is_made_listed_renamed_and_archived(client: TestClient, project: Json) -> None:
     Project.model_validate(project, strict=True)
     assert (project["name"], project["status"], project["archived_at"]) == ("support", "active", None)
     path = f"{PROJECTS}/{project['id']}"
@@ -37,7 +43,9 @@ def test_project_is_made_listed_renamed_and_archived(client, project):
     assert len(client.get(PROJECTS, params={"include_archived": True}).json()["data"]) == 2
 
 
-def test_archived_project_takes_no_changes_and_its_keys_open_nothing(app, client, project, refused):
+def test_archived_project_takes_no_changes_and_its_keys_open_nothing(
+    app: FastAPI, client: TestClient, project: Json, refused: Refused
+) -> None:
     path = f"{PROJECTS}/{project['id']}"
     raw = client.post(f"{path}/api_keys", json={"name": "desk"}).json()["value"]
     assert opens(app, raw)
@@ -47,7 +55,9 @@ def test_archived_project_takes_no_changes_and_its_keys_open_nothing(app, client
     assert "archived" in refused(client.post(f"{path}/api_keys", json={"name": "again"}))["message"]
 
 
-def test_key_of_a_project_is_made_shown_and_deleted(app, client, project, refused):
+def test_key_of_a_project_is_made_shown_and_deleted(
+    app: FastAPI, client: TestClient, project: Json, refused: Refused
+) -> None:
     path = f"{PROJECTS}/{project['id']}/api_keys"
     made = client.post(path, json={"name": "desk", "role": "read-only", "expires_in_seconds": 3600}).json()
     raw = made.pop("value")
@@ -66,7 +76,7 @@ def test_key_of_a_project_is_made_shown_and_deleted(app, client, project, refuse
     refused(client.delete(f"{path}/{made['id']}"), 404)
 
 
-def test_admin_key_is_made_shown_and_deleted(app, client, key):
+def test_admin_key_is_made_shown_and_deleted(app: FastAPI, client: TestClient, key: str) -> None:
     made = client.post(ADMIN_KEYS, json={"name": "robot"}).json()
     AdminAPIKeyCreateResponse.model_validate(made, strict=True)
     raw = made.pop("value")
@@ -82,14 +92,14 @@ def test_admin_key_is_made_shown_and_deleted(app, client, key):
     assert opens(app, key)
 
 
-def test_members_key_is_no_admin_key(client, store, refused):
+def test_members_key_is_no_admin_key(client: TestClient, store: Store, refused: Refused) -> None:
     member = store.keys.create("member", role="member")[1]
     assert len(client.get(ADMIN_KEYS).json()["data"]) == 1
     assert refused(client.get(f"{ADMIN_KEYS}/{member.id}"), 404)["code"] == "key_not_found"
 
 
-def test_nobody_deletes_the_key_in_the_own_hand(client, store, key, refused):
-    own = store.keys.verify(key).id
+def test_nobody_deletes_the_key_in_the_own_hand(client: TestClient, store: Store, key: str, refused: Refused) -> None:
+    own = key_row(store, key).id
     for path in (f"{ADMIN_KEYS}/{own}", f"{PROJECTS}/default/api_keys/{own}"):
         assert "was made with" in refused(client.delete(path))["message"]
     assert client.get("/v1/models").status_code == 200
@@ -106,11 +116,11 @@ def test_nobody_deletes_the_key_in_the_own_hand(client, store, key, refused):
         (f"{PROJECTS}/default/api_keys", {"name": "a", "role": "owner"}, "role"),
     ],
 )
-def test_wrong_field_is_named(client, refused, path, body, param):
+def test_wrong_field_is_named(client: TestClient, refused: Refused, path: str, body: JsonObject, param: str) -> None:
     assert refused(client.post(path, json=body))["param"] == param
 
 
-def test_unknown_project_is_404_with_its_id(client, refused):
+def test_unknown_project_is_404_with_its_id(client: TestClient, refused: Refused) -> None:
     for method, path in (("GET", ""), ("POST", "/archive"), ("GET", "/api_keys"), ("GET", "/api_keys/key_1")):
         error = refused(client.request(method, f"{PROJECTS}/proj_no{path}"), 404)
         assert error["code"] in ("project_not_found", "key_not_found")

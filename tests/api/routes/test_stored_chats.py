@@ -4,31 +4,41 @@ import json
 from dataclasses import replace
 
 import pytest
+from fastapi import FastAPI
+from httpx2 import Response
+from starlette.testclient import TestClient
+from tests.api.conftest import Ask, Json, Refused, Valid
 
-from tunesmith.store import ChatRow
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import ChatRow, Store
 
 CHAT = "/v1/chat/completions"
-HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+HELLO: list[Json] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+]
 ROW = ChatRow("chatcmpl-0", "base", "base", 5, {"object": "chat.completion", "id": "chatcmpl-0"}, (), {}, "default")
 
 
 @pytest.fixture
-def app(settings, store, pool):
+def app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     from tunesmith.api.app import create_app
 
     return create_app(settings, store, pool)
 
 
 @pytest.fixture
-def ask(client):
-    def send(**fields):
+def ask(client: TestClient) -> Ask:
+    def send(**fields: object) -> Response:
         body = {"model": "gpt-4o-mini", "messages": HELLO, "temperature": 0, "max_tokens": 3, "store": True, **fields}
         return client.post(CHAT, json=body)
 
     return send
 
 
-def test_kept_completion_is_the_answer_and_what_was_asked(client, ask, valid):
+def test_kept_completion_is_the_answer_and_what_was_asked(client: TestClient, ask: Ask, valid: Valid) -> None:
     answer = ask(metadata={"team": "a"}, user="me", seed=3)
     kept = client.get(f"{CHAT}/{answer.json()['id']}").json()
     valid("CreateChatCompletionResponse", kept)
@@ -38,7 +48,7 @@ def test_kept_completion_is_the_answer_and_what_was_asked(client, ask, valid):
     assert (kept["temperature"], kept["top_p"], kept["tools"], kept["response_format"]) == (0, 1.0, None, None)
 
 
-def test_stream_is_kept_once_it_is_whole(client, ask):
+def test_stream_is_kept_once_it_is_whole(client: TestClient, ask: Ask) -> None:
     text = ask(stream=True, n=2).text
     assert text.endswith("data: [DONE]\n\n")
     chunks = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n")[:-2]]
@@ -51,7 +61,7 @@ def test_stream_is_kept_once_it_is_whole(client, ask):
 
 
 @pytest.mark.parametrize("given", [False, None])
-def test_nothing_is_kept_that_was_not_asked_to_be(client, ask, given):
+def test_nothing_is_kept_that_was_not_asked_to_be(client: TestClient, ask: Ask, given: bool | None) -> None:
     assert ask(store=given, metadata={"k": 7}).status_code == 200
     assert client.get(CHAT).json() == {
         "object": "list",
@@ -71,12 +81,14 @@ def test_nothing_is_kept_that_was_not_asked_to_be(client, ask, given):
         ({"metadata": {"k": "v" * 513}}, "metadata"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_before_it_is_answered(client, ask, refused, fields, param):
+def test_what_cannot_be_kept_is_refused_before_it_is_answered(
+    client: TestClient, ask: Ask, refused: Refused, fields: JsonObject, param: str
+) -> None:
     assert refused(ask(**fields))["param"] == param
     assert client.get(CHAT).json()["data"] == []
 
 
-def test_messages_have_ids_and_pages(client, ask, valid):
+def test_messages_have_ids_and_pages(client: TestClient, ask: Ask, valid: Valid) -> None:
     chat_id = ask().json()["id"]
     page = client.get(f"{CHAT}/{chat_id}/messages").json()
     first, second = page["data"]
@@ -89,11 +101,14 @@ def test_messages_have_ids_and_pages(client, ask, valid):
     assert client.get(url, params={"after": "nothing"}).json()["data"] == []
 
 
-def test_list_is_filtered_and_paged(client, store, valid):
+def test_list_is_filtered_and_paged(client: TestClient, store: Store, valid: Valid) -> None:
     for number in range(3):
         row = replace(ROW, id=f"chatcmpl-{number}", model=f"m{number}", metadata={"even": str(number % 2 == 0)})
         store.chats.add(replace(row, body={"id": row.id}))
-    ids = lambda **query: [one["id"][-1] for one in client.get(CHAT, params=query).json()["data"]]  # noqa: E731
+
+    def ids(**query: str) -> list[str]:
+        return [one["id"][-1] for one in client.get(CHAT, params=query).json()["data"]]
+
     assert ids() == ["2", "1", "0"]
     assert ids(order="asc", after="chatcmpl-0") == ["1", "2"]
     assert ids(model="m1") == ["1"]
@@ -102,7 +117,7 @@ def test_list_is_filtered_and_paged(client, store, valid):
     assert (page["first_id"], page["has_more"]) == ("chatcmpl-2", True)
 
 
-def test_metadata_is_changed_and_the_completion_deleted(client, store, valid):
+def test_metadata_is_changed_and_the_completion_deleted(client: TestClient, store: Store, valid: Valid) -> None:
     store.chats.add(ROW)
     assert client.post(f"{CHAT}/{ROW.id}", json={"metadata": {"k": "v"}}).json()["metadata"] == {"k": "v"}
     assert client.post(f"{CHAT}/{ROW.id}", json={"metadata": None}).json()["metadata"] == {}
@@ -111,7 +126,7 @@ def test_metadata_is_changed_and_the_completion_deleted(client, store, valid):
     assert gone == {"object": "chat.completion.deleted", "id": ROW.id, "deleted": True}
 
 
-def test_unknown_completion_is_404(client, refused):
+def test_unknown_completion_is_404(client: TestClient, refused: Refused) -> None:
     for answer in (
         client.get(f"{CHAT}/x"),
         client.get(f"{CHAT}/x/messages"),
@@ -126,7 +141,7 @@ def test_unknown_completion_is_404(client, refused):
         )
 
 
-def test_change_without_metadata_is_refused(client, store, refused):
+def test_change_without_metadata_is_refused(client: TestClient, store: Store, refused: Refused) -> None:
     store.chats.add(ROW)
     assert refused(client.post(f"{CHAT}/{ROW.id}", json={}))["param"] == "metadata"
     assert refused(client.post(f"{CHAT}/{ROW.id}", json={"model": "x", "metadata": {}}))["param"] == "model"

@@ -2,15 +2,21 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from openai.types.admin.organization.usage_completions_response import UsageCompletionsResponse
 from starlette.testclient import TestClient
+from tests.api.conftest import Json, Refused, key_row
 
 from tunesmith.api.app import create_app
 from tunesmith.api.middleware.metering import Metered, UsageRecorder
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.serve.chat.answer import Usage
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import Store
 from tunesmith.store.accounts.usage import Account
 from tunesmith.store.rows import Counts
 
@@ -25,19 +31,22 @@ class Spent:
 
 
 @pytest.fixture
-def app(settings, store, pool, base_dir):
+def app(settings: Settings, store: Store, pool: Pool, base_dir: Path) -> FastAPI:
     return create_app(settings, store, pool)
 
 
-def ever(client, **params):
+def ever(client: TestClient, **params: object) -> list[Json]:
     """The one bucket of today, whose results are grouped."""
-    query = {"start_time": int(time.time()), "group_by": ["project_id", "api_key_id", "model"], **params}
+    query: Json = {"start_time": int(time.time()), "group_by": ["project_id", "api_key_id", "model"], **params}
     answer = client.get(USAGE, params=query)
     assert answer.status_code == 200, answer.text
-    return answer.json()["data"][0]["results"]
+    results: list[Json] = answer.json()["data"][0]["results"]
+    return results
 
 
-def test_plain_streamed_and_old_requests_are_counted_under_their_key(client, store, key):
+def test_plain_streamed_and_old_requests_are_counted_under_their_key(
+    client: TestClient, store: Store, key: str
+) -> None:
     body = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
     plain = client.post("/v1/chat/completions", json=body).json()["usage"]
     assert client.post("/v1/chat/completions", json={**body, "stream": True}).text.endswith("[DONE]\n\n")
@@ -45,22 +54,22 @@ def test_plain_streamed_and_old_requests_are_counted_under_their_key(client, sto
     client.post("/v1/chat/completions", json={**body, "model": "nobody"})
     (row,) = ever(client, start_time=int(time.time()) - 60)
     assert (row["project_id"], row["model"]) == ("default", "smollm2-135m-instruct")
-    assert row["api_key_id"] == store.keys.verify(key).id
+    assert row["api_key_id"] == key_row(store, key).id
     assert row["num_model_requests"] == 3
     assert row["input_tokens"] == 2 * plain["prompt_tokens"] + old.json()["usage"]["prompt_tokens"]
     most = 2 * plain["completion_tokens"] + old.json()["usage"]["completion_tokens"]
     assert plain["completion_tokens"] <= row["output_tokens"] <= most + 3
-    assert store.keys.verify(key).last_used_at - time.time() == pytest.approx(0, abs=10)
+    assert key_row(store, key).last_used_at == pytest.approx(time.time(), abs=10)
 
 
-def test_owner_acting_in_a_project_is_counted_there(client, store):
+def test_owner_acting_in_a_project_is_counted_there(client: TestClient, store: Store) -> None:
     other = store.projects.create("other").id
     body = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
     assert client.post("/v1/chat/completions", json=body, headers={"OpenAI-Project": other}).status_code == 200
     assert [row["project_id"] for row in ever(client, start_time=int(time.time()) - 60)] == [other]
 
 
-def test_clean_stop_writes_what_was_counted(app, store, key, settings):
+def test_clean_stop_writes_what_was_counted(app: FastAPI, store: Store, key: str, settings: Settings) -> None:
     with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
         body = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
         client.post("/v1/chat/completions", json=body)
@@ -68,8 +77,8 @@ def test_clean_stop_writes_what_was_counted(app, store, key, settings):
     assert row.counts.requests == 1
 
 
-def test_counts_wait_for_a_database_that_does_not_answer(store, key):
-    recorder, row = UsageRecorder(store), store.keys.verify(key)
+def test_counts_wait_for_a_database_that_does_not_answer(store: Store, key: str) -> None:
+    recorder, row = UsageRecorder(store), key_row(store, key)
     recorder.record(row, Metered("base", Spent(Usage(10, 5, 4))))
     with store.database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE usage RENAME TO gone")
@@ -84,7 +93,7 @@ def test_counts_wait_for_a_database_that_does_not_answer(store, key):
 
 
 @pytest.fixture
-def history(store):
+def history(store: Store) -> None:
     store.usage.add(
         {
             Account(NINE, "default", "key_a", "base"): Counts(1, 10, 4, 5),
@@ -95,7 +104,7 @@ def history(store):
     )
 
 
-def test_answer_has_openais_shape_with_empty_buckets(client, history):
+def test_answer_has_openais_shape_with_empty_buckets(client: TestClient, history: None) -> None:
     answer = client.get(USAGE, params={"start_time": NINE, "end_time": NINE + 3 * DAY}).json()
     UsageCompletionsResponse.model_validate(answer, strict=True)
     assert [bucket["start_time"] for bucket in answer["data"]] == [20_000 * DAY + n * DAY for n in range(4)]
@@ -106,9 +115,10 @@ def test_answer_has_openais_shape_with_empty_buckets(client, history):
     assert second["tunesmith"] == {"trained_tokens": 6810}
 
 
-def test_pages_join_to_the_whole(client, history):
-    query = {"start_time": NINE, "end_time": NINE + 5 * 60, "bucket_width": "1m", "limit": 2}
-    seen, page = [], None
+def test_pages_join_to_the_whole(client: TestClient, history: None) -> None:
+    query: Json = {"start_time": NINE, "end_time": NINE + 5 * 60, "bucket_width": "1m", "limit": 2}
+    seen: list[Json] = []
+    page = None
     while True:
         answer = client.get(USAGE, params={**query, **({"page": page} if page else {})}).json()
         seen += answer["data"]
@@ -121,8 +131,8 @@ def test_pages_join_to_the_whole(client, history):
 
 
 @pytest.mark.parametrize("brackets", ["", "[]"])
-def test_lists_of_values_as_any_client_sends_them(client, history, brackets):
-    query = {"start_time": NINE, "end_time": NINE + DAY, f"group_by{brackets}": ["model", "user_id"]}
+def test_lists_of_values_as_any_client_sends_them(client: TestClient, history: None, brackets: str) -> None:
+    query: Json = {"start_time": NINE, "end_time": NINE + DAY, f"group_by{brackets}": ["model", "user_id"]}
     query[f"models{brackets}"] = ["base", "ft:x"]
     query[f"api_key_ids{brackets}"] = ["key_b"]
     (row,) = client.get(USAGE, params=query).json()["data"][0]["results"]
@@ -143,5 +153,5 @@ def test_lists_of_values_as_any_client_sends_them(client, history, brackets):
         ({"start_time": NINE, "user_ids": "user_1"}, "user_ids"),
     ],
 )
-def test_wrong_query_is_named(client, refused, query, param):
+def test_wrong_query_is_named(client: TestClient, refused: Refused, query: Json, param: str) -> None:
     assert refused(client.get(USAGE, params=query))["param"] == param

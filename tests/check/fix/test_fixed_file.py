@@ -8,11 +8,12 @@ import pytest
 from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.fix.fixed_file import FixResult, fix_file
 from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject
 
 USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 
 
-def fixed(tmp_path: Path, *rows: object) -> tuple[FixResult, list[dict]]:
+def fixed(tmp_path: Path, *rows: object) -> tuple[FixResult, list[JsonObject]]:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
     result = fix_file(source, target)
@@ -64,7 +65,7 @@ def test_duplicates_blank_lines_and_empty_rows_go(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_safe_cures_are_applied_and_named(tmp_path: Path, row: dict, mended: dict, cure: str) -> None:
+def test_safe_cures_are_applied_and_named(tmp_path: Path, row: JsonObject, mended: JsonObject, cure: str) -> None:
     result, rows = fixed(tmp_path, row)
     assert rows == [mended]
     assert result.changed[cure] == 1

@@ -12,7 +12,7 @@ from tunesmith.check.report.base_counts import BaseLimits, count_base
 from tunesmith.check.scan.file_scan import scan_file
 from tunesmith.check.scan.row_forms import COMPLETION, MAX_FORMS, chat_form, form_of, specimen
 from tunesmith.errors import DataError
-from tunesmith.jsonvalue import JsonObject
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.chat_template import ChatTemplate
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.findings import FindingLog
@@ -47,7 +47,7 @@ def chat_row(choice: random.Random) -> JsonObject:
         messages.append({"role": choice.choice(["system", "developer"]), "content": text(choice)})
     for _ in range(choice.randint(1, 3)):
         messages += [{"role": "user", "content": text(choice)}, {"role": "assistant", "content": text(choice)}]
-    row: JsonObject = {"messages": messages}
+    row: JsonObject = {}
     match choice.randint(0, 6):
         case 0:
             messages[-1]["weight"] = 1
@@ -64,14 +64,14 @@ def chat_row(choice: random.Random) -> JsonObject:
             messages.insert(-1, {"role": "system", "content": "Be brief."})
         case 3:
             messages[-1]["content"] = [{"type": "text", "text": text(choice)}]
-    return row
+    return {"messages": [*messages], **row}
 
 
 def preference_row(choice: random.Random) -> JsonObject:
     source: JsonObject = {"messages": [{"role": "user", "content": text(choice)}]}
     if choice.random() < 0.3:
         source["tools"] = [TOOL]
-    outputs = [[{"role": "assistant", "content": f"{end} {text(choice)}"}] for end in "ab"]
+    outputs: list[list[JsonValue]] = [[{"role": "assistant", "content": f"{end} {text(choice)}"}] for end in "ab"]
     return {"input": source, "preferred_output": outputs[0], "non_preferred_output": outputs[1]}
 
 
@@ -176,7 +176,7 @@ def test_forms_name_what_rendering_depends_on() -> None:
 
 
 def test_a_file_of_too_many_forms_is_read_row_by_row(tmp_path: Path, renderer: Renderer) -> None:
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    turns: list[JsonValue] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     rows: list[JsonObject] = [{"messages": [*turns[:1] * extra, *turns]} for extra in range(MAX_FORMS + 1)]
     path = written(tmp_path / "rows.jsonl", rows)
     assert scan_file(path, CheckOptions().scan).rows.forms is None

@@ -9,18 +9,18 @@ from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.report.mask_preview import preview_rows
 from tunesmith.cli.output.html_report import report_html
 from tunesmith.estimate.job_estimate import estimate, resolve_hyperparameters
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.row import ChatRow, parse_row
 
-ROW = {
-    "messages": [
-        {"role": "system", "content": "你好 <|im_end|> é"},
-        {"role": "user", "content": "今年武汉的冬天冷不冷?"},
-        {"role": "assistant", "content": "不冷 🐟", "weight": 0},
-        {"role": "user", "content": "<script>alert(1)</script>"},
-        {"role": "assistant", "content": "无处不在!"},
-    ]
-}
+MESSAGES: list[JsonValue] = [
+    {"role": "system", "content": "你好 <|im_end|> é"},
+    {"role": "user", "content": "今年武汉的冬天冷不冷?"},
+    {"role": "assistant", "content": "不冷 🐟", "weight": 0},
+    {"role": "user", "content": "<script>alert(1)</script>"},
+    {"role": "assistant", "content": "无处不在!"},
+]
+ROW: JsonObject = {"messages": MESSAGES}
 
 
 def file_of(tmp_path: Path, *rows: object) -> Path:
@@ -68,7 +68,7 @@ class Document(HTMLParser):
 
 def test_the_html_report_stands_alone_and_escapes_what_the_file_says(tmp_path: Path, renderer: Renderer) -> None:
     bad = {"messages": [{"role": "<img src=x onerror=alert(1)>", "content": "x"}]}
-    rows = [{"messages": [ROW["messages"][1], *ROW["messages"][1:], *ROW["messages"][3:] * n]} for n in range(12)]
+    rows = [{"messages": [MESSAGES[1], *MESSAGES[1:], *MESSAGES[3:] * n]} for n in range(12)]
     path = file_of(tmp_path, ROW, *rows, bad)
     report = check_file(path, CheckOptions(renderer=renderer, max_tokens=2048))
     found = estimate(report, resolve_hyperparameters({}, report, "supervised"))

@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 
 from tunesmith.check.file_check import CheckOptions, check_file
+from tunesmith.check.report.file_report import Report
 from tunesmith.check.report.openai_wording import job_error, status_details
 
 USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 GOOD = {"messages": [USER, ANSWER]}
 
 
-def report_on(tmp_path: Path, *rows: object, good: int = 10, **options: str):
+def report_on(tmp_path: Path, *rows: object, good: int = 10, method: str | None = None) -> Report:
     path = tmp_path / "rows.jsonl"
     lines = [json.dumps(GOOD)] * good + [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("".join(line + "\n" for line in lines))
-    return check_file(path, CheckOptions(**options))
+    return check_file(path, CheckOptions(method=method))
 
 
 def test_a_good_file_has_no_complaint(tmp_path: Path) -> None:

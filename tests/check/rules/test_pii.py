@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.check.file_check import CheckOptions, check_file
+from tunesmith.check.report.file_report import Report
 from tunesmith.check.rules.pii import suspects
 from tunesmith.check.rules.pii_kinds import IBAN_LENGTHS, hits_in, is_luhn, is_valid_iban
 from tunesmith.check.scan.batch import GAP
+from tunesmith.jsonvalue import JsonObject
 
 # Put together here, so that no scanner of this repository takes them for real ones.
 SECRET_SAMPLES = [
@@ -104,18 +106,18 @@ def blob(*texts: str) -> bytes:
     return GAP.join(text.encode() for text in texts)
 
 
-def chat(answer: str) -> dict:
+def chat(answer: str) -> JsonObject:
     return {"messages": [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": answer}]}
 
 
-def report_on(path: Path, rows: list[dict], **options: object):
+def report_on(path: Path, rows: list[JsonObject]) -> Report:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    return check_file(path, CheckOptions(analysers=("personal_data",), **options))
+    return check_file(path, CheckOptions(analysers=("personal_data",)))
 
 
 @pytest.mark.parametrize(("kind", "value"), ALL)
 @pytest.mark.parametrize("around", ["{}", "Write to {}, please.", "电话：{}。谢谢", "({})", "a\n{}\nb"])
-def test_sample_is_found_alone_and_in_a_sentence(kind, value, around):
+def test_sample_is_found_alone_and_in_a_sentence(kind: str, value: str, around: str) -> None:
     text = around.format(value)
     assert [hit.kind for hit in hits_in(text)] == [kind]
     (hit,) = hits_in(text)
@@ -124,12 +126,12 @@ def test_sample_is_found_alone_and_in_a_sentence(kind, value, around):
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_figures_and_words_that_only_look_alike_are_left_alone(text):
+def test_figures_and_words_that_only_look_alike_are_left_alone(text: str) -> None:
     assert hits_in(text) == []
 
 
 @pytest.mark.parametrize(("kind", "value"), ALL)
-def test_value_is_never_printed_whole(kind, value, tmp_path):
+def test_value_is_never_printed_whole(kind: str, value: str, tmp_path: Path) -> None:
     rows = [chat(f"Well, row {number} says so.") for number in range(12)]
     report = report_on(tmp_path / "rows.jsonl", [*rows, chat(f"It is {value} indeed.")])
     printed = json.dumps(report.to_json()) + " ".join(map(str, report.warnings))
@@ -146,7 +148,7 @@ def test_value_is_never_printed_whole(kind, value, tmp_path):
     )
 
 
-def test_masked_forms():
+def test_masked_forms() -> None:
     shown = {value: hits_in(value)[0].masked for value in ("joe.bloggs@firm.com", "li@qq.com", "4111 1111 1111 1111")}
     assert shown == {
         "joe.bloggs@firm.com": "jo***@***.com",
@@ -157,10 +159,17 @@ def test_masked_forms():
     assert hits_in(SECRET_SAMPLES[3])[0].masked == "AWS access key AKIA***"
 
 
-def test_hits_are_counted_and_located_in_every_part_of_a_row(tmp_path):
-    call = {"id": "c1", "type": "function", "function": {"name": "mail", "arguments": '{"to": "joe@firm.com"}'}}
-    tool = {"type": "function", "function": {"name": "mail", "description": "Ask root@firm.com", "parameters": {}}}
-    row = {
+def test_hits_are_counted_and_located_in_every_part_of_a_row(tmp_path: Path) -> None:
+    call: JsonObject = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "mail", "arguments": '{"to": "joe@firm.com"}'},
+    }
+    tool: JsonObject = {
+        "type": "function",
+        "function": {"name": "mail", "description": "Ask root@firm.com", "parameters": {}},
+    }
+    row: JsonObject = {
         "messages": [
             {"role": "system", "content": "Call +44 20 7946 0958."},
             {"role": "user", "content": [{"type": "text", "text": "My card is 4111 1111 1111 1111"}]},
@@ -187,7 +196,7 @@ def test_hits_are_counted_and_located_in_every_part_of_a_row(tmp_path):
     }
 
 
-def test_many_rows_with_addresses_are_all_counted_though_few_are_listed(tmp_path):
+def test_many_rows_with_addresses_are_all_counted_though_few_are_listed(tmp_path: Path) -> None:
     report = report_on(tmp_path / "rows.jsonl", [chat(f"Write to user{number}@firm.com.") for number in range(500)])
     assert report.counts["email_address"] == 500
     assert 1 <= sum(one.code == "email_address" for one in report.warnings) <= 100
@@ -195,7 +204,7 @@ def test_many_rows_with_addresses_are_all_counted_though_few_are_listed(tmp_path
     assert report.ok
 
 
-def test_plain_figures_give_no_flood_of_findings():
+def test_plain_figures_give_no_flood_of_findings() -> None:
     rng = random.Random(5)
     forms = ("{:d}", "{:,}", "{:.4f}", "{:e}", "-{:d}", "{:d} - {:d}", "{:d}/{:d}", "{:x}")
     texts = []
@@ -209,7 +218,7 @@ def test_plain_figures_give_no_flood_of_findings():
 @pytest.mark.parametrize(
     "part", ["joe@firm.com ", "8.8.8.8 ", "-eyJ", "-sk-", "1 ", "a@", "::1", "+1", "0000 ", "AA00"]
 )
-def test_hostile_text_is_searched_in_bounded_time(part):
+def test_hostile_text_is_searched_in_bounded_time(part: str) -> None:
     text = part * (400_000 // len(part))
     started = time.process_time()
     hits_in(text)
@@ -219,13 +228,13 @@ def test_hostile_text_is_searched_in_bounded_time(part):
 @pytest.mark.parametrize(
     ("digits", "holds"), [("79927398713", True), ("79927398710", False), ("0", True), ("18", True)]
 )
-def test_luhn(digits, holds):
+def test_luhn(digits: str, holds: bool) -> None:
     assert is_luhn(digits) is holds
 
 
 @settings(max_examples=200)
 @given(st.integers(0, 10**15 - 1))
-def test_luhn_finds_every_single_wrong_digit(number):
+def test_luhn_finds_every_single_wrong_digit(number: int) -> None:
     body = f"{number:015d}"
     (check,) = [digit for digit in "0123456789" if is_luhn(body + digit)]
     card = body + check
@@ -233,7 +242,7 @@ def test_luhn_finds_every_single_wrong_digit(number):
     assert not is_luhn(card[:7] + wrong + card[8:])
 
 
-def test_iban_checks_length_and_sum():
+def test_iban_checks_length_and_sum() -> None:
     assert is_valid_iban("DE89370400440532013000")
     assert not is_valid_iban("DE89370400440532013001")
     assert not is_valid_iban("DE8937040044053201300")
@@ -247,7 +256,9 @@ def test_iban_checks_length_and_sum():
     st.text(alphabet="ab1 .,:\n中é", max_size=20),
     st.text(alphabet="ab1 .,:\n中é", max_size=20),
 )
-def test_quick_search_never_passes_over_what_the_careful_one_finds(sample, before, after):
+def test_quick_search_never_passes_over_what_the_careful_one_finds(
+    sample: tuple[str, str], before: str, after: str
+) -> None:
     text = f"{before} {sample[1]} {after}"
     found = {hit.kind for hit in hits_in(text)}
     groups = suspects(blob("x", text)).get(1, set())
@@ -256,7 +267,7 @@ def test_quick_search_never_passes_over_what_the_careful_one_finds(sample, befor
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=300))
-def test_any_text_is_searched_without_a_fault(text):
+def test_any_text_is_searched_without_a_fault(text: str) -> None:
     for hit in hits_in(text):
         assert 0 <= hit.start < hit.end <= len(text)
     assert set(suspects(blob(text))) <= {0}

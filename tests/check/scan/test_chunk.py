@@ -12,9 +12,9 @@ import pytest
 
 from tunesmith.check.file_check import check_file
 from tunesmith.check.report.file_report import Report
-from tunesmith.check.scan import chunk as scan
 from tunesmith.check.scan import file_scan as checking
 from tunesmith.check.scan.chunk import scan as scan_chunk
+from tunesmith.check.scan.plain_rows import PlainRows
 from tunesmith.check.scan.result import ChunkResult, ScanOptions
 from tunesmith.check.scan.workers import scan_chunks
 from tunesmith.errors import ServerFault
@@ -28,7 +28,7 @@ def mixed_rows(count: int, seed: int = 0) -> Iterator[bytes]:
     """Good and bad rows of many shapes."""
     choice = random.Random(seed).choice
     for number in range(count):
-        messages = [
+        messages: list[dict[str, object]] = [
             {"role": choice(["system", "developer"]), "content": choice(["Be brief.", "Sei kurz, größer.", "简短"])},
             {"role": "user", "content": choice(["hi", "how", f"what {number}?", '{"role": "user"}', ""])},
             {
@@ -88,7 +88,12 @@ def test_the_fast_path_agrees_with_the_careful_one(mixed: Path, monkeypatch: pyt
     options = ScanOptions("chat", analysers=("text_quality",))
     fast = [facts(scan_chunk(piece, 1, options)) for piece in pieces]
     taken = []
-    monkeypatch.setattr(scan.PlainRows, "take", lambda self, lines, *_: [taken.append(lines)] * len(lines))
+
+    def take_none(_self: PlainRows, lines: list[bytes], *_: object) -> list[None]:
+        taken.append(lines)
+        return [None] * len(lines)
+
+    monkeypatch.setattr(PlainRows, "take", take_none)
     careful = [facts(scan_chunk(piece, 1, options)) for piece in pieces]
     assert taken
     assert fast == careful

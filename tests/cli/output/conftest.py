@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from tests.cli.conftest import JOKES
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.report.file_report import Report
 from tunesmith.cli.bases import LocalBase, local_base
 from tunesmith.cli.output import terminal
@@ -55,7 +55,7 @@ def absent(local: LocalBase) -> LocalBase:
 @pytest.fixture(scope="session")
 def checked(local: LocalBase) -> Report:
     """The demo's rows, checked."""
-    return check_file(JOKES, renderer=local.renderer, max_tokens=local.max_tokens)
+    return check_file(JOKES, CheckOptions(renderer=local.renderer, max_tokens=local.max_tokens))
 
 
 def widest(text: str) -> int:

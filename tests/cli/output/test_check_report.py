@@ -8,12 +8,13 @@ import pytest
 from tests.cli.conftest import JOKES
 from tests.cli.output.conftest import Printed, widest, words
 
-from tunesmith.check.file_check import check_file
+from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.report.file_report import Report
 from tunesmith.check.rules.leaks import find_leaks
 from tunesmith.cli.bases import LocalBase, weights_missing
 from tunesmith.cli.output.check_report import error_count, print_leaks, print_report
 from tunesmith.cli.output.findings import print_findings
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.findings import finding
 
 ROW = json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}) + "\n"
@@ -66,7 +67,7 @@ def test_counts_of_a_sample_carry_their_margin(printed: Printed, checked: Report
 
 
 def test_languages_are_listed_with_their_shares(printed: Printed, checked: Report, local: LocalBase) -> None:
-    sections = {"languages": {"shares": {"English": 0.5, "Chinese": 0.25, "[red]": 0.25}}}
+    sections: JsonObject = {"languages": {"shares": {"English": 0.5, "Chinese": 0.25, "[red]": 0.25}}}
     shown = printed(200, print_report, replace(checked, sections=sections), local, 20)
     assert "English 50%, Chinese 25%, [red] 25%" in shown
     assert "languages" not in printed(200, print_report, replace(checked, sections={}), local, 20)
@@ -75,7 +76,7 @@ def test_languages_are_listed_with_their_shares(printed: Printed, checked: Repor
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_errors_come_with_line_place_and_fix(printed: Printed, local: LocalBase, tmp_path: Path, width: int) -> None:
     row = ROW.replace('"user"', '"usr"')
-    report = check_file(file_of(tmp_path, ROW * 9 + row + "{broken\n"), renderer=local.renderer)
+    report = check_file(file_of(tmp_path, ROW * 9 + row + "{broken\n"), CheckOptions(renderer=local.renderer))
     shown = printed(width, print_report, report, local, 20)
     assert widest(shown) <= width
     said = words(shown)
@@ -88,19 +89,20 @@ def test_errors_come_with_line_place_and_fix(printed: Printed, local: LocalBase,
 
 
 def test_one_error_and_one_warning_are_singular(printed: Printed, checked: Report, local: LocalBase) -> None:
-    report = replace(checked, error_count=1, errors=(finding("invalid_json", 3, "Broken."),), warning_count=1)
+    counts = {"invalid_json": 1, "duplicate_row": 1}
+    report = replace(checked, counts=counts, errors=(finding("invalid_json", 3, "Broken."),))
     said = words(printed(200, print_report, report, local, 20))
     assert "✗ 1 error, 1 warning rows" in said
 
 
 def test_file_of_no_known_kind_is_said(printed: Printed, local: LocalBase, tmp_path: Path) -> None:
-    report = check_file(file_of(tmp_path, '{"a": 1}\n' * 10), renderer=local.renderer)
+    report = check_file(file_of(tmp_path, '{"a": 1}\n' * 10), CheckOptions(renderer=local.renderer))
     assert "10 of no known kind, 10 of them faulty" in words(printed(200, print_report, report, local, 20))
 
 
 def test_names_and_texts_of_a_file_cannot_rule_the_terminal(printed: Printed, local: LocalBase, tmp_path: Path) -> None:
     path = file_of(tmp_path, ROW.replace('"user"', '"[blink]\\u001b[2J"') * 10, "a[red]b\x1b[2J.jsonl")
-    shown = printed(200, print_report, check_file(path, renderer=local.renderer), local, 20)
+    shown = printed(200, print_report, check_file(path, CheckOptions(renderer=local.renderer)), local, 20)
     assert "\x1b" not in shown
     assert "a[red]b␛[2J.jsonl" in shown
     assert "[blink]" in shown

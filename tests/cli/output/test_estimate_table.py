@@ -8,7 +8,7 @@ from tests.cli.output.conftest import Printed, widest, words
 from tunesmith.check.report.file_report import Report
 from tunesmith.cli.bases import LocalBase
 from tunesmith.cli.output.estimate_table import print_estimate
-from tunesmith.estimate.job_estimate import BreakEven, Estimate, estimate, resolve_hyperparameters
+from tunesmith.estimate.job_estimate import BreakEven, Estimate, Machine, estimate, resolve_hyperparameters
 from tunesmith.estimate.speed import Benchmark
 
 MEASURED = Benchmark("smollm2-135m-instruct", "a machine", 100.0, 0.5, 10.0, 1_000_000_000, 1_000.0)
@@ -44,7 +44,7 @@ def test_beta_is_shown_where_the_method_has_one(
 
 def test_measured_machine_gives_time_memory_and_cost(printed: Printed, checked: Report, local: LocalBase) -> None:
     numbers = resolve_hyperparameters({"n_epochs": 2}, checked)
-    found = estimate(checked, numbers, benchmark=MEASURED, hourly_cost=3.6)
+    found = estimate(checked, numbers, machine=Machine(MEASURED, hourly_cost=3.6))
     said = words(printed(200, print_estimate, checked, found, local))
     assert "time about 40s on this machine, $0.03994" in said  # 10 + 1,794 tokens / 100 + 24 steps x 0.5 = 39.94 s
     assert "GB at the peak" in said

@@ -182,7 +182,7 @@ def test_interrupt_detaches_and_says_how_to_come_back(
     def interrupt(_seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching.time, "sleep", interrupt)
+    monkeypatch.setattr(time, "sleep", interrupt)
     script.answer(JOB_ROUTE, job())
     script.answer(EVENT_ROUTE, page(1))
     with pytest.raises(typer.Exit) as ended:

@@ -28,7 +28,17 @@ def test_the_defaults_are_openais() -> None:
 
 
 def test_null_counts_as_absent_in_every_field() -> None:
-    names = ("temperature", "top_p", "n", "stop", "max_tokens", "max_completion_tokens", "seed", "stream", "logit_bias")
+    names: tuple[str, ...] = (
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "max_tokens",
+        "max_completion_tokens",
+        "seed",
+        "stream",
+        "logit_bias",
+    )
     names += ("stream_options", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "response_format")
     names += ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "modalities", "audio")
     assert parse_chat_request(body(**dict.fromkeys(names))) == parse_chat_request(body())
@@ -57,6 +67,7 @@ def test_harmless_fields_change_nothing() -> None:
         ({"stop": ["a", 1]}, "stop[1]", "invalid_type", "expected a string"),
         ({"stop": ""}, "stop", "invalid_value", "empty string"),
         ({"logit_bias": {"hello": 1}}, "logit_bias", "invalid_value", "the key 'hello' is not a token id"),
+        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "invalid_value", "… is not a token id"),
         ({"logit_bias": {"1": 101}}, "logit_bias", "invalid_value", "101"),
         ({"top_logprobs": 2}, "top_logprobs", "invalid_value", "'logprobs'"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_max_value", "20"),

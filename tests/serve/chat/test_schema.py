@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.chat.schema import MAX_SCHEMA_BYTES, arguments_schema, json_rule, schema_fault
 
 DEEP: dict[str, Any] = {}
@@ -68,7 +69,7 @@ def test_options_of_the_library_are_ours() -> None:
 
 
 def test_escapes_are_free_only_where_no_name_can_be_forged() -> None:
-    closed = {"type": "object", "properties": {"a": {}}, "additionalProperties": False}
+    closed: JsonObject = {"type": "object", "properties": {"a": {}}, "additionalProperties": False}
     assert "json_allowed_escapes" not in json_rule(closed)
     assert "json_allowed_escapes" in json_rule({"type": "array", "items": {**closed, "additionalProperties": True}})
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tunesmith.errors import InvalidRequest, ServerFault
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer
 from tunesmith.render.tool_call_reader import parse_reply
 from tunesmith.rows.messages import Tool
@@ -17,7 +18,7 @@ from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import GenerateRequest, Grammar
 from tunesmith.serve.engine.sampling import Sampler
 
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CITY: JsonObject = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 STRICT = Tool("get_weather", None, {**CITY, "additionalProperties": False}, strict=True)
 LOOSE = Tool("get_time", None, {"type": "object", "properties": {"zone": {"not": {}}}})
 NODE = {
@@ -105,8 +106,8 @@ def test_a_listed_name_cannot_be_spelled_past_its_schema(grammars: Grammars, ren
 
 
 def test_json_in_ascii_is_json_too(grammars: Grammars, renderer: Renderer) -> None:
-    closed: Any = {**CITY, "additionalProperties": False}
-    for schema in (closed, {"type": "object"}):
+    schemas: list[JsonObject] = [{**CITY, "additionalProperties": False}, {"type": "object"}]
+    for schema in schemas:
         grammar = grammars.compile(answer_grammar(schema, ToolUse()) or "")
         assert spells(grammar, renderer, json.dumps({"city": "武汉 🥶 \x01"}))
         assert not spells(grammar, renderer, '{"city": "\\ud83e"}'), "half a character"

@@ -40,7 +40,7 @@ def make_model() -> LlamaForCausalLM:
 
 def test_an_adapter_of_no_layer_takes_no_memory() -> None:
     packed = pack_adapter([[None, None], [None]], [[48, 16], [32]], SpareSlab())
-    assert (packed.nbytes, packed.low_panels) == (0, 0)
+    assert (packed.nbytes, packed.lora_panels) == (0, 0)
     assert not packed.table.any()
 
 
@@ -50,7 +50,7 @@ def test_an_adapter_of_no_layer_takes_no_memory() -> None:
 def test_each_part_has_panels_of_its_own_that_zeros_fill_up(ranks: tuple[int | None, ...], panels: int) -> None:
     parts = [None if rank is None else low_rank(rank) for rank in ranks]
     packed = pack_adapter([parts], [[48] * len(parts)], SpareSlab())
-    assert packed.low_panels == panels
+    assert packed.lora_panels == panels
     a_bytes = panels * 16 * 32 * 4
     b_bytes = sum(3 * 16 * rank * 4 for rank in ranks if rank is not None)  # 48 outputs are three panels
     assert packed.nbytes == a_bytes + b_bytes
@@ -58,7 +58,7 @@ def test_each_part_has_panels_of_its_own_that_zeros_fill_up(ranks: tuple[int | N
 
 def test_the_widest_line_decides_about_the_panels_of_a_step() -> None:
     packed = pack_adapter([[low_rank(4)], [low_rank(40)], [None]], [[48], [48], [48]], SpareSlab())
-    assert packed.low_panels == 3
+    assert packed.lora_panels == 3
 
 
 def test_the_adapter_it_was_packed_from_is_not_changed() -> None:
@@ -71,9 +71,9 @@ def test_the_adapter_it_was_packed_from_is_not_changed() -> None:
 def test_any_rank_gives_the_logits_of_transformers(rank: int, tmp_path: Path) -> None:
     model = make_model()
     generator = torch.Generator().manual_seed(rank)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for path, module in model.named_modules():
-        if path.endswith(("q_proj", "v_proj", "down_proj")):
+        if isinstance(module, torch.nn.Linear) and path.endswith(("q_proj", "v_proj", "down_proj")):
             a = torch.randn(rank, module.in_features, generator=generator) * 0.1
             b = torch.randn(module.out_features, rank, generator=generator) * 0.1
             tensors |= {f"base_model.model.{path}.lora_A.weight": a, f"base_model.model.{path}.lora_B.weight": b}

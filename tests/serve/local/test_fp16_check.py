@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.kernels.multiply import HAS_HALF
@@ -53,7 +53,7 @@ def test_a_base_that_bears_no_rounding_keeps_its_width(
 def test_weights_that_cannot_be_narrow_are_refused_when_asked_for(
     base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def overflowing(*_: object) -> PreTrainedModel:
+    def overflowing(*_: object) -> LlamaForCausalLM:
         model = LlamaForCausalLM(LlamaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
         model.lm_head.weight.data[0, 0] = 1e6
         return model

@@ -129,7 +129,7 @@ def test_logits_are_the_same_to_the_bit_in_any_company(width: Width, tmp_path: P
     adapters = [None, *[runner.read_adapter(folder) for folder in folders]]
     adapters += [adapters[1]]  # not side by side
     ids = torch.randint(0, 97, (60,), generator=torch.Generator().manual_seed(2)).tolist()
-    chunks = [
+    chunks: list[SequenceChunk[AnyAdapter]] = [
         SequenceChunk(place, 0, tuple(ids[place : place + (30 if place == 1 else 2 + place)]), adapter, 2)
         for place, adapter in enumerate(adapters)
     ]
@@ -162,7 +162,7 @@ def test_logits_are_the_same_to_the_bit_in_any_pieces(pieces: list[int], tmp_pat
 def test_nan_in_the_weights_is_nan_in_the_logits() -> None:
     """Or a broken model would answer as if it were none."""
     model = make("llama")
-    model.model.layers[1].mlp.up_proj.weight.data[3, 5] = float("nan")
+    model.get_parameter("model.layers.1.mlp.up_proj.weight").data[3, 5] = float("nan")
     with torch.inference_mode():
         assert CompiledRunner(model).forward([SequenceChunk(0, 0, (1, 2), None, 1)]).isnan().any()
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fake_vllm import BASE, FakeVllm, running
@@ -30,7 +32,7 @@ def fake() -> Iterator[FakeVllm]:
 
 
 @contextmanager
-def opened(fake: FakeVllm, base_dir: Path, **options: object) -> Iterator[RemoteEngine]:
+def opened(fake: FakeVllm, base_dir: Path, **options: Any) -> Iterator[RemoteEngine]:
     engine = load_remote_engine(BASE, base_dir, Settings(serve_remote={BASE: fake.url + "/v1/"}, **options))
     try:
         yield engine
@@ -46,8 +48,8 @@ def engine(fake: FakeVllm, base_dir: Path) -> Iterator[RemoteEngine]:
         yield engine
 
 
-def asked(**fields: object) -> GenerateRequest:
-    return GenerateRequest(**{"prompt": (1, 7, 8), "max_tokens": 20, "eos_ids": frozenset({EOS}), **fields})
+def asked(**fields: Any) -> GenerateRequest:
+    return replace(GenerateRequest(prompt=(1, 7, 8), max_tokens=20, eos_ids=frozenset({EOS})), **fields)
 
 
 def tokens(deltas: list[Delta], choice: int = 0) -> list[int]:

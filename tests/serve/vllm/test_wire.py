@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tunesmith.errors import ServerFault
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest
 from tunesmith.serve.vllm.wire import SMALLEST_TOP_P, Chunk, ChunkReader, request_body
 
@@ -113,5 +114,6 @@ def test_a_request_says_everything_that_the_server_would_fill_in() -> None:
 def test_cached_tokens_are_read_where_the_server_counts_them() -> None:
     usage = {"prompt_tokens_details": {"cached_tokens": 7}}
     assert Chunk.model_validate({"usage": usage}).cached_tokens == 7
-    for value in ({}, {"usage": {}}, {"usage": {"prompt_tokens_details": {"cached_tokens": None}}}):
+    values: list[JsonObject] = [{}, {"usage": {}}, {"usage": {"prompt_tokens_details": {"cached_tokens": None}}}]
+    for value in values:
         assert Chunk.model_validate(value).cached_tokens == 0

@@ -76,7 +76,8 @@ def test_jobs_of_another_project_are_not_there(store: Store, make_job: Callable[
             change(job.id)
     for read in (others.jobs.events, others.jobs.checkpoints):
         assert read(job.id).data == ()
-    assert others.jobs.messages(job.id) == others.jobs.metrics(job.id) == []
+    assert others.jobs.messages(job.id) == []
+    assert others.jobs.metrics(job.id) == []
     assert store.of("mine").jobs.events(job.id).data == store.jobs.events(job.id).data != ()
     assert store.of("mine").jobs.cancel(job.id).status is JobStatus.CANCELLED
 

@@ -109,6 +109,7 @@ def test_a_deleted_models_files_stay_while_a_job_continues_from_it(
     adapter = store.models.adapter_to_continue(name)
     assert adapter is not None
     assert (adapter / "manifest.json").is_file()
+    assert store.of("others").models.adapter_to_continue(name) is None
     store.jobs.cancel(heir.id)
     store.models.clean_all()
     assert left(store_settings, source) == {"checkpoints/step-000010"}

@@ -3,18 +3,41 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 import pytest
 
-from tunesmith.store import ChatRow, JobOutcome, JobRow, Lease, NewCheckpoint, NewEvent, NewFile, Page, Store
+from tunesmith.store import (
+    ChatRow,
+    CheckpointRow,
+    EventRow,
+    FileRow,
+    JobOutcome,
+    JobRow,
+    KeyRow,
+    Lease,
+    NewCheckpoint,
+    NewEvent,
+    NewFile,
+    Page,
+    PermissionRow,
+    ProjectRow,
+    Store,
+)
 
 COUNT = 7
 
 
-class HasId(Protocol):
-    @property
-    def id(self) -> str: ...
+AnyPage: TypeAlias = (
+    Page[ChatRow]
+    | Page[CheckpointRow]
+    | Page[EventRow]
+    | Page[FileRow]
+    | Page[JobRow]
+    | Page[KeyRow]
+    | Page[PermissionRow]
+    | Page[ProjectRow]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +45,7 @@ class Listing:
     """`ids` oldest first; `both_ways` where the list takes an order."""
 
     ids: list[str]
-    page: Callable[..., Page[HasId]]
+    page: Callable[..., AnyPage]
     both_ways: bool = True
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy import text
 
 from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 from tunesmith.settings import Settings
-from tunesmith.store import Store, open_store
+from tunesmith.store import JobRow, Store, open_store
 from tunesmith.store.schema import db, migrate
 from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.tables import metadata
@@ -55,7 +56,9 @@ def test_a_database_of_a_newer_version_is_refused(store: Store, store_settings: 
         open_store(store_settings)
 
 
-def test_pairs_written_before_revision_9_are_found_after_it(store: Store, store_settings: Settings, make_job) -> None:
+def test_pairs_written_before_revision_9_are_found_after_it(
+    store: Store, store_settings: Settings, make_job: Callable[..., JobRow]
+) -> None:
     old, other = make_job(metadata={"team": "weather"}), make_job(metadata={"team": "sport"})
     with store.database.write() as connection:
         for statement in (

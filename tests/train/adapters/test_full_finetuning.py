@@ -92,7 +92,7 @@ def test_all_weights_are_trained_and_become_a_model_of_their_own(tuned: tuple[Pa
     model, base = load(done), load(tiny_base)
     changed = [name for name, value in model.named_parameters() if not torch.equal(value, base.get_parameter(name))]
     assert len(changed) == len([*base.named_parameters()])
-    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert model.get_parameter("lm_head.weight") is model.get_parameter("model.embed_tokens.weight")
     assert "lm_head.weight" not in json.loads(weights(done)[8 : 8 + int.from_bytes(weights(done)[:8], "little")])
     manifest = read_manifest(done)
     assert (manifest.adapter, manifest.step, manifest.base_fingerprint) == ("none", 4, fingerprint(tiny_base))

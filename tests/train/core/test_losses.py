@@ -37,6 +37,7 @@ def test_supervised_loss_is_the_weighted_mean() -> None:
 
 
 def test_dpo_loss_is_that_of_the_paper() -> None:
-    loss, margin = dpo_loss(*(torch.tensor([value]) for value in (-1.0, -4.0, -2.0, -3.0)), beta=0.5)
+    chosen, rejected, reference_chosen, reference_rejected = torch.tensor([[-1.0], [-4.0], [-2.0], [-3.0]])
+    loss, margin = dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta=0.5)
     assert float(margin) == 0.5 * ((-1 + 2) - (-4 + 3))
     assert float(loss) == pytest.approx(-math.log(1 / (1 + math.exp(-1.0))))

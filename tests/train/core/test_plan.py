@@ -42,21 +42,23 @@ def test_hardly_any_memory_still_gives_a_plan() -> None:
     assert make_plan(SMOLLM2, 4, 600, 0) == MemoryPlan(LEAST_TOKENS, activation_checkpointing=True)
 
 
-LONG_RUN = {"run_tokens": 9_460, "weight_bytes": 1 << 29, "free_bytes": 8 << 30}
+def copies(step_tokens: float, *, run_tokens: int = 9_460, free_bytes: int = 8 << 30, compiled: bool = False) -> int:
+    """For a base of half a GiB; a long run with memory to spare unless told otherwise."""
+    return weight_copies(step_tokens, run_tokens, weight_bytes=1 << 29, free_bytes=free_bytes, compiled=compiled)
 
 
 def test_copies_of_the_weights_are_for_small_steps_of_long_runs_with_memory_to_spare() -> None:
-    assert weight_copies(94, **LONG_RUN) == 2
-    assert weight_copies(800, **LONG_RUN) == 0
-    assert weight_copies(94, **(LONG_RUN | {"run_tokens": 400})) == 0
-    assert weight_copies(94, **(LONG_RUN | {"free_bytes": 1 << 30})) == 0
+    assert copies(94) == 2
+    assert copies(800) == 0
+    assert copies(94, run_tokens=400) == 0
+    assert copies(94, free_bytes=1 << 30) == 0
 
 
 def test_compiled_layers_want_one_copy_where_steps_are_large_or_memory_is_short() -> None:
-    assert weight_copies(94, **LONG_RUN, compiled=True) == 2
-    assert weight_copies(800, **LONG_RUN, compiled=True) == 1
-    assert weight_copies(94, **(LONG_RUN | {"free_bytes": 1 << 30}), compiled=True) == 1
-    assert weight_copies(94, **(LONG_RUN | {"free_bytes": 1 << 29}), compiled=True) == 0
+    assert copies(94, compiled=True) == 2
+    assert copies(800, compiled=True) == 1
+    assert copies(94, free_bytes=1 << 30, compiled=True) == 1
+    assert copies(94, free_bytes=1 << 29, compiled=True) == 0
 
 
 def test_a_resumed_run_keeps_the_first_plan(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tunesmith.train.core.packing import Packed, TokenRow, pack
 from tunesmith.train.core.token_tree import Tree
 from tunesmith.train.layers.attention import (
+    AttentionOptions,
     TreeAttention,
     TreeRule,
     UnsupportedAttention,
@@ -89,8 +90,9 @@ def test_every_kind_of_attention_equals_that_of_each_row_alone(
     leaves = inputs if sink is None or sinks == "frozen" else [*inputs, sink.requires_grad_()]
     rule, tree = Rule(1 / math.sqrt(SIZE), window, softcap), Tree.of(packed, chunk)
     expected = value_and_gradients(rows_alone(packed, inputs, weights, rule, sink), leaves)
+    q, k, v = inputs
     attend = TreeAttention.apply if way == "blocks" else masked_attention
-    out = attend(*inputs, sink, TreeRule(tree, rule))
+    out = attend(q, k, v, sink, TreeRule(tree, rule))
     result = value_and_gradients(on_the_tree(out, packed, weights), leaves)
     torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-10)
 
@@ -124,9 +126,9 @@ class Layer(nn.Module):
     ],
 )
 def test_what_the_tree_does_not_compute_is_refused_by_name(
-    layer: Layer, options: dict[str, float], reason: str
+    layer: Layer, options: AttentionOptions, reason: str
 ) -> None:
     q = torch.zeros(1, HEADS, 3, SIZE)
     tree = Tree.of(pack([TokenRow((1, 2, 3), (1.0,) * 3)]))
     with pytest.raises(UnsupportedAttention, match=reason):
-        tree_attention(layer, q, q, q, None, tree=tree, **options)
+        tree_attention(layer, q, q, q, None, **(AttentionOptions(tree=tree) | options))

@@ -14,6 +14,12 @@ from tunesmith.train.layers.fused_functions import GatedDown, LoraBase, RmsNorm,
 from tunesmith.train.layers.shared_inputs import FusedMlp
 from tunesmith.train.paths.accelerate import FusedNorm, accelerate
 
+SHARED_INPUT: Callable[..., tuple[Tensor, ...]] = SharedInput.apply
+
+
+def apply(function: type[torch.autograd.Function], *values: object) -> Tensor:
+    return cast(Tensor, function.apply(*values))
+
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
@@ -42,7 +48,7 @@ def test_the_end_of_a_gated_mlp() -> None:
         return cast(Tensor, layer(hidden)) + 0.7 * (hidden @ a.t()) @ b.t()
 
     def fused(gate: Tensor, up: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return cast(Tensor, GatedDown.apply(gate, up, LoraBase(FrozenMatrix(layer), 0.7), a, b))
+        return apply(GatedDown, gate, up, LoraBase(FrozenMatrix(layer), 0.7), a, b)
 
     assert_same(fused, plain, numbers(2, 3, 5), numbers(2, 3, 5, seed=1), a, b)
 
@@ -50,7 +56,7 @@ def test_the_end_of_a_gated_mlp() -> None:
 def test_rms_norm() -> None:
     weight = numbers(5, seed=1).detach()
     assert_same(
-        lambda x: RmsNorm.apply(x, weight, 1e-5),
+        lambda x: apply(RmsNorm, x, weight, 1e-5),
         lambda x: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * weight,
         numbers(2, 3, 5),
     )
@@ -59,7 +65,7 @@ def test_rms_norm() -> None:
 def test_rms_norm_with_a_weight_that_is_trained() -> None:
     x = numbers(2, 3, 5).detach()
     assert_same(
-        lambda weight: RmsNorm.apply(x, weight, 1e-5),
+        lambda weight: apply(RmsNorm, x, weight, 1e-5),
         lambda weight: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * weight,
         numbers(5, seed=1),
     )
@@ -87,8 +93,7 @@ def test_layers_with_a_shared_input() -> None:
 
     def fused(x: Tensor, *_: Tensor) -> Tensor:
         stacked = torch.cat([one.detach() for one in a])
-        outputs = SharedInput.apply(x, scale, matrices, stacked, a[0], b[0], a[1], b[1])
-        return torch.cat(outputs, -1)
+        return torch.cat(SHARED_INPUT(x, scale, matrices, stacked, a[0], b[0], a[1], b[1]), -1)
 
     def plain(x: Tensor, *_: Tensor) -> Tensor:
         return torch.cat([layers[i](x) + scale * (x @ a[i].t()) @ b[i].t() for i in (0, 1)], -1)

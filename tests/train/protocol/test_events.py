@@ -36,7 +36,7 @@ LINES: list[tuple[Event, JsonObject]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("event", "line"), LINES, ids=[line["type"] for _, line in LINES])
+@pytest.mark.parametrize(("event", "line"), LINES, ids=[str(line["type"]) for _, line in LINES])
 def test_an_event_is_its_line_and_back(event: Event, line: JsonObject) -> None:
     assert event.to_json() == line
     assert from_json(line) == event

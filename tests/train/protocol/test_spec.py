@@ -127,12 +127,44 @@ def test_unknown_and_missing_fields_are_named() -> None:
         TrainSpec.from_json({**SPEC.to_json(), "learning_rate": 1.0})
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"lora": "all-linear"}, "lora"),
+        ({"lora": [1]}, "lora"),
+        ({"learning_rate": 10**400}, "options.base_learning_rate"),
+        ({"learning_rate_multiplier": 10**400}, "learning_rate_multiplier"),
+        ({"n_epochs": 1.5}, "n_epochs"),
+        ({"n_epochs": "2"}, "n_epochs"),
+        ({"seed": "x"}, "seed"),
+        ({"packing": 1}, "packing"),
+        ({"threads": None}, "threads"),
+        ({"base_dir": 7}, "base_dir"),
+        ({"validation_file": ["/v"]}, "validation_file"),
+        ({"job_id": None}, "job_id"),
+        ({"checkpoint_seconds": "soon"}, "checkpoint_seconds"),
+    ],
+)
+def test_a_value_of_another_type_is_named(change: JsonObject, field: str) -> None:
+    with pytest.raises(SpecError, match=rf"^{field.removeprefix('options.')} is ") as caught:
+        TrainSpec.from_json(OLD | change)
+    assert caught.value.param == field
+
+
+def test_a_whole_number_for_a_fraction_stays_as_it_is() -> None:
+    spec = TrainSpec.from_json(OLD | {"learning_rate": 0.0006, "learning_rate_multiplier": 2, "checkpoint_seconds": 30})
+    assert repr((spec.learning_rate_multiplier, spec.checkpoint_seconds)) == "(2, 30)"
+
+
 def test_a_file_that_is_no_spec_is_named(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text("[1]")
     with pytest.raises(SpecError, match="is a JSON object, not list"):
         TrainSpec.read(tmp_path / "spec.json")
     with pytest.raises(SpecError, match="cannot be read"):
         TrainSpec.read(tmp_path / "absent.json")
+    (tmp_path / "spec.json").write_text("[" * 100_000)
+    with pytest.raises(SpecError, match="cannot be read"):
+        TrainSpec.read(tmp_path / "spec.json")
 
 
 def test_the_worker_can_import_the_spec_without_torch() -> None:

@@ -82,6 +82,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(TunesmithError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RecursionError, _too_deep)
 
 
 def _ours(request: Request, error: Exception) -> JSONResponse:
@@ -89,6 +90,12 @@ def _ours(request: Request, error: Exception) -> JSONResponse:
     if ours.status >= 500:
         log.error("fault", path=request.url.path, exception="".join(format_exception(ours)))
     return error_response(ours)
+
+
+def _too_deep(request: Request, error: Exception) -> JSONResponse:
+    """Only what a client sent is read by recursion, some hundred levels deep; the log tells if that ever changes."""
+    log.warning("nested too deeply", path=request.url.path, exception="".join(format_exception(error, limit=-5)))
+    return error_response(InvalidRequest("The request is nested too deeply to be read: send a flatter one."))
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:

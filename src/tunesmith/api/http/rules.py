@@ -39,11 +39,12 @@ def rule(role: Role, *, limit: Limit | None = None, deed: str = "") -> Callable[
 class Rules:
     """The rules of all routes.
 
-    Raises ValueError for a route under /v1 that declares none.
+    Raises ValueError for a route under /v1 that declares none, and for one that cannot: a mounted application or a
+    WebSocket would be reached past the rules.
     """
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
-        self._routes = [(route, _declared(route)) for route in routes if isinstance(route, APIRoute)]
+        self._routes = [(route, _declared(route)) for route in map(_api_route, routes)]
         self._fixed = {  # most calls name a path without parameters; these need no search
             (method, route.path): self._search(method, route.path)
             for route, _ in self._routes
@@ -65,10 +66,16 @@ class Rules:
         return Rule("read-only" if method in ("GET", "HEAD") else "member")
 
 
+def _api_route(route: BaseRoute) -> APIRoute:
+    if not isinstance(route, APIRoute):
+        raise ValueError(f"{route!r} cannot declare a rule: add it with a method of APIRouter.")
+    return route
+
+
 def _declared(route: APIRoute) -> Rule:
     found = getattr(route.endpoint, ATTRIBUTE, None)
     if isinstance(found, Rule):
         return found
-    if route.path.startswith("/v1/"):
+    if route.path.startswith("/v1"):
         raise ValueError(f"The route {route.path} has no rule: put @rule(ROLE) under its decorator.")
     return Rule("read-only")

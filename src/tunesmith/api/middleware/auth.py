@@ -100,6 +100,7 @@ def key_hint(settings: Settings) -> str:
 
 
 def guarded(path: str) -> bool:
+    """Whether calls of this path need a key."""
     return path == "/v1" or path.startswith("/v1/")
 
 

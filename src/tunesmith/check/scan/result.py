@@ -152,7 +152,7 @@ _PLAIN = ("kind", "examples", "bad_rows", "blank_lines", "first_blank", "kinds",
 def read_arrays(
     described: Sequence[tuple[str, str, Sequence[int], int]], read: Callable[[int], bytes]
 ) -> dict[str, NDArray[np.generic]]:
-    """The arrays of `to_wire`, whose header describes them as (name, dtype, shape, bytes)."""
+    """The arrays of `to_wire`; its header has each as (name, dtype, shape, bytes)."""
     return {name: np.frombuffer(read(size), dtype=kind).reshape(shape) for name, kind, shape, size in described}
 
 

@@ -31,7 +31,7 @@ def demo(
 ) -> None:
     """Train a small model on twelve weather jokes and compare it with its base.
 
-    Takes about two minutes.
+    Takes one to two minutes once everything is set up.
     """
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.server.find import connect

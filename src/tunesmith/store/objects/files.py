@@ -57,7 +57,7 @@ class FileStore:
         """Record the check's verdict; None when the file was deleted meanwhile."""
         change = (
             update(files)
-            .where(files.c.id == file_id, alive())
+            .where(files.c.id == file_id, self._scope.of(files), alive())
             .values(status=status, status_details=details, report=report)
             .returning(*SHOWN)
         )
@@ -98,7 +98,7 @@ class FileStore:
 
         After a crash they are checked again.
         """
-        query = select(*SHOWN).where(UNCHECKED, alive()).order_by(files.c.seq)
+        query = select(*SHOWN).where(UNCHECKED, self._scope.of(files), alive()).order_by(files.c.seq)
         with self._database.read() as connection:
             return [file_row(row) for row in connection.execute(query).mappings()]
 

@@ -75,8 +75,9 @@ class ModelStore:
 
         Also when the model was deleted since; None when it is unknown.
         """
+        query = select(models.c.adapter).where(models.c.name == name, self._usable())
         with self._database.read() as connection:
-            adapter = connection.execute(select(models.c.adapter).where(models.c.name == name)).scalar_one_or_none()
+            adapter = connection.execute(query).scalar_one_or_none()
         return None if adapter is None else self._root / adapter
 
     def replace(self, name: str, by: str) -> None:

@@ -33,7 +33,7 @@ class Device:
 
 
 def use_threads(wanted: int) -> None:
-    """Sets the number of torch's threads; 0 means all the processors this process may use."""
+    """Sets the number of torch's threads; 0: all processors this process may use."""
     torch.set_num_threads(wanted or cpu_count())
 
 

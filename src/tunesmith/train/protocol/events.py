@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -227,7 +228,7 @@ def _maybe_integer(line: JsonObject, key: str) -> int | None:
 
 def _number(line: JsonObject, key: str) -> float:
     value = line.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise _wrong(line, key, value, "number")
     return value
 

@@ -4,6 +4,7 @@ A job that was started before an update is read in this shape, and the fingerpri
 the progress of such a job is found again.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -43,7 +44,8 @@ def upgraded(value: JsonObject) -> JsonObject:
         value.get("learning_rate_multiplier", DEFAULT_MULTIPLIER),
     )
     if isinstance(rate, int | float) and isinstance(multiplier, int | float) and multiplier:
-        rate = rate / multiplier  # it was a product with it, which division gives back to the bit
+        with suppress(OverflowError):  # such a number is refused later, by its name
+            rate = rate / multiplier  # it was a product with it, which division gives back to the bit
     options["base_learning_rate"] = rate
     return {**{name: item for name, item in value.items() if name not in old}, "options": options}
 

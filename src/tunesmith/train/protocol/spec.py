@@ -5,10 +5,11 @@ Imports no torch.
 
 import json
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_type_hints
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -89,6 +90,8 @@ class TrainSpec:
         """
         if not isinstance(value, dict):
             raise SpecError(f"A training spec is a JSON object, not {type(value).__name__}.")
+        if not isinstance(value.get("lora", {}), dict):
+            raise SpecError(f"lora is {value['lora']!r}; it has to be an object.", param="lora")
         unknown_lora = old_spec.unknown_lora_fields(value)
         if unknown_lora:
             raise SpecError(f"lora has unknown fields: {', '.join(unknown_lora)}.", param=f"lora.{unknown_lora[0]}")
@@ -97,12 +100,13 @@ class TrainSpec:
         if unknown:
             raise SpecError(f"The training spec has unknown fields: {', '.join(unknown)}.", param=unknown[0])
         for name in PATHS:
-            if given.get(name) is not None:
+            if isinstance(given.get(name), str):
                 given[name] = Path(str(given[name]))
         if "options" in given:
             given["options"] = _options(cast(JsonValue, given["options"]))
+        _check_types(given)
         try:
-            return cls(**given)  # type: ignore[arg-type]  # names are checked above, values in __post_init__
+            return cls(**given)  # type: ignore[arg-type]  # names and types are checked above, values in __post_init__
         except TypeError as error:
             raise SpecError(f"The training spec is incomplete: {error}.") from error
 
@@ -111,7 +115,7 @@ class TrainSpec:
         """Reads a spec from its file; SpecError where it cannot be read or trained."""
         try:
             return cls.from_json(json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SpecError(f"The training spec {path} cannot be read: {error}.") from error
 
     def write(self, path: Path) -> None:
@@ -131,6 +135,20 @@ def _options(value: JsonValue) -> TrainingOptions:
         first = error.errors()[0]
         name = first["loc"][0]
         raise SpecError(f"{name} is {first['input']!r}: {first['msg']}.", param=f"options.{name}") from error
+
+
+def _check_types(given: dict[str, object]) -> None:
+    """Checks only: a converted value, such as 2.0 for 2, would change the run's fingerprint."""
+    for name, value in given.items():
+        try:
+            _field_types()[name].validate_python(value, strict=True)
+        except ValidationError as error:
+            raise SpecError(f"{name} is {value!r}: {error.errors()[0]['msg']}.", param=name) from error
+
+
+@cache
+def _field_types() -> dict[str, TypeAdapter[object]]:
+    return {name: TypeAdapter(kind) for name, kind in get_type_hints(TrainSpec).items()}
 
 
 def _plain(value: object) -> JsonValue:

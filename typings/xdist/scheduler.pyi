@@ -1,0 +1,6 @@
+# What tests/two_processes.py uses of it: pytest-xdist has no annotations.
+import pytest
+
+class LoadScopeScheduling:
+    def __init__(self, config: pytest.Config, log: object = None) -> None: ...
+    def _split_scope(self, nodeid: str) -> str: ...
