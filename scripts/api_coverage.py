@@ -1,12 +1,14 @@
 """Writes docs/api-coverage.md by asking the application: `make coverage-api`. A test fails when the page is stale.
 
-What is asked is in openai_operations.json, what is sent in api_samples.py. A field is
+What is asked is in openai_operations.json, what is sent in api_samples.py, the notes and the fields inside others in
+the types of `tunesmith.wire` (api_notes.py). A field is
 
 * refused: a sensible value of it is answered with an error;
 * accepted: a sensible value is answered, and it has an effect: nonsense is refused, or the value comes back;
 * ignored: a sensible value is answered, and nonsense makes no difference.
 
-Not covered: whether an accepted field does all that OpenAI's reference says, and what is inside a request's fields.
+Fields inside others are asked too, but not counted. Not covered: whether an accepted field does all that OpenAI's
+reference says.
 """
 
 import json
@@ -17,12 +19,14 @@ from typing import Any, Literal, TypeAlias
 
 import httpx
 import httpx2
-from api_samples import BESIDE, MARK, NONSENSE, QUERY, ROWS, SAMPLES
+from api_notes import Notes
+from api_samples import ALTERNATIVES, BESIDE, MARK, NONSENSE, QUERY, ROWS, SAMPLES
 from api_world import PERMISSIONS, World, world
 
 Json = dict[str, Any]
 Response: TypeAlias = httpx.Response | httpx2.Response  # of a server, of the application in this process
 Fate = Literal["accepted", "ignored", "refused", "missing"]
+UNFIT = (NONSENSE, [MARK])  # for a field inside another one, which may be any object
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "api-coverage.md"
 
@@ -32,8 +36,11 @@ class Found:
     """What the application did with one operation."""
 
     operation: Json
+    notes: dict[str, str] = field(default_factory=dict)
     there: bool = False
     fates: dict[str, Fate] = field(default_factory=dict)
+    inner: dict[str, Fate] = field(default_factory=dict)
+    ours: list[str] = field(default_factory=list)
     answers: list[object] = field(default_factory=list)
     chunks: list[object] = field(default_factory=list)
 
@@ -65,6 +72,17 @@ def explore(found: Found, place: World) -> None:
         found.fates[name] = _body_fate(found, place, name) if found.there else "missing"
 
 
+def explore_inside(found: Found, place: World) -> None:
+    """After all operations were asked, since it makes many objects."""
+    named = found.operation["query"] + found.operation["request"]
+    for path in found.notes:
+        name = _outer(path)
+        if name not in named:
+            found.ours.append(path)
+        elif path != name:
+            found.inner[path] = _inner_fate(found, place, path)
+
+
 def _body_fate(found: Found, place: World, name: str) -> Fate:
     operation, samples = found.operation, SAMPLES.get(found.operation["path"], {})
     beside = BESIDE.get(name, {})
@@ -78,6 +96,46 @@ def _body_fate(found: Found, place: World, name: str) -> Fate:
         return "accepted"
     kept = "" if found.chunks and not found.answers else _kept(place, operation, answer)
     return "accepted" if MARK in answer.text + kept and samples.get(name) == MARK else "ignored"
+
+
+def _outer(path: str) -> str:
+    """`tools[].function.name` -> `tools`."""
+    return path.partition(".")[0].partition("[")[0]
+
+
+def _inner_fate(found: Found, place: World, path: str) -> Fate:
+    """Of a field inside another one: nonsense takes its place in the first value of the outer one that has it."""
+    name = _outer(path)
+    samples = [SAMPLES.get(found.operation["path"], {}).get(name), *ALTERNATIVES.get(name, [])]
+    for sample in samples:
+        spoilt = [json.loads(json.dumps(sample)) for _ in UNFIT]
+        if not all(_spoil(one, _steps(path)[1:], unfit) for one, unfit in zip(spoilt, UNFIT, strict=True)):
+            continue
+        beside = BESIDE.get(name, {})
+        if _ask(place, found.operation, {**beside, name: sample}).status_code != 200:
+            return "refused"
+        asked = [_ask(place, found.operation, {**beside, name: one}).status_code for one in spoilt]
+        return "accepted" if 400 in asked else "ignored"
+    raise LookupError(f"No sample of {name!r} has {path!r}: add one to ALTERNATIVES.")
+
+
+def _steps(path: str) -> list[str]:
+    """`tools[].function` -> tools, [], function; `expires_after[anchor]` -> expires_after, anchor."""
+    return path.replace("[]", ".@").replace("[", ".").replace("]", "").replace("@", "[]").split(".")
+
+
+def _spoil(value: Any, steps: list[str], unfit: object) -> bool:
+    """Puts `unfit` at the place that the steps lead to. False where the value has no such place."""
+    *before, last = steps
+    for step in before:
+        if step == "[]":
+            value = value[0] if isinstance(value, list) and value else None
+        else:
+            value = value.get(step) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or last not in value:
+        return False
+    value[last] = unfit
+    return True
 
 
 def _kept(place: World, operation: Json, answer: Response) -> str:
@@ -156,16 +214,31 @@ each field of its request and of its answer.
 | | here | named | |
 | --- | --- | --- | --- |
 {rows}
-Each line below was found by asking the application, with a small base and a store of its own. A request's field is
-*accepted* when a sensible value is answered and has an effect (nonsense is refused, or the value is kept and shown),
-*ignored* when it is answered and nonsense makes no difference, *refused* when it is answered with an error. Ignored and
-refused fields count as not here. Of an answer, *always* means in every answer that had the object around it, null
-or not. A field inside one that never came is neither counted nor listed. What an accepted field does is said in
-[api.md](api.md) and [serving.md](serving.md).
+This page was made by asking the application, with a small base and a store of its own. A field of a request is
 
-`/v1/organization` (projects, keys, usage) is not in this part of the description: see
-[api.md](api.md#projects-and-keys). Evals and batches are not here at all.
+* *accepted* when a sensible value is answered and has an effect: nonsense is refused, or the value is kept and shown;
+* *ignored* when it is answered and nonsense makes no difference;
+* *refused* when it is answered with an error that names it; a field that is in no table is refused as unknown;
+* *ours* when OpenAI's description does not have it.
+
+Ignored and refused fields count as not here; fields inside others, and ours, are not counted. The notes are those of
+the types in `src/tunesmith/wire/`, as in `/openapi.json`; names such as `max_file_bytes` in them are
+[settings](settings.md).
+
+Of an answer, *always* means in every answer that had the object around it, null or not. A field inside one that never
+came is neither counted nor listed.
+
+[api.md](api.md) and [serving.md](serving.md) say how the operations work. Evals and batches are not here at all.
 """
+
+
+ADMIN = """\
+## Projects, keys and usage
+
+`/v1/organization` is not in this part of the description, so it was neither asked nor counted; these are the fields
+that its operations take. [api.md](api.md#projects-and-keys) says who may call them.
+"""
+FILE = "Here; the answer is the file's bytes.\n"
 
 
 def page(founds: list[Found]) -> str:
@@ -188,20 +261,48 @@ def _percent(here: int, named: int) -> str:
 
 
 def _section(found: Found) -> str:
-    lines = [f"\n## {found.title}\n"]
+    title = f"\n## {found.title}\n\n"
     if not found.there:
-        return "\n".join([*lines, f"Missing, with {len(found.fates)} fields of requests.\n"])
-    for fate in ("accepted", "ignored", "refused"):
-        lines += _line(f"request, {fate}", [name for name, it in found.fates.items() if it == fate])
+        return f"{title}Missing, with {len(found.fates)} fields of requests.\n"
+    return title + ("\n".join(part for part in (_table(found), _answer(found)) if part) or FILE)
+
+
+def _table(found: Found) -> str:
+    """The fields of the request, each followed by those inside it."""
+    rows = [_row(name, fate, found) for name, fate in found.fates.items()]
+    rows += [_row(path, fate, found) for path, fate in found.inner.items()]
+    rows += [_row(path, "ours", found) for path in found.ours]
+    rows = [row for row in rows if row[2] or not any(path.startswith(f"{row[0]}[") for path in found.notes)]
+    order = [*found.fates, *(path for path in found.ours)]
+    rows.sort(key=lambda row: order.index(_outer(row[0])) if _outer(row[0]) in order else len(order))
+    lines = [f"| `{path}` | {fate} | {note} |\n" for path, fate, note in rows]
+    return "".join(["| field | | |\n| --- | --- | --- |\n", *lines]) if lines else ""
+
+
+def _admin(notes: Notes) -> str:
+    """What projects, keys and usage take; the description that is counted does not have them."""
+    sections = [f"\n{ADMIN}"]
+    for label in notes.labels("/v1/organization"):
+        if known := notes.of(*label.split(" ")):
+            lines = [f"| `{path}` | {text} |\n" for path, text in known.items()]
+            sections.append("".join([f"\n### {label}\n\n| field | |\n| --- | --- |\n", *lines]))
+    return "".join(sections)
+
+
+def _row(path: str, fate: str, found: Found) -> tuple[str, str, str]:
+    return path, fate, found.notes.get(path, "").replace("|", "\\|")
+
+
+def _answer(found: Found) -> str:
     shown = found.shown()
-    for seen in ("always", "sometimes", "never"):
-        names = [name for name, it in shown.items() if it == seen]
-        lines += _line(f"answer, {seen}", names)
-    return "\n".join([*lines, ""]) if len(lines) > 1 else f"{lines[0]}\nHere; the answer is the file's bytes.\n"
-
-
-def _line(what: str, names: list[str]) -> list[str]:
-    return [f"* {what}: {', '.join(f'`{name}`' for name in names)}"] if names else []
+    lines = [
+        f"* {seen}: {', '.join(f'`{name}`' for name in names)}\n"
+        for seen in ("always", "sometimes", "never")
+        if (names := [name for name, it in shown.items() if it == seen])
+    ]
+    counts = f"{sum(seen != 'never' for seen in shown.values())} of {len(shown)} fields"
+    summary = f"<details><summary>The answer: {counts}</summary>\n\n"
+    return "".join([summary, *lines, "\n</details>\n"]) if lines else ""
 
 
 def _outermost(names: list[str]) -> list[str]:
@@ -212,11 +313,14 @@ def _outermost(names: list[str]) -> list[str]:
 def coverage() -> str:
     """The page as it should be now."""
     operations = json.loads(Path(__file__).with_name("openai_operations.json").read_text(encoding="utf-8"))
-    founds = [Found(operation) for operation in operations]
     with world() as place:
+        notes = Notes(place.client.get("/openapi.json").json())
+        founds = [Found(one, notes.of(one["method"], one["path"])) for one in operations]
         for found in founds:
             explore(found, place)
-    return page(founds)
+        for found in founds:
+            explore_inside(found, place)
+        return page(founds) + _admin(notes)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ BASE = "smollm2-135m-instruct"
 MARK = "coverage-7391"  # a value that can be told from any other: where it comes back, it was kept
 NONSENSE: Json = {"nonsense": [True]}  # of no field's type
 FUNCTION: Json = {"name": "rain", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}
+FULL_FUNCTION = [{**FUNCTION, "description": MARK, "strict": True}]
+CHOSEN = [{"type": "function", "function": {"name": "rain"}}]
+SCHEMA: Json = {"name": "sky", "schema": {"type": "object", "properties": {}, "additionalProperties": False}}
 TOOLS: Json = {"tools": [{"type": "function", "function": FUNCTION}]}
 GRADER: Json = {"type": "string_check", "name": "same", "input": "{{sample.output_text}}", "reference": "a"}
 GRADER["operation"] = "eq"
@@ -41,7 +44,7 @@ COMMON: Json = {
     "seed": 7,
     "stop": ["x"],
     "stream": True,
-    "stream_options": {"include_usage": True},
+    "stream_options": {"include_usage": True, "include_obfuscation": True},
     "temperature": 0.5,
     "top_p": 0.5,
     "user": MARK,
@@ -85,6 +88,20 @@ SAMPLES: dict[str, Json] = {
     "/v1/fine_tuning/alpha/graders/run": {"item": {"a": "b"}},
     "/v1/moderations": {"model": "omni-moderation-latest"},
     UPLOADS: {"expires_after": EXPIRY},
+}
+ALTERNATIVES: dict[str, list[Any]] = {  # further values, which have the fields that the first one lacks
+    "functions": [FULL_FUNCTION],
+    "integrations": [[{"type": "wandb", "wandb": {"project": "rain", "name": "n", "entity": "e", "tags": ["t"]}}]],
+    "method": [
+        {"type": "supervised", "supervised": {"hyperparameters": HYPERPARAMETERS}},
+        {"type": "reinforcement", "reinforcement": {}},
+    ],
+    "response_format": [{"type": "json_schema", "json_schema": {**SCHEMA, "strict": True, "description": MARK}}],
+    "tool_choice": [
+        {"type": "function", "function": {"name": "rain"}},
+        {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": CHOSEN}},
+    ],
+    "tools": [[{"type": "function", "function": FULL_FUNCTION[0]}]],
 }
 BESIDE: dict[str, Json] = {  # what a field needs to make sense
     "function_call": {"functions": [FUNCTION], "max_completion_tokens": 60},

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic_core import PydanticUndefined
 
 from tunesmith.settings import Settings, TrainingOptions
+from tunesmith.wire.job_options import wanted
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 
@@ -20,17 +21,25 @@ name works for one more release, with a warning.
 
 Two further variables, `TUNESMITH_BASE_URL` and `TUNESMITH_API_KEY`, tell the commands which server to talk to: see
 [cli.md](cli.md).
-
-| setting | type | default | |
-| --- | --- | --- | --- |
 """
+TABLE = "| setting | type | default | |\n| --- | --- | --- | --- |\n"
+GROUPS = {  # the first setting of each group -> its heading
+    "data_dir": "Data and address",
+    "organization": "Models",
+    "result_encoding": "Files and jobs",
+    "limit_requests_per_minute": "Limits",
+    "lease_seconds": "Jobs and training",
+    "serve_threads": "Serving",
+    "moderation": "Moderation",
+    "wandb_api_key": "Weights & Biases",
+}
 
 TRAINING = """
 ## Per job
 
 A job may set its own value, under the key `tunesmith` of its request: see [training.md](training.md).
 
-| setting | type | default | |
+| setting | may be | default | |
 | --- | --- | --- | --- |
 """
 
@@ -42,24 +51,29 @@ DEFAULTS = {  # determined when the program starts
 
 
 def reference() -> str:
-    own = "".join(_row(name) for name in TrainingOptions.model_fields)
-    return (
-        HEAD
-        + "".join(_row(name) for name in Settings.model_fields if name not in TrainingOptions.model_fields)
-        + TRAINING
-        + own
-    )
+    """The page as it should be now."""
+    of_server = [name for name in Settings.model_fields if name not in TrainingOptions.model_fields]
+    rows = "".join(_group(name) + _row(name, _type(name)) for name in of_server)
+    return HEAD + rows + TRAINING + "".join(_row(name, wanted(name)) for name in TrainingOptions.model_fields)
 
 
-def _row(name: str) -> str:
+def _group(name: str) -> str:
+    return f"\n## {GROUPS[name]}\n\n{TABLE}" if name in GROUPS else ""
+
+
+def _type(name: str) -> str:
     field = Settings.model_fields[name]
     kind = getattr(field.annotation, "__name__", None) if "|" not in str(field.annotation) else None
     kind = kind if kind not in (None, "dict", "Literal") else str(field.annotation)
+    return kind.replace("typing.", "").replace("pathlib.", "").replace("|", "\\|")
+
+
+def _row(name: str, kind: str) -> str:
+    field = Settings.model_fields[name]
     default = DEFAULTS.get(name)
     if default is None:
         value = field.get_default(call_default_factory=True)
         default = "" if value is None or value is PydanticUndefined else f"`{value}`"
-    kind = kind.replace("typing.", "").replace("pathlib.", "").replace("|", "\\|")
     return f"| `{name}` | {kind} | {default} | {field.description or ''} |\n"
 
 

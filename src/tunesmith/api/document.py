@@ -102,14 +102,23 @@ METADATA: JsonObject = {
     "in": "query",
     "style": "deepObject",
     "explode": True,
+    "description": "metadata[KEY]=VALUE; all pairs must match.",
     "schema": {"type": "object", "additionalProperties": {"type": "string"}},
 }
 SEVERAL: JsonObject = {"type": "array", "items": {"type": "string"}}
-FILTERS = ("project_ids", "user_ids", "api_key_ids", "models", "group_by")
+FILTERS = {
+    "project_ids": "Only these projects; project_ids[] is read too, as for the other lists.",
+    "user_ids": "There are no users here, only keys.",
+    "api_key_ids": "Only these keys.",
+    "models": "Only these models.",
+    "group_by": "project_id, api_key_id, model; user_id, batch and service_tier stay null, api_source is refused.",
+}
 QUERY: dict[str, list[JsonObject]] = {  # query parameters that routes read by themselves
-    f"GET {JOBS}": [METADATA],
+    f"GET {JOBS}": [{**METADATA, "description": f"{METADATA['description']} metadata=null: jobs without metadata."}],
     f"GET {CHATS}": [METADATA],
-    "GET /v1/organization/usage/completions": [{"name": one, "in": "query", "schema": SEVERAL} for one in FILTERS],
+    "GET /v1/organization/usage/completions": [
+        {"name": name, "in": "query", "description": note, "schema": SEVERAL} for name, note in FILTERS.items()
+    ],
 }
 
 NAMES_A_MODEL = (*STREAMED, f"POST {GRADERS}/validate", f"POST {GRADERS}/run")

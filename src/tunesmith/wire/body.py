@@ -1,5 +1,6 @@
 """What all request bodies share: reading them, their texts and metadata."""
 
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Annotated, ClassVar, TypeAlias, TypeVar
@@ -9,12 +10,15 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue, SkipJsonSchema
 from pydantic_core import CoreSchema, ErrorDetails
+from pydantic_core.core_schema import no_info_before_validator_function
 
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.wire.faults import (
@@ -115,18 +119,22 @@ def _worst(faults: list[ErrorDetails]) -> ErrorDetails:
     return next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
 
 
-def refused(reason: str) -> BeforeValidator:
-    """For a field that would change the answer if it were supported.
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Marks a field that would change the answer if it were supported.
 
-    null and [] are harmless.
+    null and [] are harmless; any other value is refused with the reason, which is also the field's note.
     """
 
-    def check(value: object) -> object:
+    reason: str
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(self._check, handler(source))
+
+    def _check(self, value: object) -> object:
         if value in (None, []):
             return None
-        raise worded(partial(unsupported, reason=reason))
-
-    return BeforeValidator(check)
+        raise worded(partial(unsupported, reason=self.reason))
 
 
 def described_as(kind: object) -> BeforeValidator:
@@ -146,6 +154,14 @@ Refused: TypeAlias = SkipJsonSchema[object]
 def ignored_fields(body: type[Body]) -> tuple[str, ...]:
     """The names of the fields that are accepted and change nothing."""
     return tuple(name for name, field in body.model_fields.items() if IGNORED in field.metadata)
+
+
+def note(field: FieldInfo) -> str:
+    """What a field does here, its range and what is refused; may be empty."""
+    refusal = next((mark for mark in field.metadata if isinstance(mark, Refusal)), None)
+    if field.description is None and refusal is not None:
+        return f"{refusal.reason[:1].upper()}{refusal.reason[1:]}"
+    return field.description or ""
 
 
 def _storable(text: str) -> str:

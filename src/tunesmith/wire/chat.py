@@ -10,12 +10,21 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import TypedDict
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.wire.body import Body, ChatBody, Ignored, Metadata, Refused, described_as, refused
+from tunesmith.wire.body import Body, ChatBody, Ignored, Metadata, Refusal, Refused, described_as
 from tunesmith.wire.faults import invalid_value, shown, unsupported, worded, wrong_type
 from tunesmith.wire.limits import MAX_TOOLS
 from tunesmith.wire.lists import Anything
 from tunesmith.wire.response_format import ResponseFormat
-from tunesmith.wire.tools import Function, FunctionCall, FunctionTool, ToolChoice
+from tunesmith.wire.tools import (
+    CalledFunction,
+    Function,
+    FunctionCall,
+    FunctionDelta,
+    FunctionTool,
+    ToolCall,
+    ToolCallDelta,
+    ToolChoice,
+)
 
 MAX_STOPS = 4
 MAX_TOKEN_DIGITS = 20  # Python refuses to read numbers of more than 4300
@@ -72,29 +81,56 @@ LogitBias: TypeAlias = Annotated[
 
 
 class StreamOptions(ChatBody):
-    """`include_obfuscation` changes nothing: no padding is sent."""
+    """What a stream has besides the answer."""
 
-    include_usage: bool = False
-    include_obfuscation: Ignored = None
+    include_usage: bool = Field(False, description="A last chunk has the tokens used.")
+    include_obfuscation: Ignored = Field(None, description="No padding is sent.")
 
 
 class Sampling(ChatBody):
     """What chat and the older completions have in common."""
 
-    model: str
-    stream: bool = False
-    seed: Seed | None = None
-    n: Annotated[int, Field(ge=1, le=128)] = 1
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
-    stop: Stops = Field(default_factory=list)
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    logit_bias: LogitBias = Field(default_factory=list)
-    stream_options: StreamOptions | None = None
-    user: Ignored = None
+    model: str = Field(description="A base, an alias of one, a tuned model or a kept checkpoint.")
+    stream: bool = Field(False, description="Sends the answer as server-sent events while it is generated.")
+    seed: Seed | None = Field(
+        None,
+        description="A 64-bit integer. The same seed and request give the same answer, whatever else runs (on the same "
+        "kind of processor).",
+    )
+    n: Annotated[int, Field(ge=1, le=128)] = Field(
+        1, description="1 to 128 answers, which share the prefill of the prompt."
+    )
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="An upper bound, so it may exceed what is left of the context; unset: the setting chat_max_tokens.",
+    )
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Older name of max_completion_tokens; only one of the two may be given."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] = Field(
+        1.0, description="0 to 2; 0 always takes the likeliest token."
+    )
+    top_p: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="0 to 1: samples from the likeliest tokens that together have this probability."
+    )
+    stop: Stops = Field(
+        default_factory=list,
+        description="A string, or up to 4 of them; found across token boundaries, never part of the answer.",
+    )
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = Field(
+        0.0, description="-2 to 2, on each token that the answer already has."
+    )
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = Field(
+        0.0, description="-2 to 2, on each token for every time that the answer already has it."
+    )
+    logit_bias: LogitBias = Field(
+        default_factory=list,
+        description="Token id to -100 to 100. Ids are those of the base that answers, not of OpenAI's encodings.",
+    )
+    stream_options: StreamOptions | None = Field(
+        None, description="What a stream has besides the answer; only with stream."
+    )
+    user: Ignored = Field(None, description="Has no effect; a stored chat completion shows it as input_user.")
 
     @model_validator(mode="after")
     def _sampling_agrees(self) -> Self:
@@ -119,38 +155,64 @@ class RequestMessage(TypedDict):
 
 
 class Chat(Sampling):
-    """The body of `POST /v1/chat/completions`.
+    """The body of `POST /v1/chat/completions`."""
 
-    docs/serving.md says what each field does.
-    """
-
-    audio: Annotated[Refused, refused("models here write text only.")] = None
-    prediction: Annotated[Refused, refused("predicted outputs would change nothing but the speed; leave it out.")] = (
+    audio: Annotated[Refused, Refusal("models here write text only.")] = None
+    prediction: Annotated[Refused, Refusal("predicted outputs would change nothing but the speed; leave it out.")] = (
         None
     )
-    web_search_options: Annotated[Refused, refused("models here cannot search the web.")] = None
-    reasoning_effort: Annotated[Refused, refused("models here do not reason before they answer.")] = None
-    verbosity: Annotated[Refused, refused("models here have no such setting; say it in the system message.")] = None
-    moderation: Annotated[Refused, refused("use POST /v1/moderations.")] = None
-    modalities: Annotated[list[object], AfterValidator(_text_only)] | None = None
+    web_search_options: Annotated[Refused, Refusal("models here cannot search the web.")] = None
+    reasoning_effort: Annotated[Refused, Refusal("models here do not reason before they answer.")] = None
+    verbosity: Annotated[Refused, Refusal("models here have no such setting; say it in the system message.")] = None
+    moderation: Annotated[Refused, Refusal("use POST /v1/moderations.")] = None
+    modalities: Annotated[list[object], AfterValidator(_text_only)] | None = Field(
+        None, description='Only ["text"]; anything else is refused.'
+    )
 
-    messages: Annotated[object, described_as(Annotated[list[RequestMessage], Field(min_length=1)])]
-    logprobs: bool = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: list[FunctionTool] = Field(default_factory=list, max_length=MAX_TOOLS)
-    functions: list[Function] = Field(default_factory=list, max_length=MAX_TOOLS)
-    parallel_tool_calls: bool = True
-    tool_choice: ToolChoice | None = None
-    function_call: FunctionCall | None = None
-    response_format: ResponseFormat | None = None
-    store: bool = False
-    metadata: Metadata = None
+    messages: Annotated[object, described_as(Annotated[list[RequestMessage], Field(min_length=1)])] = Field(
+        description="Text only; image, audio and file parts are refused with their path."
+    )
+    logprobs: bool = Field(
+        False,
+        description="Log-probabilities of the answer's tokens, before temperature, penalties and bias.",
+    )
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None, description="0 to 20 of the likeliest tokens at each place; needs logprobs."
+    )
+    tools: list[FunctionTool] = Field(
+        default_factory=list,
+        max_length=MAX_TOOLS,
+        description="Up to 128, declared as text at the end of the system message, as in training; calls are parsed, "
+        "and their arguments streamed.",
+    )
+    functions: list[Function] = Field(
+        default_factory=list,
+        max_length=MAX_TOOLS,
+        description="Older form of tools, declared in the same way; the answer ends with its first call.",
+    )
+    parallel_tool_calls: bool = Field(True, description="With false, the answer ends with its first call.")
+    tool_choice: ToolChoice | None = Field(
+        None,
+        description="none: the tools are not declared; auto; required: only calls; a function: one call of it; "
+        "allowed_tools: the others are not declared and cannot be called.",
+    )
+    function_call: FunctionCall | None = Field(
+        None, description="Older form of tool_choice: none, auto, or the name of a function."
+    )
+    response_format: ResponseFormat | None = Field(
+        None, description="text, or JSON that follows a grammar token by token: any object, or one by a schema."
+    )
+    store: bool = Field(False, description="Keeps the request and its answer, to be read as a stored completion.")
+    metadata: Metadata = Field(
+        None,
+        description="Up to 16 pairs, keys of 1 to 64 characters, values of at most 512; ignored without store.",
+    )
 
-    service_tier: Ignored = None
-    prompt_cache_key: Ignored = None
-    prompt_cache_retention: Ignored = None
-    prompt_cache_options: Ignored = None
-    safety_identifier: Ignored = None
+    service_tier: Ignored = Field(None, description="The answer's is always default.")
+    prompt_cache_key: Ignored = Field(None, description="The prefix cache works without it.")
+    prompt_cache_retention: Ignored = Field(None, description="Prefixes are cached while there is room.")
+    prompt_cache_options: Ignored = Field(None, description="The prefix cache has no options.")
+    safety_identifier: Ignored = Field(None, description="Requests are counted by key, not by user.")
 
     @model_validator(mode="before")
     @classmethod
@@ -186,7 +248,9 @@ class Chat(Sampling):
 class UpdateChat(Body):
     """The body of `POST /v1/chat/completions/{completion_id}`."""
 
-    metadata: Metadata
+    metadata: Metadata = Field(
+        description="Replaces the old pairs: up to 16, keys of 1 to 64 characters, values of at most 512."
+    )
 
 
 class TokenUsage(TypedDict):
@@ -197,28 +261,6 @@ class TokenUsage(TypedDict):
     total_tokens: int
     prompt_tokens_details: dict[str, int]
     completion_tokens_details: dict[str, int]
-
-
-class CalledFunction(TypedDict):
-    """A call as the model wrote it; `arguments` is JSON as text."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(TypedDict):
-    """A whole call of a tool."""
-
-    id: str
-    type: Literal["function"]
-    function: CalledFunction
-
-
-class Called(TypedDict):
-    """What a message has of calls: at most one of the two."""
-
-    tool_calls: NotRequired[list[ToolCall]]
-    function_call: NotRequired[CalledFunction]
 
 
 class Message(TypedDict):
@@ -276,22 +318,6 @@ class Completion(TypedDict):
     usage: TokenUsage
     service_tier: Literal["default"]
     system_fingerprint: str
-
-
-class FunctionDelta(TypedDict):
-    """More of a call: its name comes first, then its arguments in pieces."""
-
-    name: NotRequired[str | None]
-    arguments: str
-
-
-class ToolCallDelta(TypedDict):
-    """More of call number `index`."""
-
-    index: int
-    id: NotRequired[str | None]
-    type: NotRequired[Literal["function"]]
-    function: FunctionDelta
 
 
 class Delta(TypedDict, total=False):

@@ -53,13 +53,29 @@ Prompts: TypeAlias = Annotated[
 class CreateCompletion(Sampling):
     """The body of `POST /v1/completions`."""
 
-    suffix: Annotated[str, AfterValidator(_no_suffix)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=0)] | None = None
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
-    prompt: Prompts
-    echo: bool = False
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    best_of: Annotated[int, Field(ge=0, le=20)] | None = None
+    suffix: Annotated[str, AfterValidator(_no_suffix)] | None = Field(
+        None, description="Text can be continued, not filled in."
+    )
+    max_completion_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Another name of max_tokens; only one of the two may be given."
+    )
+    max_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="An upper bound; unset: 16. 0 generates nothing, for the log-probabilities of a prompt."
+    )
+    prompt: Prompts = Field(
+        description="A text, token ids, or up to 128 of either; continued as plain text, without a chat template."
+    )
+    echo: bool = Field(
+        False, description="The answer begins with the prompt; with logprobs, the prompt's log-probabilities too."
+    )
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = Field(
+        None, description="Log-probabilities, with 0 to 5 of the likeliest tokens at each place."
+    )
+    best_of: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None,
+        description="Up to 20: generates as many and returns the n with the highest mean log-probability per token; "
+        "all are counted. Not streamed.",
+    )
 
     @model_validator(mode="after")
     def _best_of_agrees(self) -> Self:

@@ -16,6 +16,7 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 MIN_EXPIRY, MAX_EXPIRY = 3600, 2_592_000  # seconds: an hour, 30 days
 BATCH_EXPIRY = MAX_EXPIRY  # OpenAI's rule: batch files expire after 30 days unless told otherwise
 MAX_PARTS = 10_000
+PURPOSE = "fine-tune, assistants, batch, user_data, vision or evals; only fine-tune files are used for anything."
 BINARY = Field(json_schema_extra={"format": "binary"})
 
 
@@ -36,11 +37,17 @@ class FileForm(Body):
     `file` is the part's file name; its bytes are streamed.
     """
 
-    file: Annotated[str, BINARY]
-    purpose: Purpose
-    anchor: Literal["created_at"] | None = Field(None, alias="expires_after[anchor]")
+    file: Annotated[str, BINARY] = Field(
+        description="Any file name, with or without .jsonl; at most max_file_bytes. An empty file is refused."
+    )
+    purpose: Purpose = Field(description=PURPOSE)
+    anchor: Literal["created_at"] | None = Field(
+        None, alias="expires_after[anchor]", description="created_at; only together with the seconds."
+    )
     seconds: Annotated[Lifetime | None, BeforeValidator(_lifetime, json_schema_input_type=Lifetime)] = Field(
-        None, alias="expires_after[seconds]"
+        None,
+        alias="expires_after[seconds]",
+        description="3600 to 2592000; unset: never, but files with the purpose batch expire after 30 days.",
     )
 
     @model_validator(mode="after")
@@ -60,24 +67,33 @@ class FileForm(Body):
 class PartForm(Body):
     """The form of `POST /v1/uploads/{upload_id}/parts`."""
 
-    data: Annotated[str, BINARY]
+    data: Annotated[str, BINARY] = Field(
+        description="The bytes, at most max_part_bytes; parts may be sent in any order and in parallel."
+    )
 
 
 class ExpiresAfter(Body):
     """When the finished file expires, in seconds from its creation."""
 
-    anchor: Literal["created_at"]
-    seconds: StrictInt = Field(ge=MIN_EXPIRY, le=MAX_EXPIRY)
+    anchor: Literal["created_at"] = Field(description="created_at: when the upload is completed.")
+    seconds: StrictInt = Field(ge=MIN_EXPIRY, le=MAX_EXPIRY, description="3600 to 2592000.")
 
 
 class CreateUpload(Body):
     """The body of `POST /v1/uploads`."""
 
-    filename: Text = Field(min_length=1)
-    purpose: Purpose
-    bytes: StrictInt = Field(ge=1)
-    mime_type: Text = Field(min_length=1, max_length=255)
-    expires_after: ExpiresAfter | None = None
+    filename: Text = Field(min_length=1, description="Shown, never used as a path.")
+    purpose: Purpose = Field(description=PURPOSE)
+    bytes: StrictInt = Field(ge=1, description="Size of the whole file; at most max_upload_bytes.")
+    mime_type: Text = Field(
+        min_length=1,
+        max_length=255,
+        description="For a fine-tune file text/jsonl (or application/jsonl, application/x-ndjson, application/json, "
+        "application/octet-stream); otherwise anything.",
+    )
+    expires_after: ExpiresAfter | None = Field(
+        None, description="Unset: never, but files with the purpose batch expire after 30 days."
+    )
 
 
 class CompleteUpload(Body):
@@ -86,8 +102,12 @@ class CompleteUpload(Body):
     `part_ids` are in the file's order.
     """
 
-    part_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PARTS)]
-    md5: Annotated[Text, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
+    part_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PARTS)] = Field(
+        description="In the order of the file, together exactly bytes long; parts that are not named are discarded."
+    )
+    md5: Annotated[Text, Field(pattern="^[0-9a-fA-F]{32}$")] | None = Field(
+        None, description="Of the whole file, in hexadecimal; verified."
+    )
 
 
 class File(TypedDict):

@@ -65,6 +65,7 @@ def _no_reasoning(_: object) -> object:
     raise worded(lambda param: InvalidRequest(message, param=param))
 
 
+NAME = "Not empty; the scores of a run are listed by it."
 Name: TypeAlias = Annotated[str, AfterValidator(_not_empty)]
 AvailableMetric: TypeAlias = Literal[
     "fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
@@ -81,29 +82,38 @@ Content: TypeAlias = Annotated[
 class StringCheckBody(ChatBody):
     """A `string_check` grader."""
 
-    type: Literal["string_check"]
-    name: Name
-    input: str
-    reference: str
-    operation: Literal["eq", "ne", "like", "ilike"]
+    type: Literal["string_check"] = Field(description="string_check.")
+    name: Name = Field(description=NAME)
+    input: str = Field(description="A text, usually with placeholders.")
+    reference: str = Field(description="What the input is compared with.")
+    operation: Literal["eq", "ne", "like", "ilike"] = Field(
+        description="eq, ne, like (the input contains the reference) or ilike (the same, ignoring case)."
+    )
 
 
 class TextSimilarityBody(ChatBody):
     """A `text_similarity` grader."""
 
-    type: Literal["text_similarity"]
-    name: Name
-    input: str
-    reference: str
-    evaluation_metric: Metric
+    type: Literal["text_similarity"] = Field(description="text_similarity.")
+    name: Name = Field(description=NAME)
+    input: str = Field(description="A text, usually with placeholders.")
+    reference: str = Field(description="What the input is compared with.")
+    evaluation_metric: Metric = Field(
+        description="fuzzy_match (rapidfuzz's ratio), bleu, gleu, rouge_1 to rouge_5 or rouge_l; cosine and meteor are "
+        "refused."
+    )
 
 
 class GradingMessage(ChatBody):
     """A message for the model that scores; images and audio are refused."""
 
-    role: Literal["user", "assistant", "system", "developer"]
-    content: Content
-    type: object = None
+    role: Literal["user", "assistant", "system", "developer"] = Field(
+        description="user, assistant, system or developer."
+    )
+    content: Content = Field(
+        description="A text or text parts, usually with placeholders; images and audio are refused."
+    )
+    type: object = Field(None, description="Changes nothing.")
 
 
 class GradingParams(ChatBody):
@@ -112,12 +122,16 @@ class GradingParams(ChatBody):
     `max_completions_tokens` is OpenAI's spelling.
     """
 
-    seed: Seed | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    max_completions_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    reasoning_effort: Annotated[Refused, BeforeValidator(_no_reasoning)] = None
+    seed: Seed | None = Field(None, description="A 64-bit integer.")
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="0 to 1.")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(None, description="0 to 2.")
+    max_completions_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="At least 1.")
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Another spelling of max_completions_tokens."
+    )
+    reasoning_effort: Annotated[Refused, BeforeValidator(_no_reasoning)] = Field(
+        None, description="Models here do not reason before they answer."
+    )
 
     def chat_fields(self) -> JsonObject:
         """Under the names of a chat request, only what is given."""
@@ -129,12 +143,14 @@ class GradingParams(ChatBody):
 class ScoreModelBody(ChatBody):
     """A `score_model` grader: a model writes the score."""
 
-    type: Literal["score_model"]
-    name: Name
-    model: Name
-    range: Range = Field(default_factory=lambda: [0.0, 1.0])
-    input: Annotated[list[GradingMessage], Field(min_length=1)]
-    sampling_params: GradingParams = GradingParams()
+    type: Literal["score_model"] = Field(description="score_model.")
+    name: Name = Field(description=NAME)
+    model: Name = Field(description="A model of this server.")
+    range: Range = Field(
+        default_factory=lambda: [0.0, 1.0], description="The lowest and the highest score; unset: 0 to 1."
+    )
+    input: Annotated[list[GradingMessage], Field(min_length=1)] = Field(description="The messages that the model gets.")
+    sampling_params: GradingParams = Field(GradingParams(), description="As in a chat request.")
 
 
 class MultiBody(ChatBody):
@@ -143,16 +159,23 @@ class MultiBody(ChatBody):
     `graders.grader` reads those one by one.
     """
 
-    type: Literal["multi"]
-    name: Name
-    graders: Annotated[object, described_as(dict[str, object] | list[object])] = None
-    calculate_output: Name
+    type: Literal["multi"] = Field(description="multi.")
+    name: Name = Field(description=NAME)
+    graders: Annotated[object, described_as(dict[str, object] | list[object])] = Field(
+        None, description="Up to 20 graders of the other types, as an object or a list."
+    )
+    calculate_output: Name = Field(
+        description="A formula of their names and numbers, with + - * / ^, brackets and min, max, abs, floor, ceil, "
+        "exp, sqrt, log. Characters of a name other than letters, digits and _ become _."
+    )
 
 
 class ValidateGrader(ChatBody):
     """The body of `POST /v1/fine_tuning/alpha/graders/validate`."""
 
-    grader: Annotated[object, described_as(dict[str, object])]
+    grader: Annotated[object, described_as(dict[str, object])] = Field(
+        description="A string_check, text_similarity, score_model or multi; python and label_model are refused."
+    )
 
 
 class RunGrader(ValidateGrader):
@@ -161,8 +184,10 @@ class RunGrader(ValidateGrader):
     `item` is a row of a dataset.
     """
 
-    model_sample: str
-    item: dict[str, object] = Field(default_factory=dict)
+    model_sample: str = Field(description="The answer to score; JSON in it is also there as sample.output_json.")
+    item: dict[str, object] = Field(
+        default_factory=dict, description="A row of a dataset, for the placeholders {{item.NAME}}."
+    )
 
 
 class ValidatedGrader(TypedDict):

@@ -68,27 +68,39 @@ class Hyperparameters(Body):
     Its description gives the multiplier no upper bound; 1000 times the base rate can only be a mistake.
     """
 
-    batch_size: Annotated[Auto | int, _auto_int(1, MAX_BATCH_SIZE)] = "auto"
-    learning_rate_multiplier: Annotated[Auto | float, _auto_float(1000.0)] = "auto"
-    n_epochs: Annotated[Auto | int, _auto_int(1, MAX_EPOCHS)] = "auto"
+    batch_size: Annotated[Auto | int, _auto_int(1, MAX_BATCH_SIZE)] = Field(
+        "auto", description=f"auto, or 1 to {MAX_BATCH_SIZE} rows."
+    )
+    learning_rate_multiplier: Annotated[Auto | float, _auto_float(1000.0)] = Field(
+        "auto", description="auto, or above 0 and at most 1000; multiplies base_learning_rate."
+    )
+    n_epochs: Annotated[Auto | int, _auto_int(1, MAX_EPOCHS)] = Field(
+        "auto", description=f"auto, or 1 to {MAX_EPOCHS}."
+    )
 
 
 class PreferenceHyperparameters(Hyperparameters):
     """What a DPO job may set."""
 
-    beta: Annotated[Auto | float, _auto_float(MAX_BETA)] = "auto"
+    beta: Annotated[Auto | float, _auto_float(MAX_BETA)] = Field(
+        "auto", description=f"auto, or above 0 and at most {MAX_BETA:g}."
+    )
 
 
 class SupervisedMethod(Body):
     """The settings of `supervised`."""
 
-    hyperparameters: Hyperparameters | None = None
+    hyperparameters: Hyperparameters | None = Field(
+        None, description="As at the top level; where both places have the same one, they must agree."
+    )
 
 
 class PreferenceMethod(Body):
     """The settings of `dpo`."""
 
-    hyperparameters: PreferenceHyperparameters | None = None
+    hyperparameters: PreferenceHyperparameters | None = Field(
+        None, description="As at the top level, and beta; where both places have the same one, they must agree."
+    )
 
 
 def _method_name(name: object) -> object:
@@ -103,10 +115,12 @@ class Method(Body):
     `reinforcement` is refused by name, so what is in it needs no shape.
     """
 
-    type: Annotated[Literal["supervised", "dpo", "reinforcement"], BeforeValidator(_method_name)]
-    supervised: SupervisedMethod | None = None
-    dpo: PreferenceMethod | None = None
-    reinforcement: dict[str, object] | None = None
+    type: Annotated[Literal["supervised", "dpo", "reinforcement"], BeforeValidator(_method_name)] = Field(
+        description="supervised or dpo; reinforcement is refused (method_not_available)."
+    )
+    supervised: SupervisedMethod | None = Field(None, description="Only with the type supervised.")
+    dpo: PreferenceMethod | None = Field(None, description="Only with the type dpo.")
+    reinforcement: dict[str, object] | None = Field(None, description="This method is not available.")
 
     @model_validator(mode="after")
     def _only_its_own_settings(self) -> "Method":
@@ -124,10 +138,14 @@ class Method(Body):
 class Wandb(Body):
     """Weights & Biases' own limit for names is 128 characters, for tags 64."""
 
-    project: Text = Field(min_length=1, max_length=128)
-    name: Text | None = Field(None, max_length=128)
-    entity: Text | None = Field(None, max_length=128)
-    tags: list[Annotated[Text, Field(min_length=1, max_length=64)]] = Field(default_factory=list)
+    project: Text = Field(min_length=1, max_length=128, description="1 to 128 characters.")
+    name: Text | None = Field(
+        None, max_length=128, description="Of the run, at most 128 characters; unset: the job's id."
+    )
+    entity: Text | None = Field(None, max_length=128, description="User or team, at most 128 characters.")
+    tags: list[Annotated[Text, Field(min_length=1, max_length=64)]] = Field(
+        default_factory=list, description="Of 1 to 64 characters each; three of ours are added."
+    )
 
 
 def _integration_name(name: object) -> object:
@@ -139,23 +157,37 @@ def _integration_name(name: object) -> object:
 class Integration(Body):
     """Where metrics go. There is Weights & Biases."""
 
-    type: Annotated[Literal["wandb"], BeforeValidator(_integration_name)]
-    wandb: Wandb
+    type: Annotated[Literal["wandb"], BeforeValidator(_integration_name)] = Field(description="wandb.")
+    wandb: Wandb = Field(description="Where in Weights & Biases the run goes; the API key is the worker's.")
 
 
 class CreateJob(Body):
     """The body of `POST /v1/fine_tuning/jobs`."""
 
-    model: Text = Field(min_length=1)
-    training_file: Text
-    validation_file: Text | None = None
-    suffix: Text | None = None
-    seed: int | None = None
-    hyperparameters: Hyperparameters | None = None
-    method: Method | None = None
-    integrations: list[Integration] | None = Field(None, max_length=MAX_INTEGRATIONS)
-    metadata: Metadata = None
-    tunesmith: JobOptions | None = None
+    model: Text = Field(
+        min_length=1, description="A base, an alias of one, or a tuned model, which is then trained further."
+    )
+    training_file: Text = Field(description="The id of a file with the purpose fine-tune.")
+    validation_file: Text | None = Field(None, description="The same, or null.")
+    suffix: Text | None = Field(
+        None,
+        description="1 to 64 characters (max_suffix_chars); lower-cased in the model's name, with dashes for other "
+        "characters.",
+    )
+    seed: int | None = Field(None, description="0 to 2147483647; unset: a random one. The job shows it.")
+    hyperparameters: Hyperparameters | None = Field(
+        None, description="auto is decided when the training file has been read."
+    )
+    method: Method | None = Field(None, description="How to train; unset: supervised.")
+    integrations: list[Integration] | None = Field(
+        None, max_length=MAX_INTEGRATIONS, description="Up to five; metrics are sent there while the job trains."
+    )
+    metadata: Metadata = Field(None, description="Up to 16 pairs, keys of 1 to 64 characters, values of at most 512.")
+    tunesmith: JobOptions | None = Field(
+        None,
+        description="LoRA, schedule and optimizer options of this job: any of the settings that docs/settings.md lists "
+        "under 'Per job'.",
+    )
 
     @field_validator("training_file", "validation_file", mode="before")
     @classmethod

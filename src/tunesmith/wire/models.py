@@ -13,7 +13,9 @@ MAX_PROJECTS = 100
 class GrantPermissions(Body):
     """The body of `POST /v1/fine_tuning/checkpoints/{name}/permissions`."""
 
-    project_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PROJECTS)]
+    project_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PROJECTS)] = Field(
+        description="1 to 100 active projects, each of which may then use the model."
+    )
 
 
 class Model(TypedDict):

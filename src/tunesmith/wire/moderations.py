@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -64,8 +64,13 @@ class CreateModeration(ChatBody):
     Which models there are is a setting, so any value is read.
     """
 
-    model: Annotated[object, BeforeValidator(lambda value: value, json_schema_input_type=str)] = None
-    input: Inputs
+    model: Annotated[object, BeforeValidator(lambda value: value, json_schema_input_type=str)] = Field(
+        None, description="The setting moderation_model or one of OpenAI's names; which of them changes nothing."
+    )
+    input: Inputs = Field(
+        description="A text, up to 1024 of them, or text parts of one input; at most 1,000,000 characters each. Images "
+        "are refused."
+    )
 
 
 class Judged(TypedDict):

@@ -17,19 +17,19 @@ class ProjectBody(Body):
 
     model_config = ConfigDict(strict=True)
 
-    name: Name
+    name: Name = Field(description="1 to 256 characters.")
 
 
 class AdminKeyBody(ProjectBody):
     """The body that creates an owner's key."""
 
-    expires_in_seconds: Lifetime = None
+    expires_in_seconds: Lifetime = Field(None, description="How long the key works; unset: until it is revoked.")
 
 
 class ProjectKeyBody(AdminKeyBody):
     """The body that creates a key of a project."""
 
-    role: Literal["member", "read-only"] = "member"
+    role: Literal["member", "read-only"] = Field("member", description="member or read-only.")
 
 
 class Project(TypedDict):

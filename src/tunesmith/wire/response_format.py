@@ -19,19 +19,23 @@ def _schema_name(name: str) -> str:
 
 
 class JsonSchemaFormat(ChatBody):
-    """`strict` changes nothing: an answer is held to its schema with and without it."""
+    """JSON by a schema."""
 
-    name: Annotated[str, AfterValidator(_schema_name)]
-    description: str | None = None
-    strict: bool | None = None
-    definition: dict[str, object] | None = Field(None, alias="schema")
+    name: Annotated[str, AfterValidator(_schema_name)] = Field(
+        description="1 to 64 of the characters a-z, A-Z, 0-9, _ and -; the model does not see it."
+    )
+    description: str | None = Field(None, description="Changes nothing: the model does not see it.")
+    strict: bool | None = Field(None, description="Changes nothing: an answer follows its schema with and without it.")
+    definition: dict[str, object] | None = Field(
+        None, alias="schema", description="JSON Schema 2020-12, or as its $schema says; unset: any object."
+    )
 
 
 class ResponseFormat(OpenBody):
     """What an answer is held to. `json_schema` is read only where `type` says so."""
 
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchemaFormat | None = None
+    type: Literal["text", "json_object", "json_schema"] = Field(description="text, json_object or json_schema.")
+    json_schema: JsonSchemaFormat | None = Field(None, description="Read only with the type json_schema.")
 
     @model_validator(mode="before")
     @classmethod

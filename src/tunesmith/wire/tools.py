@@ -1,12 +1,13 @@
-"""Tools of a chat request, and the choice among them.
+"""Tools of a chat: declared and chosen in a request, called in an answer.
 
-`tools`, `tool_choice`, and the older `functions` and `function_call`.
+`tools`, `tool_choice`, `tool_calls`, and the older `functions` and `function_call`.
 """
 
 from functools import partial
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NotRequired, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from tunesmith.wire.body import OpenBody
 from tunesmith.wire.faults import invalid_value, unsupported, worded
@@ -33,23 +34,25 @@ FunctionType: TypeAlias = Annotated[Literal["function"], BeforeValidator(_functi
 class Function(OpenBody):
     """A declared function. `parameters` is a JSON schema."""
 
-    name: str
-    description: str | None = None
-    strict: bool | None = None
-    parameters: dict[str, object] | None = None
+    name: str = Field(description="What a call names.")
+    description: str | None = Field(None, description="Shown to the model.")
+    strict: bool | None = Field(None, description="true: arguments follow the parameters, also under auto.")
+    parameters: dict[str, object] | None = Field(
+        None, description="A JSON schema, shown to the model; unset: any object."
+    )
 
 
 class FunctionTool(OpenBody):
     """An element of `tools`."""
 
-    type: FunctionType
-    function: Function
+    type: FunctionType = Field(description="function.")
+    function: Function = Field(description="The declared function.")
 
 
 class NamedFunction(OpenBody):
     """A function that must be called."""
 
-    name: str
+    name: str = Field(description="A declared function.")
 
 
 class FunctionChoice(OpenBody):
@@ -60,22 +63,26 @@ class FunctionChoice(OpenBody):
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": True, "required": ["type", "function"]})
 
-    type: FunctionType
-    function: NamedFunction = Field(None, validate_default=True)
+    type: FunctionType = Field(description="function: one of them.")
+    function: NamedFunction = Field(None, validate_default=True, description="Only with the type function.")
 
 
 class AllowedTools(OpenBody):
     """Some of the declared tools, of which the model may or must call one."""
 
-    mode: Literal["auto", "required"]
-    tools: Annotated[list[FunctionChoice], Field(max_length=MAX_TOOLS), AfterValidator(_not_empty)]
+    mode: Literal["auto", "required"] = Field(description="auto: the model may call one of them; required: it must.")
+    tools: Annotated[list[FunctionChoice], Field(max_length=MAX_TOOLS), AfterValidator(_not_empty)] = Field(
+        description="Declared functions, 1 to 128."
+    )
 
 
 class AllowedToolsChoice(OpenBody):
     """The choice among some of the declared tools."""
 
-    type: Literal["allowed_tools"]
-    allowed_tools: AllowedTools
+    type: Literal["allowed_tools"] = Field(description="allowed_tools: some of them.")
+    allowed_tools: AllowedTools = Field(
+        description="Only with this type; the others are not declared and cannot be called."
+    )
 
 
 def _tool_choice(value: object) -> object:
@@ -109,3 +116,41 @@ ToolChoice: TypeAlias = Annotated[
     Literal["none", "auto", "required"] | FunctionChoice | AllowedToolsChoice, BeforeValidator(_tool_choice)
 ]
 FunctionCall: TypeAlias = Annotated[Literal["none", "auto"] | NamedFunction, BeforeValidator(_function_call)]
+
+
+class CalledFunction(TypedDict):
+    """A call as the model wrote it; `arguments` is JSON as text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A whole call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class Called(TypedDict):
+    """What a message has of calls: at most one of the two."""
+
+    tool_calls: NotRequired[list[ToolCall]]
+    function_call: NotRequired[CalledFunction]
+
+
+class FunctionDelta(TypedDict):
+    """More of a call: its name comes first, then its arguments in pieces."""
+
+    name: NotRequired[str | None]
+    arguments: str
+
+
+class ToolCallDelta(TypedDict):
+    """More of call number `index`."""
+
+    index: int
+    id: NotRequired[str | None]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDelta

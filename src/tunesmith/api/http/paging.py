@@ -7,27 +7,34 @@ Both clients ask for another page while it is missing.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import Depends, Query, Request
 
 from tunesmith.wire.lists import IdListing, Listing
 
 MAX_LIMIT = 10_000
+SAME = "Another name of after, for old clients."
 T = TypeVar("T", bound=Mapping[str, object])
 
 
 async def after_id(
-    after: str | None = None,
-    starting_after: str | None = None,
-    cursor: str | None = None,
+    after: Annotated[
+        str | None,
+        Query(
+            description="The page starts after this id; also read as starting_after or cursor. Unknown: an empty page."
+        ),
+    ] = None,
+    starting_after: Annotated[str | None, Query(description=SAME)] = None,
+    cursor: Annotated[str | None, Query(description=SAME)] = None,
 ) -> str | None:
     """The id after which a page starts, by any of its three names."""
     return after or starting_after or cursor or None
 
 
 After = Annotated[str | None, Depends(after_id)]
-Limit = Annotated[int, Query(ge=0, le=MAX_LIMIT)]
+Limit = Annotated[int, Query(ge=0, le=MAX_LIMIT, description=f"Objects a page, 0 to {MAX_LIMIT}.")]
+Order = Annotated[Literal["asc", "desc"], Query(description="asc (oldest first) or desc.")]
 
 
 async def metadata_filter(request: Request) -> dict[str, str] | None:

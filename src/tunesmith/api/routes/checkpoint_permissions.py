@@ -6,7 +6,7 @@ or passes it on. Only owners grant and revoke, since a permission lets one proje
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Query
 
 from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
@@ -27,9 +27,11 @@ def list_permissions(
     name: str,
     context: ContextDep,
     after: After,
-    project_id: str | None = None,
+    project_id: Annotated[str | None, Query(description="Only the permission of this project.")] = None,
     limit: Limit = 10,
-    order: Literal["ascending", "descending"] = "descending",
+    order: Annotated[
+        Literal["ascending", "descending"], Query(description="ascending (oldest first) or descending.")
+    ] = "descending",
 ) -> JSONAnswer:
     """The projects that may use a model."""
     rows = context.store.permissions.page(

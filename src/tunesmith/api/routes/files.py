@@ -20,7 +20,7 @@ from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.idempotency import Idempotency, IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm
-from tunesmith.api.http.paging import After, Limit, id_listing
+from tunesmith.api.http.paging import After, Limit, Order, id_listing
 from tunesmith.api.http.rules import rule
 from tunesmith.api.views.files import file_json
 from tunesmith.errors import InvalidRequest, NotFound
@@ -31,6 +31,11 @@ from tunesmith.wire.files import BATCH_EXPIRY, FileForm
 from tunesmith.wire.lists import deleted
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
+
+Encoding = Annotated[
+    Literal["plain", "base64"] | None,
+    Query(description="plain or base64; unset: the setting result_encoding for result files, plain for others."),
+]
 
 
 @router.post("")
@@ -65,9 +70,9 @@ def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks,
 def list_files(
     context: ContextDep,
     after: After,
-    purpose: str | None = None,
+    purpose: Annotated[str | None, Query(description="Only files with this purpose.")] = None,
     limit: Limit = 10_000,
-    order: Literal["asc", "desc"] = "desc",
+    order: Order = "desc",
 ) -> JSONAnswer:
     """The project's files."""
     rows = context.store.files.page(purpose=purpose, limit=limit, after=after, order=order)
@@ -94,9 +99,7 @@ def delete_file(file_id: str, context: ContextDep, checks: ChecksDep) -> JSONAns
 
 @router.get("/{file_id}/content")
 @rule("read-only")
-def file_content(
-    file_id: str, context: ContextDep, encoding: Annotated[Literal["plain", "base64"] | None, Query()] = None
-) -> Response:
+def file_content(file_id: str, context: ContextDep, encoding: Encoding = None) -> Response:
     """The bytes as they were uploaded.
 
     Result files come as the setting `result_encoding` says; `?encoding=base64` is for code that decodes them, as it

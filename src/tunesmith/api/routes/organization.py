@@ -4,13 +4,13 @@ Only owners may call these. Source of the shapes: OpenAI's description of its ad
 """
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
 
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, id_listing
+from tunesmith.api.http.paging import After, Order, id_listing
 from tunesmith.api.http.rules import rule
 from tunesmith.api.views.organization import admin_key_json, project_json, project_key_json
 from tunesmith.errors import InvalidRequest, NotFound
@@ -21,12 +21,15 @@ from tunesmith.wire.organization import AdminKeyBody, ProjectBody, ProjectKeyBod
 router = APIRouter(prefix="/v1/organization", tags=["organization"])
 for_owners = rule("owner", deed="manages projects, keys and usage")
 
-Limit = Annotated[int, Query(ge=0, le=100)]
+Limit = Annotated[int, Query(ge=0, le=100, description="Objects a page, 0 to 100.")]
+Archived = Annotated[bool, Query(description="Archived projects too.")]
 
 
 @router.get("/projects")
 @for_owners
-def list_projects(context: ContextDep, after: After, limit: Limit = 20, include_archived: bool = False) -> JSONAnswer:
+def list_projects(
+    context: ContextDep, after: After, limit: Limit = 20, include_archived: Archived = False
+) -> JSONAnswer:
     """All projects; archived ones only if asked for."""
     rows = context.store.projects.page(limit=limit, after=after, archived=include_archived)
     return JSONAnswer(id_listing([project_json(row) for row in rows.data], rows.has_more))
@@ -99,9 +102,7 @@ def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: K
 
 @router.get("/admin_api_keys")
 @for_owners
-def list_admin_keys(
-    context: ContextDep, after: After, limit: Limit = 20, order: Literal["asc", "desc"] = "asc"
-) -> JSONAnswer:
+def list_admin_keys(context: ContextDep, after: After, limit: Limit = 20, order: Order = "asc") -> JSONAnswer:
     """The keys of owners."""
     rows = context.store.keys.page(role="owner", limit=limit, after=after, order=order)
     return JSONAnswer(id_listing([admin_key_json(row) for row in rows.data], rows.has_more))

@@ -3,13 +3,13 @@
 GET /v1/chat/completions and the paths below it. Source of the shapes: OpenAI's description.
 """
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Query
 
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.paging import After, Limit, MetadataFilter, id_listing
+from tunesmith.api.http.paging import After, Limit, MetadataFilter, Order, id_listing
 from tunesmith.api.http.rules import rule
 from tunesmith.api.middleware.body_limits import check_metadata
 from tunesmith.errors import NotFound
@@ -50,9 +50,9 @@ def list_chats(
     context: ContextDep,
     after: After,
     metadata: MetadataFilter,
-    model: str | None = None,
+    model: Annotated[str | None, Query(description="The model that answered, or the name that was asked for.")] = None,
     limit: Limit = 20,
-    order: Literal["asc", "desc"] = "desc",
+    order: Order = "desc",
 ) -> JSONAnswer:
     """Newest first, as OpenAI answers, though its description says oldest."""
     rows = context.store.chats.page(model=model, metadata=dict(metadata or {}), limit=limit, after=after, order=order)
@@ -93,7 +93,7 @@ def list_chat_messages(
     context: ContextDep,
     after: After,
     limit: Limit = 20,
-    order: Literal["asc", "desc"] = "asc",
+    order: Order = "asc",
 ) -> JSONAnswer:
     """The messages that were asked, in their order."""
     row = _find(context, completion_id)

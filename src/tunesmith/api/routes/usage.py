@@ -25,7 +25,17 @@ router = APIRouter(prefix="/v1/organization/usage", tags=["organization"])
 for_owners = rule("owner", deed="manages projects, keys and usage")
 
 Width = Literal["1m", "1h", "1d"]
-Time = Annotated[int, Query(ge=0, le=10**11)]
+LATEST = 10**11  # seconds
+Start = Annotated[int, Query(ge=0, le=LATEST, description="Unix seconds.")]
+End = Annotated[int | None, Query(ge=0, le=LATEST, description="Unix seconds, exclusive; unset: now.")]
+BucketWidth = Annotated[
+    Width, Query(description="1m, 1h or 1d; buckets begin at whole minutes, hours and days of UTC.")
+]
+Buckets = Annotated[
+    int | None,
+    Query(description="Buckets a page, by their width: at most 1440, 168 or 31; unset: 60, 24 or 7."),
+]
+Page = Annotated[str | None, Query(description="next_page of the page before.")]
 SECONDS: dict[Width, int] = {"1m": 60, "1h": 3600, "1d": 86400}
 LIMITS: dict[Width, tuple[int, int]] = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}  # default, most
 GROUPS: dict[str, Group | None] = {
@@ -42,11 +52,11 @@ GROUPS: dict[str, Group | None] = {
 class Span:
     """The buckets that were asked for, as FastAPI reads them from the query."""
 
-    start_time: Time
-    end_time: Time | None = None
-    bucket_width: Width = "1d"
-    limit: int | None = None
-    page: str | None = None
+    start_time: Start
+    end_time: End = None
+    bucket_width: BucketWidth = "1d"
+    limit: Buckets = None
+    page: Page = None
 
     @property
     def seconds(self) -> int:
@@ -57,7 +67,10 @@ class Span:
 @router.get("/completions")
 @for_owners
 def completions_usage(
-    request: Request, context: ContextDep, span: Annotated[Span, Depends()], batch: bool = False
+    request: Request,
+    context: ContextDep,
+    span: Annotated[Span, Depends()],
+    batch: Annotated[bool, Query(description="There are no batches here: true returns empty buckets.")] = False,
 ) -> JSONAnswer:
     """Sums per bucket, up to now: what the last second used is among them."""
     request.app.state.usage.flush(if_counted=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tunesmith.serve.chat.answer import CallDelta, Piece, TokenLogprob, Usage, random_id
 from tunesmith.wire import chat as wire
+from tunesmith.wire import tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _choice(head: Head, index: int, pieces: list[Piece]) -> wire.Choice:
     }
 
 
-def _called(head: Head, calls: list[CallDelta]) -> wire.Called:
+def _called(head: Head, calls: list[CallDelta]) -> tools.Called:
     if calls and head.legacy_functions:
         return {"function_call": _function(calls[0])}
     if calls:
@@ -106,11 +107,11 @@ def _called(head: Head, calls: list[CallDelta]) -> wire.Called:
     return {}
 
 
-def _tool_call(call: CallDelta) -> wire.ToolCall:
+def _tool_call(call: CallDelta) -> tools.ToolCall:
     return {"id": call.id or "", "type": "function", "function": _function(call)}
 
 
-def _function(call: CallDelta) -> wire.CalledFunction:
+def _function(call: CallDelta) -> tools.CalledFunction:
     return {"name": call.name or "", "arguments": call.arguments}
 
 
@@ -123,7 +124,7 @@ def _calls(deltas: list[CallDelta]) -> list[CallDelta]:
 
 def _call_delta(head: Head, call: CallDelta) -> wire.Delta:
     """The name comes first, with no arguments; then their pieces, without the name."""
-    function: wire.FunctionDelta = {"arguments": call.arguments}
+    function: tools.FunctionDelta = {"arguments": call.arguments}
     if call.name is not None:
         function = {"name": call.name, "arguments": call.arguments}
     if head.legacy_functions:
