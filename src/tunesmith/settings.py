@@ -205,6 +205,9 @@ class Settings(BaseSettings, TrainingOptions):
     full_learning_rate: FiniteFloat = Field(
         2e-5, gt=0, le=1, description="Replaces base_learning_rate in jobs that train all weights."
     )
+    train_packing: bool = Field(
+        True, description="Rows share their prefixes, and layers may be compiled; false: padded rows, as a reference."
+    )
     train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all processors it may use.")
     checkpoint_seconds: float = Field(
         120.0,
@@ -218,6 +221,9 @@ class Settings(BaseSettings, TrainingOptions):
     )
 
     serve_threads: int = Field(0, ge=0, description="Threads of the chat engine; 0: all processors it may use.")
+    serve_compiled: bool = Field(
+        True, description="Compiled code generates answers; false: the base's own modules, in float32, as a reference."
+    )
     serve_weights: Literal["auto", "float32", "float16"] = Field(
         "auto", description="Precision of weights in chat; auto: 16 bits where a check finds that accurate enough."
     )

@@ -62,6 +62,14 @@ def test_a_jobs_own_options_reach_the_trainer_and_a_changed_setting_does_not(
 
 
 @ONCE
+def test_packing_can_be_switched_off_by_a_setting(store: Store, store_settings: Settings, submit: Submit) -> None:
+    numbers: JsonObject = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 2.0}
+    job = replace(submit(), hyperparameters=numbers)
+    assert train_spec(store, store_settings, job).packing
+    assert not train_spec(store, store_settings.model_copy(update={"train_packing": False}), job).packing
+
+
+@ONCE
 @pytest.mark.parametrize(
     ("options", "code"),
     [

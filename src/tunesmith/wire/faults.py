@@ -1,6 +1,6 @@
 """What is wrong with a request, in OpenAI's words.
 
-Every 400 about a field is written here.
+Every 400 about the form of a request is written here; what only a store, a base or a file can tell is said there.
 
 OpenAI's API has two ways to put it, and clients read both. Its fine-tuning, file and organization routes write the
 value first and the field last ("0 is less than the minimum of 1 - 'seed'"); its chat routes name the field first and

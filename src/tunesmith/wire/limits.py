@@ -1,4 +1,7 @@
-"""Limits of OpenAI's API that more than one room holds to. Imports nothing, so that light processes may read it."""
+"""Limits of OpenAI's API that more than one room holds to.
+
+Imports nothing, so that light processes may read it.
+"""
 
 MAX_EPOCHS = 50
 MAX_BATCH_SIZE = 256

@@ -155,10 +155,7 @@ class TrainingRun:
 
 
 def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
-    """Everything that decides the result of a job.
-
-    Raises DataError when a file, or the model to continue, is gone.
-    """
+    """All that decides a job's result; DataError when a file or model is gone."""
     require_files(store, job)
     base_dir, init_adapter_dir = _start_of(store, settings, job)
     numbers = job.hyperparameters
@@ -182,6 +179,7 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         max_tokens=row_limit(base_dir, settings),
         options=job_options(job, settings),
         threads=settings.train_threads,
+        packing=settings.train_packing,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
 

@@ -12,10 +12,11 @@ from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
 from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.models.directory import fingerprint
+from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.local.fp16_check import LARGEST, Finding, read_width, write_finding
 from tunesmith.serve.local.llama_runner import CompiledRunner
 from tunesmith.serve.local.loading import load_runner
-from tunesmith.serve.local.runner import TransformersRunner
+from tunesmith.serve.local.runner import AnyAdapter, TransformersRunner
 from tunesmith.settings import Settings
 
 SIZES = {
@@ -55,6 +56,23 @@ def llama(*, halved: bool = False) -> LlamaForCausalLM:
 
 def note(settings: Settings, base: Path) -> Path:
     return settings.paths.root / "serve" / f"{fingerprint(base)}-{__version__}.json"
+
+
+def test_compiled_code_can_be_switched_off_and_logits_agree(save: Save, tmp_path: Path) -> None:
+    base = save(llama())
+    settings = Settings(data_dir=tmp_path / "data", serve_weights="float32")
+    reference, _ = load_runner(base, settings.model_copy(update={"serve_compiled": False}))
+    compiled, _ = load_runner(base, settings)
+    assert (type(reference), type(compiled)) == (TransformersRunner, CompiledRunner)
+    chunk: SequenceChunk[AnyAdapter] = SequenceChunk(0, 0, (5, 17, 900, 3), None, 4)
+    with torch.inference_mode():
+        assert torch.allclose(compiled.forward([chunk]), reference.forward([chunk]), atol=1e-4)
+
+
+def test_switched_off_code_serves_no_float16(save: Save, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", serve_weights="float16", serve_compiled=False)
+    with pytest.raises(InvalidRequest, match="serve_compiled is off"):
+        load_runner(save(llama()), settings)
 
 
 @needs_half

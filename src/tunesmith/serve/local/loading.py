@@ -35,6 +35,9 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
 
     Raises InvalidRequest if the setting `serve_weights` asks for a format that this base or machine does not support.
     """
+    if not settings.serve_compiled:
+        _refuse_fp16(settings.serve_weights, False, "is served by its own modules (serve_compiled is off), in float32")
+        return TransformersRunner(load_model(base_dir, torch.float32)), "float32"
     if not is_cached(serving_step):
         log.info("compiling for this processor; this happens once and takes about 20 seconds")
         precompile("serving", serving_step)

@@ -15,6 +15,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import AUTO_MULTIPLIER, TARGET_EPOCHS
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.settings import TrainingOptions
+from tunesmith.system.atomic_write import write_atomically
 from tunesmith.train.protocol import old_spec
 
 Method = Literal["supervised", "dpo"]
@@ -121,7 +122,7 @@ class TrainSpec:
 
     def write(self, path: Path) -> None:
         """Writes the spec where `read` finds it."""
-        path.write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=2), "utf-8")
+        write_atomically(path, json.dumps(self.to_json(), ensure_ascii=False, indent=2).encode())
 
 
 def _options(value: JsonValue) -> TrainingOptions:
