@@ -32,10 +32,14 @@ class HasExamples(Protocol):
     """The part of a report that "auto" depends on."""
 
     @property
-    def examples(self) -> int: ...
+    def examples(self) -> int:
+        """The number of examples."""
+        ...
 
     @property
-    def shared_share(self) -> float: ...
+    def shared_share(self) -> float:
+        """The share of the commonest system message in all tokens, from 0 to 1."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,9 @@ class HasUsage(Protocol):
     """An answer under way, or finished."""
 
     @property
-    def usage(self) -> Usage: ...
+    def usage(self) -> Usage:
+        """The tokens read and written so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class UsageRecorder:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Starts the thread that writes."""
         self._thread = threading.Thread(target=self._work, name="usage", daemon=True)
         self._thread.start()
 
@@ -131,6 +134,7 @@ class Metering:
         self.recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the call on and records it once it has ended."""
         try:
             await self.app(scope, receive, send)
         finally:

@@ -47,6 +47,7 @@ class RateLimits:
         self.projects: dict[str, Project] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the call on if the project's limits allow it; answers 429 otherwise."""
         state = scope.get("state", {}) if scope["type"] == "http" else {}
         rule: Rule | None = state.get("rule")
         if rule is None or rule.limit is None:

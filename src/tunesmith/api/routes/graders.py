@@ -46,6 +46,7 @@ class Spent:
 
     @property
     def usage(self) -> Usage:
+        """The tokens of all models together."""
         total = sum(self.record.tokens.values(), Tokens(0, 0))
         return Usage(total.prompt, total.completion, total.cached)
 

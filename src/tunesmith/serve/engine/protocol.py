@@ -43,7 +43,9 @@ class Grammar(Protocol):
         """The grammar in llguidance's syntax."""
         ...
 
-    def start(self) -> Matcher: ...
+    def start(self) -> Matcher:
+        """A matcher at the start of the grammar."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class Generation:
         self.end()
 
     def wanted(self, choice: int) -> bool:
+        """True until the choice is stopped or the generation closed."""
         return choice not in self._unwanted
 
     @property

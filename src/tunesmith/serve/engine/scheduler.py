@@ -97,6 +97,7 @@ class RequestState:
         return wanted - len(self.generation.prompt)
 
     def finish_choice(self) -> None:
+        """Counts a choice as finished; the last one ends the generation."""
         self.unfinished -= 1
         if self.unfinished == 0:
             self.generation.end()
@@ -165,6 +166,7 @@ class Scheduler(Generic[AdapterT, RowT]):
 
     @property
     def busy(self) -> bool:
+        """True if any sequence runs or waits."""
         return bool(self._running or self._waiting)
 
     def add(self, request: GenerateRequest, generation: Generation) -> None:

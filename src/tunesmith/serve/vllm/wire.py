@@ -77,6 +77,7 @@ class Chunk(BaseModel):
 
     @property
     def cached_tokens(self) -> int:
+        """The prompt's tokens that came from the server's prefix cache."""
         details = None if self.usage is None else self.usage.prompt_tokens_details
         return (details.cached_tokens or 0) if details is not None else 0
 
@@ -121,6 +122,7 @@ class ChunkReader:
         self._finished: set[int] = set()
 
     def finished(self, choice: int) -> bool:
+        """True once the server has ended this choice."""
         return choice % self._asked in self._finished
 
     def read(self, chunk: Chunk) -> list[Delta]:
