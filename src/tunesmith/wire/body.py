@@ -143,11 +143,6 @@ Ignored: TypeAlias = Annotated[object, IGNORED]
 Refused: TypeAlias = SkipJsonSchema[object]
 
 
-def ignored_fields(body: type[Body]) -> tuple[str, ...]:
-    """The names of the fields that are accepted and change nothing."""
-    return tuple(name for name, field in body.model_fields.items() if IGNORED in field.metadata)
-
-
 def _storable(text: str) -> str:
     """What every database and every answer can hold."""
     if "\0" in text:
