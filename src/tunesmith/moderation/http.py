@@ -71,7 +71,7 @@ class Service:
 
 
 def _wait(answer: httpx.Response) -> float | None:
-    asked = answer.headers.get("retry-after", "")
-    if not asked.replace(".", "", 1).isdigit():
+    seconds = answer.headers.get("retry-after", "")
+    if not seconds.replace(".", "", 1).isdigit():
         return FIRST_WAIT
-    return float(asked) if float(asked) <= LONGEST_WAIT else None
+    return float(seconds) if float(seconds) <= LONGEST_WAIT else None

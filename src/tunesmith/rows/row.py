@@ -72,7 +72,7 @@ class RowError(DataError):
 
     def __init__(self, faults: list[Fault], line: int | None = None) -> None:
         first = faults[0]
-        text = str(at_line(first, line)) if line is not None else f"{first.message} {CODES[first.code].cure}"
+        text = str(at_line(first, line)) if line is not None else f"{first.message} {CODES[first.code].fix}"
         super().__init__(text, param=first.path or None, code=first.code)
         self.faults = faults
 

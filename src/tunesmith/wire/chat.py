@@ -154,7 +154,7 @@ class Chat(Sampling):
     @model_validator(mode="before")
     @classmethod
     def _metadata_of_stored_chats(cls, given: object) -> object:
-        """Of a chat that is not stored, nobody reads the metadata."""
+        """Metadata is dropped where the chat is not stored."""
         if isinstance(given, dict) and "metadata" in given and not given.get("store"):
             return {name: value for name, value in given.items() if name != "metadata"}
         return given

@@ -158,7 +158,7 @@ class Reply:
                 yield piece
 
     def close(self) -> None:
-        """Nobody reads any more: the engine drops the request."""
+        """Stops reading: the engine drops the request."""
         self._generation.close()
 
     @property

@@ -65,7 +65,7 @@ class GenerateRequest:
     top_logprobs: int | None = None  # None: no log-probabilities; 0: the chosen token's only
     prompt_logprobs: bool = False  # the prompt's tokens too; needs at least two of them, and `top_logprobs`
     adapter: Path | None = None  # directory in PEFT's format; None: the bare base
-    project: str = ""  # takes turns in the queue with others, and sees only its own prompts in the prefix cache
+    project: str = ""  # served in rotation with others, and sees only its own prompts in the prefix cache
     grammar: Grammar | None = None  # every choice follows it: see `sampling.Sampler`
 
 
@@ -161,7 +161,7 @@ class Generation:
         self._unwanted.add(choice)
 
     def close(self) -> None:
-        """Ends all choices: nobody reads them any more."""
+        """Ends all choices: they will not be read any further."""
         self._unwanted.update(range(self._choices))
         self.end()
 

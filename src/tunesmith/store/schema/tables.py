@@ -197,7 +197,7 @@ _partial("ix_jobs_without_metadata", jobs, "project", "seq", where=jobs.c.metada
 UNFINISHED = jobs.c.status.in_(bindparam("unfinished", ACTIVE, expanding=True, literal_execute=True))
 _partial("ix_jobs_unfinished", jobs, "seq", where=UNFINISHED)
 
-creations = Table(
+create_requests = Table(
     "creations",
     metadata,
     _sequence(),
