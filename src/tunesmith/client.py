@@ -18,7 +18,7 @@ READ_SECONDS = 600.0  # the first chat request may convert and load a base befor
 
 
 class ServerUnreachable(TunesmithError):
-    """Nothing answers at the address."""
+    """Raised where nothing answers at the address."""
 
 
 class ServerRefused(TunesmithError):

@@ -46,7 +46,7 @@ ROUTERS = [noun.router for noun in (*TUNING, *ANSWERING, organization, usage, he
 
 
 def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
-    """One application over one open store.
+    """Makes the application over one open store.
 
     The caller opens and closes the store and the pool.
     """

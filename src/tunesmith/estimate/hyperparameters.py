@@ -44,7 +44,7 @@ class HasExamples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """Numbers only.
+    """A job's hyperparameters, all of them as numbers.
 
     `learning_rate_multiplier` multiplies the settings' base rate; `beta` is DPO's.
     """
@@ -55,7 +55,7 @@ class Hyperparameters:
     beta: float | None = None
 
     def to_json(self) -> JsonObject:
-        """As the job object shows them: `beta` only where the method has one."""
+        """The numbers as the job object shows them; `beta` only where the method has one."""
         found: JsonObject = {
             "n_epochs": self.n_epochs,
             "batch_size": self.batch_size,

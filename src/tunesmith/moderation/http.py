@@ -22,7 +22,10 @@ LOOP_HEADER = "x-tunesmith-moderation"  # on what we send, so that a server that
 
 
 class Service:
-    """One URL, `parallel` requests at a time whatever the number of threads that ask."""
+    """A service behind one URL, sent at most `parallel` requests at a time.
+
+    Any number of threads may use it.
+    """
 
     def __init__(self, url: str, key: str | None, *, parallel: int, timeout: float) -> None:
         self.url = url

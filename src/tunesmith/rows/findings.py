@@ -99,7 +99,7 @@ class Group:
 
     @property
     def where(self) -> str:
-        """`file`, `line 3`, `lines 3, 7, 9`, `lines 3, 7, 9 and 40 more`."""
+        """The place in words, such as `file`, `line 3` or `lines 3, 7, 9 and 40 more`."""
         if not self.lines:
             return "file"
         distinct = list(dict.fromkeys(self.lines))

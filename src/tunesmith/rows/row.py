@@ -53,7 +53,7 @@ class PreferenceRow:
 
 @dataclass(frozen=True, slots=True)
 class ReinforcementRow:
-    """`item` holds the row's other keys, which graders read as `item.*`."""
+    """A prompt to be graded; `item` has the other keys, which graders read."""
 
     prompt: tuple[Message, ...]
     item: JsonObject

@@ -116,7 +116,7 @@ def _worst(faults: list[ErrorDetails]) -> ErrorDetails:
 
 
 def refused(reason: str) -> BeforeValidator:
-    """For a field that would change the answer if it were supported.
+    """Refuses a field that would change the answer if it were supported.
 
     null and [] are harmless.
     """
@@ -130,7 +130,7 @@ def refused(reason: str) -> BeforeValidator:
 
 
 def described_as(kind: object) -> BeforeValidator:
-    """For a field that is checked elsewhere: how the OpenAPI document describes it."""
+    """Says how the OpenAPI document describes a field that is checked elsewhere."""
     return BeforeValidator(lambda value: value, json_schema_input_type=kind)
 
 

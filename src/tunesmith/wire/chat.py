@@ -71,7 +71,7 @@ LogitBias: TypeAlias = Annotated[
 
 
 class StreamOptions(ChatBody):
-    """`include_obfuscation` changes nothing: no padding is sent."""
+    """Options of a stream; `include_obfuscation` changes nothing: no padding is sent."""
 
     include_usage: bool = False
     include_obfuscation: Ignored = None

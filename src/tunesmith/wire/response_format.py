@@ -19,7 +19,7 @@ def _schema_name(name: str) -> str:
 
 
 class JsonSchemaFormat(ChatBody):
-    """`strict` changes nothing: an answer is held to its schema with and without it."""
+    """A schema for the answer, which is held to it with and without `strict`."""
 
     name: Annotated[str, AfterValidator(_schema_name)]
     description: str | None = None

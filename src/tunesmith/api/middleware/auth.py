@@ -112,7 +112,7 @@ def bearer(authorization: str | None) -> str | None:
 
 
 def mask(raw: str) -> str:
-    """At most 8 + 4 characters of a key, never more than half of it.
+    """Shows at most 8 + 4 characters of a key, never more than half of it.
 
     `not-a-re***ized`.
     """

@@ -70,7 +70,7 @@ class UsageRecorder:
         self._thread.start()
 
     def stop(self) -> None:
-        """What was recorded before is written when this returns."""
+        """Ends the thread; all that was recorded before is written by then."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -127,7 +127,7 @@ class UsageRecorder:
 
 
 class Metering:
-    """Inside authentication: every request here has a key."""
+    """Records each request; comes after authentication, so each has a key."""
 
     def __init__(self, app: ASGIApp, recorder: UsageRecorder) -> None:
         self.app = app

@@ -157,7 +157,7 @@ class _Refusal(Exception):
         self.wait = wait
 
     def answer(self, headers: dict[str, str]) -> ASGIApp:
-        """The 429.
+        """The 429 response.
 
         `retry-after` is in whole seconds, as openai 0.28.1 wants it; newer clients read `retry-after-ms` first.
         """

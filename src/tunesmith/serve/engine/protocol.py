@@ -50,7 +50,7 @@ class Grammar(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """`n` choices that continue one prompt. Greedy when `temperature` is 0."""
+    """A request for `n` choices that continue one prompt; greedy at `temperature` 0."""
 
     prompt: tuple[int, ...]
     max_tokens: int  # per choice; the context may end first. 0: only the prompt's log-probabilities
@@ -71,7 +71,7 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One token of one choice; also the token that ends a turn, with `finish` "stop".
+    """A token of one choice, the one that ends a turn with `finish` "stop" included.
 
     Log-probabilities are the model's own: before temperature, top_p, penalties, bias and grammar.
     """

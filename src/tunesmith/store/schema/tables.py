@@ -77,7 +77,7 @@ class JsonText(TypeDecorator[JsonValue]):
 
 
 def clean_text(value: str) -> str:
-    """`value` with NUL and lone surrogates replaced by U+FFFD."""
+    """Replaces NUL and lone surrogates by U+FFFD."""
     whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return whole.replace("\0", "\ufffd")
 
