@@ -31,7 +31,7 @@ def _tables() -> Iterator[str]:
     for title, codes in GROUPS.items():
         yield f"\n**{title}**\n\n| code | | meaning | how to fix it |\n| --- | --- | --- | --- |\n"
         for name, code in codes.items():
-            yield f"| `{name}` | {code.severity} | {_cell(code.meaning)} | {_cell(code.cure)} |\n"
+            yield f"| `{name}` | {code.severity} | {_cell(code.meaning)} | {_cell(code.fix)} |\n"
 
 
 def _cell(text: str) -> str:

@@ -34,7 +34,7 @@ def with_tree(text: str) -> str:
 
 
 def _tracked() -> list[Path]:
-    """Only what is committed or about to be: a stray file of somebody's editor is not part of the project."""
+    """Only what is committed or about to be: an editor's stray file is not part of the project."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", f"{PACKAGE}*.py"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     return [ROOT / name for name in listed if (ROOT / name).is_file()]

@@ -74,6 +74,8 @@ def _row(name: str, kind: str) -> str:
     if default is None:
         value = field.get_default(call_default_factory=True)
         default = "" if value is None or value is PydanticUndefined else f"`{value}`"
+    if "SecretStr" in kind:
+        kind = kind.replace("pydantic.types.SecretStr", "str") + " (secret)"
     return f"| `{name}` | {kind} | {default} | {field.description or ''} |\n"
 
 

@@ -18,7 +18,7 @@ READ_SECONDS = 600.0  # the first chat request may convert and load a base befor
 
 
 class ServerUnreachable(TunesmithError):
-    """Nothing answers at the address."""
+    """Raised where nothing answers at the address."""
 
 
 class ServerRefused(TunesmithError):
@@ -81,6 +81,7 @@ class Job(Answer):
 
     @property
     def finished(self) -> bool:
+        """True if the job has succeeded, failed or been cancelled."""
         return self.status in ("succeeded", "failed", "cancelled")
 
 
@@ -130,6 +131,7 @@ class Client:
         )
 
     def close(self) -> None:
+        """Closes the connections to the server."""
         self._http.close()
 
     def is_alive(self) -> bool:
@@ -154,6 +156,7 @@ class Client:
         return Job.read(self._call("POST", "/fine_tuning/jobs", json=body))
 
     def job(self, job_id: str) -> Job:
+        """The job with this id."""
         return Job.read(self._call("GET", f"/fine_tuning/jobs/{job_id}"))
 
     def jobs(self, limit: int) -> list[Job]:

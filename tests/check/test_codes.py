@@ -292,7 +292,7 @@ def expect(report: Report, code: str, line: int | None, path: str, message: str)
     assert found, f"{code} not among {report.counts}"
     assert (found[0].line, found[0].path) == (line, path)
     assert found[0].message == message or (message.endswith(": ") and found[0].message.startswith(message))
-    assert found[0].cure == CODES[code].cure
+    assert found[0].fix == CODES[code].fix
     assert report.ok is not any(one.severity == "error" for one in report.errors)
 
 
@@ -324,7 +324,7 @@ def test_a_file_is_reported_with_its_sentence(code: str, tmp_path: Path) -> None
     report = check_file(path, CheckOptions(method="supervised"))
     found = [one for one in (*report.errors, *report.warnings) if one.code == code]
     assert [one.message for one in found] == [message]
-    assert found[0].cure == CODES[code].cure
+    assert found[0].fix == CODES[code].fix
 
 
 def test_a_reinforcement_row_must_end_with_the_user(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def own(server: Server) -> Json:
 
 
 def official() -> Json:
-    """OpenAI's operations and schemas, with the errors and nulls of its real answers, and two slips mended."""
+    """OpenAI's operations and schemas, with the errors and nulls of its real answers, and two slips corrected."""
     asked = json.loads((HERE / "openai_document.json").read_text("utf-8"))
     answered = json.loads((HERE.parent / "api" / "openai_schemas.json").read_text("utf-8"))["components"]["schemas"]
     schemas: Json = {**answered, **asked["schemas"]}

@@ -1,4 +1,4 @@
-"""Judges behind a URL, against real servers: what is sent, what is read, and what happens when nobody answers."""
+"""Judges behind a URL, against real servers: what is sent, what is read, and what happens when no server answers."""
 
 import json
 import os

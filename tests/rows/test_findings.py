@@ -34,17 +34,17 @@ def test_every_code_is_a_sentence_with_a_fix() -> None:
         assert name.replace("_", "").islower(), name
         assert code.meaning[0].isupper(), name
         assert code.meaning.endswith("."), name
-        assert code.cure.endswith((".", "...].", "}.")), name
+        assert code.fix.endswith((".", "...].", "}.")), name
         assert code.severity in ("error", "warning")
 
 
 def test_a_finding_reads_as_place_message_and_fix() -> None:
     found = finding(ERROR, 7, "The line is bad.", path="messages[0]", value="x")
-    assert str(found) == f"line 7, messages[0]: The line is bad. {CODES[ERROR].cure}"
-    assert str(finding(ERROR, 7, "Bad.")) == f"line 7: Bad. {CODES[ERROR].cure}"
-    assert str(finding("few_examples", None, "Few.")) == f"Few. {CODES['few_examples'].cure}"
+    assert str(found) == f"line 7, messages[0]: The line is bad. {CODES[ERROR].fix}"
+    assert str(finding(ERROR, 7, "Bad.")) == f"line 7: Bad. {CODES[ERROR].fix}"
+    assert str(finding("few_examples", None, "Few.")) == f"Few. {CODES['few_examples'].fix}"
     assert at_line(Fault(ERROR, "a", "Bad.", "v"), 3) == finding(ERROR, 3, "Bad.", path="a", value="v")
-    assert Finding(**found.to_json()) == found  # type: ignore[arg-type]
+    assert Finding.from_json(found.to_json()) == found
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from tunesmith.settings import Settings
 from tunesmith.store import ChatRow, CreateRequest, JobRow, NewFile, NewJob, NewUpload, ScopedStore, Store, open_store
 from tunesmith.store.objects.idempotency import KEEP_SECONDS
-from tunesmith.store.schema.tables import creations
+from tunesmith.store.schema.tables import create_requests
 
 UPLOAD = NewUpload("a.jsonl", "fine-tune", 3, "text/jsonl", project="mine")
 
@@ -52,7 +52,7 @@ def test_expire_removes_files_parts_and_old_requests(store: Store) -> None:
     assert store.jobs.create(new, request).id == job.id
     assert store.expire() == 1  # the file; the upload's parts went with its cancellation
     with store.database.write() as connection:
-        connection.execute(update(creations).values(created_at=int(time.time()) - KEEP_SECONDS - 1))
+        connection.execute(update(create_requests).values(created_at=int(time.time()) - KEEP_SECONDS - 1))
     assert store.expire() == 1
     assert store.expire() == 0
     assert store.jobs.create(new, request).id != job.id

@@ -27,8 +27,13 @@ def test_a_reserve_is_in_memory_until_it_is_left() -> None:
     assert reserve._tensor is None
 
 
-def test_a_reserve_of_nothing() -> None:
-    Reserve(0).release()
+def test_a_reserve_of_nothing_ends_at_once() -> None:
+    reserve = Reserve(0)
+    assert reserve._tensor is not None
+    assert reserve._tensor.nbytes == 0
+    reserve.release()
+    assert reserve._tensor is None
+    assert not reserve._thread.is_alive()
 
 
 def test_slabs_of_any_order_of_sizes_are_zeros_of_their_own() -> None:

@@ -13,7 +13,7 @@ from tunesmith import __version__
 from tunesmith.api import document
 from tunesmith.api.background.file_checks import FileChecks
 from tunesmith.api.background.sweeper import Sweeper
-from tunesmith.api.http import errors as envelopes
+from tunesmith.api.http import errors
 from tunesmith.api.http.context import Parts
 from tunesmith.api.http.rules import Rules
 from tunesmith.api.middleware.auth import Authentication
@@ -23,6 +23,7 @@ from tunesmith.api.middleware.metering import Metering, UsageRecorder
 from tunesmith.api.middleware.rate_limits import RateLimits
 from tunesmith.api.routes import (
     chat,
+    checkpoint_permissions,
     completions,
     files,
     graders,
@@ -35,18 +36,17 @@ from tunesmith.api.routes import (
     uploads,
     usage,
 )
-from tunesmith.api.routes import checkpoint_permissions as permissions
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store
 
-TUNING = (files, uploads, jobs, permissions, graders, models)
+TUNING = (files, uploads, jobs, checkpoint_permissions, graders, models)
 ANSWERING = (chat, stored_chats, completions, moderations)
 ROUTERS = [noun.router for noun in (*TUNING, *ANSWERING, organization, usage, health)]
 
 
 def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
-    """One application over one open store.
+    """Makes the application over one open store.
 
     The caller opens and closes the store and the pool.
     """
@@ -67,7 +67,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.parts = Parts(settings, store, pool)
     app.state.checks = checks
     app.state.usage = usage_recorder
-    envelopes.install(app)
+    errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
     document.install(app)

@@ -43,12 +43,12 @@ def _inherited(given: Mapping[str, JsonValue], parent: AdapterManifest | None) -
     targets: list[JsonValue] = list(parent.target_modules)
     shape: JsonObject = {"lora_rank": parent.rank, "lora_alpha": parent.alpha, "lora_targets": targets}
     for name, value in shape.items():
-        asked = given.get(name, value)
-        if isinstance(asked, str):  # a set of layers: the trainer knows the base's, and compares
-            shape[name] = asked
-        elif _sorted(asked) != _sorted(value):
+        requested = given.get(name, value)
+        if isinstance(requested, str):  # a set of layers: the trainer knows the base's, and compares
+            shape[name] = requested
+        elif _sorted(requested) != _sorted(value):
             raise InvalidRequest(
-                f"'{KEY}.{name}' is {asked!r}, but the tuned model that this job continues has {value!r}. Leave it "
+                f"'{KEY}.{name}' is {requested!r}, but the tuned model that this job continues has {value!r}. Leave it "
                 "out, or start from the base; 'adapter': 'none' would merge that model's LoRA and train all weights.",
                 param=f"{KEY}.{name}",
             )

@@ -2,7 +2,7 @@
 
 The same check serves `tunesmith check`, the upload, and the worker before training.
 
-Nothing is raised for what a file holds: every fault is a finding with line, path, message and cure.
+Nothing is raised for what a file holds: every fault is a finding with line, path, message and fix.
 """
 
 import time

@@ -23,6 +23,7 @@ class LocalBase:
 
     @property
     def name(self) -> str:
+        """The base model's name."""
         return self.base.name
 
 

@@ -35,7 +35,7 @@ def load_settings(data_dir: Path | None = None, **overrides: str | int | None) -
 
 
 def again(command: str) -> str:
-    """`command` as the user must type it, on the same data directory as this one.
+    """The `command` as the user must type it, on the same data directory as this one.
 
     Give it without the program's name: `again("jobs list")`.
     """
@@ -45,7 +45,7 @@ def again(command: str) -> str:
 
 
 def program() -> str:
-    """`tunesmith` if the shell finds this program so, else the path it was called by."""
+    """The name `tunesmith` if the shell finds this program so, else the path called."""
     called, found = Path(sys.argv[0]), shutil.which("tunesmith")
     if called.name != "tunesmith" or (found is not None and Path(found).resolve() == called.resolve()):
         return "tunesmith"

@@ -23,7 +23,7 @@ class DatasetCheck:
     near_duplicates: bool = False
 
 
-def check_dataset(asked: DatasetCheck, settings: "Settings") -> "tuple[LocalBase, Report]":
+def check_dataset(request: DatasetCheck, settings: "Settings") -> "tuple[LocalBase, Report]":
     """Checks the file; returns the base that counted the tokens, and the report.
 
     A bar shows how much of a large file has been read.
@@ -35,18 +35,18 @@ def check_dataset(asked: DatasetCheck, settings: "Settings") -> "tuple[LocalBase
     from tunesmith.cli.output.reading_bar import ReadingBar
     from tunesmith.tokens import DEFAULT_ENCODING
 
-    require_file(asked.file)
-    require_method(asked.method)
-    base = local_base(asked.base, settings)
-    with ReadingBar(asked.file.name) as progress:
+    require_file(request.file)
+    require_method(request.method)
+    base = local_base(request.base, settings)
+    with ReadingBar(request.file.name) as progress:
         options = CheckOptions(
             renderer=base.renderer,
             max_tokens=base.max_tokens,
-            method=asked.method,
-            encoding=asked.encoding or DEFAULT_ENCODING,
-            analysers=ANALYSERS if asked.near_duplicates else DEFAULT_ANALYSERS,
+            method=request.method,
+            encoding=request.encoding or DEFAULT_ENCODING,
+            analysers=ANALYSERS if request.near_duplicates else DEFAULT_ANALYSERS,
         )
-        report = check_file(asked.file, options, progress=progress)
+        report = check_file(request.file, options, progress=progress)
     return base, report
 
 

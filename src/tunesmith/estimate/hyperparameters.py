@@ -30,15 +30,19 @@ class HasExamples(Protocol):
     """The part of a report that "auto" depends on."""
 
     @property
-    def examples(self) -> int: ...
+    def examples(self) -> int:
+        """The number of examples."""
+        ...
 
     @property
-    def shared_share(self) -> float: ...
+    def shared_share(self) -> float:
+        """The share of the commonest system message in all tokens, from 0 to 1."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """Numbers only.
+    """A job's hyperparameters, all of them as numbers.
 
     `learning_rate_multiplier` multiplies the settings' base rate; `beta` is DPO's.
     """
@@ -49,7 +53,7 @@ class Hyperparameters:
     beta: float | None = None
 
     def to_json(self) -> JsonObject:
-        """As the job object shows them: `beta` only where the method has one."""
+        """The numbers as the job object shows them; `beta` only where the method has one."""
         found: JsonObject = {
             "n_epochs": self.n_epochs,
             "batch_size": self.batch_size,
@@ -65,15 +69,15 @@ def resolve_hyperparameters(
 
     Raises InvalidRequest, which names what is out of range.
     """
-    asked = requested or {}
+    given = requested or {}
     examples = report.examples
-    epochs = _whole(asked, "n_epochs", MAX_EPOCHS) or auto_epochs(examples)
+    epochs = _whole(given, "n_epochs", MAX_EPOCHS) or auto_epochs(examples)
     shared = shared_batch_size(examples * epochs, report.shared_share)
     return Hyperparameters(
         n_epochs=epochs,
-        batch_size=_whole(asked, "batch_size", MAX_BATCH_SIZE) or max(auto_batch_size(examples), shared),
-        learning_rate_multiplier=_positive(asked, "learning_rate_multiplier", None) or AUTO_MULTIPLIER,
-        beta=(_positive(asked, "beta", MAX_BETA) or AUTO_BETA) if method == "dpo" else None,
+        batch_size=_whole(given, "batch_size", MAX_BATCH_SIZE) or max(auto_batch_size(examples), shared),
+        learning_rate_multiplier=_positive(given, "learning_rate_multiplier", None) or AUTO_MULTIPLIER,
+        beta=(_positive(given, "beta", MAX_BETA) or AUTO_BETA) if method == "dpo" else None,
     )
 
 
@@ -108,8 +112,8 @@ def shared_batch_size(rows: int, shared_share: float) -> int:
 
 def batch_reason(requested: Mapping[str, JsonValue] | None, report: HasExamples, chosen: Hyperparameters) -> str | None:
     """Why "auto" chose a batch for the sake of a shared system message; else None."""
-    asked = (requested or {}).get("batch_size")
-    if asked not in (None, "auto") or chosen.batch_size <= auto_batch_size(report.examples):
+    batch_size = (requested or {}).get("batch_size")
+    if batch_size not in (None, "auto") or chosen.batch_size <= auto_batch_size(report.examples):
         return None
     return (
         f"batch_size 'auto' is {chosen.batch_size}: {report.shared_share:.0%} of the tokens are one system message, "
@@ -117,8 +121,8 @@ def batch_reason(requested: Mapping[str, JsonValue] | None, report: HasExamples,
     )
 
 
-def _whole(asked: Mapping[str, JsonValue], name: str, maximum: int) -> int | None:
-    value = asked.get(name)
+def _whole(given: Mapping[str, JsonValue], name: str, maximum: int) -> int | None:
+    value = given.get(name)
     if value is None or value == "auto":
         return None
     if isinstance(value, float) and value.is_integer():
@@ -130,8 +134,8 @@ def _whole(asked: Mapping[str, JsonValue], name: str, maximum: int) -> int | Non
     return value
 
 
-def _positive(asked: Mapping[str, JsonValue], name: str, maximum: float | None) -> float | None:
-    value = asked.get(name)
+def _positive(given: Mapping[str, JsonValue], name: str, maximum: float | None) -> float | None:
+    value = given.get(name)
     if value is None or value == "auto":
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -66,7 +66,7 @@ def unpacked(tokens: int, longest_row: int, batch_size: int, benchmark: Benchmar
 
 
 def benchmark_path(cache: Path, base: str, hardware: str) -> Path:
-    """Where the result for this base and hardware is kept.
+    """The file that keeps the result for this base and hardware.
 
     The names are made safe for a file system.
     """

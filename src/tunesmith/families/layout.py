@@ -34,7 +34,7 @@ def head_size(config: HeadShape) -> int:
 
 
 def layer_path(index: int) -> str:
-    """Where the layer `index` is in a causal model."""
+    """The path of the layer `index` in a causal model."""
     return f"model.layers.{index}"
 
 

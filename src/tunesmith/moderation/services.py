@@ -40,7 +40,7 @@ def url_moderator(url: str, model: str | None, key: str | None, *, parallel: int
 
 
 class EndpointModerator:
-    """POST /v1/moderations."""
+    """A moderator behind OpenAI's POST /v1/moderations."""
 
     def __init__(self, service: Service, model: str | None, parallel: int) -> None:
         self._service, self._model, self._parallel = service, model, parallel

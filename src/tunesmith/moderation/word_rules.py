@@ -6,7 +6,7 @@ Seven packs: English, Spanish, French, German, Portuguese, Hindi in both scripts
 calls for violence against groups, urging to suicide, and (English and Hindi only) sexual content and solicitation.
 `safetype` lowers a match's confidence when it is quoted or spoken about, as in 'the word "..."'.
 
-What is not covered, and so never found: `illicit`, `violence`, somebody's own `self-harm`, `sexual/minors`; other
+What is not covered, and so never found: `illicit`, `violence`, the speaker's own `self-harm`, `sexual/minors`; other
 languages; anything said without the words, irony included. Plain swearing is not reported: it is none of the
 categories.
 """

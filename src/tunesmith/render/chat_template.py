@@ -28,7 +28,7 @@ def _placeholder(index: int) -> str:
 
 
 class ChatTemplate:
-    """Roles -> literals.
+    """The literals that a template writes around a message, by role.
 
     `text` is the Jinja template; bos and eos are given to it as variables.
     """
@@ -106,7 +106,7 @@ def read_template(directory: Path) -> ChatTemplate:
 
 
 def special_tokens(config: dict[str, object]) -> dict[str, str]:
-    """bos_token, eos_token, … of a tokenizer_config.json.
+    """The bos_token, eos_token and so on of a tokenizer_config.json.
 
     Their values are strings or {"content": …}.
     """

@@ -26,7 +26,7 @@ class Detokenizer:
         return "" if token in self._special else self._decoder.decode(self._table[token])
 
     def flush(self) -> str:
-        """What is left: U+FFFD for a character that never became whole."""
+        """Returns what is left: U+FFFD for a character that never became whole."""
         return self._decoder.decode(b"", final=True)
 
 

@@ -159,7 +159,7 @@ class Renderer:
         return self._bytes[token]
 
     def token_text(self, token: int) -> str:
-        """For people: the token's text, broken UTF-8 shown as U+FFFD."""
+        """The token's text as people read it, broken UTF-8 shown as U+FFFD."""
         return self._bytes[token].decode("utf-8", errors="replace")
 
     def parse(self, text: str) -> ParsedReply:

@@ -99,7 +99,7 @@ class ReplyReader:
         return found.part()
 
     def finish(self, *, cut: bool = False) -> ReplyPart:
-        """What is left of the reply.
+        """Returns what is left of the reply.
 
         Of a text that was `cut`, the beginning of a call is not shown as content.
         """

@@ -11,19 +11,19 @@ Severity: TypeAlias = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What a finding is; `cure` says how to fix it."""
+    """What a finding is; `fix` says how to fix it."""
 
     severity: Severity
     meaning: str
-    cure: str
+    fix: str
 
 
-def _error(meaning: str, cure: str) -> Code:
-    return Code("error", meaning, cure)
+def _error(meaning: str, fix: str) -> Code:
+    return Code("error", meaning, fix)
 
 
-def _warning(meaning: str, cure: str) -> Code:
-    return Code("warning", meaning, cure)
+def _warning(meaning: str, fix: str) -> Code:
+    return Code("warning", meaning, fix)
 
 
 FILE_CODES = {

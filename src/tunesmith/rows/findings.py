@@ -36,7 +36,7 @@ class Finding:
     line: int | None
     path: str
     message: str
-    cure: str
+    fix: str
     value: str | None = None
 
     def to_json(self) -> JsonObject:
@@ -47,19 +47,24 @@ class Finding:
             "line": self.line,
             "path": self.path,
             "message": self.message,
-            "cure": self.cure,
+            "cure": self.fix,
             "value": self.value,
         }
 
+    @classmethod
+    def from_json(cls, value: JsonObject) -> "Finding":
+        """The finding that `to_json` made `value` of; TypeError for anything else."""
+        return cls(**{"fix" if name == "cure" else name: part for name, part in value.items()})  # type: ignore[arg-type]
+
     def __str__(self) -> str:
         if self.line is None:
-            return f"{self.message} {self.cure}"
-        return f"line {self.line}{', ' + self.path if self.path else ''}: {self.message} {self.cure}"
+            return f"{self.message} {self.fix}"
+        return f"line {self.line}{', ' + self.path if self.path else ''}: {self.message} {self.fix}"
 
 
 def finding(code: str, line: int | None, message: str, *, path: str = "", value: str | None = None) -> Finding:
     """A finding with the severity and fix of its code."""
-    return Finding(code, CODES[code].severity, line, path, message, CODES[code].cure, value)
+    return Finding(code, CODES[code].severity, line, path, message, CODES[code].fix, value)
 
 
 def at_line(fault: Fault, line: int) -> Finding:
@@ -94,7 +99,7 @@ class Group:
 
     @property
     def where(self) -> str:
-        """`file`, `line 3`, `lines 3, 7, 9`, `lines 3, 7, 9 and 40 more`."""
+        """The place in words, such as `file`, `line 3` or `lines 3, 7, 9 and 40 more`."""
         if not self.lines:
             return "file"
         distinct = list(dict.fromkeys(self.lines))

@@ -10,7 +10,7 @@ from tunesmith.jsonvalue import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """`arguments` is the JSON text the model wrote; it need not parse."""
+    """A call; `arguments` is the JSON text the model wrote, which need not parse."""
 
     name: str
     arguments: str
@@ -37,7 +37,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn.
+    """One turn of a conversation.
 
     `weight` 0 keeps an assistant turn out of the loss; None is OpenAI's default, 1.
     """

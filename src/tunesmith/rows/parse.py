@@ -65,7 +65,7 @@ def parse_block(lines: Sequence[bytes]) -> list[ParsedLine]:
 
 
 def unambiguous(raw: bytes, value: JsonValue) -> JsonValue:
-    """`value`, as it was parsed from `raw`.
+    """Returns `value`, as it was parsed from `raw`.
 
     Raises BrokenLine where another reader could see something else in the line.
     """

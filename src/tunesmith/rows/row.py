@@ -53,7 +53,7 @@ class PreferenceRow:
 
 @dataclass(frozen=True, slots=True)
 class ReinforcementRow:
-    """`item` holds the row's other keys, which graders read as `item.*`."""
+    """A prompt to be graded; `item` has the other keys, which graders read."""
 
     prompt: tuple[Message, ...]
     item: JsonObject
@@ -72,7 +72,7 @@ class RowError(DataError):
 
     def __init__(self, faults: list[Fault], line: int | None = None) -> None:
         first = faults[0]
-        text = str(at_line(first, line)) if line is not None else f"{first.message} {CODES[first.code].cure}"
+        text = str(at_line(first, line)) if line is not None else f"{first.message} {CODES[first.code].fix}"
         super().__init__(text, param=first.path or None, code=first.code)
         self.faults = faults
 

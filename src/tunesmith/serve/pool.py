@@ -37,7 +37,7 @@ class LoadedModel:
     adapter: Path | None  # None also for fully tuned weights, which are the engine's own
     fingerprint: str  # 10 hex digits of what decides the answers: base, number format, adapter, our version
     grammars: Grammars
-    project: str = ""  # whose requests these are, for the prefix cache and turns in the queue
+    project: str = ""  # whose requests these are, for the prefix cache and the order of the queue
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def suffix_slug(suffix: str | None) -> str:
 
 
 def tuned_model_name(base: str, organization: str, suffix: str | None) -> str:
-    """`ft:<base>:<organization>:<suffix>:<8 characters>`, unique.
+    """A unique name: `ft:<base>:<organization>:<suffix>:<8 characters>`.
 
     Without a suffix that field is empty.
     """

@@ -188,7 +188,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What `jobs.create` needs.
+    """The fields that `jobs.create` needs.
 
     The caller has resolved the model and checked that the files exist.
     """

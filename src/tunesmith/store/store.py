@@ -13,7 +13,7 @@ from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.chats import ChatStore
 from tunesmith.store.objects.checkpoint_permissions import PermissionStore
 from tunesmith.store.objects.files import FileStore
-from tunesmith.store.objects.idempotency import forget_old_requests
+from tunesmith.store.objects.idempotency import delete_old_requests
 from tunesmith.store.objects.imports import ImportStore
 from tunesmith.store.objects.models import ModelStore
 from tunesmith.store.objects.parts import PartStore
@@ -89,7 +89,7 @@ class Store:
 
         A running server calls this from time to time.
         """
-        return self.files.expire() + self.uploads.sweep() + forget_old_requests(self.database)
+        return self.files.expire() + self.uploads.sweep() + delete_old_requests(self.database)
 
     def close(self) -> None:
         """Close all connections."""

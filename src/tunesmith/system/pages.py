@@ -52,7 +52,7 @@ def fresh_zeros(shape: tuple[int, ...], *, huge: bool = False) -> "Tensor":
     """Float32 zeros that take memory only where they are written to.
 
     They come from the system and not from the C library, which may reuse memory and then has to clear it: 0.6 s for the
-    keys and values of a small model, in the middle of somebody's answer. `huge`: in pages of 2 MB, which is not for
+    keys and values of a small model, in the middle of an answer. `huge`: in pages of 2 MB, which is not for
     tensors of which a little is written here and there.
     """
     import torch

@@ -5,7 +5,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from tunesmith.models.adapters import read_manifest
-from tunesmith.models.directory import fingerprint as base_fingerprint
+from tunesmith.models.directory import fingerprint
 from tunesmith.train.protocol.old_spec import fingerprinted
 from tunesmith.train.protocol.spec import TrainSpec
 
@@ -22,7 +22,7 @@ def spec_fingerprint(spec: TrainSpec) -> str:
     value["validation_file"] = None if held_out is None else spec.validation_sha256 or _file_sha256(held_out)
     if spec.init_adapter_dir:
         value["init_adapter_dir"] = read_manifest(spec.init_adapter_dir).sha256
-    value["base"] = base_fingerprint(spec.base_dir)
+    value["base"] = fingerprint(spec.base_dir)
     return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

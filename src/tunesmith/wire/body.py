@@ -138,7 +138,7 @@ class Refusal:
 
 
 def described_as(kind: object) -> BeforeValidator:
-    """For a field that is checked elsewhere: how the OpenAPI document describes it."""
+    """Says how the OpenAPI document describes a field that is checked elsewhere."""
     return BeforeValidator(lambda value: value, json_schema_input_type=kind)
 
 
@@ -149,11 +149,6 @@ class _Ignored:
 IGNORED = _Ignored()
 Ignored: TypeAlias = Annotated[object, IGNORED]
 Refused: TypeAlias = SkipJsonSchema[object]
-
-
-def ignored_fields(body: type[Body]) -> tuple[str, ...]:
-    """The names of the fields that are accepted and change nothing."""
-    return tuple(name for name, field in body.model_fields.items() if IGNORED in field.metadata)
 
 
 def note(field: FieldInfo) -> str:

@@ -81,7 +81,7 @@ LogitBias: TypeAlias = Annotated[
 
 
 class StreamOptions(ChatBody):
-    """What a stream has besides the answer."""
+    """Options of a stream; `include_obfuscation` changes nothing: no padding is sent."""
 
     include_usage: bool = Field(False, description="A last chunk has the tokens used.")
     include_obfuscation: Ignored = Field(None, description="No padding is sent.")
@@ -217,7 +217,7 @@ class Chat(Sampling):
     @model_validator(mode="before")
     @classmethod
     def _metadata_of_stored_chats(cls, given: object) -> object:
-        """Of a chat that is not stored, nobody reads the metadata."""
+        """Metadata is dropped where the chat is not stored."""
         if isinstance(given, dict) and "metadata" in given and not given.get("store"):
             return {name: value for name, value in given.items() if name != "metadata"}
         return given

@@ -39,7 +39,7 @@ class JobOptions(TrainingOptions):
             raise ValueError(f"{value!r:.80} is not possible: give {wanted(str(info.field_name))}") from None
 
     def given(self) -> JsonObject:
-        """Only what the request says."""
+        """The options that the request gives, without defaults."""
         return cast(JsonObject, self.model_dump(exclude_unset=True))
 
 

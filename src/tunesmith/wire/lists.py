@@ -54,7 +54,7 @@ class Deleted(TypedDict):
 
 
 def deleted(object_id: str, kind: str) -> Deleted:
-    """As most routes write it; OpenAI puts a kind that ends in `.deleted` first."""
+    """The answer to a deletion; OpenAI puts a kind that ends in `.deleted` first."""
     if kind.endswith(".deleted"):
         return {"object": kind, "id": object_id, "deleted": True}
     return {"id": object_id, "object": kind, "deleted": True}

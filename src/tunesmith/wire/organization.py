@@ -47,7 +47,7 @@ KeyKind: TypeAlias = Literal["organization.project.api_key", "organization.admin
 
 
 class Key(TypedDict):
-    """`value` is shown once, in the answer that makes the key."""
+    """A key; `value` is shown once, in the answer that makes the key."""
 
     object: KeyKind
     id: str

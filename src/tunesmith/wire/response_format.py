@@ -19,7 +19,7 @@ def _schema_name(name: str) -> str:
 
 
 class JsonSchemaFormat(ChatBody):
-    """JSON by a schema."""
+    """A schema for the answer, which is held to it with and without `strict`."""
 
     name: Annotated[str, AfterValidator(_schema_name)] = Field(
         description="1 to 64 of the characters a-z, A-Z, 0-9, _ and -; the model does not see it."

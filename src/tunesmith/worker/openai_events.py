@@ -27,7 +27,7 @@ CSV_KEYS = ("train_loss", "train_mean_token_accuracy", "valid_loss", "valid_mean
 
 
 def step_event(step: Step) -> NewEvent:
-    """`Step 290/303: training loss=0.00, validation loss=0.31`, measures as its data."""
+    """The event `Step 290/303: training loss=0.00`, with the measures as its data."""
     text = f"Step {step.step}/{step.total_steps}: training loss={step.train_loss:.2f}"
     for loss, name in ((step.valid_loss, "validation loss"), (step.full_valid_loss, "full validation loss")):
         if loss is not None:

@@ -39,7 +39,7 @@ class CheckedFile:
 
     @property
     def index(self) -> Index:
-        """Its rows, to be compared with those of another file."""
+        """The index of its rows, to be compared with those of another file."""
         return index_of(self.path, self.scan)
 
 

@@ -1,4 +1,4 @@
-"""`fix`: what it mends, what it leaves alone, and that nothing is lost."""
+"""`fix`: what it fixes, what it leaves alone, and that nothing is lost."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_duplicates_blank_lines_and_empty_rows_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "mended", "cure"),
+    ("row", "expected", "fix"),
     [
         (
             {"messages": [{**USER, "content": "a \n"}, {**ANSWER, "content": "b  "}]},
@@ -65,10 +65,10 @@ def test_duplicates_blank_lines_and_empty_rows_go(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_safe_cures_are_applied_and_named(tmp_path: Path, row: JsonObject, mended: JsonObject, cure: str) -> None:
+def test_safe_fixes_are_applied_and_named(tmp_path: Path, row: JsonObject, expected: JsonObject, fix: str) -> None:
     result, rows = fixed(tmp_path, row)
-    assert rows == [mended]
-    assert result.changed[cure] == 1
+    assert rows == [expected]
+    assert result.changed[fix] == 1
 
 
 def test_the_older_spelling_of_preference_rows_is_renamed(tmp_path: Path) -> None:

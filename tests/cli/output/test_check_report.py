@@ -85,7 +85,7 @@ def test_errors_come_with_line_place_and_fix(printed: Printed, local: LocalBase,
     assert "line 11" in said
     if width == 200:
         found = next(one for one in report.errors if one.line == 10)
-        assert f"line 10 {found.path}: {found.message} {found.cure}" in said
+        assert f"line 10 {found.path}: {found.message} {found.fix}" in said
 
 
 def test_one_error_and_one_warning_are_singular(printed: Printed, checked: Report, local: LocalBase) -> None:

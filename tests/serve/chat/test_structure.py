@@ -6,8 +6,10 @@ import pytest
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.rows.messages import Tool
-from tunesmith.serve.chat.request import ChatRequest, parse_chat_request
+from tunesmith.serve.chat.request import ChatRequest, chat_request
 from tunesmith.serve.chat.schema import ANY_OBJECT
+from tunesmith.wire.body import read
+from tunesmith.wire.chat import Chat
 
 WEATHER = {"name": "get_weather", "description": "Now", "parameters": {"type": "object"}}
 TIME = {"name": "get_time"}
@@ -17,7 +19,7 @@ IMPOSSIBLE = {"type": "object", "properties": {"a": {"not": {}}}}
 
 
 def parsed(**fields: Any) -> ChatRequest:
-    return parse_chat_request({"model": "m", "messages": [{"role": "user", "content": "Hello"}], **fields})
+    return chat_request(read(Chat, {"model": "m", "messages": [{"role": "user", "content": "Hello"}], **fields}))
 
 
 def fault(**fields: Any) -> tuple[str | None, str | None, str]:

@@ -7,8 +7,10 @@ import jsonschema_rs
 import pytest
 
 from tunesmith.serve.chat.answer import Piece, start_chat
-from tunesmith.serve.chat.request import parse_chat_request
+from tunesmith.serve.chat.request import chat_request
 from tunesmith.serve.pool import LoadedModel
+from tunesmith.wire.body import read
+from tunesmith.wire.chat import Chat
 
 PERSON: dict[str, Any] = {
     "type": "object",
@@ -27,7 +29,7 @@ def tools(*functions: dict[str, Any], strict: bool = False) -> list[dict[str, An
 
 def answer(opened: LoadedModel, text: str = "Describe Ada, 36 years old.", **fields: Any) -> list[Piece]:
     body = {"model": "m", "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 50, **fields}
-    return list(start_chat(parse_chat_request(body), opened, 4096))
+    return list(start_chat(chat_request(read(Chat, body)), opened, 4096))
 
 
 def content(pieces: list[Piece]) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from tunesmith.errors import InvalidRequest
 from tunesmith.store import CreateRequest, FileRow, JobRow, NewFile, NewJob, NewUpload, Store
 from tunesmith.store.objects.idempotency import KEEP_SECONDS, RETRY_SECONDS, Kind
-from tunesmith.store.schema.tables import creations
+from tunesmith.store.schema.tables import create_requests
 
 JOB = NewJob("base", "base", "file-" + "0" * 24, "acme", 1, {}, {"type": "supervised"})
 FIRST = CreateRequest("job", "default", "key_1", "body")
@@ -37,7 +37,7 @@ MAKERS: dict[Kind, Callable[[Store, CreateRequest], str]] = {
 
 def make_older(store: Store, seconds: int) -> None:
     with store.database.write() as connection:
-        connection.execute(update(creations).values(created_at=int(time.time()) - seconds))
+        connection.execute(update(create_requests).values(created_at=int(time.time()) - seconds))
 
 
 def test_a_repetition_within_a_minute_is_the_same_job(store: Store) -> None:

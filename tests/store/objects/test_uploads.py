@@ -86,7 +86,7 @@ def test_two_who_complete_at_once_make_one_file(store: Store) -> None:
     assert len(made) == 1
 
 
-def test_what_does_not_fit_the_promise_is_refused_and_can_be_mended(store: Store) -> None:
+def test_what_does_not_fit_the_promise_is_refused_and_can_be_corrected(store: Store) -> None:
     upload = begin(store)
     one, two = add(store, upload, b"abc"), add(store, upload, b"def")
     with pytest.raises(InvalidRequest, match=r"hold 3 bytes, but the upload was created for 6"):

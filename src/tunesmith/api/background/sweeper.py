@@ -30,6 +30,7 @@ class Sweeper:
         threading.Thread(target=self._work, name="sweeper", daemon=True).start()
 
     def stop(self) -> None:
+        """Ends the thread after the sweep it is in."""
         self._stopped.set()
 
     def _work(self) -> None:

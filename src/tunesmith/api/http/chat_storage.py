@@ -60,7 +60,7 @@ class ChatStorage:
 
 
 def storage_for(request: Request, context: Context, chat: Chat, body: JsonObject) -> ChatStorage | None:
-    """None where nothing is to be stored. `body` is the chat as it was sent.
+    """Where to keep the completion of `body`, the chat as sent; None: nowhere.
 
     Raises InvalidRequest for more metadata than the setting allows.
     """

@@ -56,7 +56,7 @@ async def get_context(request: Request) -> Context:
 
 
 async def get_probe(request: Request) -> Callable[[], None]:
-    """For calls without a key: returns when the database has answered.
+    """Returns when the database has answered, for calls without a key.
 
     It shows nothing of what the database holds.
     """

@@ -26,12 +26,12 @@ class Idempotency:
     key: str | None  # of the header Idempotency-Key
     is_retry: bool  # the official client says that this is not its first attempt
 
-    def creation(self, kind: Kind, key: KeyRow, asked: JsonValue) -> CreateRequest:
+    def creation(self, kind: Kind, key: KeyRow, request: JsonValue) -> CreateRequest:
         """What the store needs to make an object only once.
 
-        `asked`: everything that decides what is made.
+        `request`: everything that decides what is made.
         """
-        text = json.dumps(asked, sort_keys=True)
+        text = json.dumps(request, sort_keys=True)
         digest = sha256(text.encode()).hexdigest()
         return CreateRequest(kind, key.project, key.id, digest, self.key, self.is_retry)
 

@@ -143,7 +143,7 @@ def _filename(disposition: bytes, plain: bytes) -> str:
 
 
 def shown_name(name: str) -> str:
-    """Without directories and control characters; "file" when nothing is left."""
+    """The name without directories and control characters; "file" if none is left."""
     name = "".join(letter for letter in name.rpartition("/")[2] if letter.isprintable())
     return name[-MAX_NAME:] or "file"
 

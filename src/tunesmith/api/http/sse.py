@@ -32,6 +32,7 @@ class EventStream(Response):
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the response; closes the answer when the client disconnects."""
         watch = asyncio.create_task(close_on_disconnect(receive, self._close))
         try:
             first = await anext(self._events, None)

@@ -30,6 +30,7 @@ class Authentication:
         self.settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the call on if its key may make it; answers 401 or 403 otherwise."""
         if scope["type"] != "http" or not guarded(scope["path"]):
             await self.app(scope, receive, send)
             return
@@ -111,7 +112,7 @@ def bearer(authorization: str | None) -> str | None:
 
 
 def mask(raw: str) -> str:
-    """At most 8 + 4 characters of a key, never more than half of it.
+    """Shows at most 8 + 4 characters of a key, never more than half of it.
 
     `not-a-re***ized`.
     """

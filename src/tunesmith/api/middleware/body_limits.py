@@ -51,6 +51,7 @@ class BodyLimit:
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the call on, with a `receive` that counts its bytes."""
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         if scope["type"] != "http" or headers.get("content-type", "").startswith("multipart/"):
             await self.app(scope, receive, send)

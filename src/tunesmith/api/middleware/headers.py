@@ -31,6 +31,7 @@ class OpenAIHeaders:
         self.organization = organization
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the call on and adds the headers to its answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

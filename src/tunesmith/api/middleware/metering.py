@@ -31,7 +31,9 @@ class HasUsage(Protocol):
     """An answer under way, or finished."""
 
     @property
-    def usage(self) -> Usage: ...
+    def usage(self) -> Usage:
+        """The tokens read and written so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,12 @@ class UsageRecorder:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Starts the thread that writes."""
         self._thread = threading.Thread(target=self._work, name="usage", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """What was recorded before is written when this returns."""
+        """Ends the thread; all that was recorded before is written by then."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -124,13 +127,14 @@ class UsageRecorder:
 
 
 class Metering:
-    """Inside authentication: every request here has a key."""
+    """Records each request; comes after authentication, so each has a key."""
 
     def __init__(self, app: ASGIApp, recorder: UsageRecorder) -> None:
         self.app = app
         self.recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the call on and records it once it has ended."""
         try:
             await self.app(scope, receive, send)
         finally:

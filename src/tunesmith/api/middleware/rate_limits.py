@@ -47,6 +47,7 @@ class RateLimits:
         self.projects: dict[str, Project] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the call on if the project's limits allow it; answers 429 otherwise."""
         state = scope.get("state", {}) if scope["type"] == "http" else {}
         rule: Rule | None = state.get("rule")
         if rule is None or rule.limit is None:
@@ -156,7 +157,7 @@ class _Refusal(Exception):
         self.wait = wait
 
     def answer(self, headers: dict[str, str]) -> ASGIApp:
-        """The 429.
+        """The 429 response.
 
         `retry-after` is in whole seconds, as openai 0.28.1 wants it; newer clients read `retry-after-ms` first.
         """

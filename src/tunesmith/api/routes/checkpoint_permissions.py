@@ -58,7 +58,7 @@ def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSO
 
 
 def permission_json(row: PermissionRow) -> Permission:
-    """As the wire shows it."""
+    """The permission as the wire shows it."""
     return {
         "object": "checkpoint.permission",
         "id": row.id,

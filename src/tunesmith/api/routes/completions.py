@@ -54,11 +54,13 @@ class Started:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def close(self) -> None:
+        """Stops all replies."""
         for reply in self.replies:
             reply.close()
 
     @property
     def usage(self) -> Usage:
+        """The tokens of all replies together."""
         usages = [reply.usage for reply in self.replies]
         return Usage(
             sum(usage.prompt_tokens for usage in usages),

@@ -56,11 +56,11 @@ def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks,
     except InvalidRequest:
         context.store.blobs.delete(blob.id)
         raise
-    asked: JsonObject = {**form.fields, "filename": form.filename, "sha256": blob.sha256}
+    requested: JsonObject = {**form.fields, "filename": form.filename, "sha256": blob.sha256}
     row = context.store.files.create(
         blob,
         NewFile(purpose, form.filename or "file", expires_at=expires_at, project=key.project),
-        idempotency.creation("file", key, asked) if idempotency.key else None,
+        idempotency.creation("file", key, requested) if idempotency.key else None,
     )
     return checks.submit(row)
 

@@ -46,6 +46,7 @@ class Spent:
 
     @property
     def usage(self) -> Usage:
+        """The tokens of all models together."""
         total = sum(self.record.tokens.values(), Tokens(0, 0))
         return Usage(total.prompt, total.completion, total.cached)
 
@@ -100,8 +101,8 @@ async def _ask(
 
 
 def _start(context: Context, leaf: ScoreModel, messages: Messages) -> tuple[str, Reply]:
-    asked: list[JsonValue] = [{"role": role, "content": text} for role, text in messages]
-    request = chat_request(read(Chat, {"model": leaf.model, "messages": asked, **leaf.sampling}))
+    turns: list[JsonValue] = [{"role": role, "content": text} for role, text in messages]
+    request = chat_request(read(Chat, {"model": leaf.model, "messages": turns, **leaf.sampling}))
     name, loaded = open_model(context, leaf.model)
     return name, start_chat(request, loaded, context.settings.chat_max_tokens)
 

@@ -12,7 +12,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 def health(probe: ProbeDep) -> JSONAnswer:
-    """200 once the database answers, else the 500 of any other fault."""
+    """Answers 200 once the database answers, else the 500 of any other fault."""
     probe()
     answer: Health = {"status": "ok", "version": __version__}
     return JSONAnswer(answer)

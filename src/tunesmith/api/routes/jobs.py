@@ -170,11 +170,11 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
     return method.type, shape(**given).model_dump()
 
 
-def _integration(asked: Integration) -> JsonObject:
-    wandb = asked.wandb
+def _integration(requested: Integration) -> JsonObject:
+    wandb = requested.wandb
     tags: list[JsonValue] = [*wandb.tags]
     shown: JsonObject = {"project": wandb.project, "name": wandb.name, "entity": wandb.entity, "tags": tags}
-    return {"type": asked.type, "wandb": shown}
+    return {"type": requested.type, "wandb": shown}
 
 
 def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | None]:

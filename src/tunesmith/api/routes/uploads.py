@@ -53,8 +53,7 @@ def create_upload(
         file_lifetime=_file_lifetime(request),
         project=key.project,
     )
-    asked = idempotency.creation("upload", key, request.model_dump(mode="json"))
-    creation = asked if idempotency.key else None
+    creation = idempotency.creation("upload", key, request.model_dump(mode="json")) if idempotency.key else None
     seconds = context.settings.upload_seconds
     return JSONAnswer(upload_json(context.store.uploads.create(upload, seconds=seconds, request=creation)))
 

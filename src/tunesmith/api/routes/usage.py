@@ -60,7 +60,7 @@ class Span:
 
     @property
     def seconds(self) -> int:
-        """Of one bucket."""
+        """The length of one bucket in seconds."""
         return SECONDS[self.bucket_width]
 
 

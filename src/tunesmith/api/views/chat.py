@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 from tunesmith.serve.chat.answer import CallDelta, Piece, TokenLogprob, Usage, random_id
-from tunesmith.wire import chat as wire
-from tunesmith.wire import tools
+from tunesmith.wire import chat, tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Head:
     created: int = field(default_factory=lambda: int(time.time()))
 
 
-def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> wire.Completion:
+def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> chat.Completion:
     """The whole answer. `pieces`: of all `n` choices, in the order in which they came."""
     return {
         "id": head.id,
@@ -38,17 +37,17 @@ def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> wire.Co
     }
 
 
-def role_chunk(head: Head, choice: int) -> wire.Chunk:
+def role_chunk(head: Head, choice: int) -> chat.Chunk:
     """The first chunk of a choice."""
     return _chunk(head, choice, {"role": "assistant", "content": "", "refusal": None}, [])
 
 
-def piece_chunks(head: Head, piece: Piece) -> list[wire.Chunk]:
+def piece_chunks(head: Head, piece: Piece) -> list[chat.Chunk]:
     """The chunks of one piece: text, then tool calls, then why it ended.
 
     Log-probabilities go with the first chunk.
     """
-    deltas: list[wire.Delta] = [{"content": piece.text}] if piece.text or (piece.logprobs and not piece.calls) else []
+    deltas: list[chat.Delta] = [{"content": piece.text}] if piece.text or (piece.logprobs and not piece.calls) else []
     deltas += [_call_delta(head, call) for call in piece.calls]
     entries = [list(piece.logprobs)] + [[] for _ in deltas[1:]]
     chunks = [_chunk(head, piece.choice, delta, own) for delta, own in zip(deltas, entries, strict=False)]
@@ -57,14 +56,14 @@ def piece_chunks(head: Head, piece: Piece) -> list[wire.Chunk]:
     return chunks
 
 
-def usage_chunk(head: Head, usage: Usage) -> wire.Chunk:
+def usage_chunk(head: Head, usage: Usage) -> chat.Chunk:
     """The last chunk, where usage was asked for."""
     chunk = _chunk_of(head, [])
     chunk["usage"] = usage_json(usage)
     return chunk
 
 
-def usage_json(usage: Usage) -> wire.TokenUsage:
+def usage_json(usage: Usage) -> chat.TokenUsage:
     """OpenAI's names; what there is not here, such as audio, is 0."""
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -80,7 +79,7 @@ def usage_json(usage: Usage) -> wire.TokenUsage:
     }
 
 
-def _choice(head: Head, index: int, pieces: list[Piece]) -> wire.Choice:
+def _choice(head: Head, index: int, pieces: list[Piece]) -> chat.Choice:
     calls = _calls([call for piece in pieces for call in piece.calls])
     text = "".join(piece.text for piece in pieces)
     return {
@@ -122,7 +121,7 @@ def _calls(deltas: list[CallDelta]) -> list[CallDelta]:
     return [replace(call, arguments=text) for call, text in zip(opened, arguments, strict=True)]
 
 
-def _call_delta(head: Head, call: CallDelta) -> wire.Delta:
+def _call_delta(head: Head, call: CallDelta) -> chat.Delta:
     """The name comes first, with no arguments; then their pieces, without the name."""
     function: tools.FunctionDelta = {"arguments": call.arguments}
     if call.name is not None:
@@ -137,16 +136,16 @@ def _call_delta(head: Head, call: CallDelta) -> wire.Delta:
 def _chunk(
     head: Head,
     choice: int,
-    delta: wire.Delta,
+    delta: chat.Delta,
     logprobs: list[TokenLogprob] | None = None,
-    finish: wire.FinishReason | None = None,
-) -> wire.Chunk:
+    finish: chat.FinishReason | None = None,
+) -> chat.Chunk:
     shown = _logprobs(logprobs) if head.logprobs and logprobs is not None else None
     return _chunk_of(head, [{"index": choice, "delta": delta, "logprobs": shown, "finish_reason": finish}])
 
 
-def _chunk_of(head: Head, choices: list[wire.ChunkChoice]) -> wire.Chunk:
-    chunk: wire.Chunk = {
+def _chunk_of(head: Head, choices: list[chat.ChunkChoice]) -> chat.Chunk:
+    chunk: chat.Chunk = {
         "id": head.id,
         "object": "chat.completion.chunk",
         "created": head.created,
@@ -160,13 +159,13 @@ def _chunk_of(head: Head, choices: list[wire.ChunkChoice]) -> wire.Chunk:
     return chunk
 
 
-def _logprobs(entries: list[TokenLogprob]) -> wire.Logprobs:
+def _logprobs(entries: list[TokenLogprob]) -> chat.Logprobs:
     return {"content": [{**_entry(entry), "top_logprobs": _top(entry)} for entry in entries], "refusal": None}
 
 
-def _top(entry: TokenLogprob) -> list[wire.TokenLogprob]:
+def _top(entry: TokenLogprob) -> list[chat.TokenLogprob]:
     return [_entry(other) for other in entry.top]
 
 
-def _entry(entry: TokenLogprob) -> wire.TokenLogprob:
+def _entry(entry: TokenLogprob) -> chat.TokenLogprob:
     return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.bytes)}

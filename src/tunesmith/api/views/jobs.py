@@ -76,7 +76,7 @@ def checkpoint_json(row: CheckpointRow, job: JobRow) -> Checkpoint:
 
 
 def method_type(row: JobRow) -> str:
-    """`supervised` or `dpo`."""
+    """The method's name: `supervised` or `dpo`."""
     return str(row.method["type"])
 
 

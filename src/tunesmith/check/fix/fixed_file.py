@@ -27,7 +27,7 @@ from tunesmith.rows.row_faults import Kind, kind_of, row_faults
 
 @dataclass(slots=True)
 class FixResult:
-    """What was changed and left out.
+    """The counts of what was changed and left out.
 
     `changed` counts rows by fix. `rows_in` = `rows_out` + `duplicates` + `empty` + `rejected`.
     """

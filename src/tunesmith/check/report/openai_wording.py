@@ -1,6 +1,6 @@
 """A report in OpenAI's words: a job's `error`, and a file's `status_details`.
 
-Where the service's own sentence for a fault is known it is used; ours adds path and cure after it.
+Where the service's own sentence for a fault is known it is used; ours adds path and fix after it.
 """
 
 import re
@@ -52,21 +52,21 @@ def _sentence(found: Finding, file_id: str | None) -> str:
     name = f"Input file {file_id}" if file_id else "The file"
     match found.code:
         case "wrong_method":
-            return f"Invalid file format. {name} does not fit the method. {found.message} {found.cure}"
+            return f"Invalid file format. {name} does not fit the method. {found.message} {found.fix}"
         case "invalid_json" | "not_utf8" | "too_deep" | "lone_surrogate":
             fault = found.message.rstrip(".").removeprefix("The ")
             return f"Invalid file format. Example {found.line} cannot be parsed. Error: {fault} (line {found.line})"
         case "missing_messages" if found.path == "messages" and "missing" in found.message:
-            return f"Invalid file format. Example {found.line} is missing key 'messages'. {found.cure}"
+            return f"Invalid file format. Example {found.line} is missing key 'messages'. {found.fix}"
         case "extra_key":
             name = found.path.rpartition(".")[2]
-            return f'Invalid file format. Example {found.line} contains an extra "{name}". {found.cure}'
+            return f'Invalid file format. Example {found.line} contains an extra "{name}". {found.fix}'
     if found.line is None:
-        return f"Invalid file format. {found.message} {found.cure}"
+        return f"Invalid file format. {found.message} {found.fix}"
     place = _MESSAGE_PATH.search(found.path)
     message = f", message {int(place.group(1)) + 1}" if place else ""
     where = f" ({found.path})" if found.path else ""
-    return f"Invalid file format. Example {found.line}{message} {found.message.rstrip('.')}{where}. {found.cure}"
+    return f"Invalid file format. Example {found.line}{message} {found.message.rstrip('.')}{where}. {found.fix}"
 
 
 def _more(report: Report) -> str:

@@ -184,7 +184,7 @@ def near_pairs(
 
 
 def likely(sketch: NDArray[np.uint8], rows: NDArray[np.uint8], others: Sequence[int], threshold: float) -> list[int]:
-    """Those of `others` that may be similar enough by their sketches, likeliest first."""
+    """The `others` that may be similar enough by their sketches, likeliest first."""
     if not others:
         return []
     shares = estimates(sketch, rows[others])

@@ -70,8 +70,8 @@ def _spoken(row: BatchRow) -> str:
     )
     if len(answers) >= ENOUGH_CHARS:
         return answers[:TEXT_CHARS]
-    asked = [text[:TEXT_CHARS] for at, text in enumerate(row.texts) if at != row.about.system_at]
-    return " ".join(reversed(asked))[:TEXT_CHARS]
+    texts = [text[:TEXT_CHARS] for at, text in enumerate(row.texts) if at != row.about.system_at]
+    return " ".join(reversed(texts))[:TEXT_CHARS]
 
 
 def language_of(text: str) -> str:

@@ -90,7 +90,10 @@ IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _IBANS.split()}
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`masked` shows enough to find the place again and not enough to use."""
+    """Personal data in a text.
+
+    `masked` shows enough to find the place again and not enough to use.
+    """
 
     kind: str
     start: int

@@ -50,7 +50,7 @@ def row_words(row: RowTexts) -> bytes:
 
 
 def batch_words(batch: Batch) -> list[bytes]:
-    """`row_words` of each row of a batch."""
+    """The `row_words` of each row of a batch."""
     found = []
     for row in batch.rows:
         said = list(row.encoded)

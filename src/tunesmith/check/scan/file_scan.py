@@ -43,7 +43,7 @@ class FileScan:
 
 
 def scan_file(path: Path, options: ScanOptions, progress: Progress | None = None) -> FileScan:
-    """One pass over the file.
+    """Reads the file once and returns what was found.
 
     Nothing is raised for what it holds: faults are findings in `rows.log`.
     """

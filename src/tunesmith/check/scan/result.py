@@ -133,7 +133,7 @@ class ChunkResult:
         result.odd_bytes = {byte for byte in odd if isinstance(byte, int)} if isinstance(odd, list) else set()
         counts, listed, partials = header["counts"], header["listed"], header["partials"]
         if isinstance(counts, dict) and isinstance(listed, list) and isinstance(partials, dict):
-            found = [Finding(**one) for one in listed if isinstance(one, dict)]  # type: ignore[arg-type]
+            found = [Finding.from_json(one) for one in listed if isinstance(one, dict)]
             result.log.merge({code: int(str(count)) for code, count in counts.items()}, found)
             for name, data in partials.items():
                 result.partials[name] = Partial(data if isinstance(data, dict) else {})

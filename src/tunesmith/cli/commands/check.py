@@ -56,8 +56,8 @@ def check(options: CheckOptions) -> None:
     from tunesmith.cli.dataset import DatasetCheck, check_dataset
 
     settings = load_settings(options.data_dir)
-    asked = DatasetCheck(options.file, options.base, options.method, near_duplicates=options.near_duplicates)
-    base, report = check_dataset(asked, settings)
+    request = DatasetCheck(options.file, options.base, options.method, near_duplicates=options.near_duplicates)
+    base, report = check_dataset(request, settings)
     report = _moderated(options.file, report, settings) if options.moderation else report
     leaks = _leaks(options.file, options.validation) if options.validation is not None else None
     if options.show and base.renderer is None:

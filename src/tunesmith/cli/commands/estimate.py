@@ -57,8 +57,8 @@ def estimate(options: EstimateOptions) -> None:
 
     price = _price(options.price)
     settings = load_settings(options.data_dir, adapter=options.adapter, lora_rank=options.lora_rank)
-    asked = DatasetCheck(options.file, options.base, options.method, encoding=price.encoding)
-    base, report = check_dataset(asked, settings)
+    request = DatasetCheck(options.file, options.base, options.method, encoding=price.encoding)
+    base, report = check_dataset(request, settings)
     if not report.ok:
         file = options.file
         raise CommandError(f"{report.errors[0]} ({error_count(report)} in {file.name}: tunesmith check {file})")
@@ -83,8 +83,8 @@ def _estimate(
 ) -> "Estimate":
     from tunesmith.estimate import job_estimate
 
-    asked = {"n_epochs": options.epochs, "batch_size": options.batch_size}
-    numbers = job_estimate.resolve_hyperparameters(asked, report, options.method or "supervised")
+    requested = {"n_epochs": options.epochs, "batch_size": options.batch_size}
+    numbers = job_estimate.resolve_hyperparameters(requested, report, options.method or "supervised")
     speed = _benchmark(base, settings, measure=options.measure)
     work = _workload(options, report, base, numbers.batch_size) if speed is not None else None
     machine = job_estimate.Machine(speed, work, options.hourly_cost)

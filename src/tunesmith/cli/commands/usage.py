@@ -52,8 +52,8 @@ def usage(
 
 def cost(counts: "Counts", price: "Price") -> float:
     """What the tokens would cost, in dollars."""
-    asked = counts.prompt_tokens * price.input + counts.completion_tokens * price.output
-    return (asked + counts.trained_tokens * price.training) / 1000
+    inference = counts.prompt_tokens * price.input + counts.completion_tokens * price.output
+    return (inference + counts.trained_tokens * price.training) / 1000
 
 
 def _groups() -> "dict[str, Group | None]":

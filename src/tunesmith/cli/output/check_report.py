@@ -35,7 +35,7 @@ def print_leaks(leaks: Leaks, limit: int) -> None:
 
 
 def error_count(report: Report) -> str:
-    """`1 error`, `12 errors`."""
+    """The number of errors in words: `1 error`, `12 errors`."""
     return plural(report.error_count, "error")
 
 

@@ -26,7 +26,7 @@ def print_findings(
     for group in shown:
         one = group.first
         path = f"{one.path}: " if one.path else ""
-        table.add_row("", Text(group.where, "bold"), Text.assemble(path, f"{one.message} ", (one.cure, "dim")))
+        table.add_row("", Text(group.where, "bold"), Text.assemble(path, f"{one.message} ", (one.fix, "dim")))
     console = out()
     console.print(f"\n[{colour}]{title}[/{colour}]")
     console.print(table)

@@ -21,8 +21,13 @@ class View(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def show(self, event: Event) -> None: ...
-    def update(self, job: Job) -> None: ...
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        ...
+
+    def update(self, job: Job) -> None:
+        """Shows the job's state."""
+        ...
 
 
 @dataclass(slots=True)
@@ -72,6 +77,7 @@ class LiveBar:
         self.progress.stop()
 
     def show(self, event: Event) -> None:
+        """Moves the bar for metrics; prints the message of any other event above it."""
         if event.type != "metrics":
             colour = {"warn": "yellow", "error": "red"}.get(event.level, "dim")
             self.progress.console.print(f"[{colour}]{escape(event.message)}[/{colour}]", soft_wrap=True)
@@ -80,6 +86,7 @@ class LiveBar:
         self.progress.update(self.task, completed=step, total=total or None, numbers=_numbers(event, self.clock))
 
     def update(self, job: Job) -> None:
+        """Names the job's state in front of the bar."""
         doing = {"validating_files": "checking", "running": "training"}.get(job.status, job.status)
         self.progress.update(self.task, description=doing)
 
@@ -100,6 +107,7 @@ class PlainLines:
         pass
 
     def show(self, event: Event) -> None:
+        """Prints the event, unless its step is too close to the last one printed."""
         if event.type != "metrics":
             note(event.message)
             return
@@ -110,7 +118,7 @@ class PlainLines:
             note(f"step {step}/{total}  {numbers}")
 
     def update(self, job: Job) -> None:
-        pass
+        """Does nothing: the events say enough."""
 
 
 class JsonLines:
@@ -125,10 +133,11 @@ class JsonLines:
         pass
 
     def show(self, event: Event) -> None:
+        """Prints the event."""
         print_json(event.wire, indent=None)
 
     def update(self, job: Job) -> None:
-        pass
+        """Does nothing: only events are printed."""
 
 
 def _count(event: Event, name: str) -> int:

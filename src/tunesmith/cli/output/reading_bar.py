@@ -29,6 +29,7 @@ class ReadingBar:
         return self
 
     def __call__(self, done: int, total: int) -> None:
+        """Shows that `done` of `total` bytes are read."""
         self._progress.update(self._task, completed=done, total=total, visible=total > BAR_BYTES, refresh=True)
 
     def __exit__(

@@ -84,7 +84,7 @@ def not_here(base: str) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 row`, `1,200 rows`."""
+    """The count and its noun in words: `1 row`, `1,200 rows`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

@@ -31,7 +31,7 @@ class Announcement:
 
 
 def announcement_file(settings: Settings) -> Path:
-    """Where the server of this data directory announces itself."""
+    """The file in which the server of this data directory announces itself."""
     return settings.paths.root / "server.json"
 
 

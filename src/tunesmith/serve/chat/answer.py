@@ -158,18 +158,18 @@ class Reply:
                 yield piece
 
     def close(self) -> None:
-        """Nobody reads any more: the engine drops the request."""
+        """Stops reading: the engine drops the request."""
         self._generation.close()
 
     @property
     def usage(self) -> Usage:
-        """What was used so far."""
+        """The tokens used so far."""
         made = sum(choice.tokens for choice in self._choices)
         return Usage(len(self._prompt), made, self._generation.cached_tokens)
 
     @property
     def prompt_logprobs(self) -> tuple[TokenLogprob, ...]:
-        """Of the prompt's tokens, if they were asked for; known with the first piece."""
+        """The prompt's log-probabilities, if requested; known with the first piece."""
         entries, text, read = [], self._renderer.detokenizer(), 0
         for delta in [Delta(0, self._prompt[0]), *self._generation.prompt]:
             entries.append(self._logprob(delta, read))
@@ -209,7 +209,7 @@ class Reply:
 
 
 def random_id(prefix: str, length: int) -> str:
-    """`prefix` and `length` random letters and digits."""
+    """An id: `prefix` and `length` random letters and digits."""
     return prefix + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
 
 

@@ -17,7 +17,7 @@ from tunesmith.serve.chat.tools import ToolUse
 
 
 def answer_grammar(response_schema: JsonObject | None, tools: ToolUse) -> str | None:
-    """None where nothing has to be held to: the model writes what it likes."""
+    """The grammar that the answer must follow; None where it is free."""
     held = tools.required or tools.limited or any(tool.strict for tool in tools.callable)
     if response_schema is None and not held:
         return None

@@ -55,6 +55,7 @@ class Continuation:
         self._with_logprobs = with_logprobs
 
     async def pieces_async(self) -> AsyncIterator[Piece]:
+        """Yields the pieces of all choices as they come."""
         begun: set[int] = set()
         async for piece in self._reply.pieces_async():
             if piece.choice not in begun:
@@ -69,10 +70,12 @@ class Continuation:
                 yield Piece(choice, "", finish="length")
 
     def close(self) -> None:
+        """Stops the generation."""
         self._reply.close()
 
     @property
     def usage(self) -> Usage:
+        """The tokens used so far."""
         return self._reply.usage
 
     def _echo(self, choice: int) -> Iterator[Piece]:

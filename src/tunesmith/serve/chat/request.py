@@ -8,7 +8,6 @@ from tunesmith.rows.messages import Message
 from tunesmith.rows.row import parse_messages
 from tunesmith.serve.chat.response_format import response_schema
 from tunesmith.serve.chat.tools import ToolUse, tool_use
-from tunesmith.wire.body import read
 from tunesmith.wire.chat import Chat, Sampling
 
 
@@ -39,11 +38,6 @@ class ChatRequest:
     top_logprobs: int | None  # None: no logprobs
     tools: ToolUse
     response_schema: JsonObject | None = None  # the answer is JSON by this; None: it is text
-
-
-def parse_chat_request(body: JsonValue) -> ChatRequest:
-    """The request of a JSON body. Raises InvalidRequest that names the field."""
-    return chat_request(read(Chat, body))
 
 
 def chat_request(chat: Chat) -> ChatRequest:

@@ -9,25 +9,25 @@ from tunesmith.wire.faults import missing
 from tunesmith.wire.response_format import JsonSchemaFormat, ResponseFormat
 
 
-def response_schema(asked: ResponseFormat | None) -> JsonObject | None:
+def response_schema(requested: ResponseFormat | None) -> JsonObject | None:
     """The JSON schema that the answer is held to; None for text.
 
     Raises InvalidRequest for one that is not supported.
     """
-    if asked is None or asked.type == "text":
+    if requested is None or requested.type == "text":
         return None
-    if asked.type == "json_object":
+    if requested.type == "json_object":
         return ANY_OBJECT
-    if asked.json_schema is None:
+    if requested.json_schema is None:
         raise missing("response_format.json_schema")
-    return _schema(asked.json_schema)
+    return _schema(requested.json_schema)
 
 
-def _schema(asked: JsonSchemaFormat) -> JsonObject:
-    if asked.definition is None:
+def _schema(json_schema: JsonSchemaFormat) -> JsonObject:
+    if json_schema.definition is None:
         return ANY_OBJECT
-    schema = cast(JsonObject, asked.definition)
+    schema = cast(JsonObject, json_schema.definition)
     if fault := schema_fault(schema):
-        message = f"Invalid schema for response_format '{asked.name}': {fault}."
+        message = f"Invalid schema for response_format '{json_schema.name}': {fault}."
         raise InvalidRequest(message, param="response_format.json_schema.schema", code="invalid_json_schema")
     return schema

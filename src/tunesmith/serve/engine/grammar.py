@@ -23,6 +23,7 @@ class CompiledGrammar:
         self._matcher = matcher  # never advanced: every choice starts with a copy
 
     def start(self) -> "GrammarMatcher":
+        """A matcher at the start of the grammar."""
         return GrammarMatcher(self._matcher.deep_copy())
 
 
@@ -34,11 +35,13 @@ class GrammarMatcher:
         self.finished = matcher.is_stopped()
 
     def allowed(self) -> bytes:
+        """The tokens that may come next, as a bit mask, least significant bit first."""
         bits = self._matcher.compute_bitmask()
         self._check()
         return bits
 
     def advance(self, token: int) -> None:
+        """Moves past `token`. Raises ServerFault if it was not allowed."""
         self._matcher.consume_token(token)
         self._check()
         self.finished = self._matcher.is_stopped()

@@ -45,12 +45,14 @@ class Grammar(Protocol):
         """The grammar in llguidance's syntax."""
         ...
 
-    def start(self) -> Matcher: ...
+    def start(self) -> Matcher:
+        """A matcher at the start of the grammar."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """`n` choices that continue one prompt. Greedy when `temperature` is 0."""
+    """A request for `n` choices that continue one prompt; greedy at `temperature` 0."""
 
     prompt: tuple[int, ...]
     max_tokens: int  # per choice; the context may end first. 0: only the prompt's log-probabilities
@@ -65,13 +67,13 @@ class GenerateRequest:
     top_logprobs: int | None = None  # None: no log-probabilities; 0: the chosen token's only
     prompt_logprobs: bool = False  # the prompt's tokens too; needs at least two of them, and `top_logprobs`
     adapter: Path | None = None  # directory in PEFT's format; None: the bare base
-    project: str = ""  # takes turns in the queue with others, and sees only its own prompts in the prefix cache
+    project: str = ""  # served in rotation with others, and sees only its own prompts in the prefix cache
     grammar: Grammar | None = None  # every choice follows it: see `sampling.Sampler`
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One token of one choice; also the token that ends a turn, with `finish` "stop".
+    """A token of one choice, the one that ends a turn with `finish` "stop" included.
 
     Log-probabilities are the model's own: before temperature, top_p, penalties, bias and grammar.
     """
@@ -161,11 +163,12 @@ class Generation:
         self._unwanted.add(choice)
 
     def close(self) -> None:
-        """Ends all choices: nobody reads them any more."""
+        """Ends all choices: they will not be read any further."""
         self._unwanted.update(range(self._choices))
         self.end()
 
     def wanted(self, choice: int) -> bool:
+        """True until the choice is stopped or the generation closed."""
         return choice not in self._unwanted
 
     @property

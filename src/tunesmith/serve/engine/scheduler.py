@@ -97,6 +97,7 @@ class RequestState:
         return wanted - len(self.generation.prompt)
 
     def finish_choice(self) -> None:
+        """Counts a choice as finished; the last one ends the generation."""
         self.unfinished -= 1
         if self.unfinished == 0:
             self.generation.end()
@@ -159,12 +160,13 @@ class Scheduler(Generic[AdapterT, RowT]):
         self._running_limit, self._positions = running, positions
         self._slots = Slots(max(slots, running), model, reusable=reusable)
         self._reusable = reusable
-        self._waiting: dict[str, list[_Waiting[RowT]]] = {}  # by project; the first one's turn is next
+        self._waiting: dict[str, list[_Waiting[RowT]]] = {}  # by project; the first one is served next
         self._running: list[_Sequence[AdapterT, RowT]] = []
         self.waiting = 0  # requests that have not started; other threads may read it
 
     @property
     def busy(self) -> bool:
+        """True if any sequence runs or waits."""
         return bool(self._running or self._waiting)
 
     def add(self, request: GenerateRequest, generation: Generation) -> None:
@@ -210,7 +212,7 @@ class Scheduler(Generic[AdapterT, RowT]):
                 del self._waiting[project]
 
     def _admit(self) -> None:
-        """Starts waiting choices: projects in turn, and within one in order, except those that wait for a prefix."""
+        """Starts waiting choices: one project after the other, each in order, except those that wait for a prefix."""
         blocked: set[str] = set()
         while len(self._running) < self._running_limit and self._slots.free:
             project = next((project for project in self._waiting if project not in blocked), None)
@@ -227,7 +229,7 @@ class Scheduler(Generic[AdapterT, RowT]):
                 queue.remove(waiting)
                 self._start(waiting)
             if queue:
-                self._waiting[project] = queue  # at the end: it is the next project's turn
+                self._waiting[project] = queue  # at the end: the next project comes first now
 
     def _fits(self, waiting: _Waiting[RowT]) -> bool:
         if not self._running:

@@ -50,6 +50,7 @@ class Slots:
 
     @property
     def free(self) -> int:
+        """The number of slots that no sequence uses."""
         return sum(not slot.busy for slot in self._slots)
 
     @property

@@ -125,6 +125,7 @@ class TorchEngine:
 
     @property
     def alive(self) -> bool:
+        """True while the thread that generates runs."""
         return self._thread.is_alive()
 
     def _queued(self) -> int:

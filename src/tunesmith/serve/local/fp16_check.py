@@ -46,6 +46,7 @@ class Finding:
         return self.agreement >= LEAST_AGREEMENT and abs(self.surprise) <= MOST_SURPRISE
 
     def report(self) -> dict[str, object]:
+        """The finding as JSON, with the verdict."""
         return {**asdict(self), "acceptable": self.acceptable}
 
 

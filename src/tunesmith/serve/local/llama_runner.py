@@ -101,10 +101,12 @@ class CompiledRunner:
         return logits[:, : self._vocabulary]
 
     def copy(self, source: int, target: int, length: int) -> None:
+        """Copies the first `length` positions of one slot to another."""
         if self._cache.copy(source, target, length):
             self._point_at_cache()
 
     def clear(self, slot: int) -> None:
+        """Empties a slot."""
         self._cache.clear(slot)
 
     def _start_pool(self) -> ThreadPool:

@@ -65,11 +65,13 @@ class TransformersRunner:
         self._caches: dict[int, DynamicCache] = {}
 
     def read_adapter(self, directory: Path) -> Adapter:
+        """Reads an adapter and checks that it fits the base."""
         adapter = read_adapter(directory, self.model.dtype, self.model.device)
         check_fit(adapter, self.hooks.sizes, directory)
         return adapter
 
     def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> Tensor:
+        """The requested logits of all chunks [L, V], in the chunks' order."""
         return torch.cat([self._one(chunk) for chunk in chunks])
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -80,6 +82,7 @@ class TransformersRunner:
         self._caches[target] = copy
 
     def clear(self, slot: int) -> None:
+        """Empties a slot and frees its memory."""
         self._caches.pop(slot, None)
 
     def _one(self, chunk: SequenceChunk[AnyAdapter]) -> Tensor:

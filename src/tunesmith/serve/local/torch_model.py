@@ -38,11 +38,13 @@ class RowSampler:
         self._sampler = Sampler(request, choice)
 
     def next(self, row: Row) -> tuple[int, float | None, Top]:
+        """Draws the next token; a greedy choice takes the one found with the row."""
         if self._sampler.plain and not math.isnan(row.value):
             return row.likeliest, None, ()
         return self._sampler.next(row.logits)
 
     def score(self, row: Row, token: int) -> tuple[float, Top]:
+        """The log-probability of `token` as the next, and the likeliest with theirs."""
         return self._sampler.score(row.logits, token)
 
 
@@ -60,6 +62,7 @@ class TorchModel:
         self._adapters = _Adapters(runner, adapter_bytes)
 
     def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> list[Row]:
+        """The requested logits of all chunks, a row each, in the chunks' order."""
         logits_LV = self._forward(chunks)
         values, likeliest = logits_LV.max(dim=-1)
         return [*map(Row, logits_LV, values.tolist(), likeliest.tolist())]
@@ -76,18 +79,23 @@ class TorchModel:
         return logits_LV
 
     def copy(self, source: int, target: int, length: int) -> None:
+        """Copies the first `length` positions of one slot to another."""
         self.runner.copy(source, target, length)
 
     def clear(self, slot: int) -> None:
+        """Empties a slot."""
         self.runner.clear(slot)
 
     def sampler(self, request: GenerateRequest, choice: int) -> RowSampler:
+        """The sampler of one choice."""
         return RowSampler(request, choice)
 
     def adapter(self, request: GenerateRequest) -> AnyAdapter | None:
+        """The request's adapter, read if it is not in memory; None for the bare base."""
         return None if request.adapter is None else self._adapters.get(request.adapter).adapter
 
     def drafter(self, request: GenerateRequest) -> Drafter | None:
+        """Drafts from the texts that the base or the adapter was tuned on."""
         if not self._drafts:
             return None
         if request.adapter is None:

@@ -91,11 +91,13 @@ class RemoteGeneration(Generation):
         self.cancel: Callable[[], object] = lambda: None
 
     def stop(self, choice: int) -> None:
+        """Ends one choice; the last one cancels the request."""
         super().stop(choice)
         if self.closed:
             self.cancel()
 
     def close(self) -> None:
+        """Ends all choices and cancels the request."""
         super().close()
         self.cancel()
 
@@ -168,6 +170,7 @@ class RemoteEngine:
 
     @property
     def alive(self) -> bool:
+        """True while the thread that talks to the server runs."""
         return self._thread.is_alive()
 
     def _check(self, request: GenerateRequest) -> None:

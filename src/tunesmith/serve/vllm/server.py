@@ -40,6 +40,7 @@ class RemoteServer:
         )
 
     async def close(self) -> None:
+        """Closes the connections to the server."""
         await self._client.aclose()
 
     async def models(self) -> list[Card]:

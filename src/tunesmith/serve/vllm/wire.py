@@ -76,6 +76,7 @@ class Chunk(BaseModel):
 
     @property
     def cached_tokens(self) -> int:
+        """The prompt's tokens that came from the server's prefix cache."""
         details = None if self.usage is None else self.usage.prompt_tokens_details
         return (details.cached_tokens or 0) if details is not None else 0
 
@@ -87,7 +88,7 @@ def request_body(request: GenerateRequest, model: str) -> JsonObject:
         "model": model,
         "prompt": [*request.prompt],
         "max_tokens": request.max_tokens,
-        "n": _asked(request),
+        "n": _choices_to_request(request),
         "temperature": 0.0 if greedy else request.temperature,
         "top_p": max(request.top_p, SMALLEST_TOP_P),
         "top_k": 0,
@@ -115,12 +116,13 @@ class ChunkReader:
 
     def __init__(self, request: GenerateRequest) -> None:
         self._request = request
-        self._asked = _asked(request)
-        self._made = [0] * self._asked
+        self._requested = _choices_to_request(request)
+        self._made = [0] * self._requested
         self._finished: set[int] = set()
 
     def finished(self, choice: int) -> bool:
-        return choice % self._asked in self._finished
+        """True once the server has ended this choice."""
+        return choice % self._requested in self._finished
 
     def read(self, chunk: Chunk) -> list[Delta]:
         """The deltas in `chunk`. Raises ServerFault if it does not fit the request."""
@@ -130,10 +132,10 @@ class ChunkReader:
 
     def _copies(self, delta: Delta) -> Iterator[Delta]:
         """The delta for every choice: a greedy request asks vLLM for one only."""
-        return (replace(delta, choice=delta.choice + index) for index in range(self._request.n // self._asked))
+        return (replace(delta, choice=delta.choice + index) for index in range(self._request.n // self._requested))
 
     def _deltas(self, choice: Choice) -> list[Delta]:
-        _check(choice, self._asked, logprobs=self._request.top_logprobs is not None)
+        _check(choice, self._requested, logprobs=self._request.top_logprobs is not None)
         deltas: list[Delta] = []
         for place, token in enumerate(choice.token_ids or ()):
             if choice.index not in self._finished:
@@ -167,18 +169,18 @@ class ChunkReader:
         raise ServerFault(f"vLLM ended the answer early ({choice.finish_reason!r}). Its log says why; ask again.")
 
 
-def _asked(request: GenerateRequest) -> int:
-    """Choices to ask for: vLLM refuses several of a greedy request, which would all be equal."""
+def _choices_to_request(request: GenerateRequest) -> int:
+    """The choices to request: vLLM refuses several of a greedy request, which would all be equal."""
     return 1 if request.temperature < GREEDY_BELOW else request.n
 
 
-def _check(choice: Choice, asked: int, *, logprobs: bool) -> None:
+def _check(choice: Choice, requested: int, *, logprobs: bool) -> None:
     if choice.token_ids is None:
         raise ServerFault(
             "vLLM sent text without token ids; it needs `return_token_ids`: upgrade it to 0.10.2 or later."
         )
-    if not 0 <= choice.index < asked:
-        raise ServerFault(f"vLLM sent choice {choice.index} where {asked} were asked for. Is it really vLLM?")
+    if not 0 <= choice.index < requested:
+        raise ServerFault(f"vLLM sent choice {choice.index} where {requested} were asked for. Is it really vLLM?")
     if not logprobs:
         return
     found = choice.logprobs

@@ -34,7 +34,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """Which usage to sum; empty: everything."""
+    """A filter of the usage to sum; empty: everything."""
 
     projects: Sequence[str] = ()
     key_ids: Sequence[str] = ()

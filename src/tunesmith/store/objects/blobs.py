@@ -60,7 +60,7 @@ class BlobStore:
         self._mark(blob.id).unlink(missing_ok=True)
 
     def path(self, file_id: str) -> Path:
-        """Where the bytes are. Raises NotFound for anything that is not a file id."""
+        """The path of the bytes. Raises NotFound for anything that is not a file id."""
         if not FILE_ID.fullmatch(file_id):
             raise NotFound(f"No such File object: {file_id}", param="id")
         return self._directory / file_id

@@ -60,7 +60,7 @@ class ChatStore:
         return Page(tuple(_chat_row(row) for row in rows), more)
 
     def set_metadata(self, chat_id: str, metadata: dict[str, str]) -> ChatRow | None:
-        """In place of what there was. None: there is no such completion."""
+        """Replace the metadata of a completion; None if there is no such completion."""
         change = update(chats).where(self._alive(chat_id)).values(metadata=metadata).returning(chats)
         with self._database.write() as connection:
             row = connection.execute(change).mappings().one_or_none()

@@ -114,7 +114,7 @@ class FileStore:
         return bool(deleted)
 
     def for_job(self, file_id: str) -> FileRow | None:
-        """As `get`, but expired files count until the jobs that use them have ended."""
+        """Like `get`, but also finds an expired file while a job that uses it goes on."""
         with self._database.read() as connection:
             query = select(*SHOWN).where(files.c.id == file_id, self._scope.of(files), files.c.deleted_at.is_(None))
             row = connection.execute(query).mappings().one_or_none()

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.store.schema.db import Database
-from tunesmith.store.schema.tables import creations
+from tunesmith.store.schema.tables import create_requests
 
 Kind: TypeAlias = Literal["job", "file", "upload"]
 RETRY_SECONDS = 60  # openai 3.x gives up after three attempts and some seconds
@@ -57,14 +57,14 @@ def find_earlier(database: Database, connection: Connection, request: CreateRequ
         return _under_key(connection, request)
     if not request.is_retry:
         return None
-    query = select(creations.c.object_id).where(
-        creations.c.key_id == request.key_id,
-        creations.c.fingerprint == request.fingerprint,
-        creations.c.kind == request.kind,
-        creations.c.project == request.project,
-        creations.c.created_at >= int(time.time()) - RETRY_SECONDS,
+    query = select(create_requests.c.object_id).where(
+        create_requests.c.key_id == request.key_id,
+        create_requests.c.fingerprint == request.fingerprint,
+        create_requests.c.kind == request.kind,
+        create_requests.c.project == request.project,
+        create_requests.c.created_at >= int(time.time()) - RETRY_SECONDS,
     )
-    return connection.execute(query.order_by(creations.c.seq.desc()).limit(1)).scalar()
+    return connection.execute(query.order_by(create_requests.c.seq.desc()).limit(1)).scalar()
 
 
 def remember_request(connection: Connection, request: CreateRequest, object_id: str) -> None:
@@ -73,20 +73,20 @@ def remember_request(connection: Connection, request: CreateRequest, object_id: 
     Replaces an older record of the same key, whose object is gone or whose day is over.
     """
     if request.idempotency_key is not None:
-        connection.execute(delete(creations).where(*_same_key(request)))
+        connection.execute(delete(create_requests).where(*_same_key(request)))
     values = {name: getattr(request, name) for name in CreateRequest.__slots__ if name != "is_retry"}
-    connection.execute(insert(creations).values(**values, object_id=object_id, created_at=int(time.time())))
+    connection.execute(insert(create_requests).values(**values, object_id=object_id, created_at=int(time.time())))
 
 
-def forget_old_requests(database: Database) -> int:
+def delete_old_requests(database: Database) -> int:
     """Delete records that are older than a day; return how many."""
     with database.write() as connection:
-        old = delete(creations).where(creations.c.created_at < int(time.time()) - KEEP_SECONDS)
+        old = delete(create_requests).where(create_requests.c.created_at < int(time.time()) - KEEP_SECONDS)
         return connection.execute(old).rowcount
 
 
 def _under_key(connection: Connection, request: CreateRequest) -> str | None:
-    query = select(creations.c.object_id, creations.c.fingerprint, creations.c.created_at)
+    query = select(create_requests.c.object_id, create_requests.c.fingerprint, create_requests.c.created_at)
     row = connection.execute(query.where(*_same_key(request))).one_or_none()
     if row is None or row.created_at < int(time.time()) - KEEP_SECONDS:
         return None
@@ -101,4 +101,4 @@ def _under_key(connection: Connection, request: CreateRequest) -> str | None:
 
 def _same_key(request: CreateRequest) -> tuple[ColumnElement[bool], ...]:
     names = ("project", "kind", "idempotency_key")
-    return tuple(creations.c[name] == getattr(request, name) for name in names)
+    return tuple(create_requests.c[name] == getattr(request, name) for name in names)

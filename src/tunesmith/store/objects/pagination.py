@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Which page: up to `limit` rows after the one whose id is `after`.
+    """A page's place: up to `limit` rows after the one whose id is `after`.
 
     `after` None: from the start.
     """

@@ -48,6 +48,7 @@ class SafeText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """The text to store, with NUL and lone surrogates replaced by U+FFFD."""
         return None if value is None else clean_text(value)
 
 
@@ -61,9 +62,11 @@ class JsonText(TypeDecorator[JsonValue]):
     cache_ok = True
 
     def process_bind_param(self, value: JsonValue, dialect: Dialect) -> str | None:
+        """The value as JSON text; NULL for None."""
         return None if value is None else json.dumps(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> JsonValue:
+        """The value that the JSON text stands for; None for NULL."""
         if value is None:
             return None
         try:
@@ -74,7 +77,7 @@ class JsonText(TypeDecorator[JsonValue]):
 
 
 def clean_text(value: str) -> str:
-    """`value` with NUL and lone surrogates replaced by U+FFFD."""
+    """Replaces NUL and lone surrogates by U+FFFD."""
     whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return whole.replace("\0", "\ufffd")
 
@@ -194,7 +197,7 @@ _partial("ix_jobs_without_metadata", jobs, "project", "seq", where=jobs.c.metada
 UNFINISHED = jobs.c.status.in_(bindparam("unfinished", ACTIVE, expanding=True, literal_execute=True))
 _partial("ix_jobs_unfinished", jobs, "seq", where=UNFINISHED)
 
-creations = Table(
+create_requests = Table(
     "creations",
     metadata,
     _sequence(),

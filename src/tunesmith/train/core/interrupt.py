@@ -20,7 +20,7 @@ class Interrupt:
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._requested = False
         self._open = False
 
     def install(self) -> None:
@@ -33,13 +33,13 @@ class Interrupt:
         """A block that a signal may interrupt at any place."""
         self._open = True
         try:
-            if self._asked:
+            if self._requested:
                 raise Stopped
             yield
         finally:
             self._open = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+        self._requested = True
         if self._open:
             raise Stopped

@@ -84,7 +84,7 @@ def supervised_loss(logprobs_L: Tensor, weights_L: Tensor, total_weight: float) 
 def dpo_loss(
     chosen_N: Tensor, rejected_N: Tensor, reference_chosen_N: Tensor, reference_rejected_N: Tensor, beta: float
 ) -> tuple[Tensor, Tensor]:
-    """Per pair: the loss -log sigmoid(beta * margin) and the reward margin.
+    """The loss -log sigmoid(beta * margin) and the reward margin of each pair.
 
     Source: Rafailov et al., 2023, arXiv:2305.18290. The arguments are log-probabilities of complete answers,
     summed over their tokens.

@@ -38,7 +38,6 @@ class Node:
     start: int
     stop: int
     end: int
-    depth: int  # position of the first token in its rows
     parent: int  # index of the parent node, -1 for a root
 
 
@@ -107,11 +106,11 @@ class _Packer:
             for index in group:
                 self.sources[index].extend(range(start, stop))
             number = len(packed.nodes)
-            packed.nodes.append(Node(start, stop, stop, depth, parent))
+            packed.nodes.append(Node(start, stop, stop, parent))
             rest = [index for index in group if len(self.rows[index].ids) > until]
             if rest:
                 self.place(rest, until, number)
-                packed.nodes[number] = Node(start, stop, packed.length, depth, parent)
+                packed.nodes[number] = Node(start, stop, packed.length, parent)
 
     def _groups(self, order: list[int], depth: int) -> list[list[int]]:
         """Neighbours that share at least `min_shared` tokens after `depth`; rows are in sorted order."""

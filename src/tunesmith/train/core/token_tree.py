@@ -30,12 +30,12 @@ class Block:
 
     @property
     def rows(self) -> slice:
-        """Its queries."""
+        """The rows of the block: its queries."""
         return slice(self.query, self.query_end)
 
     @property
     def columns(self) -> slice:
-        """Its keys."""
+        """The columns of the block: its keys."""
         return slice(self.key, self.key_end)
 
 
@@ -80,7 +80,7 @@ class Tree:
         return self._windowed[window]
 
     def seen(self, block: Block, window: int | None) -> Tensor | None:
-        """Which query sees which key of a block [queries, keys]; None: all see all."""
+        """The mask of a block [queries, keys], true where a query sees a key; None: all."""
         causal = torch.ones(block.query_end - block.query, block.key_end - block.key, dtype=torch.bool)
         causal = causal.tril() if block.causal else causal
         if window is None or not block.cut:

@@ -52,12 +52,12 @@ class TreeRule:
         return block.cut or self.rule.softcap is not None
 
     def seen(self, block: Block) -> Tensor | None:
-        """Which query sees which key [queries, keys]; None: all see all."""
+        """The mask [queries, keys], true where a query sees a key; None: all."""
         return self.tree.seen(block, self.rule.window)
 
 
 class TreeAttention(torch.autograd.Function):
-    """softmax(q k^T * scale) v over the tree.
+    """Computes softmax(q k^T * scale) v over the tree.
 
     Shapes: q [1, H, T, D], k and v [1, K, T, D]; result [1, T, H, D]. `sinks` [H]: one score a head that takes part in
     the softmax and has no value.
@@ -186,7 +186,7 @@ def tree_attention(
     attention_mask: Tensor | None,
     **options: Unpack[AttentionOptions],
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface, over the tree among the keywords.
+    """Implements transformers' attention interface, over the tree in the keywords.
 
     Raises UnsupportedAttention for attention of other kinds.
     """

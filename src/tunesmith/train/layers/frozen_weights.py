@@ -43,7 +43,7 @@ class FrozenMatrix:
             self._layer.weight.data = torch.empty(0)
 
     def product(self, x_NI: Tensor) -> Tensor:
-        """x W^T + bias [N, out]."""
+        """The product x W^T + bias [N, out]."""
         bias = self._layer.bias
         if self._forward is not None:
             return _blocked_product(x_NI, self._forward, bias)
@@ -51,7 +51,7 @@ class FrozenMatrix:
         return torch.mm(x_NI, weight) if bias is None else torch.addmm(bias, x_NI, weight)
 
     def grad_input(self, grad_NO: Tensor) -> Tensor:
-        """g W [N, in]: the gradient with respect to x, where g is that of the product."""
+        """The gradient g W [N, in] with respect to x, where g is that of the product."""
         if self._backward is not None:
             return _blocked_product(grad_NO, self._backward, None)
         return torch.mm(grad_NO, self._layer.weight)

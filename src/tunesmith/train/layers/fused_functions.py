@@ -20,7 +20,7 @@ WIDE = 1024  # 576 x 16 takes 255 us directly at 800 tokens; 1536 x 16 takes 103
 
 
 class SharedInput(torch.autograd.Function):
-    """y_i = x W_i^T + bias_i + scale (x A_i^T) B_i^T of layers with the same input x.
+    """Computes y_i = x W_i^T + bias_i + scale (x A_i^T) B_i^T for one input x.
 
     One product makes all x A_i^T. `stacked` has all A_i, one below the other; `adapters` is A and B of each layer.
     """

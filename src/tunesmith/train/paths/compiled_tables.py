@@ -42,17 +42,17 @@ class Group:
 
     @property
     def ins(self) -> int:
-        """How many inputs they have."""
+        """The number of inputs that the linears share."""
         return self.linears[0].in_features
 
     @property
     def outs(self) -> int:
-        """How many outputs they have together."""
+        """The number of outputs of all linears together."""
         return sum(linear.out_features for linear in self.linears)
 
 
 def groups_of(model: "PreTrainedModel") -> list[Group]:
-    """Of all layers, in the order of a table of lines."""
+    """The groups of all layers, in the order of a table of lines."""
     return [Group.of(model, paths) for index in range(model.config.num_hidden_layers) for paths in shared_inputs(index)]
 
 

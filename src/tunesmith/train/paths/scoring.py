@@ -40,7 +40,7 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One entry for each learned token of each row, in the order of rows and tokens."""
+    """The scores of all learned tokens, in the order of rows and tokens."""
 
     logprobs: Tensor  # [L], carries the gradient
     correct: Tensor  # [L], is it the likeliest token?

@@ -24,7 +24,7 @@ SPINS = "3000"
 
 
 def trainer_environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """`given` (default: this process's) and what a trainer needs; what is set stays."""
+    """Adds what a trainer needs to `given` (default: os.environ); what is set stays."""
     given = os.environ if given is None else given
     tunables = ":".join(f"{name}={value}" for name, value in MALLOC.items())
     return {"GLIBC_TUNABLES": tunables, "GOMP_SPINCOUNT": SPINS, **given}

@@ -200,6 +200,7 @@ class EventWriter:
         self._stream = stream
 
     def __call__(self, event: Event) -> None:
+        """Writes one event and flushes it."""
         self._stream.write(json.dumps(event.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
         self._stream.flush()
 
