@@ -10,7 +10,7 @@ import torch
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import AUTO_BETA
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.directory import fingerprint as base_fingerprint
+from tunesmith.models import directory
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.system.atomic_write import write_atomically
 from tunesmith.train.adapters.checkpoint import Journal, Progress, RunFiles, TrainableParameters, load_progress
@@ -146,7 +146,7 @@ def _manifest(spec: TrainSpec, trainable: TrainableParameters, renderer: Rendere
     lora = trainable if isinstance(trainable, Adapter) else None
     return AdapterManifest(
         base_name=spec.base_name,
-        base_fingerprint=base_fingerprint(spec.base_dir),
+        base_fingerprint=directory.fingerprint(spec.base_dir),
         renderer=renderer.name,
         rank=spec.options.lora_rank if lora else 0,
         alpha=spec.options.lora_alpha if lora else 0.0,
