@@ -9,8 +9,8 @@ import torch
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import AUTO_BETA
-from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models import directory
+from tunesmith.models.adapters import AdapterManifest
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.system.atomic_write import write_atomically
 from tunesmith.train.adapters.checkpoint import Journal, Progress, RunFiles, TrainableParameters, load_progress
