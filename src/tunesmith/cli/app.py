@@ -7,11 +7,7 @@ import typer
 from tunesmith import __version__
 from tunesmith.cli.commands import (
     chat,
-    check,
     demo,
-    estimate,
-    fix,
-    imports,
     jobs,
     keys,
     migrate,
@@ -21,6 +17,7 @@ from tunesmith.cli.commands import (
     train,
     usage,
 )
+from tunesmith.cli.commands.data import check, estimate, fix, imports
 from tunesmith.cli.options import AsJson
 
 app = typer.Typer(

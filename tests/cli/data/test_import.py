@@ -15,7 +15,7 @@ from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
 
-SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "export_openai.py"
+SCRIPT = Path(__file__).resolve().parents[3] / "examples" / "export_openai.py"
 
 
 @pytest.fixture(scope="session")
