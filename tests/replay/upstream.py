@@ -50,12 +50,10 @@ class Teacher:
 
 def completion(text: str, **message: JsonValue) -> JsonObject:
     """A chat completion that answers a text."""
-    choice = {
-        "index": 0,
-        "finish_reason": "stop",
-        "message": {"role": "assistant", "content": f"re: {text}", **message},
-    }
-    return {"id": "chatcmpl-1", "object": "chat.completion", "model": "teacher-1", "choices": [choice], "usage": USAGE}
+    answer: JsonObject = {"role": "assistant", "content": f"re: {text}", **message}
+    choice: JsonObject = {"index": 0, "finish_reason": "stop", "message": answer}
+    choices: list[JsonValue] = [choice]
+    return {"id": "chatcmpl-1", "object": "chat.completion", "model": "teacher-1", "choices": choices, "usage": USAGE}
 
 
 def error(status: int, message: str, code: str | None = None, **headers: str) -> Reply:

@@ -18,8 +18,28 @@ class Unusable(ValueError):
 
 
 def training_row(question: Question, completion: JsonObject, provenance: JsonObject) -> JsonObject:
-    """The question with its answer; raises Unusable for an answer that is cut, empty, a refusal or broken."""
-    choice = _first_choice(completion)
+    """The question with its answer.
+
+    Raises Unusable for an answer that is cut, empty, a refusal or broken.
+    """
+    answer = _answer(_first_choice(completion))
+    origin: JsonObject = {
+        "teacher": completion.get("model") or provenance["teacher"],
+        **{key: value for key, value in provenance.items() if key != "teacher"},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finish_reason": _first_choice(completion).get("finish_reason"),
+        "completion_id": completion.get("id"),
+    }
+    row: JsonObject = {"messages": [*question.messages, answer], **question.tools}
+    row[METADATA] = {**question.metadata, **origin}
+    try:
+        parse_row(row)
+    except RowError as error:
+        raise Unusable(error.message) from None
+    return row
+
+
+def _answer(choice: JsonObject) -> JsonObject:
     finish, message = choice.get("finish_reason"), choice.get("message")
     if isinstance(finish, str) and finish in CUT:
         raise Unusable(CUT[finish])
@@ -32,25 +52,14 @@ def training_row(question: Question, completion: JsonObject, provenance: JsonObj
         kept.pop("content")
     if not kept:
         raise Unusable("The answer is empty.")
-    answer: JsonObject = {"role": "assistant", **({"content": None} if "content" not in kept else {}), **kept}
-    origin: JsonObject = {
-        "teacher": completion.get("model") or provenance["teacher"],
-        **{key: value for key, value in provenance.items() if key != "teacher"},
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "finish_reason": finish,
-        "completion_id": completion.get("id"),
-    }
-    row: JsonObject = {"messages": [*question.messages, answer], **question.tools}
-    row[METADATA] = {**question.metadata, **origin}
-    try:
-        parse_row(row)
-    except RowError as error:
-        raise Unusable(error.message) from None
-    return row
+    return {"role": "assistant", "content": None, **kept}
 
 
 def used_tokens(completion: JsonObject) -> tuple[int, int, int] | None:
-    """Prompt tokens, those of them that were cached, and completion tokens; None where the upstream does not say."""
+    """Prompt tokens, those of them that were cached, and completion tokens.
+
+    None where the upstream does not say.
+    """
     usage = completion.get("usage")
     if not isinstance(usage, dict):
         return None

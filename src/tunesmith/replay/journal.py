@@ -1,4 +1,6 @@
-"""The file beside the output that makes a run continue after a kill without asking a row twice.
+"""The journal beside the output, from which a killed run goes on.
+
+No answered row is asked twice.
 
 Line 1 says who was asked, and how. Then, for each row: `{"asked": KEY, "reserved": USD}` before the request is sent,
 and `{"key": KEY, "cost": USD, "row": {…}}` or `{"key": KEY, "cost": USD, "refused": SENTENCE}` after the answer, on

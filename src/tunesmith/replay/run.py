@@ -1,4 +1,7 @@
-"""Asks for every row that has no answer yet, a few at a time, and writes the rows in the file's order."""
+"""Asks for every row that has no answer yet, a few at a time.
+
+The rows are written in the file's order.
+"""
 
 import asyncio
 import contextlib
@@ -156,7 +159,10 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a run left on the disk; `refused` pairs a line with why it has no answer to learn."""
+    """What a run left on the disk.
+
+    `refused` pairs a line with why it has no answer to learn.
+    """
 
     rows: int
     refused: tuple[tuple[int, str], ...]

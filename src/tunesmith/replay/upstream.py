@@ -193,7 +193,10 @@ class Upstream:
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds to wait by `retry-after-ms` or `Retry-After` (seconds or a date); None without either."""
+    """Seconds to wait by `retry-after-ms` or `Retry-After`; None without either.
+
+    The latter holds seconds or a date.
+    """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
         if text.replace(".", "", 1).isdecimal():

@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
 from tests.cli.conftest import Tunesmith
 from tests.replay.upstream import Reply, completion, error, teaching
+
 from tunesmith.cli.exits import Exit
 
 KEY = "sk-0123456789-secret"
@@ -22,7 +22,10 @@ TEACHER = "ft:gpt-4o-mini-2024-07-18:acme::B1"
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
     file = tmp_path / "prompts.jsonl"
-    rows = [{"messages": [{"role": "system", "content": "Answer."}, {"role": "user", "content": f"q{n}"}]} for n in range(40)]
+    rows = [
+        {"messages": [{"role": "system", "content": "Answer."}, {"role": "user", "content": f"q{n}"}]}
+        for n in range(40)
+    ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return file
 
@@ -36,7 +39,7 @@ def test_rows_are_ready_for_the_check(tunesmith: Tunesmith, prompts: Path) -> No
     with teaching() as teacher:
         ran = tunesmith("replay", prompts, "--teacher", TEACHER, "--upstream", teacher.url)
     assert ran.code == 0, ran.err
-    assert "40 answers for $0.00084 in" in ran.out  # 100 tokens read and 10 written, at 0.30 and 1.20 a million
+    assert "40 answers for $0.00168 in" in ran.out  # 100 tokens read and 10 written, at 0.30 and 1.20 a million
     assert ran.err.count("terms of") == 1
     checked = tunesmith("check", prompts.with_name("prompts.replay.jsonl"))
     assert checked.code == 0, checked.out
@@ -50,7 +53,7 @@ def test_second_time_nothing_is_asked_and_terms_are_not_named_again(tunesmith: T
             assert ran.code == 0, ran.err
     assert sum(teacher.asked.values()) == 40
     assert "terms" not in ran.err
-    assert ran.json["rows"] == 40  # type: ignore[index,call-overload]
+    assert ran.json["rows"] == 40  # type: ignore[index]
 
 
 def test_killed_run_goes_on_without_asking_an_answered_row_again(prompts: Path, tmp_path: Path) -> None:

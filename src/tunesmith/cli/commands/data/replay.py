@@ -1,4 +1,4 @@
-"""`tunesmith replay`: a teacher's answers to the rows of a file, as rows to train on."""
+"""`tunesmith replay`: a teacher's answers as rows to train on."""
 
 import asyncio
 import os
