@@ -172,6 +172,9 @@ class Settings(BaseSettings, TrainingOptions):
         default_factory=dict, description="Additional base models: name -> local Hugging Face directory or hub id."
     )
 
+    price_file: Path | None = Field(
+        None, description="Your own prices for estimates, JSON or TOML (docs/prices.md); unset: OpenAI's alone."
+    )
     result_encoding: Literal["plain", "base64"] = Field(
         "plain", description="How result files are served: plain CSV as in 2023, or base64 as OpenAI since 2024."
     )

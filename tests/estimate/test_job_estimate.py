@@ -16,7 +16,7 @@ from tunesmith.estimate.hyperparameters import (
     resolve_hyperparameters,
 )
 from tunesmith.estimate.job_estimate import Machine, estimate
-from tunesmith.estimate.prices import DEFAULT_PRICE, OPENAI_2023, Price, price_of
+from tunesmith.estimate.prices import Price, price_of, require_price, training_cost
 from tunesmith.estimate.speed import (
     Benchmark,
     Workload,
@@ -128,7 +128,9 @@ def test_numbers_out_of_range_are_refused_by_name(name: str, value: JsonValue) -
 
 def test_the_real_job_of_6810_tokens_costs_what_it_cost() -> None:
     """Ten rows, 681 tokens an epoch, ten epochs, $0.008 per 1K: OpenAI billed $0.05448."""
-    assert round(681 * auto_epochs(10) * DEFAULT_PRICE.training / 1000, 6) == 0.05448
+    then = price_of("gpt-3.5-turbo-0613@2023-10")
+    assert then is not None
+    assert training_cost(then, 681 * auto_epochs(10)) == pytest.approx(0.05448)
 
 
 def test_an_estimate_multiplies_tokens_by_epochs(tmp_path: Path) -> None:
@@ -163,28 +165,23 @@ def test_trained_tokens_are_the_lengths_of_what_the_renderer_makes(tmp_path: Pat
     assert found.peak_memory_bytes == 1_000_000 + 1000 * longest
 
 
-def test_a_long_system_prompt_pays_back_where_the_tuned_model_costs_the_same(tmp_path: Path) -> None:
+def test_a_thousand_answers_are_like_the_rows_of_the_file(tmp_path: Path) -> None:
     report = check_file(rows_file(tmp_path, 20, system="rule " * 1000))
-    price = Price("mine", training=0.008, input=0.001, output=0.001, plain_input=0.001, plain_output=0.001)
-    found = estimate(report, Hyperparameters(3, 1, 2.0), price).break_even
+    found = estimate(report, Hyperparameters(3, 1, 2.0), require_price("gpt-4o-mini")).answers
     assert found is not None
-    assert found.calls is not None
-    saved = found.calls * (found.before - found.after)
-    cost = report.openai.billed_tokens * 3 * 0.008 / 1000
-    assert cost <= saved < cost + (found.before - found.after) * 1.01
+    assert found.prompt_tokens + found.completion_tokens == report.openai.tokens / 20
+    assert found.completion_tokens == report.openai.learned_tokens / 20
+    expected = (found.prompt_tokens * 0.30 + found.completion_tokens * 1.20) / 1000  # dollars a million, 1,000 answers
+    assert found.dollars == pytest.approx(expected, abs=1e-6)
 
 
-def test_at_the_prices_of_2023_a_short_prompt_never_pays_back(tmp_path: Path) -> None:
-    found = estimate(check_file(rows_file(tmp_path, 20)), Hyperparameters(3, 1, 2.0)).break_even
-    assert found is not None
-    assert found.calls is None
-
-
-def test_the_price_table_of_2023_ships() -> None:
-    price = OPENAI_2023["gpt-3.5-turbo"]
-    assert (price.training, price.input, price.output) == (0.008, 0.012, 0.016)
-    assert price_of("gpt-3.5-turbo-0613") is price
-    assert price_of("gpt-9") is None
+def test_price_that_is_not_known_leaves_the_cost_open(tmp_path: Path) -> None:
+    report = check_file(rows_file(tmp_path, 20))
+    found = estimate(report, Hyperparameters(3, 1, 2.0), Price("mine", training=1.0))
+    assert found.openai_cost == round(report.openai.billed_tokens * 3 / 1e6, 6)
+    assert found.answers is not None
+    assert found.answers.dollars is None
+    assert estimate(report, Hyperparameters(3, 1, 2.0), Price("mine", input=1.0)).openai_cost is None
 
 
 def test_time_and_memory_are_linear_in_the_measurement() -> None:

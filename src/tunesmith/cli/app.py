@@ -17,7 +17,7 @@ from tunesmith.cli.commands import (
     train,
     usage,
 )
-from tunesmith.cli.commands.data import check, estimate, fix, imports
+from tunesmith.cli.commands.data import check, estimate, fix, imports, replay
 from tunesmith.cli.options import AsJson
 
 app = typer.Typer(
@@ -73,6 +73,7 @@ app.add_typer(imports.app, name="import", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(check.check)
 app.command(rich_help_panel=DATA)(estimate.estimate)
 app.command(rich_help_panel=DATA)(fix.fix)
+app.command(rich_help_panel=DATA)(replay.replay)
 app.command(rich_help_panel=SERVER)(serve.serve)
 app.command(rich_help_panel=SERVER)(serve.worker)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)

@@ -1,4 +1,4 @@
-"""The estimate of a job: steps, tokens, money, time, memory, and break-even.
+"""The estimate of a job: steps, tokens, time, memory, money at OpenAI and here.
 
 Prices count OpenAI's tokens; time and memory count the base's own, because those are what is trained here.
 """
@@ -8,33 +8,29 @@ from dataclasses import dataclass
 
 from tunesmith.check.report.file_report import Report
 from tunesmith.estimate.hyperparameters import Hyperparameters, auto_epochs, resolve_hyperparameters
-from tunesmith.estimate.prices import DEFAULT_PRICE, Price
+from tunesmith.estimate.prices import DEFAULT_PRICE, Price, answer_cost, training_cost
 from tunesmith.estimate.speed import Benchmark, Workload, peak_memory, training_seconds, unpacked
 from tunesmith.jsonvalue import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class BreakEven:
-    """How many calls it takes until training has paid for itself.
+class AnswersCost:
+    """What 1,000 answers of the tuned model would cost at OpenAI.
 
-    The tuned model is asked without the system prompt.
-
-    Dollars per call, before: the plain model with the system prompt; after: the tuned one without it. `calls` is
-    None when the tuned call is not the cheaper one.
+    The tokens of one are the file's mean: all that a row does not teach is its prompt. `dollars` is None where a price
+    is not known.
     """
 
-    system_tokens: float
-    before: float
-    after: float
-    calls: int | None
+    prompt_tokens: float
+    completion_tokens: float
+    dollars: float | None
 
     def to_json(self) -> JsonObject:
-        """The section `break_even` of an estimate."""
+        """The section `openai.answers` of an estimate."""
         return {
-            "system_tokens": round(self.system_tokens, 1),
-            "dollars_per_call_before": self.before,
-            "dollars_per_call_after": self.after,
-            "calls": self.calls,
+            "prompt_tokens": round(self.prompt_tokens, 1),
+            "completion_tokens": round(self.completion_tokens, 1),
+            "dollars_per_1000": self.dollars,
         }
 
 
@@ -42,7 +38,8 @@ class BreakEven:
 class Estimate:
     """What a job will be.
 
-    `openai_*` is what OpenAI would have billed; `trained_tokens` is what the job here will report.
+    `openai_*` is what OpenAI would have billed, None where that is not known.
+    `trained_tokens` is what the job here will report.
     """
 
     hyperparameters: Hyperparameters
@@ -50,7 +47,7 @@ class Estimate:
     steps_per_epoch: int
     total_steps: int
     openai_tokens: int
-    openai_cost: float
+    openai_cost: float | None
     price: Price
     trained_tokens: int | None
     learned_tokens: int | None
@@ -58,7 +55,7 @@ class Estimate:
     seconds: float | None = None
     peak_memory_bytes: int | None = None
     local_cost: float | None = None
-    break_even: BreakEven | None = None
+    answers: AnswersCost | None = None
 
     def to_json(self) -> JsonObject:
         """The estimate as `tunesmith estimate --json` prints it."""
@@ -70,9 +67,11 @@ class Estimate:
             "openai": {
                 "model": self.price.model,
                 "price_table": self.price.table,
-                "training_dollars_per_1k": self.price.training,
+                "training_dollars_per_million": self.price.training,
+                "training_dollars_per_hour": self.price.training_hour,
                 "billed_tokens": self.openai_tokens,
                 "dollars": self.openai_cost,
+                "answers": self.answers.to_json() if self.answers else None,
             },
             "trained_tokens": self.trained_tokens,
             "learned_tokens": self.learned_tokens,
@@ -80,7 +79,6 @@ class Estimate:
             "seconds": self.seconds,
             "peak_memory_bytes": self.peak_memory_bytes,
             "local_cost": self.local_cost,
-            "break_even": self.break_even.to_json() if self.break_even else None,
         }
 
 
@@ -110,7 +108,6 @@ def estimate(
     epochs = hyperparameters.n_epochs
     steps = math.ceil(report.sound_rows / hyperparameters.batch_size)
     openai_tokens = report.openai.billed_tokens * epochs
-    cost = round(openai_tokens * price.training / 1000, 6)
     seconds, memory = _seconds_and_memory(report, hyperparameters, steps, machine)
     base = report.base
     return Estimate(
@@ -119,7 +116,7 @@ def estimate(
         steps_per_epoch=steps,
         total_steps=steps * epochs,
         openai_tokens=openai_tokens,
-        openai_cost=cost,
+        openai_cost=_rounded(training_cost(price, openai_tokens)),
         price=price,
         trained_tokens=base.tokens * epochs if base else None,
         learned_tokens=base.learned_tokens * epochs if base else None,
@@ -127,7 +124,7 @@ def estimate(
         seconds=seconds,
         peak_memory_bytes=memory,
         local_cost=machine.cost(seconds),
-        break_even=_break_even(report, price, cost),
+        answers=_answers(report, price),
     )
 
 
@@ -144,18 +141,27 @@ def _seconds_and_memory(
     return training_seconds(benchmark, work.tokens * epochs, steps * epochs), peak_memory(benchmark, work.largest)
 
 
-def _break_even(report: Report, price: Price, training_cost: float) -> BreakEven | None:
-    """Over the file's mean call; None without system prompts or without a price for the plain model."""
-    if not report.openai.system_tokens or not report.sound_rows or price.plain_input is None:
+def _answers(report: Report, price: Price) -> AnswersCost | None:
+    """1,000 answers like the file's; None for rows from which no answer's length can be told, such as pairs."""
+    rows, counts = report.sound_rows, report.openai
+    if report.kind not in ("chat", "completion") or not rows or not counts.learned_tokens:
         return None
-    rows = report.sound_rows
-    system, answer = report.openai.system_tokens / rows, report.openai.learned_tokens / rows
-    question = max(0.0, report.openai.tokens / rows - system - answer)
-    plain_output = price.plain_output if price.plain_output is not None else price.output
-    before = ((system + question) * price.plain_input + answer * plain_output) / 1000
-    after = (question * price.input + answer * price.output) / 1000
-    calls = math.ceil(training_cost / (before - after)) if before > after else None
-    return BreakEven(system, round(before, 8), round(after, 8), calls)
+    cost = answer_cost(price, counts.tokens - counts.learned_tokens, counts.learned_tokens)
+    per_thousand = None if cost is None else cost / rows * 1000
+    answer = counts.learned_tokens / rows
+    return AnswersCost(counts.tokens / rows - answer, answer, _rounded(per_thousand))
 
 
-__all__ = ["BreakEven", "Estimate", "Hyperparameters", "Machine", "auto_epochs", "estimate", "resolve_hyperparameters"]
+def _rounded(amount: float | None) -> float | None:
+    return None if amount is None else round(amount, 6)
+
+
+__all__ = [
+    "AnswersCost",
+    "Estimate",
+    "Hyperparameters",
+    "Machine",
+    "auto_epochs",
+    "estimate",
+    "resolve_hyperparameters",
+]

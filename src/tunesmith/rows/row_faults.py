@@ -14,6 +14,7 @@ from tunesmith.rows.tool_faults import declared, declared_call_faults
 Kind: TypeAlias = Literal["chat", "completion", "preference", "reinforcement"]
 
 CHAT_KEYS = frozenset(("messages", "tools", "functions", "parallel_tool_calls"))
+NOTES = "metadata"  # of a chat row: where its answer came from, say; not trained
 PREFERENCE_KEYS = frozenset(
     ("input", "preferred_output", "non_preferred_output", "preferred_completion", "non_preferred_completion")
 )
@@ -56,7 +57,10 @@ def row_faults(row: JsonValue, kind: Kind | None = None) -> Iterator[Fault]:
 
 
 def _chat_faults(row: JsonObject) -> Iterator[Fault]:
-    yield from _extra_keys(row, CHAT_KEYS, "")
+    yield from _extra_keys(row, CHAT_KEYS | {NOTES}, "")
+    notes = row.get(NOTES)
+    if notes is not None and not isinstance(notes, dict):
+        yield Fault("invalid_value", NOTES, f"'{NOTES}' is {type_name(notes)}, not an object.", shorten(notes))
     if "messages" not in row:
         yield Fault("missing_messages", "messages", "The row is missing key 'messages'.")
         return

@@ -111,8 +111,55 @@ def test_mask_preview_marks_the_answer_and_only_it(tunesmith: Tunesmith, jokes: 
 def test_estimate_shows_openai_price_beside_the_own_count(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:
     ran = tunesmith("estimate", jokes)
     assert ran.code == 0
-    assert "5,792 tokens, $0.04634 at $0.008 per 1K" in ran.out  # 724 x 8 epochs
+    assert "training $0.04634: 5,792 tokens at $8.00 a million (gpt-3.5-turbo-0125" in ran.out  # 724 x 8 epochs
+    assert "prices: OpenAI, 2026-11-29" in ran.out
     assert "96 (12 an epoch)" in ran.out
+    assert "pays back" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "table", "dollars_a_million"),
+    [
+        ((), "gpt-3.5-turbo-0125", "OpenAI, 2026-11-29", 8.00),
+        (("--price", "gpt-4o-mini"), "gpt-4o-mini-2024-07-18", "OpenAI, 2026-11-29", 3.00),
+        (("--price", "ft:gpt-4.1-nano-2025-04-14:me::1"), "gpt-4.1-nano-2025-04-14", "OpenAI, 2026-11-29", 1.50),
+        (("--price", "gpt-3.5-turbo@2023"), "gpt-3.5-turbo-0613", "OpenAI, 2023-10", 8.00),
+        (("--base", "gpt-4.1-mini"), "gpt-4.1-mini-2025-04-14", "OpenAI, 2026-11-29", 5.00),
+        (("--base", "smollm2-135m-instruct"), "gpt-3.5-turbo-0125", "OpenAI, 2026-11-29", 8.00),
+    ],
+    ids=["default", "short-name", "tuned-name", "2023", "base-of-openai", "base-of-ours"],
+)
+def test_estimate_compares_with_the_model_that_was_named(
+    tunesmith: Tunesmith, jokes: Path, options: tuple[str, ...], model: str, table: str, dollars_a_million: float
+) -> None:
+    estimate = tunesmith("estimate", jokes, "--epochs", 2, *options, "--json").json
+    assert isinstance(estimate, dict)
+    openai = estimate["openai"]
+    assert (openai["model"], openai["price_table"]) == (model, table)
+    assert openai["dollars"] == round(openai["billed_tokens"] * dollars_a_million / 1e6, 6)
+
+
+def test_estimate_of_a_model_billed_by_the_hour_is_not_known(tunesmith: Tunesmith, jokes: Path) -> None:
+    assert "training $100.00 an hour" in tunesmith("estimate", jokes, "--price", "o4-mini").out
+    estimate = tunesmith("estimate", jokes, "--price", "o4-mini", "--json").json
+    assert isinstance(estimate, dict)
+    assert estimate["openai"]["dollars"] is None
+    assert estimate["openai"]["answers"]["dollars_per_1000"] > 0
+
+
+def test_own_prices_come_from_a_file_or_the_setting(
+    tunesmith: Tunesmith, jokes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = write(tmp_path / "own.toml", "[models.house]\ntraining = 1000\ninput = 1\n[machine]\nwatts = 100\n")
+    ran = tunesmith("estimate", jokes, "--price", "house", "--price-file", own, "--kwh-price", "0.3", "--epochs", "1")
+    assert "training $0.724: 724 tokens at $1,000.00 a million (house; prices: own.toml)" in ran.out
+    assert "then not known for 1,000 answers" in ran.out
+    half = tunesmith("estimate", jokes, "--price-file", own)
+    assert (half.code, "needs the price of a kilowatt hour too" in half.err) == (2, True)
+    monkeypatch.setenv("TUNESMITH_PRICE_FILE", str(own))
+    assert tunesmith("estimate", jokes, "--price", "house", "--kwh-price", "0.3").code == 0
+    broken = tunesmith("estimate", jokes, "--price-file", write(tmp_path / "broken.json", '{"models": 3}'))
+    assert (broken.code, "models is 3; it has to be a table" in broken.err) == (2, True)
 
 
 def test_estimate_follows_given_epochs(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:
@@ -216,4 +263,7 @@ def test_estimate_knows_the_time_once_it_was_measured(
     measured = Benchmark("smollm2-135m-instruct", hardware, 100.0, 0.5, 10.0, 1_000_000_000, 1_000.0)
     write_benchmark(benchmark_path(cache, measured.base, hardware), measured)
     out = tunesmith("estimate", jokes, "--hourly-cost", "3.6").out
-    assert "about 2m10s on this machine, $0.12976" in out  # 10 + 7,176 tokens / 100 + 96 steps x 0.5 = 129.76 s
+    assert "about 2m10s on this machine" in out  # 10 + 7,176 tokens / 100 + 96 steps x 0.5 = 129.76 s
+    assert "training $0.12976; answers have no price" in out
+    out = tunesmith("estimate", jokes, "--watts", "500", "--kwh-price", "0.3").out
+    assert "training $0.00541;" in out  # 129.76 s of 500 W at $0.30 a kilowatt hour

@@ -8,7 +8,8 @@ from tests.cli.output.conftest import Printed, widest, words
 from tunesmith.check.report.file_report import Report
 from tunesmith.cli.bases import LocalBase
 from tunesmith.cli.output.estimate_table import print_estimate
-from tunesmith.estimate.job_estimate import BreakEven, Estimate, Machine, estimate, resolve_hyperparameters
+from tunesmith.estimate.job_estimate import AnswersCost, Estimate, Machine, estimate, resolve_hyperparameters
+from tunesmith.estimate.prices import Price
 from tunesmith.estimate.speed import Benchmark
 
 MEASURED = Benchmark("smollm2-135m-instruct", "a machine", 100.0, 0.5, 10.0, 1_000_000_000, 1_000.0)
@@ -27,7 +28,7 @@ def test_estimate_fits_and_says_the_same_at_any_width(
     assert widest(shown) <= width
     said = words(shown)
     assert said.startswith("weather-jokes.jsonl 12 rows on smollm2-135m-instruct")
-    for part in ("epochs 2", "24 (12 an epoch)", "1,794 tokens", "1,448 tokens, $0.01158", "add --measure"):
+    for part in ("epochs 2", "24 (12 an epoch)", "1,794 tokens", "$0.01158: 1,448 tokens", "add --measure"):
         assert part in said
 
 
@@ -46,13 +47,12 @@ def test_measured_machine_gives_time_memory_and_cost(printed: Printed, checked: 
     numbers = resolve_hyperparameters({"n_epochs": 2}, checked)
     found = estimate(checked, numbers, machine=Machine(MEASURED, hourly_cost=3.6))
     said = words(printed(200, print_estimate, checked, found, local))
-    assert "time about 40s on this machine, $0.03994" in said  # 10 + 1,794 tokens / 100 + 24 steps x 0.5 = 39.94 s
+    assert "time about 40s on this machine memory" in said  # 10 + 1,794 tokens / 100 + 24 steps x 0.5 = 39.94 s
     assert "GB at the peak" in said
-    assert "cost $0.03994 of this machine's time" in said
+    assert "on this machine training $0.03994; answers have no price" in said
     assert "--measure" not in said
     free = words(printed(200, print_estimate, checked, replace(found, local_cost=None), local))
-    assert "time about 40s on this machine memory" in free
-    assert "of this machine's time" not in free
+    assert "on this machine no price, only its time and power; for dollars add --hourly-cost" in free
 
 
 def test_missing_weights_leave_openais_price(printed: Printed, checked: Report, absent: LocalBase) -> None:
@@ -60,7 +60,7 @@ def test_missing_weights_leave_openais_price(printed: Printed, checked: Report, 
     found = estimate(uncounted, resolve_hyperparameters({"n_epochs": 1}, uncounted))
     said = words(printed(200, print_estimate, uncounted, found, absent))
     assert "trained here smollm2-135m-instruct is not here to count: tunesmith models pull" in said
-    assert "at OpenAI 724 tokens, $0.00579" in said
+    assert "at OpenAI training $0.00579: 724 tokens at $8.00 a million" in said
     assert "--measure" not in said
 
 
@@ -70,16 +70,23 @@ def test_sampled_counts_are_about(printed: Printed, checked: Report, guess: Esti
     assert "trained here about 1,794 tokens" in words(printed(200, print_estimate, checked, sampled, local))
 
 
-@pytest.mark.parametrize(
-    ("calls", "said"),
-    [
-        (4321, "pays back after 4,321 calls without the system prompt (15 tokens)"),
-        (None, "pays back never at OpenAI's"),
-    ],
-)
-def test_break_even(
-    printed: Printed, checked: Report, guess: Estimate, local: LocalBase, calls: int | None, said: str
+def test_answers_are_priced_by_the_thousand(
+    printed: Printed, checked: Report, guess: Estimate, local: LocalBase
 ) -> None:
-    found = replace(guess, break_even=BreakEven(15.2, 0.002, 0.001, calls))
-    assert said in words(printed(200, print_estimate, checked, found, local))
-    assert "pays back" not in printed(200, print_estimate, checked, replace(guess, break_even=None), local)
+    found = replace(guess, answers=AnswersCost(1200.4, 80, 0.455))
+    said = words(printed(200, print_estimate, checked, found, local))
+    assert "then $0.455 for 1,000 answers (1,200 tokens of prompt and 80 of answer each, as in the file)" in said
+    assert "for 1,000 answers" not in printed(200, print_estimate, checked, replace(guess, answers=None), local)
+
+
+def test_unknown_price_is_said_and_not_zero(
+    printed: Printed, checked: Report, guess: Estimate, local: LocalBase
+) -> None:
+    unknown = replace(guess, openai_cost=None, price=Price("mine"), answers=AnswersCost(9, 9, None))
+    said = words(printed(200, print_estimate, checked, unknown, local))
+    assert "training not known: 1,448 tokens, whose price is not known" in said
+    assert "then not known for 1,000 answers" in said
+    hourly = replace(unknown, price=Price("o4-mini-2025-04-16", training_hour=100.0))
+    said = words(printed(200, print_estimate, checked, hourly, local))
+    assert "training $100.00 an hour; how long it would take is not known" in said
+    assert "$0" not in said

@@ -6,14 +6,14 @@ from tunesmith.check.report.file_report import Report
 from tunesmith.check.report.mask_preview import visible
 from tunesmith.cli.bases import LocalBase
 from tunesmith.cli.output.terminal import duration, facts, not_here, out, size
-from tunesmith.estimate.job_estimate import BreakEven, Estimate
+from tunesmith.estimate.job_estimate import AnswersCost, Estimate
 from tunesmith.estimate.prices import dollars
 
 
 def print_estimate(report: Report, estimate: Estimate, base: LocalBase) -> None:
-    """Prints a job's hyperparameters, steps and tokens, its time, and OpenAI's price."""
+    """Prints a job's hyperparameters, steps, tokens, time, and money there and here."""
     out().print(f"[bold]{escape(visible(report.file))}[/bold]  {estimate.examples:,} rows on {base.name}")
-    out().print(facts({**_run(estimate), **_here(estimate, base), **_at_openai(estimate)}))
+    out().print(facts({**_run(estimate), **_here(estimate, base), **_money(estimate)}))
 
 
 def _run(estimate: Estimate) -> dict[str, str]:
@@ -31,14 +31,11 @@ def _here(estimate: Estimate, base: LocalBase) -> dict[str, str]:
     """What the job takes on this machine, as far as it is known."""
     shown = {"trained here": _trained_tokens(estimate) or not_here(base.name)}
     if estimate.seconds is not None:
-        cost = f", {dollars(estimate.local_cost)}" if estimate.local_cost is not None else ""
-        shown["time"] = f"about {duration(estimate.seconds)} on this machine{cost}"
+        shown["time"] = f"about {duration(estimate.seconds)} on this machine"
     elif base.renderer is not None:
         shown["time"] = "[dim]not measured on this machine yet: add --measure[/dim]"
     if estimate.peak_memory_bytes is not None:
         shown["memory"] = f"about {size(estimate.peak_memory_bytes)} at the peak"
-    if estimate.local_cost is not None:
-        shown["cost"] = f"{dollars(estimate.local_cost)} of this machine's time"
     return shown
 
 
@@ -52,18 +49,34 @@ def _trained_tokens(estimate: Estimate) -> str:
     )
 
 
-def _at_openai(estimate: Estimate) -> dict[str, str]:
-    price = (
-        f"{estimate.openai_tokens:,} tokens, [bold]{dollars(estimate.openai_cost)}[/bold] at"
-        f" {dollars(estimate.price.training)} per 1K ({estimate.price.model}, {estimate.price.table})"
-    )
-    if estimate.break_even is None:
-        return {"at OpenAI": price}
-    return {"at OpenAI": price, "pays back": _break_even(estimate.break_even)}
+def _money(estimate: Estimate) -> dict[str, str]:
+    """What OpenAI would take for the job and for answers, and what this machine costs."""
+    shown = {"at OpenAI": f"{openai_training(estimate)} ({estimate.price.model}; prices: {estimate.price.table})"}
+    if estimate.answers is not None:
+        shown[""] = f"then {openai_answers(estimate.answers)}"
+    shown["on this machine"] = _machine_cost(estimate)
+    return shown
 
 
-def _break_even(found: BreakEven) -> str:
-    prompt = f"the system prompt ({found.system_tokens:,.0f} tokens)"
-    if found.calls is not None:
-        return f"after {found.calls:,} calls without {prompt}"
-    return f"never at OpenAI's prices: a tuned call without {prompt} costs more than a plain one with it"
+def openai_training(estimate: Estimate) -> str:
+    """What OpenAI would take for the training, in words."""
+    price, tokens = estimate.price, f"{estimate.openai_tokens:,} tokens"
+    if estimate.openai_cost is not None:
+        return f"training {dollars(estimate.openai_cost)}: {tokens} at {dollars(price.training)} a million"
+    if price.training_hour is not None:
+        return f"training {dollars(price.training_hour)} an hour; how long it would take is not known"
+    return f"training not known: {tokens}, whose price is not known"
+
+
+def openai_answers(answers: AnswersCost) -> str:
+    """What OpenAI would take for 1,000 answers, in words."""
+    lengths = f"{answers.prompt_tokens:,.0f} tokens of prompt and {answers.completion_tokens:,.0f} of answer each"
+    return f"{dollars(answers.dollars)} for 1,000 answers ({lengths}, as in the file)"
+
+
+def _machine_cost(estimate: Estimate) -> str:
+    if estimate.local_cost is not None:
+        return f"training {dollars(estimate.local_cost)}; answers have no price, they take the machine's time"
+    if estimate.seconds is not None:
+        return "no price, only its time and power; for dollars add --hourly-cost, or --watts and --kwh-price"
+    return "no price, only its time and power"

@@ -13,9 +13,9 @@ from markupsafe import Markup, escape
 from tunesmith.check.report.file_report import Distribution, Report
 from tunesmith.check.report.mask_preview import Preview, visible
 from tunesmith.check.rules.pii_kinds import NAMES
+from tunesmith.cli.output.estimate_table import openai_answers, openai_training
 from tunesmith.cli.output.terminal import plural
 from tunesmith.estimate.job_estimate import Estimate
-from tunesmith.estimate.prices import dollars
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.codes import CODES
 from tunesmith.rows.findings import grouped
@@ -166,5 +166,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"coded": _coded, "dollars": dollars, "visible": visible}
+    environment.filters |= {"coded": _coded, "visible": visible}
+    environment.filters |= {"openai_training": openai_training, "openai_answers": openai_answers}
     return environment

@@ -1,18 +1,20 @@
 """`tunesmith estimate`: what a job on a file would take, without a server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.cli.exits import CommandError
 from tunesmith.cli.options import Adapter, AsJson, Base, BatchSize, DataDir, Dataset, Epochs, LoraRank, RowMethod
+from tunesmith.cli.prices import MachineOptions, PriceFile, hourly_cost, price_book, require_price
 from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
     from tunesmith.check.report.file_report import Report
     from tunesmith.cli.bases import LocalBase
     from tunesmith.estimate.job_estimate import Estimate
+    from tunesmith.estimate.price_file import PriceBook
     from tunesmith.estimate.prices import Price
     from tunesmith.estimate.speed import Benchmark, Workload
     from tunesmith.settings import Settings
@@ -35,19 +37,25 @@ class EstimateOptions:
             "--measure", help="Measure how fast this machine trains (takes half a minute; the result is kept)."
         ),
     ] = False
-    hourly_cost: Annotated[
-        float | None, typer.Option(min=0, help="Cost of an hour of this machine, in dollars.", show_default=False)
+    price: Annotated[
+        str | None,
+        typer.Option(
+            help="OpenAI model to compare with, such as gpt-4o-mini, an ft: name, or gpt-3.5-turbo@2023. "
+            "Default: the model that --base names, else gpt-3.5-turbo.",
+            show_default=False,
+        ),
     ] = None
-    price: Annotated[str, typer.Option(help="OpenAI model whose prices to compare with.")] = "gpt-3.5-turbo"
+    price_file: PriceFile = None
+    machine: MachineOptions = field(default_factory=MachineOptions)
     as_json: AsJson = False
     data_dir: DataDir = None
 
 
 @takes(EstimateOptions)
 def estimate(options: EstimateOptions) -> None:
-    """Estimate a job on this file: hyperparameters, steps, tokens and time.
+    """Estimate a job on this file: hyperparameters, steps, tokens, time and money.
 
-    OpenAI's price is shown for comparison.
+    It shows what training and then 1,000 answers would cost at OpenAI, and what training costs on this machine.
     """
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.dataset import DatasetCheck, check_dataset
@@ -55,31 +63,36 @@ def estimate(options: EstimateOptions) -> None:
     from tunesmith.cli.output.estimate_table import print_estimate
     from tunesmith.cli.output.terminal import print_json
 
-    price = _price(options.price)
     settings = load_settings(options.data_dir, adapter=options.adapter, lora_rank=options.lora_rank)
+    book = price_book(options.price_file, settings)
+    price, hourly = _price(options, book), hourly_cost(options.machine, book)
     request = DatasetCheck(options.file, options.base, options.method, encoding=price.encoding)
     base, report = check_dataset(request, settings)
     if not report.ok:
         file = options.file
         raise CommandError(f"{report.errors[0]} ({error_count(report)} in {file.name}: tunesmith check {file})")
-    result = _estimate(options, price, settings, base, report)
+    result = _estimate(options, (price, hourly), settings, base, report)
     if options.as_json:
         print_json(result.to_json())
     else:
         print_estimate(report, result, base)
 
 
-def _price(model: str) -> "Price":
-    from tunesmith.estimate.prices import OPENAI_2023, price_of
+def _price(options: EstimateOptions, book: "PriceBook") -> "Price":
+    """The price of the model that was asked for, else of the base if OpenAI trains that."""
+    from tunesmith.estimate.prices import DEFAULT_MODEL
 
-    price = price_of(model)
-    if price is None:
-        raise CommandError(f"There is no price for {model!r}; known are {', '.join(OPENAI_2023)}.", Exit.USAGE)
-    return price
+    if options.price is None and options.base is not None and (found := book.find(options.base)) is not None:
+        return found
+    return require_price(options.price or DEFAULT_MODEL, book)
 
 
 def _estimate(
-    options: EstimateOptions, price: "Price", settings: "Settings", base: "LocalBase", report: "Report"
+    options: EstimateOptions,
+    prices: "tuple[Price, float | None]",
+    settings: "Settings",
+    base: "LocalBase",
+    report: "Report",
 ) -> "Estimate":
     from tunesmith.estimate import job_estimate
 
@@ -87,7 +100,8 @@ def _estimate(
     numbers = job_estimate.resolve_hyperparameters(requested, report, options.method or "supervised")
     speed = _benchmark(base, settings, measure=options.measure)
     work = _workload(options, report, base, numbers.batch_size) if speed is not None else None
-    machine = job_estimate.Machine(speed, work, options.hourly_cost)
+    price, hourly = prices
+    machine = job_estimate.Machine(speed, work, hourly)
     return job_estimate.estimate(report, numbers, price, machine)
 
 
