@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar, cast
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
@@ -80,6 +81,11 @@ class Job(Answer):
     tunesmith: dict[str, object] = {}
 
     @property
+    def state(self) -> str:
+        """The status, or `paused`, for which OpenAI's words have none."""
+        return "paused" if self.tunesmith.get("paused") is True and not self.finished else self.status
+
+    @property
     def finished(self) -> bool:
         """True if the job has succeeded, failed or been cancelled."""
         return self.status in ("succeeded", "failed", "cancelled")
@@ -105,12 +111,19 @@ class Checkpoint(Answer):
     step_number: int
 
 
+class ModelDetails(BaseModel):
+    """What a server tells of one tuned model beyond OpenAI's keys."""
+
+    system_message: str | None = None
+
+
 class Model(Answer):
     """A base model, an alias (`owned_by` is `alias-of:BASE`) or a tuned model."""
 
     id: str
     created: int
     owned_by: str
+    tunesmith: ModelDetails = ModelDetails()
 
 
 A = TypeVar("A", bound=Answer)
@@ -179,9 +192,13 @@ class Client:
         """All models: bases, aliases, tuned models and checkpoints."""
         return [Model.read(one) for one in cast(list[object], self._call("GET", "/models")["data"])]
 
+    def model(self, name: str) -> Model:
+        """The model of this name, with the system message that it was trained with."""
+        return Model.read(self._call("GET", f"/models/{quote(name, safe=':')}"))
+
     def delete_model(self, name: str) -> None:
         """Deletes a tuned model or checkpoint and its files."""
-        self._call("DELETE", f"/models/{name}")
+        self._call("DELETE", f"/models/{quote(name, safe=':')}")
 
     def chat(self, model: str, messages: Sequence[Mapping[str, str]], **options: object) -> Iterator[str]:
         """Yields the pieces of the answer's text as they come."""

@@ -2,12 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import JOKES, Ran, Tunesmith
-from tests.cli.scripted_server import ScriptedServer, scripted
+from tests.cli.conftest import JOKES, Ran
+from tests.cli.scripted_server import ScriptedServer
 
 Run = Callable[..., Ran]
 JOBS = "/v1/fine_tuning/jobs"
@@ -16,21 +16,6 @@ JOBS = "/v1/fine_tuning/jobs"
 def job(**values: object) -> dict[str, object]:
     fields = {"id": "ftjob-1", "model": "base", "status": "running", "created_at": int(time.time()) - 65}
     return {**fields, "training_file": "file-1", **values}
-
-
-@pytest.fixture
-def script() -> Iterator[ScriptedServer]:
-    with scripted() as server:
-        server.answer("GET /healthz", {"status": "ok"})
-        yield server
-
-
-@pytest.fixture
-def run(tunesmith: Tunesmith, script: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command on the scripted server, whose address and key are in the environment."""
-    monkeypatch.setenv("TUNESMITH_API_KEY", "sk-test")
-    monkeypatch.setenv("TUNESMITH_BASE_URL", script.base_url)
-    return tunesmith
 
 
 def sent(script: ScriptedServer, route: str) -> dict[str, object]:
@@ -240,6 +225,7 @@ def test_chat_with_the_newest_model_skips_checkpoints_and_bases(run: Run, script
         "model": "ft:base::new",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
         "stream": True,
+        "temperature": 0.2,
         "max_tokens": 5,
         "seed": 1,
     }

@@ -174,7 +174,7 @@ def test_interrupt_at_a_terminal_leaves_the_job_alone(script: ScriptedServer) ->
     script.answer("GET /v1/fine_tuning/jobs/ftjob-1", job)
     script.answer("GET /v1/fine_tuning/jobs/ftjob-1/events", {"data": []})
     with session("jobs", "watch", "ftjob-1", "--base-url", script.base_url, TUNESMITH_API_KEY="key") as terminal:
-        terminal.wait_for("training")
+        terminal.wait_for("starting the trainer")
         terminal.interrupt()
         assert "Detached; ftjob-1 goes on." in terminal.end()
         assert terminal.process.returncode == 130

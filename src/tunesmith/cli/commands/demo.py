@@ -58,12 +58,13 @@ def _look_at(file: Path, settings: "Settings") -> None:
     from tunesmith.cli.bases import local_base
     from tunesmith.cli.output.check_report import print_report
     from tunesmith.cli.output.estimate_table import print_estimate
-    from tunesmith.cli.output.terminal import err
+    from tunesmith.cli.output.waiting import Waiting
     from tunesmith.estimate.job_estimate import estimate, resolve_hyperparameters
     from tunesmith.models.directory import pull
     from tunesmith.models.registry import resolve_base
+    from tunesmith.system import activity
 
-    with err().status("Preparing the base model …"):
+    with Waiting("preparing the base model", activity.here):
         pull(resolve_base(settings.base_model, settings), settings)
     base = local_base(None, settings)
     found = check_file(file, CheckOptions(renderer=base.renderer, max_tokens=base.max_tokens))

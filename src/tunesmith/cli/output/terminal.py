@@ -7,27 +7,53 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
+# Line ends and tabs are harmless; anything else here may move the cursor, set the title or type for the user.
+_SIGNS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0x7F: 0x2421}
+_CONTROLS = _SIGNS | {code: f"\u27e8U+{code:04X}\u27e9" for code in range(0x80, 0xA0)}
+_JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # json.dumps escapes the others itself
 PIPE_COLUMNS = 200  # output to a pipe is not folded at the 80 columns of a terminal that is not there
+
+
+class SafeConsole(Console):
+    """A console that shows control characters of names and texts as signs.
+
+    Its own, for colours and bars, pass.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments to print."""
+        for segment in super().render(renderable, options):
+            shown = segment.text if segment.control else visible(segment.text)
+            yield segment if shown == segment.text else Segment(shown, segment.style)
+
+
+def visible(text: str) -> str:
+    """The text with control characters replaced by signs.
+
+    So none reaches the terminal. What models write and what files and jobs are called may hold some.
+    """
+    return text if text.isprintable() else text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
 @cache
 def out() -> Console:
     """The console of results: stdout."""
     folded = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, emoji=False, width=None if folded else PIPE_COLUMNS)
+    return SafeConsole(highlight=False, emoji=False, width=None if folded else PIPE_COLUMNS)
 
 
 @cache
 def err() -> Console:
     """The console of progress, notes and errors: stderr."""
-    return Console(stderr=True, highlight=False, emoji=False)  # `ft:base:acme:fire:x` is a name
+    return SafeConsole(stderr=True, highlight=False, emoji=False)  # `ft:base:acme:fire:x` is a name
 
 
 def note(text: str) -> None:
@@ -40,15 +66,27 @@ def warn(text: str) -> None:
     err().print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
 
 
+def complain(message: str) -> None:
+    """Prints an error on stderr."""
+    err().print("[bold red]error:[/bold red] ", end="")
+    err().print(message, markup=False, soft_wrap=True)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text on one line in quotes, cut after `most` characters."""
+    line = " ".join(text.split())
+    return f'"{line}"' if len(line) <= most else f'"{line[:most].rstrip()}…"'
+
+
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """Prints JSON on stdout, on one line with `indent=None` (for streams of objects)."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent).translate(_JSON_CONTROLS) + "\n")
     sys.stdout.flush()
 
 
 def print_plain(text: str) -> None:
     """Prints text unwrapped and without markup, for what is copied or piped."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
 
 
