@@ -11,6 +11,7 @@ from tests.cli.scripted_server import ScriptedServer
 
 Run = Callable[..., Ran]
 JOBS = "/v1/fine_tuning/jobs"
+NO_FILE = {"error": {"message": "invalid training_file: file-0 (there is no such file)", "param": "training_file"}}
 
 
 def job(**values: object) -> dict[str, object]:
@@ -29,6 +30,7 @@ def sent(script: ScriptedServer, route: str) -> dict[str, object]:
 def accept_uploads(script: ScriptedServer) -> None:
     file = {"status": "processed", "filename": "f", "bytes": 1}
     script.answer("POST /v1/files", {"id": "file-a", **file}, {"id": "file-b", **file})
+    script.answer(f"POST {JOBS}", NO_FILE, status=400)
     script.answer(f"POST {JOBS}", job(status="queued"))
 
 
@@ -83,7 +85,7 @@ def test_train_sends_every_option_under_its_wire_name(run: Run, script: Scripted
 
 
 def sent_job(script: ScriptedServer) -> object:
-    return json.loads(script.answers[f"POST {JOBS}"][0][1])
+    return json.loads(script.answers[f"POST {JOBS}"][-1][1])
 
 
 def test_train_by_dpo_names_the_method_and_its_beta(run: Run, script: ScriptedServer, tmp_path: Path) -> None:
@@ -97,11 +99,13 @@ def test_train_by_dpo_names_the_method_and_its_beta(run: Run, script: ScriptedSe
 
 def test_file_that_the_server_refuses_makes_no_job(run: Run, script: ScriptedServer) -> None:
     refused = {"id": "file-a", "status": "error", "status_details": "line 3: no.", "filename": "f", "bytes": 1}
+    script.answer(f"POST {JOBS}", NO_FILE, status=400)
     script.answer("POST /v1/files", refused)
+    script.answer("DELETE /v1/files/file-a", {"deleted": True})
     ran = run("train", JOKES)
     assert ran.code == 1
     assert ran.err == f"error: The server refuses {JOKES}: line 3: no.\n"
-    assert f"POST {JOBS}" not in script.asked
+    assert script.asked[-3:] == [f"POST {JOBS}", "POST /v1/files", "DELETE /v1/files/file-a"]
 
 
 def test_jobs_list_has_a_line_for_each_and_names_the_base_until_there_is_a_model(

@@ -9,7 +9,7 @@ from tunesmith.check.report.system_message import common_system_message
 from tunesmith.check.scan.file_scan import scan_file
 from tunesmith.check.scan.result import ScanOptions
 
-ANSWER = {"role": "assistant", "content": "Yes."}
+ANSWER, OTHER = ({"role": "assistant", "content": text} for text in ("Yes.", "No."))
 
 
 def row(number: int, system: object = None, role: str = "system") -> dict[str, object]:
@@ -45,7 +45,7 @@ def test_message_of_most_rows_is_found(tmp_path: Path, systems: list[object], ex
 def test_developer_messages_and_preference_rows_count_too(tmp_path: Path) -> None:
     assert message_of(tmp_path / "a.jsonl", [row(1, "Dev.", "developer"), row(2, "Dev.", "developer")]) == "Dev."
     prompt = {"messages": [{"role": "system", "content": "Rank."}, {"role": "user", "content": "?"}]}
-    pair = {"input": prompt, "preferred_output": [ANSWER], "non_preferred_output": [{**ANSWER, "content": "No."}]}
+    pair: dict[str, object] = {"input": prompt, "preferred_output": [ANSWER], "non_preferred_output": [OTHER]}
     assert message_of(tmp_path / "b.jsonl", [pair, pair]) == "Rank."
 
 

@@ -13,8 +13,6 @@ from tunesmith.cli.signature import takes
 if TYPE_CHECKING:
     from tunesmith.client import Client
 
-SHOWN_CHARS = 120  # of a system message
-
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
@@ -99,16 +97,11 @@ def _message(options: ChatOptions) -> str | None:
 def _system(client: "Client", model: str, options: ChatOptions) -> str | None:
     """The system message to send: the one given, else the training file's."""
     from tunesmith.cli.output.terminal import note, shortened
-    from tunesmith.client import ServerRefused
+    from tunesmith.cli.system_message import SHOWN_CHARS, system_message_of
 
     if options.no_system or options.system is not None:
         return options.system
-    try:
-        found = client.model(model).tunesmith.system_message
-    except ServerRefused as refused:
-        if refused.code or refused.status_code not in (404, 405):
-            raise
-        return None  # a server that is not ours and does not tell of models
+    found = system_message_of(client, model)
     if found:
         note(
             f"Using the system message of the training file: {shortened(found, SHOWN_CHARS)}"

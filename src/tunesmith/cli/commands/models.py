@@ -78,6 +78,7 @@ def delete(
     import sys
 
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.names import naming_models
     from tunesmith.cli.output.terminal import print_plain
     from tunesmith.cli.server.find import connect
 
@@ -88,7 +89,8 @@ def delete(
     with connect(load_settings(data_dir), base_url) as connection:
         if not yes:
             typer.confirm(f"Delete {name} and its files for good?", abort=True)
-        connection.client.delete_model(name)
+        with naming_models(connection.client, name):
+            connection.client.delete_model(name)
     print_plain(f"{name} is deleted.")
 
 

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressBar, SpinnerColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from tunesmith.cli.output.terminal import duration, err, note, plural, print_json

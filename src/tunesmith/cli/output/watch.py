@@ -12,6 +12,7 @@ from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.job_views import JsonLines, LiveBar, PlainLines, View
 from tunesmith.cli.output.terminal import duration, err, facts, note, out, print_json, print_plain
 from tunesmith.cli.output.waiting import nothing_known
+from tunesmith.cli.system_message import shown_system_message
 from tunesmith.client import Client, Event, Job, ServerRefused, ServerUnreachable
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def watch_to_end(connection: "Connection", job: Job, *, as_json: bool) -> None:
     conclude(job, as_json=as_json)
     if not as_json:
         print_plain(f"  talk to it:  {again(f'chat {job.fine_tuned_model}')}")
+        if message := shown_system_message(connection.client, job.fine_tuned_model):
+            print_plain(f"               (it sends the training file's system message: {message})")
         print_plain(f"  its metrics: {again(f'jobs result {job.id}')}")
 
 
