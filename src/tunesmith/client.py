@@ -180,7 +180,10 @@ class Client:
             raise self._unreachable(error) from error
 
     def files(self, limit: int, *, after: str | None = None, purpose: str | None = None) -> list[File]:
-        """At most `limit` files, newest first, those after the file `after` if it is given."""
+        """At most `limit` files, newest first.
+
+        `after` is the file that they follow.
+        """
         return self._page("/files", File, limit, after=after, purpose=purpose)
 
     def file(self, file_id: str) -> File:

@@ -1,4 +1,7 @@
-"""From files on this machine to a job: what can be refused is refused before the upload."""
+"""From files on this machine to a job.
+
+What can be refused is refused before the upload.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -56,7 +59,10 @@ def check_request(client: Client, request: Mapping[str, object]) -> None:
 
 
 def check_space(root: Path, files: Mapping[str, Path]) -> None:
-    """Raises CommandError where the server's disk, which is this machine's, has no room for the files."""
+    """Raises CommandError where the disk of the server has no room for the files.
+
+    The server is on this machine.
+    """
     needed = sum(path.stat().st_size for path in files.values())
     free = shutil.disk_usage(root).free
     if needed > free:

@@ -23,7 +23,10 @@ def system_message_of(client: Client, model: str) -> str | None:
 
 
 def shown_system_message(client: Client, model: str | None) -> str | None:
-    """The message on one line, in quotes; None where there is none or it cannot be had."""
+    """The message on one line, in quotes.
+
+    None where there is none or it cannot be had.
+    """
     with suppress(TunesmithError):
         if model and (found := system_message_of(client, model)):
             return shortened(found, SHOWN_CHARS)

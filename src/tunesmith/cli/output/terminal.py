@@ -94,7 +94,10 @@ def print_plain(text: str) -> None:
 
 
 class Listing(Table):
-    """A table that becomes a block of lines for each row where the terminal is too narrow for its columns."""
+    """A table that fits into a narrow terminal.
+
+    Where its columns do not, each row becomes a block of lines.
+    """
 
     def add_row(
         self, *renderables: RenderableType | None, style: StyleType | None = None, end_section: bool = False
@@ -139,7 +142,9 @@ def facts(values: Mapping[str, str]) -> Table:
 
 
 def listing(*columns: str, numbers: int = 0, right: Collection[str] = ()) -> Table:
-    """A table without lines; its last `numbers` columns and those named in `right` are aligned to the right.
+    """A table without lines.
+
+    Its last `numbers` columns and those named in `right` are aligned to the right.
 
     The first column is never broken over lines: it holds what people copy.
     """
