@@ -24,7 +24,7 @@ traceback.
 
 ## Which server
 
-`train`, `chat`, `jobs` and `models` talk to a server over HTTP, found in this order:
+`train`, `chat`, `jobs`, `files` and `models` talk to a server over HTTP, found in this order:
 
 1. `--base-url`, or `TUNESMITH_BASE_URL`. If that server does not answer, the command ends with exit code 3.
 2. The server running on the data directory (`--data-dir`, `TUNESMITH_DATA_DIR`); `serve` writes its address there.
@@ -95,6 +95,8 @@ def _help(parameter: object) -> str:
     text = (parameter.help or "").replace("|", "\\|")  # type: ignore[attr-defined]
     default = parameter.default  # type: ignore[attr-defined]
     shown = default not in (None, False, True) and parameter.show_default  # type: ignore[attr-defined]
+    if isinstance(parameter.show_default, str):  # type: ignore[attr-defined]
+        return f"{text} Default: {parameter.show_default}."  # type: ignore[attr-defined]
     return f"{text} Default: `{default}`." if shown else text
 
 

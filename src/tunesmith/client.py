@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar, cast
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,6 +52,9 @@ class File(Answer):
     status_details: str | None = None
     filename: str
     bytes: int
+    purpose: str = "fine-tune"
+    created_at: int = 0
+    expires_at: int | None = None
 
 
 class JobError(BaseModel):
@@ -80,6 +84,11 @@ class Job(Answer):
     tunesmith: dict[str, object] = {}
 
     @property
+    def state(self) -> str:
+        """The status, or `paused`, for which OpenAI's words have none."""
+        return "paused" if self.tunesmith.get("paused") is True and not self.finished else self.status
+
+    @property
     def finished(self) -> bool:
         """True if the job has succeeded, failed or been cancelled."""
         return self.status in ("succeeded", "failed", "cancelled")
@@ -105,12 +114,19 @@ class Checkpoint(Answer):
     step_number: int
 
 
+class ModelDetails(BaseModel):
+    """What a server tells of one tuned model beyond OpenAI's keys."""
+
+    system_message: str | None = None
+
+
 class Model(Answer):
     """A base model, an alias (`owned_by` is `alias-of:BASE`) or a tuned model."""
 
     id: str
     created: int
     owned_by: str
+    tunesmith: ModelDetails = ModelDetails()
 
 
 A = TypeVar("A", bound=Answer)
@@ -151,6 +167,33 @@ class Client:
         """The bytes of a file; result files as plain CSV."""
         return self._request("GET", f"/files/{file_id}/content?encoding=plain").content
 
+    def content_pieces(self, file_id: str) -> Iterator[bytes]:
+        """Yields the bytes of a file as they come; result files as plain CSV."""
+        path = f"{self.base_url}/files/{quote(file_id, safe='')}/content?encoding=plain"
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                yield from response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def files(self, limit: int, *, after: str | None = None, purpose: str | None = None) -> list[File]:
+        """At most `limit` files, newest first.
+
+        `after` is the file that they follow.
+        """
+        return self._page("/files", File, limit, after=after, purpose=purpose)
+
+    def file(self, file_id: str) -> File:
+        """The file with this id."""
+        return File.read(self._call("GET", f"/files/{quote(file_id, safe='')}"))
+
+    def delete_file(self, file_id: str) -> None:
+        """Deletes a file."""
+        self._call("DELETE", f"/files/{quote(file_id, safe='')}")
+
     def create_job(self, body: Mapping[str, object]) -> Job:
         """Creates a job from the body of OpenAI's request."""
         return Job.read(self._call("POST", "/fine_tuning/jobs", json=body))
@@ -179,9 +222,13 @@ class Client:
         """All models: bases, aliases, tuned models and checkpoints."""
         return [Model.read(one) for one in cast(list[object], self._call("GET", "/models")["data"])]
 
+    def model(self, name: str) -> Model:
+        """The model of this name, with the system message that it was trained with."""
+        return Model.read(self._call("GET", f"/models/{quote(name, safe=':')}"))
+
     def delete_model(self, name: str) -> None:
         """Deletes a tuned model or checkpoint and its files."""
-        self._call("DELETE", f"/models/{name}")
+        self._call("DELETE", f"/models/{quote(name, safe=':')}")
 
     def chat(self, model: str, messages: Sequence[Mapping[str, str]], **options: object) -> Iterator[str]:
         """Yields the pieces of the answer's text as they come."""
@@ -195,17 +242,17 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def _page(self, path: str, kind: type[A], limit: int) -> list[A]:
+    def _page(self, path: str, kind: type[A], limit: int, **given: str | None) -> list[A]:
         """Up to `limit` entries, over as many pages as it takes."""
         found: list[A] = []
-        after: dict[str, str] = {}
+        query = {name: value for name, value in given.items() if value is not None}
         while len(found) < limit:
-            page = self._call("GET", path, params={"limit": str(min(100, limit - len(found))), **after})
+            page = self._call("GET", path, params={"limit": str(min(100, limit - len(found))), **query})
             rows = cast(list[Mapping[str, object]], page["data"])
             found += [kind.read(row) for row in rows]
             if not page.get("has_more") or not rows:
                 break
-            after = {"after": str(rows[-1]["id"])}
+            query["after"] = str(rows[-1]["id"])
         return found
 
     def _call(self, method: str, path: str, **options: object) -> dict[str, object]:

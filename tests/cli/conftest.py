@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.cli.scripted_server import ScriptedServer, scripted
 
 from tunesmith.cli import run
 
@@ -57,6 +58,21 @@ def tunesmith(
         return Ran(int(code), *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture
+def script() -> Iterator[ScriptedServer]:
+    with scripted() as server:
+        server.answer("GET /healthz", {"status": "ok"})
+        yield server
+
+
+@pytest.fixture(name="run")
+def run_on_script(tunesmith: Tunesmith, script: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Tunesmith:
+    """A command on the scripted server, whose address and key are in the environment."""
+    monkeypatch.setenv("TUNESMITH_API_KEY", "sk-test")
+    monkeypatch.setenv("TUNESMITH_BASE_URL", script.base_url)
+    return tunesmith
 
 
 @pytest.fixture

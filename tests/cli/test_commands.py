@@ -2,35 +2,21 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import JOKES, Ran, Tunesmith
-from tests.cli.scripted_server import ScriptedServer, scripted
+from tests.cli.conftest import JOKES, Ran
+from tests.cli.scripted_server import ScriptedServer
 
 Run = Callable[..., Ran]
 JOBS = "/v1/fine_tuning/jobs"
+NO_FILE = {"error": {"message": "invalid training_file: file-0 (there is no such file)", "param": "training_file"}}
 
 
 def job(**values: object) -> dict[str, object]:
     fields = {"id": "ftjob-1", "model": "base", "status": "running", "created_at": int(time.time()) - 65}
     return {**fields, "training_file": "file-1", **values}
-
-
-@pytest.fixture
-def script() -> Iterator[ScriptedServer]:
-    with scripted() as server:
-        server.answer("GET /healthz", {"status": "ok"})
-        yield server
-
-
-@pytest.fixture
-def run(tunesmith: Tunesmith, script: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command on the scripted server, whose address and key are in the environment."""
-    monkeypatch.setenv("TUNESMITH_API_KEY", "sk-test")
-    monkeypatch.setenv("TUNESMITH_BASE_URL", script.base_url)
-    return tunesmith
 
 
 def sent(script: ScriptedServer, route: str) -> dict[str, object]:
@@ -44,6 +30,7 @@ def sent(script: ScriptedServer, route: str) -> dict[str, object]:
 def accept_uploads(script: ScriptedServer) -> None:
     file = {"status": "processed", "filename": "f", "bytes": 1}
     script.answer("POST /v1/files", {"id": "file-a", **file}, {"id": "file-b", **file})
+    script.answer(f"POST {JOBS}", NO_FILE, status=400)
     script.answer(f"POST {JOBS}", job(status="queued"))
 
 
@@ -98,7 +85,7 @@ def test_train_sends_every_option_under_its_wire_name(run: Run, script: Scripted
 
 
 def sent_job(script: ScriptedServer) -> object:
-    return json.loads(script.answers[f"POST {JOBS}"][0][1])
+    return json.loads(script.answers[f"POST {JOBS}"][-1][1])
 
 
 def test_train_by_dpo_names_the_method_and_its_beta(run: Run, script: ScriptedServer, tmp_path: Path) -> None:
@@ -112,11 +99,13 @@ def test_train_by_dpo_names_the_method_and_its_beta(run: Run, script: ScriptedSe
 
 def test_file_that_the_server_refuses_makes_no_job(run: Run, script: ScriptedServer) -> None:
     refused = {"id": "file-a", "status": "error", "status_details": "line 3: no.", "filename": "f", "bytes": 1}
+    script.answer(f"POST {JOBS}", NO_FILE, status=400)
     script.answer("POST /v1/files", refused)
+    script.answer("DELETE /v1/files/file-a", {"deleted": True})
     ran = run("train", JOKES)
     assert ran.code == 1
     assert ran.err == f"error: The server refuses {JOKES}: line 3: no.\n"
-    assert f"POST {JOBS}" not in script.asked
+    assert script.asked[-3:] == [f"POST {JOBS}", "POST /v1/files", "DELETE /v1/files/file-a"]
 
 
 def test_jobs_list_has_a_line_for_each_and_names_the_base_until_there_is_a_model(
@@ -240,6 +229,7 @@ def test_chat_with_the_newest_model_skips_checkpoints_and_bases(run: Run, script
         "model": "ft:base::new",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
         "stream": True,
+        "temperature": 0.2,
         "max_tokens": 5,
         "seed": 1,
     }

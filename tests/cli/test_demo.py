@@ -112,8 +112,9 @@ def test_last_words_can_be_typed_and_name_the_data_directory(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], stopped: bool
 ) -> None:
     settings = load_settings(tmp_path / "demo")
-    demo._next_steps(Job.read({**JOB, "fine_tuned_model": "ft:m:::1"}), settings, stopped=stopped)
+    demo._next_steps(Job.read({**JOB, "fine_tuned_model": "ft:m:::1"}), settings, '"Be brief."', stopped=stopped)
     said = capfd.readouterr()
+    assert '(it sends the training file\'s system message: "Be brief.")\n' in said.out
     assert f"tunesmith chat ft:m:::1 --data-dir {tmp_path / 'demo'}\n" in said.out
     assert f"tunesmith serve --data-dir {tmp_path / 'demo'} " in said.out
     assert ("The server is stopped." in said.err) == stopped

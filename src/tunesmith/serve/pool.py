@@ -23,6 +23,7 @@ from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
 from tunesmith.serve.vllm.engine import check_remotes, load_remote_engine
 from tunesmith.settings import Settings
+from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
 
 CLOSE_SECONDS = 5.0
@@ -120,7 +121,8 @@ class Pool:
         self._evict(nbytes, keep=base_dir)
         try:
             load = partial(load_remote_engine, base_name) if remote else self._load
-            engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
+            with doing(f"loading the base model {base_name}".rstrip()):
+                engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
             base = _Base(engine, renderer, fingerprint(base_dir), nbytes, Grammars(renderer))
         except BaseException as error:
             with self._lock:

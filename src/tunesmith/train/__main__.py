@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 from tunesmith.errors import TunesmithError
+from tunesmith.system.activity import doing
 from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.protocol.environment import restart_with_environment
 from tunesmith.train.protocol.events import EventWriter, Failed, Listener, Log, claim_stdout
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
 def _train(path: Path, emit: Listener, interrupt: Interrupt) -> int:
     spec = TrainSpec.read(path)
     try:
-        with interrupt.interruptible():
+        with interrupt.interruptible(), doing("starting the trainer"):
             from tunesmith.train.start import start  # imports torch, once the spec is known to be valid
 
             run = start(spec, emit, interrupt)

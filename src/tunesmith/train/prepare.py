@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunesmith.system.activity import doing
 from tunesmith.system.pages import Reserve, trim_heap
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
@@ -33,6 +34,7 @@ class PreparedModel:
     work: Work
 
 
+@doing("loading the base model")
 def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit: Listener) -> PreparedModel:
     """Loads the base and prepares its path.
 

@@ -12,6 +12,7 @@ from tunesmith.estimate.hyperparameters import AUTO_BETA
 from tunesmith.models import directory
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.render.renderer import Renderer, load_renderer
+from tunesmith.system.activity import doing
 from tunesmith.system.atomic_write import write_atomically
 from tunesmith.train.adapters.checkpoint import Journal, Progress, RunFiles, TrainableParameters, load_progress
 from tunesmith.train.adapters.lora import Adapter
@@ -75,6 +76,7 @@ def _limit_processor(spec: TrainSpec) -> None:
         os.nice(spec.nice)
 
 
+@doing("reading the training file")
 def read_data(spec: TrainSpec) -> Data:
     """Reads the files of a run.
 

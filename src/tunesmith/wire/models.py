@@ -1,6 +1,6 @@
 """`/v1/models`, and the permissions of other projects to use a tuned model."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -18,6 +18,12 @@ class GrantPermissions(Body):
     )
 
 
+class ModelDetails(TypedDict):
+    """What one tuned model tells beyond OpenAI's keys; lists leave it out."""
+
+    system_message: str  # of most rows of its training file
+
+
 class Model(TypedDict):
     """A base, an alias of one, or a tuned model."""
 
@@ -25,6 +31,7 @@ class Model(TypedDict):
     object: Literal["model"]
     created: int
     owned_by: str
+    tunesmith: NotRequired[ModelDetails]
 
 
 class Models(TypedDict):

@@ -17,6 +17,7 @@ from tunesmith.launch.protocol import Launcher
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Lease, LeaseLost, Store
 from tunesmith.store.ids import base62
+from tunesmith.system.activity import doing
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.training import Stopping, TrainerInterrupted, TrainingRun, interruption_event
 from tunesmith.worker.validation import validate_job
@@ -107,7 +108,8 @@ class Worker:
             self._fail(job, lease, TunesmithError(text, code="server_error"))
 
     def _check(self, job: JobRow, lease: Lease) -> None:
-        with Heartbeat(self.store.queue, lease, self.settings.lease_seconds):
+        checking = doing("checking the files of a job")
+        with Heartbeat(self.store.queue, lease, self.settings.lease_seconds), checking:
             validate_job(self.store, self.settings, job, lease)
         self._checked.set()
 

@@ -8,6 +8,7 @@ from tunesmith.check.file_check import CheckOptions, report_on, scan_of
 from tunesmith.check.kept_scans import KeptScans
 from tunesmith.check.report.file_report import Report
 from tunesmith.check.report.openai_wording import job_error
+from tunesmith.check.report.system_message import common_system_message
 from tunesmith.check.rules.file_rules import MIN_EXAMPLES
 from tunesmith.check.rules.leaks import Index, index_of
 from tunesmith.check.scan.file_scan import FileScan
@@ -67,6 +68,7 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
         JobStatus.QUEUED,
         [*notices, NewEvent("Files validated, moving job to queued state")],
         hyperparameters=numbers.to_json(),
+        system_message=_system_message(store, job, training),
     )
 
 
@@ -151,6 +153,14 @@ def _data_warnings(
         require_files(store, job)
         raise
     return found
+
+
+def _system_message(store: Store, job: JobRow, training: CheckedFile) -> str | None:
+    try:
+        return common_system_message(training.path, training.scan.rows)
+    except FileNotFoundError:  # deleted while we looked
+        require_files(store, job)
+        raise
 
 
 def _notices(report: Report, which: str) -> list[NewEvent]:

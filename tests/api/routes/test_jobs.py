@@ -337,3 +337,14 @@ def test_integrations_are_shown_as_they_were_asked_for(create: Callable[..., Jso
     first, second = job["integrations"]
     assert first == {"type": "wandb", "wandb": full}
     assert second == {"type": "wandb", "wandb": {"project": "q", "name": None, "entity": None, "tags": []}}
+
+
+def test_paused_job_says_so_under_our_key(client: TestClient, create: Callable[..., Json]) -> None:
+    job = create()
+    assert "paused" not in job["tunesmith"]
+    paused = client.post(f"{JOBS}/{job['id']}/pause").json()
+    assert (paused["tunesmith"]["paused"], paused["status"]) == (True, "validating_files")
+    assert client.get(JOBS).json()["data"][0]["tunesmith"]["paused"] is True
+    assert "paused" not in client.post(f"{JOBS}/{job['id']}/resume").json()["tunesmith"]
+    client.post(f"{JOBS}/{job['id']}/pause")
+    assert "paused" not in client.post(f"{JOBS}/{job['id']}/cancel").json()["tunesmith"]

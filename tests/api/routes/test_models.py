@@ -1,8 +1,11 @@
 """/v1/models with bases, aliases, tuned models and checkpoints."""
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 from tests.api.conftest import Json, Refused, Valid
+
+from tunesmith.store import Store
 
 
 def test_list_has_bases_and_says_what_an_alias_stands_for(client: TestClient, valid: Valid) -> None:
@@ -35,6 +38,19 @@ def test_tuned_model_and_checkpoints_are_listed_retrieved_and_deleted(
     valid("DeleteModelResponse", answer)
     refused(client.get(f"/v1/models/{tuned}"), 404)
     assert client.get(f"/v1/models/{names[1]}").status_code == 200
+
+
+def test_tuned_model_tells_the_system_message_of_its_training_file(
+    client: TestClient, finished_job: Json, store: Store, valid: Valid
+) -> None:
+    name, job_id = finished_job["fine_tuned_model"], finished_job["id"]
+    with store.database.write() as connection:
+        connection.execute(text("UPDATE jobs SET system_message = 'Be brief.' WHERE id = :id"), {"id": job_id})
+    for model in (name, finished_job["checkpoints"][1]["fine_tuned_model_checkpoint"]):
+        found = client.get(f"/v1/models/{model}").json()
+        assert found["tunesmith"] == {"system_message": "Be brief."}
+        valid("Model", found)
+    assert [model for model in client.get("/v1/models").json()["data"] if "tunesmith" in model] == []
 
 
 def test_percent_encoded_name_of_the_2023_client_routes(client: TestClient, finished_job: Json) -> None:

@@ -137,6 +137,60 @@ def test_conversation_remembers_resets_and_ends(script: ScriptedServer) -> None:
     ]
 
 
+def test_refused_question_does_not_end_the_conversation(script: ScriptedServer) -> None:
+    script.answer(CHAT, {"error": {"message": "The messages have 9000 tokens."}}, status=400)
+    script.answer(CHAT, answer("Yes."))
+    with session("chat", "m", "--base-url", script.base_url, TUNESMITH_API_KEY="key") as terminal:
+        terminal.wait_for("you: ")
+        terminal.type("Too long")
+        terminal.wait_for("The messages have 9000 tokens.")
+        terminal.wait_for("the conversation goes on")
+        terminal.wait_for("you: ")
+        terminal.type("Short?")
+        terminal.wait_for("Yes.")
+        terminal.wait_for("you: ")
+        terminal.type("/quit")
+        terminal.end()
+        assert terminal.process.returncode == 0
+    assert said(script) == [[("user", "Too long")], [("user", "Short?")]]
+
+
+def test_revoked_key_ends_the_conversation(script: ScriptedServer) -> None:
+    script.answer(CHAT, {"error": {"message": "Incorrect API key."}}, status=401)
+    with session("chat", "m", "--base-url", script.base_url, TUNESMITH_API_KEY="key") as terminal:
+        terminal.wait_for("you: ")
+        terminal.type("Hello")
+        assert "Incorrect API key." in terminal.end()
+        assert terminal.process.returncode == 5
+
+
+def test_message_of_several_lines_is_one_question(script: ScriptedServer) -> None:
+    script.answer(CHAT, answer("Yes."))
+    with session("chat", "m", "--base-url", script.base_url, TUNESMITH_API_KEY="key") as terminal:
+        terminal.wait_for("you: ")
+        terminal.type('"""Is this')
+        terminal.wait_for("...  ")
+        terminal.type("  one?")
+        terminal.wait_for("...  ")
+        terminal.type('/reset it is not"""')
+        terminal.wait_for("Yes.")
+        terminal.wait_for("you: ")
+        terminal.type('"""One line."""')
+        terminal.wait_for("Yes.")
+    assert said(script)[0] == [("user", "Is this\n  one?\n/reset it is not")]
+    assert said(script)[1][-1] == ("user", "One line.")
+
+
+def test_control_characters_of_an_answer_do_not_reach_the_terminal(script: ScriptedServer) -> None:
+    script.answer(CHAT, answer("\x1b]0;title\x07\x1b[2J", "a\tb\nc\u009b31m"))
+    arguments = ("chat", "m", "Hi", "--base-url", script.base_url)
+    with session(*arguments, TUNESMITH_API_KEY="key", NO_COLOR="1") as terminal:
+        shown = terminal.end()
+    assert "␛]0;title␇␛[2Ja\tb\nc⟨U+009B⟩31m\n" in shown
+    assert "\x1b]" not in shown
+    assert "\x1b[2J" not in shown
+
+
 def test_conversation_ends_with_the_input(script: ScriptedServer) -> None:
     with session("chat", "m", "--base-url", script.base_url, TUNESMITH_API_KEY="key") as terminal:
         terminal.wait_for("you: ")
@@ -174,7 +228,7 @@ def test_interrupt_at_a_terminal_leaves_the_job_alone(script: ScriptedServer) ->
     script.answer("GET /v1/fine_tuning/jobs/ftjob-1", job)
     script.answer("GET /v1/fine_tuning/jobs/ftjob-1/events", {"data": []})
     with session("jobs", "watch", "ftjob-1", "--base-url", script.base_url, TUNESMITH_API_KEY="key") as terminal:
-        terminal.wait_for("training")
+        terminal.wait_for("starting the trainer")
         terminal.interrupt()
         assert "Detached; ftjob-1 goes on." in terminal.end()
         assert terminal.process.returncode == 130

@@ -250,11 +250,15 @@ def test_live_bar_shows_state_steps_loss_and_warnings(
             view.progress.refresh()
             view.show(Event.read(event(1, level="warn", message="rows were [cut]")))
             view.update(Job.read(job()))
+            view.progress.refresh()
             view.show(metrics(3, 12, train_loss=1.5))
+            view.update(Job.read(job()))
         said = capfd.readouterr().err
         assert "checking" in said
         assert "\x1b[33mrows were [cut]\x1b[0m" in said
-        assert "training" in said
+        assert "starting the trainer" in said
+        assert "0/?" not in said
+        assert said.index("training") > said.index("starting the trainer")
         assert "3/12" in said
         assert "loss 1.500" in said
 
@@ -266,6 +270,7 @@ def test_clock_extrapolates_from_the_first_step_it_saw(monkeypatch: pytest.Monke
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     assert clock.left(10, 50) is None
+    assert clock.left(12, 50) is None  # a burst of steps: no pace to be told from no time
     now[0] = 104.0
     assert clock.left(10, 50) is None  # no step since
     assert clock.left(12, 50) == pytest.approx(2.0 * 38)

@@ -66,12 +66,26 @@ def test_pairs_written_before_revision_9_are_found_after_it(
             "DROP TABLE job_metadata",
             "ALTER TABLE kept RENAME TO job_metadata",
             "DROP INDEX ix_usage_project_minute",
+            "ALTER TABLE jobs DROP COLUMN system_message",
             "UPDATE alembic_version SET version_num = '0008'",
         ):
             connection.execute(text(statement))
     upgraded = open_store(store_settings)
     assert [job.id for job in upgraded.jobs.page(metadata={"team": "weather"}).data] == [old.id]
     assert [job.id for job in upgraded.jobs.page(metadata={"team": "sport"}, after=None).data] == [other.id]
+    upgraded.close()
+
+
+def test_jobs_made_before_revision_10_have_no_system_message(
+    store: Store, store_settings: Settings, make_job: Callable[..., JobRow]
+) -> None:
+    old = make_job()
+    with store.database.write() as connection:
+        connection.execute(text("ALTER TABLE jobs DROP COLUMN system_message"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0009'"))
+    upgraded = open_store(store_settings)
+    assert upgraded.jobs.get(old.id) == old
+    assert upgraded.models.system_message(old.planned_model) is None
     upgraded.close()
 
 

@@ -30,10 +30,16 @@ def list_models(context: ContextDep) -> JSONAnswer:
 @router.get("/{name:path}")
 @rule("read-only")
 def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
-    """One model. Raises NotFound."""
+    """One model, with the system message of its training file.
+
+    Raises NotFound.
+    """
     row = context.store.models.get(name)
     if row is not None:
-        return JSONAnswer(_model(row.name, row.created_at, row.owned_by))
+        model = _model(row.name, row.created_at, row.owned_by)
+        if message := context.store.models.system_message(name):
+            model["tunesmith"] = {"system_message": message}
+        return JSONAnswer(model)
     fixed = _fixed(context).get(name)
     if fixed is None:
         raise _unknown(name)

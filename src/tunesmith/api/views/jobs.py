@@ -41,8 +41,13 @@ def job_json(row: JobRow) -> Job:
         "shared_with_openai": False,
         "eval_id": None,
         "method": _method(row),
-        "tunesmith": cast(Anything, row.options),
+        "tunesmith": cast(Anything, {**row.options, **({"paused": True} if _waits(row) else {})}),
     }
+
+
+def _waits(row: JobRow) -> bool:
+    """Whether the job is paused. OpenAI's `status` has no word for it and says `queued`."""
+    return row.paused and not row.status.finished
 
 
 def event_json(row: EventRow) -> Event:

@@ -1,20 +1,17 @@
 """`tunesmith chat MODEL`: one question, or a conversation."""
 
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.exits import CommandError
+from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.options import BaseUrl, DataDir
 from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
     from tunesmith.client import Client
-
-HELP = "/reset starts over, /system TEXT sets the system message, /exit or Ctrl-D ends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,65 +34,58 @@ class ChatOptions:
             show_default=False,
         ),
     ] = None
-    system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None
-    temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0 is greedy; the server's default is 1.", show_default=False)
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="System message. Default: for a tuned model the one that most of its training rows have.",
+            show_default=False,
+        ),
     ] = None
+    no_system: Annotated[bool, typer.Option("--no-system", help="Send no system message.")] = False
+    temperature: Annotated[
+        float, typer.Option(min=0, max=2, help="0 always takes the likeliest word; 1 is the API's default.")
+    ] = 0.2
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.", show_default=False)] = None
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.", show_default=False)] = None
     base_url: BaseUrl = None
     data_dir: DataDir = None
 
     def sampling(self) -> dict[str, object]:
-        """The fields of a chat request that were given."""
+        """The fields of a chat request that say how to sample."""
         given = {"temperature": self.temperature, "max_tokens": self.max_tokens, "seed": self.seed}
         return {name: value for name, value in given.items() if value is not None}
 
 
-@dataclass(slots=True)
-class Conversation:
-    """A model, what has been said to it, and how it samples."""
-
-    client: "Client"
-    model: str
-    sampling: dict[str, object]
-    history: list[dict[str, str]]
-
-    def ask(self, message: str) -> None:
-        """Prints the answer as it comes; if it is interrupted, the question is forgotten."""
-        self.history.append({"role": "user", "content": message})
-        pieces = []
-        try:
-            for piece in self.client.chat(self.model, self.history, **self.sampling):
-                pieces.append(piece)
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-        except BaseException:
-            self.history.pop()
-            raise
-        sys.stdout.write("\n")
-        self.history.append({"role": "assistant", "content": "".join(pieces)})
-
-
 @takes(ChatOptions)
 def chat(options: ChatOptions) -> None:
-    """Talk to a model; answers appear as they are generated."""
+    """Talk to a model; answers appear as they are generated.
+
+    In a conversation, /reset starts over, /system TEXT sets the system message (alone: none), three double quotes
+    begin and end a message of several lines, and /quit or Ctrl-D ends. Ctrl-C stops an answer.
+    """
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.conversation import Conversation, converse
+    from tunesmith.cli.names import naming_models
     from tunesmith.cli.server.find import connect
 
-    message = _message(options)
-    history = [{"role": "system", "content": options.system}] if options.system else []
-    with connect(load_settings(options.data_dir), options.base_url) as connection:
-        model = _newest(connection.client) if options.model == "last" else options.model
-        conversation = Conversation(connection.client, model, options.sampling(), history)
-        if message is not None:
-            conversation.ask(message)
-        else:
-            _converse(conversation)
+    message, settings = _message(options), load_settings(options.data_dir)
+    with connect(settings, options.base_url) as connection:
+        client = connection.client
+        model = _newest(client) if options.model == "last" else options.model
+        with naming_models(client, model):
+            system = _system(client, model, options)
+            history = [{"role": "system", "content": system}] if system else []
+            conversation = Conversation(client, model, options.sampling(), history, connection.activity)
+            if message is not None:
+                conversation.ask(message)
+            else:
+                converse(conversation)
 
 
 def _message(options: ChatOptions) -> str | None:
     """The message given, or piped to stdin; None: a conversation."""
+    if options.system is not None and options.no_system:
+        raise CommandError("--system and --no-system contradict each other; give one of them.", Exit.USAGE)
     if options.message is not None or sys.stdin.isatty():
         return options.message
     message = sys.stdin.read().strip()
@@ -104,43 +94,20 @@ def _message(options: ChatOptions) -> str | None:
     return message
 
 
-def _converse(conversation: Conversation) -> None:
-    from tunesmith.cli.output.terminal import note
+def _system(client: "Client", model: str, options: ChatOptions) -> str | None:
+    """The system message to send: the one given, else the training file's."""
+    from tunesmith.cli.output.terminal import note, shortened
+    from tunesmith.cli.system_message import SHOWN_CHARS, system_message_of
 
-    _enable_line_editing()
-    note(f"{conversation.model}. {HELP}.")
-    while True:
-        try:
-            said = input("\nyou: ").strip()
-        except (EOFError, KeyboardInterrupt):
-            print(file=sys.stderr)  # noqa: T201 - ends the prompt's line
-            return
-        if said.startswith("/"):
-            if not _command(said, conversation.history):
-                return
-        elif said:
-            try:
-                conversation.ask(said)
-            except KeyboardInterrupt:
-                note("\n(stopped; the question is forgotten)")
-
-
-def _command(said: str, history: list[dict[str, str]]) -> bool:
-    """Carries out a /command; returns False to end the conversation."""
-    from tunesmith.cli.output.terminal import note
-
-    name, _, rest = said.partition(" ")
-    if name in ("/exit", "/quit"):
-        return False
-    if name == "/reset":
-        history[:] = [message for message in history if message["role"] == "system"]
-        note("(forgotten)")
-    elif name == "/system":
-        history[:] = [{"role": "system", "content": rest.strip()}] if rest.strip() else []
-        note("(new conversation)")
-    else:
-        note(f"{HELP}.")
-    return True
+    if options.no_system or options.system is not None:
+        return options.system
+    found = system_message_of(client, model)
+    if found:
+        note(
+            f"Using the system message of the training file: {shortened(found, SHOWN_CHARS)}"
+            " (--system to change, --no-system for none)"
+        )
+    return found
 
 
 def _newest(client: "Client") -> str:
@@ -148,8 +115,3 @@ def _newest(client: "Client") -> str:
     if not tuned:
         raise CommandError("There are no tuned models yet. Make one: tunesmith train FILE")
     return max(tuned, key=lambda model: model.created).id
-
-
-def _enable_line_editing() -> None:
-    with suppress(ImportError):
-        import readline  # noqa: F401 - importing it gives input() arrows and history

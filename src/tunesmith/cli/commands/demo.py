@@ -35,6 +35,7 @@ def demo(
     """
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.server.find import connect
+    from tunesmith.cli.system_message import shown_system_message
 
     settings = load_settings(data_dir)
     dataset = require_file(file or _shipped_dataset())
@@ -43,7 +44,8 @@ def demo(
     with connect(settings, None, with_worker=True) as connection:
         job = _train(connection.client, dataset, settings)
         _compare(connection.client, job, settings)
-    _next_steps(job, settings, stopped=connection.own is not None)
+        message = shown_system_message(connection.client, job.fine_tuned_model)
+    _next_steps(job, settings, message, stopped=connection.own is not None)
 
 
 def _shipped_dataset() -> Path:
@@ -58,12 +60,13 @@ def _look_at(file: Path, settings: "Settings") -> None:
     from tunesmith.cli.bases import local_base
     from tunesmith.cli.output.check_report import print_report
     from tunesmith.cli.output.estimate_table import print_estimate
-    from tunesmith.cli.output.terminal import err
+    from tunesmith.cli.output.waiting import Waiting
     from tunesmith.estimate.job_estimate import estimate, resolve_hyperparameters
     from tunesmith.models.directory import pull
     from tunesmith.models.registry import resolve_base
+    from tunesmith.system import activity
 
-    with err().status("Preparing the base model …"):
+    with Waiting("preparing the base model", activity.here):
         pull(resolve_base(settings.base_model, settings), settings)
     base = local_base(None, settings)
     found = check_file(file, CheckOptions(renderer=base.renderer, max_tokens=base.max_tokens))
@@ -78,12 +81,11 @@ def _look_at(file: Path, settings: "Settings") -> None:
 def _train(client: "Client", file: Path, settings: "Settings") -> "Job":
     from tunesmith.cli.output.terminal import note
     from tunesmith.cli.output.watch import conclude, watch
+    from tunesmith.cli.submission import submit
 
     note(f"server {client.base_url}, data in {settings.paths.root}")
-    uploaded = client.upload(file)
-    job = client.create_job(
-        {"model": settings.base_model, "training_file": uploaded.id, "suffix": "weather", "seed": 1}
-    )
+    request = {"model": settings.base_model, "suffix": "weather", "seed": 1}
+    job = submit(client, request, {"training_file": file})
     try:
         job = watch(client, job, as_json=False)
     except KeyboardInterrupt:
@@ -117,12 +119,14 @@ def _ask(client: "Client", model: str, system: str, question: str) -> str:
     return "".join(client.chat(model, messages, temperature=0, max_tokens=ANSWER_TOKENS)).strip()
 
 
-def _next_steps(job: "Job", settings: "Settings", *, stopped: bool) -> None:
+def _next_steps(job: "Job", settings: "Settings", message: str | None, *, stopped: bool) -> None:
     from tunesmith.cli.configure import again, program
     from tunesmith.cli.output.terminal import note, print_plain
 
     _heading("What next")
     print_plain(f"  {again(f'chat {job.fine_tuned_model}')}")
+    if message:
+        print_plain(f"      (it sends the training file's system message: {message})")
     print_plain(f"  {again('serve')}    # then point any OpenAI client at it")
     print_plain(f"  {program()} train YOUR.jsonl")
     note(f"{'The server is stopped. ' if stopped else ''}Everything the demo made is in {settings.paths.root}.")

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, watch, cancel, pause and resume jobs.", no_args_is_help=True)
 
+COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "paused": "yellow", "running": "cyan"}
 Limit = Annotated[int, typer.Option(min=1, help="How many to show, newest first.")]
+EventLimit = Annotated[int, typer.Option(min=1, help="How many of the latest events; the newest comes last.")]
 
 
 @app.command("list")
@@ -36,7 +38,7 @@ def list_jobs(limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = No
     table = listing("job", "status", "created", "model")
     for job in jobs:
         table.add_row(
-            job.id, _coloured(job.status), ago(job.created_at), escape(job.fine_tuned_model or f"({job.model})")
+            job.id, _coloured(job.state), ago(job.created_at), escape(job.fine_tuned_model or f"({job.model})")
         )
     out().print(table)
 
@@ -56,7 +58,7 @@ def show(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir
 
 @app.command()
 def events(
-    job: JobId, limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None
+    job: JobId, limit: EventLimit = 20, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None
 ) -> None:
     """Print a job's latest events, oldest first."""
     import time
@@ -141,8 +143,11 @@ def _client(base_url: str | None, data_dir: Path | None) -> "Iterator[Client]":
 
 
 def _find(client: "Client", job_id: str) -> "Job":
+    from tunesmith.cli.names import naming_jobs
+
     if job_id != "last":
-        return client.job(job_id)
+        with naming_jobs(client, job_id):
+            return client.job(job_id)
     newest = client.jobs(1)
     if not newest:
         raise CommandError("There are no jobs yet. Start one: tunesmith train FILE")
@@ -163,29 +168,37 @@ def _change(job_id: str, action: str, done: str, as_json: bool, base_url: str | 
 def _no_result(job: "Job") -> str:
     if job.status in ("failed", "cancelled"):
         return f"Job {job.id} has no result: it {'failed' if job.status == 'failed' else 'was cancelled'}."
-    return f"Job {job.id} has no result yet: it is {job.status}. Wait for it: tunesmith jobs watch {job.id}"
+    then = f"Resume it: tunesmith jobs resume {job.id}"
+    if job.state != "paused":
+        then = f"Wait for it: tunesmith jobs watch {job.id}"
+    return f"Job {job.id} has no result yet: it is {job.state}. {then}"
 
 
 def _coloured(status: str) -> str:
-    colour = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}.get(status, "dim")
-    return f"[{colour}]{status}[/{colour}]"
+    return f"[{(colour := COLOURS.get(status, 'dim'))}]{status}[/{colour}]"
 
 
 def _print_job(client: "Client", job: "Job") -> None:
     from rich.markup import escape
 
+    from tunesmith.cli.configure import again
     from tunesmith.cli.output.terminal import ago, facts, out
+    from tunesmith.cli.system_message import shown_system_message
 
     shown = {
-        "status": _coloured(job.status),
+        "status": _coloured(job.state),
         "model": escape(job.model),
         "tuned model": escape(job.fine_tuned_model or ("none" if job.finished else "none yet")),
         "created": ago(job.created_at),
         "training file": job.training_file,
         "settings": escape(_pairs(job.hyperparameters)),
-        "options": escape(_pairs(job.tunesmith)),
+        "options": escape(_pairs({name: one for name, one in job.tunesmith.items() if name != "paused"})),
         **_known(job),
     }
+    if job.fine_tuned_model:
+        shown["talk to it"] = escape(again(f"chat {job.fine_tuned_model}"))
+    if message := shown_system_message(client, job.fine_tuned_model):
+        shown["system message"] = f"{escape(message)} [dim](of the training file; chat sends it)[/dim]"
     checkpoints = client.checkpoints(job.id)
     if checkpoints:
         shown["checkpoints"] = "\n".join(escape(one.fine_tuned_model_checkpoint) for one in checkpoints)

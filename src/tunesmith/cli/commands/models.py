@@ -51,13 +51,15 @@ def pull(
 ) -> None:
     """Download a base model's weights and prepare them."""
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.output.terminal import err, print_json, print_plain
+    from tunesmith.cli.output.terminal import print_json, print_plain
+    from tunesmith.cli.output.waiting import Waiting
     from tunesmith.models.directory import pull as pull_weights
     from tunesmith.models.registry import resolve_base
+    from tunesmith.system import activity
 
     settings = load_settings(data_dir)
     base = resolve_base(name or settings.base_model, settings)
-    with err().status(f"Fetching {base.name} …"):
+    with Waiting(f"fetching {base.name}", activity.here):
         directory = pull_weights(base, settings)
     if as_json:
         print_json({"model": base.name, "directory": str(directory)})
@@ -76,6 +78,7 @@ def delete(
     import sys
 
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.names import naming_models
     from tunesmith.cli.output.terminal import print_plain
     from tunesmith.cli.server.find import connect
 
@@ -86,7 +89,8 @@ def delete(
     with connect(load_settings(data_dir), base_url) as connection:
         if not yes:
             typer.confirm(f"Delete {name} and its files for good?", abort=True)
-        connection.client.delete_model(name)
+        with naming_models(connection.client, name):
+            connection.client.delete_model(name)
     print_plain(f"{name} is deleted.")
 
 

@@ -67,12 +67,15 @@ def serve(command: ServeCommand) -> None:
     """Run the API and one worker, until Ctrl-C."""
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import note
+    from tunesmith.cli.server.announcement import activity_dir
     from tunesmith.cli.server.listener import bind, url_of
     from tunesmith.cli.server.run import run_server, set_log_level
+    from tunesmith.system.activity import share
 
     settings = load_settings(command.data_dir, host=command.host, port=command.port)
     set_log_level(command.log_level)
     listener = bind(settings.host, settings.port)
+    share(activity_dir(settings))
     if command.worker:
         _warn_of_second_worker(settings)
     store, first_key = _open(settings)
@@ -91,10 +94,13 @@ def worker(data_dir: DataDir = None) -> None:
 
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import note
+    from tunesmith.cli.server.announcement import activity_dir
     from tunesmith.store import open_store
+    from tunesmith.system.activity import share
     from tunesmith.worker import run_worker
 
     settings = load_settings(data_dir)
+    share(activity_dir(settings))
     store = open_store(settings)  # the first key is left to `serve`, which prints it
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -192,17 +198,19 @@ def _prepare_base(settings: "Settings") -> None:
 
     Without a network the server starts all the same: other bases and all files, jobs and models still work.
     """
-    from tunesmith.cli.output.terminal import err, warn
+    from tunesmith.cli.output.terminal import warn
+    from tunesmith.cli.output.waiting import Waiting
     from tunesmith.errors import ServerFault
     from tunesmith.models.directory import is_present, pull
     from tunesmith.models.registry import HubRepository, resolve_base
+    from tunesmith.system import activity
 
     base = resolve_base(settings.base_model, settings)
     if isinstance(base.source, HubRepository):
         return  # perhaps gigabytes: fetched when first used, or by `tunesmith models pull`
-    doing = "Preparing" if is_present(base, settings) else "Fetching"
+    doing = "preparing" if is_present(base, settings) else "fetching"
     try:
-        with err().status(f"{doing} the base model {base.name} …"):
+        with Waiting(f"{doing} the base model {base.name}", activity.here):
             pull(base, settings)
     except ServerFault as error:
         warn(f"{error.message} Until then jobs on {base.name} fail.")

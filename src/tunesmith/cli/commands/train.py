@@ -10,6 +10,7 @@ import typer
 from tunesmith.cli.dataset import require_file, require_method
 from tunesmith.cli.exits import CommandError
 from tunesmith.cli.options import (
+    HYPERPARAMETERS,
     Adapter,
     AsJsonLines,
     BaseLearningRate,
@@ -32,7 +33,7 @@ from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
     from tunesmith.cli.server.find import Connection
-    from tunesmith.client import Client, Job
+    from tunesmith.client import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,11 @@ class TrainOptions:
     file: Dataset
     model: Annotated[
         str | None,
-        typer.Option("--model", help="Base model, alias or tuned model to start from.", show_default=False),
+        typer.Option(
+            "--model",
+            help="Base model, alias or tuned model to start from.",
+            show_default="smollm2-135m-instruct, or the setting base_model",
+        ),
     ] = None
     validation: Annotated[
         Path | None, typer.Option(help="Rows to validate on; they are not trained.", show_default=False)
@@ -74,16 +79,31 @@ class TrainOptions:
     batch_size: BatchSize = None
     lr_multiplier: Annotated[
         float | None,
-        typer.Option("--lr-multiplier", help="Multiplies the base learning rate, instead of auto.", show_default=False),
+        typer.Option(
+            "--lr-multiplier",
+            help="Multiplies the base learning rate.",
+            show_default="auto",
+            rich_help_panel=HYPERPARAMETERS,
+        ),
     ] = None
-    method: Annotated[str, typer.Option(help="supervised or dpo.")] = "supervised"
-    beta: Annotated[float | None, typer.Option(help="DPO's beta, instead of auto.", show_default=False)] = None
-    seed: Annotated[int | None, typer.Option(help="Makes the run repeatable.", show_default=False)] = None
+    method: Annotated[str, typer.Option(help="supervised or dpo.", rich_help_panel=HYPERPARAMETERS)] = "supervised"
+    beta: Annotated[
+        float | None, typer.Option(help="DPO's beta.", show_default="auto", rich_help_panel=HYPERPARAMETERS)
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Makes the run repeatable.", show_default="random", rich_help_panel=HYPERPARAMETERS),
+    ] = None
     run: RunOptions = RunOptions()
     detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not watch it.")] = False
     as_json: AsJsonLines = False
     base_url: BaseUrl = None
     data_dir: DataDir = None
+
+    def files(self) -> dict[str, Path]:
+        """The files, by the parameters that name them in the request."""
+        validation = {} if self.validation is None else {"validation_file": self.validation}
+        return {"training_file": self.file, **validation}
 
     def request(self, default_model: str) -> dict[str, object]:
         """The body that creates the job, but for the files' ids."""
@@ -111,13 +131,17 @@ def train(options: TrainOptions) -> None:
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.watch import watch_to_end
     from tunesmith.cli.server.find import connect
+    from tunesmith.cli.submission import check_request, check_space, submit
 
     settings = load_settings(options.data_dir)
-    _check(options.file, options.method)
-    if options.validation is not None:
-        _check(options.validation, options.method, min_examples=1)
+    files = options.files()
+    _check_files(files, options.method)
     with connect(settings, options.base_url, with_worker=True) as connection:
-        job = _create(connection.client, options, settings.base_model)
+        request = options.request(settings.base_model)
+        check_request(connection.client, request)
+        if connection.activity_dir is not None:
+            check_space(settings.paths.root, files)
+        job = submit(connection.client, request, files)
         if options.detach:
             _detach(connection, job, options.as_json)
         else:
@@ -128,33 +152,27 @@ def _given(values: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _check(file: Path, method: str, min_examples: int | None = None) -> None:
-    """Refuses a faulty file before it is uploaded. The server checks it again."""
-    from tunesmith.check.file_check import CheckOptions, check_file
+def _check_files(files: Mapping[str, Path], method: str) -> None:
+    """Refuses faulty files before they are uploaded. The server checks them again."""
     from tunesmith.check.rules.file_rules import MIN_EXAMPLES
-    from tunesmith.cli.output.check_report import error_count
 
-    require_file(file)
     require_method(method)
-    least = MIN_EXAMPLES if min_examples is None else min_examples
-    report = check_file(file, CheckOptions(method=method, min_examples=least))
+    for file in files.values():
+        require_file(file)
+    for param, file in files.items():
+        _check(file, method, MIN_EXAMPLES if param == "training_file" else 1)
+
+
+def _check(file: Path, method: str, least: int) -> None:
+    from tunesmith.check.file_check import CheckOptions, check_file
+    from tunesmith.cli.output.check_report import error_count
+    from tunesmith.cli.output.reading_bar import ReadingBar
+
+    with ReadingBar(file.name) as progress:
+        report = check_file(file, CheckOptions(method=method, min_examples=least), progress=progress)
     if not report.ok:
         first = report.errors[0]
         raise CommandError(f"{file}: {first} ({error_count(report)}; all of them: tunesmith check {file})")
-
-
-def _create(client: "Client", options: TrainOptions, default_model: str) -> "Job":
-    uploaded = {"training_file": _upload(client, options.file)}
-    if options.validation is not None:
-        uploaded["validation_file"] = _upload(client, options.validation)
-    return client.create_job({**options.request(default_model), **uploaded})
-
-
-def _upload(client: "Client", path: Path) -> str:
-    file = client.upload(path)
-    if file.status == "error":
-        raise CommandError(f"The server refuses {path}: {file.status_details}")
-    return file.id
 
 
 def _detach(connection: "Connection", job: "Job", as_json: bool) -> None:

@@ -1,17 +1,23 @@
 """Views of a job that is being watched: a live bar, plain lines or JSON lines."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.text import Text
 
-from tunesmith.cli.output.terminal import duration, err, note, print_json
+from tunesmith.cli.output.terminal import duration, err, note, plural, print_json
+from tunesmith.cli.output.waiting import LINE_SECONDS, nothing_known
 from tunesmith.client import Event, Job
 
 PLAIN_SHARE = 0.1  # of the steps, between two lines where there is no terminal
+STEP_LINE_SECONDS = 60.0  # the longest silence between two of them
+CLOCK_SECONDS = 1.0  # the least to tell a pace from: several steps may come at once
 
 
 class View(Protocol):
@@ -25,8 +31,11 @@ class View(Protocol):
         """Shows one event."""
         ...
 
-    def update(self, job: Job) -> None:
-        """Shows the job's state."""
+    def update(self, job: Job, ahead: int | None = None) -> None:
+        """Shows the job's state.
+
+        `ahead` are the jobs that it waits for, where that is known.
+        """
         ...
 
 
@@ -45,23 +54,75 @@ class Clock:
         if self.first is None:
             self.first = (now, step)
         since, first_step = self.first
-        return (now - since) / (step - first_step) * (total - step) if step > first_step else None
+        if step <= first_step or now - since < CLOCK_SECONDS:
+            return None
+        return (now - since) / (step - first_step) * (total - step)
+
+
+@dataclass(slots=True)
+class Doing:
+    """What is being done for a job, and for how long.
+
+    `detail` tells what the server does right now, where that is known.
+    """
+
+    detail: Callable[[], str | None] = nothing_known
+    text: str = ""
+    since: float = field(default_factory=lambda: time.monotonic())
+
+    def now(self, job: Job, ahead: int | None, *, stepping: bool) -> str:
+        """The state in words.
+
+        While no step tells of progress, the time it has lasted is added.
+        """
+        text = self._text(job, ahead, stepping=stepping)
+        if text != self.text:
+            self.text, self.since = text, time.monotonic()
+        waited = time.monotonic() - self.since
+        return text if stepping or job.finished or waited < 1 else f"{text} … {duration(waited)}"
+
+    def _text(self, job: Job, ahead: int | None, *, stepping: bool) -> str:
+        if job.state == "validating_files":
+            return "checking the files"
+        if job.state == "queued" and ahead:
+            return f"queued behind {plural(ahead, 'job')}"
+        if job.state != "running":
+            return job.state
+        return "training" if stepping else self.detail() or "starting the trainer"
+
+
+class _Bar(BarColumn):
+    """A bar that is drawn once the number of steps is known."""
+
+    def render(self, task: Task) -> ProgressBar:
+        self.bar_width = 20 if task.total else 0
+        return super().render(task)
+
+
+class _Steps(MofNCompleteColumn):
+    """`3/12`, once the number of steps is known."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total else Text()
 
 
 @dataclass(slots=True)
 class LiveBar:
     """A bar with loss and time left, on stderr so that stdout stays clean."""
 
+    detail: Callable[[], str | None] = nothing_known
     clock: Clock = field(default_factory=Clock)
+    doing: Doing = field(init=False)
     progress: Progress = field(init=False)
     task: TaskID = field(init=False)
 
     def __post_init__(self) -> None:
+        self.doing = Doing(self.detail)
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False),
+            _Bar(),
+            _Steps(),
             TextColumn("{task.fields[numbers]}"),
         )
         self.progress = Progress(*columns, console=err(), refresh_per_second=8)
@@ -85,18 +146,28 @@ class LiveBar:
         step, total = _count(event, "step"), _count(event, "total_steps")
         self.progress.update(self.task, completed=step, total=total or None, numbers=_numbers(event, self.clock))
 
-    def update(self, job: Job) -> None:
-        """Names the job's state in front of the bar."""
-        doing = {"validating_files": "checking", "running": "training"}.get(job.status, job.status)
-        self.progress.update(self.task, description=doing)
+    def update(self, job: Job, ahead: int | None = None) -> None:
+        """Names in front of the bar what is being done."""
+        stepping = self.progress.tasks[0].total is not None
+        self.progress.update(self.task, description=self.doing.now(job, ahead, stepping=stepping))
 
 
 @dataclass(slots=True)
 class PlainLines:
-    """A line per event on stderr, but only one for every tenth of the steps."""
+    """A line per event on stderr, but only one for every tenth of the steps.
 
+    Where nothing happens for long, a line says what is being done.
+    """
+
+    detail: Callable[[], str | None] = nothing_known
     clock: Clock = field(default_factory=Clock)
+    doing: Doing = field(init=False)
     shown: int = 0
+    seen: str = ""  # the last step, which may not have been shown
+    spoke: float = field(default_factory=lambda: time.monotonic())
+
+    def __post_init__(self) -> None:
+        self.doing = Doing(self.detail)
 
     def __enter__(self) -> Self:
         return self
@@ -109,16 +180,24 @@ class PlainLines:
     def show(self, event: Event) -> None:
         """Prints the event, unless its step is too close to the last one printed."""
         if event.type != "metrics":
-            note(event.message)
+            self._say(event.message)
             return
         step, total = _count(event, "step"), _count(event, "total_steps")
-        numbers = _numbers(event, self.clock)
+        self.seen = f"step {step}/{total}  {_numbers(event, self.clock)}"
         if step in (1, total) or step - self.shown >= total * PLAIN_SHARE:
             self.shown = step
-            note(f"step {step}/{total}  {numbers}")
+            self._say(self.seen)
 
-    def update(self, job: Job) -> None:
-        """Does nothing: the events say enough."""
+    def update(self, job: Job, ahead: int | None = None) -> None:
+        """Prints what is being done if nothing was printed for long."""
+        doing = self.doing.now(job, ahead, stepping=bool(self.seen))
+        silence = STEP_LINE_SECONDS if self.seen else LINE_SECONDS
+        if not job.finished and time.monotonic() - self.spoke >= silence:
+            self._say(self.seen or doing)
+
+    def _say(self, line: str) -> None:
+        self.spoke = time.monotonic()
+        note(line)
 
 
 class JsonLines:
@@ -136,7 +215,7 @@ class JsonLines:
         """Prints the event."""
         print_json(event.wire, indent=None)
 
-    def update(self, job: Job) -> None:
+    def update(self, job: Job, ahead: int | None = None) -> None:
         """Does nothing: only events are printed."""
 
 

@@ -7,27 +7,56 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
-from rich.table import Table
+from rich.measure import Measurement
+from rich.segment import Segment
+from rich.style import StyleType
+from rich.table import Column, Table
 
+# Line ends and tabs are harmless; anything else here may move the cursor, set the title or type for the user.
+_SIGNS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0x7F: 0x2421}
+_CONTROLS = _SIGNS | {code: f"\u27e8U+{code:04X}\u27e9" for code in range(0x80, 0xA0)}
+_JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # json.dumps escapes the others itself
+FOLDED_COLUMNS = 16  # a column of text is folded to no less; a narrower table is shown row by row
 PIPE_COLUMNS = 200  # output to a pipe is not folded at the 80 columns of a terminal that is not there
+
+
+class SafeConsole(Console):
+    """A console that shows control characters of names and texts as signs.
+
+    Its own, for colours and bars, pass.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments to print."""
+        for segment in super().render(renderable, options):
+            shown = segment.text if segment.control else visible(segment.text)
+            yield segment if shown == segment.text else Segment(shown, segment.style)
+
+
+def visible(text: str) -> str:
+    """The text with control characters replaced by signs.
+
+    So none reaches the terminal. What models write and what files and jobs are called may hold some.
+    """
+    return text if text.isprintable() else text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
 @cache
 def out() -> Console:
     """The console of results: stdout."""
     folded = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, emoji=False, width=None if folded else PIPE_COLUMNS)
+    return SafeConsole(highlight=False, emoji=False, width=None if folded else PIPE_COLUMNS)
 
 
 @cache
 def err() -> Console:
     """The console of progress, notes and errors: stderr."""
-    return Console(stderr=True, highlight=False, emoji=False)  # `ft:base:acme:fire:x` is a name
+    return SafeConsole(stderr=True, highlight=False, emoji=False)  # `ft:base:acme:fire:x` is a name
 
 
 def note(text: str) -> None:
@@ -40,16 +69,66 @@ def warn(text: str) -> None:
     err().print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
 
 
+def complain(message: str) -> None:
+    """Prints an error on stderr."""
+    err().print("[bold red]error:[/bold red] ", end="")
+    err().print(message, markup=False, soft_wrap=True)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text on one line in quotes, cut after `most` characters."""
+    line = " ".join(text.split())
+    return f'"{line}"' if len(line) <= most else f'"{line[:most].rstrip()}…"'
+
+
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """Prints JSON on stdout, on one line with `indent=None` (for streams of objects)."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent).translate(_JSON_CONTROLS) + "\n")
     sys.stdout.flush()
 
 
 def print_plain(text: str) -> None:
     """Prints text unwrapped and without markup, for what is copied or piped."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
+
+
+class Listing(Table):
+    """A table that fits into a narrow terminal.
+
+    Where its columns do not, each row becomes a block of lines.
+    """
+
+    def add_row(
+        self, *renderables: RenderableType | None, style: StyleType | None = None, end_section: bool = False
+    ) -> None:
+        """Adds a row; what is no text is shown as it is."""
+        cells = (visible(one) if isinstance(one, str) else one for one in renderables)  # before they are measured
+        super().add_row(*cells, style=style, end_section=end_section)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if sum(self._least(console, column) for column in self.columns) <= options.max_width:
+            yield from super().__rich_console__(console, options)
+        else:
+            yield self._stacked()
+
+    def _least(self, console: Console, column: Column) -> int:
+        """The columns of the terminal that it needs at least, with the space behind it."""
+        widths = [Measurement.get(console, console.options, cell) for cell in (column.header, *column.cells)]
+        if column.no_wrap:
+            return max(width.maximum for width in widths) + self.padding[1]
+        return min(max(width.minimum for width in widths), FOLDED_COLUMNS) + self.padding[1]
+
+    def _stacked(self) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for cells in zip(*(column.cells for column in self.columns), strict=True):
+            if grid.row_count:
+                grid.add_row()
+            for column, cell in zip(self.columns, cells, strict=True):
+                grid.add_row(column.header, cell)
+        return grid
 
 
 def facts(values: Mapping[str, str]) -> Table:
@@ -58,22 +137,24 @@ def facts(values: Mapping[str, str]) -> Table:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in values.items():
-        grid.add_row(name, value)
+        grid.add_row(name, visible(value))
     return grid
 
 
-def listing(*columns: str, numbers: int = 0) -> Table:
-    """A table without lines, whose last `numbers` columns are aligned to the right.
+def listing(*columns: str, numbers: int = 0, right: Collection[str] = ()) -> Table:
+    """A table without lines.
+
+    Its last `numbers` columns and those named in `right` are aligned to the right.
 
     The first column is never broken over lines: it holds what people copy.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table = Listing(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(
             column,
             no_wrap=index == 0,
             overflow="fold",
-            justify="right" if index >= len(columns) - numbers else "left",
+            justify="right" if index >= len(columns) - numbers or column in right else "left",
         )
     return table
 

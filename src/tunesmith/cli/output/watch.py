@@ -1,7 +1,7 @@
 """Follows a job until it has finished, and says what came of it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,13 +11,16 @@ from tunesmith.cli.configure import again
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.job_views import JsonLines, LiveBar, PlainLines, View
 from tunesmith.cli.output.terminal import duration, err, facts, note, out, print_json, print_plain
-from tunesmith.client import Client, Event, Job, ServerUnreachable
+from tunesmith.cli.output.waiting import nothing_known
+from tunesmith.cli.system_message import shown_system_message
+from tunesmith.client import Client, Event, Job, ServerRefused, ServerUnreachable
 
 if TYPE_CHECKING:
     from tunesmith.cli.server.find import Connection
 
 POLL_SECONDS = 0.7
 PATIENCE_SECONDS = 60.0  # how long a server may be away (a restart) before we give up; the job does not mind
+COUNT_SECONDS = 5.0  # between two looks at the queue
 RECENT = 100  # events asked for at a time; a fast job makes some 10 between two polls
 
 
@@ -27,7 +30,7 @@ def watch_to_end(connection: "Connection", job: Job, *, as_json: bool) -> None:
     Ctrl-C only ends the watching. Raises CommandError unless the job succeeds, and typer.Exit after Ctrl-C.
     """
     try:
-        job = watch(connection.client, job, as_json=as_json)
+        job = watch(connection.client, job, as_json=as_json, detail=connection.activity)
     except KeyboardInterrupt:
         if connection.own is not None:
             connection.own.keep()
@@ -38,22 +41,38 @@ def watch_to_end(connection: "Connection", job: Job, *, as_json: bool) -> None:
     conclude(job, as_json=as_json)
     if not as_json:
         print_plain(f"  talk to it:  {again(f'chat {job.fine_tuned_model}')}")
+        if message := shown_system_message(connection.client, job.fine_tuned_model):
+            print_plain(f"               (it sends the training file's system message: {message})")
         print_plain(f"  its metrics: {again(f'jobs result {job.id}')}")
 
 
-def watch(client: Client, job: Job, *, as_json: bool) -> Job:
+def watch(client: Client, job: Job, *, as_json: bool, detail: Callable[[], str | None] = nothing_known) -> Job:
     """Shows the job until it has finished, and returns it as it is then.
 
-    KeyboardInterrupt passes through; the job goes on.
+    `detail` tells what the server does right now, where that is known. KeyboardInterrupt passes through; the job goes
+    on.
     """
-    view: View = JsonLines() if as_json else LiveBar() if err().is_terminal else PlainLines()
+    view: View = JsonLines() if as_json else LiveBar(detail) if err().is_terminal else PlainLines(detail)
+    ahead, counted = None, -COUNT_SECONDS
     with view:
         for current, events in follow(client, job.id):
             job = current
             for event in events:
                 view.show(event)
-            view.update(job)
+            if not as_json and job.state == "queued" and time.monotonic() - counted >= COUNT_SECONDS:
+                ahead, counted = jobs_ahead(client, job), time.monotonic()
+            view.update(job, ahead)
     return job
+
+
+def jobs_ahead(client: Client, job: Job) -> int | None:
+    """How many unfinished jobs are older than this one; None where that is not known."""
+    try:
+        jobs = client.jobs(RECENT)
+    except (ServerUnreachable, ServerRefused):
+        return None
+    older = jobs[[one.id for one in jobs].index(job.id) + 1 :] if job.id in [one.id for one in jobs] else []
+    return sum(not one.finished and one.state != "paused" for one in older)
 
 
 def conclude(job: Job, *, as_json: bool) -> None:

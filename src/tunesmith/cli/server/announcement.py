@@ -35,6 +35,11 @@ def announcement_file(settings: Settings) -> Path:
     return settings.paths.root / "server.json"
 
 
+def activity_dir(settings: Settings) -> Path:
+    """Where the server's processes tell what slow work they do."""
+    return settings.paths.root / "activity"
+
+
 def withdraw(settings: Settings) -> None:
     """Deletes this process's announcement; another server's stays."""
     announced = Announcement.read(announcement_file(settings))

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.output.terminal import err
-from tunesmith.cli.server.announcement import Announcement, announcement_file
+from tunesmith.cli.output.waiting import Waiting
+from tunesmith.cli.server.announcement import Announcement, activity_dir, announcement_file
 from tunesmith.client import Client, ServerUnreachable
 from tunesmith.settings import Settings
+from tunesmith.system import activity
 
 START_SECONDS = 120.0  # the first start converts the base model, which takes time on a slow disk
 STOP_SECONDS = 30.0
@@ -50,6 +51,11 @@ class Connection:
 
     client: Client
     own: OwnServer | None  # None: a server that was running before
+    activity_dir: Path | None = None  # where it tells what it does; None: it is on another machine
+
+    def activity(self) -> str | None:
+        """What slow thing the server does right now, if that is known."""
+        return None if self.activity_dir is None else activity.current(self.activity_dir)
 
 
 @contextmanager
@@ -65,26 +71,26 @@ def connect(settings: Settings, base_url: str | None, *, with_worker: bool = Fal
             raise ServerUnreachable(
                 f"No server answers at {client.base_url}. Check the address, or start one: tunesmith serve"
             )
-        yield from _with(client, None)
+        yield from _with(Connection(client, None))
         return
     running = running_server(settings)
     if running is not None:
-        yield from _with(Client(running.base_url, read_key(settings)), None)
+        yield from _with(Connection(Client(running.base_url, read_key(settings)), None, activity_dir(settings)))
         return
-    with err().status("No server is running: starting one for this command …"):
+    with Waiting("no server is running: starting one", lambda: activity.current(activity_dir(settings))):
         own = start_server(settings, with_worker=with_worker)
     try:
-        yield from _with(Client(own.announcement.base_url, read_key(settings)), own)
+        yield from _with(Connection(Client(own.announcement.base_url, read_key(settings)), own, activity_dir(settings)))
     finally:
         if not own.kept:
             own.stop()
 
 
-def _with(client: Client, own: OwnServer | None) -> Iterator[Connection]:
+def _with(connection: Connection) -> Iterator[Connection]:
     try:
-        yield Connection(client, own)
+        yield connection
     finally:
-        client.close()
+        connection.client.close()
 
 
 def running_server(settings: Settings) -> Announcement | None:

@@ -26,6 +26,7 @@ from tunesmith.serve.local.fp16_check import (
 from tunesmith.serve.local.llama_runner import CompiledRunner, supports
 from tunesmith.serve.local.runner import Runner, TransformersRunner
 from tunesmith.settings import Settings
+from tunesmith.system.activity import doing
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,8 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
         return TransformersRunner(load_model(base_dir, torch.float32)), "float32"
     if not is_cached(serving_step):
         log.info("compiling for this processor; this happens once and takes about 20 seconds")
-        precompile("serving", serving_step)
+        with doing("compiling the kernels for answering (once on this machine, some 20 s)"):
+            precompile("serving", serving_step)
     model = load_model(base_dir, torch.float32)
     wanted = settings.serve_weights
     if wanted == "float32" or not supports(model.config):

@@ -58,6 +58,16 @@ class ModelStore:
             )
         return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
 
+    def system_message(self, name: str) -> str | None:
+        """Return the system message of most rows that a model was trained on.
+
+        None when they have none, or the model is unknown.
+        """
+        query = select(jobs.c.system_message).join(models, models.c.job_id == jobs.c.id)
+        mine = query.where(models.c.name == name, self._usable(), models.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            return connection.execute(mine).scalar_one_or_none()
+
     def all(self) -> list[ListedModel]:
         """Return every model, oldest first."""
         listed = select(models.c.seq, *(models.c[name] for name in ListedModel.__slots__))

@@ -144,8 +144,11 @@ class Queue:
         events: Sequence[NewEvent] = (),
         *,
         hyperparameters: JsonObject | None = None,
+        system_message: str | None = None,
     ) -> JobRow:
         """Move the job to its next state, with events; `queued` ends the lease.
+
+        `system_message` is that of its training file; None changes nothing.
 
         Raises ServerFault for a transition that does not exist.
         """
@@ -156,6 +159,8 @@ class Queue:
                 values |= {"worker": None, "lease_until": None}
             if hyperparameters is not None:
                 values |= {"hyperparameters": hyperparameters, "method": _with_numbers(job.method, hyperparameters)}
+            if system_message is not None:
+                values["system_message"] = system_message
             insert_events(connection, job.id, events)
             return _update(connection, lease, **values)
 

@@ -190,6 +190,7 @@ jobs = Table(
     Column("paused", Boolean, nullable=False, default=False),
     Column("last_step", BigInteger, nullable=False, default=0),
     Column("total_steps", BigInteger),
+    Column("system_message", SafeText),  # of most rows of the training file
     Index(None, "project", "seq"),
     sqlite_autoincrement=True,
 )

@@ -2,6 +2,7 @@
 
 from tunesmith.kernels.compiler import is_cached, precompile
 from tunesmith.kernels.train_step import training_step
+from tunesmith.system.activity import doing
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.plan import MemoryPlan
 from tunesmith.train.loading import LoadedBase
@@ -42,4 +43,5 @@ def _stack(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listen
 def _compile_once(emit: Listener) -> None:
     if not is_cached(training_step):
         emit(Log("info", "Compiling for this processor, once; it takes some 20 seconds."))
-        precompile("training", training_step)
+        with doing("compiling the kernels for training (once on this machine, some 20 s)"):
+            precompile("training", training_step)

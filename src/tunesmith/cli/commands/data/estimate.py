@@ -1,5 +1,6 @@
 """`tunesmith estimate`: what a job on a file would take, without a server."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,14 +109,14 @@ def _estimate(
 def _benchmark(base: "LocalBase", settings: "Settings", *, measure: bool) -> "Benchmark | None":
     """How fast this machine trains; None when that was never measured."""
     from tunesmith.cli.bases import weights_missing
-    from tunesmith.cli.output.terminal import err
+    from tunesmith.cli.output.waiting import Waiting
     from tunesmith.train.measure import benchmark_of
 
     if base.directory is None:
         if measure:
             raise CommandError(weights_missing(base))
         return None
-    with err().status("Measuring how fast this machine trains …" if measure else ""):
+    with Waiting("measuring how fast this machine trains") if measure else nullcontext():
         return benchmark_of(
             settings.cache_dir,
             base.name,

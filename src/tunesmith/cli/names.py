@@ -1,0 +1,58 @@
+"""Names that do not exist: near ones, and the command that lists them."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+from tunesmith.cli.configure import again
+from tunesmith.cli.exits import CommandError
+from tunesmith.client import Client, ServerRefused
+
+SHOWN = 3
+LIKENESS = 0.5  # from 0 to 1; a typo in a job's id leaves more, another job's id less
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`Did you mean x or y? `; empty where nothing is near."""
+    near = get_close_matches(name, list(known), SHOWN, LIKENESS)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
+
+
+@contextmanager
+def naming_models(client: Client, name: str) -> Iterator[None]:
+    """Adds near names to the error when the model `name` does not exist."""
+    try:
+        yield
+    except ServerRefused as refused:
+        if refused.code != "model_not_found":
+            raise
+        near = did_you_mean(name, [model.id for model in client.models()])
+        raise CommandError(f"{_sentence(refused.message)} {near}See: {again('models list')}") from refused
+
+
+@contextmanager
+def naming_jobs(client: Client, job_id: str) -> Iterator[None]:
+    """Adds near ids to the error when the job does not exist."""
+    try:
+        yield
+    except ServerRefused as refused:
+        if refused.code != "fine_tune_not_found":
+            raise
+        near = did_you_mean(job_id, [job.id for job in client.jobs(100)])
+        raise CommandError(f"{_sentence(refused.message)} {near}See: {again('jobs list')}") from refused
+
+
+@contextmanager
+def naming_files(client: Client, file_id: str) -> Iterator[None]:
+    """Adds near ids to the error when the file does not exist."""
+    try:
+        yield
+    except ServerRefused as refused:
+        if refused.status_code != 404:
+            raise
+        near = did_you_mean(file_id, [file.id for file in client.files(100)])
+        raise CommandError(f"{_sentence(refused.message)} {near}See: {again('files list')}") from refused
+
+
+def _sentence(message: str) -> str:
+    return message if message.endswith((".", "!", "?")) else f"{message}."

@@ -1,0 +1,72 @@
+"""From files on this machine to a job.
+
+What can be refused is refused before the upload.
+"""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from tunesmith.cli.exits import CommandError
+from tunesmith.cli.names import did_you_mean, naming_models
+from tunesmith.cli.output.terminal import size
+from tunesmith.cli.output.waiting import Waiting
+from tunesmith.client import Client, Job, ServerRefused
+from tunesmith.errors import TunesmithError
+
+NO_FILE = f"file-{'0' * 24}"  # ids are random; none is this one
+
+
+def submit(client: Client, request: Mapping[str, object], files: Mapping[str, Path]) -> Job:
+    """Creates a job on the files, by the parameters that name them in the request.
+
+    If the server refuses a file or the job, or Ctrl-C ends it, what was uploaded is deleted again.
+    """
+    uploaded: dict[str, str] = {}
+    try:
+        for param, path in files.items():
+            with Waiting(f"uploading {path.name} ({size(path.stat().st_size)})"):
+                file = client.upload(path)
+            uploaded[param] = file.id
+            if file.status == "error":
+                raise CommandError(f"The server refuses {path}: {file.status_details}")
+        return client.create_job({**request, **uploaded})
+    except BaseException:
+        for file_id in uploaded.values():
+            with suppress(TunesmithError):  # what went wrong first is what the user must know
+                client.delete_file(file_id)
+        raise
+
+
+def check_request(client: Client, request: Mapping[str, object]) -> None:
+    """Raises what the server would say of the request, before any file is uploaded.
+
+    The request is sent without its file, which the server looks for last: a complaint about the file alone means that
+    the rest is right. So the rules are the server's own, with its settings and its models.
+    """
+    try:
+        client.create_job({**request, "training_file": NO_FILE})
+    except ServerRefused as refused:
+        if refused.param == "training_file":
+            return
+        if refused.code == "model_not_available":
+            name = str(request["model"])
+            near = did_you_mean(name, [model.id for model in client.models()])
+            raise CommandError(f"{refused.message} {near}See: tunesmith models list") from refused
+        with naming_models(client, str(request["model"])):
+            raise
+
+
+def check_space(root: Path, files: Mapping[str, Path]) -> None:
+    """Raises CommandError where the disk of the server has no room for the files.
+
+    The server is on this machine.
+    """
+    needed = sum(path.stat().st_size for path in files.values())
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise CommandError(
+            f"The files take {size(needed)}, and only {size(free)} are free in {root}. Make room there, or choose"
+            " another place: --data-dir."
+        )
