@@ -9,10 +9,12 @@ from typing import NoReturn
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.errors import TunesmithError
+from tunesmith.system.private import make_new_files_private
 
 
 def main() -> NoReturn:
     """Runs the command of `sys.argv` and ends the process with its exit code."""
+    make_new_files_private()
     sys.exit(run(sys.argv[1:]))
 
 

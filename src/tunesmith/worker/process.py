@@ -19,6 +19,7 @@ import structlog
 
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
+from tunesmith.system.private import make_new_files_private
 from tunesmith.worker.handover import AnySettings, read_settings, settings_line, without_secrets
 
 log = structlog.get_logger(__name__)
@@ -103,6 +104,7 @@ def main(arguments: list[str]) -> None:
     """
     from tunesmith.worker.loop import run_worker
 
+    make_new_files_private()
     inherits = LIFELINE in arguments
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(int(arguments[-1]) if inherits else logging.INFO),

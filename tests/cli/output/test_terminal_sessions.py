@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Server
@@ -179,3 +180,12 @@ def test_interrupt_at_a_terminal_leaves_the_job_alone(script: ScriptedServer) ->
         assert "Detached; ftjob-1 goes on." in terminal.end()
         assert terminal.process.returncode == 130
     assert not [asked for asked in script.asked if asked.startswith("POST")]
+
+
+def test_first_key_is_shown_in_a_terminal_once(tmp_path: Path, base_dir: Path) -> None:
+    for times in (1, 0):
+        serve = ("serve", "--no-worker", "--port", "0", "--exit-when-idle", "1", "--data-dir", str(tmp_path / "data"))
+        with session(*serve, COLUMNS="200") as terminal:
+            shown = terminal.end()
+        assert shown.count((tmp_path / "data" / "api-key").read_text("utf-8").strip()) == times
+        assert "base URL" in shown

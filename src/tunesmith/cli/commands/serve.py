@@ -66,6 +66,7 @@ class ServeCommand:
 def serve(command: ServeCommand) -> None:
     """Run the API and one worker, until Ctrl-C."""
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.data_dir import secure_data_dir
     from tunesmith.cli.output.terminal import note
     from tunesmith.cli.server.listener import bind, url_of
     from tunesmith.cli.server.run import run_server, set_log_level
@@ -73,6 +74,7 @@ def serve(command: ServeCommand) -> None:
     settings = load_settings(command.data_dir, host=command.host, port=command.port)
     set_log_level(command.log_level)
     listener = bind(settings.host, settings.port)
+    secure_data_dir(settings)
     if command.worker:
         _warn_of_second_worker(settings)
     store, first_key = _open(settings)
@@ -90,11 +92,13 @@ def worker(data_dir: DataDir = None) -> None:
     import signal
 
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.data_dir import secure_data_dir
     from tunesmith.cli.output.terminal import note
     from tunesmith.store import open_store
     from tunesmith.worker import run_worker
 
     settings = load_settings(data_dir)
+    secure_data_dir(settings)
     store = open_store(settings)  # the first key is left to `serve`, which prints it
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -114,7 +118,7 @@ class Banner:
 
     settings: "Settings"
     base_url: str
-    first_key: str | None  # shown once, at the very first start
+    first_key: str | None  # shown once, at the very first start, and in a terminal only: a log file may be read by many
     worker: bool
 
     def print(self) -> None:
@@ -148,8 +152,10 @@ class Banner:
     def _key(self) -> str:
         from rich.markup import escape
 
+        from tunesmith.cli.output.terminal import shows_secrets
+
         key_file = self.settings.paths.api_key_file
-        if self.first_key is not None:
+        if self.first_key is not None and shows_secrets():
             return f"{self.first_key}\n[dim]shown only this once; also in {escape(str(key_file))}[/dim]"
         return f"in {escape(str(key_file))}" if key_file.is_file() else "make one with: tunesmith keys create NAME"
 

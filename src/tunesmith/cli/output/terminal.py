@@ -30,6 +30,14 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, emoji=False)  # `ft:base:acme:fire:x` is a name
 
 
+def shows_secrets() -> bool:
+    """Whether stdout is a terminal, where keys and links may be shown.
+
+    They are not for a log: say in which file they are.
+    """
+    return sys.stdout.isatty()
+
+
 def note(text: str) -> None:
     """Prints a dim remark on stderr."""
     err().print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)

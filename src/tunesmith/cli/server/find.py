@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.cli.data_dir import secure_data_dir
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import err
 from tunesmith.cli.server.announcement import Announcement, announcement_file
@@ -124,7 +125,7 @@ def start_server(settings: Settings, *, with_worker: bool) -> OwnServer:
     It has a session of its own, so that Ctrl-C does not reach it.
     Raises CommandError, with the last line of its log, when it does not start.
     """
-    settings.paths.root.mkdir(parents=True, exist_ok=True)
+    secure_data_dir(settings)
     log = settings.paths.root / "server.log"
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as scratch:
         ready = Path(scratch) / "ready.json"
