@@ -42,7 +42,9 @@ def test_key_is_made_at_the_first_start_only_and_never_shown_in_a_log(tmp_path: 
 def test_stopped_server_leaves_no_address_behind(tmp_path: Path) -> None:
     started = start_server(tmp_path / "data")
     announced = json.loads((tmp_path / "data" / "server.json").read_text("utf-8"))
-    assert announced == {"base_url": started.base_url, "pid": started.process.pid}
+    assert announced.keys() == {"base_url", "pid", "secret"}
+    assert (announced["base_url"], announced["pid"]) == (started.base_url, started.process.pid)
+    assert announced["secret"] not in (tmp_path / "data.ready").read_text("utf-8")
     assert stop_server(started) == 0
     assert not (tmp_path / "data" / "server.json").exists()
     assert "Traceback" not in started.log.read_text("utf-8")

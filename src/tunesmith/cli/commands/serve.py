@@ -76,7 +76,7 @@ def serve(command: ServeCommand) -> None:
     listener = bind(settings.host, settings.port)
     secure_data_dir(settings)
     if command.worker:
-        _warn_of_second_worker(settings)
+        _warn_of_second_worker(settings, url_of(listener))
     store, first_key = _open(settings)
     try:
         _prepare_base(settings)
@@ -177,7 +177,7 @@ def _open(settings: "Settings") -> "tuple[Store, str | None]":
         raise
 
 
-def _warn_of_second_worker(settings: "Settings") -> None:
+def _warn_of_second_worker(settings: "Settings", own_url: str) -> None:
     """Warns when another server trains on this data directory.
 
     Two are safe, but their workers train two jobs at once on the same cores.
@@ -185,11 +185,11 @@ def _warn_of_second_worker(settings: "Settings") -> None:
     from tunesmith.cli.output.terminal import warn
     from tunesmith.cli.server.find import running_server
 
-    found = running_server(settings)
+    found = running_server(settings, own_url=own_url)
     if found is not None:
         warn(
             f"a server with a worker already runs on {settings.paths.root} ({found.base_url}, process {found.pid});"
-            " two jobs at once will share the cores. --no-worker leaves training to it."
+            " two jobs at once will share the cores, and commands talk to the first. --no-worker leaves training to it."
         )
 
 

@@ -1,6 +1,7 @@
 """Finds the server that a command talks to, or starts one while it is needed."""
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 from tunesmith.cli.data_dir import secure_data_dir
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import err
-from tunesmith.cli.server.announcement import Announcement, announcement_file
+from tunesmith.cli.server.announcement import CHALLENGE, PROOF, Announcement, announcement_file
 from tunesmith.client import Client, ServerUnreachable
 from tunesmith.settings import Settings
 
@@ -88,16 +89,22 @@ def _with(client: Client, own: OwnServer | None) -> Iterator[Connection]:
         client.close()
 
 
-def running_server(settings: Settings) -> Announcement | None:
-    """The server that announced itself in the data directory, if it still answers."""
+def running_server(settings: Settings, *, own_url: str | None = None) -> Announcement | None:
+    """The server that announced itself in the data directory, if it still answers.
+
+    It must prove that it is that server before anybody sends it a key. `own_url`: an address that this process has,
+    so that no other can be there.
+    """
     found = Announcement.read(announcement_file(settings))
-    if found is None:
+    if found is None or found.base_url == own_url:
         return None
+    challenge = secrets.token_hex(16)
     client = Client(found.base_url, "none")
     try:
-        return found if client.is_alive() else None
+        answer = client.health({CHALLENGE: challenge})
     finally:
         client.close()
+    return found if answer is not None and found.is_proved_by(challenge, answer.get(PROOF, "")) else None
 
 
 def read_key(settings: Settings) -> str:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -23,8 +23,10 @@ from structlog.typing import WrappedLogger
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import warn
-from tunesmith.cli.server.announcement import Announcement, announcement_file, withdraw
+from tunesmith.cli.server.announcement import Announcement
+from tunesmith.cli.server.announcer import Announcer
 from tunesmith.cli.server.listener import url_of
+from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
 from tunesmith.store import ACTIVE, Store
 
@@ -87,7 +89,10 @@ def run_server(
 
     pool = Pool(settings)
     app = _Activity(create_app(settings, store, pool))
-    server = _Server(_uvicorn_config(app), lambda: _announce(settings, listener, options, on_ready))
+    announcement = Announcement.of_this_process(url_of(listener))
+    announcer = Announcer(settings, announcement)
+    config = _uvicorn_config(Proving(app, announcement))
+    server = _Server(config, lambda: _announce(announcer, announcement, options, on_ready))
     worker = WorkerProcess(settings) if options.with_worker else None
     _take_signals()
     _spare_collector()
@@ -99,7 +104,7 @@ def run_server(
     try:
         server.run(sockets=[listener])
     finally:
-        withdraw(settings)
+        announcer.withdraw()
         if worker is not None:
             worker.stop()
         pool.close()
@@ -166,13 +171,14 @@ def has_active_job(store: Store) -> bool:
     return any(job.status in ACTIVE and not job.paused for job in store.jobs.page(limit=100).data)
 
 
-def _announce(settings: Settings, listener: socket.socket, options: ServeOptions, on_ready: Callable[[], None]) -> None:
-    announcement = Announcement(url_of(listener), os.getpid())
+def _announce(
+    announcer: Announcer, announcement: Announcement, options: ServeOptions, on_ready: Callable[[], None]
+) -> None:
     if options.announce:
-        announcement.write(announcement_file(settings))
+        announcer.announce()
     on_ready()
     if options.ready_file is not None:  # last: when it exists, everything else is done
-        announcement.write(options.ready_file)
+        replace(announcement, secret="").write(options.ready_file)
 
 
 def _take_signals() -> None:
