@@ -82,8 +82,10 @@ def test_requests_keep_an_idle_server_alive(tmp_path: Path) -> None:
 
 
 def test_command_finds_the_server_on_its_data_directory(tunesmith: Tunesmith, server: Server) -> None:
-    assert tunesmith("models", "list", "--json", "--data-dir", server.data_dir).code == 0
-    assert "/v1/models" in server.log.read_text("utf-8")
+    assert tunesmith("jobs", "show", "ftjob-nowhere", "--data-dir", server.data_dir).code == 1
+    assert "GET /v1/fine_tuning/jobs/ftjob-nowhere 404" in server.log.read_text("utf-8")
+    assert tunesmith("jobs", "list", "--data-dir", server.data_dir).code == 0
+    assert "GET /v1/fine_tuning/jobs 200" not in server.log.read_text("utf-8")  # what polls would fill the log
 
 
 def test_command_without_a_server_starts_one_for_a_moment(tunesmith: Tunesmith, tmp_path: Path, base_dir: Path) -> None:

@@ -48,7 +48,9 @@ class ServeCommand:
             min=1, help="Stop after this many seconds without a request or an active job.", show_default=False
         ),
     ] = None
-    log_level: Annotated[str, typer.Option(help="debug, info (one line per request), warning or error.")] = "info"
+    log_level: Annotated[
+        str, typer.Option(help="debug (every request), info (all but successful reads), warning or error.")
+    ] = "info"
 
     def server_options(self) -> "ServeOptions":
         """What the server itself needs of them."""
@@ -70,7 +72,9 @@ def serve(command: ServeCommand) -> None:
     from tunesmith.cli.output.terminal import note
     from tunesmith.cli.server.listener import bind, url_of
     from tunesmith.cli.server.run import run_server, set_log_level
+    from tunesmith.system.streams import outlive_readers
 
+    outlive_readers()
     settings = load_settings(command.data_dir, host=command.host, port=command.port)
     set_log_level(command.log_level)
     listener = bind(settings.host, settings.port)
@@ -89,15 +93,20 @@ def serve(command: ServeCommand) -> None:
 
 def worker(data_dir: DataDir = None) -> None:
     """Run one worker alone, beside servers on the same data directory or database."""
+    import logging
     import signal
 
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.data_dir import secure_data_dir
     from tunesmith.cli.output.terminal import note
     from tunesmith.store import open_store
+    from tunesmith.system.log import configure_log
+    from tunesmith.system.streams import outlive_readers
     from tunesmith.worker import run_worker
 
+    outlive_readers()
     settings = load_settings(data_dir)
+    configure_log(logging.INFO)
     secure_data_dir(settings)
     store = open_store(settings)  # the first key is left to `serve`, which prints it
     stop = threading.Event()

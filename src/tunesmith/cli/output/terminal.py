@@ -27,7 +27,9 @@ def out() -> Console:
 @cache
 def err() -> Console:
     """The console of progress, notes and errors: stderr."""
-    return Console(stderr=True, highlight=False, emoji=False)  # `ft:base:acme:fire:x` is a name
+    folded = sys.stderr.isatty() or "COLUMNS" in os.environ
+    # no emoji: `ft:base:acme:fire:x` is a name
+    return Console(stderr=True, highlight=False, emoji=False, width=None if folded else PIPE_COLUMNS)
 
 
 def shows_secrets() -> bool:
@@ -50,7 +52,8 @@ def warn(text: str) -> None:
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """Prints JSON on stdout, on one line with `indent=None` (for streams of objects)."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+    readable = sys.stdout.encoding.lower().replace("-", "").startswith("utf")  # elsewhere \u2026 keeps it whole
+    sys.stdout.write(json.dumps(value, ensure_ascii=not readable, indent=indent) + "\n")
     sys.stdout.flush()
 
 

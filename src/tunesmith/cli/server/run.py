@@ -7,19 +7,16 @@ import gc
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from structlog.typing import WrappedLogger
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import warn
@@ -29,6 +26,7 @@ from tunesmith.cli.server.listener import url_of
 from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
 from tunesmith.store import ACTIVE, Store
+from tunesmith.system.log import configure_log
 
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
 
@@ -47,36 +45,14 @@ class ServeOptions:
 
 
 def set_log_level(name: str) -> None:
-    """Sends the log to stderr: short lines to a terminal, with request ids to a file.
+    """Sends the log of this process to stderr.
 
     Raises CommandError for an unknown level.
     """
     level = {"debug": 10, "info": 20, "warning": 30, "error": 40}.get(name.lower())
     if level is None:
         raise CommandError(f"{name!r} is not a log level; use debug, info, warning or error.", Exit.USAGE)
-    shorten = [_short_request] if sys.stderr.isatty() else []
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.dev.set_exc_info,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S" if shorten else "%Y-%m-%d %H:%M:%S", utc=False),
-            *shorten,
-            structlog.dev.ConsoleRenderer(pad_event_to=0, colors=sys.stderr.isatty()),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
-def _short_request(
-    _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
-) -> MutableMapping[str, object]:
-    """Shortens the line of a request to `GET /v1/models 200` and the milliseconds."""
-    if event.get("event") == "request":
-        event["event"] = f"{event.pop('method')} {event.pop('path')} {event.pop('status')}"
-        event.pop("request_id", None)
-    return event
+    configure_log(level)
 
 
 def run_server(
