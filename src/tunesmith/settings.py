@@ -272,6 +272,11 @@ class Settings(BaseSettings, TrainingOptions):
         description="Weights & Biases key for jobs with `integrations`; unset: WANDB_API_KEY of the worker.",
     )
 
+    @field_validator("cache_dir")
+    @classmethod
+    def _expanded(cls, directory: Path) -> Path:
+        return directory.expanduser()
+
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _origins(cls, origins: str | list[str]) -> list[str]:
