@@ -18,7 +18,6 @@ from tunesmith.client import ServerRefused, ServerUnreachable
 from tunesmith.errors import InvalidRequest, TunesmithError
 from tunesmith.settings import OLD_NAMES, Settings
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Server
+from tests.cli.conftest import JOKES, Server, start_server
 from tests.cli.scripted_server import ScriptedServer, scripted
+
+from tunesmith.client import Client
 
 CHAT = "POST /v1/chat/completions"
 
@@ -189,3 +192,31 @@ def test_first_key_is_shown_in_a_terminal_once(tmp_path: Path, base_dir: Path) -
             shown = terminal.end()
         assert shown.count((tmp_path / "data" / "api-key").read_text("utf-8").strip()) == times
         assert "base URL" in shown
+
+
+def test_bar_says_within_three_seconds_that_the_server_was_killed(tmp_path: Path, base_dir: Path) -> None:
+    started = start_server(tmp_path / "data", "--no-worker")
+    client = Client(started.base_url, started.key)
+    file = client.upload(JOKES)
+    waiting = client.create_job({"model": "smollm2-135m-instruct", "training_file": file.id})
+    client.close()
+    watch = ("jobs", "watch", waiting.id, "--base-url", started.base_url, "--data-dir", str(started.data_dir))
+    with session(*watch) as terminal:
+        terminal.wait_for("checking")
+        started.process.kill()
+        started.process.wait()
+        terminal.wait_for("The server does not answer. Waiting 60 s for it", seconds=3)
+        terminal.wait_for("server away", seconds=3)
+
+
+def test_command_whose_own_server_was_killed_ends_within_three_seconds(tmp_path: Path, base_dir: Path) -> None:
+    with session("train", str(JOKES), "--data-dir", str(tmp_path / "data")) as terminal:
+        terminal.wait_for("training", seconds=90)
+        own = json.loads((tmp_path / "data" / "server.json").read_text("utf-8"))
+        killed = time.monotonic()
+        os.kill(own["pid"], signal.SIGKILL)
+        shown = terminal.end()
+        assert time.monotonic() - killed < 3 + 1  # the second is for the end of Python
+    assert "The server of this command was killed by signal 9." in shown
+    assert "jobs watch ftjob-" in shown
+    assert terminal.process.returncode == 3

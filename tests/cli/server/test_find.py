@@ -15,6 +15,7 @@ from tests.cli.conftest import SERVE, Server, stop_server
 from tests.cli.conftest import start_server as launch
 from tests.cli.scripted_server import scripted
 
+from tunesmith.cli.configure import load_settings
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.server import find
 from tunesmith.cli.server.announcement import Announcement, announcement_file
@@ -106,6 +107,37 @@ def test_no_key_is_code_5_and_says_where_it_looked(settings: Settings) -> None:
         read_key(settings)
     assert raised.value.exit_code == Exit.NO_KEY
     assert str(settings.paths.api_key_file) in raised.value.message
+    assert "Give the data directory of the server (--data-dir)" in raised.value.message
+
+
+def test_no_key_names_the_data_directory_that_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_DATA_DIR", "taken back at the end")
+    monkeypatch.delenv("TUNESMITH_API_KEY", raising=False)
+    with pytest.raises(CommandError) as raised:
+        read_key(load_settings(tmp_path / "two words"))
+    assert f"keys create NAME --data-dir '{tmp_path / 'two words'}'" in raised.value.message
+    load_settings()
+
+
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_address_needs_no_scheme(
+    settings: Settings, server: Server, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("TUNESMITH_API_KEY", server.key)
+    address = server.base_url.removeprefix("http://").removesuffix("/v1")
+    with connect(settings, f"{scheme}{address}") as connection:
+        assert connection.client.base_url == server.base_url
+        assert connection.client.models()
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:8000", "", "http://", "http://a b", "http://h/v1?key=x"])
+def test_what_is_no_address_is_told_one(settings: Settings, address: str) -> None:
+    with (
+        pytest.raises(CommandError, match="give a server's address, such as http://127") as raised,
+        connect(settings, address),
+    ):
+        pass
+    assert raised.value.exit_code == Exit.USAGE
 
 
 def test_named_server_must_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from tunesmith.cli.output.terminal import duration, err, note, print_json
+from tunesmith.cli.output.terminal import duration, err, note, print_json, warn
 from tunesmith.client import Event, Job
 
 PLAIN_SHARE = 0.1  # of the steps, between two lines where there is no terminal
@@ -27,6 +27,10 @@ class View(Protocol):
 
     def update(self, job: Job) -> None:
         """Shows the job's state."""
+        ...
+
+    def away(self, text: str) -> None:
+        """Says that the server does not answer."""
         ...
 
 
@@ -90,6 +94,11 @@ class LiveBar:
         doing = {"validating_files": "checking", "running": "training"}.get(job.status, job.status)
         self.progress.update(self.task, description=doing)
 
+    def away(self, text: str) -> None:
+        """Prints the text above the bar, which says so too until the next `update`."""
+        self.progress.console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True)
+        self.progress.update(self.task, description="server away", numbers="")
+
 
 @dataclass(slots=True)
 class PlainLines:
@@ -120,6 +129,10 @@ class PlainLines:
     def update(self, job: Job) -> None:
         """Does nothing: the events say enough."""
 
+    def away(self, text: str) -> None:
+        """Prints the text."""
+        warn(text)
+
 
 class JsonLines:
     """A line of JSON per event on stdout, as the server sent it."""
@@ -138,6 +151,10 @@ class JsonLines:
 
     def update(self, job: Job) -> None:
         """Does nothing: only events are printed."""
+
+    def away(self, text: str) -> None:
+        """Prints the text on stderr: stdout is for events."""
+        warn(text)
 
 
 def _count(event: Event, name: str) -> int:

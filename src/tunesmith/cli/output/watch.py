@@ -1,7 +1,8 @@
 """Follows a job until it has finished, and says what came of it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,7 +15,7 @@ from tunesmith.cli.output.terminal import duration, err, facts, note, out, print
 from tunesmith.client import Client, Event, Job, ServerUnreachable
 
 if TYPE_CHECKING:
-    from tunesmith.cli.server.find import Connection
+    from tunesmith.cli.server.find import Connection, OwnServer
 
 POLL_SECONDS = 0.7
 PATIENCE_SECONDS = 60.0  # how long a server may be away (a restart) before we give up; the job does not mind
@@ -27,7 +28,7 @@ def watch_to_end(connection: "Connection", job: Job, *, as_json: bool) -> None:
     Ctrl-C only ends the watching. Raises CommandError unless the job succeeds, and typer.Exit after Ctrl-C.
     """
     try:
-        job = watch(connection.client, job, as_json=as_json)
+        job = watch(connection.client, job, as_json=as_json, own=connection.own)
     except KeyboardInterrupt:
         if connection.own is not None:
             connection.own.keep()
@@ -41,19 +42,30 @@ def watch_to_end(connection: "Connection", job: Job, *, as_json: bool) -> None:
         print_plain(f"  its metrics: {again(f'jobs result {job.id}')}")
 
 
-def watch(client: Client, job: Job, *, as_json: bool) -> Job:
+def watch(client: Client, job: Job, *, as_json: bool, own: "OwnServer | None" = None) -> Job:
     """Shows the job until it has finished, and returns it as it is then.
 
-    KeyboardInterrupt passes through; the job goes on.
+    `own`: the server, if this command started it. KeyboardInterrupt passes through; the job goes on.
     """
     view: View = JsonLines() if as_json else LiveBar() if err().is_terminal else PlainLines()
     with view:
-        for current, events in follow(client, job.id):
+        for current, events in follow(client, job.id, partial(_away, view, job.id, own)):
             job = current
             for event in events:
                 view.show(event)
             view.update(job)
     return job
+
+
+def _away(view: View, job_id: str, own: "OwnServer | None", newly: bool) -> None:
+    """Says that the server is away; one that this command started will not come back."""
+    fate = None if own is None else own.fate()
+    if fate is not None:
+        raise CommandError(
+            f"{fate} The job goes on with the next server: {again(f'jobs watch {job_id}')}", Exit.UNREACHABLE
+        )
+    if newly:
+        view.away(f"The server does not answer. Waiting {PATIENCE_SECONDS:.0f} s for it; the job goes on with it.")
 
 
 def conclude(job: Job, *, as_json: bool) -> None:
@@ -71,8 +83,12 @@ def conclude(job: Job, *, as_json: bool) -> None:
         out().print(facts({"trained": f"{job.trained_tokens or 0:,} tokens in {took}"}))
 
 
-def follow(client: Client, job_id: str) -> Iterator[tuple[Job, list[Event]]]:
+def follow(
+    client: Client, job_id: str, on_away: Callable[[bool], None] = lambda newly: None
+) -> Iterator[tuple[Job, list[Event]]]:
     """Yields the job and its new events, oldest first, until it has finished.
+
+    `on_away` is called while the server is away, at first with True.
 
     Raises ServerUnreachable when the server is away for more than `PATIENCE_SECONDS`.
     """
@@ -83,6 +99,7 @@ def follow(client: Client, job_id: str) -> Iterator[tuple[Job, list[Event]]]:
             job = client.job(job_id)  # before the events, so that those of a finished job are all there
             events = _new_events(client, job_id, seen)
         except ServerUnreachable:
+            on_away(away_since is None)
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise

@@ -1,6 +1,7 @@
 """Finds the server that a command talks to, or starts one while it is needed."""
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.cli.configure import again
 from tunesmith.cli.data_dir import secure_data_dir
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import err
@@ -35,6 +37,14 @@ class OwnServer:
     def keep(self) -> None:
         """Leaves the server running; it ends by itself once its work is done."""
         self.kept = True
+
+    def fate(self) -> str | None:
+        """How the server ended, in a sentence; None while it runs."""
+        status = self.process.poll()
+        if status is None:
+            return None
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        return f"The server of this command {how}. Its log: {self.log}"
 
     def stop(self) -> None:
         """Ends the server, by force after `STOP_SECONDS`."""
@@ -62,6 +72,7 @@ def connect(settings: Settings, base_url: str | None, *, with_worker: bool = Fal
     Raises ServerUnreachable when `base_url` does not answer, and CommandError without an API key.
     """
     if base_url is not None:
+        base_url = full_url(base_url)
         client = Client(base_url, read_key(settings))
         if not client.is_alive():
             raise ServerUnreachable(
@@ -80,6 +91,19 @@ def connect(settings: Settings, base_url: str | None, *, with_worker: bool = Fal
     finally:
         if not own.kept:
             own.stop()
+
+
+def full_url(base_url: str) -> str:
+    """The address with http:// in front of it where it has no scheme.
+
+    Raises CommandError for one that is no address of a server.
+    """
+    url = base_url.strip() if "://" in base_url else f"http://{base_url.strip()}"
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url, re.IGNORECASE):
+        raise CommandError(
+            f"--base-url is {base_url!r}: give a server's address, such as http://127.0.0.1:8000/v1.", Exit.USAGE
+        )
+    return url
 
 
 def _with(client: Client, own: OwnServer | None) -> Iterator[Connection]:
@@ -121,7 +145,8 @@ def read_key(settings: Settings) -> str:
     except FileNotFoundError:
         raise CommandError(
             f"There is no API key: TUNESMITH_API_KEY is not set and {path} does not exist."
-            " Make one on the server's machine with `tunesmith keys create NAME` and set TUNESMITH_API_KEY to it.",
+            " Give the data directory of the server (--data-dir), or make a key on the server's machine"
+            f" (`{again('keys create NAME')}`) and set TUNESMITH_API_KEY to it.",
             Exit.NO_KEY,
         ) from None
 
