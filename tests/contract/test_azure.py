@@ -6,10 +6,11 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 from tests.servers import Server
 
 BASE = "smollm2-135m-instruct"
-ASK = [{"role": "user", "content": "Hi?"}]
+ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi?"}]
 
 
 @pytest.fixture(scope="module", params=["endpoint", "endpoint and deployment", "base_url"])
@@ -26,11 +27,11 @@ def azure(server: Server, request: pytest.FixtureRequest) -> Iterator[openai.Azu
 
 
 def test_azure_client_chats_and_streams(azure: openai.AzureOpenAI) -> None:
-    answer = azure.chat.completions.create(model=BASE, messages=ASK, max_tokens=3)  # type: ignore[arg-type]
+    answer = azure.chat.completions.create(model=BASE, messages=ASK, max_tokens=3)
     assert answer.model == BASE
     assert answer.usage is not None
     assert 1 <= answer.usage.completion_tokens <= 3
-    chunks = list(azure.chat.completions.create(model=BASE, messages=ASK, max_tokens=3, stream=True))  # type: ignore[call-overload]
+    chunks = list(azure.chat.completions.create(model=BASE, messages=ASK, max_tokens=3, stream=True))
     assert any(chunk.choices[0].delta.content for chunk in chunks if chunk.choices)
 
 
