@@ -16,8 +16,9 @@ HEAD = """\
 
 Each setting has one name. The first of these that has a value wins: an option of the command, the environment
 (`TUNESMITH_PORT=8001`), the file `tunesmith.toml` in the data directory (`port = 8001`), the default. Unknown names in
-the file are refused, so that a typo does not silently leave the default in place. When a setting is renamed, its old
-name works for one more release, with a warning.
+the file are refused, and so are variables that nearly have a setting's name (`TUNESMITH_PORTT`), so that a typo does
+not silently leave the default in place; a command warns of other `TUNESMITH_…` variables. When a setting is renamed,
+its old name works for one more release, with a warning.
 
 Two further variables, `TUNESMITH_BASE_URL` and `TUNESMITH_API_KEY`, tell the commands which server to talk to: see
 [cli.md](cli.md).

@@ -152,10 +152,19 @@ class Client:
 
     def is_alive(self) -> bool:
         """Whether the server answers; never raises."""
+        return self.health() is not None
+
+    def health(self, headers: Mapping[str, str] | None = None) -> Mapping[str, str] | None:
+        """The headers of `/healthz`, in lower case; None where nothing answers.
+
+        Never raises.
+        """
+        url = f"{self.base_url.removesuffix('/v1')}/healthz"
         try:
-            return self._http.get(f"{self.base_url.removesuffix('/v1')}/healthz", timeout=CONNECT_SECONDS).is_success
-        except httpx.HTTPError:
-            return False
+            answer = self._http.get(url, headers=headers, timeout=CONNECT_SECONDS)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return None
+        return dict(answer.headers) if answer.is_success else None
 
     def upload(self, path: Path, purpose: str = "fine-tune") -> File:
         """Uploads a file from disk without reading it into memory."""

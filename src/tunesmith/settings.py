@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -161,6 +162,10 @@ class Settings(BaseSettings, TrainingOptions):
     )
     host: str = Field("127.0.0.1", description="Address the API binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API binds to; 0 takes a free one.")
+    allowed_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Origins whose web pages may call the API: https://a.example,https://b.example; or *, all.",
+    )
 
     organization: str = Field("personal", pattern=r"^[a-z0-9-]{1,40}$", description="Slug in `ft:` names, owned_by.")
     base_model: str = Field("smollm2-135m-instruct", description="Base model of the demo, and behind the aliases.")
@@ -269,6 +274,22 @@ class Settings(BaseSettings, TrainingOptions):
         None,
         description="Weights & Biases key for jobs with `integrations`; unset: WANDB_API_KEY of the worker.",
     )
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _expanded(cls, directory: Path) -> Path:
+        return directory.expanduser()
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _origins(cls, origins: str | list[str]) -> list[str]:
+        """Accepts a list, or origins with commas between them as the environment gives them."""
+        names = origins.strip("[] ").replace('"', "").split(",") if isinstance(origins, str) else origins
+        names = [name.strip().rstrip("/").lower() for name in names if name.strip()]
+        for name in names:
+            if name != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+", name):
+                raise ValueError(f"{name!r} is not an origin, such as https://app.example or http://localhost:3000")
+        return names
 
     @field_validator("serve_remote")
     @classmethod

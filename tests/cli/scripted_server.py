@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from tunesmith.cli.server.announcement import CHALLENGE, PROOF, Announcement
 
 HANG_UP = b"\0hang up"  # a body: half of an answer is sent, then the connection is closed
 
@@ -20,6 +23,7 @@ class ScriptedServer:
     asked: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    announced: Announcement | None = None
 
     @property
     def base_url(self) -> str:
@@ -30,6 +34,13 @@ class ScriptedServer:
         self.answers[route] += [
             (status, value if isinstance(value, bytes) else json.dumps(value).encode()) for value in values
         ]
+
+    def announce(self, file: Path) -> Announcement:
+        """As a real server does, which then proves that it is the one announced."""
+        self.answer("GET /healthz", {"status": "ok"})
+        self.announced = Announcement(self.base_url, 1, "secret-of-the-file")
+        self.announced.write(file)
+        return self.announced
 
     def next(self, route: str) -> tuple[int, bytes]:
         waiting = self.answers[route]
@@ -50,6 +61,8 @@ def scripted(port: int = 0) -> Iterator[ScriptedServer]:
             status, body = script.next(f"{self.command} {self.path.partition('?')[0]}")
             self.send_response(status)
             self.send_header("Content-Length", str(len(body) + (100 if body == HANG_UP else 0)))
+            if script.announced is not None:
+                self.send_header(PROOF, script.announced.proof(self.headers.get(CHALLENGE, "")))
             self.end_headers()
             self.wfile.write(body)
 

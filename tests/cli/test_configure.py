@@ -1,6 +1,7 @@
 """Settings of a command, the next command to type, and which error ends with which exit code."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from tunesmith.cli import dataset
 from tunesmith.cli.configure import again, load_settings, program
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.options import DataDir
+from tunesmith.cli.variables import check_variables
 from tunesmith.client import ServerRefused, ServerUnreachable
 from tunesmith.errors import InvalidRequest, TunesmithError
+from tunesmith.settings import OLD_NAMES, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +69,66 @@ def test_wrong_variable_says_where_to_correct_it(monkeypatch: pytest.MonkeyPatch
         load_settings()
     assert raised.value.message.startswith("Setting lora_rank is 'big': ")
     assert raised.value.message.endswith("Correct TUNESMITH_LORA_RANK, or lora_rank in tunesmith.toml, or unset it.")
+
+
+def test_cache_directory_of_the_file_reaches_compiled_code_and_child_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_CACHE_DIR", "forgotten")  # and taken back at the end
+    monkeypatch.delenv("TUNESMITH_CACHE_DIR")
+    load_settings(tmp_path)
+    assert "TUNESMITH_CACHE_DIR" not in os.environ
+    (tmp_path / "tunesmith.toml").write_text(f"cache_dir = '{tmp_path / 'cache'}'\n")
+    load_settings(tmp_path)
+    assert os.environ["TUNESMITH_CACHE_DIR"] == str(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("TUNESMITH_PORTT", "TUNESMITH_PORT"),
+        ("TUNESMITH_PROT", "TUNESMITH_PORT"),
+        ("TUNESMITH_LIMIT_TOKEN_PER_MINUTE", "TUNESMITH_LIMIT_TOKENS_PER_MINUTE"),
+        ("TUNESMITH_APIKEY", "TUNESMITH_API_KEY"),
+        ("tunesmith_databse_url", "TUNESMITH_DATABASE_URL"),
+    ],
+)
+def test_misspelt_variable_is_refused_with_the_name_that_is_meant(
+    tunesmith: Tunesmith, monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    monkeypatch.setenv(variable, "3")
+    ran = tunesmith("keys", "list")
+    assert ran.code == Exit.USAGE
+    assert ran.err.startswith(f"error: There is no setting {variable}; did you mean {meant}?")
+
+
+def test_variable_that_is_like_no_setting_is_warned_of(tunesmith: Tunesmith, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_IMAGE", "tunesmith:1")
+    ran = tunesmith("keys", "list")
+    assert ran.code == 0
+    assert "warning: TUNESMITH_IMAGE is no setting, and changes nothing." in ran.err
+
+
+def test_known_variables_are_passed_over() -> None:
+    ours = [f"TUNESMITH_{name.upper()}" for name in (*Settings.model_fields, *OLD_NAMES)]
+    kubernetes = ["TUNESMITH_SERVICE_HOST", "TUNESMITH_SERVICE_PORT_HTTP", "TUNESMITH_PORT_8000_TCP_ADDR"]
+    commands = ["TUNESMITH_API_KEY", "TUNESMITH_BASE_URL", "TUNESMITH_DEBUG", "tunesmith_port", "PATH"]
+    assert check_variables(dict.fromkeys([*ours, *kubernetes, *commands], "x")) == []
+
+
+def test_variables_of_our_own_tests_are_known() -> None:
+    where = ("Makefile", "bench", "scripts", "tests", ":!tests/cli", ":!scripts/settings_reference.py")
+    command = ["git", "grep", "-hoE", "TUNESMITH_[A-Z_]+", "--", *where]
+    named = set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+    invented = {"TUNESMITH_LISTEN_PORT", "TUNESMITH_MODEL_NAMES"}  # settings of tests/test_settings.py
+    assert {"TUNESMITH_FUZZ_EXAMPLES", "TUNESMITH_WHEEL_TEST"} <= named
+    assert check_variables(dict.fromkeys(named - invented - {"TUNESMITH_"}, "x")) == []
+
+
+def test_misspelt_setting_of_the_file_is_refused_with_the_name_that_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "tunesmith.toml").write_text("prot = 8123\n")
+    with pytest.raises(CommandError, match="There is no setting 'prot'; did you mean 'port'"):
+        load_settings(tmp_path)
 
 
 def test_next_command_names_the_data_directory_only_when_it_was_given(

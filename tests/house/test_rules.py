@@ -81,3 +81,19 @@ def test_every_room_says_what_it_is_for() -> None:
         file.parent for file in python_files("src") if "migrations" not in file.parts and file.parent != Path("src")
     }
     assert [str(room) for room in rooms if not ast.get_docstring(tree(room / "__init__.py"))] == []
+
+
+def test_no_message_installs_a_package_that_no_index_has() -> None:
+    """Tunesmith is installed from a clone or a wheel: `pip install 'tunesmith[wandb]'` finds nothing."""
+    command = [
+        "git",
+        "grep",
+        "-nE",
+        r"pip install [^`]*tunesmith(\[|'|\"|`|$)",
+        "--",
+        "src",
+        "docs",
+        "README.md",
+        "scripts",
+    ]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout == ""

@@ -3,13 +3,16 @@
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tunesmith.kernels.compiler import is_cached
+from tunesmith.kernels.compiler import cache_dir, is_cached
+from tunesmith.settings import Settings
 
 SOURCE = """
 from tunesmith.kernels.compiler import entry
@@ -37,3 +40,27 @@ def test_code_is_cached_by_its_first_call_until_the_source_changes(
     later = time.time() + 60
     os.utime(file, (later, later))
     assert not is_cached(module.double)
+
+
+@pytest.mark.parametrize(
+    ("environment", "directory"),
+    [
+        ({"TUNESMITH_CACHE_DIR": "/big/cache"}, "/big/cache"),
+        ({"TUNESMITH_CACHE_DIR": "/big/cache", "NUMBA_CACHE_DIR": "/other"}, "/other"),
+    ],
+    ids=["ours", "Numba's"],
+)
+def test_code_is_kept_in_the_cache_directory(environment: dict[str, str], directory: str) -> None:
+    assert cache_dir(environment) == Path(directory)
+
+
+def test_code_is_kept_where_settings_keep_their_cache_by_default() -> None:
+    assert cache_dir({}) == Settings.model_fields["cache_dir"].get_default(call_default_factory=True)
+
+
+def test_numba_is_told_of_the_cache_directory(tmp_path: Path) -> None:
+    code = "from tunesmith.kernels import compiler; print(compiler.config.CACHE_DIR)"
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment["TUNESMITH_CACHE_DIR"] = str(tmp_path)
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert Path(ran.stdout.strip()).parent == tmp_path / "kernels"

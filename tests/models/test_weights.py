@@ -50,7 +50,7 @@ def test_without_a_gpu_4_bits_are_refused_with_what_is_missing() -> None:
 
 @pytest.mark.skipif(BITSANDBYTES, reason="bitsandbytes is installed")
 def test_without_bitsandbytes_4_bits_are_refused_wherever_the_gpu_is(tiny_dir: Path) -> None:
-    with pytest.raises(InvalidRequest, match=r"has no package bitsandbytes \(pip install 'tunesmith\[qlora\]'\)"):
+    with pytest.raises(InvalidRequest, match=r"has no package bitsandbytes \(pip install bitsandbytes accelerate\)"):
         require_nf4()
     with pytest.raises(InvalidRequest, match="bitsandbytes"):
         load_model(tiny_dir, torch.float32, quantization="nf4")

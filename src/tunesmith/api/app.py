@@ -17,7 +17,9 @@ from tunesmith.api.http import errors
 from tunesmith.api.http.context import Parts
 from tunesmith.api.http.rules import Rules
 from tunesmith.api.middleware.auth import Authentication
+from tunesmith.api.middleware.azure import AzurePaths
 from tunesmith.api.middleware.body_limits import BodyLimit
+from tunesmith.api.middleware.browsers import browser_access
 from tunesmith.api.middleware.headers import OpenAIHeaders
 from tunesmith.api.middleware.metering import Metering, UsageRecorder
 from tunesmith.api.middleware.rate_limits import RateLimits
@@ -93,7 +95,9 @@ def _lifespan(
 def _middleware(settings: Settings, store: Store, recorder: UsageRecorder, rules: Rules) -> list[Middleware]:
     """Outermost first. Everything from `RateLimits` on knows the key."""
     return [
+        *browser_access(settings),
         Middleware(OpenAIHeaders, organization=settings.organization),
+        Middleware(AzurePaths),
         Middleware(Authentication, store=store, settings=settings, rules=rules),
         Middleware(RateLimits, settings=settings),
         Middleware(Metering, recorder=recorder),

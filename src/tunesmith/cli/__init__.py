@@ -9,11 +9,15 @@ from typing import NoReturn
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.errors import TunesmithError
+from tunesmith.system.private import make_new_files_private
+from tunesmith.system.streams import ReaderGone, guard_streams
 
 
 def main() -> NoReturn:
     """Runs the command of `sys.argv` and ends the process with its exit code."""
-    sys.exit(run(sys.argv[1:]))
+    make_new_files_private()
+    guard_streams()
+    sys.exit(_flushed(run(sys.argv[1:])))
 
 
 def run(arguments: list[str]) -> int:
@@ -34,6 +38,15 @@ def run(arguments: list[str]) -> int:
         return Exit.INTERRUPTED
 
 
+def _flushed(code: int) -> int:
+    """Writes out what is buffered; the exit code."""
+    try:
+        sys.stdout.flush()
+    except ReaderGone:
+        return code or Exit.OK
+    return code
+
+
 def _report(error: Exception) -> int:
     """Prints the error on stderr; returns the exit code."""
     if isinstance(error, CommandError):
@@ -44,8 +57,7 @@ def _report(error: Exception) -> int:
         return _say(usage, Exit.USAGE) if usage else Exit.USAGE
     if type(error).__name__ == "Abort":  # Ctrl-C or no in answer to a question
         return _say("stopped; nothing was changed.", Exit.FAILED)
-    if isinstance(error, BrokenPipeError):  # the reader of the pipe is gone (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, ReaderGone):  # `| head` has seen enough
         return Exit.OK
     if isinstance(error, OSError):
         return _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", Exit.FAILED)

@@ -11,6 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.cli.output.terminal import warn
+from tunesmith.cli.variables import check_variables, nearest
 from tunesmith.settings import Settings
 
 _data_dir_option: ContextVar[Path | None] = ContextVar("data_dir_option", default=None)
@@ -19,19 +21,25 @@ _data_dir_option: ContextVar[Path | None] = ContextVar("data_dir_option", defaul
 def load_settings(data_dir: Path | None = None, **overrides: str | int | None) -> Settings:
     """The settings, with those in `overrides` that are not None.
 
-    `data_dir` also goes into the environment, which tunesmith.toml and child processes follow.
+    `data_dir` also goes into the environment, which tunesmith.toml and child processes follow, and so does the cache's
+    directory, which compiled code follows.
     Raises CommandError for a wrong value.
     """
     _data_dir_option.set(data_dir)
     if data_dir is not None:
         os.environ["TUNESMITH_DATA_DIR"] = str(data_dir.expanduser().absolute())
+    for warning in check_variables(os.environ):
+        warn(warning)
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)  # type: ignore[arg-type]
+        settings = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise CommandError(_explain(error, given), Exit.USAGE) from error
     except ValueError as error:  # tunesmith.toml that is not TOML
         raise CommandError(f"tunesmith.toml cannot be read: {error}. Fix it or move it away.", Exit.USAGE) from error
+    if settings.cache_dir != Settings.model_fields["cache_dir"].get_default(call_default_factory=True):
+        os.environ["TUNESMITH_CACHE_DIR"] = str(settings.cache_dir.absolute())
+    return settings
 
 
 def again(command: str) -> str:
@@ -56,7 +64,9 @@ def _explain(error: ValidationError, options: Mapping[str, object]) -> str:
     fault = error.errors()[0]
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"There is no setting {name!r}; check its spelling in tunesmith.toml. docs/settings.md lists them all."
+        meant = nearest(name, Settings.model_fields)
+        cure = "check its spelling" if meant is None else f"did you mean {meant!r}? Correct it"
+        return f"There is no setting {name!r}; {cure} in tunesmith.toml. docs/settings.md lists them all."
     if name in options:
         return f"--{name.replace('_', '-')} is {fault['input']!r}: {fault['msg'].lower()}."
     return (

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 def open_local_store(data_dir: Path | None) -> "Iterator[Store]":
     """Opens the store of the data directory until the block ends."""
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.data_dir import secure_data_dir
     from tunesmith.store import open_store
 
-    store = open_store(load_settings(data_dir))
+    settings = load_settings(data_dir)
+    secure_data_dir(settings)
+    store = open_store(settings)
     try:
         yield store
     finally:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
@@ -34,7 +34,13 @@ def _folder() -> Path:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    return Path(os.environ.get("NUMBA_CACHE_DIR") or user_cache_path("tunesmith")) / "kernels" / digest.hexdigest()[:16]
+    return cache_dir(os.environ) / "kernels" / digest.hexdigest()[:16]
+
+
+def cache_dir(environment: Mapping[str, str]) -> Path:
+    """Where compiled code is kept: the setting `cache_dir`, as commands pass it on."""
+    chosen = environment.get("NUMBA_CACHE_DIR") or environment.get("TUNESMITH_CACHE_DIR")
+    return Path(chosen).expanduser() if chosen else user_cache_path("tunesmith", appauthor=False)
 
 
 config.CACHE_DIR = str(_folder())

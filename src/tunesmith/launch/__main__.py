@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from tunesmith.launch.child import STOP_SECONDS
+from tunesmith.system.private import make_new_files_private
 
 LOCK_SECONDS = 60.0  # how long a new trainer waits for the old one to end
 
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> None:
 
     `arguments`: MODULE SPEC LOCK NICE idle|share.
     """
+    make_new_files_private()
     module, spec, lock, niceness, policy = arguments
     threading.Thread(target=_end_with_worker, name="end-with-worker", daemon=True).start()
     os.nice(int(niceness))

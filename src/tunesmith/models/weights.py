@@ -42,7 +42,7 @@ def require_nf4(*, cuda: bool | None = None) -> None:
     if cuda is False:
         missing.append("no CUDA GPU that PyTorch can use")
     if importlib.util.find_spec("bitsandbytes") is None:
-        missing.append("no package bitsandbytes (pip install 'tunesmith[qlora]')")
+        missing.append("no package bitsandbytes (pip install bitsandbytes accelerate)")
     if missing:
         raise InvalidRequest(
             "quantization is 'nf4', which needs an NVIDIA GPU and bitsandbytes; this machine has "

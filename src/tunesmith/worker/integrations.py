@@ -80,7 +80,7 @@ def start_senders(job: JobRow, files: JobFiles, settings: Settings) -> Senders:
 def missing_for_wandb(settings: Settings) -> str | None:
     """What this machine lacks and how to fix it; None when metrics can be sent."""
     if find_spec("wandb") is None:
-        return "the package is not installed where the worker runs. Run `pip install 'tunesmith[wandb]'` there"
+        return "the package is not installed where the worker runs. Run `pip install wandb` there"
     if os.environ.get("WANDB_MODE") in ("offline", "disabled") or _key(settings):
         return None
     return (

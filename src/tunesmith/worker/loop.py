@@ -88,7 +88,7 @@ class Worker:
         return True
 
     def _guarded(self, work: Callable[[JobRow, Lease], None], job: JobRow, lease: Lease) -> None:
-        log.info("claimed", job=job.id, status=str(job.status), attempt=job.attempt)
+        log.debug("claimed", job=job.id, status=str(job.status), attempt=job.attempt)
         try:
             work(job, lease)
         except LeaseLost as error:
@@ -108,12 +108,14 @@ class Worker:
             self._fail(job, lease, TunesmithError(text, code="server_error"))
 
     def _check(self, job: JobRow, lease: Lease) -> None:
+        log.info("checking the files", job=job.id)
         checking = doing("checking the files of a job")
         with Heartbeat(self.store.queue, lease, self.settings.lease_seconds), checking:
             validate_job(self.store, self.settings, job, lease)
         self._checked.set()
 
     def _train(self, job: JobRow, lease: Lease) -> None:
+        log.info("training", job=job.id, **({"from_step": job.last_step} if job.last_step else {}))
         TrainingRun(self.store, self.settings, job, lease, self.launcher, self.stop).train()
         self._interruptions.pop(job.id, None)
         log.info("succeeded", job=job.id, model=job.planned_model)

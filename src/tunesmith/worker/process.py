@@ -19,6 +19,9 @@ import structlog
 
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
+from tunesmith.system.log import configure_log
+from tunesmith.system.private import make_new_files_private
+from tunesmith.system.streams import guard_streams, outlive_readers
 from tunesmith.worker.handover import AnySettings, read_settings, settings_line, without_secrets
 
 log = structlog.get_logger(__name__)
@@ -103,11 +106,11 @@ def main(arguments: list[str]) -> None:
     """
     from tunesmith.worker.loop import run_worker
 
+    make_new_files_private()
+    guard_streams()
+    outlive_readers()  # jobs matter more than the log
     inherits = LIFELINE in arguments
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(int(arguments[-1]) if inherits else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    configure_log(int(arguments[-1]) if inherits else logging.INFO)
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:

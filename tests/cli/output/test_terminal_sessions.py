@@ -4,16 +4,20 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Server
+from tests.cli.conftest import JOKES, Server, start_server
 from tests.cli.scripted_server import ScriptedServer, scripted
+
+from tunesmith.client import Client
 
 CHAT = "POST /v1/chat/completions"
 
@@ -233,3 +237,40 @@ def test_interrupt_at_a_terminal_leaves_the_job_alone(script: ScriptedServer) ->
         assert "Detached; ftjob-1 goes on." in terminal.end()
         assert terminal.process.returncode == 130
     assert not [asked for asked in script.asked if asked.startswith("POST")]
+
+
+def test_first_key_is_shown_in_a_terminal_once(tmp_path: Path, base_dir: Path) -> None:
+    for times in (1, 0):
+        serve = ("serve", "--no-worker", "--port", "0", "--exit-when-idle", "1", "--data-dir", str(tmp_path / "data"))
+        with session(*serve, COLUMNS="200") as terminal:
+            shown = terminal.end()
+        assert shown.count((tmp_path / "data" / "api-key").read_text("utf-8").strip()) == times
+        assert "base URL" in shown
+
+
+def test_bar_says_within_three_seconds_that_the_server_was_killed(tmp_path: Path, base_dir: Path) -> None:
+    started = start_server(tmp_path / "data", "--no-worker")
+    client = Client(started.base_url, started.key)
+    file = client.upload(JOKES)
+    waiting = client.create_job({"model": "smollm2-135m-instruct", "training_file": file.id})
+    client.close()
+    watch = ("jobs", "watch", waiting.id, "--base-url", started.base_url, "--data-dir", str(started.data_dir))
+    with session(*watch) as terminal:
+        terminal.wait_for("checking")
+        started.process.kill()
+        started.process.wait()
+        terminal.wait_for("The server does not answer. Waiting 60 s for it", seconds=3)
+        terminal.wait_for("server away", seconds=3)
+
+
+def test_command_whose_own_server_was_killed_ends_within_three_seconds(tmp_path: Path, base_dir: Path) -> None:
+    with session("train", str(JOKES), "--data-dir", str(tmp_path / "data")) as terminal:
+        terminal.wait_for("training", seconds=90)
+        own = json.loads((tmp_path / "data" / "server.json").read_text("utf-8"))
+        killed = time.monotonic()
+        os.kill(own["pid"], signal.SIGKILL)
+        shown = terminal.end()
+        assert time.monotonic() - killed < 3 + 1  # the second is for the end of Python
+    assert "The server of this command was killed by signal 9." in shown
+    assert "jobs watch ftjob-" in shown
+    assert terminal.process.returncode == 3

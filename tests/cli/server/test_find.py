@@ -1,11 +1,13 @@
 """Which server a command talks to: the one named, the one that is running, or one of its own."""
 
+import json
 import os
 import socket
 import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,10 @@ from tests.cli.conftest import SERVE, Server, stop_server
 from tests.cli.conftest import start_server as launch
 from tests.cli.scripted_server import scripted
 
+from tunesmith.cli.configure import load_settings
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.server import find
-from tunesmith.cli.server.announcement import Announcement, announcement_file, withdraw
+from tunesmith.cli.server.announcement import Announcement, announcement_file
 from tunesmith.cli.server.find import OwnServer, connect, read_key, running_server, start_server
 from tunesmith.cli.server.listener import bind, url_of
 from tunesmith.client import ServerUnreachable
@@ -31,10 +34,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def test_announcement_is_read_as_it_was_written(tmp_path: Path) -> None:
-    announced = Announcement("http://127.0.0.1:8000/v1", 123)
+    announced = Announcement("http://127.0.0.1:8000/v1", 123, "secret")
     announced.write(tmp_path / "server.json")
     assert Announcement.read(tmp_path / "server.json") == announced
     assert [path.name for path in tmp_path.iterdir()] == ["server.json"]
+    assert stat.S_IMODE((tmp_path / "server.json").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"pid": 1}', '{"base_url": "x", "pid": "many"}'])
@@ -44,24 +48,38 @@ def test_announcement_that_cannot_be_read_is_none(tmp_path: Path, content: str) 
     assert Announcement.read(tmp_path / "nowhere.json") is None
 
 
-def test_announcement_of_another_process_is_not_withdrawn(settings: Settings) -> None:
-    file = announcement_file(settings)
-    Announcement("http://127.0.0.1:8000/v1", os.getpid() + 1).write(file)
-    withdraw(settings)
-    assert file.exists()
-    Announcement("http://127.0.0.1:8000/v1", os.getpid()).write(file)
-    withdraw(settings)
-    assert not file.exists()
-    withdraw(settings)  # and again without one
-
-
 def test_running_server_is_the_one_that_answers(settings: Settings) -> None:
     assert running_server(settings) is None
     with scripted() as script:
-        script.answer("GET /healthz", {"status": "ok"})
-        Announcement(script.base_url, 1).write(announcement_file(settings))
-        assert running_server(settings) == Announcement(script.base_url, 1)
+        announced = script.announce(announcement_file(settings))
+        assert running_server(settings) == announced
+        assert running_server(settings, own_url=script.base_url) is None
     assert running_server(settings) is None  # its file is there, but it has gone
+
+
+@pytest.mark.parametrize("secret", ["", "another secret"])
+def test_key_is_not_sent_to_a_program_that_has_the_port_of_a_server_now(
+    settings: Settings, base_dir: Path, secret: str
+) -> None:
+    settings.paths.api_key_file.write_text("sk-of-the-owner\n")
+    with scripted() as script:
+        script.announce(announcement_file(settings))
+        Announcement(script.base_url, os.getpid(), secret).write(announcement_file(settings))
+        with connect(settings, None) as connection:
+            assert connection.own is not None
+            assert connection.client.base_url != script.base_url
+        assert script.asked == ["GET /healthz"]
+        assert script.keys == ["Bearer none"]
+
+
+def test_proof_of_one_address_is_worth_nothing_at_another() -> None:
+    """A program that listens where a server was cannot have the true server answer for it."""
+    stale = Announcement("http://127.0.0.1:8000/v1", 1, "secret")
+    true = replace(stale, base_url="http://127.0.0.1:8001/v1")
+    assert stale.is_proved_by("nonce", stale.proof("nonce"))
+    assert not stale.is_proved_by("nonce", true.proof("nonce"))
+    assert not stale.is_proved_by("nonce", stale.proof("earlier"))
+    assert not replace(stale, secret="").is_proved_by("nonce", replace(stale, secret="").proof("nonce"))
 
 
 def test_announcement_of_a_port_that_another_program_has_now_is_stale(settings: Settings) -> None:
@@ -89,6 +107,37 @@ def test_no_key_is_code_5_and_says_where_it_looked(settings: Settings) -> None:
         read_key(settings)
     assert raised.value.exit_code == Exit.NO_KEY
     assert str(settings.paths.api_key_file) in raised.value.message
+    assert "Give the data directory of the server (--data-dir)" in raised.value.message
+
+
+def test_no_key_names_the_data_directory_that_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_DATA_DIR", "taken back at the end")
+    monkeypatch.delenv("TUNESMITH_API_KEY", raising=False)
+    with pytest.raises(CommandError) as raised:
+        read_key(load_settings(tmp_path / "two words"))
+    assert f"keys create NAME --data-dir '{tmp_path / 'two words'}'" in raised.value.message
+    load_settings()
+
+
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_address_needs_no_scheme(
+    settings: Settings, server: Server, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("TUNESMITH_API_KEY", server.key)
+    address = server.base_url.removeprefix("http://").removesuffix("/v1")
+    with connect(settings, f"{scheme}{address}") as connection:
+        assert connection.client.base_url == server.base_url
+        assert connection.client.models()
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:8000", "", "http://", "http://a b", "http://h/v1?key=x"])
+def test_what_is_no_address_is_told_one(settings: Settings, address: str) -> None:
+    with (
+        pytest.raises(CommandError, match="give a server's address, such as http://127") as raised,
+        connect(settings, address),
+    ):
+        pass
+    assert raised.value.exit_code == Exit.USAGE
 
 
 def test_named_server_must_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +154,7 @@ def test_named_server_comes_before_the_one_on_the_data_directory(
 ) -> None:
     monkeypatch.setenv("TUNESMITH_API_KEY", server.key)
     with scripted() as script:
-        script.answer("GET /healthz", {})
-        Announcement(script.base_url, 1).write(announcement_file(settings))
+        script.announce(announcement_file(settings))
         with connect(settings, server.base_url) as connection:
             assert connection.own is None
             assert connection.client.models()
@@ -204,7 +252,31 @@ def test_second_server_with_a_worker_is_warned_of_the_first(tmp_path: Path, base
     first = launch(tmp_path / "data")
     command = [*SERVE, "--exit-when-idle", "1", "--data-dir", str(tmp_path / "data")]
     second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    announced = json.loads((tmp_path / "data" / "server.json").read_text("utf-8"))
     stop_server(first)
     assert second.returncode == 0
     assert f"warning: a server with a worker already runs on {tmp_path / 'data'} ({first.base_url}" in second.stderr
     assert "--no-worker leaves training to it." in second.stderr
+    assert announced["pid"] == first.process.pid  # the second has stopped, and left it
+
+
+def test_second_server_on_a_directory_is_announced_when_the_first_has_gone(tmp_path: Path, base_dir: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    first = launch(settings.data_dir)
+    (tmp_path / "data.ready").unlink()
+    second = launch(settings.data_dir)
+    try:
+        found = running_server(settings)
+        assert found is not None
+        assert found.base_url == first.base_url  # not overwritten
+        first.process.kill()
+        first.process.wait()
+        deadline = time.monotonic() + 20
+        while (found := running_server(settings)) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert found.base_url == second.base_url
+    finally:
+        first.process.kill()
+        assert stop_server(second) == 0
+    assert not announcement_file(settings).exists()

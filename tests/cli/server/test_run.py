@@ -1,6 +1,7 @@
 """What a server says and when it stops: log lines, idleness."""
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -39,20 +40,29 @@ def test_server_without_a_worker_is_not_announced() -> None:
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_log_line_of_a_request_is_short_in_a_terminal_and_whole_in_a_file(
+def test_log_has_one_line_an_event_and_request_ids_in_a_file(
     monkeypatch: pytest.MonkeyPatch, is_terminal: bool
 ) -> None:
     stream = Terminal(is_terminal)
     monkeypatch.setattr(sys, "stderr", stream)
     set_log_level("info")
     log = structlog.get_logger()
-    log.info("request", method="GET", path="/v1/models", status=200, ms=3, request_id="req-1")
+    log.info("request", method="POST", path="/v1/files", status=200, ms=3, request_id="req-1")
+    log.info("training", job="ftjob-1")
     log.debug("unseen")
-    line = stream.getvalue()
-    assert line.count("\n") == 1
-    assert ("GET /v1/models 200" in line) == is_terminal
-    assert ("req-1" in line) != is_terminal
-    assert ("\x1b[" in line) == is_terminal
+    lines = stream.getvalue().splitlines()
+    assert [("POST /v1/files 200" in line, "training" in line) for line in lines] == [(True, False), (False, True)]
+    assert ("req-1" in lines[0]) != is_terminal
+    assert all(("\x1b[" in line) == is_terminal for line in lines)
+    time = r"\d\d:\d\d:\d\d" if is_terminal else r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert all(re.match(rf"(\x1b\[\d+m)*{time}\b", line) for line in lines), lines
+
+
+def test_log_of_an_error_keeps_its_request_id_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := Terminal(True))
+    set_log_level("info")
+    structlog.get_logger().error("unexpected fault", request_id="req-1")
+    assert "req-1" in stream.getvalue()
 
 
 def test_log_level_of_another_name_is_refused() -> None:

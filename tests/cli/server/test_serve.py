@@ -16,13 +16,20 @@ from tunesmith.cli.server.listener import bind
 
 def test_banner_tells_what_a_client_needs(server: Server) -> None:
     banner = server.log.read_text("utf-8")
-    for expected in (server.base_url, server.key, "api-key", "smollm2-135m-instruct", "gpt-3.5-turbo", "Ctrl-C"):
+    assert server.key not in banner
+    for expected in (
+        server.base_url,
+        str(server.data_dir / "api-key"),
+        "smollm2-135m-instruct",
+        "gpt-3.5-turbo",
+        "Ctrl-C",
+    ):
         assert expected in banner, banner
 
 
-def test_key_is_shown_at_the_first_start_only_and_the_port_is_announced(tmp_path: Path) -> None:
+def test_key_is_made_at_the_first_start_only_and_never_shown_in_a_log(tmp_path: Path) -> None:
     first = start_server(tmp_path / "data", "--no-worker")
-    assert first.key in first.log.read_text("utf-8")
+    assert first.key not in first.log.read_text("utf-8")
     assert stop_server(first) == 0
     assert (tmp_path / "data" / "api-key").stat().st_mode & 0o777 == 0o600
     (tmp_path / "data.ready").unlink()
@@ -35,7 +42,9 @@ def test_key_is_shown_at_the_first_start_only_and_the_port_is_announced(tmp_path
 def test_stopped_server_leaves_no_address_behind(tmp_path: Path) -> None:
     started = start_server(tmp_path / "data")
     announced = json.loads((tmp_path / "data" / "server.json").read_text("utf-8"))
-    assert announced == {"base_url": started.base_url, "pid": started.process.pid}
+    assert announced.keys() == {"base_url", "pid", "secret"}
+    assert (announced["base_url"], announced["pid"]) == (started.base_url, started.process.pid)
+    assert announced["secret"] not in (tmp_path / "data.ready").read_text("utf-8")
     assert stop_server(started) == 0
     assert not (tmp_path / "data" / "server.json").exists()
     assert "Traceback" not in started.log.read_text("utf-8")
@@ -73,8 +82,10 @@ def test_requests_keep_an_idle_server_alive(tmp_path: Path) -> None:
 
 
 def test_command_finds_the_server_on_its_data_directory(tunesmith: Tunesmith, server: Server) -> None:
-    assert tunesmith("models", "list", "--json", "--data-dir", server.data_dir).code == 0
-    assert "/v1/models" in server.log.read_text("utf-8")
+    assert tunesmith("jobs", "show", "ftjob-nowhere", "--data-dir", server.data_dir).code == 1
+    assert "GET /v1/fine_tuning/jobs/ftjob-nowhere 404" in server.log.read_text("utf-8")
+    assert tunesmith("jobs", "list", "--data-dir", server.data_dir).code == 0
+    assert "GET /v1/fine_tuning/jobs 200" not in server.log.read_text("utf-8")  # what polls would fill the log
 
 
 def test_command_without_a_server_starts_one_for_a_moment(tunesmith: Tunesmith, tmp_path: Path, base_dir: Path) -> None:

@@ -107,7 +107,7 @@ def test_the_clock_is_near_ours(store: Store) -> None:
 
 def test_postgresql_without_its_driver_is_a_sentence_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(InvalidRequest, match=r"pip install 'tunesmith\[postgres\]'"):
+    with pytest.raises(InvalidRequest, match=r"pip install 'psycopg\[binary\]'"):
         Database("postgresql+psycopg://me@host/db")
 
 

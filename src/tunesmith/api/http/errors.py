@@ -44,7 +44,10 @@ WITHIN = {
     "/v1/organization/costs": "What usage would cost at OpenAI is shown by `tunesmith usage`.",
     "/v1/organization/usage": "Of the usage there is /v1/organization/usage/completions, and `tunesmith usage`.",
 }
-
+OF_A_MODEL = (
+    "Below /v1/engines/MODEL, and Azure's /openai/deployments/MODEL, there are chat/completions and completions. For "
+    "the rest use OpenAI(base_url='http://HOST:PORT/v1', api_key=…) instead of AzureOpenAI(…)."
+)
 
 NO_OBJECT = ("missing", "dict_type", "model_type", "model_attributes_type")
 
@@ -113,9 +116,10 @@ def _pointer(path: str) -> str:
     if not path.startswith("/v1/"):
         return " The API lives under /v1: set the client's base_url (openai 0.28: api_base) to http://HOST:PORT/v1."
     instead = next((text for start, text in WITHIN.items() if path.startswith(start)), None)
-    if path.startswith("/v1/engines/") and path.endswith("/embeddings"):
-        instead = ELSEWHERE["embeddings"]
-    instead = instead or ELSEWHERE.get(path.split("/")[2])
+    first = path.split("/")[2]
+    if first == "engines":  # a model's name may have slashes
+        instead = next((text for noun, text in ELSEWHERE.items() if f"/{noun}" in path), OF_A_MODEL)
+    instead = instead or ELSEWHERE.get(first)
     return f" {instead or 'docs/api.md lists the endpoints that this server answers.'}"
 
 

@@ -19,6 +19,8 @@ from tunesmith.errors import ServerFault
 
 log = structlog.get_logger(__name__)
 
+READS = ("GET", "HEAD", "OPTIONS")
+
 
 class OpenAIHeaders:
     """Numbers and times each request; turns a stray exception into an envelope.
@@ -45,7 +47,9 @@ class OpenAIHeaders:
             if answer.status is not None:
                 raise
             await _server_fault(scope, answer)(scope, receive, answer.send)
-        log.info(
+        # Reads that succeed are mostly clients that poll: several lines a second for each of them.
+        write = log.debug if scope["method"] in READS and answer.succeeded else log.info
+        write(
             "request",
             method=scope["method"],
             path=scope["path"],
@@ -75,6 +79,10 @@ class _Answer:
         scope.setdefault("state", {})["request_id"] = self.request_id
         self.started = perf_counter()
         self.status: int | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status is not None and self.status < 400
 
     def elapsed_ms(self) -> int:
         return max(1, round((perf_counter() - self.started) * 1000))

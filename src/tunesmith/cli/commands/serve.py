@@ -48,7 +48,9 @@ class ServeCommand:
             min=1, help="Stop after this many seconds without a request or an active job.", show_default=False
         ),
     ] = None
-    log_level: Annotated[str, typer.Option(help="debug, info (one line per request), warning or error.")] = "info"
+    log_level: Annotated[
+        str, typer.Option(help="debug (every request), info (all but successful reads), warning or error.")
+    ] = "info"
 
     def server_options(self) -> "ServeOptions":
         """What the server itself needs of them."""
@@ -66,18 +68,22 @@ class ServeCommand:
 def serve(command: ServeCommand) -> None:
     """Run the API and one worker, until Ctrl-C."""
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.data_dir import secure_data_dir
     from tunesmith.cli.output.terminal import note
     from tunesmith.cli.server.announcement import activity_dir
     from tunesmith.cli.server.listener import bind, url_of
     from tunesmith.cli.server.run import run_server, set_log_level
     from tunesmith.system.activity import share
+    from tunesmith.system.streams import outlive_readers
 
+    outlive_readers()
     settings = load_settings(command.data_dir, host=command.host, port=command.port)
     set_log_level(command.log_level)
     listener = bind(settings.host, settings.port)
     share(activity_dir(settings))
+    secure_data_dir(settings)
     if command.worker:
-        _warn_of_second_worker(settings)
+        _warn_of_second_worker(settings, url_of(listener))
     store, first_key = _open(settings)
     try:
         _prepare_base(settings)
@@ -90,17 +96,24 @@ def serve(command: ServeCommand) -> None:
 
 def worker(data_dir: DataDir = None) -> None:
     """Run one worker alone, beside servers on the same data directory or database."""
+    import logging
     import signal
 
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.data_dir import secure_data_dir
     from tunesmith.cli.output.terminal import note
     from tunesmith.cli.server.announcement import activity_dir
     from tunesmith.store import open_store
     from tunesmith.system.activity import share
+    from tunesmith.system.log import configure_log
+    from tunesmith.system.streams import outlive_readers
     from tunesmith.worker import run_worker
 
+    outlive_readers()
     settings = load_settings(data_dir)
     share(activity_dir(settings))
+    configure_log(logging.INFO)
+    secure_data_dir(settings)
     store = open_store(settings)  # the first key is left to `serve`, which prints it
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -120,7 +133,7 @@ class Banner:
 
     settings: "Settings"
     base_url: str
-    first_key: str | None  # shown once, at the very first start
+    first_key: str | None  # shown once, at the very first start, and in a terminal only: a log file may be read by many
     worker: bool
 
     def print(self) -> None:
@@ -154,8 +167,10 @@ class Banner:
     def _key(self) -> str:
         from rich.markup import escape
 
+        from tunesmith.cli.output.terminal import shows_secrets
+
         key_file = self.settings.paths.api_key_file
-        if self.first_key is not None:
+        if self.first_key is not None and shows_secrets():
             return f"{self.first_key}\n[dim]shown only this once; also in {escape(str(key_file))}[/dim]"
         return f"in {escape(str(key_file))}" if key_file.is_file() else "make one with: tunesmith keys create NAME"
 
@@ -177,7 +192,7 @@ def _open(settings: "Settings") -> "tuple[Store, str | None]":
         raise
 
 
-def _warn_of_second_worker(settings: "Settings") -> None:
+def _warn_of_second_worker(settings: "Settings", own_url: str) -> None:
     """Warns when another server trains on this data directory.
 
     Two are safe, but their workers train two jobs at once on the same cores.
@@ -185,11 +200,11 @@ def _warn_of_second_worker(settings: "Settings") -> None:
     from tunesmith.cli.output.terminal import warn
     from tunesmith.cli.server.find import running_server
 
-    found = running_server(settings)
+    found = running_server(settings, own_url=own_url)
     if found is not None:
         warn(
             f"a server with a worker already runs on {settings.paths.root} ({found.base_url}, process {found.pid});"
-            " two jobs at once will share the cores. --no-worker leaves training to it."
+            " two jobs at once will share the cores, and commands talk to the first. --no-worker leaves training to it."
         )
 
 

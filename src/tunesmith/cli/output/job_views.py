@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from tunesmith.cli.output.terminal import duration, err, note, plural, print_json
+from tunesmith.cli.output.terminal import duration, err, note, plural, print_json, warn
 from tunesmith.cli.output.waiting import LINE_SECONDS, nothing_known
 from tunesmith.client import Event, Job
 
@@ -36,6 +36,10 @@ class View(Protocol):
 
         `ahead` are the jobs that it waits for, where that is known.
         """
+        ...
+
+    def away(self, text: str) -> None:
+        """Says that the server does not answer."""
         ...
 
 
@@ -151,6 +155,11 @@ class LiveBar:
         stepping = self.progress.tasks[0].total is not None
         self.progress.update(self.task, description=self.doing.now(job, ahead, stepping=stepping))
 
+    def away(self, text: str) -> None:
+        """Prints the text above the bar, which says so too until the next `update`."""
+        self.progress.console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True)
+        self.progress.update(self.task, description="server away", numbers="")
+
 
 @dataclass(slots=True)
 class PlainLines:
@@ -199,6 +208,10 @@ class PlainLines:
         self.spoke = time.monotonic()
         note(line)
 
+    def away(self, text: str) -> None:
+        """Prints the text."""
+        warn(text)
+
 
 class JsonLines:
     """A line of JSON per event on stdout, as the server sent it."""
@@ -217,6 +230,10 @@ class JsonLines:
 
     def update(self, job: Job, ahead: int | None = None) -> None:
         """Does nothing: only events are printed."""
+
+    def away(self, text: str) -> None:
+        """Prints the text on stderr: stdout is for events."""
+        warn(text)
 
 
 def _count(event: Event, name: str) -> int:

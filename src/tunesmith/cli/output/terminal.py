@@ -56,7 +56,17 @@ def out() -> Console:
 @cache
 def err() -> Console:
     """The console of progress, notes and errors: stderr."""
-    return SafeConsole(stderr=True, highlight=False, emoji=False)  # `ft:base:acme:fire:x` is a name
+    folded = sys.stderr.isatty() or "COLUMNS" in os.environ
+    # no emoji: `ft:base:acme:fire:x` is a name
+    return SafeConsole(stderr=True, highlight=False, emoji=False, width=None if folded else PIPE_COLUMNS)
+
+
+def shows_secrets() -> bool:
+    """Whether stdout is a terminal, where keys and links may be shown.
+
+    They are not for a log: say in which file they are.
+    """
+    return sys.stdout.isatty()
 
 
 def note(text: str) -> None:
@@ -83,7 +93,9 @@ def shortened(text: str, most: int) -> str:
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """Prints JSON on stdout, on one line with `indent=None` (for streams of objects)."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent).translate(_JSON_CONTROLS) + "\n")
+    readable = sys.stdout.encoding.lower().replace("-", "").startswith("utf")  # elsewhere \u2026 keeps it whole
+    text = json.dumps(value, ensure_ascii=not readable, indent=indent)
+    sys.stdout.write(text.translate(_JSON_CONTROLS) + "\n")
     sys.stdout.flush()
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,7 +17,7 @@ from tunesmith.cli.system_message import shown_system_message
 from tunesmith.client import Client, Event, Job, ServerRefused, ServerUnreachable
 
 if TYPE_CHECKING:
-    from tunesmith.cli.server.find import Connection
+    from tunesmith.cli.server.find import Connection, OwnServer
 
 POLL_SECONDS = 0.7
 PATIENCE_SECONDS = 60.0  # how long a server may be away (a restart) before we give up; the job does not mind
@@ -30,7 +31,8 @@ def watch_to_end(connection: "Connection", job: Job, *, as_json: bool) -> None:
     Ctrl-C only ends the watching. Raises CommandError unless the job succeeds, and typer.Exit after Ctrl-C.
     """
     try:
-        job = watch(connection.client, job, as_json=as_json, detail=connection.activity)
+        detail = connection.activity
+        job = watch(connection.client, job, as_json=as_json, detail=detail, own=connection.own)
     except KeyboardInterrupt:
         if connection.own is not None:
             connection.own.keep()
@@ -46,16 +48,23 @@ def watch_to_end(connection: "Connection", job: Job, *, as_json: bool) -> None:
         print_plain(f"  its metrics: {again(f'jobs result {job.id}')}")
 
 
-def watch(client: Client, job: Job, *, as_json: bool, detail: Callable[[], str | None] = nothing_known) -> Job:
+def watch(
+    client: Client,
+    job: Job,
+    *,
+    as_json: bool,
+    detail: Callable[[], str | None] = nothing_known,
+    own: "OwnServer | None" = None,
+) -> Job:
     """Shows the job until it has finished, and returns it as it is then.
 
-    `detail` tells what the server does right now, where that is known. KeyboardInterrupt passes through; the job goes
-    on.
+    `detail` tells what the server does right now, where that is known; `own` is the server, if this command started it.
+    KeyboardInterrupt passes through; the job goes on.
     """
     view: View = JsonLines() if as_json else LiveBar(detail) if err().is_terminal else PlainLines(detail)
     ahead, counted = None, -COUNT_SECONDS
     with view:
-        for current, events in follow(client, job.id):
+        for current, events in follow(client, job.id, partial(_away, view, job.id, own)):
             job = current
             for event in events:
                 view.show(event)
@@ -75,6 +84,17 @@ def jobs_ahead(client: Client, job: Job) -> int | None:
     return sum(not one.finished and one.state != "paused" for one in older)
 
 
+def _away(view: View, job_id: str, own: "OwnServer | None", newly: bool) -> None:
+    """Says that the server is away; one that this command started will not come back."""
+    fate = None if own is None else own.fate()
+    if fate is not None:
+        raise CommandError(
+            f"{fate} The job goes on with the next server: {again(f'jobs watch {job_id}')}", Exit.UNREACHABLE
+        )
+    if newly:
+        view.away(f"The server does not answer. Waiting {PATIENCE_SECONDS:.0f} s for it; the job goes on with it.")
+
+
 def conclude(job: Job, *, as_json: bool) -> None:
     """Prints what came of the job; raises CommandError unless it succeeded."""
     if as_json:
@@ -90,8 +110,12 @@ def conclude(job: Job, *, as_json: bool) -> None:
         out().print(facts({"trained": f"{job.trained_tokens or 0:,} tokens in {took}"}))
 
 
-def follow(client: Client, job_id: str) -> Iterator[tuple[Job, list[Event]]]:
+def follow(
+    client: Client, job_id: str, on_away: Callable[[bool], None] = lambda newly: None
+) -> Iterator[tuple[Job, list[Event]]]:
     """Yields the job and its new events, oldest first, until it has finished.
+
+    `on_away` is called while the server is away, at first with True.
 
     Raises ServerUnreachable when the server is away for more than `PATIENCE_SECONDS`.
     """
@@ -102,6 +126,7 @@ def follow(client: Client, job_id: str) -> Iterator[tuple[Job, list[Event]]]:
             job = client.job(job_id)  # before the events, so that those of a finished job are all there
             events = _new_events(client, job_id, seen)
         except ServerUnreachable:
+            on_away(away_since is None)
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise

@@ -1,6 +1,8 @@
 """Finds the server that a command talks to, or starts one while it is needed."""
 
 import os
+import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -10,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.cli.configure import again
+from tunesmith.cli.data_dir import secure_data_dir
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.waiting import Waiting
-from tunesmith.cli.server.announcement import Announcement, activity_dir, announcement_file
+from tunesmith.cli.server.announcement import CHALLENGE, PROOF, Announcement, activity_dir, announcement_file
 from tunesmith.client import Client, ServerUnreachable
 from tunesmith.settings import Settings
 from tunesmith.system import activity
@@ -34,6 +38,14 @@ class OwnServer:
     def keep(self) -> None:
         """Leaves the server running; it ends by itself once its work is done."""
         self.kept = True
+
+    def fate(self) -> str | None:
+        """How the server ended, in a sentence; None while it runs."""
+        status = self.process.poll()
+        if status is None:
+            return None
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        return f"The server of this command {how}. Its log: {self.log}"
 
     def stop(self) -> None:
         """Ends the server, by force after `STOP_SECONDS`."""
@@ -66,6 +78,7 @@ def connect(settings: Settings, base_url: str | None, *, with_worker: bool = Fal
     Raises ServerUnreachable when `base_url` does not answer, and CommandError without an API key.
     """
     if base_url is not None:
+        base_url = full_url(base_url)
         client = Client(base_url, read_key(settings))
         if not client.is_alive():
             raise ServerUnreachable(
@@ -86,6 +99,19 @@ def connect(settings: Settings, base_url: str | None, *, with_worker: bool = Fal
             own.stop()
 
 
+def full_url(base_url: str) -> str:
+    """The address with http:// in front of it where it has no scheme.
+
+    Raises CommandError for one that is no address of a server.
+    """
+    url = base_url.strip() if "://" in base_url else f"http://{base_url.strip()}"
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url, re.IGNORECASE):
+        raise CommandError(
+            f"--base-url is {base_url!r}: give a server's address, such as http://127.0.0.1:8000/v1.", Exit.USAGE
+        )
+    return url
+
+
 def _with(connection: Connection) -> Iterator[Connection]:
     try:
         yield connection
@@ -93,16 +119,22 @@ def _with(connection: Connection) -> Iterator[Connection]:
         connection.client.close()
 
 
-def running_server(settings: Settings) -> Announcement | None:
-    """The server that announced itself in the data directory, if it still answers."""
+def running_server(settings: Settings, *, own_url: str | None = None) -> Announcement | None:
+    """The server that announced itself in the data directory, if it still answers.
+
+    It must prove that it is that server before anybody sends it a key. `own_url`: an address that this process has,
+    so that no other can be there.
+    """
     found = Announcement.read(announcement_file(settings))
-    if found is None:
+    if found is None or found.base_url == own_url:
         return None
+    challenge = secrets.token_hex(16)
     client = Client(found.base_url, "none")
     try:
-        return found if client.is_alive() else None
+        answer = client.health({CHALLENGE: challenge})
     finally:
         client.close()
+    return found if answer is not None and found.is_proved_by(challenge, answer.get(PROOF, "")) else None
 
 
 def read_key(settings: Settings) -> str:
@@ -119,7 +151,8 @@ def read_key(settings: Settings) -> str:
     except FileNotFoundError:
         raise CommandError(
             f"There is no API key: TUNESMITH_API_KEY is not set and {path} does not exist."
-            " Make one on the server's machine with `tunesmith keys create NAME` and set TUNESMITH_API_KEY to it.",
+            " Give the data directory of the server (--data-dir), or make a key on the server's machine"
+            f" (`{again('keys create NAME')}`) and set TUNESMITH_API_KEY to it.",
             Exit.NO_KEY,
         ) from None
 
@@ -130,7 +163,7 @@ def start_server(settings: Settings, *, with_worker: bool) -> OwnServer:
     It has a session of its own, so that Ctrl-C does not reach it.
     Raises CommandError, with the last line of its log, when it does not start.
     """
-    settings.paths.root.mkdir(parents=True, exist_ok=True)
+    secure_data_dir(settings)
     log = settings.paths.root / "server.log"
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as scratch:
         ready = Path(scratch) / "ready.json"

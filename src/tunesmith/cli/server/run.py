@@ -7,26 +7,26 @@ import gc
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from structlog.typing import WrappedLogger
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import warn
-from tunesmith.cli.server.announcement import Announcement, announcement_file, withdraw
+from tunesmith.cli.server.announcement import Announcement
+from tunesmith.cli.server.announcer import Announcer
 from tunesmith.cli.server.listener import url_of
+from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
 from tunesmith.store import ACTIVE, Store
+from tunesmith.system.log import configure_log
 
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
 
@@ -45,36 +45,14 @@ class ServeOptions:
 
 
 def set_log_level(name: str) -> None:
-    """Sends the log to stderr: short lines to a terminal, with request ids to a file.
+    """Sends the log of this process to stderr.
 
     Raises CommandError for an unknown level.
     """
     level = {"debug": 10, "info": 20, "warning": 30, "error": 40}.get(name.lower())
     if level is None:
         raise CommandError(f"{name!r} is not a log level; use debug, info, warning or error.", Exit.USAGE)
-    shorten = [_short_request] if sys.stderr.isatty() else []
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.dev.set_exc_info,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S" if shorten else "%Y-%m-%d %H:%M:%S", utc=False),
-            *shorten,
-            structlog.dev.ConsoleRenderer(pad_event_to=0, colors=sys.stderr.isatty()),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
-def _short_request(
-    _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
-) -> MutableMapping[str, object]:
-    """Shortens the line of a request to `GET /v1/models 200` and the milliseconds."""
-    if event.get("event") == "request":
-        event["event"] = f"{event.pop('method')} {event.pop('path')} {event.pop('status')}"
-        event.pop("request_id", None)
-    return event
+    configure_log(level)
 
 
 def run_server(
@@ -87,7 +65,10 @@ def run_server(
 
     pool = Pool(settings)
     app = _Activity(create_app(settings, store, pool))
-    server = _Server(_uvicorn_config(app), lambda: _announce(settings, listener, options, on_ready))
+    announcement = Announcement.of_this_process(url_of(listener))
+    announcer = Announcer(settings, announcement)
+    config = _uvicorn_config(Proving(app, announcement))
+    server = _Server(config, lambda: _announce(announcer, announcement, options, on_ready))
     worker = WorkerProcess(settings) if options.with_worker else None
     _take_signals()
     _spare_collector()
@@ -99,7 +80,7 @@ def run_server(
     try:
         server.run(sockets=[listener])
     finally:
-        withdraw(settings)
+        announcer.withdraw()
         if worker is not None:
             worker.stop()
         pool.close()
@@ -166,13 +147,14 @@ def has_active_job(store: Store) -> bool:
     return any(job.status in ACTIVE and not job.paused for job in store.jobs.page(limit=100).data)
 
 
-def _announce(settings: Settings, listener: socket.socket, options: ServeOptions, on_ready: Callable[[], None]) -> None:
-    announcement = Announcement(url_of(listener), os.getpid())
+def _announce(
+    announcer: Announcer, announcement: Announcement, options: ServeOptions, on_ready: Callable[[], None]
+) -> None:
     if options.announce:
-        announcement.write(announcement_file(settings))
+        announcer.announce()
     on_ready()
     if options.ready_file is not None:  # last: when it exists, everything else is done
-        announcement.write(options.ready_file)
+        replace(announcement, secret="").write(options.ready_file)
 
 
 def _take_signals() -> None:

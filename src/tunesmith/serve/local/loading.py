@@ -79,7 +79,7 @@ def _fp16_if_accurate(model: PreTrainedModel, base_dir: Path, settings: Settings
         finding = compare(reference, runner.forward([SequenceChunk(0, 0, tuple(ids), None, len(ids))]), ids)
         runner.clear(0)
     write_finding(note, finding)
-    log.info("checked 16-bit weights", base=base_dir.name, **finding.report())
+    log.debug("checked 16-bit weights", base=base_dir.name, **finding.report())
     if finding.acceptable:
         return runner, "float16"
     return CompiledRunner(load_model(base_dir, torch.float32)), "float32"

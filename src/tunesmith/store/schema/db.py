@@ -116,7 +116,7 @@ def _engine(url: str) -> Engine:
         try:
             return _postgresql_engine(url)
         except ModuleNotFoundError as error:
-            raise InvalidRequest(f"PostgreSQL needs {error.name}: pip install 'tunesmith[postgres]'.") from error
+            raise InvalidRequest(f"PostgreSQL needs {error.name}: pip install 'psycopg[binary]'.") from error
     raise InvalidRequest(f"Setting database_url: {backend!r} is not supported; use sqlite or postgresql.")
 
 

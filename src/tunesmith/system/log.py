@@ -1,0 +1,51 @@
+"""The log of server and worker: one short line an event on stderr, in one format."""
+
+import sys
+from collections.abc import MutableMapping
+
+import structlog
+from structlog.typing import WrappedLogger
+
+
+def configure_log(level: int) -> None:
+    """Sends events of this level and above to stderr, as `logging` numbers levels.
+
+    A terminal gets the time of day and colours; a file also has dates and request ids.
+    """
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.dev.set_exc_info,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "%Y-%m-%d %H:%M:%S", utc=False),
+            _shorten_request,
+            *([_drop_request_id] if terminal else []),
+            structlog.dev.ConsoleRenderer(
+                pad_event_to=0,
+                pad_level=False,
+                colors=terminal,
+                exception_formatter=structlog.dev.plain_traceback,  # rich's folds lines, and shows values: keys, texts
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _shorten_request(
+    _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Shortens the line of a request to `GET /v1/models 200` and the milliseconds."""
+    if event.get("event") == "request":
+        event["event"] = f"{event.pop('method')} {event.pop('path')} {event.pop('status')}"
+    return event
+
+
+def _drop_request_id(
+    _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Drops what no person reads, but for errors, whose answers name it."""
+    if event.get("level") == "info":
+        event.pop("request_id", None)
+    return event
