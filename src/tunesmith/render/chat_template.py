@@ -32,7 +32,10 @@ _BEFORE, _AFTER = "\n\t\n", "\n \n"  # put around a text to see what the templat
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A message as a template sees it: `content` and `reasoning` have `SLOT` in the place of each text."""
+    """A message as a template sees it.
+
+    `content` and `reasoning` have `SLOT` in the place of each text.
+    """
 
     role: str
     content: str = SLOT
@@ -41,7 +44,10 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Strips:
-    """What a template strips off the two ends of a text: nothing (""), line breaks, or all blanks (None)."""
+    """What a template strips off the two ends of a text.
+
+    Nothing (""), line breaks, or all blanks (None).
+    """
 
     left: str | None = ""
     right: str | None = ""
@@ -88,7 +94,10 @@ class ChatTemplate:
         return self._rendered(forms, prompt, self.moment())
 
     def strips(self, forms: Forms) -> dict[tuple[int, int], Strips]:
-        """What the template strips off the texts, by message and slot; those it leaves alone are not named."""
+        """What the template strips off the texts, by message and slot.
+
+        Texts that it leaves alone are not named.
+        """
         return self._stripped(forms, self.moment())
 
     def _render_slots(self, forms: Forms, prompt: bool, _moment: tuple[str, ...]) -> str:
@@ -154,7 +163,10 @@ def _pads(padded: str, literal: str) -> tuple[str, str]:
 
 
 def placed(form: Form, index: int, before: str = "", after: str = "") -> tuple[str, str | None]:
-    """Content and reasoning of message `index` with its numbered slots, each between `before` and `after`."""
+    """Content and reasoning of message `index` with its numbered slots.
+
+    Each slot stands between `before` and `after`.
+    """
     parts = form.content.split(SLOT)
     slots = [f"{before}{SLOT}{index}.{number}{_CLOSE}{after}" for number in range(len(parts) - 1)]
     content = "".join([part + slot for part, slot in zip(parts, [*slots, ""], strict=True)])
@@ -170,9 +182,10 @@ def _message(index: int, form: Form, before: str, after: str) -> JsonObject:
 
 
 def find_template(directory: Path) -> ChatTemplate | None:
-    """The template of a Hugging Face directory: chat_template.jinja, else tokenizer_config.json's.
+    """The template of a Hugging Face directory.
 
-    None if it has none. Raises RenderError for one that is broken.
+    It is chat_template.jinja, else tokenizer_config.json's. None if it has none. Raises RenderError for one that is
+    broken.
     """
     config = read_object(directory / "tokenizer_config.json")
     separate = directory / "chat_template.jinja"

@@ -18,7 +18,9 @@ NO_TEMPLATE = "no_chat_template"
 
 
 class RenderError(DataError):
-    """A row or chat that the base cannot render: `what` is the matter, and how to `fix` it.
+    """A row or chat that the base cannot render.
+
+    `what` is the matter, `fix` how to fix it.
 
     `finding` is the code under which the check reports it.
     """
@@ -67,7 +69,7 @@ def left_out(index: int, roles: tuple[str, ...]) -> RenderError:
 
 
 def thinking_is_off() -> RenderError:
-    """The template opens an answer in a way that this answer's thinking does not continue."""
+    """The template's prompt cannot be continued by an answer that thinks."""
     return RenderError(
         "The base's chat template begins every answer without thinking, so an answer that thinks cannot follow.",
         "Remove the thinking from the answers, or choose a base that thinks.",

@@ -1,4 +1,4 @@
-"""Where the texts of a conversation and the template's literals stand, and which of them are learned.
+"""Where the texts and the template's literals stand, and which are learned.
 
 An answer is learned after exactly what serving prompts with: `opening` is the prompt's text, and all that the template
 writes after it belongs to the answer, an empty block of thinking too. A template that shows earlier answers otherwise
@@ -21,7 +21,7 @@ _CLOSE_THINKING = "\n</think>\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A literal of the template, or (where it has a `slot`) a text of message `message`.
+    """A literal of the template, or a text: slot `slot` of message `message`.
 
     `ends`: of a learned literal, only what reaches to the first special token is learned; without one, the base's
     own end of text is. `strips` is what the template strips off the text.
@@ -40,7 +40,9 @@ Layout = tuple[Segment, ...]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What an answer follows, and what the template writes between that and the text of a plain answer."""
+    """What an answer follows.
+
+    `opening` is what the template writes between that and the text of a plain answer."""
 
     layout: Layout
     opening: str
@@ -68,7 +70,9 @@ class Layouts:
         self._opening = lru_cache(maxsize=4096)(self._find_opening)
 
     def examples(self, forms: Forms, learned: tuple[int, ...]) -> tuple[Layout, ...]:
-        """The examples that teach the answers at the indices `learned`; each ends with its last one."""
+        """The examples that teach the answers at the indices `learned`.
+
+        Each ends with the last of its answers."""
         return self._examples(forms, learned, self._template.moment())
 
     def prompt(self, forms: Forms) -> Prompt:

@@ -22,9 +22,10 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class RenderedRow:
-    """A row as what is trained of it: one example, or several where the template rewrites earlier answers.
+    """What is trained of a row.
 
-    Each learned token is learned in one example. `truncated` tokens were cut off, with whole examples or of one.
+    It is one example, or several where the template rewrites earlier answers. Each learned token is learned in one
+    example. `truncated` tokens were cut off, with whole examples or of one.
     """
 
     examples: tuple[Rendered, ...]
@@ -32,7 +33,9 @@ class RenderedRow:
 
     @property
     def tokens(self) -> int:
-        """How many tokens are trained: what examples have in common at their start is trained once."""
+        """How many tokens are trained.
+
+        What examples have in common at their start is trained once."""
         before: list[int] = []
         tokens = 0
         for example in self.examples:
@@ -71,7 +74,9 @@ class RenderedPair:
 
 
 def finish(examples: Sequence[tuple[list[int], list[float]]], max_tokens: int | None) -> RenderedRow:
-    """Cuts each example at `max_tokens` from the end (as OpenAI does), then after its last learned token."""
+    """Cuts each example at `max_tokens`, then after its last learned token.
+
+    What is beyond is cut off the end, as OpenAI does it."""
     kept: list[Rendered] = []
     longest = truncated = 0
     for ids, weights in examples:

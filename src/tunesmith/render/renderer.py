@@ -15,7 +15,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from tunesmith.errors import ServerFault
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.chat_template import (
     ANSWER,
     SLOT_PATTERN,
@@ -50,7 +49,7 @@ class Renderer:
     """Renders for one base; made by `load_renderer`.
 
     Thread-safe: nothing changes after construction but caches. `template` may be a RenderError, which says why the base
-    has none: then it renders plain text only. `text_start`: see `Vocabulary`.
+    has none: then it renders plain text only.
     """
 
     def __init__(
@@ -59,12 +58,10 @@ class Renderer:
         tokenizer_json: str,
         eos_token: str | None,
         eos_ids: set[int],
-        *,
-        text_start: Sequence[str] | None = None,
     ) -> None:
         text = template.text if isinstance(template, ChatTemplate) else ""
         self._template = template
-        self._vocabulary = vocabulary = Vocabulary(tokenizer_json, text, text_start)
+        self._vocabulary = vocabulary = Vocabulary(tokenizer_json, text)
         self.special_ids, self.hidden_ids = vocabulary.special_ids, vocabulary.hidden_ids
         # Bytes for which the vocabulary has no token (SmolLM2 lacks 0xF1 and up): characters with them are lost.
         self.missing_bytes = frozenset(range(256)) - {token[0] for token in vocabulary.bytes if len(token) == 1}
@@ -162,8 +159,7 @@ class Renderer:
 
         It starts as the base's tokenizer starts a text: with a begin-of-text token, if it has one.
         """
-        start = [*self._vocabulary.text_start]
-        return [*start, *self._vocabulary.after(start, text, "content")]
+        return [*self._vocabulary.text_start, *self._vocabulary.after((), text, "content")]
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a content; special-token text in it stays text."""
@@ -271,15 +267,8 @@ def load_renderer(model_dir: Path) -> Renderer:
     A base without a chat template that works renders plain text only.
     """
     tokenizer_json = (model_dir / "tokenizer.json").read_text(encoding="utf-8")
-    config = read_object(model_dir / "tokenizer_config.json")
-    tokens = special_tokens(config)
-    return Renderer(
-        _template(model_dir),
-        tokenizer_json,
-        tokens.get("eos_token"),
-        _generation_ends(model_dir),
-        text_start=_configured_start(config, tokens),
-    )
+    tokens = special_tokens(read_object(model_dir / "tokenizer_config.json"))
+    return Renderer(_template(model_dir), tokenizer_json, tokens.get("eos_token"), _generation_ends(model_dir))
 
 
 def chat_fault(model_dir: Path) -> RenderError | None:
@@ -297,13 +286,6 @@ def _template(model_dir: Path) -> ChatTemplate | RenderError:
     except RenderError as error:
         return RenderError(error.what, error.fix, NO_TEMPLATE)
     return template
-
-
-def _configured_start(config: JsonObject, tokens: dict[str, str]) -> tuple[str, ...] | None:
-    """What begins a text where the configuration says so; it goes before the tokenizer's own post-processor."""
-    if "add_bos_token" not in config and "add_eos_token" not in config:
-        return None
-    return (tokens["bos_token"],) if config.get("add_bos_token") and "bos_token" in tokens else ()
 
 
 def _generation_ends(model_dir: Path) -> set[int]:

@@ -1,7 +1,8 @@
-"""The Jinja environment in which chat templates run: sandboxed, with all that transformers gives them.
+"""The Jinja environment in which chat templates run.
 
-Besides Jinja's own: `raise_exception`, `strftime_now`, `tojson` with its options, `dict`, loop controls, and the tag
-`{% generation %}`, which marks an answer and changes no text.
+It is sandboxed, and has all that transformers gives them. Besides Jinja's own: `raise_exception`, `strftime_now`,
+`tojson` with its options, `dict`, loop controls, and the tag `{% generation %}`, which marks an answer and changes no
+text.
 """
 
 import json
@@ -20,7 +21,9 @@ class RefusedByTemplate(TemplateError):
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """An environment for one template, which remembers how the template asked for the time."""
+    """An environment for one template.
+
+    It remembers how the template asked for the time."""
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols])
@@ -31,9 +34,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = _to_json
 
     def moment(self) -> tuple[str, ...]:
-        """What the template would read as the time: a text made now is good for as long as this stays the same.
+        """What the template would read as the time.
 
-        Empty for a template that does not ask for it.
+        A text made now is good for as long as this stays the same. Empty for a template that does not ask for it.
         """
         if not self._time_formats:
             return ()

@@ -1,4 +1,4 @@
-"""Messages as a template gets them: turns of system, user and assistant, each a form and its texts.
+"""Messages as a template gets them: turns, each a form and its texts.
 
 Tools are text, a developer is the system, and a tool's result is a user's turn.
 """
@@ -16,9 +16,10 @@ _THINKING_TAG = re.compile("(</?think>)")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn. `texts` fill the slots of the form's content, `thought` that of its reasoning.
+    """One turn.
 
-    `calls`: how the last text ends, where it ends with calls.
+    `texts` fill the slots of the form's content, `thought` that of its reasoning. `calls`: how the last text ends,
+    where it ends with calls.
     """
 
     form: Form
@@ -49,7 +50,9 @@ class Turns:
         self._template = template
 
     def of(self, messages: Sequence[Message], tools: Sequence[Tool], learn_from: int = 0) -> list[Turn]:
-        """The turns of a conversation; answers from message `learn_from` on are learned, unless their weight is 0."""
+        """The turns of a conversation.
+
+        Answers from message `learn_from` on are learned, unless their weight is 0."""
         said = [_said(message, index >= learn_from) for index, message in enumerate(messages)]
         if tools:
             said = _declare(said, tools)

@@ -1,4 +1,4 @@
-"""A base's vocabulary: text -> tokens, as the base's own tokenizer makes them, and what each token spells."""
+"""A base's vocabulary: the tokens of a text, and what each token spells."""
 
 import json
 import re
@@ -20,14 +20,15 @@ _TAG = re.compile(r"</?[a-z_]+>")
 
 
 class Vocabulary:
-    """The tokens of one base. Texts are `literal` (all special tokens are read), `content` (none is) or `calls`.
+    """The tokens of one base.
 
-    In `calls`, which we write ourselves, the tags of a call are tokens where the vocabulary has them.
+    A text is `literal` (special tokens are read in it), `content` (none is) or `calls`. In `calls`, which we write
+    ourselves, the tags of a call are tokens where the vocabulary has them.
 
-    `text_start`: the tokens before a plain text; None: those of the tokenizer's own post-processor.
+    `text_start` are the tokens that the tokenizer's own post-processor puts before a text.
     """
 
-    def __init__(self, tokenizer_json: str, template: str, text_start: Sequence[str] | None = None) -> None:
+    def __init__(self, tokenizer_json: str, template: str) -> None:
         value: JsonObject = json.loads(tokenizer_json)
         self._first = _Spelling(value, template)
         bare = _without_prefix(value)
@@ -41,7 +42,7 @@ class Vocabulary:
         self.marks = _any_of([added[index].content for index in self.special_ids])
         self.has_call_tags = CALL_START in {token.content for token in added.values()}
         self.size = literal.get_vocab_size()
-        self.text_start = _processors_start(literal) if text_start is None else _ids(literal, text_start)
+        self.text_start = _text_start(literal)
 
     def id_of(self, token: str | None) -> int | None:
         """The id of a token; None if there is none of this name."""
@@ -54,6 +55,11 @@ class Vocabulary:
         A tokenizer that puts a blank before a text does so at its start, or after each special token.
         """
         starts = not ids or (self._prefixes_sections and ids[-1] in self.special_ids)
+        if not starts and kind == "literal" and self._prefixes_sections:
+            mark = self.marks.search(text)
+            if mark is not None:
+                head, rest = text[: mark.start()], text[mark.start() :]
+                return [*self._following.encode(head, kind), *self._first.encode(rest, kind)]
         return (self._first if starts else self._following).encode(text, kind)
 
 
@@ -111,13 +117,11 @@ def _any_of(tokens: list[str]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or r"(?!)")
 
 
-def _ids(tokenizer: Tokenizer, tokens: Sequence[str]) -> tuple[int, ...]:
-    found = map(tokenizer.token_to_id, tokens)
-    return tuple(one for one in found if one is not None)
+def _text_start(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What the tokenizer's post-processor puts before a text. What it puts after one does not belong to a prompt.
 
-
-def _processors_start(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """What the tokenizer's post-processor puts before a text. What it puts after one does not belong to a prompt."""
+    As in transformers, `add_bos_token` in tokenizer_config.json changes nothing.
+    """
     encoded = tokenizer.encode("a", add_special_tokens=True)
     mask: list[int] = encoded.special_tokens_mask
     return tuple(encoded.ids[: mask.index(0)]) if 0 in mask else ()

@@ -118,7 +118,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def first_kind(path: Path) -> Kind | None:
-    """The kind of the first row of a file that is JSON; None if there is none."""
+    """The kind of the first row of a file that is JSON, None if no row is."""
     for raw in iter_rows(path):
         try:
             return kind_of(raw.value())

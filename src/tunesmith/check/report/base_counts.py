@@ -70,7 +70,10 @@ class BaseLimits:
 
 
 def base_findings(result: ChunkResult, renderer: Renderer) -> Iterator[Finding]:
-    """What of a whole file does not fit a base: chats where it has no template, reasoning where it reads none."""
+    """Findings about a file and a base as a whole.
+
+    Chats where the base has no template, and reasoning where it reads none.
+    """
     fault = renderer.chat_fault
     if fault is not None and result.kind not in (None, "completion"):
         yield replace(finding(fault.finding, None, f"The file holds {result.kind} rows. {fault.what}"), fix=fault.fix)

@@ -1,4 +1,6 @@
-"""What an answer begins with besides its text: an empty block of thinking, or a thought that its prompt began.
+"""What an answer begins with besides its text.
+
+That is an empty block of thinking, or a thought that its prompt began.
 
 A model tuned on plain answers writes its base's empty block first (Qwen3's `<think></think>`), because that is how the
 base's template renders such answers. Nobody who asked for an answer wants to see it.
@@ -11,7 +13,7 @@ Known = tuple[str, tuple[Delta, ...]]
 
 
 class OpeningFilter:
-    """Holds the first tokens of an answer back until they are seen to be the opening, or something else."""
+    """Holds back the first tokens of an answer until they are known."""
 
     def __init__(self, opening: Opening | None) -> None:
         self._ids = () if opening is None else opening.ids
