@@ -10,11 +10,9 @@ from tunesmith.serve.engine.protocol import Delta
 EMPTY = "<think>\n\n</think>\n\n"
 
 
-def shown(
-    renderer: Renderer, opening: Opening, text: str, *, stops: tuple[str, ...] = ()
-) -> tuple[str, int, list[int]]:
+def shown(renderer: Renderer, opening: Opening, text: str) -> tuple[str, int, list[int]]:
     """(what is shown of `text`, how many tokens are counted, the tokens with log-probabilities)."""
-    choice = ChoiceText(renderer, stops, with_tools=False, opening=opening)
+    choice = ChoiceText(renderer, (), with_tools=False, opening=opening)
     deltas = [Delta(0, token, -0.5) for token in renderer.encode(text)]
     parts = [choice.add(one) for one in [*deltas, Delta(0, min(renderer.eos_ids), -0.1, finish="stop")]]
     tokens = [delta.token for part in parts for _, delta in part.tokens]

@@ -111,7 +111,7 @@ def test_loss_and_prompt_of_a_base_with_a_start_token_are_transformers(base_dir:
     ids = torch.tensor([[*tokenizer("Cold in Wuhan? Yes, very.").input_ids, tokenizer.eos_token_id]])
     labels = ids.clone()
     labels[0, : len(prompt)] = -100
-    expected = float(model(ids, labels=labels).loss)
+    expected = float(model(ids, labels=labels).loss.detach())
     for scorer in (PaddedScorer(model), TreeScorer(model)):
         assert loss_of(Supervised(scorer, 4096), example) == pytest.approx(expected, rel=1e-5)
     assert example.tokens == ids.numel()
