@@ -136,7 +136,7 @@ ROWS = {
     "role_order": (chat(USER, USER, ANSWER), "messages[1].role", "Two user messages in a row."),
     "last_not_assistant": (chat(USER, ANSWER, USER), "messages[2]", "The row ends with a user message."),
     "invalid_tool": (
-        chat(USER, ANSWER, tools=[{"name": "add"}]),
+        chat(USER, ANSWER, tools=[{"kind": "add"}]),
         "tools[0].function",
         "'tools' entry 0 is not a function declaration.",
     ),

@@ -167,7 +167,7 @@ def test_fix_writes_a_fixed_copy_and_keeps_rows_it_cannot_fix(tunesmith: Tunesmi
 
 
 def test_fix_never_overwrites_unasked(tunesmith: Tunesmith, tmp_path: Path) -> None:
-    source = write(tmp_path / "rows.jsonl", ROW)
+    source = write(tmp_path / "rows.jsonl", "\n" + ROW)
     assert tunesmith("fix", source).code == 0
     again = tunesmith("fix", source)
     assert again.code == 1
