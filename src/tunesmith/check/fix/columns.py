@@ -24,7 +24,10 @@ class Columns:
         return (*self.prompt, self.completion, *((self.system,) if self.system is not None else ()))
 
     def row(self, source: JsonObject) -> Converted:
-        """The row of ours that these columns of `source` make; UnclearShapeError where one of them has no text."""
+        """The row of ours that these columns of `source` make.
+
+        UnclearShapeError where one of them has no text.
+        """
         answer = _text(source, self.completion)
         shape = f"the columns {', '.join(self.names)}"
         dropped = tuple(key for key in source if key not in self.names)

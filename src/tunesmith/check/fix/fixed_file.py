@@ -1,4 +1,4 @@
-"""`tunesmith fix`: writes a training file with every change applied that leaves no choice.
+"""`tunesmith fix`: a training file with every change that leaves no choice.
 
 Whatever the form (an array, CSV, UTF-16) and the shape (another tool's) of the rows, they come out as rows of ours, in
 their order. Rows that are still broken go, unchanged, into a second file, so nothing is lost and the result passes the

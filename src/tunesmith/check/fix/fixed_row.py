@@ -1,4 +1,7 @@
-"""One row on its way to a fixed file: converted, fixed, and judged by the check's own rules."""
+"""One row on its way to a fixed file.
+
+It is converted, fixed, and judged by the check's own rules.
+"""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +17,10 @@ from tunesmith.rows.row_faults import Kind, kind_of, row_faults
 
 @dataclass(slots=True)
 class FixedRow:
-    """What became of a row: `errors` are what is still wrong with it, `dropped` the keys that it lost."""
+    """What became of a row.
+
+    `errors` are what is still wrong with it, `dropped` the keys that it lost.
+    """
 
     row: JsonValue
     fixes: list[str] = field(default_factory=list)
@@ -30,7 +36,10 @@ class FixedRow:
 
 
 def fixed_row(row: JsonValue, kind: Kind | None, columns: Columns | None = None) -> FixedRow:
-    """The row after every change that leaves no choice; `kind` is that of the file's rows."""
+    """The row after every change that leaves no choice.
+
+    `kind` is that of the file's rows.
+    """
     if is_empty(row):
         return FixedRow(row, empty=True)
     errors = _errors(row, kind)

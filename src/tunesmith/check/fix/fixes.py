@@ -26,7 +26,9 @@ def fix_row(row: JsonObject) -> list[str]:
 
 
 def drop_metadata(row: JsonObject, kind: Kind | None) -> list[str]:
-    """Removes the keys that have no place in a row and teach nothing, such as `id` or `source`; returns their names.
+    """Removes the keys that have no place in a row, and returns their names.
+
+    They teach nothing, such as `id` or `source`.
 
     A key that may be one of ours misspelt stays, and so does one that belongs to what the row teaches (`CARRIERS`).
     """

@@ -72,7 +72,10 @@ def _repaired(raw: bytes) -> Repaired | None:
 
 
 def split_objects(text: bytes) -> list[bytes] | None:
-    """The objects that stand one after another in a text; None if there is anything else between them."""
+    """The objects that stand one after another in a text.
+
+    None if there is anything else between them.
+    """
     pieces, depth, start, end = [], 0, 0, 0
     for token in TOKEN.finditer(text):
         if token.group(2):

@@ -1,4 +1,6 @@
-"""Reads a file of rows in whatever form: JSON Lines, an array, objects over many lines, CSV.
+"""Reads a file of rows in whatever form.
+
+JSON Lines, an array, objects over many lines, CSV.
 
 Memory is bounded: lines and objects are read one at a time, and none beyond `MAX_LINE_BYTES` is held.
 """
@@ -82,7 +84,10 @@ def write_as_utf8(source: Path, target: Path, encoding: str) -> None:
 
 
 def encoding_of(path: Path) -> str | None:
-    """UTF-16 or UTF-32, by the byte-order mark or the zeros among the first characters; None for other files."""
+    """UTF-16 or UTF-32; None for other files.
+
+    They are told by the byte-order mark, or by the zeros among the first characters.
+    """
     with path.open("rb") as file:
         head = file.read(4)
     if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):

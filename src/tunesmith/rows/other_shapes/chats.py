@@ -1,4 +1,4 @@
-"""Whole conversations: ShareGPT, Gemini, Anthropic, Cohere, and messages with odd spellings."""
+"""Whole conversations: ShareGPT, Gemini, Anthropic, Cohere and the like."""
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.other_shapes.parts import answer_messages, system_key, used, with_system, with_tools
@@ -12,7 +12,7 @@ _OURS = frozenset(("messages", "tools", "functions", "prompt", "completion", "in
 
 
 def recognise_messages(row: JsonObject) -> Made | None:
-    """Messages of ours with something beside them or inside them that another tool writes."""
+    """Messages with something beside or inside them that another tool writes."""
     if "messages" not in row:
         return None
     held = row["messages"]
@@ -50,7 +50,7 @@ def recognise_conversation(row: JsonObject) -> Made | None:
 
 
 def recognise_chat_history(row: JsonObject) -> Made | None:
-    """Cohere's older requests: a message, the turns before it, and the text that answered."""
+    """Cohere's older requests: a message, the turns before it, and the answer."""
     if "message" not in row or not ("chat_history" in row or "preamble" in row):
         return None
     answer = next((row[key] for key in ("text", "response") if isinstance(row.get(key), str)), None)

@@ -1,4 +1,4 @@
-"""A prompt and an answer under two keys: Alpaca, question and answer, TRL's lists of messages, logs."""
+"""A prompt and an answer under two keys, as Alpaca and many others write."""
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.other_shapes.parts import (
@@ -34,7 +34,10 @@ _LABELS = ("label", "kto_tag")
 
 
 def recognise_pair(row: JsonObject) -> Made | None:
-    """A chat row of a prompt and its answer; None for other rows, and for prompt and completion as they are."""
+    """A chat row of a prompt and its answer.
+
+    None for other rows, and for prompt and completion as they are.
+    """
     found = pair_keys(row)
     if found is None or is_native_completion(row):
         return None

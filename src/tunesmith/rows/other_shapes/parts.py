@@ -1,4 +1,4 @@
-"""The parts of a row that several shapes share: a prompt, an answer, a system message, tools."""
+"""The parts of a row that several shapes share."""
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.other_shapes.result import UnclearShapeError
@@ -16,7 +16,10 @@ def plain_text(value: JsonValue) -> str | None:
 
 
 def prompt_messages(value: JsonValue) -> list[JsonValue] | None:
-    """The messages of a prompt: a text of the user, a list of turns, or an object that holds one."""
+    """The messages of a prompt.
+
+    It is a text of the user, a list of turns, or an object that holds one.
+    """
     if (text := plain_text(value)) is not None:
         return [{"role": "user", "content": text}]
     if isinstance(value, dict) and are_turns(value.get("messages")):
@@ -25,7 +28,10 @@ def prompt_messages(value: JsonValue) -> list[JsonValue] | None:
 
 
 def answer_messages(value: JsonValue) -> list[JsonValue] | None:
-    """The messages of an answer: a text of the assistant, one message, a list of them, or a service's response."""
+    """The messages of an answer.
+
+    It is a text of the assistant, one message, a list of them, or a service's response.
+    """
     if (text := plain_text(value)) is not None:
         return [{"role": "assistant", "content": text}]
     if is_turn(value):
@@ -36,7 +42,7 @@ def answer_messages(value: JsonValue) -> list[JsonValue] | None:
 
 
 def response_message(response: JsonObject) -> list[JsonValue] | None:
-    """The answer in a service's response, also in the `body` around it; None where there is none."""
+    """The answer in a service's response, also in the `body` around it."""
     inner = response.get("body", response)
     choices = inner.get("choices") if isinstance(inner, dict) else None
     if not isinstance(choices, list):

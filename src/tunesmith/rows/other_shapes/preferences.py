@@ -1,4 +1,4 @@
-"""Two answers of which one is better: TRL's chosen and rejected, ShareGPT's and Alpaca's, OpenAI's with a wrong key."""
+"""Two answers of which one is better, such as TRL's chosen and rejected."""
 
 import re
 
@@ -33,7 +33,7 @@ Messages = list[JsonValue]
 
 
 def recognise_preference(row: JsonObject) -> Made | None:
-    """A preference row; None for other rows, and for those that are in our shape already."""
+    """A preference row; None for other rows, and for those in our shape already."""
     keys = next((pair for pair in OUTPUTS if pair[0] in row and pair[1] in row), None)
     if keys is None or _is_native(row, keys):
         return None

@@ -8,7 +8,10 @@ from tunesmith.jsonvalue import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A row of ours, the keys of the other row that it took in, and what of their insides has no place in it."""
+    """A row of ours, and the keys of the other row that it took in.
+
+    `dropped` is what of their insides has no place in it.
+    """
 
     shape: str
     row: JsonObject
@@ -18,7 +21,10 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A row of ours that says what the other row said; `dropped` are the keys that have no place in it."""
+    """A row of ours that says what the other row said.
+
+    `dropped` are the keys that have no place in it.
+    """
 
     shape: str
     row: JsonObject
@@ -29,7 +35,7 @@ UnclearCode: TypeAlias = Literal["unclear_shape", "unclear_columns"]
 
 
 class UnclearShapeError(ValueError):
-    """A row whose conversion would need a guess; `reason` is a sentence that says which."""
+    """A row whose conversion would need a guess; `reason` says which."""
 
     def __init__(self, reason: str, code: UnclearCode = "unclear_shape") -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""Declarations of tools in other spellings: as text, bare, Anthropic's and Gemini's."""
+"""Declarations of tools in other spellings: as text, or Anthropic's."""
 
 import orjson
 

@@ -63,7 +63,7 @@ def is_odd_turn(value: JsonValue) -> bool:
 
 
 def messages_of(value: JsonValue) -> tuple[list[JsonValue], tuple[str, ...]]:
-    """The messages that a list of turns means, and the keys of turns that have no place."""
+    """The messages that a list of turns means, and the keys that have no place."""
     conversation = _Conversation()
     for turn in value if isinstance(value, list) else []:
         if isinstance(turn, dict):
@@ -72,7 +72,7 @@ def messages_of(value: JsonValue) -> tuple[list[JsonValue], tuple[str, ...]]:
 
 
 def text_of(value: JsonValue) -> str | None:
-    """A text, or the texts of parts joined without a separator; None for anything else."""
+    """A text, or the texts of parts joined; None for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and "parts" in value:

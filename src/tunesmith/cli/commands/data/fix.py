@@ -1,4 +1,4 @@
-"""`tunesmith fix`: a copy of a training file with every change applied that leaves no choice."""
+"""`tunesmith fix`: a training file with every change that leaves no choice."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,11 @@ class FixCommandOptions:
 
 @takes(FixCommandOptions)
 def fix(options: FixCommandOptions) -> None:
-    """Write a copy that is ready to train: other tools' rows, arrays, CSV and small faults become plain rows.
+    """Write a copy that is ready to train.
 
-    FILE is left as it is. Rows that cannot be fixed go to OUTPUT.rejected. The exit code is 1 if no row is left.
+    Other tools' rows, JSON arrays, CSV and small faults become plain rows; FILE is left as it is.
+
+    Rows that cannot be fixed go to OUTPUT.rejected. The exit code is 1 if no row is left.
     """
     from tunesmith.check.fix.fixed_file import FixOptions, fix_file
     from tunesmith.cli.dataset import require_file
