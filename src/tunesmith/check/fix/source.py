@@ -52,7 +52,7 @@ def read_pieces(path: Path, columns: Collection[str] = ()) -> Iterator[Piece]:
     start = len(BOM) if head.startswith(BOM) else 0
     head = head[start:]
     marks = ("removed byte-order marks",) if start else ()
-    if is_table(head, known):
+    if is_table(head, columns):
         yield from _table_rows(path, _delimiter(head, known))
     elif wrapped := _WRAPPED.match(head):
         yield from _objects(path, start + wrapped.end(), "read a JSON array")
@@ -194,9 +194,9 @@ def _delimiter(head: bytes, known: Collection[str]) -> str:
     return max(DELIMITERS, key=lambda mark: len(_columns(head, mark).intersection(known)))
 
 
-def is_table(head: bytes, known: Collection[str] = _KNOWN_COLUMNS) -> bool:
-    """Whether a file that begins so is a table whose header has a known column."""
-    first = head.removeprefix(BOM).lstrip()[:1]
+def is_table(head: bytes, columns: Collection[str] = ()) -> bool:
+    """Whether a file that begins so is a table whose header has a known column, or one of `columns`."""
+    first, known = head.removeprefix(BOM).lstrip()[:1], _KNOWN_COLUMNS.union(columns)
     return first not in (b"{", b"[", b"") and bool(_columns(head, _delimiter(head, known)).intersection(known))
 
 
