@@ -278,7 +278,15 @@ FILES = {
         "The file holds preference rows, but the training method is 'supervised'.",
     ),
 }
-ELSEWHERE = {"no_sound_row", "many_system_prompts", "unwritable_character", "not_ending_with_user", *RISK_CODES}
+OTHER_SHAPES = {"other_shape", "unclear_shape", "unclear_columns"}  # in tests/rows/other_shapes
+ELSEWHERE = {
+    "no_sound_row",
+    "many_system_prompts",
+    "unwritable_character",
+    "not_ending_with_user",
+    *RISK_CODES,
+    *OTHER_SHAPES,
+}
 
 
 def written(path: Path, row: object, before: object) -> Path:

@@ -66,16 +66,13 @@ def gemini(messages: Messages) -> object:
 
 
 def anthropic(messages: Messages) -> object:
-    turns = [one for one in messages if one["role"] != "system"]
-    row: dict[str, object] = {
-        "messages": [
-            {"role": one["role"], "content": [{"type": "text", "text": one["content"]}]}
-            if one["role"] == "assistant"
-            else one
-            for one in turns
-        ]
-    }
-    return row | ({"system": messages[0]["content"]} if len(turns) < len(messages) else {"system": ""})
+    if messages[0]["role"] != "system":
+        return {"system": None, "messages": messages}
+    turns = [
+        {**one, "content": [{"type": "text", "text": one["content"]}]} if one["role"] == "assistant" else one
+        for one in messages[1:]
+    ]
+    return {"system": messages[0]["content"], "messages": turns}
 
 
 def log(messages: Messages) -> object:
@@ -115,10 +112,10 @@ PAIRS: dict[str, Callable[[str, str], object]] = {
 }
 
 
-def converted(tmp_path: Path, content: bytes, options: FixOptions = FixOptions()) -> list[object]:
+def converted(tmp_path: Path, content: bytes, options: FixOptions | None = None) -> list[object]:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(content)
-    fix_file(source, target, options)
+    fix_file(source, target, options or FixOptions())
     assert source.read_bytes() == content
     report = check_file(target)
     assert report.ok, report.errors
@@ -220,7 +217,7 @@ def test_what_is_broken_in_an_array_is_kept_and_the_rest_goes_on(tmp_path: Path)
 
 
 def test_nan_is_null_and_a_key_twice_is_refused(tmp_path: Path) -> None:
-    good = ['{"instruction": "q%d", "input": NaN, "output": "a"}' % number for number in range(10)]
+    good = [f'{{"instruction": "q{number}", "input": NaN, "output": "a"}}' for number in range(10)]
     twice = "{'prompt': 'a', 'prompt': 'b', 'completion': 'c'}"
     (tmp_path / "in.jsonl").write_text("\n".join([*good, twice]))
     result = fix_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
