@@ -195,7 +195,10 @@ def _delimiter(head: bytes, known: Collection[str]) -> str:
 
 
 def is_table(head: bytes, columns: Collection[str] = ()) -> bool:
-    """Whether a file that begins so is a table whose header has a known column, or one of `columns`."""
+    """Whether a file that begins so is a table whose header can be read.
+
+    It has a known column, or one of `columns`.
+    """
     first, known = head.removeprefix(BOM).lstrip()[:1], _KNOWN_COLUMNS.union(columns)
     return first not in (b"{", b"[", b"") and bool(_columns(head, _delimiter(head, known)).intersection(known))
 
