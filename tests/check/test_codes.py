@@ -136,7 +136,7 @@ ROWS = {
     "role_order": (chat(USER, USER, ANSWER), "messages[1].role", "Two user messages in a row."),
     "last_not_assistant": (chat(USER, ANSWER, USER), "messages[2]", "The row ends with a user message."),
     "invalid_tool": (
-        chat(USER, ANSWER, tools=[{"name": "add"}]),
+        chat(USER, ANSWER, tools=[{"kind": "add"}]),
         "tools[0].function",
         "'tools' entry 0 is not a function declaration.",
     ),
@@ -279,6 +279,7 @@ FILES = {
     ),
 }
 OF_A_BASE = {"not_renderable", "no_chat_template", "reasoning_not_trained"}  # tests/render/test_faults.py
+OTHER_SHAPES = {"other_shape", "unclear_shape", "unclear_columns"}  # in tests/rows/other_shapes
 ELSEWHERE = {
     "no_sound_row",
     "many_system_prompts",
@@ -286,6 +287,7 @@ ELSEWHERE = {
     "not_ending_with_user",
     *OF_A_BASE,
     *RISK_CODES,
+    *OTHER_SHAPES,
 }
 
 
