@@ -63,8 +63,8 @@ def chat(options: ChatOptions) -> None:
     In a conversation, /reset starts over, /system TEXT sets the system message (alone: none), three double quotes
     begin and end a message of several lines, and /quit or Ctrl-D ends. Ctrl-C stops an answer.
     """
+    from tunesmith.cli.chat.conversation import Conversation, converse
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.conversation import Conversation, converse
     from tunesmith.cli.names import naming_models
     from tunesmith.cli.server.find import connect
 
@@ -96,8 +96,8 @@ def _message(options: ChatOptions) -> str | None:
 
 def _system(client: "Client", model: str, options: ChatOptions) -> str | None:
     """The system message to send: the one given, else the training file's."""
+    from tunesmith.cli.chat.system_message import SHOWN_CHARS, system_message_of
     from tunesmith.cli.output.terminal import note, shortened
-    from tunesmith.cli.system_message import SHOWN_CHARS, system_message_of
 
     if options.no_system or options.system is not None:
         return options.system

@@ -33,9 +33,9 @@ def demo(
 
     Takes one to two minutes once everything is set up.
     """
+    from tunesmith.cli.chat.system_message import shown_system_message
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.server.find import connect
-    from tunesmith.cli.system_message import shown_system_message
 
     settings = load_settings(data_dir)
     dataset = require_file(file or _shipped_dataset())

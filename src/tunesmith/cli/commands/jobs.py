@@ -181,9 +181,9 @@ def _coloured(status: str) -> str:
 def _print_job(client: "Client", job: "Job") -> None:
     from rich.markup import escape
 
+    from tunesmith.cli.chat.system_message import shown_system_message
     from tunesmith.cli.configure import again
     from tunesmith.cli.output.terminal import ago, facts, out
-    from tunesmith.cli.system_message import shown_system_message
 
     shown = {
         "status": _coloured(job.state),

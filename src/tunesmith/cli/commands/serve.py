@@ -80,8 +80,8 @@ def serve(command: ServeCommand) -> None:
     settings = load_settings(command.data_dir, host=command.host, port=command.port)
     set_log_level(command.log_level)
     listener = bind(settings.host, settings.port)
-    share(activity_dir(settings))
     secure_data_dir(settings)
+    share(activity_dir(settings))
     if command.worker:
         _warn_of_second_worker(settings, url_of(listener))
     store, first_key = _open(settings)
@@ -97,7 +97,6 @@ def serve(command: ServeCommand) -> None:
 def worker(data_dir: DataDir = None) -> None:
     """Run one worker alone, beside servers on the same data directory or database."""
     import logging
-    import signal
 
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.data_dir import secure_data_dir
@@ -111,13 +110,11 @@ def worker(data_dir: DataDir = None) -> None:
 
     outlive_readers()
     settings = load_settings(data_dir)
-    share(activity_dir(settings))
     configure_log(logging.INFO)
     secure_data_dir(settings)
+    share(activity_dir(settings))
     store = open_store(settings)  # the first key is left to `serve`, which prints it
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stopped_by_signals()
     _prepare_base(settings)
     note(f"Worker on {settings.paths.root}. Ctrl-C stops it; an unfinished job goes on with the next worker.")
     try:
@@ -125,6 +122,16 @@ def worker(data_dir: DataDir = None) -> None:
     finally:
         store.close()
     note("Stopped.")
+
+
+def _stopped_by_signals() -> threading.Event:
+    """An event that SIGINT and SIGTERM set."""
+    import signal
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
+from tunesmith.cli.chat.system_message import shown_system_message
 from tunesmith.cli.configure import again
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.job_views import JsonLines, LiveBar, PlainLines, View
 from tunesmith.cli.output.terminal import duration, err, facts, note, out, print_json, print_plain
 from tunesmith.cli.output.waiting import nothing_known
-from tunesmith.cli.system_message import shown_system_message
 from tunesmith.client import Client, Event, Job, ServerRefused, ServerUnreachable
 
 if TYPE_CHECKING:

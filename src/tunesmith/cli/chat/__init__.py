@@ -1,0 +1,1 @@
+"""Conversations with a model, as the command line has them."""
