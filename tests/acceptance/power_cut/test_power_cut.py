@@ -1,0 +1,154 @@
+"""The power goes at random moments; no job is lost, and the adapters are those of an undisturbed run.
+
+`make power-cuts` makes a hundred cuts; `make test` makes a few of them, from the same seeds.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.power_cut.disk import KINDS, Disk, Kind
+from tests.train.conftest import tiny_llama
+from tunesmith.models.adapters import TENSORS_FILE
+
+CUTS = int(os.environ.get("POWER_CUTS", "4"))
+LEASE = 2.0
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own base: random weights, SmolLM2's tokenizer."""
+    folder = tmp_path_factory.mktemp("own-base")
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(base_dir / name, folder / name)
+    model = tiny_llama(vocabulary=json.loads((base_dir / "config.json").read_text())["vocab_size"])
+    model.config.save_pretrained(folder)
+    model.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@dataclass(slots=True)
+class Machine:
+    """A worker on a disk that forgets."""
+
+    disk: Disk
+    base: Path
+    log: Path
+    cuts: list[str] = field(default_factory=list)
+
+    @property
+    def data(self) -> Path:
+        return self.disk.root / "data"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {
+            "TUNESMITH_DATA_DIR": str(self.data),
+            "TUNESMITH_BASES": json.dumps({"tiny": str(self.base)}),
+            "TUNESMITH_LEASE_SECONDS": str(LEASE),
+            "TUNESMITH_CHECKPOINT_SECONDS": "0.01",
+            "TUNESMITH_POLL_SECONDS": "0.1",
+            "OMP_NUM_THREADS": "1",
+        }
+        return {**os.environ, **own, **self.disk.environment()}
+
+    def submit(self, seed: int) -> str:
+        command = [sys.executable, "-m", "tests.acceptance.power_cut.submit", "tiny", str(seed)]
+        ran = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout.strip()
+
+    def work(self, job: str, seconds: float) -> bool:
+        """Whether the job ended within so many seconds; then, or after them, everything is killed at once."""
+        with self.log.open("a") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "tunesmith.worker"], env=self.environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + seconds
+        ended = False
+        while time.monotonic() < deadline and not ended:
+            time.sleep(0.05)
+            ended = self.status(job) in ("succeeded", "failed", "cancelled")
+            assert worker.poll() is None, self.log.read_text()[-3000:]
+        self._kill_all()
+        worker.wait()
+        return ended
+
+    def status(self, job: str) -> str:
+        """Read without writing: the test's own process does not say what it synced."""
+        with sqlite3.connect(f"file:{self.data}/tunesmith.db?mode=ro", uri=True, timeout=20) as database:
+            row = database.execute("select status from jobs where id = ?", (job,)).fetchone()
+        database.close()
+        assert row is not None, "the job is lost"
+        return str(row[0])
+
+    def events(self, job: str) -> list[str]:
+        with sqlite3.connect(f"file:{self.data}/tunesmith.db?mode=ro", uri=True) as database:
+            rows = database.execute("select message from events where job_id = ? order by seq", (job,)).fetchall()
+        database.close()
+        return [str(row[0]) for row in rows]
+
+    def cut(self, kind: Kind, seed: int) -> None:
+        self.cuts.append(f"{kind} {seed}: {self.disk.cut(kind, seed)}")
+
+    def adapter(self, job: str) -> str:
+        (file,) = self.data.glob(f"jobs/{job}/**/adapter/{TENSORS_FILE}")
+        return sha256(file.read_bytes()).hexdigest()
+
+    def _kill_all(self) -> None:
+        mark = ("SYNC_LOG_ROOT", str(self.disk.root))
+        for process in psutil.process_iter():
+            try:
+                if process.pid != os.getpid() and process.environ().get(mark[0]) == mark[1]:
+                    process.send_signal(signal.SIGKILL)
+                    process.wait(20)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+
+
+def machine(folder: Path, base: Path) -> Machine:
+    return Machine(Disk.new(folder), base, folder / "log")
+
+
+def test_no_job_is_lost_and_adapters_are_equal(tiny_folder: Path, tmp_path: Path) -> None:
+    whole = machine(tmp_path / "whole", tiny_folder)
+    job = whole.submit(seed=7)
+    began = time.monotonic()
+    assert whole.work(job, 180)
+    took = time.monotonic() - began
+    assert whole.status(job) == "succeeded", whole.events(job)
+    expected = whole.adapter(job)
+    cuts = run = 0
+    while cuts < CUTS:
+        run += 1
+        one = machine(tmp_path / str(run), tiny_folder)
+        cuts += _disturbed(one, run, took, CUTS - cuts, expected)
+        shutil.rmtree(tmp_path / str(run))
+    print(f"{cuts} cuts over {run} jobs")
+
+
+def _disturbed(one: Machine, run: int, took: float, most: int, expected: str) -> int:
+    """Trains one job with cuts; gives their number."""
+    job = one.submit(seed=7)
+    chance = random.Random(run)
+    for cuts in range(min(most, 12) + 1):
+        seconds = chance.uniform(0.2, 1.1) * took if cuts < min(most, 12) else 240.0
+        if one.work(job, seconds):
+            break
+        one.cut(chance.choice(KINDS), chance.randrange(10**6))
+    about = [*one.cuts, *one.events(job), one.log.read_text("utf-8")[-4000:]]
+    assert one.status(job) == "succeeded", "\n".join(about)
+    assert one.adapter(job) == expected, "\n".join(about)
+    return len(one.cuts)
