@@ -278,7 +278,15 @@ FILES = {
         "The file holds preference rows, but the training method is 'supervised'.",
     ),
 }
-ELSEWHERE = {"no_sound_row", "many_system_prompts", "unwritable_character", "not_ending_with_user", *RISK_CODES}
+OF_A_BASE = {"not_renderable", "no_chat_template", "reasoning_not_trained"}  # tests/render/test_faults.py
+ELSEWHERE = {
+    "no_sound_row",
+    "many_system_prompts",
+    "unwritable_character",
+    "not_ending_with_user",
+    *OF_A_BASE,
+    *RISK_CODES,
+}
 
 
 def written(path: Path, row: object, before: object) -> Path:

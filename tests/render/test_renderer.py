@@ -168,10 +168,12 @@ def test_base_without_system_role_gets_it_in_the_user_turn(base_dir: Path, tmp_p
     assert "You joke about the weather.\n\nIs it cold in Wuhan?" in family.decode(family.prompt(TURNS[:2]))
 
 
-def test_base_that_rewrites_earlier_turns_learns_only_the_last(base_dir: Path, tmp_path: Path) -> None:
+def test_base_that_rewrites_earlier_turns_learns_each_answer_as_it_stands_last(base_dir: Path, tmp_path: Path) -> None:
     shifting = load_renderer(with_template(base_dir, tmp_path / "base", SHIFTING_TEMPLATE, []))
-    with pytest.raises(DataError, match="only the last can be learned"):
-        shifting.row(ChatRow(TURNS))
+    whole = shifting.examples(ChatRow(TURNS))
+    assert [one.ids for one in whole.examples] == [shifting.row(ChatRow(TURNS[:end])).ids for end in (3, 5)]
+    assert "<think></think>Cold" in shifting.decode(whole.examples[0].ids)
+    assert "<think></think>Cold" not in shifting.decode(whole.examples[1].ids)
     silent = (*TURNS[:2], Message("assistant", "Cold.", weight=0), *TURNS[3:])
     assert learned(shifting, ChatRow(silent)) == ["明天更冷。<|im_end|>"]
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from tunesmith.check.kept_scans import KeptScan
-from tunesmith.check.report.base_counts import BaseLimits, count_base
+from tunesmith.check.report.base_counts import BaseLimits, base_findings, count_base
 from tunesmith.check.report.file_report import OpenAICounts, Report, RowDistributions, distribution
 from tunesmith.check.rules.file_rules import METHOD_KINDS, MIN_EXAMPLES, file_findings, system_prompts
 from tunesmith.check.scan.analysers import DEFAULT_ANALYSERS
 from tunesmith.check.scan.file_scan import FileScan, Progress, scan_file
 from tunesmith.check.scan.result import ChunkResult, ScanOptions
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.render.faults import NO_TEMPLATE
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.findings import Finding, FindingLog, finding
 from tunesmith.tokens import DEFAULT_ENCODING
@@ -98,7 +99,9 @@ def report_on(path: Path, scan: FileScan, options: CheckOptions) -> Report:
         refused = _add_limits(rows, options, log)
         log.extend(file_findings(rows, options.method, options.min_examples))
     base = None
-    if options.renderer is not None and rows.lines.size:
+    if options.renderer is not None:
+        log.extend(base_findings(rows, options.renderer))
+    if options.renderer is not None and rows.lines.size and not log.counts.get(NO_TEMPLATE):
         limits = BaseLimits(options.renderer, options.max_tokens)
         base, unfit = count_base(path, limits, rows, log, totals=options.base_totals)
         refused += unfit

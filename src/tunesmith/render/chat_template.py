@@ -1,111 +1,208 @@
-"""A base's own chat template: the literal text around each message's content.
+"""A base's own chat template, run over slots instead of contents.
 
-The template runs over placeholders instead of contents, so what it yields is only its own literals. They hold the
-special tokens; contents never pass through the template and so can never become one. The result depends on the
-sequence of roles alone, which makes it cacheable.
+A message reaches the template as a form: its role, and its content with a slot for every text in it. So what the
+template yields is its own literals, which hold the special tokens, and the slots in the places where the texts belong;
+texts never pass through the template and so can never become a special token. The result depends on the forms alone,
+which makes it cacheable.
 
-What is not covered: templates that look into a content (Qwen3's search for <think>) see the placeholder; templates
-whose rendering of earlier turns depends on later ones are found by `is_prefix_stable`.
+Where a template looks into contents, the form shows it what it looks for: the tags of thinking and of a tool's result
+stand in the form, and so does the emptiness of a text.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tunesmith.errors import DataError, ServerFault
+from tunesmith.errors import DataError
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.render.faults import broken_template, left_out, refused
+from tunesmith.render.template_environment import TemplateEnvironment
 
 # Noncharacters: they occur in no template, and a template's whitespace trimming leaves them alone.
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+SLOT, _CLOSE = "\ufdd0", "\ufdd1"
+SLOT_PATTERN = re.compile(f"{SLOT}(\\d+)\\.(\\d+){_CLOSE}")
+REASONING = 9  # the number of the slot of a message's `reasoning_content`
+_BEFORE, _AFTER = "\n\t\n", "\n \n"  # put around a text to see what the template strips off it
 
 
-def _placeholder(index: int) -> str:
-    return f"{_OPEN}{index}{_CLOSE}"
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A message as a template sees it.
+
+    `content` and `reasoning` have `SLOT` in the place of each text.
+    """
+
+    role: str
+    content: str = SLOT
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Strips:
+    """What a template strips off the two ends of a text.
+
+    Nothing (""), line breaks, or all blanks (None).
+    """
+
+    left: str | None = ""
+    right: str | None = ""
+
+    def of(self, text: str) -> str:
+        """The text as the template writes it."""
+        left = text if self.left == "" else text.lstrip(self.left)
+        return left if self.right == "" else left.rstrip(self.right)
+
+
+Forms = tuple[Form, ...]
+ANSWER = Form("assistant")
+KEEPS = Strips()
 
 
 class ChatTemplate:
-    """The literals that a template writes around a message, by role.
+    """What a template writes around messages.
 
-    `text` is the Jinja template; bos and eos are given to it as variables.
+    `text` is the Jinja template; bos and eos are given to it as variables. Raises RenderError if it is no template.
     """
 
     def __init__(self, text: str, special_tokens: dict[str, str]) -> None:
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        environment.globals["raise_exception"] = _refuse
-        environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
         self.text = text
         self._special_tokens = special_tokens
-        self._template = environment.from_string(text)
-        self.literals = lru_cache(maxsize=1024)(self._literals)
-        self.has_system_role = self._accepts(("system", "user"))
-        self.trims = self._trims()
+        self._environment = TemplateEnvironment()
+        try:
+            self._template = self._environment.from_string(text)
+        except TemplateError as error:
+            raise broken_template(error) from error
+        self.moment: Callable[[], tuple[str, ...]] = self._environment.moment
+        self._rendered = lru_cache(maxsize=4096)(self._render_slots)
+        self._stripped = lru_cache(maxsize=1024)(self._find_strips)
+        self.reads_thinking = "</think>" in text
+        self.reads_results = "<tool_response>" in text
+        # Mistral's writes the system message only where a user's turn is the last: that is no place for it.
+        self.has_system_role = self._accepts((Form("system"), Form("user"), ANSWER))
+        self.reads_reasoning = self._reads_reasoning()
 
-    def is_prefix_stable(self) -> bool:
-        """Whether a turn is rendered the same whatever follows it.
+    def render(self, forms: Forms, *, prompt: bool = False) -> str:
+        """The whole text, with `SLOT_PATTERN` in the place of each text.
 
-        Training on several turns of a row needs this.
+        `prompt`: up to where the assistant begins to write. Raises RenderError if the template refuses.
         """
-        short, whole = ("user", "assistant"), ("user", "assistant", "user", "assistant")
-        return self.literals(whole)[:2] == self.literals(short)[:2]
+        return self._rendered(forms, prompt, self.moment())
 
-    def _literals(self, roles: tuple[str, ...]) -> tuple[str, ...]:
-        """len(roles) + 1 texts: before, between and after the contents. Raises DataError if the template refuses."""
-        rendered = self._render(roles, [_placeholder(index) for index in range(len(roles))])
-        literals = []
-        for index in range(len(roles)):
-            literal, found, rendered = rendered.partition(_placeholder(index))
-            if not found:
-                raise DataError(
-                    f"The base's chat template leaves out or moves message {index} ({roles[index]!r}) of the roles"
-                    f" {', '.join(roles)}. Use an order of roles that it knows."
-                )
-            literals.append(literal)
-        return (*literals, rendered)
+    def strips(self, forms: Forms) -> dict[tuple[int, int], Strips]:
+        """What the template strips off the texts, by message and slot.
 
-    def _render(self, roles: Sequence[str], contents: Sequence[str]) -> str:
-        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        Texts that it leaves alone are not named.
+        """
+        return self._stripped(forms, self.moment())
+
+    def _render_slots(self, forms: Forms, prompt: bool, _moment: tuple[str, ...]) -> str:
+        text = self._run(forms, prompt, "", "")
+        found = {(int(one[1]), int(one[2])) for one in SLOT_PATTERN.finditer(text)}
+        for index, form in enumerate(forms):
+            slots = form.content.count(SLOT)
+            if slots and (index, slots - 1) not in found:
+                raise left_out(index, tuple(form.role for form in forms))
+        return text
+
+    def _run(self, forms: Forms, prompt: bool, before: str, after: str) -> str:
+        messages = [_message(index, form, before, after) for index, form in enumerate(forms)]
         try:
             return self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=False, **self._special_tokens
+                messages=messages, tools=None, documents=None, add_generation_prompt=prompt, **self._special_tokens
             )
-        except TemplateError as error:
-            raise DataError(f"The base's chat template refuses the roles {', '.join(roles)}: {error}") from error
+        except Exception as error:  # a template may fail in any way that an expression of Python can
+            raise refused(tuple(form.role for form in forms), error) from error
 
-    def _accepts(self, roles: tuple[str, ...]) -> bool:
+    def _find_strips(self, forms: Forms, _moment: tuple[str, ...]) -> dict[tuple[int, int], Strips]:
+        padded = SLOT_PATTERN.split(self._run(forms, False, _BEFORE, _AFTER))
+        plain = SLOT_PATTERN.split(self.render(forms))
+        if len(padded) != len(plain):
+            return {}
+        literals = list(zip(padded[::3], plain[::3], strict=True))
+        ends = [_pads(with_pads, literal) for with_pads, literal in literals]
+        found = {}
+        for number in range(len(plain) // 3):
+            place = (int(plain[3 * number + 1]), int(plain[3 * number + 2]))
+            strips = Strips(_LEFT[ends[number][1]], _RIGHT[ends[number + 1][0]])
+            if strips != KEEPS:
+                found[place] = strips
+        return found
+
+    def _accepts(self, forms: Forms) -> bool:
         try:
-            self.literals(roles)
+            self.render(forms)
         except DataError:
             return False
         return True
 
-    def _trims(self) -> bool:
-        """Whether the template strips blanks around a content (Llama 3 and Gemma do)."""
-        return f" {_placeholder(0)} " not in self._render(("user",), [f" {_placeholder(0)} "])
+    def _reads_reasoning(self) -> bool:
+        forms = (Form("user"), Form("assistant", reasoning=SLOT))
+        try:
+            return f".{REASONING}{_CLOSE}" in self.render(forms)
+        except DataError:
+            return False
 
 
-def read_template(directory: Path) -> ChatTemplate:
+# What is left of `_BEFORE` and `_AFTER`, and what has been stripped then.
+_LEFT: dict[str, str | None] = {_BEFORE: "", "\t\n": "\n", "": None}
+_RIGHT: dict[str, str | None] = {_AFTER: "", "\n ": "\n", "": None}
+
+
+def _pads(padded: str, literal: str) -> tuple[str, str]:
+    """(what is left of `_AFTER` before the literal, what is left of `_BEFORE` after it)."""
+    for after in _RIGHT:
+        for before in _LEFT:
+            if padded == after + literal + before:
+                return after, before
+    return _AFTER, _BEFORE
+
+
+def placed(form: Form, index: int, before: str = "", after: str = "") -> tuple[str, str | None]:
+    """Content and reasoning of message `index` with its numbered slots.
+
+    Each slot stands between `before` and `after`.
+    """
+    parts = form.content.split(SLOT)
+    slots = [f"{before}{SLOT}{index}.{number}{_CLOSE}{after}" for number in range(len(parts) - 1)]
+    content = "".join([part + slot for part, slot in zip(parts, [*slots, ""], strict=True)])
+    if form.reasoning is None:
+        return content, None
+    return content, form.reasoning.replace(SLOT, f"{before}{SLOT}{index}.{REASONING}{_CLOSE}{after}")
+
+
+def _message(index: int, form: Form, before: str, after: str) -> JsonObject:
+    content, reasoning = placed(form, index, before, after)
+    message: JsonObject = {"role": form.role, "content": content}
+    return message if reasoning is None else message | {"reasoning_content": reasoning, "thinking": reasoning}
+
+
+def find_template(directory: Path) -> ChatTemplate | None:
     """The template of a Hugging Face directory.
 
-    It is chat_template.jinja, else tokenizer_config.json's.
+    It is chat_template.jinja, else tokenizer_config.json's. None if it has none. Raises RenderError for one that is
+    broken.
     """
-    config = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config = read_object(directory / "tokenizer_config.json")
     separate = directory / "chat_template.jinja"
     text = separate.read_text(encoding="utf-8") if separate.is_file() else config.get("chat_template")
     if isinstance(text, list):  # several named templates: [{"name": "default", "template": …}, …]
-        text = next((entry["template"] for entry in text if entry["name"] == "default"), None)
-    if not isinstance(text, str):
-        raise ServerFault(
-            f"{directory} has no chat template, so it is not known how its turns are marked. Use an instruct model, or"
-            " put a chat_template.jinja into the directory."
-        )
-    return ChatTemplate(text, special_tokens(config))
+        named = [entry for entry in text if isinstance(entry, dict)]
+        text = next((entry["template"] for entry in named if entry["name"] == "default"), None)
+    return ChatTemplate(text, special_tokens(config)) if isinstance(text, str) else None
 
 
-def special_tokens(config: dict[str, object]) -> dict[str, str]:
+def read_object(path: Path) -> JsonObject:
+    """The JSON object in a file; an empty one if there is none."""
+    value: JsonObject = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return value
+
+
+def special_tokens(config: JsonObject) -> dict[str, str]:
     """The bos_token, eos_token and so on of a tokenizer_config.json.
 
     Their values are strings or {"content": …}.
@@ -118,7 +215,3 @@ def special_tokens(config: dict[str, object]) -> dict[str, str]:
         if isinstance(value, str):
             tokens[name] = value
     return tokens
-
-
-def _refuse(message: str) -> None:
-    raise TemplateError(message)

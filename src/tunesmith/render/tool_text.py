@@ -25,6 +25,7 @@ CALL_START = "<tool_call>"
 CALL_TAG_END = "</tool_call>"
 CALL_END = f"}}\n{CALL_TAG_END}"  # after the arguments
 BETWEEN_CALLS = "\n"
+RESULT_START, RESULT_END = "<tool_response>", "</tool_response>"
 
 
 def call_opening(name: str) -> str:
@@ -48,15 +49,21 @@ def assistant_text(message: Message) -> str:
     That is its content or refusal, then its calls.
     """
     text = message.content if message.content is not None else message.refusal
+    calls = calls_text(message)
+    return BETWEEN_CALLS.join([part for part in (text, calls) if part])
+
+
+def calls_text(message: Message) -> str:
+    """The calls of an assistant turn, as they are learned; "" if it has none."""
     calls: list[ToolCall | FunctionCall] = [*message.tool_calls]
     if message.function_call is not None:
         calls.append(message.function_call)
-    return BETWEEN_CALLS.join([*([text] if text else []), *(_call(call) for call in calls)])
+    return BETWEEN_CALLS.join([_call(call) for call in calls])
 
 
 def result_text(message: Message) -> str:
     """A tool's (or function's) answer, as the text of a user turn."""
-    return f"<tool_response>\n{message.content or ''}\n</tool_response>"
+    return f"{RESULT_START}\n{message.content or ''}\n{RESULT_END}"
 
 
 def _declaration(tool: Tool) -> JsonObject:

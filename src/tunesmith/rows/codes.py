@@ -188,6 +188,17 @@ TEXT_CODES = {
     "answer_cut": _error(
         "No part of a row's answer is within the token limit.", "Shorten what comes before the answer."
     ),
+    "not_renderable": _error(
+        "The base's chat template does not take a row.", "Change the row as the template's own message says."
+    ),
+    "no_chat_template": _error(
+        "The file holds chats, and the base has no chat template that works.",
+        "Use prompt/completion rows, or an instruct model as base.",
+    ),
+    "reasoning_not_trained": _warning(
+        "Messages have reasoning_content, which the base's template has no place for.",
+        "Write the reasoning into the content if it is to be learned, as in <think>...</think>.",
+    ),
     "contradictory_answers": _warning(
         "One prompt with different answers.", "Keep the best answer, unless variety is intended."
     ),

@@ -11,11 +11,18 @@ from tunesmith.rows.tool_faults import are_sound_calls, call_faults, tool_messag
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 PLAIN_ROLES = ("user", "assistant", "system", "developer")  # need nothing but a role and a content
-KEYS = frozenset(("role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"))
+TEXT_KEYS = ("name", "refusal", "tool_call_id", "reasoning_content")
+KEYS = frozenset(("role", "content", "weight", "tool_calls", "function_call", *TEXT_KEYS))
 # The service's own answers carry these; people paste them back. Harmless while empty.
 EMPTY_KEYS = frozenset(("audio", "annotations"))
 REFUSED_PARTS = frozenset(("image_url", "input_image", "image", "input_audio", "file", "input_file", "video_url"))
-ONLY_ON = {"tool_calls": "assistant", "function_call": "assistant", "refusal": "assistant", "tool_call_id": "tool"}
+ONLY_ON = {
+    "tool_calls": "assistant",
+    "function_call": "assistant",
+    "refusal": "assistant",
+    "reasoning_content": "assistant",
+    "tool_call_id": "tool",
+}
 
 
 def messages_faults(messages: JsonValue, path: str, *, training: bool = True) -> Iterator[Fault]:
@@ -147,7 +154,7 @@ def _field_faults(message: JsonObject, role: JsonValue, path: str) -> Iterator[F
             yield Fault(
                 "misplaced_key", f"{path}.{key}", f"A {role} message cannot have '{key}'.", shorten(message[key])
             )
-    for key in ("name", "refusal", "tool_call_id"):
+    for key in TEXT_KEYS:
         value = message.get(key)
         if value is not None and not isinstance(value, str):
             yield Fault("invalid_value", f"{path}.{key}", f"'{key}' is {type_name(value)}, not text.", shorten(value))

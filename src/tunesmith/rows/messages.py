@@ -39,7 +39,8 @@ class Tool:
 class Message:
     """One turn of a conversation.
 
-    `weight` 0 keeps an assistant turn out of the loss; None is OpenAI's default, 1.
+    `weight` 0 keeps an assistant turn out of the loss; None is OpenAI's default, 1. `reasoning_content` is what an
+    assistant thought before it wrote the content, as servers of reasoning models give it back.
     """
 
     role: str
@@ -50,3 +51,4 @@ class Message:
     tool_call_id: str | None = None
     function_call: FunctionCall | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None

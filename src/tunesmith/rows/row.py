@@ -17,7 +17,7 @@ from tunesmith.rows.message_faults import messages_faults
 from tunesmith.rows.messages import FunctionCall, Message, Tool, ToolCall
 from tunesmith.rows.parse import BrokenLine
 from tunesmith.rows.raw_row import iter_rows
-from tunesmith.rows.row_faults import CHAT_KEYS, kind_of, row_faults
+from tunesmith.rows.row_faults import CHAT_KEYS, Kind, kind_of, row_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,16 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
         yield raw.line, parse_row(value, raw.line)
 
 
+def first_kind(path: Path) -> Kind | None:
+    """The kind of the first row of a file that is JSON, None if no row is."""
+    for raw in iter_rows(path):
+        try:
+            return kind_of(raw.value())
+        except BrokenLine:
+            continue
+    return None
+
+
 def build_row(value: JsonValue) -> Row:
     """The value of a row without faults; `parse_row` is the safe way in."""
     if not isinstance(value, dict):
@@ -167,6 +177,7 @@ def _message(value: JsonObject) -> Message:
         tool_call_id=_text(value.get("tool_call_id")),
         function_call=_function_call(value.get("function_call")),
         refusal=_text(value.get("refusal")),
+        reasoning_content=_text(value.get("reasoning_content")),
     )
 
 

@@ -121,7 +121,7 @@ def _said(message: JsonObject) -> list[tuple[str, str]]:
     content = message.get("content")
     if isinstance(content, str) and message.keys() <= _PLAIN_KEYS:
         return [(content, "content")]
-    said: list[tuple[JsonValue, str]] = [(content, "content"), (message.get("refusal"), "refusal")]
+    said: list[tuple[JsonValue, str]] = [(message.get(key), key) for key in ("reasoning_content", "content", "refusal")]
     for index, part in enumerate(_list(content)):
         said.append((part.get("text") or part.get("refusal"), f"content[{index}].text"))
     calls = [

@@ -43,11 +43,11 @@ class Supervised:
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
-        rows = [example.rows[0] for example in batch.examples]
-        total = sum(sum(row.weights[1:]) for row in rows)
+        units = batch.units
+        total = sum(sum(row.weights[1:]) for (row,) in units)
         loss, correct, learned, computed = 0.0, 0, 0, Computed()
-        for part in split([[row] for row in rows], self.micro_batch_tokens):
-            scores = self.scorer.score([rows[index] for index in part])
+        for part in split(units, self.micro_batch_tokens):
+            scores = self.scorer.score([units[index][0] for index in part])
             part_loss = supervised_loss(scores.logprobs, scores.weights, total)
             part_loss.backward()
             loss += float(part_loss.detach())

@@ -152,6 +152,7 @@ class RequestMessage(TypedDict):
     tool_calls: NotRequired[list[dict[str, object]]]
     tool_call_id: NotRequired[str]
     function_call: NotRequired[dict[str, object]]
+    reasoning_content: NotRequired[str | None]
 
 
 class Chat(Sampling):

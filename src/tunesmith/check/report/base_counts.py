@@ -3,7 +3,8 @@
 Every row of a small file is counted, and a seeded sample of a large one.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from tunesmith.check.report.file_report import BaseCounts, distribution
 from tunesmith.check.scan.result import ChunkResult
-from tunesmith.check.scan.row_forms import specimen
+from tunesmith.check.scan.row_forms import REASONED, specimen
 from tunesmith.errors import DataError
+from tunesmith.render.faults import RenderError
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.findings import Finding, FindingLog, finding
 from tunesmith.rows.raw_row import iter_rows
@@ -63,8 +65,20 @@ class BaseLimits:
             both = (pair.preferred, pair.non_preferred)
             ids = sum(len(pair.prompt_ids) + len(one.ids) for one in both)
             return ids, int(sum(sum(one.weights) for one in both)), sum(one.truncated for one in both)
-        rendered = renderer.row(row, limit)
-        return len(rendered.ids), int(sum(rendered.weights)), rendered.truncated
+        rendered = renderer.examples(row, limit)
+        return rendered.tokens, rendered.learned, rendered.truncated
+
+
+def base_findings(result: ChunkResult, renderer: Renderer) -> Iterator[Finding]:
+    """Findings about a file and a base as a whole.
+
+    Chats where the base has no template, and reasoning where it reads none.
+    """
+    fault = renderer.chat_fault
+    if fault is not None and result.kind not in (None, "completion"):
+        yield replace(finding(fault.finding, None, f"The file holds {result.kind} rows. {fault.what}"), fix=fault.fix)
+    elif not renderer.reads_reasoning and any(REASONED in form for form in result.forms or ()):
+        yield finding("reasoning_not_trained", None, "Messages have reasoning_content, and the base is not shown it.")
 
 
 def count_base(
@@ -85,7 +99,7 @@ def count_base(
         try:
             lengths = limits.lengths(build_row(raw.value()))
         except DataError as error:
-            log.add(finding("answer_cut", raw.line, error.message))
+            log.add(_refusal(raw.line, error))
             refused += 1
             continue
         (partly if raw.line in in_sample else fully).add(*lengths)
@@ -94,6 +108,12 @@ def count_base(
     if not totals or not (fully.tokens or partly.tokens):
         return None, refused
     return _counts(limits.renderer.name, fully, partly, choice.others), refused
+
+
+def _refusal(line: int, error: DataError) -> Finding:
+    if not isinstance(error, RenderError):
+        return finding("not_renderable", line, error.message)
+    return replace(finding(error.finding, line, error.what), fix=error.fix)
 
 
 def _cut_finding(line: int, tokens: int, limit: int | None) -> Finding:

@@ -6,7 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 from tunesmith.errors import DataError
-from tunesmith.render.renderer import Rendered, Renderer
+from tunesmith.render.rendered import Rendered
+from tunesmith.render.renderer import Renderer
 from tunesmith.rows.parse import BrokenLine
 from tunesmith.rows.raw_row import iter_rows
 from tunesmith.rows.row import PreferenceRow, ReinforcementRow, Row, RowError, parse_row
@@ -44,7 +45,8 @@ class Span:
 class Preview:
     """One rendering of a row.
 
-    Preference rows have two, named by `title`. `note` says why there are no spans.
+    Preference rows have two, named by `title`, and a row has several parts where the base's template rewrites earlier
+    answers. `note` says why there are no spans.
     """
 
     line: int
@@ -89,7 +91,9 @@ def _renderings(line: int, row: Row, renderer: Renderer, max_tokens: int | None)
         ids = renderer.prompt(row.prompt, row.tools)
         yield _preview(line, "prompt", Rendered(ids, [0.0] * len(ids)), renderer)
     else:
-        yield _preview(line, "", renderer.row(row, max_tokens), renderer)
+        examples = renderer.examples(row, max_tokens).examples
+        for number, one in enumerate(examples, 1):
+            yield _preview(line, f"part {number} of {len(examples)}" if len(examples) > 1 else "", one, renderer)
 
 
 def _preview(line: int, title: str, rendered: Rendered, renderer: Renderer) -> Preview:

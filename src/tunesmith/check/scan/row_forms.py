@@ -1,7 +1,8 @@
 """The form of a row: all that decides, besides its texts, how a base renders it.
 
-A chat template sees roles, never contents (`render.chat_template`). So one specimen of each form tells whether a base
-can render every row of that form, and what the template adds to the rows' own tokens; the rows need not be read again.
+A chat template sees roles, not contents (`render.chat_template`): of those at most whether they think. So one specimen
+of each form tells whether a base can render every row of that form, and what the template adds to the rows' own tokens;
+the rows need not be read again.
 """
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -12,6 +13,7 @@ from tunesmith.rows.row_faults import kind_of
 MAX_FORMS = 500  # of a file; beyond it, its rows are read again one by one
 COMPLETION = "completion"
 
+REASONED = "~"  # after a role: it has reasoning_content
 _NO_WEIGHT, _BLANK = "-", "_"  # after a role: weight 0; a text without content
 _OUTPUT_KEYS = ("preferred_output", "preferred_completion", "non_preferred_output", "non_preferred_completion")
 
@@ -60,13 +62,17 @@ def _message(message: JsonObject) -> str:
         isinstance(content, str) and not content.strip()
     )
     weight = _NO_WEIGHT if message.get("weight") == 0 else ""
-    return f"{message['role']}{weight}{_BLANK if blank else ''}"
+    reasoned = REASONED if message.get("reasoning_content") else ""
+    return f"{message['role']}{weight}{_BLANK if blank else ''}{reasoned}"
 
 
 def _specimen_message(mark: str) -> Message:
+    reasoning = "x" if mark.endswith(REASONED) else None
+    mark = mark.removesuffix(REASONED)
     content = "" if mark.endswith(_BLANK) else "x"
     role = mark.removesuffix(_BLANK)
-    return Message(role.removesuffix(_NO_WEIGHT), content, weight=0 if role.endswith(_NO_WEIGHT) else None)
+    weight = 0 if role.endswith(_NO_WEIGHT) else None
+    return Message(role.removesuffix(_NO_WEIGHT), content, weight=weight, reasoning_content=reasoning)
 
 
 def _messages(value: JsonValue) -> list[JsonObject]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.render.rendered import Opening
 from tunesmith.render.tool_call_reader import CallPart
 from tunesmith.serve.chat.answer_grammar import answer_grammar
 from tunesmith.serve.chat.request import ChatRequest, Options
@@ -68,13 +69,15 @@ class Usage:
 
 def start_chat(request: ChatRequest, loaded: LoadedModel, default_max_tokens: int) -> "Reply":
     """Queues the generation. Raises InvalidRequest when the messages leave no room."""
-    prompt = loaded.renderer.prompt(request.messages, request.tools.declared)
-    check_context(len(prompt), loaded, "messages")
     text = answer_grammar(request.response_schema, request.tools)
+    messages, tools = request.messages, request.tools.declared
+    prompt = loaded.renderer.prompt(messages, tools, opened=text is not None)  # a grammar is of the answer's text
+    opening = None if text is not None else loaded.renderer.opening(messages, tools)
+    check_context(len(prompt), loaded, "messages")
     generate = generate_request(prompt, request.options, loaded, default_max_tokens, request.top_logprobs)
     if text is not None:
         generate = replace(generate, grammar=loaded.grammars.compile(text))
-    return Reply(loaded, generate, request.options.stop, request.tools)
+    return Reply(loaded, generate, request.options.stop, request.tools, opening)
 
 
 def check_context(prompt_tokens: int, loaded: LoadedModel, what: str, room: int = 1) -> None:
@@ -129,7 +132,12 @@ class Reply:
     """
 
     def __init__(
-        self, loaded: LoadedModel, generate: GenerateRequest, stops: tuple[str, ...], tools: ToolUse | None = None
+        self,
+        loaded: LoadedModel,
+        generate: GenerateRequest,
+        stops: tuple[str, ...],
+        tools: ToolUse | None = None,
+        opening: Opening | None = None,
     ) -> None:
         self.fingerprint = loaded.fingerprint
         self._renderer = loaded.renderer
@@ -142,6 +150,7 @@ class Reply:
                 with_tools=bool(self._tools.callable),  # without tools, a call is text
                 single_call=self._tools.single,
                 grammar=generate.grammar,
+                opening=opening,
             )
             for _ in range(generate.n)
         ]

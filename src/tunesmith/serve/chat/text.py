@@ -9,8 +9,10 @@ token is. Stop strings are looked for in the content, not inside of calls: a cal
 from collections import deque
 from dataclasses import dataclass
 
+from tunesmith.render.rendered import Opening
 from tunesmith.render.renderer import Renderer
 from tunesmith.render.tool_call_reader import CallPart, ReplyPart, ReplyReader
+from tunesmith.serve.chat.opening import OpeningFilter
 from tunesmith.serve.chat.stops import StopFilter
 from tunesmith.serve.engine.protocol import Delta, Finish, Grammar
 
@@ -28,7 +30,8 @@ class TextPart:
 class ChoiceText:
     """The text of one choice.
 
-    `single_call`: the answer ends with its first call. A `grammar` ends it where nothing more may follow.
+    `single_call`: the answer ends with its first call. A `grammar` ends it where nothing more may follow. `opening`:
+    what the model may write before it.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class ChoiceText:
         with_tools: bool,
         single_call: bool = False,
         grammar: Grammar | None = None,
+        opening: Opening | None = None,
     ) -> None:
+        self._opening = OpeningFilter(opening)
         self._detokenizer = renderer.detokenizer()
         self._stops = StopFilter(stops)
         self._reader = ReplyReader() if with_tools else None
@@ -57,11 +62,12 @@ class ChoiceText:
         Nothing may be added once `finished`.
         """
         finish = delta.finish
-        text = ""
+        text, certain = self._opening.flush() if finish == "stop" else self._opening.add(delta)
+        for one in certain:
+            self._pending.append((self._decoded + len(text), one))
+            text += self._detokenizer.add(one.token)
         if finish != "stop":
             self.tokens += 1
-            self._pending.append((self._decoded, delta))
-            text = self._detokenizer.add(delta.token)
             if self._ends_grammar(delta.token):
                 finish = "stop"
         if finish is not None:

@@ -102,7 +102,7 @@ class _Vocabulary:
         self.eos_token_id = min(renderer.eos_ids)
         self.bos_token_id: int | None = None
         self.tokens = [renderer.token_bytes(token) for token in range(renderer.vocab_size)]
-        self.special_token_ids = sorted(renderer.special_ids)
+        self.special_token_ids = sorted(renderer.hidden_ids)
         self._renderer = renderer
 
     def __call__(self, text: str) -> list[int]:

@@ -18,12 +18,14 @@ LEAD_IN = 3  # tokens before an answer
 class Example:
     """One line of the file.
 
-    It is one row, or for a preference the preferred answer and the other, each with its prompt.
+    It is one row, or several where the base's template rewrites earlier answers: each is learned in one of them. For a
+    preference it is the preferred answer and the other, each with its prompt.
     """
 
     line: int
     rows: tuple[TokenRow, ...]
     tokens: int  # trained tokens: each token of the line once
+    is_pair: bool = False
 
     @property
     def learned(self) -> int:
@@ -42,10 +44,12 @@ def read_examples(path: Path, renderer: Renderer, method: Method, max_tokens: in
         try:
             match row:
                 case ChatRow() | CompletionRow() if method == "supervised":
-                    rendered = renderer.row(row, max_tokens)
-                    ids = tuple(map(known.setdefault, rendered.ids, rendered.ids))
-                    token_row = TokenRow(ids, tuple(rendered.weights), line)
-                    examples.append(Example(line, (token_row,), len(token_row.ids)))
+                    rendered = renderer.examples(row, max_tokens)
+                    rows = tuple(
+                        TokenRow(tuple(map(known.setdefault, one.ids, one.ids)), tuple(one.weights), line)
+                        for one in rendered.examples
+                    )
+                    examples.append(Example(line, rows, rendered.tokens))
                 case PreferenceRow() if method == "dpo":
                     examples.append(_pair(row, renderer, line, max_tokens))
                 case _:
@@ -64,7 +68,7 @@ def _pair(row: PreferenceRow, renderer: Renderer, line: int, max_tokens: int | N
         TokenRow((*prompt, *answer.ids), (*silent, *answer.weights), line)
         for answer in (pair.preferred, pair.non_preferred)
     )
-    return Example(line, rows, len(prompt) + len(pair.preferred.ids) + len(pair.non_preferred.ids))
+    return Example(line, rows, len(prompt) + len(pair.preferred.ids) + len(pair.non_preferred.ids), is_pair=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,12 @@ class Batch:
     def tokens(self) -> int:
         """How many tokens the step trains."""
         return sum(example.tokens for example in self.examples)
+
+    @property
+    def units(self) -> list[tuple[TokenRow, ...]]:
+        """The rows of the step, those together that a loss compares."""
+        pairs = [example.rows for example in self.examples if example.is_pair]
+        return pairs + [(row,) for example in self.examples if not example.is_pair for row in example.rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,8 @@ class Sampler:
     @property
     def answers(self) -> Iterator[tuple[int, ...]]:
         """The runs of learned tokens of each line, each with a few tokens before it."""
-        return (run for example in self.examples for run in _learned_runs(example.rows[0]))
+        rows = (row for example in self.examples for row in example.rows[: 1 if example.is_pair else None])
+        return (run for row in rows for run in _learned_runs(row))
 
     def batches(self, after_step: int = 0) -> Iterator[Batch]:
         """All batches after `after_step`."""

@@ -1,0 +1,150 @@
+"""A base's vocabulary: the tokens of a text, and what each token spells."""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+from tokenizers import Tokenizer
+
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.render.detokenizer import token_bytes_table
+from tunesmith.render.tool_text import CALL_START, CALL_TAG_END
+
+Kind: TypeAlias = Literal["literal", "content", "calls"]
+
+# Tokens that are part of what the assistant says, whether or not a vocabulary calls them special.
+_SAID = frozenset((CALL_START, CALL_TAG_END, "<think>", "</think>", "<tool_response>", "</tool_response>"))
+_TAG = re.compile(r"</?[a-z_]+>")
+
+
+class Vocabulary:
+    """The tokens of one base.
+
+    A text is `literal` (special tokens are read in it), `content` (none is) or `calls`. In `calls`, which we write
+    ourselves, the tags of a call are tokens where the vocabulary has them.
+
+    `text_start` are the tokens that the tokenizer's own post-processor puts before a text.
+    """
+
+    def __init__(self, tokenizer_json: str, template: str) -> None:
+        value: JsonObject = json.loads(tokenizer_json)
+        self._first = _Spelling(value, template)
+        bare = _without_prefix(value)
+        self._following = self._first if bare is None else _Spelling(bare, template)
+        self._prefixes_sections = bare is not None and not _prefixes_start_only(value)
+        literal = self._first.literal
+        self.bytes = token_bytes_table(literal, tokenizer_json)
+        added = literal.get_added_tokens_decoder()
+        self.special_ids = frozenset(index for index, token in added.items() if token.special)
+        self.hidden_ids = frozenset(index for index in self.special_ids if not _is_said(added[index].content, value))
+        self.marks = _any_of([added[index].content for index in self.special_ids])
+        self.has_call_tags = CALL_START in {token.content for token in added.values()}
+        self.size = literal.get_vocab_size()
+        self.text_start = _text_start(literal)
+
+    def id_of(self, token: str | None) -> int | None:
+        """The id of a token; None if there is none of this name."""
+        found: int | None = None if token is None else self._first.literal.token_to_id(token)
+        return found
+
+    def after(self, ids: Sequence[int], text: str, kind: Kind) -> Sequence[int]:
+        """The tokens of `text` where it follows `ids`.
+
+        A tokenizer that puts a blank before a text does so at its start, or after each special token.
+        """
+        starts = not ids or (self._prefixes_sections and ids[-1] in self.special_ids)
+        if not starts and kind == "literal" and self._prefixes_sections:
+            mark = self.marks.search(text)
+            if mark is not None:
+                head, rest = text[: mark.start()], text[mark.start() :]
+                return [*self._following.encode(head, kind), *self._first.encode(rest, kind)]
+        return (self._first if starts else self._following).encode(text, kind)
+
+
+class _Spelling:
+    """One tokenizer in its three ways of reading special tokens."""
+
+    def __init__(self, value: JsonObject, template: str) -> None:
+        self.literal = _tokenizer(value, template)
+        self._content = _tokenizer(value, template)
+        self._content.encode_special_tokens = True
+        tags = {CALL_START, CALL_TAG_END}
+        self._calls = self._content
+        if tags & {str(token["content"]) for token in _added(value)}:
+            self._calls = _tokenizer(value, template, plain=tags)
+            self._calls.encode_special_tokens = True
+        self._literal_ids = lru_cache(maxsize=4096)(self._encode_literal)
+
+    def encode(self, text: str, kind: Kind) -> Sequence[int]:
+        if kind == "literal":
+            return self._literal_ids(text)
+        ids: list[int] = (self._calls if kind == "calls" else self._content).encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _encode_literal(self, literal: str) -> tuple[int, ...]:
+        return tuple(self.literal.encode(literal, add_special_tokens=False).ids)
+
+
+def _added(value: JsonObject) -> list[JsonObject]:
+    added = value.get("added_tokens")
+    return [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+
+
+def _tokenizer(value: JsonObject, template: str, plain: set[str] | None = None) -> Tokenizer:
+    """With every added token that the template writes marked special, so that no content can produce it."""
+    changed: list[JsonValue] = [
+        {**token, "special": (bool(token["special"]) or str(token["content"]) in template)}
+        | ({"special": False} if str(token["content"]) in (plain or ()) else {})
+        for token in _added(value)
+    ]
+    tokenizer: Tokenizer = Tokenizer.from_str(json.dumps({**value, "added_tokens": changed}, ensure_ascii=False))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _is_said(token: str, value: JsonObject) -> bool:
+    """Whether a special token is shown in an answer."""
+    if token in _SAID:
+        return True
+    special = {str(one["content"]): bool(one["special"]) for one in _added(value)}
+    return not special[token] and "turn" not in token and _TAG.fullmatch(token) is not None
+
+
+def _any_of(tokens: list[str]) -> re.Pattern[str]:
+    return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or r"(?!)")
+
+
+def _text_start(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What the tokenizer's post-processor puts before a text. What it puts after one does not belong to a prompt.
+
+    As in transformers, `add_bos_token` in tokenizer_config.json changes nothing.
+    """
+    encoded = tokenizer.encode("a", add_special_tokens=True)
+    mask: list[int] = encoded.special_tokens_mask
+    return tuple(encoded.ids[: mask.index(0)]) if 0 in mask else ()
+
+
+def _without_prefix(value: JsonObject) -> JsonObject | None:
+    """The tokenizer without the blank that it puts before a text; None if it puts none."""
+    changed = {**value, **{key: _bare(value.get(key)) for key in ("normalizer", "pre_tokenizer")}}
+    return None if changed == value else changed
+
+
+def _bare(part: JsonValue) -> JsonValue:
+    if not isinstance(part, dict):
+        return part
+    changed = {key: [_bare(one) for one in inner] if isinstance(inner, list) else inner for key, inner in part.items()}
+    if part.get("type") == "Prepend":
+        return {"type": "Sequence", "normalizers": []}
+    if part.get("type") == "Metaspace":
+        changed["prepend_scheme"] = "never"
+    if changed.get("add_prefix_space"):
+        changed["add_prefix_space"] = False
+    return changed
+
+
+def _prefixes_start_only(value: JsonObject) -> bool:
+    return '"prepend_scheme": "first"' in json.dumps(value.get("pre_tokenizer"))
