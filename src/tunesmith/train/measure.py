@@ -23,7 +23,7 @@ import numpy as np
 from tunesmith.errors import TrainerError
 from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, read_benchmark, write_benchmark
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.render.renderer import Renderer
+from tunesmith.render.renderer import Renderer, chat_fault
 from tunesmith.settings import TrainingOptions
 from tunesmith.system.cpu import cpu_count
 from tunesmith.train.core.examples import Sampler, read_examples
@@ -86,7 +86,7 @@ def workload(
     sampler = Sampler(examples, batch_size, n_epochs=1, seed=0)
     trained, computed, largest = 0, 0, 0
     for batch in sampler.batches():
-        rows = [example.rows for example in batch.examples]
+        rows = batch.units
         for part in split(rows, MOST_TOKENS):
             before: tuple[int, ...] = ()
             tokens = 0
@@ -109,7 +109,8 @@ def measure_speed(
     with tempfile.TemporaryDirectory(prefix="tunesmith-measure-") as folder:
         root = Path(folder)
         rows = root / "rows.jsonl"
-        rows.write_text("".join(json.dumps(row) + "\n" for row in _rows()), encoding="utf-8")
+        made = _rows(chat=chat_fault(base_dir) is None)
+        rows.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
         TrainSpec(
             job_id="measure",
             base_name=base_name,
@@ -147,9 +148,11 @@ def _value(path: Path, name: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
-def _rows() -> list[JsonObject]:
+def _rows(*, chat: bool) -> list[JsonObject]:
     choose = random.Random(0).choices
     texts = [" ".join(choose(_WORDS, k=words)) for words in ROW_WORDS]
+    if not chat:
+        return [{"prompt": text[:40], "completion": text} for text in texts]
     return [
         {"messages": [{"role": "user", "content": text[:40]}, {"role": "assistant", "content": text}]} for text in texts
     ]

@@ -22,7 +22,9 @@ from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
-from tunesmith.models.registry import resolve_base
+from tunesmith.models.registry import LocalDirectory, resolve_base
+from tunesmith.render.renderer import chat_fault
+from tunesmith.rows.row import first_kind
 from tunesmith.store import JobRow, JobStatus, NewJob
 from tunesmith.wire.jobs import (
     MAX_SEED,
@@ -50,9 +52,7 @@ def create_job(
     method, hyperparameters = _method(request)
     model, base, parent = _model(context, request.model)
     options = resolve_options(request.tunesmith.given() if request.tunesmith else {}, context.settings, parent)
-    _require_file(context, "training_file", request.training_file)
-    if request.validation_file is not None:
-        _require_file(context, "validation_file", request.validation_file)
+    _require_files(context, base, request)
     job = NewJob(
         model=model,
         base_model=base,
@@ -168,6 +168,24 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
             )
     shape = PreferenceHyperparameters if method.type == "dpo" else Hyperparameters
     return method.type, shape(**given).model_dump()
+
+
+def _require_files(context: Context, base: str, request: CreateJob) -> None:
+    """Raises InvalidRequest for a file that is not there, or that the base's directory shows to be of no use.
+
+    A base without a chat template cannot be trained on chats.
+    """
+    _require_file(context, "training_file", request.training_file)
+    if request.validation_file is not None:
+        _require_file(context, "validation_file", request.validation_file)
+    source = resolve_base(base, context.settings).source
+    fault = chat_fault(source.path) if isinstance(source, LocalDirectory) and source.path.is_dir() else None
+    if fault is None:
+        return
+    for param, file_id in (("training_file", request.training_file), ("validation_file", request.validation_file)):
+        kind = None if file_id is None else first_kind(context.store.blobs.path(file_id))
+        if kind not in (None, "completion"):
+            raise InvalidRequest(f"invalid {param}: {file_id} holds {kind} rows. {fault.message}", param=param)
 
 
 def _integration(requested: Integration) -> JsonObject:

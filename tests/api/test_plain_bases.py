@@ -1,0 +1,70 @@
+"""A base without a chat template over HTTP: it is trained on text and continues text, and chats are refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+from tests.api.conftest import Json, Refused, Upload
+from tests.render.bases import make_base, starts_text
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tunesmith.render.renderer import Renderer
+from tunesmith.settings import Settings
+
+TEXTS = b'{"prompt": "a", "completion": "b"}\n' * 10
+START = "<|begin|>"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, base_dir: Path) -> Settings:
+    vocabulary = 49_152
+    directory = make_base(
+        base_dir,
+        tmp_path / "plain",
+        None,
+        special=(START,),
+        post_processor=starts_text(START, vocabulary),
+        config={"bos_token": START},
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary + 8,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    return Settings(data_dir=tmp_path / "data", bases={"plain": str(directory)}, serve_weights="float32")
+
+
+def test_a_job_on_chats_is_refused_before_it_exists(client: TestClient, upload: Upload, refused: Refused) -> None:
+    body = {"model": "plain", "training_file": upload()["id"]}
+    error = refused(client.post("/v1/fine_tuning/jobs", json=body))
+    assert error["param"] == "training_file"
+    assert "holds chat rows. The base has no chat template" in error["message"]
+    assert "Train it on prompt/completion rows and ask it through /v1/completions" in error["message"]
+    assert client.get("/v1/fine_tuning/jobs").json()["data"] == []
+
+
+def test_a_validation_file_of_chats_is_refused_too(client: TestClient, upload: Upload, refused: Refused) -> None:
+    body = {"model": "plain", "training_file": upload(TEXTS)["id"], "validation_file": upload()["id"]}
+    assert refused(client.post("/v1/fine_tuning/jobs", json=body))["param"] == "validation_file"
+
+
+def test_a_job_on_prompts_and_completions_is_taken(client: TestClient, upload: Upload) -> None:
+    answer = client.post("/v1/fine_tuning/jobs", json={"model": "plain", "training_file": upload(TEXTS)["id"]})
+    assert answer.status_code == 200, answer.text
+
+
+def test_it_continues_text_and_refuses_to_chat(client: TestClient, refused: Refused, renderer: Renderer) -> None:
+    body: Json = {"model": "plain", "prompt": "Cold in Wuhan?", "max_tokens": 3, "temperature": 0}
+    answer = client.post("/v1/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["prompt_tokens"] == 1 + renderer.count("Cold in Wuhan?")
+    chat = {"model": "plain", "messages": [{"role": "user", "content": "Cold?"}]}
+    error = refused(client.post("/v1/chat/completions", json=chat))
+    assert error["param"] == "model"
+    assert "ask it through /v1/completions" in error["message"]
