@@ -6,7 +6,7 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 from tests.api.conftest import Json, Refused, Upload
-from tests.render.bases import make_base
+from tests.render.bases import make_base, starts_text
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tunesmith.render.renderer import Renderer
@@ -19,19 +19,12 @@ START = "<|begin|>"
 @pytest.fixture
 def settings(tmp_path: Path, base_dir: Path) -> Settings:
     vocabulary = 49_152
-    token = {"id": START, "ids": [vocabulary], "tokens": [START]}
-    single = [{"SpecialToken": {"id": START, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
     directory = make_base(
         base_dir,
         tmp_path / "plain",
         None,
         special=(START,),
-        post_processor={
-            "type": "TemplateProcessing",
-            "single": [*single],
-            "pair": [],
-            "special_tokens": {START: token},
-        },
+        post_processor=starts_text(START, vocabulary),
         config={"bos_token": START},
     )
     torch.manual_seed(0)

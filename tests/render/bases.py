@@ -33,3 +33,11 @@ def make_base(
         said["chat_template"] = template
     (target / "tokenizer_config.json").write_text(json.dumps(said), encoding="utf-8")
     return target
+
+
+def starts_text(token: str, index: int) -> JsonObject:
+    """A post-processor that puts one token before a text, as Llama's does."""
+    start: JsonObject = {"SpecialToken": {"id": token, "type_id": 0}}
+    text: JsonObject = {"Sequence": {"id": "A", "type_id": 0}}
+    tokens: JsonObject = {token: {"id": token, "ids": [index], "tokens": [token]}}
+    return {"type": "TemplateProcessing", "single": [start, text], "pair": [], "special_tokens": tokens}

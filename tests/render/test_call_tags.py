@@ -43,7 +43,7 @@ def test_a_call_is_learned_with_the_bases_own_tokens(tagged: Renderer, directory
     theirs = Tokenizer.from_file(str(directory / "tokenizer.json"))
     text = 'So:\n<tool_call>\n{"name": "time", "arguments": {"zone": "UTC"}}\n</tool_call><|im_end|>'
     assert learned == theirs.encode(text, add_special_tokens=False).ids
-    assert learned.count(theirs.token_to_id("<tool_call>")) == 1
+    assert [theirs.id_to_token(token) for token in learned].count("<tool_call>") == 1
 
 
 def test_a_question_cannot_write_the_token(tagged: Renderer, directory: Path) -> None:

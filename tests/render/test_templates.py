@@ -154,11 +154,14 @@ TALKS: dict[str, list[JsonObject]] = {
 
 
 def theirs(family: Family, messages: list[JsonObject], *, prompt: bool = False) -> str:
-    tokens = {"eos_token": family.eos} | ({} if family.bos is None else {"bos_token": family.bos})
-    (text,), _ = render_jinja_template(
-        [messages], chat_template=family.template, add_generation_prompt=prompt, **tokens
-    )
-    return str(text)
+    texts = render_jinja_template(
+        [messages],
+        chat_template=family.template,
+        add_generation_prompt=prompt,
+        eos_token=family.eos,
+        bos_token=family.bos or "",
+    )[0]
+    return str(texts[0])
 
 
 def text_of(renderer: Renderer, ids: list[int]) -> str:
@@ -277,7 +280,7 @@ def test_an_answer_that_thinks_is_refused_where_the_prompt_forbids_it(base_dir: 
 
 
 def test_a_result_of_a_tool_does_not_end_the_thinking(renderers: dict[str, Renderer]) -> None:
-    call = {"id": "c", "type": "function", "function": {"name": "time", "arguments": "{}"}}
+    call: JsonObject = {"id": "c", "type": "function", "function": {"name": "time", "arguments": "{}"}}
     messages: list[JsonObject] = [
         user("What time is it?"),
         {"role": "assistant", "content": "<think>\nAsk.\n</think>\n\n", "tool_calls": [call]},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.render.bases import make_base
+from tests.render.bases import make_base, starts_text
 from tests.train.conftest import tiny_llama
 from transformers import AutoTokenizer
 
@@ -88,19 +88,12 @@ def test_a_step_learns_from_all_parts_of_a_row(rewriting: Renderer, rows: Path, 
 def test_loss_and_prompt_of_a_base_with_a_start_token_are_transformers(base_dir: Path, tmp_path: Path) -> None:
     """Prompt and completion begin with the token that the tokenizer puts before a text."""
     vocabulary = json.loads((base_dir / "config.json").read_text())["vocab_size"]
-    start = {"id": "<|begin|>", "ids": [vocabulary], "tokens": ["<|begin|>"]}
-    single = [{"SpecialToken": {"id": "<|begin|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
     directory = make_base(
         base_dir,
         tmp_path / "base",
         None,
         special=("<|begin|>",),
-        post_processor={
-            "type": "TemplateProcessing",
-            "single": [*single],
-            "pair": [],
-            "special_tokens": {"<|begin|>": start},
-        },
+        post_processor=starts_text("<|begin|>", vocabulary),
         config={"bos_token": "<|begin|>"},
     )
     renderer, tokenizer, model = load_renderer(directory), AutoTokenizer.from_pretrained(directory), tiny_llama(50_000)
