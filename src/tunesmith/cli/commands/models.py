@@ -1,5 +1,7 @@
 """`tunesmith models …`: the models that can be trained and used."""
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 
     from tunesmith.client import Model
 
-app = typer.Typer(help="List, pull, replace and delete models.", no_args_is_help=True)
+BASE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)  # no colon: it divides the names of tuned models
+
+app = typer.Typer(help="List, add, pull, replace and delete models.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -50,19 +54,71 @@ def pull(
     data_dir: DataDir = None,
 ) -> None:
     """Download a base model's weights and prepare them."""
-    from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.output.terminal import err, print_json, print_plain
+    from tunesmith.cli.configure import again, load_settings
+    from tunesmith.cli.output.pull_progress import PullProgress
+    from tunesmith.cli.output.terminal import note, print_json, print_plain
     from tunesmith.models.directory import pull as pull_weights
-    from tunesmith.models.registry import resolve_base
+    from tunesmith.models.registry import LocalDirectory, default_base, resolve_base
 
     settings = load_settings(data_dir)
-    base = resolve_base(name or settings.base_model, settings)
-    with err().status(f"Fetching {base.name} …"):
-        directory = pull_weights(base, settings)
+    base = resolve_base(name, settings) if name else default_base(settings)
+    if isinstance(base.source, LocalDirectory):
+        note(f"{base.name} is the directory {base.source.path}: nothing to download, only to check.")
+    try:
+        with PullProgress(base.name) as progress:
+            directory = pull_weights(base, settings, progress.started)
+    except KeyboardInterrupt:
+        note(f"Interrupted; {base.name} is not complete. Continue: {again(f'models pull {base.name}')}")
+        raise
     if as_json:
         print_json({"model": base.name, "directory": str(directory)})
     else:
         print_plain(f"{base.name} is ready in {directory}")
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Name for jobs and requests.", metavar="NAME", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(help="Hub repository (OWNER/NAME), or a directory.", metavar="SOURCE", show_default=False),
+    ],
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Add a base model to tunesmith.toml. A running server must be restarted."""
+    from tunesmith.cli.configure import again, load_settings
+    from tunesmith.cli.output.terminal import note, print_json, print_plain
+    from tunesmith.cli.settings_file import set_entry
+
+    file = load_settings(data_dir).paths.root / "tunesmith.toml"
+    if not BASE_NAME.fullmatch(name):
+        raise CommandError(f"{name!r} cannot be the name of a base. Use letters, digits, '.', '_', '-' and '/' only.")
+    where = _base_source(name, source)
+    set_entry(file, "bases", name, where)
+    if as_json:
+        print_json({"model": name, "source": where, "file": str(file)})
+        return
+    print_plain(f"{name} is a base now ({where}; in {file})")
+    if not Path(where).is_absolute():
+        note(f"Next, download it: {again(f'models pull {name}')}")
+    note("A running server must be restarted to know it.")
+
+
+def _base_source(name: str, source: str) -> str:
+    """What to write into the settings: a hub id, or a directory's whole path if it holds a base."""
+    from tunesmith.errors import InvalidRequest
+    from tunesmith.models.base_check import check_base
+    from tunesmith.models.registry import HUB_ID
+
+    path = Path(source).expanduser()
+    if HUB_ID.fullmatch(source) and not path.is_dir():
+        return source
+    try:
+        check_base(path.absolute(), name)
+    except InvalidRequest as error:
+        raise CommandError(f"{error.message} ({path.absolute()})") from error
+    return str(path.absolute())
 
 
 @app.command()
