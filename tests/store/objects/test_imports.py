@@ -1,13 +1,14 @@
 """What was made elsewhere: written once under its own ids; names without weights, and what replaces them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.settings import Settings
-from tunesmith.store import ACTIVE, JobFiles, JobOutcome, JobStatus, Lease, NewCheckpoint, Store
+from tunesmith.store import ACTIVE, FileRow, JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewCheckpoint, Page, Store
 from tunesmith.store.objects.imports import ImportedCheckpoint, ImportedEvent, ImportedFile, ImportedJob
 
 FILE = ImportedFile("file-MNu4SQN4hf2nJmWVXyv8qW", "weather.jsonl", "fine-tune", 1755206000, "default")
@@ -138,3 +139,49 @@ def test_only_imported_names_are_replaced(imported: Store, trained: tuple[str, P
     for pair in ((NAME, "ft:nobody"), ("ft:nobody", new)):
         with pytest.raises(NotFound, match="ft:nobody"):
             imported.models.replace(*pair)
+
+
+def imported_at(store: Store, seconds: int, number: int) -> str:
+    """A failed job of that time, with its file; both ids end in `number`."""
+    job = replace(JOB, id=f"ftjob-imported{number}", created_at=seconds, fine_tuned_model=None, status=JobStatus.FAILED)
+    assert store.imports.add_job(job, [], [])
+    file = ImportedFile(f"file-imported00000000{number}", "a.jsonl", "fine-tune", seconds, "default")
+    assert store.imports.add_file(file, [b"{}\n"])
+    return job.id
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_imported_jobs_and_files_are_listed_by_their_own_time(
+    store: Store, make_job: Callable[..., JobRow], limit: int
+) -> None:
+    here = store.of("default")
+    made = make_job(project="default", metadata={"team": "support"})
+    times = (1755206000, 1755206900, 1755206900, 1755206100)
+    ids = [imported_at(store, seconds, number) for number, seconds in enumerate(times)]
+    later = make_job(project="default", metadata={"team": "support"})
+    newest_first = [later.id, made.id, ids[2], ids[1], ids[3], ids[0]]
+    assert walked(lambda after: here.jobs.page(limit=limit, after=after)) == newest_first
+    assert walked(lambda after: here.jobs.page(limit=limit, after=after, metadata={"team": "support"})) == newest_first
+    files = [f"file-imported00000000{number}" for number in (2, 1, 3, 0)]
+    for purpose in (None, "fine-tune"):
+        assert walked(lambda after, p=purpose: here.files.page(limit=limit, after=after, purpose=p)) == files  # type: ignore[misc]
+    assert walked(lambda after: here.files.page(limit=limit, after=after, order="asc")) == files[::-1]
+
+
+def walked(page: Callable[[str | None], Page[JobRow] | Page[FileRow]]) -> list[str]:
+    """The ids of all pages, one after the other."""
+    ids: list[str] = []
+    for _ in range(20):
+        found = page(ids[-1] if ids else None)
+        ids += [row.id for row in found.data]
+        if not found.has_more:
+            return ids
+    raise AssertionError("the pages have no end")
+
+
+def test_a_job_behind_a_hundred_others_is_still_something_to_do(store: Store, make_job: Callable[..., JobRow]) -> None:
+    make_job()
+    for number in range(101):
+        imported_at(store, 2000000000, number)
+    assert store.jobs.any_to_do()
+    assert all(job.status.finished for job in store.jobs.page(limit=100).data)

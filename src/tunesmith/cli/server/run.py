@@ -26,7 +26,7 @@ from tunesmith.cli.output.terminal import warn
 from tunesmith.cli.server.announcement import Announcement, announcement_file, withdraw
 from tunesmith.cli.server.listener import url_of
 from tunesmith.settings import Settings
-from tunesmith.store import ACTIVE, Store
+from tunesmith.store import Store
 
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
 
@@ -157,13 +157,8 @@ def _watch_idleness(app: _Activity, store: Store, seconds: float, server: uvicor
     while not server.should_exit:
         time.sleep(min(1.0, seconds))
         # `open` includes the application's lifespan, which lasts as long as the server.
-        if app.open <= 1 and time.monotonic() - app.last > seconds and not has_active_job(store):
+        if app.open <= 1 and time.monotonic() - app.last > seconds and not store.jobs.any_to_do():
             server.should_exit = True
-
-
-def has_active_job(store: Store) -> bool:
-    """Whether a worker has, or will have, something to do. Paused jobs do not count."""
-    return any(job.status in ACTIVE and not job.paused for job in store.jobs.page(limit=100).data)
 
 
 def _announce(settings: Settings, listener: socket.socket, options: ServeOptions, on_ready: Callable[[], None]) -> None:

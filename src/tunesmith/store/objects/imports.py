@@ -116,8 +116,8 @@ class ImportStore:
         with self._database.write() as connection:
             if connection.execute(select(jobs.c.seq).where(jobs.c.id == job.id)).first() is not None:
                 return False
-            seq = connection.execute(insert(jobs).values(_job_values(job)).returning(jobs.c.seq)).scalar_one()
-            insert_pairs(connection, job.id, job.project, seq, job.metadata or {})
+            inserted = connection.execute(insert(jobs).values(_job_values(job)).returning(jobs)).mappings().one()
+            insert_pairs(connection, inserted, job.metadata or {})
             _insert_all(connection, events, [_columns(event) for event in history], job)
             _insert_all(connection, checkpoints, [_columns(checkpoint) for checkpoint in kept], job)
             _insert_models(connection, job, kept)
