@@ -32,7 +32,7 @@ def test_every_family_of_the_table_is_accepted(family: str) -> None:
     "family", ["gpt_neox", "mixtral", "qwen3_moe", "starcoder2", "granite", "phi", "glm4", "olmo3"]
 )
 def test_a_family_without_compiled_code_is_accepted(family: str) -> None:
-    assert unsupported(config_of(family, **SIZES)) is None
+    assert unsupported({**config_of(family), **SIZES}) is None
 
 
 @pytest.mark.parametrize(

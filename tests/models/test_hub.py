@@ -66,11 +66,17 @@ def test_a_family_that_is_not_supported_costs_no_download_of_weights(hub: Hub, s
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (["config.json", "tokenizer.json", "m.gguf"], "its repository has GGUF files only"),
-        (["config.json", "tokenizer.json", "pytorch_model.bin"], r"pickled weights \(\*\.bin\) only"),
+        (["config.json", "tokenizer.json", "tokenizer_config.json", "m.gguf"], "its repository has GGUF files only"),
+        (
+            ["config.json", "tokenizer.json", "tokenizer_config.json", "pytorch_model.bin"],
+            r"pickled weights \(\*\.bin\) only",
+        ),
         (["adapter_config.json", "adapter_model.safetensors"], "its repository holds a LoRA adapter, not a base"),
-        (["config.json", "model.safetensors"], r"its repository has no tokenizer\.json\."),
-        (["README.md"], r"no config\.json and no tokenizer\.json and no \*\.safetensors"),
+        (
+            ["config.json", "model.safetensors"],
+            r"its repository has no tokenizer\.json and no tokenizer_config\.json\.",
+        ),
+        (["README.md"], r"no config\.json and no tokenizer\.json and no tokenizer_config\.json and no \*\.safetensors"),
     ],
     ids=["gguf", "pickled", "adapter", "no-tokenizer", "nothing"],
 )

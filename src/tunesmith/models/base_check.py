@@ -71,6 +71,8 @@ def _tokenizer(directory: Path) -> str | None:
         others = [name for name in ("tokenizer.model", "vocab.json", "spiece.model") if (directory / name).is_file()]
         cure = f" but {others[0]}. Convert it there: {CONVERT}" if others else ". Copy the tokenizer's files to it"
         return f"its directory has no tokenizer.json{cure}"
+    if not (directory / "tokenizer_config.json").is_file():
+        return "its directory has no tokenizer_config.json, which names its special tokens. Copy that file to it"
     stat = path.stat()
     if not _is_tokenizer(path, stat.st_mtime_ns, stat.st_size):
         return f"its tokenizer.json is {_damage(path)}"

@@ -71,7 +71,7 @@ def download(repository: str, name: str, started: Started) -> Path:
 def _download(repository: str, name: str, started: Started) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # ours counts all files together
     info = HfApi().model_info(repository, files_metadata=True)
@@ -93,7 +93,8 @@ def _is_wanted(file: str) -> bool:
 def _check_listing(files: Mapping[str, int], name: str) -> None:
     """Says what the repository lacks. Raises InvalidRequest."""
     weights = [file for file in files if _is_wanted(file) and file.endswith(".safetensors")]
-    if weights and "config.json" in files and "tokenizer.json" in files:
+    missing = [file for file in ("config.json", "tokenizer.json", "tokenizer_config.json") if file not in files]
+    if weights and not missing:
         return
     if not weights and any(file.endswith(".gguf") for file in files):
         raise unusable(name, "its repository has GGUF files only. Take the repository that they were made from")
@@ -101,7 +102,6 @@ def _check_listing(files: Mapping[str, int], name: str) -> None:
         raise unusable(name, "its repository has pickled weights (*.bin) only, which are not read; *.safetensors are")
     if "adapter_config.json" in files:
         raise unusable(name, "its repository holds a LoRA adapter, not a base")
-    missing = [file for file in ("config.json", "tokenizer.json") if file not in files]
     missing += [] if weights else ["*.safetensors"]
     raise unusable(name, f"its repository has no {' and no '.join(missing)}")
 

@@ -49,7 +49,7 @@ def fetch_page(
     by = tuple_(*(place or (table.c.seq,)))
     newest_first = cursor.order == "desc"
     if cursor.after is not None:
-        columns = [table.c[column.key] for column in by.clauses]
+        columns = [table.c[str(column.key)] for column in by.clauses]
         edge = connection.execute(select(*columns).where(table.c.id == cursor.after, scope.of(table))).first()
         if edge is None:
             return [], False

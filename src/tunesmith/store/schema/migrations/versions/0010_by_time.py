@@ -41,8 +41,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_job_metadata_job_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "key", name="pk_job_metadata"),
     )
-    columns = "job_id, key, value, project, created_at, seq"
-    op.execute(f"INSERT INTO job_metadata ({columns}) SELECT {columns} FROM job_metadata_0009")  # noqa: S608 - fixed text
+    copied = "job_id, key, value, project, created_at, seq"
+    op.execute(f"INSERT INTO job_metadata ({copied}) SELECT {copied} FROM job_metadata_0009")  # noqa: S608 - fixed text
     op.drop_table("job_metadata_0009")
     op.create_index(
         "ix_job_metadata_project_key_value_created_at_seq", "job_metadata", ["project", "key", "value", *BY_TIME]
