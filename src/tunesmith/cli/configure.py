@@ -58,8 +58,8 @@ def _explain(error: ValidationError, options: Mapping[str, object]) -> str:
     if fault["type"] == "extra_forbidden":
         return f"There is no setting {name!r}; check its spelling in tunesmith.toml. docs/settings.md lists them all."
     if name in options:
-        return f"--{name.replace('_', '-')} is {fault['input']!r}: {fault['msg'].lower()}."
+        return f"--{name.replace('_', '-')} is {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}."
     return (
-        f"Setting {name} is {fault['input']!r}: {fault['msg'].lower()}."
+        f"Setting {name} is {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}."
         f" Correct TUNESMITH_{name.upper()}, or {name} in tunesmith.toml, or unset it."
     )

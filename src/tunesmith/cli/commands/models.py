@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.exits import CommandError
+from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.options import AsJson, BaseUrl, DataDir
 
 if TYPE_CHECKING:
@@ -149,19 +149,49 @@ def delete(
 @app.command()
 def replace(
     name: Annotated[str, typer.Argument(help="Imported model name.", metavar="OLD", show_default=False)],
-    by: Annotated[str, typer.Argument(help="Model trained on this server.", metavar="NEW", show_default=False)],
+    by: Annotated[
+        str | None, typer.Argument(help="Model trained on this server.", metavar="NEW", show_default=False)
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Let OLD stand for no model again.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Serve a model trained here under an imported name, so that code need not change.
 
-    No server is needed.
+    No server is needed. `tunesmith models replacements` lists the imported names.
     """
     from tunesmith.cli.local_store import open_local_store
     from tunesmith.cli.output.terminal import print_plain
 
+    if undo == (by is not None):
+        raise CommandError("Give the NEW model, or --undo, and not both.", Exit.USAGE)
     with open_local_store(data_dir) as store:
-        store.models.replace(name, by)
-    print_plain(f"{name} is now answered by {by}.")
+        if by is None:
+            store.models.undo_replace(name)
+        else:
+            store.models.replace(name, by)
+    print_plain(f"{name} is now answered by {by}." if by else f"{name} is no longer answered by another model.")
+
+
+@app.command()
+def replacements(as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """List the imported names, and the models that answer for them."""
+    from rich.markup import escape
+
+    from tunesmith.cli.local_store import open_local_store
+    from tunesmith.cli.output.terminal import listing, note, out, print_json
+
+    with open_local_store(data_dir) as store:
+        found = store.models.replacements()
+    if as_json:
+        print_json(found)
+    elif not found:
+        note("No names are imported. Import them: tunesmith import openai FOLDER")
+    else:
+        table = listing("imported name", "answered by")
+        for name, by in found.items():
+            table.add_row(escape(name), escape(by) if by else "[dim]no model yet[/dim]")
+        out().print(table)
+        note("Change one: tunesmith models replace OLD NEW; take it back: tunesmith models replace OLD --undo")
 
 
 def _bases(models: "list[Model]") -> "Table":
