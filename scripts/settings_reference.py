@@ -47,7 +47,6 @@ A job may set its own value, under the key `tunesmith` of its request: see [trai
 DEFAULTS = {  # determined when the program starts
     "data_dir": "the user's data home + `/tunesmith`",
     "cache_dir": "the user's cache home + `/tunesmith`",
-    "aliases": "see `tunesmith models list`",
 }
 
 

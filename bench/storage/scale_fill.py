@@ -65,7 +65,7 @@ def fill(store: Store, size: Size) -> Filled:
     with store.database.write() as connection:
         _insert(connection, files, _file_rows(draw, names, file_ids, now))
         _insert(connection, jobs, _job_rows(draw, owners, job_ids, file_ids, now))
-        _insert(connection, job_metadata, _pairs(owners, job_ids))
+        _insert(connection, job_metadata, _pairs(owners, job_ids, now))
         _insert(connection, events, _event_rows(draw, job_ids, owners.index(LARGE), size.events, now))
         _insert(connection, models, _model_rows(owners, job_ids, now))
         _insert(connection, checkpoints, _checkpoint_rows(draw, job_ids, now))
@@ -155,11 +155,12 @@ def _job_rows(
         }
 
 
-def _pairs(owners: Sequence[str], ids: Sequence[str]) -> Iterator[dict[str, object]]:
+def _pairs(owners: Sequence[str], ids: Sequence[str], now: int) -> Iterator[dict[str, object]]:
     for number, job_id in enumerate(ids):
         if number % 20:
             for key, value in _metadata(number).items():
-                yield {"job_id": job_id, "key": key, "value": value, "project": owners[number], "seq": number + 1}
+                place = {"project": owners[number], "created_at": now - 365 * DAY + number, "seq": number + 1}
+                yield {"job_id": job_id, "key": key, "value": value, **place}
 
 
 def _metadata(number: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ directory, the default here.
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,25 +29,23 @@ log = logging.getLogger(__name__)  # without a handler a warning is one line on 
 # Earlier names of settings -> today's. Each works for one release, with a warning, and is then removed from here.
 OLD_NAMES: Mapping[str, str] = {"serve_drafts": "serve_prompt_lookup"}
 
-MODEL_ALIASES = dict.fromkeys(
-    (
-        "gpt-3.5-turbo",
-        "gpt-3.5-turbo-0613",
-        "gpt-3.5-turbo-1106",
-        "gpt-3.5-turbo-0125",
-        "gpt-4-0613",
-        "gpt-4o-2024-08-06",
-        "gpt-4o-mini",
-        "gpt-4o-mini-2024-07-18",
-        "gpt-4.1-2025-04-14",
-        "gpt-4.1-mini",
-        "gpt-4.1-mini-2025-04-14",
-        "gpt-4.1-nano",
-        "gpt-4.1-nano-2025-04-14",
-        "babbage-002",
-        "davinci-002",
-    ),
-    "smollm2-135m-instruct",
+# OpenAI's models that could be tuned: aliases of `base_model`, so that existing code runs unchanged.
+OPENAI_MODELS = (
+    "gpt-3.5-turbo",
+    "gpt-3.5-turbo-0613",
+    "gpt-3.5-turbo-1106",
+    "gpt-3.5-turbo-0125",
+    "gpt-4-0613",
+    "gpt-4o-2024-08-06",
+    "gpt-4o-mini",
+    "gpt-4o-mini-2024-07-18",
+    "gpt-4.1-2025-04-14",
+    "gpt-4.1-mini",
+    "gpt-4.1-mini-2025-04-14",
+    "gpt-4.1-nano",
+    "gpt-4.1-nano-2025-04-14",
+    "babbage-002",
+    "davinci-002",
 )
 
 
@@ -168,13 +166,16 @@ class Settings(BaseSettings, TrainingOptions):
     )
 
     organization: str = Field("personal", pattern=r"^[a-z0-9-]{1,40}$", description="Slug in `ft:` names, owned_by.")
-    base_model: str = Field("smollm2-135m-instruct", description="Base model of the demo, and behind the aliases.")
+    base_model: str = Field("smollm2-135m-instruct", description="Base model of the demo, and behind OpenAI's names.")
     aliases: dict[str, str] = Field(
-        default_factory=lambda: dict(MODEL_ALIASES),
-        description="OpenAI's model name -> base model here, so that existing code runs unchanged.",
+        default_factory=dict,
+        description="Other names of base models: alias -> base. Added to OpenAI's names, which stand for base_model;"
+        ' "" removes one.',
     )
     bases: dict[str, str] = Field(
-        default_factory=dict, description="Additional base models: name -> local Hugging Face directory or hub id."
+        default_factory=dict,
+        description="Further base models: name -> absolute path of a Hugging Face directory, or hub id;"
+        ' "" removes one.',
     )
 
     price_file: Path | None = Field(
@@ -291,10 +292,20 @@ class Settings(BaseSettings, TrainingOptions):
                 raise ValueError(f"{name!r} is not an origin, such as https://app.example or http://localhost:3000")
         return names
 
+    @field_validator("aliases", "bases", "serve_remote", mode="before")
+    @classmethod
+    def _dotted_names(cls, table: object) -> object:
+        """Joins names that TOML split at their dots: `gpt-4.1-mini = "x"` is a table in a table there."""
+        return dict(_joined(table)) if isinstance(table, Mapping) else table
+
     @field_validator("serve_remote")
     @classmethod
     def _remotes(cls, remotes: dict[str, str]) -> dict[str, str]:
-        """URLs without a trailing slash or /v1, which many people write out of habit."""
+        """URLs without a trailing slash or /v1, which many people write out of habit.
+
+        An empty one removes the entry of another source.
+        """
+        remotes = {name: url for name, url in remotes.items() if url}
         for name, url in remotes.items():
             if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
                 raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
@@ -334,6 +345,14 @@ class Settings(BaseSettings, TrainingOptions):
         toml = TomlConfigSettingsSource(settings_cls, toml_file=path)
         toml.init_kwargs = _under_new_names(toml.init_kwargs, old_names, path.name, str)
         return init_settings, env_settings, toml
+
+
+def _joined(table: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{rest}", inner) for rest, inner in _joined(value))
+        else:
+            yield name, value
 
 
 Value = TypeVar("Value")

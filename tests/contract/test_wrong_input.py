@@ -91,7 +91,7 @@ def test_file_over_the_limit(client: openai.OpenAI) -> None:
 def test_unknown_model(client: openai.OpenAI, training_file: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.fine_tuning.jobs.create(model="gpt-nonexistent", training_file=training_file)
-    assert message_of(caught) == "Model gpt-nonexistent is not available for fine-tuning or does not exist."
+    assert message_of(caught).startswith("Model gpt-nonexistent is not available for fine-tuning or does not exist.")
     assert caught.value.code == "model_not_available"
 
 

@@ -119,8 +119,8 @@ def test_differences_name_model_rate_name_and_tokens() -> None:
     assert "gpt-4o-mini-2024-07-18 is smollm2-135m-instruct here" in model
     assert "would give 0.00045" in rate
     assert "--lr-multiplier 1.8" in rate
-    assert str(JOB["fine_tuned_model"]) in name
-    assert "5,830" in tokens
+    assert "gets a name of its own" in name
+    assert "here the base's own counts" in tokens
 
 
 def test_differences_of_unusual_jobs() -> None:
@@ -154,3 +154,28 @@ def test_command_repeats_the_job_as_far_as_it_can(tmp_path: Path) -> None:
     assert "50" in differences(dpo, HERE)[2]
     unknown = command(job(model="gpt-9"), export, Here(None, "smollm2-135m-instruct", 1e-4))
     assert "--model smollm2-135m-instruct" in unknown
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://x/y.png"}}, "line 2, has an image, sound or a file"),
+        ({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}, "line 2, has an image"),
+        ({"type": "text", "text": "what is image_url?"}, None),
+    ],
+    ids=["image", "audio", "words"],
+)
+def test_rows_with_images_get_no_command(tmp_path: Path, part: object, said: str | None) -> None:
+    export = written(tmp_path, json.dumps([JOB]))
+    (tmp_path / "files").mkdir()
+    plain = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}
+    other = {"messages": [{"role": "user", "content": [part]}, {"role": "assistant", "content": "Yo"}]}
+    path = tmp_path / "files" / str(JOB["training_file"])
+    path.write_text("".join(json.dumps(row) + "\n" for row in (plain, other)), "utf-8")
+    reason = obstacle(export.jobs[0], export)
+    assert reason is None if said is None else said in str(reason)
+
+
+def test_an_error_shows_the_pattern_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"id is 'x': string should match pattern '\^ftjob-\[0-9A-Za-z\]"):
+        written(tmp_path, json.dumps([{**JOB, "id": "x"}]))

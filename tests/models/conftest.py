@@ -110,7 +110,7 @@ def tiny_dir(tiny_model: LlamaForCausalLM, tmp_path: Path) -> Path:
     """The tiny model on disk, with the files of a tokenizer."""
     directory = tmp_path / "tiny"
     tiny_model.save_pretrained(directory)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (directory / name).write_text("{}")
+    (directory / "tokenizer.json").write_text('{"model": {}}')
+    (directory / "tokenizer_config.json").write_text("{}")
     (directory / "chat_template.jinja").write_text("{{ messages }}")
     return directory

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tunesmith.models.adapters import (
     MANIFEST_FILE,
     TENSORS_FILE,
     AdapterManifest,
+    check_tensors,
     load_tensors,
     read_manifest,
     write_adapter,
@@ -72,7 +74,7 @@ def test_a_newer_format_is_refused_with_both_versions_and_the_way_out(tmp_path: 
     with pytest.raises(ServerFault) as caught:
         read_manifest(tmp_path)
     assert str(caught.value) == (
-        f"The adapter in {tmp_path} has format version 2 (in manifest.json); this Tunesmith ({__version__}) reads"
+        f"This model's adapter has format version 2 (in manifest.json); this Tunesmith ({__version__}) reads"
         " versions up to 1. Update Tunesmith, or train again with this one."
     )
 
@@ -104,21 +106,21 @@ def test_a_malformed_manifest_is_a_sentence_with_the_key(
     with pytest.raises(ServerFault) as caught:
         read_manifest(tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path} holds no usable adapter: its manifest.json is damaged ({fault}")
+    assert message.startswith(f"This model has no usable adapter: its manifest.json is damaged ({fault}")
     assert message.endswith("Restore the file, or train again.")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '"text"', '{"base_name": "\ud800"}'], ids=str)
 def test_what_is_no_manifest_at_all_is_a_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / MANIFEST_FILE).write_text(text, "utf-8", "surrogatepass")
-    with pytest.raises(ServerFault, match=r"holds no usable adapter: its manifest\.json is damaged \("):
+    with pytest.raises(ServerFault, match=r"has no usable adapter: its manifest\.json is damaged \("):
         read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"rank": 0}, {"rank": -1}, {"alpha": 0.0}, {"alpha": -1.0}, {"alpha": 1e999}])
 def test_a_scaling_that_cannot_be_computed_is_a_sentence(change: dict[str, object], tmp_path: Path) -> None:
     write_changed_manifest(tmp_path, **change)
-    with pytest.raises(ServerFault, match=r"holds no usable adapter: its manifest\.json is damaged \(rank"):
+    with pytest.raises(ServerFault, match=r"has no usable adapter: its manifest\.json is damaged \(rank"):
         read_manifest(tmp_path)
 
 
@@ -131,6 +133,20 @@ def test_a_manifest_that_is_a_directory_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_FILE).mkdir()
     with pytest.raises(ServerFault, match="no usable adapter"):
         read_manifest(tmp_path)
+
+
+def test_no_sentence_names_a_path_but_the_log_has_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        ServerFault, match=r"its manifest\.json is missing\. Restore the file, or train again\."
+    ) as caught:
+        read_manifest(tmp_path)
+    write_adapter(tmp_path, {NAME: torch.zeros(4, 8)}, MANIFEST)
+    (tmp_path / TENSORS_FILE).write_bytes(b"")
+    with pytest.raises(ServerFault, match=r"adapter_model\.safetensors does not match its manifest") as changed:
+        check_tensors(tmp_path)
+    for error in (caught.value, changed.value):
+        assert str(tmp_path) not in error.message
+        assert str(tmp_path) in "".join(format_exception(error))
 
 
 def test_missing_tensors_are_a_sentence(tmp_path: Path) -> None:

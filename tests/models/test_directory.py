@@ -22,7 +22,7 @@ from tunesmith.models.directory import (
     packaged_gguf,
     pull,
 )
-from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
+from tunesmith.models.registry import BaseModel, LocalDirectory, PackagedGguf
 from tunesmith.settings import Settings
 
 PACKAGED = BaseModel("tiny", PackagedGguf("tiny-weights", "tiny_weights_not_installed", "tiny.gguf"), 64)
@@ -116,37 +116,6 @@ def test_a_local_directory_is_used_where_it_is(tiny_dir: Path, settings: Setting
     assert is_present(base, settings)
     assert not is_present(BaseModel("mine", LocalDirectory(tiny_dir / "nowhere"), None), settings)
     assert packaged_gguf(base, settings) is None
-
-
-def test_a_repository_that_cannot_be_had_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    def refuse(repository: str, **_: object) -> str:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)  # tests have no network
-    with pytest.raises(ServerFault, match="Could not fetch owner/name from the Hugging Face hub: no route to host"):
-        materialise(BaseModel("hub", HubRepository("owner/name"), None), settings)
-
-
-def test_a_repository_is_downloaded_without_code_and_checked(
-    tiny_dir: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import huggingface_hub
-
-    wanted: list[str] = []
-
-    def download(repository: str, allow_patterns: list[str]) -> str:
-        wanted.extend(allow_patterns)
-        return str(tiny_dir)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    base = BaseModel("hub", HubRepository("owner/name"), None)
-    assert materialise(base, settings) == tiny_dir
-    assert set(wanted) == {"*.json", "*.safetensors", "*.jinja"}
-    (tiny_dir / "tokenizer.json").unlink()
-    with pytest.raises(ServerFault, match=r"missing: tokenizer\.json"):
-        materialise(base, settings)
 
 
 def test_the_fingerprint_changes_with_shape_tokenizer_and_weights(tiny_dir: Path) -> None:

@@ -10,10 +10,11 @@ from tunesmith.models.registry import (
     LocalDirectory,
     PackagedGguf,
     alias_table,
+    default_base,
     list_bases,
     resolve_base,
 )
-from tunesmith.settings import Settings
+from tunesmith.settings import OPENAI_MODELS, Settings
 
 
 def test_alias_resolves_to_the_default_base() -> None:
@@ -33,6 +34,63 @@ def test_configured_bases_are_directories_or_hub_ids() -> None:
     assert sources["qwen"] == HubRepository("Qwen/Qwen2.5-0.5B-Instruct")
 
 
+OTHER = {"other": "/models/other"}
+
+
+def test_openais_names_follow_the_setting_base_model() -> None:
+    settings = Settings(base_model="other", bases=OTHER)
+    assert {alias_table(settings)[name].name for name in OPENAI_MODELS} == {"other"}
+    assert resolve_base("gpt-4o-mini", settings).name == "other"
+
+
+def test_own_aliases_are_added_to_openais_and_an_empty_one_removes() -> None:
+    settings = Settings(bases=OTHER, aliases={"gpt-4o-mini": "other", "mine": "other", "babbage-002": ""})
+    names = {alias: base.name for alias, base in alias_table(settings).items()}
+    assert (names["gpt-4o-mini"], names["mine"], names["gpt-4.1-mini"]) == (
+        "other",
+        "other",
+        "smollm2-135m-instruct",
+    )
+    assert set(names) == {*OPENAI_MODELS, "mine"} - {"babbage-002"}
+    with pytest.raises(InvalidRequest, match="Model babbage-002 is not available"):
+        resolve_base("babbage-002", settings)
+
+
+def test_default_base_may_be_named_by_an_own_alias_but_must_exist() -> None:
+    assert default_base(Settings(base_model="mine", bases=OTHER, aliases={"mine": "other"})).name == "other"
+    with pytest.raises(
+        InvalidRequest, match=r"Setting base_model: there is no base 'gone'. Bases here: smollm2"
+    ) as caught:
+        resolve_base("gpt-4o-mini", Settings(base_model="gone"))
+    assert "tunesmith models add gone OWNER/NAME" in caught.value.message
+
+
+def test_an_empty_base_removes_a_shipped_one() -> None:
+    settings = Settings(bases={**OTHER, "smollm2-135m-instruct": ""}, base_model="other")
+    assert [base.name for base in list_bases(settings)] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("Qwen/Qwen2.5-0.5B", "tunesmith models add qwen2.5-0.5b Qwen/Qwen2.5-0.5B, then"),
+        ("/models/My Model", "tunesmith models add 'my model' '/models/My Model', then"),
+        ("qwen", "tunesmith models add qwen OWNER/NAME (a repository on the Hugging Face hub, or the path"),
+    ],
+    ids=["hub", "path", "word"],
+)
+def test_unknown_base_comes_with_the_command_that_adds_it(name: str, command: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve_base(name, Settings())
+    recorded = f"Model {name} is not available for fine-tuning or does not exist. Bases here: smollm2-135m-instruct."
+    assert caught.value.message.startswith(f"{recorded} Add a base: {command}")
+
+
+def test_unknown_tuned_model_is_not_told_to_become_a_base() -> None:
+    with pytest.raises(InvalidRequest, match=r"exist\. GET /v1/models \(tunesmith models list\) shows"):
+        resolve_base("ft:gone:acme::x", Settings())
+
+
 def test_alias_to_a_missing_base_names_the_known_ones() -> None:
     with pytest.raises(InvalidRequest, match=r"'gpt-x' points to the base 'nowhere'.*smollm2-135m-instruct"):
         alias_table(Settings(aliases={"gpt-x": "nowhere"}))
@@ -40,16 +98,8 @@ def test_alias_to_a_missing_base_names_the_known_ones() -> None:
 
 def test_directory_without_weights_says_what_is_missing(tmp_path: Path) -> None:
     settings = Settings(bases={"empty": str(tmp_path)})
-    with pytest.raises(ServerFault, match=r"not a usable Hugging Face directory .*config\.json"):
+    with pytest.raises(InvalidRequest, match=r"no config\.json, so it is not a usable Hugging Face directory"):
         materialise(resolve_base("empty", settings), settings)
-
-
-def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    for name in ("config.json", "tokenizer.json", "pytorch_model.bin"):
-        (tmp_path / name).write_text("{}")
-    settings = Settings(bases={"pickled": str(tmp_path)})
-    with pytest.raises(ServerFault, match="Pickled weights"):
-        materialise(resolve_base("pickled", settings), settings)
 
 
 def test_packaged_base_that_is_not_installed_names_the_commands(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tunesmith.cli.output.waiting import Waiting
 from tunesmith.models.directory import context_length, is_present, materialise
-from tunesmith.models.registry import BaseModel, HubRepository, resolve_base
+from tunesmith.models.registry import BaseModel, HubRepository, PackagedGguf, default_base, resolve_base
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings
 from tunesmith.system import activity
@@ -32,11 +32,11 @@ class LocalBase:
 def local_base(name: str | None, settings: Settings) -> LocalBase:
     """The base model called `name`, or the default one; nothing is fetched from a hub.
 
-    Raises InvalidRequest for an unknown name.
+    Raises InvalidRequest for an unknown name, and for a directory that is no base.
     """
-    base = resolve_base(name or settings.base_model, settings)
+    base = resolve_base(name, settings) if name else default_base(settings)
     limit = settings.max_example_tokens
-    if isinstance(base.source, HubRepository) or not is_present(base, settings):
+    if isinstance(base.source, HubRepository | PackagedGguf) and not is_present(base, settings):
         return LocalBase(base, None, None, limit or base.context_length)
     with Waiting(f"preparing the base model {base.name}", activity.here):
         directory = materialise(base, settings)

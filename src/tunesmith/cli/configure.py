@@ -68,8 +68,8 @@ def _explain(error: ValidationError, options: Mapping[str, object]) -> str:
         cure = "check its spelling" if meant is None else f"did you mean {meant!r}? Correct it"
         return f"There is no setting {name!r}; {cure} in tunesmith.toml. docs/settings.md lists them all."
     if name in options:
-        return f"--{name.replace('_', '-')} is {fault['input']!r}: {fault['msg'].lower()}."
+        return f"--{name.replace('_', '-')} is {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}."
     return (
-        f"Setting {name} is {fault['input']!r}: {fault['msg'].lower()}."
+        f"Setting {name} is {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}."
         f" Correct TUNESMITH_{name.upper()}, or {name} in tunesmith.toml, or unset it."
     )

@@ -191,6 +191,11 @@ def _one(kind: type[R], row: JsonValue, path: Path, number: int) -> R:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "the entry"
         raise DataError(
-            f"{path}, entry {number}: {where} is {fault['input']!r:.80}: {fault['msg'].lower()}. Export it again, or"
+            f"{path}, entry {number}: {where} is {fault['input']!r:.80}: {_sentence(fault['msg'])}. Export it again, or"
             " take the entry out."
         ) from error
+
+
+def _sentence(message: str) -> str:
+    """pydantic's message as the end of a sentence; a pattern in it keeps its capitals."""
+    return message[:1].lower() + message[1:]

@@ -1,16 +1,19 @@
 """What differs when one of OpenAI's jobs is trained here again.
 
-And the command that does so. Pure; prints nothing.
+And the command that does so. Prints nothing.
 """
 
+import json
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.migration.openai_export import Export, ExportedJob
 from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_EPOCHS
 
 TRAINED = ("supervised", "dpo")
+BEYOND_TEXT = (b"image_url", b"input_audio", b"input_image", b'"file"')
 MOST = {"n_epochs": MAX_EPOCHS, "batch_size": MAX_BATCH_SIZE}
 
 
@@ -40,9 +43,9 @@ def differences(job: ExportedJob, here: Here) -> list[str]:
         if value is not None and value > most:
             found.append(f"{name}: {value:g} is more than the {most} that are possible here; the command has {most}")
     if job.fine_tuned_model is not None:
-        found.append(f"name: {job.fine_tuned_model} stays the old name's; the new model gets one of its own")
+        found.append("name: the new model gets a name of its own; the old name can be given to it later")
     if job.trained_tokens is not None:
-        found.append(f"trained_tokens: {job.trained_tokens:,} by OpenAI's tokenizer; here the base's own counts")
+        found.append("trained_tokens: OpenAI's tokenizer counted them; here the base's own counts")
     if job.integrations:
         found.append("integrations: metrics are sent where the worker has wandb and a key; else the job says so")
     return found
@@ -54,7 +57,37 @@ def obstacle(job: ExportedJob, export: Export) -> str | None:
         return f"the method {job.method_type} is not trained here"
     if export.content(job.training_file) is None:
         return f"the bytes of {job.training_file} were not exported (files/{job.training_file})"
+    for file_id in (job.training_file, job.validation_file):
+        path = None if file_id is None else export.content(file_id)
+        line = None if path is None else _first_line_beyond_text(path)
+        if line is not None:
+            return (
+                f"{path}, line {line}, has an image, sound or a file, and only text is trained here. Remove such rows"
+            )
     return None
+
+
+def _first_line_beyond_text(path: Path) -> int | None:
+    """The number of the first row with a content part that is no text; None where all is text."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if any(kind in line for kind in BEYOND_TEXT) and _has_other_part(line):
+                return number
+    return None
+
+
+def _has_other_part(line: bytes) -> bool:
+    """Whether a message of the row has such a part; the words may also stand in a text."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return False  # the check tells what is wrong with it
+    messages = row.get("messages") if isinstance(row, dict) else None
+    contents = (
+        [one.get("content") for one in messages or () if isinstance(one, dict)] if isinstance(messages, list) else []
+    )
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return any(isinstance(part, dict) and part.get("type") not in ("text", "refusal") for part in parts)
 
 
 def command(job: ExportedJob, export: Export, here: Here) -> str:

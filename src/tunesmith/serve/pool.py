@@ -16,7 +16,7 @@ from threading import Lock
 
 from tunesmith import __version__
 from tunesmith.errors import ServerFault
-from tunesmith.models.adapters import AdapterManifest, read_manifest
+from tunesmith.models.adapters import AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.engine.grammar import Grammars
@@ -159,9 +159,10 @@ def _close(future: "Future[_Base]") -> None:
 
 def _check(manifest: AdapterManifest, adapter_dir: Path | None, base: _Base) -> None:
     if adapter_dir is not None and manifest.base_fingerprint != base.fingerprint:
-        raise ServerFault(
-            f"The adapter in {adapter_dir} was trained on another version of {manifest.base_name} than the one here"
-            " (its tokenizer or weights differ). Restore that base, or train again."
+        raise unusable_adapter(
+            adapter_dir,
+            f"This model's adapter was trained on another version of {manifest.base_name} than the one here (its"
+            " tokenizer or weights differ). Restore that base, or train again.",
         )
     if manifest.renderer != base.renderer.name:
         raise ServerFault(

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.acceptance.power_cut.disk import KINDS, Disk, Kind
 
 WRITE = """

@@ -1,13 +1,19 @@
 """Fine-tuning jobs: what a request may say, what is refused in which words, and the object in its recorded shape."""
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 from tests.api.conftest import Json, Refused, Upload, Valid
 
+from tunesmith.api.app import create_app
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import Store
 
 JOBS = "/v1/fine_tuning/jobs"
 KEYS = [
@@ -173,12 +179,42 @@ def test_missing_field_is_named(client: TestClient, upload: Upload, refused: Ref
 
 def test_unknown_model_is_refused_in_the_recorded_words(client: TestClient, upload: Upload, refused: Refused) -> None:
     error = refused(client.post(JOBS, json={"model": "gpt-nonexistent", "training_file": upload()["id"]}))
+    said = error.pop("message")
+    assert said.startswith(
+        "Model gpt-nonexistent is not available for fine-tuning or does not exist. Bases here: smollm2"
+    )
+    assert "tunesmith models add gpt-nonexistent OWNER/NAME" in said
     assert error == {
-        "message": "Model gpt-nonexistent is not available for fine-tuning or does not exist.",
         "type": "invalid_request_error",
         "param": None,
         "code": "model_not_available",
     }
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("/nowhere", "Base mine cannot be used: the directory that the setting `bases` names does not exist."),
+        ("models/a/b", "Base mine cannot be used: 'models/a/b' in the setting `bases` is neither a hub id"),
+        ("{}", "Base mine cannot be used: the family gpt2 is not supported: it keeps the weights of its layers"),
+    ],
+    ids=["missing", "relative", "gpt2"],
+)
+def test_base_that_cannot_be_trained_is_refused_at_once(
+    settings: Settings, store: Store, key: str, rows: bytes, refused: Refused, tmp_path: Path, where: str, said: str
+) -> None:
+    (tmp_path / "config.json").write_text(
+        json.dumps({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 8, "n_positions": 64})
+    )
+    settings = settings.model_copy(update={"bases": {"mine": where.format(tmp_path)}, "base_model": "mine"})
+    with TestClient(create_app(settings, store, Pool(settings)), headers={"Authorization": f"Bearer {key}"}) as client:
+        file = client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("a.jsonl", rows)}).json()["id"]
+        for model in ("mine", "gpt-4o-mini"):
+            error = refused(client.post(JOBS, json={"model": model, "training_file": file}))
+            assert error["message"].startswith(said)
+            assert (error["param"], error["code"]) == ("model", "base_not_usable")
+            assert str(tmp_path) not in error["message"]
+        assert client.get(JOBS).json()["data"] == []
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,59 @@ def test_unfinished_job_is_left_out(tunesmith: Tunesmith, tmp_path: Path) -> Non
     assert "were not exported" in ran.out
 
 
+OLD = {
+    **{"id": "ftjob-first0000", "model": "gpt-4o-mini", "created_at": 5, "status": "succeeded"},
+    **{
+        "training_file": "file-MNu4SQN4hf2nJmWVXyv8qW",
+        "fine_tuned_model": "ft:gpt-4o-mini:acme::a",
+        "trained_tokens": 7,
+    },
+}
+
+
+def test_what_is_true_of_many_jobs_is_said_once(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    others = [{**OLD, "id": f"ftjob-other000{n}", "fine_tuned_model": f"ft:gpt-4o-mini:acme::{n}"} for n in range(9)]
+    (tmp_path / "jobs.json").write_text(json.dumps([OLD, *others]))
+    out = tunesmith("import", "openai", tmp_path).out
+    assert (
+        out.count("model: gpt-4o-mini is smollm2-135m-instruct here: other weights give other answers (10 of 10 jobs)")
+        == 1
+    )
+    assert out.count("other weights give other answers") == 1
+    assert out.count("trained_tokens: OpenAI's tokenizer counted them") == 1
+
+
+def test_an_import_that_fails_leaves_nothing_and_can_be_repeated(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").write_text(json.dumps([OLD, {**OLD, "id": "ftjob-second000", "fine_tuned_model": None}]))
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "file-MNu4SQN4hf2nJmWVXyv8qW").write_bytes(b"{}")
+    file = {"id": "file-MNu4SQN4hf2nJmWVXyv8qW", "filename": "a", "purpose": "fine-tune", "created_at": 4}
+    (tmp_path / "files.json").write_text(json.dumps([file]))
+    (tmp_path / "events").mkdir()
+    broken = tmp_path / "events" / "ftjob-first0000.json"
+    broken.write_text('[{"id": "x"}]')
+    ran = tunesmith("import", "openai", tmp_path)
+    assert ran.code == 1
+    assert "entry 1: id is 'x'" in ran.err
+    broken.unlink()
+    report = tunesmith("import", "openai", tmp_path, "--json").json
+    assert isinstance(report, dict)
+    assert set(report["files"].values()) == {"imported"}  # and not "here already"
+    assert [job["outcome"] for job in report["jobs"]] == ["imported", "imported"]
+
+
+def test_imported_names_are_listed_and_a_replacement_taken_back(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    assert "No names are imported" in tunesmith("models", "replacements").err
+    (tmp_path / "jobs.json").write_text(json.dumps([OLD]))
+    assert tunesmith("import", "openai", tmp_path).code == 0
+    assert tunesmith("models", "replacements", "--json").json == {OLD["fine_tuned_model"]: None}
+    assert "ft:gpt-4o-mini:acme::a  no model yet" in tunesmith("models", "replacements").out
+    undone = tunesmith("models", "replace", OLD["fine_tuned_model"], "--undo")
+    assert undone.code == 1
+    assert "is not replaced by another one" in undone.err
+    assert tunesmith("models", "replace", "ft:x").code == 2
+
+
 def test_replacing_an_unknown_name_is_an_error(tunesmith: Tunesmith) -> None:
     ran = tunesmith("models", "replace", "ft:old", "ft:new")
     assert ran.code == 1

@@ -6,7 +6,7 @@ import pytest
 from tests.cli.output.conftest import Printed, widest, words
 
 from tunesmith.cli.commands.serve import Banner
-from tunesmith.settings import Settings
+from tunesmith.settings import OPENAI_MODELS, Settings
 
 
 @pytest.fixture
@@ -41,15 +41,15 @@ def test_banner_of_a_later_start_never_shows_the_key(printed: Printed, settings:
 @pytest.mark.parametrize(
     ("aliases", "shown"),
     [
-        ({}, "none (tunesmith models list)"),
-        ({"gpt-b": "smollm2-135m-instruct", "gpt-a": "smollm2-135m-instruct", "x": "other"}, "gpt-a, gpt-b ("),
-        ({f"gpt-{n}": "smollm2-135m-instruct" for n in range(5)}, "gpt-0, gpt-1, gpt-2 and 2 more ("),
+        ({}, f"babbage-002, davinci-002, gpt-3.5-turbo and {len(OPENAI_MODELS) - 3} more ("),
+        (dict.fromkeys(OPENAI_MODELS, ""), "none (tunesmith models list)"),
+        ({**dict.fromkeys(OPENAI_MODELS[2:], ""), "gpt-3.5-turbo": "other"}, "gpt-3.5-turbo-0613 ("),
     ],
 )
 def test_banner_names_three_aliases_of_its_base(
     printed: Printed, settings: Settings, aliases: dict[str, str], shown: str
 ) -> None:
-    settings = settings.model_copy(update={"aliases": aliases})
+    settings = settings.model_copy(update={"aliases": aliases, "bases": {"other": "/models/other"}})
     assert f"aliases {shown}" in words(printed(200, Banner(settings, "http://h/v1", None, worker=True).print))
 
 

@@ -10,7 +10,7 @@ import structlog
 
 from tunesmith.cli.commands.serve import ServeCommand
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.server.run import ServeOptions, has_active_job, set_log_level
+from tunesmith.cli.server.run import ServeOptions, set_log_level
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import NewJob, open_store
@@ -73,14 +73,14 @@ def test_log_level_of_another_name_is_refused() -> None:
 
 def test_only_jobs_that_a_worker_takes_keep_an_idle_server(settings: Settings) -> None:
     store = open_store(settings)
-    assert not has_active_job(store)
+    assert not store.jobs.any_to_do()
     method: JsonObject = {"type": "supervised", "supervised": {"hyperparameters": {}}}
     job = store.jobs.create(NewJob("base", "base", "file-1", "me", 1, {}, method))
-    assert has_active_job(store)
+    assert store.jobs.any_to_do()
     store.jobs.pause(job.id)
-    assert not has_active_job(store)
+    assert not store.jobs.any_to_do()
     store.jobs.resume(job.id)
-    assert has_active_job(store)
+    assert store.jobs.any_to_do()
     store.jobs.cancel(job.id)
-    assert not has_active_job(store)
+    assert not store.jobs.any_to_do()
     store.close()

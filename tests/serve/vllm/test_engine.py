@@ -292,8 +292,9 @@ def test_an_adapter_that_vllm_cannot_find_is_named_with_the_cure(
 ) -> None:
     directory = adapter(21)
     del fake.answers[str(directory)]
-    with pytest.raises(ServerFault, match=r"No adapter found.*under the same path.*--max-lora-rank"):
+    with pytest.raises(ServerFault, match=r"No adapter found for PATH.*under the same path.*--max-lora-rank") as caught:
         list(engine.submit(asked(adapter=directory)))
+    assert str(directory) not in str(caught.value)
     fake.answers[str(directory)] = [21, EOS]
     assert tokens([*engine.submit(asked(adapter=directory))]) == [21, EOS]  # tried again
 

@@ -22,6 +22,7 @@ from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
+from tunesmith.models.directory import check_usable
 from tunesmith.models.registry import LocalDirectory, resolve_base
 from tunesmith.render.renderer import chat_fault
 from tunesmith.rows.row import first_kind
@@ -198,13 +199,15 @@ def _integration(requested: Integration) -> JsonObject:
 def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | None]:
     """The model as the job shows it, the base below it, and the adapter that is trained further if it has one.
 
-    An alias is resolved; a tuned model whose adapter has just gone is left to the worker to report.
+    An alias is resolved, and a base that cannot be trained refused. A tuned model whose adapter has just gone is left
+    to the worker to report.
     """
     tuned = context.store.models.resolve(name)
+    base_model = resolve_base(name if tuned is None else tuned.base_model, context.settings)
+    check_usable(base_model, context.settings)
+    base = base_model.name
     if tuned is None:
-        base = resolve_base(name, context.settings).name
         return base, base, None
-    base = resolve_base(tuned.base_model, context.settings).name
     if tuned.adapter_dir is None or not (tuned.adapter_dir / ADAPTER_CONFIG).is_file():
         return tuned.name, base, None
     return tuned.name, base, read_manifest(tuned.adapter_dir)

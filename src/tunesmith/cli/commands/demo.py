@@ -60,14 +60,14 @@ def _look_at(file: Path, settings: "Settings") -> None:
     from tunesmith.cli.bases import local_base
     from tunesmith.cli.output.check_report import print_report
     from tunesmith.cli.output.estimate_table import print_estimate
-    from tunesmith.cli.output.waiting import Waiting
+    from tunesmith.cli.output.pull_progress import PullProgress
     from tunesmith.estimate.job_estimate import estimate, resolve_hyperparameters
     from tunesmith.models.directory import pull
-    from tunesmith.models.registry import resolve_base
-    from tunesmith.system import activity
+    from tunesmith.models.registry import default_base
 
-    with Waiting("preparing the base model", activity.here):
-        pull(resolve_base(settings.base_model, settings), settings)
+    default = default_base(settings)
+    with PullProgress(default.name) as progress:
+        pull(default, settings, progress.started)
     base = local_base(None, settings)
     found = check_file(file, CheckOptions(renderer=base.renderer, max_tokens=base.max_tokens))
     _heading(f"Check the data: tunesmith check {file}")

@@ -1,18 +1,23 @@
 """`tunesmith models …`: the models that can be trained and used."""
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.exits import CommandError
+from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.options import AsJson, BaseUrl, DataDir
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from tunesmith.client import Model
+    from tunesmith.settings import Settings
 
-app = typer.Typer(help="List, pull, replace and delete models.", no_args_is_help=True)
+BASE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)  # no colon: it divides the names of tuned models
+
+app = typer.Typer(help="List, add, pull, replace and delete models.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -24,12 +29,13 @@ def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: Dat
     from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
     from tunesmith.cli.server.find import connect
 
-    with connect(load_settings(data_dir), base_url) as connection:
+    settings = load_settings(data_dir)
+    with connect(settings, base_url) as connection:
         models = connection.client.models()
     if as_json:
         print_json([model.wire for model in models])
         return
-    out().print(_bases(models))
+    out().print(_bases(models, {} if base_url else _facts(settings)))
     out().print()
     tuned = [model for model in models if model.id.startswith("ft:")]
     if not tuned:
@@ -50,21 +56,71 @@ def pull(
     data_dir: DataDir = None,
 ) -> None:
     """Download a base model's weights and prepare them."""
-    from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.output.terminal import print_json, print_plain
-    from tunesmith.cli.output.waiting import Waiting
+    from tunesmith.cli.configure import again, load_settings
+    from tunesmith.cli.output.pull_progress import PullProgress
+    from tunesmith.cli.output.terminal import note, print_json, print_plain
     from tunesmith.models.directory import pull as pull_weights
-    from tunesmith.models.registry import resolve_base
-    from tunesmith.system import activity
+    from tunesmith.models.registry import LocalDirectory, default_base, resolve_base
 
     settings = load_settings(data_dir)
-    base = resolve_base(name or settings.base_model, settings)
-    with Waiting(f"fetching {base.name}", activity.here):
-        directory = pull_weights(base, settings)
+    base = resolve_base(name, settings) if name else default_base(settings)
+    if isinstance(base.source, LocalDirectory):
+        note(f"{base.name} is the directory {base.source.path}: nothing to download, only to check.")
+    try:
+        with PullProgress(base.name) as progress:
+            directory = pull_weights(base, settings, progress.started)
+    except KeyboardInterrupt:
+        note(f"Interrupted; {base.name} is not complete. Continue: {again(f'models pull {base.name}')}")
+        raise
     if as_json:
         print_json({"model": base.name, "directory": str(directory)})
     else:
         print_plain(f"{base.name} is ready in {directory}")
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Name for jobs and requests.", metavar="NAME", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(help="Hub repository (OWNER/NAME), or a directory.", metavar="SOURCE", show_default=False),
+    ],
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Add a base model to tunesmith.toml. A running server must be restarted."""
+    from tunesmith.cli.configure import again, load_settings
+    from tunesmith.cli.output.terminal import note, print_json, print_plain
+    from tunesmith.cli.settings_file import set_entry
+
+    file = load_settings(data_dir).paths.root / "tunesmith.toml"
+    if not BASE_NAME.fullmatch(name):
+        raise CommandError(f"{name!r} cannot be the name of a base. Use letters, digits, '.', '_', '-' and '/' only.")
+    where = _base_source(name, source)
+    set_entry(file, "bases", name, where)
+    if as_json:
+        print_json({"model": name, "source": where, "file": str(file)})
+        return
+    print_plain(f"{name} is a base now ({where}; in {file})")
+    if not Path(where).is_absolute():
+        note(f"Next, download it: {again(f'models pull {name}')}")
+    note("A running server must be restarted to know it.")
+
+
+def _base_source(name: str, source: str) -> str:
+    """What to write into the settings: a hub id, or a directory's whole path if it holds a base."""
+    from tunesmith.errors import InvalidRequest
+    from tunesmith.models.base_check import check_base
+    from tunesmith.models.registry import HUB_ID
+
+    path = Path(source).expanduser()
+    if HUB_ID.fullmatch(source) and not path.is_dir():
+        return source
+    try:
+        check_base(path.absolute(), name)
+    except InvalidRequest as error:
+        raise CommandError(f"{error.message} ({path.absolute()})") from error
+    return str(path.absolute())
 
 
 @app.command()
@@ -97,23 +153,75 @@ def delete(
 @app.command()
 def replace(
     name: Annotated[str, typer.Argument(help="Imported model name.", metavar="OLD", show_default=False)],
-    by: Annotated[str, typer.Argument(help="Model trained on this server.", metavar="NEW", show_default=False)],
+    by: Annotated[
+        str | None, typer.Argument(help="Model trained on this server.", metavar="NEW", show_default=False)
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Let OLD stand for no model again.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Serve a model trained here under an imported name, so that code need not change.
 
-    No server is needed.
+    No server is needed. `tunesmith models replacements` lists the imported names.
     """
     from tunesmith.cli.local_store import open_local_store
     from tunesmith.cli.output.terminal import print_plain
 
+    if undo == (by is not None):
+        raise CommandError("Give the NEW model, or --undo, and not both.", Exit.USAGE)
     with open_local_store(data_dir) as store:
-        store.models.replace(name, by)
-    print_plain(f"{name} is now answered by {by}.")
+        if by is None:
+            store.models.undo_replace(name)
+        else:
+            store.models.replace(name, by)
+    print_plain(f"{name} is now answered by {by}." if by else f"{name} is no longer answered by another model.")
 
 
-def _bases(models: "list[Model]") -> "Table":
-    """A row for each base model, with its aliases."""
+@app.command()
+def replacements(as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """List the imported names, and the models that answer for them."""
+    from rich.markup import escape
+
+    from tunesmith.cli.local_store import open_local_store
+    from tunesmith.cli.output.terminal import listing, note, out, print_json
+
+    with open_local_store(data_dir) as store:
+        found = store.models.replacements()
+    if as_json:
+        print_json(found)
+    elif not found:
+        note("No names are imported. Import them: tunesmith import openai FOLDER")
+    else:
+        table = listing("imported name", "answered by")
+        for name, by in found.items():
+            table.add_row(escape(name), escape(by) if by else "[dim]no model yet[/dim]")
+        out().print(table)
+        note("Change one: tunesmith models replace OLD NEW; take it back: tunesmith models replace OLD --undo")
+
+
+def _facts(settings: "Settings") -> "dict[str, tuple[str, str]]":
+    """Of each base that the settings of this machine name: parameters, and weights."""
+    from tunesmith.errors import TunesmithError
+    from tunesmith.models.facts import base_facts
+    from tunesmith.models.registry import default_base, list_bases
+
+    default, found = default_base(settings).name, {}
+    for base in list_bases(settings):
+        mark = "default; " if base.name == default else ""
+        try:
+            facts = base_facts(base, settings)
+        except TunesmithError as error:
+            found[base.name] = ("-", f"{mark}{error.message}")
+        else:
+            found[base.name] = (_millions(facts.parameters), f"{mark}{facts.weights}")
+    return found
+
+
+def _millions(parameters: int | None) -> str:
+    return "-" if parameters is None else f"{parameters / 1e6:,.0f} million"
+
+
+def _bases(models: "list[Model]", facts: "dict[str, tuple[str, str]]") -> "Table":
+    """A row for each base model, with what is known of it here, and its aliases."""
     from rich.markup import escape
 
     from tunesmith.cli.output.terminal import listing
@@ -124,8 +232,9 @@ def _bases(models: "list[Model]") -> "Table":
         if kind == "alias-of":
             aliases.setdefault(base, []).append(model.id)
     named = {alias for names in aliases.values() for alias in names}
-    table = listing("base models", "also called")
+    table = listing("base models", *(("parameters", "weights") if facts else ()), "also called")
     for model in models:
         if model.id not in named and not model.id.startswith("ft:"):
-            table.add_row(escape(model.id), escape(", ".join(aliases.get(model.id, []))) or "-")
+            known = facts.get(model.id, ("-", "-")) if facts else ()
+            table.add_row(escape(model.id), *map(escape, known), escape(", ".join(aliases.get(model.id, []))) or "-")
     return table

@@ -182,7 +182,10 @@ class Banner:
         return f"in {escape(str(key_file))}" if key_file.is_file() else "make one with: tunesmith keys create NAME"
 
     def _aliases(self) -> str:
-        aliases = sorted(alias for alias, base in self.settings.aliases.items() if base == self.settings.base_model)
+        from tunesmith.models.registry import alias_table, default_base
+
+        default = default_base(self.settings)
+        aliases = sorted(alias for alias, base in alias_table(self.settings).items() if base == default)
         shown = ", ".join(aliases[:3]) + (f" and {len(aliases) - 3} more" if len(aliases) > 3 else "")
         return shown or "none"
 
@@ -220,19 +223,24 @@ def _prepare_base(settings: "Settings") -> None:
 
     Without a network the server starts all the same: other bases and all files, jobs and models still work.
     """
+    from tunesmith.cli.output.pull_progress import PullProgress
     from tunesmith.cli.output.terminal import warn
     from tunesmith.cli.output.waiting import Waiting
-    from tunesmith.errors import ServerFault
-    from tunesmith.models.directory import is_present, pull
-    from tunesmith.models.registry import HubRepository, resolve_base
+    from tunesmith.errors import InvalidRequest, ServerFault
+    from tunesmith.models.directory import is_present, materialise, pull
+    from tunesmith.models.registry import HubRepository, alias_table, default_base
     from tunesmith.system import activity
 
-    base = resolve_base(settings.base_model, settings)
+    alias_table(settings)  # a wrong alias ends the server before it starts
+    base = default_base(settings)
     if isinstance(base.source, HubRepository):
         return  # perhaps gigabytes: fetched when first used, or by `tunesmith models pull`
-    doing = "preparing" if is_present(base, settings) else "fetching"
     try:
-        with Waiting(f"{doing} the base model {base.name}", activity.here):
-            pull(base, settings)
-    except ServerFault as error:
+        if is_present(base, settings):
+            with Waiting(f"preparing the base model {base.name}", activity.here):
+                materialise(base, settings)
+        else:
+            with PullProgress(base.name) as progress:
+                pull(base, settings, progress.started)
+    except (InvalidRequest, ServerFault) as error:
         warn(f"{error.message} Until then jobs on {base.name} fail.")

@@ -25,7 +25,7 @@ from tunesmith.cli.server.announcer import Announcer
 from tunesmith.cli.server.listener import url_of
 from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
-from tunesmith.store import ACTIVE, Store
+from tunesmith.store import Store
 from tunesmith.system.log import configure_log
 
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
@@ -138,13 +138,8 @@ def _watch_idleness(app: _Activity, store: Store, seconds: float, server: uvicor
     while not server.should_exit:
         time.sleep(min(1.0, seconds))
         # `open` includes the application's lifespan, which lasts as long as the server.
-        if app.open <= 1 and time.monotonic() - app.last > seconds and not has_active_job(store):
+        if app.open <= 1 and time.monotonic() - app.last > seconds and not store.jobs.any_to_do():
             server.should_exit = True
-
-
-def has_active_job(store: Store) -> bool:
-    """Whether a worker has, or will have, something to do. Paused jobs do not count."""
-    return any(job.status in ACTIVE and not job.paused for job in store.jobs.page(limit=100).data)
 
 
 def _announce(

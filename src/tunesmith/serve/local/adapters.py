@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tunesmith.errors import ServerFault
 from tunesmith.families.peft_names import PREFIX, lora_b_name
-from tunesmith.models.adapters import CONFIG_FILE, load_tensors, read_manifest
+from tunesmith.models.adapters import CONFIG_FILE, load_tensors, read_manifest, unusable_adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,10 @@ def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> A
     for name, tensor in tensors.items():
         path, _, kind = name.removeprefix(PREFIX).rpartition(".lora_")
         if not path or kind not in ("A.weight", "B.weight"):
-            raise ServerFault(f"Adapter {directory}: the tensor {name!r} is not part of a LoRA; it cannot be served.")
+            raise unusable_adapter(
+                directory,
+                f"This model's adapter has a tensor {name!r} that is not part of a LoRA; it cannot be served.",
+            )
         if kind == "A.weight":
             layers[path] = LowRank(tensor, tensors[lora_b_name(path)], scale)
     return Adapter(layers, sum(low.a.nbytes + low.b.nbytes for low in layers.values()))
@@ -64,7 +66,10 @@ def _scale(directory: Path) -> float:
     }
     for name, value in refused.items():
         if value:
-            raise ServerFault(f"Adapter {directory}: {name} in {CONFIG_FILE} is not supported; train a plain LoRA.")
+            raise unusable_adapter(
+                directory,
+                f"This model's adapter has {name} in {CONFIG_FILE}, which is not supported; train a plain LoRA.",
+            )
     rank: int = config["r"]
     return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
 
@@ -78,11 +83,15 @@ def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Pa
     """
     for name, low in adapter.layers.items():
         if sizes.get(name) != (low.b.shape[0], low.a.shape[1]):
-            raise ServerFault(f"Adapter {directory} does not fit this base: {name} is missing or of another size.")
+            raise unusable_adapter(
+                directory, f"This model's adapter does not fit its base: {name} is missing or of another size."
+            )
     targets = read_manifest(directory).target_modules
     for name in sizes:
         if name.rpartition(".")[2] in targets and name not in adapter.layers:
-            raise ServerFault(f"Adapter {directory} lacks its tensors of {name}: restore it, or train again.")
+            raise unusable_adapter(
+                directory, f"This model's adapter lacks its tensors of {name}: restore it, or train again."
+            )
 
 
 class LoraHooks:

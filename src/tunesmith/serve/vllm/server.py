@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tunesmith.errors import ServerFault, ServiceUnavailable, TunesmithError
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.adapters import unusable_adapter
 from tunesmith.serve.vllm.wire import Card, Chunk, Models
 
 CONNECT_SECONDS = 5.0
@@ -80,9 +81,10 @@ class RemoteServer:
                 f"The vLLM server at {self.url} takes no adapters at run time. Start it with --enable-lora and"
                 " VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment."
             )
-        raise ServerFault(
-            f"The vLLM server at {self.url} did not load the adapter in {path}: {_said(answer)}. The directory must be"
-            " there under the same path, and --max-lora-rank at least the adapter's rank."
+        raise unusable_adapter(
+            directory.resolve(),
+            f"The vLLM server at {self.url} did not load this model's adapter: {_said(answer, path)}. The directory"
+            " must be there under the same path, and --max-lora-rank at least the adapter's rank.",
         )
 
     async def unload_adapter(self, name: str) -> None:
@@ -164,8 +166,10 @@ class RemoteServer:
         )
 
 
-def _said(answer: httpx.Response) -> str:
-    return f"{answer.status_code}, {(_message(answer) or answer.text[:SHOWN])!r}"
+def _said(answer: httpx.Response, hidden: str = "") -> str:
+    """The answer's status and message, without the path `hidden`, which clients are not to see."""
+    text = _message(answer) or answer.text[:SHOWN]
+    return f"{answer.status_code}, {(text.replace(hidden, 'PATH') if hidden else text)!r}"
 
 
 def _message(answer: httpx.Response) -> str | None:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, inse
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, remember_request
-from tunesmith.store.objects.pagination import Cursor, fetch_page
+from tunesmith.store.objects.pagination import Cursor, by_time, fetch_page
 from tunesmith.store.rows import Blob, FileRow, FileStatus, NewFile, Order, Page
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNCHECKED, UNFINISHED, files, jobs
@@ -82,15 +82,16 @@ class FileStore:
     def page(
         self, *, purpose: str | None = None, limit: int = 10_000, after: str | None = None, order: Order = "desc"
     ) -> Page[FileRow]:
-        """Return a page of files.
+        """Return a page of files, by the time of their creation.
 
         An unknown `after` gives an empty page; a deleted file still serves as `after`.
         """
         query = select(*SHOWN).where(self._scope.of(files), alive())
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
+        place = by_time(files, self._scope)
         with self._database.read() as connection:
-            rows, more = fetch_page(connection, query, files, Cursor(limit, after, order), self._scope)
+            rows, more = fetch_page(connection, query, files, Cursor(limit, after, order), self._scope, place)
         return Page(tuple(file_row(row) for row in rows), more)
 
     def unchecked(self) -> list[FileRow]:

@@ -5,6 +5,7 @@ What already exists here stays as it is.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sqlalchemy import Connection, Table, insert, select
 
@@ -12,7 +13,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.models import NO_WEIGHTS
 from tunesmith.store.queue.jobs import insert_pairs
-from tunesmith.store.rows import EventLevel, EventType, JobStatus
+from tunesmith.store.rows import Blob, EventLevel, EventType, JobStatus
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import checkpoints, events, files, jobs, models
 
@@ -79,6 +80,10 @@ class ImportedJob:
     source: str
 
 
+FileAndBytes: TypeAlias = tuple[ImportedFile, Iterable[bytes]]
+JobWithHistory: TypeAlias = tuple[ImportedJob, Sequence[ImportedEvent], Sequence[ImportedCheckpoint]]
+
+
 class ImportStore:
     """Writes imported objects."""
 
@@ -86,42 +91,43 @@ class ImportStore:
         self._database = database
         self._blobs = blobs
 
-    def add_file(self, file: ImportedFile, chunks: Iterable[bytes]) -> bool:
-        """Return False, and write nothing, when the id is or was known here."""
-        with self._database.read() as connection:
-            if _has(connection, file.id):
-                return False
-        blob = self._blobs.write(chunks, file_id=file.id)
-        values = {
-            "id": file.id,
-            "purpose": file.purpose,
-            "filename": file.filename,
-            "bytes": blob.bytes,
-            "sha256": blob.sha256,
-            "created_at": file.created_at,
-            "status": "processed",
-            "project": file.project,
-        }
-        with self._database.write() as connection:
-            if fresh := not _has(connection, file.id):
-                connection.execute(insert(files).values(values))
-        self._blobs.claim(blob)
-        return fresh
+    def add(self, files: Iterable[FileAndBytes], jobs: Sequence[JobWithHistory]) -> set[str]:
+        """Add all of an export, or nothing of it; returns the ids of what was not here.
 
-    def add_job(self, job: ImportedJob, history: Sequence[ImportedEvent], kept: Sequence[ImportedCheckpoint]) -> bool:
-        """Add a job, its events (oldest first), checkpoints and models at once.
-
-        The models have no weights. False: the job is already here.
+        First come the bytes, which no row refers to yet (a sweep removes them if we are killed), then all rows in one
+        transaction. What is or was known here stays as it is. Models get no weights.
         """
+        with self._database.read() as connection:
+            wanted = [(file, chunks) for file, chunks in files if not _has(connection, file.id)]
+        blobs = [(file, self._blobs.write(chunks, file_id=file.id)) for file, chunks in wanted]
         with self._database.write() as connection:
-            if connection.execute(select(jobs.c.seq).where(jobs.c.id == job.id)).first() is not None:
-                return False
-            seq = connection.execute(insert(jobs).values(_job_values(job)).returning(jobs.c.seq)).scalar_one()
-            insert_pairs(connection, job.id, job.project, seq, job.metadata or {})
-            _insert_all(connection, events, [_columns(event) for event in history], job)
-            _insert_all(connection, checkpoints, [_columns(checkpoint) for checkpoint in kept], job)
-            _insert_models(connection, job, kept)
-        return True
+            added = {file.id for file, blob in blobs if _insert_file(connection, file, blob)}
+            added |= {job.id for job, history, kept in jobs if _insert_job(connection, job, history, kept)}
+        for _, blob in blobs:
+            self._blobs.claim(blob)
+        return added
+
+
+def _insert_file(connection: Connection, file: ImportedFile, blob: Blob) -> bool:
+    if _has(connection, file.id):  # another import was faster
+        return False
+    values = {name: getattr(file, name) for name in file.__slots__}
+    connection.execute(insert(files).values(**values, bytes=blob.bytes, sha256=blob.sha256, status="processed"))
+    return True
+
+
+def _insert_job(
+    connection: Connection, job: ImportedJob, history: Sequence[ImportedEvent], kept: Sequence[ImportedCheckpoint]
+) -> bool:
+    """Inserts a job, its events (oldest first), checkpoints and models."""
+    if connection.execute(select(jobs.c.seq).where(jobs.c.id == job.id)).first() is not None:
+        return False
+    inserted = connection.execute(insert(jobs).values(_job_values(job)).returning(jobs)).mappings().one()
+    insert_pairs(connection, inserted, job.metadata or {})
+    _insert_all(connection, events, [_columns(event) for event in history], job)
+    _insert_all(connection, checkpoints, [_columns(checkpoint) for checkpoint in kept], job)
+    _insert_models(connection, job, kept)
+    return True
 
 
 def _has(connection: Connection, file_id: str) -> bool:

@@ -105,6 +105,30 @@ class ModelStore:
             change = {column: new[column] for column in ("adapter", "base_model", "job_id")}
             connection.execute(update(models).where(models.c.name == name).values(change))
 
+    def replacements(self) -> dict[str, str | None]:
+        """Return every imported name with the model that answers for it; None: none yet."""
+        with self._database.read() as connection:
+            query = select(models).where(self._scope.of(models), models.c.deleted_at.is_(None)).order_by(models.c.seq)
+            rows = connection.execute(query).mappings().all()
+            imported = [
+                row for row in rows if row["adapter"] == NO_WEIGHTS or not _was_made_by_its_job(connection, row)
+            ]
+            return {row["name"]: _answering(connection, row) for row in imported}
+
+    def undo_replace(self, name: str) -> None:
+        """Let the imported `name` stand for no weights again.
+
+        The model that answered for it stays. Raises NotFound, and InvalidRequest where `name` was not replaced.
+        """
+        with self._database.write() as connection:
+            row = self._own_row(connection, name)
+            if row["adapter"] == NO_WEIGHTS or _was_made_by_its_job(connection, row):
+                raise InvalidRequest(f"The model '{name}' is not replaced by another one; there is nothing to undo.")
+            job = connection.execute(select(jobs.c.id, jobs.c.base_model).where(_made(name))).mappings().one()
+            change = {"adapter": NO_WEIGHTS, "base_model": job["base_model"], "job_id": job["id"]}
+            connection.execute(update(models).where(models.c.name == name).values(change))
+        self.clean(row["job_id"])
+
     def _own_row(self, connection: Connection, name: str) -> RowMapping:
         query = select(models).where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
         row = connection.execute(query).mappings().one_or_none()
@@ -173,6 +197,26 @@ def _was_made_by_its_job(connection: Connection, row: RowMapping) -> bool:
     planned = connection.execute(select(jobs.c.planned_model).where(jobs.c.id == row["job_id"])).scalar_one()
     made = select(checkpoints.c.seq).where(checkpoints.c.job_id == row["job_id"], checkpoints.c.model == row["name"])
     return planned == row["name"] or connection.execute(made).first() is not None
+
+
+def _made(name: str) -> ColumnElement[bool]:
+    """The job that made the model or checkpoint `name`."""
+    kept = select(checkpoints.c.job_id).where(checkpoints.c.model == name)
+    return or_(jobs.c.planned_model == name, jobs.c.id.in_(kept))
+
+
+def _answering(connection: Connection, row: RowMapping) -> str | None:
+    """The model, perhaps deleted since, whose weights the imported name in `row` stands for."""
+    if row["adapter"] == NO_WEIGHTS:
+        return None
+    same = select(models.c.name).where(
+        models.c.job_id == row["job_id"], models.c.adapter == row["adapter"], models.c.name != row["name"]
+    )
+    named = connection.execute(same.order_by(models.c.seq.desc())).scalars().all()
+    made = select(jobs.c.planned_model).where(jobs.c.id == row["job_id"])
+    planned: str = connection.execute(made).scalar_one()
+    own = [name for name in named if name == planned or name.startswith(planned.rpartition(":")[0])]
+    return own[0] if own else planned
 
 
 def _needed() -> ColumnElement[bool]:

@@ -1,12 +1,13 @@
-"""Cutting a list into pages by id, in order of creation."""
+"""Cutting a list into pages by id, in order of creation or of insertion."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, select
+from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Table, select, tuple_
 
 from tunesmith.store.rows import Order
-from tunesmith.store.scope import Scope
+from tunesmith.store.scope import EVERYBODY, Scope
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -24,26 +25,35 @@ class Cursor:
     order: Order = "desc"
 
 
+def by_time(table: FromClause, scope: Scope) -> tuple[ColumnElement[int], ...]:
+    """The place of a row that may have been imported: by its time, then as inserted.
+
+    A list over all projects has no index by time and goes by insertion; nobody reads it as a list.
+    """
+    return (table.c.seq,) if scope == EVERYBODY else (table.c.created_at, table.c.seq)
+
+
 def fetch_page(
     connection: Connection,
     query: "Select[*tuple[object, ...]]",
     table: Table,
     cursor: Cursor,
     scope: Scope,
-    place: ColumnElement[int] | None = None,
+    place: Sequence[ColumnElement[int]] = (),
 ) -> tuple[list[RowMapping], bool]:
     """The rows of one page, and whether more follow. An unknown `after` gives no rows.
 
-    `scope` is where the row `after` must be; `query` has its own WHERE. `place` is the column to order by where it is
-    not the table's own `seq` but a column equal to it, in the index that `query` walks.
+    `scope` is where the row `after` must be; `query` has its own WHERE. `place`: the columns to order by, in the index
+    that `query` walks, where they are not the table's own `seq`; `table` has columns of the same names.
     """
-    by = table.c.seq if place is None else place
+    by = tuple_(*(place or (table.c.seq,)))
     newest_first = cursor.order == "desc"
     if cursor.after is not None:
-        seq = connection.execute(select(table.c.seq).where(table.c.id == cursor.after, scope.of(table))).scalar()
-        if seq is None:
+        columns = [table.c[str(column.key)] for column in by.clauses]
+        edge = connection.execute(select(*columns).where(table.c.id == cursor.after, scope.of(table))).first()
+        if edge is None:
             return [], False
-        query = query.where(by < seq if newest_first else by > seq)
-    query = query.order_by(by.desc() if newest_first else by)
+        query = query.where(by < tuple_(*edge) if newest_first else by > tuple_(*edge))
+    query = query.order_by(*(column.desc() if newest_first else column for column in by.clauses))
     rows = list(connection.execute(query.limit(cursor.limit + 1)).mappings())
     return rows[: cursor.limit], len(rows) > cursor.limit

@@ -9,11 +9,11 @@ from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.ids import new_job_id, tuned_model_name
 from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, remember_request
-from tunesmith.store.objects.pagination import Cursor, fetch_page
+from tunesmith.store.objects.pagination import Cursor, by_time, fetch_page
 from tunesmith.store.queue.events import event_row, insert_events
 from tunesmith.store.rows import CheckpointRow, EventRow, JobRow, JobStatus, NewEvent, NewJob, Page
 from tunesmith.store.schema.db import Database
-from tunesmith.store.schema.tables import checkpoints, clean_text, events, job_metadata, jobs
+from tunesmith.store.schema.tables import UNFINISHED, checkpoints, clean_text, events, job_metadata, jobs
 from tunesmith.store.scope import EVERYBODY, Scope
 
 
@@ -40,7 +40,7 @@ class JobStore:
                 return lock_job(connection, made, self._scope)
             inserted = connection.execute(insert(jobs).values(values).returning(jobs)).mappings().one()
             row = job_row(inserted)
-            insert_pairs(connection, row.id, row.project, inserted["seq"], job.metadata or {})
+            insert_pairs(connection, inserted, job.metadata or {})
             insert_events(connection, row.id, [NewEvent(f"Created fine-tuning job: {row.id}")])
             if request:
                 remember_request(connection, request, row.id)
@@ -61,14 +61,14 @@ class JobStore:
         metadata: dict[str, str] | None = None,
         without_metadata: bool = False,
     ) -> Page[JobRow]:
-        """Return a page of jobs, newest first.
+        """Return a page of jobs, newest first by the time of their creation.
 
         `metadata`: all pairs must match; `without_metadata`: only jobs whose metadata is null.
         """
         if metadata:
-            query, place = self._with_pairs(list(metadata.items())), job_metadata.c.seq
+            query, place = self._with_pairs(list(metadata.items())), by_time(job_metadata, self._scope)
         else:
-            query, place = select(jobs).where(self._scope.of(jobs)), jobs.c.seq
+            query, place = select(jobs).where(self._scope.of(jobs)), by_time(jobs, self._scope)
         if without_metadata:
             query = query.where(jobs.c.metadata.is_(None))
         with self._database.read() as connection:
@@ -128,6 +128,12 @@ class JobStore:
             insert_events(connection, job_id, [NewEvent("Fine-tuning job resumed")])
             return _change(connection, job_id, paused=False)
 
+    def any_to_do(self) -> bool:
+        """Whether a worker has, or will have, something to do; paused jobs do not count."""
+        query = select(jobs.c.id).where(UNFINISHED, jobs.c.paused.is_(False), self._scope.of(jobs)).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
     def events(self, job_id: str, *, limit: int = 20, after: str | None = None) -> Page[EventRow]:
         """Return a page of events, newest first; empty for an unknown job."""
         query = select(events).where(self._of_job(events, job_id))
@@ -174,9 +180,9 @@ def lock_job(connection: Connection, job_id: str, scope: Scope) -> JobRow:
     return job_row(row)
 
 
-def insert_pairs(connection: Connection, job_id: str, project: str, seq: int, pairs: Mapping[str, str]) -> None:
-    """Insert a job's metadata where lists search for it."""
-    job = {"job_id": job_id, "project": project, "seq": seq}
+def insert_pairs(connection: Connection, inserted: RowMapping, pairs: Mapping[str, str]) -> None:
+    """Insert the metadata of the job in the row `inserted` where lists search for it."""
+    job = {"job_id": inserted["id"], **{name: inserted[name] for name in ("project", "created_at", "seq")}}
     clean = {clean_text(key): value for key, value in pairs.items()}
     if clean:
         connection.execute(insert(job_metadata), [{**job, "key": key, "value": clean[key]} for key in clean])

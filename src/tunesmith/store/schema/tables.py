@@ -118,8 +118,9 @@ files = Table(
     Column("deleted_at", BigInteger),
     sqlite_autoincrement=True,
 )
-_partial("ix_files_page", files, "project", "seq", where=files.c.deleted_at.is_(None))
-_partial("ix_files_page_of_purpose", files, "project", "purpose", "seq", where=files.c.deleted_at.is_(None))
+BY_TIME = ("created_at", "seq")  # newest first; within a second, the one inserted last
+_partial("ix_files_page", files, "project", *BY_TIME, where=files.c.deleted_at.is_(None))
+_partial("ix_files_page_of_purpose", files, "project", "purpose", *BY_TIME, where=files.c.deleted_at.is_(None))
 _partial("ix_files_expiry", files, "expires_at", where=files.c.expires_at.is_not(None) & files.c.deleted_at.is_(None))
 UNCHECKED = files.c.status == literal("uploaded", literal_execute=True)
 _partial("ix_files_unchecked", files, "seq", where=UNCHECKED)
@@ -191,10 +192,10 @@ jobs = Table(
     Column("last_step", BigInteger, nullable=False, default=0),
     Column("total_steps", BigInteger),
     Column("system_message", SafeText),  # of most rows of the training file
-    Index(None, "project", "seq"),
+    Index(None, "project", *BY_TIME),
     sqlite_autoincrement=True,
 )
-_partial("ix_jobs_without_metadata", jobs, "project", "seq", where=jobs.c.metadata.is_(None))
+_partial("ix_jobs_without_metadata", jobs, "project", *BY_TIME, where=jobs.c.metadata.is_(None))
 UNFINISHED = jobs.c.status.in_(bindparam("unfinished", ACTIVE, expanding=True, literal_execute=True))
 _partial("ix_jobs_unfinished", jobs, "seq", where=UNFINISHED)
 
@@ -222,8 +223,9 @@ job_metadata = Table(
     Column("value", SafeText, nullable=False),
     # Copies of the job's, so that a page of jobs with a pair is a range of one index.
     Column("project", SafeText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Index(None, "project", "key", "value", "seq"),
+    Index(None, "project", "key", "value", *BY_TIME),
 )
 
 events = Table(

@@ -3,6 +3,7 @@
 It also says how to train each job again here.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tunesmith.migration.openai_export import Export, ExportedFile, ExportedJob
     from tunesmith.migration.openai_rerun import Here
     from tunesmith.settings import Settings
-    from tunesmith.store import Store
+    from tunesmith.store.objects.imports import ImportedFile, JobWithHistory
 
 COPIED = (
     *("id", "model", "created_at", "finished_at", "fine_tuned_model", "organization_id", "result_files"),
@@ -63,39 +64,48 @@ def import_openai(
     again.
     """
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.output.terminal import print_json
     from tunesmith.migration.openai_export import read_export
 
     settings, export = load_settings(data_dir), read_export(folder)
     with open_local_store(data_dir) as store:
         where = find_project(store, project).id
-        files = {file.id: _add_file(store, export, file, where) for file in export.files}
-        jobs = [_add_job(store, settings, export, job, where) for job in export.jobs]
-    if as_json:
-        print_json({"files": files, "jobs": [asdict(job) for job in jobs]})
-    else:
-        _print(files, jobs)
+        files = [(_file(file, where), _bytes(export, file)) for file in export.files if export.content(file.id)]
+        finished = [_job(settings, export, job, where) for job in export.jobs if job.finished]
+        fresh = store.imports.add(files, finished)  # all of it, or after an error nothing
+    outcomes = {file.id: _outcome(file.id, fresh, _left_out(export, file)) for file in export.files}
+    jobs = [_report(settings, export, job, _outcome(job.id, fresh, _unfinished(job))) for job in export.jobs]
+    _print(outcomes, jobs, as_json)
 
 
-def _add_file(store: "Store", export: "Export", file: "ExportedFile", project: str) -> str:
-    from tunesmith.migration.openai_export import plain_csv
+def _outcome(object_id: str, fresh: set[str], left_out: str | None) -> str:
+    return left_out or ("imported" if object_id in fresh else "here already")
+
+
+def _left_out(export: "Export", file: "ExportedFile") -> str | None:
+    return None if export.content(file.id) else "left out: its bytes were not exported"
+
+
+def _file(file: "ExportedFile", project: str) -> "ImportedFile":
     from tunesmith.store.objects.imports import ImportedFile
 
+    return ImportedFile(file.id, file.filename, file.purpose, file.created_at, project)
+
+
+def _bytes(export: "Export", file: "ExportedFile") -> Iterator[bytes]:
+    from tunesmith.migration.openai_export import plain_csv
+
     path = export.content(file.id)
-    if path is None:
-        return "left out: its bytes were not exported"
-    result = file.purpose == "fine-tune-results"
-    chunks = iter([plain_csv(path.read_bytes())]) if result else _chunks(path)
-    imported = ImportedFile(file.id, file.filename, file.purpose, file.created_at, project)
-    return "imported" if store.imports.add_file(imported, chunks) else "here already"
+    if path is not None and file.purpose == "fine-tune-results":
+        yield plain_csv(path.read_bytes())
+    elif path is not None:
+        yield from _chunks(path)
 
 
-def _add_job(store: "Store", settings: "Settings", export: "Export", job: "ExportedJob", project: str) -> JobReport:
+def _report(settings: "Settings", export: "Export", job: "ExportedJob", outcome: str) -> JobReport:
     from tunesmith.migration.openai_rerun import command, differences, obstacle
 
     here = _here(job, settings)
     blocked = obstacle(job, export)
-    outcome = _write_job(store, settings, export, job, project) if job.finished else _unfinished(job)
     return JobReport(
         id=job.id,
         status=job.status,
@@ -107,36 +117,36 @@ def _add_job(store: "Store", settings: "Settings", export: "Export", job: "Expor
     )
 
 
-def _write_job(store: "Store", settings: "Settings", export: "Export", job: "ExportedJob", project: str) -> str:
+def _job(settings: "Settings", export: "Export", job: "ExportedJob", project: str) -> "JobWithHistory":
     from tunesmith.store import JobStatus
     from tunesmith.store.objects.imports import ImportedCheckpoint, ImportedEvent, ImportedJob
 
-    fresh = store.imports.add_job(
-        ImportedJob(
-            **{name: getattr(job, name) for name in COPIED},
-            status=JobStatus(job.status),
-            hyperparameters=dict(job.hyperparameters or job.numbers),
-            error=dict(job.error) if job.error else None,
-            seed=job.seed or 0,
-            integrations=job.integrations or [],
-            method=dict(job.method or {"type": "supervised", "supervised": {"hyperparameters": job.numbers}}),
-            project=project,
-            base_model=_here(job, settings).base or settings.base_model,
-            owned_by=settings.organization,
-            source="openai",
-        ),
-        [ImportedEvent(**event.model_dump()) for event in export.events(job.id)],
-        [
-            ImportedCheckpoint(
-                point.id, point.created_at, point.fine_tuned_model_checkpoint, point.step_number, dict(point.metrics)
-            )
-            for point in export.checkpoints(job.id)
-        ],
+    imported = ImportedJob(
+        **{name: getattr(job, name) for name in COPIED},
+        status=JobStatus(job.status),
+        hyperparameters=dict(job.hyperparameters or job.numbers),
+        error=dict(job.error) if job.error else None,
+        seed=job.seed or 0,
+        integrations=job.integrations or [],
+        method=dict(job.method or {"type": "supervised", "supervised": {"hyperparameters": job.numbers}}),
+        project=project,
+        base_model=_here(job, settings).base or settings.base_model,
+        owned_by=settings.organization,
+        source="openai",
     )
-    return "imported" if fresh else "here already"
+    history = [ImportedEvent(**event.model_dump()) for event in export.events(job.id)]
+    kept = [
+        ImportedCheckpoint(
+            point.id, point.created_at, point.fine_tuned_model_checkpoint, point.step_number, dict(point.metrics)
+        )
+        for point in export.checkpoints(job.id)
+    ]
+    return imported, history, kept
 
 
-def _unfinished(job: "ExportedJob") -> str:
+def _unfinished(job: "ExportedJob") -> str | None:
+    if job.finished:
+        return None
     return f"left out: it was {job.status} when it was exported; export it again when it has ended"
 
 
@@ -155,19 +165,25 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _print(files: dict[str, str], jobs: list[JobReport]) -> None:
-    from tunesmith.cli.output.terminal import note, print_plain
+def _print(files: dict[str, str], jobs: list[JobReport], as_json: bool) -> None:
+    from tunesmith.cli.output.terminal import note, plural, print_json, print_plain
 
-    for file_id, outcome in files.items():
-        print_plain(f"{file_id}  {outcome}")
+    if as_json:
+        print_json({"files": files, "jobs": [asdict(job) for job in jobs]})
+        return
+    for outcome, count in Counter(files.values()).items():
+        print_plain(f"{plural(count, 'file')}: {outcome}")
     for job in jobs:
         print_plain(f"\n{job.id}  {job.status}  {job.outcome}")
-        for difference in job.differences:
-            print_plain(f"  {difference}")
         if job.command is None:
             print_plain(f"  Cannot be trained again as it is: {job.obstacle}.")
         else:
             print_plain(f"  {job.command}")
             if job.fine_tuned_model is not None:
                 print_plain(f"  tunesmith models replace {job.fine_tuned_model} NEW_MODEL")
-    note(f"{len(files)} files and {len(jobs)} jobs read. Next steps: docs/moving-from-openai.md.")
+    told = Counter(difference for job in jobs for difference in job.differences)
+    if told:
+        print_plain("\nWhat differs when they are trained here:")
+    for difference, count in told.items():  # each once, however many jobs it is true of
+        print_plain(f"  {difference}" + (f" ({count} of {plural(len(jobs), 'job')})" if len(jobs) > 1 else ""))
+    note(f"{plural(len(files), 'file')} and {plural(len(jobs), 'job')} read. Next steps: docs/moving-from-openai.md.")

@@ -1,0 +1,151 @@
+"""Whether a directory can be used as a base, told without loading its weights.
+
+A job is refused with these sentences when it is created, instead of failing after its file was checked. They name no
+path: a client of the API sees them too.
+
+What is not covered: a tokenizer that the `tokenizers` library cannot read, and tensors with wrong values.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.families.support import unsupported
+from tunesmith.jsonvalue import JsonObject, JsonValue
+
+MAX_HEADER = 100 * 1024 * 1024  # bytes; safetensors' own limit
+LFS_POINTER = b"version https://git-lfs"
+CONVERT = "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('.').save_pretrained('.')\""
+
+
+def check_base(directory: Path, name: str) -> None:
+    """Raises InvalidRequest (`base_not_usable`) saying why `directory` is no base."""
+    reason = _place(directory) or _config(directory) or _tokenizer(directory) or _weights(directory)
+    if reason is not None:
+        raise unusable(name, reason)
+
+
+def check_config(directory: Path, name: str) -> None:
+    """Like `check_base`, for a directory that has its config.json only."""
+    reason = _config(directory)
+    if reason is not None:
+        raise unusable(name, reason)
+
+
+def unusable(name: str, reason: str) -> InvalidRequest:
+    """The error for the base `name`; `reason` is a sentence without its period."""
+    return InvalidRequest(f"Base {name} cannot be used: {reason}.", param="model", code="base_not_usable")
+
+
+def _place(directory: Path) -> str | None:
+    if not directory.is_absolute():
+        return (
+            f"{str(directory)!r} in the setting `bases` is neither a hub id (OWNER/NAME) nor an absolute path. Write"
+            " the whole path: the server and a command may run in different directories"
+        )
+    if directory.is_file():
+        if directory.suffix == ".gguf":
+            return "it is a GGUF file. Give the Hugging Face directory, or the hub id, of the model it was made from"
+        return "the setting `bases` names a file, not a Hugging Face directory"
+    if not directory.is_dir():
+        return "the directory that the setting `bases` names does not exist"
+    return None
+
+
+def _config(directory: Path) -> str | None:
+    path = directory / "config.json"
+    if not path.is_file():
+        if (directory / "adapter_config.json").is_file():
+            return "it is a LoRA adapter (adapter_config.json), not a base: its directory has no config.json"
+        return f"its directory has no config.json, so it is not a usable Hugging Face directory{_gguf_files(directory)}"
+    config = _read_object(path)
+    if config is None:
+        return "its config.json is not a JSON object: download it again"
+    return unsupported(config)
+
+
+def _tokenizer(directory: Path) -> str | None:
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        others = [name for name in ("tokenizer.model", "vocab.json", "spiece.model") if (directory / name).is_file()]
+        cure = f" but {others[0]}. Convert it there: {CONVERT}" if others else ". Copy the tokenizer's files to it"
+        return f"its directory has no tokenizer.json{cure}"
+    if not (directory / "tokenizer_config.json").is_file():
+        return "its directory has no tokenizer_config.json, which names its special tokens. Copy that file to it"
+    stat = path.stat()
+    if not _is_tokenizer(path, stat.st_mtime_ns, stat.st_size):
+        return f"its tokenizer.json is {_damage(path)}"
+    return None
+
+
+def _weights(directory: Path) -> str | None:
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        pickled = any(next(directory.glob(pattern), None) for pattern in ("*.bin", "*.pt", "*.pth"))
+        rest = ". Pickled weights (*.bin) are not read: convert them to safetensors first" if pickled else ""
+        return f"its directory has no weights (*.safetensors){rest or _gguf_files(directory)}"
+    missing = sorted(_listed_files(directory) - {file.name for file in files})
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        return f"its weights are incomplete: {missing[0]}{more} of model.safetensors.index.json is missing"
+    broken = next((file for file in files if not _is_whole(file)), None)
+    return f"{broken.name} is {_damage(broken)}" if broken else None
+
+
+def _gguf_files(directory: Path) -> str:
+    if next(directory.glob("*.gguf"), None) is None:
+        return ""
+    return ". GGUF files are not read: take the model's repository with *.safetensors"
+
+
+def _listed_files(directory: Path) -> set[str]:
+    """The weight files that the index names; none without an index."""
+    index = _read_object(directory / "model.safetensors.index.json") or {}
+    places = index.get("weight_map")
+    return {str(place) for place in places.values()} if isinstance(places, dict) else set()
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a safetensors file is as long as its header says."""
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if not 2 <= length <= min(MAX_HEADER, size - 8):
+            return False
+        header = _parsed(handle.read(length))
+    if not isinstance(header, dict):
+        return False
+    ends = [_end(tensor) for name, tensor in header.items() if name != "__metadata__"]
+    return bool(ends) and None not in ends and 8 + length + max(end or 0 for end in ends) == size
+
+
+def _end(tensor: JsonValue) -> int | None:
+    offsets = tensor.get("data_offsets") if isinstance(tensor, dict) else None
+    end = offsets[1] if isinstance(offsets, list) and len(offsets) == 2 else None
+    return end if isinstance(end, int) else None
+
+
+def _damage(path: Path) -> str:
+    with path.open("rb") as handle:
+        if handle.read(len(LFS_POINTER)) == LFS_POINTER:
+            return "a Git LFS pointer instead of the file: run `git lfs pull` in the repository"
+    return "damaged or incomplete: download it again"
+
+
+@lru_cache(maxsize=16)  # megabytes of JSON; a changed file is read again
+def _is_tokenizer(path: Path, _modified: int, _size: int) -> bool:
+    return isinstance((_read_object(path) or {}).get("model"), dict)
+
+
+def _read_object(path: Path) -> JsonObject | None:
+    value = _parsed(path.read_bytes()) if path.is_file() else None
+    return value if isinstance(value, dict) else None
+
+
+def _parsed(data: bytes) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(data)
+    except ValueError:
+        return None
+    return value

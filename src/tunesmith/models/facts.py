@@ -1,0 +1,48 @@
+"""What a base is, in a few words: parameters, and where its weights come from."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from tunesmith.models.directory import is_present, materialise
+from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
+from tunesmith.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """`parameters` None: the weights are not on this machine."""
+
+    parameters: int | None
+    weights: str
+
+
+def base_facts(base: BaseModel, settings: Settings) -> BaseFacts:
+    """Reads the headers of the base's weight files; downloads and converts nothing.
+
+    Raises InvalidRequest for a directory that is no base.
+    """
+    match base.source:
+        case PackagedGguf(package, _, file):
+            bits = "4 bits" if "Q4" in file else "few bits"
+            return BaseFacts(base.parameters, f"rounded to {bits} ({file} of {package})")
+        case LocalDirectory(path):
+            return _counted(materialise(base, settings), str(path))
+        case HubRepository(repository):
+            if not is_present(base, settings):
+                return BaseFacts(None, f"not here yet: tunesmith models pull {base.name}")
+            return _counted(materialise(base, settings), repository)
+
+
+def _counted(directory: Path, source: str) -> BaseFacts:
+    """Parameters by their number format; the format of most of them is named."""
+    counts: Counter[str] = Counter()
+    for file in sorted(directory.glob("*.safetensors")):
+        with file.open("rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                counts[str(tensor["dtype"])] += prod(tensor["shape"])
+    return BaseFacts(counts.total(), f"{counts.most_common(1)[0][0]} ({source})")
