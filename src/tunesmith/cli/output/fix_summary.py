@@ -16,7 +16,9 @@ def print_fix(result: FixResult, target: Path) -> None:
     out().print(f"[bold]{escape(str(target))}[/bold]  {result.rows_out:,} of {result.rows_in:,} rows")
     done = {"fixed": _fixed(result), "removed": _removed(result), "not fixed": _rejected(result)}
     out().print(facts({name: text for name, text in done.items() if text}))
-    print_findings("errors", tuple(result.log.errors), result.log.total("error"), SHOWN_ERRORS)
+    print_findings(
+        "errors", tuple(result.log.errors), result.log.total("error"), SHOWN_ERRORS, more="tunesmith check lists them"
+    )
 
 
 def _fixed(result: FixResult) -> str:
