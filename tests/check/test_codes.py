@@ -150,7 +150,7 @@ ROWS = {
     "role_order": (chat(USER, USER, ANSWER), "messages[1].role", "Two user messages in a row."),
     "last_not_assistant": (chat(USER, ANSWER, USER), "messages[2]", "The row ends with a user message."),
     "invalid_tool": (
-        chat(USER, ANSWER, tools=[{"name": "add"}]),
+        chat(USER, ANSWER, tools=[{"kind": "add"}]),
         "tools[0].function",
         "'tools' entry 0 is not a function declaration.",
     ),
@@ -301,7 +301,15 @@ FILES = {
         "The method 'reinforcement' is not available here; a job trains with supervised or dpo.",
     ),
 }
-ELSEWHERE = {"no_sound_row", "many_system_prompts", "unwritable_character", "not_ending_with_user", *RISK_CODES}
+OTHER_SHAPES = {"other_shape", "unclear_shape", "unclear_columns"}  # in tests/rows/other_shapes
+ELSEWHERE = {
+    "no_sound_row",
+    "many_system_prompts",
+    "unwritable_character",
+    "not_ending_with_user",
+    *RISK_CODES,
+    *OTHER_SHAPES,
+}
 
 
 def written(path: Path, row: object, before: object) -> Path:

@@ -54,7 +54,7 @@ def test_what_stands_at_the_place_is_shown_on_one_printable_line() -> None:
         parse_line(b'{"messages": [{"role": "user", "content": "\x1b[2J"}], "tools": [], "x": "yyyyyyyyyyyyyyyyy"}')
     found = at_line(broken.value.fault, 3)
     assert found.value == '…r", "content": "\ufffd[2J"}], "tools"…'
-    assert str(found).startswith('line 3, column 44: A text has a raw control character (U+001B): …r", "content": "')
+    assert str(found).startswith('line 3, column 44: A text has a raw control character (U+001B): `…r", "content": "')
 
 
 def test_one_fault_at_several_columns_is_one_entry() -> None:

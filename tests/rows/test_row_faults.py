@@ -79,7 +79,8 @@ def test_what_the_file_holds_decides_between_chat_and_reinforcement() -> None:
 
 
 def test_a_row_without_known_keys_is_taken_for_what_the_file_holds() -> None:
-    assert faults({"text": "a"}) == [("extra_key", "text"), ("missing_messages", "messages")]
+    assert faults({"rows": 1}) == [("extra_key", "rows"), ("missing_messages", "messages")]
+    assert faults({"text": "a"}) == [("unclear_columns", "")]
     assert faults({}, "completion") == [("missing_key", "prompt"), ("missing_key", "completion")]
     assert faults({}, "preference") == [
         ("missing_key", "input"),
@@ -130,7 +131,8 @@ def test_completion_rows(row: object, found: list[tuple[str, str]]) -> None:
         ({"preferred_output": []}, [("output_not_assistant", "preferred_output")]),
         ({"preferred_output": [USER]}, [("output_not_assistant", "preferred_output")]),
         ({"preferred_output": [ANSWER, OTHER]}, [("output_not_assistant", "preferred_output")]),
-        ({"preferred_output": "b"}, [("output_not_assistant", "preferred_output")]),
+        ({"preferred_output": None}, [("output_not_assistant", "preferred_output")]),
+        ({"preferred_output": "b"}, [("other_shape", "")]),
         ({"preferred_output": [{**ANSWER, "content": None}]}, [("missing_content", "preferred_output[0].content")]),
         ({"preferred_output": [OTHER]}, [("same_outputs", "preferred_output")]),
         ({"rating": 5}, [("extra_key", "rating")]),

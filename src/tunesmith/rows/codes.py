@@ -29,11 +29,14 @@ def _warning(meaning: str, fix: str) -> Code:
 FILE_CODES = {
     "empty_file": _error("The file holds no rows.", "Write one JSON object a line."),
     "compressed_file": _error("The file is compressed.", "Unpack it and upload the plain .jsonl file."),
-    "wrong_encoding": _error("The file is UTF-16 or UTF-32.", "Save it as UTF-8, for instance with `iconv -t UTF-8`."),
-    "not_utf8": _error("A line is not valid UTF-8.", "Save the file as UTF-8; the line and byte say where it breaks."),
+    "wrong_encoding": _error("The file is UTF-16 or UTF-32.", "Run `tunesmith fix FILE`, which writes it as UTF-8."),
+    "not_utf8": _error(
+        "A line is not valid UTF-8.",
+        "Save the file as UTF-8, or name its encoding: `tunesmith fix FILE --encoding cp1252`.",
+    ),
     "not_jsonl": _error(
         "The file is not JSON Lines, but CSV, a JSON array, pretty-printed JSON or binary.",
-        "Write one complete JSON object a line, with no commas between lines.",
+        "Run `tunesmith fix FILE`, which reads JSON and CSV and writes one JSON object a line.",
     ),
     "line_too_long": _error(
         "A line is longer than the check will read.", "Split the row; check that line ends are \\n, one row a line."
@@ -46,7 +49,9 @@ FILE_CODES = {
         "None of the first million rows is valid; the rest was not read.",
         "Fix what is named for the first rows: every one of them has a fault.",
     ),
-    "byte_order_mark": _warning("The file starts with a byte-order mark.", "Save it as UTF-8 without BOM."),
+    "byte_order_mark": _warning(
+        "The file starts with a byte-order mark.", "Save it as UTF-8 without BOM, or run `tunesmith fix FILE`."
+    ),
     "blank_line": _warning("Blank lines between rows.", "Delete them, or run `tunesmith fix`."),
     "mixed_kinds": _error(
         "A row is of a different kind from the file's first row.", "Keep one kind a file; split the file by kind."
@@ -64,7 +69,11 @@ FILE_CODES = {
 }
 
 ROW_CODES = {
-    "invalid_json": _error("A line is not JSON.", "Fix the syntax at the place named, or delete the line."),
+    "invalid_json": _error(
+        "A line is not JSON.",
+        "Fix the syntax at the place named. `tunesmith fix FILE` does it for stray commas, single quotes, NaN, marks "
+        "in front of a row, and several rows on a line or one on several.",
+    ),
     "too_deep": _error("JSON nested too deeply.", "Flatten the row; real rows need fewer than 64 levels."),
     "not_an_object": _error("A row is JSON, but not an object.", 'Write {"messages": [...]}.'),
     "duplicate_key": _error("A key occurs twice in one object.", "Keep one of them: readers disagree on which counts."),
@@ -82,6 +91,19 @@ ROW_CODES = {
     ),
     "empty_completion": _error("A completion is empty.", "Write the text that should follow the prompt."),
     "empty_prompt": _warning("A prompt is empty.", "Write the prompt, or keep it empty to learn free text."),
+    "other_shape": _error(
+        "A row is written as another tool writes it.",
+        "Run `tunesmith fix FILE`: it writes such rows as they are written here, into a new file.",
+    ),
+    "unclear_shape": _error(
+        "A row is written as another tool writes it, and converting it would need a guess.",
+        "Change the rows as said; `tunesmith fix` converts only what leaves no choice.",
+    ),
+    "unclear_columns": _error(
+        "Nothing says which texts of a row are the prompt and which the answer.",
+        "Name them: `tunesmith fix FILE --prompt-field NAME --completion-field NAME`; without --prompt-field all of "
+        "the text is learned.",
+    ),
     "same_outputs": _error(
         "Preferred and non-preferred output are the same.", "Give two different answers, or delete the row."
     ),
@@ -103,7 +125,8 @@ MESSAGE_CODES = {
     "message_missing_key": _error("A message lacks role, content or another key it needs.", "Add the key."),
     "message_unrecognized_key": _error("A message has an unknown key.", "Remove the key, or check its spelling."),
     "unrecognized_role": _error(
-        "A role is not one of system, developer, user, assistant, tool, function.", "Use one of the six roles."
+        "A role is not one of system, developer, user, assistant, tool, function.",
+        "Use one of the six roles; `tunesmith fix FILE` corrects those such as Assistant, human and bot.",
     ),
     "missing_content": _error(
         "A message has no content, and no call or refusal in its place.",
@@ -114,7 +137,10 @@ MESSAGE_CODES = {
         "A content part is an image, audio or a file.", "Only text is trained here; remove the part."
     ),
     "invalid_part": _error("A content part is malformed.", 'Write {"type": "text", "text": "..."}.'),
-    "invalid_weight": _error("A weight is neither 0 nor 1.", "Write 0 (do not learn) or 1 (learn)."),
+    "invalid_weight": _error(
+        "A weight is neither 0 nor 1.",
+        "Write 0 (do not learn) or 1 (learn); `tunesmith fix FILE` does it for true, false and text.",
+    ),
     "weight_ignored": _warning(
         "A weight on a message that is never learned.", "Remove it: only assistant messages are learned."
     ),

@@ -49,7 +49,7 @@ class Finding:
         """The message, with what stands at the place where a line is not JSON."""
         if not self.path.startswith(_COLUMN) or not self.value:
             return self.message
-        return f"{self.message.rstrip('.')}: {self.value}"
+        return f"{self.message.rstrip('.')}: `{self.value}`."
 
     def to_json(self) -> JsonObject:
         """The finding as reports show it."""
@@ -151,8 +151,15 @@ def grouped(listed: Iterable[Finding], counts: Mapping[str, int] | None = None) 
 
 
 def in_order(found: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings by line, then code; those of the file as a whole come last."""
-    return tuple(sorted(found, key=lambda one: (one.line is None, one.line or 0, one.code)))
+    """The findings by line; those of the file as a whole come last.
+
+    Warnings of a line are sorted by code; errors stay as they were found, the cause before what follows from it.
+    """
+    return tuple(sorted(found, key=_place))
+
+
+def _place(found: Finding) -> tuple[bool, int, str]:
+    return found.line is None, found.line or 0, found.code if found.severity == "warning" else ""
 
 
 def count_of(counts: Mapping[str, int], severity: Severity) -> int:

@@ -132,8 +132,8 @@ def _not_jsonl(head: bytes, *, complete: bool) -> Finding | None:
     if head.startswith(b"PAR1"):
         return _foreign("The file is a Parquet table", first)
     if first.startswith(b"["):
-        return _foreign("The file is one JSON array", first) if _is_array(first) else None
-    if first in (b"{", b'{"messages": [', b'"messages": [') and second:
+        return _foreign("The file is one JSON array", first) if _is_array(first, second) else None
+    if first.startswith(b"{") and second and not second.startswith((b"{", b"[")) and not _parses(first):
         return _foreign("The file is JSON spread over many lines", first)
     if first.startswith(b"{") or second.startswith(b"{") or _parses(first):
         return None
@@ -146,9 +146,9 @@ def _foreign(what: str, first: bytes) -> Finding:
     return finding("not_jsonl", 1, text, value=start)
 
 
-def _is_array(first: bytes) -> bool:
-    """An array of rows, rather than one broken row among others."""
-    return first == b"[" or first.startswith(b"[{")
+def _is_array(first: bytes, second: bytes) -> bool:
+    """An array of rows, rather than one broken row among others, or rows that are lists of messages."""
+    return first == b"[" or (first.startswith(b"[{") and not (second.startswith(b"[{") and _parses(first)))
 
 
 def _parses(line: bytes) -> bool:

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.rows.codes import CODES
 from tunesmith.rows.findings import Fault, shorten
 from tunesmith.rows.message_faults import messages_faults, order_faults, type_name
+from tunesmith.rows.other_shapes.recognise import convert
+from tunesmith.rows.other_shapes.result import UnclearShapeError
 from tunesmith.rows.tool_faults import declared, declared_call_faults
 
 Kind: TypeAlias = Literal["chat", "completion", "preference", "reinforcement"]
@@ -18,6 +21,10 @@ PREFERENCE_KEYS = frozenset(
     ("input", "preferred_output", "non_preferred_output", "preferred_completion", "non_preferred_completion")
 )
 INPUT_KEYS = CHAT_KEYS
+_OUTPUT_KEYS = PREFERENCE_KEYS - {"input"}
+# Beside the keys of ours they tell that another tool wrote the row (`rows.other_shapes`).
+_OTHERS_KEYS = frozenset(("chosen", "rejected", "response", "choices", "instruction", "question", "query", "answer"))
+_NOT_BESIDE_MESSAGES = _OUTPUT_KEYS | {"chosen", "rejected", "response", "choices", "completion"}
 
 
 def kind_of(row: JsonValue) -> Kind | None:
@@ -25,17 +32,46 @@ def kind_of(row: JsonValue) -> Kind | None:
     if not isinstance(row, dict):
         return None
     if "messages" in row:
-        return "reinforcement" if row.keys() - CHAT_KEYS and _ends_with_user(row["messages"]) else "chat"
-    if row.keys() & PREFERENCE_KEYS:
+        extra = row.keys() - CHAT_KEYS
+        if extra & _NOT_BESIDE_MESSAGES:
+            return None
+        return "reinforcement" if extra and _ends_with_user(row["messages"]) else "chat"
+    if row.keys() & _OUTPUT_KEYS:
         return "preference"
-    return "completion" if "prompt" in row or "completion" in row else None
+    if row.keys() & _OTHERS_KEYS:
+        return None
+    if isinstance(row.get("input"), dict) and "output" not in row:
+        return "preference"
+    texts = [row[key] for key in ("prompt", "completion") if key in row]
+    return "completion" if texts and not any(isinstance(text, list) for text in texts) else None
 
 
 def row_faults(row: JsonValue, kind: Kind | None = None) -> Iterator[Fault]:
     """Every fault of a row.
 
-    `kind` is what the file holds; without it the row is taken for what it looks like.
+    `kind` is what the file holds; without it the row is taken for what it looks like. A faulty row that another tool
+    wrote is named as such, as its single faults would only mislead.
     """
+    found = list(_faults_of(row, kind))
+    other = _other_shape(row) if any(CODES[fault.code].severity == "error" for fault in found) else None
+    yield from found if other is None else other
+
+
+def _other_shape(row: JsonValue) -> list[Fault] | None:
+    """The shape of a row that another tool wrote, and what is wrong with it besides; None for other rows."""
+    keys = shorten(list(row) if isinstance(row, dict) else None)
+    try:
+        converted = convert(row)
+    except UnclearShapeError as unclear:
+        return [Fault(unclear.code, "", unclear.reason, keys)]
+    if converted is None:
+        return None
+    found = [Fault("other_shape", "", f"The row is in another tool's shape: {converted.shape}.", keys)]
+    return found + [fault for fault in _faults_of(converted.row, None) if CODES[fault.code].severity == "error"]
+
+
+def _faults_of(row: JsonValue, kind: Kind | None) -> Iterator[Fault]:
+    """The faults of a row that is taken for one of ours."""
     if not isinstance(row, dict):
         yield Fault("not_an_object", "", f"The row is {type_name(row)}, not an object.", shorten(row))
         return

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tunesmith.check.file_check import CheckOptions, check_file
-from tunesmith.check.fix.fixed_file import FixResult, fix_file
+from tunesmith.check.fix.fix_result import FixResult
+from tunesmith.check.fix.fixed_file import FixOptions, fix_file
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 
@@ -39,9 +40,9 @@ def test_duplicates_blank_lines_and_empty_rows_go(tmp_path: Path) -> None:
             "cut trailing blanks",
         ),
         (
-            {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+            {"messages": [{**USER, "role": " User"}, {**ANSWER, "role": "ASSISTANT"}]},
             {"messages": [USER, ANSWER]},
-            "renamed old keys",
+            "renamed old roles",
         ),
         (
             {"messages": [{**USER, "role": "human"}, {**ANSWER, "role": "bot"}]},
@@ -56,6 +57,16 @@ def test_duplicates_blank_lines_and_empty_rows_go(tmp_path: Path) -> None:
         (
             {"messages": [{**USER, "weight": 1}, {**ANSWER, "weight": 1.0}]},
             {"messages": [USER, {**ANSWER, "weight": 1}]},
+            "corrected weights",
+        ),
+        (
+            {"messages": [USER, {**ANSWER, "weight": "1"}]},
+            {"messages": [USER, {**ANSWER, "weight": 1}]},
+            "corrected weights",
+        ),
+        (
+            {"messages": [USER, {**ANSWER, "weight": False}, USER, {**ANSWER, "weight": True}]},
+            {"messages": [USER, {**ANSWER, "weight": 0}, USER, {**ANSWER, "weight": 1}]},
             "corrected weights",
         ),
         (
@@ -106,7 +117,7 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link.jsonl").symlink_to(source)
     for target in (source, tmp_path / "link.jsonl", tmp_path / "." / "in.jsonl"):
         with pytest.raises(InvalidRequest, match="is the input itself"):
-            fix_file(source, target, overwrite=True)
+            fix_file(source, target, FixOptions(overwrite=True))
 
 
 def test_an_existing_result_is_not_replaced_unasked(tmp_path: Path) -> None:
@@ -116,7 +127,7 @@ def test_an_existing_result_is_not_replaced_unasked(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="exists already"):
         fix_file(source, target)
     assert target.read_text() == "precious"
-    fix_file(source, target, overwrite=True)
+    fix_file(source, target, FixOptions(overwrite=True))
     assert json.loads(target.read_text())
 
 

@@ -99,7 +99,7 @@ def test_check_lists_no_more_findings_than_asked_for(tunesmith: Tunesmith, tmp_p
 def test_same_fault_of_many_lines_is_one_entry(tunesmith: Tunesmith, tmp_path: Path) -> None:
     out = tunesmith("check", write(tmp_path / "rows.jsonl", "{broken\n" * 30)).out
     assert "lines 1, 2, 3" in " ".join(out.split())
-    assert out.count("A key stands without quotes: {broken Put it in double quotes.") == 1
+    assert out.count("A key stands without quotes: `{broken`. Put it in double quotes.") == 1
 
 
 def test_mask_preview_marks_the_answer_and_only_it(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:
@@ -214,8 +214,35 @@ def test_fix_writes_a_fixed_copy_and_keeps_rows_it_cannot_fix(tunesmith: Tunesmi
     assert "1 of 3 rows" in ran.out
 
 
-def test_fix_never_overwrites_unasked(tunesmith: Tunesmith, tmp_path: Path) -> None:
+def test_fix_says_that_no_row_is_left_and_fails(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", '{"text": "a"}\n{"text": "b"}\n')
+    ran = tunesmith("fix", source, "--findings", "1")
+    assert ran.code == 1
+    assert "nothing was written" in ran.out
+    assert "--prompt-field NAME --completion-field NAME" in " ".join(ran.out.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert tunesmith("fix", source, "--completion-field", "text").code == 0
+
+
+def test_fix_of_a_fine_file_has_nothing_to_do(tunesmith: Tunesmith, tmp_path: Path) -> None:
     source = write(tmp_path / "rows.jsonl", ROW)
+    ran = tunesmith("fix", source)
+    assert (ran.code, "nothing to fix" in ran.out) == (0, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert tunesmith("fix", source, "-o", tmp_path / "copy.jsonl").code == 0
+    assert (tmp_path / "copy.jsonl").read_text() == ROW
+
+
+def test_fix_says_what_it_converted_and_which_keys_it_dropped(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    rows = "".join(f'{{"id": {n}, "instruction": "q{n}", "input": "", "output": "a"}}\n' for n in range(12))
+    ran = tunesmith("fix", write(tmp_path / "rows.jsonl", rows))
+    assert ran.code == 0
+    assert "12 x Alpaca's (instruction, input, output)" in ran.out
+    assert "12 x id" in ran.out
+
+
+def test_fix_never_overwrites_unasked(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", "\n" + ROW)
     assert tunesmith("fix", source).code == 0
     again = tunesmith("fix", source)
     assert again.code == 1

@@ -159,7 +159,7 @@ def test_faults_of_the_validation_file_stop_the_job(printed: Printed, local: Loc
     assert (report.ok, both.ok, both.to_json()["ok"]) == (True, False, False)
     said = words(printed(200, print_report, both, local, 20))
     assert "✗ 1 error in the validation file" in said
-    assert "errors in the validation file line 2 column 2: A key stands without quotes: {broken}" in said
+    assert "errors in the validation file line 2 column 2: A key stands without quotes: `{broken}`." in said
     page = report_html(both)
     assert "1 error to fix in the validation file" in page
     assert "A key stands without quotes." in page
@@ -196,3 +196,8 @@ def test_preference_rows_are_ready_with_their_method(printed: Printed, local: Lo
     row = json.dumps({"input": {"messages": [{"role": "user", "content": "Hi"}]}, **answers}) + "\n"
     report = check_file(file_of(tmp_path, row * 10), CheckOptions(renderer=local.renderer))
     assert "✓ ready to train with --method dpo" in printed(200, print_report, report, local, 20)
+
+
+def test_errors_of_a_line_begin_with_the_cause(tmp_path: Path) -> None:
+    report = check_file(file_of(tmp_path, ROW + ROW.replace('"assistant"', '"Assistant"') + ROW * 9))
+    assert [(one.line, one.code) for one in report.errors] == [(2, "unrecognized_role"), (2, "missing_assistant")]

@@ -1,144 +1,204 @@
-"""`tunesmith fix`: writes a training file with the safe fixes applied.
+"""`tunesmith fix`: a training file with every change that leaves no choice.
 
-Rows that are still broken afterwards go, unchanged, into a second file, so nothing is lost and the result passes the
+Whatever the form (an array, CSV, UTF-16) and the shape (another tool's) of the rows, they come out as rows of ours, in
+their order. Rows that are still broken go, unchanged, into a second file, so nothing is lost and the result passes the
 check, unless it has too few rows. Fixing the result again changes nothing.
 """
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 
-from tunesmith.check.fix.fixes import fix_row, is_empty
+from tunesmith.check.fix.columns import Columns
+from tunesmith.check.fix.fix_result import FixResult
+from tunesmith.check.fix.fixed_row import FixedRow, fixed_row
+from tunesmith.check.fix.repair import read_line
+from tunesmith.check.fix.source import Piece, encoding_of, is_table, read_pieces, write_as_utf8
 from tunesmith.errors import InvalidRequest
-from tunesmith.jsonvalue import JsonObject
-from tunesmith.rows.codes import CODES
-from tunesmith.rows.findings import Finding, FindingLog, at_line, finding
-from tunesmith.rows.lines import sniff
-from tunesmith.rows.parse import BrokenLine, parse_line
-from tunesmith.rows.raw_row import iter_lines
-from tunesmith.rows.row_faults import Kind, kind_of, row_faults
+from tunesmith.jsonvalue import JsonValue
+from tunesmith.rows.findings import Finding, at_line, finding
+from tunesmith.rows.lines import SNIFF_BYTES, sniff
+from tunesmith.rows.parse import BrokenLine
+from tunesmith.rows.row_faults import Kind, kind_of
 
 
-@dataclass(slots=True)
-class FixResult:
-    """The counts of what was changed and left out.
+@dataclass(frozen=True, slots=True)
+class FixOptions:
+    """How a file is fixed.
 
-    `changed` counts rows by fix. `rows_in` = `rows_out` + `duplicates` + `empty` + `rejected`.
+    `columns` says what the columns of a table or of unknown rows are; `encoding` is that of a file that is not Unicode.
+    `copy_sound` writes a copy of a file that needs no fix.
     """
 
-    rows_in: int = 0
-    rows_out: int = 0
-    blank_lines: int = 0
-    duplicates: int = 0
-    empty: int = 0
-    rejected: int = 0
-    changed: dict[str, int] = field(default_factory=dict)
-    log: FindingLog = field(default_factory=FindingLog)
-    rejected_file: str | None = None
-
-    def to_json(self) -> JsonObject:
-        """The result as `tunesmith fix --json` prints it."""
-        return {
-            "rows_in": self.rows_in,
-            "rows_out": self.rows_out,
-            "blank_lines": self.blank_lines,
-            "duplicates": self.duplicates,
-            "empty": self.empty,
-            "rejected": self.rejected,
-            "rejected_file": self.rejected_file,
-            "changed": dict(self.changed),
-            "errors": [one.to_json() for one in self.log.errors],
-        }
+    overwrite: bool = False
+    copy_sound: bool = True
+    columns: Columns | None = None
+    encoding: str | None = None
 
 
-def fix_file(source: Path, target: Path, *, overwrite: bool = False) -> FixResult:
+def fix_file(source: Path, target: Path, options: FixOptions = FixOptions()) -> FixResult:
     """Writes the fixed rows to `target`, the others to `<target>.rejected`.
 
-    InvalidRequest when the two are one file, when `target` exists, or when `source` holds no lines that can be read.
+    Nothing is written when no row is left, or none needed a fix and no copy is wanted; the result says so.
+    InvalidRequest when the two are one file, when `target` exists, or when `source` holds no rows that can be read.
     """
     rejects = target.with_name(f"{target.name}.rejected")
-    _refuse_unsafe(source, target, rejects, overwrite=overwrite)
-    result = FixResult()
-    fixing = _Fixing(result)
-    fresh, fresh_rejects = _temporary(target), _temporary(rejects)
+    _refuse_unsafe(source, target, rejects, overwrite=options.overwrite)
+    files = _Files(target, rejects)
     try:
-        with fresh.open("wb") as good, fresh_rejects.open("wb") as bad:
-            for number, raw in _lines(source, result):
-                fixing.line(number, raw, good, bad)
-        if fresh_rejects.stat().st_size:
-            fresh_rejects.replace(rejects)
-            result.rejected_file = rejects.name
-        fresh.replace(target)
+        result = _fix(_readable(source, files.utf8, options), files, options)
+        if result.rows_out and (options.copy_sound or not result.is_unchanged):
+            if files.fresh_rejects.stat().st_size:
+                files.fresh_rejects.replace(rejects)
+                result.rejected_file = rejects.name
+            files.fresh.replace(target)
+            result.is_written = True
     finally:
-        for leftover in (fresh, fresh_rejects):
+        files.remove()
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files that stand beside the result while it is made."""
+
+    target: Path
+    rejects: Path
+
+    @property
+    def fresh(self) -> Path:
+        return _temporary(self.target)
+
+    @property
+    def fresh_rejects(self) -> Path:
+        return _temporary(self.rejects)
+
+    @property
+    def utf8(self) -> Path:
+        return _temporary(self.target.with_name(f"{self.target.name}.utf8"))
+
+    def remove(self) -> None:
+        for leftover in (self.fresh, self.fresh_rejects, self.utf8):
             with suppress(FileNotFoundError):
                 leftover.unlink()
+
+
+def _fix(source: Path, files: _Files, options: FixOptions) -> FixResult:
+    result = FixResult()
+    if source == files.utf8:
+        result.rewritten.append("wrote it as UTF-8")
+    columns = options.columns.names if options.columns is not None else ()
+    with files.fresh.open("wb") as good, files.fresh_rejects.open("wb") as bad:
+        fixing = _Fixing(result, good, bad, options.columns)
+        for piece in read_pieces(source, columns):
+            fixing.take(piece)
     return result
 
 
 class _Fixing:
     """What is remembered from row to row: the kind of the first good one, and which ones were written."""
 
-    def __init__(self, result: FixResult) -> None:
+    def __init__(self, result: FixResult, good: BinaryIO, bad: BinaryIO, columns: Columns | None) -> None:
         self._result = result
+        self._good = good
+        self._bad = bad
+        self._columns = columns
         self._kind: Kind | None = None
         self._written: set[bytes] = set()  # 16 bytes of digest a row, about 100 in memory
 
-    def line(self, number: int, raw: bytes, good: BinaryIO, bad: BinaryIO) -> None:
-        result = self._result
-        result.rows_in += 1
+    def take(self, piece: Piece) -> None:
+        if piece.text is None:
+            self._result.rows_in += 1
+            self._result.rejected += 1
+            text = f"The row has {piece.size:,} bytes and was left out altogether."
+            self._result.log.add(finding("line_too_long", piece.line, text))
+        elif not piece.text.strip():
+            self._result.blank_lines += 1
+        else:
+            self._read(piece, piece.text)
+
+    def _read(self, piece: Piece, text: bytes) -> None:
         try:
-            row = parse_line(raw)
+            values, repairs = read_line(text)
         except BrokenLine as broken:
-            self._reject([at_line(broken.fault, number)], raw, bad)
+            self._result.rows_in += 1
+            self._reject([at_line(broken.fault, piece.line)], text)
             return
-        if is_empty(row):
+        changes = [*piece.repairs, *repairs]
+        for value, raw in values:
+            self._result.rows_in += 1
+            self._row(value, _RowText(piece.line, raw, changes, is_row=not repairs and b"\n" not in raw))
+
+    def _row(self, value: JsonValue, text: "_RowText") -> None:
+        result = self._result
+        done = fixed_row(value, self._kind, self._columns)
+        if done.empty:
             result.empty += 1
-            return
-        fixes = fix_row(row) if isinstance(row, dict) else []
-        if is_empty(row):
-            result.empty += 1
-            return
-        found = [at_line(fault, number) for fault in row_faults(row, self._kind)]
-        errors = [one for one in found if CODES[one.code].severity == "error"]
-        if errors:
-            self._reject(errors, raw, bad)
-            return
-        self._kind = self._kind or kind_of(row)
-        digest = blake2b(orjson.dumps(row, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+        elif done.errors:
+            self._reject([at_line(fault, text.line) for fault in done.errors], text.raw)
+        else:
+            self._kind = result.kind = self._kind or kind_of(done.row)
+            self._write(done, text)
+
+    def _write(self, done: FixedRow, text: "_RowText") -> None:
+        digest = blake2b(orjson.dumps(done.row, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
         if digest in self._written:
-            result.duplicates += 1
+            self._result.duplicates += 1
             return
         self._written.add(digest)
-        for fix in fixes:
-            result.changed[fix] = result.changed.get(fix, 0) + 1
-        good.write((orjson.dumps(row) if fixes else raw) + b"\n")
-        result.rows_out += 1
+        self._result.add(done, text.changes)
+        self._good.write((text.raw if text.is_row and not done.changed else orjson.dumps(done.row)) + b"\n")
+        self._result.rows_out += 1
 
-    def _reject(self, errors: list[Finding], raw: bytes, bad: BinaryIO) -> None:
+    def _reject(self, errors: list[Finding], raw: bytes) -> None:
         self._result.rejected += 1
         self._result.log.extend(errors)
-        bad.write(raw + b"\n")
+        self._bad.write(raw + b"\n")
 
 
-def _lines(source: Path, result: FixResult) -> Iterator[tuple[int, bytes]]:
-    """(number, stripped line) of every line that is not blank and not too long to read."""
-    for raw in iter_lines(source):
-        if raw.text is None:
-            result.rows_in += 1
-            result.rejected += 1
-            text = f"The line has {raw.size:,} bytes and was left out altogether."
-            result.log.add(finding("line_too_long", raw.line, text))
-        elif raw.is_blank:
-            result.blank_lines += 1
-        else:
-            yield raw.line, raw.text.strip(b" \t\r")
+@dataclass(frozen=True, slots=True)
+class _RowText:
+    """Where a row stood, as what; `is_row` when it is a line of JSON as it stood."""
+
+    line: int
+    raw: bytes
+    changes: list[str]
+    is_row: bool
+
+
+def _readable(source: Path, utf8: Path, options: FixOptions) -> Path:
+    """`source`, or its copy in UTF-8; InvalidRequest where it holds nothing that can be read."""
+    encoding = options.encoding or encoding_of(source)
+    if encoding is not None:
+        write_as_utf8(source, utf8, encoding)
+        source = utf8
+    columns = options.columns.names if options.columns is not None else ()
+    for found in sniff(source):
+        if found.severity == "error":
+            _refuse_unless_readable(source, found, columns)
+    return source
+
+
+def _refuse_unless_readable(source: Path, found: Finding, columns: tuple[str, ...]) -> None:
+    if found.code != "not_jsonl":
+        raise InvalidRequest(str(found), param="file", code=found.code)
+    with source.open("rb") as file:
+        head = file.read(SNIFF_BYTES)
+    if "one JSON array" in found.message or "over many lines" in found.message or is_table(head, columns):
+        return
+    if "Parquet" in found.message or "binary" in found.message:
+        text = f"{found.message} Write it as JSON Lines with the program that made it."
+    else:
+        text = (
+            "The file is neither JSON nor a table whose first line names a known column, such as prompt and "
+            "completion. If it is a table, name its columns: --prompt-field NAME --completion-field NAME."
+        )
+    raise InvalidRequest(text, param="file", code=found.code)
 
 
 def _refuse_unsafe(source: Path, target: Path, rejects: Path, *, overwrite: bool) -> None:
@@ -147,9 +207,6 @@ def _refuse_unsafe(source: Path, target: Path, rejects: Path, *, overwrite: bool
             raise InvalidRequest(f"{path} is the input itself; name another file for the result.", param="output")
         if path.exists() and not overwrite:
             raise InvalidRequest(f"{path} exists already; name another file, or remove it.", param="output")
-    for found in sniff(source):
-        if found.severity == "error":
-            raise InvalidRequest(str(found), param="file", code=found.code)
 
 
 def _temporary(path: Path) -> Path:

@@ -4,13 +4,18 @@ Applying them twice changes nothing more.
 """
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import orjson
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.rows.message_faults import KEYS as MESSAGE_KEYS
+from tunesmith.rows.other_shapes.recognise import CARRIERS
+from tunesmith.rows.other_shapes.turns import role_of
+from tunesmith.rows.row_faults import CHAT_KEYS, PREFERENCE_KEYS, Kind
 
 OLD_KEYS = {"preferred_completion": "preferred_output", "non_preferred_completion": "non_preferred_output"}
-OLD_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "ai": "assistant", "model": "assistant"}
+SPELLING = 0.8  # how alike two keys are when one is taken for the other misspelt
 
 Fix = Callable[[JsonObject], bool]
 
@@ -18,6 +23,42 @@ Fix = Callable[[JsonObject], bool]
 def fix_row(row: JsonObject) -> list[str]:
     """Changes `row` in place and returns the names of the fixes that changed it."""
     return [name for name, fix in FIXES.items() if fix(row)]
+
+
+def drop_metadata(row: JsonObject, kind: Kind | None) -> list[str]:
+    """Removes the keys that have no place in a row, and returns their names.
+
+    They teach nothing, such as `id` or `source`.
+
+    A key that may be one of ours misspelt stays, and so does one that belongs to what the row teaches (`CARRIERS`).
+    """
+    source = row.get("input")
+    if kind == "chat" and any(_is_answer(one) for one in _messages(row)):
+        holders = [("", row, CHAT_KEYS)]
+    elif kind == "completion":
+        holders = [("", row, frozenset(("prompt", "completion")))]
+    elif kind == "preference":
+        holders = [("", row, PREFERENCE_KEYS)]
+        holders += [("input.", source, CHAT_KEYS)] if isinstance(source, dict) else []
+    else:
+        return []
+    dropped = []
+    for prefix, holder, known in [*holders, *(("messages.", one, MESSAGE_KEYS) for one in _messages(row))]:
+        for key in [key for key in holder if key not in known and _is_metadata(key, holder, known)]:
+            del holder[key]
+            dropped.append(prefix + key)
+    return list(dict.fromkeys(dropped))
+
+
+def _is_metadata(key: str, holder: JsonObject, known: frozenset[str]) -> bool:
+    if key in CARRIERS and holder[key] not in (None, "", [], {}):
+        return False
+    missing = [name for name in known if name not in holder]
+    return not get_close_matches(key, missing, 1, SPELLING)
+
+
+def _is_answer(message: JsonObject) -> bool:
+    return message.get("role") == "assistant"
 
 
 def is_empty(row: JsonValue) -> bool:
@@ -37,26 +78,20 @@ def is_empty(row: JsonValue) -> bool:
 
 
 def _old_keys(row: JsonObject) -> bool:
-    """The older spelling of preference rows, and rows as ShareGPT writes them."""
+    """The older spelling of preference rows."""
     changed = False
     for old, new in OLD_KEYS.items():
         if old in row and new not in row:
             row[new] = row.pop(old)
             changed = True
-    turns = row.get("conversations")
-    if "messages" not in row and isinstance(turns, list) and turns and all(_is_turn(turn) for turn in turns):
-        row["messages"] = [{"role": turn["from"], "content": turn["value"]} for turn in _objects(turns)]
-        del row["conversations"]
-        changed = True
     return changed
 
 
 def _old_roles(row: JsonObject) -> bool:
     changed = False
     for message in _messages(row):
-        role = message.get("role")
-        if isinstance(role, str) and role in OLD_ROLES:
-            message["role"] = OLD_ROLES[role]
+        if (role := role_of(message.get("role"))) != message.get("role"):
+            message["role"] = role
             changed = True
     return changed
 
@@ -83,17 +118,24 @@ def _empty_system(row: JsonObject) -> bool:
 
 
 def _weights(row: JsonObject) -> bool:
-    """A weight where none is read, and 1.0 for 1."""
+    """A weight where none is read, and 1.0, "1" or true for 1."""
     changed = False
     for message in _messages(row):
         weight = message.get("weight")
         if "weight" in message and message.get("role") in ("system", "developer", "user", "tool", "function"):
             del message["weight"]
             changed = True
-        elif isinstance(weight, float) and weight in (0.0, 1.0):
-            message["weight"] = int(weight)
+        elif (meant := _meant_weight(weight)) is not None:
+            message["weight"] = meant
             changed = True
     return changed
+
+
+def _meant_weight(weight: JsonValue) -> int | None:
+    """The number that a weight of another type stands for; None for a number, and for what stands for none."""
+    if isinstance(weight, str):
+        return {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}.get(weight.strip().lower())
+    return int(weight) if isinstance(weight, bool | float) and weight in (0, 1) else None
 
 
 def _arguments(row: JsonObject) -> bool:
@@ -132,10 +174,6 @@ def _messages(row: JsonObject) -> list[JsonObject]:
 
 def _objects(values: list[JsonValue]) -> list[JsonObject]:
     return [value for value in values if isinstance(value, dict)]
-
-
-def _is_turn(turn: JsonValue) -> bool:
-    return isinstance(turn, dict) and turn.keys() == {"from", "value"}
 
 
 def _is_system(message: JsonValue) -> bool:

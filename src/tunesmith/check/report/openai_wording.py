@@ -10,7 +10,9 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.findings import Finding
 
 _CODES = {"training_file": "invalid_training_file", "validation_file": "invalid_validation_file"}
-_FORMAT_CODES = frozenset(("extra_key", "missing_messages", "missing_key"))
+_FORMAT_CODES = frozenset(
+    ("extra_key", "missing_messages", "missing_key", "other_shape", "unclear_shape", "unclear_columns")
+)
 _OF_THE_JOB = ("too_few_examples", "wrong_method", "method_not_available")  # no fault of a file that is only uploaded
 _MESSAGE_PATH = re.compile(r"messages\[(\d+)\]")
 
@@ -58,6 +60,10 @@ def _sentence(found: Finding, file_id: str | None) -> str:
             return f"Invalid file format. Example {found.line} cannot be parsed. Error: {fault} (line {found.line})"
         case "missing_messages" if found.path == "messages" and "missing" in found.message:
             return f"Invalid file format. Example {found.line} is missing key 'messages'. {found.fix}"
+        case "other_shape" | "unclear_shape" | "unclear_columns":
+            fault = found.message.removeprefix("The row ")
+            said = f" {fault}" if fault != found.message else f": {fault}"
+            return f"Invalid file format. Example {found.line}{said} {found.fix}"
         case "extra_key":
             name = found.path.rpartition(".")[2]
             return f'Invalid file format. Example {found.line} contains an extra "{name}". {found.fix}'

@@ -2,6 +2,7 @@
 
 from rich.markup import escape
 
+from tunesmith.check.fix.preview import fix_sentence
 from tunesmith.check.report.file_report import Distribution, Report
 from tunesmith.check.report.mask_preview import visible
 from tunesmith.check.rules.file_rules import method_of
@@ -22,6 +23,8 @@ def print_report(report: Report, base: LocalBase, limit: int) -> None:
     print_findings("warnings", report.warnings, report.warning_count, limit, counts=report.counts, more=more)
     if held_out is not None and not report.counts.keys() & {"leak", "near_leak"}:
         out().print("\n[green]No row of the validation file appears in this file.[/green]")
+    if (fixable := fix_sentence(report)) is not None:
+        out().print(f"\n{escape(visible(fixable))}")
     _print_distributions(report)
 
 

@@ -4,25 +4,45 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from tunesmith.check.fix.fixed_file import FixResult
+from tunesmith.check.fix.fix_result import FixResult
 from tunesmith.cli.output.findings import print_findings
 from tunesmith.cli.output.terminal import facts, out, plural
 
-SHOWN_ERRORS = 10
+NO_ANSWERS = "the rows end with the user and have no answer to learn: add it as their last message"
 
 
-def print_fix(result: FixResult, target: Path) -> None:
-    """Prints what was fixed, what was removed, and the errors that remain."""
-    out().print(f"[bold]{escape(str(target))}[/bold]  {result.rows_out:,} of {result.rows_in:,} rows")
-    done = {"fixed": _fixed(result), "removed": _removed(result), "not fixed": _rejected(result)}
-    out().print(facts({name: text for name, text in done.items() if text}))
+def print_fix(result: FixResult, source: Path, target: Path, findings: int) -> None:
+    """Prints what was converted, fixed and removed, and the errors that remain."""
+    out().print(_headline(result, source, target))
+    done = {
+        "converted": _counts(result.converted),
+        "rewritten": escape(", ".join(result.rewritten)),
+        "fixed": _counts(result.changed),
+        "dropped keys": _counts(result.dropped),
+        "removed": _removed(result),
+        "not fixed": _rejected(result),
+        "note": NO_ANSWERS if result.kind == "reinforcement" else "",
+    }
+    shown = {name: text for name, text in done.items() if text}
+    if shown:
+        out().print(facts(shown))
     print_findings(
-        "errors", tuple(result.log.errors), result.log.total("error"), SHOWN_ERRORS, more="tunesmith check lists them"
+        "errors", tuple(result.log.errors), result.log.total("error"), findings, more="--findings {}, or --json"
     )
 
 
-def _fixed(result: FixResult) -> str:
-    return ", ".join(f"{count:,} x {escape(fix)}" for fix, count in result.changed.items())
+def _headline(result: FixResult, source: Path, target: Path) -> str:
+    rows = f"{result.rows_out:,} of {result.rows_in:,} rows"
+    if not result.rows_out:
+        return f"[bold]{escape(str(source))}[/bold]  no row can be used as it is; nothing was written"
+    if not result.is_written:
+        return f"[bold]{escape(str(source))}[/bold]  nothing to fix: all {rows} are fine; nothing was written"
+    same = " (nothing to fix: a copy)" if result.is_unchanged else ""
+    return f"[bold]{escape(str(target))}[/bold]  {rows}{same}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} x {escape(what)}" for what, count in counts.items())
 
 
 def _removed(result: FixResult) -> str:
@@ -37,5 +57,7 @@ def _removed(result: FixResult) -> str:
 def _rejected(result: FixResult) -> str:
     if not result.rejected:
         return ""
+    if not result.is_written:
+        return plural(result.rejected, "row")
     kept = f"kept in {escape(result.rejected_file)}" if result.rejected_file else "left out"
     return f"{plural(result.rejected, 'row')}, {kept}"

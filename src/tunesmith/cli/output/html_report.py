@@ -10,6 +10,7 @@ from importlib.metadata import version
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from tunesmith.check.fix.preview import fix_sentence
 from tunesmith.check.report.file_report import Distribution, Report
 from tunesmith.check.report.mask_preview import Preview, visible
 from tunesmith.check.rules.pii_kinds import NAMES
@@ -71,6 +72,7 @@ def report_html(report: Report, estimate: Estimate | None = None, previews: Sequ
             listed=_listed(report),
             counts=sorted(report.counts.items(), key=lambda one: (CODES[one[0]].severity, -one[1])),
             risks=_risks(report.sections),
+            fixable=fix_sentence(report),
             width=WIDTH,
             height=HEIGHT,
             left=LEFT,

@@ -50,6 +50,7 @@ def check(options: CheckOptions) -> None:
 
     The exit code is 1 if a job would refuse the file.
     """
+    from tunesmith.check.fix.preview import with_fix
     from tunesmith.cli.bases import weights_missing
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.dataset import DatasetCheck, check_dataset
@@ -58,6 +59,7 @@ def check(options: CheckOptions) -> None:
     request = DatasetCheck(options.file, options.base, options.method, near_duplicates=options.near_duplicates)
     base, report = check_dataset(request, settings)
     report = _moderated(options.file, report, settings) if options.moderation else report
+    report = with_fix(report, options.file)
     report = _with_validation(options, options.validation, report, settings) if options.validation else report
     if options.show and base.renderer is None:
         raise CommandError(weights_missing(base))

@@ -1,0 +1,1 @@
+"""Rows as other tools write them, and the rows of ours that say the same."""
