@@ -39,7 +39,9 @@ def test_table_has_names_tokens_and_a_price(tunesmith: Tunesmith, used: str) -> 
 
 
 def test_cached_tokens_cost_what_cached_tokens_cost(tunesmith: Tunesmith, used: str) -> None:
-    (row,) = list(tunesmith("usage", "--price", "gpt-4o-mini", "--json").json)
+    rows = tunesmith("usage", "--price", "gpt-4o-mini", "--json").json
+    assert isinstance(rows, list)
+    (row,) = rows
     assert row["cost_at_openai_usd"] == pytest.approx((1_999_500 * 0.30 + 500 * 0.15 + 1_000_000 * 1.20) / 1e6)
 
 
@@ -47,7 +49,9 @@ def test_price_that_is_not_known_is_not_nothing(tunesmith: Tunesmith, used: str)
     """o4-mini is billed by the hour of training: what 6,810 tokens cost is not known."""
     ran = tunesmith("usage", "--days", "60", "--by", "", "--price", "o4-mini")
     assert "not known" in ran.out
-    (row,) = list(tunesmith("usage", "--days", "60", "--by", "", "--price", "o4-mini", "--json").json)
+    rows = tunesmith("usage", "--days", "60", "--by", "", "--price", "o4-mini", "--json").json
+    assert isinstance(rows, list)
+    (row,) = rows
     assert row["cost_at_openai_usd"] is None
 
 

@@ -22,7 +22,7 @@ from tunesmith.check.scan.result import ChunkResult, ScanOptions
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.faults import NO_TEMPLATE
 from tunesmith.render.renderer import Renderer
-from tunesmith.rows.findings import Finding, FindingLog, finding
+from tunesmith.rows.findings import Finding, FindingLog, finding, in_order
 from tunesmith.tokens import DEFAULT_ENCODING
 
 OPENAI_LIMITS = {"cl100k_base": 16_385, "o200k_base": 65_536}  # gpt-3.5-turbo-0125; gpt-4o and 4.1
@@ -120,8 +120,8 @@ def _report(path: Path, scan: FileScan, options: CheckOptions, log: FindingLog) 
         blank_lines=rows.blank_lines,
         roles=rows.roles,
         counts=log.counts,
-        errors=tuple(log.errors),
-        warnings=tuple(log.warnings),
+        errors=in_order(log.errors),
+        warnings=in_order(log.warnings),
         max_tokens=options.max_tokens if options.max_tokens is not None else options.openai_limit,
         openai=_openai_counts(rows, options),
         per_row=RowDistributions(distribution(rows.messages), distribution(rows.tokens), distribution(rows.learned)),

@@ -40,7 +40,8 @@ def local_base(name: str | None, settings: Settings) -> LocalBase:
         return LocalBase(base, None, None, limit or base.context_length)
     with Waiting(f"preparing the base model {base.name}", activity.here):
         directory = materialise(base, settings)
-    return LocalBase(base, directory, load_renderer(directory), limit or context_length(directory))
+    context = context_length(directory)
+    return LocalBase(base, directory, load_renderer(directory), min(limit or context, context))
 
 
 def weights_missing(base: LocalBase) -> str:

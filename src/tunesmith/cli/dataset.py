@@ -21,6 +21,7 @@ class DatasetCheck:
     method: str | None = None
     encoding: str | None = None  # OpenAI's; None: the one of its current models
     near_duplicates: bool = False
+    min_examples: int | None = None  # None: as many as a training file needs
 
 
 def check_dataset(request: DatasetCheck, settings: "Settings") -> "tuple[LocalBase, Report]":
@@ -30,6 +31,7 @@ def check_dataset(request: DatasetCheck, settings: "Settings") -> "tuple[LocalBa
     Raises CommandError for a file or method that does not exist.
     """
     from tunesmith.check.file_check import CheckOptions, check_file
+    from tunesmith.check.rules.file_rules import MIN_EXAMPLES
     from tunesmith.check.scan.analysers import ANALYSERS, DEFAULT_ANALYSERS
     from tunesmith.cli.bases import local_base
     from tunesmith.cli.output.reading_bar import ReadingBar
@@ -45,6 +47,7 @@ def check_dataset(request: DatasetCheck, settings: "Settings") -> "tuple[LocalBa
             method=request.method,
             encoding=request.encoding or DEFAULT_ENCODING,
             analysers=ANALYSERS if request.near_duplicates else DEFAULT_ANALYSERS,
+            min_examples=MIN_EXAMPLES if request.min_examples is None else request.min_examples,
         )
         report = check_file(request.file, options, progress=progress)
     return base, report

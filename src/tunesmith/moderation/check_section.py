@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tunesmith.check.report.file_report import Report
 from tunesmith.moderation.report import ModerationReport
-from tunesmith.rows.findings import LISTED_WARNINGS
+from tunesmith.rows.findings import LISTED_WARNINGS, in_order
 
 
 def with_moderation(report: Report, moderated: ModerationReport) -> Report:
@@ -17,6 +17,6 @@ def with_moderation(report: Report, moderated: ModerationReport) -> Report:
     return replace(
         report,
         counts=counts,
-        warnings=(*report.warnings, *found),
+        warnings=in_order((*report.warnings, *found)),
         sections={**report.sections, "moderation": moderated.to_json()},
     )

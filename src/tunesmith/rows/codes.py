@@ -61,6 +61,11 @@ FILE_CODES = {
         "Use 'supervised' for chat and prompt/completion rows, 'dpo' for preference rows. Rows that end with the user "
         "are for 'reinforcement', which is checked but not trained here: end them with the assistant's answer.",
     ),
+    "method_not_available": _error(
+        "The rows or the method are for reinforcement, which no job here trains.",
+        "For supervised training end each row with the assistant's answer, and keep no other keys than messages, tools "
+        "and parallel_tool_calls.",
+    ),
 }
 
 ROW_CODES = {
@@ -175,6 +180,10 @@ TOOL_CODES = {
     "arguments_not_json": _error("A call's arguments are not a JSON object.", "Write the arguments as JSON text."),
     "arguments_do_not_fit": _error(
         "A call's arguments do not fit the declared schema.", "Fix the arguments or the declaration."
+    ),
+    "null_argument": _warning(
+        "An optional argument is null, which its declared schema does not allow.",
+        "Leave the argument out, or allow null in the declaration: the model will write null too.",
     ),
     "undeclared_tool": _error(
         "A call names a tool that the row does not declare.", 'Add the tool to the row\'s "tools", or correct the name.'

@@ -12,19 +12,23 @@ from tunesmith.rows.codes import CODES, Severity
 LISTED = 100  # of each severity; all are counted
 LISTED_WARNINGS = 10
 VALUE_CHARS = 60
+_COLUMN = "column "  # begins the path of a fault in a line's syntax
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Something wrong in one row.
 
-    `path` is as in `messages[2].content`, "" for the row itself.
+    `path` is as in `messages[2].content`, "" for the row itself; in a line that is not JSON it is `column 7`, where
+    `value` stands. `fix` is closer than its code's. `said` is how OpenAI's service says it, where that is known.
     """
 
     code: str
     path: str
     message: str
     value: str | None = None
+    fix: str | None = None
+    said: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,14 @@ class Finding:
     message: str
     fix: str
     value: str | None = None
+    said: str | None = None  # as OpenAI's service says it, if that is known and other than `message`
+
+    @property
+    def text(self) -> str:
+        """The message, with what stands at the place where a line is not JSON."""
+        if not self.path.startswith(_COLUMN) or not self.value:
+            return self.message
+        return f"{self.message.rstrip('.')}: `{self.value}`."
 
     def to_json(self) -> JsonObject:
         """The finding as reports show it."""
@@ -49,6 +61,7 @@ class Finding:
             "message": self.message,
             "cure": self.fix,
             "value": self.value,
+            **({"said": self.said} if self.said else {}),
         }
 
     @classmethod
@@ -59,7 +72,7 @@ class Finding:
     def __str__(self) -> str:
         if self.line is None:
             return f"{self.message} {self.fix}"
-        return f"line {self.line}{', ' + self.path if self.path else ''}: {self.message} {self.fix}"
+        return f"line {self.line}{', ' + self.path if self.path else ''}: {self.text} {self.fix}"
 
 
 def finding(code: str, line: int | None, message: str, *, path: str = "", value: str | None = None) -> Finding:
@@ -69,7 +82,9 @@ def finding(code: str, line: int | None, message: str, *, path: str = "", value:
 
 def at_line(fault: Fault, line: int) -> Finding:
     """The fault as a finding about a line."""
-    return finding(fault.code, line, fault.message, path=fault.path, value=fault.value)
+    code = CODES[fault.code]
+    fix = fault.fix or code.fix
+    return Finding(fault.code, code.severity, line, fault.path, fault.message, fix, fault.value, fault.said)
 
 
 def shorten(value: JsonValue) -> str:
@@ -98,6 +113,14 @@ class Group:
     total: int
 
     @property
+    def path(self) -> str:
+        """The path that the findings share; of columns that differ, the first line's."""
+        path = self.first.path
+        if not path.startswith(_COLUMN) or self.total == 1:
+            return path
+        return f"{path} of line {self.first.line}"
+
+    @property
     def where(self) -> str:
         """The place in words, such as `file`, `line 3` or `lines 3, 7, 9 and 40 more`."""
         if not self.lines:
@@ -115,7 +138,8 @@ def grouped(listed: Iterable[Finding], counts: Mapping[str, int] | None = None) 
     """
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for one in listed:
-        groups.setdefault((one.code, one.path, one.message), []).append(one)
+        path = _COLUMN if one.path.startswith(_COLUMN) else one.path
+        groups.setdefault((one.code, path, one.message), []).append(one)
     several = Counter(code for code, _, _ in groups)
     found = []
     for (code, _, _), group in groups.items():
@@ -124,6 +148,18 @@ def grouped(listed: Iterable[Finding], counts: Mapping[str, int] | None = None) 
         lines = tuple(one.line for one in group if one.line is not None)
         found.append(Group(group[0], lines, max(total, len(group))))
     return found
+
+
+def in_order(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings by line; those of the file as a whole come last.
+
+    Warnings of a line are sorted by code; errors stay as they were found, the cause before what follows from it.
+    """
+    return tuple(sorted(found, key=_place))
+
+
+def _place(found: Finding) -> tuple[bool, int, str]:
+    return found.line is None, found.line or 0, found.code if found.severity == "warning" else ""
 
 
 def count_of(counts: Mapping[str, int], severity: Severity) -> int:

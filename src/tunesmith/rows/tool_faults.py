@@ -222,12 +222,40 @@ def _fit_faults(schema: "jsonschema_rs.Validator | None", arguments: JsonValue, 
     value = _parsed(arguments)
     if schema is None or not isinstance(value, dict) or schema.is_valid(value):
         return
+    text = shorten(arguments)
+    rest, nulls = _without_refused_nulls(schema, value)
+    if nulls and schema.is_valid(rest):
+        for name in nulls:
+            message = f"The optional argument {name} is null, which the schema does not allow."
+            yield Fault("null_argument", f"{where}.arguments", message, text)
+        return
     for error in schema.iter_errors(value):
         at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
         what = f"argument {at.lstrip('.')} does" if at else "arguments do"
         text = f"The {what} not fit the schema: {_first_line(error.message)}."
         yield Fault("arguments_do_not_fit", f"{where}.arguments", text, shorten(arguments))
         return
+
+
+def _without_refused_nulls(schema: "jsonschema_rs.Validator", arguments: JsonObject) -> tuple[JsonObject, list[str]]:
+    """The arguments without the nulls of which the schema complains, and the names of those."""
+    rest: JsonObject = orjson.loads(orjson.dumps(arguments))
+    names = []
+    for error in schema.iter_errors(arguments):
+        *above, last = error.instance_path or [0]
+        owner: JsonValue = rest
+        for part in above:
+            owner = _inner(owner, part)
+        if isinstance(owner, dict) and isinstance(last, str) and owner.get(last, 0) is None:
+            del owner[last]
+            names.append(".".join(map(str, error.instance_path)))
+    return rest, names
+
+
+def _inner(owner: JsonValue, part: str | int) -> JsonValue:
+    if isinstance(owner, dict) and isinstance(part, str):
+        return owner.get(part)
+    return owner[part] if isinstance(owner, list) and isinstance(part, int) else None
 
 
 def _refuse(uri: str) -> JsonObject:

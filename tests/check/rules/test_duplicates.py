@@ -179,7 +179,7 @@ def test_leaks_name_the_lines_of_both_files(tmp_path: Path) -> None:
     assert [(line, other) for line, other, _ in found.exact] == [(4, 8)]
     assert [(line, other) for line, other, _ in found.near] == [(5, 21)]
     exact, close = found.findings()
-    assert (exact.code, exact.line, close.code, close.line) == ("leak", 4, "near_leak", 5)
+    assert (exact.code, exact.line, close.code, close.line) == ("leak", 8, "near_leak", 21)
     assert found.to_json() == {"validation_rows": 5, "threshold": 0.8, "exact": 1, "near": 1, "complete": True}
 
 

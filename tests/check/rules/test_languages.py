@@ -35,3 +35,30 @@ def test_a_row_whose_answer_is_a_label_is_judged_by_its_question(tmp_path: Path)
     }
     path.write_text((json.dumps(row) + "\n") * 10)
     assert check_file(path).sections["languages"] == {"rows_sampled": 10, "shares": {"English": 1.0}}
+
+
+ENGLISH = "The weather is fine and you can go for a walk in the park."
+
+
+@pytest.mark.parametrize(
+    ("answer", "language"),
+    [
+        (json.dumps({"summary": ENGLISH, "id": 7}), "English"),
+        (json.dumps([{"text": "今天北京的天气晴朗", "label": "good"}] * 3, ensure_ascii=False), "Chinese"),
+        (json.dumps({"label": "positive", "score": 0.9, "of": ["price", "service", "delivery"], "x": [1] * 9}), "JSON"),
+        ("```json\n" + json.dumps({"summary": ENGLISH}) + "\n```", "English"),
+        ("```python\nfor the in that: print(with_this, and_it, you, are, as, by, or_an)\n```", "code"),
+        ("def add(left, right):\n    return left + right\n\n\nprint(add(1, 2), add(3, 4), add(5, 6))", "code"),
+        ("SELECT name, of_the_year FROM towns WHERE is_in IN (1, 2, 3) AND that_one IS NOT NULL", "code"),
+        ("<html><body><p>x</p></body></html>" * 3, "code"),
+        ("{not json} " + ENGLISH, "English"),
+    ],
+    ids=["values", "list", "labels", "fenced-json", "fenced", "python", "sql", "html", "braces"],
+)
+def test_answers_in_json_and_code_are_judged_by_their_prose_or_named(
+    tmp_path: Path, answer: str, language: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"messages": [{"role": "user", "content": "Und das?"}, {"role": "assistant", "content": answer}]}
+    path.write_text((json.dumps(row) + "\n") * 10)
+    assert check_file(path).sections["languages"] == {"rows_sampled": 10, "shares": {language: 1.0}}

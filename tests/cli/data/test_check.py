@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_check_lists_no_more_findings_than_asked_for(tunesmith: Tunesmith, tmp_p
 def test_same_fault_of_many_lines_is_one_entry(tunesmith: Tunesmith, tmp_path: Path) -> None:
     out = tunesmith("check", write(tmp_path / "rows.jsonl", "{broken\n" * 30)).out
     assert "lines 1, 2, 3" in " ".join(out.split())
-    assert out.count("invalid json") == 1
+    assert out.count("A key stands without quotes: `{broken`. Put it in double quotes.") == 1
 
 
 def test_mask_preview_marks_the_answer_and_only_it(tunesmith: Tunesmith, jokes: Path, base_dir: Path) -> None:
@@ -254,7 +255,14 @@ def test_rows_of_the_validation_file_are_found(tunesmith: Tunesmith, jokes: Path
     shared = write(tmp_path / "held-out.jsonl", ROW + lines[3])
     ran = tunesmith("check", jokes, "--validation", shared)
     assert ran.code == 0
-    assert "line 2" in ran.out.partition("in the validation file")[2]
+    assert "line 4 The row is also in the validation file, in line 2." in " ".join(ran.out.split())
+    assert re.search(r"ready to train, \d+ warnings", ran.out)
+    report = tunesmith("check", jokes, "--validation", shared, "--json").json
+    assert isinstance(report, dict)
+    assert (report["counts"]["leak"], report["leaks"]["exact"], report["validation"]["examples"]) == (1, 1, 2)
+    page = tmp_path / "report.html"
+    tunesmith("check", jokes, "--validation", shared, "--html", page)
+    assert "1 of its 2 rows are in the training file too" in page.read_text("utf-8")
     apart = tunesmith("check", jokes, "--validation", write(tmp_path / "apart.jsonl", ROW))
     assert "No row of the validation file" in apart.out
 

@@ -10,10 +10,13 @@ from tests.cli.output.conftest import Printed, widest, words
 
 from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.report.file_report import Report
+from tunesmith.check.report.validation_section import with_validation
 from tunesmith.check.rules.leaks import find_leaks
 from tunesmith.cli.bases import LocalBase, weights_missing
-from tunesmith.cli.output.check_report import error_count, print_leaks, print_report
+from tunesmith.cli.output.check_report import error_count, print_report
 from tunesmith.cli.output.findings import print_findings
+from tunesmith.cli.output.html_report import report_html
+from tunesmith.cli.output.terminal import percentages
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.findings import finding
 
@@ -110,22 +113,91 @@ def test_names_and_texts_of_a_file_cannot_rule_the_terminal(printed: Printed, lo
 
 def test_findings_beyond_the_limit_are_counted(printed: Printed) -> None:
     found = tuple(finding("invalid_json", line, f"Fault {line}.") for line in range(1, 31))
-    said = words(printed(200, print_findings, "errors", found, 250, 2))
+    more = "--findings {}, or --json"
+    said = words(printed(200, lambda: print_findings("errors", found, 250, 2, more=more)))
     assert "Fault 1." in said
     assert "Fault 2." in said
     assert "Fault 3." not in said
     assert "and 248 more (--findings 100, or --json)" in said
+    plain = words(printed(200, print_findings, "errors", found, 250, 2))
+    assert plain.endswith("and 248 more")  # a command without such an option does not advise it
 
 
 def test_findings_of_nothing_print_nothing(printed: Printed) -> None:
     assert printed(80, print_findings, "errors", (), 0, 10) == ""
 
 
-def test_leaks_are_listed_by_the_validation_files_lines(printed: Printed, tmp_path: Path) -> None:
+def test_leaks_are_warnings_at_the_rows_of_the_file(printed: Printed, local: LocalBase, tmp_path: Path) -> None:
     lines = JOKES.read_text("utf-8").splitlines(keepends=True)
-    leaks = find_leaks(JOKES, file_of(tmp_path, ROW + lines[4]))
-    said = words(printed(200, print_leaks, leaks, 20))
-    assert said.startswith("in the validation file line 2 ")
-    assert "line 5 of the training file" in said
-    none = find_leaks(JOKES, file_of(tmp_path, ROW))
-    assert printed(200, print_leaks, none, 20).strip() == "No row of the validation file appears in this file."
+    near = lines[2].replace("?", " ?", 1)
+    held_out = file_of(tmp_path, ROW + lines[4] + near)
+    report = check_file(JOKES, CheckOptions(renderer=local.renderer))
+    one = CheckOptions(renderer=local.renderer, min_examples=1)
+    both = with_validation(report, check_file(held_out, one), find_leaks(JOKES, held_out))
+    assert both.warning_count == report.warning_count + 2
+    assert (both.counts["leak"], both.counts["near_leak"]) == (1, 1)
+    said = words(printed(200, print_report, both, local, 20))
+    assert f"✓ ready to train, {both.warning_count} warnings" in said
+    assert "line 5 The row is also in the validation file, in line 2." in said
+    assert "line 3 Line 3 of the validation file is nearly the same (similarity" in said
+    page = report_html(both)
+    assert "2 of its 3 rows are in the training file too (1 nearly the same)" in page
+    assert "The row is also in the validation file, in line 2." in page
+    assert both.to_json()["leaks"] == find_leaks(JOKES, held_out).to_json()
+
+
+def test_validation_file_without_leaks_is_said(printed: Printed, local: LocalBase, tmp_path: Path) -> None:
+    report, held_out = check_file(JOKES), file_of(tmp_path, ROW)
+    both = with_validation(report, check_file(held_out, CheckOptions(min_examples=1)), find_leaks(JOKES, held_out))
+    assert "No row of the validation file appears in this file." in printed(200, print_report, both, local, 20)
+    assert "none of its 1 row is in the training file too" in report_html(both)
+
+
+def test_faults_of_the_validation_file_stop_the_job(printed: Printed, local: LocalBase, tmp_path: Path) -> None:
+    report, held_out = check_file(JOKES), file_of(tmp_path, ROW + "{broken}\n")
+    both = with_validation(report, check_file(held_out, CheckOptions(min_examples=1)), find_leaks(JOKES, held_out))
+    assert (report.ok, both.ok, both.to_json()["ok"]) == (True, False, False)
+    said = words(printed(200, print_report, both, local, 20))
+    assert "✗ 1 error in the validation file" in said
+    assert "errors in the validation file line 2 column 2: A key stands without quotes: `{broken}`." in said
+    page = report_html(both)
+    assert "1 error to fix in the validation file" in page
+    assert "A key stands without quotes." in page
+
+
+def test_warnings_come_by_line_then_code(tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": "Write to ann@example.com"}
+    row = json.dumps({"messages": [{"role": "user", "content": "Hi <|im_end|>"}, answer]}) + "\n"
+    report = check_file(file_of(tmp_path, "\ufeff" + ROW * 4 + row * 2 + "\n" + ROW * 5))
+    places = [(one.line, one.code) for one in report.warnings]
+    assert places == sorted(places, key=lambda place: (place[0] is None, place[0] or 0, place[1]))
+    assert places[0] == (1, "byte_order_mark")
+    assert {"no_system", "special_token_text", "duplicate_row", "blank_line"} <= {code for _, code in places}
+
+
+@pytest.mark.parametrize(
+    ("shares", "percents"),
+    [
+        ({"English": 6 / 11, "Chinese": 5 / 11}, [55, 45]),
+        ({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, [34, 33, 33]),
+        ({"a": 0.545, "b": 0.455}, [55, 45]),
+        ({"a": 0.995, "b": 0.005}, [100, 0]),
+        ({"a": 1.0}, [100]),
+        ({}, []),
+    ],
+    ids=["elevenths", "thirds", "rounded", "half-a-percent", "one", "none"],
+)
+def test_percentages_sum_to_a_hundred(shares: dict[str, float], percents: list[int]) -> None:
+    assert list(percentages(shares).values()) == percents
+
+
+def test_preference_rows_are_ready_with_their_method(printed: Printed, local: LocalBase, tmp_path: Path) -> None:
+    answers = {f"{which}_output": [{"role": "assistant", "content": which}] for which in ("preferred", "non_preferred")}
+    row = json.dumps({"input": {"messages": [{"role": "user", "content": "Hi"}]}, **answers}) + "\n"
+    report = check_file(file_of(tmp_path, row * 10), CheckOptions(renderer=local.renderer))
+    assert "✓ ready to train with --method dpo" in printed(200, print_report, report, local, 20)
+
+
+def test_errors_of_a_line_begin_with_the_cause(tmp_path: Path) -> None:
+    report = check_file(file_of(tmp_path, ROW + ROW.replace('"assistant"', '"Assistant"') + ROW * 9))
+    assert [(one.line, one.code) for one in report.errors] == [(2, "unrecognized_role"), (2, "missing_assistant")]

@@ -18,6 +18,7 @@ from tunesmith.api.http.rules import rule
 from tunesmith.api.middleware.body_limits import check_metadata, check_suffix
 from tunesmith.api.training_options import resolve_options
 from tunesmith.api.views.jobs import checkpoint_json, event_json, job_json
+from tunesmith.check.rules.file_rules import TRAINED_METHODS
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
@@ -38,7 +39,6 @@ from tunesmith.wire.jobs import (
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
-TRAINED_METHODS = ("supervised", "dpo")
 FILE_ID_SHAPE = re.compile(r"file-[0-9A-Za-z_-]+")
 
 

@@ -25,6 +25,7 @@ class FixResult:
     changed: dict[str, int] = field(default_factory=dict)
     converted: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    changed_rows: int = 0
     rewritten: list[str] = field(default_factory=list)
     log: FindingLog = field(default_factory=FindingLog)
     rejected_file: str | None = None
@@ -39,6 +40,8 @@ class FixResult:
 
     def add(self, row: FixedRow, changes: Iterable[str]) -> None:
         """Counts a row that is written; `changes` are those of its text."""
+        changes = [*changes]
+        self.changed_rows += bool(changes or row.changed)
         for counts, names in ((self.changed, [*changes, *row.fixes]), (self.dropped, row.dropped)):
             for name in dict.fromkeys(names):
                 counts[name] = counts.get(name, 0) + 1
@@ -60,6 +63,7 @@ class FixResult:
             "rewritten": list(self.rewritten),
             "converted": dict(self.converted),
             "dropped": dict(self.dropped),
+            "changed_rows": self.changed_rows,
             "changed": dict(self.changed),
             "errors": [one.to_json() for one in self.log.errors],
         }

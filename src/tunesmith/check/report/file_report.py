@@ -174,11 +174,12 @@ class Report:
     per_row: RowDistributions = RowDistributions()
     sections: JsonObject = field(default_factory=dict)
     seconds: float = 0.0
+    validation: "Report | None" = None  # on the validation file, where one was given
 
     @property
     def ok(self) -> bool:
-        """Whether a job would accept the file."""
-        return self.error_count == 0
+        """Whether a job would accept the file, and the validation file if there is one."""
+        return self.error_count == 0 and (self.validation is None or self.validation.ok)
 
     @property
     def error_count(self) -> int:
@@ -225,6 +226,7 @@ class Report:
             "base": self.base.to_json() if self.base else None,
             "distributions": self.per_row.to_json(),
             **self.sections,
+            **({"validation": self.validation.to_json()} if self.validation else {}),
             "seconds": round(self.seconds, 3),
         }
 

@@ -13,6 +13,7 @@ _CODES = {"training_file": "invalid_training_file", "validation_file": "invalid_
 _FORMAT_CODES = frozenset(
     ("extra_key", "missing_messages", "missing_key", "other_shape", "unclear_shape", "unclear_columns")
 )
+_OF_THE_JOB = ("too_few_examples", "wrong_method", "method_not_available")  # no fault of a file that is only uploaded
 _MESSAGE_PATH = re.compile(r"messages\[(\d+)\]")
 
 
@@ -40,14 +41,13 @@ def status_details(report: Report) -> str | None:
 
     Too few rows, and rows that do not fit the method, are the job's errors.
     """
-    first = next((one for one in report.errors if one.code not in ("too_few_examples", "wrong_method")), None)
+    first = next((one for one in report.errors if one.code not in _OF_THE_JOB), None)
     return None if first is None else _sentence(first, None) + _more(report)
 
 
 def first_error(report: Report) -> Finding | None:
     """The error to name: one of a row's format before one that only counts rows."""
-    late = ("too_few_examples", "wrong_method")
-    return next((one for one in report.errors if one.code not in late), None) or next(iter(report.errors), None)
+    return next((one for one in report.errors if one.code not in _OF_THE_JOB), None) or next(iter(report.errors), None)
 
 
 def _sentence(found: Finding, file_id: str | None) -> str:
@@ -56,7 +56,7 @@ def _sentence(found: Finding, file_id: str | None) -> str:
         case "wrong_method":
             return f"Invalid file format. {name} does not fit the method. {found.message} {found.fix}"
         case "invalid_json" | "not_utf8" | "too_deep" | "lone_surrogate":
-            fault = found.message.rstrip(".").removeprefix("The ")
+            fault = (found.said or found.message).rstrip(".").removeprefix("The ")
             return f"Invalid file format. Example {found.line} cannot be parsed. Error: {fault} (line {found.line})"
         case "missing_messages" if found.path == "messages" and "missing" in found.message:
             return f"Invalid file format. Example {found.line} is missing key 'messages'. {found.fix}"
@@ -67,12 +67,14 @@ def _sentence(found: Finding, file_id: str | None) -> str:
         case "extra_key":
             name = found.path.rpartition(".")[2]
             return f'Invalid file format. Example {found.line} contains an extra "{name}". {found.fix}'
-    if found.line is None:
+    if found.line is None or found.code == "not_jsonl":  # whose sentence names the line itself
         return f"Invalid file format. {found.message} {found.fix}"
     place = _MESSAGE_PATH.search(found.path)
     message = f", message {int(place.group(1)) + 1}" if place else ""
     where = f" ({found.path})" if found.path else ""
-    return f"Invalid file format. Example {found.line}{message} {found.message.rstrip('.')}{where}. {found.fix}"
+    # The service puts nothing between its own words and the place; ours are a sentence of their own.
+    colon = "" if found.message.startswith("Discriminator") else ":"
+    return f"Invalid file format. Example {found.line}{message}{colon} {found.message.rstrip('.')}{where}. {found.fix}"
 
 
 def _more(report: Report) -> str:

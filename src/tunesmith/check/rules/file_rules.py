@@ -20,6 +20,12 @@ METHOD_KINDS: dict[str, tuple[Kind, ...]] = {
     "dpo": ("preference",),
     "reinforcement": ("reinforcement",),
 }
+TRAINED_METHODS = ("supervised", "dpo")  # a job with another one is refused
+
+
+def method_of(kind: Kind | None) -> str | None:
+    """The method of a job that trains rows of this kind; None where no job does."""
+    return next((method for method in TRAINED_METHODS if kind in METHOD_KINDS[method]), None)
 
 
 def file_findings(result: ChunkResult, method: str | None, least: int) -> Iterator[Finding]:
@@ -38,8 +44,19 @@ def file_findings(result: ChunkResult, method: str | None, least: int) -> Iterat
     if method is not None and kind is not None and kind not in METHOD_KINDS.get(method, ()):
         text = f"The file holds {kind} rows, but the training method is '{method}'."
         yield finding("wrong_method", None, text, value=kind)
+    yield from _untrained(method, kind)
     yield from _contradictions(result)
     yield from _many_system_prompts(result)
+
+
+def _untrained(method: str | None, kind: Kind | None) -> Iterator[Finding]:
+    """What no job takes, however sound its rows are."""
+    if method is None and kind is not None and method_of(kind) is None:
+        text = "The rows have no answer to learn: they end with the user and have further keys, as for reinforcement."
+        yield finding("method_not_available", None, text, value=kind)
+    elif method is not None and method not in TRAINED_METHODS:
+        text = f"The method '{method}' is not available here; a job trains with {' or '.join(TRAINED_METHODS)}."
+        yield finding("method_not_available", None, text, value=method)
 
 
 def _contradictions(result: ChunkResult) -> Iterator[Finding]:

@@ -3,20 +3,34 @@
 They are told by the script, and by the commonest words of a few Latin-script languages.
 
 Coarse on purpose: it samples rows, and is good enough to tell that half of a file is in another language than intended.
+An answer in JSON is judged by its texts; JSON without any, and code, are named so.
 """
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 
+import orjson
+
 from tunesmith.check.scan.batch import Batch, BatchRow
 from tunesmith.check.scan.result import ChunkResult, Partial
-from tunesmith.jsonvalue import JsonObject
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.findings import Finding
 
 SAMPLED_PER_CHUNK = 32
 ENOUGH_CHARS = 60
 TEXT_CHARS = 400
+MOST_VALUES = 64  # of a JSON answer, which are read
+
+_FENCE = re.compile(r"\s*```[^\n]*\n?")
+_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+# How code begins that stands without a fence: the languages and markup that models are asked for most.
+_CODE = re.compile(
+    r"\s*(?:<(?:\?|!|/?[a-z][\w-]*[\s>/])|#!|#include|import \w|from \w+(?:\.\w+)* import|def \w+\(|class \w+[(:{]"
+    r"|(?:const|let|var) \w+ ?=|function \w*\(|public (?:class|static)|package \w|using \w"
+    r"|SELECT\s.+\sFROM\s|INSERT INTO|UPDATE \S+ SET|DELETE FROM|CREATE TABLE|WITH \w+ AS \()",
+    re.DOTALL,
+)
 
 _SCRIPTS = {
     "Japanese": re.compile("[\u3040-\u30ff]"),
@@ -50,7 +64,7 @@ class Languages:
         step = max(1, len(batch.rows) // SAMPLED_PER_CHUNK)
         counts: Counter[str] = Counter()
         for row in batch.rows[::step]:
-            counts[language_of(_spoken(row))] += 1
+            counts[_language(row)] += 1
         return Partial(dict(counts))
 
     def finish(self, partials: Sequence[Partial], whole: ChunkResult) -> tuple[list[Finding], JsonObject]:
@@ -59,19 +73,50 @@ class Languages:
         for partial in partials:
             counts.update({language: int(str(rows)) for language, rows in partial.data.items()})
         sampled = sum(counts.values())
-        shares: JsonObject = {language: round(rows / sampled, 3) for language, rows in counts.most_common()}
+        shares: JsonObject = {language: rows / sampled for language, rows in counts.most_common()}
         return [], {"rows_sampled": sampled, "shares": shares}
 
 
-def _spoken(row: BatchRow) -> str:
-    """The row's answers; where they are a word or two, as labels are, the prompt too."""
-    answers = " ".join(
-        [text[:TEXT_CHARS] for text, learned in zip(row.texts, row.about.learned, strict=True) if learned]
-    )
-    if len(answers) >= ENOUGH_CHARS:
-        return answers[:TEXT_CHARS]
+def _language(row: BatchRow) -> str:
+    """The language of the row's answers; where they are a word or two, as labels are, of the prompt too."""
+    learned = [text for text, is_learned in zip(row.texts, row.about.learned, strict=True) if is_learned]
+    forms = [_form(text) for text in learned]
+    answers = " ".join([said[:TEXT_CHARS] for _, said in forms])
+    if len(answers) >= ENOUGH_CHARS or (forms and all(name for name, _ in forms)):
+        found = language_of(answers[:TEXT_CHARS])
+        return next((name for name, _ in forms if name), found) if found in ("none", "other") else found
     texts = [text[:TEXT_CHARS] for at, text in enumerate(row.texts) if at != row.about.system_at]
-    return " ".join(reversed(texts))[:TEXT_CHARS]
+    return language_of(" ".join(reversed(texts))[:TEXT_CHARS])
+
+
+def _form(text: str) -> tuple[str, str]:
+    """What a text is if it is not prose ("JSON", "code" or ""), and the prose in it."""
+    start = text[:1] if text[:1] in "{[`" else text.lstrip()[:1]
+    if start in ("{", "[") and (values := _json_texts(text)) is not None:
+        return "JSON", " ".join(values)
+    if start == "`" and text.lstrip().startswith("```"):
+        inner = _FENCE.sub("", text, count=1).strip().removesuffix("```")
+        if inner[:1] in ("{", "[") and (values := _json_texts(inner)) is not None:
+            return "JSON", " ".join(values)
+        return "code", _BLOCK.sub(" ", text[: 10 * TEXT_CHARS])
+    return ("code", "") if _CODE.match(text[:TEXT_CHARS]) else ("", text)
+
+
+def _json_texts(text: str) -> list[str] | None:
+    """The texts of a JSON value that look like prose, keys apart; None where it is no JSON."""
+    try:
+        value: JsonValue = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    found: list[str] = []
+    level: list[JsonValue] = [value]
+    while level and len(found) < MOST_VALUES:
+        one = level.pop(0)
+        if isinstance(one, str):
+            found.append(one)
+        elif isinstance(one, dict | list):
+            level += one.values() if isinstance(one, dict) else one
+    return [said for said in found if " " in said or not said.isascii()]
 
 
 def language_of(text: str) -> str:

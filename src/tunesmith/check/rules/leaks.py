@@ -58,16 +58,13 @@ class Leaks:
     complete: bool = True
 
     def findings(self) -> Iterator[Finding]:
-        """Lines are the validation file's."""
+        """A warning for each, at its line of the training file."""
         for line, other, _ in self.exact:
-            text = f"The row of the validation file is the same as line {other} of the training file."
-            yield finding("leak", line, text, value=str(other))
+            text = f"The row is also in the validation file, in line {line}."
+            yield finding("leak", other, text, value=str(line))
         for line, other, similarity in self.near:
-            text = (
-                f"The row of the validation file is nearly the same as line {other} of the training file "
-                f"(similarity {similarity:.2f})."
-            )
-            yield finding("near_leak", line, text, value=str(other))
+            text = f"Line {line} of the validation file is nearly the same (similarity {similarity:.2f})."
+            yield finding("near_leak", other, text, value=str(line))
 
     def to_json(self) -> JsonObject:
         """The section `leaks` of a report."""

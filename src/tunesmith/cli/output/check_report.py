@@ -2,36 +2,44 @@
 
 from rich.markup import escape
 
+from tunesmith.check.fix.preview import fix_sentence
 from tunesmith.check.report.file_report import Distribution, Report
 from tunesmith.check.report.mask_preview import visible
-from tunesmith.check.rules.leaks import Leaks
+from tunesmith.check.rules.file_rules import method_of
 from tunesmith.cli.bases import LocalBase
 from tunesmith.cli.output.findings import print_findings
-from tunesmith.cli.output.terminal import facts, listing, not_here, out, plural, size
+from tunesmith.cli.output.terminal import facts, listing, not_here, out, percentages, plural, size
 
 
 def print_report(report: Report, base: LocalBase, limit: int) -> None:
     """Prints verdict, counts, at most `limit` errors and warnings each, distributions."""
-    mark = "[green]✓ ready to train[/green]" if report.ok else f"[red]✗ {error_count(report)}[/red]"
-    if report.warning_count:
-        mark += f", [yellow]{plural(report.warning_count, 'warning')}[/yellow]"
-    out().print(f"[bold]{escape(visible(report.file))}[/bold]  {mark}")
+    out().print(f"[bold]{escape(visible(report.file))}[/bold]  {_verdict(report)}")
     out().print(facts(_summary(report, base)))
-    print_findings("errors", report.errors, report.error_count, limit, report.counts)
-    print_findings("warnings", report.warnings, report.warning_count, limit, report.counts)
+    more = "--findings {}, or --json"
+    print_findings("errors", report.errors, report.error_count, limit, counts=report.counts, more=more)
+    if (held_out := report.validation) is not None:
+        title = "errors in the validation file"
+        print_findings(title, held_out.errors, held_out.error_count, limit, counts=held_out.counts, more=more)
+    print_findings("warnings", report.warnings, report.warning_count, limit, counts=report.counts, more=more)
+    if held_out is not None and not report.counts.keys() & {"leak", "near_leak"}:
+        out().print("\n[green]No row of the validation file appears in this file.[/green]")
+    if (fixable := fix_sentence(report)) is not None:
+        out().print(f"\n{escape(visible(fixable))}")
     _print_distributions(report)
 
 
-def print_leaks(leaks: Leaks, limit: int) -> None:
-    """Prints the rows of the validation file that are in the training file too.
-
-    Lines are those of the validation file.
-    """
-    found = tuple(leaks.findings())
-    if found:
-        print_findings("in the validation file", found, len(found), limit)
-    else:
-        out().print("\n[green]No row of the validation file appears in this file.[/green]")
+def _verdict(report: Report) -> str:
+    """The first line's end: whether a job takes the file, and by which method if not by the usual one."""
+    mark = f"[red]✗ {error_count(report)}[/red]"
+    if report.ok:
+        method = method_of(report.kind)
+        mark = f"[green]✓ ready to train{' with --method dpo' if method == 'dpo' else ''}[/green]"
+    elif report.validation is not None and not report.validation.ok:
+        own = f"{error_count(report)}, " if report.error_count else ""
+        mark = f"[red]✗ {own}{error_count(report.validation)} in the validation file[/red]"
+    if report.warning_count:
+        mark += f", [yellow]{plural(report.warning_count, 'warning')}[/yellow]"
+    return mark
 
 
 def error_count(report: Report) -> str:
@@ -75,7 +83,8 @@ def _languages(report: Report) -> str:
     shares = section.get("shares") if isinstance(section, dict) else None
     if not isinstance(shares, dict):
         return ""
-    return ", ".join(f"{escape(name)} {share:.0%}" for name, share in shares.items() if isinstance(share, float))
+    parts = percentages({name: share for name, share in shares.items() if isinstance(share, float)})
+    return ", ".join(f"{escape(name)} {percent}%" for name, percent in parts.items())
 
 
 def _print_distributions(report: Report) -> None:

@@ -26,7 +26,9 @@ def print_fix(result: FixResult, source: Path, target: Path, findings: int) -> N
     shown = {name: text for name, text in done.items() if text}
     if shown:
         out().print(facts(shown))
-    print_findings("errors", tuple(result.log.errors), result.log.total("error"), findings)
+    print_findings(
+        "errors", tuple(result.log.errors), result.log.total("error"), findings, more="--findings {}, or --json"
+    )
 
 
 def _headline(result: FixResult, source: Path, target: Path) -> str:

@@ -10,15 +10,16 @@ from importlib.metadata import version
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from tunesmith.check.fix.preview import fix_sentence
 from tunesmith.check.report.file_report import Distribution, Report
 from tunesmith.check.report.mask_preview import Preview, visible
 from tunesmith.check.rules.pii_kinds import NAMES
 from tunesmith.cli.output.estimate_table import openai_answers, openai_training
-from tunesmith.cli.output.terminal import plural
+from tunesmith.cli.output.terminal import percentages, plural
 from tunesmith.estimate.job_estimate import Estimate
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.codes import CODES
-from tunesmith.rows.findings import grouped
+from tunesmith.rows.findings import Group, grouped
 
 # The chart's size in its own units; the bars leave room at the left and below for the labels of the axes.
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 320, 150, 34, 8, 32
@@ -68,12 +69,10 @@ def report_html(report: Report, estimate: Estimate | None = None, previews: Sequ
             previews=previews,
             charts=_charts(report),
             codes=CODES,
-            listed=[
-                ("Errors", grouped(report.errors, report.counts), len(report.errors), report.error_count),
-                ("Warnings", grouped(report.warnings, report.counts), len(report.warnings), report.warning_count),
-            ],
+            listed=_listed(report),
             counts=sorted(report.counts.items(), key=lambda one: (CODES[one[0]].severity, -one[1])),
             risks=_risks(report.sections),
+            fixable=fix_sentence(report),
             width=WIDTH,
             height=HEIGHT,
             left=LEFT,
@@ -83,6 +82,16 @@ def report_html(report: Report, estimate: Estimate | None = None, previews: Sequ
             today=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
     )
+
+
+def _listed(report: Report) -> list[tuple[str, list[Group], int, int]]:
+    """The findings by title; how many are listed, and how many there are."""
+    found = [("Errors", grouped(report.errors, report.counts), len(report.errors), report.error_count)]
+    if (other := report.validation) is not None:
+        title = "Errors in the validation file"
+        found.append((title, grouped(other.errors, other.counts), len(other.errors), other.error_count))
+    warnings = grouped(report.warnings, report.counts)
+    return [*found, ("Warnings", warnings, len(report.warnings), report.warning_count)]
 
 
 def _charts(report: Report) -> list[Chart]:
@@ -126,6 +135,13 @@ def _risks(sections: JsonObject) -> dict[str, str]:
             found[title] = (
                 f"{plural(repeated, 'row')} that repeat{'s' if repeated == 1 else ''} another" if repeated else "none"
             )
+    if (rows := _number(sections, "leaks", "validation_rows")) is not None:
+        exact, near = _number(sections, "leaks", "exact") or 0, _number(sections, "leaks", "near") or 0
+        found["Validation file"] = (
+            f"{exact + near:,} of its {plural(rows, 'row')} are in the training file too ({near:,} nearly the same)"
+            if exact or near
+            else f"none of its {plural(rows, 'row')} is in the training file too"
+        )
     private = _object(sections.get("personal_data"))
     if "rows_with" in private:
         kinds = [
@@ -166,6 +182,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"coded": _coded, "visible": visible}
+    environment.filters |= {"coded": _coded, "visible": visible, "percentages": percentages}
     environment.filters |= {"openai_training": openai_training, "openai_answers": openai_answers}
     return environment

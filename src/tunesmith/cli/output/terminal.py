@@ -181,6 +181,15 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def percentages(shares: Mapping[str, float]) -> dict[str, int]:
+    """Whole percentages of the shares, which sum to 100 (largest remainder)."""
+    total = sum(shares.values())
+    exact = {name: share / total * 100 if total else 0.0 for name, share in shares.items()}
+    found = {name: int(percent + 1e-9) for name, percent in exact.items()}
+    left = sorted(exact, key=lambda name: found[name] - exact[name])[: 100 - sum(found.values()) if total else 0]
+    return {name: percent + (name in left) for name, percent in found.items()}
+
+
 def duration(seconds: float) -> str:
     """Formats seconds as `7s`, `2m05s` or `1h02m`."""
     whole = max(0, round(seconds))

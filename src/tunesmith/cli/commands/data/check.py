@@ -12,7 +12,6 @@ from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
     from tunesmith.check.report.file_report import Report
-    from tunesmith.check.rules.leaks import Leaks
     from tunesmith.cli.bases import LocalBase
     from tunesmith.settings import Settings
 
@@ -35,7 +34,7 @@ class CheckOptions:
     ] = False
     validation: Annotated[
         Path | None,
-        typer.Option(help="Also look for rows of this validation file in the training file.", show_default=False),
+        typer.Option(help="Also check this validation file, and look for its rows in FILE.", show_default=False),
     ] = None
     findings: Annotated[int, typer.Option(min=1, help="How many findings to print; all are counted.")] = 20
     html: Annotated[
@@ -51,6 +50,7 @@ def check(options: CheckOptions) -> None:
 
     The exit code is 1 if a job would refuse the file.
     """
+    from tunesmith.check.fix.preview import with_fix
     from tunesmith.cli.bases import weights_missing
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.dataset import DatasetCheck, check_dataset
@@ -59,36 +59,40 @@ def check(options: CheckOptions) -> None:
     request = DatasetCheck(options.file, options.base, options.method, near_duplicates=options.near_duplicates)
     base, report = check_dataset(request, settings)
     report = _moderated(options.file, report, settings) if options.moderation else report
-    leaks = _leaks(options.file, options.validation) if options.validation is not None else None
+    report = with_fix(report, options.file)
+    report = _with_validation(options, options.validation, report, settings) if options.validation else report
     if options.show and base.renderer is None:
         raise CommandError(weights_missing(base))
     if options.html is not None:
         _write_html(options.html, options.file, report, base)
-    _print(options, base, report, leaks)
+    _print(options, base, report)
     raise typer.Exit(Exit.OK if report.ok else Exit.FAILED)
 
 
-def _print(options: CheckOptions, base: "LocalBase", report: "Report", leaks: "Leaks | None") -> None:
+def _print(options: CheckOptions, base: "LocalBase", report: "Report") -> None:
     from tunesmith.check.report.mask_preview import preview_rows
-    from tunesmith.cli.output.check_report import print_leaks, print_report
+    from tunesmith.cli.output.check_report import print_report
     from tunesmith.cli.output.mask import print_mask
     from tunesmith.cli.output.terminal import print_json
 
     if options.as_json:
-        print_json(report.to_json() if leaks is None else {**report.to_json(), "leaks": leaks.to_json()})
+        print_json(report.to_json())
         return
     print_report(report, base, options.findings)
-    if leaks is not None:
-        print_leaks(leaks, options.findings)
     if options.show and base.renderer is not None:
         print_mask(preview_rows(options.file, base.renderer, options.show, base.max_tokens))
 
 
-def _leaks(file: Path, validation: Path) -> "Leaks":
+def _with_validation(options: CheckOptions, file: Path, report: "Report", settings: "Settings") -> "Report":
+    """Adds what a job would find in the validation file, which is read for the same method."""
+    from tunesmith.check.report.validation_section import with_validation
+    from tunesmith.check.rules.file_rules import method_of
     from tunesmith.check.rules.leaks import find_leaks
-    from tunesmith.cli.dataset import require_file
+    from tunesmith.cli.dataset import DatasetCheck, check_dataset
 
-    return find_leaks(file, require_file(validation))
+    method = options.method or method_of(report.kind)
+    _, validation = check_dataset(DatasetCheck(file, options.base, method, min_examples=1), settings)
+    return with_validation(report, validation, find_leaks(options.file, file))
 
 
 def _write_html(target: Path, file: Path, report: "Report", base: "LocalBase") -> None:
