@@ -125,3 +125,11 @@ def test_without_tools_a_call_is_text(renderer: Renderer) -> None:
 def test_plain_text_streams_before_the_end_although_tools_are_declared(renderer: Renderer) -> None:
     collected = parts(renderer, "It is sunny in Wuhan today.", with_tools=True)
     assert sum(bool(part.text) for part in collected) > 3
+
+
+def test_a_single_call_is_the_first_of_several_that_come_at_once(renderer: Renderer) -> None:
+    choice = ChoiceText(renderer, (), with_tools=True, single_call=True)
+    text = '<tool_call>[{"name": "a", "args": {}}, {"name": "b", "args": {"c": 1}}]</tool_call>'
+    collected = [choice.add(Delta(0, token)) for token in renderer.encode(text) if not choice.finished]
+    assert called(collected) == [("a", "{}")]
+    assert (collected[-1].finish, choice.called) == ("stop", True)

@@ -92,12 +92,13 @@ class ChoiceText:
             self.finished = True
             return TextPart(text, self._release(self._decoded - unsettled), "stop")
         self.called = self.called or bool(read.calls)
+        calls = read.calls
         if self._single_call and self._reader is not None and self._reader.complete:
-            finish = "stop"
+            finish, calls = "stop", tuple(call for call in calls if call.index == 0)
         if finish is None:
-            return TextPart(text, self._release(self._decoded - unsettled), None, read.calls)
+            return TextPart(text, self._release(self._decoded - unsettled), None, calls)
         self.finished = True
-        return TextPart(text + self._stops.flush(), self._release(self._decoded + 1), finish, read.calls)
+        return TextPart(text + self._stops.flush(), self._release(self._decoded + 1), finish, calls)
 
     def _release(self, settled: int) -> tuple[tuple[int, Delta], ...]:
         tokens = []
