@@ -77,7 +77,7 @@ def test_a_file_with_such_a_number_has_a_fault_in_its_line(client: TestClient, u
 
 @pytest.mark.parametrize("length", ["9" * 5000, "²", "9" * 18], ids=["long", "superscript", "large"])
 def test_a_length_that_is_announced_may_be_any_text(client: TestClient, refused: Refused, length: str) -> None:
-    headers = {"content-length": length.encode(), "content-type": b"application/json"}
+    headers = {b"content-length": length.encode(), b"content-type": b"application/json"}
     answer = client.post("/v1/chat/completions", content=b"{}", headers=headers)
     message = refused(answer)["message"]
     assert message.startswith("The request body is larger than" if length != "²" else "Missing required parameter")

@@ -187,7 +187,7 @@ def test_a_body_of_many_faults_is_refused_without_naming_each(body: type[Body], 
 
 
 def test_a_whole_number_may_be_written_as_a_decimal() -> None:
-    body = {"model": "m", "training_file": "f", "seed": 7.0, "tunesmith": {"lora_rank": 8.0}}
+    body: JsonObject = {"model": "m", "training_file": "f", "seed": 7.0, "tunesmith": {"lora_rank": 8.0}}
     job = read(CreateJob, {**body, "hyperparameters": {"n_epochs": 3.0, "batch_size": 2.0}})
     numbers = job.hyperparameters
     assert numbers is not None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, watch, cancel, pause and resume jobs.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(min=1, help="How many to show, newest first.")]
+LatestLimit = Annotated[int, typer.Option("--limit", min=1, help="How many of the latest to show, oldest first.")]
 
 
 @app.command("list")
@@ -56,7 +57,7 @@ def show(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir
 
 @app.command()
 def events(
-    job: JobId, limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None
+    job: JobId, limit: LatestLimit = 20, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None
 ) -> None:
     """Print a job's latest events, oldest first."""
     import time

@@ -33,6 +33,7 @@ from tunesmith.cli.signature import takes
 if TYPE_CHECKING:
     from tunesmith.cli.server.find import Connection
     from tunesmith.client import Client, Job
+    from tunesmith.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ def train(options: TrainOptions) -> None:
     _check(options.file, options.method)
     if options.validation is not None:
         _check(options.validation, options.method, min_examples=1)
+    _warn_of_rate(options, settings)
     with connect(settings, options.base_url, with_worker=True) as connection:
         job = _create(connection.client, options, settings.base_model)
         if options.detach:
@@ -141,6 +143,18 @@ def _check(file: Path, method: str, min_examples: int | None = None) -> None:
     if not report.ok:
         first = report.errors[0]
         raise CommandError(f"{file}: {first} ({error_count(report)}; all of them: tunesmith check {file})")
+
+
+def _warn_of_rate(options: TrainOptions, settings: "Settings") -> None:
+    """The job has an event that says the same; it comes when nobody may be looking any more."""
+    from tunesmith.cli.output.terminal import warn
+    from tunesmith.estimate.hyperparameters import rate_warning
+
+    adapter = options.run.adapter or settings.adapter
+    base_rate = options.run.base_learning_rate or settings.model_copy(update={"adapter": adapter}).rate_to_multiply
+    warning = None if options.lr_multiplier is None else rate_warning(options.lr_multiplier, base_rate)
+    if warning is not None:
+        warn(warning)
 
 
 def _create(client: "Client", options: TrainOptions, default_model: str) -> "Job":

@@ -1,6 +1,7 @@
 """The tokens of one choice -> the text that may be shown.
 
-That is whole characters, nothing of a stop string, and calls as they are written.
+That is whole characters, nothing of a stop string, and calls as they are written. A character that is not whole when
+the answer ends is left out; its tokens have their log-probabilities all the same.
 
 Log-probabilities travel with the text of their token: an entry comes out once it is settled what a character of its
 token is. Stop strings are looked for in the content, not inside of calls: a caller does not see how those are spelled.
@@ -64,8 +65,6 @@ class ChoiceText:
             text = self._detokenizer.add(delta.token)
             if self._ends_grammar(delta.token):
                 finish = "stop"
-        if finish is not None:
-            text += self._detokenizer.flush()
         self._decoded += len(text)
         return self._part(self._read(text, finish), finish)
 
