@@ -317,6 +317,11 @@ class Settings(BaseSettings, TrainingOptions):
         return TrainingOptions(**self.model_dump(include=set(TrainingOptions.model_fields)))
 
     @property
+    def rate_to_multiply(self) -> float:
+        """What a job's learning_rate_multiplier multiplies, for the adapter that is set."""
+        return self.full_learning_rate if self.adapter == "none" else self.base_learning_rate
+
+    @property
     def paths(self) -> Paths:
         """The paths below the data directory, with `~` expanded."""
         return Paths(self.data_dir.expanduser())

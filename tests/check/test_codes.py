@@ -107,7 +107,7 @@ ROWS = {
     "unsupported_part": (
         chat({**USER, "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, ANSWER),
         "messages[0].content[0].type",
-        "A part of type 'image_url' cannot be trained.",
+        "A part of type 'image_url' is not text.",
     ),
     "invalid_part": (
         chat({**USER, "content": [{"type": "text"}]}, ANSWER),
@@ -124,6 +124,11 @@ ROWS = {
         chat({**USER, "name": "Ada"}, ANSWER),
         "messages[0].name",
         "The name is not shown to the model.",
+    ),
+    "key_not_trained": (
+        chat(USER, {**ANSWER, "parsed": {"city": "Paris"}}),
+        "messages[1].parsed",
+        'The key "parsed" is not shown to the model.',
     ),
     "misplaced_key": (
         chat({**USER, "tool_call_id": "c1"}, ANSWER),

@@ -75,7 +75,9 @@ def test_unknown_job_is_refused_with_the_servers_message(client: Client) -> None
     with pytest.raises(ServerRefused) as refused:
         client.job("ftjob-nothing")
     assert (refused.value.status_code, refused.value.code) == (404, "fine_tune_not_found")
-    assert refused.value.message == "Could not find fine tune: ftjob-nothing"
+    assert refused.value.message == (
+        "Could not find fine tune: ftjob-nothing. GET /v1/fine_tuning/jobs lists the jobs of this project."
+    )
 
 
 def test_models_name_what_an_alias_is_for(client: Client) -> None:

@@ -49,6 +49,16 @@ def test_train_sends_only_what_was_given(run: Run, script: ScriptedServer) -> No
     }
 
 
+def test_train_warns_of_a_rate_in_the_place_of_the_multiplier(run: Run, script: ScriptedServer) -> None:
+    accept_uploads(script)
+    warning = "warning: learning_rate_multiplier 0.0001 gives a learning rate of"
+    ran = run("train", JOKES, "--lr-multiplier", 0.0001, "--base-learning-rate", 0.0002, "--detach", "--json")
+    assert f"{warning} 2e-08 (0.0001 x the base rate 0.0002)" in ran.err
+    assert sent_job(script) == ran.json
+    accept_uploads(script)
+    assert "warning" not in run("train", JOKES, "--lr-multiplier", 0.1, "--detach", "--json").err
+
+
 def test_train_sends_every_option_under_its_wire_name(run: Run, script: ScriptedServer) -> None:
     accept_uploads(script)
     hyperparameters = ("--epochs", 3, "--batch-size", 4, "--lr-multiplier", 0.5)

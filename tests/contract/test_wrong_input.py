@@ -140,7 +140,7 @@ def test_chat_with_a_deleted_model(client: openai.OpenAI, finished_job: FineTuni
     assert client.models.delete(earlier).deleted is True
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model=earlier, messages=[{"role": "user", "content": "Hi?"}])
-    assert message_of(caught) == f"The model '{earlier}' does not exist"
+    assert message_of(caught) == f"The model '{earlier}' does not exist. GET /v1/models lists those that do."
     assert caught.value.code == "model_not_found"
 
 

@@ -13,6 +13,7 @@ from tunesmith.estimate.hyperparameters import (
     auto_batch_size,
     auto_epochs,
     batch_reason,
+    rate_warning,
     resolve_hyperparameters,
 )
 from tunesmith.estimate.job_estimate import Machine, estimate
@@ -203,3 +204,12 @@ def test_a_benchmark_is_cached_per_base_and_hardware(tmp_path: Path) -> None:
     assert read_benchmark(path) == BENCHMARK
     path.write_text('{"of": "another version"}')
     assert read_benchmark(path) is None
+
+
+def test_a_learning_rate_in_the_place_of_its_multiplier_is_pointed_out() -> None:
+    assert rate_warning(0.0001, 2.5e-4) == (
+        "learning_rate_multiplier 0.0001 gives a learning rate of 2.5e-08 (0.0001 x the base rate 0.00025), which"
+        " changes next to nothing. If 0.0001 was meant as the learning rate itself, give 0.4; 'auto' is 2."
+    )
+    assert rate_warning(2e-5, 1e-4) is not None
+    assert [rate_warning(sound, 2.5e-4) for sound in (0.01, 0.02, 0.1, 2.0, 10.0)] == [None] * 5

@@ -54,7 +54,15 @@ def test_a_message_that_is_not_an_object_is_named(message: JsonValue, said: str)
         ({"role": ["user"], "content": "a"}, [("unrecognized_role", "m.role")]),
         ({**USER, "colour": "red"}, [("message_unrecognized_key", "m.colour")]),
         ({**USER, "audio": {"id": "x"}}, [("message_unrecognized_key", "m.audio")]),
-        ({**USER, "audio": None, "annotations": []}, []),
+        ({**USER, "audio": None, "annotations": [], "colour": None, "logprobs": {}}, []),
+        ({**ANSWER, "parsed": {"a": 1}}, [("key_not_trained", "m.parsed")]),
+        (
+            {**ANSWER, "provider_specific_fields": {"a": 1}, "id": "msg-1"},
+            [("key_not_trained", "m.provider_specific_fields"), ("key_not_trained", "m.id")],
+        ),
+        ({**ANSWER, "reasoning_content": "Hm."}, [("message_unrecognized_key", "m.reasoning_content")]),
+        ({**ANSWER, "reasoning_content": None, "reasoning": None}, []),
+        ({**USER, "tool_calls": [], "function_call": None}, []),
     ],
 )
 def test_keys_and_roles(message: object, faults: list[tuple[str, str]]) -> None:

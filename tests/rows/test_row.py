@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.messages import FunctionCall, Message, Tool, ToolCall
 from tunesmith.rows.row import (
     ChatRow,
@@ -13,7 +13,6 @@ from tunesmith.rows.row import (
     PreferenceRow,
     ReinforcementRow,
     RowError,
-    parse_messages,
     parse_row,
     read_rows,
 )
@@ -84,38 +83,6 @@ def test_a_refused_row_names_path_sentence_and_cure() -> None:
         "invalid_content",
         "missing_assistant",
     ]
-
-
-def test_a_chat_request_may_end_with_the_user_and_hold_empty_content() -> None:
-    assert parse_messages([{"role": "user", "content": ""}]) == (Message("user", ""),)
-
-
-def test_an_echoed_answer_of_the_service_is_accepted() -> None:
-    echoed: JsonObject = {
-        **ANSWER,
-        "refusal": None,
-        "annotations": [],
-        "audio": None,
-        "function_call": None,
-        "tool_calls": None,
-    }
-    assert parse_messages([USER, echoed, USER])[1] == Message("assistant", "b")
-
-
-@pytest.mark.parametrize(
-    ("messages", "param"),
-    [
-        ([], "messages"),
-        ("hi", "messages"),
-        ([{"role": "user", "content": [{"type": "image_url"}]}], "messages[0].content[0].type"),
-        ([{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),
-        ([{"role": "user"}], "messages[0].content"),
-    ],
-)
-def test_a_wrong_chat_request_names_the_parameter(messages: JsonValue, param: str) -> None:
-    with pytest.raises(RowError) as refused:
-        parse_messages(messages)
-    assert (refused.value.param, refused.value.status) == (param, 400)
 
 
 def test_rows_are_read_with_their_line_numbers(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_old_function_calls_are_compared_too() -> None:
     [
         ([call()], []),
         (None, []),
-        ([], [("invalid_tool_call", "m.tool_calls")]),
+        ([], []),
         ("f", [("invalid_tool_call", "m.tool_calls")]),
         (["f"], [("invalid_tool_call", "m.tool_calls[0]")]),
         ([{**call(), "type": "code"}], [("invalid_tool_call", "m.tool_calls[0].type")]),
@@ -152,8 +152,15 @@ def test_old_function_calls_are_compared_too() -> None:
 )
 def test_the_form_of_calls(calls: Any, faults: list[tuple[str, str]]) -> None:
     assert [(fault.code, fault.path) for fault in call_faults({"tool_calls": calls}, "m")] == faults
-    if calls is not None:
+    if calls:
         assert are_sound_calls(calls) == (not faults)
+
+
+@pytest.mark.parametrize("arguments", ['{"city":', "", "[1]", "null", "not json", "{}}", '"Paris"'])
+def test_a_chat_may_hold_any_arguments_that_a_row_may_not(arguments: str) -> None:
+    message: JsonObject = {"tool_calls": [call(arguments)], "function_call": {"name": "f", "arguments": arguments}}
+    assert [fault.code for fault in call_faults(message, "m")] == ["arguments_not_json"] * 2
+    assert list(call_faults(message, "m", training=False)) == []
 
 
 def test_a_call_without_a_type_is_accepted_but_looked_at() -> None:

@@ -184,3 +184,15 @@ def test_a_body_of_many_faults_is_refused_without_naming_each(body: type[Body], 
     with pytest.raises(ValidationError) as caught:
         body.model_validate(given)
     assert caught.value.error_count() <= 200
+
+
+def test_a_whole_number_may_be_written_as_a_decimal() -> None:
+    body: JsonObject = {"model": "m", "training_file": "f", "seed": 7.0, "tunesmith": {"lora_rank": 8.0}}
+    job = read(CreateJob, {**body, "hyperparameters": {"n_epochs": 3.0, "batch_size": 2.0}})
+    numbers = job.hyperparameters
+    assert numbers is not None
+    assert job.tunesmith is not None
+    assert repr((numbers.n_epochs, numbers.batch_size, job.seed, job.tunesmith.lora_rank)) == "(3, 2, 7, 8)"
+    assert fault(CreateJob, **{**body, "seed": 7.5})[1] == "7.5 is not a whole number - 'seed'"
+    assert "3.5 is neither a whole number nor 'auto'" in fault(CreateJob, **body, hyperparameters={"n_epochs": 3.5})[1]
+    assert fault(CreateJob, **{**body, "tunesmith": {"lora_rank": 8.5}})[0] == "tunesmith.lora_rank"

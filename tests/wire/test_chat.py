@@ -63,6 +63,15 @@ def test_a_schema_is_read_only_where_the_type_says_so() -> None:
     assert fault(response_format={"type": "json_schema", "json_schema": 7})[0] == "response_format.json_schema"
 
 
+def test_a_strict_format_needs_a_schema() -> None:
+    named = {"type": "json_schema", "json_schema": {"name": "x", "strict": True}}
+    needed = ("response_format.json_schema.schema", "missing_required_parameter")
+    assert fault(response_format=named) == needed
+    assert fault(response_format={**named, "json_schema": {**named["json_schema"], "schema": None}}) == needed  # type: ignore[dict-item]
+    for loose in ({"name": "x"}, {"name": "x", "strict": False}, {"name": "x", "strict": True, "schema": {}}):
+        assert chat(response_format={**named, "json_schema": loose}).response_format is not None
+
+
 def test_refused_fields_are_not_in_the_document_and_ignored_ones_are() -> None:
     schema = Chat.model_json_schema()
     assert schema["additionalProperties"] is False

@@ -42,7 +42,9 @@ def submit(store: Store, base_dir: Path) -> Callable[..., JobRow]:
         model: str = "smollm2-135m-instruct",
         options: JsonObject | None = None,
         integrations: tuple[JsonObject, ...] = (),
+        numbers: JsonObject | None = None,
     ) -> JobRow:
+        asked: JsonObject = {**AUTO, **(numbers or {})}
         content = content if content is not None else rows(10)
         training = upload(store, content)
         return store.jobs.create(
@@ -53,8 +55,8 @@ def submit(store: Store, base_dir: Path) -> Callable[..., JobRow]:
                 validation_file=None if validation is None else upload(store, validation),
                 organization="acme",
                 seed=1,
-                hyperparameters=dict(AUTO),
-                method={"type": method, method: {"hyperparameters": dict(AUTO)}},
+                hyperparameters=asked,
+                method={"type": method, method: {"hyperparameters": asked}},
                 suffix="bot",
                 options=options or {},
                 integrations=integrations,

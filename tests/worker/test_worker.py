@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from tests.worker.conftest import Workers
 
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Store
 from tunesmith.train.protocol.spec import TrainSpec
@@ -377,6 +378,21 @@ def test_rows_that_are_cut_are_announced(
     assert [(event.level, event.message) for event in cut if "cut off" in event.message] == [
         ("warn", "1 row of the training file exceeds 48 tokens; what is beyond is cut off")
     ]
+
+
+@pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
+def test_a_rate_that_trains_nothing_is_announced(
+    store: Store, store_settings: Settings, submit: Submit, script: Script, wait_for: WaitFor
+) -> None:
+    asked: JsonObject = {"learning_rate_multiplier": 0.0001}
+    job = submit(GOOD * 10, numbers=asked, options={"base_learning_rate": 0.0005})
+    workers = Workers(store, store_settings)
+    workers.start()
+    assert wait_for(job, finished).status is JobStatus.SUCCEEDED
+    workers.stop()
+    events = store.jobs.events(job.id, limit=100).data
+    (warned,) = [event for event in events if event.message.startswith("learning_rate_multiplier 0.0001 gives")]
+    assert (warned.level, "0.0001 x the base rate 0.0005" in warned.message) == ("warn", True)
 
 
 @pytest.mark.parametrize("store_settings", ["postgresql"], indirect=True)

@@ -23,6 +23,7 @@ SHARED_FROM = 0.5  # of the tokens are one system message: from here on a batch 
 SHARED_BATCHES = (8, 4, 2)
 LEAST_STEPS = 60  # that a larger batch has to leave to the whole run
 AUTO_MULTIPLIER = 2.0
+LEAST_MULTIPLIER = 0.01  # OpenAI's guides try 0.02 to 2; what is far below is a learning rate in the wrong place
 AUTO_BETA = 0.1  # the DPO paper's
 
 
@@ -118,6 +119,17 @@ def batch_reason(requested: Mapping[str, JsonValue] | None, report: HasExamples,
     return (
         f"batch_size 'auto' is {chosen.batch_size}: {report.shared_share:.0%} of the tokens are one system message, "
         f"which a step of {chosen.batch_size} rows computes once. Give batch_size a number to have it otherwise."
+    )
+
+
+def rate_warning(multiplier: float, base_rate: float) -> str | None:
+    """The warning about a multiplier that looks like a learning rate, or None."""
+    if multiplier >= LEAST_MULTIPLIER:
+        return None
+    return (
+        f"learning_rate_multiplier {multiplier:g} gives a learning rate of {multiplier * base_rate:.2g} ({multiplier:g}"
+        f" x the base rate {base_rate:g}), which changes next to nothing. If {multiplier:g} was meant as the learning"
+        f" rate itself, give {multiplier / base_rate:.2g}; 'auto' is {AUTO_MULTIPLIER:g}."
     )
 
 

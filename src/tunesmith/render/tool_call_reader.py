@@ -1,11 +1,12 @@
 """Reads an assistant's text back, piece by piece: content, and calls that stream.
 
 A call begins where `<tool_call>` + {"name": …, "arguments": { has been read; from there on its arguments come out as
-they arrive, byte for byte, to the bracket that closes them, whatever their strings contain. A call written in another
-way (other order of keys, arguments that are not an object) comes out whole, once `</tool_call>` is there. What only
-looks like a call is content.
+they arrive, byte for byte, to the bracket that closes them, whatever their strings contain. A second call may follow in
+the same tag. Calls written in another way (`render.call_forms`) come out whole, once `</tool_call>`, the next
+`<tool_call>` or the end of the text is there. What only looks like a call is content.
 
 What is not covered: arguments that stream are not checked to be JSON; where the text ends within them, they are cut.
+What stands behind a call in its tag and is no call is left out.
 """
 
 import json
@@ -13,11 +14,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tunesmith.render.call_forms import CallText, read_calls
 from tunesmith.render.tool_text import CALL_START, CALL_TAG_END
 
-_OPENING = re.compile(r'\n?\{"name": ("(?:[^"\\]|\\.)*"), "arguments": (?=[{\[])')
+_OPENING = re.compile(r'\n?\{"name": ("(?:[^"\\]|\\.)+"), "(?:arguments|parameters)": (?=[{\[])')
 _NAMED = '\n{"name": "'
-_WHOLE = re.compile(r'\n?\{"name": ("(?:[^"\\]|\\.)*"), "arguments": (.*)\}\n?', re.DOTALL)
+_ANOTHER = re.compile(r"\}[\s,;]*(?=\{)")  # from the end of a call to the next one in its tag
 _MARK = re.compile(r'["\\{}\[\]<]')  # what a scan of arguments has to look at
 
 
@@ -28,14 +30,6 @@ class CallPart:
     index: int
     arguments: str
     name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CallText:
-    """A whole call; its id is given where it is shown."""
-
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +75,8 @@ class ReplyReader:
         self._held = ""  # not yet known to be content or call
         self._newlines = ""  # line breaks before a call: content only if more content follows
         self._state: Callable[[_Found], bool] = self._content
+        self._follows = False  # another call in its tag
+        self._tried = 0  # characters between two opening tags that are known to be no call
         self._scan = _Arguments()
         self.opened = 0  # calls whose name is known
         self.complete = 0  # calls whose arguments are at their end
@@ -107,8 +103,8 @@ class ReplyReader:
         if self._state == self._content:
             begun = _begun(self._held, CALL_START)
             self._finish_content(self._held[:-begun] if cut and begun > 1 else self._held, found)
-        elif self._state == self._opening and not (cut and self._opens()):
-            self._show(CALL_START + self._held, found)
+        elif self._state == self._opening:
+            self._finish_opening(found, cut=cut)
         self._held = self._newlines = ""
         return found.part()
 
@@ -117,6 +113,10 @@ class ReplyReader:
             self._show(text.rstrip("\n"), found)
         else:
             found.text.append(self._newlines + text)
+
+    def _finish_opening(self, found: "_Found", *, cut: bool) -> None:
+        if not (self._read_whole(self._held, found) or self._follows or (cut and self._opens())):
+            self._show(CALL_START + self._held, found)
 
     def _opens(self) -> bool:
         """Whether this can only be a call.
@@ -137,7 +137,7 @@ class ReplyReader:
             return False
         self._newlines += text[len(shown) :]
         self._held = self._held[start + len(CALL_START) :]
-        self._state = self._opening
+        self._state, self._follows, self._tried = self._opening, False, 0
         return True
 
     def _opening(self, found: "_Found") -> bool:
@@ -148,18 +148,35 @@ class ReplyReader:
             self.opened += 1
             self._held, self._scan, self._state = self._held[opening.end() :], _Arguments(), self._arguments
             return True
+        if self._read_unclosed(found):
+            return True
         body, tag, rest = self._held.partition(CALL_TAG_END)
         if not tag:
             return False
-        call = _read_call(body)
-        if call is None:
+        if not self._read_whole(body, found) and not self._follows:
             self._show(CALL_START + body + CALL_TAG_END, found)
-        else:
+        self._held, self._state = rest, self._content
+        return True
+
+    def _read_unclosed(self, found: "_Found") -> bool:
+        """Takes in calls whose tag is not closed before the next one opens; whether there are any."""
+        end = self._held.find(CALL_START)
+        if end <= self._tried or CALL_TAG_END in self._held[:end]:
+            return False
+        if not self._read_whole(self._held[:end], found):
+            self._tried = end
+            return False
+        self._held, self._state = self._held[end:], self._content
+        return True
+
+    def _read_whole(self, body: str, found: "_Found") -> bool:
+        """Takes in the calls of a body that does not open as ours do; whether there are any."""
+        calls = read_calls(body)
+        for call in calls:
             found.calls += [CallPart(self.opened, "", call.name), CallPart(self.opened, call.arguments)]
             self.opened += 1
             self.complete += 1
-        self._held, self._state = rest, self._content
-        return True
+        return bool(calls)
 
     def _arguments(self, found: "_Found") -> bool:
         length, ended = self._scan.feed(self._held)
@@ -176,10 +193,13 @@ class ReplyReader:
         if after.startswith("}"):
             self._more_arguments(self._held[: len(self._held) - len(after)], found)
             self._held = after
-        _, tag, rest = self._held.partition(CALL_TAG_END)
-        if tag:
-            self._held, self._state = rest, self._content
-        return bool(tag)
+        if another := _ANOTHER.match(self._held):
+            self._held, self._state, self._follows = self._held[another.end() :], self._opening, True
+            return True
+        ends = [place for tag in (CALL_TAG_END, CALL_START) if (place := self._held.find(tag)) >= 0]
+        if ends:
+            self._held, self._state = self._held[min(ends) :].removeprefix(CALL_TAG_END), self._content
+        return bool(ends)
 
     def _more_arguments(self, text: str, found: "_Found") -> None:
         if text:
@@ -257,20 +277,3 @@ def _string(text: str) -> str | None:
         return str(json.loads(text))
     except ValueError:
         return None
-
-
-def _read_call(body: str) -> CallText | None:
-    """A call that does not open as ours do, or whose arguments are not an object."""
-    ours = _WHOLE.fullmatch(body)
-    try:
-        if ours is not None:
-            arguments = json.loads(ours[2])
-            return CallText(str(json.loads(ours[1])), arguments if isinstance(arguments, str) else ours[2])
-        value = json.loads(body)
-    except ValueError:
-        return None
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return None
-    arguments = value.get("arguments", {})
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return CallText(value["name"], text)

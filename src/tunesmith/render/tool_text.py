@@ -26,6 +26,7 @@ CALL_TAG_END = "</tool_call>"
 CALL_END = f"}}\n{CALL_TAG_END}"  # after the arguments
 BETWEEN_CALLS = "\n"
 RESULT_START, RESULT_END = "<tool_response>", "</tool_response>"
+_JSON_STARTS = "{["
 
 
 def call_opening(name: str) -> str:
@@ -75,13 +76,23 @@ def _declaration(tool: Tool) -> JsonObject:
 
 
 def _call(call: ToolCall | FunctionCall) -> str:
-    return f"{CALL_START}{call_opening(call.name)}{_as_json(call.arguments)}{CALL_END}"
+    return f"{CALL_START}{call_opening(call.name)}{_as_written(call.arguments)}{CALL_END}"
 
 
-def _as_json(arguments: str) -> str:
-    """The arguments themselves when they are JSON (kept byte for byte), else as a JSON string."""
+def _as_written(arguments: str) -> str:
+    """The arguments as the model wrote them, byte for byte: a call that was cut is cut in the prompt too.
+
+    Nothing is {}. Text that begins like no JSON value was written as a JSON string.
+    """
+    text = arguments.strip()
+    if not text:
+        return "{}"
+    return arguments if text[0] in _JSON_STARTS or _is_json(text) else json.dumps(arguments, ensure_ascii=False)
+
+
+def _is_json(text: str) -> bool:
     try:
-        json.loads(arguments)
-    except ValueError:
-        return json.dumps(arguments, ensure_ascii=False)
-    return arguments
+        json.loads(text, parse_int=str)
+    except (ValueError, RecursionError):
+        return False
+    return True

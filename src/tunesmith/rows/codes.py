@@ -148,6 +148,10 @@ MESSAGE_CODES = {
         "A message has a name, which the base's template has no place for.",
         "Say the name in the content if it matters.",
     ),
+    "key_not_trained": _warning(
+        "A message has a key that a client added, such as `parsed` or `annotations`.",
+        "Nothing is lost: the content is trained. Remove the key to be rid of the warning.",
+    ),
     "misplaced_key": _error("A key on a message whose role does not take it.", "Move it to the right message."),
     "empty_content": _warning("A tool message has no content.", "Write the result, or an empty JSON object."),
     "blank_answer": _warning("An answer is only white space.", "Write the answer, or give the message weight 0."),

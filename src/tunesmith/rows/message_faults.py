@@ -13,8 +13,13 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 PLAIN_ROLES = ("user", "assistant", "system", "developer")  # need nothing but a role and a content
 TEXT_KEYS = ("name", "refusal", "tool_call_id", "reasoning_content")
 KEYS = frozenset(("role", "content", "weight", "tool_calls", "function_call", *TEXT_KEYS))
-# The service's own answers carry these; people paste them back. Harmless while empty.
-EMPTY_KEYS = frozenset(("audio", "annotations"))
+# What clients put into the messages that they keep: openai's `parse()` and stored messages, LangChain, LiteLLM and
+# OpenAI-like servers. The content says it all, or it is about the message and not of it.
+CLIENT_KEYS = frozenset(
+    ("parsed", "annotations", "id", "index", "content_parts", "provider_specific_fields", "cache_control", "prefix")
+)
+# Of answers that were thought about first. A chat goes on without the thoughts, as at OpenAI; a row would lose them.
+REASONING_KEYS = frozenset(("reasoning", "reasoning_details", "reasoning_items", "thinking_blocks"))
 REFUSED_PARTS = frozenset(("image_url", "input_image", "image", "input_audio", "file", "input_file", "video_url"))
 ONLY_ON = {
     "tool_calls": "assistant",
@@ -73,10 +78,7 @@ def message_faults(message: JsonValue, path: str, *, training: bool = True) -> I
             "message_not_object", path, f"The message is {type_name(message)}, not an object.", shorten(message)
         )
         return
-    for key in message:  # in their order, so that equal files have equal reports
-        if key in KEYS or (key in EMPTY_KEYS and not message[key]):
-            continue
-        yield Fault("message_unrecognized_key", f"{path}.{shorten(key)[1:-1]}", f"Unknown key {shorten(key)}.")
+    yield from _key_faults(message, path, training=training)
     role = message.get("role")
     if "role" not in message:
         yield Fault("message_missing_key", f"{path}.role", "Discriminator 'role' is missing in value.")
@@ -84,7 +86,21 @@ def message_faults(message: JsonValue, path: str, *, training: bool = True) -> I
         yield Fault("unrecognized_role", f"{path}.role", f"Role {shorten(role)} is not known.", shorten(role))
     yield from _content_faults(message, role, path, training=training)
     yield from _field_faults(message, role, path)
-    yield from call_faults(message, path)
+    if training and message.get("weight") is not None:
+        yield from _weight_faults(message["weight"], role, path)
+    yield from call_faults(message, path, training=training)
+
+
+def _key_faults(message: JsonObject, path: str, *, training: bool) -> Iterator[Fault]:
+    for key, value in message.items():  # in their order, so that equal files have equal reports
+        if key in KEYS or value is None or value in ([], {}):  # what is empty is as good as absent
+            continue
+        where = f"{path}.{shorten(key)[1:-1]}"
+        if key in CLIENT_KEYS:
+            if training:
+                yield Fault("key_not_trained", where, f"The key {shorten(key)} is not shown to the model.")
+        elif training or key not in REASONING_KEYS:
+            yield Fault("message_unrecognized_key", where, f"Unknown key {shorten(key)}.")
 
 
 def order_faults(roles: list[str], path: str) -> Iterator[Fault]:
@@ -141,7 +157,7 @@ def _part_faults(parts: list[JsonValue], where: str, *, stands_in: bool) -> Iter
         path = f"{where}[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(kind, str) and kind in REFUSED_PARTS:
-            yield Fault("unsupported_part", f"{path}.type", f"A part of type '{kind}' cannot be trained.", kind)
+            yield Fault("unsupported_part", f"{path}.type", f"A part of type '{kind}' is not text.", kind)
         elif not isinstance(part, dict) or kind not in ("text", "input_text", "output_text", "refusal"):
             yield Fault("invalid_part", path, "The part is not a text part.", shorten(part))
         elif not isinstance(part.get("refusal" if kind == "refusal" else "text"), str):
@@ -150,7 +166,7 @@ def _part_faults(parts: list[JsonValue], where: str, *, stands_in: bool) -> Iter
 
 def _field_faults(message: JsonObject, role: JsonValue, path: str) -> Iterator[Fault]:
     for key, owner in ONLY_ON.items():
-        if message.get(key) is not None and role in ROLES and role != owner:
+        if message.get(key) not in (None, []) and role in ROLES and role != owner:
             yield Fault(
                 "misplaced_key", f"{path}.{key}", f"A {role} message cannot have '{key}'.", shorten(message[key])
             )
@@ -163,8 +179,6 @@ def _field_faults(message: JsonObject, role: JsonValue, path: str) -> Iterator[F
             yield Fault("message_missing_key", f"{path}.{key}", f"Key '{key}' is missing on a {role} message.")
     if isinstance(message.get("name"), str) and role in ("system", "developer", "user", "assistant"):
         yield Fault("name_not_trained", f"{path}.name", "The name is not shown to the model.", shorten(message["name"]))
-    if message.get("weight") is not None:
-        yield from _weight_faults(message["weight"], role, path)
 
 
 def _weight_faults(weight: JsonValue, role: JsonValue, path: str) -> Iterator[Fault]:

@@ -13,7 +13,6 @@ from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.codes import CODES
 from tunesmith.rows.findings import Fault, at_line
-from tunesmith.rows.message_faults import messages_faults
 from tunesmith.rows.messages import FunctionCall, Message, Tool, ToolCall
 from tunesmith.rows.parse import BrokenLine
 from tunesmith.rows.raw_row import iter_rows
@@ -85,17 +84,6 @@ def parse_row(value: JsonValue, line: int | None = None) -> Row:
     return build_row(value)
 
 
-def parse_messages(value: JsonValue) -> tuple[Message, ...]:
-    """The messages of a chat request.
-
-    Raises RowError, which names the first fault's path as `param`.
-    """
-    errors = _errors(messages_faults(value, "messages", training=False))
-    if errors:
-        raise RowError(errors)
-    return _messages(value)
-
-
 def parse_tools(row: JsonObject) -> tuple[Tool, ...]:
     """The tools of a row or chat request: `tools`, and the older `functions`."""
     tools, functions = row.get("tools"), row.get("functions")
@@ -136,7 +124,7 @@ def build_row(value: JsonValue) -> Row:
         return CompletionRow(str(value["prompt"]), str(value["completion"]))
     if kind == "preference":
         return _preference_row(value)
-    messages, tools, parallel = _messages(value["messages"]), parse_tools(value), _parallel(value)
+    messages, tools, parallel = messages_of(value["messages"]), parse_tools(value), _parallel(value)
     if kind == "reinforcement":
         return ReinforcementRow(messages, {key: value[key] for key in value if key not in CHAT_KEYS}, tools, parallel)
     return ChatRow(messages, tools, parallel)
@@ -148,7 +136,11 @@ def _preference_row(value: JsonObject) -> PreferenceRow:
     preferred = value.get("preferred_output", value.get("preferred_completion"))
     other = value.get("non_preferred_output", value.get("non_preferred_completion"))
     return PreferenceRow(
-        _messages(prompt["messages"]), _messages(preferred), _messages(other), parse_tools(prompt), _parallel(prompt)
+        messages_of(prompt["messages"]),
+        messages_of(preferred),
+        messages_of(other),
+        parse_tools(prompt),
+        _parallel(prompt),
     )
 
 
@@ -160,7 +152,8 @@ def _errors(faults: Iterator[Fault]) -> list[Fault]:
     return [fault for fault in faults if CODES[fault.code].severity == "error"]
 
 
-def _messages(value: JsonValue) -> tuple[Message, ...]:
+def messages_of(value: JsonValue) -> tuple[Message, ...]:
+    """The messages of a list in which no fault was found."""
     return tuple(_message(message) for message in value if isinstance(message, dict)) if isinstance(value, list) else ()
 
 

@@ -92,10 +92,13 @@ def declared_call_faults(tools: Declared, messages: JsonValue, path: str) -> Ite
         yield Fault("no_tools_declared", path, "The row calls tools but declares none.")
 
 
-def call_faults(message: JsonObject, path: str) -> Iterator[Fault]:
-    """Faults in the form of one message's `tool_calls` and `function_call`."""
+def call_faults(message: JsonObject, path: str, *, training: bool = True) -> Iterator[Fault]:
+    """Faults in the form of one message's `tool_calls` and `function_call`.
+
+    Arguments must be a JSON object to be learned; in a chat they are whatever the model wrote, cut or empty too.
+    """
     calls = message.get("tool_calls")
-    if calls is not None and (not isinstance(calls, list) or not calls):
+    if calls is not None and not isinstance(calls, list):
         yield Fault("invalid_tool_call", f"{path}.tool_calls", "'tool_calls' is not a list of calls.", shorten(calls))
     for index, call in enumerate(calls if isinstance(calls, list) else ()):
         where = f"{path}.tool_calls[{index}]"
@@ -103,12 +106,13 @@ def call_faults(message: JsonObject, path: str) -> Iterator[Fault]:
             yield Fault("invalid_tool_call", where, "The call is not an object.", shorten(call))
             continue
         if call.get("type", "function") != "function":
-            yield Fault("invalid_tool_call", f"{where}.type", "Only calls of type 'function' can be trained.")
+            text = f"The call is of type {shorten(call['type'])}, not 'function'."
+            yield Fault("invalid_tool_call", f"{where}.type", text, shorten(call["type"]))
         if not isinstance(call.get("id"), str) or not call["id"]:
             yield Fault("invalid_tool_call", f"{where}.id", "The call has no id.", shorten(call.get("id")))
-        yield from _function_faults(call.get("function"), f"{where}.function")
+        yield from _function_faults(call.get("function"), f"{where}.function", training=training)
     if message.get("function_call") is not None:
-        yield from _function_faults(message["function_call"], f"{path}.function_call")
+        yield from _function_faults(message["function_call"], f"{path}.function_call", training=training)
 
 
 def are_sound_calls(calls: JsonValue) -> bool:
@@ -155,7 +159,7 @@ def _call_ids(message: JsonObject) -> list[str]:
     return [call_id for call_id in found if isinstance(call_id, str)]
 
 
-def _function_faults(function: JsonValue, path: str) -> Iterator[Fault]:
+def _function_faults(function: JsonValue, path: str, *, training: bool) -> Iterator[Fault]:
     if not isinstance(function, dict):
         yield Fault("invalid_tool_call", path, "The call names no function.", shorten(function))
         return
@@ -166,7 +170,7 @@ def _function_faults(function: JsonValue, path: str) -> Iterator[Fault]:
         yield Fault("arguments_not_text", f"{path}.arguments", "The arguments are an object.", shorten(arguments))
     elif not isinstance(arguments, str):
         yield Fault("invalid_tool_call", f"{path}.arguments", "The call has no arguments.", shorten(arguments))
-    elif not isinstance(_parsed(arguments), dict):
+    elif training and not isinstance(_parsed(arguments), dict):
         yield Fault(
             "arguments_not_json", f"{path}.arguments", "The arguments are not a JSON object.", shorten(arguments)
         )

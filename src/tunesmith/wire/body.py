@@ -33,6 +33,7 @@ from tunesmith.wire.faults import (
 
 MAX_NAMES = 100  # more than any body has
 MAX_PAIRS = 1000  # more than the setting max_metadata_pairs may be
+BEYOND_64_BITS = 2.0**63  # whole numbers from here on may come from the parser as decimals
 NULL = {"type": "null"}
 NOTES = frozenset({"title", "default", "description"})  # of a schema: say nothing about its type
 
@@ -73,7 +74,11 @@ class ChatBody(Body):
     @classmethod
     def _without_nulls(cls, given: object) -> object:
         """An unknown field stays, null or not, to be refused."""
-        if not isinstance(given, dict) or None not in given.values():
+        if not isinstance(given, dict):
+            return given
+        if any(type(value) is float and abs(value) >= BEYOND_64_BITS for value in given.values()):
+            given = {name: _as_sent(value) for name, value in given.items()}
+        if None not in given.values():
             return given
         return {name: value for name, value in given.items() if value is not None or name not in cls._names()}
 
@@ -157,6 +162,22 @@ def note(field: FieldInfo) -> str:
     if field.description is None and refusal is not None:
         return f"{refusal.reason[:1].upper()}{refusal.reason[1:]}"
     return field.description or ""
+
+
+def whole(value: object) -> int | None:
+    """The whole number that a value is; None for any other value.
+
+    3.0 is one: JSON has one kind of number, and some programs write all of theirs so.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _as_sent(value: object) -> object:
+    """A number that the parser could not hold as a whole one, as it was."""
+    large = isinstance(value, float) and abs(value) >= BEYOND_64_BITS
+    return whole(value) if large else value
 
 
 def _storable(text: str) -> str:

@@ -113,7 +113,7 @@ def chat_wording(param: str, fault: ErrorDetails) -> InvalidRequest:
         return wrong_type(param, "a string", value)
     if kind == "literal_error":
         supported = limits["expected"].replace(" or ", " and ")
-        return invalid_value(param, f"Invalid value: {value!r}. Supported values are: {supported}.")
+        return invalid_value(param, f"Invalid value: {shown(value)}. Supported values are: {supported}.")
     if kind in ("too_long", "too_short"):
         return _wrong_length(param, kind, limits)
     if kind in ("greater_than_equal", "less_than_equal"):
@@ -178,7 +178,8 @@ def _out_of_range(param: str, kind: str, value: object, limits: dict[str, float]
     limit = limits["ge" if low else "le"]
     number = "decimal" if isinstance(limit, float) else "integer"
     bound, sign = ("below minimum", ">=") if low else ("above maximum", "<=")
-    message = f"Invalid '{param}': {number} {bound} value. Expected a value {sign} {limit:g}, but got {value} instead."
+    expected = f"{sign} {limit:g}" if isinstance(limit, float) else f"{sign} {limit}"
+    message = f"Invalid '{param}': {number} {bound} value. Expected a value {expected}, but got {shown(value)} instead."
     return InvalidRequest(message, param=param, code=f"{number}_{'below_min' if low else 'above_max'}_value")
 
 

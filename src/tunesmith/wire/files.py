@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.wire.body import Body, Text
-from tunesmith.wire.faults import worded
+from tunesmith.wire.faults import shown, worded
 
 Purpose: TypeAlias = Literal["fine-tune", "assistants", "batch", "user_data", "vision", "evals"]
 FilePurpose: TypeAlias = Purpose | Literal["fine-tune-results"]
@@ -24,7 +24,7 @@ def _lifetime(text: object) -> int:
     """The seconds of a form's field, which is text."""
     seconds = int(text) if isinstance(text, str) and re.fullmatch("[0-9]{1,9}", text) else 0
     if not MIN_EXPIRY <= seconds <= MAX_EXPIRY:
-        raise ValueError(f"{text!r} is not a whole number of seconds from {MIN_EXPIRY} to {MAX_EXPIRY}")
+        raise ValueError(f"{shown(text)} is not a whole number of seconds from {MIN_EXPIRY} to {MAX_EXPIRY}")
     return seconds
 
 
@@ -84,7 +84,7 @@ class CreateUpload(Body):
 
     filename: Text = Field(min_length=1, description="Shown, never used as a path.")
     purpose: Purpose = Field(description=PURPOSE)
-    bytes: StrictInt = Field(ge=1, description="Size of the whole file; at most max_upload_bytes.")
+    bytes: StrictInt = Field(ge=1, le=2**63 - 1, description="Size of the whole file; at most max_upload_bytes.")
     mime_type: Text = Field(
         min_length=1,
         max_length=255,

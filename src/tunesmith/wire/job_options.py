@@ -12,6 +12,8 @@ from pydantic_core.core_schema import ValidationInfo
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import TARGET_SETS, TrainingOptions
+from tunesmith.wire.body import whole
+from tunesmith.wire.faults import shown
 
 KEY = "tunesmith"
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # as pydantic's fields call them
@@ -33,10 +35,12 @@ class JobOptions(TrainingOptions):
     @field_validator("*", mode="wrap")
     @classmethod
     def _explained(cls, value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+        if TrainingOptions.model_fields[str(info.field_name)].annotation is int and whole(value) is not None:
+            value = whole(value)
         try:
             return validate(value)
         except ValidationError:
-            raise ValueError(f"{value!r:.80} is not possible: give {wanted(str(info.field_name))}") from None
+            raise ValueError(f"{shown(value, 80)} is not possible: give {wanted(str(info.field_name))}") from None
 
     def given(self) -> JsonObject:
         """The options that the request gives, without defaults."""

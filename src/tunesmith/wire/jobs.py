@@ -19,8 +19,8 @@ from typing_extensions import TypedDict
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.settings import TrainingOptions
-from tunesmith.wire.body import Body, Metadata, Text
-from tunesmith.wire.faults import worded
+from tunesmith.wire.body import Body, Metadata, Text, whole
+from tunesmith.wire.faults import shown, worded
 from tunesmith.wire.job_options import KEY, JobOptions
 from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS
 from tunesmith.wire.lists import Anything
@@ -34,9 +34,10 @@ def _auto_int(low: int, high: int) -> BeforeValidator:
     def check(value: object) -> object:
         if value is None or value == "auto":
             return "auto"
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"{value!r} is neither a whole number nor 'auto'")
-        return _in_range(value, low, high)
+        number = whole(value)
+        if number is None:
+            raise ValueError(f"{shown(value)} is neither a whole number nor 'auto'")
+        return _in_range(number, low, high)
 
     return BeforeValidator(check)
 
@@ -46,9 +47,9 @@ def _auto_float(high: float) -> BeforeValidator:
         if value is None or value == "auto":
             return "auto"
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{value!r} is neither a number nor 'auto'")
+            raise ValueError(f"{shown(value)} is neither a number nor 'auto'")
         if not 0 < value <= high:  # false for NaN too
-            raise ValueError(f"{value} is out of range: it must be above 0 and at most {high:g}")
+            raise ValueError(f"{shown(value)} is out of range: it must be above 0 and at most {high:g}")
         return float(value)
 
     return BeforeValidator(check)
@@ -56,9 +57,9 @@ def _auto_float(high: float) -> BeforeValidator:
 
 def _in_range(value: int, low: int, high: int) -> int:
     if value < low:
-        raise ValueError(f"{value} is less than the minimum of {low}")
+        raise ValueError(f"{shown(value)} is less than the minimum of {low}")
     if value > high:
-        raise ValueError(f"{value} is greater than the maximum of {high}")
+        raise ValueError(f"{shown(value)} is greater than the maximum of {high}")
     return value
 
 
@@ -195,7 +196,7 @@ class CreateJob(Body):
         if isinstance(file_id, str) or (file_id is None and info.field_name == "validation_file"):
             return file_id
         raise worded(
-            lambda param: InvalidRequest(f"invalid {param}: {file_id}", param=param)
+            lambda param: InvalidRequest(f"invalid {param}: {file_id!s:.200}", param=param)
         )  # OpenAI's recorded words
 
     @field_validator("seed", mode="before")
@@ -203,9 +204,10 @@ class CreateJob(Body):
     def _seed(cls, seed: object) -> object:
         if seed is None:
             return None
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise ValueError(f"{seed!r} is not a whole number")
-        return _in_range(seed, 0, MAX_SEED)
+        number = whole(seed)
+        if number is None:
+            raise ValueError(f"{shown(seed)} is not a whole number")
+        return _in_range(number, 0, MAX_SEED)
 
 
 JobState: TypeAlias = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]

@@ -10,13 +10,13 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from tunesmith.wire.body import OpenBody
-from tunesmith.wire.faults import invalid_value, unsupported, worded
+from tunesmith.wire.faults import invalid_value, shown, unsupported, worded
 from tunesmith.wire.limits import MAX_TOOLS
 
 
 def _function_only(kind: object) -> object:
     if kind != "function":
-        raise worded(partial(unsupported, reason=f"only 'function' tools can be called, not {kind!r}."))
+        raise worded(partial(unsupported, reason=f"only 'function' tools can be called, not {shown(kind)}."))
     return kind
 
 
@@ -108,7 +108,7 @@ def _function_call(value: object) -> object:
 
 
 def _unknown_choice(value: object, known: str) -> Exception:
-    reason = f"{value!r}. Supported values are: {known}, or an object."
+    reason = f"{shown(value)}. Supported values are: {known}, or an object."
     return worded(lambda param: invalid_value(param, f"Invalid value for '{param}': {reason}"))
 
 

@@ -13,7 +13,7 @@ from tunesmith.check.rules.file_rules import MIN_EXAMPLES
 from tunesmith.check.rules.leaks import Index, index_of
 from tunesmith.check.scan.file_scan import FileScan
 from tunesmith.errors import DataError
-from tunesmith.estimate.hyperparameters import batch_reason, resolve_hyperparameters
+from tunesmith.estimate.hyperparameters import batch_reason, rate_warning, resolve_hyperparameters
 from tunesmith.families.lora_layers import check_targets, linear_paths
 from tunesmith.models.directory import context_length, materialise
 from tunesmith.models.registry import resolve_base
@@ -63,6 +63,9 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     numbers = resolve_hyperparameters(job.hyperparameters, training.report, str(job.method["type"]))
     reason = batch_reason(job.hyperparameters, training.report, numbers)
     notices += [NewEvent(reason)] if reason else []
+    base_rate = job_options(job, settings).base_learning_rate
+    warning = rate_warning(numbers.learning_rate_multiplier, base_rate)
+    notices += [NewEvent(warning, level="warn")] if warning else []
     store.queue.set_status(
         lease,
         JobStatus.QUEUED,

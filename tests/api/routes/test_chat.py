@@ -166,7 +166,7 @@ def test_a_deleted_model_is_gone(client: TestClient, tuned: str, refused: Refuse
     assert client.delete(f"/v1/models/{tuned}").status_code == 200
     for name in (tuned, "gpt-nonexistent"):
         error = refused(client.post(CHAT, json={"model": name, "messages": PARIS}), 404)
-        assert error["message"] == f"The model '{name}' does not exist"
+        assert error["message"] == f"The model '{name}' does not exist. GET /v1/models lists those that do."
         assert (error["param"], error["code"]) == ("model", "model_not_found")
 
 

@@ -79,7 +79,7 @@ def test_unknown_job_is_told_in_the_recorded_words(
 ) -> None:
     error = refused(client.request(method, f"{JOBS}/123{tail}"), 404)
     assert error == {
-        "message": "Could not find fine tune: 123",
+        "message": "Could not find fine tune: 123. GET /v1/fine_tuning/jobs lists the jobs of this project.",
         "type": "invalid_request_error",
         "param": "fine_tune_id",
         "code": "fine_tune_not_found",

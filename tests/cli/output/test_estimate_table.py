@@ -37,6 +37,8 @@ def test_beta_is_shown_where_the_method_has_one(
 ) -> None:
     plain = words(printed(200, print_estimate, checked, guess, local))
     assert "learning rate 2 x the base rate steps" in plain
+    known = words(printed(200, print_estimate, checked, guess, local, 2.5e-4))
+    assert "learning rate 2 x the base rate (= 5e-4) steps" in known
     tuned = replace(guess, hyperparameters=replace(guess.hyperparameters, beta=0.1, learning_rate_multiplier=1.8))
     assert "learning rate 1.8 x the base rate, beta 0.1 steps" in words(
         printed(200, print_estimate, checked, tuned, local)

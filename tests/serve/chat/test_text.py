@@ -1,5 +1,7 @@
 """The text of one choice, from tokens that a model might have written."""
 
+from typing import Literal
+
 import pytest
 
 from tunesmith.render.renderer import Renderer
@@ -32,11 +34,25 @@ def test_text_comes_back_whole_and_never_with_broken_characters(renderer: Render
     assert collected[-1].finish == "stop"
 
 
-def test_a_character_cut_by_the_length_limit_is_shown_as_replacement(renderer: Renderer) -> None:
-    ids = renderer.encode("🥶")
-    choice = ChoiceText(renderer, (), with_tools=False)
-    assert len(ids) > 1
-    assert choice.add(Delta(0, ids[0], finish="length")).text == "\ufffd"
+@pytest.mark.parametrize("with_tools", [False, True])
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_a_character_that_is_not_whole_at_the_end_is_left_out(
+    renderer: Renderer, finish: Literal["length", "stop"], with_tools: bool
+) -> None:
+    whole = renderer.encode("Cold 🥶")
+    shown_at = [renderer.decode(whole[: length + 1]).rstrip("\ufffd") for length in range(len(whole))]
+    assert shown_at[-2] == shown_at[-3] == "Cold "  # the character has three tokens
+    for length, text in enumerate(shown_at, start=1):
+        choice = ChoiceText(renderer, (), with_tools=with_tools)
+        deltas = [Delta(0, token, -0.5) for token in whole[:length]]
+        if finish == "length":
+            deltas[-1] = Delta(0, whole[length - 1], -0.5, finish="length")
+        else:
+            deltas.append(Delta(0, min(renderer.eos_ids), finish="stop"))
+        collected = [choice.add(delta) for delta in deltas]
+        assert shown(collected) == text
+        tokens = [delta.token for part in collected for _, delta in part.tokens]
+        assert tokens == whole[:length]
 
 
 def test_a_stop_string_hides_its_tokens_and_their_logprobs(renderer: Renderer) -> None:
@@ -125,3 +141,11 @@ def test_without_tools_a_call_is_text(renderer: Renderer) -> None:
 def test_plain_text_streams_before_the_end_although_tools_are_declared(renderer: Renderer) -> None:
     collected = parts(renderer, "It is sunny in Wuhan today.", with_tools=True)
     assert sum(bool(part.text) for part in collected) > 3
+
+
+def test_a_single_call_is_the_first_of_several_that_come_at_once(renderer: Renderer) -> None:
+    choice = ChoiceText(renderer, (), with_tools=True, single_call=True)
+    text = '<tool_call>[{"name": "a", "args": {}}, {"name": "b", "args": {"c": 1}}]</tool_call>'
+    collected = [choice.add(Delta(0, token)) for token in renderer.encode(text) if not choice.finished]
+    assert called(collected) == [("a", "{}")]
+    assert (collected[-1].finish, choice.called) == ("stop", True)

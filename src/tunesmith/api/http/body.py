@@ -1,5 +1,6 @@
 """A request's body, as JSON or as it arrives."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 
@@ -11,6 +12,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire.faults import demand_object
 
+TOO_LARGE = re.compile("infinity when parsed|limit .* for integer string conversion")  # orjson's words, and Python's
 # A slow upload holds its thread for as long as it lasts; threads of their own keep the other routes answering.
 UPLOADS_AT_ONCE = CapacityLimiter(16)
 
@@ -29,8 +31,17 @@ async def _read_json(request: Request) -> JsonValue:
     try:
         value: JsonValue = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The request body is not valid JSON ({error}). Send a JSON object in UTF-8.") from error
+        raise InvalidRequest(unreadable(error)) from error
     return value
+
+
+def unreadable(error: BaseException) -> str:
+    """Why a body could not be parsed as JSON, in one sentence and what to do."""
+    if TOO_LARGE.search(str(error)):
+        return "The request body has a number that is too large to be read. Send numbers of less than 300 digits."
+    if isinstance(error, UnicodeDecodeError):
+        return f"The request body is not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start})."
+    return f"The request body is not valid JSON ({error}). Send a JSON object in UTF-8."
 
 
 def body_chunks(request: Request) -> Iterator[bytes]:

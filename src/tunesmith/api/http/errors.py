@@ -4,6 +4,7 @@ openai 0.28.1 retries a 409 on chat forever and takes a 422 for a fault of the s
 """
 
 import json
+import re
 from collections.abc import Mapping
 from traceback import format_exception
 from typing import cast
@@ -14,7 +15,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from tunesmith.api.http.body import unreadable
 from tunesmith.errors import InvalidRequest, NotFound, TunesmithError
 from tunesmith.wire.faults import explain, fine_tuning_wording
 from tunesmith.wire.jobs import hint_about_unknown
@@ -108,8 +111,21 @@ def _http(request: Request, error: Exception) -> JSONResponse:
         message = f"Not allowed to {method} on {path}."
         return error_response(MethodNotAllowed(message, code="method_not_supported"), headers=fault.headers)
     if fault.status_code == 404:
-        return error_response(NotFound(f"Invalid URL ({method} {path}).{_pointer(path)}", code="unknown_url"))
+        pointer = _without_slashes(request) or _pointer(path)
+        return error_response(NotFound(f"Invalid URL ({method} {path}).{pointer}", code="unknown_url"))
+    if isinstance(fault.__cause__, RecursionError):
+        return _too_deep(request, fault.__cause__)
+    if isinstance(fault.__cause__, ValueError):  # of FastAPI's own reading of a body
+        return error_response(InvalidRequest(unreadable(fault.__cause__)))
     return error_response(InvalidRequest(str(fault.detail)))
+
+
+def _without_slashes(request: Request) -> str:
+    """What to do about a slash too many, if there is such a path without it."""
+    plain = re.sub("/+", "/", request.url.path).rstrip("/")
+    scope = {**request.scope, "path": plain}
+    there = plain != request.url.path and any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    return f" Leave the slash out that is too many: {plain}." if there else ""
 
 
 def _pointer(path: str) -> str:

@@ -37,8 +37,12 @@ def _open(context: Context, name: str) -> tuple[str, LoadedModel]:
 
 
 def base_of(context: Context, name: str) -> BaseModel:
-    """The base of that name or alias. Raises NotFound, as OpenAI says it."""
+    """The base of that name or alias.
+
+    Raises NotFound, in OpenAI's words, and with what to do.
+    """
     try:
         return resolve_base(name, context.settings)
     except InvalidRequest as error:
-        raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found") from error
+        message = f"The model '{name}' does not exist. GET /v1/models lists those that do."
+        raise NotFound(message, param="model", code="model_not_found") from error

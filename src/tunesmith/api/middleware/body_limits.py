@@ -53,14 +53,17 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the call on, with a `receive` that counts its bytes."""
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            await error_response(_encoded(encoding))(scope, receive, send)
+            return
         if scope["type"] != "http" or headers.get("content-type", "").startswith("multipart/"):
             await self.app(scope, receive, send)
             return
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL takes no NUL, and no id has one
             await error_response(InvalidRequest("The URL has a NUL character in it."))(scope, receive, send)
             return
-        announced = headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > self.max_bytes:
+        if _announced(headers) > self.max_bytes:
             await error_response(InvalidRequest(self._message(), code="request_too_large"))(scope, receive, send)
             return
         await self.app(scope, self._counting(receive), send)
@@ -80,3 +83,17 @@ class BodyLimit:
 
     def _message(self) -> str:
         return f"The request body is larger than {self.max_bytes} bytes. Send training data as a file (POST /v1/files)."
+
+
+def _announced(headers: Headers) -> int:
+    """The Content-Length, 0 without one; of very many digits the first are enough to be too large."""
+    digits = headers.get("content-length", "")
+    return int(digits[:18]) if digits.isascii() and digits.isdigit() else 0
+
+
+def _encoded(encoding: str) -> InvalidRequest:
+    message = (
+        f"The request body is compressed (Content-Encoding: {encoding[:60]}), which this server does not read. Send it"
+        " plain, without that header."
+    )
+    return InvalidRequest(message, code="unsupported_content_encoding")

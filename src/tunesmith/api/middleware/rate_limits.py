@@ -116,7 +116,7 @@ class RateLimits:
 
     def _estimate(self, scope: Scope) -> float:
         announced = Headers(scope=scope).get("content-length", "")
-        return int(announced) / BYTES_PER_TOKEN if announced.isdigit() else 1.0
+        return int(announced[:18]) / BYTES_PER_TOKEN if announced.isascii() and announced.isdigit() else 1.0
 
     def _with_headers(self, send: Send, project: Project) -> Send:
         async def forward(message: Message) -> None:

@@ -19,7 +19,7 @@ from tunesmith.api.middleware.body_limits import check_metadata, check_suffix
 from tunesmith.api.training_options import resolve_options
 from tunesmith.api.views.jobs import checkpoint_json, event_json, job_json
 from tunesmith.check.rules.file_rules import TRAINED_METHODS
-from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
@@ -28,6 +28,7 @@ from tunesmith.models.registry import LocalDirectory, resolve_base
 from tunesmith.render.renderer import chat_fault
 from tunesmith.rows.row import first_kind
 from tunesmith.store import JobRow, JobStatus, NewJob
+from tunesmith.store.queue.jobs import no_job
 from tunesmith.wire.jobs import (
     MAX_SEED,
     CreateJob,
@@ -145,7 +146,7 @@ def list_checkpoints(job_id: str, context: ContextDep, after: After, limit: Limi
 def _find(context: Context, job_id: str) -> JobRow:
     row = context.store.jobs.get(job_id)
     if row is None:
-        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+        raise no_job(job_id)
     return row
 
 

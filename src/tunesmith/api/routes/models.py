@@ -3,7 +3,7 @@
 Only the last two can be deleted.
 """
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
@@ -34,6 +34,7 @@ def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
 
     Raises NotFound.
     """
+    _require_name(name)
     row = context.store.models.get(name)
     if row is not None:
         model = _model(row.name, row.created_at, row.owned_by)
@@ -50,6 +51,7 @@ def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
 @rule("owner", deed="deletes models")
 def delete_model(name: str, context: ContextDep) -> JSONAnswer:
     """Deletes a tuned model or a checkpoint. Raises InvalidRequest for a base."""
+    _require_name(name)
     if name in _fixed(context):
         raise InvalidRequest(
             f"The model '{name}' is a base model or an alias of one, and cannot be deleted; only models of your own "
@@ -74,6 +76,12 @@ def _fixed(context: Context) -> dict[str, Model]:
 
 def _model(name: str, created: int, owned_by: str) -> Model:
     return {"id": name, "object": "model", "created": created, "owned_by": owned_by}
+
+
+def _require_name(name: str) -> None:
+    """A path that ends with the slash is no path of ours."""
+    if not name:
+        raise HTTPException(404)
 
 
 def _unknown(name: str) -> NotFound:

@@ -75,7 +75,7 @@ def _look_at(file: Path, settings: "Settings") -> None:
     if not found.ok:
         raise CommandError(f"{file} cannot be trained on.")
     _heading(f"Estimate the job: tunesmith estimate {file}")
-    print_estimate(found, estimate(found, resolve_hyperparameters(None, found)), base)
+    print_estimate(found, estimate(found, resolve_hyperparameters(None, found)), base, settings.rate_to_multiply)
 
 
 def _train(client: "Client", file: Path, settings: "Settings") -> "Job":

@@ -17,7 +17,7 @@ app = typer.Typer(help="List, watch, cancel, pause and resume jobs.", no_args_is
 
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "paused": "yellow", "running": "cyan"}
 Limit = Annotated[int, typer.Option(min=1, help="How many to show, newest first.")]
-EventLimit = Annotated[int, typer.Option(min=1, help="How many of the latest events; the newest comes last.")]
+LatestLimit = Annotated[int, typer.Option("--limit", min=1, help="How many of the latest to show, oldest first.")]
 
 
 @app.command("list")
@@ -58,7 +58,7 @@ def show(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_dir
 
 @app.command()
 def events(
-    job: JobId, limit: EventLimit = 20, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None
+    job: JobId, limit: LatestLimit = 20, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None
 ) -> None:
     """Print a job's latest events, oldest first."""
     import time

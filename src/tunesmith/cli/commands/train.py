@@ -34,6 +34,7 @@ from tunesmith.cli.signature import takes
 if TYPE_CHECKING:
     from tunesmith.cli.server.find import Connection
     from tunesmith.client import Job
+    from tunesmith.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ def train(options: TrainOptions) -> None:
     settings = load_settings(options.data_dir)
     files = options.files()
     _check_files(files, options.method)
+    _warn_of_rate(options, settings)
     with connect(settings, options.base_url, with_worker=True) as connection:
         request = options.request(settings.base_model)
         check_request(connection.client, request)
@@ -173,6 +175,18 @@ def _check(file: Path, method: str, least: int) -> None:
     if not report.ok:
         first = report.errors[0]
         raise CommandError(f"{file}: {first} ({error_count(report)}; all of them: tunesmith check {file})")
+
+
+def _warn_of_rate(options: TrainOptions, settings: "Settings") -> None:
+    """The job has an event that says the same; it comes when nobody may be looking any more."""
+    from tunesmith.cli.output.terminal import warn
+    from tunesmith.estimate.hyperparameters import rate_warning
+
+    adapter = options.run.adapter or settings.adapter
+    base_rate = options.run.base_learning_rate or settings.model_copy(update={"adapter": adapter}).rate_to_multiply
+    warning = None if options.lr_multiplier is None else rate_warning(options.lr_multiplier, base_rate)
+    if warning is not None:
+        warn(warning)
 
 
 def _detach(connection: "Connection", job: "Job", as_json: bool) -> None:

@@ -10,21 +10,31 @@ from tunesmith.estimate.job_estimate import AnswersCost, Estimate
 from tunesmith.estimate.prices import dollars
 
 
-def print_estimate(report: Report, estimate: Estimate, base: LocalBase) -> None:
-    """Prints a job's hyperparameters, steps, tokens, time, and money there and here."""
+def print_estimate(report: Report, estimate: Estimate, base: LocalBase, base_rate: float | None = None) -> None:
+    """Prints a job's hyperparameters, steps, tokens, time, and money there and here.
+
+    `base_rate`: what the learning rate's multiplier multiplies.
+    """
     out().print(f"[bold]{escape(visible(report.file))}[/bold]  {estimate.examples:,} rows on {base.name}")
-    out().print(facts({**_run(estimate), **_here(estimate, base), **_money(estimate)}))
+    out().print(facts({**_run(estimate, base_rate), **_here(estimate, base), **_money(estimate)}))
 
 
-def _run(estimate: Estimate) -> dict[str, str]:
+def _run(estimate: Estimate, base_rate: float | None) -> dict[str, str]:
     numbers = estimate.hyperparameters
+    rate = "" if base_rate is None else f" (= {_scientific(numbers.learning_rate_multiplier * base_rate)})"
     beta = "" if numbers.beta is None else f", beta {numbers.beta:g}"
     return {
         "epochs": f"{numbers.n_epochs}",
         "batch size": f"{numbers.batch_size}",
-        "learning rate": f"{numbers.learning_rate_multiplier:g} x the base rate{beta}",
+        "learning rate": f"{numbers.learning_rate_multiplier:g} x the base rate{rate}{beta}",
         "steps": f"{estimate.total_steps:,} ({estimate.steps_per_epoch:,} an epoch)",
     }
+
+
+def _scientific(rate: float) -> str:
+    """As people write learning rates: 5e-4, 1.8e-5."""
+    digits, _, exponent = f"{rate:.1e}".partition("e")
+    return f"{digits.removesuffix('.0')}e{int(exponent)}"
 
 
 def _here(estimate: Estimate, base: LocalBase) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import cast
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.messages import Message
-from tunesmith.rows.row import parse_messages
+from tunesmith.serve.chat.messages import read_messages
 from tunesmith.serve.chat.response_format import response_schema
 from tunesmith.serve.chat.tools import ToolUse, tool_use
 from tunesmith.wire.chat import Chat, Sampling
@@ -47,7 +47,7 @@ def chat_request(chat: Chat) -> ChatRequest:
     """
     return ChatRequest(
         model=chat.model,
-        messages=parse_messages(cast(JsonValue, chat.messages)),
+        messages=read_messages(cast(JsonValue, chat.messages)),
         options=sampling_options(chat),
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         tools=tool_use(chat),

@@ -1,6 +1,7 @@
 """The tokens of one choice -> the text that may be shown.
 
-That is whole characters, nothing of a stop string, and calls as they are written.
+That is whole characters, nothing of a stop string, and calls as they are written. A character that is not whole when
+the answer ends is left out; its tokens have their log-probabilities all the same.
 
 Log-probabilities travel with the text of their token: an entry comes out once it is settled what a character of its
 token is. Stop strings are looked for in the content, not inside of calls: a caller does not see how those are spelled.
@@ -70,8 +71,6 @@ class ChoiceText:
             self.tokens += 1
             if self._ends_grammar(delta.token):
                 finish = "stop"
-        if finish is not None:
-            text += self._detokenizer.flush()
         self._decoded += len(text)
         return self._part(self._read(text, finish), finish)
 
@@ -98,12 +97,13 @@ class ChoiceText:
             self.finished = True
             return TextPart(text, self._release(self._decoded - unsettled), "stop")
         self.called = self.called or bool(read.calls)
+        calls = read.calls
         if self._single_call and self._reader is not None and self._reader.complete:
-            finish = "stop"
+            finish, calls = "stop", tuple(call for call in calls if call.index == 0)
         if finish is None:
-            return TextPart(text, self._release(self._decoded - unsettled), None, read.calls)
+            return TextPart(text, self._release(self._decoded - unsettled), None, calls)
         self.finished = True
-        return TextPart(text + self._stops.flush(), self._release(self._decoded + 1), finish, read.calls)
+        return TextPart(text + self._stops.flush(), self._release(self._decoded + 1), finish, calls)
 
     def _release(self, settled: int) -> tuple[tuple[int, Delta], ...]:
         tokens = []

@@ -168,6 +168,12 @@ class JobStore:
         return and_(mine, exists().where(jobs.c.id == job_id, self._scope.of(jobs)))
 
 
+def no_job(job_id: str) -> NotFound:
+    """The error for a job that is not there: OpenAI's words, and what to do."""
+    message = f"Could not find fine tune: {job_id}. GET /v1/fine_tuning/jobs lists the jobs of this project."
+    return NotFound(message, param="fine_tune_id", code="fine_tune_not_found")
+
+
 def lock_job(connection: Connection, job_id: str, scope: Scope) -> JobRow:
     """Return the job's row, locked until the transaction ends.
 
@@ -176,7 +182,7 @@ def lock_job(connection: Connection, job_id: str, scope: Scope) -> JobRow:
     query = select(jobs).where(jobs.c.id == job_id, scope.of(jobs)).with_for_update()
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+        raise no_job(job_id)
     return job_row(row)
 
 

@@ -76,7 +76,7 @@ def estimate(options: EstimateOptions) -> None:
     if options.as_json:
         print_json(result.to_json())
     else:
-        print_estimate(report, result, base)
+        print_estimate(report, result, base, settings.rate_to_multiply)
 
 
 def _price(options: EstimateOptions, book: "PriceBook") -> "Price":
