@@ -115,8 +115,8 @@ def _explain(raw: bytes, error: orjson.JSONDecodeError) -> Fault:
     try:
         text = raw.decode()
     except UnicodeDecodeError as bad:
-        found = f"byte 0x{raw[bad.start]:02x} at position {bad.start}"
-        return Fault("not_utf8", "", f"The line is not UTF-8: {found}.", start)
+        byte = f"byte 0x{raw[bad.start]:02x} at position {bad.start}"
+        return Fault("not_utf8", "", f"The line is not UTF-8: {byte}.", start)
     if "depth limit" in error.msg:
         return Fault("too_deep", "", f"The JSON is nested more than {MAX_DEPTH} levels deep.", start)
     said, found = str(error), None

@@ -257,7 +257,7 @@ def _fit_faults(schema: Parameters | None, arguments: JsonValue, where: str) -> 
         yield from (Fault(code, path, text, shown) for code, text in _misfits(schema.validator, value, steps))
 
 
-def _misfits(validator: jsonschema_rs.Validator, value: JsonObject, steps: int) -> Iterator[tuple[str, str]]:
+def _misfits(validator: jsonschema_rs.Validator, value: JsonObject, steps: float) -> Iterator[tuple[str, str]]:
     """Code and sentence of what does not fit."""
     if steps > WORDED_STEPS:
         yield "arguments_do_not_fit", "The arguments do not fit the schema."
