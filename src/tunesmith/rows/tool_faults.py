@@ -9,20 +9,44 @@ import orjson
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.findings import Fault, shorten
+from tunesmith.rows.schema_cost import nesting, schema_steps
+from tunesmith.rows.schema_document import SchemaDocument
 from tunesmith.wire.limits import MAX_TOOLS
 
 CACHED_BYTES = 64 * 1024  # larger declarations are compiled each time: 512 of them would fill the memory
+MAX_STEPS = 4_000_000  # schemas visited for one value; a validator takes 0.1 s for them
+WORDED_STEPS = 4_000  # finding words for what does not fit takes 500 times as long, and 10 kB a step
+
+
+class Parameters:
+    """A tool's `parameters`, compiled.
+
+    Raises ValueError for those that take too many steps to check.
+    """
+
+    def __init__(self, schema: JsonObject) -> None:
+        self.validator = jsonschema_rs.validator_for(schema, retriever=_refuse, validate_formats=False)
+        self._document = SchemaDocument(schema)
+        self._steps: dict[int, float] = {}
+        if self.steps(0) > MAX_STEPS:
+            raise ValueError(f"its '$ref', 'anyOf' and 'allOf' come to more than {MAX_STEPS:,} steps; make it simpler")
+
+    def steps(self, depth: int) -> float:
+        """Upper bound of the schemas visited for a value of that depth."""
+        if depth not in self._steps:
+            self._steps[depth] = schema_steps(self._document, depth)
+        return self._steps[depth]
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
     """The tools that a row declares.
 
-    Their faults, and a compiled schema (or None) for each name.
+    Their faults, and compiled parameters (or None) for each name.
     """
 
     faults: tuple[Fault, ...]
-    schemas: dict[str, "jsonschema_rs.Validator | None"]
+    schemas: dict[str, Parameters | None]
 
 
 _NOTHING = Declared((), {})
@@ -49,12 +73,12 @@ def _declared(source: bytes) -> Declared:
 
 
 def _checked(tools: JsonValue, functions: JsonValue) -> Declared:
-    schemas: dict[str, jsonschema_rs.Validator | None] = {}
+    schemas: dict[str, Parameters | None] = {}
     faults = tuple(_declared_faults({"tools": tools, "functions": functions}, schemas))
     return Declared(faults, schemas)
 
 
-def _declared_faults(row: JsonObject, schemas: "dict[str, jsonschema_rs.Validator | None]") -> Iterator[Fault]:
+def _declared_faults(row: JsonObject, schemas: dict[str, Parameters | None]) -> Iterator[Fault]:
     """The faults of the declarations; puts what can be called into `schemas`."""
     for key, index, path, value in _declarations(row):
         if value is None:
@@ -206,28 +230,37 @@ def _calls(messages: JsonValue, path: str) -> Iterator[tuple[str, str, JsonValue
             yield f"{path}[{index}].function_call", str(function["name"]), function.get("arguments")
 
 
-def _compiled(parameters: JsonValue, path: str) -> "jsonschema_rs.Validator | Fault | None":
+def _compiled(parameters: JsonValue, path: str) -> Parameters | Fault | None:
     if parameters is None:
         return None
     if not isinstance(parameters, dict):
         return Fault("invalid_tool_schema", path, "The parameters are not an object.", shorten(parameters))
     try:
-        return jsonschema_rs.validator_for(parameters, retriever=_refuse, validate_formats=False)
+        return Parameters(parameters)
     except (jsonschema_rs.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
         problem = _first_line(getattr(error, "message", None) or str(error))
         return Fault("invalid_tool_schema", path, f"The schema is not valid: {problem}.", shorten(parameters))
 
 
-def _fit_faults(schema: "jsonschema_rs.Validator | None", arguments: JsonValue, where: str) -> Iterator[Fault]:
+def _fit_faults(schema: Parameters | None, arguments: JsonValue, where: str) -> Iterator[Fault]:
     value = _parsed(arguments)
-    if schema is None or not isinstance(value, dict) or schema.is_valid(value):
+    if schema is None or not isinstance(value, dict):
         return
-    for error in schema.iter_errors(value):
-        at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
-        what = f"argument {at.lstrip('.')} does" if at else "arguments do"
-        text = f"The {what} not fit the schema: {_first_line(error.message)}."
-        yield Fault("arguments_do_not_fit", f"{where}.arguments", text, shorten(arguments))
-        return
+    steps = schema.steps(nesting(value))
+    path = f"{where}.arguments"
+    if steps > MAX_STEPS:
+        text = f"Checking the arguments takes more than {MAX_STEPS:,} steps: simplify the schema's '$ref' and 'anyOf'."
+        yield Fault("arguments_do_not_fit", path, text, shorten(arguments))
+    elif not schema.validator.is_valid(value):
+        text = _misfit(schema.validator, value) if steps <= WORDED_STEPS else "The arguments do not fit the schema."
+        yield Fault("arguments_do_not_fit", path, text, shorten(arguments))
+
+
+def _misfit(validator: jsonschema_rs.Validator, value: JsonObject) -> str:
+    error = next(validator.iter_errors(value))
+    at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+    what = f"argument {at.lstrip('.')} does" if at else "arguments do"
+    return f"The {what} not fit the schema: {_first_line(error.message)}."
 
 
 def _refuse(uri: str) -> JsonObject:

@@ -15,7 +15,7 @@ WEATHER = {"name": "get_weather", "description": "Now", "parameters": {"type": "
 TIME = {"name": "get_time"}
 TOOLS = [{"type": "function", "function": WEATHER}, {"type": "function", "function": TIME}]
 NAMED = {"type": "function", "function": {"name": "get_time"}}
-IMPOSSIBLE = {"type": "object", "properties": {"a": {"not": {}}}}
+IMPOSSIBLE = {"type": "object", "properties": {"a": {"not": {"multipleOf": 2}}}}
 
 
 def parsed(**fields: Any) -> ChatRequest:
@@ -63,7 +63,7 @@ def test_a_response_format_is_a_schema() -> None:
             answered(name="x", schema=IMPOSSIBLE),
             "json_schema.schema",
             "invalid_json_schema",
-            "unsupported keyword 'not'",
+            "at properties.a.not, what is not of this 'multipleOf' cannot be spelled",
         ),
     ],
 )
@@ -134,6 +134,6 @@ def test_strict_parameters_that_cannot_be_held_to_are_refused() -> None:
 
     found = fault(tools=strict(IMPOSSIBLE))
     assert found[:2] == ("tools[0].function.parameters", "invalid_function_parameters")
-    assert "Invalid schema for function 'f': at properties.a, unsupported keyword 'not'" in found[2]
+    assert "function 'f': at properties.a.not, what is not of this 'multipleOf' cannot be spelled" in found[2]
     assert "its type is 'string'" in fault(tools=strict({"type": "string"}))[2]
     assert parsed(tools=strict(IMPOSSIBLE, strict=False)).tools.declared[0].parameters == IMPOSSIBLE

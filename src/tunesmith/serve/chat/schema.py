@@ -1,38 +1,54 @@
 """JSON schemas as grammars, and what of a schema is not supported.
 
-A schema is read as JSON Schema 2020-12, or as its `$schema` says. The grammar is stricter than the schema in three
-things: properties come in the schema's order; between two parts there is at most one space, or one line break with its
-indentation (otherwise a small model may write white space to its limit); and where an object may have other properties
-than those listed, a string has no `\\uXXXX`, which could spell a listed name past its schema.
+A schema is read as JSON Schema 2020-12, or as its `$schema` says, and rewritten by `serve.schema` before llguidance
+makes a grammar of it. The grammar is stricter than the schema: properties come in the schema's order; between two parts
+there is at most one space, or one line break with its indentation (otherwise a small model may write white space to
+its limit); where an object may have other properties than those listed, a string has no `\\uXXXX`, which could spell a
+listed name past its schema; and of what `not` allows, only what a grammar can spell comes.
 """
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 from llguidance import LLMatcher
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.rows.schema_document import Path, SchemaDocument
+from tunesmith.serve.schema.grounding import Grounding, check_descent
+from tunesmith.serve.schema.plain import Rewriter
+from tunesmith.serve.schema.regular.automaton import limited_steps
+from tunesmith.serve.schema.view import Unheld
 
 MAX_SCHEMA_BYTES = 200_000  # 150 kB with 5,000 optional properties take 0.6 s to check and 1.7 s to compile
+MAX_PROPERTIES = 5_000  # of one object: llguidance's time grows with the square
 LOCATED_BYTES = 20_000  # in a larger schema a fault is named without its place, which takes many checks to find
+PATTERN_STEPS = 50_000  # of comparing patterns; they take about 0.5 s
+CACHED_SCHEMAS = 64
 WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
 ANY_OBJECT: JsonObject = {"type": "object"}
 NO_ARGUMENTS: JsonObject = {"type": "object", "properties": {}, "additionalProperties": False}
 
-_MAPS = ("properties", "patternProperties", "$defs", "definitions")
-_LISTS = ("anyOf", "allOf", "oneOf", "prefixItems", "items")
-_SINGLE = ("items", "additionalProperties", "additionalItems")
+_MAPS = ("properties", "patternProperties", "$defs")
+_LISTS = ("anyOf", "allOf", "prefixItems")
+_SINGLE = ("items", "additionalProperties")
 _CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\u00[01]")
 _FAULTS = (
-    (r'Unimplemented keys: \["(.*)"\]', "unsupported keyword '{}'"),
-    (r"Unknown format: (.*)", "the 'format' '{}' is not known"),
     (r"(?s)regex parse error.*error: (.*)", "this 'pattern' is not supported: {}"),
-    (r"oneOf constraints", "'oneOf' is supported only where its branches exclude each other for certain; use 'anyOf'"),
     (r"min/maxProperties only", "'minProperties' and 'maxProperties' need every listed property to be 'required'"),
-    (r"Resource '(.*)' is not present", "the '$ref' '{}' does not point into this schema"),
     (r"recursion limit exceeded", "it is nested too deeply"),
+    (r"schema too large", "its 'allOf', 'not' and 'if' come to too many combinations"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A schema as llguidance gets it, or why it does not."""
+
+    fault: str | None
+    guided: bytes = b""
 
 
 def json_rule(schema: JsonObject) -> str:
@@ -40,7 +56,7 @@ def json_rule(schema: JsonObject) -> str:
 
     The schema must have no `schema_fault`.
     """
-    return f"%json {_guided(schema).decode()}"
+    return f"%json {_held(orjson.dumps(schema)).guided.decode()}"
 
 
 def arguments_schema(parameters: JsonObject | None) -> JsonObject:
@@ -59,46 +75,68 @@ def schema_fault(schema: JsonObject) -> str | None:
     None when one can.
     """
     try:
-        size = len(orjson.dumps(schema))
-    except orjson.JSONEncodeError:
-        return "it is nested too deeply"
-    if size > MAX_SCHEMA_BYTES:
-        return f"it has {size} bytes, the limit is {MAX_SCHEMA_BYTES}"
-    for path, sub in _subschemas(schema):
-        if fault := _own_fault(sub):
-            return _at(path, fault)
-    if _open_to_names(schema) and _CONTROL.search(orjson.dumps(schema)):
-        return "control characters are not supported where an object may have properties that are not listed"
-    found = _compile_fault(schema) or _newer_keyword(schema)
+        source = orjson.dumps(schema)
+    except orjson.JSONEncodeError as error:
+        return "it has a number beyond 64 bits" if "64-bit" in str(error) else "it is nested too deeply"
+    if len(source) > MAX_SCHEMA_BYTES:
+        return f"it has {len(source)} bytes, the limit is {MAX_SCHEMA_BYTES}"
+    return _held(source).fault
+
+
+@lru_cache(maxsize=CACHED_SCHEMAS)
+def _held(source: bytes) -> _Held:
+    try:
+        document = SchemaDocument(orjson.loads(source))
+        check_descent(document)
+        rewriter = Rewriter(document)
+        with limited_steps(PATTERN_STEPS):
+            plain = rewriter.whole()
+        _ground(plain, rewriter.paths)
+        for path, part in _subschemas(plain, rewriter.paths):
+            if fault := _own_fault(part, plain):
+                return _Held(_at(path, fault))
+        guided = _guided(plain)
+        if _open_to_names(plain) and _CONTROL.search(orjson.dumps(plain)):
+            return _Held("control characters are not supported where an object may have properties that are not listed")
+        found = _compile_fault(guided)
+    except Unheld as error:
+        return _Held(_at(error.path, error.reason))
+    except RecursionError:
+        return _Held("it is nested too deeply")
     if found is None:
-        return None
-    return _at(_place(schema, found) if size <= LOCATED_BYTES else (), _in_words(found))
+        return _Held(None, guided)
+    return _Held(_at(_place(plain, found, rewriter.paths) if len(source) <= LOCATED_BYTES else (), _in_words(found)))
 
 
-def _at(path: tuple[str, ...], fault: str) -> str:
+def _ground(plain: JsonObject, paths: dict[int, Path]) -> None:
+    """Raises Unheld where every answer would have to contain itself; takes away what only such a part could fill."""
+    if "$defs" not in plain:
+        return
+    grounding = Grounding(plain)
+    if not grounding.can_finish(plain):
+        raise Unheld(paths.get(id(grounding.place(plain)), ()), "an answer would have to contain itself without an end")
+    grounding.prune(plain)
+
+
+def _at(path: Path, fault: str) -> str:
     return f"at {'.'.join(path)}, {fault}" if path else fault
 
 
-def _compile_fault(schema: JsonObject) -> str | None:
-    grammar: str = LLMatcher.grammar_from_json_schema(_guided(schema).decode())
+def _compile_fault(guided: bytes) -> str | None:
+    grammar: str = LLMatcher.grammar_from_json_schema(guided.decode())
     return LLMatcher.validate_grammar(grammar) or None
 
 
-def _newer_keyword(schema: JsonObject) -> str | None:
-    """An older `$schema` would make newer keywords meaningless, though they were meant to count."""
-    if "$schema" not in schema:
-        return None
-    fault = _compile_fault({key: value for key, value in schema.items() if key != "$schema"})
-    return fault if fault is not None and fault.startswith("Unimplemented keys") else None
-
-
-def _own_fault(schema: JsonObject) -> str | None:
+def _own_fault(part: JsonObject, plain: JsonObject) -> str | None:
     """What llguidance would take and not hold to: names outside of `properties` may repeat, and count twice."""
-    least, required = schema.get("minProperties"), schema.get("required")
+    least, listed = part.get("minProperties"), part.get("properties")
+    required = part.get("required")
     named = len(required) if isinstance(required, list) else 0
-    if isinstance(least, int) and least > max(1, named):
+    if isinstance(least, int) and least > max(1, named + 1):
         return "'minProperties' above 1 is not supported beyond the properties that are 'required'"
-    return _bounds_fault(schema)
+    if isinstance(listed, dict) and len(listed) > MAX_PROPERTIES:
+        return f"it lists {len(listed)} properties, the limit is {MAX_PROPERTIES}"
+    return _bounds_fault(part)
 
 
 def _bounds_fault(schema: JsonObject) -> str | None:
@@ -134,40 +172,41 @@ def _open_to_names(schema: JsonObject) -> bool:
     )
 
 
-def _subschemas(schema: JsonObject, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], JsonObject]]:
-    yield path, schema
-    for name, child in _children(schema):
-        yield from _subschemas(child, (*path, name))
+def _subschemas(schema: JsonObject, paths: dict[int, Path] | None = None) -> Iterator[tuple[Path, JsonObject]]:
+    """All parts of a plain schema, with their places in the one that was sent."""
+    pending = [schema]
+    while pending:
+        part = pending.pop()
+        yield (paths or {}).get(id(part), ()), part
+        pending += reversed(list(_children(part)))
 
 
-def _children(schema: JsonObject) -> Iterator[tuple[str, JsonObject]]:
-    for name, child in _child_values(schema):
-        if isinstance(child, dict):
-            yield name, child
+def _children(schema: JsonObject) -> Iterator[JsonObject]:
+    yield from (child for child in _child_values(schema) if isinstance(child, dict))
 
 
-def _child_values(schema: JsonObject) -> Iterator[tuple[str, JsonValue]]:
+def _child_values(schema: JsonObject) -> Iterator[JsonValue]:
     for keyword, value in schema.items():
         if keyword in _MAPS and isinstance(value, dict):
-            yield from ((f"{keyword}.{name}", child) for name, child in value.items())
+            yield from value.values()
         elif keyword in _LISTS and isinstance(value, list):
-            yield from ((f"{keyword}[{index}]", child) for index, child in enumerate(value))
+            yield from value
         elif keyword in _SINGLE:
-            yield keyword, value
+            yield value
 
 
-def _place(schema: JsonObject, fault: str) -> tuple[str, ...]:
+def _place(plain: JsonObject, fault: str, paths: dict[int, Path]) -> Path:
     """Path of the innermost part that has the same fault by itself; () for the whole."""
-    shared: JsonObject = {key: schema[key] for key in ("$schema", "$defs", "definitions") if key in schema}
-    path: tuple[str, ...] = ()
-    part: JsonObject | None = schema
+    shared: JsonObject = {"$defs": plain["$defs"]} if "$defs" in plain else {}
+    found: Path = ()
+    part: JsonObject | None = plain
     while part is not None:
         children, part = _children(part), None
-        for name, child in children:
-            if (_compile_fault({**shared, **child}) or _newer_keyword({**shared, **child})) == fault:
-                path, part = (*path, name), child
+        for child in children:
+            if _compile_fault(_guided({**shared, **child})) == fault:
+                found, part = paths.get(id(child), found), child
                 break
-    return path
+    return found
 
 
 def _in_words(fault: str) -> str:

@@ -1,0 +1,86 @@
+"""How much work a JSON schema makes, before anything is checked against it.
+
+`$defs` d0 to d26 that are each an `anyOf` of the next one twice take 2**26 steps: a validator follows every path.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.rows.schema_document import SchemaDocument
+
+_IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+_IN_PLACE_MAPS = ("dependentSchemas", "dependencies")
+_EACH = (
+    *("additionalProperties", "propertyNames", "unevaluatedProperties", "unevaluatedItems", "contains", "items"),
+    "additionalItems",
+)
+
+
+def schema_steps(document: SchemaDocument, depth: int) -> float:
+    """Upper bound of the schemas visited for one path into a value.
+
+    The path is `depth` levels long. Infinite where a schema leads back to itself without descending into the value.
+    """
+    try:
+        return _Steps(document).of(document.root, depth)
+    except RecursionError:
+        return math.inf
+
+
+def nesting(value: JsonValue) -> int:
+    """The levels of a parsed value: 0 for a scalar or an empty list."""
+    levels, layer = 0, [value]
+    while layer := [child for parent in layer for child in _children(parent)]:
+        levels += 1
+    return levels
+
+
+def _children(value: JsonValue) -> Iterator[JsonValue]:
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value
+
+
+class _Steps:
+    def __init__(self, document: SchemaDocument) -> None:
+        self._document = document
+        self._known: dict[tuple[int, int], float] = {}
+
+    def of(self, node: JsonValue, depth: int) -> float:
+        if not isinstance(node, dict):
+            return 0
+        key = (id(node), depth)
+        if key not in self._known:
+            self._known[key] = math.inf  # what it stays where the way leads back here
+            self._known[key] = 1 + self._here(node, depth) + (self._below(node, depth - 1) if depth else 0)
+        return self._known[key]
+
+    def _here(self, node: JsonObject, depth: int) -> float:
+        return sum(self.of(part, depth) for part in self._in_place(node))
+
+    def _in_place(self, node: JsonObject) -> Iterator[JsonValue]:
+        with suppress(LookupError):  # the validator says so, in its words
+            yield from (target for _, target in self._document.targets(node))
+        for keyword in _IN_PLACE:
+            value = node.get(keyword)
+            yield from value if isinstance(value, list) else [value]
+        for keyword in _IN_PLACE_MAPS:
+            if isinstance(value := node.get(keyword), dict):
+                yield from value.values()
+
+    def _below(self, node: JsonObject, depth: int) -> float:
+        """A property meets its own schema, and each of those for any property."""
+        total = max((self.of(part, depth) for part in _values(node.get("properties"))), default=0)
+        total += sum(self.of(part, depth) for part in _values(node.get("patternProperties")))
+        for keyword in _EACH:
+            value = node.get(keyword)
+            total += max((self.of(part, depth) for part in (value if isinstance(value, list) else [value])), default=0)
+        prefix = node.get("prefixItems")
+        return total + max((self.of(part, depth) for part in (prefix if isinstance(prefix, list) else [])), default=0)
+
+
+def _values(value: JsonValue) -> list[JsonValue]:
+    return list(value.values()) if isinstance(value, dict) else []

@@ -1,0 +1,1 @@
+"""Any JSON schema -> one of the keywords that a grammar can be made of."""
