@@ -1,4 +1,4 @@
-"""A JSON schema with its references: drafts, `$id`, anchors, and what a `$ref` leads to.
+"""A JSON schema with its references.
 
 Not covered: references to other documents, which must not make this machine fetch anything.
 """
@@ -52,7 +52,7 @@ class SchemaDocument:
         return id(node) in self._bases
 
     def adopt(self, node: JsonObject, like: JsonObject) -> JsonObject:
-        """The new part `node`, of the newest draft, which from now on stands in the place of `like`."""
+        """The new part `node`, of the newest draft, in the place of `like`."""
         self._bases[id(node)], self._paths[id(node)] = self._bases.get(id(like), ""), self.path(like)
         self._adopted[id(node)] = node
         return node

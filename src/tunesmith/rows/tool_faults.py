@@ -19,7 +19,10 @@ WORDED_STEPS = 4_000  # finding words for what does not fit takes 500 times as l
 
 
 class Parameters:
-    """A tool's `parameters`, compiled. Raises ValueError for those that take too many steps to check."""
+    """A tool's `parameters`, compiled.
+
+    Raises ValueError for those that take too many steps to check.
+    """
 
     def __init__(self, schema: JsonObject) -> None:
         self.validator = jsonschema_rs.validator_for(schema, retriever=_refuse, validate_formats=False)

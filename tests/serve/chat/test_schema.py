@@ -31,6 +31,11 @@ for _ in range(300):
         (DEEP, "nested too deeply"),
         ({"enum": ["x" * MAX_SCHEMA_BYTES]}, "the limit is 200000"),
         ({"x-guidance": {"lenient": True}, "not": {}}, "no answer can fit it"),
+        (
+            {"oneOf": [{"type": "string", "pattern": f"a{n}"} for n in range(40)]},
+            "too many branches of 'oneOf' may fit",
+        ),
+        ({"oneOf": [{"const": n} for n in range(301)]}, "'oneOf' has 301 branches, the limit is 300"),
         ({"enum": [2**70]}, "a number beyond 64 bits"),
         ({"properties": {f"p{n}": {} for n in range(5_001)}}, "it lists 5001 properties, the limit is 5000"),
         (

@@ -20,7 +20,7 @@ from tunesmith.serve.engine.sampling import Sampler
 
 CITY: JsonObject = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 STRICT = Tool("get_weather", None, {**CITY, "additionalProperties": False}, strict=True)
-LOOSE = Tool("get_time", None, {"type": "object", "properties": {"zone": {"not": {}}}})
+LOOSE = Tool("get_time", None, {"type": "object", "properties": {"zone": {"not": {"multipleOf": 2}}}})
 NODE = {
     "type": "object",
     "properties": {"value": {"type": "integer"}, "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},

@@ -19,11 +19,13 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.schema_document import Path, SchemaDocument
 from tunesmith.serve.schema.grounding import Grounding, check_descent
 from tunesmith.serve.schema.plain import Rewriter
+from tunesmith.serve.schema.regular.automaton import limited_steps
 from tunesmith.serve.schema.view import Unheld
 
 MAX_SCHEMA_BYTES = 200_000  # 150 kB with 5,000 optional properties take 0.6 s to check and 1.7 s to compile
 MAX_PROPERTIES = 5_000  # of one object: llguidance's time grows with the square
 LOCATED_BYTES = 20_000  # in a larger schema a fault is named without its place, which takes many checks to find
+PATTERN_STEPS = 50_000  # of comparing patterns; they take about 0.5 s
 CACHED_SCHEMAS = 64
 WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
 ANY_OBJECT: JsonObject = {"type": "object"}
@@ -87,7 +89,8 @@ def _held(source: bytes) -> _Held:
         document = SchemaDocument(orjson.loads(source))
         check_descent(document)
         rewriter = Rewriter(document)
-        plain = rewriter.whole()
+        with limited_steps(PATTERN_STEPS):
+            plain = rewriter.whole()
         _ground(plain, rewriter.paths)
         for path, part in _subschemas(plain, rewriter.paths):
             if fault := _own_fault(part, plain):

@@ -1,4 +1,4 @@
-"""`unevaluatedProperties` and `unevaluatedItems`, as `additionalProperties` and `items`."""
+"""What is not evaluated, as `additionalProperties` and `items`."""
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.schema_document import REFERENCES, SchemaDocument

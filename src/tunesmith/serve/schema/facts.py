@@ -1,4 +1,4 @@
-"""What can be told of a schema without an answer: its types, its values, and whether it excludes another one."""
+"""What is certain of a schema: its types, values, and what it excludes."""
 
 import itertools
 import math

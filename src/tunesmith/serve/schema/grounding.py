@@ -17,7 +17,7 @@ _IN_PLACE = ("allOf", "anyOf", "oneOf")
 
 
 def check_descent(document: SchemaDocument) -> None:
-    """Raises Unheld where a reference leads back to itself, without a property or an item in between."""
+    """Raises Unheld where a reference leads back to itself in the same place."""
     done: set[int] = set()
     for start in document.referring():
         open_parts: dict[int, None] = {}
@@ -102,7 +102,10 @@ class Grounding:
         return found
 
     def obstacle(self, schema: JsonValue) -> JsonValue:
-        """A part that must be there and cannot be finished, or `schema` itself; None where it can be finished."""
+        """A part that is needed and cannot be finished, or `schema` itself.
+
+        None where it can be finished.
+        """
         if not isinstance(schema, dict):
             return None if schema is not False else False
         if (name := _name(schema)) is not None and len(schema) == 1:

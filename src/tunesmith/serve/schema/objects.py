@@ -1,4 +1,4 @@
-"""Keywords about the names and the number of properties, as `properties`, `patternProperties` and `required`."""
+"""The names and the number of properties, as `properties` and `required`."""
 
 import itertools
 import math
@@ -28,9 +28,9 @@ class _Counted:
 
 
 def counted(view: JsonObject, names: Iterable[str]) -> list[JsonObject] | None:
-    """Objects of which one must fit, for `minProperties` and `maxProperties`; `names` are all that may be listed.
+    """Objects of which one must fit, for `minProperties` and `maxProperties`.
 
-    None where a grammar can count by itself. Raises TooMany.
+    `names` are all that may be listed. None where a grammar can count by itself. Raises TooMany.
     """
     required = tuple(dict.fromkeys(str(name) for name in _list(view.get("required"))))
     listed = view.get("properties")
@@ -91,7 +91,7 @@ def _with(names: tuple[str, ...], chosen: tuple[str, ...], free: tuple[str, ...]
 
 
 def named(view: JsonObject, names: Term) -> JsonObject:
-    """The view without `propertyNames`: properties whose names are not among `names` are not allowed."""
+    """The view without `propertyNames`, with properties of only these `names`."""
     listed, patterns = view.get("properties"), view.get("patternProperties")
     inside = {key: schema if matches(names, key) else False for key, schema in _items(listed)}
     cells: JsonObject = {}

@@ -1,4 +1,4 @@
-"""Any JSON schema -> a schema of the keywords that llguidance can make a grammar of.
+"""Any JSON schema -> one of the keywords that llguidance holds to.
 
 `not`, `oneOf`, `if` and their like become choices between plain schemas, of which at least one must fit. An answer
 that fits the result fits the schema. Each part that is referred to is rewritten once, so the result grows with the
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.schema_document import REFERENCES, Path, SchemaDocument
 from tunesmith.serve.schema.arrays import NotSpelled, containing, distinct
-from tunesmith.serve.schema.branches import conditional, dependent, one_of, or_another_type
+from tunesmith.serve.schema.branches import Overlap, conditional, dependent, one_of, or_another_type
 from tunesmith.serve.schema.evaluated import evaluated
 from tunesmith.serve.schema.facts import Facts
 from tunesmith.serve.schema.names import name_term
@@ -23,6 +23,7 @@ from tunesmith.serve.schema.regular.terms import Unreadable
 from tunesmith.serve.schema.view import Unheld, viewed
 
 MAX_PARTS = 20_000  # of the rewritten schema
+MAX_BRANCHES = 300  # of a `oneOf`: each is compared with each
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 _LOOKS = re.compile(r"\(\?[=!]|(?<!\\)\$(?!$)|(?<=[^\[\\])\^")  # a look-ahead, or an anchor in the middle
 _REWRITTEN = {
@@ -38,7 +39,7 @@ class _Ready(dict[str, JsonValue]):
 
 
 class Rewriter:
-    """Rewrites one document; `paths` then tells where each part of the result comes from."""
+    """Rewrites one document; `paths` tells where each part of the result is from."""
 
     def __init__(self, document: SchemaDocument) -> None:
         self.paths: dict[int, Path] = {}
@@ -49,7 +50,7 @@ class Rewriter:
         self._parts = 0
 
     def whole(self) -> JsonObject:
-        """The plain schema, with one of `$defs` for each part that is referred to. Raises Unheld."""
+        """The plain schema, with `$defs` for what is referred to. Raises Unheld."""
         root = self._object(self._positive(self._document.root))
         definitions: JsonObject = {}
         while self._pending:
@@ -171,12 +172,21 @@ class Rewriter:
         if "if" in view:
             found.append(conditional(view))
         if isinstance(branches := view.get("oneOf"), list):
-            found.append(one_of(branches, self._facts, types))
+            found.append(self._one_of(node, branches, types))
         if "not" in view:
             found.append(self._complement(node, view["not"]))
         if "array" in types:
             found += [or_another_type("array", options, types) for options in self._arrays(node, view)]
         return found
+
+    def _one_of(self, node: JsonObject, branches: list[JsonValue], types: frozenset[str]) -> JsonObject:
+        if len(branches) > MAX_BRANCHES:
+            reason = f"'oneOf' has {len(branches)} branches, the limit is {MAX_BRANCHES}; use 'anyOf'"
+            raise Unheld(self._document.path(node), reason)
+        try:
+            return one_of(branches, self._facts, types)
+        except Overlap as error:
+            raise Unheld(self._document.path(node), str(error)) from None
 
     def _arrays(self, node: JsonObject, view: JsonObject) -> list[list[JsonObject]]:
         try:

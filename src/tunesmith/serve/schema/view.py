@@ -1,4 +1,4 @@
-"""One part of a JSON schema in the keywords of draft 2020-12, whichever draft it was written in.
+"""One part of a JSON schema, of any draft, in the keywords of draft 2020-12.
 
 A keyword that is newer than the schema's draft has no meaning there, though it was most likely meant to count. Where
 it narrows (`strict` off) it is held to, and where it would widen, as below `not`, it is not: an answer is valid in
@@ -31,7 +31,7 @@ _SINCE = {
 
 
 class Unheld(Exception):
-    """No answer can be held to the part of a schema at `path`; `reason` is the end of a sentence."""
+    """No answer can be held to the part at `path`, for `reason`."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(reason)
@@ -40,7 +40,10 @@ class Unheld(Exception):
 
 
 def viewed(document: SchemaDocument, node: JsonObject, *, strict: bool = False) -> JsonObject:
-    """The keywords of `node` that count, in their order. Raises Unheld for one with a value of the wrong kind."""
+    """The keywords of `node` that count, in their order.
+
+    Raises Unheld for one with a value of the wrong kind.
+    """
     draft = document.draft_of(node)
     if "$ref" in node and draft <= 7:
         return {"$ref": node["$ref"]}

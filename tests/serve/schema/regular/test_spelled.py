@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tunesmith.serve.schema.regular.automaton import matches, spelled
+from tunesmith.serve.schema.regular.automaton import limited_steps, matches, spelled
 from tunesmith.serve.schema.regular.reader import search
 from tunesmith.serve.schema.regular.terms import Unreadable, both, complement
 
@@ -66,3 +66,10 @@ def test_what_is_not_covered_is_said(pattern: str) -> None:
 def test_a_language_that_grows_beyond_bounds_is_given_up() -> None:
     with pytest.raises(Unreadable):
         spelled(complement(search("^(a|b)*a(a|b){20}$")))
+
+
+def test_all_languages_of_a_schema_share_their_steps() -> None:
+    with limited_steps(20):
+        assert spelled(search("^shared$")) == "^(?:[s][h][a][r][e][d])$"
+        with pytest.raises(Unreadable, match="take this long"):
+            spelled(search("^other$"))

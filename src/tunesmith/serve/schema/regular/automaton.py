@@ -7,30 +7,62 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 
 from tunesmith.serve.schema.regular.terms import Ranges, Term, Unreadable
 
 MAX_STATES = 300
-MAX_STEPS = 30_000  # derivatives of parts; 10,000 take about 0.1 s
+MAX_STEPS = 10_000  # derivatives of parts in one language; they take about 0.1 s
 MAX_PATTERN = 20_000  # characters; llguidance has limits of its own
 
+_steps_left: ContextVar[list[int] | None] = ContextVar("steps_left", default=None)
 
-@lru_cache(maxsize=256)
+
+@contextmanager
+def limited_steps(steps: int) -> Iterator[None]:
+    """Within, all languages together may take so many derivatives."""
+    token = _steps_left.set([steps])
+    try:
+        yield
+    finally:
+        _steps_left.reset(token)
+
+
 def spelled(term: Term) -> str | None:
     """A pattern, from `^` to `$`, for exactly the texts of the term.
 
-    None where there is no such text. Raises Unreadable where it would be too long.
+    None where there is no such text. Raises Unreadable where it would be too long, or take too many steps.
     """
+    left = _steps_left.get()
+    if left is not None and left[0] <= 0:
+        raise Unreadable("patterns that take this long to compare")
+    found, steps = _spelled(term)
+    if left is not None:
+        left[0] -= steps
+    if isinstance(found, Unreadable):
+        raise Unreadable(str(found))
+    return found
+
+
+@lru_cache(maxsize=256)
+def _spelled(term: Term) -> tuple[str | Unreadable | None, int]:
+    """The pattern or why there is none, and the steps that it took."""
     automaton = _Automaton(term)
-    return automaton.pattern()
+    try:
+        automaton.explore()
+        found: str | Unreadable | None = automaton.pattern()
+    except Unreadable as error:
+        found = error
+    return found, automaton.steps()
 
 
 @lru_cache(maxsize=4096)
 def matches(term: Term, text: str) -> bool:
     """Whether `text` is one of the term's."""
-    return _Automaton(term, explore=False).accepts(text)
+    return _Automaton(term).accepts(text)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,15 +128,16 @@ class _Nodes:
 
 
 class _Automaton:
-    def __init__(self, term: Term, *, explore: bool = True) -> None:
+    def __init__(self, term: Term) -> None:
         self._nodes = _Nodes()
         self._derived: dict[tuple[_Node, int, bool], _Node] = {}
         self._edges: list[dict[int, set[int]]] = []
         self._final: list[bool] = []
         self._first = self._nodes.of(term)
-        if explore:
-            self._atoms = _atoms(term)
-            self._explore()
+        self._atoms = _atoms(term)
+
+    def steps(self) -> int:
+        return len(self._derived)
 
     def accepts(self, text: str) -> bool:
         node, start = self._first, True
@@ -112,7 +145,7 @@ class _Automaton:
             node, start = self._derive(node, ord(char), start), False
         return _nullable(node, start, end=True)
 
-    def _explore(self) -> None:
+    def explore(self) -> None:
         numbers: dict[tuple[_Node, bool], int] = {(self._first, True): 0}
         pending = [(self._first, True)]
         for node, start in pending:

@@ -26,7 +26,7 @@ END = Term("end")
 
 
 class Unreadable(ValueError):
-    """A pattern that is not covered here, or whose language is too large to be spelled."""
+    """A pattern that is not covered here, or is too large to be spelled."""
 
 
 def chars(ranges: Ranges) -> Term:
