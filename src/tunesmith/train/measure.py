@@ -75,7 +75,7 @@ def benchmark_of(
 
 
 def record_job(folder: Path, spec: TrainSpec, steps: Sequence[Step], first_at: float) -> Benchmark | None:
-    """Keeps the speed of a job's own training below `folder`, for later estimates; None where it says too little.
+    """Keeps the speed of a job below `folder`; None where it says too little.
 
     `steps` are its first ones, the first of which ended `first_at` seconds after the trainer's start. Preference pairs
     are computed otherwise and quantized bases are slower, so they say nothing.
