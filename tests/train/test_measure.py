@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,18 @@ from tunesmith.rows.row import ChatRow, parse_row
 from tunesmith.settings import TrainingOptions
 from tunesmith.system.cpu import cpu_count
 from tunesmith.train.core.packing import TokenRow, pack
-from tunesmith.train.measure import _fit, _Step, benchmark_of, hardware_name, measure_speed, workload
+from tunesmith.train.measure import (
+    _fit,
+    _Step,
+    benchmark_of,
+    hardware_name,
+    job_benchmark,
+    measure_speed,
+    record_job,
+    workload,
+)
+from tunesmith.train.protocol.events import Step
+from tunesmith.train.protocol.spec import TrainSpec
 
 
 def parse_chat(value: JsonValue) -> ChatRow:
@@ -53,6 +65,71 @@ def test_a_cached_measurement_is_not_made_again(tmp_path: Path) -> None:
     nowhere, same, other = tmp_path / "nowhere", TrainingOptions(lora_rank=4), TrainingOptions(lora_rank=8)
     assert benchmark_of(tmp_path, "base", nowhere, options=same, threads=1) == known
     assert benchmark_of(tmp_path, "base", nowhere, options=other, threads=1, measure=False) is None
+
+
+def test_steps_of_one_size_are_all_tokens() -> None:
+    found = _fit("base", "cpu", steps(100, 100, 101, 99, 100, 102), run_seconds=20.0, bytes_per_token=10)
+    assert found.seconds_per_step == 0
+    assert found.tokens_per_second == pytest.approx(402 / (402 * 0.01 + 4 * 0.5))
+
+
+def spec_of(base_dir: Path, tmp_path: Path, **changes: Any) -> TrainSpec:
+    return TrainSpec(
+        job_id="ftjob-1",
+        base_name="base",
+        base_dir=base_dir,
+        training_file=tmp_path / "rows.jsonl",
+        output_dir=tmp_path / "output",
+        threads=1,
+        **changes,
+    )
+
+
+def job_steps(*tokens: int) -> list[Step]:
+    """Each takes half a second and 10 ms a token."""
+    return [
+        Step(
+            step=number,
+            total_steps=len(tokens),
+            epoch=1,
+            train_loss=1.0,
+            train_mean_token_accuracy=0.5,
+            tokens_per_second=count / (0.5 + 0.01 * count),
+            computed_tokens=count,
+            trained_tokens=sum(tokens[:number]),
+            peak_memory_bytes=2_000_000_000,
+        )
+        for number, count in enumerate(tokens, start=1)
+    ]
+
+
+def test_a_job_leaves_its_speed_for_estimates(base_dir: Path, tmp_path: Path) -> None:
+    done = job_steps(10, 300, 80, 200, 120, 40, 250, 90)
+    spec = spec_of(base_dir, tmp_path)
+    found = record_job(tmp_path / "data", spec, done, first_at=4.6)
+    assert found is not None
+    assert found.tokens_per_second == pytest.approx(100)
+    assert found.seconds_per_step == pytest.approx(0.5)
+    assert found.start_seconds == pytest.approx(4.0)  # the first step took 0.6 of the 4.6 seconds
+    assert job_benchmark(tmp_path / "data", "base", TrainingOptions(), threads=1) == found
+    assert job_benchmark(tmp_path / "data", "base", TrainingOptions(lora_rank=8), threads=1) is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "changes"),
+    [
+        ((10, 300, 80), {}),
+        ((10, 300, 80, 200, 120, 40, 250, 90), {"method": "dpo"}),
+        ((10, 300, 80, 200, 120, 40, 250, 90), {"options": TrainingOptions(quantization="nf4")}),
+        ((10, 300, 80, 200, 120, 40, 250, 0), {}),
+    ],
+    ids=["short", "dpo", "quantized", "unmeasured"],
+)
+def test_a_job_that_says_too_little_leaves_nothing(
+    base_dir: Path, tmp_path: Path, tokens: tuple[int, ...], changes: dict[str, object]
+) -> None:
+    assert record_job(tmp_path / "data", spec_of(base_dir, tmp_path, **changes), job_steps(*tokens), 4.6) is None
+    assert not (tmp_path / "data").exists()
 
 
 def test_hardware_says_how_many_threads_train() -> None:

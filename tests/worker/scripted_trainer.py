@@ -2,7 +2,7 @@
 
 What to do comes from the environment as JSON: `steps`, `seconds` a step, `every` (steps between checkpoints), and
 `kill_at` (SIGKILL itself once), `kill_always`, `fail_at` (with `fail_code`), `exit_at`, `deaf` (ignores SIGTERM),
-`skip_replay`, `noise` (lines written before the first step).
+`skip_replay`, `noise` (lines written before the first step), `tokens` (of each step, at 100 a second).
 """
 
 import json
@@ -27,6 +27,9 @@ def step(number: int, steps: int) -> None:
     values = {"train_loss": 1 / number, "train_mean_token_accuracy": 0.5, "seconds_left": 1.0, "learning_rate": 1e-4}
     if number % 2 == 0:
         values |= {"valid_loss": 2 / number, "valid_mean_token_accuracy": 0.25}
+    if tokens := SCRIPT.get("tokens"):
+        values |= {"computed_tokens": tokens[number - 1], "trained_tokens": sum(tokens[:number])}
+        values |= {"tokens_per_second": 100.0, "peak_memory_bytes": 1_000_000_000}
     emit("step", step=number, total_steps=steps, epoch=1, **values)
 
 

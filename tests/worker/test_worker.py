@@ -14,6 +14,7 @@ from tests.worker.conftest import Workers
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Store
+from tunesmith.train.measure import job_benchmark
 from tunesmith.train.protocol.spec import TrainSpec
 
 Submit = Callable[..., JobRow]
@@ -99,6 +100,21 @@ def test_a_succeeded_jobs_model_resolves_in_the_next_request(
     assert resolved is not None
     assert resolved.adapter_dir is not None
     assert (resolved.adapter_dir / "manifest.json").is_file()
+
+
+@ONCE
+def test_a_succeeded_job_leaves_the_machines_speed(
+    script: Script, store_settings: Settings, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    script(steps=8, tokens=[10, 300, 80, 200, 120, 40, 250, 90])
+    workers.start()
+    assert wait_for(submit(), finished).status is JobStatus.SUCCEEDED
+    options, deadline = store_settings.training_options(), time.monotonic() + 10
+    while (found := job_benchmark(store_settings.paths.root, "smollm2-135m-instruct", options, 0)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert found.tokens_per_second == pytest.approx(100)
+    assert found.seconds_per_step == pytest.approx(0, abs=1e-6)
 
 
 @ONCE

@@ -13,7 +13,7 @@ import orjson
 
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.rows.findings import Fault, shorten
-from tunesmith.rows.json_faults import json_fault, near, not_a_number
+from tunesmith.rows.json_faults import JsonFault, json_fault, near, not_a_number
 
 MAX_DEPTH = 64
 EXPLAIN_BYTES = 1024 * 1024  # lines above this keep the fast parser's shorter message
@@ -119,24 +119,25 @@ def _explain(raw: bytes, error: orjson.JSONDecodeError) -> Fault:
         return Fault("not_utf8", "", f"The line is not UTF-8: {byte}.", start)
     if "depth limit" in error.msg:
         return Fault("too_deep", "", f"The JSON is nested more than {MAX_DEPTH} levels deep.", start)
-    said, found = str(error), None
+    said = str(error)
+    syntax: JsonFault | None = None
     if len(raw) <= EXPLAIN_BYTES:
         try:
             # The standard library's words are those that OpenAI's service uses.
             json.loads(text, parse_constant=_refuse, parse_int=str)
         except json.JSONDecodeError as plain:
-            said, found = str(plain), json_fault(text, plain)
+            said, syntax = str(plain), json_fault(text, plain)
         except (ValueError, RecursionError) as plain:
-            said, found = str(plain), not_a_number(text)
+            said, syntax = str(plain), not_a_number(text)
         else:
             if "surrogate" in error.msg:
                 said = f"The line holds half a surrogate pair: {error}."
                 where, place = f"column {error.pos + 1}", near(text, error.pos)
                 return Fault("lone_surrogate", where, "A text has half a surrogate pair.", place, said=said)
-    found = found or json_fault(text, error)
-    place = near(text, found.position)
+    syntax = syntax or json_fault(text, error)
+    place = near(text, syntax.position)
     said = f"The line contains invalid json: {said}."
-    return Fault("invalid_json", f"column {found.column}", found.message, place, found.fix, said)
+    return Fault("invalid_json", f"column {syntax.column}", syntax.message, place, syntax.fix, said)
 
 
 def _refuse(constant: str) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,8 @@ from tunesmith.train.protocol.spec import Method, TrainSpec
 
 ROW_WORDS = (40, 300, 80, 200, 120, 260, 60, 160, 100, 240)  # a word is one to two tokens
 WARM_UP_STEPS = 2
+LEAST_JOB_STEPS = 8  # of a job whose speed is kept
+ALIKE = 1.5  # steps whose sizes differ by less do not tell a step's cost from its tokens'
 SAMPLED_ROWS = 2_000  # rows; a second to render
 TIMEOUT_SECONDS = 600
 ELEMENT_BYTES = 4  # weights and activations are float32
@@ -69,6 +72,32 @@ def benchmark_of(
     found = measure_speed(base_name, base_dir, options, threads)
     write_benchmark(path, found)
     return found
+
+
+def record_job(folder: Path, spec: TrainSpec, steps: Sequence[Step], first_at: float) -> Benchmark | None:
+    """Keeps the speed of a job below `folder`; None where it says too little.
+
+    `steps` are its first ones, the first of which ended `first_at` seconds after the trainer's start. Preference pairs
+    are computed otherwise and quantized bases are slower, so they say nothing.
+    """
+    if spec.method != "supervised" or spec.options.quantization != "none" or len(steps) < LEAST_JOB_STEPS:
+        return None
+    made, before = [], 0
+    for step in steps:
+        if not (step.tokens_per_second and step.computed_tokens and step.peak_memory_bytes and step.trained_tokens):
+            return None
+        made.append(_measured(step, before, first_at))
+        before = step.trained_tokens
+    seconds = first_at + sum(step.seconds for step in made[1:])
+    conditions = _conditions(spec.options, spec.threads)
+    found = _fit(spec.base_name, conditions, made, seconds, _token_bytes(spec.base_dir))
+    write_benchmark(benchmark_path(folder, spec.base_name, conditions), found)
+    return found
+
+
+def job_benchmark(folder: Path, base_name: str, options: TrainingOptions, threads: int) -> Benchmark | None:
+    """The figures of the latest such job, as `record_job` kept them; else None."""
+    return read_benchmark(benchmark_path(folder, base_name, _conditions(options, threads)))
 
 
 def workload(
@@ -197,7 +226,8 @@ def _fit(base: str, hardware: str, steps: list[_Step], run_seconds: float, bytes
     warm = steps[WARM_UP_STEPS:]
     tokens = np.asarray([step.tokens for step in warm], float)
     taken = np.asarray([step.seconds for step in warm], float)
-    per_token, offset = np.polyfit(tokens, taken, 1)
+    alike = tokens.max() < ALIKE * tokens.min()  # a line through one point has any slope
+    per_token, offset = (0.0, 0.0) if alike else np.polyfit(tokens, taken, 1)
     if per_token <= 0 or offset < 0:  # noise on a busy machine: all of the time is the tokens'
         per_token, offset = taken.sum() / tokens.sum(), 0.0
     largest = max(step.tokens for step in steps)

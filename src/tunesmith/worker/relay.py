@@ -14,6 +14,8 @@ from tunesmith.store import Lease, NewCheckpoint, NewEvent, Store
 from tunesmith.train.protocol.events import Checkpoint, Done, Event, Failed, Log, Started, Step
 from tunesmith.worker.openai_events import checkpoint_metrics, log_event, step_event
 
+MOST_FIRST_STEPS = 500  # whose measures are kept until the job's end
+
 
 @dataclass(slots=True)
 class Relay:
@@ -29,6 +31,8 @@ class Relay:
     keep_checkpoints: int
     done: Done | None = None
     failed: Failed | None = None
+    first_steps: list[Step] = field(default_factory=list)  # of this attempt, if it began at the beginning
+    first_at: float = 0.0  # when the first of them came, by the monotonic clock
     _events: list[NewEvent] = field(default_factory=list)
     _checkpoints: list[NewCheckpoint] = field(default_factory=list)
     _total_steps: int | None = None
@@ -76,6 +80,9 @@ class Relay:
         if step.step > self.last_step + 1:
             missing = f"{self.last_step + 1} to {step.step - 1}"
             self._events.append(NewEvent(f"Steps {missing} were trained, but their measures are lost", level="warn"))
+        if step.step == len(self.first_steps) + 1 <= MOST_FIRST_STEPS:
+            self.first_at = self.first_at or time.monotonic()
+            self.first_steps.append(step)
         self.last_step = step.step
         self._events.append(step_event(step))
         if step.seconds_left is not None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import structlog
+
 from tunesmith.errors import DataError, ServiceUnavailable, TrainerError, TunesmithError
 from tunesmith.launch.output import LineReader, log_tail
 from tunesmith.launch.protocol import Launcher, Start, Trainer
@@ -14,6 +16,7 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
+from tunesmith.train.measure import record_job
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
@@ -23,6 +26,8 @@ from tunesmith.worker.integrations import Senders, start_senders
 from tunesmith.worker.openai_events import STARTED, final_events, step_metrics_csv
 from tunesmith.worker.relay import Relay
 from tunesmith.worker.validation import job_options, require_files, row_limit
+
+log = structlog.get_logger(__name__)
 
 RELAY_SECONDS = 0.1  # between two reads of the trainer's output
 UNEXPECTED = "trainer_error"  # the code of an exception that the trainer did not expect
@@ -69,6 +74,7 @@ class TrainingRun:
                 set(self.store.jobs.messages(self.job.id)),
                 spec.keep_checkpoints,
             )
+            started = time.monotonic()
             trainer = self.launcher.start(self._start())
             senders = start_senders(self.job, self.files, self.settings)
             try:
@@ -79,6 +85,7 @@ class TrainingRun:
             relay.take(senders.events())
             relay.send()
             self._finish(self._done(relay, status), heartbeat)
+        self._remember_speed(spec, relay, started)
 
     def _write_spec(self) -> TrainSpec:
         spec = train_spec(self.store, self.settings, self.job)
@@ -142,6 +149,13 @@ class TrainingRun:
                 heartbeat.demand()
                 time.sleep(RELAY_SECONDS)
         self.store.models.clean(self.job.id)
+
+    def _remember_speed(self, spec: TrainSpec, relay: Relay, started: float) -> None:
+        """Keeps how fast this machine trained, for `tunesmith estimate`. The job has succeeded whatever comes of it."""
+        try:
+            record_job(self.settings.paths.root, spec, relay.first_steps, relay.first_at - started)
+        except (OSError, ValueError, TunesmithError) as error:
+            log.warning("the speed of the training was not kept", job=self.job.id, error=str(error))
 
     def _outcome(self, done: Done) -> JobOutcome:
         table = step_metrics_csv(self.store.jobs.metrics(self.job.id))

@@ -52,8 +52,9 @@ ENGLISH = "The weather is fine and you can go for a walk in the park."
         ("SELECT name, of_the_year FROM towns WHERE is_in IN (1, 2, 3) AND that_one IS NOT NULL", "code"),
         ("<html><body><p>x</p></body></html>" * 3, "code"),
         ("{not json} " + ENGLISH, "English"),
+        ("<think>It is about the weather, and that is easy.</think>" + ENGLISH, "English"),
     ],
-    ids=["values", "list", "labels", "fenced-json", "fenced", "python", "sql", "html", "braces"],
+    ids=["values", "list", "labels", "fenced-json", "fenced", "python", "sql", "html", "braces", "think"],
 )
 def test_answers_in_json_and_code_are_judged_by_their_prose_or_named(
     tmp_path: Path, answer: str, language: str

@@ -22,7 +22,7 @@ def test_fix_counts_what_was_fixed_removed_and_left(printed: Printed, tmp_path: 
     source, target = tmp_path / "rows.jsonl", tmp_path / "fixed.jsonl"
     renamed = ROW.replace('"assistant"', '"bot"').replace("Hello", "Yes")
     source.write_text(ROW + ROW + "\n" + renamed + "{broken\n")
-    shown = printed(width, print_fix, fix_file(source, target), target)
+    shown = printed(width, print_fix, fix_file(source, target), source, target, 5)
     assert widest(shown) <= width
     said = words(shown)
     assert "2 of 4 rows" in said
@@ -35,7 +35,7 @@ def test_fix_counts_what_was_fixed_removed_and_left(printed: Printed, tmp_path: 
 def test_fix_of_a_sound_file_says_no_more_than_the_count(printed: Printed, tmp_path: Path) -> None:
     source, target = tmp_path / "rows.jsonl", tmp_path / "[odd] name.jsonl"
     source.write_text(ROW)
-    assert words(printed(200, print_fix, fix_file(source, target), target)) == f"{target} 1 of 1 rows"
+    assert words(printed(200, print_fix, fix_file(source, target), source, target, 5)) == f"{target} 1 of 1 rows"
 
 
 def test_learned_text_is_marked_and_the_rest_is_not(printed: Printed, local: LocalBase) -> None:

@@ -47,10 +47,7 @@ def _changes(result: FixResult) -> dict[str, int]:
 
 
 def fix_sentence(report: Report) -> str | None:
-    """What `tunesmith fix` would do, in words.
-
-    None for a file that it would leave as it is.
-    """
+    """What `tunesmith fix` would do, in words; None where that is nothing."""
     section = report.sections.get("fix")
     if not isinstance(section, dict) or not isinstance(section["changes"], dict):
         return None

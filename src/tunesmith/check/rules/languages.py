@@ -26,7 +26,8 @@ _FENCE = re.compile(r"\s*```[^\n]*\n?")
 _BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 # How code begins that stands without a fence: the languages and markup that models are asked for most.
 _CODE = re.compile(
-    r"\s*(?:<(?:\?|!|/?[a-z][\w-]*[\s>/])|#!|#include|import \w|from \w+(?:\.\w+)* import|def \w+\(|class \w+[(:{]"
+    r"\s*(?:<(?:\?|!|(?:html|head|body|div|p|span|a|ul|ol|table|svg|form|script|style|section)[\s>/])"
+    r"|#!|#include|import \w|from \w+(?:\.\w+)* import|def \w+\(|class \w+[(:{]"
     r"|(?:const|let|var) \w+ ?=|function \w*\(|public (?:class|static)|package \w|using \w"
     r"|SELECT\s.+\sFROM\s|INSERT INTO|UPDATE \S+ SET|DELETE FROM|CREATE TABLE|WITH \w+ AS \()",
     re.DOTALL,

@@ -107,24 +107,21 @@ def _estimate(
 
 
 def _benchmark(base: "LocalBase", settings: "Settings", *, measure: bool) -> "Benchmark | None":
-    """How fast this machine trains; None when that was never measured."""
+    """How fast this machine trains: as measured, else as in its latest job; else None."""
     from tunesmith.cli.bases import weights_missing
     from tunesmith.cli.output.waiting import Waiting
-    from tunesmith.train.measure import benchmark_of
+    from tunesmith.train.measure import benchmark_of, job_benchmark
 
     if base.directory is None:
         if measure:
             raise CommandError(weights_missing(base))
         return None
+    options, threads = settings.training_options(), settings.train_threads
     with Waiting("measuring how fast this machine trains") if measure else nullcontext():
-        return benchmark_of(
-            settings.cache_dir,
-            base.name,
-            base.directory,
-            options=settings.training_options(),
-            threads=settings.train_threads,
-            measure=measure,
+        found = benchmark_of(
+            settings.cache_dir, base.name, base.directory, options=options, threads=threads, measure=measure
         )
+    return found or job_benchmark(settings.paths.root, base.name, options, threads)
 
 
 def _workload(options: EstimateOptions, report: "Report", base: "LocalBase", batch_size: int) -> "Workload | None":
