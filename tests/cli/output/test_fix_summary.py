@@ -35,7 +35,9 @@ def test_fix_counts_what_was_fixed_removed_and_left(printed: Printed, tmp_path: 
 def test_fix_of_a_sound_file_says_no_more_than_the_count(printed: Printed, tmp_path: Path) -> None:
     source, target = tmp_path / "rows.jsonl", tmp_path / "[odd] name.jsonl"
     source.write_text(ROW)
-    assert words(printed(200, print_fix, fix_file(source, target), source, target, 5)) == f"{target} 1 of 1 rows"
+    assert words(printed(200, print_fix, fix_file(source, target), source, target, 5)) == (
+        f"{target} 1 of 1 rows (nothing to fix: a copy)"
+    )
 
 
 def test_learned_text_is_marked_and_the_rest_is_not(printed: Printed, local: LocalBase) -> None:
