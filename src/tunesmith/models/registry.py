@@ -137,7 +137,7 @@ def how_to_add(name: str) -> str:
         short, where = name, "OWNER/NAME"
     command = f"tunesmith models add {shlex.quote(short)} {shlex.quote(where)}"
     rest = "" if where == name else " (a repository on the Hugging Face hub, or the path of a directory)"
-    return f"Add a base: {command}{rest}, then restart the server."
+    return f"Add a base: {command}{rest}, then restart a server that is running."
 
 
 def _instead(name: str, settings: Settings) -> str:

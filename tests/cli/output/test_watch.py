@@ -269,10 +269,20 @@ def test_clock_extrapolates_from_the_first_step_it_saw(monkeypatch: pytest.Monke
     clock = Clock()
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    assert clock.left(10, 50) is None
-    assert clock.left(12, 50) is None  # a burst of steps: no pace to be told from no time
+    assert clock.left(10, 50, 1000) is None
+    assert clock.left(12, 50, 1000) is None  # a burst of steps: no pace to be told from no time
     now[0] = 104.0
-    assert clock.left(10, 50) is None  # no step since
-    assert clock.left(12, 50) == pytest.approx(2.0 * 38)
+    assert clock.left(10, 50, 1004) is None  # no step since
+    assert clock.left(12, 50, 1004) == pytest.approx(2.0 * 38)
     now[0] = 110.0
-    assert clock.left(50, 50) == 0
+    assert clock.left(50, 50, 1010) == 0
+
+
+def test_steps_made_before_the_watching_are_counted_by_the_servers_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    assert clock.left(1, 90, 1000) is None
+    assert clock.left(61, 90, 1180) == pytest.approx(3.0 * 29)  # 60 steps in 180 s, all seen at once
+    now[0] = 103.0
+    assert clock.left(62, 90, 1183) == pytest.approx(3.0 * 28)

@@ -89,4 +89,4 @@ def _machine_cost(estimate: Estimate) -> str:
         return f"training {dollars(estimate.local_cost)}; answers have no price, they take the machine's time"
     if estimate.seconds is not None:
         return "no price, only its time and power; for dollars add --hourly-cost, or --watts and --kwh-price"
-    return "no price, only its time and power"
+    return "not known: its time was not measured"

@@ -16,7 +16,8 @@ from tunesmith.cli.output.waiting import LINE_SECONDS, nothing_known
 from tunesmith.client import Event, Job
 
 PLAIN_SHARE = 0.1  # of the steps, between two lines where there is no terminal
-STEP_LINE_SECONDS = 60.0  # the longest silence between two of them
+STEP_LINE_SECONDS = 20.0  # the longest silence between two of them
+REPLAYED_SECONDS = 2.0  # more between two steps there than here: they were made before they were asked for
 CLOCK_SECONDS = 1.0  # the least to tell a pace from: several steps may come at once
 
 
@@ -47,20 +48,24 @@ class View(Protocol):
 class Clock:
     """Estimates the time left from the pace since the first step seen.
 
-    The job's own estimate has whole seconds only.
+    Steps of a job that is joined in the middle come all at once: for those the server's times count, in whole seconds.
     """
 
-    first: tuple[float, int] | None = None
+    first: tuple[float, int, int] | None = None  # here, there, and the step
 
-    def left(self, step: int, total: int) -> float | None:
-        """Seconds until step `total`; None until a second step has been seen."""
+    def left(self, step: int, total: int, at: int) -> float | None:
+        """Seconds until step `total`; None until a second step has been seen.
+
+        `at` is when the server saw the step, in Unix seconds.
+        """
         now = time.monotonic()
         if self.first is None:
-            self.first = (now, step)
-        since, first_step = self.first
-        if step <= first_step or now - since < CLOCK_SECONDS:
+            self.first = (now, at, step)
+        since, there, first_step = self.first
+        took = now - since if at - there <= now - since + REPLAYED_SECONDS else float(at - there)
+        if step <= first_step or took < CLOCK_SECONDS:
             return None
-        return (now - since) / (step - first_step) * (total - step)
+        return took / (step - first_step) * (total - step)
 
 
 @dataclass(slots=True)
@@ -249,7 +254,7 @@ def _numbers(event: Event, clock: Clock) -> str:
         value = data.get(key)
         if isinstance(value, int | float) and not any(part.startswith(name) for part in parts):
             parts.append(f"{name} {value:.3f}")
-    left = clock.left(_count(event, "step"), _count(event, "total_steps"))
+    left = clock.left(_count(event, "step"), _count(event, "total_steps"), event.created_at)
     if left:
         parts.append(f"{duration(left)} left")
     return "  ".join(parts)

@@ -16,6 +16,7 @@ from rich.measure import Measurement
 from rich.segment import Segment
 from rich.style import StyleType
 from rich.table import Column, Table
+from rich.text import Text
 
 # Line ends and tabs are harmless; anything else here may move the cursor, set the title or type for the user.
 _SIGNS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0x7F: 0x2421}
@@ -81,8 +82,7 @@ def warn(text: str) -> None:
 
 def complain(message: str) -> None:
     """Prints an error on stderr."""
-    err().print("[bold red]error:[/bold red] ", end="")
-    err().print(message, markup=False, soft_wrap=True)
+    err().print(Text.assemble(("error:", "bold red"), " ", message), soft_wrap=True)
 
 
 def shortened(text: str, most: int) -> str:
