@@ -224,6 +224,15 @@ def test_fix_says_that_no_row_is_left_and_fails(tunesmith: Tunesmith, tmp_path: 
     assert tunesmith("fix", source, "--completion-field", "text").code == 0
 
 
+def test_fix_of_rows_without_answers_fails(tunesmith: Tunesmith, tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    row = {"messages": [{"role": "user", "content": "Hi"}], "id": 7}
+    file.write_text("".join(json.dumps({**row, "id": n}) + "\n" for n in range(12)))
+    ran = tunesmith("fix", file, "-o", tmp_path / "copy.jsonl")
+    assert ran.code == 1
+    assert "no job takes them until it is added" in ran.out
+
+
 def test_fix_of_a_fine_file_has_nothing_to_do(tunesmith: Tunesmith, tmp_path: Path) -> None:
     source = write(tmp_path / "rows.jsonl", ROW)
     ran = tunesmith("fix", source)

@@ -8,7 +8,9 @@ from tunesmith.check.fix.fix_result import FixResult
 from tunesmith.cli.output.findings import print_findings
 from tunesmith.cli.output.terminal import facts, out, plural
 
-NO_ANSWERS = "the rows end with the user and have no answer to learn: add it as their last message"
+NO_ANSWERS = (
+    "the rows end with the user and have no answer to learn: no job takes them until it is added as last message"
+)
 
 
 def print_fix(result: FixResult, source: Path, target: Path, findings: int) -> None:

@@ -47,7 +47,8 @@ def fix(options: FixCommandOptions) -> None:
 
     Other tools' rows, JSON arrays, CSV and small faults become plain rows; FILE is left as it is.
 
-    Rows that cannot be fixed go to OUTPUT.rejected. The exit code is 1 if no row is left.
+    Rows that cannot be fixed go to OUTPUT.rejected. The exit code is 1 if no row is left,
+    or if the rows have no answers to learn.
     """
     from tunesmith.check.fix.fixed_file import FixOptions, fix_file
     from tunesmith.cli.dataset import require_file
@@ -67,7 +68,8 @@ def fix(options: FixCommandOptions) -> None:
         print_json(result.to_json())
     else:
         print_fix(result, source, target, options.findings)
-    raise typer.Exit(Exit.OK if result.rows_out else Exit.FAILED)
+    is_trainable = result.rows_out and result.kind != "reinforcement"  # their rows end with the user
+    raise typer.Exit(Exit.OK if is_trainable else Exit.FAILED)
 
 
 def _columns(options: FixCommandOptions) -> "Columns | None":
