@@ -214,6 +214,12 @@ class Settings(BaseSettings, TrainingOptions):
     limit_uploads_per_minute: int = Field(
         1000, ge=0, description="Uploads of files and parts per project and minute; 0: no limit."
     )
+    max_body_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Largest body of a request that is no upload, bytes; more are refused."
+    )
+    body_timeout: float = Field(
+        30.0, gt=0, description="How long a client may send nothing in the middle of a request's body, seconds."
+    )
     limit_concurrent_requests: int = Field(0, ge=0, description="Concurrent model requests per project; 0: no limit.")
 
     lease_seconds: float = Field(
