@@ -16,7 +16,10 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class PlainPaths:
-    """Answers 400 to a call whose path has a control character. To stand outside of authentication."""
+    """Answers 400 to a call whose path has a control character.
+
+    To stand outside of authentication.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
