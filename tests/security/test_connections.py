@@ -20,7 +20,7 @@ async def app(scope: dict[str, object], receive: object, send: object) -> None:
 async def answers(parts: list[list[bytes]]) -> list[bytes]:
     """What a server sends on connections that are all open at once, each sent its parts."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=BoundedProtocol, log_config=None, lifespan="off")  # type: ignore[arg-type]
+    config = uvicorn.Config(app, http=BoundedProtocol, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:

@@ -48,7 +48,8 @@ def check_metadata(metadata: Mapping[str, str] | None, settings: Settings) -> No
 class BodyLimit:
     """Reads the body of a request that is no upload, within limits.
 
-    Of bytes, parts and silence, whatever its content type says. An upload's body is passed on as it arrives, and may be silent for as long.
+    Of bytes, parts and silence, whatever its content type says.
+    An upload's body is passed on as it arrives, and may be silent for as long.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""Connections within limits: how many, how long a request's head may be, and how long it may take to come.
+"""Connections within limits: their number, and the length and time of a head.
 
 Without them anyone, with no key, could take all descriptors of the process, so that it accepts nobody else.
 
@@ -7,7 +7,6 @@ Not covered: the bodies of requests, which `api.middleware.body_limits` reads.
 
 import asyncio
 import resource
-from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -22,7 +21,10 @@ _TOO_LONG = (
 
 
 def most_connections() -> int:
-    """How many connections this process takes; raises its limit of descriptors as far as it may."""
+    """How many connections this process takes.
+
+    Raises its limit of descriptors as far as it may.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft < wanted:
@@ -85,4 +87,4 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._head_timer = None
-        cast(asyncio.Transport, self.transport).abort()
+        self.transport.abort()
