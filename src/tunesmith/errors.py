@@ -35,6 +35,18 @@ class InvalidRequest(TunesmithError):
     type = "invalid_request_error"
 
 
+class RequestTooLarge(InvalidRequest):
+    """A body that is longer, or of more parts, than is read."""
+
+    status = 413
+
+
+class RequestTimedOut(InvalidRequest):
+    """A client that stopped sending in the middle of its request."""
+
+    status = 408
+
+
 class DataError(InvalidRequest):
     """Training data that cannot be used; the message says where and what to do."""
 

@@ -81,6 +81,11 @@ class Paths:
         return self.root / "checks"
 
     @property
+    def checking(self) -> Path:
+        """How often the checks that are under way were begun, a file for each."""
+        return self.root / "checking"
+
+    @property
     def api_key_file(self) -> Path:
         """The first API key, mode 0600."""
         return self.root / "api-key"
@@ -187,6 +192,12 @@ class Settings(BaseSettings, TrainingOptions):
     max_file_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Largest file in one request, bytes.")
     max_upload_bytes: int = Field(8 * 1024**3, gt=0, description="Largest file that is uploaded in parts, bytes.")
     max_part_bytes: int = Field(64 * 1024 * 1024, gt=0, description="Largest part of an upload, bytes.")
+    check_seconds: float = Field(
+        120.0, gt=0, description="Longest check of an uploaded file, seconds, plus a second for each megabyte."
+    )
+    check_memory_mib: int = Field(
+        0, ge=0, description="Memory that the check of an uploaded file may take, MiB; 0: a quarter of the machine's."
+    )
     upload_seconds: int = Field(3600, gt=0, description="How long an upload accepts parts, seconds.")
     sweep_seconds: float = Field(
         600.0, gt=0, description="Interval at which expired files and uploads are removed, seconds."
@@ -203,6 +214,12 @@ class Settings(BaseSettings, TrainingOptions):
     )
     limit_uploads_per_minute: int = Field(
         1000, ge=0, description="Uploads of files and parts per project and minute; 0: no limit."
+    )
+    max_body_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Largest body of a request that is no upload, bytes; more are refused."
+    )
+    body_timeout: float = Field(
+        30.0, gt=0, description="How long a client may send nothing in the middle of a request's body, seconds."
     )
     limit_concurrent_requests: int = Field(0, ge=0, description="Concurrent model requests per project; 0: no limit.")
 

@@ -12,7 +12,6 @@ from tests.api.conftest import Refused, key_row
 
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.middleware.auth import mask
-from tunesmith.api.middleware.body_limits import MAX_JSON_BYTES
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.settings import Settings
 from tunesmith.store import Store, open_store
@@ -167,10 +166,12 @@ def test_a_form_instead_of_json_is_explained(client: TestClient, refused: Refuse
 @pytest.mark.parametrize("path", ["/v1/fine_tuning/jobs", "/v1/chat/completions"])
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_huge_body_is_refused(client: TestClient, refused: Refused, path: str, announced: bool) -> None:
-    body = b" " * (MAX_JSON_BYTES + 1)
+    body = b" " * (4 * 1024 * 1024 + 1)
     pieces = body if announced else iter([body[:1000], body[1000:]])
     answer = client.post(path, content=pieces, headers={"Content-Type": "application/json"})
-    assert "POST /v1/files" in refused(answer)["message"]
+    error = refused(answer, 413)
+    assert "POST /v1/files" in error["message"]
+    assert error["code"] == "request_too_large"
 
 
 def test_being_too_busy_says_when_to_come_again(app: FastAPI, client: TestClient, refused: Refused) -> None:

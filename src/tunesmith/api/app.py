@@ -22,6 +22,7 @@ from tunesmith.api.middleware.body_limits import BodyLimit
 from tunesmith.api.middleware.browsers import browser_access
 from tunesmith.api.middleware.headers import OpenAIHeaders
 from tunesmith.api.middleware.metering import Metering, UsageRecorder
+from tunesmith.api.middleware.paths import PlainPaths
 from tunesmith.api.middleware.rate_limits import RateLimits
 from tunesmith.api.routes import (
     chat,
@@ -97,9 +98,10 @@ def _middleware(settings: Settings, store: Store, recorder: UsageRecorder, rules
     return [
         *browser_access(settings),
         Middleware(OpenAIHeaders, organization=settings.organization),
+        Middleware(PlainPaths),
         Middleware(AzurePaths),
         Middleware(Authentication, store=store, settings=settings, rules=rules),
         Middleware(RateLimits, settings=settings),
         Middleware(Metering, recorder=recorder),
-        Middleware(BodyLimit),
+        Middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout),
     ]

@@ -54,7 +54,7 @@ async def _grade(called: str, leaf: Leaf, variables: Variables, record: Record, 
 
 async def _ask(leaf: ScoreModel, variables: Variables, record: Record, ask: AskModel) -> float | None:
     """The score that the model wrote; None, with a fault recorded, where it wrote none within the range."""
-    messages = [(role, fill(text, variables, f"{leaf.name}.input")) for role, text in leaf.messages]
+    messages = await to_thread.run_sync(_filled, leaf, variables)
     name, text = await ask(leaf, messages, record)
     found = read_score(text)
     if found is not None and leaf.low <= found <= leaf.high:
@@ -63,6 +63,10 @@ async def _ask(leaf: ScoreModel, variables: Variables, record: Record, ask: AskM
         f"{name} should have written one number from {leaf.low:g} to {leaf.high:g} and wrote {text[:200]!r}."
     )
     return None
+
+
+def _filled(leaf: ScoreModel, variables: Variables) -> Messages:
+    return [(role, fill(text, variables, f"{leaf.name}.input")) for role, text in leaf.messages]
 
 
 def _reward(grader: Grader, record: Record) -> None:

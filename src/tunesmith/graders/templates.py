@@ -6,16 +6,18 @@ cannot reach into the item.
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import orjson
 
 from tunesmith.errors import InvalidRequest, TunesmithError
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
-PLACE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
+PLACE = re.compile(r"\{\{([^{}]*+)\}\}")  # possessive: no text makes it go back and forth
 PATH = re.compile(r"(item|sample)((?:\.\w[\w-]*|\[\d+\])+)")
 STEP = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]")
 MAX_INDEX_DIGITS = 9  # Python refuses to read numbers of more than 4300
+MAX_PATH = 1000  # characters of a placeholder
 MAX_CHARS = 100_000  # of a filled-in text: beyond it the comparisons take seconds
 
 
@@ -44,12 +46,12 @@ def checked_template(text: str, param: str) -> str:
     Known are `item`, `sample.output_text` and `sample.output_json`.
     """
     for match in PLACE.finditer(text):
-        path = match.group(1)
-        found = PATH.fullmatch(path)
+        path = match.group(1).strip()
+        found = PATH.fullmatch(path) if len(path) <= MAX_PATH else None
         known = found and (found[1] == "item" or re.match(r"\.output_(text$|json\b)", found[2]))
         if not known:
             raise InvalidRequest(
-                f"{{{{{path}}}}} cannot be filled in here. Use {{{{item.NAME}}}}, {{{{sample.output_text}}}} or"
+                f"{{{{{path[:60]}}}}} cannot be filled in here. Use {{{{item.NAME}}}}, {{{{sample.output_text}}}} or"
                 f" {{{{sample.output_json.NAME}}}}. - '{param}'",
                 param=param,
             )
@@ -58,13 +60,27 @@ def checked_template(text: str, param: str) -> str:
 
 def fill(text: str, variables: Variables, param: str) -> str:
     """Fills the values into `text`: strings as they are, others as JSON."""
-    filled = PLACE.sub(lambda match: _shown(_look_up(match.group(1), variables)), text)
-    if len(filled) > MAX_CHARS:
+    parts: list[str] = []
+    values: dict[str, str] = {}  # by path: most texts name each once, and a value may be long
+    size, at = 0, 0
+    for match in PLACE.finditer(text):
+        path = match.group(1).strip()
+        if path not in values:
+            values[path] = _shown(_look_up(path, variables))
+        parts += (text[at : match.start()], values[path])
+        size, at = size + len(parts[-2]) + len(parts[-1]), match.end()
+        _check_size(size, param)
+    _check_size(size + len(text) - at, param)
+    return "".join([*parts, text[at:]])
+
+
+def _check_size(size: int, param: str) -> None:
+    """Raises InvalidRequest for a text that has become too long, before all of it is made."""
+    if size > MAX_CHARS:
         raise InvalidRequest(
-            f"The filled-in text has {len(filled):,} characters; at most {MAX_CHARS:,} are graded. - '{param}'",
+            f"The filled-in text has more than {MAX_CHARS:,} characters; no more are graded. - '{param}'",
             param=param,
         )
-    return filled
 
 
 def _look_up(path: str, variables: Variables) -> JsonValue:
@@ -87,6 +103,7 @@ def _step(value: JsonValue, key: str, path: str) -> JsonValue:
     raise NoValue(f"{{{{{path[:60]}}}}} has no value: there is no {key[:60]!r}.", "invalid_variable_error")
 
 
+@lru_cache(maxsize=2)  # a template may read the same sample a thousand times
 def _as_json(sample: str) -> JsonValue:
     try:
         value: JsonValue = orjson.loads(sample)

@@ -12,7 +12,7 @@ categories.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from threading import Lock
@@ -21,9 +21,12 @@ from safetype import create_moderation_engine
 from safetype.types import ModerationMatch
 
 from tunesmith.moderation.moderator import CLEAN, Coverage, Verdict
+from tunesmith.system.deadline import check_time
 
 LANGUAGES = ("en", "es", "fr", "de", "pt", "hi", "hi-latn")
 FLAGGED_FROM = 0.5  # a quoted threat has 0.35, the bare word "sex" 0.35, a direct insult 0.8
+PIECE = 20_000  # characters, which the library reads in a second where every word matters
+OVERLAP = 500
 KNOWN_WORDS = 200_000  # about 30 MB; beyond it the cache starts anew
 
 # The library's categories and labels -> ours. A label adds to what its category says.
@@ -65,10 +68,27 @@ class WordModerator:
 
     def _moderate(self, text: str) -> Verdict | None:
         if self._filter.may_match(text):
-            matches = self._engine.moderate(text).matches
+            matches = [match for piece in _pieces(text) for match in self._engine.moderate(piece).matches]
             if matches:
                 return _verdict(matches)
         return CLEAN if text.isascii() or _readable(text) else None
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text in pieces of at most `PIECE` characters, between which the time limit is looked at.
+
+    They overlap, so that no rule misses words that stand together.
+    """
+    start = 0
+    while len(text) - start > PIECE:
+        check_time()
+        end = text.rfind(" ", start + PIECE - OVERLAP, start + PIECE)
+        end = start + PIECE if end < 0 else end
+        yield text[start:end]
+        begin = text.find(" ", end - OVERLAP, end)
+        start = end - OVERLAP if begin < 0 else begin
+    check_time()
+    yield text[start:]
 
 
 def _verdict(matches: Sequence[ModerationMatch]) -> Verdict:
@@ -114,13 +134,14 @@ class _Filter:
 
     def may_match(self, text: str) -> bool:
         words = set(text.split())
-        with self._lock:
-            if not words <= self._known:
-                self._learn(words - self._known)
-            found = 0
-            for word in words & self._telling:
-                found |= self._masks[word]
-            spaced = len(words & self._single) > 2
+        if any(len(word) > PIECE for word in words):  # none of these is learned
+            return True
+        if not words <= self._known:
+            self._learn(self._masks_of(words - self._known))
+        found = 0
+        for word in words & self._telling:
+            found |= self._masks[word]
+        spaced = len(words & self._single) > 2
         if found and self._suffices(found):
             return True
         # Letters spaced out, as in "k y s", are joined by the library; every such rule has three different ones.
@@ -129,15 +150,26 @@ class _Filter:
     def _any_need_met(self, found: int) -> bool:
         return any(found & need == need for need in self._needs)
 
-    def _learn(self, words: set[str]) -> None:
-        if len(self._known) > KNOWN_WORDS:
-            self._known.clear()
-        self._known |= words
-        self._single |= {word for word in words if len(word) == 1}
+    def _masks_of(self, words: set[str]) -> dict[str, int]:
+        """The parts that each word fits. Not under the lock: for some texts it takes long."""
+        masks = {}
         for word in words:
+            check_time()
             mask = 0
             for match in self._engine.moderate(word).matches:
                 mask |= 1 << int(match.rule_id)
-            if mask:
-                self._masks[word] = mask
-                self._telling.add(word)
+            masks[word] = mask
+        return masks
+
+    def _learn(self, masks: dict[str, int]) -> None:
+        """`_known` grows last and none is changed in place: whoever finds a word there finds its mask."""
+        telling = {word: mask for word, mask in masks.items() if mask}
+        single = {word for word in masks if len(word) == 1}
+        with self._lock:
+            if len(self._known) > KNOWN_WORDS:
+                self._known = set()
+            if telling:
+                self._masks = self._masks | telling
+                self._telling = self._telling | telling.keys()
+            self._single = self._single | single
+            self._known |= masks.keys()

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from tunesmith.render.chat_template import ANSWER, KEEPS, SLOT, SLOT_PATTERN, ChatTemplate, Form, Forms, Strips, placed
 from tunesmith.render.faults import thinking_is_off
+from tunesmith.system.deadline import check_time
 
 _OPEN_THINKING, _CLOSED_THINKING = re.compile(r"<think>\s*\Z"), re.compile(r"</think>\s*\Z")
 _CLOSE_THINKING = "\n</think>\n\n"
@@ -99,6 +100,7 @@ class Layouts:
 
     def _find_opening(self, forms: Forms, _moment: tuple[str, ...]) -> str:
         """The prompt: the template's own where its answers continue it, else all that it writes before an answer."""
+        check_time()
         answered = self._template.render((*forms, ANSWER))
         prompt = self._template.render(forms, prompt=True) if forms else ""
         has_prompt = bool(forms) and prompt != self._template.render(forms)

@@ -165,6 +165,10 @@ class Renderer:
         """Tokens of a content; special-token text in it stays text."""
         return [*self._vocabulary.after((), text, "content")]
 
+    def least_tokens(self, chars: int) -> int:
+        """The fewest tokens that so many characters of contents can have."""
+        return chars // self._vocabulary.longest
+
     def count(self, text: str) -> int:
         """How many tokens a content has."""
         return len(self._vocabulary.after((), text, "content"))

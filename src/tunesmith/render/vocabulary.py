@@ -16,6 +16,8 @@ Kind: TypeAlias = Literal["literal", "content", "calls"]
 
 # Tokens that are part of what the assistant says, whether or not a vocabulary calls them special.
 _SAID = frozenset((CALL_START, CALL_TAG_END, "<think>", "</think>", "<tool_response>", "</tool_response>"))
+LONG_CHARS = 2000  # 2 ms
+
 _TAG = re.compile(r"</?[a-z_]+>")
 
 
@@ -42,6 +44,7 @@ class Vocabulary:
         self.marks = _any_of([added[index].content for index in self.special_ids])
         self.has_call_tags = CALL_START in {token.content for token in added.values()}
         self.size = literal.get_vocab_size()
+        self.longest = max(map(len, self.bytes), default=1)
         self.text_start = _text_start(literal)
 
     def id_of(self, token: str | None) -> int | None:
@@ -80,11 +83,20 @@ class _Spelling:
     def encode(self, text: str, kind: Kind) -> Sequence[int]:
         if kind == "literal":
             return self._literal_ids(text)
-        ids: list[int] = (self._calls if kind == "calls" else self._content).encode(text, add_special_tokens=False).ids
-        return ids
+        return _ids(self._calls if kind == "calls" else self._content, text)
 
     def _encode_literal(self, literal: str) -> tuple[int, ...]:
-        return tuple(self.literal.encode(literal, add_special_tokens=False).ids)
+        return tuple(_ids(self.literal, literal))
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Of a long text as a batch of one: for a single text the library holds the interpreter, seconds for a megabyte."""
+    if len(text) < LONG_CHARS:
+        encoded = tokenizer.encode(text, add_special_tokens=False)
+    else:
+        (encoded,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
+    ids: list[int] = encoded.ids
+    return ids
 
 
 def _added(value: JsonObject) -> list[JsonObject]:

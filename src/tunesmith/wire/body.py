@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
@@ -206,6 +207,14 @@ def _not_too_many(metadata: object) -> object:
         raise ValueError(f"{len(metadata)} pairs are given; at most {MAX_PAIRS} are kept")
     return metadata
 
+
+class _FirstFault(FailFast):
+    """Hashable, as a part of a union must be."""
+
+    __hash__ = object.__hash__
+
+
+FIRST_FAULT = _FirstFault()  # of a list: else pydantic makes an error for each of a million wrong items, in seconds
 
 Text: TypeAlias = Annotated[str, AfterValidator(_storable)]
 Metadata: TypeAlias = Annotated[dict[Text, Text] | None, AfterValidator(_pairs), BeforeValidator(_not_too_many)]

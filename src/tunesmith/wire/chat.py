@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import TypedDict
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.wire.body import Body, ChatBody, Ignored, Metadata, Refusal, Refused, described_as
+from tunesmith.wire.body import FIRST_FAULT, Body, ChatBody, Ignored, Metadata, Refusal, Refused, described_as
 from tunesmith.wire.faults import invalid_value, shown, unsupported, worded, wrong_type
 from tunesmith.wire.limits import MAX_TOOLS
 from tunesmith.wire.lists import Anything
@@ -27,6 +27,7 @@ from tunesmith.wire.tools import (
 )
 
 MAX_STOPS = 4
+MAX_BIASES = 10_000
 MAX_TOKEN_DIGITS = 20  # Python refuses to read numbers of more than 4300
 
 
@@ -45,6 +46,9 @@ def _bias_pairs(value: object) -> list[tuple[int, float]]:
     """{"17": -100} -> [(17, -100.0)]. Keys are token ids of the base that answers, not of OpenAI's encodings."""
     if not isinstance(value, dict):
         raise worded(lambda param: wrong_type(param, "an object", value))
+    if len(value) > MAX_BIASES:
+        message = f"Invalid 'logit_bias': {len(value)} tokens are given; at most {MAX_BIASES} are read."
+        raise worded(lambda param: invalid_value(param, message))
     return [_bias(key, bias) for key, bias in value.items()]
 
 
@@ -71,6 +75,7 @@ Seed: TypeAlias = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Stops: TypeAlias = Annotated[
     list[str],
     Field(max_length=MAX_STOPS),
+    FIRST_FAULT,
     BeforeValidator(_as_list, json_schema_input_type=str | Annotated[list[str], Field(max_length=MAX_STOPS)]),
     AfterValidator(_no_empty_stop),
 ]
@@ -180,13 +185,13 @@ class Chat(Sampling):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="0 to 20 of the likeliest tokens at each place; needs logprobs."
     )
-    tools: list[FunctionTool] = Field(
+    tools: Annotated[list[FunctionTool], FIRST_FAULT] = Field(
         default_factory=list,
         max_length=MAX_TOOLS,
         description="Up to 128, declared as text at the end of the system message, as in training; calls are parsed, "
         "and their arguments streamed.",
     )
-    functions: list[Function] = Field(
+    functions: Annotated[list[Function], FIRST_FAULT] = Field(
         default_factory=list,
         max_length=MAX_TOOLS,
         description="Older form of tools, declared in the same way; the answer ends with its first call.",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NotRequired, Self, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import TypedDict
 
+from tunesmith.wire.body import FIRST_FAULT
 from tunesmith.wire.chat import Sampling, TokenUsage
 from tunesmith.wire.faults import invalid_value, unsupported, worded, wrong_type
 
@@ -46,6 +47,7 @@ def _no_suffix(suffix: str) -> str:
 Prompts: TypeAlias = Annotated[
     list[str | list[int]],
     Field(max_length=MAX_PROMPTS),
+    FIRST_FAULT,
     BeforeValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
 ]
 

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, StrictInt, model_validator
 from typing_extensions import TypedDict
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.wire.body import Body, Text
+from tunesmith.wire.body import FIRST_FAULT, Body, Text
 from tunesmith.wire.faults import shown, worded
 
 Purpose: TypeAlias = Literal["fine-tune", "assistants", "batch", "user_data", "vision", "evals"]
@@ -102,7 +102,7 @@ class CompleteUpload(Body):
     `part_ids` are in the file's order.
     """
 
-    part_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PARTS)] = Field(
+    part_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PARTS), FIRST_FAULT] = Field(
         description="In the order of the file, together exactly bytes long; parts that are not named are discarded."
     )
     md5: Annotated[Text, Field(pattern="^[0-9a-fA-F]{32}$")] | None = Field(

@@ -10,10 +10,11 @@ from typing_extensions import TypedDict
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.wire.body import ChatBody, Refused, described_as
+from tunesmith.wire.body import FIRST_FAULT, ChatBody, Refused, described_as
 from tunesmith.wire.chat import Seed
 from tunesmith.wire.faults import worded
 
+MAX_MESSAGES = 1000
 TEXT_PARTS = ("input_text", "output_text", "text")
 REFUSED_METRICS = {
     "cosine": "it needs an embedding model, and this server has none",
@@ -73,7 +74,7 @@ AvailableMetric: TypeAlias = Literal[
 METRICS: tuple[AvailableMetric, ...] = get_args(AvailableMetric)
 Metric: TypeAlias = Annotated[Literal[AvailableMetric, "cosine", "meteor"], AfterValidator(_available)]
 Score: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
-Range: TypeAlias = Annotated[list[Score], Field(min_length=2, max_length=2), AfterValidator(_lowest_first)]
+Range: TypeAlias = Annotated[list[Score], Field(min_length=2, max_length=2), FIRST_FAULT, AfterValidator(_lowest_first)]
 Content: TypeAlias = Annotated[
     str, BeforeValidator(_content_text, json_schema_input_type=str | dict[str, object] | list[str | dict[str, object]])
 ]
@@ -149,7 +150,9 @@ class ScoreModelBody(ChatBody):
     range: Range = Field(
         default_factory=lambda: [0.0, 1.0], description="The lowest and the highest score; unset: 0 to 1."
     )
-    input: Annotated[list[GradingMessage], Field(min_length=1)] = Field(description="The messages that the model gets.")
+    input: Annotated[list[GradingMessage], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_FAULT] = Field(
+        description="The messages that the model gets."
+    )
     sampling_params: GradingParams = Field(GradingParams(), description="As in a chat request.")
 
 

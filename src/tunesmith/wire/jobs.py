@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.settings import TrainingOptions
-from tunesmith.wire.body import Body, Metadata, Text, whole
+from tunesmith.wire.body import FIRST_FAULT, Body, Metadata, Text, whole
 from tunesmith.wire.faults import shown, worded
 from tunesmith.wire.job_options import KEY, JobOptions
 from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS
@@ -144,7 +144,7 @@ class Wandb(Body):
         None, max_length=128, description="Of the run, at most 128 characters; unset: the job's id."
     )
     entity: Text | None = Field(None, max_length=128, description="User or team, at most 128 characters.")
-    tags: list[Annotated[Text, Field(min_length=1, max_length=64)]] = Field(
+    tags: Annotated[list[Annotated[Text, Field(min_length=1, max_length=64)]], FIRST_FAULT] = Field(
         default_factory=list, description="Of 1 to 64 characters each; three of ours are added."
     )
 
@@ -180,7 +180,7 @@ class CreateJob(Body):
         None, description="auto is decided when the training file has been read."
     )
     method: Method | None = Field(None, description="How to train; unset: supervised.")
-    integrations: list[Integration] | None = Field(
+    integrations: Annotated[list[Integration], FIRST_FAULT] | None = Field(
         None, max_length=MAX_INTEGRATIONS, description="Up to five; metrics are sent there while the job trains."
     )
     metadata: Metadata = Field(None, description="Up to 16 pairs, keys of 1 to 64 characters, values of at most 512.")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from tunesmith.wire.body import Body, Text
+from tunesmith.wire.body import FIRST_FAULT, Body, Text
 
 MAX_PROJECTS = 100
 
@@ -13,7 +13,7 @@ MAX_PROJECTS = 100
 class GrantPermissions(Body):
     """The body of `POST /v1/fine_tuning/checkpoints/{name}/permissions`."""
 
-    project_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PROJECTS)] = Field(
+    project_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PROJECTS), FIRST_FAULT] = Field(
         description="1 to 100 active projects, each of which may then use the model."
     )
 

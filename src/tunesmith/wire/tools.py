@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NotRequired, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from tunesmith.wire.body import OpenBody
+from tunesmith.wire.body import FIRST_FAULT, OpenBody
 from tunesmith.wire.faults import invalid_value, shown, unsupported, worded
 from tunesmith.wire.limits import MAX_TOOLS
 
@@ -71,8 +71,8 @@ class AllowedTools(OpenBody):
     """Some of the declared tools, of which the model may or must call one."""
 
     mode: Literal["auto", "required"] = Field(description="auto: the model may call one of them; required: it must.")
-    tools: Annotated[list[FunctionChoice], Field(max_length=MAX_TOOLS), AfterValidator(_not_empty)] = Field(
-        description="Declared functions, 1 to 128."
+    tools: Annotated[list[FunctionChoice], Field(max_length=MAX_TOOLS), FIRST_FAULT, AfterValidator(_not_empty)] = (
+        Field(description="Declared functions, 1 to 128.")
     )
 
 

@@ -1,7 +1,10 @@
-"""Checks uploaded files: small ones at once, large ones in a background thread.
+"""Checks uploaded files: small ones at once, large ones in the background.
 
 A file stays `uploaded` until its check has ended. The check writes nothing but its result, so a process that dies
 in the middle loses nothing: `start()` checks again what was left. The pass over the rows is kept for the jobs on them.
+
+Checks run in child processes. One that takes too much time or memory, or crashes, ends its child alone, and the file
+becomes `error`. Where the server itself died with a check under way, as in a power cut, it is begun once more.
 
 Not covered: token counts of a particular base. A file does not know its base; the worker adds what the job's needs.
 """
@@ -9,29 +12,45 @@ Not covered: token counts of a particular base. A file does not know its base; t
 import queue
 import threading
 import time
-from dataclasses import replace
-from traceback import format_exc
 from typing import Annotated, cast
 
 import structlog
 from fastapi import Depends, Request
 
-from tunesmith.check.file_check import CheckOptions, report_on, scan_of
+from tunesmith.api.background.check_attempts import CheckAttempts
+from tunesmith.check.isolated.children import (
+    CheckBusy,
+    CheckChildren,
+    CheckDied,
+    CheckFailed,
+    CheckTimedOut,
+    Verdict,
+)
+from tunesmith.check.isolated.task import CheckTask
 from tunesmith.check.kept_scans import KeptScans
-from tunesmith.check.report.openai_wording import status_details
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.settings import Settings
 from tunesmith.store import FileRow, Store
 from tunesmith.store.rows import FileStatus
+from tunesmith.system.memory import total_memory
 
 log = structlog.get_logger(__name__)
 
 INLINE_BYTES = 1024 * 1024  # a megabyte takes well under a second; a client that polls would wait five
+INLINE_SECONDS = 5.0  # then the client is answered, and the check begins anew in the background
+BYTES_A_SECOND = 1_000_000  # what is added to a check's time; the slowest files seen are checked at 10 times as much
+LEAST_MEMORY = 1 << 30  # bytes
 
 RETRY_SECONDS = 1.0
 
 CHECK_FAILED = "The check of this file failed unexpectedly; the server's log has the details. Upload it again."
+CHECK_DIED = (
+    "The check of this file was given up: {reason} (settings check_seconds and check_memory_mib). A row of it may take "
+    "very long to check, such as one whose tool schema branches again and again: simplify or remove it, or split the "
+    "file, and upload it again."
+)
+CUT_OFF = "the server ended {times} times while it was checked"
 
 
 class FileChecks:
@@ -40,7 +59,10 @@ class FileChecks:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._kept = KeptScans(settings.paths.checks)
-        self._options = CheckOptions(analysers=job_analysers(settings))
+        self._settings = settings
+        self._analysers = job_analysers(settings)
+        self._attempts = CheckAttempts(settings.paths.checking)
+        self._children = CheckChildren()
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -52,8 +74,9 @@ class FileChecks:
             self._waiting.put(row.id)
 
     def stop(self) -> None:
-        """Does not wait for a check under way: the next start repeats it."""
+        """Ends a check under way: the next start repeats it."""
         self._waiting.put(None)
+        self._children.stop()
 
     def submit(self, row: FileRow) -> FileRow:
         """Checks a small file now, or queues a large one; returns the row to answer with.
@@ -64,9 +87,11 @@ class FileChecks:
             return row
         if row.bytes <= INLINE_BYTES or row.purpose != "fine-tune":
             try:
-                return self._check(row) or row
+                return self._check(row, INLINE_SECONDS) or row
             except ServiceUnavailable:
                 log.warning("a file's check waits for the database", file=row.id)
+            except (CheckBusy, CheckTimedOut):
+                log.info("a file is checked in the background", file=row.id)
         self._waiting.put(row.id)
         return row
 
@@ -91,33 +116,60 @@ class FileChecks:
         return self._kept.sweep(live)
 
     def _work(self) -> None:
+        self._children.warm()
         while (file_id := self._waiting.get()) is not None:
             try:
-                row = self._store.files.get(file_id)
-                if row is not None:
-                    self._check(row)
-            except ServiceUnavailable:
-                log.warning("a file's check waits for the database", file=file_id)
+                self._check_in_background(file_id)
+            except (ServiceUnavailable, CheckBusy) as error:
+                if self._children.stopped:
+                    return
+                log.warning("a file's check waits", file=file_id, reason=str(error))
                 time.sleep(RETRY_SECONDS)
                 self._waiting.put(file_id)
 
-    def _check(self, row: FileRow) -> FileRow | None:
+    def _check_in_background(self, file_id: str) -> None:
+        row = self._store.files.get(file_id)
+        if row is None or row.status != "uploaded":
+            return
+        seconds = self._settings.check_seconds + row.bytes / BYTES_A_SECOND
+        try:
+            self._check(row, seconds)
+        except CheckTimedOut:
+            self._give_up(row, f"it took longer than {seconds:.0f} s")
+
+    def _check(self, row: FileRow, seconds: float) -> FileRow | None:
         """None: the file was deleted meanwhile."""
         if row.purpose != "fine-tune":
             return self._store.files.set_status(row.id, "processed")
-        try:
-            path = self._store.blobs.path(row.id)
-            started = time.perf_counter()
-            report = report_on(path, scan_of(path, self._options, self._kept.of(row.sha256)), self._options)
-            report = replace(report, seconds=time.perf_counter() - started)
-        except FileNotFoundError:
-            return None
-        except Exception:
-            log.error("a file's check failed", file=row.id, exception=format_exc())
-            return self._store.files.set_status(row.id, "error", details=CHECK_FAILED)
-        details = status_details(report)
-        status: FileStatus = "error" if details else "processed"
-        return self._store.files.set_status(row.id, status, details=details, report=report.to_json())
+        with self._attempts.attempt(row.id) as earlier:
+            if earlier > 1:
+                return self._give_up(row, CUT_OFF.format(times=earlier))
+            try:
+                verdict = self._children.check(self._task(row, seconds), wait=seconds)
+            except CheckDied as death:
+                return self._give_up(row, death.message)
+            except CheckFailed as failure:
+                log.error("a file's check failed", file=row.id, exception=failure.message)
+                return self._store.files.set_status(row.id, "error", details=CHECK_FAILED)
+        return None if verdict is None else self._store_verdict(row, verdict)
+
+    def _store_verdict(self, row: FileRow, verdict: Verdict) -> FileRow | None:
+        status: FileStatus = "error" if verdict.details else "processed"
+        return self._store.files.set_status(row.id, status, details=verdict.details, report=verdict.report)
+
+    def _give_up(self, row: FileRow, reason: str) -> FileRow | None:
+        log.error("a file's check was given up", file=row.id, reason=reason)
+        return self._store.files.set_status(row.id, "error", details=CHECK_DIED.format(reason=reason))
+
+    def _task(self, row: FileRow, seconds: float) -> CheckTask:
+        return CheckTask(
+            path=self._store.blobs.path(row.id),
+            sha256=row.sha256,
+            kept=self._settings.paths.checks,
+            analysers=self._analysers,
+            seconds=seconds,
+            memory=self._settings.check_memory_mib << 20 or max(LEAST_MEMORY, total_memory() // 4),
+        )
 
 
 async def get_checks(request: Request) -> FileChecks:

@@ -1,22 +1,27 @@
-"""Limits on sizes: JSON bodies, and texts that a setting limits.
+"""Limits on sizes: bodies, and texts that a setting limits.
 
 A NUL character in a URL is refused here too.
 
-JSON bodies are read into memory whole; uploads are streamed and have a limit of their own.
+Bodies are read into memory whole before any route runs; uploads are streamed and have a limit of their own.
 """
 
+import asyncio
 from collections.abc import Mapping
 
-from fastapi import HTTPException
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunesmith.api.http.errors import error_response
-from tunesmith.errors import InvalidRequest
+from tunesmith.api.http.rules import Rule
+from tunesmith.errors import InvalidRequest, RequestTimedOut, RequestTooLarge
 from tunesmith.settings import Settings
 from tunesmith.store.ids import suffix_slug
 
-MAX_JSON_BYTES = 32 * 1024 * 1024  # a chat of 65,536 tokens is well below 1 MiB; the rest is room for tool schemas
+MAX_LISTS = 200_000  # with objects; they take 0.1 s to read. Four megabytes of a program have half as many
+MAX_ENTRIES = 1_000_000  # 65,536 tokens as numbers are a tenth of it
+MAX_DIGITS = 15
+WRITES = ("POST", "PUT", "PATCH")
 
 
 def check_suffix(suffix: str | None, settings: Settings) -> None:
@@ -41,59 +46,120 @@ def check_metadata(metadata: Mapping[str, str] | None, settings: Settings) -> No
 
 
 class BodyLimit:
-    """Refuses a body that is too large, by its Content-Length if it has one.
+    """Reads the body of a request that is no upload, within limits.
 
-    Without a Content-Length, bytes are counted as they arrive.
+    Of bytes, parts and silence, whatever its content type says.
+    An upload's body is passed on as it arrives, and may be silent for as long.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int = MAX_JSON_BYTES) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.timeout = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the call on, with a `receive` that counts its bytes."""
-        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            await error_response(_encoded(encoding))(scope, receive, send)
-            return
-        if scope["type"] != "http" or headers.get("content-type", "").startswith("multipart/"):
+        """Passes the call on, with a `receive` that has its body, or that waits only so long for more of it."""
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL takes no NUL, and no id has one
-            await error_response(InvalidRequest("The URL has a NUL character in it."))(scope, receive, send)
+        rule: Rule | None = scope.get("state", {}).get("rule")
+        timed = self._timed(receive)
+        try:
+            _require_plain(scope)
+            if b"%00" in scope["query_string"]:  # PostgreSQL takes no NUL, and no id has one
+                raise InvalidRequest("The URL has a NUL character in it.")
+            if rule is not None and rule.limit == "uploads":
+                receive = timed
+            elif (announced := _announced(scope)) is not None:
+                receive = _again(await self._body(announced, timed), receive)
+        except ClientDisconnect:
             return
-        if _announced(headers) > self.max_bytes:
-            await error_response(InvalidRequest(self._message(), code="request_too_large"))(scope, receive, send)
+        except InvalidRequest as error:
+            headers = {"connection": "close"} if isinstance(error, RequestTimedOut) else None
+            await error_response(error, headers=headers)(scope, receive, send)
             return
-        await self.app(scope, self._counting(receive), send)
+        await self.app(scope, receive, send)
 
-    def _counting(self, receive: Receive) -> Receive:
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
+    async def _body(self, announced: int, receive: Receive) -> bytes:
+        """The whole body. Raises RequestTooLarge, RequestTimedOut and ClientDisconnect."""
+        chunks: list[bytes] = []
+        read, more = 0, True
+        while more:
+            if max(announced, read) > self.max_bytes:
+                raise RequestTooLarge(self._too_long(), code="request_too_large")
             message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.max_bytes:
-                raise HTTPException(400, self._message())  # the one kind that FastAPI lets through while it reads
-            return message
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunks.append(message.get("body", b""))
+            more, read = message.get("more_body", False), read + len(chunks[-1])
+        if read > self.max_bytes:
+            raise RequestTooLarge(self._too_long(), code="request_too_large")
+        body = b"".join(chunks)
+        _check_parts(body)
+        return body
 
-        return counted
+    def _timed(self, receive: Receive) -> Receive:
+        async def timed() -> Message:
+            try:
+                return await asyncio.wait_for(receive(), self.timeout)
+            except TimeoutError as silence:
+                raise RequestTimedOut(
+                    f"Nothing more of the request's body came for {self.timeout:g} s (setting body_timeout); send it "
+                    "again.",
+                    code="request_timeout",
+                ) from silence
 
-    def _message(self) -> str:
-        return f"The request body is larger than {self.max_bytes} bytes. Send training data as a file (POST /v1/files)."
+        return timed
+
+    def _too_long(self) -> str:
+        return (
+            f"The request body is larger than {self.max_bytes:,} bytes, the limit here (setting max_body_bytes). Send "
+            "training data as a file (POST /v1/files)."
+        )
 
 
-def _announced(headers: Headers) -> int:
-    """The Content-Length, 0 without one; of very many digits the first are enough to be too large."""
-    digits = headers.get("content-length", "")
-    return int(digits[:18]) if digits.isascii() and digits.isdigit() else 0
+def _announced(scope: Scope) -> int | None:
+    """The body's bytes by its header, 0 where they are not known; None where there is no body."""
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS:
+        return int(length) or None
+    return 0 if "transfer-encoding" in headers or scope["method"] in WRITES else None
 
 
-def _encoded(encoding: str) -> InvalidRequest:
-    message = (
-        f"The request body is compressed (Content-Encoding: {encoding[:60]}), which this server does not read. Send it"
-        " plain, without that header."
-    )
-    return InvalidRequest(message, code="unsupported_content_encoding")
+def _require_plain(scope: Scope) -> None:
+    encoding = Headers(scope=scope).get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise InvalidRequest(
+            f"The request body is compressed (Content-Encoding: {encoding[:60]}), which this server does not read. Send "
+            "it plain, without that header.",
+            code="unsupported_content_encoding",
+        )
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body first."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _check_parts(body: bytes) -> None:
+    """Raises RequestTooLarge for JSON of so many parts that reading it would hold up everybody.
+
+    The marks within its texts count too: to tell them apart would take longer than to read it.
+    """
+    lists, entries = body.count(b"[") + body.count(b"{"), body.count(b",")
+    if lists > MAX_LISTS or entries > MAX_ENTRIES:
+        raise RequestTooLarge(
+            f"The request body has more than {MAX_LISTS:,} brackets or {MAX_ENTRIES:,} commas. "
+            "Send less in one request.",
+            code="request_too_large",
+        )

@@ -18,11 +18,14 @@ from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.moderation.http import LOOP_HEADER
 from tunesmith.moderation.moderator import CATEGORIES, CLEAN, Moderator, Verdict, open_moderator
 from tunesmith.settings import Settings
+from tunesmith.system.deadline import OutOfTime, time_limit
 from tunesmith.wire.body import read
 from tunesmith.wire.faults import shown
 from tunesmith.wire.moderations import CreateModeration, Judged, Moderation
 
 router = APIRouter()
+
+MOST_SECONDS = 10.0  # of the word rules, which read a megabyte of ordinary text in a second
 
 MODELS = (
     "omni-moderation-latest",
@@ -46,9 +49,20 @@ async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer
             param="moderation_url",
         )
     moderator = open_moderator(context.settings)
-    verdicts = await run_in_threadpool(moderator.moderate, body.input)
+    verdicts = await run_in_threadpool(_verdicts, moderator, body.input)
     headers = {"x-tunesmith-not-covered": _not_covered(moderator, verdicts)}
     return JSONAnswer(answer(moderator, verdicts), headers=headers)
+
+
+def _verdicts(moderator: Moderator, texts: Sequence[str]) -> list[Verdict | None]:
+    try:
+        with time_limit(MOST_SECONDS):
+            return moderator.moderate(texts)
+    except OutOfTime:
+        raise InvalidRequest(
+            f"Judging this took longer than {MOST_SECONDS:g} s. Send shorter texts, or fewer at once. - 'input'",
+            param="input",
+        ) from None
 
 
 def _demand_known(model: object, settings: Settings) -> None:

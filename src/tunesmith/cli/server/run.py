@@ -22,6 +22,7 @@ from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import warn
 from tunesmith.cli.server.announcement import Announcement
 from tunesmith.cli.server.announcer import Announcer
+from tunesmith.cli.server.connections import BoundedProtocol, most_connections
 from tunesmith.cli.server.listener import url_of
 from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
@@ -96,9 +97,10 @@ def _spare_collector() -> None:
 
 
 def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
+    BoundedProtocol.most = most_connections()
     return uvicorn.Config(
         app,
-        http="httptools",  # a fifth more short requests a second than h11; adding uvloop gained nothing
+        http=BoundedProtocol,  # httptools: a fifth more short requests a second than h11; uvloop gained nothing
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

@@ -18,6 +18,9 @@ from tunesmith.serve.chat.text import ChoiceText, TextPart
 from tunesmith.serve.chat.tools import ToolUse
 from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation
 from tunesmith.serve.pool import LoadedModel
+from tunesmith.system.deadline import OutOfTime, time_limit
+
+LAYOUT_SECONDS = 5.0  # 200 answers that were never seen before take a second
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "function_call"]
 
@@ -69,10 +72,10 @@ class Usage:
 
 def start_chat(request: ChatRequest, loaded: LoadedModel, default_max_tokens: int) -> "Reply":
     """Queues the generation. Raises InvalidRequest when the messages leave no room."""
+    chars = sum(len(message.content or "") for message in request.messages)
+    check_context(max(len(request.messages), loaded.renderer.least_tokens(chars)), loaded, "messages", at_least=True)
     text = answer_grammar(request.response_schema, request.tools)
-    messages, tools = request.messages, request.tools.declared
-    prompt = loaded.renderer.prompt(messages, tools, opened=text is not None)  # a grammar is of the answer's text
-    opening = None if text is not None else loaded.renderer.opening(messages, tools)
+    prompt, opening = _laid_out(request, loaded, opened=text is not None)  # a grammar is of the answer's text
     check_context(len(prompt), loaded, "messages")
     generate = generate_request(prompt, request.options, loaded, default_max_tokens, request.top_logprobs)
     if text is not None:
@@ -80,16 +83,35 @@ def start_chat(request: ChatRequest, loaded: LoadedModel, default_max_tokens: in
     return Reply(loaded, generate, request.options.stop, request.tools, opening)
 
 
-def check_context(prompt_tokens: int, loaded: LoadedModel, what: str, room: int = 1) -> None:
+def _laid_out(request: ChatRequest, loaded: LoadedModel, *, opened: bool) -> tuple[list[int], Opening | None]:
+    """The prompt, and what an answer begins with.
+
+    Each answer of a conversation is laid out after all that comes before it, so a thousand of them take long. What was
+    laid out is kept: where it took too long, the next request goes on from there.
+    """
+    messages, tools = request.messages, request.tools.declared
+    try:
+        with time_limit(LAYOUT_SECONDS):
+            prompt = loaded.renderer.prompt(messages, tools, opened=opened)
+            return prompt, None if opened else loaded.renderer.opening(messages, tools)
+    except OutOfTime:
+        raise InvalidRequest(
+            f"Your {len(messages)} messages take too long to be made into a prompt. Please send fewer of them.",
+            param="messages",
+            code="context_length_exceeded",
+        ) from None
+
+
+def check_context(prompt_tokens: int, loaded: LoadedModel, what: str, room: int = 1, *, at_least: bool = False) -> None:
     """Raises InvalidRequest for a prompt that is too long for the model.
 
-    `room`: tokens that must fit after the prompt.
+    `room`: tokens that must fit after the prompt. `at_least`: it was not made into tokens, as it is so long.
     """
     context = loaded.engine.context_length
     if prompt_tokens + room > context:
         raise InvalidRequest(
             f"This model's maximum context length is {context} tokens. However, your {what} resulted in"
-            f" {prompt_tokens} tokens. Please reduce the length of the {what}.",
+            f" {'at least ' if at_least else ''}{prompt_tokens} tokens. Please reduce the length of the {what}.",
             param=what,
             code="context_length_exceeded",
         )

@@ -96,9 +96,8 @@ def start_completions(request: CompletionRequest, loaded: LoadedModel) -> list[C
 
     Raises InvalidRequest when one leaves no room.
     """
-    prompts = [_ids(prompt, loaded) for prompt in request.prompts]
-    for ids in prompts:
-        check_context(len(ids), loaded, "prompt", room=min(1, request.options.max_tokens or 0))
+    room = min(1, request.options.max_tokens or 0)
+    prompts = [_ids(prompt, loaded, room) for prompt in request.prompts]
     started: list[Continuation] = []
     try:
         started.extend(_start(ids, request, loaded) for ids in prompts)  # keeps those before the one that raises
@@ -135,8 +134,12 @@ def _mean_logprob(pieces: list[Piece]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _ids(prompt: str | tuple[int, ...], loaded: LoadedModel) -> list[int]:
+def _ids(prompt: str | tuple[int, ...], loaded: LoadedModel, room: int) -> list[int]:
+    """The tokens of a prompt, which leave `room` for as many more; one that is far too long is not made into tokens."""
+    least = loaded.renderer.least_tokens(len(prompt)) if isinstance(prompt, str) else len(prompt)
+    check_context(least, loaded, "prompt", room, at_least=isinstance(prompt, str))
     ids = loaded.renderer.text_prompt(prompt) if isinstance(prompt, str) else list(prompt)
+    check_context(len(ids), loaded, "prompt", room)
     for token in ids:
         if not 0 <= token < loaded.renderer.vocab_size:
             raise InvalidRequest(

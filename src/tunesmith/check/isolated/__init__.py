@@ -1,0 +1,1 @@
+"""The check of a file in a child process that may be killed."""

@@ -1,0 +1,90 @@
+"""Connections within limits: their number, and the length and time of a head.
+
+Without them anyone, with no key, could take all descriptors of the process, so that it accepts nobody else.
+
+Not covered: the bodies of requests, which `api.middleware.body_limits` reads.
+"""
+
+import asyncio
+import resource
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024  # of the request line and all headers
+HEAD_SECONDS = 20.0  # from the connection, or the first byte of a request, to the end of its head
+OWN_DESCRIPTORS = 256  # left for the database, files, children and answers under way
+MOST_DESCRIPTORS = 65_536
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 47\r\n"
+    b"connection: close\r\n\r\nThe URL and headers are longer than 65536 bytes"
+)
+
+
+def most_connections() -> int:
+    """How many connections this process takes.
+
+    Raises its limit of descriptors as far as it may.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(16, max(soft, wanted) - OWN_DESCRIPTORS)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with the limits of this module."""
+
+    most = MOST_DESCRIPTORS
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Closes a connection at once where there are too many."""
+        if len(self.connections) >= self.most:
+            self.transport = transport
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the connection."""
+        self._got_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on, unless the head of the request has become too long."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._got_head()
+                self.transport.write(_TOO_LONG)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Begins to wait for the head of a request."""
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._got_head()
+        super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _got_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        self.transport.abort()

@@ -1,0 +1,66 @@
+"""Connections without a key: a head that never ends, one that is too long, and too many of them."""
+
+import asyncio
+import socket
+
+import pytest
+import uvicorn
+
+from tunesmith.cli.server import connections
+from tunesmith.cli.server.connections import BoundedProtocol
+
+ASK = b"GET / HTTP/1.1\r\nhost: a\r\n"
+
+
+async def app(scope: dict[str, object], receive: object, send: object) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
+    await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
+
+
+async def answers(parts: list[list[bytes]]) -> list[bytes]:
+    """What a server sends on connections that are all open at once, each sent its parts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http=BoundedProtocol, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    opened = [await asyncio.open_connection(*listener.getsockname()) for _ in parts]
+    for (_, writer), own in zip(opened, parts, strict=True):
+        for part in own:
+            writer.write(part)
+    found = [await read(reader) for reader, _ in opened]
+    for _, writer in opened:
+        writer.close()
+    server.should_exit = True
+    await serving
+    return found
+
+
+async def read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await asyncio.wait_for(reader.read(100), 10)
+    except (ConnectionResetError, BrokenPipeError):
+        return b""
+    except TimeoutError:
+        return b"left open"
+
+
+def test_long_head_is_refused() -> None:
+    long = [ASK, *[b"x-%d: %s\r\n" % (n, b"y" * 60_000) for n in range(8)]]
+    url = [b"GET /", *[b"z" * 60_000] * 8]
+    found = asyncio.run(answers([long, url, [ASK, b"\r\n"]]))
+    assert {found[0][9:12], found[1][9:12]} <= {b"431", b""}  # empty: the connection was reset while it still sent
+    assert found[2][9:12] == b"204"
+
+
+def test_half_a_head_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    assert asyncio.run(answers([[ASK], [], [b"POST"]])) == [b"", b"", b""]
+
+
+def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "most", 2)
+    whole = [ASK, b"\r\n"]
+    found = asyncio.run(answers([whole, whole, whole]))
+    assert [one[9:12] for one in found] == [b"204", b"204", b""]
