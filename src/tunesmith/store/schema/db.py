@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
@@ -35,6 +36,12 @@ class Database:
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock()
         self.data_version = DataVersion(self.engine.url.database if self.is_sqlite else None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where SQLite keeps it; None on PostgreSQL."""
+        name = self.engine.url.database if self.is_sqlite else None
+        return Path(name) if name else None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
