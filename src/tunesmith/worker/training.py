@@ -14,6 +14,7 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
+from tunesmith.system.atomic_write import make_directories
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
@@ -82,7 +83,7 @@ class TrainingRun:
 
     def _write_spec(self) -> TrainSpec:
         spec = train_spec(self.store, self.settings, self.job)
-        self.files.output.mkdir(parents=True, exist_ok=True)
+        make_directories(self.files.output)
         spec.write(self.files.spec(self.job.attempt))
         return spec
 

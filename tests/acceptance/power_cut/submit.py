@@ -1,6 +1,6 @@
 """Uploads a small file and creates a job on it, as the API does; prints the job's id.
 
-    python -m tests.acceptance.power_cut.submit MODEL SEED
+python -m tests.acceptance.power_cut.submit MODEL SEED
 """
 
 import json

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.acceptance.power_cut.disk import KINDS, Disk, Kind
 
 WRITE = """
@@ -52,8 +51,13 @@ def found(disk: Disk) -> dict[str, str]:
 def test_ordered_disk_has_all_names_and_only_synced_content(disk: Disk) -> None:
     disk.cut("ordered", 0)
     assert found(disk) == {
-        "safe": "safe", "later": "old", "folder/inside": "inside", "renamed": "moved", "unsynced": "", "nameless": "content"
-    }  # fmt: skip
+        "safe": "safe",
+        "later": "old",
+        "folder/inside": "inside",
+        "renamed": "moved",
+        "unsynced": "",
+        "nameless": "content",
+    }
 
 
 def test_strict_disk_has_only_synced_names(disk: Disk) -> None:

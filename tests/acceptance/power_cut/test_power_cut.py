@@ -18,9 +18,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from tests.acceptance.power_cut.disk import KINDS, Disk, Kind
 from tests.train.conftest import tiny_llama
+
 from tunesmith.models.adapters import TENSORS_FILE
 
 CUTS = int(os.environ.get("POWER_CUTS", "4"))
