@@ -132,7 +132,8 @@ class TrainingRun:
             how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
             raise TrainerInterrupted(f"The trainer was {how} from outside after step {relay.last_step}.")
         tail = log_tail(self.files.log(self.job.attempt))
-        raise TrainerError(f"The trainer ended with status {status}. Its last words: {tail}", code=UNEXPECTED)
+        words = f"Its last words: {tail}" if tail else "It left no words, as where the disk is full."
+        raise TrainerError(f"The trainer ended with status {status}. {words}", code=UNEXPECTED)
 
     def _finish(self, done: Done, heartbeat: Heartbeat) -> None:
         while True:

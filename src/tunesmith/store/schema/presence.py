@@ -1,8 +1,7 @@
 """Whether the database that a data directory's files belong to is there.
 
-Without it they are not taken for a new installation.
-A database that was removed or emptied, or a wrong `database_url`, would otherwise look like a first start, which makes
-a new API key, and the users' keys, jobs and models would be gone without a word.
+Without it they are not taken for a new installation. A database that was removed or emptied, or a wrong `database_url`,
+would otherwise look like a first start, which makes a new API key, and keys, jobs and models would be gone silently.
 """
 
 from pathlib import Path
