@@ -39,8 +39,9 @@ def read_checked(path: Path) -> JsonValue:
     return value if content["sha256"] == _digest(value) else _damaged(path)
 
 
-def _damaged(path: Path) -> None:
+def _damaged(path: Path) -> JsonValue:
     log.warning("%s is damaged, as after a power cut; it is made again", path)
+    return None
 
 
 def _digest(value: JsonValue) -> str:

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: tuned models, a journal, its progress (`progress.py`).
+"""What a run leaves on disk: tuned models, a journal, progress (`progress.py`).
 
     output_dir/checkpoints/step-000100/         an adapter or all weights; exists once its manifest.json does
     output_dir/adapter/                         the same of the last step

@@ -1,7 +1,7 @@
 """The state that a resumed run goes on from; what is damaged is passed over.
 
-Digests tell it. After a power cut or on a failing disk the newest progress may be unusable. A run then goes on from the progress before
-it, else from its newest checkpoint (without the optimizer's moments), else from the start, and says which.
+Digests tell it. After a power cut or on a failing disk the newest progress may be unusable. A run then goes on from the
+progress before it, else from its newest checkpoint (without the optimizer's moments), else from the start, and says so.
 """
 
 import errno
