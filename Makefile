@@ -8,12 +8,13 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 export TORCH_INDEX
 
-.PHONY: help demo serve test fuzz wheel lint format docs coverage-api client-trials setup clean
+.PHONY: help demo serve test power-cuts fuzz wheel lint format docs coverage-api client-trials setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
 	@echo "make test    all tests          make lint    ruff, mypy, import-linter"
+	@echo "make power-cuts   100 power cuts during training, on a disk that loses what was not synced"
 	@echo "make fuzz    schemathesis at length: about 13,000 requests by our OpenAPI document and by OpenAI's"
 	@echo "make wheel   build the wheel, and run the demo from it in an empty environment"
 	@echo "make docs    rewrite docs/cli.md, docs/settings.md, docs/dataset-format.md and the README's tree of folders"
@@ -32,6 +33,9 @@ serve: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+
+power-cuts: setup
+	POWER_CUTS=100 $(BIN)/python -m pytest -s tests/acceptance/power_cut/test_power_cut.py
 
 fuzz: setup
 	TUNESMITH_FUZZ_EXAMPLES=100 $(BIN)/python -m pytest tests/fuzz

@@ -90,5 +90,11 @@ class ServiceUnavailable(TunesmithError):
     type = "service_unavailable_error"
 
 
+class DiskFull(ServiceUnavailable):
+    """A disk has no room left; freeing some helps."""
+
+    status = 507
+
+
 class TrainerError(ServerFault):
     """A training process that ended without a result."""

@@ -23,6 +23,7 @@ from tunesmith.models.directory import (
     pull,
 )
 from tunesmith.models.registry import BaseModel, LocalDirectory, PackagedGguf
+from tunesmith.models.seal import seal
 from tunesmith.settings import Settings
 
 PACKAGED = BaseModel("tiny", PackagedGguf("tiny-weights", "tiny_weights_not_installed", "tiny.gguf"), 64)
@@ -105,6 +106,7 @@ def test_who_comes_second_waits_and_does_not_convert_again(write_gguf: Writer, s
         assert second.is_alive()
         target.mkdir()
         (target / "theirs").touch()
+        seal(target)
     second.join(30)
     assert found == [target]
     assert [path.name for path in target.iterdir()] == ["theirs"]

@@ -17,7 +17,7 @@ from pydantic import BaseModel, StrictInt, TypeAdapter, ValidationError
 from tunesmith import __version__
 from tunesmith.errors import ServerFault
 from tunesmith.settings import AdapterKind
-from tunesmith.system.atomic_write import write_atomically
+from tunesmith.system.atomic_write import make_directories, write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,7 @@ class AdapterManifest:
     step: int
     sha256: str = ""  # of the tensors; filled in when they are written
     adapter: AdapterKind = "lora"  # "none": all weights were trained, and rank, alpha and target_modules mean nothing
+    run: str = ""  # fingerprint of the run that wrote it: only that one may go on from it as from its own
     format_version: int = FORMAT_VERSION
 
 
@@ -63,7 +64,7 @@ def write_adapter(
     """
     from safetensors.torch import save
 
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directories(directory)
     data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
     finished = replace(manifest, sha256=sha256(data).hexdigest())
     write_atomically(directory / TENSORS_FILE, data)

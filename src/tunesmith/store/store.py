@@ -22,7 +22,9 @@ from tunesmith.store.queue.jobs import JobStore
 from tunesmith.store.queue.leases import Queue
 from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.migrate import migrate
+from tunesmith.store.schema.presence import require_own_database
 from tunesmith.store.scope import EVERYBODY, Scope
+from tunesmith.system.atomic_write import make_directories
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,15 @@ class Store:
 def open_store(settings: Settings) -> Store:
     """Create the data directory, migrate the schema and sweep.
 
-    Any number of processes may do this at the same time. Raises ServerFault when a newer version wrote the database.
+    Any number of processes may do this at the same time. Raises ServerFault when a newer version wrote the database, or
+    when the directory has the files of an installation whose database is not there.
     """
     paths = settings.paths
-    paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    paths.jobs.mkdir(exist_ok=True)
+    make_directories(paths.root, mode=0o700)
+    make_directories(paths.jobs)
     database = Database(database_url(settings))
     try:
+        require_own_database(database, paths)
         migrate(database)
     except BaseException:
         database.close()

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from hashlib import file_digest
 from pathlib import Path
 
 
@@ -29,6 +30,17 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True, private: 
         sync(path.parent)
 
 
+def make_directories(path: Path, mode: int = 0o777) -> None:
+    """Makes a directory and its missing parents, whose names survive a power cut.
+
+    `mode` is that of the last one.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync(made.parent)
+
+
 def rename_durably(source: Path, target: Path) -> None:
     """Renames a finished file or directory of files durably: bytes first, then name."""
     if source.is_dir():
@@ -46,6 +58,12 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file's bytes, in hex digits."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _create(path: Path, mode: int) -> int:

@@ -15,14 +15,13 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.train.adapters.checkpoint import (
     Journal,
-    Progress,
     Reported,
     RunFiles,
     TrainableParameters,
     save_checkpoint,
     save_final,
-    save_progress,
 )
+from tunesmith.train.adapters.progress import Progress, save_progress
 from tunesmith.train.core.device import peak_memory
 from tunesmith.train.core.examples import Batch, Example, Sampler
 from tunesmith.train.core.interrupt import Interrupt, Stopped

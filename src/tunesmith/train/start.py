@@ -1,11 +1,12 @@
 """From a spec to a run that is ready to train."""
 
-import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import AUTO_BETA
@@ -13,9 +14,10 @@ from tunesmith.models import directory
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.system.activity import doing
-from tunesmith.system.atomic_write import write_atomically
-from tunesmith.train.adapters.checkpoint import Journal, Progress, RunFiles, TrainableParameters, load_progress
+from tunesmith.system.checked_json import read_checked, write_checked
+from tunesmith.train.adapters.checkpoint import Journal, RunFiles, TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
+from tunesmith.train.adapters.progress import Checkpointed, Origin, Progress, load_progress
 from tunesmith.train.core.device import Device, use_threads
 from tunesmith.train.core.examples import Example, Sampler, read_examples
 from tunesmith.train.core.interrupt import Interrupt
@@ -25,8 +27,10 @@ from tunesmith.train.loop import Run
 from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
 from tunesmith.train.paths.flops import matmul_peak
 from tunesmith.train.prepare import PreparedModel, prepare
-from tunesmith.train.protocol.events import Listener, Started
+from tunesmith.train.protocol.events import Listener, Log, Started
 from tunesmith.train.protocol.spec import TrainSpec
+
+_REFERENCES = TypeAdapter(dict[int, tuple[float, float]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,8 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
     data = read_data(spec)
     sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
     files, fingerprint = RunFiles(spec.output_dir), spec_fingerprint(spec)
-    progress = load_progress(files, fingerprint)
-    journal = _reported(files, sampler, progress, emit)
+    origin = load_progress(files, fingerprint)
+    journal = _reported(files, sampler, origin, emit)
     plan_file = files.root / f"plan-{fingerprint[:16]}.json"
     model = prepare(spec, [*data.training, *data.validation], plan_file, emit)
     run = Run(
@@ -58,7 +62,7 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
         trainable=model.trainable,
         optimizer=_optimizer(spec, model.trainable),
         objective=_objective(spec, model, data, files.root, fingerprint),
-        manifest=_manifest(spec, model.trainable, data.renderer),
+        manifest=_manifest(spec, model.trainable, data.renderer, fingerprint),
         fingerprint=fingerprint,
         files=files,
         journal=journal,
@@ -67,7 +71,7 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
         work=model.work,
         peak_flops=matmul_peak(Device.best()),
     )
-    return _restored(run, progress) if progress else run
+    return _restored(run, origin)
 
 
 def _limit_processor(spec: TrainSpec) -> None:
@@ -92,18 +96,34 @@ def read_data(spec: TrainSpec) -> Data:
     return Data(training, validation, renderer)
 
 
-def _restored(run: Run, progress: Progress) -> Run:
+def _restored(run: Run, origin: Origin) -> Run:
+    if origin.progress:
+        _restore_progress(run, origin.progress)
+    elif origin.checkpoint:
+        _restore_checkpoint(run, origin.checkpoint)
+    return run
+
+
+def _restore_progress(run: Run, progress: Progress) -> None:
     with torch.no_grad():
         run.trainable.flat.copy_(progress.tensors["adapter"])
     run.optimizer.load(progress.tensors)
     run.step, run.trained_tokens, run.unreported = progress.step, progress.trained_tokens, progress.unreported
-    return run
 
 
-def _reported(files: RunFiles, sampler: Sampler, progress: Progress | None, emit: Listener) -> Journal:
+def _restore_checkpoint(run: Run, checkpoint: Checkpointed) -> None:
+    run.trainable.restore(checkpoint.directory)
+    run.step = checkpoint.step
+    batches = run.sampler.batches(after_step=0)
+    run.trained_tokens = sum(batch.tokens for batch in batches if batch.step <= checkpoint.step)
+
+
+def _reported(files: RunFiles, sampler: Sampler, origin: Origin, emit: Listener) -> Journal:
     """Emits what is known before the base is loaded; the journal of the steps that are done."""
-    journal, past = Journal.resume(files.journal, progress.step if progress else 0)
-    emit(_started(sampler, progress))
+    journal, past = Journal.resume(files.journal, origin.step)
+    emit(_started(sampler, origin))
+    if origin.notice:
+        emit(Log("warn", origin.notice))
     for event in past:
         emit(event)
     return journal
@@ -113,7 +133,7 @@ def _optimizer(spec: TrainSpec, trainable: TrainableParameters) -> AdamW:
     return AdamW(trainable.flat, trainable.grad, spec.options.weight_decay, trainable.matrices)
 
 
-def _started(sampler: Sampler, progress: Progress | None) -> Started:
+def _started(sampler: Sampler, origin: Origin) -> Started:
     examples = sampler.examples
     return Started(
         total_steps=sampler.total_steps,
@@ -121,7 +141,7 @@ def _started(sampler: Sampler, progress: Progress | None) -> Started:
         examples=len(examples),
         tokens_per_epoch=sum(example.tokens for example in examples),
         learned_tokens_per_epoch=sum(example.learned for example in examples),
-        resumed_from_step=progress.step if progress else 0,
+        resumed_from_step=origin.step,
     )
 
 
@@ -137,14 +157,16 @@ def _objective(spec: TrainSpec, model: PreparedModel, data: Data, folder: Path, 
 
 def _references(model: PreparedModel, examples: list[Example], path: Path) -> dict[int, tuple[float, float]]:
     """Computed once, before the first step, while the adapter is as the job found it; afterwards read from disk."""
-    if path.is_file():
-        return {int(line): (a, b) for line, (a, b) in json.loads(path.read_text("utf-8")).items()}
+    kept = read_checked(path)
+    if kept is not None:
+        with suppress(ValidationError):  # of a damaged file of an earlier release, which had no digest
+            return _REFERENCES.validate_python(kept)
     known = answer_logprobs(model.scorer, examples, model.micro_batch_tokens)
-    write_atomically(path, json.dumps(known).encode())
+    write_checked(path, {str(line): list(pair) for line, pair in known.items()})
     return known
 
 
-def _manifest(spec: TrainSpec, trainable: TrainableParameters, renderer: Renderer) -> AdapterManifest:
+def _manifest(spec: TrainSpec, trainable: TrainableParameters, renderer: Renderer, fingerprint: str) -> AdapterManifest:
     lora = trainable if isinstance(trainable, Adapter) else None
     return AdapterManifest(
         base_name=spec.base_name,
@@ -155,4 +177,5 @@ def _manifest(spec: TrainSpec, trainable: TrainableParameters, renderer: Rendere
         target_modules=lora.target_modules if lora else (),
         step=0,
         adapter=spec.options.adapter,
+        run=fingerprint,
     )

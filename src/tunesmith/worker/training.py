@@ -16,6 +16,7 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
+from tunesmith.system.atomic_write import make_directories
 from tunesmith.train.measure import record_job
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
@@ -89,7 +90,7 @@ class TrainingRun:
 
     def _write_spec(self) -> TrainSpec:
         spec = train_spec(self.store, self.settings, self.job)
-        self.files.output.mkdir(parents=True, exist_ok=True)
+        make_directories(self.files.output)
         spec.write(self.files.spec(self.job.attempt))
         return spec
 
@@ -138,7 +139,8 @@ class TrainingRun:
             how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
             raise TrainerInterrupted(f"The trainer was {how} from outside after step {relay.last_step}.")
         tail = log_tail(self.files.log(self.job.attempt))
-        raise TrainerError(f"The trainer ended with status {status}. Its last words: {tail}", code=UNEXPECTED)
+        words = f"Its last words: {tail}" if tail else "It left no words, as where the disk is full."
+        raise TrainerError(f"The trainer ended with status {status}. {words}", code=UNEXPECTED)
 
     def _finish(self, done: Done, heartbeat: Heartbeat) -> None:
         while True:

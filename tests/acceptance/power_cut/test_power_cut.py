@@ -23,7 +23,7 @@ from tests.train.conftest import tiny_llama
 
 from tunesmith.models.adapters import TENSORS_FILE
 
-CUTS = int(os.environ.get("POWER_CUTS", "4"))
+CUTS = int(os.environ.get("POWER_CUTS", "2"))
 LEASE = 2.0
 
 

@@ -3,6 +3,7 @@
 openai 0.28.1 retries a 409 on chat forever and takes a 422 for a fault of the server, so wrong input is always a 400.
 """
 
+import errno
 import json
 import re
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from tunesmith.api.http.body import unreadable
-from tunesmith.errors import InvalidRequest, NotFound, TunesmithError
+from tunesmith.errors import DiskFull, InvalidRequest, NotFound, ServiceUnavailable, TunesmithError
 from tunesmith.wire.faults import explain, fine_tuning_wording
 from tunesmith.wire.jobs import hint_about_unknown
 
@@ -89,6 +90,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RecursionError, _too_deep)
+    app.add_exception_handler(OSError, _disk)
 
 
 def _ours(request: Request, error: Exception) -> JSONResponse:
@@ -96,6 +98,18 @@ def _ours(request: Request, error: Exception) -> JSONResponse:
     if ours.status >= 500:
         log.error("fault", path=request.url.path, exception="".join(format_exception(ours)))
     return error_response(ours)
+
+
+def _disk(request: Request, error: Exception) -> JSONResponse:
+    """A full disk or one that is only read; any other failure of the system is a fault of ours."""
+    number = cast(OSError, error).errno
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        full = "The server's disk is full. Nothing was stored; try again when its operator has made room."
+        return _ours(request, DiskFull(full, code="disk_full"))
+    if number == errno.EROFS:
+        text = "The server's disk can only be read at present. Nothing was stored; try again later."
+        return _ours(request, ServiceUnavailable(text, code="disk_read_only"))
+    raise error
 
 
 def _too_deep(request: Request, error: Exception) -> JSONResponse:

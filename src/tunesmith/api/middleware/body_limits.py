@@ -131,8 +131,8 @@ def _require_plain(scope: Scope) -> None:
     encoding = Headers(scope=scope).get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise InvalidRequest(
-            f"The request body is compressed (Content-Encoding: {encoding[:60]}), which this server does not read. Send "
-            "it plain, without that header.",
+            f"The request body is compressed (Content-Encoding: {encoding[:60]}), which this server does not read. "
+            "Send it plain, without that header.",
             code="unsupported_content_encoding",
         )
 

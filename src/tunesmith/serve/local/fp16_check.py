@@ -6,6 +6,7 @@ on disk, so that only the first load of a base takes the time.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -78,9 +79,13 @@ def read_width(path: Path) -> Width | None:
 
 
 def write_finding(path: Path, finding: Finding) -> None:
-    """Keeps a finding for the next load of the base."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(asdict(finding)).encode(), durable=False)
+    """Keeps a finding for the next load of the base.
+
+    Without room on the disk, that load finds it again.
+    """
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(asdict(finding)).encode(), durable=False)
 
 
 def fits_fp16(weight: Tensor) -> bool:

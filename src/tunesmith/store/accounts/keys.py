@@ -12,7 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, insert, or_, select, update
 
-from tunesmith.store.ids import new_api_key, new_key_id
+from tunesmith.errors import ServerFault
+from tunesmith.store.ids import API_KEY, new_api_key, new_key_id
 from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import FIRST_PROJECT, KeyRow, Order, Page, Role
 from tunesmith.store.schema.db import FIRST_KEY_KEY, Database
@@ -44,13 +45,14 @@ class KeyStore:
     def ensure_first(self, path: Path) -> str | None:
         """Make the first key of a new installation; None when there is a key already.
 
-        The key is written to `path` (mode 0600) and returned, to be shown once.
+        The key is written to `path` (mode 0600) and returned, to be shown once. A file that is there already is not
+        overwritten: its key becomes the first, as a first start that was killed has left it.
         """
         with self._database.write() as connection:
             self._database.advisory_lock(connection, FIRST_KEY_KEY)
             if connection.execute(select(keys.c.seq).limit(1)).first() is not None:
                 return None
-            raw_key = new_api_key()
+            raw_key = _key_in(path) or new_api_key()
             _insert(connection, raw_key, "first", FIRST_PROJECT, "owner")
             # before the commit, so that a stored key is never lost
             write_atomically(path, f"{raw_key}\n".encode(), private=True)
@@ -134,6 +136,17 @@ class KeyStore:
         change = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
         with self._database.write() as connection:
             return connection.execute(change.values(revoked_at=int(time.time()))).rowcount > 0
+
+
+def _key_in(path: Path) -> str | None:
+    """The key in the file; None without one. Raises ServerFault where the file holds something else."""
+    try:
+        content = path.read_text("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return None
+    if content and not API_KEY.fullmatch(content):
+        raise ServerFault(f"{path} should have the first API key, and holds something else. Move it away, then start.")
+    return content or None
 
 
 def _active() -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.ids import FILE_ID, new_file_id
 from tunesmith.store.rows import Blob
-from tunesmith.system.atomic_write import sync
+from tunesmith.system.atomic_write import make_directories, sync
 
 PARTIAL = ".partial"
 UNCLAIMED = ".unclaimed"
@@ -32,7 +32,7 @@ class BlobStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._partial = directory / PARTIAL
-        self._partial.mkdir(parents=True, exist_ok=True)
+        make_directories(self._partial)
 
     def write(self, chunks: Iterable[bytes], *, max_bytes: int | None = None, file_id: str | None = None) -> Blob:
         """Stream bytes to disk under a file id, a new one unless `file_id` is given.

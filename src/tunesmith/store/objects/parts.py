@@ -12,7 +12,7 @@ from pathlib import Path
 from tunesmith.errors import NotFound
 from tunesmith.store.ids import UPLOAD_ID, new_part_id
 from tunesmith.store.objects.blobs import stream_to
-from tunesmith.system.atomic_write import sync
+from tunesmith.system.atomic_write import make_directories, sync
 
 UPLOADS = ".uploads"
 CHUNK_BYTES = 1024 * 1024
@@ -23,7 +23,7 @@ class PartStore:
 
     def __init__(self, directory: Path) -> None:
         self._root = directory / UPLOADS
-        self._root.mkdir(parents=True, exist_ok=True)
+        make_directories(self._root)
 
     def open(self, upload_id: str) -> None:
         """Make an upload's directory, before its row.

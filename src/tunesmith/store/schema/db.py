@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from tunesmith.errors import InvalidRequest, ServiceUnavailable
+from tunesmith.errors import DiskFull, InvalidRequest, ServiceUnavailable
 from tunesmith.settings import Settings
 from tunesmith.store.schema.data_version import DataVersion
 
@@ -35,6 +36,12 @@ class Database:
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock()
         self.data_version = DataVersion(self.engine.url.database if self.is_sqlite else None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where SQLite keeps it; None on PostgreSQL."""
+        name = self.engine.url.database if self.is_sqlite else None
+        return Path(name) if name else None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -70,9 +77,11 @@ class Database:
             with engine.connect() as connection, connection.begin():
                 yield connection
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            raise ServiceUnavailable(
-                f"The database does not answer ({error.__cause__ or error}). Try again."
-            ) from error
+            cause = str(error.__cause__ or error)
+            if "disk is full" in cause:
+                text = "The disk of the server's database is full. Make room, then try again."
+                raise DiskFull(text, code="disk_full") from error
+            raise ServiceUnavailable(f"The database does not answer ({cause}). Try again.") from error
 
     def clock(self, connection: Connection) -> float:
         """Unix seconds, by the database server's clock.

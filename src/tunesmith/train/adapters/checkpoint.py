@@ -1,4 +1,4 @@
-"""What a run leaves on disk: tuned models, its progress, a journal of its events.
+"""What a run leaves on disk: tuned models, a journal, progress (`progress.py`).
 
     output_dir/checkpoints/step-000100/         an adapter or all weights; exists once its manifest.json does
     output_dir/adapter/                         the same of the last step
@@ -16,17 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO, TypeAlias
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest
 from tunesmith.models.answers import Answers, write_answers
 from tunesmith.models.tuned import link_files
-from tunesmith.system.atomic_write import rename_durably, write_atomically
+from tunesmith.system.atomic_write import make_directories, write_atomically
 from tunesmith.train.protocol.events import Checkpoint, Step, from_json
 
-STATE_FILE = "state.json"
-TENSORS_FILE = "state.safetensors"
 Reported: TypeAlias = Step | Checkpoint  # what a resumed trainer reports again
 
 
@@ -85,6 +82,10 @@ class TrainableParameters(Protocol):
         """Writes a tuned model into `directory`, its manifest last."""
         ...
 
+    def restore(self, directory: Path) -> None:
+        """Takes the values that `write` wrote."""
+        ...
+
 
 def save_checkpoint(
     files: RunFiles, trainable: TrainableParameters, manifest: AdapterManifest, answers: Answers, keep: int
@@ -113,61 +114,6 @@ def save_final(files: RunFiles, trainable: TrainableParameters, manifest: Adapte
         write_answers(files.adapter, answers)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """All that a resumed run needs.
-
-    The order of rows and random numbers are functions of seed and step.
-    """
-
-    step: int
-    trained_tokens: int
-    unreported: Step | None  # measures of the last step, if it was not reported yet
-    fingerprint: str  # of what decides the result; a changed job does not resume
-    tensors: dict[str, Tensor]
-
-
-def save_progress(files: RunFiles, progress: Progress) -> None:
-    """Durable when it returns; the progress before it is then removed."""
-    final = step_dir(files.progress, progress.step)
-    if progress.unreported is None:  # sorts after the same step before its report
-        final = final.with_name(f"{final.name}-reported")
-    if final.is_dir():
-        return
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in progress.tensors.items()}, partial / TENSORS_FILE)
-    unreported = progress.unreported.to_json() if progress.unreported else {}
-    unreported.pop("type", None)
-    state = {
-        "step": progress.step,
-        "trained_tokens": progress.trained_tokens,
-        "unreported": unreported,
-        "fingerprint": progress.fingerprint,
-    }
-    (partial / STATE_FILE).write_text(json.dumps(state), "utf-8")
-    rename_durably(partial, final)
-    for old in files.progress.iterdir():
-        if old != final:
-            shutil.rmtree(old)
-
-
-def load_progress(files: RunFiles, fingerprint: str) -> Progress | None:
-    """The newest progress of the same job; None to start from the beginning.
-
-    Removes what another job left.
-    """
-    for path in sorted(files.progress.glob("step-*"), reverse=True):
-        state = json.loads((path / STATE_FILE).read_text("utf-8"))
-        if state["fingerprint"] == fingerprint:
-            tensors = load_file(path / TENSORS_FILE)
-            unreported = Step.from_json(state["unreported"]) if state["unreported"] else None
-            return Progress(state["step"], state["trained_tokens"], unreported, fingerprint, tensors)
-        shutil.rmtree(path)
-    return None
-
-
 class Journal:
     """The events of finished steps.
 
@@ -181,7 +127,7 @@ class Journal:
     @classmethod
     def resume(cls, path: Path, step: int) -> tuple["Journal", list[Reported]]:
         """The journal cut back to `step`, and the events that remain in it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directories(path.parent)
         kept = [event for event in _events(path) if event.step <= step]
         write_atomically(path, "".join(map(_line, kept)).encode())
         return cls(path), kept
@@ -211,10 +157,10 @@ def _line(event: Reported) -> str:
 def _events(path: Path) -> Iterator[Reported]:
     if not path.is_file():
         return
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             event = from_json(json.loads(line))
-        except ValueError:  # the line that was being written when the process was killed
+        except (ValueError, TypeError, AttributeError):  # what was being written at the end, or a damaged disk
             return
         if isinstance(event, Step | Checkpoint):
             yield event

@@ -13,6 +13,7 @@ from tunesmith.errors import ServerFault
 from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name
 from tunesmith.models.adapters import AdapterManifest, load_tensors, read_manifest
 from tunesmith.models.tuned import write_model
+from tunesmith.models.weights import load_model
 from tunesmith.train.adapters.lora import ALIGN
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class FullFinetuning:
     def __init__(self, model: "PreTrainedModel", base_dir: Path) -> None:
         self.model, self._base_dir = model, base_dir
         model.requires_grad_(True)
+        self._named = dict(model.named_parameters())
         parameters = sorted(model.parameters(), key=lambda parameter: parameter.dim() < 2)  # sorted() keeps the order
         sizes = [-(-p.numel() // ALIGN) * ALIGN for p in parameters]
         dtype = torch.promote_types(parameters[0].dtype, torch.float32)
@@ -59,6 +61,11 @@ class FullFinetuning:
     def write(self, directory: Path, manifest: AdapterManifest) -> None:
         """See `TrainableParameters`."""
         write_model(directory, self.model, self._base_dir, manifest)
+
+    def restore(self, directory: Path) -> None:
+        """See `TrainableParameters`."""
+        for name, written in load_model(directory, self.flat.dtype).named_parameters():
+            self._named[name].data.copy_(written.data)
 
     def merge(self, adapter_dir: Path) -> None:
         """Adds the LoRA in `adapter_dir` to the weights, to go on from that tuned model."""

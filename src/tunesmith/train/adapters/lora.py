@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.lora_layers import check_targets, is_target
 from tunesmith.families.peft_names import lora_a_name, lora_b_name
-from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
 from tunesmith.models.tuned import link_base
 from tunesmith.settings import TrainingOptions
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
@@ -119,6 +119,11 @@ class Adapter:
         """See `TrainableParameters`."""
         base = link_base(self.own_base, directory) if self.own_base else None
         write_adapter(directory, self.tensors(), manifest, base)
+
+    def restore(self, directory: Path) -> None:
+        """See `TrainableParameters`."""
+        with torch.no_grad():
+            self.load(load_tensors(directory))
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Takes the values of another adapter; InvalidRequest when they do not fit."""

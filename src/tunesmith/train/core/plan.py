@@ -4,13 +4,15 @@ The division into micro-batches changes how sums are rounded, so the plan is mad
 a resumed run follows it even if the machine has less memory free by then.
 """
 
-import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import TypeAdapter, ValidationError
+
 from tunesmith.families.layout import HeadShape, head_size
-from tunesmith.system.atomic_write import write_atomically
+from tunesmith.system.checked_json import read_checked, write_checked
 
 MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
 MOST_TOKENS = 8192  # beyond this a larger micro-batch is not faster
@@ -35,6 +37,9 @@ class MemoryPlan:
     activation_checkpointing: bool
     blocked_weights: bool = False  # the frozen weights are repacked for the fastest products
     both_directions: bool = True  # once for each direction; compiled layers need only one
+
+
+_PLAN = TypeAdapter(MemoryPlan)
 
 
 def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
@@ -86,9 +91,10 @@ def weight_copies(
 
 
 def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:
-    """The plan in `path`; if there is none, `made`, which is written there."""
-    if path.is_file():
-        return MemoryPlan(**json.loads(path.read_text("utf-8")))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(asdict(made)).encode())
+    """The plan in `path`; without one that is whole, `made`, which is written there."""
+    kept = read_checked(path)
+    if isinstance(kept, dict):
+        with suppress(ValidationError):  # of a damaged file of an earlier release, which had no digest
+            return _PLAN.validate_python(kept)
+    write_checked(path, asdict(made))
     return made
