@@ -59,7 +59,7 @@ def test_tools_are_asked_with_and_other_keys_are_named(tmp_path: Path) -> None:
         ({"messages": [{"role": "sage", "content": "hi"}]}, "sage"),
         ({"text": "hi"}, "neither 'messages' nor a 'prompt'"),
         ([1], "not an object"),
-        ("{", "json"),
+        ("{", "ends before the row does"),
     ],
     ids=["completion", "preference", "assistant", "text", "role", "unknown", "list", "broken"],
 )

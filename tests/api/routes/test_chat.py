@@ -190,7 +190,8 @@ def test_wrong_requests_name_what_is_wrong(client: TestClient, refused: Refused)
     error = refused(client.post(CHAT, json={**body, "response_format": answered}))
     assert (error["param"], error["code"]) == ("response_format.json_schema.schema", "invalid_json_schema")
     assert error["message"].startswith("Invalid schema for response_format 'x': 'uniqueItems' is supported only for")
-    strict = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"if": {}}}}
+    parameters = {"properties": {"a": impossible}}
+    strict = {"type": "function", "function": {"name": "f", "strict": True, "parameters": parameters}}
     error = refused(client.post(CHAT, json={**body, "tools": [strict]}))
     assert (error["param"], error["code"]) == ("tools[0].function.parameters", "invalid_function_parameters")
 

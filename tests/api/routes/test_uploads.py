@@ -98,7 +98,7 @@ def test_cancelled_upload_takes_no_parts(
         ({"bytes": 0}, "bytes", "minimum of 1"),
         ({"bytes": 100_001}, "bytes", "max_upload_bytes"),
         ({"bytes": "10"}, "bytes", "'10'"),
-        ({"bytes": 2**70}, "bytes", "max_upload_bytes"),
+        ({"bytes": 2**70}, "bytes", "greater than the maximum"),
         ({"purpose": "fine-tune-results"}, "purpose", "is not one of ['fine-tune'"),
         ({"mime_type": "image/png"}, "mime_type", "'text/jsonl'"),
         ({"filename": ""}, "filename", ""),

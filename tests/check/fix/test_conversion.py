@@ -12,6 +12,7 @@ import pytest
 from tunesmith.check.file_check import check_file
 from tunesmith.check.fix.columns import Columns
 from tunesmith.check.fix.fixed_file import FixOptions, fix_file
+from tunesmith.check.fix.source import is_table
 from tunesmith.check.report.openai_wording import job_error, status_details
 from tunesmith.errors import InvalidRequest
 from tunesmith.rows.codes import CODES
@@ -278,3 +279,9 @@ def test_an_upload_names_the_shape_and_the_command(tmp_path: Path) -> None:
     assert error is not None
     assert error["code"] == "invalid_file_format"
     assert said in str(error["message"])
+
+
+def test_a_line_with_a_carriage_return_is_no_header(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"a\rb,c\n1,2\n")
+    assert not is_table(file.read_bytes())

@@ -205,7 +205,10 @@ def is_table(head: bytes, columns: Collection[str] = ()) -> bool:
 
 def _columns(head: bytes, delimiter: str) -> set[str]:
     line = head.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace").strip()
-    names = [name.strip() for row in csv.reader([line], delimiter=delimiter) for name in row]
+    try:
+        names = [name.strip() for row in csv.reader([line], delimiter=delimiter) for name in row]
+    except csv.Error:  # a line with a carriage return in it is no header
+        return set()
     return {*names, *(name.lower() for name in names)}
 
 
