@@ -98,7 +98,7 @@ def _middleware(settings: Settings, store: Store, recorder: UsageRecorder, rules
         *browser_access(settings),
         Middleware(OpenAIHeaders, organization=settings.organization),
         Middleware(AzurePaths),
-        Middleware(Authentication, store=store, settings=settings, rules=rules),
+        Middleware(Authentication, store=store, rules=rules),
         Middleware(RateLimits, settings=settings),
         Middleware(Metering, recorder=recorder),
         Middleware(BodyLimit),

@@ -57,11 +57,12 @@ class BodyLimit:
         if encoding not in ("", "identity"):
             await error_response(_encoded(encoding))(scope, receive, send)
             return
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            # PostgreSQL takes no NUL, and no id has one
+            await error_response(InvalidRequest("The URL has a NUL character in it."))(scope, receive, send)
+            return
         if scope["type"] != "http" or headers.get("content-type", "").startswith("multipart/"):
             await self.app(scope, receive, send)
-            return
-        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL takes no NUL, and no id has one
-            await error_response(InvalidRequest("The URL has a NUL character in it."))(scope, receive, send)
             return
         if _announced(headers) > self.max_bytes:
             await error_response(InvalidRequest(self._message(), code="request_too_large"))(scope, receive, send)

@@ -71,7 +71,7 @@ class Database:
                 yield connection
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
             raise ServiceUnavailable(
-                f"The database does not answer ({error.__cause__ or error}). Try again."
+                "The database does not answer. Try again.", detail=" ".join(str(error.__cause__ or error).split())
             ) from error
 
     def clock(self, connection: Connection) -> float:
@@ -121,7 +121,13 @@ def _engine(url: str) -> Engine:
 
 
 def _postgresql_engine(url: str) -> Engine:
-    engine = create_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True)
+    engine = create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_pre_ping=True,
+        connect_args={"client_encoding": "utf8"},  # of a database in SQL_ASCII, the driver would read bytes for texts
+    )
     event.listen(engine, "connect", _configure_postgresql)
     return engine
 
