@@ -86,5 +86,11 @@ class ServiceUnavailable(TunesmithError):
     type = "service_unavailable_error"
 
 
+class DiskFull(TunesmithError):
+    """The disk has no room for it; sending it again at once does not help."""
+
+    status = 507
+
+
 class TrainerError(ServerFault):
     """A training process that ended without a result."""

@@ -7,6 +7,8 @@ from collections.abc import MutableMapping
 import structlog
 from structlog.typing import WrappedLogger
 
+from tunesmith.system.audit import show_audit_on_stderr
+
 # C0, DEL and C1, line separators, and what turns the direction of text: a terminal obeys them, or a line ends early.
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -16,6 +18,7 @@ def configure_log(level: int) -> None:
 
     A terminal gets the time of day and colours; a file also has dates and request ids.
     """
+    show_audit_on_stderr()
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[

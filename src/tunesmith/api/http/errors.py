@@ -18,8 +18,9 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from tunesmith.api.http.audit import note_refusal
 from tunesmith.api.http.body import unreadable
-from tunesmith.errors import InvalidRequest, NotFound, TunesmithError
+from tunesmith.errors import DiskFull, InvalidRequest, NotFound, TunesmithError
 from tunesmith.settings import Settings
 from tunesmith.wire.faults import explain, fine_tuning_wording
 from tunesmith.wire.jobs import hint_about_unknown
@@ -99,9 +100,13 @@ def install(app: FastAPI) -> None:
 
 def _ours(request: Request, error: Exception) -> JSONResponse:
     ours = cast(TunesmithError, error)
-    if ours.status >= 500:
+    if isinstance(ours, DiskFull):  # a caller can repeat it at will: no traceback
+        log.error("no room on the disk", path=request.url.path, reason=ours.message)
+    elif ours.status >= 500:
         log.error("fault", path=request.url.path, exception="".join(format_exception(ours)))
-    return error_response(ours, message=_without_paths(request, ours.message))
+    note_refusal(request.scope, ours)
+    retry = False if ours.status == DiskFull.status else None
+    return error_response(ours, retry=retry, message=_without_paths(request, ours.message))
 
 
 def _without_paths(request: Request, message: str) -> str:

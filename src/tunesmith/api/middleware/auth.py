@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tunesmith.api.http.audit import note_refusal
 from tunesmith.api.http.errors import error_response
 from tunesmith.api.http.rules import Rules
 from tunesmith.api.middleware.roles import demand_allowed
@@ -38,12 +39,14 @@ class Authentication:
         if scope["type"] != "http" or not guarded(scope["path"]):
             await self.app(scope, receive, send)
             return
+        headers, key = Headers(scope=scope), None
+        raw = sent_key(headers)
         try:
-            headers = Headers(scope=scope)
-            key = await self._authenticated(sent_key(headers), headers.get("openai-project", "").strip())
+            key = await self._authenticated(raw, headers.get("openai-project", "").strip())
             rule = self.rules.find(scope["method"], scope["path"])
             demand_allowed(key, rule, scope["method"], scope["path"])
         except TunesmithError as error:  # ServiceUnavailable too: without its database nobody is known
+            note_refusal(scope, error, key, raw)
             await error_response(error)(scope, receive, send)
             return
         scope.setdefault("state", {}).update(key=key, rule=rule)
