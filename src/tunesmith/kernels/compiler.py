@@ -84,5 +84,8 @@ def precompile(mode: Literal["serving", "training"], function: Callable[..., obj
 
 
 def command(mode: str) -> list[str]:
-    """What compiles one mode in a process of its own; `-P` as in `tunesmith.system.python`, which is not for here."""
+    """What compiles one mode in a process of its own.
+
+    `-P` as in `tunesmith.system.python`, which kernels do not import.
+    """
     return [sys.executable, "-P", "-m", "tunesmith.kernels", mode]

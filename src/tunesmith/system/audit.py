@@ -1,5 +1,6 @@
-"""The audit log: one line of JSON for each change of a key, project or permission, and for each refusal.
+"""The audit log: who changed what, and who was refused.
 
+One line of JSON for each change of a key, project or permission, and for each refusal.
 Lines go to the logger `tunesmith.audit`. A server shows all of them in its log; changes are also kept in `audit.log` of
 the data directory, where commands write theirs. Refusals are not: anybody can cause them, and a file would fill the
 disk. Never a key itself: its id and its last four characters.
@@ -20,7 +21,7 @@ FILE = "audit.log"
 
 
 def note_change(deed: str, what: str, *, who: str, where: str, **details: JsonValue) -> None:
-    """Writes that `who` did `deed` (`key.created`) to the object with the id `what`, from `where`."""
+    """Writes that `who` did `deed` (`key.created`) to the object `what`."""
     log.info("%s", _line(deed, what, who, where, details))
 
 
@@ -37,7 +38,7 @@ def show_audit_on_stderr() -> None:
 
 
 def keep_audit_in(data_dir: Path) -> None:
-    """Has changes appended to `audit.log` of the data directory, from its first line on."""
+    """Has changes appended to `audit.log` of the data directory."""
     handler = logging.FileHandler(data_dir / FILE, encoding="utf-8", delay=True)
     handler.addFilter(lambda record: record.levelno == logging.INFO)
     _use(handler, "file")

@@ -45,9 +45,9 @@ def configure_log(level: int) -> None:
 def escape_controls(
     _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
 ) -> MutableMapping[str, object]:
-    """Shows control characters as `\\x1b`, so that nobody can forge a line or send a terminal commands.
+    """Shows control characters as `\\x1b`, so that no line is forged.
 
-    A traceback keeps its lines, each indented, as no other line of the log is.
+    Nor can anybody send commands to the terminal.     A traceback keeps its lines, each indented, as no other line of the log is.
     """
     for name, value in event.items():
         text = value if isinstance(value, str | int | float | bool | None) else repr(value)

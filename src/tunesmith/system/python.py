@@ -1,4 +1,4 @@
-"""How a process of ours starts another one: the same Python, with a module of ours as its program."""
+"""How a process of ours starts another one, with the same Python."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without the variables whose names say that they hold a key or a password.
+    """The environment without variables of keys and passwords, by their names.
 
     For processes that read bases and rows, which come from elsewhere, and call nobody.
     """

@@ -39,7 +39,10 @@ AuditDep = Annotated[Audit, Depends(get_audit)]
 
 
 def note_refusal(scope: Scope, error: TunesmithError, key: KeyRow | None = None, raw: str | None = None) -> None:
-    """Writes a 401 or 403; nothing for any other error. `raw`: the key that was sent, if it is unknown."""
+    """Writes a 401 or 403; nothing for any other error.
+
+    `raw`: the key that was sent, if it is unknown.
+    """
     if error.status not in REFUSALS:
         return
     key = key or scope.get("state", {}).get("key")

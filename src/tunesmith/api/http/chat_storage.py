@@ -36,7 +36,7 @@ class ChatStorage:
     metadata: dict[str, str]
 
     def demand_room(self) -> None:
-        """Raises InvalidRequest where the project has stored as many completions as the setting allows."""
+        """Raises InvalidRequest where the project has stored all it may."""
         most = self.context.settings.limit_stored_chats
         if most and self.context.store.chats.count() >= most:
             raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""Room on the disk for what callers send: a project's quota, and a reserve that uploads leave free.
+"""Room on the disk for what callers send: quotas, and a reserve.
 
 A full disk stops every project's jobs, so an upload ends before it is full. What is not covered: what jobs write, and
 several uploads that pass the quota together.
@@ -17,13 +17,13 @@ MOST_RESERVE = 2 * 1024**3
 
 
 def demand_room(context: Context, wanted: int) -> None:
-    """Raises InvalidRequest for bytes beyond the project's quota, and DiskFull for too many for the disk."""
+    """Raises InvalidRequest beyond the quota, DiskFull beyond the disk."""
     demand_quota(context, wanted)
     demand_disk(context.settings, wanted)
 
 
 def demand_quota(context: Context, wanted: int) -> None:
-    """Raises InvalidRequest when the project would have more than the setting `limit_project_bytes`."""
+    """Raises InvalidRequest for more than the setting `limit_project_bytes`."""
     most = context.settings.limit_project_bytes
     if not most:
         return
