@@ -12,20 +12,28 @@ from tunesmith.jsonvalue import JsonObject
 
 
 class TunesmithError(Exception):
-    """The root. `status` is the HTTP status, `type` the type in the envelope."""
+    """The root. `status` is the HTTP status, `type` the type in the envelope.
+
+    `detail`: what only this machine's owner may read, such as a host's name; for logs and commands.
+    """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, detail: str | None = None
+    ) -> None:
+        super().__init__(message if detail is None else f"{message} ({detail})")
         self.message = message
+        self.detail = detail
         self.param = param
         self.code = code
 
-    def envelope(self) -> JsonObject:
-        """The error as OpenAI's API sends it."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+    def envelope(self, message: str | None = None) -> JsonObject:
+        """The error as OpenAI's API sends it, with `message` in place of its own."""
+        return {
+            "error": {"message": message or self.message, "type": self.type, "param": self.param, "code": self.code}
+        }
 
 
 class InvalidRequest(TunesmithError):
@@ -91,7 +99,7 @@ class ServiceUnavailable(TunesmithError):
 
 
 class DiskFull(ServiceUnavailable):
-    """A disk has no room left; freeing some helps."""
+    """The disk has no room for it; sending it again at once does not help."""
 
     status = 507
 

@@ -223,6 +223,15 @@ class Settings(BaseSettings, TrainingOptions):
     )
     limit_concurrent_requests: int = Field(0, ge=0, description="Concurrent model requests per project; 0: no limit.")
 
+    limit_stored_chats: int = Field(10_000, ge=0, description="Stored chat completions per project; 0: no limit.")
+    limit_unfinished_jobs: int = Field(1000, ge=0, description="Unfinished jobs per project; 0: no limit.")
+    limit_project_bytes: int = Field(
+        0, ge=0, description="Disk for the uploaded files of a project, bytes; 0: no limit but the disk's."
+    )
+    disk_reserve_bytes: int | None = Field(
+        None, ge=0, description="Disk that uploads leave free, bytes; unset: 10 % of it or 2 GiB, whichever is less."
+    )
+
     lease_seconds: float = Field(
         30.0, gt=0, description="How long a worker keeps its job after its last sign of life, seconds."
     )

@@ -28,7 +28,8 @@ def test_call_without_a_key_is_told_where_to_find_one(
 ) -> None:
     error = refused(TestClient(app).get(path), 401)
     assert "Authorization: Bearer" in error["message"]
-    assert str(settings.paths.api_key_file) in error["message"]
+    assert "the file `api-key` of the server's data directory" in error["message"]
+    assert str(settings.data_dir) not in error["message"]
 
 
 def test_wrong_key_is_masked_as_recorded(app: FastAPI, refused: Refused, settings: Settings) -> None:

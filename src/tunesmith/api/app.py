@@ -100,7 +100,7 @@ def _middleware(settings: Settings, store: Store, recorder: UsageRecorder, rules
         Middleware(OpenAIHeaders, organization=settings.organization),
         Middleware(PlainPaths),
         Middleware(AzurePaths),
-        Middleware(Authentication, store=store, settings=settings, rules=rules),
+        Middleware(Authentication, store=store, rules=rules),
         Middleware(RateLimits, settings=settings),
         Middleware(Metering, recorder=recorder),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout),

@@ -52,7 +52,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, CommandError):
         return _say(error.message, error.exit_code)
     if isinstance(error, TunesmithError):
-        return _say(error.message, _exit_code(error))
+        return _say(str(error), _exit_code(error))
     if (usage := _usage_message(error)) is not None:
         return _say(usage, Exit.USAGE) if usage else Exit.USAGE
     if type(error).__name__ == "Abort":  # Ctrl-C or no in answer to a question

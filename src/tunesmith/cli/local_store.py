@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tunesmith.cli.exits import CommandError
 
 if TYPE_CHECKING:
+    from tunesmith.jsonvalue import JsonValue
     from tunesmith.store import ProjectRow, Store
 
 
@@ -17,14 +18,23 @@ def open_local_store(data_dir: Path | None) -> "Iterator[Store]":
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.data_dir import secure_data_dir
     from tunesmith.store import open_store
+    from tunesmith.system.audit import keep_audit_in
 
     settings = load_settings(data_dir)
     secure_data_dir(settings)
     store = open_store(settings)
+    keep_audit_in(settings.paths.root)
     try:
         yield store
     finally:
         store.close()
+
+
+def note(deed: str, what: str, **details: "JsonValue") -> None:
+    """Writes what a command has changed into the audit log."""
+    from tunesmith.system.audit import note_change, this_user
+
+    note_change(deed, what, who=this_user(), where="command line", **details)
 
 
 def find_project(store: "Store", project: str) -> "ProjectRow":

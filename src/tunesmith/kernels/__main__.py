@@ -9,6 +9,7 @@ import sys
 
 import numpy
 
+from tunesmith.kernels.compiler import command
 from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, new_counters
 from tunesmith.kernels.thread_pool import ThreadPool
 from tunesmith.kernels.train_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         MODES[arguments[0]]()
         return 0
-    processes = [subprocess.Popen([sys.executable, "-m", "tunesmith.kernels", mode]) for mode in MODES]
+    processes = [subprocess.Popen(command(mode)) for mode in MODES]
     return max([abs(process.wait()) for process in processes])
 
 

@@ -80,5 +80,12 @@ def precompile(mode: Literal["serving", "training"], function: Callable[..., obj
     run in another order there and differ in their last bits from all processes that read the code from disk.
     """
     if not is_cached(function):
-        command = [sys.executable, "-m", "tunesmith.kernels", mode]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # if it fails, this process compiles
+        subprocess.run(command(mode), stdout=subprocess.DEVNULL, check=False)  # if it fails, this process compiles
+
+
+def command(mode: str) -> list[str]:
+    """What compiles one mode in a process of its own.
+
+    `-P` as in `tunesmith.system.python`, which kernels do not import.
+    """
+    return [sys.executable, "-P", "-m", "tunesmith.kernels", mode]

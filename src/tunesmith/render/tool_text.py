@@ -8,7 +8,8 @@ One convention for every base, so that a row and a served chat read the same:
 * a call is `<tool_call>` + {"name": …, "arguments": …} + `</tool_call>` in the assistant's content, after any text;
 * a result is `<tool_response>` … `</tool_response>` in a user turn.
 
-These are text, never special tokens: nobody can forge a turn with them. The tags are those of the Hermes function
+These are text, never special tokens: nobody can forge a turn with them. Only we write a result's tags: those in what
+a user or a tool says are changed (`without_result_tags`). The tags are those of the Hermes function
 calling format, which many open-weight models have met in their own training.
 
 `render.tool_call_reader` reads it back. What is not covered: a base's own tool template (Llama 3.1's JSON form, for
@@ -16,6 +17,7 @@ one) is not used.
 """
 
 import json
+import re
 from collections.abc import Iterable
 
 from tunesmith.jsonvalue import JsonObject
@@ -26,6 +28,7 @@ CALL_TAG_END = "</tool_call>"
 CALL_END = f"}}\n{CALL_TAG_END}"  # after the arguments
 BETWEEN_CALLS = "\n"
 RESULT_START, RESULT_END = "<tool_response>", "</tool_response>"
+_RESULT_TAG = re.compile(r"<(?=[\s/]*tool_response\b)", re.IGNORECASE)
 _JSON_STARTS = "{["
 
 
@@ -64,7 +67,15 @@ def calls_text(message: Message) -> str:
 
 def result_text(message: Message) -> str:
     """A tool's (or function's) answer, as the text of a user turn."""
-    return f"{RESULT_START}\n{message.content or ''}\n{RESULT_END}"
+    return f"{RESULT_START}\n{without_result_tags(message.content or '')}\n{RESULT_END}"
+
+
+def without_result_tags(text: str) -> str:
+    """What a user or a tool said, with the `<` of our tags of results written `&lt;`.
+
+    So no tool can end its result and no user can write one. Any other text is as it was.
+    """
+    return _RESULT_TAG.sub("&lt;", text)
 
 
 def _declaration(tool: Tool) -> JsonObject:

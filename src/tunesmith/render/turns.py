@@ -103,7 +103,7 @@ def _said(message: Message, learn: bool) -> _Said:
         case "developer":
             return _Said("system", message.content or "")
         case role:
-            return _Said(role, message.content or "")
+            return _Said(role, tool_text.without_result_tags(message.content or ""))
 
 
 def _declare(said: list[_Said], tools: Sequence[Tool]) -> list[_Said]:

@@ -1,10 +1,16 @@
 """The log of server and worker: one short line an event on stderr, in one format."""
 
+import re
 import sys
 from collections.abc import MutableMapping
 
 import structlog
 from structlog.typing import WrappedLogger
+
+from tunesmith.system.audit import show_audit_on_stderr
+
+# C0, DEL and C1, line separators, and what turns the direction of text: a terminal obeys them, or a line ends early.
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def configure_log(level: int) -> None:
@@ -12,6 +18,7 @@ def configure_log(level: int) -> None:
 
     A terminal gets the time of day and colours; a file also has dates and request ids.
     """
+    show_audit_on_stderr()
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -20,6 +27,8 @@ def configure_log(level: int) -> None:
             structlog.dev.set_exc_info,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "%Y-%m-%d %H:%M:%S", utc=False),
             _shorten_request,
+            structlog.processors.format_exc_info,
+            escape_controls,
             *([_drop_request_id] if terminal else []),
             structlog.dev.ConsoleRenderer(
                 pad_event_to=0,
@@ -31,6 +40,28 @@ def configure_log(level: int) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def escape_controls(
+    _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Shows control characters as `\\x1b`, so that no line is forged.
+
+    Nor can anybody send commands to the terminal.     A traceback keeps its lines, each indented, as no other line of the log is.
+    """
+    for name, value in event.items():
+        text = value if isinstance(value, str | int | float | bool | None) else repr(value)
+        if isinstance(text, str):
+            event[name] = _traceback(text) if name == "exception" else _escaped(text)
+    return event
+
+
+def _traceback(text: str) -> str:
+    return "\n".join(f"    {_escaped(line)}" for line in text.split("\n"))
+
+
+def _escaped(text: str) -> str:
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _shorten_request(

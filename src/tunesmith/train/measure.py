@@ -10,11 +10,11 @@ import json
 import platform
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,9 +27,11 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer, chat_fault
 from tunesmith.settings import TrainingOptions
 from tunesmith.system.cpu import cpu_count
+from tunesmith.system.python import module_command
 from tunesmith.train.core.examples import Sampler, read_examples
 from tunesmith.train.core.packing import added_tokens, split
 from tunesmith.train.core.plan import MOST_TOKENS, token_bytes
+from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Failed, Step, from_json
 from tunesmith.train.protocol.spec import Method, TrainSpec
 
@@ -191,9 +193,9 @@ def _run(spec: Path) -> tuple[list[_Step], float]:
     """The steps, and the seconds of the whole run."""
     began = time.monotonic()
     steps: list[_Step] = []
-    command = [sys.executable, "-m", "tunesmith.train", str(spec)]
+    start = partial(subprocess.Popen, module_command("tunesmith.train", str(spec)), env=trainer_environment())
     log = spec.with_name("log")
-    with log.open("wb") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as process:
+    with log.open("wb") as stderr, start(stdout=subprocess.PIPE, stderr=stderr) as process:
         before = 0
         for line in process.stdout or ():
             event = from_json(json.loads(line))

@@ -14,8 +14,9 @@ from tunesmith.wire.body import FIRST_FAULT, ChatBody, Refused, described_as
 from tunesmith.wire.chat import Seed
 from tunesmith.wire.faults import worded
 
-MAX_MESSAGES = 1000
 TEXT_PARTS = ("input_text", "output_text", "text")
+MAX_MESSAGES = 128  # of a score_model
+MAX_TEXT = 100_000  # characters of a template, as of what it becomes
 REFUSED_METRICS = {
     "cosine": "it needs an embedding model, and this server has none",
     "meteor": "it needs the WordNet database, which this server does not download",
@@ -45,7 +46,14 @@ def _available(metric: str) -> str:
 
 def _content_text(value: object) -> str:
     """A text, a text part, or a list of them, a line each."""
-    return "\n".join(_part(part) for part in (value if isinstance(value, list) else [value]))
+    return _short("\n".join(_part(part) for part in (value if isinstance(value, list) else [value])))
+
+
+def _short(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        message = f"A text has {len(text):,} characters; at most {MAX_TEXT:,} are graded."
+        raise worded(lambda param: InvalidRequest(f"{message} - '{param}'", param=param))
+    return text
 
 
 def _part(value: object) -> str:
@@ -75,6 +83,7 @@ METRICS: tuple[AvailableMetric, ...] = get_args(AvailableMetric)
 Metric: TypeAlias = Annotated[Literal[AvailableMetric, "cosine", "meteor"], AfterValidator(_available)]
 Score: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Range: TypeAlias = Annotated[list[Score], Field(min_length=2, max_length=2), FIRST_FAULT, AfterValidator(_lowest_first)]
+Template: TypeAlias = Annotated[str, AfterValidator(_short)]
 Content: TypeAlias = Annotated[
     str, BeforeValidator(_content_text, json_schema_input_type=str | dict[str, object] | list[str | dict[str, object]])
 ]
@@ -85,8 +94,8 @@ class StringCheckBody(ChatBody):
 
     type: Literal["string_check"] = Field(description="string_check.")
     name: Name = Field(description=NAME)
-    input: str = Field(description="A text, usually with placeholders.")
-    reference: str = Field(description="What the input is compared with.")
+    input: Template = Field(description="A text, usually with placeholders.")
+    reference: Template = Field(description="What the input is compared with.")
     operation: Literal["eq", "ne", "like", "ilike"] = Field(
         description="eq, ne, like (the input contains the reference) or ilike (the same, ignoring case)."
     )
@@ -97,8 +106,8 @@ class TextSimilarityBody(ChatBody):
 
     type: Literal["text_similarity"] = Field(description="text_similarity.")
     name: Name = Field(description=NAME)
-    input: str = Field(description="A text, usually with placeholders.")
-    reference: str = Field(description="What the input is compared with.")
+    input: Template = Field(description="A text, usually with placeholders.")
+    reference: Template = Field(description="What the input is compared with.")
     evaluation_metric: Metric = Field(
         description="fuzzy_match (rapidfuzz's ratio), bleu, gleu, rouge_1 to rouge_5 or rouge_l; cosine and meteor are "
         "refused."
@@ -151,7 +160,7 @@ class ScoreModelBody(ChatBody):
         default_factory=lambda: [0.0, 1.0], description="The lowest and the highest score; unset: 0 to 1."
     )
     input: Annotated[list[GradingMessage], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_FAULT] = Field(
-        description="The messages that the model gets."
+        description="The messages that the model gets, at most 128."
     )
     sampling_params: GradingParams = Field(GradingParams(), description="As in a chat request.")
 
@@ -187,7 +196,7 @@ class RunGrader(ValidateGrader):
     `item` is a row of a dataset.
     """
 
-    model_sample: str = Field(description="The answer to score; JSON in it is also there as sample.output_json.")
+    model_sample: Template = Field(description="The answer to score; JSON in it is also there as sample.output_json.")
     item: dict[str, object] = Field(
         default_factory=dict, description="A row of a dataset, for the placeholders {{item.NAME}}."
     )

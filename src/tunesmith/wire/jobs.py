@@ -28,6 +28,7 @@ from tunesmith.wire.lists import Anything
 Auto: TypeAlias = Literal["auto"]
 MAX_SEED = 2**31 - 1
 MAX_INTEGRATIONS = 5
+MAX_TAGS = 32  # of a run; a job shows them
 
 
 def _auto_int(low: int, high: int) -> BeforeValidator:
@@ -145,7 +146,9 @@ class Wandb(Body):
     )
     entity: Text | None = Field(None, max_length=128, description="User or team, at most 128 characters.")
     tags: Annotated[list[Annotated[Text, Field(min_length=1, max_length=64)]], FIRST_FAULT] = Field(
-        default_factory=list, description="Of 1 to 64 characters each; three of ours are added."
+        default_factory=list,
+        max_length=MAX_TAGS,
+        description="Up to 32 of 1 to 64 characters; three of ours are added.",
     )
 
 

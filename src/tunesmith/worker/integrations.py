@@ -7,7 +7,6 @@ a setting or WANDB_API_KEY.
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -17,7 +16,9 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.output import LineReader
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow
+from tunesmith.system.python import module_command
 from tunesmith.train.protocol.events import Event, Log, events_of
+from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.wandb_run import Plan
 
 CLOSE_SECONDS = 10.0  # to send the last steps before the job is finished; then the child goes on alone
@@ -123,11 +124,11 @@ def _start(plan: Plan, files: JobFiles, settings: Settings) -> Sender:
     key = _key(settings)
     with output.open("wb") as stdout, output.with_suffix(".log").open("ab") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tunesmith.worker.wandb_run", plan.to_argument()],
+            module_command("tunesmith.worker.wandb_run", plan.to_argument()),
             stdin=subprocess.PIPE,  # closed when the worker ends, however it ends
             stdout=stdout,
             stderr=stderr,
-            env={**os.environ, **({} if key is None else {"WANDB_API_KEY": key})},
+            env={**without_secrets(os.environ, type(settings)), **({} if key is None else {"WANDB_API_KEY": key})},
             start_new_session=True,
         )
     return Sender(process, LineReader(output))

@@ -21,6 +21,7 @@ from tunesmith.settings import Settings
 from tunesmith.store import open_store
 from tunesmith.system.log import configure_log
 from tunesmith.system.private import make_new_files_private
+from tunesmith.system.python import module_command
 from tunesmith.system.streams import guard_streams, outlive_readers
 from tunesmith.worker.handover import AnySettings, read_settings, settings_line, without_secrets
 
@@ -67,7 +68,7 @@ class WorkerProcess:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", self._module, LIFELINE, str(log.bind().get_effective_level())],
+            module_command(self._module, LIFELINE, str(log.bind().get_effective_level())),
             stdin=subprocess.PIPE,
             env=without_secrets(os.environ, type(self._settings)),
             start_new_session=True,  # Ctrl-C goes to the server, which then stops us cleanly

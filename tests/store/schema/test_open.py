@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, Store, open_store
+from tunesmith.store import ChatRow, JobRow, Store, open_store
 from tunesmith.store.schema import db, migrate
 from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.tables import metadata
@@ -26,6 +26,10 @@ from tunesmith.store import open_store
 store = open_store(Settings(**__import__("json").loads(sys.argv[1])))
 print(store.keys.ensure_first(store.blobs.path("file-" + "0" * 24).parent.parent / "api-key") or "")
 """
+
+
+# Revision 12 undone.
+WITHOUT_12 = ("DROP INDEX ix_chats_stored", "ALTER TABLE chats DROP COLUMN bytes")
 
 
 def test_migrations_build_the_schema_of_the_tables(store: Store) -> None:
@@ -66,6 +70,7 @@ def test_pairs_written_before_revision_9_are_found_after_it(
             "DROP TABLE job_metadata",
             "ALTER TABLE kept RENAME TO job_metadata",
             "DROP INDEX ix_usage_project_minute",
+            *WITHOUT_12,
             "ALTER TABLE jobs DROP COLUMN system_message",
             "UPDATE alembic_version SET version_num = '0008'",
         ):
@@ -76,12 +81,28 @@ def test_pairs_written_before_revision_9_are_found_after_it(
     upgraded.close()
 
 
+def test_chats_stored_before_revision_12_are_counted_and_measured(store: Store, store_settings: Settings) -> None:
+    message = {"role": "user", "content": "日本" * 10}
+    store.chats.add(ChatRow("chatcmpl-1", "m", "m", 5, {"id": "chatcmpl-1"}, (message,), {}, "default"))
+    with store.database.write() as connection:
+        measured = connection.execute(text("SELECT bytes FROM chats")).scalar_one()
+        for statement in (*WITHOUT_12, "UPDATE alembic_version SET version_num = '0011'"):
+            connection.execute(text(statement))
+    assert measured > 100
+    again = open_store(store_settings)
+    with again.database.read() as connection:
+        assert connection.execute(text("SELECT bytes FROM chats")).scalar_one() == measured
+    assert again.chats.count() == 1
+    again.close()
+
+
 def test_jobs_made_before_revision_10_have_no_system_message(
     store: Store, store_settings: Settings, make_job: Callable[..., JobRow]
 ) -> None:
     old = make_job()
     with store.database.write() as connection:
-        connection.execute(text("ALTER TABLE jobs DROP COLUMN system_message"))
+        for statement in (*WITHOUT_12, "ALTER TABLE jobs DROP COLUMN system_message"):
+            connection.execute(text(statement))
         connection.execute(text("UPDATE alembic_version SET version_num = '0009'"))
     upgraded = open_store(store_settings)
     assert upgraded.jobs.get(old.id) == old

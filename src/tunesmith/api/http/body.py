@@ -44,6 +44,12 @@ def unreadable(error: BaseException) -> str:
     return f"The request body is not valid JSON ({error}). Send a JSON object in UTF-8."
 
 
+def announced_bytes(request: Request) -> int:
+    """The Content-Length; 0 without one."""
+    digits = request.headers.get("content-length", "")
+    return int(digits[:18]) if digits.isascii() and digits.isdigit() else 0
+
+
 def body_chunks(request: Request) -> Iterator[bytes]:
     """The request's bytes, for a route that runs in a worker thread.
 

@@ -7,6 +7,7 @@ import errno
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from traceback import format_exception
 from typing import cast
 
@@ -18,8 +19,10 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from tunesmith.api.http.audit import note_refusal
 from tunesmith.api.http.body import unreadable
 from tunesmith.errors import DiskFull, InvalidRequest, NotFound, ServiceUnavailable, TunesmithError
+from tunesmith.settings import Settings
 from tunesmith.wire.faults import explain, fine_tuning_wording
 from tunesmith.wire.jobs import hint_about_unknown
 
@@ -63,9 +66,13 @@ class MethodNotAllowed(InvalidRequest):
 
 
 def error_response(
-    error: TunesmithError, *, retry: bool | None = None, headers: Mapping[str, str] | None = None
+    error: TunesmithError,
+    *,
+    retry: bool | None = None,
+    headers: Mapping[str, str] | None = None,
+    message: str | None = None,
 ) -> JSONResponse:
-    """The envelope as a response.
+    """The envelope as a response, with `message` in place of the error's own.
 
     `retry` becomes `x-should-retry`, which openai 3.x obeys; None leaves the choice to the client.
     """
@@ -74,7 +81,7 @@ def error_response(
         extra.setdefault("retry-after", "1")  # seconds; 0.28.1 wants a whole number
     if retry is not None:
         extra["x-should-retry"] = "true" if retry else "false"
-    return _Envelope(error.envelope(), status_code=error.status, headers=extra)
+    return _Envelope(error.envelope(message), status_code=error.status, headers=extra)
 
 
 class _Envelope(JSONResponse):
@@ -95,9 +102,35 @@ def install(app: FastAPI) -> None:
 
 def _ours(request: Request, error: Exception) -> JSONResponse:
     ours = cast(TunesmithError, error)
-    if ours.status >= 500:
+    if isinstance(ours, DiskFull):  # a caller can repeat it at will: no traceback
+        log.error("no room on the disk", path=request.url.path, reason=ours.message)
+    elif ours.status >= 500:
         log.error("fault", path=request.url.path, exception="".join(format_exception(ours)))
-    return error_response(ours)
+    note_refusal(request.scope, ours)
+    retry = False if ours.status == DiskFull.status else None
+    return error_response(ours, retry=retry, message=_without_paths(request, ours.message))
+
+
+def _without_paths(request: Request, message: str) -> str:
+    """The message without paths of this machine and addresses of others, unless an owner asks."""
+    key, parts = getattr(request.state, "key", None), getattr(request.app.state, "parts", None)
+    if parts is None or (key is not None and key.role == "owner"):
+        return message
+    known = _places(parts.settings)
+    for place in sorted(known, key=len, reverse=True):
+        message = message.replace(place, known[place])
+    return message
+
+
+def _places(settings: Settings) -> dict[str, str]:
+    """Directories and addresses that the settings name, and what callers read in place of them."""
+    paths = {settings.paths.root: "DATA_DIR", settings.cache_dir: "CACHE_DIR", Path.home(): "~"}
+    paths |= {Path(value): f"(the base {name})" for name, value in settings.bases.items() if value.startswith("/")}
+    known = {str(one): shown for path, shown in paths.items() for one in (path, path.resolve())}
+    known |= {url: f"(of {name})" for name, url in settings.serve_remote.items()}
+    if settings.moderation_url is not None:
+        known[settings.moderation_url] = "(moderation_url)"
+    return {place: shown for place, shown in known.items() if place not in ("/", ".")}
 
 
 def _disk(request: Request, error: Exception) -> JSONResponse:

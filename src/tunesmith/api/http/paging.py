@@ -11,9 +11,11 @@ from typing import Annotated, Literal, TypeVar
 
 from fastapi import Depends, Query, Request
 
+from tunesmith.errors import InvalidRequest
 from tunesmith.wire.lists import IdListing, Listing
 
 MAX_LIMIT = 10_000
+MAX_PAIRS = 64  # of a filter: an object has 16 of its own, unless a setting allows more
 SAME = "Another name of after, for old clients."
 T = TypeVar("T", bound=Mapping[str, object])
 
@@ -40,12 +42,18 @@ Order = Annotated[Literal["asc", "desc"], Query(description="asc (oldest first) 
 async def metadata_filter(request: Request) -> dict[str, str] | None:
     """The `metadata[key]=value` pairs of a query.
 
-    None for `metadata=null`, which asks for objects without metadata.
+    None for `metadata=null`, which asks for objects without metadata. Raises InvalidRequest for too many.
     """
     if request.query_params.get("metadata") == "null":
         return None
     named = ((re.fullmatch(r"metadata\[(.+)\]", name), value) for name, value in request.query_params.items())
-    return {match[1]: value for match, value in named if match}
+    pairs = {match[1]: value for match, value in named if match}
+    if len(pairs) > MAX_PAIRS:
+        raise InvalidRequest(
+            f"The query has {len(pairs):,} pairs metadata[KEY]=VALUE; at most {MAX_PAIRS} are looked for - 'metadata'",
+            param="metadata",
+        )
+    return pairs
 
 
 MetadataFilter = Annotated[Mapping[str, str] | None, Depends(metadata_filter)]

@@ -12,34 +12,41 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tunesmith.api.http.audit import note_refusal
 from tunesmith.api.http.errors import error_response
 from tunesmith.api.http.rules import Rules
 from tunesmith.api.middleware.roles import demand_allowed
-from tunesmith.errors import AuthenticationFailed, PermissionDenied
-from tunesmith.settings import Settings
+from tunesmith.errors import AuthenticationFailed, TunesmithError
 from tunesmith.store import KeyRow, Store
+
+# No path: behind a proxy every caller comes from this machine. `tunesmith serve` prints it when it starts.
+WHERE = (
+    "You can find your API key in the file `api-key` of the server's data directory, and make one with "
+    "`tunesmith keys create NAME` there."
+)
 
 
 class Authentication:
     """Puts the key and the route's rule into the request's state, or refuses."""
 
-    def __init__(self, app: ASGIApp, store: Store, settings: Settings, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, store: Store, rules: Rules) -> None:
         self.app = app
         self.store = store
         self.rules = rules
-        self.settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the call on if its key may make it; answers 401 or 403 otherwise."""
+        """Passes the call on if its key may make it; answers 401, 403 or 503 otherwise."""
         if scope["type"] != "http" or not guarded(scope["path"]):
             await self.app(scope, receive, send)
             return
+        headers, key = Headers(scope=scope), None
+        raw = sent_key(headers)
         try:
-            headers = Headers(scope=scope)
-            key = await self._authenticated(sent_key(headers), headers.get("openai-project", "").strip())
+            key = await self._authenticated(raw, headers.get("openai-project", "").strip())
             rule = self.rules.find(scope["method"], scope["path"])
             demand_allowed(key, rule, scope["method"], scope["path"])
-        except (AuthenticationFailed, PermissionDenied) as error:
+        except TunesmithError as error:  # ServiceUnavailable too: without its database nobody is known
+            note_refusal(scope, error, key, raw)
             await error_response(error)(scope, receive, send)
             return
         scope.setdefault("state", {}).update(key=key, rule=rule)
@@ -53,16 +60,15 @@ class Authentication:
         return await run_in_threadpool(self._key, raw, project)
 
     def _key(self, raw: str | None, project: str) -> KeyRow:
-        where = key_hint(self.settings)
         if raw is None:
             raise AuthenticationFailed(
                 "You didn't provide an API key. Provide it in an Authorization header using Bearer auth "
-                f"(i.e. Authorization: Bearer YOUR_KEY), or in api-key as Azure's clients do. {where}"
+                f"(i.e. Authorization: Bearer YOUR_KEY), or in api-key as Azure's clients do. {WHERE}"
             )
         key = self.store.keys.verify(raw)
         if key is None:
             raise AuthenticationFailed(
-                f"Incorrect API key provided: {mask(raw)}. {where} A key that was revoked or has expired, and one of "
+                f"Incorrect API key provided: {mask(raw)}. {WHERE} A key that was revoked or has expired, and one of "
                 "an archived project, opens nothing.",
                 code="invalid_api_key",
             )
@@ -86,16 +92,6 @@ class Authentication:
                 code="mismatched_project",
             )
         return replace(key, project=project)
-
-
-def key_hint(settings: Settings) -> str:
-    """Where to find a key.
-
-    A client on another machine is not told a path of this one.
-    """
-    local = settings.host in ("127.0.0.1", "::1", "localhost")
-    file = str(settings.paths.api_key_file) if local else "the file `api-key` of the server's data directory"
-    return f"You can find your API key in {file}, and make one with `tunesmith keys create NAME`."
 
 
 def guarded(path: str) -> bool:

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunesmith.api.http.errors import error_response
-from tunesmith.errors import ServerFault
+from tunesmith.errors import ServerFault, TunesmithError
 
 log = structlog.get_logger(__name__)
 
@@ -42,11 +42,12 @@ class OpenAIHeaders:
             await self.app(scope, receive, answer.send)
         except ClientDisconnect:
             log.info("client disconnected", path=scope["path"], request_id=answer.request_id)
-        except Exception:
+        except Exception as error:
             log.error("unexpected fault", path=scope["path"], request_id=answer.request_id, exception=format_exc())
             if answer.status is not None:
                 raise
-            await _server_fault(scope, answer)(scope, receive, answer.send)
+            fault = error_response(error) if isinstance(error, TunesmithError) else _server_fault(scope, answer)
+            await fault(scope, receive, answer.send)
         # Reads that succeed are mostly clients that poll: several lines a second for each of them.
         write = log.debug if scope["method"] in READS and answer.succeeded else log.info
         write(

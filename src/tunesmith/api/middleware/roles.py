@@ -2,7 +2,7 @@
 
     owner       everything, in every project of the organisation (the header OpenAI-Project chooses)
     member      everything in its project but deleting models, sharing them and /v1/organization
-    read-only   look, ask models and have texts judged
+    read-only   look, ask models and have texts judged; nothing is kept of it (no `store: true`)
 
 Not covered: which objects a project has. Other projects' are not there at all (`store.scope`).
 """

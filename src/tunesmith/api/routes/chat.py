@@ -47,7 +47,7 @@ async def create_engine_chat_completion(model: str, request: Request, context: C
 async def _answer(request: Request, context: Context, body: JsonObject) -> Response:
     chat = read(Chat, body)
     storage = storage_for(request, context, chat, body)
-    options, head, reply = await run_in_threadpool(_start, context, chat)
+    options, head, reply = await run_in_threadpool(_start, context, chat, storage)
     meter(request, head.model, reply)
     if options.stream:
         return EventStream(_chunks(head, reply, options.n, storage), reply.close)
@@ -58,7 +58,9 @@ async def _answer(request: Request, context: Context, body: JsonObject) -> Respo
     return JSONAnswer(answer)
 
 
-def _start(context: Context, chat: Chat) -> tuple[Options, Head, Reply]:
+def _start(context: Context, chat: Chat, storage: ChatStorage | None) -> tuple[Options, Head, Reply]:
+    if storage is not None:
+        storage.demand_room()
     request = chat_request(chat)
     name, loaded = open_model(context, request.model)
     reply = start_chat(request, loaded, context.settings.chat_max_tokens)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query
 
+from tunesmith.api.http.audit import AuditDep
 from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Limit, id_listing
@@ -42,18 +43,23 @@ def list_permissions(
 
 @router.post("/{name:path}/permissions")
 @sharing
-def grant_permissions(name: str, request: Annotated[GrantPermissions, Body()], context: ContextDep) -> JSONAnswer:
+def grant_permissions(
+    name: str, request: Annotated[GrantPermissions, Body()], context: ContextDep, audit: AuditDep
+) -> JSONAnswer:
     """Lets projects use a model; those that may already are listed again."""
     rows = context.store.permissions.grant(name, request.project_ids)
+    for row in rows:
+        audit.note("permission.granted", row.id, model=name, project=row.project_id)
     return JSONAnswer(id_listing([permission_json(row) for row in rows], False))
 
 
 @router.delete("/{name:path}/permissions/{permission_id}")
 @sharing
-def revoke_permission(name: str, permission_id: str, context: ContextDep) -> JSONAnswer:
+def revoke_permission(name: str, permission_id: str, context: ContextDep, audit: AuditDep) -> JSONAnswer:
     """Takes a permission back."""
     if not context.store.permissions.revoke(name, permission_id):
         raise NotFound(f"No such permission of '{name}': {permission_id}", param="permission_id")
+    audit.note("permission.revoked", permission_id, model=name)
     return JSONAnswer(deleted(permission_id, "checkpoint.permission"))
 
 

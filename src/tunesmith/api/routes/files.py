@@ -15,8 +15,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from tunesmith.api.background.file_checks import ChecksDep, FileChecks
-from tunesmith.api.http.body import UPLOADS_AT_ONCE, body_chunks
+from tunesmith.api.http.body import UPLOADS_AT_ONCE, announced_bytes, body_chunks
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
+from tunesmith.api.http.disk_room import demand_room, within_room
 from tunesmith.api.http.idempotency import Idempotency, IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm
@@ -50,7 +51,9 @@ async def create_file(
 
 def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks, idempotency: Idempotency) -> FileRow:
     form = UploadForm(request.headers.get("content-type", ""), body_chunks(request))
-    blob = context.store.blobs.write(form.file_chunks(), max_bytes=context.settings.max_file_bytes)
+    demand_room(context, announced_bytes(request))
+    chunks = within_room(context, form.file_chunks())
+    blob = context.store.blobs.write(chunks, max_bytes=context.settings.max_file_bytes)
     try:
         purpose, expires_at = _validated(form, blob)
     except InvalidRequest:

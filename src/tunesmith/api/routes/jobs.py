@@ -72,7 +72,8 @@ def create_job(
         options=options,
     )
     creation = idempotency.creation("job", key, request.model_dump(mode="json"))
-    return JSONAnswer(job_json(context.store.jobs.create(job, creation)))
+    most = context.settings.limit_unfinished_jobs
+    return JSONAnswer(job_json(context.store.jobs.create(job, creation, most=most)))
 
 
 @router.get("")

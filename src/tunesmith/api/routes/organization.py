@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
 
+from tunesmith.api.http.audit import Audit, AuditDep
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Order, id_listing
@@ -37,9 +38,11 @@ def list_projects(
 
 @router.post("/projects")
 @for_owners
-def create_project(body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
+def create_project(body: Annotated[ProjectBody, Body()], context: ContextDep, audit: AuditDep) -> JSONAnswer:
     """A new project."""
-    return JSONAnswer(project_json(context.store.projects.create(body.name)))
+    row = context.store.projects.create(body.name)
+    audit.note("project.created", row.id, name=row.name)
+    return JSONAnswer(project_json(row))
 
 
 @router.get("/projects/{project_id}")
@@ -51,17 +54,23 @@ def retrieve_project(project_id: str, context: ContextDep) -> JSONAnswer:
 
 @router.post("/projects/{project_id}")
 @for_owners
-def modify_project(project_id: str, body: Annotated[ProjectBody, Body()], context: ContextDep) -> JSONAnswer:
+def modify_project(
+    project_id: str, body: Annotated[ProjectBody, Body()], context: ContextDep, audit: AuditDep
+) -> JSONAnswer:
     """Renames a project."""
     _project(context, project_id, active=True)
-    return JSONAnswer(project_json(_found(context.store.projects.rename(project_id, body.name), project_id)))
+    row = _found(context.store.projects.rename(project_id, body.name), project_id)
+    audit.note("project.renamed", row.id, name=row.name)
+    return JSONAnswer(project_json(row))
 
 
 @router.post("/projects/{project_id}/archive")
 @for_owners
-def archive_project(project_id: str, context: ContextDep) -> JSONAnswer:
+def archive_project(project_id: str, context: ContextDep, audit: AuditDep) -> JSONAnswer:
     """Archives a project; its keys stop working."""
-    return JSONAnswer(project_json(_found(context.store.projects.archive(project_id), project_id)))
+    row = _found(context.store.projects.archive(project_id), project_id)
+    audit.note("project.archived", row.id)
+    return JSONAnswer(project_json(row))
 
 
 @router.get("/projects/{project_id}/api_keys")
@@ -75,13 +84,15 @@ def list_project_keys(project_id: str, context: ContextDep, after: After, limit:
 
 @router.post("/projects/{project_id}/api_keys")
 @for_owners
-def create_project_key(project_id: str, body: Annotated[ProjectKeyBody, Body()], context: ContextDep) -> JSONAnswer:
+def create_project_key(
+    project_id: str, body: Annotated[ProjectKeyBody, Body()], context: ContextDep, audit: AuditDep
+) -> JSONAnswer:
     """A new key of a project; `value` is shown only here.
 
     This call is ours: OpenAI makes a project's keys in its dashboard.
     """
     _project(context, project_id, active=True)
-    value, row = _create_key(context, body, project_id, body.role)
+    value, row = _create_key((context, audit), body, project_id, body.role)
     return JSONAnswer({**project_key_json(row), "value": value})
 
 
@@ -94,9 +105,10 @@ def retrieve_project_key(project_id: str, key_id: str, context: ContextDep) -> J
 
 @router.delete("/projects/{project_id}/api_keys/{key_id}")
 @for_owners
-def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
+def delete_project_key(project_id: str, key_id: str, context: ContextDep, key: KeyDep, audit: AuditDep) -> JSONAnswer:
     """Revokes a key of a project."""
     _revoke(context, _key(context, key_id, project=project_id), key)
+    audit.note("key.revoked", key_id)
     return JSONAnswer(deleted(key_id, "organization.project.api_key.deleted"))
 
 
@@ -110,9 +122,9 @@ def list_admin_keys(context: ContextDep, after: After, limit: Limit = 20, order:
 
 @router.post("/admin_api_keys")
 @for_owners
-def create_admin_key(body: Annotated[AdminKeyBody, Body()], context: ContextDep) -> JSONAnswer:
+def create_admin_key(body: Annotated[AdminKeyBody, Body()], context: ContextDep, audit: AuditDep) -> JSONAnswer:
     """A new key of an owner; `value` is shown only here."""
-    value, row = _create_key(context, body, "default", "owner")
+    value, row = _create_key((context, audit), body, "default", "owner")
     return JSONAnswer({**admin_key_json(row), "value": value})
 
 
@@ -125,15 +137,19 @@ def retrieve_admin_key(key_id: str, context: ContextDep) -> JSONAnswer:
 
 @router.delete("/admin_api_keys/{key_id}")
 @for_owners
-def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep) -> JSONAnswer:
+def delete_admin_key(key_id: str, context: ContextDep, key: KeyDep, audit: AuditDep) -> JSONAnswer:
     """Revokes a key of an owner, but not the one of this call."""
     _revoke(context, _key(context, key_id, role="owner"), key)
+    audit.note("key.revoked", key_id)
     return JSONAnswer(deleted(key_id, "organization.admin_api_key.deleted"))
 
 
-def _create_key(context: Context, body: AdminKeyBody, project: str, role: Role) -> tuple[str, KeyRow]:
+def _create_key(call: tuple[Context, Audit], body: AdminKeyBody, project: str, role: Role) -> tuple[str, KeyRow]:
+    context, audit = call
     expires_at = None if body.expires_in_seconds is None else int(time.time()) + body.expires_in_seconds
-    return context.store.keys.create(body.name, project=project, role=role, expires_at=expires_at)
+    value, row = context.store.keys.create(body.name, project=project, role=role, expires_at=expires_at)
+    audit.note("key.created", row.id, name=row.name, role=row.role, project=row.project, hint=row.hint)
+    return value, row
 
 
 def _project(context: Context, project_id: str, *, active: bool = False) -> ProjectRow:

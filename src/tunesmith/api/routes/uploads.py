@@ -13,8 +13,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Body, Request
 
 from tunesmith.api.background.file_checks import ChecksDep
-from tunesmith.api.http.body import UPLOADS_AT_ONCE, body_chunks
+from tunesmith.api.http.body import UPLOADS_AT_ONCE, announced_bytes, body_chunks
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
+from tunesmith.api.http.disk_room import demand_disk, demand_room
 from tunesmith.api.http.idempotency import IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm, shown_name
@@ -45,6 +46,7 @@ def create_upload(
 ) -> JSONAnswer:
     """Starts an upload. Raises InvalidRequest for one that no file can come of."""
     _demand_fit(request, context.settings.max_upload_bytes)
+    demand_room(context, request.bytes)
     upload = NewUpload(
         filename=shown_name(request.filename),
         purpose=request.purpose,
@@ -84,6 +86,7 @@ async def complete_upload(
     """
 
     def work() -> Upload:
+        demand_disk(context.settings, _find(context, upload_id).bytes)  # the parts are there until the file is
         upload, file = context.store.uploads.complete(upload_id, request.part_ids, request.md5)
         file = None if file is None else checks.submit(file)
         return upload_json(upload, file)
@@ -100,6 +103,7 @@ def cancel_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
 
 def _add_part(upload_id: str, request: Request, context: Context) -> PartRow:
     settings, upload = context.settings, _find(context, upload_id)
+    demand_disk(settings, announced_bytes(request))
     form = UploadForm(request.headers.get("content-type", ""), body_chunks(request), large="data")
     too_large = InvalidRequest(
         f"The part is larger than {settings.max_part_bytes:,} bytes, the limit here (setting max_part_bytes). Cut the "

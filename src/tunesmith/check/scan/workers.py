@@ -27,6 +27,7 @@ from tunesmith.check.scan.result import ChunkResult, ScanOptions, options_from_j
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.lines import Chunk, read_chunk
+from tunesmith.system.python import module_command, without_keys
 
 
 def scan_chunks(path: Path, chunks: Iterator[Chunk], options: ScanOptions, processes: int) -> Iterator[ChunkResult]:
@@ -129,7 +130,10 @@ class _Worker:
 
 def _spawned() -> _Channel:
     process = subprocess.Popen(  # a fixed command line; the path travels as data
-        [sys.executable, "-P", "-m", "tunesmith.check.scan.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        module_command("tunesmith.check.scan.workers"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=without_keys(os.environ),
     )
     assert process.stdin is not None  # noqa: S101
     assert process.stdout is not None  # noqa: S101

@@ -10,6 +10,7 @@ import typer
 
 from tunesmith.cli.exits import CommandError
 from tunesmith.cli.local_store import find_project, open_local_store
+from tunesmith.cli.local_store import note as audit
 from tunesmith.cli.options import AsJson, DataDir
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def create(
         _ensure_local_key(store, data_dir)
         where = find_project(store, project)
         raw_key, row = store.keys.create(name.strip(), project=where.id, role=chosen, expires_at=expires_at)
+        audit("key.created", row.id, name=row.name, role=row.role, project=row.project, hint=row.hint)
     if as_json:
         print_json({**_key_json(row), "key": raw_key})
     else:
@@ -82,7 +84,9 @@ def revoke(
 
     with open_local_store(data_dir) as store:
         done = store.keys.revoke(key_id)
-    if not done:
+    if done:
+        audit("key.revoked", key_id)
+    else:
         raise CommandError(f"There is no active key with the id {key_id!r}. See: tunesmith keys list")
     print_plain(f"{key_id} is revoked.")
 
@@ -126,7 +130,8 @@ def _ensure_local_key(store: "Store", data_dir: Path | None) -> None:
     """Makes the first key the one in the data directory, which the commands read."""
     from tunesmith.cli.configure import load_settings
 
-    store.keys.ensure_first(load_settings(data_dir).paths.api_key_file)
+    if store.keys.ensure_first(load_settings(data_dir).paths.api_key_file) is not None:
+        audit("key.created", "first", role="owner")
 
 
 def _key_json(key: "KeyRow") -> dict[str, object]:

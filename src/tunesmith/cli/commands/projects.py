@@ -6,6 +6,7 @@ import typer
 
 from tunesmith.cli.exits import CommandError
 from tunesmith.cli.local_store import find_project, open_local_store
+from tunesmith.cli.local_store import note as audit
 from tunesmith.cli.options import AsJson, DataDir
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def create(name: NewName, as_json: AsJson = False, data_dir: DataDir = None) -> 
 
     with open_local_store(data_dir) as store:
         row = store.projects.create(_clean(name))
+        audit("project.created", row.id, name=row.name)
     if as_json:
         print_json(_project_json(row))
     else:
@@ -65,6 +67,7 @@ def rename(project: ProjectName, name: NewName, data_dir: DataDir = None) -> Non
     with open_local_store(data_dir) as store:
         row = find_project(store, project)
         store.projects.rename(row.id, _clean(name))
+        audit("project.renamed", row.id, name=_clean(name))
     print_plain(f"{row.id} is now called {_clean(name)}.")
 
 
@@ -79,6 +82,7 @@ def archive(project: ProjectName, data_dir: DataDir = None) -> None:
     with open_local_store(data_dir) as store:
         row = find_project(store, project)
         store.projects.archive(row.id)
+        audit("project.archived", row.id)
     print_plain(f"{row.id} ({row.name}) is archived.")
 
 

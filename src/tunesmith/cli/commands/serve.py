@@ -193,10 +193,15 @@ class Banner:
 def _open(settings: "Settings") -> "tuple[Store, str | None]":
     """The store, and at the very first start the API key to show once."""
     from tunesmith.store import open_store
+    from tunesmith.system.audit import keep_audit_in, note_change, this_user
 
     store = open_store(settings)
+    keep_audit_in(settings.paths.root)
     try:
-        return store, store.keys.ensure_first(settings.paths.api_key_file)
+        first = store.keys.ensure_first(settings.paths.api_key_file)
+        if first is not None:
+            note_change("key.created", "first", who=this_user(), where="first start", role="owner", hint=first[-4:])
+        return store, first
     except BaseException:
         store.close()
         raise

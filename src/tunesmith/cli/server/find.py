@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from tunesmith.cli.server.announcement import CHALLENGE, PROOF, Announcement, ac
 from tunesmith.client import Client, ServerUnreachable
 from tunesmith.settings import Settings
 from tunesmith.system import activity
+from tunesmith.system.python import module_command
 
 START_SECONDS = 120.0  # the first start converts the base model, which takes time on a slow disk
 STOP_SECONDS = 30.0
@@ -167,7 +167,7 @@ def start_server(settings: Settings, *, with_worker: bool) -> OwnServer:
     log = settings.paths.root / "server.log"
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as scratch:
         ready = Path(scratch) / "ready.json"
-        command = [sys.executable, "-m", "tunesmith.cli", "serve", "--host", "127.0.0.1", "--port", "0"]
+        command = module_command("tunesmith.cli", "serve", "--host", "127.0.0.1", "--port", "0")
         command += ["--ready-file", str(ready), "--exit-when-idle", str(LINGER_SECONDS), "--log-level", "warning"]
         if not with_worker:
             command += ["--no-worker"]

@@ -2,7 +2,7 @@
 
 import time
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func, insert, not_, or_, select, update
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.objects.blobs import BlobStore
@@ -93,6 +93,12 @@ class FileStore:
         with self._database.read() as connection:
             rows, more = fetch_page(connection, query, files, Cursor(limit, after, order), self._scope, place)
         return Page(tuple(file_row(row) for row in rows), more)
+
+    def used_bytes(self) -> int:
+        """Return the bytes of all files that are there, results of jobs included."""
+        query = select(func.coalesce(func.sum(files.c.bytes), 0)).where(self._scope.of(files), alive())
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def unchecked(self) -> list[FileRow]:
         """Return files whose check has not ended, oldest first.

@@ -68,6 +68,13 @@ class UploadStore:
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else _upload_row(row)
 
+    def pending_bytes(self) -> int:
+        """Return the bytes that open uploads have announced."""
+        query = select(func.coalesce(func.sum(uploads.c.bytes), 0))
+        query = query.where(self._scope.of(uploads), uploads.c.status == "pending")
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def add_part(self, upload_id: str, chunks: Iterable[bytes], *, room: int) -> PartRow:
         """Store one part.
 

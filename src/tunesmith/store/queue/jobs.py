@@ -3,9 +3,21 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, exists, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    RowMapping,
+    Select,
+    and_,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
-from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.errors import InvalidRequest, NotFound, RateLimited
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.ids import new_job_id, tuned_model_name
 from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, remember_request
@@ -28,16 +40,18 @@ class JobStore:
         """The same store, limited to `scope`."""
         return JobStore(self._database, scope)
 
-    def create(self, job: NewJob, request: CreateRequest | None = None) -> JobRow:
+    def create(self, job: NewJob, request: CreateRequest | None = None, *, most: int = 0) -> JobRow:
         """Create the job's row, which is also its queue entry, and its first event.
 
-        Returns the job of an earlier attempt at the same `request` instead, if there was one.
+        Returns the job of an earlier attempt at the same `request` instead, if there was one. Raises RateLimited when
+        the project has `most` unfinished jobs (0: no limit).
         """
         values = _new_row(job)
         with self._database.write() as connection:
             made = find_earlier(self._database, connection, request) if request else None
             if made is not None:
                 return lock_job(connection, made, self._scope)
+            _demand_fewer(connection, job.project, most)
             inserted = connection.execute(insert(jobs).values(values).returning(jobs)).mappings().one()
             row = job_row(inserted)
             insert_pairs(connection, inserted, job.metadata or {})
@@ -252,3 +266,16 @@ def _leave(connection: Connection, job_id: str, **values: object) -> JobRow:
 def _change(connection: Connection, job_id: str, **values: object) -> JobRow:
     statement = update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)
     return job_row(connection.execute(statement).mappings().one())
+
+
+def _demand_fewer(connection: Connection, project: str, most: int) -> None:
+    """In the transaction that adds a job: on SQLite nobody else adds one meanwhile."""
+    if not most:
+        return
+    query = select(func.count()).select_from(jobs).where(UNFINISHED, jobs.c.project == project)
+    if int(connection.execute(query).scalar_one()) >= most:
+        raise RateLimited(
+            f"Project {project} has {most:,} unfinished jobs, the limit here (setting limit_unfinished_jobs). Create "
+            "this one when one of them has ended, or cancel some.",
+            code="unfinished_jobs_limit",
+        )

@@ -77,11 +77,11 @@ class Database:
             with engine.connect() as connection, connection.begin():
                 yield connection
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            cause = str(error.__cause__ or error)
+            cause = " ".join(str(error.__cause__ or error).split())
             if "disk is full" in cause:
                 text = "The disk of the server's database is full. Make room, then try again."
                 raise DiskFull(text, code="disk_full") from error
-            raise ServiceUnavailable(f"The database does not answer ({cause}). Try again.") from error
+            raise ServiceUnavailable("The database does not answer. Try again.", detail=cause) from error
 
     def clock(self, connection: Connection) -> float:
         """Unix seconds, by the database server's clock.
@@ -130,7 +130,13 @@ def _engine(url: str) -> Engine:
 
 
 def _postgresql_engine(url: str) -> Engine:
-    engine = create_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True)
+    engine = create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_pre_ping=True,
+        connect_args={"client_encoding": "utf8"},  # of a database in SQL_ASCII, the driver would read bytes for texts
+    )
     event.listen(engine, "connect", _configure_postgresql)
     return engine
 

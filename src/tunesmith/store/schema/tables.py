@@ -288,9 +288,12 @@ chats = Table(
     Column("metadata", JsonText),
     # The row of a deleted completion stays, without its content, so that its id still works as a page cursor.
     Column("deleted_at", BigInteger),
+    # Of body and messages: without it a page, and a limit, could only be known by reading them.
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     Index(None, "project", "seq"),
     sqlite_autoincrement=True,
 )
+_partial("ix_chats_stored", chats, "project", "seq", "bytes", where=chats.c.deleted_at.is_(None))
 
 chat_metadata = Table(
     "chat_metadata",

@@ -8,6 +8,10 @@ import os
 import sys
 from collections.abc import Mapping
 
+from tunesmith.system.python import module_command, without_keys
+
+TRAINER = "tunesmith.train"
+
 # Freed memory is kept and reused, in pages of 2 MB where the kernel gives them: a step frees and needs about a
 # gigabyte. Measured on one thread, support rows: 630 -> 680 useful tokens/s, peak memory 1.87 -> 1.97 GB.
 MALLOC = {
@@ -24,8 +28,11 @@ SPINS = "3000"
 
 
 def trainer_environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Adds what a trainer needs to `given` (default: os.environ); what is set stays."""
-    given = os.environ if given is None else given
+    """Adds what a trainer needs to `given` (default: os.environ); what is set stays.
+
+    Keys and passwords are left out: a trainer calls nobody.
+    """
+    given = without_keys(os.environ if given is None else given)
     tunables = ":".join(f"{name}={value}" for name, value in MALLOC.items())
     return {"GLIBC_TUNABLES": tunables, "GOMP_SPINCOUNT": SPINS, **given}
 
@@ -36,6 +43,6 @@ def restart_with_environment(arguments: list[str]) -> None:
     Anything else goes on: in a launcher's process a new start would lose what the launcher holds for it.
     """
     wanted = trainer_environment()
-    by_hand = sys.orig_argv[1:3] == ["-m", "tunesmith.train"]
+    by_hand = [part for part in sys.orig_argv[1:] if part != "-P"][:2] == ["-m", TRAINER]
     if by_hand and sys.platform == "linux" and wanted != dict(os.environ):
-        os.execve(sys.executable, [sys.executable, "-m", "tunesmith.train", *arguments], wanted)  # noqa: S606
+        os.execve(sys.executable, module_command(TRAINER, *arguments), wanted)  # noqa: S606

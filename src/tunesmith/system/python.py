@@ -1,0 +1,24 @@
+"""How a process of ours starts another one, with the same Python."""
+
+import re
+import sys
+from collections.abc import Mapping
+
+SECRET_NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS|DATABASE_URL)$", re.IGNORECASE)
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs `module` with `arguments`.
+
+    With `-P`: plain `-m` looks for modules in the working directory first, so a `numpy.py` beside a downloaded data set
+    would be run. What is not covered: a PYTHONPATH that names the working directory, which is its owner's wish.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without variables of keys and passwords, by their names.
+
+    For processes that read bases and rows, which come from elsewhere, and call nobody.
+    """
+    return {name: value for name, value in environment.items() if not SECRET_NAMES.search(name)}

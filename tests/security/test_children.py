@@ -1,0 +1,123 @@
+"""What our processes start: nothing from the working directory is run, and no key is passed on to who needs none."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.servers import serving, wait_until
+
+from tunesmith.client import Client
+from tunesmith.system.python import module_command, without_keys
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "tunesmith"
+JOKES = ROOT / "examples" / "weather-jokes.jsonl"
+POISON = ("platformdirs", "numpy", "torch", "wandb", "structlog", "orjson", "pydantic", "numba", "json", "safetensors")
+ALLOWED = {"system/python.py", "kernels/compiler.py"}  # kernels may import nothing of system
+KEYS = {
+    "TUNESMITH_MODERATION_API_KEY": "sk-the-moderators",
+    "TUNESMITH_SERVE_REMOTE_KEY": "sk-the-servers",
+    "WANDB_API_KEY": "sk-the-trackers",
+    "TUNESMITH_API_KEY": "sk-the-owners",
+    "SOMEBODYS_PASSWORD": "sk-somebodys",
+}
+
+
+def module_flags(tree: ast.Module) -> Iterator[ast.Constant]:
+    """Every "-m" within a list or tuple: the start of a module as a program."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List | ast.Tuple):
+            yield from (one for one in node.elts if isinstance(one, ast.Constant) and one.value == "-m")
+
+
+def test_every_child_is_started_by_the_one_helper() -> None:
+    found = {
+        f"{file.relative_to(SOURCE)}"
+        for file in SOURCE.rglob("*.py")
+        for flag in module_flags(ast.parse(file.read_text("utf-8")))
+    }
+    assert found - {"train/protocol/environment.py"} == ALLOWED  # that one compares a command line
+    for file in ALLOWED:
+        for flag in module_flags(ast.parse((SOURCE / file).read_text("utf-8"))):
+            assert '"-P", "-m"' in (SOURCE / file).read_text("utf-8").splitlines()[flag.lineno - 1]
+    executes = [file for file in SOURCE.rglob("*.py") if "sys.executable" in file.read_text("utf-8")]
+    others = {str(file.relative_to(SOURCE)) for file in executes} - ALLOWED
+    assert others == {"train/protocol/environment.py"}  # it replaces itself, by the helper's command
+
+
+def test_helpers_command_does_not_run_what_lies_in_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "platform.py").write_text("raise SystemExit(9)")
+    assert subprocess.run([sys.executable, "-m", "json.tool", "-h"], cwd=tmp_path, capture_output=True).returncode == 0
+    (tmp_path / "argparse.py").write_text("raise SystemExit(9)")
+    assert subprocess.run([sys.executable, "-m", "json.tool", "-h"], cwd=tmp_path, capture_output=True).returncode == 9
+    assert subprocess.run(module_command("json.tool", "-h"), cwd=tmp_path, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def poisoned(tmp_path: Path) -> Path:
+    """A folder with a data set and modules that leave a marker when they are run."""
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    for name in POISON:
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran-')!r} + __name__, 'w')\nraise SystemExit(7)\n")
+    (folder / "rows.jsonl").write_bytes(JOKES.read_bytes())
+    return folder
+
+
+def test_no_command_and_no_child_runs_code_of_the_working_directory(poisoned: Path, base_dir: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    environment |= {"TUNESMITH_DATA_DIR": str(poisoned.parent / "data"), "PYTHONPATH": str(SOURCE.parent)}
+    environment.pop("TUNESMITH_BASE_URL", None)
+    for command in (
+        ["check", "rows.jsonl", "--json"],
+        ["estimate", "rows.jsonl"],
+        ["train", "rows.jsonl", "--epochs", "1", "--batch-size", "12"],
+        ["jobs", "list"],
+    ):
+        ran = subprocess.run(
+            module_command("tunesmith.cli", *command), cwd=poisoned, env=environment, capture_output=True, timeout=400
+        )
+        assert ran.returncode == 0, (command, ran.stderr.decode()[-2000:])
+    assert list(poisoned.parent.glob("ran-*")) == []
+
+
+def test_names_of_keys_are_known() -> None:
+    kept = {"PATH": "/bin", "TUNESMITH_PORT": "1", "KEYBOARD": "us", "TOKENIZERS_PARALLELISM": "false"}
+    gone = {"OPENAI_API_KEY": "1", "HF_TOKEN": "1", "aws_secret_access_key": "1", "PGPASSWORD": "1"}
+    assert without_keys({**kept, **gone, **KEYS, "TUNESMITH_DATABASE_URL": "postgres://u:p@h/d"}) == kept
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_running_trainer_has_no_key_in_its_environment(
+    tmp_path: Path, base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with serving(tmp_path) as server:
+        client = Client(server.base_url, server.key)
+        job = client.create_job({"model": "gpt-3.5-turbo", "training_file": client.upload(JOKES).id})
+        try:
+            wait_until(lambda: bool(trainers(server.data_dir)), 60, "the trainer's start")
+            environments = [(Path("/proc") / str(pid) / "environ").read_bytes() for pid in trainers(server.data_dir)]
+        finally:
+            client.change_job(job.id, "cancel")
+            client.close()
+    assert b"TUNESMITH_DATA_DIR" in environments[0]
+    assert [secret for secret in KEYS.values() if any(secret.encode() in one for one in environments)] == []
+
+
+def trainers(data_dir: Path) -> list[int]:
+    """Ids of the processes that run a trainer with a spec of this directory."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"tunesmith.train" in command and str(data_dir).encode() in command:
+            found.append(int(folder.name))
+    return found
