@@ -64,7 +64,8 @@ def run_server(
     from tunesmith.worker import WorkerProcess
 
     pool = Pool(settings)
-    app = _Activity(create_app(settings, store, pool))
+    api = create_app(settings, store, pool)
+    app = _Activity(api)
     announcement = Announcement.of_this_process(url_of(listener))
     announcer = Announcer(settings, announcement)
     config = _uvicorn_config(Proving(app, announcement))
@@ -76,6 +77,7 @@ def run_server(
         arguments = (app, store, options.idle_seconds, server)
         threading.Thread(target=_watch_idleness, args=arguments, name="idleness", daemon=True).start()
     if worker is not None:
+        api.state.worker_fault = lambda: worker.fault
         worker.start()
     try:
         server.run(sockets=[listener])

@@ -81,7 +81,12 @@ class Scheduler(Generic[AdapterT, RowT]):
         self._reusable = reusable
         self._waiting: dict[str, list[WaitingChoice[RowT]]] = {}  # by project; the first one is served next
         self._running: list[RunningSequence[AdapterT, RowT]] = []
-        self.waiting = 0  # requests that have not started; other threads may read it
+        self.waiting_by_project: Counter[str] = Counter()  # requests that have not started; other threads may read it
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not started."""
+        return self.waiting_by_project.total()
 
     @property
     def busy(self) -> bool:
@@ -92,7 +97,7 @@ class Scheduler(Generic[AdapterT, RowT]):
         """Queues the choices of a request, whose tokens go to `generation`."""
         choices = request.n if request.max_tokens else 1  # only the prompt's log-probabilities: once is enough
         state = RequestState(request, generation, choices, [*request.prompt])
-        self.waiting += 1
+        self.waiting_by_project[request.project] += 1
         queue = self._waiting.setdefault(request.project, [])
         queue.extend(WaitingChoice(state, choice, state.prompt) for choice in range(choices))
 
@@ -116,7 +121,7 @@ class Scheduler(Generic[AdapterT, RowT]):
         for queue in self._waiting.values():
             for waiting in queue:
                 waiting.state.generation.fail(error)
-        self._running, self._waiting, self.waiting = [], {}, 0
+        self._running, self._waiting, self.waiting_by_project = [], {}, Counter()
 
     def _remove_unwanted(self) -> None:
         for sequence in [sequence for sequence in self._running if not sequence.wanted]:
@@ -190,7 +195,7 @@ class Scheduler(Generic[AdapterT, RowT]):
     def _mark_started(self, state: RequestState) -> None:
         if not state.started:
             state.started = True
-            self.waiting -= 1
+            self.waiting_by_project[state.request.project] -= 1
 
     def _start(self, waiting: WaitingChoice[RowT]) -> None:
         state, request = waiting.state, waiting.state.request

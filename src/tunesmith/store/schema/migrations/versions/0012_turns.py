@@ -17,7 +17,7 @@ def upgrade() -> None:
         sa.Column("project", sa.Text(), nullable=False),
         sa.Column("stage", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_turns"),
-        sa.UniqueConstraint("project", "stage", name="uq_turns_project"),
+        sa.UniqueConstraint("project", "stage", name="uq_turns_project_stage"),
         sqlite_autoincrement=True,
         if_not_exists=True,
     )
