@@ -205,7 +205,7 @@ class Settings(BaseSettings, TrainingOptions):
         1000, ge=0, description="Uploads of files and parts per project and minute; 0: no limit."
     )
     limit_concurrent_requests: int = Field(
-        0, ge=0, description="Concurrent model requests per project, each answer of `n` counted; 0: no limit."
+        0, ge=0, description="Answers under way per project (`n` each); 0: no limit."
     )
 
     lease_seconds: float = Field(

@@ -56,6 +56,15 @@ class StopWatch:
         return time.monotonic() - self._since > STOPPED_SECONDS
 
 
+def end_on_hangup() -> None:
+    """Take SIGHUP, of a terminal that was closed, as SIGTERM; `nohup` has it ignored, and that stays.
+
+    Raises ValueError outside the main thread.
+    """
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+
+
 def is_shortage(error: BaseException) -> bool:
     """True for what another time would have worked: no room for a process, a thread, a file or memory."""
     if isinstance(error, OSError):

@@ -21,7 +21,7 @@ from tunesmith.settings import Settings
 from tunesmith.store import open_store
 from tunesmith.system.log import configure_log
 from tunesmith.system.private import make_new_files_private
-from tunesmith.system.processes import StopWatch
+from tunesmith.system.processes import StopWatch, end_on_hangup
 from tunesmith.system.streams import guard_streams, outlive_readers
 from tunesmith.worker.handover import AnySettings, read_settings, settings_line, without_secrets
 
@@ -143,6 +143,7 @@ def main(arguments: list[str]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    end_on_hangup()
     settings = inherited_settings(stop, Settings) if inherits else Settings()
     store = open_store(settings)
     try:

@@ -206,11 +206,6 @@ def test_requests_at_a_time_are_limited(settings: Settings) -> None:
     assert asyncio.run(run()) == [429, 200, 200]
 
 
-def limited(settings: Settings, store: Store, **limits: int) -> TestClient:
-    settings = settings.model_copy(update=limits)
-    return TestClient(create_app(settings, store, Pool(settings)))
-
-
 CHAT = {"model": "none", "messages": [{"role": "user", "content": "?"}]}
 MANY = [
     ("/v1/chat/completions", {**CHAT, "n": 5}),
@@ -222,17 +217,15 @@ MANY = [
 
 @pytest.mark.parametrize(("path", "body"), MANY, ids=["n", "prompts", "best_of", "engines"])
 def test_a_request_counts_as_often_as_the_answers_it_asks_for(
-    settings: Settings, store: Store, path: str, body: dict[str, object]
+    limited: Callable[..., TestClient], path: str, body: dict[str, object]
 ) -> None:
-    client = limited(settings, store, limit_concurrent_requests=4, limit_requests_per_minute=10)
-    key = store.keys.create("test", project="default")[0]
-    headers = {"authorization": f"Bearer {key}"}
-    refused = client.post(path, json=body, headers=headers)
+    client = limited(limit_concurrent_requests=4, limit_requests_per_minute=10)
+    refused = client.post(path, json=body)
     assert refused.status_code == 400
     assert "a project may have 4 (limit_concurrent_requests)" in refused.json()["error"]["message"]
-    few = client.post("/v1/chat/completions", json={**CHAT, "n": 4}, headers=headers)
+    few = client.post("/v1/chat/completions", json={**CHAT, "n": 4})
     assert few.status_code == 404  # there is no such model; it was admitted
-    last = client.post("/v1/chat/completions", json=CHAT, headers=headers)
+    last = client.post("/v1/chat/completions", json=CHAT)
     assert last.headers["x-ratelimit-remaining-requests"] == "4"  # of 10: the refused one, four, and this one
 
 

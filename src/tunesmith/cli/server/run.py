@@ -3,6 +3,7 @@
 On SIGINT or SIGTERM the API finishes its requests, then the worker stops its trainer, whose progress is kept.
 """
 
+import asyncio
 import gc
 import os
 import signal
@@ -27,8 +28,10 @@ from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
 from tunesmith.store import Store
 from tunesmith.system.log import configure_log
+from tunesmith.system.processes import end_on_hangup
 
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
+STREAM_SECONDS = 3.0  # and answers that are being streamed, which then end with an error event
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,22 @@ class _Server(uvicorn.Server):
         if self.started:
             self._on_ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = asyncio.create_task(_end_streams())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+
+async def _end_streams() -> None:
+    from tunesmith.api.http.sse import cut_streams, open_streams
+
+    if open_streams():
+        warn(f"stopping: {open_streams()} answers are being streamed; they have {STREAM_SECONDS:g} s to end.")
+    await asyncio.sleep(STREAM_SECONDS)
+    cut_streams()
+
 
 class _Activity:
     """Passes requests through; knows how many are open and when the last one ended."""
@@ -170,3 +189,5 @@ def _take_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(ValueError):  # not the main thread: a test runs the server in another
             signal.signal(number, handle)
+    with suppress(ValueError):
+        end_on_hangup()

@@ -117,8 +117,8 @@ class RemoteEngine:
     ) -> None:
         """Starts the engine's thread.
 
-        `waiting`: requests of a project that may be without a first token. `adapters`: how many may stay loaded at the server.
-        `loaded`: the names of those it has already.
+        `waiting`: requests of a project that may be without a first token. `adapters`: how many may stay loaded at the
+        server. `loaded`: the names of those it has already.
         """
         self.context_length = context_length
         self.fingerprint = fingerprint
