@@ -140,7 +140,7 @@ def test_a_stopped_trainer_is_killed_by_the_next_of_its_job(
         wait(lambda: len(lines(tmp_path / "events-2")) > 3, 60)
         assert trainer.process.wait(10) == -signal.SIGKILL
         said = [str(line["message"]) for line in lines(tmp_path / "events-2") if line["type"] == "log"]
-        assert said == ["An earlier trainer of this job had not ended after 1 s. It was killed."]
+        assert said[0] == "An earlier trainer of this job had not ended after 1 s. It was killed."
     finally:
         second.kill()
         second.communicate()
