@@ -1,4 +1,6 @@
-"""Other processes of this machine: which one it was, whether it is stopped, and what it lacked when it could not start.
+"""Other processes of this machine.
+
+Which one it was, whether it is stopped, and what was short when it could not start.
 
 Where the system does not tell (Linux does, in /proc), a process is neither recognized nor stopped.
 """
@@ -18,7 +20,10 @@ SHORTAGE_WORDS = ("can't start new thread", *(os.strerror(number) for number in 
 
 
 def identity(pid: int) -> str | None:
-    """A process as no other one can be: machine, boot, id and start; None where it cannot be told."""
+    """A process as no other one can be: machine, boot, id and start.
+
+    None where it cannot be told.
+    """
     stat = _stat(pid)
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -27,7 +32,10 @@ def identity(pid: int) -> str | None:
 
 
 def kill_group(known_as: str) -> bool:
-    """Kill the process that `identity` named, with its group if it leads one; False when it is not here."""
+    """Kill the process that `identity` named, with its group if it leads one.
+
+    False when it is not here.
+    """
     words = known_as.split()
     if len(words) != 4 or not words[2].isdigit() or identity(int(words[2])) != known_as:
         return False
@@ -57,8 +65,9 @@ class StopWatch:
 
 
 def end_on_hangup() -> None:
-    """Take SIGHUP, of a terminal that was closed, as SIGTERM; `nohup` has it ignored, and that stays.
+    """Take SIGHUP, of a terminal that was closed, as SIGTERM.
 
+    `nohup` has it ignored, and that stays.
     Raises ValueError outside the main thread.
     """
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -66,7 +75,10 @@ def end_on_hangup() -> None:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """True for what another time would have worked: no room for a process, a thread, a file or memory."""
+    """True for what may work another time.
+
+    There was no room for a process, a thread, a file or memory.
+    """
     if isinstance(error, OSError):
         return error.errno in SHORTAGES
     return isinstance(error, RuntimeError) and tells_shortage(str(error))

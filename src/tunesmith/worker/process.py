@@ -54,6 +54,10 @@ class WorkerProcess:
         """The id of the current process; None before the start."""
         return None if self._process is None else self._process.pid
 
+    def why_absent(self) -> str | None:
+        """Why no worker runs although one should; None while one does."""
+        return self.fault
+
     def start(self) -> None:
         """Start the worker and its supervision."""
         self._start_one()

@@ -39,7 +39,10 @@ class TrainerInterrupted(TrainerError):
 
 
 class Shortage(TrainerError):
-    """The machine lacked processes, files or memory for a trainer; another time it may have them."""
+    """The machine lacked processes, files or memory for a trainer.
+
+    Another time it may have them.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Project:
 
 @dataclass(slots=True)
 class Admission:
-    """A request under way, and for how many it counts: as many as the answers that it asks for."""
+    """A request under way; it counts as often as it asks for answers."""
 
     project: Project
     most: int  # at a time; 0: no limit
@@ -46,7 +46,7 @@ class Admission:
     counted: int = 1
 
     def count(self, choices: int, param: str) -> None:
-        """Count the request as `choices` requests, before anything expensive is done for it.
+        """Count the request as `choices` requests, before its work is done.
 
         Raises RateLimited, and InvalidRequest for more choices than the project may have at all.
         """
@@ -71,7 +71,7 @@ class Admission:
 
 
 def count_choices(request: Request, choices: int, param: str = "n") -> None:
-    """Tell the project's limits how many answers a request asks for; see `Admission.count`."""
+    """Tell the project's limits how many answers a request asks for."""
     admission: Admission | None = getattr(request.state, "admission", None)
     if admission is not None:
         admission.count(choices, param)

@@ -67,8 +67,7 @@ def run_server(
     from tunesmith.worker import WorkerProcess
 
     pool = Pool(settings)
-    api = create_app(settings, store, pool)
-    app = _Activity(api)
+    app = _Activity(api := create_app(settings, store, pool))
     announcement = Announcement.of_this_process(url_of(listener))
     announcer = Announcer(settings, announcement)
     config = _uvicorn_config(Proving(app, announcement))
@@ -80,7 +79,7 @@ def run_server(
         arguments = (app, store, options.idle_seconds, server)
         threading.Thread(target=_watch_idleness, args=arguments, name="idleness", daemon=True).start()
     if worker is not None:
-        api.state.worker_fault = lambda: worker.fault
+        api.state.worker_fault = worker.why_absent
         worker.start()
     try:
         server.run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""Requests and their choices as the scheduler sees them: waiting, or running in a slot."""
+"""Requests and their choices, waiting or running, as the scheduler sees them."""
 
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar

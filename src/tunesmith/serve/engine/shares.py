@@ -1,4 +1,6 @@
-"""How projects share a base model: whose request starts next, who makes room for it, how prompts share a step.
+"""How projects share a base model.
+
+Whose request starts next, who makes room for it, and how prompts share a step.
 
 A slot goes to the project with the fewest running sequences; among equals they take turns. A project that waits takes
 slots from the greediest one until the two are level, whatever the length of what runs, so that nobody waits for
@@ -45,7 +47,10 @@ def next_project(waiting: Iterable[str], running: Sequence[Holder], passed: Cont
 def room_makers(
     project: str, running: Sequence[HolderT], fits: Callable[[Sequence[HolderT]], bool]
 ) -> list[HolderT] | None:
-    """The sequences that have to go so that `fits` holds for the rest; None if it cannot be had in fairness."""
+    """The sequences that have to go so that `fits` holds for the rest.
+
+    None if that cannot be had in fairness.
+    """
     left, gone = [*running], []
     while not fits(left):
         longest = _longest_of_greediest(project, left)
@@ -57,14 +62,20 @@ def room_makers(
 
 
 def first_to_leave(running: Sequence[HolderT]) -> HolderT:
-    """Which sequence goes when keys and values outgrow their memory: the youngest of the greediest project."""
+    """Which sequence goes when keys and values outgrow their memory.
+
+    The youngest of the greediest project.
+    """
     counts = _counts(running)
     most = max(counts.values())
     return next(sequence for sequence in reversed(running) if counts[sequence.project] == most)
 
 
 def split(needs: Mapping[str, int], budget: int) -> dict[str, int]:
-    """The tokens of a step for each project's prompts: equal parts, and what one does not need is the others'."""
+    """The tokens of a step for each project's prompts.
+
+    Equal parts; what one does not need is the others'.
+    """
     parts = {}
     for left, (project, need) in zip(range(len(needs), 0, -1), sorted(needs.items(), key=_by_need), strict=True):
         parts[project] = min(need, -(-budget // left))

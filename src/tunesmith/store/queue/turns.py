@@ -1,4 +1,6 @@
-"""Whose job is claimed next: the projects take turns, and inside a project the oldest job comes first.
+"""Whose job is claimed next.
+
+The projects take turns, and inside a project the oldest job comes first.
 
 The turn of a project is the position of its row in `turns`: every claim moves it behind those of all others, so the
 first is the project that was served longest ago, or never. Checking files and training have turns of their own, or a
@@ -30,7 +32,10 @@ from tunesmith.store.schema.tables import MAY_START, UNFINISHED, jobs, turns
 
 
 def next_in_turn(statuses: Sequence[JobStatus], now: float) -> "Select[tuple[int]]":
-    """The `seq` of the job that is claimed next; its row is locked, and no row means that none waits."""
+    """The `seq` of the job that is claimed next, with its row locked.
+
+    No row means that none waits.
+    """
     heads = _heads(statuses, now)
     turn = and_(turns.c.project == heads.c.project, turns.c.stage == heads.c.stage)
     return (

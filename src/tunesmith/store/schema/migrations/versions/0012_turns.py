@@ -1,4 +1,4 @@
-"""The projects' turns at the queue, and an index that finds each project's next job."""
+"""The projects' turns at the queue, and an index for each project's next job."""
 
 import sqlalchemy as sa
 from alembic import op
