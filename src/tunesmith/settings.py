@@ -221,7 +221,9 @@ class Settings(BaseSettings, TrainingOptions):
     body_timeout: float = Field(
         30.0, gt=0, description="How long a client may send nothing in the middle of a request's body, seconds."
     )
-    limit_concurrent_requests: int = Field(0, ge=0, description="Concurrent model requests per project; 0: no limit.")
+    limit_concurrent_requests: int = Field(
+        0, ge=0, description="Answers under way per project (`n` each); 0: no limit."
+    )
 
     limit_stored_chats: int = Field(10_000, ge=0, description="Stored chat completions per project; 0: no limit.")
     limit_unfinished_jobs: int = Field(1000, ge=0, description="Unfinished jobs per project; 0: no limit.")
@@ -278,7 +280,7 @@ class Settings(BaseSettings, TrainingOptions):
     serve_remote_adapters: int = Field(64, ge=1, description="Maximum number of adapters loaded in a vLLM server.")
     chat_running: int = Field(16, ge=1, description="Answers that a base model generates together.")
     chat_waiting: int = Field(
-        256, ge=1, description="Chat requests that may wait for a base model; more are refused with 503."
+        256, ge=1, description="Chat requests of a project that may wait for a base model; more get a 503."
     )
     chat_max_tokens: int = Field(4096, ge=1, description="Longest answer when a request sets no limit, tokens.")
 

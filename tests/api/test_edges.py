@@ -200,3 +200,11 @@ def test_unexpected_fault_is_an_envelope_that_tells_no_secrets_and_forbids_a_ret
     assert answer.headers["x-should-retry"] == "false"
     assert "x-should-retry" not in client.get("/v1/break").headers
     assert "hunter2" in "".join(capsys.readouterr())
+
+
+def test_healthz_says_why_no_worker_runs(app: FastAPI, client: TestClient) -> None:
+    assert "worker" not in client.get("/healthz").json()
+    app.state.worker_fault = lambda: "The worker cannot be started: Too many open files."
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    assert answer.json()["worker"] == "The worker cannot be started: Too many open files."

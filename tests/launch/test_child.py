@@ -112,3 +112,53 @@ def test_two_trainers_never_run_on_one_job(trainer: ChildTrainer, start: Start, 
     trainer.stop()
     wait(lambda: lines(tmp_path / "events-2"))
     second.stop()
+
+
+IMPATIENT = """
+import sys
+import tunesmith.launch.__main__ as launch
+launch.LOCK_SECONDS = 1.0
+launch.main(sys.argv[1:])
+"""
+
+
+def impatient(start: Start, tmp_path: Path) -> "subprocess.Popen[bytes]":
+    """A second trainer of the job, which waits a second for the first."""
+    command = [sys.executable, "-c", IMPATIENT, "scripted_trainer", str(start.spec), str(start.lock), "0", "share"]
+    with (tmp_path / "events-2").open("ab") as stdout:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, start_new_session=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process started")
+def test_a_stopped_trainer_is_killed_by_the_next_of_its_job(
+    trainer: ChildTrainer, start: Start, tmp_path: Path
+) -> None:
+    wait(lambda: len(lines(start.events)) > 3, 60)
+    os.kill(trainer.process.pid, signal.SIGSTOP)
+    second = impatient(start, tmp_path)
+    try:
+        wait(lambda: len(lines(tmp_path / "events-2")) > 3, 60)
+        assert trainer.process.wait(10) == -signal.SIGKILL
+        said = [str(line["message"]) for line in lines(tmp_path / "events-2") if line["type"] == "log"]
+        assert said[0] == "An earlier trainer of this job had not ended after 1 s. It was killed."
+    finally:
+        second.kill()
+        second.communicate()
+
+
+@pytest.mark.parametrize("known_as", ["", "elsewhere boot {pid} 1", "nonsense"], ids=["none", "elsewhere", "nonsense"])
+def test_a_trainer_waits_for_one_that_it_cannot_know_and_does_not_end(
+    trainer: ChildTrainer, start: Start, tmp_path: Path, known_as: str
+) -> None:
+    wait(lambda: len(lines(start.events)) > 3, 60)
+    start.lock.write_text(known_as.format(pid=trainer.process.pid))
+    second = impatient(start, tmp_path)
+    try:
+        wait(lambda: lines(tmp_path / "events-2"), 60)
+        assert "training waits for its end" in str(lines(tmp_path / "events-2")[0]["message"])
+        assert (second.poll(), trainer.poll()) == (None, None)
+        trainer.stop()
+        wait(lambda: len(lines(tmp_path / "events-2")) > 3, 60)
+    finally:
+        second.kill()
+        second.communicate()

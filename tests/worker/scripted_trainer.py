@@ -2,7 +2,8 @@
 
 What to do comes from the environment as JSON: `steps`, `seconds` a step, `every` (steps between checkpoints), and
 `kill_at` (SIGKILL itself once), `kill_always`, `fail_at` (with `fail_code`), `exit_at`, `deaf` (ignores SIGTERM),
-`skip_replay`, `noise` (lines written before the first step), `tokens` (of each step, at 100 a second).
+`skip_replay`, `short` (so many times it gets no thread), `noise` (lines written before the first step), `tokens` (of
+each step, at 100 a second).
 """
 
 import json
@@ -45,6 +46,10 @@ def misbehave(number: int, output: Path) -> None:
     if SCRIPT.get("kill_always") == number or (SCRIPT.get("kill_at") == number and not once.exists()):
         once.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    tries = len(list(output.glob("short-*")))
+    if tries < SCRIPT.get("short", 0):
+        (output / f"short-{tries}").touch()
+        sys.exit("RuntimeError: can't start new thread")
     if SCRIPT.get("fail_at") == number:
         code = SCRIPT.get("fail_code", "non_finite_loss")
         emit("failed", code=code, message="The loss of step 2 is nan.", param=None)

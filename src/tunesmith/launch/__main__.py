@@ -18,8 +18,10 @@ from typing import IO
 
 from tunesmith.launch.child import STOP_SECONDS
 from tunesmith.system.private import make_new_files_private
+from tunesmith.system.processes import identity, kill_group
+from tunesmith.train.protocol.events import EventWriter, Log
 
-LOCK_SECONDS = 60.0  # how long a new trainer waits for the old one to end
+LOCK_SECONDS = 60.0  # how long a new trainer waits for the old one to end by itself
 
 
 def main(arguments: list[str]) -> None:
@@ -63,15 +65,34 @@ def _prefer_for_oom_kill() -> None:
 
 
 def _acquire(file: IO[bytes]) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                sys.exit(f"Another trainer has been running on this job for {LOCK_SECONDS:.0f} s; end it first.")
-            time.sleep(0.1)
+    """Waits for the lock; a holder that keeps it for `LOCK_SECONDS` hangs, since its lease has ended, and is killed.
+
+    On another machine it cannot be: then this waits on, and the job does not fail by it.
+    """
+    started, tried = time.monotonic(), False
+    while not _locks(file):
+        if not tried and time.monotonic() - started > LOCK_SECONDS:
+            tried = True
+            _end_holder(Path(file.name))
+        time.sleep(0.1)
+    file.truncate(0)
+    file.write((identity(os.getpid()) or "").encode())
+    file.flush()
+
+
+def _locks(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _end_holder(lock: Path) -> None:
+    killed = kill_group(lock.read_text(errors="replace"))
+    what = "It was killed." if killed else "It does not run on this machine: training waits for its end."
+    text = f"An earlier trainer of this job had not ended after {LOCK_SECONDS:.0f} s. {what}"
+    EventWriter(sys.stdout)(Log("warn", text))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 
 from tunesmith.launch.protocol import Start
+from tunesmith.system.processes import StopWatch
 from tunesmith.system.python import module_command
 
 STOP_SECONDS = 10.0  # from SIGTERM to SIGKILL: the trainer saves its progress, which takes about a second
@@ -36,7 +37,7 @@ class ChildLauncher:
                 env=start.environment,
                 start_new_session=True,  # Ctrl-C in the worker's terminal is the worker's to handle
             )
-        return ChildTrainer(process)
+        return ChildTrainer(process, StopWatch(process.pid))
 
 
 @dataclass(slots=True)
@@ -44,9 +45,12 @@ class ChildTrainer:
     """A child process, in a session of its own."""
 
     process: subprocess.Popen[bytes]
+    watch: StopWatch
 
     def poll(self) -> int | None:
-        """See `Trainer.poll`."""
+        """See `Trainer.poll`. A trainer that was stopped for a minute is killed."""
+        if self.watch.hangs():
+            self._signal(signal.SIGKILL)
         return self.process.poll()
 
     def stop(self) -> None:

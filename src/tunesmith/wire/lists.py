@@ -1,6 +1,6 @@
 """What lists, deletions and errors look like, whatever they are of."""
 
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, NotRequired, TypeAlias, TypeVar
 
 from typing_extensions import TypedDict
 
@@ -65,3 +65,4 @@ class Health(TypedDict):
 
     status: Literal["ok"]
     version: str
+    worker: NotRequired[str]  # why none runs although one should

@@ -6,6 +6,7 @@ So a faulty file is reported at once, even while a long job is training.
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,17 +16,20 @@ from tunesmith.errors import ServiceUnavailable, TunesmithError
 from tunesmith.launch.child import ChildLauncher
 from tunesmith.launch.protocol import Launcher
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, JobStatus, Lease, LeaseLost, Store
+from tunesmith.store import JobRow, JobStatus, Lease, LeaseLost, NewEvent, Store
 from tunesmith.store.ids import base62
 from tunesmith.system.activity import doing
+from tunesmith.system.processes import is_shortage
 from tunesmith.worker.heartbeat import Heartbeat
-from tunesmith.worker.training import Stopping, TrainerInterrupted, TrainingRun, interruption_event
+from tunesmith.worker.training import Shortage, Stopping, TrainerInterrupted, TrainingRun, interruption_event
 from tunesmith.worker.validation import validate_job
 
 log = structlog.get_logger(__name__)
 
 TO_CHECK = (JobStatus.VALIDATING,)
 TO_TRAIN = (JobStatus.QUEUED, JobStatus.RUNNING)
+SHORTAGE_SECONDS = 600.0  # how long a job waits for processes, files or memory that the machine lacks
+SHORTAGE_PAUSE, LONGEST_SHORTAGE_PAUSE = 1.0, 20.0  # between two tries; less than a lease
 RESTARTS_WITHOUT_PROGRESS = 3  # a trainer that keeps dying at the same step is out of memory, not unlucky
 
 
@@ -53,6 +57,7 @@ class Worker:
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{base62(6)}")
     _checked: threading.Event = field(default_factory=threading.Event)  # a job has just become ready to train
     _interruptions: dict[str, tuple[int, int]] = field(default_factory=dict)  # job -> (last step, deaths at that step)
+    _shortages: dict[str, tuple[float, float]] = field(default_factory=dict)  # job -> (first time, next pause)
 
     def train(self) -> None:
         """Train one job after another until `stop` is set."""
@@ -100,9 +105,14 @@ class Worker:
             self._interrupted(job, lease, error)
         except ServiceUnavailable:
             raise  # the lease expires, and another attempt continues
+        except Shortage as error:
+            self._short(job, lease, error)
         except TunesmithError as error:
             self._fail(job, lease, error)
         except Exception as error:
+            if is_shortage(error):
+                self._short(job, lease, Shortage(f"The machine is short of something: {error}."))
+                return
             log.exception("a job failed unexpectedly", job=job.id)
             text = f"Tunesmith failed on this job ({type(error).__name__}: {error}); the worker's log has the details."
             self._fail(job, lease, TunesmithError(text, code="server_error"))
@@ -118,6 +128,7 @@ class Worker:
         log.info("training", job=job.id, **({"from_step": job.last_step} if job.last_step else {}))
         TrainingRun(self.store, self.settings, job, lease, self.launcher, self.stop).train()
         self._interruptions.pop(job.id, None)
+        self._shortages.pop(job.id, None)
         log.info("succeeded", job=job.id, model=job.planned_model)
 
     def _interrupted(self, job: JobRow, lease: Lease, error: TrainerInterrupted) -> None:
@@ -140,6 +151,26 @@ class Worker:
             " memory. Lower batch_size, or shorten the rows."
         )
         self._fail(job, lease, TunesmithError(text, code="trainer_killed"))
+
+    def _short(self, job: JobRow, lease: Lease, error: Shortage) -> None:
+        """Try again after a while, up to `SHORTAGE_SECONDS` from the first time."""
+        since, pause = self._shortages.get(job.id, (time.monotonic(), SHORTAGE_PAUSE))
+        self._shortages[job.id] = since, min(2 * pause, LONGEST_SHORTAGE_PAUSE)
+        if time.monotonic() - since > SHORTAGE_SECONDS:
+            text = f"{error.message} This went on for {SHORTAGE_SECONDS / 60:.0f} minutes."
+            self._fail(job, lease, TunesmithError(text, code="server_error"))
+            return
+        log.warning("short of resources; the job waits", job=job.id, error=error.message, seconds=pause)
+        try:
+            if pause == SHORTAGE_PAUSE:  # once, not at every try
+                minutes = f"{SHORTAGE_SECONDS / 60:.0f} minutes"
+                self.store.queue.append(
+                    lease, [NewEvent(f"{error.message} It is tried again for up to {minutes}", level="warn")]
+                )
+            self.stop.wait(pause)
+            self.store.queue.release(lease)
+        except LeaseLost as lost:
+            log.info("left", job=job.id, reason=lost.message)
 
     def _fail(self, job: JobRow, lease: Lease, error: TunesmithError) -> None:
         log.info("failed", job=job.id, code=error.code, error=error.message)

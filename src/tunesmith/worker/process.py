@@ -21,6 +21,7 @@ from tunesmith.settings import Settings
 from tunesmith.store import open_store
 from tunesmith.system.log import configure_log
 from tunesmith.system.private import make_new_files_private
+from tunesmith.system.processes import StopWatch, end_on_hangup
 from tunesmith.system.python import module_command
 from tunesmith.system.streams import guard_streams, outlive_readers
 from tunesmith.worker.handover import AnySettings, read_settings, settings_line, without_secrets
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 15.0  # its trainer has 10 of them to save its progress
 RESTART_SECONDS = 1.0
+LONGEST_PAUSE = 60.0  # between two tries to start a worker where the machine lacks memory, processes or files
 WATCH_SECONDS = 0.2
 WORKER_MODULE = "tunesmith.worker"
 LIFELINE = "--lifeline"  # settings arrive as the first line of stdin; we end when it closes
@@ -45,6 +47,7 @@ class WorkerProcess:
         self._module = module
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        self.fault: str | None = None  # why no worker runs although one should
         self._thread: threading.Thread | None = None
 
     @property
@@ -52,10 +55,14 @@ class WorkerProcess:
         """The id of the current process; None before the start."""
         return None if self._process is None else self._process.pid
 
+    def why_absent(self) -> str | None:
+        """Why no worker runs although one should; None while one does."""
+        return self.fault
+
     def start(self) -> None:
         """Start the worker and its supervision."""
-        self._process = process = self._spawn()
-        self._thread = threading.Thread(target=self._watch, args=(process,), name="worker-process", daemon=True)
+        self._start_one()
+        self._thread = threading.Thread(target=self._watch, name="worker-process", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -79,13 +86,35 @@ class WorkerProcess:
                 process.stdin.flush()
         return process
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+    def _start_one(self) -> None:
+        """Start a worker; where the machine lacks something, `_watch` tries again."""
+        try:
+            self._process, self.fault = self._spawn(), None
+        except OSError as error:
+            self._process, self.fault = None, f"The worker cannot be started: {error.strerror or error}."
+
+    def _watch(self) -> None:
+        pause, hung = RESTART_SECONDS, None
         while not self._stopping.wait(WATCH_SECONDS):
-            status = process.poll()
-            if status is not None and not self._stopping.wait(RESTART_SECONDS):
-                log.warning("the worker ended; starting another", status=status)
-                _end(process)
-                self._process = process = self._spawn()
+            process = self._process
+            if process is None:
+                log.warning("no worker runs; trying again", fault=self.fault, seconds=pause)
+                if not self._stopping.wait(pause):
+                    self._start_one()
+                    pause = min(2 * pause, LONGEST_PAUSE) if self._process is None else RESTART_SECONDS
+                continue
+            hung = hung if hung is not None and hung.pid == process.pid else StopWatch(process.pid)
+            if hung.hangs():
+                log.warning("the worker has been stopped for too long; it is killed")
+                process.kill()
+            self._restart(process)
+
+    def _restart(self, process: subprocess.Popen[bytes]) -> None:
+        status = process.poll()
+        if status is not None and not self._stopping.wait(RESTART_SECONDS):
+            log.warning("the worker ended; starting another", status=status)
+            _end(process)
+            self._start_one()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -119,6 +148,7 @@ def main(arguments: list[str]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    end_on_hangup()
     settings = inherited_settings(stop, Settings) if inherits else Settings()
     store = open_store(settings)
     try:

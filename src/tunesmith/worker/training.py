@@ -17,6 +17,7 @@ from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.system.atomic_write import make_directories
+from tunesmith.system.processes import tells_shortage
 from tunesmith.train.measure import record_job
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
@@ -41,6 +42,13 @@ class Stopping(TunesmithError):
 
 class TrainerInterrupted(TrainerError):
     """The trainer was killed from outside; the next attempt goes on from its progress."""
+
+
+class Shortage(TrainerError):
+    """The machine lacked processes, files or memory for a trainer.
+
+    Another time it may have them.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +142,13 @@ class TrainingRun:
         if relay.failed is not None:
             if relay.failed.code == UNEXPECTED:  # its file may have been deleted meanwhile
                 require_files(self.store, self.job)
+                _check_shortage(relay.failed.message)
             raise TrainerError(relay.failed.message, code=relay.failed.code, param=relay.failed.param)
         if status < 0 or status == STOPPED_STATUS:
             how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
             raise TrainerInterrupted(f"The trainer was {how} from outside after step {relay.last_step}.")
         tail = log_tail(self.files.log(self.job.attempt))
+        _check_shortage(tail)
         words = f"Its last words: {tail}" if tail else "It left no words, as where the disk is full."
         raise TrainerError(f"The trainer ended with status {status}. {words}", code=UNEXPECTED)
 
@@ -198,6 +208,12 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         packing=settings.train_packing,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
+
+
+def _check_shortage(words: str) -> None:
+    """Raises Shortage where the trainer's last words tell of one."""
+    if tells_shortage(words):
+        raise Shortage(f"The trainer could not work: {words.splitlines()[-1][:200]}.")
 
 
 def _start_of(store: Store, settings: Settings, job: JobRow) -> tuple[Path, Path | None]:

@@ -12,8 +12,9 @@ from tests.api.conftest import Refused
 from tunesmith.api.app import create_app
 from tunesmith.api.http.rules import Rule
 from tunesmith.api.middleware.metering import Metered
-from tunesmith.api.middleware.rate_limits import RateLimits
+from tunesmith.api.middleware.rate_limits import Admission, Project, RateLimits
 from tunesmith.api.middleware.token_bucket import TokenBucket, shown
+from tunesmith.errors import RateLimited
 from tunesmith.serve.chat.answer import Usage
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
@@ -203,3 +204,37 @@ def test_requests_at_a_time_are_limited(settings: Settings) -> None:
         return statuses
 
     assert asyncio.run(run()) == [429, 200, 200]
+
+
+CHAT = {"model": "none", "messages": [{"role": "user", "content": "?"}]}
+MANY = [
+    ("/v1/chat/completions", {**CHAT, "n": 5}),
+    ("/v1/completions", {"model": "none", "prompt": ["a", "b", "c"], "n": 2}),
+    ("/v1/completions", {"model": "none", "prompt": [[1], [2]], "n": 1, "best_of": 3}),
+    ("/v1/engines/none/completions", {"prompt": ["a"] * 5}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), MANY, ids=["n", "prompts", "best_of", "engines"])
+def test_a_request_counts_as_often_as_the_answers_it_asks_for(
+    limited: Callable[..., TestClient], path: str, body: dict[str, object]
+) -> None:
+    client = limited(limit_concurrent_requests=4, limit_requests_per_minute=10)
+    refused = client.post(path, json=body)
+    assert refused.status_code == 400
+    assert "a project may have 4 (limit_concurrent_requests)" in refused.json()["error"]["message"]
+    few = client.post("/v1/chat/completions", json={**CHAT, "n": 4})
+    assert few.status_code == 404  # there is no such model; it was admitted
+    last = client.post("/v1/chat/completions", json=CHAT)
+    assert last.headers["x-ratelimit-remaining-requests"] == "4"  # of 10: the refused one, four, and this one
+
+
+def test_answers_under_way_count_against_what_may_run_at_a_time() -> None:
+    project = Project(None, None, None, running=1)
+    first = Admission(project, 4, Clock())
+    first.count(3, "n")
+    project.running += 1
+    second = Admission(project, 4, Clock())
+    with pytest.raises(RateLimited, match="3 answers are under way and 2 were asked for, at most 4"):
+        second.count(2, "n")
+    assert (project.running, second.counted) == (4, 1)

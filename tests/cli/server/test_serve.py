@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from tests.cli.conftest import Server, Tunesmith, start_server, stop_server
 
@@ -133,3 +134,11 @@ def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
                     return await told
 
     assert asyncio.run(accepted()) == 1
+
+
+def test_a_closed_terminal_ends_the_server_and_its_worker(tmp_path: Path) -> None:
+    started = start_server(tmp_path / "data")
+    (worker,) = (one for one in psutil.Process(started.process.pid).children() if "tunesmith.worker" in one.cmdline())
+    assert stop_server(started, signal.SIGHUP) == 0
+    assert not worker.is_running()
+    assert not (tmp_path / "data" / "server.json").exists()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.serve.engine.prompt_lookup import Drafter, NgramIndex
-from tunesmith.serve.engine.protocol import GenerateRequest, Generation
+from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.engine.scheduler import PREFILL_CHUNK_SCORED, Scheduler, SequenceChunk
 
 EOS = 0
@@ -104,7 +104,7 @@ generating = st.builds(
     eos_ids=st.sampled_from([frozenset(), frozenset({EOS})]),
     n=st.integers(1, 4),
     adapter=st.sampled_from([None, None, Path("one"), Path("two"), Path("broken")]),
-    project=st.sampled_from(["", "other"]),
+    project=st.sampled_from(["", "other", "third"]),
     prompt_logprobs=st.booleans(),
 )
 requests = st.one_of(generating, generating.map(read_only).filter(lambda request: request.prompt_logprobs))
@@ -236,3 +236,100 @@ def test_a_fault_in_one_sequence_does_not_touch_its_neighbours() -> None:
     bad, good = run(Scheduler(Fragile(5000), running=2, positions=5000), request([5, 5]), request([2, 2], 1))
     assert str(failure(bad)) == "five"
     assert [delta.token for delta in good] == alone(request([2, 2], 1))
+
+
+def until_first_token(scheduler: "Scheduler[str, Row]", reader: Generation) -> int:
+    """Steps from the request's arrival to its first token."""
+    seen: list[int] = []
+    put = reader.put
+    reader.put = lambda deltas: (seen.append(1), put(deltas))[1]  # type: ignore[method-assign, func-returns-value]
+    steps = 0
+    while not seen:
+        scheduler.step()
+        steps += 1
+        assert steps < 3000
+    return steps
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    running=st.integers(1, 6),  # with one slot, a slice of the long answer comes first
+    positions=st.sampled_from([900, 5000, 100_000]),
+    reusable=st.booleans(),
+    n=st.integers(6, 16),
+    length=st.integers(1, 60),
+)
+def test_another_projects_short_answer_does_not_wait_for_a_projects_long_ones(
+    running: int, positions: int, reusable: bool, n: int, length: int
+) -> None:
+    scheduler = Scheduler(FakeModel(positions), running=running, positions=positions, slots=2 * running,
+                          reusable=reusable)  # fmt: skip
+    greedy, readers = request([1, 2, 3] * length, 400, n=n, project="greedy"), [Generation(n)]
+    scheduler.add(greedy, readers[0])
+    for _ in range(150):
+        scheduler.step()
+    for _ in range(3):
+        short, reader = request([4, 5, 6], 2, project="short"), Generation(1)
+        scheduler.add(short, reader)
+        assert until_first_token(scheduler, reader) <= (2 if running > 1 else 70 + (3 * length + 400) // 4)
+        assert [delta.token for delta in finish(scheduler, reader)] == alone(short)
+    whole = finish(scheduler, readers[0])
+    for choice in range(n):
+        assert [delta.token for delta in whole if delta.choice == choice] == alone(greedy)
+
+
+def finish(scheduler: "Scheduler[str, Row]", reader: Generation) -> list[Delta]:
+    while not reader._ended:
+        scheduler.step()
+    return list(reader)
+
+
+def test_projects_that_want_everything_get_equal_parts_of_the_slots() -> None:
+    scheduler = Scheduler(FakeModel(100_000), running=6, positions=100_000)
+    readers = []
+    for project in ("a", "b", "c"):
+        readers.append(Generation(12))
+        scheduler.add(request([1, 2, 3], 300, n=12, project=project), readers[-1])
+        for _ in range(20):
+            scheduler.step()
+    held = [sequence.project for sequence in scheduler._running]
+    assert {project: held.count(project) for project in "abc"} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_more_projects_than_slots_take_turns_at_them() -> None:
+    scheduler = Scheduler(FakeModel(100_000), running=2, positions=100_000)
+    readers = [Generation(1) for _ in range(5)]
+    for number, reader in enumerate(readers):
+        scheduler.add(request([1, 2, 3], 400, project=str(number)), reader)
+    for _ in range(250):
+        scheduler.step()
+    made = [len(reader._items) for reader in readers]
+    assert min(made) >= 60
+    assert max(made) <= 400 - 60
+
+
+def test_a_preempted_sequence_continues_from_its_keys_and_values_where_they_fit() -> None:
+    model = FakeModel(100_000)
+    read: list[int] = []
+    forward = model.forward
+    model.forward = lambda chunks: (read.extend(len(one.ids) for one in chunks), forward(chunks))[1]  # type: ignore[method-assign, func-returns-value]
+    scheduler = Scheduler(model, running=2, positions=100_000, slots=4)
+    long, short = Generation(2), Generation(1)
+    scheduler.add(request([1, 2, 3] * 100, 200, n=2, project="long"), long)
+    for _ in range(50):
+        scheduler.step()
+    scheduler.add(request([4, 5], 2, project="short"), short)
+    read.clear()
+    while scheduler.busy:
+        scheduler.step()
+    assert max(read) < 20  # no prompt was read again
+
+
+def test_a_projects_long_prompts_leave_another_half_of_the_tokens_of_a_step() -> None:
+    scheduler = Scheduler(FakeModel(100_000), running=8, positions=100_000)
+    for number in range(4):
+        scheduler.add(request([number + 1] * 5000, 4, project="long"), Generation(1))
+    scheduler.step()
+    reader = Generation(1)
+    scheduler.add(request([5, 6] * 300, 1, project="short"), reader)
+    assert until_first_token(scheduler, reader) == 3  # 600 tokens, 256 a step

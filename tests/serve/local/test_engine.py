@@ -263,6 +263,22 @@ def test_requests_wait_until_their_keys_and_values_have_room() -> None:
     engine.close()
 
 
+def test_a_project_that_fills_its_queue_leaves_others_theirs() -> None:
+    runner = SlowRunner()
+    engine = slow_engine(runner, running=1, waiting=2)
+    request = GenerateRequest((1,), 2, frozenset(), temperature=0, project="one")
+    accepted = [engine.submit(request)]
+    while engine.waiting:
+        time.sleep(0.01)
+    accepted += [engine.submit(request) for _ in range(2)]
+    with pytest.raises(ServiceUnavailable, match="2 requests are already waiting"):
+        engine.submit(request)
+    accepted.append(engine.submit(replace(request, project="other")))
+    runner.gate.set()
+    assert [len(list(generation)) for generation in accepted] == [2] * 4
+    engine.close()
+
+
 def test_clients_that_went_away_do_not_fill_the_queue() -> None:
     runner = SlowRunner()
     engine = slow_engine(runner, running=1, waiting=2)

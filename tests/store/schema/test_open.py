@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,32 @@ def test_a_writer_that_waits_too_long_is_told_to_try_again(tmp_path: Path, monke
         pass
     with store.database.write():  # the turn was given back
         store.close()
+
+
+def test_writers_that_wait_leave_threads_for_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "ROOM_SECONDS", 0.2)
+    store = open_store(Settings(data_dir=tmp_path))
+    threads = ThreadPoolExecutor(40)  # as the API has
+
+    def write(number: int) -> str:
+        try:
+            with store.database.write() as connection:
+                return str(connection.execute(text("SELECT 1")).scalar())
+        except ServiceUnavailable as error:
+            return error.message
+
+    with store.database.write():
+        writers = [threads.submit(write, number) for number in range(50)]
+        began = time.monotonic()
+        assert threads.submit(store.jobs.page).result(20).data == ()
+        assert time.monotonic() - began < 10  # BUSY_SECONDS is 30
+    said = [writer.result(30) for writer in writers]
+    refused = f"The database is busy: {db.WAITING_WRITERS} writes wait for it. Try again."
+    assert said.count("1") >= db.WAITING_WRITERS - 1  # and the one that holds it; later ones find room
+    assert said.count(refused) >= 40 - (db.WAITING_WRITERS - 1)
+    assert {*said} == {"1", refused}
+    threads.shutdown()
+    store.close()
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:

@@ -11,9 +11,12 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from tunesmith.errors import ServerFault, TunesmithError
+from tunesmith.errors import ServerFault, ServiceUnavailable, TunesmithError
 
 log = structlog.get_logger(__name__)
+
+
+_open: "set[EventStream]" = set()  # touched by the event loop only
 
 
 class EventStream(Response):
@@ -30,10 +33,12 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._events = events
         self._close = close
+        self._cut_by: TunesmithError | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the response; closes the answer when the client disconnects."""
         watch = asyncio.create_task(close_on_disconnect(receive, self._close))
+        _open.add(self)
         try:
             first = await anext(self._events, None)
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -41,13 +46,21 @@ class EventStream(Response):
                 await send(_event(orjson.dumps(first)))
             await self._send_rest(send)
         finally:
+            _open.discard(self)
             self._close()
             watch.cancel()
+
+    def cut(self, error: TunesmithError) -> None:
+        """End the answer where it is; the client gets `error` as the last event."""
+        self._cut_by = error
+        self._close()
 
     async def _send_rest(self, send: Send) -> None:
         try:
             async for event in self._events:
                 await send(_event(orjson.dumps(event)))
+            if self._cut_by is not None:
+                raise self._cut_by
         except TunesmithError as error:
             await send(_event(orjson.dumps(error.envelope()), more=False))
         except Exception:
@@ -56,6 +69,17 @@ class EventStream(Response):
             await send(_event(orjson.dumps(fault.envelope()), more=False))
         else:
             await send(_event(b"[DONE]", more=False))
+
+
+def open_streams() -> int:
+    """How many answers are being streamed."""
+    return len(_open)
+
+
+def cut_streams() -> None:
+    """End all of them, since the server stops; each client gets an error event."""
+    for stream in [*_open]:
+        stream.cut(ServiceUnavailable("The server is stopping: the answer is not complete. Ask again in a moment."))
 
 
 async def close_on_disconnect(receive: Receive, close: Callable[[], None]) -> None:

@@ -1,7 +1,8 @@
 """Rate limits of a project: requests, tokens and uploads (docs/api.md).
 
 Tokens are only known afterwards, so a request is admitted on an estimate (a quarter of its body's bytes), and charged
-for what it used when its answer has ended. So a project may exceed its limit once, and then waits longer.
+for what it used when its answer has ended. So a project may exceed its limit once, and then waits longer. A request
+counts as many times as the answers that it asks for (`n` times the prompts).
 
 Not covered: several server processes each have limits of their own, and a restart begins with full buckets.
 """
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,7 +20,7 @@ from tunesmith.api.http.errors import error_response
 from tunesmith.api.http.rules import Rule
 from tunesmith.api.middleware.metering import Metered
 from tunesmith.api.middleware.token_bucket import TokenBucket, shown
-from tunesmith.errors import RateLimited
+from tunesmith.errors import InvalidRequest, RateLimited
 from tunesmith.settings import Settings
 
 BYTES_PER_TOKEN = 4
@@ -32,6 +34,47 @@ class Project:
     tokens: TokenBucket | None
     uploads: TokenBucket | None
     running: int = 0
+
+
+@dataclass(slots=True)
+class Admission:
+    """A request under way; it counts as often as it asks for answers."""
+
+    project: Project
+    most: int  # at a time; 0: no limit
+    clock: Callable[[], float]
+    counted: int = 1
+
+    def count(self, choices: int, param: str) -> None:
+        """Count the request as `choices` requests, before its work is done.
+
+        Raises RateLimited, and InvalidRequest for more choices than the project may have at all.
+        """
+        more = choices - self.counted
+        if self.most and choices > self.most:
+            raise InvalidRequest(
+                f"The request asks for {choices} answers at a time, and a project may have {self.most} "
+                f"(limit_concurrent_requests): ask for fewer.",
+                param=param,
+                code="too_many_choices",
+            )
+        if self.most and self.project.running + more > self.most:
+            raise RateLimited(
+                f"Rate limit reached: {self.project.running - self.counted} answers are under way and {choices} were "
+                f"asked for, at most {self.most} at a time (limit_concurrent_requests). Ask again when one has ended.",
+                code="rate_limit_exceeded",
+            )
+        self.project.running += more
+        self.counted = choices
+        if self.project.requests is not None:
+            self.project.requests.spend(float(more), self.clock())  # may exceed what is left, and is then waited off
+
+
+def count_choices(request: Request, choices: int, param: str = "n") -> None:
+    """Tell the project's limits how many answers a request asks for."""
+    admission: Admission | None = getattr(request.state, "admission", None)
+    if admission is not None:
+        admission.count(choices, param)
 
 
 class RateLimits:
@@ -68,11 +111,13 @@ class RateLimits:
     async def _ask(self, project: Project, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         estimate = self._estimate(scope)
         self._admit(project, name, estimate)
+        admission = Admission(project, self.settings.limit_concurrent_requests, self.clock)
+        scope.setdefault("state", {})["admission"] = admission
         project.running += 1
         try:
             await self.app(scope, receive, self._with_headers(send, project))
         finally:
-            project.running -= 1
+            project.running -= admission.counted
             self._settle(project, estimate, scope.get("state", {}).get("metered"))
 
     def _admit(self, project: Project, name: str, estimate: float) -> None:

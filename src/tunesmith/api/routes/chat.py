@@ -20,6 +20,7 @@ from tunesmith.api.http.replies import collect
 from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import EventStream
 from tunesmith.api.middleware.metering import meter
+from tunesmith.api.middleware.rate_limits import count_choices
 from tunesmith.api.views.chat import Head, completion, piece_chunks, role_chunk, usage_chunk
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.chat.answer import Piece, Reply, start_chat
@@ -46,6 +47,7 @@ async def create_engine_chat_completion(model: str, request: Request, context: C
 
 async def _answer(request: Request, context: Context, body: JsonObject) -> Response:
     chat = read(Chat, body)
+    count_choices(request, chat.n or 1)
     storage = storage_for(request, context, chat, body)
     options, head, reply = await run_in_threadpool(_start, context, chat, storage)
     meter(request, head.model, reply)

@@ -20,6 +20,7 @@ from tunesmith.api.http.replies import collect
 from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import EventStream
 from tunesmith.api.middleware.metering import meter
+from tunesmith.api.middleware.rate_limits import count_choices
 from tunesmith.api.views.chat import usage_json
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.chat.answer import Piece, TokenLogprob, Usage, random_id
@@ -84,7 +85,9 @@ async def create_engine_completion(model: str, request: Request, context: Contex
 
 
 async def _answer(request: Request, context: Context, body: JsonObject) -> Response:
-    started = await run_in_threadpool(_start, context, read(CreateCompletion, body))
+    asked = completion_request(read(CreateCompletion, body))
+    count_choices(request, asked.best_of * len(asked.prompts))
+    started = await run_in_threadpool(_start, context, asked)
     meter(request, started.model, started)
     if started.request.options.stream:
         return EventStream(_chunks(started), started.close)
@@ -100,8 +103,7 @@ async def _answer(request: Request, context: Context, body: JsonObject) -> Respo
     return JSONAnswer(_whole(started, choices))
 
 
-def _start(context: Context, body: CreateCompletion) -> Started:
-    request = completion_request(body)
+def _start(context: Context, request: CompletionRequest) -> Started:
     name, loaded = open_model(context, request.model)
     return Started(request, name, start_completions(request, loaded))
 

@@ -3,6 +3,7 @@
 On SIGINT or SIGTERM the API finishes its requests, then the worker stops its trainer, whose progress is kept.
 """
 
+import asyncio
 import gc
 import os
 import signal
@@ -28,8 +29,10 @@ from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
 from tunesmith.store import Store
 from tunesmith.system.log import configure_log
+from tunesmith.system.processes import end_on_hangup
 
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
+STREAM_SECONDS = 3.0  # and answers that are being streamed, which then end with an error event
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def run_server(
     from tunesmith.worker import WorkerProcess
 
     pool = Pool(settings)
-    app = _Activity(create_app(settings, store, pool))
+    app = _Activity(api := create_app(settings, store, pool))
     announcement = Announcement.of_this_process(url_of(listener))
     announcer = Announcer(settings, announcement)
     config = _uvicorn_config(Proving(app, announcement))
@@ -77,6 +80,7 @@ def run_server(
         arguments = (app, store, options.idle_seconds, server)
         threading.Thread(target=_watch_idleness, args=arguments, name="idleness", daemon=True).start()
     if worker is not None:
+        api.state.worker_fault = worker.why_absent
         worker.start()
     try:
         server.run(sockets=[listener])
@@ -117,6 +121,22 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = asyncio.create_task(_end_streams())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+
+async def _end_streams() -> None:
+    from tunesmith.api.http.sse import cut_streams, open_streams
+
+    if open_streams():
+        warn(f"stopping: {open_streams()} answers are being streamed; they have {STREAM_SECONDS:g} s to end.")
+    await asyncio.sleep(STREAM_SECONDS)
+    cut_streams()
 
 
 class _Activity:
@@ -170,3 +190,5 @@ def _take_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(ValueError):  # not the main thread: a test runs the server in another
             signal.signal(number, handle)
+    with suppress(ValueError):
+        end_on_hangup()

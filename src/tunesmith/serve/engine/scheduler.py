@@ -9,24 +9,22 @@ Pure Python over two protocols, so that a property test can drive it with a mode
 engine's thread uses it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol
 
 from tunesmith.serve.engine.prompt_lookup import Drafter
 from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation
-from tunesmith.serve.engine.slots import CacheKey, Slot, Slots, Storage, shared_length
+from tunesmith.serve.engine.sequences import AdapterT, RequestState, RowT, RunningSequence, Sampling, WaitingChoice
+from tunesmith.serve.engine.shares import first_to_leave, next_project, room_makers, split
+from tunesmith.serve.engine.slots import CacheKey, Slots, Storage, shared_length
 
 PREFILL_CHUNK = 512  # prompt tokens of a step in which nothing is decoded
 PREFILL_CHUNK_BESIDE_DECODE = 64  # and of a step with decoding sequences, whose next tokens wait for them
 PREFILL_CHUNK_SCORED = 64  # and where the logits of all of them are needed: 12.6 MB for a vocabulary of 49,152
 GROWTH = 128  # free positions that a sequence needs to start, in addition to its prompt
 WORTH_WAITING = 64  # tokens: a request that shares this much of a prompt being prefilled waits for it
-
-AdapterT = TypeVar("AdapterT")
-RowT = TypeVar("RowT")
-SeenT = TypeVar("SeenT", contravariant=True)
-Top = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +39,6 @@ class SequenceChunk(Generic[AdapterT]):
     ids: tuple[int, ...]
     adapter: AdapterT | None
     logits: int
-
-
-class Sampling(Protocol[SeenT]):
-    """What chooses the tokens of one sequence."""
-
-    def next(self, row: SeenT) -> tuple[int, float | None, Top]:
-        """Draws the sequence's next token.
-
-        Returns it, its log-probability, and the likeliest tokens with theirs.
-        """
-        ...
-
-    def score(self, row: SeenT, token: int) -> tuple[float, Top]:
-        """The log-probability of `token` as the next, and the likeliest with theirs."""
-        ...
 
 
 class Model(Storage, Protocol[AdapterT, RowT]):
@@ -81,70 +64,6 @@ class Model(Storage, Protocol[AdapterT, RowT]):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class RequestState:
-    """A request, and how much of it is still to do."""
-
-    request: GenerateRequest
-    generation: Generation
-    unfinished: int  # choices
-    started: bool = False
-
-    @property
-    def unscored(self) -> int:
-        """Prompt tokens whose log-probability was requested and is not known yet."""
-        wanted = len(self.request.prompt) - 1 if self.request.prompt_logprobs else 0
-        return wanted - len(self.generation.prompt)
-
-    def finish_choice(self) -> None:
-        """Counts a choice as finished; the last one ends the generation."""
-        self.unfinished -= 1
-        if self.unfinished == 0:
-            self.generation.end()
-
-
-@dataclass(slots=True, eq=False)
-class _Sequence(Generic[AdapterT, RowT]):
-    """One choice of a request that has a slot."""
-
-    state: RequestState
-    choice: int
-    tokens: list[int]  # the prompt and what was generated
-    sampler: Sampling[RowT]
-    slot: Slot
-    adapter: AdapterT | None
-    drafter: Drafter | None
-    draft: list[int] = field(default_factory=list)  # tried in the current step
-
-    @property
-    def generated(self) -> int:
-        return len(self.tokens) - len(self.state.request.prompt)
-
-    @property
-    def prefilling(self) -> bool:
-        """True while part of the prompt has not gone through the model."""
-        return len(self.tokens) - len(self.slot.tokens) > 1
-
-    @property
-    def wanted(self) -> bool:
-        return self.state.generation.wanted(self.choice)
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting(Generic[RowT]):
-    """A choice without a slot: it has not started, or was preempted."""
-
-    state: RequestState
-    choice: int
-    tokens: list[int]
-    sampler: Sampling[RowT] | None = None
-    preempted: bool = False
-
-    @property
-    def wanted(self) -> bool:
-        return self.state.generation.wanted(self.choice)
-
-
 class Scheduler(Generic[AdapterT, RowT]):
     """Divides a model's steps among the requests it is given."""
 
@@ -160,9 +79,14 @@ class Scheduler(Generic[AdapterT, RowT]):
         self._running_limit, self._positions = running, positions
         self._slots = Slots(max(slots, running), model, reusable=reusable)
         self._reusable = reusable
-        self._waiting: dict[str, list[_Waiting[RowT]]] = {}  # by project; the first one is served next
-        self._running: list[_Sequence[AdapterT, RowT]] = []
-        self.waiting = 0  # requests that have not started; other threads may read it
+        self._waiting: dict[str, list[WaitingChoice[RowT]]] = {}  # by project; the first one is served next
+        self._running: list[RunningSequence[AdapterT, RowT]] = []
+        self.waiting_by_project: Counter[str] = Counter()  # requests that have not started; other threads may read it
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not started."""
+        return self.waiting_by_project.total()
 
     @property
     def busy(self) -> bool:
@@ -172,10 +96,10 @@ class Scheduler(Generic[AdapterT, RowT]):
     def add(self, request: GenerateRequest, generation: Generation) -> None:
         """Queues the choices of a request, whose tokens go to `generation`."""
         choices = request.n if request.max_tokens else 1  # only the prompt's log-probabilities: once is enough
-        state = RequestState(request, generation, choices)
-        self.waiting += 1
+        state = RequestState(request, generation, choices, [*request.prompt])
+        self.waiting_by_project[request.project] += 1
         queue = self._waiting.setdefault(request.project, [])
-        queue.extend(_Waiting(state, choice, [*request.prompt]) for choice in range(choices))
+        queue.extend(WaitingChoice(state, choice, state.prompt) for choice in range(choices))
 
     def step(self) -> None:
         """Runs one forward pass for all sequences that can take part.
@@ -197,7 +121,7 @@ class Scheduler(Generic[AdapterT, RowT]):
         for queue in self._waiting.values():
             for waiting in queue:
                 waiting.state.generation.fail(error)
-        self._running, self._waiting, self.waiting = [], {}, 0
+        self._running, self._waiting, self.waiting_by_project = [], {}, Counter()
 
     def _remove_unwanted(self) -> None:
         for sequence in [sequence for sequence in self._running if not sequence.wanted]:
@@ -212,37 +136,48 @@ class Scheduler(Generic[AdapterT, RowT]):
                 del self._waiting[project]
 
     def _admit(self) -> None:
-        """Starts waiting choices: one project after the other, each in order, except those that wait for a prefix."""
-        blocked: set[str] = set()
-        while len(self._running) < self._running_limit and self._slots.free:
-            project = next((project for project in self._waiting if project not in blocked), None)
-            if project is None:
-                return
+        """Starts waiting choices by the projects' shares, each in order, except those that wait for a prefix."""
+        passed: set[str] = set()
+        while (project := next_project(self._waiting, self._running, passed)) is not None:
+            if room_makers(project, self._running, self._has_slot) is None:
+                return  # nor has any other project a better claim
             queue = self._waiting.pop(project)
             waiting = next((waiting for waiting in queue if not self._is_better_off_later(waiting)), None)
-            if waiting is not None and not self._fits(waiting):  # overtaken again and again, it could starve
+            if waiting is None:
+                passed.add(project)
+            elif not self._make_room(project, waiting):  # overtaken again and again, it could starve
                 self._waiting = {project: queue, **self._waiting}
                 return
-            if waiting is None:
-                blocked.add(project)
             else:
                 queue.remove(waiting)
                 self._start(waiting)
             if queue:
                 self._waiting[project] = queue  # at the end: the next project comes first now
 
-    def _fits(self, waiting: _Waiting[RowT]) -> bool:
-        if not self._running:
+    def _make_room(self, project: str, waiting: WaitingChoice[RowT]) -> bool:
+        """False where only the ends of other sequences can make room."""
+        gone = room_makers(project, self._running, lambda left: self._has_slot(left) and self._fits(waiting, left))
+        for sequence in gone or ():
+            self._slots.release(sequence.slot)  # where memory allows, it continues from the keys and values it has
+            self._put_back(sequence)
+        return gone is not None
+
+    def _has_slot(self, running: "Sequence[RunningSequence[AdapterT, RowT]]") -> bool:
+        return len(running) < self._running_limit
+
+    def _fits(self, waiting: WaitingChoice[RowT], running: "Sequence[RunningSequence[AdapterT, RowT]]") -> bool:
+        if not running:
             return True
         request = waiting.state.request
         remaining = request.max_tokens - (len(waiting.tokens) - len(request.prompt))
-        return self._used() + len(waiting.tokens) + min(GROWTH, remaining) <= self._positions
+        used = sum(len(sequence.tokens) for sequence in running)
+        return used + len(waiting.tokens) + min(GROWTH, remaining) <= self._positions
 
     def _used(self) -> int:
         """Positions that the running sequences occupy, or will after their prompts."""
         return sum(len(sequence.tokens) for sequence in self._running)
 
-    def _is_better_off_later(self, waiting: _Waiting[RowT]) -> bool:
+    def _is_better_off_later(self, waiting: WaitingChoice[RowT]) -> bool:
         """True while a running sequence prefills a prompt that begins like this one: waiting saves doing it twice."""
         if waiting.choice and waiting.state.unscored:  # the first choice scores the prompt for all
             return True
@@ -260,9 +195,9 @@ class Scheduler(Generic[AdapterT, RowT]):
     def _mark_started(self, state: RequestState) -> None:
         if not state.started:
             state.started = True
-            self.waiting -= 1
+            self.waiting_by_project[state.request.project] -= 1
 
-    def _start(self, waiting: _Waiting[RowT]) -> None:
+    def _start(self, waiting: WaitingChoice[RowT]) -> None:
         state, request = waiting.state, waiting.state.request
         self._mark_started(state)
         try:
@@ -278,48 +213,67 @@ class Scheduler(Generic[AdapterT, RowT]):
             state.generation.cached_tokens = cached
         if state.unscored:
             state.generation.prompt.clear()  # preempted half-way: scored again from the start
-        self._running.append(_Sequence(state, waiting.choice, waiting.tokens, sampler, slot, adapter, drafter))
+        tokens = [*waiting.tokens]
+        read, length = len(tokens) - cached, len(tokens)
+        self._running.append(
+            RunningSequence(state, waiting.choice, tokens, sampler, slot, adapter, drafter, read, length)
+        )
 
     def _preempt(self) -> None:
-        """Evicts cached prefixes, then returns the youngest sequences to the queue, until the rest fits; one stays."""
+        """Evicts cached prefixes, then returns sequences to the queue, until the rest fits; one stays."""
         self._slots.evict(self._used() + self._slots.kept_positions - self._positions)
         while len(self._running) > 1 and self._used() > self._positions:
-            youngest = self._running.pop()
-            self._slots.discard(youngest.slot)
-            state = youngest.state
-            waiting = _Waiting(state, youngest.choice, youngest.tokens, youngest.sampler, preempted=True)
-            project = state.request.project
-            self._waiting[project] = [waiting, *self._waiting.get(project, [])]
+            sequence = first_to_leave(self._running)
+            self._slots.discard(sequence.slot)
+            self._put_back(sequence)
 
-    def _plan(self) -> "list[tuple[_Sequence[AdapterT, RowT], SequenceChunk[AdapterT]]]":
+    def _put_back(self, sequence: RunningSequence[AdapterT, RowT]) -> None:
+        """Has a sequence wait, before others of its project; the caller has freed its slot."""
+        self._running.remove(sequence)
+        waiting = WaitingChoice(sequence.state, sequence.choice, sequence.tokens, sequence.sampler, preempted=True)
+        self._waiting[sequence.project] = [waiting, *self._waiting.get(sequence.project, [])]
+
+    def _plan(self) -> "list[tuple[RunningSequence[AdapterT, RowT], SequenceChunk[AdapterT]]]":
         """The next token of every decoding sequence, and a chunk of the prompts being prefilled, oldest first."""
+        prefilling = [sequence for sequence in self._running if sequence.prefilling]
+        beside = len(prefilling) < len(self._running)
+        budget = split(_unread(prefilling), PREFILL_CHUNK_BESIDE_DECODE if beside else PREFILL_CHUNK)
+        scored = split(_unread([one for one in prefilling if one.state.unscored]), PREFILL_CHUNK_SCORED)
         planned = []
-        decodes = any(not sequence.prefilling for sequence in self._running)
-        budget = PREFILL_CHUNK_BESIDE_DECODE if decodes else PREFILL_CHUNK
-        scored = PREFILL_CHUNK_SCORED
         for sequence in self._running:
-            slot, start, tokens = sequence.slot, len(sequence.slot.tokens), sequence.tokens
-            if sequence.prefilling:
-                unscored = sequence.state.unscored
-                ids, sequence.draft = tuple(tokens[start : start + (min(budget, scored) if unscored else budget)]), []
-                budget -= len(ids)
-                scored -= len(ids) if unscored else 0
-                logits = len(ids) if unscored else int(start + len(ids) == len(tokens))
-            else:
-                sequence.draft = self._draft(sequence)
-                ids = (tokens[-1], *sequence.draft)
-                logits = len(ids)
-            if ids:
-                planned.append((sequence, SequenceChunk(slot.number, start, ids, sequence.adapter, logits)))
+            chunk = self._prefill(sequence, budget, scored) if sequence.prefilling else self._decode(sequence)
+            if chunk.ids:
+                planned.append((sequence, chunk))
         return sorted(planned, key=lambda pair: pair[1].slot)
 
-    def _draft(self, sequence: _Sequence[AdapterT, RowT]) -> list[int]:
+    def _prefill(
+        self, sequence: RunningSequence[AdapterT, RowT], budget: dict[str, int], scored: dict[str, int]
+    ) -> SequenceChunk[AdapterT]:
+        """As many tokens as the project has left of the step, which are taken from `budget` and `scored`."""
+        project, unscored = sequence.project, sequence.state.unscored
+        slot, start, tokens = sequence.slot, len(sequence.slot.tokens), sequence.tokens
+        most = min(budget[project], scored[project]) if unscored else budget[project]
+        ids, sequence.draft = tuple(tokens[start : start + most]), []
+        budget[project] -= len(ids)
+        if unscored:
+            scored[project] -= len(ids)
+        logits = len(ids) if unscored else int(start + len(ids) == len(tokens))
+        return SequenceChunk(slot.number, start, ids, sequence.adapter, logits)
+
+    def _decode(self, sequence: RunningSequence[AdapterT, RowT]) -> SequenceChunk[AdapterT]:
+        sequence.draft = self._draft(sequence)
+        ids = (sequence.tokens[-1], *sequence.draft)
+        return SequenceChunk(sequence.slot.number, len(sequence.slot.tokens), ids, sequence.adapter, len(ids))
+
+    def _draft(self, sequence: RunningSequence[AdapterT, RowT]) -> list[int]:
         if sequence.drafter is None:
             return []
         room = sequence.state.request.max_tokens - sequence.generated - 1
         return sequence.drafter.draft(sequence.tokens, len(self._running))[: max(0, room)]
 
-    def _forward(self, sequences: "list[_Sequence[AdapterT, RowT]]", chunks: "list[SequenceChunk[AdapterT]]") -> None:
+    def _forward(
+        self, sequences: "list[RunningSequence[AdapterT, RowT]]", chunks: "list[SequenceChunk[AdapterT]]"
+    ) -> None:
         try:
             rows = self._model.forward(chunks)
         except Exception as error:
@@ -338,7 +292,7 @@ class Scheduler(Generic[AdapterT, RowT]):
             first += chunk.logits
 
     def _advance(
-        self, sequence: _Sequence[AdapterT, RowT], chunk: SequenceChunk[AdapterT], rows: Sequence[RowT]
+        self, sequence: RunningSequence[AdapterT, RowT], chunk: SequenceChunk[AdapterT], rows: Sequence[RowT]
     ) -> None:
         """Takes a step's results: prompt log-probabilities, and the tokens that the draft got right, plus one."""
         sequence.slot.tokens.extend(chunk.ids[: len(chunk.ids) - len(sequence.draft)])
@@ -365,7 +319,7 @@ class Scheduler(Generic[AdapterT, RowT]):
             self._retire(sequence)
 
     def _score(
-        self, sequence: _Sequence[AdapterT, RowT], chunk: SequenceChunk[AdapterT], rows: Sequence[RowT]
+        self, sequence: RunningSequence[AdapterT, RowT], chunk: SequenceChunk[AdapterT], rows: Sequence[RowT]
     ) -> Sequence[RowT]:
         """Records the prompt's log-probabilities; returns the rows that predict new tokens."""
         state = sequence.state
@@ -374,12 +328,12 @@ class Scheduler(Generic[AdapterT, RowT]):
             state.generation.prompt.append(Delta(sequence.choice, token, *sequence.sampler.score(row, token)))
         return rows[unscored:]
 
-    def _retire(self, sequence: _Sequence[AdapterT, RowT]) -> None:
+    def _retire(self, sequence: RunningSequence[AdapterT, RowT]) -> None:
         self._running.remove(sequence)
         self._slots.release(sequence.slot)
         sequence.state.finish_choice()
 
-    def _fail(self, sequence: _Sequence[AdapterT, RowT], error: BaseException) -> None:
+    def _fail(self, sequence: RunningSequence[AdapterT, RowT], error: BaseException) -> None:
         """Ends the request with `error`; its other choices are then unwanted."""
         self._running.remove(sequence)
         self._slots.discard(sequence.slot)
@@ -391,8 +345,16 @@ def _key(request: GenerateRequest) -> CacheKey:
     return request.project, request.adapter
 
 
-def _finish(sequence: "_Sequence[AdapterT, RowT]", token: int) -> Finish | None:
+def _finish(sequence: "RunningSequence[AdapterT, RowT]", token: int) -> Finish | None:
     request = sequence.state.request
     if token in request.eos_ids:
         return "stop"
     return "length" if sequence.generated >= request.max_tokens else None
+
+
+def _unread(prefilling: "Sequence[RunningSequence[AdapterT, RowT]]") -> dict[str, int]:
+    """Prompt tokens that are still to be read, by project."""
+    unread: Counter[str] = Counter()
+    for sequence in prefilling:
+        unread[sequence.project] += len(sequence.tokens) - len(sequence.slot.tokens)
+    return unread

@@ -35,7 +35,7 @@ class EngineOptions:
 
     threads: int  # at most
     running: int  # choices that share the steps, fewer where their keys and values would exceed `cache_bytes`
-    waiting: int  # requests that may queue
+    waiting: int  # requests of a project that may queue
     adapter_bytes: int  # beyond it adapters are evicted, least recently used first
     cache_bytes: int  # for keys and values
     drafts: bool = True
@@ -98,7 +98,7 @@ class TorchEngine:
         with self._changed:
             if self._closing:
                 raise ServiceUnavailable("This model is being unloaded; try again.", code="model_unloading")
-            if self._queued() >= self._waiting_limit:
+            if self._queued(request.project) >= self._waiting_limit:
                 raise ServiceUnavailable(
                     f"{self._waiting_limit} requests are already waiting for this model; try again later.",
                     code="server_is_overloaded",
@@ -128,9 +128,12 @@ class TorchEngine:
         """True while the thread that generates runs."""
         return self._thread.is_alive()
 
-    def _queued(self) -> int:
+    def _queued(self, project: str | None = None) -> int:
         self._arrived = [(request, generation) for request, generation in self._arrived if not generation.closed]
-        return len(self._arrived) + self._scheduler.waiting
+        if project is None:
+            return len(self._arrived) + self._scheduler.waiting
+        arrived = sum(request.project == project for request, _ in self._arrived)
+        return arrived + self._scheduler.waiting_by_project[project]
 
     def _run(self) -> None:
         with torch.inference_mode():

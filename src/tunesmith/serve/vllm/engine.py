@@ -117,15 +117,15 @@ class RemoteEngine:
     ) -> None:
         """Starts the engine's thread.
 
-        `waiting`: requests that may be without a first token. `adapters`: how many may stay loaded at the server.
-        `loaded`: the names of those it has already.
+        `waiting`: requests of a project that may be without a first token. `adapters`: how many may stay loaded at the
+        server. `loaded`: the names of those it has already.
         """
         self.context_length = context_length
         self.fingerprint = fingerprint
         self._server = server
         self._adapters = RemoteAdapters(server, adapters, loaded)
         self._waiting_limit = waiting
-        self._waiting: set[Generation] = set()
+        self._waiting: dict[Generation, str] = {}  # whose
         self._open: set[Generation] = set()
         self._lock = Lock()
         self._closing = False
@@ -144,12 +144,12 @@ class RemoteEngine:
         with self._lock:
             if self._closing:
                 raise ServiceUnavailable("This model is being unloaded; try again.", code="model_unloading")
-            if len(self._waiting) >= self._waiting_limit:
+            if [*self._waiting.values()].count(request.project) >= self._waiting_limit:
                 raise ServiceUnavailable(
                     f"{self._waiting_limit} requests are already waiting for this model; try again later.",
                     code="server_is_overloaded",
                 )
-            self._waiting.add(generation)
+            self._waiting[generation] = request.project
             self._open.add(generation)
             future = asyncio.run_coroutine_threadsafe(self._answer(request, generation), self._loop)
         generation.cancel = future.cancel
@@ -205,7 +205,7 @@ class RemoteEngine:
                 generation.cached_tokens = max(generation.cached_tokens, chunk.cached_tokens)
                 deltas = reader.read(chunk)
                 if deltas:
-                    self._waiting.discard(generation)
+                    self._waiting.pop(generation, None)
                     generation.put(deltas)
                 left = [choice for choice in range(request.n) if not reader.finished(choice)]
                 if left and not any(generation.wanted(choice) for choice in left):
@@ -222,7 +222,7 @@ class RemoteEngine:
                 log.error("remote answer failed", exc_info=error)
             generation.fail(error)
         with self._lock:
-            self._waiting.discard(generation)
+            self._waiting.pop(generation, None)
             self._open.discard(generation)
             idle = self._closing and not self._open
         if idle:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, func, select, update
 
 from tunesmith.errors import NotFound, ServerFault, TunesmithError
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -19,6 +19,7 @@ from tunesmith.store.objects.files import insert_file
 from tunesmith.store.objects.models import drop_checkpoints, insert_checkpoint, register_model
 from tunesmith.store.queue.events import insert_events
 from tunesmith.store.queue.jobs import job_row, lock_job
+from tunesmith.store.queue.turns import is_free, next_in_turn, use_turn
 from tunesmith.store.rows import (
     TRANSITIONS,
     Counts,
@@ -30,8 +31,8 @@ from tunesmith.store.rows import (
     NewEvent,
     NewFile,
 )
-from tunesmith.store.schema.db import Database
-from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs
+from tunesmith.store.schema.db import CLAIM_KEY, Database
+from tunesmith.store.schema.tables import LEASED, MAY_START, UNFINISHED, checkpoints, jobs
 from tunesmith.store.scope import EVERYBODY
 
 
@@ -51,31 +52,35 @@ class Queue:
         self._root = root
 
     def claim(self, worker: str, statuses: Sequence[JobStatus], lease_seconds: float) -> tuple[JobRow, Lease] | None:
-        """Claim the oldest job in `statuses` that nobody holds; None when there is none."""
+        """Claim the next job in `statuses` that nobody holds; None when there is none.
+
+        The projects take turns (see `turns`).
+        """
         with self._database.read() as connection:  # so an idle worker never takes SQLite's only write lock
-            now = self._database.clock(connection)
-            if connection.execute(select(jobs.c.seq).where(_claimable(statuses, now)).limit(1)).first() is None:
+            if not self._worth_claiming(connection, statuses, lease_seconds):
                 return None
         with self._database.write() as connection:
+            self._database.advisory_lock(connection, CLAIM_KEY)  # the turn is used before the next worker looks
             now = self._database.clock(connection)
-            oldest = (
-                select(jobs.c.seq)
-                .where(_claimable(statuses, now))
-                .order_by(jobs.c.seq)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            )
+            _cap_leases(connection, now + lease_seconds)
             take = (
                 update(jobs)
-                .where(jobs.c.seq == oldest.scalar_subquery())
+                .where(jobs.c.seq == next_in_turn(statuses, now).scalar_subquery())
                 .values(worker=worker, lease_until=now + lease_seconds, attempt=jobs.c.attempt + 1)
                 .returning(jobs)
             )
             row = connection.execute(take).mappings().one_or_none()
-        if row is None:
-            return None
-        job = job_row(row)
+            if row is None:
+                return None
+            job = job_row(row)
+            use_turn(connection, job.project, job.status)
         return job, Lease(job.id, worker, job.attempt)
+
+    def _worth_claiming(self, connection: Connection, statuses: Sequence[JobStatus], lease_seconds: float) -> bool:
+        now = self._database.clock(connection)
+        waits = select(jobs.c.seq).where(UNFINISHED, MAY_START, jobs.c.status.in_(list(statuses)), is_free(now))
+        ahead = select(jobs.c.seq).where(LEASED, jobs.c.lease_until > now + lease_seconds)
+        return any(connection.execute(query.limit(1)).first() is not None for query in (waits, ahead))
 
     def renew(self, lease: Lease, lease_seconds: float) -> None:
         """Extend the lease by `lease_seconds` from now. Raises LeaseLost."""
@@ -210,14 +215,12 @@ class Queue:
             )
 
 
-def _claimable(statuses: Sequence[JobStatus], now: float) -> ColumnElement[bool]:
-    validating = jobs.c.status == JobStatus.VALIDATING  # a paused job is still validated, it just does not start
-    return and_(
-        UNFINISHED,  # named so that its index is used
-        jobs.c.status.in_(list(statuses)),
-        or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now),
-        or_(jobs.c.paused.is_(False), validating),
-    )
+def _cap_leases(connection: Connection, latest: float) -> None:
+    """End leases by `latest` that were written before the clock was set back.
+
+    Their holders, if they live, renew them as before.
+    """
+    connection.execute(update(jobs).where(LEASED, jobs.c.lease_until > latest).values(lease_until=latest))
 
 
 def _lock_held(connection: Connection, lease: Lease) -> JobRow:

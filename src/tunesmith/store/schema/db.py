@@ -20,9 +20,15 @@ from tunesmith.settings import Settings
 from tunesmith.store.schema.data_version import DataVersion
 
 BUSY_SECONDS = 30.0  # longer than any transaction here; SQLite allows one writer at a time
-MIGRATION_KEY, FIRST_KEY_KEY = 7_486_301, 7_486_302  # arbitrary numbers that nothing else locks in this database
+MIGRATION_KEY, FIRST_KEY_KEY, CLAIM_KEY = (
+    7_486_301,
+    7_486_302,
+    7_486_303,
+)  # arbitrary numbers that nothing else locks in this database
 POOL_SIZE = 8
 POOL_OVERFLOW = 40  # the API's thread pool has 40 threads
+WAITING_WRITERS = 24  # at most, so that readers find a thread while all of them wait
+ROOM_SECONDS = 1.0  # how long one more waits for room among them
 
 
 class Database:
@@ -35,6 +41,7 @@ class Database:
         # On PostgreSQL a statement outside a transaction sees the same, for one round trip instead of three.
         self._reading = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock()
+        self._room = threading.BoundedSemaphore(WAITING_WRITERS)
         self.data_version = DataVersion(self.engine.url.database if self.is_sqlite else None)
 
     @property
@@ -64,12 +71,17 @@ class Database:
         if not self.is_sqlite:
             yield
             return
-        if not self._writer.acquire(timeout=BUSY_SECONDS):
-            raise ServiceUnavailable(f"The database is busy: no write ended in {BUSY_SECONDS:.0f} s. Try again.")
+        if not self._room.acquire(timeout=ROOM_SECONDS):
+            raise ServiceUnavailable(f"The database is busy: {WAITING_WRITERS} writes wait for it. Try again.")
         try:
-            yield
+            if not self._writer.acquire(timeout=BUSY_SECONDS):
+                raise ServiceUnavailable(f"The database is busy: no write ended in {BUSY_SECONDS:.0f} s. Try again.")
+            try:
+                yield
+            finally:
+                self._writer.release()
         finally:
-            self._writer.release()
+            self._room.release()
 
     @contextmanager
     def _begin(self, engine: Engine) -> Iterator[Connection]:

@@ -21,8 +21,10 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    and_,
     bindparam,
     literal,
+    or_,
 )
 
 from tunesmith.jsonvalue import JsonValue
@@ -198,6 +200,21 @@ jobs = Table(
 _partial("ix_jobs_without_metadata", jobs, "project", *BY_TIME, where=jobs.c.metadata.is_(None))
 UNFINISHED = jobs.c.status.in_(bindparam("unfinished", ACTIVE, expanding=True, literal_execute=True))
 _partial("ix_jobs_unfinished", jobs, "seq", where=UNFINISHED)
+# A paused job is still validated, it just does not start.
+MAY_START = or_(jobs.c.paused.is_(False), jobs.c.status == literal("validating_files", literal_execute=True))
+_partial("ix_jobs_claim", jobs, "status", "project", "seq", where=and_(UNFINISHED, MAY_START))
+LEASED = jobs.c.lease_until.is_not(None)
+_partial("ix_jobs_leased", jobs, "lease_until", where=LEASED)
+
+turns = Table(
+    "turns",
+    metadata,
+    _sequence(),  # of a project's last claim: the lowest comes next
+    Column("project", SafeText, nullable=False),
+    Column("stage", Text, nullable=False),  # check or train
+    UniqueConstraint("project", "stage"),
+    sqlite_autoincrement=True,
+)
 
 create_requests = Table(
     "creations",
