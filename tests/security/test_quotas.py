@@ -1,5 +1,6 @@
 """What a key may keep here: nothing for read-only, and no more than its project's share."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from starlette.testclient import TestClient
 from tests.api.conftest import Refused, Upload
 from tests.security.conftest import As
 
-from tunesmith.api.http import disk_room
 from tunesmith.api.http.disk_room import demand_disk
 from tunesmith.errors import DiskFull
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import ChatRow, Store
 from tunesmith.store.objects.chats import PAGE_BYTES
@@ -32,8 +33,9 @@ def limit(app: FastAPI) -> "object":
 
 
 def stored(number: int, size: int = 10) -> ChatRow:
-    body = {"object": "chat.completion", "id": f"chatcmpl-{number}"}
-    return ChatRow(f"chatcmpl-{number}", "m", "m", 5, body, ({"role": "user", "content": "x" * size},), {}, "default")
+    body: JsonObject = {"object": "chat.completion", "id": f"chatcmpl-{number}"}
+    message: JsonObject = {"role": "user", "content": "x" * size}
+    return ChatRow(f"chatcmpl-{number}", "m", "m", 5, body, (message,), {}, "default")
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/engines/gpt-3.5-turbo/chat/completions"])
@@ -142,8 +144,8 @@ def test_uploads_leave_the_reserve_free(
 def test_reserve_is_a_tenth_of_the_disk_or_two_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gib = 1024**3
     for total, free, fits in ((100 * gib, 2 * gib + 1, 1), (100 * gib, 2 * gib, 0), (gib, gib // 10, 0), (gib, gib, 1)):
-        usage = disk_room.shutil._ntuple_diskusage(total, total - free, free)  # type: ignore[attr-defined]
-        monkeypatch.setattr(disk_room.shutil, "disk_usage", lambda path, usage=usage: usage)
+        usage = shutil._ntuple_diskusage(total, total - free, free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
         if fits:
             demand_disk(Settings(data_dir=tmp_path), 1)
         else:

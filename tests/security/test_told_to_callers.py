@@ -99,7 +99,7 @@ def test_database_that_is_gone_is_a_503_that_names_no_host(tmp_path: Path, postg
     gone = open_store(there)
     with TestClient(create_app(there, gone, Pool(there)), raise_server_exceptions=False) as client:
         gone.database.engine.dispose()
-        gone.database.engine.pool._creator = _no_connection  # type: ignore[attr-defined]
+        gone.database.engine.pool._creator = _no_connection  # type: ignore[assignment]
         answers = [client.get("/healthz"), client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})]
         answers += [client.get("/v1/models", headers={"Authorization": "Bearer sk-wrong"})]
         for answer in answers:

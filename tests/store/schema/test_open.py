@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import ChatRow, JobRow, Store, open_store
 from tunesmith.store.schema import db, migrate
@@ -84,7 +85,7 @@ def test_pairs_written_before_revision_9_are_found_after_it(
 
 
 def test_chats_stored_before_revision_12_are_counted_and_measured(store: Store, store_settings: Settings) -> None:
-    message = {"role": "user", "content": "日本" * 10}
+    message: JsonObject = {"role": "user", "content": "日本" * 10}
     store.chats.add(ChatRow("chatcmpl-1", "m", "m", 5, {"id": "chatcmpl-1"}, (message,), {}, "default"))
     with store.database.write() as connection:
         measured = connection.execute(text("SELECT bytes FROM chats")).scalar_one()
