@@ -169,7 +169,7 @@ def test_log_of_a_server_has_a_line_for_each_request_whatever_its_path(
 def test_nul_in_a_path_is_refused_whatever_the_content_type(calling_as: As, refused: Refused) -> None:
     for content_type in ("application/json", "multipart/x", "text/plain"):
         answer = calling_as("member").get("/v1/files/file-%00", headers={"content-type": content_type})
-        assert refused(answer, 400)["message"] == "The URL has a NUL character in it."
+        assert "control character in it (%00" in refused(answer, 400)["message"]
 
 
 def test_filters_have_a_limit(calling_as: As, refused: Refused, store: Store) -> None:

@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -24,6 +23,7 @@ from tunesmith.check.isolated.task import CheckTask
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.cpu import cpu_count
+from tunesmith.system.python import module_command, without_keys
 
 MOST_CHILDREN = 4
 IDLE_CHILDREN = 2  # of 100 MB each
@@ -156,7 +156,8 @@ class _Child:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(  # a fixed command line; the path travels as data
-            [sys.executable, "-P", "-m", "tunesmith.check.isolated.child"],
+            module_command("tunesmith.check.isolated.child"),
+            env=without_keys(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
