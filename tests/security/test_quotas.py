@@ -1,8 +1,10 @@
 """What a key may keep here: nothing for read-only, and no more than its project's share."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi import FastAPI
@@ -22,7 +24,7 @@ JOBS = "/v1/fine_tuning/jobs"
 
 
 @pytest.fixture
-def limit(app: FastAPI) -> "object":
+def limit(app: FastAPI) -> Callable[..., None]:
     """`limit(limit_project_bytes=…)` changes settings of the running application."""
 
     def change(**values: object) -> None:
@@ -47,8 +49,8 @@ def test_read_only_key_stores_nothing(calling_as: As, refused: Refused, store: S
     assert store.chats.count() == 0
 
 
-def test_stored_chats_have_a_limit(calling_as: As, refused: Refused, store: Store, limit: As) -> None:
-    limit(limit_stored_chats=2)  # type: ignore[call-arg]
+def test_stored_chats_have_a_limit(calling_as: As, refused: Refused, store: Store, limit: Callable[..., None]) -> None:
+    limit(limit_stored_chats=2)
     for number in range(2):
         store.chats.add(stored(number))
     asked = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hi"}], "store": True}
@@ -87,9 +89,9 @@ def test_small_chats_are_paged_as_before(client: TestClient, store: Store) -> No
 
 
 def test_a_project_has_no_more_unfinished_jobs_than_the_setting(
-    client: TestClient, upload: Upload, refused: Refused, limit: As, store: Store
+    client: TestClient, upload: Upload, refused: Refused, limit: Callable[..., None], store: Store
 ) -> None:
-    limit(limit_unfinished_jobs=2)  # type: ignore[call-arg]
+    limit(limit_unfinished_jobs=2)
     file = upload()["id"]
     body = {"model": "gpt-3.5-turbo", "training_file": file}
     first = client.post(JOBS, json=body, headers={"idempotency-key": "a"}).json()
@@ -100,14 +102,14 @@ def test_a_project_has_no_more_unfinished_jobs_than_the_setting(
     assert client.post(JOBS, json=body, headers={"idempotency-key": "a"}).json()["id"] == first["id"]
     client.post(f"{JOBS}/{first['id']}/cancel")
     assert client.post(JOBS, json=body).status_code == 200
-    limit(limit_unfinished_jobs=0)  # type: ignore[call-arg]
+    limit(limit_unfinished_jobs=0)
     assert client.post(JOBS, json=body).status_code == 200
 
 
 def test_a_project_keeps_no_more_bytes_than_its_quota(
-    client: TestClient, upload: Upload, refused: Refused, rows: bytes, limit: As
+    client: TestClient, upload: Upload, refused: Refused, rows: bytes, limit: Callable[..., None]
 ) -> None:
-    limit(limit_project_bytes=3 * len(rows))  # type: ignore[call-arg]
+    limit(limit_project_bytes=3 * len(rows))
     kept = upload()["id"]
     send = {"data": {"purpose": "fine-tune"}, "files": {"file": ("x.jsonl", 2 * rows)}}
     error = refused(client.post("/v1/files", **send), 400)  # type: ignore[arg-type]
@@ -121,11 +123,11 @@ def test_a_project_keeps_no_more_bytes_than_its_quota(
 
 
 def test_uploads_leave_the_reserve_free(
-    client: TestClient, upload: Upload, refused: Refused, rows: bytes, limit: As, settings: Settings
+    client: TestClient, upload: Upload, refused: Refused, rows: bytes, limit: Callable[..., None], settings: Settings
 ) -> None:
     announced = {"filename": "x.jsonl", "purpose": "fine-tune", "mime_type": "text/jsonl", "bytes": len(rows)}
     open_upload = client.post("/v1/uploads", json=announced).json()["id"]
-    limit(disk_reserve_bytes=2**60)  # type: ignore[call-arg]
+    limit(disk_reserve_bytes=2**60)
     part = {"files": {"data": ("part", rows)}}
     answers = [
         client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("x.jsonl", rows)}),
@@ -137,14 +139,14 @@ def test_uploads_leave_the_reserve_free(
         assert refused(answer, 507)["code"] == "insufficient_storage"
         assert answer.headers["x-should-retry"] == "false"
     assert [path for path in settings.paths.blobs.rglob("*") if path.is_file()] == []
-    limit(disk_reserve_bytes=0)  # type: ignore[call-arg]
+    limit(disk_reserve_bytes=0)
     upload()
 
 
 def test_reserve_is_a_tenth_of_the_disk_or_two_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gib = 1024**3
     for total, free, fits in ((100 * gib, 2 * gib + 1, 1), (100 * gib, 2 * gib, 0), (gib, gib // 10, 0), (gib, gib, 1)):
-        usage = shutil._ntuple_diskusage(total, total - free, free)
+        usage = SimpleNamespace(total=total, free=free)
         monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
         if fits:
             demand_disk(Settings(data_dir=tmp_path), 1)

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 import structlog
 from fastapi import FastAPI
@@ -92,14 +93,16 @@ def test_addresses_of_other_servers_are_named_to_owners_only(
     assert "gpu.internal" in calling_as("owner").get("/v1/failing").text
 
 
-def test_database_that_is_gone_is_a_503_that_names_no_host(tmp_path: Path, postgres_url: str, refused: Refused) -> None:
+def test_database_that_is_gone_is_a_503_that_names_no_host(
+    tmp_path: Path, postgres_url: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = Settings(data_dir=tmp_path / "pg", database_url=postgres_url)
     store = open_store(there)
     key = store.keys.create("owner")[0]
     gone = open_store(there)
     with TestClient(create_app(there, gone, Pool(there)), raise_server_exceptions=False) as client:
         gone.database.engine.dispose()
-        gone.database.engine.pool._creator = _no_connection  # type: ignore[assignment]
+        monkeypatch.setattr(gone.database.engine.pool, "_creator", _no_connection)
         answers = [client.get("/healthz"), client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})]
         answers += [client.get("/v1/models", headers={"Authorization": "Bearer sk-wrong"})]
         for answer in answers:
@@ -114,9 +117,19 @@ def test_database_that_is_gone_is_a_503_that_names_no_host(tmp_path: Path, postg
 
 
 def _no_connection(*_: object) -> None:
-    import psycopg
-
     raise psycopg.OperationalError('connection to server at "db.internal" (10.0.0.7), port 5432 failed')
+
+
+def test_database_in_sql_ascii_is_read_as_utf8(tmp_path: Path, postgres_socket: Path) -> None:
+    with psycopg.connect(host=str(postgres_socket), user="postgres", dbname="postgres", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = f"postgresql://postgres@/plain?host={postgres_socket}"
+    store = open_store(Settings(data_dir=tmp_path / "ascii", database_url=url))
+    made = store.projects.create("Zürich 日本")
+    found = store.projects.get(made.id)
+    store.close()
+    assert found is not None
+    assert found.name == "Zürich 日本"
 
 
 def test_reason_is_kept_for_commands() -> None:
@@ -161,7 +174,7 @@ def test_log_of_a_server_has_a_line_for_each_request_whatever_its_path(
     monkeypatch.setattr(sys, "stderr", written)
     configure_log(10)
     calling_as(None).get("/v1/models%0a%1b[31mforged")
-    lines = written.getvalue().splitlines()
+    lines = [line for line in written.getvalue().splitlines() if "[audit]" not in line]
     assert [line for line in lines if "forged" in line and r"/v1/models\n\x1b[31mforged" not in line] == []
     assert any(r"/v1/models\n\x1b[31mforged" in line for line in lines)
 

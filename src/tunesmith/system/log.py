@@ -47,8 +47,7 @@ def escape_controls(
 ) -> MutableMapping[str, object]:
     """Shows control characters as `\\x1b`, so that no line is forged.
 
-    Nor can anybody send commands to the terminal. A traceback keeps its lines, each indented, as no other line of the
-    log is.
+    Nor can anybody send commands to the terminal. A traceback keeps its lines, each indented, as no other line is.
     """
     for name, value in event.items():
         text = value if isinstance(value, str | int | float | bool | None) else repr(value)
