@@ -1,4 +1,4 @@
-"""Digests of a finished directory's files, kept beside it, to tell later that they are whole.
+"""Digests kept beside a finished directory tell later whether its files are whole.
 
 Looking is cheap: names, sizes and times. Where these differ, and once after each start of the machine (which may have
 lost its power), the bytes are read.
