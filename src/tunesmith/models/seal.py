@@ -1,10 +1,4 @@
-<<<<<<< HEAD
-"""Digests of a finished directory's files, kept beside it.
-
-They tell later that the files are whole.
-=======
 """Digests kept beside a finished directory tell later whether its files are whole.
->>>>>>> wing18-power
 
 Looking is cheap: names, sizes and times. Where these differ, and once after each start of the machine (which may have
 lost its power), the bytes are read.
