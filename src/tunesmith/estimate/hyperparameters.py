@@ -124,7 +124,7 @@ def batch_reason(requested: Mapping[str, JsonValue] | None, report: HasExamples,
 
 def rate_warning(multiplier: float, base_rate: float) -> str | None:
     """The warning about a multiplier that looks like a learning rate, or None."""
-    if multiplier >= LEAST_MULTIPLIER:
+    if multiplier >= LEAST_MULTIPLIER or multiplier <= 0:  # the latter is refused
         return None
     return (
         f"learning_rate_multiplier {multiplier:g} gives a learning rate of {multiplier * base_rate:.2g} ({multiplier:g}"

@@ -212,4 +212,4 @@ def _ends_with_user(messages: JsonValue) -> bool:
     return _last_role(messages) == "user"
 
 
-__all__ = ["CHAT_KEYS", "Kind", "kind_of", "order_faults", "row_faults"]
+__all__ = ["CHAT_KEYS", "NOTES", "Kind", "kind_of", "order_faults", "row_faults"]

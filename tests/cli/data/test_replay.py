@@ -43,6 +43,7 @@ def test_rows_are_ready_for_the_check(tunesmith: Tunesmith, prompts: Path) -> No
     assert ran.err.count("terms of") == 1
     checked = tunesmith("check", prompts.with_name("prompts.replay.jsonl"))
     assert checked.code == 0, checked.out
+    assert "would change" not in checked.out  # the origin of an answer is not to be dropped
     assert KEY not in ran.out + ran.err
 
 
