@@ -29,7 +29,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> "tuple[subprocess.Complete
 
 def test_demo_shows_every_stage(demo: "tuple[subprocess.CompletedProcess[str], Path]") -> None:
     shown = demo[0].stdout
-    for expected in ("ready to train", "96 (12 an epoch)", "5,792 tokens, $0.04634", "tunesmith chat ft:", "What next"):
+    for expected in (
+        "ready to train",
+        "96 (12 an epoch)",
+        "training $0.04634: 5,792 tokens",
+        "tunesmith chat ft:",
+        "What next",
+    ):
         assert expected in shown
     assert "step 96/96" in demo[0].stderr
     assert "loss" in demo[0].stderr

@@ -18,7 +18,7 @@ def test_unknown_base_tells_the_command_and_the_command_works(tunesmith: Tunesmi
     ran = tunesmith("models", "pull", "Qwen/Qwen2.5-0.5B")
     assert ran.code == 1
     command = "tunesmith models add qwen2.5-0.5b Qwen/Qwen2.5-0.5B"
-    assert f"Add a base: {command}, then restart the server." in ran.err
+    assert f"Add a base: {command}, then restart a server that is running." in ran.err
     added = tunesmith(*command.split()[1:])
     assert added.out == f"qwen2.5-0.5b is a base now (Qwen/Qwen2.5-0.5B; in {file})\n"
     assert "Next, download it: tunesmith models pull qwen2.5-0.5b" in added.err

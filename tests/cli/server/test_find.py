@@ -61,7 +61,8 @@ def test_running_server_is_the_one_that_answers(settings: Settings) -> None:
 def test_key_is_not_sent_to_a_program_that_has_the_port_of_a_server_now(
     settings: Settings, base_dir: Path, secret: str
 ) -> None:
-    settings.paths.api_key_file.write_text("sk-of-the-owner\n")
+    with connect(settings, None):
+        pass  # the directory has its database and its first key
     with scripted() as script:
         script.announce(announcement_file(settings))
         Announcement(script.base_url, os.getpid(), secret).write(announcement_file(settings))

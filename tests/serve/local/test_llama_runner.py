@@ -190,7 +190,7 @@ def test_a_family_with_other_formulas_is_left_to_transformers() -> None:
 def test_an_adapter_of_another_size_is_refused(runner: type[CompiledRunner], tmp_path: Path) -> None:
     small = LlamaForCausalLM(LlamaConfig(**{**SIZES, "hidden_size": 24}))
     adapter = write_sparse_adapter(small, tmp_path)
-    with pytest.raises(Exception, match="does not fit this base"):
+    with pytest.raises(Exception, match="does not fit its base"):
         runner(make("llama")).read_adapter(adapter)
 
 
