@@ -57,6 +57,16 @@ def test_journal_of_another_replay_is_refused(tmp_path: Path, other: Asked, said
         Journal(tmp_path / "journal", other)
 
 
+def test_journal_in_which_nothing_was_asked_takes_other_options(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal", ASKED):
+        pass
+    other = Asked("teacher", "elsewhere", {})
+    with Journal(tmp_path / "journal", other) as journal:
+        journal.add(Entry("a", 0.0, {"messages": []}))
+    with Journal(tmp_path / "journal", other) as journal:
+        assert "a" in journal
+
+
 def test_two_processes_cannot_share_a_journal(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", ASKED), pytest.raises(DataError, match="Another replay"):
         Journal(tmp_path / "journal", ASKED)

@@ -40,7 +40,10 @@ def tiny_llama(vocabulary: int = VOCABULARY, seed: int = 0) -> LlamaForCausalLM:
 @pytest.fixture(scope="session")
 def tiny_base(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face directory with random weights and SmolLM2's tokenizer."""
-    directory = tmp_path_factory.mktemp("tiny-base")
+    return write_tiny_base(base_dir, tmp_path_factory.mktemp("tiny-base"))
+
+
+def write_tiny_base(base_dir: Path, directory: Path) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(base_dir / name, directory / name)
     model = tiny_llama(vocabulary=json.loads((base_dir / "config.json").read_text())["vocab_size"])

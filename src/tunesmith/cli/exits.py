@@ -1,5 +1,6 @@
 """The exit codes, on which scripts may rely; docs/cli.md has this table."""
 
+import sys
 from enum import IntEnum
 
 from tunesmith.errors import TunesmithError
@@ -16,6 +17,14 @@ class Exit(IntEnum):
     NO_KEY = 5  # no API key, or the server refuses it
     BUG = 70  # a bug in Tunesmith
     INTERRUPTED = 130  # Ctrl-C; a job goes on without us
+
+
+def require_terminal(name: str, yes: bool) -> None:
+    """Raises CommandError where nobody can be asked, and `yes` was not said."""
+    if not yes and not sys.stdin.isatty():
+        raise CommandError(
+            f"Deleting {name} cannot be undone, and there is no terminal to ask for confirmation. Add --yes."
+        )
 
 
 class CommandError(TunesmithError):

@@ -51,6 +51,10 @@ RowMethod: TypeAlias = Annotated[
         "--method", help="Training method the rows must suit: supervised, dpo or reinforcement.", show_default=False
     ),
 ]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+OutputFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.", show_default=False)
+]
 Epochs: TypeAlias = Annotated[
     int | None, typer.Option(help="Epochs.", show_default="auto", rich_help_panel=HYPERPARAMETERS)
 ]

@@ -98,11 +98,19 @@ class Journal:
         self.flush()
 
     def _begin(self, asked: Asked) -> None:
-        if not self.is_new:
+        if not self.is_new and self._asked_nothing():
+            self._file.truncate(0)
+        elif not self.is_new:
             self._read(asked)
         if self._file.tell() == 0:
             self._write({"replay": VERSION, **asdict(asked)})
             self.flush()
+
+    def _asked_nothing(self) -> bool:
+        """Whether there is a first line only, as where a cap or an error came before the first row."""
+        lines = [self._file.readline(), self._file.readline()]
+        self._file.seek(0)
+        return not lines[1]
 
     def flush(self) -> None:
         """Puts what was written on the disk."""
@@ -161,5 +169,5 @@ def _require_same(path: Path, first: JsonObject, asked: Asked) -> None:
         was = ", ".join(f"{name} {orjson.dumps(first.get(name)).decode()}" for name in differs)
         raise DataError(
             f"{path} holds answers of another replay ({was}). Ask with the same options to go on, "
-            "or name another --output."
+            "name another --output, or begin anew with --overwrite."
         )

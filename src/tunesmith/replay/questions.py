@@ -16,10 +16,11 @@ from tunesmith.rows.findings import Finding, at_line, finding
 from tunesmith.rows.message_faults import messages_faults
 from tunesmith.rows.parse import BrokenLine
 from tunesmith.rows.raw_row import RawRow, iter_rows
+from tunesmith.rows.row_faults import NOTES
 from tunesmith.tokens import PER_EXAMPLE, PER_MESSAGE, PER_ROLE, count_tokens
 
 TOOL_KEYS = ("tools", "functions", "parallel_tool_calls")
-METADATA = "metadata"
+METADATA = NOTES
 ASKED_KEYS = frozenset(("messages", "prompt", METADATA, *TOOL_KEYS))
 
 

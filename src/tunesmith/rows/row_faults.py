@@ -18,6 +18,7 @@ Kind: TypeAlias = Literal["chat", "completion", "preference", "reinforcement"]
 
 CHAT_KEYS = frozenset(("messages", "tools", "functions", "parallel_tool_calls"))
 NOTES = "metadata"  # of a chat row: where its answer came from, say; not trained
+ROW_KEYS = CHAT_KEYS | {NOTES}
 PREFERENCE_KEYS = frozenset(
     ("input", "preferred_output", "non_preferred_output", "preferred_completion", "non_preferred_completion")
 )
@@ -93,7 +94,7 @@ def _faults_of(row: JsonValue, kind: Kind | None) -> Iterator[Fault]:
 
 
 def _chat_faults(row: JsonObject) -> Iterator[Fault]:
-    yield from _extra_keys(row, CHAT_KEYS | {NOTES}, "")
+    yield from _extra_keys(row, ROW_KEYS, "")
     notes = row.get(NOTES)
     if notes is not None and not isinstance(notes, dict):
         yield Fault("invalid_value", NOTES, f"'{NOTES}' is {type_name(notes)}, not an object.", shorten(notes))
@@ -212,4 +213,4 @@ def _ends_with_user(messages: JsonValue) -> bool:
     return _last_role(messages) == "user"
 
 
-__all__ = ["CHAT_KEYS", "NOTES", "Kind", "kind_of", "order_faults", "row_faults"]
+__all__ = ["CHAT_KEYS", "ROW_KEYS", "Kind", "kind_of", "order_faults", "row_faults"]

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.acceptance.power_cut.disk import KINDS, Disk, Kind
-from tests.train.conftest import tiny_llama
+from tests.train.conftest import write_tiny_base
 
 from tunesmith.models.adapters import TENSORS_FILE
 
@@ -30,13 +30,7 @@ LEASE = 2.0
 @pytest.fixture(scope="session")
 def tiny_folder(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's own base: random weights, SmolLM2's tokenizer."""
-    folder = tmp_path_factory.mktemp("own-base")
-    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-        shutil.copy(base_dir / name, folder / name)
-    model = tiny_llama(vocabulary=json.loads((base_dir / "config.json").read_text())["vocab_size"])
-    model.config.save_pretrained(folder)
-    model.save_pretrained(folder, safe_serialization=True)
-    return folder
+    return write_tiny_base(base_dir, tmp_path_factory.mktemp("own-base"))
 
 
 @dataclass(slots=True)

@@ -13,7 +13,9 @@ import pytest
 from tests.cli.conftest import Tunesmith
 from tests.replay.upstream import Reply, completion, error, teaching
 
+from tunesmith.cli.commands.data import replay
 from tunesmith.cli.exits import Exit
+from tunesmith.cli.output import replay_views
 
 KEY = "sk-0123456789-secret"
 TEACHER = "ft:gpt-4o-mini-2024-07-18:acme::B1"
@@ -153,3 +155,14 @@ def test_rows_without_an_answer_are_listed_and_fail_the_command(tunesmith: Tunes
     assert ran.code == Exit.FAILED
     assert "line 4:" in ran.err
     assert "39 answers in" in ran.out
+
+
+def test_a_pipe_is_told_while_no_answer_comes(
+    tunesmith: Tunesmith, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_views, "LINE_SECONDS", 0.2)
+    monkeypatch.setattr(replay, "SHOWN_SECONDS", 0.1)
+    with teaching(lambda text, times: error(500, "down") if times == 0 else Reply(200, completion(text))) as teacher:
+        ran = tunesmith("replay", prompts, "--teacher", "t", "--upstream", teacher.url, "--concurrency", "40")
+    assert ran.code == 0, ran.err
+    assert "0 of 40 answered" in ran.err

@@ -12,7 +12,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.message_faults import KEYS as MESSAGE_KEYS
 from tunesmith.rows.other_shapes.recognise import CARRIERS
 from tunesmith.rows.other_shapes.turns import role_of
-from tunesmith.rows.row_faults import CHAT_KEYS, NOTES, PREFERENCE_KEYS, Kind
+from tunesmith.rows.row_faults import CHAT_KEYS, PREFERENCE_KEYS, ROW_KEYS, Kind
 
 OLD_KEYS = {"preferred_completion": "preferred_output", "non_preferred_completion": "non_preferred_output"}
 SPELLING = 0.8  # how alike two keys are when one is taken for the other misspelt
@@ -34,7 +34,7 @@ def drop_metadata(row: JsonObject, kind: Kind | None) -> list[str]:
     """
     source = row.get("input")
     if kind == "chat" and any(_is_answer(one) for one in _messages(row)):
-        holders = [("", row, CHAT_KEYS | {NOTES})]
+        holders = [("", row, ROW_KEYS)]
     elif kind == "completion":
         holders = [("", row, frozenset(("prompt", "completion")))]
     elif kind == "preference":

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import AsJson, BaseUrl, DataDir
+from tunesmith.cli.exits import CommandError, Exit, require_terminal
+from tunesmith.cli.options import AsJson, BaseUrl, DataDir, OutputFile, Yes
 
 if TYPE_CHECKING:
     from tunesmith.client import Client, File, Job
@@ -82,9 +82,7 @@ def show(file: FileId, as_json: AsJson = False, base_url: BaseUrl = None, data_d
 @app.command()
 def download(
     file: FileId,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.", show_default=False)
-    ] = None,
+    output: OutputFile = None,
     base_url: BaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -107,17 +105,14 @@ def download(
 @app.command()
 def delete(
     file: FileId,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     base_url: BaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
     """Delete a file from the server. A job that has read it goes on."""
     from tunesmith.cli.output.terminal import print_plain
 
-    if not yes and not sys.stdin.isatty():
-        raise CommandError(
-            f"Deleting {file} cannot be undone, and there is no terminal to ask for confirmation. Add --yes."
-        )
+    require_terminal(file, yes)
     with _client(base_url, data_dir) as client, _naming(client, file):
         if not yes:
             found = client.file(file)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import AsJson, AsJsonLines, BaseUrl, DataDir, JobId
+from tunesmith.cli.options import AsJson, AsJsonLines, BaseUrl, DataDir, JobId, OutputFile
 
 if TYPE_CHECKING:
     from tunesmith.client import Client, Job
@@ -113,9 +113,7 @@ def resume(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_d
 @app.command()
 def result(
     job: JobId,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.", show_default=False)
-    ] = None,
+    output: OutputFile = None,
     base_url: BaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import AsJson, BaseUrl, DataDir
+from tunesmith.cli.exits import CommandError, Exit, require_terminal
+from tunesmith.cli.options import AsJson, BaseUrl, DataDir, Yes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -126,22 +126,17 @@ def _base_source(name: str, source: str) -> str:
 @app.command()
 def delete(
     name: Annotated[str, typer.Argument(help="Tuned model or checkpoint (ft:…).", metavar="MODEL", show_default=False)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     base_url: BaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
     """Delete a tuned model and its files. This cannot be undone."""
-    import sys
-
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.names import naming_models
     from tunesmith.cli.output.terminal import print_plain
     from tunesmith.cli.server.find import connect
 
-    if not yes and not sys.stdin.isatty():
-        raise CommandError(
-            f"Deleting {name} cannot be undone, and there is no terminal to ask for confirmation. Add --yes."
-        )
+    require_terminal(name, yes)
     with connect(load_settings(data_dir), base_url) as connection:
         if not yes:
             typer.confirm(f"Delete {name} and its files for good?", abort=True)

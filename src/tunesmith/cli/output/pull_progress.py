@@ -2,59 +2,35 @@
 
 import time
 from pathlib import Path
-from threading import Event, Thread
-from types import TracebackType
-from typing import Self
 
-from tunesmith.cli.output.terminal import duration, err, note, size
+from tunesmith.cli.output.terminal import duration, size
+from tunesmith.cli.output.waiting import Waiting
 
 FIRST_SECONDS = 0.4  # what takes less is not worth a line
 SECONDS = 2.0  # between two lines where stderr is no terminal
-REFRESH_SECONDS = 0.5  # on a terminal, whose one line is drawn again
 
 
-class PullProgress:
+class PullProgress(Waiting):
     """Tells on stderr how far it is, from what is on the disk.
 
     pip and the hub's client tell nothing, or only a terminal. Pass `started` to `models.directory.pull`.
     """
 
     def __init__(self, name: str) -> None:
-        self._name, self._began = name, time.monotonic()
+        self._name = name
         self._folder: Path | None = None
         self._total: int | None = None
-        self._ended = Event()
-        self._status = err().status(self._text())
-        self._thread = Thread(target=self._watch, name="pull-progress", daemon=True)
+        super().__init__(f"Fetching {name}")
 
     def started(self, folder: Path, total: int | None) -> None:
         """A step begins that fills `folder`, to `total` bytes if that is known."""
         self._folder, self._total = folder, total
 
-    def __enter__(self) -> Self:
-        if err().is_terminal:
-            self._status.start()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._status.stop()
-
-    def _watch(self) -> None:
-        pause = FIRST_SECONDS
-        while not self._ended.wait(pause):
-            pause = REFRESH_SECONDS if err().is_terminal else SECONDS
-            if err().is_terminal:
-                self._status.update(self._text())
-            else:
-                note(self._text())
+    def _pace(self) -> tuple[float, float, float]:
+        return FIRST_SECONDS, FIRST_SECONDS, SECONDS
 
     def _text(self) -> str:
-        passed = time.monotonic() - self._began
+        passed = time.monotonic() - self._started
         done = [] if self._folder is None else [self._bytes(_bytes_below(self._folder))]
         return ", ".join([f"Fetching {self._name}", *done, *([duration(passed)] if passed >= 1 else [])]) + " …"
 

@@ -61,7 +61,7 @@ class ReplayBar:
     def _more(self, progress: Progress) -> str:
         seconds = time.monotonic() - self._started
         left = (progress.total - progress.done) * seconds / max(1, progress.asked)
-        parts = [f"{duration(left)} left"]
+        parts = [f"{duration(left)} left"] if progress.asked else []
         parts += [dollars(progress.spent)] if progress.spent else []
         parts += [f"{progress.refused:,} without an answer"] if progress.refused else []
         parts += [f"told to wait {plural(progress.tally.limited, 'time')}"] if progress.tally.limited else []

@@ -53,13 +53,18 @@ class Waiting:
             self._status.stop()
 
     def _follow(self) -> None:
-        next_line = self._started + FIRST_LINE_SECONDS
-        while not self._ended.wait(LOOK_SECONDS):
+        look, first, between = self._pace()
+        next_line = self._started + first
+        while not self._ended.wait(look):
             if self._status is not None:
                 self._status.update(escape(self._text()))
             elif time.monotonic() >= next_line:
-                next_line = time.monotonic() + LINE_SECONDS
+                next_line = time.monotonic() + between - look / 2
                 note(self._text())
+
+    def _pace(self) -> tuple[float, float, float]:
+        """Seconds between two looks, before the first line, and between two lines."""
+        return LOOK_SECONDS, FIRST_LINE_SECONDS, LINE_SECONDS
 
     def _text(self) -> str:
         waited = time.monotonic() - self._started

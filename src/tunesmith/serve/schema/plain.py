@@ -30,7 +30,6 @@ _REWRITTEN = {
     *("not", "oneOf", "if", "then", "else", "dependentRequired", "dependentSchemas", "contains", "minContains"),
     *("maxContains", "uniqueItems", "propertyNames", "unevaluatedProperties", "unevaluatedItems", *REFERENCES),
 }
-_WHOLE = ("Length", "Items", "Properties")  # 2.0 is a count too
 _COUNTS = ("minProperties", "maxProperties")
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SAMPLING = "Sent to the teacher"
 OWN_FIELDS = {"model", "messages", "stream", "n", "tools", "functions", "max_tokens", "max_completion_tokens"}
+SHOWN_SECONDS = 1.0
 MOST_TOKENS = 4096  # reserved for an answer whose length nothing else bounds
 
 
@@ -157,7 +158,9 @@ async def _ask(plan: "Plan", journal: "Journal", address: "Address", bar: "Repla
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    await task
+    while not (await asyncio.wait({task}, timeout=SHOWN_SECONDS))[0]:
+        bar(run.progress)  # also while no answer comes
+    task.result()
     return run.progress
 
 
