@@ -7,7 +7,7 @@ directory, the default here.
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from tunesmith.setting_values import dotted_names, origins, server_urls
 
 log = logging.getLogger(__name__)  # without a handler a warning is one line on standard error
 
@@ -311,34 +313,18 @@ class Settings(BaseSettings, TrainingOptions):
 
     @field_validator("allowed_origins", mode="before")
     @classmethod
-    def _origins(cls, origins: str | list[str]) -> list[str]:
-        """Accepts a list, or origins with commas between them as the environment gives them."""
-        names = origins.strip("[] ").replace('"', "").split(",") if isinstance(origins, str) else origins
-        names = [name.strip().rstrip("/").lower() for name in names if name.strip()]
-        for name in names:
-            if name != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+", name):
-                raise ValueError(f"{name!r} is not an origin, such as https://app.example or http://localhost:3000")
-        return names
+    def _origins(cls, given: str | list[str]) -> list[str]:
+        return origins(given)
 
     @field_validator("aliases", "bases", "serve_remote", mode="before")
     @classmethod
     def _dotted_names(cls, table: object) -> object:
-        """Joins names that TOML split at their dots: `gpt-4.1-mini = "x"` is a table in a table there."""
-        return dict(_joined(table)) if isinstance(table, Mapping) else table
+        return dotted_names(table)
 
     @field_validator("serve_remote")
     @classmethod
     def _remotes(cls, remotes: dict[str, str]) -> dict[str, str]:
-        """URLs without a trailing slash or /v1, which many people write out of habit.
-
-        An empty one removes the entry of another source.
-        """
-        remotes = {name: url for name, url in remotes.items() if url}
-        for name, url in remotes.items():
-            if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
-                raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
-        # To the end: the worker validates once more what the server hands it.
-        return {name: re.sub(r"(/|/v1)+$", "", url) for name, url in remotes.items()}
+        return server_urls(remotes)
 
     def training_options(self) -> TrainingOptions:
         """The options of a job that does not set its own."""
@@ -378,14 +364,6 @@ class Settings(BaseSettings, TrainingOptions):
         toml = TomlConfigSettingsSource(settings_cls, toml_file=path)
         toml.init_kwargs = _under_new_names(toml.init_kwargs, old_names, path.name, str)
         return init_settings, env_settings, toml
-
-
-def _joined(table: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}.{rest}", inner) for rest, inner in _joined(value))
-        else:
-            yield name, value
 
 
 Value = TypeVar("Value")

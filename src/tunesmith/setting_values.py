@@ -1,0 +1,46 @@
+"""Values of settings as people write them, made what the settings hold.
+
+A wrong one raises ValueError with a sentence, which pydantic shows with the setting's name.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+
+def origins(given: str | list[str]) -> list[str]:
+    """Origins of web pages: a list, or with commas between them as in the environment."""
+    names = given.strip("[] ").replace('"', "").split(",") if isinstance(given, str) else given
+    names = [name.strip().rstrip("/").lower() for name in names if name.strip()]
+    for name in names:
+        if name != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+", name):
+            raise ValueError(f"{name!r} is not an origin, such as https://app.example or http://localhost:3000")
+    return names
+
+
+def server_urls(given: Mapping[str, str]) -> dict[str, str]:
+    """URLs without a trailing slash or /v1, which many people write out of habit.
+
+    An empty one removes the entry of another source.
+    """
+    urls = {name: url for name, url in given.items() if url}
+    for name, url in urls.items():
+        if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+            raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
+    # To the end: the worker validates once more what the server hands it.
+    return {name: re.sub(r"(/|/v1)+$", "", url) for name, url in urls.items()}
+
+
+def dotted_names(table: object) -> object:
+    """Joins names that TOML split at their dots.
+
+    `gpt-4.1-mini = "x"` is a table in a table there.
+    """
+    return dict(_joined(table)) if isinstance(table, Mapping) else table
+
+
+def _joined(table: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{rest}", inner) for rest, inner in _joined(value))
+        else:
+            yield name, value
