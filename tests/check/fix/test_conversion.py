@@ -253,6 +253,30 @@ def test_the_user_may_say_what_the_columns_are(tmp_path: Path) -> None:
     assert chats[1] == {"messages": [asked, {"role": "assistant", "content": "b1"}]}
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'"user"\n\x80', "line 2: byte 0x80 is not UTF-8.*--encoding cp1252"),
+        ("prompt,completion\nGröße,3\n".encode("cp1252"), "line 2: byte 0xf6 is not UTF-8"),
+        ("prompt,Größe\na,b\n".encode("cp1252"), "line 1: byte 0xf6"),
+        (b"prompt,completion\na,b\n" * 9_000 + b"c,\xe9\n", "line 18001: byte 0xe9"),
+        (b'prompt,completion\n"a,b\n', "line 2: .* a quotation mark is not closed"),
+    ],
+)
+def test_a_table_that_cannot_be_read_names_the_line(tmp_path: Path, content: bytes, said: str) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(content)
+    with pytest.raises(InvalidRequest, match=said):
+        fix_file(source, tmp_path / "out.jsonl")
+    check_file(source)  # what `fix` would do is looked at there, too
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_blank_lines_may_stand_before_the_header_of_a_table(tmp_path: Path) -> None:
+    rows = b"".join(b"a%d,b\n" % number for number in range(10))
+    assert converted(tmp_path, b"\n\nprompt,completion\n" + rows)[9] == {"prompt": "a9", "completion": "b"}
+
+
 def test_an_encoding_may_be_named(tmp_path: Path) -> None:
     content = (
         lines([{"prompt": f"größe {number}", "completion": "ja"} for number in range(12)]).decode().encode("cp1252")

@@ -27,6 +27,7 @@ _KNOWN_COLUMNS = frozenset(("messages", "conversations", "text", "system")).unio
 # An object around the list of rows, as some services and libraries write it.
 _WRAPPED = re.compile(rb'\s*\{\s*"(?:data|rows|examples|items|train|samples|dataset)"\s*:\s*(?=\[\s*\{)')
 _ARRAY = re.compile(rb"\s*\[\s*\{")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
 class Piece(NamedTuple):
@@ -215,25 +216,37 @@ def _columns(head: bytes, delimiter: str) -> set[str]:
 def _table_rows(path: Path, delimiter: str) -> Iterator[Piece]:
     """The rows of a table with a header, each as an object of its cells."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from _cells(file, delimiter)
+    # Bytes that are no UTF-8 become lone surrogates, so that the error can name the line they stand in.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        rows = _lists_of_cells(file, delimiter)
+        names = [name.strip() for name in next(cells for _, cells in rows if any(cells))]
+        lowered = [name.lower() if name.lower() in _KNOWN_COLUMNS else name for name in names]
+        for line, cells in rows:
+            if not any(cells):
+                yield Piece(line, b"", 0)
+                continue
+            row = dict(zip(lowered, cells, strict=False)) if len(cells) <= len(names) else {"cells": cells}
+            text = orjson.dumps(row)
+            yield Piece(line, text, len(text), ("read a table",))
 
 
-def _cells(file: TextIO, delimiter: str) -> Iterator[Piece]:
+def _lists_of_cells(file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Where each row begins, from 1, with its cells; InvalidRequest for a row that cannot be read."""
     reader = csv.reader(file, delimiter=delimiter, strict=True)
-    names = [name.strip() for name in next(reader, [])]
-    lowered = [name.lower() if name.lower() in _KNOWN_COLUMNS else name for name in names]
     while True:
         line = reader.line_num + 1
         try:
             cells = next(reader, None)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"line {line}: the table cannot be read: {error}.", param="file") from None
+        except csv.Error as error:
+            cause = "a quotation mark is not closed" if "unexpected end" in str(error) else str(error)
+            raise InvalidRequest(f"line {line}: the table cannot be read: {cause}.", param="file") from None
         if cells is None:
             return
-        if not any(cells):
-            yield Piece(line, b"", 0)
-            continue
-        row = dict(zip(lowered, cells, strict=False)) if len(cells) <= len(names) else {"cells": cells}
-        text = orjson.dumps(row)
-        yield Piece(line, text, len(text), ("read a table",))
+        if odd := _NOT_UTF8.search("".join(cells)):
+            raise InvalidRequest(
+                f"line {line}: byte 0x{ord(odd.group()) - 0xDC00:02x} is not UTF-8. Say what the file is written in: "
+                "--encoding cp1252 is what Excel writes in Western Europe and America.",
+                param="file",
+                code="not_utf8",
+            )
+        yield line, cells
