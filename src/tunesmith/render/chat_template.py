@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from jinja2 import TemplateError
+from jinja2 import Template
 
 from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.render.faults import broken_template, left_out, refused
+from tunesmith.render.faults import EndlessTemplate, broken_template, endless, left_out, refused, template_too_long
 from tunesmith.render.template_environment import TemplateEnvironment
+from tunesmith.render.template_meter import TooMuch, begin
+from tunesmith.system.deadline import OutOfTime
 
 # Noncharacters: they occur in no template, and a template's whitespace trimming leaves them alone.
 SLOT, _CLOSE = "\ufdd0", "\ufdd1"
 SLOT_PATTERN = re.compile(f"{SLOT}(\\d+)\\.(\\d+){_CLOSE}")
 REASONING = 9  # the number of the slot of a message's `reasoning_content`
+MAX_TEMPLATE = 64 * 1024  # characters; the longest in use have some 17,000
 _BEFORE, _AFTER = "\n\t\n", "\n \n"  # put around a text to see what the template strips off it
 
 
@@ -73,10 +76,7 @@ class ChatTemplate:
         self.text = text
         self._special_tokens = special_tokens
         self._environment = TemplateEnvironment()
-        try:
-            self._template = self._environment.from_string(text)
-        except TemplateError as error:
-            raise broken_template(error) from error
+        self._template = self._compiled(text)
         self.moment: Callable[[], tuple[str, ...]] = self._environment.moment
         self._rendered = lru_cache(maxsize=4096)(self._render_slots)
         self._stripped = lru_cache(maxsize=1024)(self._find_strips)
@@ -91,7 +91,10 @@ class ChatTemplate:
 
         `prompt`: up to where the assistant begins to write. Raises RenderError if the template refuses.
         """
-        return self._rendered(forms, prompt, self.moment())
+        rendered = self._rendered(forms, prompt, self.moment())
+        if isinstance(rendered, EndlessTemplate):
+            raise endless(rendered.reason)
+        return rendered
 
     def strips(self, forms: Forms) -> dict[tuple[int, int], Strips]:
         """What the template strips off the texts, by message and slot.
@@ -100,8 +103,20 @@ class ChatTemplate:
         """
         return self._stripped(forms, self.moment())
 
-    def _render_slots(self, forms: Forms, prompt: bool, _moment: tuple[str, ...]) -> str:
-        text = self._run(forms, prompt, "", "")
+    def _compiled(self, text: str) -> Template:
+        if len(text) > MAX_TEMPLATE:
+            raise template_too_long(len(text), MAX_TEMPLATE)
+        begin(0)
+        try:
+            return self._environment.from_string(text)
+        except Exception as error:  # besides Jinja's: nesting, names and numbers that Python does not compile
+            raise broken_template(error) from error
+
+    def _render_slots(self, forms: Forms, prompt: bool, _moment: tuple[str, ...]) -> str | EndlessTemplate:
+        try:
+            text = self._run(forms, prompt, "", "")
+        except EndlessTemplate as error:  # remembered: trying again would cost as much
+            return error
         found = {(int(one[1]), int(one[2])) for one in SLOT_PATTERN.finditer(text)}
         for index, form in enumerate(forms):
             slots = form.content.count(SLOT)
@@ -111,10 +126,15 @@ class ChatTemplate:
 
     def _run(self, forms: Forms, prompt: bool, before: str, after: str) -> str:
         messages = [_message(index, form, before, after) for index, form in enumerate(forms)]
+        begin(len(messages))
         try:
             return self._template.render(
                 messages=messages, tools=None, documents=None, add_generation_prompt=prompt, **self._special_tokens
             )
+        except OutOfTime:
+            raise
+        except TooMuch as error:
+            raise endless(str(error)) from error
         except Exception as error:  # a template may fail in any way that an expression of Python can
             raise refused(tuple(form.role for form in forms), error) from error
 
@@ -136,6 +156,8 @@ class ChatTemplate:
     def _accepts(self, forms: Forms) -> bool:
         try:
             self.render(forms)
+        except EndlessTemplate:
+            raise
         except DataError:
             return False
         return True
@@ -144,6 +166,8 @@ class ChatTemplate:
         forms = (Form("user"), Form("assistant", reasoning=SLOT))
         try:
             return f".{REASONING}{_CLOSE}" in self.render(forms)
+        except EndlessTemplate:
+            raise
         except DataError:
             return False
 

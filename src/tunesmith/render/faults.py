@@ -14,6 +14,7 @@ _ANY_REFUSAL = "Change the messages as the template says, or choose another base
 _BROKEN = "Correct the template (chat_template.jinja, or chat_template in tokenizer_config.json), or use another base."
 
 
+MOST_SAID = 1000  # characters of what a template says
 NO_TEMPLATE = "no_chat_template"
 
 
@@ -30,6 +31,33 @@ class RenderError(DataError):
         self.what = what
         self.fix = fix
         self.finding = finding
+
+
+class EndlessTemplate(RenderError):
+    """A chat template that costs more than a run may."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The base's chat template {reason} for these messages: it loops or multiplies text without end, and cannot"
+            " be used.",
+            _BROKEN,
+        )
+        self.reason = reason
+
+
+def endless(reason: str) -> EndlessTemplate:
+    """The template was stopped.
+
+    `reason` says what it does: "takes more than 1,000 steps".
+    """
+    return EndlessTemplate(reason)
+
+
+def template_too_long(chars: int, limit: int) -> RenderError:
+    """The template's own text is no template's."""
+    return RenderError(
+        f"The base's chat template has {chars:,} characters, and at most {limit:,} are read.", _BROKEN, NO_TEMPLATE
+    )
 
 
 def no_template() -> RenderError:
@@ -111,4 +139,4 @@ def answer_cut(tokens: int, limit: int | None) -> RenderError:
 
 
 def _said(error: Exception) -> str:
-    return str(error).strip().rstrip(".") or type(error).__name__
+    return str(error)[:MOST_SAID].strip().rstrip(".") or type(error).__name__
