@@ -12,7 +12,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, StrictInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StrictInt, TypeAdapter, ValidationError
 
 from tunesmith import __version__
 from tunesmith.errors import ServerFault
@@ -40,6 +40,7 @@ class AdapterManifest:
     target_modules: tuple[str, ...]  # last part of their names, such as "q_proj"
     step: int
     sha256: str = ""  # of the tensors; filled in when they are written
+    config_sha256: str = ""  # of adapter_config.json, likewise; "" in older manifests
     adapter: AdapterKind = "lora"  # "none": all weights were trained, and rank, alpha and target_modules mean nothing
     run: str = ""  # fingerprint of the run that wrote it: only that one may go on from it as from its own
     format_version: int = FORMAT_VERSION
@@ -51,6 +52,15 @@ class _Format(BaseModel):
     format_version: StrictInt = FORMAT_VERSION
 
 
+class _Config(BaseModel):
+    """What of PEFT's file scales the tensors."""
+
+    r: StrictInt = Field(ge=1)
+    lora_alpha: float = Field(gt=0, allow_inf_nan=False)
+    use_rslora: bool = False
+
+
+_CONFIG = TypeAdapter(_Config)
 _MANIFEST = TypeAdapter(AdapterManifest)
 
 
@@ -66,9 +76,10 @@ def write_adapter(
 
     make_directories(directory)
     data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
-    finished = replace(manifest, sha256=sha256(data).hexdigest())
+    config = _json(peft_config(manifest, base))
+    finished = replace(manifest, sha256=sha256(data).hexdigest(), config_sha256=sha256(config).hexdigest())
     write_atomically(directory / TENSORS_FILE, data)
-    write_atomically(directory / CONFIG_FILE, _json(peft_config(finished, base)))
+    write_atomically(directory / CONFIG_FILE, config)
     write_manifest(directory, finished)
     return finished
 
@@ -179,10 +190,38 @@ def check_tensors(directory: Path) -> None:
         raise unusable_adapter(
             directory, f"This model has no usable adapter: {_reason(error, TENSORS_FILE)}"
         ) from error
-    if digest != read_manifest(directory).sha256:
+    manifest = read_manifest(directory)
+    if digest != manifest.sha256:
         raise unusable_adapter(
             directory,
             f"This model's {TENSORS_FILE} does not match its manifest: the file was changed or damaged. Restore it, or"
+            " train again.",
+        )
+    _check_config(directory, manifest)
+
+
+def _check_config(directory: Path, manifest: AdapterManifest) -> None:
+    """Raises ServerFault if adapter_config.json is not the one of the manifest.
+
+    The manifest of an older version has no digest of it: then rank and alpha, which scale the tensors, must agree.
+    """
+    try:
+        data = (directory / CONFIG_FILE).read_bytes()
+        config = _CONFIG.validate_json(data)
+    except OSError as error:
+        raise unusable_adapter(directory, f"This model has no usable adapter: {_reason(error, CONFIG_FILE)}") from error
+    except ValidationError as error:
+        raise unusable_adapter(
+            directory,
+            f"This model has no usable adapter: its {CONFIG_FILE} is damaged ({_faults(error)}). Restore the file, or"
+            " train again.",
+        ) from error
+    scaled = (config.r, config.lora_alpha) == (manifest.rank, manifest.alpha) and not config.use_rslora
+    same = not manifest.config_sha256 or sha256(data).hexdigest() == manifest.config_sha256
+    if not (scaled and same):
+        raise unusable_adapter(
+            directory,
+            f"This model's {CONFIG_FILE} does not match its manifest: the file was changed or damaged. Restore it, or"
             " train again.",
         )
 

@@ -3,7 +3,8 @@
 A job is refused with these sentences when it is created, instead of failing after its file was checked. They name no
 path: a client of the API sees them too.
 
-What is not covered: a tokenizer that the `tokenizers` library cannot read, and tensors with wrong values.
+What its files may say is in `base_rules`. What is not covered: a tokenizer that the `tokenizers` library cannot read,
+and tensors with wrong values.
 """
 
 import json
@@ -13,15 +14,19 @@ from pathlib import Path
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.support import unsupported
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.models.base_rules import bad_index, bad_sizes, bad_vocabulary, outside, runs_code
+from tunesmith.models.safetensors_header import BadHeader, Tensor, read_header
 
-MAX_HEADER = 100 * 1024 * 1024  # bytes; safetensors' own limit
 LFS_POINTER = b"version https://git-lfs"
+REPACK = "python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('.').save_pretrained('.')\""
 CONVERT = "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('.').save_pretrained('.')\""
 
 
 def check_base(directory: Path, name: str) -> None:
     """Raises InvalidRequest (`base_not_usable`) saying why `directory` is no base."""
-    reason = _place(directory) or _config(directory) or _tokenizer(directory) or _weights(directory)
+    reason = (
+        _place(directory) or outside(directory) or _config(directory) or _tokenizer(directory) or _weights(directory)
+    )
     if reason is not None:
         raise unusable(name, reason)
 
@@ -62,7 +67,9 @@ def _config(directory: Path) -> str | None:
     config = _read_object(path)
     if config is None:
         return "its config.json is not a JSON object: download it again"
-    return unsupported(config)
+    if (path.parent / "adapter_config.json").is_file():
+        return "its directory has an adapter_config.json too, which names another base. Move that file elsewhere"
+    return unsupported(config) or runs_code(config)
 
 
 def _tokenizer(directory: Path) -> str | None:
@@ -73,24 +80,37 @@ def _tokenizer(directory: Path) -> str | None:
         return f"its directory has no tokenizer.json{cure}"
     if not (directory / "tokenizer_config.json").is_file():
         return "its directory has no tokenizer_config.json, which names its special tokens. Copy that file to it"
+    for name in ("tokenizer_config.json", "generation_config.json"):
+        if (directory / name).is_file() and _read_object(directory / name) is None:
+            return f"its {name} is not a JSON object: download it again"
     stat = path.stat()
-    if not _is_tokenizer(path, stat.st_mtime_ns, stat.st_size):
-        return f"its tokenizer.json is {_damage(path)}"
-    return None
+    return _tokenizer_fault(path, stat.st_mtime_ns, stat.st_size)
 
 
 def _weights(directory: Path) -> str | None:
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         pickled = any(next(directory.glob(pattern), None) for pattern in ("*.bin", "*.pt", "*.pth"))
-        rest = ". Pickled weights (*.bin) are not read: convert them to safetensors first" if pickled else ""
+        rest = (
+            f". Pickled weights (*.bin) are not read: convert them to safetensors first. There: {REPACK}"
+            if pickled
+            else ""
+        )
         return f"its directory has no weights (*.safetensors){rest or _gguf_files(directory)}"
+    index = directory / "model.safetensors.index.json"
+    if index.is_file() and (wrong := bad_index(_read_object(index) or {})):
+        return wrong
     missing = sorted(_listed_files(directory) - {file.name for file in files})
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return f"its weights are incomplete: {missing[0]}{more} of model.safetensors.index.json is missing"
-    broken = next((file for file in files if not _is_whole(file)), None)
-    return f"{broken.name} is {_damage(broken)}" if broken else None
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            tensors |= read_header(file)
+        except BadHeader as fault:
+            return f"{file.name} is {_damage(file)} ({fault})"
+    return bad_sizes(_read_object(directory / "config.json") or {}, tensors)
 
 
 def _gguf_files(directory: Path) -> str:
@@ -106,26 +126,6 @@ def _listed_files(directory: Path) -> set[str]:
     return {str(place) for place in places.values()} if isinstance(places, dict) else set()
 
 
-def _is_whole(file: Path) -> bool:
-    """Whether a safetensors file is as long as its header says."""
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if not 2 <= length <= min(MAX_HEADER, size - 8):
-            return False
-        header = _parsed(handle.read(length))
-    if not isinstance(header, dict):
-        return False
-    ends = [_end(tensor) for name, tensor in header.items() if name != "__metadata__"]
-    return bool(ends) and None not in ends and 8 + length + max(end or 0 for end in ends) == size
-
-
-def _end(tensor: JsonValue) -> int | None:
-    offsets = tensor.get("data_offsets") if isinstance(tensor, dict) else None
-    end = offsets[1] if isinstance(offsets, list) and len(offsets) == 2 else None
-    return end if isinstance(end, int) else None
-
-
 def _damage(path: Path) -> str:
     with path.open("rb") as handle:
         if handle.read(len(LFS_POINTER)) == LFS_POINTER:
@@ -134,8 +134,11 @@ def _damage(path: Path) -> str:
 
 
 @lru_cache(maxsize=16)  # megabytes of JSON; a changed file is read again
-def _is_tokenizer(path: Path, _modified: int, _size: int) -> bool:
-    return isinstance((_read_object(path) or {}).get("model"), dict)
+def _tokenizer_fault(path: Path, _modified: int, _size: int) -> str | None:
+    tokenizer = _read_object(path) or {}
+    if not isinstance(tokenizer.get("model"), dict):
+        return f"its tokenizer.json is {_damage(path)}"
+    return bad_vocabulary(tokenizer)
 
 
 def _read_object(path: Path) -> JsonObject | None:
@@ -146,6 +149,6 @@ def _read_object(path: Path) -> JsonObject | None:
 def _parsed(data: bytes) -> JsonValue:
     try:
         value: JsonValue = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value

@@ -67,7 +67,7 @@ class Renderer:
         self.missing_bytes = frozenset(range(256)) - {token[0] for token in vocabulary.bytes if len(token) == 1}
         self.vocab_size = vocabulary.size
         text_end = vocabulary.id_of(eos_token)
-        ends = set(eos_ids)
+        ends = {one for one in eos_ids if 0 <= one < vocabulary.size}
         if isinstance(template, ChatTemplate):
             self._turns, self._layouts = Turns(template), Layouts(template, vocabulary.marks)
             ends |= self._turn_ends(template)

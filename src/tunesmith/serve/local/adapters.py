@@ -39,8 +39,10 @@ def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> A
 
     Raises ServerFault naming what of it cannot be served.
     """
-    scale = _scale(directory)
+    _check_plain(directory)
     tensors = {name: tensor.to(device, dtype) for name, tensor in load_tensors(directory).items()}
+    manifest = read_manifest(directory)
+    scale = manifest.alpha / manifest.rank
     layers: dict[str, LowRank] = {}
     for name, tensor in tensors.items():
         path, _, kind = name.removeprefix(PREFIX).rpartition(".lora_")
@@ -54,8 +56,14 @@ def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> A
     return Adapter(layers, sum(low.a.nbytes + low.b.nbytes for low in layers.values()))
 
 
-def _scale(directory: Path) -> float:
-    config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+def _check_plain(directory: Path) -> None:
+    """Names what is no plain LoRA; `load_tensors` tells whether the file is the one of the manifest."""
+    try:
+        config = json.loads((directory / CONFIG_FILE).read_bytes())
+    except (OSError, ValueError):
+        return  # `load_tensors` says so
+    if not isinstance(config, dict):
+        return
     refused = {
         "use_dora": config.get("use_dora"),
         "bias": config.get("bias", "none") != "none",
@@ -63,6 +71,7 @@ def _scale(directory: Path) -> float:
         "rank_pattern": config.get("rank_pattern"),
         "alpha_pattern": config.get("alpha_pattern"),
         "fan_in_fan_out": config.get("fan_in_fan_out"),
+        "use_rslora": config.get("use_rslora"),
     }
     for name, value in refused.items():
         if value:
@@ -70,8 +79,6 @@ def _scale(directory: Path) -> float:
                 directory,
                 f"This model's adapter has {name} in {CONFIG_FILE}, which is not supported; train a plain LoRA.",
             )
-    rank: int = config["r"]
-    return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
 
 
 def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Path) -> None:
