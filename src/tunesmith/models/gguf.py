@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.gguf_header import BadGguf, check_header
 
+MOST_SAID = 500  # characters of an error
 CONTROL_TOKEN = 3  # GGUF's token_type of special tokens
 USER_DEFINED_TOKEN = 4
 
@@ -38,7 +40,19 @@ class _Reader(Protocol):
 
 
 def convert(gguf_file: Path, directory: Path) -> None:
-    """Writes the model into `directory`, in Hugging Face's layout and float32."""
+    """Writes the model into `directory`, in Hugging Face's layout and float32.
+
+    Raises InvalidRequest for a file that is damaged or of another kind.
+    """
+    try:
+        check_header(gguf_file)
+        _convert(gguf_file, directory)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        said = str(error) if isinstance(error, BadGguf) else f"its keys and tensors do not fit ({error})"
+        raise InvalidRequest(f"{gguf_file.name} cannot be converted: {said[:MOST_SAID]}. Download it again.") from error
+
+
+def _convert(gguf_file: Path, directory: Path) -> None:
     from gguf import GGUFReader
     from safetensors.numpy import save_file
 
