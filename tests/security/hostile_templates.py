@@ -113,6 +113,12 @@ HOSTILE = {
     "round": "{{ 1.5|round(10**9, 'floor') }}",
     "sum of lists": "{{ ([[1]] * 99999)|sum(start=[]) }}",
     "a search from the right": "{{ ('a' * 999999).rfind('b' ~ 'a' * 499999) }}",
+    "a strip of many characters": "{{ ('ab' * 499999).strip('a' * 499999 ~ 'b') }}",
+    "a trim of many characters": "{{ ('ab' * 499999)|trim('a' * 499999 ~ 'b') }}",
+    "a message often": "{% for m in messages %}{% for i in range(9999) %}{{ m.content }}{% endfor %}{% endfor %}",
+    "a message that nobody wrote": "{% for m in messages %}{{ m.content ~ m.content|replace('0.0', '77.0') }}"
+    "{% endfor %}",
+    "a message of a long number": "{% for m in messages %}{{ m.content|replace('.', '1' * 9999 ~ '.') }}{% endfor %}",
     "a search often": "{% set s = 'a' * 999999 %}{% for i in range(99999) %}{{ 'b' in s }}{% endfor %}",
     "comparisons in a row": "{% set s = 'a' * 999999 %}{% set t = 'a' * 999999 %}" + "{{ s == t }}" * 1000,
     "a long number": "{{ ('f' * 999999)|int(base=16) }}",

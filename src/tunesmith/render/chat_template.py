@@ -27,8 +27,9 @@ from tunesmith.system.deadline import OutOfTime
 
 # Noncharacters: they occur in no template, and a template's whitespace trimming leaves them alone.
 SLOT, _CLOSE = "\ufdd0", "\ufdd1"
-SLOT_PATTERN = re.compile(f"{SLOT}(\\d+)\\.(\\d+){_CLOSE}")
+SLOT_PATTERN = re.compile(f"{SLOT}(\\d{{1,9}})\\.(\\d{{1,9}}){_CLOSE}")
 REASONING = 9  # the number of the slot of a message's `reasoning_content`
+MOST_REPEATS = 8  # of a message's text in what is rendered, on average
 MAX_TEMPLATE = 64 * 1024  # characters; the longest in use have some 17,000
 _BEFORE, _AFTER = "\n\t\n", "\n \n"  # put around a text to see what the template strips off it
 
@@ -117,10 +118,13 @@ class ChatTemplate:
             text = self._run(forms, prompt, "", "")
         except EndlessTemplate as error:  # remembered: trying again would cost as much
             return error
-        found = {(int(one[1]), int(one[2])) for one in SLOT_PATTERN.finditer(text)}
+        slots = [(int(one[1]), int(one[2])) for one in SLOT_PATTERN.finditer(text)]
+        found = set(slots)
+        if not found <= _places(forms) or len(slots) > MOST_REPEATS * len(found):
+            return endless(f"writes texts that nobody wrote, or one more than {MOST_REPEATS} times")
         for index, form in enumerate(forms):
-            slots = form.content.count(SLOT)
-            if slots and (index, slots - 1) not in found:
+            last = form.content.count(SLOT) - 1
+            if last >= 0 and (index, last) not in found:
                 raise left_out(index, tuple(form.role for form in forms))
         return text
 
@@ -203,6 +207,12 @@ def _message(index: int, form: Form, before: str, after: str) -> JsonObject:
     content, reasoning = placed(form, index, before, after)
     message: JsonObject = {"role": form.role, "content": content}
     return message if reasoning is None else message | {"reasoning_content": reasoning, "thinking": reasoning}
+
+
+def _places(forms: Forms) -> set[tuple[int, int]]:
+    """The slots of the forms."""
+    places = {(index, slot) for index, form in enumerate(forms) for slot in range(form.content.count(SLOT))}
+    return places | {(index, REASONING) for index, form in enumerate(forms) if form.reasoning is not None}
 
 
 def find_template(directory: Path) -> ChatTemplate | None:

@@ -24,6 +24,7 @@ Arguments: TypeAlias = Sequence[object]
 Guard: TypeAlias = Callable[[Arguments, Weight], None]  # a filter's value and arguments, or a text and a method's
 
 MOST_ARGUMENTS = 255
+SHORT = 64  # characters of an argument that makes no method slow
 SLOW_CHARS = 10_000  # for what takes quadratic time
 WIDTH = 9_999  # in a format
 _LONG_NUMBER, _STARRED = re.compile(r"\d{5,}"), re.compile(r"%[^a-zA-Z%]*\*")
@@ -90,7 +91,7 @@ def is_quick(function: object, args: Arguments) -> bool:
         type(function) is BuiltinMethodType
         and type(function.__self__) is str
         and function.__name__ in QUICK_METHODS
-        and all(type(one) is str for one in args)
+        and all(type(one) is str and len(one) <= SHORT for one in args)
     )
 
 
@@ -250,8 +251,8 @@ def _check_sum(given: Arguments, _: Weight) -> None:
         raise TooMuch("adds up lists")
 
 
-def _check_from_right(given: Arguments, weight: Weight) -> None:
-    """Looking for a text from the right takes as long as both lengths multiplied, at worst."""
+def _check_both_lengths(given: Arguments, _: Weight) -> None:
+    """Looking from the right, and for each of many characters, takes both lengths multiplied at worst."""
     meter().step(len(str(given[0])) * _longest(given) >> 10)
 
 
@@ -272,6 +273,7 @@ FILTER_GUARDS: Mapping[str, Guard] = MappingProxyType(
         "striptags": _check_slow,
         "sum": _check_sum,
         "tojson": _check_json,
+        "trim": _check_both_lengths,
         "urlize": _check_slow,
         "wordwrap": _check_slow,
     }
@@ -281,13 +283,16 @@ METHOD_GUARDS: Mapping[str, Guard] = MappingProxyType(
         "center": _check_width,
         "expandtabs": _check_tabs,
         "join": _check_method_join,
+        "lstrip": _check_both_lengths,
+        "rstrip": _check_both_lengths,
+        "strip": _check_both_lengths,
         "ljust": _check_width,
         "replace": _check_replace,
-        "rfind": _check_from_right,
-        "rindex": _check_from_right,
+        "rfind": _check_both_lengths,
+        "rindex": _check_both_lengths,
         "rjust": _check_width,
-        "rpartition": _check_from_right,
-        "rsplit": _check_from_right,
+        "rpartition": _check_both_lengths,
+        "rsplit": _check_both_lengths,
         "zfill": _check_width,
     }
 )
