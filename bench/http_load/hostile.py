@@ -43,14 +43,13 @@ def _messages() -> Iterator[Hostile]:
     for count in (1000, 8000, 60_000, 100_000):
         yield _chat(f"{count} messages", messages=[USER, {"role": "assistant", "content": "b"}] * (count // 2))
     yield _chat("parts", messages=[{"role": "user", "content": [{"type": "text", "text": "a"}] * 90_000}])
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * (3 * MB)}}
+    image: JsonObject = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * (3 * MB)}}
     yield _chat("image part", messages=[{"role": "user", "content": [image]}])
     small = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     yield _chat("image parts", messages=[{"role": "user", "content": [small] * 45_000}])
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{" * 900_000}}
     yield _chat("call of brackets", messages=[USER, {"role": "assistant", "content": None, "tool_calls": [call]}])
-    call["function"] = {"name": "f", "arguments": "{}"}
-    calls = {"role": "assistant", "content": None, "tool_calls": [call] * 30_000}
+    calls = {"role": "assistant", "content": None, "tool_calls": [{**call, "function": {"name": "f"}}] * 30_000}
     yield _chat("calls", messages=[USER, calls])
 
 
@@ -78,7 +77,7 @@ def _chat_fields() -> Iterator[Hostile]:
     for _ in range(300):
         deep = {"type": "array", "items": deep}
     yield _chat("schema 300 deep", response_format=_format({"p": deep}))
-    pattern = {"type": "string", "pattern": "(a|b)*" * 2000}
+    pattern: JsonObject = {"type": "string", "pattern": "(a|b)*" * 2000}
     yield _chat("schema of a long pattern", response_format=_format({"p": pattern}))
     yield _chat("schema of an enum", response_format=_format({"p": {"enum": [f"x{n}" * 9 for n in range(50_000)]}}))
     yield _chat("n of 128", n=128, max_tokens=1)

@@ -25,7 +25,7 @@ from tunesmith.wire.moderations import CreateModeration, Judged, Moderation
 
 router = APIRouter()
 
-MOST_SECONDS = 10.0  # of the word rules, which read a megabyte of ordinary text in a second
+MOST_SECONDS = 5.0  # of the word rules, which read a megabyte of ordinary text in a second
 
 MODELS = (
     "omni-moderation-latest",
@@ -49,7 +49,11 @@ async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer
             param="moderation_url",
         )
     moderator = open_moderator(context.settings)
-    verdicts = await run_in_threadpool(_verdicts, moderator, body.input)
+    return await run_in_threadpool(_judged, moderator, body.input)
+
+
+def _judged(moderator: Moderator, texts: Sequence[str]) -> JSONAnswer:
+    verdicts = _verdicts(moderator, texts)
     headers = {"x-tunesmith-not-covered": _not_covered(moderator, verdicts)}
     return JSONAnswer(answer(moderator, verdicts), headers=headers)
 
