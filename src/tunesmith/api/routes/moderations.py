@@ -48,11 +48,11 @@ async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer
             "Name a service that judges by itself, or unset it for the offline rules.",
             param="moderation_url",
         )
-    moderator = open_moderator(context.settings)
-    return await run_in_threadpool(_judged, moderator, body.input)
+    return await run_in_threadpool(_judged, context.settings, body.input)
 
 
-def _judged(moderator: Moderator, texts: Sequence[str]) -> JSONAnswer:
+def _judged(settings: Settings, texts: Sequence[str]) -> JSONAnswer:
+    moderator = open_moderator(settings)  # the first time it reads all rules
     verdicts = _verdicts(moderator, texts)
     headers = {"x-tunesmith-not-covered": _not_covered(moderator, verdicts)}
     return JSONAnswer(answer(moderator, verdicts), headers=headers)
