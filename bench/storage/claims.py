@@ -63,7 +63,7 @@ def measure(settings: Settings, options: argparse.Namespace) -> bool:
     print(
         f"{name}: {options.jobs:,} jobs of {options.projects} projects wait; a claim takes {cuts[49]:.1f} ms (median), "
         f"{cuts[98]:.1f} ms (99 %), {max(times):.1f} ms at most; the first {len(owners)} went to {len({*owners})} "
-        f"projects; {'by index' if not scans else scans}",
+        f"projects; {scans or 'by index'}",
         flush=True,
     )
     return cuts[49] > LIMIT_MS or bool(scans)
