@@ -12,8 +12,7 @@ class Ring:
         self.ring = self
 
 now = [0.0]
-collector = Collector(lambda: now[0])
-collector.start()
+collector = Collector.started(lambda: now[0])
 started = gc.get_freeze_count()
 loaded = [[number] for number in range(300_000)]  # what a base model brings
 ring = Ring()

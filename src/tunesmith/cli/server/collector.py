@@ -1,4 +1,4 @@
-"""Keeps Python's garbage collector from walking through everything in the middle of an answer.
+"""Keeps the garbage collector from stopping every answer.
 
 A walk through torch and a base model's vocabulary takes a third of a second, in which the server answers nobody. What
 has survived one is long-lived, so the next ones leave it out.
@@ -14,17 +14,23 @@ WHOLE_SECONDS = 3600.0  # from one walk through everything to the next
 
 
 class Collector:
-    """Exempts from collection what survived a full one; once an hour nothing is exempt."""
+    """Exempts from collection what survived a full one.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Once an hour nothing is exempt.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._whole_at = clock()
 
-    def start(self) -> None:
-        """Exempts what is loaded by now."""
+    @classmethod
+    def started(cls, clock: Callable[[], float] = time.monotonic) -> "Collector":
+        """One that exempts what is loaded by now."""
+        collector = cls(clock)
         gc.collect()
         gc.freeze()
-        gc.callbacks.append(self._note)
+        gc.callbacks.append(collector._note)
+        return collector
 
     def stop(self) -> None:
         """Leaves the collector as Python has it."""

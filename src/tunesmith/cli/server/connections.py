@@ -45,7 +45,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Makes room for the connection, or closes it at once where all others are being answered."""
+        """Makes room for the connection where there are too many.
+
+        It is closed at once where all others are being answered.
+        """
         if len(self.connections) >= self.most and not self._make_room():
             self.transport = transport
             transport.abort()

@@ -75,11 +75,9 @@ def run_server(
     server = _Server(config, lambda: _announce(announcer, announcement, options, on_ready))
     worker = WorkerProcess(settings) if options.with_worker else None
     _take_signals()
-    collector = Collector()
-    collector.start()
+    collector = Collector.started()
     if options.idle_seconds is not None:
-        arguments = (app, store, options.idle_seconds, server)
-        threading.Thread(target=_watch_idleness, args=arguments, name="idleness", daemon=True).start()
+        _start_watching(app, store, options.idle_seconds, server)
     if worker is not None:
         api.state.worker_fault = worker.why_absent
         worker.start()
@@ -150,6 +148,11 @@ class _Activity:
         finally:
             self.open -= 1
             self.last = time.monotonic()
+
+
+def _start_watching(app: _Activity, store: Store, seconds: float, server: uvicorn.Server) -> None:
+    arguments = (app, store, seconds, server)
+    threading.Thread(target=_watch_idleness, args=arguments, name="idleness", daemon=True).start()
 
 
 def _watch_idleness(app: _Activity, store: Store, seconds: float, server: uvicorn.Server) -> None:
