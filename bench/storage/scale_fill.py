@@ -63,13 +63,13 @@ def fill(store: Store, size: Size) -> Filled:
     job_ids = [_id(draw, "ftjob-") for _ in range(size.jobs)]
     file_ids = [_id(draw, "file-") for _ in range(size.files)]
     with store.database.write() as connection:
-        _insert(connection, files, _file_rows(draw, names, file_ids, now))
-        _insert(connection, jobs, _job_rows(draw, owners, job_ids, file_ids, now))
-        _insert(connection, job_metadata, _pairs(owners, job_ids, now))
-        _insert(connection, events, _event_rows(draw, job_ids, owners.index(LARGE), size.events, now))
-        _insert(connection, models, _model_rows(owners, job_ids, now))
-        _insert(connection, checkpoints, _checkpoint_rows(draw, job_ids, now))
-        _insert(connection, usage, _usage_rows(draw, names, size.usage, now))
+        insert_rows(connection, files, _file_rows(draw, names, file_ids, now))
+        insert_rows(connection, jobs, job_rows(draw, owners, job_ids, file_ids, now))
+        insert_rows(connection, job_metadata, _pairs(owners, job_ids, now))
+        insert_rows(connection, events, _event_rows(draw, job_ids, owners.index(LARGE), size.events, now))
+        insert_rows(connection, models, _model_rows(owners, job_ids, now))
+        insert_rows(connection, checkpoints, _checkpoint_rows(draw, job_ids, now))
+        insert_rows(connection, usage, _usage_rows(draw, names, size.usage, now))
         if not store.database.is_sqlite:  # as PostgreSQL does by itself; SQLite has no statistics in a server's life
             connection.execute(text(f"ANALYZE {', '.join(metadata.tables)}"))  # not other schemas of a shared server
     mine = [number for number, owner in enumerate(owners) if owner == names[0]]
@@ -85,7 +85,7 @@ def fill(store: Store, size: Size) -> Filled:
     )
 
 
-def _insert(connection: Connection, table: Table, rows: Iterator[dict[str, object]]) -> None:
+def insert_rows(connection: Connection, table: Table, rows: Iterator[dict[str, object]]) -> None:
     """Insert with the drivers' own means: COPY, or one prepared statement.
 
     Values are as the types of the tables' columns would make them.
@@ -123,7 +123,7 @@ def _file_rows(draw: random.Random, names: Sequence[str], ids: Sequence[str], no
         }
 
 
-def _job_rows(
+def job_rows(
     draw: random.Random, owners: Sequence[str], ids: Sequence[str], file_ids: Sequence[str], now: int
 ) -> Iterator[dict[str, object]]:
     for number, job_id in enumerate(ids):

@@ -27,7 +27,13 @@ def server_urls(given: Mapping[str, str]) -> dict[str, str]:
         if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
             raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
     # To the end: the worker validates once more what the server hands it.
-    return {name: re.sub(r"(/|/v1)+$", "", url) for name, url in urls.items()}
+    return {name: _without_version(url) for name, url in urls.items()}
+
+
+def _without_version(url: str) -> str:
+    while (shorter := url.rstrip("/").removesuffix("/v1")) != url:
+        url = shorter
+    return url
 
 
 def dotted_names(table: object) -> object:

@@ -17,6 +17,11 @@ async def app(scope: dict[str, object], receive: object, send: object) -> None:
     await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
 
 
+async def slow_app(scope: dict[str, object], receive: object, send: object) -> None:
+    await asyncio.sleep(1)
+    await app(scope, receive, send)
+
+
 async def answers(parts: list[list[bytes]]) -> list[bytes]:
     """What a server sends on connections that are all open at once, each sent its parts."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -59,8 +64,34 @@ def test_half_a_head_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(answers([[ASK], [], [b"POST"]])) == [b"", b"", b""]
 
 
-def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connection_that_was_idle_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedProtocol, "most", 2)
     whole = [ASK, b"\r\n"]
-    found = asyncio.run(answers([whole, whole, whole]))
-    assert [one[9:12] for one in found] == [b"204", b"204", b""]
+    found = asyncio.run(answers([[], whole, whole]))
+    assert [one[9:12] for one in found] == [b"", b"204", b"204"]
+    assert not BoundedProtocol.new
+    assert not BoundedProtocol.idle
+
+
+def test_a_connection_that_is_answered_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "most", 2)
+
+    async def ask_three() -> list[bytes]:
+        config = uvicorn.Config(slow_app, http=BoundedProtocol, log_config=None, lifespan="off")
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        readers = []
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(ASK + b"\r\n")
+            await asyncio.sleep(0.1)
+            readers.append((reader, writer))
+        found = [await read(reader) for reader, _ in readers]
+        for _, writer in readers:
+            writer.close()
+        server.should_exit = True
+        await serving
+        return found
+
+    assert [one[9:12] for one in asyncio.run(ask_three())] == [b"204", b"204", b""]

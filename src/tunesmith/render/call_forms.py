@@ -19,7 +19,7 @@ _FENCE = re.compile(r"\s*```\w*\n(.*?)\n?```\s*", re.DOTALL)
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
 _ABOUT_THE_CALL = ("name", "function", "type", "id")  # what is left beside them is arguments
 _UNREADABLE = (ValueError, SyntaxError, RecursionError, MemoryError)  # what parsers raise
-_PYTHON = re.compile(r"\s*(\[?\s*[A-Za-z_][\w.]*\(|[\[\s]*\{\s*')")
+_PYTHON = re.compile(r"\s*+((?:\[\s*+)?[A-Za-z_][\w.]*+\(|[\[\s]*+\{\s*+')")
 # Escapes that Python's parser prints a warning of.
 _WARNED_OF = re.compile(r"""(?<!\\)(?:\\\\)*\\[^\\'"abfnrtv0-7xuUN\n]""")
 

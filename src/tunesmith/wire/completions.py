@@ -11,6 +11,7 @@ from tunesmith.wire.chat import Sampling, TokenUsage
 from tunesmith.wire.faults import invalid_value, unsupported, worded, wrong_type
 
 MAX_PROMPTS = 128
+MAX_ANSWERS = 2048  # of all prompts together: they are written into one body
 
 
 def _prompts(value: object) -> object:
@@ -32,8 +33,8 @@ def _prompts(value: object) -> object:
 def _tokens(items: object, path: str) -> list[int]:
     if not isinstance(items, list):
         raise worded(lambda param: wrong_type(f"{param}{path}", "an array", items))
-    wrong = next((index for index, item in enumerate(items) if type(item) is not int), None)
-    if wrong is not None:
+    if not {*map(type, items)} <= {int}:  # of a million ids in a tenth of the time that a loop takes
+        wrong = next(index for index, item in enumerate(items) if type(item) is not int)
         raise worded(lambda param: wrong_type(f"{param}{path}[{wrong}]", "an integer", items[wrong]))
     return items
 
@@ -88,6 +89,18 @@ class CreateCompletion(Sampling):
         if self.stream and best_of > self.n:
             message = "Invalid 'best_of': the best is known at the end, so it cannot be streamed."
             raise worded(lambda _: invalid_value("best_of", message))
+        return self
+
+    @model_validator(mode="after")
+    def _answers_are_bounded(self) -> Self:
+        each = self.best_of or self.n
+        answers = len(self.prompt) * each
+        if answers > MAX_ANSWERS:
+            message = (
+                f"Invalid 'prompt': {len(self.prompt)} prompts with {each} choices each are {answers} answers; a "
+                f"request has at most {MAX_ANSWERS}. Send fewer prompts at once."
+            )
+            raise worded(lambda _: invalid_value("prompt", message))
         return self
 
 

@@ -13,8 +13,18 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire.faults import demand_object
 
 TOO_LARGE = re.compile("infinity when parsed|limit .* for integer string conversion")  # orjson's words, and Python's
-# A slow upload holds its thread for as long as it lasts; threads of their own keep the other routes answering.
-UPLOADS_AT_ONCE = CapacityLimiter(16)
+UPLOADS_AT_ONCE = 16  # of a project
+
+_upload_threads: dict[str, CapacityLimiter] = {}  # by project
+
+
+def upload_threads(project: str) -> CapacityLimiter:
+    """The threads of a project's uploads.
+
+    A slow upload holds its thread for as long as it lasts; threads of their own keep the other routes answering, and
+    other projects uploading.
+    """
+    return _upload_threads.setdefault(project, CapacityLimiter(UPLOADS_AT_ONCE))
 
 
 async def read_object(request: Request, model: str | None = None) -> JsonObject:

@@ -6,6 +6,8 @@ Bodies are read into memory whole before any route runs; uploads are streamed an
 """
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
@@ -21,6 +23,8 @@ from tunesmith.store.ids import suffix_slug
 MAX_LISTS = 200_000  # with objects; they take 0.1 s to read. Four megabytes of a program have half as many
 MAX_ENTRIES = 1_000_000  # 65,536 tokens as numbers are a tenth of it
 MAX_DIGITS = 15
+LEAST_RATE = 1024  # bytes a second, once `body_timeout` has passed: a byte now and then is no silence
+BEGUN_BYTES = 64 * 1024  # of an upload that are here before a thread is spent on it
 WRITES = ("POST", "PUT", "PATCH")
 
 
@@ -48,8 +52,8 @@ def check_metadata(metadata: Mapping[str, str] | None, settings: Settings) -> No
 class BodyLimit:
     """Reads the body of a request that is no upload, within limits.
 
-    Of bytes, parts and silence, whatever its content type says.
-    An upload's body is passed on as it arrives, and may be silent for as long.
+    Of bytes, parts, silence and slowness, whatever its content type says.
+    An upload's body is passed on as it arrives, once it has begun, and may be silent for as long.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, timeout: float) -> None:
@@ -69,7 +73,7 @@ class BodyLimit:
             if b"%00" in scope["query_string"]:  # PostgreSQL takes no NUL, and no id has one
                 raise InvalidRequest("The URL has a NUL character in it.")
             if rule is not None and rule.limit == "uploads":
-                receive = timed
+                receive = await _begun(timed)
             elif (announced := _announced(scope)) is not None:
                 receive = _again(await self._body(announced, timed), receive)
         except ClientDisconnect:
@@ -99,13 +103,19 @@ class BodyLimit:
         return body
 
     def _timed(self, receive: Receive) -> Receive:
+        left = self.timeout  # seconds of waiting; what comes gives more of them
+
         async def timed() -> Message:
+            nonlocal left
+            started = time.monotonic()
             try:
-                return await asyncio.wait_for(receive(), self.timeout)
+                message = await asyncio.wait_for(receive(), max(0.0, min(self.timeout, left)))
+                left += len(message.get("body", b"")) / LEAST_RATE - (time.monotonic() - started)
+                return message
             except TimeoutError as silence:
                 raise RequestTimedOut(
-                    f"Nothing more of the request's body came for {self.timeout:g} s (setting body_timeout); send it "
-                    "again.",
+                    f"The request's body stopped for {self.timeout:g} s (setting body_timeout), or came with less than "
+                    f"{LEAST_RATE} bytes a second; send it again.",
                     code="request_timeout",
                 ) from silence
 
@@ -135,6 +145,20 @@ def _require_plain(scope: Scope) -> None:
             "Send it plain, without that header.",
             code="unsupported_content_encoding",
         )
+
+
+async def _begun(receive: Receive) -> Receive:
+    """A `receive` of which something has come: whoever sends a head only takes no thread from others."""
+    first: deque[Message] = deque()
+    read, more = 0, True
+    while more and read < BEGUN_BYTES:
+        first.append(await receive())
+        read, more = read + len(first[-1].get("body", b"")), first[-1].get("more_body", False)
+
+    async def begun() -> Message:
+        return first.popleft() if first else await receive()
+
+    return begun
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -95,9 +95,16 @@ async def _answer(request: Request, context: Context, body: JsonObject) -> Respo
         collected = [await collect(reply, request) for reply in started.replies]
     finally:
         started.close()
+    return await run_in_threadpool(_written, started, collected)
+
+
+def _written(started: Started, collected: list[list[Piece]]) -> JSONAnswer:
+    """The answer. With thousands of choices it takes long to write, so not on the event loop."""
     choices: list[TextChoice] = []
     for pieces in collected:
-        made = [[piece for piece in pieces if piece.choice == one] for one in range(started.request.best_of)]
+        made: list[list[Piece]] = [[] for _ in range(started.request.best_of)]
+        for piece in pieces:
+            made[piece.choice].append(piece)
         for own in likeliest(made, started.request.options.n):
             choices.append(_choice(started, len(choices), own))
     return JSONAnswer(_whole(started, choices))

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from tunesmith.api.background.file_checks import ChecksDep, FileChecks
-from tunesmith.api.http.body import UPLOADS_AT_ONCE, announced_bytes, body_chunks
+from tunesmith.api.http.body import announced_bytes, body_chunks, upload_threads
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.disk_room import demand_room, within_room
 from tunesmith.api.http.idempotency import Idempotency, IdempotencyDep
@@ -46,7 +46,7 @@ async def create_file(
 ) -> JSONAnswer:
     """Stores an upload and checks it; small files are checked before the answer."""
     store = partial(_create, request, context, key, checks, idempotency)
-    return JSONAnswer(file_json(await to_thread.run_sync(store, limiter=UPLOADS_AT_ONCE)))
+    return JSONAnswer(file_json(await to_thread.run_sync(store, limiter=upload_threads(context.project))))
 
 
 def _create(request: Request, context: Context, key: KeyRow, checks: FileChecks, idempotency: Idempotency) -> FileRow:

@@ -25,7 +25,7 @@ from tunesmith.wire.moderations import CreateModeration, Judged, Moderation
 
 router = APIRouter()
 
-MOST_SECONDS = 10.0  # of the word rules, which read a megabyte of ordinary text in a second
+MOST_SECONDS = 5.0  # of the word rules, which read a megabyte of ordinary text in a second
 
 MODELS = (
     "omni-moderation-latest",
@@ -48,8 +48,12 @@ async def create_moderation(request: Request, context: ContextDep) -> JSONAnswer
             "Name a service that judges by itself, or unset it for the offline rules.",
             param="moderation_url",
         )
-    moderator = open_moderator(context.settings)
-    verdicts = await run_in_threadpool(_verdicts, moderator, body.input)
+    return await run_in_threadpool(_judged, context.settings, body.input)
+
+
+def _judged(settings: Settings, texts: Sequence[str]) -> JSONAnswer:
+    moderator = open_moderator(settings)  # the first time it reads all rules
+    verdicts = _verdicts(moderator, texts)
     headers = {"x-tunesmith-not-covered": _not_covered(moderator, verdicts)}
     return JSONAnswer(answer(moderator, verdicts), headers=headers)
 

@@ -13,7 +13,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Body, Request
 
 from tunesmith.api.background.file_checks import ChecksDep
-from tunesmith.api.http.body import UPLOADS_AT_ONCE, announced_bytes, body_chunks
+from tunesmith.api.http.body import announced_bytes, body_chunks, upload_threads
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.disk_room import demand_disk, demand_room
 from tunesmith.api.http.idempotency import IdempotencyDep
@@ -71,7 +71,9 @@ def retrieve_upload(upload_id: str, context: ContextDep) -> JSONAnswer:
 @rule("member", limit="uploads")
 async def add_part(upload_id: str, request: Request, context: ContextDep) -> JSONAnswer:
     """Stores one part; its place in the file is given when the upload completes."""
-    row = await to_thread.run_sync(partial(_add_part, upload_id, request, context), limiter=UPLOADS_AT_ONCE)
+    row = await to_thread.run_sync(
+        partial(_add_part, upload_id, request, context), limiter=upload_threads(context.project)
+    )
     return JSONAnswer(part_json(row))
 
 
@@ -91,7 +93,7 @@ async def complete_upload(
         file = None if file is None else checks.submit(file)
         return upload_json(upload, file)
 
-    return JSONAnswer(await to_thread.run_sync(work, limiter=UPLOADS_AT_ONCE))
+    return JSONAnswer(await to_thread.run_sync(work, limiter=upload_threads(context.project)))
 
 
 @router.post("/{upload_id}/cancel")

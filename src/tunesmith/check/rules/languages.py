@@ -22,7 +22,7 @@ ENOUGH_CHARS = 60
 TEXT_CHARS = 400
 MOST_VALUES = 64  # of a JSON answer, which are read
 
-_FENCE = re.compile(r"\s*```[^\n]*\n?")
+_FENCE = re.compile(r"(?<!\s)\s*+```[^\n]*\n?")
 _BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 # How code begins that stands without a fence: the languages and markup that models are asked for most.
 _CODE = re.compile(

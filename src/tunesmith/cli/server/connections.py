@@ -1,17 +1,20 @@
 """Connections within limits: their number, and the length and time of a head.
 
-Without them anyone, with no key, could take all descriptors of the process, so that it accepts nobody else.
+Without them anyone, with no key, could take all descriptors of the process, so that it accepts nobody else. Where there
+are too many, the one that has been idle for longest makes room, first of those that never asked for anything.
 
 Not covered: the bodies of requests, which `api.middleware.body_limits` reads.
 """
 
 import asyncio
 import resource
+from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024  # of the request line and all headers
 HEAD_SECONDS = 20.0  # from the connection, or the first byte of a request, to the end of its head
+ACCEPTED_AT_ONCE = 32  # of those that wait, before the others are heard; they are above the limit for a moment
 OWN_DESCRIPTORS = 256  # left for the database, files, children and answers under way
 MOST_DESCRIPTORS = 65_536
 _TOO_LONG = (
@@ -36,21 +39,28 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the limits of this module."""
 
     most = MOST_DESCRIPTORS
+    new: ClassVar[dict["BoundedProtocol", None]] = {}  # without a whole request so far, oldest first
+    idle: ClassVar[dict["BoundedProtocol", None]] = {}  # between two requests, idle for longest first
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Closes a connection at once where there are too many."""
-        if len(self.connections) >= self.most:
+        """Makes room for the connection where there are too many.
+
+        It is closed at once where all others are being answered.
+        """
+        if len(self.connections) >= self.most and not self._make_room():
             self.transport = transport
             transport.abort()
             return
         super().connection_made(transport)
+        self.new[self] = None
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection."""
         self._got_head()
+        self._leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -74,7 +84,30 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._got_head()
+        self._leave()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer has been sent."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():  # otherwise the next request has begun
+            self.idle[self] = None
+
+    def _make_room(self) -> bool:
+        oldest = next((one for those in (self.new, self.idle) for one in those if one._same_server(self)), None)
+        if oldest is None:
+            return False
+        oldest._leave()
+        self.connections.discard(oldest)  # now, since the transport says so only in the next turn of the loop
+        oldest.transport.abort()
+        return True
+
+    def _same_server(self, other: "BoundedProtocol") -> bool:
+        return self.connections is other.connections
+
+    def _leave(self) -> None:
+        self.new.pop(self, None)
+        self.idle.pop(self, None)
 
     def _expect_head(self) -> None:
         self._head_bytes = 0

@@ -5,6 +5,8 @@ import socket
 
 from tunesmith.cli.exits import CommandError
 
+WAITING_CONNECTIONS = 2048  # that the system keeps until they are accepted
+
 
 def bind(host: str, port: int) -> socket.socket:
     """Listens on an address (port 0: any free one), before anything slow happens.
@@ -17,7 +19,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(2048)
+        listener.listen(WAITING_CONNECTIONS)
     except (OSError, OverflowError) as error:
         listener.close()
         raise CommandError(_bind_failure(host, port, error)) from error

@@ -4,7 +4,6 @@ On SIGINT or SIGTERM the API finishes its requests, then the worker stops its tr
 """
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -23,8 +22,9 @@ from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.terminal import warn
 from tunesmith.cli.server.announcement import Announcement
 from tunesmith.cli.server.announcer import Announcer
-from tunesmith.cli.server.connections import BoundedProtocol, most_connections
-from tunesmith.cli.server.listener import url_of
+from tunesmith.cli.server.collector import Collector
+from tunesmith.cli.server.connections import ACCEPTED_AT_ONCE, BoundedProtocol, most_connections
+from tunesmith.cli.server.listener import WAITING_CONNECTIONS, url_of
 from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
 from tunesmith.store import Store
@@ -75,29 +75,20 @@ def run_server(
     server = _Server(config, lambda: _announce(announcer, announcement, options, on_ready))
     worker = WorkerProcess(settings) if options.with_worker else None
     _take_signals()
-    _spare_collector()
+    collector = Collector.started()
     if options.idle_seconds is not None:
-        arguments = (app, store, options.idle_seconds, server)
-        threading.Thread(target=_watch_idleness, args=arguments, name="idleness", daemon=True).start()
+        _start_watching(app, store, options.idle_seconds, server)
     if worker is not None:
         api.state.worker_fault = worker.why_absent
         worker.start()
     try:
         server.run(sockets=[listener])
     finally:
+        collector.stop()
         announcer.withdraw()
         if worker is not None:
             worker.stop()
         pool.close()
-
-
-def _spare_collector() -> None:
-    """Exempts what is loaded by now from garbage collection.
-
-    Otherwise Python would walk through all of it (40 ms) in the middle of some answer.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
@@ -105,6 +96,7 @@ def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=BoundedProtocol,  # httptools: a fifth more short requests a second than h11; uvloop gained nothing
+        backlog=ACCEPTED_AT_ONCE,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
@@ -119,6 +111,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(WAITING_CONNECTIONS)  # the backlog of uvicorn's setting is how many are accepted at once
         if self.started:
             self._on_ready()
 
@@ -154,6 +148,11 @@ class _Activity:
         finally:
             self.open -= 1
             self.last = time.monotonic()
+
+
+def _start_watching(app: _Activity, store: Store, seconds: float, server: uvicorn.Server) -> None:
+    arguments = (app, store, seconds, server)
+    threading.Thread(target=_watch_idleness, args=arguments, name="idleness", daemon=True).start()
 
 
 def _watch_idleness(app: _Activity, store: Store, seconds: float, server: uvicorn.Server) -> None:

@@ -5,16 +5,19 @@ A request has any number of prompts, each with `n` choices.
 `echo` puts the prompt before each choice, with `logprobs` how likely the model finds it: `max_tokens` 0 is for that.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.serve.chat.answer import Piece, Reply, Usage, check_context, generate_request
+from tunesmith.serve.chat.answer import Piece, Reply, TokenLogprob, Usage, check_context, generate_request
 from tunesmith.serve.chat.request import Options, sampling_options
 from tunesmith.serve.pool import LoadedModel
 from tunesmith.wire.completions import CreateCompletion
 
 DEFAULT_MAX_TOKENS = 16
+MAX_ECHOED = 16_000_000  # characters of prompts in all choices together
+MAX_ECHOED_LOGPROBS = 250_000  # and tokens, with theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +56,21 @@ class Continuation:
         self._echoed = echoed
         self._options = options
         self._with_logprobs = with_logprobs
+        self._echoed_logprobs: tuple[TokenLogprob, ...] = ()
 
     async def pieces_async(self) -> AsyncIterator[Piece]:
         """Yields the pieces of all choices as they come."""
         begun: set[int] = set()
         async for piece in self._reply.pieces_async():
+            if not begun:
+                await self._score_prompt()
             if piece.choice not in begun:
                 begun.add(piece.choice)
                 for echo in self._echo(piece.choice):
                     yield echo
             yield self._moved(piece)
         if self._options.max_tokens == 0:  # nothing was written, so no choice has ended yet
+            await self._score_prompt()
             for choice in range(self._options.n):
                 for echo in self._echo(choice):
                     yield echo
@@ -78,10 +85,14 @@ class Continuation:
         """The tokens used so far."""
         return self._reply.usage
 
+    async def _score_prompt(self) -> None:
+        """Once for all choices, and on a thread: a long prompt takes long."""
+        if self._echoed is not None and self._with_logprobs:
+            self._echoed_logprobs = await asyncio.to_thread(lambda: self._reply.prompt_logprobs)
+
     def _echo(self, choice: int) -> Iterator[Piece]:
         if self._echoed is not None:
-            entries = self._reply.prompt_logprobs if self._with_logprobs else ()
-            yield Piece(choice, self._echoed, entries, echo=True)
+            yield Piece(choice, self._echoed, self._echoed_logprobs, echo=True)
 
     def _moved(self, piece: Piece) -> Piece:
         """Offsets of what the model wrote, counted from the start of the prompt."""
@@ -98,9 +109,12 @@ def start_completions(request: CompletionRequest, loaded: LoadedModel) -> list[C
     """
     room = min(1, request.options.max_tokens or 0)
     prompts = [_ids(prompt, loaded, room) for prompt in request.prompts]
+    echoed = [loaded.renderer.decode(ids) if request.echo else None for ids in prompts]
+    _check_echoed(request, sum(map(len, prompts)), sum(len(text or "") for text in echoed))
     started: list[Continuation] = []
     try:
-        started.extend(_start(ids, request, loaded) for ids in prompts)  # keeps those before the one that raises
+        for ids, text in zip(prompts, echoed, strict=True):
+            started.append(_start(ids, text, request, loaded))
     except BaseException:
         for continuation in started:
             continuation.close()
@@ -108,14 +122,28 @@ def start_completions(request: CompletionRequest, loaded: LoadedModel) -> list[C
     return started
 
 
-def _start(ids: list[int], request: CompletionRequest, loaded: LoadedModel) -> Continuation:
+def _check_echoed(request: CompletionRequest, tokens: int, chars: int) -> None:
+    """Raises InvalidRequest where the prompts, which each choice repeats, would make too large an answer."""
+    if not request.echo:
+        return
+    scored = request.top_logprobs is not None
+    if request.best_of * chars > MAX_ECHOED or (scored and request.best_of * tokens > MAX_ECHOED_LOGPROBS):
+        raise InvalidRequest(
+            f"Invalid 'echo': {len(request.prompts)} prompts of {chars:,} characters ({tokens:,} tokens) would be "
+            f"repeated in {request.best_of} choices each. At most {MAX_ECHOED:,} characters are, and "
+            f"{MAX_ECHOED_LOGPROBS:,} tokens with log-probabilities. Ask for fewer choices, or fewer prompts at once.",
+            param="echo",
+            code="invalid_value",
+        )
+
+
+def _start(ids: list[int], echoed: str | None, request: CompletionRequest, loaded: LoadedModel) -> Continuation:
     several = request.best_of > request.options.n
     top = 0 if several and request.top_logprobs is None else request.top_logprobs  # choices are compared by theirs
     options = replace(request.options, n=request.best_of)
     scored = request.echo and request.top_logprobs is not None
     generate = generate_request(ids, options, loaded, DEFAULT_MAX_TOKENS, top)
     generate = replace(generate, prompt_logprobs=scored)
-    echoed = loaded.renderer.decode(ids) if request.echo else None
     return Continuation(Reply(loaded, generate, options.stop), echoed, options, with_logprobs=scored)
 
 

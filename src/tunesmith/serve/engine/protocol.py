@@ -124,6 +124,7 @@ class Generation:
         self._ended = False
         self._unwanted: set[int] = set()
         self._choices = choices
+        self.on_unwanted: Callable[[], None] = _nothing  # called, on any thread, when a choice is not wanted any more
 
     def __iter__(self) -> Iterator[Delta]:
         while True:
@@ -161,10 +162,12 @@ class Generation:
     def stop(self, choice: int) -> None:
         """Ends one choice, such as after a stop string; the others continue."""
         self._unwanted.add(choice)
+        self.on_unwanted()
 
     def close(self) -> None:
         """Ends all choices: they will not be read any further."""
         self._unwanted.update(range(self._choices))
+        self.on_unwanted()
         self.end()
 
     def wanted(self, choice: int) -> bool:
@@ -185,6 +188,7 @@ class Generation:
     def fail(self, error: BaseException) -> None:
         """Ends all choices; the reader gets `error` after the deltas that came before it."""
         self._unwanted.update(range(self._choices))
+        self.on_unwanted()
         with self._changed:
             self._error = error
             self._ended = True
@@ -208,3 +212,7 @@ class Generation:
         if not batch and self._error is not None:
             raise self._error
         return batch
+
+
+def _nothing() -> None:
+    return None

@@ -81,6 +81,7 @@ class Scheduler(Generic[AdapterT, RowT]):
         self._reusable = reusable
         self._waiting: dict[str, list[WaitingChoice[RowT]]] = {}  # by project; the first one is served next
         self._running: list[RunningSequence[AdapterT, RowT]] = []
+        self._some_unwanted = False  # a choice that may wait: to look at all of them in each step would take long
         self.waiting_by_project: Counter[str] = Counter()  # requests that have not started; other threads may read it
 
     @property
@@ -97,6 +98,8 @@ class Scheduler(Generic[AdapterT, RowT]):
         """Queues the choices of a request, whose tokens go to `generation`."""
         choices = request.n if request.max_tokens else 1  # only the prompt's log-probabilities: once is enough
         state = RequestState(request, generation, choices, [*request.prompt])
+        generation.on_unwanted = self._note_unwanted
+        self._some_unwanted = True  # it may have been closed before
         self.waiting_by_project[request.project] += 1
         queue = self._waiting.setdefault(request.project, [])
         queue.extend(WaitingChoice(state, choice, state.prompt) for choice in range(choices))
@@ -126,6 +129,9 @@ class Scheduler(Generic[AdapterT, RowT]):
     def _remove_unwanted(self) -> None:
         for sequence in [sequence for sequence in self._running if not sequence.wanted]:
             self._retire(sequence)
+        if not self._some_unwanted:
+            return
+        self._some_unwanted = False
         for project, queue in [*self._waiting.items()]:
             for waiting in queue:
                 if not waiting.wanted:
@@ -135,6 +141,9 @@ class Scheduler(Generic[AdapterT, RowT]):
             if not self._waiting[project]:
                 del self._waiting[project]
 
+    def _note_unwanted(self) -> None:
+        self._some_unwanted = True
+
     def _admit(self) -> None:
         """Starts waiting choices by the projects' shares, each in order, except those that wait for a prefix."""
         passed: set[str] = set()
@@ -142,7 +151,7 @@ class Scheduler(Generic[AdapterT, RowT]):
             if room_makers(project, self._running, self._has_slot) is None:
                 return  # nor has any other project a better claim
             queue = self._waiting.pop(project)
-            waiting = next((waiting for waiting in queue if not self._is_better_off_later(waiting)), None)
+            waiting = self._first_ready(queue)
             if waiting is None:
                 passed.add(project)
             elif not self._make_room(project, waiting):  # overtaken again and again, it could starve
@@ -153,6 +162,15 @@ class Scheduler(Generic[AdapterT, RowT]):
                 self._start(waiting)
             if queue:
                 self._waiting[project] = queue  # at the end: the next project comes first now
+
+    def _first_ready(self, queue: "list[WaitingChoice[RowT]]") -> WaitingChoice[RowT] | None:
+        """The first that gains nothing by waiting. Choices of one request stand together and share their tokens."""
+        passed: list[int] | None = None
+        for waiting in queue:
+            if waiting.tokens is not passed and not self._is_better_off_later(waiting):
+                return waiting
+            passed = waiting.tokens
+        return None
 
     def _make_room(self, project: str, waiting: WaitingChoice[RowT]) -> bool:
         """False where only the ends of other sequences can make room."""

@@ -32,7 +32,8 @@ _SPACES: Ranges = (
 _SETS = {"d": _DIGITS, "w": _WORDS, "s": _SPACES}
 _CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13, "0": 0}
 _NO_LINE_END = inverted(((10, 10), (13, 13), (0x2028, 0x2029)))
-_REPEAT = re.compile(r"[*+?]|\{(\d+)(,?)(\d*)\}")
+_GROUP_NAME = re.compile(r"<[A-Za-z]\w*>")
+_REPEAT = re.compile(r"[*+?]|\{(\d++)(,?)(\d*+)\}")
 _HEXADECIMAL = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}")
 
 
@@ -116,7 +117,7 @@ class _Reader:
 
     def _group(self) -> Term:
         if self._taken("?") and not self._taken(":"):
-            name = re.compile(r"<[A-Za-z]\w*>").match(self.pattern, self.at)
+            name = _GROUP_NAME.match(self.pattern, self.at)
             if name is None:
                 raise Unreadable("a group of this kind")
             self.at = name.end()

@@ -1,0 +1,55 @@
+"""Each regular expression of the source takes time in proportion to its text, whatever the text."""
+
+import re
+import time
+
+import pytest
+from tests.security.patterns import Found, all_patterns, hard_texts
+
+FOUND, UNKNOWN = all_patterns()
+LENGTHS = (20, 400, 10_000)  # the first, since some take time that doubles with each character
+QUICK = 0.02  # seconds for 10,000 characters; where time grows with the square it is 0.05 and more
+# Made of something that is known only when they run, and why none of them is hard:
+MADE_LATER = {
+    "check/rules/pii_kinds.py _BEFORE + pattern + _AFTER": "the module's own list of secrets; the result is found",
+    "check/rules/quality.py f\"[{re.escape(''.join(odd))}]\"": "one class of characters",
+    "cli/settings_file.py f'\\\\s*\\\\[\\\\s*{re.escape(table)}\\\\s*\\\\]\\\\s*(#.*)?'": "the operator's own file",
+    "cli/settings_file.py f\"\\\\s*({'|'.join(spellings)})\\\\s*=.*\"": "lines of the operator's own file",
+    "render/vocabulary.py '|'.join((re.escape(token) for token in sorted(tokens, key=len, reverse=True))) or '(?!)'": (
+        "literals of a base"
+    ),
+    "serve/chat/schema.py pattern": "the module's own list, for llguidance's messages",
+}
+
+
+def seconds(found: Found, text: str) -> float:
+    begun = time.thread_time()
+    found.run(text)
+    return time.thread_time() - begun
+
+
+def hard(found: Found) -> str:
+    """The first text for which the time is out of proportion; "" for none."""
+    for length in LENGTHS:
+        for text in hard_texts(found.pattern, length):
+            if seconds(found, text) < QUICK:
+                continue
+            half = min(seconds(found, text[: len(text) // 2]) for _ in range(3))
+            whole = min(seconds(found, text) for _ in range(3))
+            if whole > QUICK and whole > 3 * half:
+                return f"{text[:40]!r}… of {len(text)}: {whole:.2f} s, half of it {half:.2f} s"
+    return ""
+
+
+@pytest.mark.parametrize("found", FOUND, ids=[re.sub(r"\W+", "-", one.where)[:80] for one in FOUND])
+def test_time_is_in_proportion_to_the_text(found: Found) -> None:
+    assert hard(found) == ""
+
+
+def test_patterns_that_are_made_later_are_known() -> None:
+    assert {*UNKNOWN} == {*MADE_LATER}
+
+
+@pytest.mark.parametrize("pattern", [r"(a+)+b", r"\s*=.*x$", r"\{\{\s*(\w+\s*)*\}\}", r"x*y"], ids=str)
+def test_hard_patterns_are_recognised(pattern: str) -> None:
+    assert hard(Found("here", re.compile(pattern), frozenset({"search"}))) != ""
