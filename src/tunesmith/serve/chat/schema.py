@@ -17,6 +17,7 @@ from llguidance import LLMatcher
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.schema_document import Path, SchemaDocument
+from tunesmith.serve.chat.schema_words import in_words
 from tunesmith.serve.schema.grounding import Grounding, check_descent
 from tunesmith.serve.schema.plain import Rewriter
 from tunesmith.serve.schema.regular.automaton import limited_steps
@@ -35,12 +36,6 @@ _MAPS = ("properties", "patternProperties", "$defs")
 _LISTS = ("anyOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
 _CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\u00[01]")
-_FAULTS = (
-    (r"(?s)regex parse error.*error: (.*)", "this 'pattern' is not supported: {}"),
-    (r"min/maxProperties only", "'minProperties' and 'maxProperties' need every listed property to be 'required'"),
-    (r"recursion limit exceeded", "it is nested too deeply"),
-    (r"schema too large", "its 'allOf', 'not' and 'if' come to too many combinations"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +72,8 @@ def schema_fault(schema: JsonObject) -> str | None:
     try:
         source = orjson.dumps(schema)
     except orjson.JSONEncodeError as error:
+        if "surrogate" in str(error):
+            return "it has half a surrogate pair"
         return "it has a number beyond 64 bits" if "64-bit" in str(error) else "it is nested too deeply"
     if len(source) > MAX_SCHEMA_BYTES:
         return f"it has {len(source)} bytes, the limit is {MAX_SCHEMA_BYTES}"
@@ -105,7 +102,7 @@ def _held(source: bytes) -> _Held:
         return _Held("it is nested too deeply")
     if found is None:
         return _Held(None, guided)
-    return _Held(_at(_place(plain, found, rewriter.paths) if len(source) <= LOCATED_BYTES else (), _in_words(found)))
+    return _Held(_at(_place(plain, found, rewriter.paths) if len(source) <= LOCATED_BYTES else (), in_words(found)))
 
 
 def _ground(plain: JsonObject, paths: dict[int, Path]) -> None:
@@ -207,10 +204,3 @@ def _place(plain: JsonObject, fault: str, paths: dict[int, Path]) -> Path:
                 found, part = paths.get(id(child), found), child
                 break
     return found
-
-
-def _in_words(fault: str) -> str:
-    for pattern, words in _FAULTS:
-        if match := re.match(pattern, fault):
-            return words.format(*(group.replace('", "', "', '") for group in match.groups()))
-    return fault.partition("\n")[0]
