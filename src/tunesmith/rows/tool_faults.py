@@ -10,6 +10,7 @@ import orjson
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.findings import Fault, shorten
+from tunesmith.rows.other_shapes.turns import role_of
 from tunesmith.rows.schema_cost import nesting, schema_steps
 from tunesmith.rows.schema_document import SchemaDocument
 from tunesmith.wire.limits import MAX_TOOLS
@@ -165,7 +166,7 @@ def tool_message_faults(messages: list[JsonObject], path: str) -> Iterator[Fault
     open_ids: dict[str, int] = {}
     known: set[str] = set()
     for index, message in enumerate(messages):
-        role = message.get("role")
+        role = role_of(message.get("role"))
         if role == "tool" and isinstance(call_id := message.get("tool_call_id"), str):
             open_ids.pop(call_id, None)
             if call_id not in known:
