@@ -4,7 +4,7 @@ import re
 
 _REGEX = {  # the beginning of what is wrong with a pattern -> the end of our sentence
     "look-around": "a look-ahead or look-behind that cannot be written out; say which texts may come",
-    "lookarounds": "a word boundary (\\b, \\B); write what may stand there",
+    "lookarounds": "a word boundary (\\b, \\B), or a ^ or $ in its middle; write what may stand there",
     "backreferences": "a reference to a group (\\1); write out which texts may come",
     "unclosed character class": "a '[' that is not closed; a [ itself is written \\[",
     "unclosed group": "a '(' that is not closed; a ( itself is written \\(",
@@ -37,6 +37,14 @@ _WORDS = (
         "no answer can fit it: the types that it asks for exclude each other",
     ),
     (r"Unsatisfiable schema: (.*)", "no answer can fit it: {}"),
+    (
+        r"initial lexer configuration",
+        "its texts, patterns and lengths come to more than a grammar can hold; simplify it",
+    ),
+    (r"Unable to determine if regex is empty", "its 'pattern's are too many or too long to be held together"),
+    (r"patternProperty regexes .* are not disjoint", "its 'patternProperties' overlap and cannot be told apart"),
+    (r"circular references with sibling", "a '$ref' that leads back to itself has other keywords beside it"),
+    (r"Schema intersection stack", "its 'allOf' are nested too deeply"),
     (r"Invalid type: (.*)", "'type' is '{}': JSON has string, number, integer, boolean, object, array and null"),
     (r"type must be a string", "'type' must be a text or a list of texts"),
     (r"Expected string for '(\w+)' item", "'{}' must be a list of texts"),
