@@ -260,7 +260,7 @@ def _misread(error: jsonschema_rs.ValidationError) -> str:
     place = ".".join(map(str, error.instance_path))
     what = _first_line(error.message)
     if error.instance_path and error.instance_path[-1] == "type":
-        what = f"{shorten(error.instance)} is no type of JSON: {', '.join(TYPES)}"
+        what = f"{shorten(str(error.instance))} is no type of JSON: {', '.join(TYPES)}"
     return f"at {place}, {what}" if place else what
 
 

@@ -31,7 +31,9 @@ EXPOSED = (  # what a page's script may read of an answer; the rest is for clien
 
 
 def browser_access(settings: Settings) -> list[Middleware]:
-    """The middleware that lets pages of the allowed origins call, and tells others why they may not.
+    """The middleware that lets pages of the allowed origins call.
+
+    Others are told why they may not.
 
     It answers preflight requests, which carry no key, by itself. No cookies are involved: a page must have a key.
     """
@@ -52,7 +54,9 @@ def browser_access(settings: Settings) -> list[Middleware]:
 
 
 class PageRefusal:
-    """Answers what a browser asks first for a page that may not call: a 403 that names the setting.
+    """Answers what a browser asks first for a page that may not call.
+
+    It is a 403 that names the setting.
 
     A browser shows its own error to the page's script; this one stands in its network tab, and in the server's log.
     """

@@ -29,7 +29,10 @@ SUSPECT = 3  # a base needs at most about this many tokens for one of OpenAI's
 
 
 class RowLengths(NamedTuple):
-    """What is trained of a row: tokens, those that are learned, those that are cut, and in how many examples."""
+    """What is trained of a row.
+
+    Tokens, those that are learned, those that are cut, and in how many examples.
+    """
 
     tokens: int
     learned: int

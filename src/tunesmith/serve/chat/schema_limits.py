@@ -25,7 +25,10 @@ MAX_MULTIPLES = 100_000  # the `multipleOf` of a schema, as whole numbers: each 
 
 @contextmanager
 def schemas_in_time(seconds: float = REQUEST_SECONDS) -> Iterator[None]:
-    """Limits the time that the schemas of one request take. Raises InvalidRequest beyond."""
+    """Limits the time that the schemas of one request take.
+
+    Raises InvalidRequest beyond.
+    """
     try:
         with time_limit(seconds):
             yield
@@ -53,7 +56,10 @@ def size_fault(part: JsonObject, plain: JsonObject) -> str | None:
 
 
 def multiple(part: JsonObject) -> int:
-    """The states that the `multipleOf` of a part costs: its digits without their point and last zeros."""
+    """The states that the `multipleOf` of a part costs.
+
+    They are its digits without their point and last zeros.
+    """
     value = part.get("multipleOf")
     if isinstance(value, bool) or not isinstance(value, int | float) or not value:
         return 0

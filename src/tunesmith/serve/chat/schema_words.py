@@ -1,4 +1,4 @@
-"""What llguidance says of a schema that it does not take, in sentences for whoever wrote the schema."""
+"""llguidance's faults of a schema, in sentences for whoever wrote the schema."""
 
 import re
 
