@@ -131,7 +131,7 @@ def test_wrong_verb_is_an_envelope(client: TestClient, refused: Refused) -> None
 
 def test_broken_json_is_a_400(client: TestClient, refused: Refused) -> None:
     answer = client.post("/v1/fine_tuning/jobs", content=b'{"model": ', headers={"Content-Type": "application/json"})
-    assert refused(answer)["message"].startswith("Could not parse the JSON body of your request")
+    assert refused(answer)["message"].startswith("The request body is not valid JSON: it ends")
 
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b'"text"', b"null", b""])

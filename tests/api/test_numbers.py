@@ -1,10 +1,13 @@
 """Numbers that no parser agrees on, wherever a request has a number: a 400 that says so, never a 500."""
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 from tests.api.conftest import Refused, Upload
 
+from tunesmith.rows.parse import BrokenLine, parse_line
 from tunesmith.settings import TrainingOptions
+from tunesmith.store import Store
 
 JOB = '{"model": "gpt-3.5-turbo", "training_file": "file-x", %s}'
 CHAT = '{"model": "m", "messages": [{"role": "user", "content": "hi"}], %s}'
@@ -92,3 +95,77 @@ def test_a_whole_number_beyond_64_bits_is_still_one(client: TestClient, refused:
         assert error["code"] == ("integer_above_max_value" if number > 0 else "integer_below_min_value")
     error = refused(client.post("/v1/chat/completions", content=CHAT % f'"temperature": {10**30}'))
     assert error["code"] == "decimal_above_max_value"
+
+
+def test_a_whole_number_just_below_64_bits_is_refused_and_the_least_one_is_not(
+    client: TestClient, refused: Refused
+) -> None:
+    error = refused(client.post("/v1/chat/completions", content=CHAT % f'"seed": {-(2**63) - 1}'))
+    assert error["message"] == (
+        "Invalid 'seed': integer below minimum value. Expected a value >= -9223372036854775808, but got "
+        "-9223372036854775809 instead."
+    )
+    assert refused(client.post("/v1/chat/completions", content=CHAT % f'"seed": {-(2**63)}'), 404)["code"] == (
+        "model_not_found"
+    )
+    upload = '{"filename": "a", "purpose": "fine-tune", "mime_type": "text/jsonl", "bytes": %s}' % (2**63)
+    error = refused(client.post("/v1/uploads", content=upload, headers={"content-type": "application/json"}))
+    assert error["message"] == ("9223372036854775808 is greater than the maximum of 9223372036854775807 - 'bytes'")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+def test_a_number_that_is_not_finite_is_called_so(client: TestClient, refused: Refused, number: str) -> None:
+    begin = f"The request body has a number that is not a finite number: {number}, line 1"
+    for path, body in PLACES.values():
+        error = refused(client.post(path, content=body % number, headers={"content-type": "application/json"}))
+        assert error["message"].startswith(begin), path
+
+
+QUERIES = (
+    "fine_tuning/jobs?limit",
+    "fine_tuning/jobs/ftjob-x/events?limit",
+    "files?limit",
+    "chat/completions?limit",
+    "organization/projects?limit",
+    "organization/usage/completions?limit=1&start_time",
+    "organization/usage/completions?start_time=1&end_time",
+    "organization/usage/completions?start_time=1&limit",
+)
+
+
+def test_a_query_of_very_many_digits_is_refused_in_our_words(app: FastAPI, store: Store, refused: Refused) -> None:
+    owner, many = {"Authorization": f"Bearer {store.keys.create('owner', role='owner')[0]}"}, "9" * 5000
+    with TestClient(app, headers=owner) as client:
+        for query in QUERIES:
+            name = query.rpartition("?")[2].rpartition("&")[2]
+            error = refused(client.get(f"/v1/{query}={many}"))
+            assert error["message"] == f"'{many[:59]}… has more digits than any number that is possible here - '{name}'"
+            assert error["param"] == name
+            assert refused(client.get(f"/v1/{query}=1.5"))["message"] == f"'1.5' is not a whole number - '{name}'"
+
+
+def test_a_query_that_is_neither_true_nor_false_is_refused_in_our_words(
+    app: FastAPI, store: Store, refused: Refused
+) -> None:
+    owner = {"Authorization": f"Bearer {store.keys.create('owner', role='owner')[0]}"}
+    with TestClient(app, headers=owner) as client:
+        error = refused(client.get("/v1/organization/projects?include_archived=maybe"))
+    assert error["message"] == "'maybe' is neither true nor false - 'include_archived'"
+
+
+@pytest.mark.parametrize(
+    ("number", "message", "fix"),
+    [
+        ("1e999", "1e999 is not a finite number: decimals end at 1.8e308.", "Write a smaller one, or null."),
+        ("9" * 400, "A number of 400 digits is too large to be read.", "Write one of less than 300."),
+        (".5", ".5 is not how JSON writes a number.", None),
+        ("0x10", "0x10 is not how JSON writes a number.", None),
+    ],
+    ids=["infinite", "long", "point", "hexadecimal"],
+)
+def test_a_number_of_a_row_is_explained(number: str, message: str, fix: str | None) -> None:
+    with pytest.raises(BrokenLine) as found:
+        parse_line(b'{"a": %s}' % number.encode())
+    assert found.value.fault.message == message
+    assert found.value.fault.path == "column 7"
+    assert fix is None or found.value.fault.fix == fix

@@ -75,13 +75,11 @@ def test_a_refused_row_names_path_sentence_and_cure() -> None:
     assert refused.value.code == "unrecognized_role"
     assert refused.value.param == "messages[1].role"
     assert refused.value.message == (
-        'line 7, messages[1].role: Role "bot" is not known. Use system, developer, user, assistant, tool or function; '
-        "`tunesmith fix FILE` corrects Assistant, bot."
+        'line 7, messages[1].role: Role "bot" is not known. Write assistant; `tunesmith fix FILE` does.'
     )
     assert [fault.code for fault in refused.value.faults] == [
         "unrecognized_role",
         "invalid_content",
-        "missing_assistant",
     ]
 
 

@@ -192,3 +192,24 @@ def test_tool_messages_answer_the_calls_before_them() -> None:
     assert faults(asked, answer("c1"), answer("c2"), said, answer("c1")) == [
         ("orphan_tool_message", "m[4].tool_call_id")
     ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({"$ref": "#"}, "a '$ref' in it leads back to itself, so no arguments can be told to fit"),
+        (
+            {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}},
+            "a '$ref' in it leads back to itself, so no arguments can be told to fit",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "text"}}},
+            'at properties.a.type, "text" is no type of JSON: string, number, integer, boolean, object, array, null',
+        ),
+    ],
+    ids=["itself", "through anyOf", "type"],
+)
+def test_parameters_that_are_not_a_schema_are_named_in_our_words(parameters: JsonObject, problem: str) -> None:
+    tool: JsonObject = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    (fault,) = declared({"tools": [tool]}).faults
+    assert fault.message == f"The schema is not valid: {problem}."

@@ -126,7 +126,7 @@ MESSAGE_CODES = {
     "message_unrecognized_key": _error("A message has an unknown key.", "Remove the key, or check its spelling."),
     "unrecognized_role": _error(
         "A role is not one of system, developer, user, assistant, tool, function.",
-        "Use system, developer, user, assistant, tool or function; `tunesmith fix FILE` corrects Assistant, bot.",
+        "Use system, developer, user, assistant, tool or function.",
     ),
     "missing_content": _error(
         "A message has no content, and no call or refusal in its place.",

@@ -13,6 +13,8 @@ NEAR = 16  # characters shown on either side of the place
 _PYTHON = {"None": "null", "True": "true", "False": "false"}
 _NUMBERS = re.compile(r"-?Infinity|NaN")
 _NO_NUMBER = re.compile(r"(?<![\w\"'])(-?Infinity|NaN)(?![\w\"'])")
+_NUMBER_LIKE = re.compile(r"[-+]?\.?\d[\w.]*(?:[-+]\w+)?|[-+]")
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _WORD = re.compile(r"[A-Za-z_$][\w$]*")
 _CURLY = "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
 _CLOSED = ("}", "]", '"')
@@ -51,7 +53,10 @@ def json_fault(text: str, error: JSONDecodeError) -> JsonFault:
         return JsonFault(at, "The backslash in a text begins no escape that JSON knows.", "Write \\\\ for a backslash.")
     if not rest.strip():
         return JsonFault(at, "The line ends before the row does.", "Write the whole row on one line, or delete it.")
-    return _comma(before, rest, error) or _unlike_json(at, rest) or _unexpected(at, rest, error)
+    if error.msg.startswith("number is infinity"):  # orjson's words; the standard library reads such numbers
+        return _too_large(at, rest)
+    known = _comma(before, rest, error) or _unlike_json(at, rest) or _no_number(text, at)
+    return known or _unexpected(at, rest, error)
 
 
 def not_a_number(text: str) -> JsonFault | None:
@@ -84,6 +89,8 @@ def _comma(before: str, rest: str, error: JSONDecodeError) -> JsonFault | None:
         return JsonFault(len(before) - 1, f"A comma stands before the closing {rest[0]}.", "Delete it.")
     if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 names the comma's place
         return JsonFault(error.pos, "A comma stands before a closing bracket.", "Delete it.")
+    if error.msg.startswith("Expecting ',' delimiter") and before[-1:].isalnum() and rest[0] in '"{[':
+        return JsonFault(error.pos, "A comma is missing.", "Write it.")
     if error.msg.startswith("Expecting ',' delimiter") and before.endswith(_CLOSED):
         if before.endswith('"') and rest[0] not in '"{[':
             fix = 'Write \\" for a quote within a text, or the comma that is missing.'
@@ -127,3 +134,25 @@ def _unexpected(at: int, rest: str, error: JSONDecodeError) -> JsonFault:
 
 def _number(at: int, name: str) -> JsonFault:
     return JsonFault(at, f"{name} is no value of JSON.", "Write null or a number, or delete the row.")
+
+
+def _too_large(at: int, rest: str) -> JsonFault:
+    """A number that no decimal holds."""
+    number = _NUMBER.match(rest)
+    written = "" if number is None else number.group()
+    if "e" in written.lower():
+        message = f"{written[:40]} is not a finite number: decimals end at 1.8e308."
+        return JsonFault(at, message, "Write a smaller one, or null.")
+    return JsonFault(at, f"A number of {len(written):,} digits is too large to be read.", "Write one of less than 300.")
+
+
+def _no_number(text: str, at: int) -> JsonFault | None:
+    """A number as other languages write it: 01, .5, +1, 0x10, 1_000."""
+    start = at
+    while start and (text[start - 1].isalnum() or text[start - 1] in "+-._"):
+        start -= 1
+    found = _NUMBER_LIKE.match(text, start)
+    if found is None or found.end() <= at - 1 or _NUMBER.fullmatch(found.group()):
+        return None
+    fix = "Write it as 0.5, -1 or 10: digits alone, none missing beside the point, no zero or + in front."
+    return JsonFault(start, f"{found.group()[:40]} is not how JSON writes a number.", fix)

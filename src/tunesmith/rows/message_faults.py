@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.findings import Fault, shorten
+from tunesmith.rows.other_shapes.turns import role_of
 from tunesmith.rows.tool_faults import are_sound_calls, call_faults, tool_message_faults
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -83,7 +84,10 @@ def message_faults(message: JsonValue, path: str, *, training: bool = True) -> I
     if "role" not in message:
         yield Fault("message_missing_key", f"{path}.role", "Discriminator 'role' is missing in value.")
     elif not isinstance(role, str) or role not in ROLES:
-        yield Fault("unrecognized_role", f"{path}.role", f"Role {shorten(role)} is not known.", shorten(role))
+        meant = role_of(role)
+        fix = f"Write {meant}; `tunesmith fix FILE` does." if meant in ROLES else None
+        yield Fault("unrecognized_role", f"{path}.role", f"Role {shorten(role)} is not known.", shorten(role), fix)
+        role = meant  # what else is wrong would only mislead
     yield from _content_faults(message, role, path, training=training)
     yield from _field_faults(message, role, path)
     if training and message.get("weight") is not None:

@@ -12,6 +12,7 @@ from tunesmith.rows.findings import Fault, shorten
 from tunesmith.rows.message_faults import messages_faults, order_faults, type_name
 from tunesmith.rows.other_shapes.recognise import convert
 from tunesmith.rows.other_shapes.result import UnclearShapeError
+from tunesmith.rows.other_shapes.turns import role_of
 from tunesmith.rows.tool_faults import declared, declared_call_faults
 
 Kind: TypeAlias = Literal["chat", "completion", "preference", "reinforcement"]
@@ -26,6 +27,9 @@ INPUT_KEYS = CHAT_KEYS
 _OUTPUT_KEYS = PREFERENCE_KEYS - {"input"}
 # Beside the keys of ours they tell that another tool wrote the row (`rows.other_shapes`).
 _OTHERS_KEYS = frozenset(("chosen", "rejected", "response", "choices", "instruction", "question", "query", "answer"))
+FIX_LATER = (
+    "First change what else is wrong with the row; then `tunesmith fix FILE` writes it as rows are written here."
+)
 _NOT_BESIDE_MESSAGES = _OUTPUT_KEYS | {"chosen", "rejected", "response", "choices", "completion"}
 
 
@@ -68,8 +72,10 @@ def _other_shape(row: JsonValue) -> list[Fault] | None:
         return [Fault(unclear.code, "", unclear.reason, keys)]
     if converted is None:
         return None
-    found = [Fault("other_shape", "", f"The row is in another tool's shape: {converted.shape}.", keys)]
-    return found + [fault for fault in _faults_of(converted.row, None) if CODES[fault.code].severity == "error"]
+    left = [fault for fault in _faults_of(converted.row, None) if CODES[fault.code].severity == "error"]
+    alone = all(fault.code == "unrecognized_role" and fault.fix is not None for fault in left)
+    fix = None if alone else FIX_LATER
+    return [Fault("other_shape", "", f"The row is in another tool's shape: {converted.shape}.", keys, fix), *left]
 
 
 def _faults_of(row: JsonValue, kind: Kind | None) -> Iterator[Fault]:
@@ -110,7 +116,7 @@ def _chat_faults(row: JsonObject) -> Iterator[Fault]:
 def _answer_faults(messages: JsonValue) -> Iterator[Fault]:
     if not isinstance(messages, list) or not messages:
         return
-    answers = [one for one in messages if isinstance(one, dict) and one.get("role") == "assistant"]
+    answers = [one for one in messages if isinstance(one, dict) and role_of(one.get("role")) == "assistant"]
     if not answers:
         yield Fault("missing_assistant", "messages", "No message has the role 'assistant'.")
     elif all(one.get("weight") == 0 and one.get("weight") is not False for one in answers):
@@ -205,8 +211,9 @@ def _output(row: JsonObject, name: str) -> tuple[str | None, JsonValue]:
 
 
 def _last_role(messages: JsonValue) -> JsonValue:
+    """The last message's role, or the one that is meant by it."""
     last = messages[-1] if isinstance(messages, list) and messages else None
-    return last.get("role") if isinstance(last, dict) else None
+    return role_of(last.get("role")) if isinstance(last, dict) else None
 
 
 def _ends_with_user(messages: JsonValue) -> bool:

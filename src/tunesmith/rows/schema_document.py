@@ -25,6 +25,7 @@ class SchemaDocument:
 
     def __init__(self, root: JsonObject) -> None:
         self.root = root
+        self.views = 0  # how often a part was looked at; `serve.schema.view` counts
         self.draft = _draft(root)
         self._bases: dict[int, str] = {}
         self._paths: dict[int, Path] = {}

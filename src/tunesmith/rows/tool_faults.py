@@ -1,5 +1,6 @@
 """Faults of tools: declarations, calls, and the messages that answer calls."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,10 +10,12 @@ import orjson
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.findings import Fault, shorten
+from tunesmith.rows.other_shapes.turns import role_of
 from tunesmith.rows.schema_cost import nesting, schema_steps
 from tunesmith.rows.schema_document import SchemaDocument
 from tunesmith.wire.limits import MAX_TOOLS
 
+TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
 CACHED_BYTES = 64 * 1024  # larger declarations are compiled each time: 512 of them would fill the memory
 MAX_STEPS = 4_000_000  # schemas visited for one value; a validator takes 0.1 s for them
 WORDED_STEPS = 4_000  # finding words for what does not fit takes 500 times as long, and 10 kB a step
@@ -28,6 +31,8 @@ class Parameters:
         self.validator = jsonschema_rs.validator_for(schema, retriever=_refuse, validate_formats=False)
         self._document = SchemaDocument(schema)
         self._steps: dict[int, float] = {}
+        if math.isinf(self.steps(0)):
+            raise ValueError("a '$ref' in it leads back to itself, so no arguments can be told to fit")
         if self.steps(0) > MAX_STEPS:
             raise ValueError(f"its '$ref', 'anyOf' and 'allOf' come to more than {MAX_STEPS:,} steps; make it simpler")
 
@@ -161,7 +166,7 @@ def tool_message_faults(messages: list[JsonObject], path: str) -> Iterator[Fault
     open_ids: dict[str, int] = {}
     known: set[str] = set()
     for index, message in enumerate(messages):
-        role = message.get("role")
+        role = role_of(message.get("role"))
         if role == "tool" and isinstance(call_id := message.get("tool_call_id"), str):
             open_ids.pop(call_id, None)
             if call_id not in known:
@@ -241,9 +246,22 @@ def _compiled(parameters: JsonValue, path: str) -> Parameters | Fault | None:
         return Fault("invalid_tool_schema", path, "The parameters are not an object.", shorten(parameters))
     try:
         return Parameters(parameters)
-    except (jsonschema_rs.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        problem = _first_line(getattr(error, "message", None) or str(error))
-        return Fault("invalid_tool_schema", path, f"The schema is not valid: {problem}.", shorten(parameters))
+    except jsonschema_rs.ValidationError as error:
+        problem = _misread(error)
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except (ValueError, TypeError, OverflowError) as error:
+        problem = _first_line(str(error))
+    return Fault("invalid_tool_schema", path, f"The schema is not valid: {problem}.", shorten(parameters))
+
+
+def _misread(error: jsonschema_rs.ValidationError) -> str:
+    """What of a schema is none, and where."""
+    place = ".".join(map(str, error.instance_path))
+    what = _first_line(error.message)
+    if error.instance_path and error.instance_path[-1] == "type":
+        what = f"{shorten(str(error.instance))} is no type of JSON: {', '.join(TYPES)}"
+    return f"at {place}, {what}" if place else what
 
 
 def _fit_faults(schema: Parameters | None, arguments: JsonValue, where: str) -> Iterator[Fault]:

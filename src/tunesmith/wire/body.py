@@ -60,6 +60,13 @@ class Body(BaseModel):
             return dict(islice(given.items(), MAX_NAMES))
         return given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers_as_sent(cls, given: object) -> object:
+        if isinstance(given, dict) and any(map(_is_beyond_64_bits, given.values())):
+            return {name: _as_sent(value) for name, value in given.items()}
+        return given
+
 
 class ChatBody(Body):
     """A body as OpenAI's chat API reads it: strict types, null counts as absent.
@@ -77,8 +84,6 @@ class ChatBody(Body):
         """An unknown field stays, null or not, to be refused."""
         if not isinstance(given, dict):
             return given
-        if any(type(value) is float and abs(value) >= BEYOND_64_BITS for value in given.values()):
-            given = {name: _as_sent(value) for name, value in given.items()}
         if None not in given.values():
             return given
         return {name: value for name, value in given.items() if value is not None or name not in cls._names()}
@@ -175,10 +180,18 @@ def whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _is_beyond_64_bits(value: object) -> bool:
+    return type(value) is float and abs(value) >= BEYOND_64_BITS
+
+
 def _as_sent(value: object) -> object:
-    """A number that the parser could not hold as a whole one, as it was."""
-    large = isinstance(value, float) and abs(value) >= BEYOND_64_BITS
-    return whole(value) if large else value
+    """A number that the parser could not hold as a whole one, as it was.
+
+    -2^63 is held, so what became that decimal was less.
+    """
+    if not _is_beyond_64_bits(value):
+        return value
+    return -(2**63) - 1 if value == -BEYOND_64_BITS else whole(value)
 
 
 def _storable(text: str) -> str:

@@ -194,6 +194,10 @@ def _verdict(fault: ErrorDetails) -> str:
         return f"is less than the minimum of {limits['ge']}"
     if kind == "less_than_equal":
         return f"is greater than the maximum of {limits['le']}"
+    if kind == "int_parsing_size":  # pydantic reads no more than 4300
+        return "has more digits than any number that is possible here"
+    if kind == "bool_parsing":
+        return "is neither true nor false"
     return f"is not valid: {_lowered(fault['msg'])}"
 
 

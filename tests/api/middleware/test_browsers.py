@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.testclient import TestClient
+from tests.api.conftest import Refused
 
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
@@ -34,10 +36,26 @@ def test_preflight_of_an_allowed_page_needs_no_key(allowing: TestClient) -> None
     assert answer.headers["access-control-allow-headers"] == PREFLIGHT["Access-Control-Request-Headers"]
 
 
-def test_preflight_of_another_page_is_refused(allowing: TestClient) -> None:
+def test_preflight_of_another_page_is_refused(allowing: TestClient, refused: Refused) -> None:
     answer = allowing.options("/v1/chat/completions", headers={**PREFLIGHT, "Origin": "https://other.example"})
-    assert answer.status_code == 400
+    error = refused(answer, 403)
+    assert error["message"] == (
+        "Web pages of 'https://other.example' may not call this server from a browser: its setting allowed_origins does"
+        " not name them. Its operator allows them with TUNESMITH_ALLOWED_ORIGINS=https://other.example, followed by a"
+        " restart."
+    )
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/nowhere", "/healthz"])
+@pytest.mark.parametrize("headers", [PREFLIGHT, {"Origin": PAGE}, {}], ids=["preflight", "origin", "plain"])
+def test_without_the_setting_a_preflight_is_told_its_name(
+    app: FastAPI, refused: Refused, path: str, headers: dict[str, str]
+) -> None:
+    with TestClient(app) as client:
+        error = refused(client.options(path, headers=headers), 403)
+    assert error["code"] == "origin_not_allowed"
+    assert "its setting allowed_origins does not name them" in error["message"]
 
 
 def test_script_may_read_our_headers_of_an_answer_and_of_an_error(allowing: TestClient, key: str) -> None:

@@ -182,3 +182,17 @@ def test_a_file_of_too_many_forms_is_read_row_by_row(tmp_path: Path, renderer: R
     assert scan_file(path, CheckOptions().scan).rows.forms is None
     options = CheckOptions(renderer, base_totals=False, max_tokens=100)
     assert check_file(path, options).counts == check_file(path, CheckOptions(renderer, max_tokens=100)).counts
+
+
+def test_rows_that_are_split_into_examples_are_counted(tmp_path: Path, unstable: Renderer, renderer: Renderer) -> None:
+    turn: list[JsonValue] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rows: list[JsonObject] = [{"messages": turn * 3}] * 4 + [{"messages": turn}] * 6
+    path = written(tmp_path / "rows.jsonl", rows)
+    counts = check_file(path, CheckOptions(unstable)).base
+    assert counts is not None
+    assert (counts.split_rows, counts.trained_examples) == (4, 18)
+    shown = counts.to_json()
+    assert (shown["split_rows"], shown["trained_examples"]) == (4, 18)
+    whole = check_file(path, CheckOptions(renderer)).base
+    assert whole is not None
+    assert (whole.split_rows, whole.trained_examples) == (0, 10)

@@ -1,5 +1,6 @@
 """A check's report in a terminal: verdict, counts, findings and distributions, at three widths."""
 
+import html
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,30 @@ def test_counts_of_a_sample_carry_their_margin(printed: Printed, checked: Report
     sampled = replace(checked, base=replace(checked.base, exact=False, rows=4000, margin=0.0123))
     assert "counts (±1.2%, from 4,000 rows)" in words(printed(200, print_report, sampled, local, 20))
     assert "±" not in printed(200, print_report, checked, local, 20)
+
+
+def test_rows_that_are_split_into_examples_are_told(printed: Printed, checked: Report, local: LocalBase) -> None:
+    assert checked.base is not None
+    split = replace(checked, base=replace(checked.base, split_rows=2, trained_examples=16))
+    said = (
+        "16: 2 rows are split into one for each learned answer, as the base's template rewrites earlier ones (see"
+        " --show)"
+    )
+    assert f"examples {said}" in words(printed(200, print_report, split, local, 20))
+    assert said in html.unescape(report_html(split))
+    assert "are split into" not in printed(200, print_report, checked, local, 20) + report_html(checked)
+    sampled = replace(split, base=replace(split.base, exact=False, split_rows=1)) if split.base else split
+    assert "about 16: about 1 row is split" in words(printed(200, print_report, sampled, local, 20))
+
+
+def test_rows_too_short_to_tell_their_language_are_told(printed: Printed, checked: Report, local: LocalBase) -> None:
+    languages: JsonObject = {"rows_sampled": 9, "rows_too_short": 3, "shares": {"English": 1.0}}
+    report = replace(checked, sections={"languages": languages})
+    assert "English 100% (3 rows too short to tell)" in words(printed(200, print_report, report, local, 20))
+    assert "3 too short to tell)" in report_html(report)
+    none = replace(checked, sections={"languages": {"rows_sampled": 3, "rows_too_short": 3, "shares": {}}})
+    assert "unknown: 3 rows too short to tell" in words(printed(200, print_report, none, local, 20))
+    assert "3 too short to tell)" in report_html(none)
 
 
 def test_languages_are_listed_with_their_shares(printed: Printed, checked: Report, local: LocalBase) -> None:
@@ -199,5 +224,5 @@ def test_preference_rows_are_ready_with_their_method(printed: Printed, local: Lo
 
 
 def test_errors_of_a_line_begin_with_the_cause(tmp_path: Path) -> None:
-    report = check_file(file_of(tmp_path, ROW + ROW.replace('"assistant"', '"Assistant"') + ROW * 9))
+    report = check_file(file_of(tmp_path, ROW + ROW.replace('"assistant"', '"wizard"') + ROW * 9))
     assert [(one.line, one.code) for one in report.errors] == [(2, "unrecognized_role"), (2, "missing_assistant")]

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from tunesmith.api.http.audit import note_refusal
-from tunesmith.api.http.body import unreadable
+from tunesmith.api.http.body import TOO_DEEP
 from tunesmith.errors import DiskFull, InvalidRequest, NotFound, ServiceUnavailable, TunesmithError
 from tunesmith.settings import Settings
 from tunesmith.wire.faults import explain, fine_tuning_wording
@@ -148,7 +148,7 @@ def _disk(request: Request, error: Exception) -> JSONResponse:
 def _too_deep(request: Request, error: Exception) -> JSONResponse:
     """Only what a client sent is read by recursion, some hundred levels deep; the log tells if that ever changes."""
     log.warning("nested too deeply", path=request.url.path, exception="".join(format_exception(error, limit=-5)))
-    return error_response(InvalidRequest("The request is nested too deeply to be read: send a flatter one."))
+    return error_response(InvalidRequest(TOO_DEEP))
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
@@ -162,8 +162,8 @@ def _http(request: Request, error: Exception) -> JSONResponse:
         return error_response(NotFound(f"Invalid URL ({method} {path}).{pointer}", code="unknown_url"))
     if isinstance(fault.__cause__, RecursionError):
         return _too_deep(request, fault.__cause__)
-    if isinstance(fault.__cause__, ValueError):  # of FastAPI's own reading of a body
-        return error_response(InvalidRequest(unreadable(fault.__cause__)))
+    if isinstance(fault.__cause__, TunesmithError):  # FastAPI wraps what `JsonRoute` says about a body
+        return _ours(request, fault.__cause__)
     return error_response(InvalidRequest(str(fault.detail)))
 
 
@@ -193,9 +193,6 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
 def _explained(fault: ErrorDetails) -> InvalidRequest:
     """The first of FastAPI's errors about a body or a query, whose locations begin with 'body' or 'query'."""
     _, *location = fault["loc"]
-    if fault["type"] == "json_invalid":
-        reason = fault.get("ctx", {}).get("error", "invalid JSON")
-        return InvalidRequest(f"Could not parse the JSON body of your request: {reason} (position {location[-1]}).")
     if not location and fault["type"] in NO_OBJECT:
         return InvalidRequest("The body must be a JSON object, sent with the header `Content-Type: application/json`.")
     inside = cast(ErrorDetails, {**fault, "loc": tuple(location)})

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Body, Query
 
 from tunesmith.api.http.audit import AuditDep
+from tunesmith.api.http.body import JsonRoute
 from tunesmith.api.http.context import ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Limit, id_listing
@@ -18,7 +19,7 @@ from tunesmith.store import PermissionRow
 from tunesmith.wire.lists import deleted
 from tunesmith.wire.models import GrantPermissions, Permission
 
-router = APIRouter(prefix="/v1/fine_tuning/checkpoints", tags=["fine-tuning"])
+router = APIRouter(prefix="/v1/fine_tuning/checkpoints", tags=["fine-tuning"], route_class=JsonRoute)
 sharing = rule("owner", deed="shares models with other projects")
 
 

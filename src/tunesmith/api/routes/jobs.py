@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 
+from tunesmith.api.http.body import JsonRoute
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.idempotency import IdempotencyDep
 from tunesmith.api.http.json_answers import JSONAnswer
@@ -38,7 +39,7 @@ from tunesmith.wire.jobs import (
     PreferenceHyperparameters,
 )
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=JsonRoute)
 
 FILE_ID_SHAPE = re.compile(r"file-[0-9A-Za-z_-]+")
 

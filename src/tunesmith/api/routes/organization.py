@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query
 
 from tunesmith.api.http.audit import Audit, AuditDep
+from tunesmith.api.http.body import JsonRoute
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Order, id_listing
@@ -19,7 +20,7 @@ from tunesmith.store import KeyRow, ProjectRow, Role
 from tunesmith.wire.lists import deleted
 from tunesmith.wire.organization import AdminKeyBody, ProjectBody, ProjectKeyBody
 
-router = APIRouter(prefix="/v1/organization", tags=["organization"])
+router = APIRouter(prefix="/v1/organization", tags=["organization"], route_class=JsonRoute)
 for_owners = rule("owner", deed="manages projects, keys and usage")
 
 Limit = Annotated[int, Query(ge=0, le=100, description="Objects a page, 0 to 100.")]

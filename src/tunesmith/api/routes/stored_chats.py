@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Body, Query
 
+from tunesmith.api.http.body import JsonRoute
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Limit, MetadataFilter, Order, id_listing
@@ -18,7 +19,7 @@ from tunesmith.store import ChatRow
 from tunesmith.wire.chat import StoredCompletion, StoredMessage, UpdateChat
 from tunesmith.wire.lists import deleted
 
-router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
+router = APIRouter(prefix="/v1/chat/completions", tags=["chat"], route_class=JsonRoute)
 
 KEYS = (  # in the wire's order; `metadata` may have changed since
     "object",

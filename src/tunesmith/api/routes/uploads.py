@@ -13,7 +13,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Body, Request
 
 from tunesmith.api.background.file_checks import ChecksDep
-from tunesmith.api.http.body import announced_bytes, body_chunks, upload_threads
+from tunesmith.api.http.body import JsonRoute, announced_bytes, body_chunks, upload_threads
 from tunesmith.api.http.context import Context, ContextDep, KeyDep
 from tunesmith.api.http.disk_room import demand_disk, demand_room
 from tunesmith.api.http.idempotency import IdempotencyDep
@@ -28,7 +28,7 @@ from tunesmith.wire.body import read
 from tunesmith.wire.faults import shown
 from tunesmith.wire.files import BATCH_EXPIRY, CompleteUpload, CreateUpload, PartForm, Upload
 
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=JsonRoute)
 
 JSONL_TYPES = (
     "text/jsonl",

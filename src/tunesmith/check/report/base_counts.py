@@ -6,7 +6,7 @@ Every row of a small file is counted, and a seeded sample of a large one.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +28,37 @@ SAMPLE_ROWS = 2_000
 SUSPECT = 3  # a base needs at most about this many tokens for one of OpenAI's
 
 
+class RowLengths(NamedTuple):
+    """What is trained of a row.
+
+    Tokens, those that are learned, those that are cut, and in how many examples.
+    """
+
+    tokens: int
+    learned: int
+    cut: int
+    examples: int = 1
+
+
 @dataclass(slots=True)
 class _Tally:
-    """Rows rendered so far: tokens, learned tokens and cut tokens of each."""
+    """Rows rendered so far: tokens, learned tokens, cut tokens and examples of each."""
 
     tokens: list[int] = field(default_factory=list)
     learned: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
+    examples: list[int] = field(default_factory=list)
 
-    def add(self, tokens: int, learned: int, cut: int) -> None:
-        self.tokens.append(tokens)
-        self.learned.append(learned)
-        self.cut.append(cut)
+    def add(self, row: RowLengths) -> None:
+        self.tokens.append(row.tokens)
+        self.learned.append(row.learned)
+        self.cut.append(row.cut)
+        self.examples.append(row.examples)
+
+    @property
+    def split(self) -> int:
+        """How many rows are more than one example."""
+        return sum(1 for examples in self.examples if examples > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +71,21 @@ class BaseLimits:
     renderer: Renderer
     max_tokens: int | None
 
-    def lengths(self, row: Row) -> tuple[int, int, int]:
-        """(tokens trained, tokens learned, tokens cut) of a row.
+    def lengths(self, row: Row) -> RowLengths:
+        """What is trained of a row.
 
         Raises DataError when it cannot be trained.
         """
         renderer, limit = self.renderer, self.max_tokens
         if isinstance(row, ReinforcementRow):
-            return len(renderer.prompt(row.prompt, row.tools)), 0, 0
+            return RowLengths(len(renderer.prompt(row.prompt, row.tools)), 0, 0)
         if isinstance(row, PreferenceRow):
             pair = renderer.pair(row, limit)
             both = (pair.preferred, pair.non_preferred)
             ids = sum(len(pair.prompt_ids) + len(one.ids) for one in both)
-            return ids, int(sum(sum(one.weights) for one in both)), sum(one.truncated for one in both)
+            return RowLengths(ids, int(sum(sum(one.weights) for one in both)), sum(one.truncated for one in both))
         rendered = renderer.examples(row, limit)
-        return rendered.tokens, rendered.learned, rendered.truncated
+        return RowLengths(rendered.tokens, rendered.learned, rendered.truncated, len(rendered.examples))
 
 
 def base_findings(result: ChunkResult, renderer: Renderer) -> Iterator[Finding]:
@@ -102,9 +121,9 @@ def count_base(
             log.add(_refusal(raw.line, error))
             refused += 1
             continue
-        (partly if raw.line in in_sample else fully).add(*lengths)
-        if lengths[2]:
-            log.add(_cut_finding(raw.line, sum(lengths[::2]), limits.max_tokens))
+        (partly if raw.line in in_sample else fully).add(lengths)
+        if lengths.cut:
+            log.add(_cut_finding(raw.line, lengths.tokens + lengths.cut, limits.max_tokens))
     if not totals or not (fully.tokens or partly.tokens):
         return None, refused
     return _counts(limits.renderer.name, fully, partly, choice.others), refused
@@ -139,6 +158,8 @@ def _counts(name: str, fully: _Tally, partly: _Tally, others: int) -> BaseCounts
         cut_rows=sum(1 for lost in cut if lost),
         cut_tokens=sum(cut),
         margin=margin,
+        split_rows=round(fully.split + partly.split * scale),
+        trained_examples=round(sum(fully.examples) + sum(partly.examples) * scale),
         lengths=distribution(np.asarray([*fully.tokens, *partly.tokens])),
     )
 
@@ -186,6 +207,6 @@ def _template_tokens(forms: set[str] | None, limits: BaseLimits) -> int | None:
     """The most tokens that the base's template adds to a row of these forms; None where a form cannot be trained."""
     unlimited = BaseLimits(limits.renderer, None)
     try:
-        return None if forms is None else max((unlimited.lengths(specimen(form))[0] for form in forms), default=0)
+        return None if forms is None else max((unlimited.lengths(specimen(form)).tokens for form in forms), default=0)
     except DataError:
         return None

@@ -83,6 +83,9 @@ class BaseCounts:
 
     When `exact` is False only `rows` rows were counted and the totals are scaled up from them; `margin` is the half
     width of the 95 % interval, as a share of `tokens`.
+
+    `split_rows` are trained as one example for each learned answer, as the base's template rewrites earlier answers;
+    `trained_examples` are those of all rows.
     """
 
     renderer: str
@@ -94,6 +97,8 @@ class BaseCounts:
     cut_tokens: int
     margin: float
     lengths: Distribution | None
+    split_rows: int = 0
+    trained_examples: int = 0
 
     def to_json(self) -> JsonObject:
         """The section `base` of a report."""
@@ -105,6 +110,8 @@ class BaseCounts:
             "learned_tokens": self.learned_tokens,
             "cut_rows": self.cut_rows,
             "cut_tokens": self.cut_tokens,
+            "split_rows": self.split_rows,
+            "trained_examples": self.trained_examples,
             "margin": round(self.margin, 4),
             "tokens_per_row": self.lengths.to_json() if self.lengths else None,
         }

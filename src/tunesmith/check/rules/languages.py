@@ -3,7 +3,8 @@
 They are told by the script, and by the commonest words of a few Latin-script languages.
 
 Coarse on purpose: it samples rows, and is good enough to tell that half of a file is in another language than intended.
-An answer in JSON is judged by its texts; JSON without any, and code, are named so.
+An answer in JSON or markup is judged by its texts; JSON without any, and code, are named so. What has too few words to
+tell is not counted.
 """
 
 import re
@@ -20,10 +21,16 @@ from tunesmith.rows.findings import Finding
 SAMPLED_PER_CHUNK = 32
 ENOUGH_CHARS = 60
 TEXT_CHARS = 400
+FEW_LETTERS = 16  # of a text without any small word; fewer tell no language that is written in Latin letters
+TOO_SHORT = "unknown"
 MOST_VALUES = 64  # of a JSON answer, which are read
 
 _FENCE = re.compile(r"(?<!\s)\s*+```[^\n]*\n?")
 _BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+# A thought before an answer, and the tags around parts of one: neither is code.
+_THOUGHT = re.compile(r"\s*<(think|thinking|thought|reasoning)>(.*?)(?:</\1>|\Z)", re.DOTALL)
+_TAG = re.compile(r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>")
+_MARKUP = re.compile(r"\s*<(?:html|head|body|div|p|span|a|ul|ol|table|section)[\s>]")
 # How code begins that stands without a fence: the languages and markup that models are asked for most.
 _CODE = re.compile(
     r"\s*(?:<(?:\?|!|(?:html|head|body|div|p|span|a|ul|ol|table|svg|form|script|style|section)[\s>/])"
@@ -74,8 +81,9 @@ class Languages:
         for partial in partials:
             counts.update({language: int(str(rows)) for language, rows in partial.data.items()})
         sampled = sum(counts.values())
-        shares: JsonObject = {language: rows / sampled for language, rows in counts.most_common()}
-        return [], {"rows_sampled": sampled, "shares": shares}
+        short = counts.pop(TOO_SHORT, 0)
+        shares: JsonObject = {language: rows / (sampled - short) for language, rows in counts.most_common()}
+        return [], {"rows_sampled": sampled, "rows_too_short": short, "shares": shares}
 
 
 def _language(row: BatchRow) -> str:
@@ -85,7 +93,7 @@ def _language(row: BatchRow) -> str:
     answers = " ".join([said[:TEXT_CHARS] for _, said in forms])
     if len(answers) >= ENOUGH_CHARS or (forms and all(name for name, _ in forms)):
         found = language_of(answers[:TEXT_CHARS])
-        return next((name for name, _ in forms if name), found) if found in ("none", "other") else found
+        return next((name for name, _ in forms if name), found) if found in ("none", "other", TOO_SHORT) else found
     texts = [text[:TEXT_CHARS] for at, text in enumerate(row.texts) if at != row.about.system_at]
     return language_of(" ".join(reversed(texts))[:TEXT_CHARS])
 
@@ -93,6 +101,9 @@ def _language(row: BatchRow) -> str:
 def _form(text: str) -> tuple[str, str]:
     """What a text is if it is not prose ("JSON", "code" or ""), and the prose in it."""
     start = text[:1] if text[:1] in "{[`" else text.lstrip()[:1]
+    if start == "<" and (thought := _THOUGHT.match(text)) is not None:
+        name, said = _form(text[thought.end() :])
+        return name, f"{said} {thought[2]}"
     if start in ("{", "[") and (values := _json_texts(text)) is not None:
         return "JSON", " ".join(values)
     if start == "`" and text.lstrip().startswith("```"):
@@ -100,7 +111,11 @@ def _form(text: str) -> tuple[str, str]:
         if inner[:1] in ("{", "[") and (values := _json_texts(inner)) is not None:
             return "JSON", " ".join(values)
         return "code", _BLOCK.sub(" ", text[: 10 * TEXT_CHARS])
-    return ("code", "") if _CODE.match(text[:TEXT_CHARS]) else ("", text)
+    if start == "<" and _MARKUP.match(text):
+        return "code", _TAG.sub(" ", text[: 10 * TEXT_CHARS])
+    if _CODE.match(text[:TEXT_CHARS]):
+        return "code", ""
+    return "", _TAG.sub(" ", text[: 2 * TEXT_CHARS]) if "<" in text else text
 
 
 def _json_texts(text: str) -> list[str] | None:
@@ -121,7 +136,10 @@ def _json_texts(text: str) -> list[str] | None:
 
 
 def language_of(text: str) -> str:
-    """The language of most of the letters: a script's, or that of the commonest words."""
+    """The language of most of the letters: a script's, or that of the commonest words.
+
+    "none" without letters, TOO_SHORT for a few of Latin ones, else "other".
+    """
     letters = _LETTERS.findall(text.lower())
     total = sum(map(len, letters))
     if not total:
@@ -133,4 +151,7 @@ def language_of(text: str) -> str:
     said = set(letters)
     scores = {language: len(said & words) for language, words in _WORD_SETS.items()}
     best = max(scores, key=lambda language: scores[language])
-    return best if scores[best] else "other"
+    sure = any(len(word) > 1 for word in said & _WORD_SETS[best])  # "y" is Spanish, and a variable
+    if scores[best] and (sure or total >= FEW_LETTERS):
+        return best
+    return TOO_SHORT if total < FEW_LETTERS else "other"

@@ -63,7 +63,21 @@ def _summary(report: Report, base: LocalBase) -> dict[str, str]:
     )
     if base_tokens := _base_tokens(report, base):
         found[""] = base_tokens
+    if split := split_sentence(report):
+        found["examples"] = split
     return found
+
+
+def split_sentence(report: Report) -> str:
+    """How many rows are trained as several examples; empty where none is."""
+    base = report.base
+    if base is None or not base.split_rows:
+        return ""
+    about, are = "" if base.exact else "about ", "is" if base.split_rows == 1 else "are"
+    return (
+        f"{about}{base.trained_examples:,}: {about}{plural(base.split_rows, 'row')} {are} split into one for each"
+        " learned answer, as the base's template rewrites earlier ones (see --show)"
+    )
 
 
 def _base_tokens(report: Report, base: LocalBase) -> str:
@@ -81,10 +95,15 @@ def _languages(report: Report) -> str:
     """`English 50%, Chinese 50%`; empty when languages were not looked for."""
     section = report.sections.get("languages")
     shares = section.get("shares") if isinstance(section, dict) else None
-    if not isinstance(shares, dict):
+    if not isinstance(section, dict) or not isinstance(shares, dict):
         return ""
     parts = percentages({name: share for name, share in shares.items() if isinstance(share, float)})
-    return ", ".join(f"{escape(name)} {percent}%" for name, percent in parts.items())
+    told = ", ".join(f"{escape(name)} {percent}%" for name, percent in parts.items())
+    short = section.get("rows_too_short")
+    if not isinstance(short, int) or not short:
+        return told
+    rows = f"{plural(short, 'row')} too short to tell"
+    return f"{told} ({rows})" if told else f"unknown: {rows}"
 
 
 def _print_distributions(report: Report) -> None:

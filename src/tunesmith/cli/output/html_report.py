@@ -14,6 +14,7 @@ from tunesmith.check.fix.preview import fix_sentence
 from tunesmith.check.report.file_report import Distribution, Report
 from tunesmith.check.report.mask_preview import Preview, visible
 from tunesmith.check.rules.pii_kinds import NAMES
+from tunesmith.cli.output.check_report import split_sentence
 from tunesmith.cli.output.estimate_table import openai_answers, openai_training
 from tunesmith.cli.output.terminal import percentages, plural
 from tunesmith.estimate.job_estimate import Estimate
@@ -73,6 +74,7 @@ def report_html(report: Report, estimate: Estimate | None = None, previews: Sequ
             counts=sorted(report.counts.items(), key=lambda one: (CODES[one[0]].severity, -one[1])),
             risks=_risks(report.sections),
             fixable=fix_sentence(report),
+            split=split_sentence(report),
             width=WIDTH,
             height=HEIGHT,
             left=LEFT,

@@ -13,6 +13,7 @@ from tunesmith.rows.other_shapes.parts import (
     with_tools,
 )
 from tunesmith.rows.other_shapes.result import Made, UnclearShapeError
+from tunesmith.rows.other_shapes.turns import role_of
 
 OUTPUTS = (
     ("preferred_output", "non_preferred_output"),
@@ -95,10 +96,23 @@ def _split(prompt: Messages | None, better: Messages, worse: Messages) -> tuple[
             )
         if not shared:
             raise UnclearShapeError("The row has two answers and no prompt: say what they answer.")
-        if prompt is not None and shared[-len(prompt) :] != prompt:
+        if prompt is not None and prompt not in (better, worse) and shared[-len(prompt) :] != prompt:
             raise UnclearShapeError("The prompt is not that of the two conversations: keep one of them.")
         prompt = shared
-    return prompt, better[-1], worse[-1]
+    return _before_answers(prompt, better[-1], worse[-1]), better[-1], worse[-1]
+
+
+def _before_answers(prompt: Messages, better: JsonValue, worse: JsonValue) -> Messages:
+    """The prompt without the answer that it may repeat at its end."""
+    last = prompt[-1] if prompt else None
+    if not isinstance(last, dict) or role_of(last.get("role")) != "assistant":
+        return prompt
+    if last in (better, worse) and len(prompt) > 1:
+        return _before_answers(prompt[:-1], better, worse)
+    raise UnclearShapeError(
+        "The messages before the two answers end with another answer: end them with the user's turn, which the two"
+        " answer, or delete the answers that should not be learned."
+    )
 
 
 def _hh_turns(value: JsonValue) -> Messages:

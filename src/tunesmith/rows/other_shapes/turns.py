@@ -22,6 +22,7 @@ ROLES = {
     **dict.fromkeys(("system", "developer", "tool", "function"), ""),  # "": themselves
     **dict.fromkeys(("observation", "function_response", "tool_response", "tool_result"), "tool"),
 }
+_OURS = frozenset(("user", "assistant", "system", "developer", "tool", "function"))  # looked up first: the common case
 CALL_ROLES = ("function_call", "tool_call")
 _KEPT = ("name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal")
 _LEARNED = ("train", "training", "trainable", "loss")  # a flag that other tools have for our weight
@@ -32,7 +33,7 @@ _RESULTS = ("functionResponse", "function_response")
 
 def role_of(role: JsonValue) -> JsonValue:
     """The role of ours that is meant, or `role` itself."""
-    if not isinstance(role, str):
+    if not isinstance(role, str) or role in _OURS:
         return role
     plain = role.strip().lower()
     return ROLES.get(plain, role) or plain

@@ -14,6 +14,7 @@ from tunesmith.render.rendered import Opening
 from tunesmith.render.tool_call_reader import CallPart
 from tunesmith.serve.chat.answer_grammar import answer_grammar
 from tunesmith.serve.chat.request import ChatRequest, Options
+from tunesmith.serve.chat.schema_limits import schemas_in_time
 from tunesmith.serve.chat.text import ChoiceText, TextPart
 from tunesmith.serve.chat.tools import ToolUse
 from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation
@@ -74,7 +75,8 @@ def start_chat(request: ChatRequest, loaded: LoadedModel, default_max_tokens: in
     """Queues the generation. Raises InvalidRequest when the messages leave no room."""
     chars = sum(len(message.content or "") for message in request.messages)
     check_context(max(len(request.messages), loaded.renderer.least_tokens(chars)), loaded, "messages", at_least=True)
-    text = answer_grammar(request.response_schema, request.tools)
+    with schemas_in_time():
+        text = answer_grammar(request.response_schema, request.tools)
     prompt, opening = _laid_out(request, loaded, opened=text is not None)  # a grammar is of the answer's text
     check_context(len(prompt), loaded, "messages")
     generate = generate_request(prompt, request.options, loaded, default_max_tokens, request.top_logprobs)

@@ -7,6 +7,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.messages import Message
 from tunesmith.serve.chat.messages import read_messages
 from tunesmith.serve.chat.response_format import response_schema
+from tunesmith.serve.chat.schema_limits import schemas_in_time
 from tunesmith.serve.chat.tools import ToolUse, tool_use
 from tunesmith.wire.chat import Chat, Sampling
 
@@ -45,13 +46,15 @@ def chat_request(chat: Chat) -> ChatRequest:
 
     That is a message, a schema, or a choice among tools.
     """
+    with schemas_in_time():
+        tools, schema = tool_use(chat), response_schema(chat.response_format)
     return ChatRequest(
         model=chat.model,
         messages=read_messages(cast(JsonValue, chat.messages)),
         options=sampling_options(chat),
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
-        tools=tool_use(chat),
-        response_schema=response_schema(chat.response_format),
+        tools=tools,
+        response_schema=schema,
     )
 
 

@@ -17,14 +17,16 @@ from llguidance import LLMatcher
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.schema_document import Path, SchemaDocument
+from tunesmith.serve.chat.schema_limits import FUEL, MAX_MULTIPLES, multiple, size_fault
+from tunesmith.serve.chat.schema_words import in_words
 from tunesmith.serve.schema.grounding import Grounding, check_descent
 from tunesmith.serve.schema.plain import Rewriter
 from tunesmith.serve.schema.regular.automaton import limited_steps
 from tunesmith.serve.schema.view import Unheld
+from tunesmith.system.deadline import check_time
 
 MAX_SCHEMA_BYTES = 200_000  # 150 kB with 5,000 optional properties take 0.6 s to check and 1.7 s to compile
-MAX_PROPERTIES = 5_000  # of one object: llguidance's time grows with the square
-LOCATED_BYTES = 20_000  # in a larger schema a fault is named without its place, which takes many checks to find
+LOCATED_BYTES = 60_000  # checked to find the place of a fault; beyond, it is named without one
 PATTERN_STEPS = 50_000  # of comparing patterns; they take about 0.5 s
 CACHED_SCHEMAS = 64
 WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
@@ -35,12 +37,6 @@ _MAPS = ("properties", "patternProperties", "$defs")
 _LISTS = ("anyOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
 _CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\u00[01]")
-_FAULTS = (
-    (r"(?s)regex parse error.*error: (.*)", "this 'pattern' is not supported: {}"),
-    (r"min/maxProperties only", "'minProperties' and 'maxProperties' need every listed property to be 'required'"),
-    (r"recursion limit exceeded", "it is nested too deeply"),
-    (r"schema too large", "its 'allOf', 'not' and 'if' come to too many combinations"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +68,14 @@ def arguments_schema(parameters: JsonObject | None) -> JsonObject:
 def schema_fault(schema: JsonObject) -> str | None:
     """Why no answer can be held to `schema`, as the end of a sentence.
 
-    None when one can.
+    None when one can. Raises OutOfTime within a time limit that has passed.
     """
+    check_time()
     try:
         source = orjson.dumps(schema)
     except orjson.JSONEncodeError as error:
+        if "surrogate" in str(error):
+            return "it has half a surrogate pair"
         return "it has a number beyond 64 bits" if "64-bit" in str(error) else "it is nested too deeply"
     if len(source) > MAX_SCHEMA_BYTES:
         return f"it has {len(source)} bytes, the limit is {MAX_SCHEMA_BYTES}"
@@ -92,9 +91,7 @@ def _held(source: bytes) -> _Held:
         with limited_steps(PATTERN_STEPS):
             plain = rewriter.whole()
         _ground(plain, rewriter.paths)
-        for path, part in _subschemas(plain, rewriter.paths):
-            if fault := _own_fault(part, plain):
-                return _Held(_at(path, fault))
+        _check_parts(plain, rewriter.paths)
         guided = _guided(plain)
         if _open_to_names(plain) and _CONTROL.search(orjson.dumps(plain)):
             return _Held("control characters are not supported where an object may have properties that are not listed")
@@ -105,7 +102,18 @@ def _held(source: bytes) -> _Held:
         return _Held("it is nested too deeply")
     if found is None:
         return _Held(None, guided)
-    return _Held(_at(_place(plain, found, rewriter.paths) if len(source) <= LOCATED_BYTES else (), _in_words(found)))
+    return _Held(_at(_place(plain, found, rewriter.paths), in_words(found)))
+
+
+def _check_parts(plain: JsonObject, paths: dict[int, Path]) -> None:
+    """Raises Unheld for a part that llguidance does not hold to, or that costs too much."""
+    multiples = 0
+    for path, part in _subschemas(plain, paths):
+        multiples += multiple(part)
+        if multiples > MAX_MULTIPLES:
+            raise Unheld(path, f"'multipleOf' has too many digits: all of a schema may come to {MAX_MULTIPLES}")
+        if fault := _own_fault(part) or size_fault(part, plain):
+            raise Unheld(path, fault)
 
 
 def _ground(plain: JsonObject, paths: dict[int, Path]) -> None:
@@ -124,18 +132,15 @@ def _at(path: Path, fault: str) -> str:
 
 def _compile_fault(guided: bytes) -> str | None:
     grammar: str = LLMatcher.grammar_from_json_schema(guided.decode())
-    return LLMatcher.validate_grammar(grammar) or None
+    return LLMatcher.validate_grammar(grammar, limits=FUEL) or None
 
 
-def _own_fault(part: JsonObject, plain: JsonObject) -> str | None:
+def _own_fault(part: JsonObject) -> str | None:
     """What llguidance would take and not hold to: names outside of `properties` may repeat, and count twice."""
-    least, listed = part.get("minProperties"), part.get("properties")
-    required = part.get("required")
+    least, required = part.get("minProperties"), part.get("required")
     named = len(required) if isinstance(required, list) else 0
     if isinstance(least, int) and least > max(1, named + 1):
         return "'minProperties' above 1 is not supported beyond the properties that are 'required'"
-    if isinstance(listed, dict) and len(listed) > MAX_PROPERTIES:
-        return f"it lists {len(listed)} properties, the limit is {MAX_PROPERTIES}"
     return _bounds_fault(part)
 
 
@@ -199,18 +204,16 @@ def _place(plain: JsonObject, fault: str, paths: dict[int, Path]) -> Path:
     """Path of the innermost part that has the same fault by itself; () for the whole."""
     shared: JsonObject = {"$defs": plain["$defs"]} if "$defs" in plain else {}
     found: Path = ()
+    left = LOCATED_BYTES
     part: JsonObject | None = plain
     while part is not None:
         children, part = _children(part), None
         for child in children:
-            if _compile_fault(_guided({**shared, **child})) == fault:
+            guided = _guided({**shared, **child})
+            left -= len(guided)
+            if left < 0:
+                return ()
+            if _compile_fault(guided) == fault:
                 found, part = paths.get(id(child), found), child
                 break
     return found
-
-
-def _in_words(fault: str) -> str:
-    for pattern, words in _FAULTS:
-        if match := re.match(pattern, fault):
-            return words.format(*(group.replace('", "', "', '") for group in match.groups()))
-    return fault.partition("\n")[0]

@@ -7,11 +7,12 @@ A matcher tells which tokens may come next and is told which one did; docs/servi
 from collections import OrderedDict
 from threading import Lock
 
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.render.renderer import Renderer
 
+LIMITS = LLParserLimits(max_grammar_size=100_000)  # symbols of all schemas of a request; 40,000 may take 2 s
 CACHED_GRAMMARS = 64  # one of a usual schema takes less than 1 MB
 
 
@@ -81,7 +82,7 @@ class Grammars:
 
 
 def _matcher(tokenizer: LLTokenizer, text: str) -> LLMatcher:
-    matcher = LLMatcher(tokenizer, text, log_level=0)
+    matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
     if matcher.is_error():
         raise InvalidRequest(
             "The schemas of 'response_format' and 'tools' cannot be turned into a grammar:"

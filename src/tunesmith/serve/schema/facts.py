@@ -27,12 +27,22 @@ class Facts:
     def __init__(self, document: SchemaDocument) -> None:
         self._document = document
         self._disjoint: dict[tuple[int, int, frozenset[str]], bool] = {}
+        self._types: dict[tuple[int, int], frozenset[str]] = {}
+        self._values: dict[tuple[int, int], list[JsonValue] | None] = {}
+        self._names: dict[tuple[int, int], dict[str, None]] = {}
         self._kept: list[JsonObject] = []  # alive, as they are known by identity
 
     def types(self, node: JsonValue, depth: int = MAX_DEPTH) -> frozenset[str]:
         """The types that its values can have; `integer` counts as `number`."""
         if not isinstance(node, dict):
-            return frozenset() if node is False else frozenset(TYPES)
+            return frozenset() if node is False else ALL_TYPES
+        key = (id(node), depth)
+        if key not in self._types:
+            self._kept.append(node)
+            self._types[key] = self._find_types(node, depth)
+        return self._types[key]
+
+    def _find_types(self, node: JsonObject, depth: int) -> frozenset[str]:
         view = viewed(self._document, node, strict=True)
         found = frozenset(TYPES)
         if "type" in view:
@@ -50,6 +60,13 @@ class Facts:
         """A list with all of its values and perhaps more; None where there are too many."""
         if not isinstance(node, dict):
             return [] if node is False else None
+        key = (id(node), depth)
+        if key not in self._values:
+            self._kept.append(node)
+            self._values[key] = self._find_values(node, depth)
+        return self._values[key]
+
+    def _find_values(self, node: JsonObject, depth: int) -> list[JsonValue] | None:
         view = viewed(self._document, node, strict=True)
         if (values := _listed(view)) is not None:
             return values
@@ -64,6 +81,13 @@ class Facts:
         """The properties that it lists, itself or in what it refers to, in order."""
         if not isinstance(node, dict):
             return {}
+        key = (id(node), depth)
+        if key not in self._names:
+            self._kept.append(node)
+            self._names[key] = self._find_names(node, depth)
+        return self._names[key]
+
+    def _find_names(self, node: JsonObject, depth: int) -> dict[str, None]:
         view = viewed(self._document, node)
         listed = view.get("properties")
         found = dict.fromkeys(listed if isinstance(listed, dict) else ())
@@ -89,7 +113,7 @@ class Facts:
 
     def _exclude(self, one: JsonObject, other: JsonObject, within: frozenset[str], depth: int) -> bool:
         shared = self.types(one) & self.types(other) & within
-        if not shared:
+        if not shared or self._apart(one, other, depth):
             return True
         views = viewed(self._document, one, strict=True), viewed(self._document, other, strict=True)
         for node, view, against in ((one, views[0], other), (other, views[1], one)):
@@ -97,7 +121,7 @@ class Facts:
                 return True
             if any(all(self.exclude(b, against, shared, depth) for b in some) for some in self._choices(view)):
                 return True
-        return self._apart(one, other, depth) or all(self._split(kind, *views, depth) for kind in shared)
+        return all(self._split(kind, *views, depth) for kind in shared)
 
     def _split(self, kind: str, one: JsonObject, other: JsonObject, depth: int) -> bool:
         """Whether the keywords about values of the type `kind` exclude each other."""
@@ -113,7 +137,11 @@ class Facts:
         mine, others = self.values(one, depth), self.values(other, depth)
         if mine is None or others is None:
             return False
-        return not any(equal(value, different) for value in mine for different in others)
+        scalars = [{(type_of(one), one) for one in some if not isinstance(one, list | dict)} for some in (mine, others)]
+        if not scalars[0].isdisjoint(scalars[1]):
+            return False
+        nested = [[one for one in some if isinstance(one, list | dict)] for some in (mine, others)]
+        return not any(equal(value, different) for value in nested[0] for different in nested[1])
 
     def _parts(self, node: JsonObject, view: JsonObject) -> Iterator[JsonValue]:
         """The schemas that all hold together with the view's own keywords."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.schema_document import SchemaDocument
-from tunesmith.serve.schema.view import TYPES, Unheld, viewed
+from tunesmith.serve.schema.view import TOO_MUCH_WORK, TYPES, Unheld, viewed
 
 MAX_CHOICES = 200  # combinations of `anyOf` looked at; beyond, one is taken to be possible
+MAX_STEPS = 300_000  # parts that hold together, looked at; they take about 0.3 s
 _IN_PLACE = ("allOf", "anyOf", "oneOf")
 
 
@@ -81,6 +82,7 @@ class Grounding:
         self._finished: dict[str, bool] = dict.fromkeys(self._definitions, False)
         self._done: set[int] = set()  # what can be finished stays so
         self._open: set[int] = set()
+        self._steps = 0
         changed = True
         while changed:
             changed = False
@@ -110,6 +112,9 @@ class Grounding:
             return None if schema is not False else False
         if (name := _name(schema)) is not None and len(schema) == 1:
             return None if self._finished.get(name, True) else schema
+        if schema.keys() <= {"anyOf", "$defs"} and "anyOf" in schema:  # no need to look at what holds together
+            branches = _list(schema["anyOf"])
+            return None if any(map(self.can_finish, branches)) else (branches[0] if branches else schema)
         wholes = list(itertools.islice(self._wholes(schema), MAX_CHOICES + 1))
         if len(wholes) > MAX_CHOICES:
             return None
@@ -141,7 +146,11 @@ class Grounding:
             together.append(_list(schema["anyOf"]))
         for choice in itertools.product(*together):
             for inner in itertools.product(*(self._some(part) for part in choice)):
-                yield _Whole((schema, *itertools.chain(*(one.parts for one in inner))))
+                whole = _Whole((schema, *itertools.chain(*(one.parts for one in inner))))
+                self._steps += len(whole.parts)
+                if self._steps > MAX_STEPS:
+                    raise Unheld((), TOO_MUCH_WORK)
+                yield whole
 
     def _some(self, schema: JsonValue) -> list[_Whole]:
         return list(itertools.islice(self._wholes(schema), MAX_CHOICES + 1))

@@ -9,6 +9,8 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.schema_document import Path, SchemaDocument
 
 TYPES = ("null", "boolean", "number", "string", "array", "object")
+MAX_VIEWS = 60_000  # looks at parts of one schema; they take about 0.6 s
+TOO_MUCH_WORK = "it takes too many steps to check; make it smaller, or its 'anyOf', 'oneOf' and '$ref' fewer"
 _MAP, _LIST, _ANY, _COUNT = "an object", "a list", "a schema", "a whole number of 0 or more"
 _SHAPES = {
     **dict.fromkeys(("type", "const", "format", "pattern", "uniqueItems", "exclusiveMinimum", "exclusiveMaximum"), ""),
@@ -44,6 +46,9 @@ def viewed(document: SchemaDocument, node: JsonObject, *, strict: bool = False) 
 
     Raises Unheld for one with a value of the wrong kind.
     """
+    document.views += 1
+    if document.views > MAX_VIEWS:
+        raise Unheld((), TOO_MUCH_WORK)
     draft = document.draft_of(node)
     if "$ref" in node and draft <= 7:
         return {"$ref": node["$ref"]}
