@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+SUDO = [] if os.getuid() == 0 else ["sudo", "-n"]
 SIZE = 6 * 1024**2
 
 
@@ -28,6 +29,10 @@ class SmallDisk:
             while (wanted := min(self.free - left, 1 << 20)) > 0:
                 file.write(bytes(wanted))
 
+    def allow_writing(self, allowed: bool) -> None:
+        """Mounts it anew, for reading only unless `allowed`."""
+        subprocess.run([*SUDO, "mount", "-o", f"remount,{'rw' if allowed else 'ro'}", self.folder], check=True)
+
     def clear(self) -> None:
         """Gives back what `fill` took."""
         (self.folder / "ballast").unlink(missing_ok=True)
@@ -39,11 +44,10 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     folder = tmp_path / "small-disk"
     folder.mkdir()
     options = f"size={SIZE},mode=700,uid={os.getuid()},gid={os.getgid()}"
-    sudo = [] if os.getuid() == 0 else ["sudo", "-n"]
     mounted = subprocess.run(
-        [*sudo, "mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
+        [*SUDO, "mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
     yield SmallDisk(folder)
-    subprocess.run([*sudo, "umount", "--lazy", folder], check=True)
+    subprocess.run([*SUDO, "umount", "--lazy", folder], check=True)

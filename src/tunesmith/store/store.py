@@ -24,7 +24,8 @@ from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.migrate import migrate
 from tunesmith.store.schema.presence import require_own_database
 from tunesmith.store.scope import EVERYBODY, Scope
-from tunesmith.system.atomic_write import make_directories
+from tunesmith.system.atomic_write import make_directories, remove_abandoned
+from tunesmith.system.disk import require_writable
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,15 @@ class Store:
 def open_store(settings: Settings) -> Store:
     """Create the data directory, migrate the schema and sweep.
 
-    Any number of processes may do this at the same time. Raises ServerFault when a newer version wrote the database, or
-    when the directory has the files of an installation whose database is not there.
+    Any number of processes may do this at the same time. Raises OSError when the directory cannot be written, and
+    ServerFault when a newer version wrote the database, or when the directory has the files of an installation whose
+    database is not there.
     """
     paths = settings.paths
     make_directories(paths.root, mode=0o700)
+    require_writable(paths.root)  # SQLite would only say that it cannot open a file
     make_directories(paths.jobs)
+    remove_abandoned(paths.root, paths.serve, paths.checks)
     database = Database(database_url(settings))
     try:
         require_own_database(database, paths)

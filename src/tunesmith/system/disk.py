@@ -15,6 +15,21 @@ CURES = {
 }
 
 
+def failure(error: OSError) -> str:
+    """The error in words, with the file and, where a disk or a directory cannot be written, the cure."""
+    words = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    cure = None if error.errno is None else CURES.get(error.errno)
+    return f"{words}. {cure}." if cure else words
+
+
+def require_writable(directory: Path) -> None:
+    """Raises OSError, with its reason, where this user cannot write the directory."""
+    if not os.access(directory, os.W_OK):
+        read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+        number = errno.EROFS if read_only else errno.EACCES
+        raise OSError(number, os.strerror(number), str(directory))
+
+
 def is_full(error: BaseException | None) -> bool:
     """True if the error, or what caused it, is a disk without room.
 
