@@ -95,7 +95,8 @@ class Store:
         return self.files.expire() + self.uploads.sweep() + delete_old_requests(self.database)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and leave what was not finished to the next sweep."""
+        self.blobs.close()
         self.database.close()
 
 
