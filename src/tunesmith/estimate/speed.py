@@ -8,7 +8,6 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.checked_json import read_checked, write_checked
 
