@@ -3,10 +3,11 @@
     python bench/training/kill.py [--kills 20] [--jobs 4] [--only JOB] [--base NAME_OR_FOLDER] [--data FILE]
         [--keep DIR]
 
-Each job is trained once undisturbed and once with SIGKILLs at random moments, from the first import to the last write.
-Every attempt must report its steps without gap or repeat, from the first; a step reported twice must be the same twice;
-and the adapters must be equal. `--only` runs one of the jobs, with its share of the kills. With `--keep` a run that was
-stopped goes on after its last whole attempt.
+Each job is trained once undisturbed and once with SIGKILLs at random moments, from the first import to the last
+write. Every attempt must report its steps without gap or repeat, from the first; a step reported twice must be the
+same twice; and the adapters must be equal. The kills are printed as a table. `--base tiny` needs seconds a kill.
+`--only` runs one of the jobs, with its share of the kills. With `--keep` a run that was stopped goes on after its
+last whole attempt.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -101,7 +103,7 @@ def adapter(spec: TrainSpec) -> bytes:
 
 
 def make_spec(job: int, base: Path, data: Path | None, folder: Path) -> TrainSpec:
-    """20 or 10 steps of short rows, every third job with dropout. Progress is saved each second: a kill costs steps."""
+    """20 or 10 steps of short rows, every third job with dropout. Progress is saved ten times a second."""
     write_rows(folder, seed=job, rows=1)
     return TrainSpec(
         job_id=f"kill-{job}",
@@ -112,7 +114,7 @@ def make_spec(job: int, base: Path, data: Path | None, folder: Path) -> TrainSpe
         n_epochs=2,
         batch_size=1 + job % 2,
         seed=job,
-        checkpoint_seconds=1.0,
+        checkpoint_seconds=0.1,
         options=TrainingOptions(lora_rank=4, lora_alpha=8.0, lora_dropout=0.05 * (job % 3 == 2)),
     )
 
@@ -129,18 +131,38 @@ def disturb(spec: TrainSpec, folder: Path, kills: int) -> int:
     disturbed = replace(spec, output_dir=folder / "disturbed")
     while not state.done or not state.done[-1].ended:
         tries = len(state.done)
-        after = random.Random(f"{spec.job_id}/{tries}").uniform(0.1, 0.9) * state.seconds if tries < kills else None
+        after = _moment(spec, tries) * state.seconds if tries < kills else None
         state.done.append(run(disturbed, folder, state.seen, after))
         state.write()
     same, reports = adapter(spec) == adapter(disturbed), state.seen == state.expected
-    ways = ", ".join(
-        f"{'-' if one.resumed_from is None else one.resumed_from} to {one.last_step}" for one in state.done
-    )
-    print(f"{spec.job_id}: {len(state.expected)} steps in {state.seconds:.0f} s; {len(state.done) - 1} kills")
-    print(f"  resumed from and reached: {ways}; adapters equal: {same}; reports equal: {reports}", flush=True)
+    for number, one in enumerate(state.done[:-1]):
+        after = _moment(spec, number) * state.seconds
+        resumed = "before it said" if one.resumed_from is None else one.resumed_from
+        equal = "yes" if same and reports else "NO"
+        steps = f"{resumed} | {one.last_step} of {len(state.expected)}"
+        print(f"| {spec.job_id} | {number + 1} | {after:.1f} s | {steps} | 0 | {equal} |", flush=True)
     if not same or not reports:
         raise SystemExit(1)
     return len(state.done) - 1
+
+
+def _moment(spec: TrainSpec, tries: int) -> float:
+    """When the trainer is killed, as a share of an undisturbed run."""
+    return random.Random(f"{spec.job_id}/{tries}").uniform(0.1, 0.9)
+
+
+def _base(name: str, here: Path) -> Path:
+    """A Hugging Face directory; `tiny` has random weights and the tokenizer of SmolLM2."""
+    settings = Settings()
+    if (Path(name) / "config.json").is_file():
+        return Path(name)
+    found = pull(resolve_base("smollm2-135m-instruct" if name == "tiny" else name, settings), settings)
+    if name != "tiny":
+        return found
+    from tests.train.conftest import write_tiny_base
+
+    here.mkdir(parents=True)
+    return write_tiny_base(found, here)
 
 
 def main() -> None:
@@ -148,22 +170,23 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="over all jobs")
     parser.add_argument("--jobs", type=int, default=4, help="at least; a job may end before it had its share of kills")
     parser.add_argument("--only", type=int, help="the number of the one job to run, from 0")
-    parser.add_argument("--base", default="smollm2-135m-instruct", help="a base's name, or a Hugging Face directory")
+    parser.add_argument("--base", default="smollm2-135m-instruct", help="a name, a Hugging Face directory, or tiny")
     parser.add_argument("--data", type=Path, help="chat JSONL; default: rows made from a seed")
     parser.add_argument("--keep", type=Path, help="folder for the runs, which are kept there")
     options = parser.parse_args()
-    settings = Settings()
-    folder = Path(options.base)
-    base = folder if (folder / "config.json").is_file() else pull(resolve_base(options.base, settings), settings)
-    kills = 0
+    kills, began = 0, time.monotonic()
     with tempfile.TemporaryDirectory() as name:
+        base = _base(options.base, Path(name) / "base")
+        print(f"{datetime.now(UTC):%Y-%m-%d}, trainers on {options.base}, killed at random moments\n")
+        print("| job | kill | after | resumed from step | reached step | jobs lost | adapter and reports equal |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | --- |", flush=True)
         share = -(-options.kills // options.jobs)
         for job in count() if options.only is None else [options.only]:
             here = (options.keep or Path(name)) / str(job)
             kills += disturb(make_spec(job, base, options.data, here), here, share)
             if kills >= options.kills and job + 1 >= options.jobs:
                 break
-    print(f"{kills} kills in all.")
+    print(f"\n{kills} kills in {time.monotonic() - began:.0f} s; jobs lost: 0, all adapters equal.")
 
 
 if __name__ == "__main__":

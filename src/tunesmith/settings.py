@@ -83,6 +83,11 @@ class Paths:
         return self.root / "checks"
 
     @property
+    def serve(self) -> Path:
+        """What was found out about bases that answer; made again where it is missing."""
+        return self.root / "serve"
+
+    @property
     def checking(self) -> Path:
         """How often the checks that are under way were begun, a file for each."""
         return self.root / "checking"

@@ -60,7 +60,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, ReaderGone):  # `| head` has seen enough
         return Exit.OK
     if isinstance(error, OSError):
-        return _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", Exit.FAILED)
+        from tunesmith.system.disk import failure
+
+        return _say(failure(error), Exit.FAILED)
     return _say(
         f"{type(error).__name__}: {error}. This is a bug in Tunesmith, not in your input;"
         " run the command again with TUNESMITH_DEBUG=1 for the details that a bug report needs.",

@@ -8,10 +8,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import orjson
-
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.system.atomic_write import write_atomically
+from tunesmith.system.checked_json import read_checked, write_checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,12 @@ def benchmark_path(cache: Path, base: str, hardware: str) -> Path:
 def read_benchmark(path: Path) -> Benchmark | None:
     """The cached result; None when there is none or it is of another version."""
     try:
-        return Benchmark(**orjson.loads(path.read_bytes()))
-    except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
+        kept = read_checked(path)
+        return Benchmark(**kept) if isinstance(kept, dict) else None  # type: ignore[arg-type]  # of our own making
+    except TypeError:
         return None
 
 
 def write_benchmark(path: Path, benchmark: Benchmark) -> None:
     """Caches the result."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, orjson.dumps(benchmark.to_json(), option=orjson.OPT_INDENT_2), durable=False)
+    write_checked(path, benchmark.to_json())

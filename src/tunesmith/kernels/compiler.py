@@ -2,21 +2,28 @@
 
 `@compiled` and `@entry` mark such functions. Compiling everything takes some 40 seconds, once per machine and version
 of the sources. Numba's own cache checks only the file of the function it keeps, so the folder's name tells which
-sources all of the code was made from.
+sources all of the code was made from. Each file ends with a digest of its bytes: what a disk has damaged is compiled
+again, instead of running.
 """
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 import numba
 import numpy
 from numba import config
+from numba.core.caching import IndexDataCacheFile
 from platformdirs import user_cache_path
+
+log = logging.getLogger(__name__)
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
@@ -24,6 +31,9 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 # compiled, so equal input gives equal output. Not "fast": NaN must stay NaN, or a broken model's answers would look
 # like those of a working one.
 FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
+
+
+DIGEST_BYTES = 32
 
 
 number = cast(Callable[[int], int], numpy.int64)
@@ -59,7 +69,52 @@ def entry(function: FunctionT) -> FunctionT:
 
     It runs without the interpreter's lock, so threads run it in parallel.
     """
-    return cast(FunctionT, numba.njit(function, nogil=True, cache=True, fastmath=FAST_MATH, error_model="numpy"))
+    made = numba.njit(function, nogil=True, cache=True, fastmath=FAST_MATH, error_model="numpy")
+    kept = made._cache
+    kept._cache_file = CheckedCacheFile(kept._cache_path, kept._impl.filename_base, kept._cache_file._source_stamp)
+    return cast(FunctionT, made)
+
+
+class CheckedCacheFile(IndexDataCacheFile):  # type: ignore[misc]  # Numba is not typed
+    """Numba's files of one function, each with the SHA-256 of its bytes at the end, which reading them skips.
+
+    The code of a damaged file could crash, or compute something else.
+    """
+
+    def save(self, key: object, data: object) -> None:
+        """Keeps compiled code; where there is no room for it, it is compiled again next time."""
+        try:
+            super().save(key, data)
+        except OSError as error:
+            log.warning("compiled code is not kept in %s: %s", self._cache_path, error)
+
+    def _load_index(self) -> dict[object, str]:
+        return super()._load_index() if _is_whole(Path(self._index_path)) else {}
+
+    def _load_data(self, name: str) -> object:
+        path = Path(self._data_path(name))
+        if not _is_whole(path):
+            raise FileNotFoundError(path)  # upon which Numba compiles
+        return super()._load_data(name)
+
+    @contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[BytesIO]:
+        with super()._open_for_write(filepath) as file:
+            yield (content := BytesIO())
+            file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+
+def _is_whole(path: Path) -> bool:
+    """False also without the file; a damaged one is removed, with a line in the log."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    if hashlib.sha256(content[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]:
+        return True
+    log.warning("the compiled code in %s is damaged; it is compiled again", path)
+    path.unlink(missing_ok=True)
+    return False
 
 
 def is_cached(function: Callable[..., object]) -> bool:
@@ -69,8 +124,11 @@ def is_cached(function: Callable[..., object]) -> bool:
     """
     source = Path(function.__code__.co_filename)
     folder = Path(function.stats.cache_path)  # type: ignore[attr-defined]
-    kept = folder.glob(f"*.{function.__name__}-*.nbi")
-    return any(index.stat().st_mtime >= source.stat().st_mtime for index in kept)  # Numba ignores older ones
+    kept = [*folder.glob(f"*.{function.__name__}-*.nb[ci]")]
+    whole = [path for path in kept if _is_whole(path)]
+    indices = [path for path in whole if path.suffix == ".nbi"]
+    fresh = any(index.stat().st_mtime >= source.stat().st_mtime for index in indices)  # Numba ignores older ones
+    return fresh and whole == kept and len(whole) > len(indices)
 
 
 def precompile(mode: Literal["serving", "training"], function: Callable[..., object]) -> None:

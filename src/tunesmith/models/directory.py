@@ -34,6 +34,7 @@ from tunesmith.system.python import module_command
 
 log = logging.getLogger(__name__)
 
+CACHE_NOT_WRITABLE = "cache_not_writable"  # the code of an error
 CONVERTER_VERSION = 1  # to be raised when the conversion changes, so that old caches are not used
 
 
@@ -175,7 +176,7 @@ def _disk_errors() -> Iterator[None]:
         raise ServerFault(
             f"Could not write the base model into the cache: {error.strerror or error}. Free some space, or set"
             " `cache_dir` to a folder on another disk.",
-            code="cache_not_writable",
+            code=CACHE_NOT_WRITABLE,
         ) from error
 
 

@@ -24,7 +24,8 @@ from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.migrate import migrate
 from tunesmith.store.schema.presence import require_own_database
 from tunesmith.store.scope import EVERYBODY, Scope
-from tunesmith.system.atomic_write import make_directories
+from tunesmith.system.atomic_write import make_directories, remove_abandoned
+from tunesmith.system.disk import require_writable
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +95,23 @@ class Store:
         return self.files.expire() + self.uploads.sweep() + delete_old_requests(self.database)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and leave what was not finished to the next sweep."""
+        self.blobs.close()
         self.database.close()
 
 
 def open_store(settings: Settings) -> Store:
     """Create the data directory, migrate the schema and sweep.
 
-    Any number of processes may do this at the same time. Raises ServerFault when a newer version wrote the database, or
-    when the directory has the files of an installation whose database is not there.
+    Any number of processes may do this at the same time. Raises OSError when the directory cannot be written, and
+    ServerFault when a newer version wrote the database, or when the directory has the files of an installation whose
+    database is not there.
     """
     paths = settings.paths
     make_directories(paths.root, mode=0o700)
+    require_writable(paths.root)  # SQLite would only say that it cannot open a file
     make_directories(paths.jobs)
+    remove_abandoned(paths.root, paths.serve, paths.checks)
     database = Database(database_url(settings))
     try:
         require_own_database(database, paths)

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and can be made to survive a power cut."""
 
+import fcntl
 import os
 import threading
 from hashlib import file_digest
@@ -18,6 +19,7 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True, private: 
     partial = path.with_name(f".{path.name}{writer}.partial")
     try:
         with os.fdopen(_create(partial, 0o600 if private else 0o666), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # tells `remove_abandoned` that a living process is writing
             file.write(data)
             if durable:
                 file.flush()
@@ -28,6 +30,21 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True, private: 
         raise
     if durable:
         sync(path.parent)
+
+
+def remove_abandoned(*directories: Path) -> int:
+    """Removes the temporary files that killed processes left there; counts them."""
+    return sum(_remove_abandoned(path) for directory in directories for path in directory.glob(".*.partial"))
+
+
+def _remove_abandoned(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except OSError:  # somebody writes it, has just finished, or it is a directory or another user's
+        return False
+    return True
 
 
 def make_directories(path: Path, mode: int = 0o777) -> None:

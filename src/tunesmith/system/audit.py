@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tunesmith.jsonvalue import JsonValue
@@ -39,7 +40,7 @@ def show_audit_on_stderr() -> None:
 
 def keep_audit_in(data_dir: Path) -> None:
     """Has changes appended to `audit.log` of the data directory."""
-    handler = logging.FileHandler(data_dir / FILE, encoding="utf-8", delay=True)
+    handler = _File(data_dir / FILE, encoding="utf-8", delay=True)
     handler.addFilter(lambda record: record.levelno == logging.INFO)
     _use(handler, "file")
 
@@ -50,6 +51,16 @@ def this_user() -> str:
         return f"user {getpass.getuser()}"
     except (KeyError, OSError):  # a container without a user database
         return "an unnamed user"
+
+
+class _File(logging.FileHandler):
+    """Says in one line what `logging` shows as a traceback; what was not written is tried again with the next line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk does not undo the change that was made."""
+        error = sys.exc_info()[1]
+        with suppress(OSError):
+            sys.stderr.write(f"warning: {self.baseFilename} cannot be written: {error}\n")
 
 
 def _use(handler: logging.Handler, name: str) -> None:

@@ -14,9 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.system.disk import FULL_WORDS, is_full
+
 STOPPED_SECONDS = 60.0  # a process that was stopped (SIGSTOP) for so long will not go on by itself
 SHORTAGES = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-SHORTAGE_WORDS = ("can't start new thread", *(os.strerror(number) for number in SHORTAGES))
+SHORTAGE_WORDS = ("can't start new thread", *(os.strerror(number) for number in SHORTAGES), *FULL_WORDS)
 
 
 def identity(pid: int) -> str | None:
@@ -77,8 +79,10 @@ def end_on_hangup() -> None:
 def is_shortage(error: BaseException) -> bool:
     """True for what may work another time.
 
-    There was no room for a process, a thread, a file or memory.
+    There was no room for a process, a thread, a file, memory, or bytes on the disk.
     """
+    if is_full(error):
+        return True
     if isinstance(error, OSError):
         return error.errno in SHORTAGES
     return isinstance(error, RuntimeError) and tells_shortage(str(error))

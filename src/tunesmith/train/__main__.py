@@ -1,21 +1,26 @@
 """The trainer's process: `python -m tunesmith.train spec.json`.
 
-It prints events as JSON lines on stdout. Exit codes: 0 done, 1 failed (the last line says why), 2 wrong call, 143
-stopped by SIGTERM with the progress saved: the same command goes on from there.
+It prints events as JSON lines on stdout. Exit codes: 0 done, 1 failed (the last line says why), 2 wrong call, 74 the
+disk was full for so long, even for a line, that it gave up, 143 stopped by SIGTERM with the progress saved: the same
+command goes on from there.
 """
 
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from tunesmith.errors import TunesmithError
 from tunesmith.system.activity import doing
+from tunesmith.system.disk import is_full
+from tunesmith.train.core.disk_room import Patience
 from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.protocol.environment import restart_with_environment
 from tunesmith.train.protocol.events import EventWriter, Failed, Listener, Log, claim_stdout
 from tunesmith.train.protocol.spec import TrainSpec
 
 STOPPED = 143
+NO_ROOM = 74
 
 
 def main(arguments: list[str]) -> int:
@@ -24,17 +29,29 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m tunesmith.train SPEC.json", file=sys.stderr)  # noqa: T201  # for the person who called it
         return 2
     restart_with_environment(arguments)
-    emit = EventWriter(claim_stdout())
     interrupt = Interrupt()
+    emit = EventWriter(claim_stdout(), Patience(interrupt).write)
     interrupt.install()
     try:
-        return _train(Path(arguments[0]), emit, interrupt)
+        return _run(Path(arguments[0]), emit, interrupt)
+    except Stopped:  # while even its last line waited for room
+        return STOPPED
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return NO_ROOM
+
+
+def _run(path: Path, emit: Listener, interrupt: Interrupt) -> int:
+    try:
+        return _train(path, emit, interrupt)
     except TunesmithError as error:
         emit(Failed(error.code or "invalid_training_job", error.message, error.param))
     except MemoryError:
         emit(Failed("out_of_memory", "The trainer ran out of memory: lower batch_size, or shorten the rows."))
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):  # stderr is a file too
+            traceback.print_exc()
         emit(Failed("trainer_error", f"The trainer failed: {type(error).__name__}: {error}"))
     return 1
 
@@ -47,8 +64,8 @@ def _train(path: Path, emit: Listener, interrupt: Interrupt) -> int:
 
             run = start(spec, emit, interrupt)
         run.train()
-    except Stopped:
-        emit(Log("info", "Stopped as asked; the progress is saved."))
+    except Stopped as stopped:
+        emit(Log("info", f"Stopped as asked; {str(stopped) or 'the progress is saved'}."))
         return STOPPED
     return 0
 

@@ -23,12 +23,13 @@ from tunesmith.train.adapters.checkpoint import (
 )
 from tunesmith.train.adapters.progress import Progress, save_progress
 from tunesmith.train.core.device import peak_memory
+from tunesmith.train.core.disk_room import LITTLE, DiskRoom
 from tunesmith.train.core.examples import Batch, Example, Sampler
 from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.core.optimizer import AdamW, learning_rate
 from tunesmith.train.objective import BatchResult, Objective
 from tunesmith.train.paths.flops import Work
-from tunesmith.train.protocol.events import Checkpoint, Done, Listener, Step
+from tunesmith.train.protocol.events import Checkpoint, Done, Step
 from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.validation import Quality, sample
 
@@ -59,7 +60,7 @@ class Run:
     fingerprint: str
     files: RunFiles
     journal: Journal
-    emit: Listener
+    room: DiskRoom
     interrupt: Interrupt
     work: Work
     peak_flops: float  # per second, of large matrix products on this machine
@@ -92,10 +93,15 @@ class Run:
         except Stopped:
             self.save()
             raise
-        save_final(self.files, self.trainable, replace(self.manifest, step=self.step), self.sampler.answers)
+        manifest = replace(self.manifest, step=self.step)
+        self.room.write(
+            "the tuned model",
+            self.trainable.flat.nbytes,
+            lambda: save_final(self.files, self.trainable, manifest, self.sampler.answers),
+        )
         self.save()
         path = str(self.files.adapter.absolute())
-        self.emit(Done(self.step, self.trained_tokens, path))
+        self.room.emit(Done(self.step, self.trained_tokens, path))
 
     def _update(self, batch: Batch) -> Step:
         """One optimizer step; its measures are returned and become `unreported`."""
@@ -182,11 +188,18 @@ class Run:
 
     def _report(self, report: Reported) -> None:
         self.journal.add(report)
-        self.emit(report)
+        self.room.write(f"the report of step {report.step}", LITTLE, self.journal.flush)
+        self.room.emit(report)
 
     def _checkpoint(self, report: Step) -> None:
         manifest = replace(self.manifest, step=self.step)
-        path = save_checkpoint(self.files, self.trainable, manifest, self.sampler.answers, self.spec.keep_checkpoints)
+        path = self.room.write(
+            f"the checkpoint of step {self.step}",
+            self.trainable.flat.nbytes,
+            lambda: save_checkpoint(
+                self.files, self.trainable, manifest, self.sampler.answers, self.spec.keep_checkpoints
+            ),
+        )
         measured = report.to_json()
         metrics: JsonObject = {name: measured[name] for name in METRICS if name in measured}
         self._report(Checkpoint(self.step, report.epoch, str(path.absolute()), metrics))
@@ -202,10 +215,14 @@ class Run:
         """Saves the progress after the last finished step, durably."""
         if not self.step:
             return
-        began = time.monotonic()
-        self.journal.sync()
         tensors = {"adapter": self.trainable.flat.detach(), **self.optimizer.state()}
         state = Progress(self.step, self.trained_tokens, self.unreported, self.fingerprint, tensors)
+        needed = sum(tensor.nbytes for tensor in tensors.values())
+        self.room.write(f"the progress after step {self.step}", needed, lambda: self._save(state))
+
+    def _save(self, state: Progress) -> None:
+        began = time.monotonic()
+        self.journal.sync()
         save_progress(self.files, state)
         self._saved = time.monotonic()
         self.save_seconds = self._saved - began

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tunesmith.system.activity import doing
@@ -9,6 +10,7 @@ from tunesmith.system.pages import Reserve, trim_heap
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.device import Device
+from tunesmith.train.core.disk_room import LITTLE, DiskRoom
 from tunesmith.train.core.examples import Example
 from tunesmith.train.core.packing import added_tokens
 from tunesmith.train.core.plan import MemoryPlan, kept_plan, make_plan
@@ -35,16 +37,17 @@ class PreparedModel:
 
 
 @doing("loading the base model")
-def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, emit: Listener) -> PreparedModel:
+def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, room: DiskRoom) -> PreparedModel:
     """Loads the base and prepares its path.
 
     `examples`: all that will be scored, the training rows first. The memory plan is kept in `plan_file`.
     """
-    device = Device.best()
+    device, emit = Device.best(), room.emit
     reserve = _reserve(spec, device, examples)
     base = load_base(spec, device)
     work = Work.of(base.model, base.trainable)
-    plan = _memory_plan(spec, base, device, examples, plan_file)
+    plan = _memory_plan(spec, base, device, examples)
+    plan = room.write("the plan of the memory", LITTLE, partial(kept_plan, plan_file, plan))
     choice = choose_stack(spec, base.model, base.trainable, plan)
     _report(base, plan, choice, emit)
     try:
@@ -86,15 +89,13 @@ def _report(base: LoadedBase, plan: MemoryPlan, choice: StackChoice, emit: Liste
     emit(Log("info", choice.reason))
 
 
-def _memory_plan(
-    spec: TrainSpec, base: LoadedBase, device: Device, examples: Sequence[Example], plan_file: Path
-) -> MemoryPlan:
+def _memory_plan(spec: TrainSpec, base: LoadedBase, device: Device, examples: Sequence[Example]) -> MemoryPlan:
     heaviest = max(added_tokens((), example.rows) for example in examples)
     shape, size = base.model.config.get_text_config(), base.model.dtype.itemsize
     free = max(0, device.free_memory() - 3 * base.trainable.flat.nbytes)  # gradients and moments are not touched yet
     plan = make_plan(shape, size, heaviest, free, spec.micro_batch_tokens)
     copies = copies_of_weights(spec, examples, base.model.get_memory_footprint(), free)
-    return kept_plan(plan_file, replace(plan, blocked_weights=copies > 0, both_directions=copies == 2))
+    return replace(plan, blocked_weights=copies > 0, both_directions=copies == 2)
 
 
 def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example]) -> Reserve:

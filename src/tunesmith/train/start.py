@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import AUTO_BETA
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.models import directory
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.render.renderer import Renderer, load_renderer
@@ -19,6 +20,7 @@ from tunesmith.train.adapters.checkpoint import Journal, RunFiles, TrainablePara
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.adapters.progress import Checkpointed, Origin, Progress, load_progress
 from tunesmith.train.core.device import Device, use_threads
+from tunesmith.train.core.disk_room import LITTLE, DiskRoom
 from tunesmith.train.core.examples import Example, Sampler, read_examples
 from tunesmith.train.core.interrupt import Interrupt
 from tunesmith.train.core.optimizer import AdamW
@@ -52,21 +54,22 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
     sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
     files, fingerprint = RunFiles(spec.output_dir), spec_fingerprint(spec)
     origin = load_progress(files, fingerprint)
-    journal = _reported(files, sampler, origin, emit)
+    room = DiskRoom(spec.output_dir, emit, interrupt)
+    journal = _reported(files, sampler, origin, room)
     plan_file = files.root / f"plan-{fingerprint[:16]}.json"
-    model = prepare(spec, [*data.training, *data.validation], plan_file, emit)
+    model = prepare(spec, [*data.training, *data.validation], plan_file, room)
     run = Run(
         spec=spec,
         sampler=sampler,
         validation=data.validation,
         trainable=model.trainable,
         optimizer=_optimizer(spec, model.trainable),
-        objective=_objective(spec, model, data, files.root, fingerprint),
+        objective=_objective(spec, model, data, room, fingerprint),
         manifest=_manifest(spec, model.trainable, data.renderer, fingerprint),
         fingerprint=fingerprint,
         files=files,
         journal=journal,
-        emit=emit,
+        room=room,
         interrupt=interrupt,
         work=model.work,
         peak_flops=matmul_peak(Device.best()),
@@ -118,9 +121,10 @@ def _restore_checkpoint(run: Run, checkpoint: Checkpointed) -> None:
     run.trained_tokens = sum(batch.tokens for batch in batches if batch.step <= checkpoint.step)
 
 
-def _reported(files: RunFiles, sampler: Sampler, origin: Origin, emit: Listener) -> Journal:
+def _reported(files: RunFiles, sampler: Sampler, origin: Origin, room: DiskRoom) -> Journal:
     """Emits what is known before the base is loaded; the journal of the steps that are done."""
-    journal, past = Journal.resume(files.journal, origin.step)
+    journal, past = room.write("the journal", LITTLE, lambda: Journal.resume(files.journal, origin.step))
+    emit = room.emit
     emit(_started(sampler, origin))
     if origin.notice:
         emit(Log("warn", origin.notice))
@@ -145,24 +149,27 @@ def _started(sampler: Sampler, origin: Origin) -> Started:
     )
 
 
-def _objective(spec: TrainSpec, model: PreparedModel, data: Data, folder: Path, fingerprint: str) -> Objective:
+def _objective(spec: TrainSpec, model: PreparedModel, data: Data, room: DiskRoom, fingerprint: str) -> Objective:
     if spec.method == "supervised":
         return Supervised(model.scorer, model.micro_batch_tokens)
     training, validation = (
-        _references(model, examples, folder / f"references-{part}-{fingerprint[:16]}.json")
+        _references(model, examples, spec.output_dir / f"references-{part}-{fingerprint[:16]}.json", room)
         for part, examples in (("training", data.training), ("validation", data.validation))
     )
     return Preference(model.scorer, model.micro_batch_tokens, spec.beta or AUTO_BETA, training, validation)
 
 
-def _references(model: PreparedModel, examples: list[Example], path: Path) -> dict[int, tuple[float, float]]:
+def _references(
+    model: PreparedModel, examples: list[Example], path: Path, room: DiskRoom
+) -> dict[int, tuple[float, float]]:
     """Computed once, before the first step, while the adapter is as the job found it; afterwards read from disk."""
     kept = read_checked(path)
     if kept is not None:
         with suppress(ValidationError):  # of a damaged file of an earlier release, which had no digest
             return _REFERENCES.validate_python(kept)
     known = answer_logprobs(model.scorer, examples, model.micro_batch_tokens)
-    write_checked(path, {str(line): list(pair) for line, pair in known.items()})
+    plain: JsonObject = {str(line): list(pair) for line, pair in known.items()}
+    room.write("what the untrained model says of the rows", LITTLE, lambda: write_checked(path, plain))
     return known
 
 

@@ -9,7 +9,7 @@ from tunesmith.store import Lease, LeaseLost
 from tunesmith.store.queue.leases import Queue
 
 CHECK_SECONDS = 0.5  # how soon a cancelled trainer is stopped; each check costs one read
-RENEWALS_PER_LEASE = 3  # two may fail before another worker may take the job
+RENEWALS_PER_LEASE = 6  # so one may wait for other writers for five sixths of the lease
 
 
 class Heartbeat:

@@ -15,13 +15,15 @@ import structlog
 from tunesmith.errors import ServiceUnavailable, TunesmithError
 from tunesmith.launch.child import ChildLauncher
 from tunesmith.launch.protocol import Launcher
+from tunesmith.models.directory import CACHE_NOT_WRITABLE
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Lease, LeaseLost, NewEvent, Store
 from tunesmith.store.ids import base62
 from tunesmith.system.activity import doing
+from tunesmith.system.disk import free_bytes, is_full
 from tunesmith.system.processes import is_shortage
 from tunesmith.worker.heartbeat import Heartbeat
-from tunesmith.worker.training import Shortage, Stopping, TrainerInterrupted, TrainingRun, interruption_event
+from tunesmith.worker.training import NoRoom, Shortage, Stopping, TrainerInterrupted, TrainingRun, interruption_event
 from tunesmith.worker.validation import validate_job
 
 log = structlog.get_logger(__name__)
@@ -47,6 +49,23 @@ def run_worker(store: Store, settings: Settings, stop: threading.Event, *, launc
 
 
 @dataclass(slots=True)
+class _Wait:
+    """How a job waits for what the machine lacks."""
+
+    last_step: int  # of the job when it began
+    since: float = field(default_factory=time.monotonic)
+    pause: float = field(default_factory=lambda: SHORTAGE_PAUSE)
+    told: bool = False
+
+
+def _disk_is_full(settings: Settings, error: BaseException) -> Shortage:
+    """What the job's owner reads: no paths, and how much is free."""
+    cache = getattr(error, "code", None) == CACHE_NOT_WRITABLE
+    place, disk = (settings.cache_dir, " of the cache") if cache else (settings.paths.jobs, "")
+    return Shortage(f"The server's disk{disk} is full: {free_bytes(place):,} bytes are free.")
+
+
+@dataclass(slots=True)
 class Worker:
     """The state of one worker process, shared by its two loops."""
 
@@ -57,7 +76,7 @@ class Worker:
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{base62(6)}")
     _checked: threading.Event = field(default_factory=threading.Event)  # a job has just become ready to train
     _interruptions: dict[str, tuple[int, int]] = field(default_factory=dict)  # job -> (last step, deaths at that step)
-    _shortages: dict[str, tuple[float, float]] = field(default_factory=dict)  # job -> (first time, next pause)
+    _shortages: dict[str, "_Wait"] = field(default_factory=dict)  # job -> how it waits for what the machine lacks
 
     def train(self) -> None:
         """Train one job after another until `stop` is set."""
@@ -108,10 +127,14 @@ class Worker:
         except Shortage as error:
             self._short(job, lease, error)
         except TunesmithError as error:
+            if is_full(error):
+                self._short(job, lease, _disk_is_full(self.settings, error))
+                return
             self._fail(job, lease, error)
         except Exception as error:
             if is_shortage(error):
-                self._short(job, lease, Shortage(f"The machine is short of something: {error}."))
+                short = Shortage(f"The machine is short of something: {error}.")
+                self._short(job, lease, _disk_is_full(self.settings, error) if is_full(error) else short)
                 return
             log.exception("a job failed unexpectedly", job=job.id)
             text = f"Tunesmith failed on this job ({type(error).__name__}: {error}); the worker's log has the details."
@@ -153,21 +176,29 @@ class Worker:
         self._fail(job, lease, TunesmithError(text, code="trainer_killed"))
 
     def _short(self, job: JobRow, lease: Lease, error: Shortage) -> None:
-        """Try again after a while, up to `SHORTAGE_SECONDS` from the first time."""
-        since, pause = self._shortages.get(job.id, (time.monotonic(), SHORTAGE_PAUSE))
-        self._shortages[job.id] = since, min(2 * pause, LONGEST_SHORTAGE_PAUSE)
-        if time.monotonic() - since > SHORTAGE_SECONDS:
+        """Try again after a while, up to `SHORTAGE_SECONDS` from the first time.
+
+        A job that has not started waits in the queue for room on the disk, however long that takes.
+        """
+        wait = self._shortages.get(job.id)
+        if wait is None or job.last_step > wait.last_step:  # it has gone on since: this is another shortage
+            wait = self._shortages[job.id] = _Wait(job.last_step)
+        in_queue = isinstance(error, NoRoom) and job.status is JobStatus.QUEUED
+        if in_queue:
+            wait.since = time.monotonic()  # what comes later has its own time
+        if time.monotonic() - wait.since > SHORTAGE_SECONDS:
             text = f"{error.message} This went on for {SHORTAGE_SECONDS / 60:.0f} minutes."
             self._fail(job, lease, TunesmithError(text, code="server_error"))
             return
-        log.warning("short of resources; the job waits", job=job.id, error=error.message, seconds=pause)
+        log.warning("short of resources; the job waits", job=job.id, error=error.message, seconds=wait.pause)
+        until = f"is tried again for up to {SHORTAGE_SECONDS / 60:.0f} minutes"
         try:
-            if pause == SHORTAGE_PAUSE:  # once, not at every try
-                minutes = f"{SHORTAGE_SECONDS / 60:.0f} minutes"
-                self.store.queue.append(
-                    lease, [NewEvent(f"{error.message} It is tried again for up to {minutes}", level="warn")]
-                )
-            self.stop.wait(pause)
+            if not wait.told:  # once, not at every try
+                text = f"{error.message} It {'waits in the queue until there is room' if in_queue else until}"
+                self.store.queue.append(lease, [NewEvent(text, level="warn")])
+                wait.told = True
+            self.stop.wait(wait.pause)
+            wait.pause = min(2 * wait.pause, LONGEST_SHORTAGE_PAUSE)
             self.store.queue.release(lease)
         except LeaseLost as lost:
             log.info("left", job=job.id, reason=lost.message)

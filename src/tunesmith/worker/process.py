@@ -17,8 +17,10 @@ from types import FrameType
 
 import structlog
 
+from tunesmith.errors import TunesmithError
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
+from tunesmith.system.disk import failure
 from tunesmith.system.log import configure_log
 from tunesmith.system.private import make_new_files_private
 from tunesmith.system.processes import StopWatch, end_on_hangup
@@ -150,7 +152,12 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, on_signal)
     end_on_hangup()
     settings = inherited_settings(stop, Settings) if inherits else Settings()
-    store = open_store(settings)
+    try:
+        store = open_store(settings)
+    except OSError as error:
+        sys.exit(f"error: the worker cannot start: {failure(error)}")
+    except TunesmithError as error:
+        sys.exit(f"error: the worker cannot start: {error}")
     try:
         run_worker(store, settings, stop)
     finally:

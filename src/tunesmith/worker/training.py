@@ -17,6 +17,7 @@ from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.system.atomic_write import make_directories
+from tunesmith.system.disk import free_bytes, tells_full
 from tunesmith.system.processes import tells_shortage
 from tunesmith.train.measure import record_job
 from tunesmith.train.protocol.environment import trainer_environment
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 RELAY_SECONDS = 0.1  # between two reads of the trainer's output
 UNEXPECTED = "trainer_error"  # the code of an exception that the trainer did not expect
 STOPPED_STATUS = 143  # of a trainer that was asked to end and saved its progress
+NO_ROOM_STATUS = 74  # of a trainer that waited in vain for room on the disk, and has none for an event that says so
+LEAST_ROOM = 2 * 1024**2  # bytes; with less, neither spec nor events nor log of a trainer may be whole
 
 
 class Stopping(TunesmithError):
@@ -49,6 +52,10 @@ class Shortage(TrainerError):
 
     Another time it may have them.
     """
+
+
+class NoRoom(Shortage):
+    """The disk is too full for a job to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ class TrainingRun:
         Raises LeaseLost, Stopping or TrainerInterrupted when the job goes on elsewhere or not at all, and any other
         TunesmithError when it has failed.
         """
+        self._demand_room()
         with Heartbeat(self.store.queue, self.lease, self.settings.lease_seconds) as heartbeat:
             spec = self._write_spec()
             self._announce()
@@ -95,6 +103,17 @@ class TrainingRun:
             relay.send()
             self._finish(self._done(relay, status), heartbeat)
         self._remember_speed(spec, relay, started)
+
+    def _demand_room(self) -> None:
+        free = self._free_bytes()
+        if free < LEAST_ROOM:
+            text = (
+                f"The server's disk is full: {free:,} bytes are free, and a job needs at least {LEAST_ROOM:,} to start."
+            )
+            raise NoRoom(text)
+
+    def _free_bytes(self) -> int:
+        return free_bytes(self.settings.paths.jobs)
 
     def _write_spec(self) -> TrainSpec:
         spec = train_spec(self.store, self.settings, self.job)
@@ -142,20 +161,34 @@ class TrainingRun:
         if relay.failed is not None:
             if relay.failed.code == UNEXPECTED:  # its file may have been deleted meanwhile
                 require_files(self.store, self.job)
-                _check_shortage(relay.failed.message)
+                self._check_shortage(relay.failed.message)
             raise TrainerError(relay.failed.message, code=relay.failed.code, param=relay.failed.param)
         if status < 0 or status == STOPPED_STATUS:
             how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
             raise TrainerInterrupted(f"The trainer was {how} from outside after step {relay.last_step}.")
+        if status == NO_ROOM_STATUS:
+            text = "The server's disk was full for 10 minutes, even for a line of the trainer's report."
+            raise TrainerError(f"{text} Free some space there, then create the job again.", code="disk_full")
         tail = log_tail(self.files.log(self.job.attempt))
-        _check_shortage(tail)
+        self._check_shortage(tail)
+        if not tail:
+            self._demand_room()
         words = f"Its last words: {tail}" if tail else "It left no words, as where the disk is full."
         raise TrainerError(f"The trainer ended with status {status}. {words}", code=UNEXPECTED)
 
+    def _check_shortage(self, words: str) -> None:
+        """Raises Shortage where the trainer's last words tell of one."""
+        if tells_full(words):
+            raise Shortage(f"The server's disk is full for the trainer: {self._free_bytes():,} bytes are free.")
+        if tells_shortage(words):
+            raise Shortage(f"The trainer could not work: {words.splitlines()[-1][:200]}.")
+
     def _finish(self, done: Done, heartbeat: Heartbeat) -> None:
+        outcome: JobOutcome | None = None
         while True:
             try:
-                self.store.queue.finish(self.lease, self._outcome(done))
+                outcome = outcome or self._outcome(done)  # once: it writes a file
+                self.store.queue.finish(self.lease, outcome)
                 break
             except ServiceUnavailable:  # everything is on disk: wait as long as the job is ours
                 heartbeat.demand()
@@ -208,12 +241,6 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         packing=settings.train_packing,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
-
-
-def _check_shortage(words: str) -> None:
-    """Raises Shortage where the trainer's last words tell of one."""
-    if tells_shortage(words):
-        raise Shortage(f"The trainer could not work: {words.splitlines()[-1][:200]}.")
 
 
 def _start_of(store: Store, settings: Settings, job: JobRow) -> tuple[Path, Path | None]:

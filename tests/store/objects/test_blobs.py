@@ -1,10 +1,8 @@
 """Bytes on disk."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.store.objects.blobs import UNCLAIMED_SECONDS, BlobStore
+from tunesmith.store.objects.blobs import BlobStore
 
 
 @pytest.fixture
@@ -76,25 +74,38 @@ def test_a_sweep_spares_the_living_and_removes_what_the_dead_left(blobs: BlobSto
     with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        assert blobs.sweep(live=(), deleted=()) == 0
+        assert blobs.sweep_partial() == []
         assert len(names(tmp_path)) == 1
         writer.send_signal(signal.SIGKILL)
-    assert blobs.sweep(live=(), deleted=()) == 1
+    assert blobs.sweep_partial() == []
     assert names(tmp_path) == set()
 
 
-def test_a_sweep_removes_only_old_blobs_that_no_row_claimed(blobs: BlobStore, tmp_path: Path) -> None:
-    young, old, named, deleted = (blobs.write([b"x"]) for _ in range(4))
-    for blob in (old, named):
-        past = time.time() - UNCLAIMED_SECONDS - 1
-        os.utime(tmp_path / ".partial" / f"{blob.id}.unclaimed", (past, past))
+LEAVER = """
+import sys
+from pathlib import Path
+from tunesmith.store.objects.blobs import BlobStore
+
+blobs = BlobStore(Path(sys.argv[1]))
+print(*(blobs.write([b"x"]).id for _ in range(2)))
+"""
+
+
+def test_a_sweep_removes_only_blobs_that_no_process_is_to_claim(blobs: BlobStore, tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", LEAVER, str(tmp_path)], capture_output=True, text=True, check=True)
+    left, named = ran.stdout.split()
+    held, deleted = (blobs.write([b"x"]) for _ in range(2))
     blobs.claim(deleted)
-    blobs.sweep(live={named.id}, deleted={deleted.id})
-    assert names(tmp_path) == {young.id, f".partial/{young.id}.unclaimed", named.id}
+    abandoned = blobs.sweep_partial()
+    assert set(abandoned) == {left, named}
+    assert blobs.sweep(abandoned, live={named, held.id}, deleted={deleted.id}) == 2
+    assert names(tmp_path) == {held.id, f".partial/{held.id}.unclaimed", named}
+    blobs.claim(held)
+    assert names(tmp_path) == {held.id, named}
 
 
 def test_a_sweep_with_the_wrong_database_loses_nothing(blobs: BlobStore, tmp_path: Path) -> None:
     blob = blobs.write([b"x"])
     blobs.claim(blob)
-    blobs.sweep(live=(), deleted=())
+    assert blobs.sweep(blobs.sweep_partial(), live=(), deleted=()) == 0
     assert names(tmp_path) == {blob.id}

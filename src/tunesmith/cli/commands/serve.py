@@ -11,6 +11,8 @@ from tunesmith.cli.options import DataDir
 from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from tunesmith.cli.server.run import ServeOptions
     from tunesmith.settings import Settings
     from tunesmith.store import Store
@@ -68,18 +70,26 @@ class ServeCommand:
 def serve(command: ServeCommand) -> None:
     """Run the API and one worker, until Ctrl-C."""
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.data_dir import secure_data_dir
     from tunesmith.cli.output.terminal import note
-    from tunesmith.cli.server.announcement import activity_dir
-    from tunesmith.cli.server.listener import bind, url_of
-    from tunesmith.cli.server.run import run_server, set_log_level
-    from tunesmith.system.activity import share
+    from tunesmith.cli.server.listener import bind
+    from tunesmith.cli.server.run import set_log_level
     from tunesmith.system.streams import outlive_readers
 
     outlive_readers()
     settings = load_settings(command.data_dir, host=command.host, port=command.port)
     set_log_level(command.log_level)
-    listener = bind(settings.host, settings.port)
+    with bind(settings.host, settings.port) as listener:
+        _serve(command, settings, listener)
+    note("Stopped. Unfinished jobs go on at the next start.")
+
+
+def _serve(command: ServeCommand, settings: "Settings", listener: "socket") -> None:
+    from tunesmith.cli.data_dir import secure_data_dir
+    from tunesmith.cli.server.announcement import activity_dir
+    from tunesmith.cli.server.listener import url_of
+    from tunesmith.cli.server.run import run_server
+    from tunesmith.system.activity import share
+
     secure_data_dir(settings)
     share(activity_dir(settings))
     if command.worker:
@@ -91,7 +101,6 @@ def serve(command: ServeCommand) -> None:
         run_server(settings, store, listener, command.server_options(), banner.print)
     finally:
         store.close()
-    note("Stopped. Unfinished jobs go on at the next start.")
 
 
 def worker(data_dir: DataDir = None) -> None:

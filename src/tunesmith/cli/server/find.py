@@ -19,10 +19,12 @@ from tunesmith.cli.server.announcement import CHALLENGE, PROOF, Announcement, ac
 from tunesmith.client import Client, ServerUnreachable
 from tunesmith.settings import Settings
 from tunesmith.system import activity
+from tunesmith.system.disk import free_bytes
 from tunesmith.system.python import module_command
 
 START_SECONDS = 120.0  # the first start converts the base model, which takes time on a slow disk
 STOP_SECONDS = 30.0
+LEAST_ROOM = 64 * 1024  # bytes, without which even a log is not written
 LINGER_SECONDS = 60.0  # a server that was kept ends this long after its last job and request
 
 
@@ -204,4 +206,8 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", ready: Path, log: Path
 
 def _last_words(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else "its log is empty"
+    if lines:
+        return lines[-1].removeprefix("error: ")
+    free = free_bytes(log.parent)
+    full = f", and the disk of {log.parent} is full ({free:,} bytes are free): free some space there"
+    return f"its log is empty{full if free < LEAST_ROOM else ''}"

@@ -5,7 +5,6 @@ path read the same text: the rounded ones must predict it as well and choose the
 on disk, so that only the first load of a base takes the time.
 """
 
-import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.families.panels import Width
 from tunesmith.kernels.multiply import HAS_HALF
-from tunesmith.system.atomic_write import write_atomically
+from tunesmith.system.checked_json import read_checked, write_checked
 
 LARGEST = torch.finfo(torch.float16).max
 LEAST_AGREEMENT = 0.99  # share of positions with the same likeliest next token
@@ -72,8 +71,11 @@ def compare(reference_TV: Tensor, rounded_TV: Tensor, ids: list[int]) -> Finding
 def read_width(path: Path) -> Width | None:
     """The number format that follows from the finding in `path`; None without one."""
     try:
-        found = Finding(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        kept = read_checked(path)
+        found = Finding(**kept) if isinstance(kept, dict) else None  # type: ignore[arg-type]  # of our own making
+    except (OSError, TypeError):
+        return None
+    if found is None:
         return None
     return "float16" if found.acceptable else "float32"
 
@@ -84,8 +86,7 @@ def write_finding(path: Path, finding: Finding) -> None:
     Without room on the disk, that load finds it again.
     """
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(asdict(finding)).encode(), durable=False)
+        write_checked(path, asdict(finding))
 
 
 def fits_fp16(weight: Tensor) -> bool:

@@ -68,7 +68,7 @@ def _float32(model: PreTrainedModel) -> Runner:
 
 def _fp16_if_accurate(model: PreTrainedModel, base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     """float16 if it reads a text as the reference path does; the finding is kept in the data directory."""
-    note = settings.paths.root / "serve" / f"{fingerprint(base_dir)}-{__version__}.json"
+    note = settings.paths.serve / f"{fingerprint(base_dir)}-{__version__}.json"
     width = read_width(note)
     if width is not None:
         return CompiledRunner(model, width), width

@@ -6,7 +6,6 @@ becomes a path: only ids of our own shape do.
 
 import fcntl
 import os
-import time
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -18,20 +17,20 @@ from tunesmith.system.atomic_write import make_directories, sync
 
 PARTIAL = ".partial"
 UNCLAIMED = ".unclaimed"
-UNCLAIMED_SECONDS = 3600  # a blob may wait this long for its row: the check runs in between
 
 
 class BlobStore:
     """The directory of all files' bytes.
 
     `<id>` holds the bytes, `.partial/<id>` bytes that are still arriving, and `.partial/<id>.unclaimed` marks a blob
-    that no row refers to yet. Only marked blobs are ever swept, so a data directory that is opened with the wrong
-    database loses nothing.
+    that no row refers to yet; the process that is to claim the blob holds a lock on the mark. Only marked blobs are
+    ever swept, so a data directory that is opened with the wrong database loses nothing.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._partial = directory / PARTIAL
+        self._held: dict[str, int] = {}  # the marks of blobs that this process is to claim
         make_directories(self._partial)
 
     def write(self, chunks: Iterable[bytes], *, max_bytes: int | None = None, file_id: str | None = None) -> Blob:
@@ -45,19 +44,24 @@ class BlobStore:
         try:
             limit = chunks if max_bytes is None else limited(chunks, max_bytes, _file_too_large(max_bytes))
             size, digest = stream_to(partial, limit)
-            self._mark(file_id).touch()
+            self._hold(file_id)
             sync(self._partial)
             partial.rename(self._directory / file_id)
         except BaseException:
             partial.unlink(missing_ok=True)
-            self._mark(file_id).unlink(missing_ok=True)
+            self._unmark(file_id)
             raise
         sync(self._directory)
         return Blob(file_id, size, digest)
 
     def claim(self, blob: Blob) -> None:
         """Keep the blob: a row refers to it now, and sweeps leave it alone."""
-        self._mark(blob.id).unlink(missing_ok=True)
+        self._unmark(blob.id)
+
+    def close(self) -> None:
+        """Leave the blobs that this process has not claimed to the next sweep."""
+        while self._held:
+            os.close(self._held.popitem()[1])
 
     def path(self, file_id: str) -> Path:
         """The path of the bytes. Raises NotFound for anything that is not a file id."""
@@ -68,28 +72,44 @@ class BlobStore:
     def delete(self, file_id: str) -> None:
         """Remove the bytes; no error when they are gone already."""
         self.path(file_id).unlink(missing_ok=True)
-        self._mark(file_id).unlink(missing_ok=True)
+        self._unmark(file_id)
 
-    def sweep(self, live: Collection[str], deleted: Collection[str]) -> int:
+    def sweep_partial(self) -> list[str]:
+        """Remove half-written files, and give the blobs that are marked and that no process is to claim any more.
+
+        Whether a row has claimed them is to be asked after this: their process may have died right after its commit.
+        """
+        abandoned = []
+        for path in list(self._partial.iterdir()):
+            if path.name.endswith(UNCLAIMED):
+                if _is_abandoned(path):
+                    abandoned.append(path.name.removesuffix(UNCLAIMED))
+            else:
+                _unlink_abandoned(path)
+        return abandoned
+
+    def sweep(self, abandoned: Collection[str], live: Collection[str], deleted: Collection[str]) -> int:
         """Remove what crashes left and return how many files that was.
 
-        These are half-written files, bodies of deleted rows, and old blobs that no row claimed.
+        These are bodies of deleted rows, and `abandoned` blobs that are not `live`.
         """
-        removed = 0
-        for path in list(self._partial.iterdir()):
-            file_id = path.name.removesuffix(UNCLAIMED)
-            if file_id == path.name:
-                removed += _unlink_abandoned(path)
-            elif file_id in live:
-                path.unlink(missing_ok=True)
-            elif _age(path) > UNCLAIMED_SECONDS:
-                self.delete(file_id)
-                removed += 1
-        for file_id in deleted:
-            if self.path(file_id).exists():
-                self.delete(file_id)
-                removed += 1
-        return removed
+        gone = {file_id for file_id in deleted if self.path(file_id).exists()} | set(abandoned).difference(live)
+        for file_id in gone:
+            self.delete(file_id)
+        for file_id in set(abandoned).intersection(live):
+            self._unmark(file_id)
+        return len(gone)
+
+    def _hold(self, file_id: str) -> None:
+        mark = self._held[file_id] = os.open(self._mark(file_id), os.O_WRONLY | os.O_CREAT, 0o666)
+        fcntl.flock(mark, fcntl.LOCK_EX)  # the kernel drops it when we die
+
+    def _unmark(self, file_id: str) -> None:
+        """Unlinks the mark first: a sweep that then gets the lock finds it gone."""
+        self._mark(file_id).unlink(missing_ok=True)
+        held = self._held.pop(file_id, None)
+        if held is not None:
+            os.close(held)
 
     def _mark(self, file_id: str) -> Path:
         return self._partial / f"{file_id}{UNCLAIMED}"
@@ -141,8 +161,10 @@ def _unlink_abandoned(path: Path) -> bool:
     return True
 
 
-def _age(path: Path) -> float:
+def _is_abandoned(mark: Path) -> bool:
     try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+        with mark.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return mark.exists()
+    except (BlockingIOError, FileNotFoundError):
+        return False

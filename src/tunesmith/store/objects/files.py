@@ -139,12 +139,12 @@ class FileStore:
 
     def sweep(self) -> int:
         """Delete expired files and what crashes left; return how many bodies went."""
-        expired = self.expire()
+        expired, abandoned = self.expire(), self._blobs.sweep_partial()
         with self._database.read() as connection:
             rows = connection.execute(select(files.c.id, files.c.deleted_at)).all()
         live = {row.id for row in rows if row.deleted_at is None}
         deleted = {row.id for row in rows if row.deleted_at is not None}
-        return expired + self._blobs.sweep(live, deleted)
+        return expired + self._blobs.sweep(abandoned, live, deleted)
 
 
 def insert_file(connection: Connection, blob: Blob, new: NewFile) -> FileRow:

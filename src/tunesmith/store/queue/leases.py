@@ -35,6 +35,9 @@ from tunesmith.store.schema.db import CLAIM_KEY, Database
 from tunesmith.store.schema.tables import LEASED, MAY_START, UNFINISHED, checkpoints, jobs
 from tunesmith.store.scope import EVERYBODY
 
+SPARE_SECONDS = 0.5  # a waiting writer tries again every 0.1 s
+LOOKS = 10
+
 
 class LeaseLost(TunesmithError):
     """A write by a worker that no longer holds the job.
@@ -54,27 +57,28 @@ class Queue:
     def claim(self, worker: str, statuses: Sequence[JobStatus], lease_seconds: float) -> tuple[JobRow, Lease] | None:
         """Claim the next job in `statuses` that nobody holds; None when there is none.
 
-        The projects take turns (see `turns`).
+        The projects take turns (see `turns`). A lease that has ended is looked at twice: its holder may be waiting to
+        renew it, behind the writer that we have waited for, or the whole machine was asleep.
         """
         with self._database.read() as connection:  # so an idle worker never takes SQLite's only write lock
             if not self._worth_claiming(connection, statuses, lease_seconds):
                 return None
-        with self._database.write() as connection:
-            self._database.advisory_lock(connection, CLAIM_KEY)  # the turn is used before the next worker looks
-            now = self._database.clock(connection)
-            _cap_leases(connection, now + lease_seconds)
-            take = (
-                update(jobs)
-                .where(jobs.c.seq == next_in_turn(statuses, now).scalar_subquery())
-                .values(worker=worker, lease_until=now + lease_seconds, attempt=jobs.c.attempt + 1)
-                .returning(jobs)
-            )
-            row = connection.execute(take).mappings().one_or_none()
-            if row is None:
-                return None
-            job = job_row(row)
-            use_turn(connection, job.project, job.status)
-        return job, Lease(job.id, worker, job.attempt)
+        spared: int | None = None
+        for _ in range(LOOKS):
+            asked = time.monotonic()
+            with self._database.write() as connection:
+                self._database.advisory_lock(connection, CLAIM_KEY)  # the turn is used before the next worker looks
+                now = self._database.clock(connection)
+                _cap_leases(connection, now + lease_seconds)
+                found = connection.execute(next_in_turn(statuses, now)).one_or_none()
+                if found is None:
+                    return None
+                waited = time.monotonic() - asked > SPARE_SECONDS
+                if not found.leased or (spared == found.seq and not waited):
+                    return _take(connection, found.seq, worker, now + lease_seconds)
+            spared = found.seq
+            time.sleep(SPARE_SECONDS)
+        return None
 
     def _worth_claiming(self, connection: Connection, statuses: Sequence[JobStatus], lease_seconds: float) -> bool:
         now = self._database.clock(connection)
@@ -213,6 +217,14 @@ class Queue:
             return _update(
                 connection, lease, error=error, worker=None, lease_until=None, estimated_finish=None, **values
             )
+
+
+def _take(connection: Connection, seq: int, worker: str, lease_until: float) -> tuple[JobRow, Lease]:
+    values = {"worker": worker, "lease_until": lease_until, "attempt": jobs.c.attempt + 1}
+    taken = update(jobs).where(jobs.c.seq == seq).values(values).returning(jobs)
+    job = job_row(connection.execute(taken).mappings().one())
+    use_turn(connection, job.project, job.status)
+    return job, Lease(job.id, worker, job.attempt)
 
 
 def _cap_leases(connection: Connection, latest: float) -> None:

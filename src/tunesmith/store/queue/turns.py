@@ -31,15 +31,15 @@ from tunesmith.store.rows import JobStatus
 from tunesmith.store.schema.tables import MAY_START, UNFINISHED, jobs, turns
 
 
-def next_in_turn(statuses: Sequence[JobStatus], now: float) -> "Select[tuple[int]]":
-    """The `seq` of the job that is claimed next, with its row locked.
+def next_in_turn(statuses: Sequence[JobStatus], now: float) -> "Select[tuple[int, bool]]":
+    """The `seq` of the job that is claimed next, with its row locked, and whether it has a lease, which has ended.
 
     No row means that none waits.
     """
     heads = _heads(statuses, now)
     turn = and_(turns.c.project == heads.c.project, turns.c.stage == heads.c.stage)
     return (
-        select(jobs.c.seq)
+        select(jobs.c.seq, jobs.c.lease_until.is_not(None).label("leased"))
         .select_from(heads)
         .join(jobs, jobs.c.seq == heads.c.seq)
         .outerjoin(turns, turn)

@@ -191,8 +191,8 @@ def _enter_wal(cursor: DBAPICursor) -> None:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:  # a full disk is told at once
                 raise
             time.sleep(0.02)
 

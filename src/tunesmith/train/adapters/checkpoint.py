@@ -13,8 +13,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Protocol, TextIO, TypeAlias
+from typing import Protocol, TypeAlias
 
 from torch import Tensor, nn
 
@@ -122,7 +123,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
+        self._pending = b""
 
     @classmethod
     def resume(cls, path: Path, step: int) -> tuple["Journal", list[Reported]]:
@@ -133,14 +135,19 @@ class Journal:
         return cls(path), kept
 
     def add(self, event: Reported) -> None:
-        """Appends an event, not yet durably."""
+        """Keeps an event for the next `flush`."""
+        self._pending += _line(event).encode()
+
+    def flush(self) -> None:
+        """Appends what was added, not yet durably; where the disk is full, the next call goes on with the rest."""
         if self._file is None:
-            self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(_line(event))
-        self._file.flush()
+            self._file = self._path.open("ab", buffering=0)
+        while self._pending:
+            self._pending = self._pending[self._file.write(self._pending) :]
 
     def sync(self) -> None:
         """Makes what was added durable."""
+        self.flush()
         if self._file is not None:
             os.fsync(self._file.fileno())
 

@@ -96,11 +96,19 @@ def save_progress(files: RunFiles, progress: Progress) -> None:
     partial = final.with_name(f".{final.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     make_directories(files.progress)
-    partial.mkdir()
-    save_file({name: tensor.contiguous() for name, tensor in progress.tensors.items()}, partial / TENSORS_FILE)
-    (partial / STATE_FILE).write_text(json.dumps(_state(progress, sha256_of(partial / TENSORS_FILE))), "utf-8")
-    rename_durably(partial, final)
+    try:
+        _write(partial, progress)
+        rename_durably(partial, final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk, others need its room
+        raise
     _remove_old(files, final)
+
+
+def _write(folder: Path, progress: Progress) -> None:
+    folder.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in progress.tensors.items()}, folder / TENSORS_FILE)
+    (folder / STATE_FILE).write_text(json.dumps(_state(progress, sha256_of(folder / TENSORS_FILE))), "utf-8")
 
 
 def _state(progress: Progress, tensors_sha256: str) -> JsonObject:

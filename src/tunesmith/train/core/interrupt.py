@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """The process was asked to end."""
+    """The process was asked to end. Its text, if any, says what was lost by it."""
 
 
 class Interrupt:
@@ -31,13 +31,13 @@ class Interrupt:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """A block that a signal may interrupt at any place."""
-        self._open = True
+        before, self._open = self._open, True
         try:
             if self._requested:
                 raise Stopped
             yield
         finally:
-            self._open = False
+            self._open = before
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._requested = True

@@ -171,6 +171,7 @@ class Failed(_Event):
 
 Event: TypeAlias = Started | Step | Checkpoint | Log | Done | Failed
 Listener: TypeAlias = Callable[[Event], None]  # where events go: a pipe in a job, a list in a test
+BUFFER_BYTES = 1 << 20  # an event fits in: what the disk refuses stays in the buffer, and is flushed again
 EVENTS: dict[str, type[Event]] = {kind.type: kind for kind in (Started, Step, Checkpoint, Log, Done, Failed)}
 
 
@@ -194,15 +195,19 @@ def parse_events(text: str) -> list[Event]:
 
 
 class EventWriter:
-    """Writes events as lines, each flushed: a killed trainer leaves complete lines."""
+    """Writes events as lines, each flushed: a killed trainer leaves complete lines.
 
-    def __init__(self, stream: TextIO) -> None:
+    `patiently` calls what flushes the stream, again where the disk is full.
+    """
+
+    def __init__(self, stream: TextIO, patiently: Callable[[Callable[[], None]], None] = lambda flush: flush()) -> None:
         self._stream = stream
+        self._patiently = patiently
 
     def __call__(self, event: Event) -> None:
         """Writes one event and flushes it."""
         self._stream.write(json.dumps(event.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
-        self._stream.flush()
+        self._patiently(self._stream.flush)
 
 
 def claim_stdout() -> TextIO:
@@ -210,7 +215,7 @@ def claim_stdout() -> TextIO:
 
     What any library prints from here on goes to stderr.
     """
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    stream = os.fdopen(os.dup(1), "w", BUFFER_BYTES, encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     return stream
