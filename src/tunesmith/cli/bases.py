@@ -33,7 +33,7 @@ class LocalBase:
 
 
 def base_here(name: str | None, settings: Settings) -> BaseModel:
-    """The base model called `name`, or the default one, by the settings of this machine.
+    """The base model called `name`, or the default one, by this machine's settings.
 
     Raises InvalidRequest for an unknown name. Of a path it says why that is no base, or how to make it one.
     """
@@ -53,7 +53,7 @@ def base_here(name: str | None, settings: Settings) -> BaseModel:
 
 
 def require_no_path(name: str | None, settings: Settings) -> None:
-    """Raises InvalidRequest where a path is given for a model, with the reason why that is no base."""
+    """Raises InvalidRequest where a path is given for a model, with the cause."""
     if name is not None and looks_like_path(name) and name not in settings.bases and name not in settings.aliases:
         cause = path_instead_of_name(name)
         if cause is not None:

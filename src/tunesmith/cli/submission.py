@@ -33,11 +33,21 @@ def submit(client: Client, request: Mapping[str, object], files: Mapping[str, Pa
             if file.status == "error":
                 raise CommandError(f"The server refuses {path}: {file.status_details}")
         return client.create_job({**request, **uploaded})
-    except BaseException:
+    except BaseException as error:
         for file_id in uploaded.values():
             with suppress(TunesmithError):  # what went wrong first is what the user must know
                 client.delete_file(file_id)
+        if isinstance(error, ServerRefused):
+            raise _naming(error, {uploaded[param]: files[param] for param in uploaded}) from error
         raise
+
+
+def _naming(refused: ServerRefused, files: Mapping[str, Path]) -> ServerRefused:
+    """The refusal with the files' names: nobody has seen the ids, and they are deleted again."""
+    message = refused.message
+    for file_id, path in files.items():
+        message = message.replace(file_id, str(path))
+    return ServerRefused(refused.status_code, message, param=refused.param, code=refused.code)
 
 
 def check_request(client: Client, request: Mapping[str, object]) -> None:

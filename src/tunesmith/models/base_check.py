@@ -39,7 +39,7 @@ def unusable(name: str, reason: str) -> InvalidRequest:
 
 
 def relative_place(where: str, whole: Path | None = None, *, hub_id: bool = False) -> str:
-    """What is wrong with a base whose place in the settings is the relative path `where`.
+    """What is wrong with the relative path `where` in the setting `bases`.
 
     `hub_id`: it reads like one, such as `models/mine`. `whole`: the path to write instead, which only those may see who
     sit at this machine.

@@ -89,6 +89,19 @@ def is_present(base: BaseModel, settings: Settings) -> bool:
             return has_snapshot(repository)
 
 
+def present_directory(base: BaseModel, settings: Settings) -> Path | None:
+    """The directory of `base` if it is on this machine; its files are not checked."""
+    match base.source:
+        case PackagedGguf() as source:
+            gguf_file = _find_gguf(source, settings)
+            found = None if gguf_file is None else _target(gguf_file, settings)
+        case LocalDirectory(path):
+            found = path
+        case HubRepository(repository):
+            found = find_snapshot(repository)
+    return found if found is not None and found.is_dir() else None
+
+
 def pull(base: BaseModel, settings: Settings, started: Started = _ignore) -> Path:
     """The Hugging Face directory of `base`, after downloading missing weights.
 
@@ -129,7 +142,7 @@ def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
 
 
 def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore) -> Path:
-    target = settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
+    target = _target(gguf_file, settings)
     if is_whole(target) or _is_of_a_reader(target):
         return target
     make_directories(target.parent)
@@ -137,6 +150,11 @@ def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore) 
         if not is_whole(target):
             _convert(gguf_file, target, started)
     return target
+
+
+def _target(gguf_file: Path, settings: Settings) -> Path:
+    """Where the file's conversion is, or will be."""
+    return settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
 
 
 def _is_of_a_reader(target: Path) -> bool:

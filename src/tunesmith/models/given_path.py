@@ -17,7 +17,7 @@ def looks_like_path(given: str) -> bool:
 
 
 def path_instead_of_name(given: str) -> InvalidRequest | None:
-    """Why the path `given` is no base yet, and what to do; None where it is no path at all."""
+    """Why the path `given` is no base yet, and what to do; None for another word."""
     path = Path(given).expanduser()
     if not looks_like_path(given) and not path.is_dir():
         return None
@@ -37,7 +37,7 @@ def path_instead_of_name(given: str) -> InvalidRequest | None:
 
 
 def directory_read_otherwise(base: BaseModel) -> Path | None:
-    """The directory on this machine that the setting `bases` means by a relative path; None if there is none."""
+    """The directory that the setting `bases` means by a relative path, if any."""
     match base.source:
         case HubRepository(repository):
             path = Path(repository)

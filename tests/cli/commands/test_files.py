@@ -105,6 +105,15 @@ def test_refused_job_deletes_what_was_uploaded(run: Tunesmith, script: ScriptedS
     assert script.asked[-2:] == ["DELETE /v1/files/file-a", "DELETE /v1/files/file-b"]
 
 
+def test_a_refused_file_is_named_by_its_name(run: Tunesmith, script: ScriptedServer) -> None:
+    """Nobody has seen its id, and it is deleted again."""
+    script.answer("POST /v1/files", {"id": "file-a", "status": "processed", "filename": "f", "bytes": 1})
+    refusal = {"message": "invalid training_file: file-a holds chat rows.", "param": "training_file"}
+    script.answer(f"POST {JOBS}", NO_FILE, {"error": refusal}, status=400)
+    script.answer("DELETE /v1/files/file-a", {})
+    assert run("train", JOKES).err == f"error: invalid training_file: {JOKES} holds chat rows.\n"
+
+
 def test_wrong_request_is_refused_before_the_upload(run: Tunesmith, script: ScriptedServer) -> None:
     script.answer(f"POST {JOBS}", {"error": {"message": "Epochs: 0.", "param": "n_epochs"}}, status=400)
     assert run("train", JOKES, "--epochs", 0).err == "error: Epochs: 0.\n"
@@ -129,6 +138,11 @@ def test_unknown_base_names_near_ones(run: Tunesmith, script: ScriptedServer) ->
         (["--suffix", "x" * 65], "65 characters"),
         (["--lora-rank", "0"], "lora_rank"),
         (["--method", "dpo"], "dpo"),
+        (
+            ["--lora-targets", "foo"],
+            "'foo', but the blocks of smollm2-135m-instruct have no such layer. They have:",
+        ),
+        (["--quantization", "int8"], "give 'none' or 'nf4'"),
     ],
 )
 def test_refused_training_leaves_no_file_on_a_real_server(
