@@ -59,6 +59,23 @@ def test_train_warns_of_a_rate_in_the_place_of_the_multiplier(run: Run, script: 
     assert "warning" not in run("train", JOKES, "--lr-multiplier", 0.1, "--detach", "--json").err
 
 
+@pytest.mark.parametrize("command", ["check", "estimate", "train"])
+def test_every_command_that_takes_a_multiplier_warns_and_refuses_alike(tunesmith: Run, command: str) -> None:
+    for multiplier in ("0", "1001"):
+        ran = tunesmith(command, JOKES, "--lr-multiplier", multiplier)
+        said = f"learning_rate_multiplier is {float(multiplier)}; give a number above 0, at most 1000, or 'auto'."
+        assert (ran.code, ran.out, ran.err) == (2, "", f"error: {said}\n")
+    if command != "train":  # needs a server; see above
+        ran = tunesmith(command, JOKES, "--lr-multiplier", 0.0001)
+        assert "warning: learning_rate_multiplier 0.0001 gives a learning rate of 2.5e-08" in ran.err
+        assert "give 0.4; 'auto' is 2." in ran.err
+        assert "warning: learning" not in tunesmith(command, JOKES, "--lr-multiplier", 0.4).err
+
+
+def test_estimate_shows_the_rate_of_the_multiplier(tunesmith: Run, base_dir: Path) -> None:
+    assert "0.4 x the base rate (= 1e-4)" in tunesmith("estimate", JOKES, "--lr-multiplier", 0.4).out
+
+
 def test_train_sends_every_option_under_its_wire_name(run: Run, script: ScriptedServer) -> None:
     accept_uploads(script)
     hyperparameters = ("--epochs", 3, "--batch-size", 4, "--lr-multiplier", 0.5)
