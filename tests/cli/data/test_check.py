@@ -156,7 +156,11 @@ def test_own_prices_come_from_a_file_or_the_setting(
     assert "training $0.724: 724 tokens at $1,000.00 a million (house; prices: own.toml)" in ran.out
     assert "then not known for 1,000 answers" in ran.out
     half = tunesmith("estimate", jokes, "--price-file", own)
-    assert (half.code, "needs the price of a kilowatt hour too" in half.err) == (2, True)
+    needs = "The cost of electricity needs the price of a kilowatt hour too"
+    key = f"add the key machine.dollars_per_kwh to {own}, or give --kwh-price"
+    assert (half.code, half.err) == (2, f"error: {needs}: {key}.\n")
+    flag = tunesmith("estimate", jokes, "--watts", 100)
+    assert flag.err == f"error: {needs}: give both --watts and --kwh-price, or neither.\n"
     monkeypatch.setenv("TUNESMITH_PRICE_FILE", str(own))
     assert tunesmith("estimate", jokes, "--price", "house", "--kwh-price", "0.3").code == 0
     broken = tunesmith("estimate", jokes, "--price-file", write(tmp_path / "broken.json", '{"models": 3}'))
