@@ -6,7 +6,7 @@ from tunesmith.check.report.file_report import Report
 from tunesmith.check.report.mask_preview import visible
 from tunesmith.cli.bases import LocalBase
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.output.terminal import duration, facts, not_here, out, size, warn
+from tunesmith.cli.output.terminal import duration, facts, not_here, out, print_table, size, warn
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import rate_warning, require_multiplier
 from tunesmith.estimate.job_estimate import AnswersCost, Estimate
@@ -19,7 +19,7 @@ def print_estimate(report: Report, estimate: Estimate, base: LocalBase, base_rat
     `base_rate`: what the learning rate's multiplier multiplies.
     """
     out().print(f"[bold]{escape(visible(report.file))}[/bold]  {estimate.examples:,} rows on {base.name}")
-    out().print(facts({**_run(estimate, base_rate), **_here(estimate, base), **_money(estimate)}))
+    print_table(facts({**_run(estimate, base_rate), **_here(estimate, base), **_money(estimate)}))
 
 
 def warn_of_rate(multiplier: float | None, base_rate: float) -> None:
