@@ -244,6 +244,15 @@ def test_models_list_has_tuned_models_with_their_age(run: Run, script: ScriptedS
     assert ran.out.splitlines()[-1].split() == ["ft:base::x", day]
 
 
+def test_models_list_has_the_newest_tuned_model_first(run: Run, script: ScriptedServer) -> None:
+    created = {"ft:base::old": 5, "ft:base::new": 9, "ft:base::new-too": 9, "ft:base::between": 7}
+    data = [{"id": name, "created": at, "owned_by": "user"} for name, at in created.items()]
+    script.answer("GET /v1/models", {"data": data})
+    listed = [line.split()[0] for line in run("models", "list").out.splitlines() if line.startswith("ft:")]
+    assert listed == ["ft:base::new-too", "ft:base::new", "ft:base::between", "ft:base::old"]
+    assert run("models", "list", "--json").json == data
+
+
 def test_chat_with_the_newest_model_skips_checkpoints_and_bases(run: Run, script: ScriptedServer) -> None:
     names = {"base": 9, "ft:base::old": 5, "ft:base::new": 7, "ft:base::new:ckpt-step-3": 8}
     data = [{"id": name, "created": created, "owned_by": "x"} for name, created in names.items()]

@@ -86,7 +86,9 @@ def test_unknown_file_names_near_ones_and_the_list(
     script.answer("GET /v1/files", {"data": [file("file-abc"), file("file-zzzzzzzz")]})
     ran = run("files", *command, "file-abd")
     assert ran.code == 1
-    assert ran.err == ("error: No such File object: file-abd. Did you mean file-abc? See: tunesmith files list\n")
+    assert ran.err == (
+        "error: No file is called file-abd. Did you mean file-abc? `tunesmith files list` shows the files.\n"
+    )
 
 
 def test_path_instead_of_an_id_is_explained(run: Tunesmith) -> None:

@@ -79,7 +79,7 @@ def test_near_job_ids_are_named(run: Tunesmith, script: ScriptedServer) -> None:
     for command in ("show", "events", "watch", "cancel", "pause", "resume", "result"):
         ran = run("jobs", command, "ftjob-2")
         assert ran.err.splitlines()[-1] == (
-            "error: Could not find fine tune: ftjob-2. Did you mean ftjob-1? See: tunesmith jobs list"
+            "error: No job is called ftjob-2. Did you mean ftjob-1? `tunesmith jobs list` shows the jobs."
         )
 
 

@@ -148,6 +148,19 @@ def test_estimate_of_a_model_billed_by_the_hour_is_not_known(tunesmith: Tunesmit
     assert estimate["openai"]["answers"]["dollars_per_1000"] > 0
 
 
+def test_show_without_the_weights_prints_the_report_before_it_complains(
+    tunesmith: Tunesmith, jokes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_BASES", '{"far": "nobody/nowhere-at-all"}')
+    ran = tunesmith("check", "--base", "far", "--show", 1, jokes)
+    assert ran.code == 1
+    assert "ready to train" in ran.out
+    assert "messages a row" in ran.out
+    assert ran.err == (
+        "error: far is not on this machine, so its tokens cannot be counted. Get it: tunesmith models pull far\n"
+    )
+
+
 def test_own_prices_come_from_a_file_or_the_setting(
     tunesmith: Tunesmith, jokes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

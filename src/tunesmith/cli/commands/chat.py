@@ -78,6 +78,9 @@ def chat(options: ChatOptions) -> None:
             system = _system(client, model, options)
             history = [{"role": "system", "content": system}] if system else []
             conversation = Conversation(client, model, options.sampling(), history, connection.activity)
+            if message == "":
+                client.model(model)  # says first that it does not exist
+                raise CommandError("stdin is empty. Give a message: tunesmith chat MODEL 'How are you?'")
             if message is not None:
                 conversation.ask(message)
             else:
@@ -85,15 +88,12 @@ def chat(options: ChatOptions) -> None:
 
 
 def _message(options: ChatOptions) -> str | None:
-    """The message given, or piped to stdin; None: a conversation."""
+    """The message given, or piped to stdin, which may be empty; None: a conversation."""
     if options.system is not None and options.no_system:
         raise CommandError("--system and --no-system contradict each other; give one of them.", Exit.USAGE)
     if options.message is not None or sys.stdin.isatty():
         return options.message
-    message = sys.stdin.read().strip()
-    if not message:
-        raise CommandError("stdin is empty. Give a message: tunesmith chat MODEL 'How are you?'")
-    return message
+    return sys.stdin.read().strip()
 
 
 def _system(client: "Client", model: str, options: ChatOptions) -> str | None:

@@ -64,11 +64,11 @@ def check(options: CheckOptions) -> None:
     report = _moderated(options.file, report, settings) if options.moderation else report
     report = with_fix(report, options.file)
     report = _with_validation(options, options.validation, report, settings) if options.validation else report
-    if options.show and base.renderer is None:
-        raise CommandError(weights_missing(base))
     if options.html is not None:
         _write_html(options.html, options.file, report, base)
     _print(options, base, report)
+    if options.show and base.renderer is None:
+        raise CommandError(weights_missing(base))
     raise typer.Exit(Exit.OK if report.ok else Exit.FAILED)
 
 

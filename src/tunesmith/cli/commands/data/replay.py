@@ -1,6 +1,5 @@
 """`tunesmith replay`: a teacher's answers as rows to train on."""
 
-import asyncio
 import os
 import signal
 from collections import Counter
@@ -118,6 +117,8 @@ def replay(options: ReplayOptions) -> None:
 def _run(
     options: ReplayOptions, plan: "Plan", address: "Address", journal: "Journal", output: Path, total: int
 ) -> None:
+    import asyncio
+
     from tunesmith.cli.output.replay_views import ReplayBar, print_written
     from tunesmith.errors import TunesmithError
     from tunesmith.replay.run import write_rows
@@ -144,6 +145,8 @@ def _run(
 
 
 async def _ask(plan: "Plan", journal: "Journal", address: "Address", bar: "ReplayBar") -> "Progress":
+    import asyncio
+
     from tunesmith.replay.run import Replay
     from tunesmith.replay.upstream import Upstream
 
