@@ -72,6 +72,29 @@ def test_every_command_that_takes_a_multiplier_warns_and_refuses_alike(tunesmith
         assert "warning: learning" not in tunesmith(command, JOKES, "--lr-multiplier", 0.4).err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", JOKES, "--beta", 0.1), "--beta is for --method dpo; leave it out, or give that method."),
+        (("estimate", JOKES, "--adapter", "none", "--lora-rank", 4), "--lora-rank is for --adapter lora, but all"),
+        (("check", JOKES, "--html", "/nowhere/a.html"), "There is no directory /nowhere to write a.html into. Make it"),
+        (("fix", JOKES, "--output", "/nowhere/a.jsonl"), "There is no directory /nowhere to write a.jsonl into."),
+        (("fix", JOKES, "--output", "/"), "/ is a directory; name the file to write in it."),
+        (("jobs", "result", "last", "-o", "/nowhere/a.csv"), "There is no directory /nowhere to write a.csv into."),
+        (("files", "download", "file-a", "-o", "/nowhere/a"), "There is no directory /nowhere to write a into."),
+        (
+            ("replay", JOKES, "--teacher", "t", "--upstream", "http://127.0.0.1:9/v1", "-o", "/nowhere/a"),
+            "There is no directory /nowhere to write a into.",
+        ),
+    ],
+    ids=["beta", "rank", "html", "fix", "fix into", "result", "download", "replay"],
+)
+def test_what_cannot_work_is_refused_before_the_work(tunesmith: Run, arguments: tuple[object, ...], said: str) -> None:
+    ran = tunesmith(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"error: {said}")
+
+
 def test_estimate_shows_the_rate_of_the_multiplier(tunesmith: Run, base_dir: Path) -> None:
     assert "0.4 x the base rate (= 1e-4)" in tunesmith("estimate", JOKES, "--lr-multiplier", 0.4).out
 

@@ -36,7 +36,7 @@ def naming_jobs(client: Client, job_id: str) -> Iterator[None]:
     try:
         yield
     except ServerRefused as refused:
-        if refused.code != "fine_tune_not_found":
+        if refused.status_code != 404:  # with a slash in the id it is another path
             raise
         near = did_you_mean(job_id, [job.id for job in client.jobs(100)])
         raise CommandError(nothing_called("job", job_id, near)) from refused

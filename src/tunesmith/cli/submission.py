@@ -3,6 +3,7 @@
 What can be refused is refused before the upload.
 """
 
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +17,11 @@ from tunesmith.client import Client, Job, ServerRefused
 from tunesmith.errors import TunesmithError
 from tunesmith.models.given_path import path_instead_of_name
 
+PARAMETER = re.compile(r"'(?:tunesmith|(?:method\.\w+\.)?hyperparameters)\.(\w+)'")
+OPTIONS = {  # whose names differ
+    "n_epochs": "--epochs",
+    "learning_rate_multiplier": "--lr-multiplier",
+}
 NO_FILE = f"file-{'0' * 24}"  # ids are random; none is this one
 
 
@@ -68,7 +74,15 @@ def check_request(client: Client, request: Mapping[str, object]) -> None:
             near = did_you_mean(name, [model.id for model in client.models()])
             raise CommandError(f"{refused.message} {near}See: tunesmith models list") from refused
         with naming_models(client, str(request["model"])):
-            raise
+            raise ServerRefused(
+                refused.status_code, with_options(refused.message), param=refused.param, code=refused.code
+            ) from refused
+
+
+def with_options(message: str) -> str:
+    """A refusal of the server, with options in place of the request's parameters."""
+    said = PARAMETER.sub(lambda found: OPTIONS.get(found[1], f"--{found[1].replace('_', '-')}"), message)
+    return re.sub(r"^(.*) - (--[\w-]+)$", r"\2: \1", said)  # OpenAI names the parameter last
 
 
 def check_space(root: Path, files: Mapping[str, Path]) -> None:

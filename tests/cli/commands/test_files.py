@@ -136,15 +136,16 @@ def test_unknown_base_names_near_ones(run: Tunesmith, script: ScriptedServer) ->
     ("options", "words"),
     [
         (["--model", "gpt-17"], "Model gpt-17 is not available"),
-        (["--epochs", "0"], "less than the minimum of 1"),
+        (["--epochs", "0"], "error: --epochs: 0 is less than the minimum of 1\n"),
         (["--suffix", "x" * 65], "65 characters"),
-        (["--lora-rank", "0"], "lora_rank"),
+        (["--lora-rank", "0"], "error: --lora-rank: 0 is not possible: give a whole number from 1 to 512"),
         (["--method", "dpo"], "dpo"),
         (
             ["--lora-targets", "foo"],
             "'foo', but the blocks of smollm2-135m-instruct have no such layer. They have:",
         ),
-        (["--quantization", "int8"], "give 'none' or 'nf4'"),
+        (["--quantization", "int8"], "error: --quantization: 'int8' is not possible: give 'none' or 'nf4'\n"),
+        (["--adapter", "none", "--lora-rank", "8"], "error: --lora-rank is for LoRA, but this job's adapter is 'none'"),
     ],
 )
 def test_refused_training_leaves_no_file_on_a_real_server(

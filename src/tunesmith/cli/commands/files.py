@@ -87,8 +87,10 @@ def download(
     data_dir: DataDir = None,
 ) -> None:
     """Print a file's content, or write it to a file."""
+    from tunesmith.cli.dataset import require_target
     from tunesmith.cli.output.terminal import note, size
 
+    require_target(output)
     with _client(base_url, data_dir) as client, _naming(client, file):
         if output is None:
             for piece in client.content_pieces(file):

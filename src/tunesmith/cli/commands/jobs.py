@@ -120,6 +120,9 @@ def result(
     """Print a finished job's metrics, step by step, as CSV."""
     import sys
 
+    from tunesmith.cli.dataset import require_target
+
+    require_target(output)
     with _client(base_url, data_dir) as client:
         found = _find(client, job)
         if not found.result_files:

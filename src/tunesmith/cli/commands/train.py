@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.dataset import require_file, require_method
-from tunesmith.cli.exits import CommandError
+from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.options import (
     HYPERPARAMETERS,
     Adapter,
@@ -131,6 +131,8 @@ def train(options: TrainOptions) -> None:
     settings = load_settings(options.data_dir)
     require_no_path(options.model, settings)
     files = options.files()
+    if options.beta is not None and options.method != "dpo":
+        raise CommandError("--beta is for --method dpo; leave it out, or give that method.", Exit.USAGE)
     _check_files(files, options.method)
     _warn_of_rate(options, settings)
     with connect(settings, options.base_url, with_worker=True) as connection:

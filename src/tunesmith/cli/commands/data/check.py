@@ -54,10 +54,11 @@ def check(options: CheckOptions) -> None:
     from tunesmith.check.fix.preview import with_fix
     from tunesmith.cli.bases import weights_missing
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.dataset import DatasetCheck, check_dataset
+    from tunesmith.cli.dataset import DatasetCheck, check_dataset, require_target
     from tunesmith.cli.output.estimate_table import warn_of_rate
 
     settings = load_settings(options.data_dir)
+    require_target(options.html)
     warn_of_rate(options.lr_multiplier, settings.rate_to_multiply)
     request = DatasetCheck(options.file, options.base, options.method, near_duplicates=options.near_duplicates)
     base, report = check_dataset(request, settings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.exits import CommandError
+from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.options import (
     Adapter,
     AsJson,
@@ -77,6 +77,8 @@ def estimate(options: EstimateOptions) -> None:
     from tunesmith.cli.output.terminal import print_json
 
     settings = load_settings(options.data_dir, adapter=options.adapter, lora_rank=options.lora_rank)
+    if settings.adapter == "none" and options.lora_rank is not None:
+        raise CommandError("--lora-rank is for --adapter lora, but all weights are trained; leave it out.", Exit.USAGE)
     warn_of_rate(options.lr_multiplier, settings.rate_to_multiply)
     book = price_book(options.price_file, settings)
     price, hourly = _price(options, book), hourly_cost(options.machine, book)

@@ -219,9 +219,10 @@ def _plan(options: ReplayOptions, address: "Address") -> "Plan":
 
 
 def _require_other(options: ReplayOptions) -> Path:
-    from tunesmith.cli.dataset import require_file
+    from tunesmith.cli.dataset import require_file, require_target
 
     file = require_file(options.file)
+    require_target(options.output)
     if options.output is not None and options.output.exists() and options.output.samefile(file):
         raise CommandError("--output is the file itself; name another.", Exit.USAGE)
     return file
@@ -230,6 +231,8 @@ def _require_other(options: ReplayOptions) -> Path:
 def _parameters(options: ReplayOptions, address: "Address") -> "JsonObject":
     """The parameters under the names that the upstream reads."""
     import json
+
+    from tunesmith.rows.json_faults import document_fault
 
     given = options.parameters
     most = given.max_tokens
@@ -240,8 +243,8 @@ def _parameters(options: ReplayOptions, address: "Address") -> "JsonObject":
     values = {"temperature": given.temperature, "top_p": given.top_p, name: most, "seed": given.seed}
     try:
         extra = json.loads(given.extra or "{}")
-    except ValueError as error:
-        raise CommandError(f"--extra is not JSON: {error}.", Exit.USAGE) from None
+    except json.JSONDecodeError as error:
+        raise CommandError(f"--extra is not JSON: {document_fault(given.extra or '', error)}.", Exit.USAGE) from None
     if not isinstance(extra, dict):
         raise CommandError("--extra is not a JSON object.", Exit.USAGE)
     if wrong := extra.keys() & OWN_FIELDS:
