@@ -209,7 +209,7 @@ class Client:
 
     def job(self, job_id: str) -> Job:
         """The job with this id."""
-        return Job.read(self._call("GET", f"/fine_tuning/jobs/{job_id}"))
+        return Job.read(self._call("GET", f"/fine_tuning/jobs/{quote(job_id, safe='')}"))
 
     def jobs(self, limit: int) -> list[Job]:
         """At most `limit` jobs, newest first."""
@@ -217,7 +217,7 @@ class Client:
 
     def change_job(self, job_id: str, action: str) -> Job:
         """Cancels, pauses or resumes a job: the `action`."""
-        return Job.read(self._call("POST", f"/fine_tuning/jobs/{job_id}/{action}"))
+        return Job.read(self._call("POST", f"/fine_tuning/jobs/{quote(job_id, safe='')}/{action}"))
 
     def events(self, job_id: str, limit: int) -> list[Event]:
         """At most `limit` events of a job, newest first."""

@@ -59,6 +59,46 @@ def test_train_warns_of_a_rate_in_the_place_of_the_multiplier(run: Run, script: 
     assert "warning" not in run("train", JOKES, "--lr-multiplier", 0.1, "--detach", "--json").err
 
 
+@pytest.mark.parametrize("command", ["check", "estimate", "train"])
+def test_every_command_that_takes_a_multiplier_warns_and_refuses_alike(tunesmith: Run, command: str) -> None:
+    for multiplier in ("0", "1001"):
+        ran = tunesmith(command, JOKES, "--lr-multiplier", multiplier)
+        said = f"learning_rate_multiplier is {float(multiplier)}; give a number above 0, at most 1000, or 'auto'."
+        assert (ran.code, ran.out, ran.err) == (2, "", f"error: {said}\n")
+    if command != "train":  # needs a server; see above
+        ran = tunesmith(command, JOKES, "--lr-multiplier", 0.0001)
+        assert "warning: learning_rate_multiplier 0.0001 gives a learning rate of 2.5e-08" in ran.err
+        assert "give 0.4; 'auto' is 2." in ran.err
+        assert "warning: learning" not in tunesmith(command, JOKES, "--lr-multiplier", 0.4).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", JOKES, "--beta", 0.1), "--beta is for --method dpo; leave it out, or give that method."),
+        (("estimate", JOKES, "--adapter", "none", "--lora-rank", 4), "--lora-rank is for --adapter lora, but all"),
+        (("check", JOKES, "--html", "/nowhere/a.html"), "There is no directory /nowhere to write a.html into. Make it"),
+        (("fix", JOKES, "--output", "/nowhere/a.jsonl"), "There is no directory /nowhere to write a.jsonl into."),
+        (("fix", JOKES, "--output", "/"), "/ is a directory; name the file to write in it."),
+        (("jobs", "result", "last", "-o", "/nowhere/a.csv"), "There is no directory /nowhere to write a.csv into."),
+        (("files", "download", "file-a", "-o", "/nowhere/a"), "There is no directory /nowhere to write a into."),
+        (
+            ("replay", JOKES, "--teacher", "t", "--upstream", "http://127.0.0.1:9/v1", "-o", "/nowhere/a"),
+            "There is no directory /nowhere to write a into.",
+        ),
+    ],
+    ids=["beta", "rank", "html", "fix", "fix into", "result", "download", "replay"],
+)
+def test_what_cannot_work_is_refused_before_the_work(tunesmith: Run, arguments: tuple[object, ...], said: str) -> None:
+    ran = tunesmith(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"error: {said}")
+
+
+def test_estimate_shows_the_rate_of_the_multiplier(tunesmith: Run, base_dir: Path) -> None:
+    assert "0.4 x the base rate (= 1e-4)" in tunesmith("estimate", JOKES, "--lr-multiplier", 0.4).out
+
+
 def test_train_sends_every_option_under_its_wire_name(run: Run, script: ScriptedServer) -> None:
     accept_uploads(script)
     hyperparameters = ("--epochs", 3, "--batch-size", 4, "--lr-multiplier", 0.5)
@@ -225,6 +265,15 @@ def test_models_list_has_tuned_models_with_their_age(run: Run, script: ScriptedS
     assert ran.err == ""
     day = time.strftime("%Y-%m-%d", time.localtime(int(time.time()) - 3 * 86400))
     assert ran.out.splitlines()[-1].split() == ["ft:base::x", day]
+
+
+def test_models_list_has_the_newest_tuned_model_first(run: Run, script: ScriptedServer) -> None:
+    created = {"ft:base::old": 5, "ft:base::new": 9, "ft:base::new-too": 9, "ft:base::between": 7}
+    data = [{"id": name, "created": at, "owned_by": "user"} for name, at in created.items()]
+    script.answer("GET /v1/models", {"data": data})
+    listed = [line.split()[0] for line in run("models", "list").out.splitlines() if line.startswith("ft:")]
+    assert listed == ["ft:base::new-too", "ft:base::new", "ft:base::between", "ft:base::old"]
+    assert run("models", "list", "--json").json == data
 
 
 def test_chat_with_the_newest_model_skips_checkpoints_and_bases(run: Run, script: ScriptedServer) -> None:

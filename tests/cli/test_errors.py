@@ -30,6 +30,31 @@ def test_wrong_usage_is_one_line_and_code_2(tunesmith: Tunesmith, arguments: lis
     assert ran.err.count("\n") == 1
 
 
+class Interrupted:
+    """A module whose import is interrupted."""
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_during_the_imports_ends_quietly(tunesmith: Tunesmith, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tunesmith.cli.app", Interrupted())
+    ran = tunesmith("--help")
+    assert (ran.code, ran.out, ran.err) == (130, "", "")
+
+
+def test_the_bare_command_names_the_first_steps(tunesmith: Tunesmith) -> None:
+    said = " ".join(tunesmith().out.split())
+    assert "First steps: `tunesmith demo` trains and compares a small model" in said
+    assert "`tunesmith check FILE`, then `tunesmith train FILE`." in said
+
+
+def test_a_name_that_cannot_be_replaced_comes_with_the_commands_that_list_names(tunesmith: Tunesmith) -> None:
+    ran = tunesmith("models", "replace", "ft:a:b::c", "ft:d:e::f")
+    assert ran.code == 1
+    assert "`tunesmith models replacements` shows the imported names" in ran.err
+
+
 def test_wrong_setting_names_the_variable(tunesmith: Tunesmith, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNESMITH_PORT", "eight thousand")
     ran = tunesmith("serve")

@@ -162,8 +162,7 @@ def test_chat_answers_with_base_and_tuned_model(on_server: Tunesmith, trained: s
 def test_chat_with_an_unknown_model_fails(on_server: Tunesmith) -> None:
     ran = on_server("chat", "ft:nothing", "Hi")
     assert ran.code == 1
-    assert "ft:nothing" in ran.err
-    assert "does not exist" in ran.err
+    assert "No model is called ft:nothing." in ran.err
 
 
 def test_chat_reads_its_message_from_a_pipe(server: Server, base_dir: Path) -> None:

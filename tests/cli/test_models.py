@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Tunesmith
+from tests.cli.scripted_server import ScriptedServer
 
 from tunesmith.cli.settings_file import set_entry
 
@@ -43,6 +44,83 @@ def test_directory_that_is_no_base_is_not_added(tunesmith: Tunesmith, tmp_path: 
     assert f"({tmp_path})" in ran.err
     assert tunesmith("models", "add", "a:b", "owner/name").code == 1
     assert not file.exists()
+
+
+GPT2 = '{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}'
+PATHS = {
+    "m.gguf": "Base m cannot be used: it is a GGUF file. Give the Hugging Face directory, or the hub id",
+    "./gone": "There is no file or directory {here}/gone. Check the path, or give the name of a base.",
+    "./gpt2": "Base gpt2 cannot be used: the family gpt2 is not supported:",
+    "models/empty": "Base empty cannot be used: its directory has no config.json",
+}
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory to be in, with paths that are no bases."""
+    here = tmp_path / "here"
+    for folder in ("gpt2", "models/empty"):
+        (here / folder).mkdir(parents=True)
+    (here / "gpt2" / "config.json").write_text(GPT2, "utf-8")
+    (here / "m.gguf").touch()
+    monkeypatch.chdir(here)
+    return here
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_of_a_path_given_for_a_model_the_cause_is_said(
+    tunesmith: Tunesmith, paths: Path, jokes: Path, path: str
+) -> None:
+    said = PATHS[path].format(here=paths)
+    for command in (("models", "pull", path), ("check", "--base", path, jokes), ("estimate", "--base", path, jokes)):
+        assert f"error: {said}" in tunesmith(*command).err
+    if path != "models/empty":  # which may be the name of a base of the server
+        for command in (("train", "--model", path, jokes), ("chat", path, "Hi")):
+            assert f"error: {said}" in tunesmith(*command).err
+
+
+def test_the_servers_refusal_of_a_path_is_explained(
+    run: Tunesmith, script: ScriptedServer, paths: Path, jokes: Path
+) -> None:
+    refusal = {"message": "Model models/empty is not available", "code": "model_not_available"}
+    script.answer("POST /v1/fine_tuning/jobs", {"error": refusal}, status=400)
+    ran = run("train", "--model", "models/empty", jokes)
+    assert ran.err == (
+        "error: Base empty cannot be used: its directory has no config.json, so it is not a usable Hugging Face"
+        f" directory. ({paths}/models/empty)\n"
+    )
+
+
+def test_a_base_given_by_its_path_comes_with_the_commands_that_work(
+    tunesmith: Tunesmith, base_dir: Path, jokes: Path
+) -> None:
+    ran = tunesmith("train", "--model", base_dir, jokes)
+    name = base_dir.name.lower()
+    command = f"tunesmith models add {name} {base_dir}"
+    assert ran.err == (
+        f"error: {base_dir} can be used as a base, but commands take the name of one. Add it: {command}, restart a"
+        f" server that is running, and give the name {name}.\n"
+    )
+    assert tunesmith(*command.split()[1:]).code == 0
+    assert tunesmith("models", "pull", name).out == f"{name} is ready in {base_dir}\n"
+
+
+@pytest.mark.parametrize("where", ["models/empty", "./gpt2"])
+def test_a_relative_place_in_the_settings_comes_with_the_path_to_write(
+    tunesmith: Tunesmith, paths: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setenv("TUNESMITH_BASES", f'{{"mine": "{where}"}}')
+    ran = tunesmith("models", "pull", "mine")
+    assert f"error: Base mine cannot be used: {where!r} in the setting `bases` is" in ran.err
+    assert f"Write the whole path, {paths / where}: the server" in ran.err
+
+
+def test_the_setting_base_model_is_named_when_it_is_a_path(
+    tunesmith: Tunesmith, paths: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_BASE_MODEL", "./gpt2")
+    ran = tunesmith("models", "pull")
+    assert ran.err.startswith("error: Setting base_model: Base gpt2 cannot be used: the family gpt2")
 
 
 TABLES = {

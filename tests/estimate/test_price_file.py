@@ -99,13 +99,14 @@ def test_fault_is_named_with_file_place_and_remedy(tmp_path: Path, fault: str) -
     [
         ("own.yaml", b"a: 1", "neither .json nor .toml"),
         ("own.json", b"[1]", "the file is [1]; it has to be a table"),
-        ("own.json", b"{", "is not JSON"),
+        ("own.json", b"{", "is not JSON: line 1, column 2: it breaks off: the end is missing."),
+        ("own.json", b'{\n"models" {}}', "is not JSON: line 2, column 10: a colon is missing after a key."),
         ("own.json", b"\xff\xfe", "is not JSON"),
         ("own.json", b"[" * 100_000, "is not JSON"),
         ("own.toml", b"\xff", "is not TOML"),
         ("own.json", b" " * 1_000_001, "more than 1,000,000 bytes"),
     ],
-    ids=["yaml", "json-list", "json-cut", "json-utf16", "json-deep", "toml-bytes", "large"],
+    ids=["yaml", "json-list", "json-cut", "json-colon", "json-utf16", "json-deep", "toml-bytes", "large"],
 )
 def test_file_that_is_no_price_file_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     path = tmp_path / name

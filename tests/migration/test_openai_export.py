@@ -70,7 +70,13 @@ def test_one_job_alone_is_no_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is not JSON"),
+        ("{", "is not JSON: line 1, column 2: it breaks off: the end is missing. Export it again."),
+        ("", "is not JSON: it is empty. Export"),
+        ("ids: 1", "is not JSON: it does not begin like JSON."),
+        ('[{"id": "a"}\n {"id": "b"}]', "is not JSON: line 2, column 2: a comma is missing. Export"),
+        ('[\n{"id": "a",}\n]', "is not JSON: line 2, column 11: a comma stands before the closing }. Export"),
+        ("[1] [2]", "is not JSON: line 1, column 5: text follows the end of the JSON. Export"),
+        (json.dumps(JOB) + "\n{'a': 1}", "line 2: A text stands in single quotes, as Python prints it. Export"),
         ('"jobs"', "neither a list"),
         (json.dumps([JOB, {**JOB, "id": "../../etc/passwd"}]), "entry 2: id is '../../etc/passwd'"),
         (json.dumps([{**JOB, "training_file": "file-../x"}]), "entry 1: training_file"),
@@ -82,6 +88,12 @@ def test_wrong_export_is_told_with_place_and_value(tmp_path: Path, text: str, sa
     with pytest.raises(DataError, match=r"jobs\.json") as caught:
         written(tmp_path, text)
     assert said in caught.value.message
+
+
+def test_another_encoding_is_named_without_pythons_words(tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").write_bytes(b'["caf\xe9"]')
+    with pytest.raises(DataError, match=r"jobs\.json is not UTF-8 \(byte 6\)\. Export it again\.$"):
+        read_export(tmp_path)
 
 
 def test_folder_without_jobs_says_how_to_get_them(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ def test_what_is_wrong_is_named(tiny_dir: Path, case: str) -> None:
 
 
 def test_a_place_that_is_no_directory_is_named(tmp_path: Path) -> None:
-    assert said_of(tmp_path / "gone") == "the directory that the setting `bases` names does not exist."
-    for name, said in {"m.gguf": "it is a GGUF file. Give the", "m.txt": "the setting `bases` names a file"}.items():
+    assert said_of(tmp_path / "gone") == "its directory does not exist."
+    for name, said in {"m.gguf": "it is a GGUF file. Give the", "m.txt": "it is a file, not a"}.items():
         (tmp_path / name).touch()
         assert said_of(tmp_path / name).startswith(said)
 
@@ -107,6 +107,22 @@ def test_a_relative_path_is_refused_wherever_it_leads(where: str) -> None:
     for use in (check_usable, materialise):
         with pytest.raises(InvalidRequest, match=r"is neither a hub id \(OWNER/NAME\) nor an absolute path"):
             use(base, settings)
+
+
+def test_a_relative_directory_is_not_taken_for_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path stays out of it: a client of the API reads the sentence too."""
+    (tmp_path / "models" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(bases={"mine": "models/x"})
+    base = resolve_base("mine", settings)
+    for use in (check_usable, materialise):
+        with pytest.raises(InvalidRequest) as caught:
+            use(base, settings)
+        assert caught.value.message == (
+            "Base mine cannot be used: 'models/x' in the setting `bases` is taken for a repository of the Hugging Face"
+            " hub (OWNER/NAME), but there is a directory called so. Write the whole path: the server and a command may"
+            " run in different directories."
+        )
 
 
 def test_a_changed_tokenizer_is_looked_at_again(tiny_dir: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.models.directory import materialise, pull
 from tunesmith.models.registry import (
+    BASE_NAME,
     BaseModel,
     HubRepository,
     LocalDirectory,
@@ -12,6 +13,7 @@ from tunesmith.models.registry import (
     alias_table,
     default_base,
     list_bases,
+    name_for,
     resolve_base,
 )
 from tunesmith.settings import OPENAI_MODELS, Settings
@@ -74,16 +76,22 @@ def test_an_empty_base_removes_a_shipped_one() -> None:
     ("name", "command"),
     [
         ("Qwen/Qwen2.5-0.5B", "tunesmith models add qwen2.5-0.5b Qwen/Qwen2.5-0.5B, then"),
-        ("/models/My Model", "tunesmith models add 'my model' '/models/My Model', then"),
+        ("/models/My Model", "tunesmith models add my-model '/models/My Model', then"),
+        ("./my:dir/", "tunesmith models add my-dir OWNER/NAME (a repository"),
         ("qwen", "tunesmith models add qwen OWNER/NAME (a repository on the Hugging Face hub, or the path"),
     ],
-    ids=["hub", "path", "word"],
+    ids=["hub", "path", "relative path", "word"],
 )
 def test_unknown_base_comes_with_the_command_that_adds_it(name: str, command: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         resolve_base(name, Settings())
     recorded = f"Model {name} is not available for fine-tuning or does not exist. Bases here: smollm2-135m-instruct."
     assert caught.value.message.startswith(f"{recorded} Add a base: {command}")
+
+
+@pytest.mark.parametrize("where", ["./dir", "Qwen/Qwen2.5-0.5B", "~/Modelle/Größe 1.gguf", "..", "_x_", "a:b", "/"])
+def test_the_name_that_is_advised_is_one_that_models_add_takes(where: str) -> None:
+    assert BASE_NAME.fullmatch(name_for(where))
 
 
 def test_unknown_tuned_model_is_not_told_to_become_a_base() -> None:

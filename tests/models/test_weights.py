@@ -50,7 +50,15 @@ def test_without_a_gpu_4_bits_are_refused_with_what_is_missing() -> None:
 
 @pytest.mark.skipif(BITSANDBYTES, reason="bitsandbytes is installed")
 def test_without_bitsandbytes_4_bits_are_refused_wherever_the_gpu_is(tiny_dir: Path) -> None:
-    with pytest.raises(InvalidRequest, match=r"has no package bitsandbytes \(pip install bitsandbytes accelerate\)"):
+    with pytest.raises(InvalidRequest, match=r"no package bitsandbytes \(pip install bitsandbytes accelerate\)"):
         require_nf4()
     with pytest.raises(InvalidRequest, match="bitsandbytes"):
         load_model(tiny_dir, torch.float32, quantization="nf4")
+
+
+@pytest.mark.skipif(BITSANDBYTES, reason="bitsandbytes is installed")
+def test_a_torch_built_without_cuda_is_noticed_without_importing_it() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        require_nf4()
+    built_without = torch.version.cuda is None and torch.version.hip is None
+    assert ("this machine has no CUDA GPU that PyTorch can use and" in caught.value.message) == built_without

@@ -10,14 +10,19 @@ from typing import NoReturn
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.errors import TunesmithError
 from tunesmith.system.private import make_new_files_private
-from tunesmith.system.streams import ReaderGone, guard_streams
+from tunesmith.system.streams import ReaderGone, end_start, guard_streams, show_start
 
 
 def main() -> NoReturn:
     """Runs the command of `sys.argv` and ends the process with its exit code."""
     make_new_files_private()
     guard_streams()
-    sys.exit(_flushed(run(sys.argv[1:])))
+    show_start()
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        end_start()
+    sys.exit(_flushed(code))
 
 
 def run(arguments: list[str]) -> int:
@@ -25,9 +30,9 @@ def run(arguments: list[str]) -> int:
 
     Every error becomes one line on stderr; exits.py has the codes. With TUNESMITH_DEBUG set, errors are raised.
     """
-    from tunesmith.cli.app import app
-
     try:
+        from tunesmith.cli.app import app  # takes long enough for a Ctrl-C
+
         code = app(arguments, prog_name="tunesmith", standalone_mode=False)
         return code if isinstance(code, int) else Exit.OK
     except Exception as error:

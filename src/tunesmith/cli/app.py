@@ -21,9 +21,15 @@ from tunesmith.cli.commands import (
 from tunesmith.cli.commands.data import check, estimate, fix, imports, replay
 from tunesmith.cli.options import AsJson
 
+FIRST_STEPS = (
+    "First steps: `tunesmith demo` trains and compares a small model in a few minutes. With a file of your own:"
+    " `tunesmith check FILE`, then `tunesmith train FILE`."
+)
+
 app = typer.Typer(
     name="tunesmith",
     help="Fine-tune and serve open models on your own machine, through OpenAI's API.",
+    epilog=FIRST_STEPS,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -64,6 +64,20 @@ def require_file(file: Path) -> Path:
     return file
 
 
+def require_target(file: Path | None) -> None:
+    """Raises CommandError, before any work is done, where no file can be written to."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise CommandError(f"{file} is a directory; name the file to write in it.", Exit.USAGE)
+    if not file.absolute().parent.is_dir():
+        raise CommandError(
+            f"There is no directory {file.absolute().parent} to write {file.name} into. Make it first, or give another"
+            " path.",
+            Exit.USAGE,
+        )
+
+
 def require_method(method: str | None) -> None:
     """Raises CommandError for a training method that does not exist."""
     from tunesmith.check.file_check import METHOD_KINDS

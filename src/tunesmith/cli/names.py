@@ -20,39 +20,40 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def naming_models(client: Client, name: str) -> Iterator[None]:
-    """Adds near names to the error when the model `name` does not exist."""
+    """Says in a command's words that the model `name` does not exist."""
     try:
         yield
     except ServerRefused as refused:
         if refused.code != "model_not_found":
             raise
         near = did_you_mean(name, [model.id for model in client.models()])
-        raise CommandError(f"{_sentence(refused.message)} {near}See: {again('models list')}") from refused
+        raise CommandError(nothing_called("model", name, near)) from refused
 
 
 @contextmanager
 def naming_jobs(client: Client, job_id: str) -> Iterator[None]:
-    """Adds near ids to the error when the job does not exist."""
+    """Says in a command's words that the job does not exist."""
     try:
         yield
     except ServerRefused as refused:
-        if refused.code != "fine_tune_not_found":
+        if refused.status_code != 404:  # with a slash in the id it is another path
             raise
         near = did_you_mean(job_id, [job.id for job in client.jobs(100)])
-        raise CommandError(f"{_sentence(refused.message)} {near}See: {again('jobs list')}") from refused
+        raise CommandError(nothing_called("job", job_id, near)) from refused
 
 
 @contextmanager
 def naming_files(client: Client, file_id: str) -> Iterator[None]:
-    """Adds near ids to the error when the file does not exist."""
+    """Says in a command's words that the file does not exist."""
     try:
         yield
     except ServerRefused as refused:
         if refused.status_code != 404:
             raise
         near = did_you_mean(file_id, [file.id for file in client.files(100)])
-        raise CommandError(f"{_sentence(refused.message)} {near}See: {again('files list')}") from refused
+        raise CommandError(nothing_called("file", file_id, near)) from refused
 
 
-def _sentence(message: str) -> str:
-    return message if message.endswith((".", "!", "?")) else f"{message}."
+def nothing_called(noun: str, name: str, near: str = "") -> str:
+    """`No job is called x.`, near names, and the command that lists the right ones."""
+    return f"No {noun} is called {name or repr(name)}. {near}`{again(f'{noun}s list')}` shows the {noun}s."

@@ -62,6 +62,16 @@ BatchSize: TypeAlias = Annotated[
     int | None, typer.Option(help="Rows per step.", show_default="auto", rich_help_panel=HYPERPARAMETERS)
 ]
 
+LearningRateMultiplier: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--lr-multiplier",
+        help="Multiplies the base learning rate.",
+        show_default="auto",
+        rich_help_panel=HYPERPARAMETERS,
+    ),
+]
+
 
 def _setting(text: str, default: str) -> OptionInfo:
     """An option of which the server has a setting."""

@@ -77,4 +77,8 @@ def hourly_cost(options: MachineOptions, book: "PriceBook") -> float | None:
     try:
         return cost.hourly()
     except InvalidRequest as error:
-        raise CommandError(error.message, Exit.USAGE) from None
+        cure = "give both --watts and --kwh-price, or neither"
+        if ours.watts is None and ours.kwh_price is None:  # so the price file has one of them
+            option = "--watts" if error.param == "machine.watts" else "--kwh-price"
+            cure = f"add the key {error.param} to {book.file}, or give {option}"
+        raise CommandError(f"{error.message}: {cure}.", Exit.USAGE) from None

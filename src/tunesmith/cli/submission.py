@@ -3,6 +3,7 @@
 What can be refused is refused before the upload.
 """
 
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +15,13 @@ from tunesmith.cli.output.terminal import size
 from tunesmith.cli.output.waiting import Waiting
 from tunesmith.client import Client, Job, ServerRefused
 from tunesmith.errors import TunesmithError
+from tunesmith.models.given_path import path_instead_of_name
 
+PARAMETER = re.compile(r"'(?:tunesmith|(?:method\.\w+\.)?hyperparameters)\.(\w+)'")
+OPTIONS = {  # whose names differ
+    "n_epochs": "--epochs",
+    "learning_rate_multiplier": "--lr-multiplier",
+}
 NO_FILE = f"file-{'0' * 24}"  # ids are random; none is this one
 
 
@@ -32,11 +39,21 @@ def submit(client: Client, request: Mapping[str, object], files: Mapping[str, Pa
             if file.status == "error":
                 raise CommandError(f"The server refuses {path}: {file.status_details}")
         return client.create_job({**request, **uploaded})
-    except BaseException:
+    except BaseException as error:
         for file_id in uploaded.values():
             with suppress(TunesmithError):  # what went wrong first is what the user must know
                 client.delete_file(file_id)
+        if isinstance(error, ServerRefused):
+            raise _naming(error, {uploaded[param]: files[param] for param in uploaded}) from error
         raise
+
+
+def _naming(refused: ServerRefused, files: Mapping[str, Path]) -> ServerRefused:
+    """The refusal with the files' names: nobody has seen the ids, and they are deleted again."""
+    message = refused.message
+    for file_id, path in files.items():
+        message = message.replace(file_id, str(path))
+    return ServerRefused(refused.status_code, message, param=refused.param, code=refused.code)
 
 
 def check_request(client: Client, request: Mapping[str, object]) -> None:
@@ -52,10 +69,20 @@ def check_request(client: Client, request: Mapping[str, object]) -> None:
             return
         if refused.code == "model_not_available":
             name = str(request["model"])
+            if (cause := path_instead_of_name(name)) is not None:  # such as `models/mine`, which could be a name
+                raise CommandError(cause.message) from refused
             near = did_you_mean(name, [model.id for model in client.models()])
             raise CommandError(f"{refused.message} {near}See: tunesmith models list") from refused
         with naming_models(client, str(request["model"])):
-            raise
+            raise ServerRefused(
+                refused.status_code, with_options(refused.message), param=refused.param, code=refused.code
+            ) from refused
+
+
+def with_options(message: str) -> str:
+    """A refusal of the server, with options in place of the request's parameters."""
+    said = PARAMETER.sub(lambda found: OPTIONS.get(found[1], f"--{found[1].replace('_', '-')}"), message)
+    return re.sub(r"^(.*) - (--[\w-]+)$", r"\2: \1", said)  # OpenAI names the parameter last
 
 
 def check_space(root: Path, files: Mapping[str, Path]) -> None:

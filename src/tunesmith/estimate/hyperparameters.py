@@ -13,7 +13,7 @@ from typing import Protocol
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS
+from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS, MAX_MULTIPLIER
 
 TARGET_EPOCHS = 3
 MIN_TARGET_EXAMPLES, MAX_TARGET_EXAMPLES = 100, 25_000
@@ -77,7 +77,7 @@ def resolve_hyperparameters(
     return Hyperparameters(
         n_epochs=epochs,
         batch_size=_whole(given, "batch_size", MAX_BATCH_SIZE) or max(auto_batch_size(examples), shared),
-        learning_rate_multiplier=_positive(given, "learning_rate_multiplier", None) or AUTO_MULTIPLIER,
+        learning_rate_multiplier=_positive(given, "learning_rate_multiplier", MAX_MULTIPLIER) or AUTO_MULTIPLIER,
         beta=(_positive(given, "beta", MAX_BETA) or AUTO_BETA) if method == "dpo" else None,
     )
 
@@ -120,6 +120,11 @@ def batch_reason(requested: Mapping[str, JsonValue] | None, report: HasExamples,
         f"batch_size 'auto' is {chosen.batch_size}: {report.shared_share:.0%} of the tokens are one system message, "
         f"which a step of {chosen.batch_size} rows computes once. Give batch_size a number to have it otherwise."
     )
+
+
+def require_multiplier(multiplier: float) -> None:
+    """Raises InvalidRequest for a multiplier that no job takes."""
+    _positive({"learning_rate_multiplier": multiplier}, "learning_rate_multiplier", MAX_MULTIPLIER)
 
 
 def rate_warning(multiplier: float, base_rate: float) -> str | None:

@@ -29,6 +29,7 @@ from pydantic_core import ErrorDetails
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.prices import Price, PriceTable, price_of, require_price
+from tunesmith.rows.json_faults import document_fault
 
 MAX_BYTES = 1_000_000
 _Amount: TypeAlias = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
@@ -45,14 +46,13 @@ class MachineCost:
     def hourly(self) -> float | None:
         """Dollars an hour, with electricity; None where nothing is said of the machine.
 
-        Raises InvalidRequest where only one of watts and the price of electricity is known.
+        Raises InvalidRequest, with the key that is missing as param, where only one of watts and the price of
+        electricity is known.
         """
         if (self.watts is None) != (self.dollars_per_kwh is None):
-            missing = "the price of a kilowatt hour" if self.dollars_per_kwh is None else "the machine's watts"
-            raise InvalidRequest(
-                f"The cost of electricity needs {missing} too: give both --watts and --kwh-price, or neither.",
-                param="machine",
-            )
+            missing = "dollars_per_kwh" if self.dollars_per_kwh is None else "watts"
+            words = {"dollars_per_kwh": "the price of a kilowatt hour", "watts": "the machine's watts"}
+            raise InvalidRequest(f"The cost of electricity needs {words[missing]} too", param=f"machine.{missing}")
         if self.watts is None or self.dollars_per_kwh is None:
             return self.dollars_per_hour
         return (self.dollars_per_hour or 0.0) + self.watts / 1000 * self.dollars_per_kwh
@@ -64,6 +64,7 @@ class PriceBook:
 
     own: PriceTable | None = None
     machine: MachineCost = MachineCost()
+    file: Path | None = None  # the user's
 
     def find(self, model: str) -> Price | None:
         """The price of a model, as `price_of` finds it."""
@@ -91,7 +92,7 @@ def read_price_book(path: Path | None) -> PriceBook:
     prices = tuple(Price(name, **one.model_dump()) for name, one in found.models.items())
     table = PriceTable(found.source or path.name, found.date, prices) if prices else None
     machine = MachineCost(**found.machine.model_dump()) if found.machine else MachineCost()
-    return PriceBook(table, machine)
+    return PriceBook(table, machine, path)
 
 
 class _Strict(BaseModel):
@@ -133,7 +134,10 @@ def _parsed(path: Path) -> object:
         value: object = json.loads(text) if suffix == ".json" else _toml(text)
     except OSError as error:
         raise InvalidRequest(f"The price file {path} cannot be read: {error.strerror}.", param="price_file") from None
-    except (ValueError, RecursionError) as error:  # of JSON, TOML and UTF-8 alike
+    except json.JSONDecodeError as error:
+        where = document_fault(error.doc, error)
+        raise InvalidRequest(f"The price file {path} is not JSON: {where}.", param="price_file") from None
+    except (ValueError, RecursionError) as error:  # of TOML and UTF-8 alike
         kind = suffix.removeprefix(".").upper()
         raise InvalidRequest(f"The price file {path} is not {kind}: {error}.", param="price_file") from None
     return value

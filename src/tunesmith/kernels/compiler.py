@@ -120,7 +120,7 @@ def _is_whole(path: Path) -> bool:
 def is_cached(function: Callable[..., object]) -> bool:
     """Whether the code of an entry is on disk.
 
-    If not, its first call takes some 20 seconds.
+    If not, its first call takes 20 seconds on an idle processor.
     """
     source = Path(function.__code__.co_filename)
     folder = Path(function.stats.cache_path)  # type: ignore[attr-defined]

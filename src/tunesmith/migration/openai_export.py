@@ -23,7 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError  #
 
 from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.rows.raw_row import iter_rows
+from tunesmith.rows.json_faults import document_fault
+from tunesmith.rows.parse import BrokenLine
+from tunesmith.rows.raw_row import RawRow, iter_rows
 
 JobId = Annotated[str, Field(pattern=r"^ftjob-[0-9A-Za-z]{8,64}$")]
 FileId = Annotated[str, Field(pattern=r"^file-[0-9A-Za-z]{16,64}$")]
@@ -163,8 +165,12 @@ def _read(path: Path, kind: type[R], *, needed: bool) -> tuple[R, ...]:
             f"{path} does not exist. Write the folder with examples/export_openai.py, or dump"
             " client.fine_tuning.jobs.list() there as JSON."
         ) from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: {document_fault(error.doc, error)}. Export it again.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start + 1:,}). Export it again.") from error
     except ValueError as error:
-        raise DataError(f"{path} is not JSON in UTF-8 ({error}). Export it again.") from error
+        raise DataError(f"{path}: {error}. Export it again.") from error
     return tuple(reversed([_one(kind, row, path, number) for number, row in enumerate(rows, start=1)]))
 
 
@@ -173,15 +179,31 @@ def _entries(path: Path) -> Iterator[JsonValue]:
         value: JsonValue = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         rows = list(iter_rows(path))
-        if len(rows) < 2:
+        if len(rows) < 2 or not _is_json(rows[0]):
             raise
-        yield from (row.value() for row in rows)
+        yield from (_value(row, path) for row in rows)
         return
     if isinstance(value, dict):
         value = value.get("data") if value.get("object", "list") == "list" else [value]
     if not isinstance(value, list):
-        raise ValueError("neither a list nor a page with a list under 'data'")
+        raise ValueError("it holds neither a list nor a page with a list under 'data'")
     yield from value
+
+
+def _is_json(row: RawRow) -> bool:
+    """Whether the file has a job a line, rather than one value over several lines."""
+    try:
+        row.value()
+    except BrokenLine:
+        return False
+    return True
+
+
+def _value(row: RawRow, path: Path) -> JsonValue:
+    try:
+        return row.value()
+    except BrokenLine as broken:
+        raise DataError(f"{path}, line {row.line}: {broken.fault.message} Export it again.") from broken
 
 
 def _one(kind: type[R], row: JsonValue, path: Path, number: int) -> R:

@@ -53,6 +53,8 @@ def differences(job: ExportedJob, here: Here) -> list[str]:
 
 def obstacle(job: ExportedJob, export: Export) -> str | None:
     """Why there is no command; None when there is one."""
+    if not job.finished:
+        return "it had not ended when it was exported"
     if job.method_type not in TRAINED:
         return f"the method {job.method_type} is not trained here"
     if export.content(job.training_file) is None:

@@ -43,18 +43,30 @@ def unusable(name: str, reason: str) -> InvalidRequest:
     return InvalidRequest(f"Base {name} cannot be used: {reason}.", param="model", code="base_not_usable")
 
 
+def relative_place(where: str, whole: Path | None = None, *, hub_id: bool = False) -> str:
+    """What is wrong with the relative path `where` in the setting `bases`.
+
+    `hub_id`: it reads like one, such as `models/mine`. `whole`: the path to write instead, which only those may see who
+    sit at this machine.
+    """
+    read_as = "is neither a hub id (OWNER/NAME) nor an absolute path"
+    if hub_id:
+        read_as = "is taken for a repository of the Hugging Face hub (OWNER/NAME), but there is a directory called so"
+    return (
+        f"{where!r} in the setting `bases` {read_as}. Write the whole path{f', {whole}' if whole else ''}: the server"
+        " and a command may run in different directories"
+    )
+
+
 def _place(directory: Path) -> str | None:
     if not directory.is_absolute():
-        return (
-            f"{str(directory)!r} in the setting `bases` is neither a hub id (OWNER/NAME) nor an absolute path. Write"
-            " the whole path: the server and a command may run in different directories"
-        )
+        return relative_place(str(directory))
     if directory.is_file():
         if directory.suffix == ".gguf":
             return "it is a GGUF file. Give the Hugging Face directory, or the hub id, of the model it was made from"
-        return "the setting `bases` names a file, not a Hugging Face directory"
+        return "it is a file, not a Hugging Face directory"
     if not directory.is_dir():
-        return "the directory that the setting `bases` names does not exist"
+        return "its directory does not exist"
     return None
 
 

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
-from tunesmith.models.base_check import check_base, check_config, unusable
+from tunesmith.models.base_check import check_base, check_config, relative_place, unusable
 from tunesmith.models.gguf import convert
 from tunesmith.models.hub import HubUnreachable, Started, config_folder, download, find_snapshot, has_snapshot
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
@@ -56,6 +56,8 @@ def materialise(base: BaseModel, settings: Settings) -> Path:
             return path
         case HubRepository(repository):
             found = find_snapshot(repository) if has_snapshot(repository) else None
+            if found is None:
+                _require_no_directory(repository, base)
             return found or _downloaded(repository, base, _ignore)
 
 
@@ -74,6 +76,8 @@ def check_usable(base: BaseModel, settings: Settings) -> None:
             folder = config_folder(repository)
             if folder is not None:
                 check_config(folder, base.name)
+            else:
+                _require_no_directory(repository, base)
 
 
 def is_present(base: BaseModel, settings: Settings) -> bool:
@@ -85,6 +89,19 @@ def is_present(base: BaseModel, settings: Settings) -> bool:
             return (path / "config.json").is_file()
         case HubRepository(repository):
             return has_snapshot(repository)
+
+
+def present_directory(base: BaseModel, settings: Settings) -> Path | None:
+    """The directory of `base` if it is on this machine; its files are not checked."""
+    match base.source:
+        case PackagedGguf() as source:
+            gguf_file = _find_gguf(source, settings)
+            found = None if gguf_file is None else _target(gguf_file, settings)
+        case LocalDirectory(path):
+            found = path
+        case HubRepository(repository):
+            found = find_snapshot(repository)
+    return found if found is not None and found.is_dir() else None
 
 
 def pull(base: BaseModel, settings: Settings, started: Started = _ignore) -> Path:
@@ -127,7 +144,7 @@ def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
 
 
 def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore, digest: str = "") -> Path:
-    target = settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
+    target = _target(gguf_file, settings)
     if is_whole(target) or _is_of_a_reader(target):
         return target
     make_directories(target.parent)
@@ -136,6 +153,11 @@ def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore, 
             check_digest(gguf_file, digest)
             _convert(gguf_file, target, started)
     return target
+
+
+def _target(gguf_file: Path, settings: Settings) -> Path:
+    """Where the file's conversion is, or will be."""
+    return settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
 
 
 def _is_of_a_reader(target: Path) -> bool:
@@ -262,6 +284,12 @@ def check_digest(file: Path, digest: str) -> None:
             " tunesmith models pull",
             code="base_not_usable",
         )
+
+
+def _require_no_directory(repository: str, base: BaseModel) -> None:
+    """Raises InvalidRequest where a relative path was meant, which reads like a repository's name."""
+    if Path(repository).is_dir():
+        raise unusable(base.name, relative_place(repository, hub_id=True))
 
 
 def _downloaded(repository: str, base: BaseModel, started: Started) -> Path:

@@ -15,6 +15,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.settings import OPENAI_MODELS, Settings
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+BASE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)  # no colon: it divides the names of tuned models
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +141,16 @@ def resolve_base(name: str, settings: Settings) -> BaseModel:
 
 def how_to_add(name: str) -> str:
     """The sentence that says how `name` becomes a base, with the command to copy."""
-    if HUB_ID.fullmatch(name):
-        short, where = name.rpartition("/")[2].lower(), name
-    elif Path(name).expanduser().is_absolute():
-        short, where = Path(name).name.lower(), name
-    else:
-        short, where = name, "OWNER/NAME"
-    command = f"tunesmith models add {shlex.quote(short)} {shlex.quote(where)}"
+    where = name if HUB_ID.fullmatch(name) or Path(name).expanduser().is_absolute() else "OWNER/NAME"
+    command = f"tunesmith models add {name_for(name)} {shlex.quote(where)}"
     rest = "" if where == name else " (a repository on the Hugging Face hub, or the path of a directory)"
     return f"Add a base: {command}{rest}, then restart a server that is running."
+
+
+def name_for(where: str) -> str:
+    """A name that a base may have, made from a hub id, a path or any other word."""
+    last = Path(where).name.lower().removesuffix(".gguf")
+    return re.sub(r"[^a-z0-9._]+", "-", last).strip("._-") or "my-base"
 
 
 def _instead(name: str, settings: Settings) -> str:

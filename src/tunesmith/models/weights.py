@@ -1,6 +1,7 @@
 """Loads a base from memory-mapped safetensors, without running its code."""
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,10 +37,11 @@ def load_model(
 def require_nf4(*, cuda: bool | None = None) -> None:
     """Raises InvalidRequest if something for 4-bit weights is missing.
 
-    `cuda` None: the GPU is not checked, since that takes importing torch.
+    `cuda` None: the GPU is not looked for, since that takes importing torch, but a torch that is built without CUDA is
+    noticed.
     """
     missing = []
-    if cuda is False:
+    if cuda is False or (cuda is None and _is_cpu_build()):
         missing.append("no CUDA GPU that PyTorch can use")
     if importlib.util.find_spec("bitsandbytes") is None:
         missing.append("no package bitsandbytes (pip install bitsandbytes accelerate)")
@@ -50,6 +52,16 @@ def require_nf4(*, cuda: bool | None = None) -> None:
             param="tunesmith.quantization",
             code="quantization_not_available",
         )
+
+
+def _is_cpu_build() -> bool:
+    """Whether the installed torch can use no GPU at all, by what it says of itself in its version.py."""
+    spec = importlib.util.find_spec("torch")
+    version = Path(spec.origin).with_name("version.py") if spec is not None and spec.origin else None
+    if version is None or not version.is_file():
+        return False
+    text = version.read_text("utf-8")
+    return all(re.search(rf"^{name}\b.*= None$", text, re.MULTILINE) for name in ("cuda", "hip"))
 
 
 def _load_nf4(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":

@@ -65,6 +65,27 @@ def not_a_number(text: str) -> JsonFault | None:
     return None if found is None else _number(found.start(), found.group())
 
 
+def document_fault(text: str, error: JSONDecodeError) -> str:
+    """Where and why a whole file is not JSON.
+
+    Such as `line 3, column 5: a comma is missing`. `error` is the standard library's.
+    """
+    rest = text[error.pos :].strip()
+    if not text.strip():
+        return "it is empty"
+    if not rest or error.msg.startswith("Unterminated string"):
+        fault = JsonFault(error.pos, "It breaks off: the end is missing." if not rest else "This text has no end.", "")
+    elif error.msg.startswith("Extra data"):
+        fault = JsonFault(error.pos, "Text follows the end of the JSON.", "")
+    elif error.pos == 0 and error.msg.startswith("Expecting value"):
+        return "it does not begin like JSON"
+    else:
+        fault = json_fault(text, error)
+    before = text[: fault.position]
+    place = f"line {before.count(chr(10)) + 1}, column {fault.position - before.rfind(chr(10))}"
+    return f"{place}: {fault.message[0].lower()}{fault.message[1:].removesuffix('.')}"
+
+
 def near(text: str, position: int) -> str:
     """What stands around the place, cut at both sides, on one printable line."""
     start, end = max(0, position - NEAR), position + NEAR

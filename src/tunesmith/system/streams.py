@@ -7,6 +7,9 @@ import codecs
 import io
 import os
 import sys
+import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,11 +18,70 @@ if TYPE_CHECKING:
 PLAIN = {"…": "...", "–": "-", "→": "->", "✓": "ok", "⟦": "[", "⟧": "]", "“": '"', "”": '"', "’": "'", "×": "x"}
 
 
+START_SECONDS = 0.7  # a command that prints sooner says nothing of its start
+CLEAR_LINE = "\r\x1b[2K"
+
+
 class ReaderGone(Exception):
     """Raised once by a write to a pipe that nobody reads any more (`| head`).
 
     No OSError, which libraries that print would handle in ways of their own.
     """
+
+
+class _Starting(threading.Thread):
+    """A line on the terminal for as long as the process has printed nothing: imports may take seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(name="starting", daemon=True)
+        self._begun = time.monotonic()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._shown = False
+
+    def run(self) -> None:
+        wait = START_SECONDS
+        while not self._ended.wait(wait):
+            wait = 1.0
+            with self._lock:
+                if not self._ended.is_set():
+                    self._shown = True
+                    seconds = time.monotonic() - self._begun
+                    os.write(2, f"{CLEAR_LINE}tunesmith is starting ... {seconds:.0f}s".encode())
+
+    def end(self) -> None:
+        """Takes the line away, for good."""
+        self._ended.set()
+        with self._lock:
+            if self._shown:
+                os.write(2, CLEAR_LINE.encode())
+                self._shown = False
+
+
+_starting: _Starting | None = None
+
+
+def show_start() -> None:
+    """Says on a terminal that the process starts, until it prints something else."""
+    global _starting
+    if not os.isatty(2) or os.environ.get("TERM") == "dumb":
+        return
+    _starting = _Starting()
+    os.register_at_fork(after_in_child=_forget_start)
+    _starting.start()
+
+
+def end_start() -> None:
+    """Takes away the line of `show_start`, if it is there."""
+    if _starting is not None:
+        with suppress(OSError):  # the terminal was closed
+            _starting.end()
+        _forget_start()
+
+
+def _forget_start() -> None:
+    global _starting
+    _starting = None
 
 
 class _Output(io.FileIO):
@@ -30,6 +92,8 @@ class _Output(io.FileIO):
         self.needs_reader = True
 
     def write(self, data: "ReadableBuffer", /) -> int:
+        if _starting is not None:
+            end_start()
         try:
             return super().write(data)
         except BrokenPipeError:

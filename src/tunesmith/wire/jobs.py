@@ -22,7 +22,7 @@ from tunesmith.settings import TrainingOptions
 from tunesmith.wire.body import FIRST_FAULT, Body, Metadata, Text, whole
 from tunesmith.wire.faults import shown, worded
 from tunesmith.wire.job_options import KEY, JobOptions
-from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS
+from tunesmith.wire.limits import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS, MAX_MULTIPLIER
 from tunesmith.wire.lists import Anything
 
 Auto: TypeAlias = Literal["auto"]
@@ -73,7 +73,7 @@ class Hyperparameters(Body):
     batch_size: Annotated[Auto | int, _auto_int(1, MAX_BATCH_SIZE)] = Field(
         "auto", description=f"auto, or 1 to {MAX_BATCH_SIZE} rows."
     )
-    learning_rate_multiplier: Annotated[Auto | float, _auto_float(1000.0)] = Field(
+    learning_rate_multiplier: Annotated[Auto | float, _auto_float(MAX_MULTIPLIER)] = Field(
         "auto", description="auto, or above 0 and at most 1000; multiplies base_learning_rate."
     )
     n_epochs: Annotated[Auto | int, _auto_int(1, MAX_EPOCHS)] = Field(

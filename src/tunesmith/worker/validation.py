@@ -14,10 +14,9 @@ from tunesmith.check.rules.leaks import Index, index_of
 from tunesmith.check.scan.file_scan import FileScan
 from tunesmith.errors import DataError
 from tunesmith.estimate.hyperparameters import batch_reason, rate_warning, resolve_hyperparameters
-from tunesmith.families.lora_layers import check_targets, linear_paths
 from tunesmith.models.directory import context_length, materialise
+from tunesmith.models.options_check import check_options
 from tunesmith.models.registry import resolve_base
-from tunesmith.models.weights import require_nf4
 from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings, TrainingOptions
@@ -130,11 +129,9 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Checked
 def _check_options(settings: Settings, job: JobRow) -> None:
     """What only the base and this machine can tell, before the job waits for its turn."""
     options = job_options(job, settings)
-    if options.quantization == "nf4":
-        require_nf4()
     if options.adapter == "lora":
         base_dir = materialise(resolve_base(job.base_model, settings), settings)
-        check_targets(linear_paths(base_dir), options.target_names, job.base_model)
+        check_options(options, base_dir, job.base_model)
 
 
 def job_options(job: JobRow, settings: Settings) -> TrainingOptions:

@@ -1,5 +1,6 @@
 """The key `tunesmith` of a job: options checked by name, value and limit, shown as used, kept with the job."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,29 @@ def test_a_wrong_option_is_named_with_value_and_limit(
     error = refused(client.post(JOBS, json=body))
     assert error["param"] == f"tunesmith.{param}"
     assert message in error["message"]
+    assert client.get(JOBS).json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"lora_targets": "foo"}, "invalid_lora_targets"),
+        ({"lora_targets": ["q_proj", "query"]}, "invalid_lora_targets"),
+        pytest.param(
+            {"quantization": "nf4"},
+            "quantization_not_available",
+            marks=pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="it is here"),
+        ),
+    ],
+    ids=["layer", "one of two layers", "nf4"],
+)
+def test_what_this_base_or_machine_does_not_have_is_refused_at_once(
+    client: TestClient, base_dir: Path, refused: Refused, options: Json, code: str
+) -> None:
+    """Even before the file is looked for: so a command can ask before it uploads one."""
+    body = {"model": "gpt-3.5-turbo", "training_file": f"file-{'0' * 24}", "tunesmith": options}
+    error = refused(client.post(JOBS, json=body))
+    assert (error["param"], error["code"]) == (f"tunesmith.{next(iter(options))}", code)
     assert client.get(JOBS).json()["data"] == []
 
 

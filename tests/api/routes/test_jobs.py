@@ -194,7 +194,7 @@ def test_unknown_model_is_refused_in_the_recorded_words(client: TestClient, uplo
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("/nowhere", "Base mine cannot be used: the directory that the setting `bases` names does not exist."),
+        ("/nowhere", "Base mine cannot be used: its directory does not exist."),
         ("models/a/b", "Base mine cannot be used: 'models/a/b' in the setting `bases` is neither a hub id"),
         ("{}", "Base mine cannot be used: the family gpt2 is not supported: it keeps the weights of its layers"),
     ],

@@ -1,5 +1,6 @@
 """`chat`: the training file's system message, a low temperature, and models that do not exist."""
 
+import io
 import json
 
 import pytest
@@ -85,8 +86,21 @@ def test_unknown_model_names_near_ones_and_the_list(run: Tunesmith, script: Scri
     ran = run("chat", "ft:base::y", "Hi", *options)
     assert ran.code == 1
     assert ran.err == (
-        "error: The model 'ft:base::y' does not exist. Did you mean ft:base::x? See: tunesmith models list\n"
+        "error: No model is called ft:base::y. Did you mean ft:base::x? `tunesmith models list` shows the models.\n"
     )
+
+
+def test_of_an_unknown_model_and_an_empty_stdin_the_model_is_named_first(
+    run: Tunesmith, script: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    script.answer("GET /v1/models/gpt-5", NO_MODEL, status=404)
+    script.answer("GET /v1/models", {"data": [{**TUNED, "id": "gpt-4o"}]})
+    said = "error: No model is called gpt-5. Did you mean gpt-4o? `tunesmith models list` shows the models.\n"
+    assert run("chat", "gpt-5", "--no-system").err == said
+    script.answer("GET /v1/models/gpt-4o", {**TUNED, "id": "gpt-4o"})
+    empty = run("chat", "gpt-4o", "--no-system")
+    assert (empty.code, empty.err.startswith("error: stdin is empty. Give a message:")) == (1, True)
 
 
 def test_answer_in_a_pipe_is_what_the_model_wrote(run: Tunesmith, script: ScriptedServer) -> None:

@@ -86,7 +86,9 @@ def test_unknown_file_names_near_ones_and_the_list(
     script.answer("GET /v1/files", {"data": [file("file-abc"), file("file-zzzzzzzz")]})
     ran = run("files", *command, "file-abd")
     assert ran.code == 1
-    assert ran.err == ("error: No such File object: file-abd. Did you mean file-abc? See: tunesmith files list\n")
+    assert ran.err == (
+        "error: No file is called file-abd. Did you mean file-abc? `tunesmith files list` shows the files.\n"
+    )
 
 
 def test_path_instead_of_an_id_is_explained(run: Tunesmith) -> None:
@@ -103,6 +105,15 @@ def test_refused_job_deletes_what_was_uploaded(run: Tunesmith, script: ScriptedS
     ran = run("train", JOKES, "--validation", JOKES)
     assert (ran.code, ran.err) == (1, "error: The queue is full.\n")
     assert script.asked[-2:] == ["DELETE /v1/files/file-a", "DELETE /v1/files/file-b"]
+
+
+def test_a_refused_file_is_named_by_its_name(run: Tunesmith, script: ScriptedServer) -> None:
+    """Nobody has seen its id, and it is deleted again."""
+    script.answer("POST /v1/files", {"id": "file-a", "status": "processed", "filename": "f", "bytes": 1})
+    refusal = {"message": "invalid training_file: file-a holds chat rows.", "param": "training_file"}
+    script.answer(f"POST {JOBS}", NO_FILE, {"error": refusal}, status=400)
+    script.answer("DELETE /v1/files/file-a", {})
+    assert run("train", JOKES).err == f"error: invalid training_file: {JOKES} holds chat rows.\n"
 
 
 def test_wrong_request_is_refused_before_the_upload(run: Tunesmith, script: ScriptedServer) -> None:
@@ -125,10 +136,16 @@ def test_unknown_base_names_near_ones(run: Tunesmith, script: ScriptedServer) ->
     ("options", "words"),
     [
         (["--model", "gpt-17"], "Model gpt-17 is not available"),
-        (["--epochs", "0"], "less than the minimum of 1"),
+        (["--epochs", "0"], "error: --epochs: 0 is less than the minimum of 1\n"),
         (["--suffix", "x" * 65], "65 characters"),
-        (["--lora-rank", "0"], "lora_rank"),
+        (["--lora-rank", "0"], "error: --lora-rank: 0 is not possible: give a whole number from 1 to 512"),
         (["--method", "dpo"], "dpo"),
+        (
+            ["--lora-targets", "foo"],
+            "'foo', but the blocks of smollm2-135m-instruct have no such layer. They have:",
+        ),
+        (["--quantization", "int8"], "error: --quantization: 'int8' is not possible: give 'none' or 'nf4'\n"),
+        (["--adapter", "none", "--lora-rank", "8"], "error: --lora-rank is for LoRA, but this job's adapter is 'none'"),
     ],
 )
 def test_refused_training_leaves_no_file_on_a_real_server(

@@ -72,6 +72,13 @@ def test_narrow_terminal_shows_every_word_of_a_list(
     assert name in out.replace("\n", "").replace(" ", "") or columns == 80
 
 
+def test_what_is_no_id_at_all_is_no_job(run: Tunesmith, script: ScriptedServer) -> None:
+    script.answer(f"GET {JOBS}", {"data": []})
+    wrong = {"error": {"message": "Invalid URL (GET /v1/fine_tuning/jobs/a/b)", "code": None}}
+    script.answer(f"GET {JOBS}/a%2Fb", wrong, status=404)
+    assert run("jobs", "show", "a/b").err == "error: No job is called a/b. `tunesmith jobs list` shows the jobs.\n"
+
+
 def test_near_job_ids_are_named(run: Tunesmith, script: ScriptedServer) -> None:
     missing = {"error": {"message": "Could not find fine tune: ftjob-2", "code": "fine_tune_not_found"}}
     script.answer(f"GET {JOBS}/ftjob-2", missing, status=404)
@@ -79,7 +86,7 @@ def test_near_job_ids_are_named(run: Tunesmith, script: ScriptedServer) -> None:
     for command in ("show", "events", "watch", "cancel", "pause", "resume", "result"):
         ran = run("jobs", command, "ftjob-2")
         assert ran.err.splitlines()[-1] == (
-            "error: Could not find fine tune: ftjob-2. Did you mean ftjob-1? See: tunesmith jobs list"
+            "error: No job is called ftjob-2. Did you mean ftjob-1? `tunesmith jobs list` shows the jobs."
         )
 
 

@@ -148,6 +148,19 @@ def test_estimate_of_a_model_billed_by_the_hour_is_not_known(tunesmith: Tunesmit
     assert estimate["openai"]["answers"]["dollars_per_1000"] > 0
 
 
+def test_show_without_the_weights_prints_the_report_before_it_complains(
+    tunesmith: Tunesmith, jokes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_BASES", '{"far": "nobody/nowhere-at-all"}')
+    ran = tunesmith("check", "--base", "far", "--show", 1, jokes)
+    assert ran.code == 1
+    assert "ready to train" in ran.out
+    assert "messages a row" in ran.out
+    assert ran.err == (
+        "error: far is not on this machine, so its tokens cannot be counted. Get it: tunesmith models pull far\n"
+    )
+
+
 def test_own_prices_come_from_a_file_or_the_setting(
     tunesmith: Tunesmith, jokes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +169,11 @@ def test_own_prices_come_from_a_file_or_the_setting(
     assert "training $0.724: 724 tokens at $1,000.00 a million (house; prices: own.toml)" in ran.out
     assert "then not known for 1,000 answers" in ran.out
     half = tunesmith("estimate", jokes, "--price-file", own)
-    assert (half.code, "needs the price of a kilowatt hour too" in half.err) == (2, True)
+    needs = "The cost of electricity needs the price of a kilowatt hour too"
+    key = f"add the key machine.dollars_per_kwh to {own}, or give --kwh-price"
+    assert (half.code, half.err) == (2, f"error: {needs}: {key}.\n")
+    flag = tunesmith("estimate", jokes, "--watts", 100)
+    assert flag.err == f"error: {needs}: give both --watts and --kwh-price, or neither.\n"
     monkeypatch.setenv("TUNESMITH_PRICE_FILE", str(own))
     assert tunesmith("estimate", jokes, "--price", "house", "--kwh-price", "0.3").code == 0
     broken = tunesmith("estimate", jokes, "--price-file", write(tmp_path / "broken.json", '{"models": 3}'))

@@ -76,13 +76,16 @@ def test_report_has_the_command_and_the_second_time_changes_nothing(
     assert second["jobs"] == [{**job, "outcome": "here already"}]
 
 
-def test_unfinished_job_is_left_out(tunesmith: Tunesmith, tmp_path: Path) -> None:
+def test_unfinished_job_is_left_out_and_not_to_be_trained_again(tunesmith: Tunesmith, tmp_path: Path) -> None:
     job = {"id": "ftjob-running00", "model": "gpt-4o-mini", "created_at": 5, "status": "running"}
     (tmp_path / "jobs.json").write_text(json.dumps([{**job, "training_file": "file-MNu4SQN4hf2nJmWVXyv8qW"}]))
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "file-MNu4SQN4hf2nJmWVXyv8qW").touch()
     ran = tunesmith("import", "openai", tmp_path)
     assert ran.code == 0
     assert "left out: it was running" in ran.out
-    assert "were not exported" in ran.out
+    assert "Cannot be trained again as it is: it had not ended when it was exported." in ran.out
+    assert "tunesmith train" not in ran.out
 
 
 OLD = {

@@ -2,10 +2,12 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,37 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+SLOW = """
+import sys, time
+from tunesmith.system.streams import guard_streams, show_start
+guard_streams()
+show_start()
+time.sleep(2.2)
+print("done", file=sys.stdout if sys.argv[1] == "out" else sys.stderr)
+time.sleep(1.2)
+"""
+
+
+@pytest.mark.parametrize("stream", ["out", "err"])
+def test_a_slow_start_is_told_on_a_terminal_until_something_is_printed(stream: str) -> None:
+    terminal, other = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", SLOW, stream], stdin=other, stdout=other, stderr=other)
+    os.close(other)
+    shown = b""
+    with suppress(OSError):  # on Linux the end of the other side
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    os.close(terminal)
+    assert process.wait(timeout=30) == 0
+    lines = [line.removeprefix("\x1b[2K") for line in shown.decode().replace("\r\n", "\n").split("\r")]
+    assert lines[0] == ""
+    assert lines[1:3] == ["tunesmith is starting ... 1s", "tunesmith is starting ... 2s"]
+    assert lines[-1] == "done\n"
+    assert len(lines) <= 5
+
+
+def test_a_slow_start_is_not_told_in_a_pipe() -> None:
+    ran = subprocess.run([sys.executable, "-c", SLOW, "out"], capture_output=True, timeout=30, check=False)
+    assert (ran.stdout, ran.stderr) == (b"done\n", b"")

@@ -17,6 +17,7 @@ from tunesmith.cli.output.terminal import (
     plural,
     print_json,
     print_plain,
+    print_table,
     size,
     warn,
 )
@@ -141,11 +142,37 @@ def test_first_column_of_a_listing_is_never_broken(printed: Printed) -> None:
     assert lines[1].endswith("      7")
 
 
-def test_facts_fold_long_values_and_keep_names(printed: Printed) -> None:
-    shown = printed(40, lambda: out().print(facts({"path": "/a" * 60, "rows": "12"})))
-    assert widest(shown) <= 40
-    assert "".join(shown.split()).count("/a") == 60
-    assert "rows  12" in shown
+NAME = "ft:smollm2-135m-instruct:personal:weather:AbCd1234"
+ID = "ftjob-" + "x" * 24
+
+
+def test_facts_fold_texts_and_never_break_what_people_copy(printed: Printed) -> None:
+    values = {"rows": "12", "text": "some words " * 9, "model": NAME, "job": ID, "hint": f"see (tunesmith chat {NAME})"}
+    shown = printed(40, lambda: print_table(facts(values)))
+    lines = shown.splitlines()
+    assert lines[0] == "rows   12"
+    assert lines[1] == "text   some words some words some words"
+    assert lines[lines.index("model") + 1] == NAME
+    assert f"job    {ID}" in lines
+    assert lines[-2:] == ["hint", f"see (tunesmith chat {NAME})"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
+def test_ids_in_a_listing_are_whole_at_every_width(printed: Printed, width: int) -> None:
+    table = listing("file", "size", "status", "purpose", "created", "jobs", right=("size",))
+    table.add_row("file-" + "y" * 24, "3.1 kB", "processed", "fine-tune", "3m05s ago", ID)
+    shown = printed(width, lambda: print_table(table))
+    assert "file-" + "y" * 24 in shown
+    assert ID in shown
+
+
+def test_lines_of_a_table_in_a_pipe_end_without_blanks(printed: Printed) -> None:
+    table = listing("job", "status")
+    table.add_row(ID, "[green]succeeded[/green]")
+    table.add_row("ftjob-y", "queued")
+    lines = printed(200, lambda: print_table(table)).splitlines()
+    assert lines == [f"job{' ' * 29}status", f"{ID}  succeeded", f"ftjob-y{' ' * 25}queued"]
+    assert printed(80, lambda: print_table(facts({"a": "b", "longer": "c"}))) == "a       b\nlonger  c\n"
 
 
 def test_colours_come_only_where_they_are_wanted(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:

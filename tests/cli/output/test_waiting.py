@@ -169,7 +169,7 @@ def test_bar_fits_into_40_columns(
     monkeypatch.setattr(job_views, "CLOCK_SECONDS", 0.0)
 
     def run() -> None:
-        with LiveBar(lambda: "compiling the kernels for training (once on this machine, some 20 s)") as view:
+        with LiveBar(lambda: "compiling the kernels for training (once on this machine)") as view:
             view.update(Job.read(job()))
             view.progress.refresh()
             assert "compiling the kernels" in capfd.readouterr().err

@@ -24,10 +24,12 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
-from tunesmith.models.directory import check_usable
+from tunesmith.models.directory import check_usable, present_directory
+from tunesmith.models.options_check import check_options
 from tunesmith.models.registry import LocalDirectory, resolve_base
 from tunesmith.render.renderer import chat_fault
 from tunesmith.rows.row import first_kind
+from tunesmith.settings import TrainingOptions
 from tunesmith.store import JobRow, JobStatus, NewJob
 from tunesmith.store.queue.jobs import no_job
 from tunesmith.wire.jobs import (
@@ -55,6 +57,7 @@ def create_job(
     method, hyperparameters = _method(request)
     model, base, parent = _model(context, request.model)
     options = resolve_options(request.tunesmith.given() if request.tunesmith else {}, context.settings, parent)
+    _check_options(context, options, base, parent)
     _require_files(context, base, request)
     job = NewJob(
         model=model,
@@ -172,6 +175,13 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
             )
     shape = PreferenceHyperparameters if method.type == "dpo" else Hyperparameters
     return method.type, shape(**given).model_dump()
+
+
+def _check_options(context: Context, options: JsonObject, base: str, parent: AdapterManifest | None) -> None:
+    """Raises InvalidRequest for options that the base or this machine does not have."""
+    directory = present_directory(resolve_base(base, context.settings), context.settings)
+    used = TrainingOptions.model_validate({**context.settings.training_options().model_dump(), **options})
+    check_options(used, directory, base, parent)
 
 
 def _require_files(context: Context, base: str, request: CreateJob) -> None:

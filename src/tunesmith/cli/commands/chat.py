@@ -63,12 +63,14 @@ def chat(options: ChatOptions) -> None:
     In a conversation, /reset starts over, /system TEXT sets the system message (alone: none), three double quotes
     begin and end a message of several lines, and /quit or Ctrl-D ends. Ctrl-C stops an answer.
     """
+    from tunesmith.cli.bases import require_no_path
     from tunesmith.cli.chat.conversation import Conversation, converse
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.names import naming_models
     from tunesmith.cli.server.find import connect
 
     message, settings = _message(options), load_settings(options.data_dir)
+    require_no_path(options.model, settings)
     with connect(settings, options.base_url) as connection:
         client = connection.client
         model = _newest(client) if options.model == "last" else options.model
@@ -76,6 +78,9 @@ def chat(options: ChatOptions) -> None:
             system = _system(client, model, options)
             history = [{"role": "system", "content": system}] if system else []
             conversation = Conversation(client, model, options.sampling(), history, connection.activity)
+            if message == "":
+                client.model(model)  # says first that it does not exist
+                raise CommandError("stdin is empty. Give a message: tunesmith chat MODEL 'How are you?'")
             if message is not None:
                 conversation.ask(message)
             else:
@@ -83,15 +88,12 @@ def chat(options: ChatOptions) -> None:
 
 
 def _message(options: ChatOptions) -> str | None:
-    """The message given, or piped to stdin; None: a conversation."""
+    """The message given, or piped to stdin, which may be empty; None: a conversation."""
     if options.system is not None and options.no_system:
         raise CommandError("--system and --no-system contradict each other; give one of them.", Exit.USAGE)
     if options.message is not None or sys.stdin.isatty():
         return options.message
-    message = sys.stdin.read().strip()
-    if not message:
-        raise CommandError("stdin is empty. Give a message: tunesmith chat MODEL 'How are you?'")
-    return message
+    return sys.stdin.read().strip()
 
 
 def _system(client: "Client", model: str, options: ChatOptions) -> str | None:

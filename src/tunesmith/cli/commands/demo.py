@@ -57,15 +57,14 @@ def _shipped_dataset() -> Path:
 
 def _look_at(file: Path, settings: "Settings") -> None:
     from tunesmith.check.file_check import CheckOptions, check_file
-    from tunesmith.cli.bases import local_base
+    from tunesmith.cli.bases import base_here, local_base
     from tunesmith.cli.output.check_report import print_report
     from tunesmith.cli.output.estimate_table import print_estimate
     from tunesmith.cli.output.pull_progress import PullProgress
     from tunesmith.estimate.job_estimate import estimate, resolve_hyperparameters
     from tunesmith.models.directory import pull
-    from tunesmith.models.registry import default_base
 
-    default = default_base(settings)
+    default = base_here(None, settings)
     with PullProgress(default.name) as progress:
         pull(default, settings, progress.started)
     base = local_base(None, settings)

@@ -57,7 +57,7 @@ def show(file: FileId, as_json: AsJson = False, base_url: BaseUrl = None, data_d
     """Show one file: size, purpose, status, and the jobs that use it."""
     from rich.markup import escape
 
-    from tunesmith.cli.output.terminal import ago, facts, out, print_json, size
+    from tunesmith.cli.output.terminal import ago, facts, out, print_json, print_table, size
 
     with _client(base_url, data_dir) as client, _naming(client, file):
         found = client.file(file)
@@ -76,7 +76,7 @@ def show(file: FileId, as_json: AsJson = False, base_url: BaseUrl = None, data_d
     if found.expires_at:
         values["expires"] = _date(found.expires_at)
     out().print(f"[bold]{escape(found.id)}[/bold]")
-    out().print(facts(values))
+    print_table(facts(values))
 
 
 @app.command()
@@ -87,8 +87,10 @@ def download(
     data_dir: DataDir = None,
 ) -> None:
     """Print a file's content, or write it to a file."""
+    from tunesmith.cli.dataset import require_target
     from tunesmith.cli.output.terminal import note, size
 
+    require_target(output)
     with _client(base_url, data_dir) as client, _naming(client, file):
         if output is None:
             for piece in client.content_pieces(file):
@@ -150,7 +152,7 @@ def _naming(client: "Client", file: str) -> Iterator[None]:
 def _print_files(files: "list[File]", jobs: "list[Job]") -> None:
     from rich.markup import escape
 
-    from tunesmith.cli.output.terminal import ago, listing, out, size
+    from tunesmith.cli.output.terminal import ago, listing, print_table, size
 
     table = listing("file", "size", "status", "purpose", "created", "name", "jobs", right=("size",))
     for file in files:
@@ -165,7 +167,7 @@ def _print_files(files: "list[File]", jobs: "list[Job]") -> None:
             escape(file.filename),
             f"{used[0]}{more}" if used else "-",
         )
-    out().print(table)
+    print_table(table)
 
 
 def _status(file: "File") -> str:

@@ -25,7 +25,7 @@ def list_jobs(limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = No
     """List jobs, newest first."""
     from rich.markup import escape
 
-    from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
+    from tunesmith.cli.output.terminal import ago, listing, note, print_json, print_table
 
     with _client(base_url, data_dir) as client:
         jobs = client.jobs(limit)
@@ -40,7 +40,7 @@ def list_jobs(limit: Limit = 20, as_json: AsJson = False, base_url: BaseUrl = No
         table.add_row(
             job.id, _coloured(job.state), ago(job.created_at), escape(job.fine_tuned_model or f"({job.model})")
         )
-    out().print(table)
+    print_table(table)
 
 
 @app.command()
@@ -120,6 +120,9 @@ def result(
     """Print a finished job's metrics, step by step, as CSV."""
     import sys
 
+    from tunesmith.cli.dataset import require_target
+
+    require_target(output)
     with _client(base_url, data_dir) as client:
         found = _find(client, job)
         if not found.result_files:
@@ -181,7 +184,7 @@ def _print_job(client: "Client", job: "Job") -> None:
 
     from tunesmith.cli.chat.system_message import shown_system_message
     from tunesmith.cli.configure import again
-    from tunesmith.cli.output.terminal import ago, facts, out
+    from tunesmith.cli.output.terminal import ago, facts, out, print_table
 
     shown = {
         "status": _coloured(job.state),
@@ -201,7 +204,7 @@ def _print_job(client: "Client", job: "Job") -> None:
     if checkpoints:
         shown["checkpoints"] = "\n".join(escape(one.fine_tuned_model_checkpoint) for one in checkpoints)
     out().print(f"[bold]{job.id}[/bold]")
-    out().print(facts(shown))
+    print_table(facts(shown))
 
 
 def _pairs(values: Mapping[str, object]) -> str:

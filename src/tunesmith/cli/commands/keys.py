@@ -26,7 +26,7 @@ def list_keys(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """List the API keys, without their secrets, which are not stored."""
     from rich.markup import escape
 
-    from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
+    from tunesmith.cli.output.terminal import ago, listing, note, print_json, print_table
 
     with open_local_store(data_dir) as store:
         keys = store.keys.all()
@@ -39,7 +39,7 @@ def list_keys(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     table = listing("id", "name", "ends in", "project", "role", "created", "state")
     for key in keys:
         table.add_row(key.id, escape(key.name), f"…{key.hint}", key.project, key.role, ago(key.created_at), _state(key))
-    out().print(table)
+    print_table(table)
 
 
 @app.command()

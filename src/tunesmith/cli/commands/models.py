@@ -1,6 +1,7 @@
 """`tunesmith models …`: the models that can be trained and used."""
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from tunesmith.client import Model
     from tunesmith.settings import Settings
 
-BASE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)  # no colon: it divides the names of tuned models
-
 app = typer.Typer(help="List, add, pull, replace and delete models.", no_args_is_help=True)
 
 
@@ -26,7 +25,7 @@ def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: Dat
     from rich.markup import escape
 
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.output.terminal import ago, listing, note, out, print_json
+    from tunesmith.cli.output.terminal import ago, listing, note, out, print_json, print_table
     from tunesmith.cli.server.find import connect
 
     settings = load_settings(data_dir)
@@ -35,16 +34,16 @@ def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: Dat
     if as_json:
         print_json([model.wire for model in models])
         return
-    out().print(_bases(models, {} if base_url else _facts(settings)))
+    print_table(_bases(models, {} if base_url else _facts(settings)))
     out().print()
-    tuned = [model for model in models if model.id.startswith("ft:")]
+    tuned = [model for model in reversed(models) if model.id.startswith("ft:")]
     if not tuned:
         note("No tuned models yet. Make one: tunesmith train FILE")
         return
     table = listing("tuned models", "created")
-    for model in tuned:
+    for model in sorted(tuned, key=lambda one: one.created, reverse=True):  # newest first, as other lists
         table.add_row(escape(model.id), ago(model.created))
-    out().print(table)
+    print_table(table)
 
 
 @app.command()
@@ -56,14 +55,15 @@ def pull(
     data_dir: DataDir = None,
 ) -> None:
     """Download a base model's weights and prepare them."""
+    from tunesmith.cli.bases import base_here
     from tunesmith.cli.configure import again, load_settings
     from tunesmith.cli.output.pull_progress import PullProgress
     from tunesmith.cli.output.terminal import note, print_json, print_plain
     from tunesmith.models.directory import pull as pull_weights
-    from tunesmith.models.registry import LocalDirectory, default_base, resolve_base
+    from tunesmith.models.registry import LocalDirectory
 
     settings = load_settings(data_dir)
-    base = resolve_base(name, settings) if name else default_base(settings)
+    base = base_here(name, settings)
     if isinstance(base.source, LocalDirectory):
         note(f"{base.name} is the directory {base.source.path}: nothing to download, only to check.")
     try:
@@ -92,6 +92,7 @@ def add(
     from tunesmith.cli.configure import again, load_settings
     from tunesmith.cli.output.terminal import note, print_json, print_plain
     from tunesmith.cli.settings_file import set_entry
+    from tunesmith.models.registry import BASE_NAME
 
     file = load_settings(data_dir).paths.root / "tunesmith.toml"
     if not BASE_NAME.fullmatch(name):
@@ -163,12 +164,27 @@ def replace(
 
     if undo == (by is not None):
         raise CommandError("Give the NEW model, or --undo, and not both.", Exit.USAGE)
-    with open_local_store(data_dir) as store:
+    with open_local_store(data_dir) as store, _naming():
         if by is None:
             store.models.undo_replace(name)
         else:
             store.models.replace(name, by)
     print_plain(f"{name} is now answered by {by}." if by else f"{name} is no longer answered by another model.")
+
+
+@contextmanager
+def _naming() -> Iterator[None]:
+    """Names the commands that list what can be replaced, where a model does not exist."""
+    from tunesmith.cli.configure import again
+    from tunesmith.errors import NotFound
+
+    try:
+        yield
+    except NotFound as error:
+        raise CommandError(
+            f"{error.message}. `{again('models replacements')}` shows the imported names, `{again('models list')}` the"
+            " models trained here."
+        ) from error
 
 
 @app.command()
@@ -177,7 +193,7 @@ def replacements(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     from rich.markup import escape
 
     from tunesmith.cli.local_store import open_local_store
-    from tunesmith.cli.output.terminal import listing, note, out, print_json
+    from tunesmith.cli.output.terminal import listing, note, print_json, print_table
 
     with open_local_store(data_dir) as store:
         found = store.models.replacements()
@@ -189,7 +205,7 @@ def replacements(as_json: AsJson = False, data_dir: DataDir = None) -> None:
         table = listing("imported name", "answered by")
         for name, by in found.items():
             table.add_row(escape(name), escape(by) if by else "[dim]no model yet[/dim]")
-        out().print(table)
+        print_table(table)
         note("Change one: tunesmith models replace OLD NEW; take it back: tunesmith models replace OLD --undo")
 
 

@@ -27,7 +27,7 @@ def list_projects(
     """List the projects."""
     from rich.markup import escape
 
-    from tunesmith.cli.output.terminal import ago, listing, out, print_json
+    from tunesmith.cli.output.terminal import ago, listing, print_json, print_table
 
     with open_local_store(data_dir) as store:
         rows = store.projects.page(limit=10_000, archived=archived).data
@@ -38,7 +38,7 @@ def list_projects(
     for row in rows:
         state = "active" if row.archived_at is None else f"[dim]archived {ago(row.archived_at)}[/dim]"
         table.add_row(row.id, escape(row.name), ago(row.created_at), state)
-    out().print(table)
+    print_table(table)
 
 
 @app.command()

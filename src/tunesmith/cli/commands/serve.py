@@ -237,16 +237,17 @@ def _prepare_base(settings: "Settings") -> None:
 
     Without a network the server starts all the same: other bases and all files, jobs and models still work.
     """
+    from tunesmith.cli.bases import base_here
     from tunesmith.cli.output.pull_progress import PullProgress
     from tunesmith.cli.output.terminal import warn
     from tunesmith.cli.output.waiting import Waiting
     from tunesmith.errors import InvalidRequest, ServerFault
     from tunesmith.models.directory import is_present, materialise, pull
-    from tunesmith.models.registry import HubRepository, alias_table, default_base
+    from tunesmith.models.registry import HubRepository, alias_table
     from tunesmith.system import activity
 
+    base = base_here(None, settings)
     alias_table(settings)  # a wrong alias ends the server before it starts
-    base = default_base(settings)
     if isinstance(base.source, HubRepository):
         return  # perhaps gigabytes: fetched when first used, or by `tunesmith models pull`
     try:

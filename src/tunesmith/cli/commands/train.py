@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.dataset import require_file, require_method
-from tunesmith.cli.exits import CommandError
+from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.options import (
     HYPERPARAMETERS,
     Adapter,
@@ -19,6 +19,7 @@ from tunesmith.cli.options import (
     DataDir,
     Dataset,
     Epochs,
+    LearningRateMultiplier,
     LoraAlpha,
     LoraDropout,
     LoraRank,
@@ -78,15 +79,7 @@ class TrainOptions:
     ] = None
     epochs: Epochs = None
     batch_size: BatchSize = None
-    lr_multiplier: Annotated[
-        float | None,
-        typer.Option(
-            "--lr-multiplier",
-            help="Multiplies the base learning rate.",
-            show_default="auto",
-            rich_help_panel=HYPERPARAMETERS,
-        ),
-    ] = None
+    lr_multiplier: LearningRateMultiplier = None
     method: Annotated[str, typer.Option(help="supervised or dpo.", rich_help_panel=HYPERPARAMETERS)] = "supervised"
     beta: Annotated[
         float | None, typer.Option(help="DPO's beta.", show_default="auto", rich_help_panel=HYPERPARAMETERS)
@@ -129,13 +122,17 @@ def train(options: TrainOptions) -> None:
 
     If no server is running, one is started for the job and stopped after it.
     """
+    from tunesmith.cli.bases import require_no_path
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.watch import watch_to_end
     from tunesmith.cli.server.find import connect
     from tunesmith.cli.submission import check_request, check_space, submit
 
     settings = load_settings(options.data_dir)
+    require_no_path(options.model, settings)
     files = options.files()
+    if options.beta is not None and options.method != "dpo":
+        raise CommandError("--beta is for --method dpo; leave it out, or give that method.", Exit.USAGE)
     _check_files(files, options.method)
     _warn_of_rate(options, settings)
     with connect(settings, options.base_url, with_worker=True) as connection:
@@ -179,14 +176,11 @@ def _check(file: Path, method: str, least: int) -> None:
 
 def _warn_of_rate(options: TrainOptions, settings: "Settings") -> None:
     """The job has an event that says the same; it comes when nobody may be looking any more."""
-    from tunesmith.cli.output.terminal import warn
-    from tunesmith.estimate.hyperparameters import rate_warning
+    from tunesmith.cli.output.estimate_table import warn_of_rate
 
     adapter = options.run.adapter or settings.adapter
     base_rate = options.run.base_learning_rate or settings.model_copy(update={"adapter": adapter}).rate_to_multiply
-    warning = None if options.lr_multiplier is None else rate_warning(options.lr_multiplier, base_rate)
-    if warning is not None:
-        warn(warning)
+    warn_of_rate(options.lr_multiplier, base_rate)
 
 
 def _detach(connection: "Connection", job: "Job", as_json: bool) -> None:

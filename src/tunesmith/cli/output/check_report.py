@@ -8,13 +8,13 @@ from tunesmith.check.report.mask_preview import visible
 from tunesmith.check.rules.file_rules import method_of
 from tunesmith.cli.bases import LocalBase
 from tunesmith.cli.output.findings import print_findings
-from tunesmith.cli.output.terminal import facts, listing, not_here, out, percentages, plural, size
+from tunesmith.cli.output.terminal import facts, listing, not_here, out, percentages, plural, print_table, size
 
 
 def print_report(report: Report, base: LocalBase, limit: int) -> None:
     """Prints verdict, counts, at most `limit` errors and warnings each, distributions."""
     out().print(f"[bold]{escape(visible(report.file))}[/bold]  {_verdict(report)}")
-    out().print(facts(_summary(report, base)))
+    print_table(facts(_summary(report, base)))
     more = "--findings {}, or --json"
     print_findings("errors", report.errors, report.error_count, limit, counts=report.counts, more=more)
     if (held_out := report.validation) is not None:
@@ -121,4 +121,4 @@ def _print_distributions(report: Report) -> None:
             values = (spread.minimum, spread.p5, spread.median, spread.p95, spread.maximum)
             table.add_row(name, *(f"{value:,.0f}" for value in values))
     out().print()
-    out().print(table)
+    print_table(table)

@@ -5,7 +5,10 @@ from rich.markup import escape
 from tunesmith.check.report.file_report import Report
 from tunesmith.check.report.mask_preview import visible
 from tunesmith.cli.bases import LocalBase
-from tunesmith.cli.output.terminal import duration, facts, not_here, out, size
+from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.cli.output.terminal import duration, facts, not_here, out, print_table, size, warn
+from tunesmith.errors import InvalidRequest
+from tunesmith.estimate.hyperparameters import rate_warning, require_multiplier
 from tunesmith.estimate.job_estimate import AnswersCost, Estimate
 from tunesmith.estimate.prices import dollars
 
@@ -16,7 +19,23 @@ def print_estimate(report: Report, estimate: Estimate, base: LocalBase, base_rat
     `base_rate`: what the learning rate's multiplier multiplies.
     """
     out().print(f"[bold]{escape(visible(report.file))}[/bold]  {estimate.examples:,} rows on {base.name}")
-    out().print(facts({**_run(estimate, base_rate), **_here(estimate, base), **_money(estimate)}))
+    print_table(facts({**_run(estimate, base_rate), **_here(estimate, base), **_money(estimate)}))
+
+
+def warn_of_rate(multiplier: float | None, base_rate: float) -> None:
+    """Warns on stderr of a multiplier that looks like a learning rate.
+
+    Raises CommandError for one that no job takes.
+    """
+    if multiplier is None:
+        return
+    try:
+        require_multiplier(multiplier)
+    except InvalidRequest as error:
+        raise CommandError(error.message, Exit.USAGE) from None
+    warning = rate_warning(multiplier, base_rate)
+    if warning is not None:
+        warn(warning)
 
 
 def _run(estimate: Estimate, base_rate: float | None) -> dict[str, str]:

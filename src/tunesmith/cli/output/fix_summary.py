@@ -6,7 +6,7 @@ from rich.markup import escape
 
 from tunesmith.check.fix.fix_result import FixResult
 from tunesmith.cli.output.findings import print_findings
-from tunesmith.cli.output.terminal import facts, out, plural
+from tunesmith.cli.output.terminal import facts, out, plural, print_table
 
 NO_ANSWERS = (
     "the rows end with the user and have no answer to learn: no job takes them until it is added as last message"
@@ -27,7 +27,7 @@ def print_fix(result: FixResult, source: Path, target: Path, findings: int) -> N
     }
     shown = {name: text for name, text in done.items() if text}
     if shown:
-        out().print(facts(shown))
+        print_table(facts(shown))
     print_findings(
         "errors", tuple(result.log.errors), result.log.total("error"), findings, more="--findings {}, or --json"
     )

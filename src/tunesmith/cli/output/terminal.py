@@ -5,11 +5,14 @@ Results go to stdout; progress, notes and errors go to stderr, so that output ca
 
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.measure import Measurement
@@ -23,6 +26,8 @@ _SIGNS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0
 _CONTROLS = _SIGNS | {code: f"\u27e8U+{code:04X}\u27e9" for code in range(0x80, 0xA0)}
 _JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # json.dumps escapes the others itself
 FOLDED_COLUMNS = 16  # a column of text is folded to no less; a narrower table is shown row by row
+OUR_ID = re.compile(r"(ftjob|file|ckpt|key|proj|upload|chatcmpl)[-_]\w")  # is not broken over lines in a table
+GAP = 2  # columns between a name and its value
 PIPE_COLUMNS = 200  # output to a pipe is not folded at the 80 columns of a terminal that is not there
 
 
@@ -34,9 +39,33 @@ class SafeConsole(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments to print."""
-        for segment in super().render(renderable, options):
-            shown = segment.text if segment.control else visible(segment.text)
-            yield segment if shown == segment.text else Segment(shown, segment.style)
+        segments = (_visible_segment(segment) for segment in super().render(renderable, options))
+        yield from segments if self.is_terminal or self.stderr else _without_trailing_blanks(segments)
+
+
+def _visible_segment(segment: Segment) -> Segment:
+    shown = segment.text if segment.control else visible(segment.text)
+    return segment if shown == segment.text else Segment(shown, segment.style)
+
+
+def _without_trailing_blanks(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Takes away what tables add to make all lines equally long: files and pipes do not need it."""
+    held: list[Segment] = []  # blanks, at the end of a line so far
+    for text, style, control in segments:
+        if control:
+            yield Segment(text, style, control)
+            continue
+        for number, part in enumerate(text.split("\n")):
+            if number:
+                held = []
+                yield Segment("\n")
+            if kept := part.rstrip(" "):
+                yield from held
+                yield Segment(kept, style)
+                held = []
+            if blanks := part[len(kept) :]:
+                held.append(Segment(blanks, style))
+    yield from held
 
 
 def visible(text: str) -> str:
@@ -60,6 +89,11 @@ def err() -> Console:
     folded = sys.stderr.isatty() or "COLUMNS" in os.environ
     # no emoji: `ft:base:acme:fire:x` is a name
     return SafeConsole(stderr=True, highlight=False, emoji=False, width=None if folded else PIPE_COLUMNS)
+
+
+def print_table(table: "Listing | Pairs | Table") -> None:
+    """Prints a table on stdout; words wider than the terminal are not cropped."""
+    out().print(table, crop=False)
 
 
 def shows_secrets() -> bool:
@@ -119,6 +153,8 @@ class Listing(Table):
         super().add_row(*cells, style=style, end_section=end_section)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for column in self.columns:
+            column.no_wrap |= any(isinstance(cell, str) and OUR_ID.match(cell) for cell in column.cells)
         if sum(self._least(console, column) for column in self.columns) <= options.max_width:
             yield from super().__rich_console__(console, options)
         else:
@@ -131,26 +167,53 @@ class Listing(Table):
             return max(width.maximum for width in widths) + self.padding[1]
         return min(max(width.minimum for width in widths), FOLDED_COLUMNS) + self.padding[1]
 
-    def _stacked(self) -> Table:
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="fold")
-        for cells in zip(*(column.cells for column in self.columns), strict=True):
-            if grid.row_count:
-                grid.add_row()
-            for column, cell in zip(self.columns, cells, strict=True):
-                grid.add_row(column.header, cell)
-        return grid
+    def _stacked(self) -> "Pairs":
+        names = [str(column.header) for column in self.columns]
+        rows = zip(*(column.cells for column in self.columns), strict=True)
+        return Pairs([list(zip(names, cells, strict=True)) for cells in rows])
 
 
-def facts(values: Mapping[str, str]) -> Table:
-    """A table of names and values in two columns; values may carry markup."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Blocks of names and values in two columns.
+
+    A value with a word that does not fit beside its name, such as an id, follows below it: people copy ids, so no word
+    is broken by us, only by the terminal.
+    """
+
+    blocks: Sequence[Sequence[tuple[str, RenderableType]]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max((cell_len(name) for block in self.blocks for name, _ in block), default=0)
+        for number, block in enumerate(self.blocks):
+            if number:
+                yield ""
+            for name, cell in block:
+                value = console.render_str(cell) if isinstance(cell, str) else cell
+                if Measurement.get(console, options, value).minimum + width + GAP <= options.max_width:
+                    yield _beside(name, value, width)
+                else:
+                    yield Text(name, style="dim")
+                    yield _unbroken(value)
+
+
+def _beside(name: str, value: RenderableType, width: int) -> Table:
+    grid = Table.grid(padding=(0, GAP))
+    grid.add_column(style="dim", no_wrap=True, min_width=width)
     grid.add_column(overflow="fold")
-    for name, value in values.items():
-        grid.add_row(name, visible(value))
+    grid.add_row(name, value)
     return grid
+
+
+def _unbroken(value: RenderableType) -> RenderableType:
+    if isinstance(value, Text):
+        value.overflow = "ignore"
+    return value
+
+
+def facts(values: Mapping[str, str]) -> Pairs:
+    """Names and values in two columns; values may carry markup."""
+    return Pairs([[(name, visible(value)) for name, value in values.items()]])
 
 
 def listing(*columns: str, numbers: int = 0, right: Collection[str] = ()) -> Table:

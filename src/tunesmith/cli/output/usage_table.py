@@ -37,7 +37,7 @@ def print_usage(columns: Sequence[str], lines: Sequence[UsageLine]) -> None:
     for line, values in zip(lines, numbers, strict=True):
         names = [line.names[column] for column in columns if line.names[column]]
         console.print(f"[bold]{escape(' '.join(names)) or 'all'}[/bold]", soft_wrap=True)
-        console.print(facts(dict(zip(NUMBERS, values, strict=True))))
+        console.print(facts(dict(zip(NUMBERS, values, strict=True))), crop=False)
 
 
 def _table(columns: Sequence[str], lines: Sequence[UsageLine], numbers: list[list[str]]) -> Table:

@@ -40,8 +40,8 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
         _refuse_fp16(settings.serve_weights, False, "is served by its own modules (serve_compiled is off), in float32")
         return TransformersRunner(load_model(base_dir, torch.float32)), "float32"
     if not is_cached(serving_step):
-        log.info("compiling for this processor; this happens once and takes about 20 seconds")
-        with doing("compiling the kernels for answering (once on this machine, some 20 s)"):
+        log.info("compiling the kernels for answering, once: half a minute, or more where the processor is busy")
+        with doing("compiling the kernels for answering (once on this machine)"):
             precompile("serving", serving_step)
     model = load_model(base_dir, torch.float32)
     wanted = settings.serve_weights

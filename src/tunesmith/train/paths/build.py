@@ -42,6 +42,11 @@ def _stack(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listen
 
 def _compile_once(emit: Listener) -> None:
     if not is_cached(training_step):
-        emit(Log("info", "Compiling for this processor, once; it takes some 20 seconds."))
-        with doing("compiling the kernels for training (once on this machine, some 20 s)"):
+        emit(
+            Log(
+                "info",
+                "Compiling the training kernels for this processor, once: half a minute, longer on a busy one.",
+            )
+        )
+        with doing("compiling the kernels for training (once on this machine)"):
             precompile("training", training_step)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import AsJson, Base, DataDir, Dataset, RowMethod
+from tunesmith.cli.options import AsJson, Base, DataDir, Dataset, LearningRateMultiplier, RowMethod
 from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class CheckOptions:
         typer.Option(help="Also check this validation file, and look for its rows in FILE.", show_default=False),
     ] = None
     findings: Annotated[int, typer.Option(min=1, help="How many findings to print; all are counted.")] = 20
+    lr_multiplier: LearningRateMultiplier = None
     html: Annotated[
         Path | None, typer.Option(help="Also write the report to this file, as one HTML page.", show_default=False)
     ] = None
@@ -53,19 +54,22 @@ def check(options: CheckOptions) -> None:
     from tunesmith.check.fix.preview import with_fix
     from tunesmith.cli.bases import weights_missing
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.dataset import DatasetCheck, check_dataset
+    from tunesmith.cli.dataset import DatasetCheck, check_dataset, require_target
+    from tunesmith.cli.output.estimate_table import warn_of_rate
 
     settings = load_settings(options.data_dir)
+    require_target(options.html)
+    warn_of_rate(options.lr_multiplier, settings.rate_to_multiply)
     request = DatasetCheck(options.file, options.base, options.method, near_duplicates=options.near_duplicates)
     base, report = check_dataset(request, settings)
     report = _moderated(options.file, report, settings) if options.moderation else report
     report = with_fix(report, options.file)
     report = _with_validation(options, options.validation, report, settings) if options.validation else report
-    if options.show and base.renderer is None:
-        raise CommandError(weights_missing(base))
     if options.html is not None:
         _write_html(options.html, options.file, report, base)
     _print(options, base, report)
+    if options.show and base.renderer is None:
+        raise CommandError(weights_missing(base))
     raise typer.Exit(Exit.OK if report.ok else Exit.FAILED)
 
 

@@ -6,8 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.exits import CommandError
-from tunesmith.cli.options import Adapter, AsJson, Base, BatchSize, DataDir, Dataset, Epochs, LoraRank, RowMethod
+from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.cli.options import (
+    Adapter,
+    AsJson,
+    Base,
+    BatchSize,
+    DataDir,
+    Dataset,
+    Epochs,
+    LearningRateMultiplier,
+    LoraRank,
+    RowMethod,
+)
 from tunesmith.cli.prices import MachineOptions, PriceFile, hourly_cost, price_book, require_price
 from tunesmith.cli.signature import takes
 
@@ -30,6 +41,7 @@ class EstimateOptions:
     method: RowMethod = None
     epochs: Epochs = None
     batch_size: BatchSize = None
+    lr_multiplier: LearningRateMultiplier = None
     adapter: Adapter = None
     lora_rank: LoraRank = None
     measure: Annotated[
@@ -61,10 +73,13 @@ def estimate(options: EstimateOptions) -> None:
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.dataset import DatasetCheck, check_dataset
     from tunesmith.cli.output.check_report import error_count
-    from tunesmith.cli.output.estimate_table import print_estimate
+    from tunesmith.cli.output.estimate_table import print_estimate, warn_of_rate
     from tunesmith.cli.output.terminal import print_json
 
     settings = load_settings(options.data_dir, adapter=options.adapter, lora_rank=options.lora_rank)
+    if settings.adapter == "none" and options.lora_rank is not None:
+        raise CommandError("--lora-rank is for --adapter lora, but all weights are trained; leave it out.", Exit.USAGE)
+    warn_of_rate(options.lr_multiplier, settings.rate_to_multiply)
     book = price_book(options.price_file, settings)
     price, hourly = _price(options, book), hourly_cost(options.machine, book)
     request = DatasetCheck(options.file, options.base, options.method, encoding=price.encoding)
@@ -97,7 +112,11 @@ def _estimate(
 ) -> "Estimate":
     from tunesmith.estimate import job_estimate
 
-    requested = {"n_epochs": options.epochs, "batch_size": options.batch_size}
+    requested = {
+        "n_epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "learning_rate_multiplier": options.lr_multiplier,
+    }
     numbers = job_estimate.resolve_hyperparameters(requested, report, options.method or "supervised")
     speed = _benchmark(base, settings, measure=options.measure)
     work = _workload(options, report, base, numbers.batch_size) if speed is not None else None

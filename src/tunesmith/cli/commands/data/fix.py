@@ -51,11 +51,12 @@ def fix(options: FixCommandOptions) -> None:
     or if the rows have no answers to learn.
     """
     from tunesmith.check.fix.fixed_file import FixOptions, fix_file
-    from tunesmith.cli.dataset import require_file
+    from tunesmith.cli.dataset import require_file, require_target
     from tunesmith.cli.output.fix_summary import print_fix
     from tunesmith.cli.output.terminal import print_json
 
     source = require_file(options.file)
+    require_target(options.output)
     target = options.output or source.with_name(f"{source.stem}.fixed.jsonl")
     how = FixOptions(
         overwrite=options.overwrite,

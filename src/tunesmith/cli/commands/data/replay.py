@@ -1,6 +1,5 @@
 """`tunesmith replay`: a teacher's answers as rows to train on."""
 
-import asyncio
 import os
 import signal
 from collections import Counter
@@ -118,6 +117,8 @@ def replay(options: ReplayOptions) -> None:
 def _run(
     options: ReplayOptions, plan: "Plan", address: "Address", journal: "Journal", output: Path, total: int
 ) -> None:
+    import asyncio
+
     from tunesmith.cli.output.replay_views import ReplayBar, print_written
     from tunesmith.errors import TunesmithError
     from tunesmith.replay.run import write_rows
@@ -144,6 +145,8 @@ def _run(
 
 
 async def _ask(plan: "Plan", journal: "Journal", address: "Address", bar: "ReplayBar") -> "Progress":
+    import asyncio
+
     from tunesmith.replay.run import Replay
     from tunesmith.replay.upstream import Upstream
 
@@ -216,9 +219,10 @@ def _plan(options: ReplayOptions, address: "Address") -> "Plan":
 
 
 def _require_other(options: ReplayOptions) -> Path:
-    from tunesmith.cli.dataset import require_file
+    from tunesmith.cli.dataset import require_file, require_target
 
     file = require_file(options.file)
+    require_target(options.output)
     if options.output is not None and options.output.exists() and options.output.samefile(file):
         raise CommandError("--output is the file itself; name another.", Exit.USAGE)
     return file
@@ -227,6 +231,8 @@ def _require_other(options: ReplayOptions) -> Path:
 def _parameters(options: ReplayOptions, address: "Address") -> "JsonObject":
     """The parameters under the names that the upstream reads."""
     import json
+
+    from tunesmith.rows.json_faults import document_fault
 
     given = options.parameters
     most = given.max_tokens
@@ -237,8 +243,8 @@ def _parameters(options: ReplayOptions, address: "Address") -> "JsonObject":
     values = {"temperature": given.temperature, "top_p": given.top_p, name: most, "seed": given.seed}
     try:
         extra = json.loads(given.extra or "{}")
-    except ValueError as error:
-        raise CommandError(f"--extra is not JSON: {error}.", Exit.USAGE) from None
+    except json.JSONDecodeError as error:
+        raise CommandError(f"--extra is not JSON: {document_fault(given.extra or '', error)}.", Exit.USAGE) from None
     if not isinstance(extra, dict):
         raise CommandError("--extra is not a JSON object.", Exit.USAGE)
     if wrong := extra.keys() & OWN_FIELDS:
