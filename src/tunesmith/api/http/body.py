@@ -1,7 +1,7 @@
 """A request's body, as JSON or as it arrives."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import orjson
@@ -9,7 +9,7 @@ from anyio import CapacityLimiter, from_thread
 from fastapi import Request
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonObject, JsonValue, exact_json
 from tunesmith.wire.faults import demand_object
 
 TOO_LARGE = re.compile("infinity when parsed|limit .* for integer string conversion")  # orjson's words, and Python's
@@ -17,20 +17,20 @@ TOO_LARGE = re.compile("infinity when parsed|limit .* for integer string convers
 UPLOADS_AT_ONCE = CapacityLimiter(16)
 
 
-async def read_object(request: Request, model: str | None = None) -> JsonObject:
+async def read_object(request: Request, model: str | None = None, *, exact: bool = False) -> JsonObject:
     """The body as a JSON object; raises InvalidRequest for anything else.
 
-    `model`: the one that the URL names, which replaces the body's.
+    `model`: the one that the URL names, which replaces the body's; `exact` keeps all digits of whole numbers.
     """
-    body = demand_object(await _read_json(request))
+    body = demand_object(await _read_json(request, exact_json if exact else orjson.loads))
     return body if model is None else {**body, "model": model}
 
 
-async def _read_json(request: Request) -> JsonValue:
+async def _read_json(request: Request, parse: Callable[[bytes], JsonValue] = orjson.loads) -> JsonValue:
     body = await request.body()
     try:
-        value: JsonValue = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        value: JsonValue = parse(body)
+    except ValueError as error:
         raise InvalidRequest(unreadable(error)) from error
     return value
 
