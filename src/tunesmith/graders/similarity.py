@@ -83,13 +83,13 @@ def rouge_n(order: int, text: str, reference: str) -> float:
 
     0 where a text is shorter than one n-gram.
     """
-    made, wanted = (_ngrams(_folded(one), order) for one in (text, reference))
+    made, wanted = (_ngrams(folded_words(one), order) for one in (text, reference))
     return _f1((made & wanted).total(), made.total(), wanted.total())
 
 
 def rouge_l(text: str, reference: str) -> float:
     """F1 of the longest common subsequence of words (Lin 2004)."""
-    made, wanted = _folded(text), _folded(reference)
+    made, wanted = folded_words(text), folded_words(reference)
     return _f1(int(LCSseq.similarity(made, wanted)), len(made), len(wanted))
 
 
@@ -102,7 +102,8 @@ METRICS: dict[str, Callable[[str, str], float]] = {
 }
 
 
-def _folded(text: str) -> list[str]:
+def folded_words(text: str) -> list[str]:
+    """The words of a text as ROUGE counts them, in lower case."""
     return FOLDED_WORDS.findall(text.lower())
 
 
