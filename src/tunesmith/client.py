@@ -251,6 +251,10 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
+    def complete(self, body: Mapping[str, object]) -> dict[str, object]:
+        """The whole chat completion for the body of OpenAI's request."""
+        return self._call("POST", "/chat/completions", json=body)
+
     def _page(self, path: str, kind: type[A], limit: int, **given: str | None) -> list[A]:
         """Up to `limit` entries, over as many pages as it takes."""
         found: list[A] = []

@@ -1,5 +1,7 @@
 """Graders without a model: what they read, refuse and score."""
 
+import re
+
 import pytest
 
 from tunesmith.errors import InvalidRequest
@@ -7,11 +9,24 @@ from tunesmith.graders.formula import FormulaError, FormulaResultError, calculat
 from tunesmith.graders.grader import StringCheck, read_grader, score
 from tunesmith.graders.results import read_score
 from tunesmith.graders.similarity import METRICS
-from tunesmith.graders.templates import NoValue, Variables, fill
-from tunesmith.jsonvalue import JsonValue
+from tunesmith.graders.templates import NoValue, Variables, checked_template, fill
+from tunesmith.jsonvalue import JsonObject, JsonValue, exact_json
 
 FOX, FOXED = "The quick brown fox jumps over the lazy dog.", "The quick brown fox jumped over the lazy dog."
-CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}", "reference": "{{item.label}}"}
+LABEL: JsonObject = {
+    "type": "label_model",
+    "name": "mood",
+    "model": "m",
+    "input": [{"role": "user", "content": "{{item.text}}"}],
+    "labels": ["good", "bad"],
+    "passing_labels": ["good"],
+}
+CHECK: JsonObject = {
+    "type": "string_check",
+    "name": "c",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.label}}",
+}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +51,7 @@ def test_string_check_compares_as_its_operation_says(operation: str, sample: str
     ("metric", "value"),
     [
         ("fuzzy_match", 0.966292),
-        ("bleu", 0.658037),
+        ("bleu", 0.6580370064762462),
         ("gleu", 0.705882),
         ("rouge_1", 8 / 9),
         ("rouge_2", 0.75),
@@ -151,10 +166,12 @@ def test_a_models_score_is_its_only_number(text: str, value: float | None) -> No
     [
         (3, "grader"),
         ({"type": "python", "name": "p", "source": ""}, "grader.type"),
-        ({"type": "label_model", "name": "l"}, "grader.type"),
+        ({"type": "label_model", "name": "l"}, "grader.model"),
+        ({**LABEL, "passing_labels": ["good", "fine"]}, "grader.passing_labels[1]"),
+        ({**LABEL, "labels": []}, "grader.labels"),
         ({**CHECK, "operation": "gt"}, "grader.operation"),
         ({**CHECK, "operation": "eq", "extra": 1}, "grader.extra"),
-        ({**CHECK, "operation": "eq", "input": "{{sample.choices}}"}, "grader.input"),
+        ({**CHECK, "operation": "eq", "input": "{{sample.model}}"}, "grader.input"),
         ({**CHECK, "type": "text_similarity", "evaluation_metric": "cosine"}, "grader.evaluation_metric"),
         ({**CHECK, "type": "text_similarity", "evaluation_metric": "nonsense"}, "grader.evaluation_metric"),
         ({**CHECK, "type": "text_similarity", "evaluation_metric": 1}, "grader.evaluation_metric"),
@@ -176,3 +193,57 @@ def test_a_wrong_grader_is_refused_by_field(grader: JsonValue, param: str) -> No
     with pytest.raises(InvalidRequest) as refusal:
         read_grader(value)
     assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("{{sample.output_tools[0].function.name}}", "weather"),
+        ("{{ sample.choices[0].message.content }}", "18446744073709551616"),
+        ("{{sample.choices[0].message.tool_calls[0].function.arguments}}", '{"n":1}'),
+        ("{{sample.output_json}}", "18446744073709551616"),
+        ("{{item.n}} {{item.list}}", '-18446744073709551617 [18446744073709551616,"ü"]'),
+    ],
+)
+def test_a_place_of_the_answer_or_of_a_large_number(place: str, text: str) -> None:
+    call: JsonObject = {"type": "function", "function": {"name": "weather", "arguments": '{"n":1}'}}
+    item: JsonObject = {"n": -(2**64) - 1, "list": [2**64, "ü"]}
+    assert checked_template(place, "p") == place
+    assert fill(place, Variables(str(2**64), item, (call,)), "p") == text
+
+
+def test_exact_json_keeps_digits_and_refuses_what_is_none() -> None:
+    assert exact_json('{"a": 12345678901234567890123, "b": 0.5}') == {"a": 12345678901234567890123, "b": 0.5}
+    for text in ("NaN 1234567890123456789", "[1234567890123456789", "[Infinity, 1234567890123456789]"):
+        with pytest.raises(ValueError):
+            exact_json(text)
+
+
+@pytest.mark.parametrize(
+    ("formula", "value"),
+    [
+        ("class + pass * in", 7.0),
+        ("min(min, class)", 1.0),
+        ("(class\n  +\r\n  pass)", 3.0),
+        ("1e1 + e1", 14.0),
+        ("2nd / 5", 1.0),
+    ],
+)
+def test_names_may_be_words_of_python_and_a_formula_may_have_lines(formula: str, value: float) -> None:
+    scores = {"class": 1.0, "pass": 2.0, "in": 3.0, "min": 9.0, "e1": 4.0, "2nd": 5.0}
+    assert calculate(read_formula(formula, frozenset(scores)), scores) == value
+
+
+@pytest.mark.parametrize("formula", ["_score_of_0", "a._score_of_0", "_score_of_9", "a(1)", "class"])
+def test_a_stand_in_is_no_name(formula: str) -> None:
+    with pytest.raises(FormulaError):
+        read_formula(formula, frozenset({"a"}))
+
+
+def test_a_grader_without_a_name_gets_one_and_a_threshold_changes_nothing() -> None:
+    nameless = {key: value for key, value in CHECK.items() if key != "name"}
+    grader = read_grader({**nameless, "operation": "eq", "pass_threshold": 0.5})
+    assert re.fullmatch("grader-[A-Za-z0-9]{12}", grader.name)
+    for kind in (LABEL, {**LABEL, "type": "score_model"}):
+        given = kind if kind is LABEL else {key: kind[key] for key in ("type", "name", "model", "input")}
+        assert read_grader({**given, "pass_threshold": 1}).name == "mood"

@@ -2,10 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from tunesmith.errors import ServerFault
-from tunesmith.graders.grader import ScoreModel, read_grader
+from tunesmith.graders.grader import ModelGrader, ScoreModel, read_grader
 from tunesmith.graders.results import Record, Tokens
-from tunesmith.graders.runner import Messages, run
+from tunesmith.graders.runner import Messages, Wrote, run
 from tunesmith.graders.templates import Variables
 from tunesmith.jsonvalue import JsonObject
 
@@ -27,20 +29,35 @@ SCORE: JsonObject = {
 MULTI: JsonObject = {"type": "multi", "name": "both", "graders": [CHECK, SCORE], "calculate_output": "c + judge / 10"}
 
 
-def ran(grader: JsonObject, wrote: str | Exception = "7") -> tuple[Record, list[Messages]]:
+LABEL: JsonObject = {
+    "type": "label_model",
+    "name": "mood",
+    "model": "m",
+    "input": [{"role": "user", "content": "Is {{sample.output_text}} good?"}],
+    "labels": ["good", "bad"],
+    "passing_labels": ["good"],
+}
+
+
+def ran(grader: JsonObject, wrote: str | Exception = "7", *, cut: bool = False) -> tuple[Record, list[Messages]]:
     asked: list[Messages] = []
 
-    async def ask(leaf: ScoreModel, messages: Messages, record: Record) -> tuple[str, str]:
+    async def ask(leaf: ModelGrader, messages: Messages, record: Record) -> Wrote:
         asked.append(messages)
-        assert leaf.sampling == {"temperature": 0, "max_completion_tokens": 3}
         record.spend(leaf.model, Tokens(5, 1))
         if isinstance(wrote, Exception):
             raise wrote
-        return leaf.model, wrote
+        return Wrote(leaf.model, wrote, cut)
 
     record = Record()
     asyncio.run(run(read_grader(grader), Variables("a"), record, ask))
     return record, asked
+
+
+def test_a_score_model_is_sampled_as_it_says() -> None:
+    grader = read_grader(SCORE)
+    assert isinstance(grader, ScoreModel)
+    assert grader.sampling == {"temperature": 0, "max_completion_tokens": 3}
 
 
 def test_a_multi_grader_asks_its_model_once_and_joins_the_scores() -> None:
@@ -50,8 +67,32 @@ def test_a_multi_grader_asks_its_model_once_and_joins_the_scores() -> None:
     assert record.tokens["m"].total == 6
 
 
-def test_a_model_that_fails_or_leaves_the_range_gives_no_reward_and_says_why() -> None:
-    for wrote, flag in ((ServerFault("broke"), "model_grader_server_error"), ("11", "model_grader_parse_error")):
-        record, _ = ran(SCORE, wrote)
-        assert (record.reward, list(record.faults)) == (0.0, [flag])
-        assert record.tokens["m"].total == 6
+@pytest.mark.parametrize(("wrote", "score"), [("11", 10.0), ("-3", 0.0), ("10", 10.0)])
+def test_a_score_beyond_the_range_counts_as_its_end(wrote: str, score: float) -> None:
+    record, _ = ran(SCORE, wrote)
+    assert (record.reward, record.faults) == (score, {})
+
+
+@pytest.mark.parametrize(
+    ("grader", "wrote", "cut", "flag"),
+    [
+        (SCORE, ServerFault("broke"), False, "model_grader_server_error"),
+        (SCORE, "a lot", False, "model_grader_parse_error"),
+        (SCORE, "I think that", True, "model_grader_exceeded_max_tokens_error"),
+        (LABEL, '{"label": "go', True, "model_grader_exceeded_max_tokens_error"),
+        (LABEL, '{"label": 3}', False, "model_grader_parse_error"),
+    ],
+)
+def test_a_model_that_fails_or_writes_no_score_gives_no_reward_and_says_why(
+    grader: JsonObject, wrote: str | Exception, cut: bool, flag: str
+) -> None:
+    record, _ = ran(grader, wrote, cut=cut)
+    assert (record.reward, list(record.faults)) == (0.0, [flag])
+    assert record.tokens["m"].total == 6
+
+
+@pytest.mark.parametrize(("label", "score"), [("good", 1.0), ("bad", 0.0)])
+def test_a_label_passes_or_not_alone_and_within_multi(label: str, score: float) -> None:
+    multi: JsonObject = {"type": "multi", "name": "all", "graders": {"in": LABEL}, "calculate_output": "2 * in"}
+    assert ran(LABEL, f'{{"label": "{label}"}}')[0].reward == score
+    assert ran(multi, f'{{"label": "{label}"}}')[0].reward == 2 * score

@@ -18,7 +18,7 @@ from tunesmith.cli.commands import (
     train,
     usage,
 )
-from tunesmith.cli.commands.data import check, estimate, fix, imports, replay
+from tunesmith.cli.commands.data import check, estimate, evaluate, fix, imports, replay
 from tunesmith.cli.options import AsJson
 
 FIRST_STEPS = (
@@ -74,6 +74,7 @@ WORK = "Train and chat"
 app.command(rich_help_panel=WORK)(demo.demo)
 app.command(rich_help_panel=WORK)(train.train)
 app.command(rich_help_panel=WORK)(chat.chat)
+app.command("eval", rich_help_panel=WORK)(evaluate.evaluate)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=WORK)
 app.add_typer(files.app, name="files", rich_help_panel=WORK)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)

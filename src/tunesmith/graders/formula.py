@@ -7,11 +7,14 @@ float, so that no power can grow without bound.
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 
 from tunesmith.errors import TunesmithError
 
 MAX_CHARS = 1000
+NAME = re.compile(r"(?<![\w.])\w*[^\W\d]\w*")
+STAND_IN = "_score_of_"  # and a number: stands for a grader's name, which may be a word of Python such as `class`
 
 OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -55,11 +58,29 @@ def read_formula(text: str, names: frozenset[str]) -> ast.expr:
     if len(text) > MAX_CHARS:
         raise FormulaError(f"The formula has {len(text):,} characters; at most {MAX_CHARS:,} are read.")
     try:
-        tree = ast.parse(text.strip().replace("^", "**"), mode="eval").body  # a power, as in OpenAI's formulas
+        tree = _parsed(text, sorted(names))
         _check(tree, names)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
         raise FormulaError(f"The formula {text!r} cannot be read: {reason}.") from error
+    return tree
+
+
+def _parsed(text: str, names: list[str]) -> ast.expr:
+    """The tree of a formula over any number of lines; a name that is called as a function stays one."""
+    if STAND_IN in text:
+        raise FormulaError(f"The formula uses {STAND_IN!r}; the sub-graders are {names}.")
+
+    def stand_in(found: re.Match[str]) -> str:
+        name = found.group()
+        called = name in FUNCTIONS and text[found.end() :].lstrip().startswith("(")
+        return name if called or name not in names else f"{STAND_IN}{names.index(name)}"
+
+    line = " ".join(NAME.sub(stand_in, text).split()).replace("^", "**")  # a power, as in OpenAI's formulas
+    tree = ast.parse(line, mode="eval").body
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id.startswith(STAND_IN):
+            node.id = names[int(node.id.removeprefix(STAND_IN))]
     return tree
 
 

@@ -1,7 +1,7 @@
 """Graders as OpenAI describes them: read, and applied if they need no model.
 
-`string_check` and `text_similarity` are scored here; `runner` asks a model for a `score_model`; `multi` combines the
-scores of others. Refused by name: `python`, which would run a user's code on the server, and `label_model`.
+`string_check` and `text_similarity` are scored here; `runner` asks a model for a `score_model` or `label_model`;
+`multi` combines the scores of others. Refused by name: `python`, which would run a user's code on the server.
 """
 
 import ast
@@ -12,19 +12,28 @@ from typing import TypeAlias, cast
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.graders.formula import FormulaError, calculate, read_formula
+from tunesmith.graders.meteor import meteor
+from tunesmith.graders.meteor import missing as meteor_lacks
 from tunesmith.graders.similarity import METRICS
 from tunesmith.graders.templates import Variables, checked_template, fill
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire.body import read
 from tunesmith.wire.faults import invalid_value, missing
-from tunesmith.wire.graders import MultiBody, ScoreModelBody, StringCheckBody, TextSimilarityBody
+from tunesmith.wire.graders import (
+    GradingMessage,
+    LabelModelBody,
+    MultiBody,
+    ScoreModelBody,
+    StringCheckBody,
+    TextSimilarityBody,
+)
 
-TYPES = ("string_check", "text_similarity", "score_model", "multi")
+TYPES = ("string_check", "text_similarity", "score_model", "label_model", "multi")
 REFUSED_TYPES = {
     "python": "it would run code on this server without a sandbox; a string_check, text_similarity or multi grader"
     " can often say the same",
-    "label_model": "use a score_model grader, or a string_check on the label that the model wrote",
 }
+LABEL = "label"  # the key under which a label_model writes its choice
 MAX_GRADERS = 20  # of one multi grader; each may ask a model
 
 
@@ -66,7 +75,21 @@ class ScoreModel:
     type = "score_model"
 
 
-Leaf: TypeAlias = StringCheck | TextSimilarity | ScoreModel
+@dataclass(frozen=True, slots=True)
+class LabelModel:
+    """Lets a model choose a label; 1 for a passing one, 0 for another."""
+
+    name: str
+    model: str
+    messages: tuple[tuple[str, str], ...]
+    sampling: JsonObject  # among them the answers that it may give, as a response format
+    passing: frozenset[str]
+
+    type = "label_model"
+
+
+ModelGrader: TypeAlias = ScoreModel | LabelModel
+Leaf: TypeAlias = StringCheck | TextSimilarity | ModelGrader
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +118,8 @@ def read_grader(value: JsonValue, param: str = "grader") -> Grader:
             return _text_similarity(read(TextSimilarityBody, value, param), param)
         case "score_model":
             return _score_model(read(ScoreModelBody, value, param), param)
+        case "label_model":
+            return _label_model(read(LabelModelBody, value, param), param)
         case "multi":
             return _multi(read(MultiBody, value, param), param)
     raise _no_such_type(kind, f"{param}.type")
@@ -110,7 +135,7 @@ def score(grader: StringCheck | TextSimilarity, variables: Variables) -> float:
     text = fill(grader.input, variables, f"{grader.name}.input")
     reference = fill(grader.reference, variables, f"{grader.name}.reference")
     if isinstance(grader, TextSimilarity):
-        return METRICS[grader.metric](text, reference)
+        return {**METRICS, "meteor": meteor}[grader.metric](text, reference)
     return float(_passes(grader.operation, text, reference))
 
 
@@ -148,6 +173,8 @@ def _string_check(body: StringCheckBody, param: str) -> StringCheck:
 
 
 def _text_similarity(body: TextSimilarityBody, param: str) -> TextSimilarity:
+    if body.evaluation_metric == "meteor" and (lacking := meteor_lacks()):
+        raise InvalidRequest(f"The metric meteor is not available: {lacking}.", param=f"{param}.evaluation_metric")
     return TextSimilarity(
         body.name,
         checked_template(body.input, f"{param}.input"),
@@ -157,12 +184,32 @@ def _text_similarity(body: TextSimilarityBody, param: str) -> TextSimilarity:
 
 
 def _score_model(body: ScoreModelBody, param: str) -> ScoreModel:
-    messages = tuple(
-        (message.role, checked_template(message.content, f"{param}.input[{index}].content"))
-        for index, message in enumerate(body.input)
-    )
     low, high = body.range
+    messages = _messages(body.input, param)
     return ScoreModel(body.name, body.model, messages, body.sampling_params.chat_fields(), low, high)
+
+
+def _label_model(body: LabelModelBody, param: str) -> LabelModel:
+    for index, label in enumerate(body.passing_labels):
+        if label not in body.labels:
+            place = f"{param}.passing_labels[{index}]"
+            raise InvalidRequest(f"{label!r} is not one of the labels. - '{place}'", param=place)
+    schema: JsonObject = {
+        "type": "object",
+        "properties": {LABEL: {"type": "string", "enum": list[JsonValue](dict.fromkeys(body.labels))}},
+        "required": [LABEL],
+        "additionalProperties": False,
+    }
+    held: JsonObject = {"type": "json_schema", "json_schema": {"name": LABEL, "strict": True, "schema": schema}}
+    sampling = {**body.sampling_params.chat_fields(), "response_format": held}
+    return LabelModel(body.name, body.model, _messages(body.input, param), sampling, frozenset(body.passing_labels))
+
+
+def _messages(given: list[GradingMessage], param: str) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (message.role, checked_template(message.content, f"{param}.input[{index}].content"))
+        for index, message in enumerate(given)
+    )
 
 
 def _multi(body: MultiBody, param: str) -> Multi:

@@ -6,16 +6,19 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from tunesmith.graders.grader import Grader, Multi, ScoreModel
+from tunesmith.graders.grader import Grader, LabelModel, Multi, ScoreModel
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.wire.graders import GraderRun
 
+# OpenAI's service answers with these; its description has the 14 of them that are older.
 FLAGS = (
     "formula_parse_error",
     "sample_parse_error",
+    "sample_parse_error_details",
     "truncated_observation_error",
     "unresponsive_reward_error",
     "invalid_variable_error",
+    "invalid_variable_error_details",
     "other_error",
     "python_grader_server_error",
     "python_grader_server_error_type",
@@ -23,8 +26,16 @@ FLAGS = (
     "python_grader_runtime_error_details",
     "model_grader_server_error",
     "model_grader_refusal_error",
+    "model_grader_refusal_error_details",
     "model_grader_parse_error",
+    "model_grader_parse_error_details",
+    "model_grader_exceeded_max_tokens_error",
     "model_grader_server_error_details",
+    "endpoint_grader_internal_error",
+    "endpoint_grader_internal_error_details",
+    "endpoint_grader_server_error",
+    "endpoint_grader_server_error_details",
+    "endpoint_grader_safety_check_error",
 )
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?!\w)")
 SCORE_KEYS = ("result", "score")
@@ -72,7 +83,7 @@ class Record:
 
 def result(grader: Grader, record: Record, seconds: float) -> GraderRun:
     """The answer of a run that took `seconds`."""
-    alone = isinstance(grader, ScoreModel)
+    alone = isinstance(grader, ScoreModel | LabelModel)
     return {
         "reward": record.reward,
         "metadata": {
@@ -80,7 +91,7 @@ def result(grader: Grader, record: Record, seconds: float) -> GraderRun:
             "type": grader.type,
             "errors": _errors(record.faults),
             "execution_time": seconds,
-            "scores": dict(record.scores),
+            "scores": dict(record.scores) if isinstance(grader, Multi) else {},
             "token_usage": sum(one.total for one in record.tokens.values()) if record.tokens else None,
             "sampled_model_name": next(iter(record.tokens), None) if alone else None,
         },

@@ -5,26 +5,46 @@ and the reason in its record's `faults`.
 """
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import orjson
 from anyio import to_thread
 
 from tunesmith.errors import ServerFault
 from tunesmith.graders.formula import FormulaResultError
-from tunesmith.graders.grader import Grader, Leaf, Multi, ScoreModel, combine, leaves, score
+from tunesmith.graders.grader import (
+    LABEL,
+    Grader,
+    LabelModel,
+    Leaf,
+    ModelGrader,
+    Multi,
+    ScoreModel,
+    combine,
+    leaves,
+    score,
+)
 from tunesmith.graders.results import Record, read_score
 from tunesmith.graders.templates import NoValue, Variables, fill
 
 Messages = list[tuple[str, str]]  # (role, text)
 
 
-class AskModel(Protocol):
-    """Lets a grader's model answer: (the model's name, its text).
+class Wrote(NamedTuple):
+    """What a grader's model answered.
 
-    Adds the tokens that it took to the record.
+    `cut`: it was not done when it reached its limit of tokens.
     """
 
-    def __call__(self, grader: ScoreModel, messages: Messages, record: Record, /) -> Awaitable[tuple[str, str]]:
+    model: str
+    text: str
+    cut: bool = False
+
+
+class AskModel(Protocol):
+    """Lets a grader's model answer, and adds the tokens that it took to the record."""
+
+    def __call__(self, grader: ModelGrader, messages: Messages, record: Record, /) -> Awaitable[Wrote]:
         """Asks the grader's model."""
         ...
 
@@ -39,7 +59,7 @@ async def run(grader: Grader, variables: Variables, record: Record, ask: AskMode
 
 async def _grade(called: str, leaf: Leaf, variables: Variables, record: Record, ask: AskModel) -> None:
     try:
-        if isinstance(leaf, ScoreModel):
+        if isinstance(leaf, ScoreModel | LabelModel):
             found = await _ask(leaf, variables, record, ask)
         else:
             found = await to_thread.run_sync(score, leaf, variables)
@@ -52,20 +72,37 @@ async def _grade(called: str, leaf: Leaf, variables: Variables, record: Record, 
             record.scores[called] = found
 
 
-async def _ask(leaf: ScoreModel, variables: Variables, record: Record, ask: AskModel) -> float | None:
-    """The score that the model wrote; None, with a fault recorded, where it wrote none within the range."""
+async def _ask(leaf: ModelGrader, variables: Variables, record: Record, ask: AskModel) -> float | None:
+    """The score that the model wrote; None, with a fault recorded, where it wrote none.
+
+    A number beyond the grader's range counts as the end of the range.
+    """
     messages = await to_thread.run_sync(_filled, leaf, variables)
-    name, text = await ask(leaf, messages, record)
-    found = read_score(text)
-    if found is not None and leaf.low <= found <= leaf.high:
-        return found
-    record.faults["model_grader_parse_error"] = (
-        f"{name} should have written one number from {leaf.low:g} to {leaf.high:g} and wrote {text[:200]!r}."
-    )
+    wrote = await ask(leaf, messages, record)
+    if isinstance(leaf, ScoreModel):
+        found, wanted = read_score(wrote.text), f"one number from {leaf.low:g} to {leaf.high:g}"
+        if found is not None:
+            return min(max(found, leaf.low), leaf.high)
+    else:
+        label, wanted = _label(wrote.text), "one of the labels"
+        if label is not None:
+            return float(label in leaf.passing)
+    flag = "model_grader_exceeded_max_tokens_error" if wrote.cut else "model_grader_parse_error"
+    record.faults[flag] = f"{wrote.model} should have written {wanted} and wrote {wrote.text[:200]!r}."
     return None
 
 
-def _filled(leaf: ScoreModel, variables: Variables) -> Messages:
+def _label(text: str) -> str | None:
+    """What a label_model chose; None for an answer that was cut before it ended."""
+    try:
+        value = orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return None
+    label = value.get(LABEL) if isinstance(value, dict) else None
+    return label if isinstance(label, str) else None
+
+
+def _filled(leaf: ModelGrader, variables: Variables) -> Messages:
     return [(role, fill(text, variables, f"{leaf.name}.input")) for role, text in leaf.messages]
 
 

@@ -1,9 +1,11 @@
 """Placeholders in a grader's texts, checked, then filled in once.
 
-`{{item.label}}` and `{{sample.output_text}}`. What is filled in is never read for further placeholders, so a sample
+`{{item.label}}`, `{{sample.output_text}}`, `{{sample.output_json.name}}`, `{{sample.output_tools[0].function.name}}`
+and `{{sample.choices[0].message.content}}`. What is filled in is never read for further placeholders, so a sample
 cannot reach into the item.
 """
 
+import json
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,10 +13,11 @@ from functools import lru_cache
 import orjson
 
 from tunesmith.errors import InvalidRequest, TunesmithError
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonObject, JsonValue, exact_json
 
 PLACE = re.compile(r"\{\{([^{}]*+)\}\}")  # possessive: no text makes it go back and forth
 PATH = re.compile(r"(item|sample)((?:\.\w[\w-]*|\[\d+\])+)")
+SAMPLE_STEPS = re.compile(r"\.(?:output_text$|(?:output_json|output_tools|choices)\b)")
 STEP = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]")
 MAX_INDEX_DIGITS = 9  # Python refuses to read numbers of more than 4300
 MAX_PATH = 1000  # characters of a placeholder
@@ -34,25 +37,31 @@ class NoValue(TunesmithError):
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """What may be filled in: the model's sample, and a row of a dataset."""
+    """What may be filled in: a model's answer, its tool calls, a dataset's row."""
 
     sample: str
     item: JsonObject = field(default_factory=dict)
+    tool_calls: tuple[JsonObject, ...] = ()
+
+    def choices(self) -> list[JsonValue]:
+        """The answer as a chat completion lists it."""
+        message: JsonObject = {"role": "assistant", "content": self.sample}
+        if self.tool_calls:
+            message["tool_calls"] = list(self.tool_calls)
+        return [{"index": 0, "message": message}]
 
 
 def checked_template(text: str, param: str) -> str:
-    """The text itself. Raises InvalidRequest for an unknown placeholder.
-
-    Known are `item`, `sample.output_text` and `sample.output_json`.
-    """
+    """The text itself. Raises InvalidRequest for an unknown placeholder."""
     for match in PLACE.finditer(text):
         path = match.group(1).strip()
         found = PATH.fullmatch(path) if len(path) <= MAX_PATH else None
-        known = found and (found[1] == "item" or re.match(r"\.output_(text$|json\b)", found[2]))
+        known = found and (found[1] == "item" or SAMPLE_STEPS.match(found[2]))
         if not known:
             raise InvalidRequest(
-                f"{{{{{path[:60]}}}}} cannot be filled in here. Use {{{{item.NAME}}}}, {{{{sample.output_text}}}} or"
-                f" {{{{sample.output_json.NAME}}}}. - '{param}'",
+                f"{{{{{path[:60]}}}}} cannot be filled in here. Use {{{{item.NAME}}}}, {{{{sample.output_text}}}},"
+                " {{sample.output_json.NAME}}, {{sample.output_tools[0].function.name}} or"
+                f" {{{{sample.choices[0].message.content}}}}. - '{param}'",
                 param=param,
             )
     return text
@@ -87,12 +96,21 @@ def _look_up(path: str, variables: Variables) -> JsonValue:
     root, steps = path.partition(".")[0].partition("[")[0], STEP.findall(path)
     value: JsonValue = variables.item
     if root == "sample":
-        if steps[0][0] == "output_text":
-            return variables.sample
-        value, steps = _as_json(variables.sample), steps[1:]
+        value, steps = _of_sample(steps[0][0], variables), steps[1:]
     for name, index in steps:
         value = _step(value, name or index, path)
     return value
+
+
+def _of_sample(name: str, variables: Variables) -> JsonValue:
+    match name:
+        case "output_text":
+            return variables.sample
+        case "output_tools":
+            return list(variables.tool_calls)
+        case "choices":
+            return variables.choices()
+    return _as_json(variables.sample)
 
 
 def _step(value: JsonValue, key: str, path: str) -> JsonValue:
@@ -106,10 +124,9 @@ def _step(value: JsonValue, key: str, path: str) -> JsonValue:
 @lru_cache(maxsize=2)  # a template may read the same sample a thousand times
 def _as_json(sample: str) -> JsonValue:
     try:
-        value: JsonValue = orjson.loads(sample)
-    except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+        return exact_json(sample)
+    except (ValueError, RecursionError) as error:
         raise NoValue(f"The model sample is not JSON ({error}).", "sample_parse_error") from error
-    return value
 
 
 def _shown(value: JsonValue) -> str:
@@ -118,4 +135,17 @@ def _shown(value: JsonValue) -> str:
     try:
         return orjson.dumps(value).decode()
     except TypeError as error:
-        raise NoValue("A value is nested too deeply to be filled in as JSON.", "invalid_variable_error") from error
+        if "64-bit" in str(error):  # it writes no larger whole number
+            return _with_every_digit(value)
+        raise _too_deep() from error
+
+
+def _with_every_digit(value: JsonValue) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError as error:
+        raise _too_deep() from error
+
+
+def _too_deep() -> NoValue:
+    return NoValue("A value is nested too deeply to be filled in as JSON.", "invalid_variable_error")

@@ -3,6 +3,8 @@
 Not covered: what a grader's texts may refer to, and its formula: `tunesmith.graders` reads those.
 """
 
+import secrets
+import string
 from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -15,11 +17,11 @@ from tunesmith.wire.chat import Seed
 from tunesmith.wire.faults import worded
 
 TEXT_PARTS = ("input_text", "output_text", "text")
-MAX_MESSAGES = 128  # of a score_model
+MAX_MESSAGES = 128  # of a score_model or label_model
+MAX_LABELS = 500
 MAX_TEXT = 100_000  # characters of a template, as of what it becomes
 REFUSED_METRICS = {
     "cosine": "it needs an embedding model, and this server has none",
-    "meteor": "it needs the WordNet database, which this server does not download",
 }
 
 
@@ -74,13 +76,18 @@ def _no_reasoning(_: object) -> object:
     raise worded(lambda param: InvalidRequest(message, param=param))
 
 
-NAME = "Not empty; the scores of a run are listed by it."
+def _invented_name() -> str:
+    """A name as OpenAI makes one up for a grader without."""
+    return "grader-" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))
+
+
+NAME = "The scores of a run are listed by it; without one it gets a name such as grader-VasDqHrerHW5."
 Name: TypeAlias = Annotated[str, AfterValidator(_not_empty)]
 AvailableMetric: TypeAlias = Literal[
-    "fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
+    "fuzzy_match", "bleu", "gleu", "meteor", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
 ]
 METRICS: tuple[AvailableMetric, ...] = get_args(AvailableMetric)
-Metric: TypeAlias = Annotated[Literal[AvailableMetric, "cosine", "meteor"], AfterValidator(_available)]
+Metric: TypeAlias = Annotated[Literal[AvailableMetric, "cosine"], AfterValidator(_available)]
 Score: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Range: TypeAlias = Annotated[list[Score], Field(min_length=2, max_length=2), FIRST_FAULT, AfterValidator(_lowest_first)]
 Template: TypeAlias = Annotated[str, AfterValidator(_short)]
@@ -89,11 +96,19 @@ Content: TypeAlias = Annotated[
 ]
 
 
-class StringCheckBody(ChatBody):
+class GraderBody(ChatBody):
+    """What all graders have."""
+
+    name: Name = Field(default_factory=_invented_name, description=NAME)
+    pass_threshold: Score | None = Field(
+        None, description="From which score on an eval counts a row as passed. Changes no score."
+    )
+
+
+class StringCheckBody(GraderBody):
     """A `string_check` grader."""
 
     type: Literal["string_check"] = Field(description="string_check.")
-    name: Name = Field(description=NAME)
     input: Template = Field(description="A text, usually with placeholders.")
     reference: Template = Field(description="What the input is compared with.")
     operation: Literal["eq", "ne", "like", "ilike"] = Field(
@@ -101,16 +116,15 @@ class StringCheckBody(ChatBody):
     )
 
 
-class TextSimilarityBody(ChatBody):
+class TextSimilarityBody(GraderBody):
     """A `text_similarity` grader."""
 
     type: Literal["text_similarity"] = Field(description="text_similarity.")
-    name: Name = Field(description=NAME)
     input: Template = Field(description="A text, usually with placeholders.")
     reference: Template = Field(description="What the input is compared with.")
     evaluation_metric: Metric = Field(
-        description="fuzzy_match (rapidfuzz's ratio), bleu, gleu, rouge_1 to rouge_5 or rouge_l; cosine and meteor are "
-        "refused."
+        description="fuzzy_match (rapidfuzz's ratio), bleu (sacrebleu's), gleu (nltk's), rouge_1 to rouge_5 or rouge_l "
+        "(rouge-score's), meteor where nltk and WordNet are installed; cosine is refused."
     )
 
 
@@ -150,11 +164,10 @@ class GradingParams(ChatBody):
         return {name: value for name, value in {**fields, "max_completion_tokens": tokens}.items() if value is not None}
 
 
-class ScoreModelBody(ChatBody):
+class ScoreModelBody(GraderBody):
     """A `score_model` grader: a model writes the score."""
 
     type: Literal["score_model"] = Field(description="score_model.")
-    name: Name = Field(description=NAME)
     model: Name = Field(description="A model of this server.")
     range: Range = Field(
         default_factory=lambda: [0.0, 1.0], description="The lowest and the highest score; unset: 0 to 1."
@@ -165,14 +178,30 @@ class ScoreModelBody(ChatBody):
     sampling_params: GradingParams = Field(GradingParams(), description="As in a chat request.")
 
 
-class MultiBody(ChatBody):
+class LabelModelBody(GraderBody):
+    """A `label_model` grader: a model chooses one of the labels."""
+
+    type: Literal["label_model"] = Field(description="label_model.")
+    model: Name = Field(description="A model of this server.")
+    input: Annotated[list[GradingMessage], Field(min_length=1, max_length=MAX_MESSAGES), FIRST_FAULT] = Field(
+        description="The messages that the model gets, at most 128."
+    )
+    labels: Annotated[list[Name], Field(min_length=1, max_length=MAX_LABELS), FIRST_FAULT] = Field(
+        description="What it may answer; it can write nothing else."
+    )
+    passing_labels: Annotated[list[Name], Field(max_length=MAX_LABELS), FIRST_FAULT] = Field(
+        description="The labels that score 1, each one of `labels`; the others score 0."
+    )
+    sampling_params: GradingParams = Field(GradingParams(), description="As in a chat request.")
+
+
+class MultiBody(GraderBody):
     """A `multi` grader: a formula over the scores of others.
 
     `graders.grader` reads those one by one.
     """
 
     type: Literal["multi"] = Field(description="multi.")
-    name: Name = Field(description=NAME)
     graders: Annotated[object, described_as(dict[str, object] | list[object])] = Field(
         None, description="Up to 20 graders of the other types, as an object or a list."
     )
@@ -186,7 +215,7 @@ class ValidateGrader(ChatBody):
     """The body of `POST /v1/fine_tuning/alpha/graders/validate`."""
 
     grader: Annotated[object, described_as(dict[str, object])] = Field(
-        description="A string_check, text_similarity, score_model or multi; python and label_model are refused."
+        description="A string_check, text_similarity, score_model, label_model or multi; python is refused."
     )
 
 

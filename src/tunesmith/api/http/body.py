@@ -16,7 +16,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonObject, JsonValue, exact_json
 from tunesmith.rows.json_faults import json_fault, near
 from tunesmith.wire.faults import demand_object
 
@@ -47,22 +47,22 @@ def upload_threads(project: str) -> CapacityLimiter:
     return _upload_threads.setdefault(project, CapacityLimiter(UPLOADS_AT_ONCE))
 
 
-async def read_object(request: Request, model: str | None = None) -> JsonObject:
+async def read_object(request: Request, model: str | None = None, *, exact: bool = False) -> JsonObject:
     """The body as a JSON object; raises InvalidRequest for anything else.
 
-    `model`: the one that the URL names, which replaces the body's.
+    `model`: the one that the URL names, which replaces the body's; `exact` keeps all digits of whole numbers.
     """
-    body = demand_object(parse_body(await request.body()))
+    body = demand_object(parse_body(await request.body(), exact=exact))
     return body if model is None else {**body, "model": model}
 
 
-def parse_body(body: bytes) -> JsonValue:
-    """The JSON value of a body.
+def parse_body(body: bytes, *, exact: bool = False) -> JsonValue:
+    """The JSON value of a body; `exact` keeps all digits of whole numbers.
 
     Raises InvalidRequest that says what is wrong with it and what to do.
     """
     try:
-        value: JsonValue = orjson.loads(body)
+        value: JsonValue = exact_json(body) if exact else orjson.loads(body)
     except orjson.JSONDecodeError as error:
         fault = _encoding_fault(body) or _content_fault(body) or _syntax_fault(body.decode(), error)
         raise InvalidRequest(fault) from error

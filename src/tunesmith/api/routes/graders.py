@@ -20,9 +20,9 @@ from tunesmith.api.http.models import base_of, open_model
 from tunesmith.api.http.replies import collect
 from tunesmith.api.http.rules import rule
 from tunesmith.api.middleware.metering import meter
-from tunesmith.graders.grader import Grader, ScoreModel, leaves, read_grader
+from tunesmith.graders.grader import Grader, LabelModel, ModelGrader, ScoreModel, leaves, read_grader
 from tunesmith.graders.results import Record, Tokens, result
-from tunesmith.graders.runner import Messages, run
+from tunesmith.graders.runner import Messages, Wrote, run
 from tunesmith.graders.templates import Variables
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat.answer import Reply, Usage, start_chat
@@ -56,8 +56,9 @@ class Spent:
 async def validate_grader(request: Request, context: ContextDep) -> JSONAnswer:
     """The grader itself; 400 for a wrong one, 404 for one whose model is not there."""
     body = read(ValidateGrader, await read_object(request))
-    await run_in_threadpool(_check_models, context, read_grader(cast(JsonValue, body.grader)))
-    answer: ValidatedGrader = {"grader": cast(Anything, body.grader)}
+    grader = read_grader(cast(JsonValue, body.grader))
+    await run_in_threadpool(_check_models, context, grader)
+    answer: ValidatedGrader = {"grader": {"name": grader.name, **cast(Anything, body.grader)}}
     return JSONAnswer(answer)
 
 
@@ -65,13 +66,13 @@ async def validate_grader(request: Request, context: ContextDep) -> JSONAnswer:
 @rule("read-only", limit="model")
 async def run_grader(request: Request, context: ContextDep) -> JSONAnswer:
     """The reward of one sample."""
-    body = read(RunGrader, await read_object(request))
+    body = read(RunGrader, await read_object(request, exact=True))
     grader = read_grader(cast(JsonValue, body.grader))
     variables = Variables(body.model_sample, cast(JsonObject, body.item))
     await run_in_threadpool(_check_models, context, grader)
     record, begun = Record(), time.perf_counter()
 
-    async def ask(leaf: ScoreModel, messages: Messages, record: Record) -> tuple[str, str]:
+    async def ask(leaf: ModelGrader, messages: Messages, record: Record) -> Wrote:
         return await _ask(leaf, messages, record, request, context)
 
     await run(grader, variables, record, ask)
@@ -82,25 +83,25 @@ async def run_grader(request: Request, context: ContextDep) -> JSONAnswer:
 def _check_models(context: Context, grader: Grader) -> None:
     """404 for a model that is not there; loads none."""
     for leaf in leaves(grader).values():
-        if isinstance(leaf, ScoreModel) and context.store.models.resolve(leaf.model) is None:
+        if isinstance(leaf, ScoreModel | LabelModel) and context.store.models.resolve(leaf.model) is None:
             base_of(context, leaf.model)
 
 
-async def _ask(
-    leaf: ScoreModel, messages: Messages, record: Record, request: Request, context: Context
-) -> tuple[str, str]:
-    """(the model's name, what it wrote). What that took is added to the record, however it ended."""
+async def _ask(leaf: ModelGrader, messages: Messages, record: Record, request: Request, context: Context) -> Wrote:
+    """What the grader's model wrote. What that took is added to the record, however it ended."""
     name, reply = await run_in_threadpool(_start, context, leaf, messages)
     if not record.tokens:
         meter(request, name, Spent(record))
     try:
-        return name, "".join([piece.text for piece in await collect(reply, request)])
+        pieces = await collect(reply, request)
+        cut = any(piece.finish == "length" for piece in pieces)
+        return Wrote(name, "".join([piece.text for piece in pieces]), cut)
     finally:
         used = reply.usage
         record.spend(name, Tokens(used.prompt_tokens, used.completion_tokens, used.cached_tokens))
 
 
-def _start(context: Context, leaf: ScoreModel, messages: Messages) -> tuple[str, Reply]:
+def _start(context: Context, leaf: ModelGrader, messages: Messages) -> tuple[str, Reply]:
     turns: list[JsonValue] = [{"role": role, "content": text} for role, text in messages]
     request = chat_request(read(Chat, {"model": leaf.model, "messages": turns, **leaf.sampling}))
     name, loaded = open_model(context, leaf.model)

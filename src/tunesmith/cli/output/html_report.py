@@ -62,7 +62,7 @@ class Chart:
 def report_html(report: Report, estimate: Estimate | None = None, previews: Sequence[Preview] = ()) -> str:
     """Returns a whole HTML document, with everything from the dataset escaped."""
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             report=report,
@@ -176,7 +176,8 @@ def _coded(text: str) -> Markup:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates of our pages, with what they call."""
     environment = Environment(
         loader=PackageLoader("tunesmith.cli.output"),
         autoescape=True,

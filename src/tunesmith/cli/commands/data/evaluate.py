@@ -1,0 +1,207 @@
+"""`tunesmith eval`: did the tuning help?"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from tunesmith.cli.exits import CommandError, Exit
+from tunesmith.cli.options import AsJson, BaseUrl, DataDir
+from tunesmith.cli.signature import takes
+
+if TYPE_CHECKING:
+    from tunesmith.client import Client, Job
+    from tunesmith.evals.questions import Question
+    from tunesmith.evals.run import Answer, Evaluation
+    from tunesmith.jsonvalue import JsonObject, JsonValue
+
+BUSY = frozenset((429, 503))
+TRIES, FIRST_WAIT = 8, 0.5  # of a question that a busy server turns away; seconds, doubled each time
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOptions:
+    """The options of `tunesmith eval`."""
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Tuned model, or the job that made it; 'last' for the newest job.",
+            metavar="MODEL|JOB",
+            show_default=False,
+        ),
+    ]
+    on: Annotated[
+        Path | None,
+        typer.Option("--on", help="Chat rows to answer. Default: the job's validation file.", show_default=False),
+    ] = None
+    against: Annotated[
+        str | None, typer.Option(help="The other side. Default: the base of the model.", show_default=False)
+    ] = None
+    rows: Annotated[int, typer.Option(min=2, help="Most answers to compare; more are drawn by a fixed seed.")] = 200
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 512
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Questions asked at a time.")] = 8
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Also write every answer to this JSON file.", show_default=False),
+    ] = None
+    html: Annotated[Path | None, typer.Option(help="Also write a report to this HTML file.", show_default=False)] = None
+    as_json: AsJson = False
+    base_url: BaseUrl = None
+    data_dir: DataDir = None
+
+
+@takes(EvalOptions)
+def evaluate(options: EvalOptions) -> None:
+    """Say whether the tuning helped: a model and its base answer the same rows.
+
+    Both answer greedily (temperature 0). Rows that the model was trained on say little: use rows that were held out.
+    """
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.output.evaluation import evaluation_html, print_evaluation
+    from tunesmith.cli.server.find import connect
+
+    with connect(load_settings(options.data_dir), options.base_url) as connection:
+        found = _evaluate(connection.client, options)
+    if options.output is not None:
+        _write(options.output, _as_text(found))
+    if options.html is not None:
+        _write(options.html, evaluation_html(found))
+    print_evaluation(found, as_json=options.as_json)
+
+
+def _evaluate(client: "Client", options: EvalOptions) -> "Evaluation":
+    from tunesmith.cli.names import naming_models
+    from tunesmith.cli.output.reading_bar import CountingBar
+    from tunesmith.cli.output.terminal import note
+    from tunesmith.evals.questions import sample
+    from tunesmith.evals.run import Asking
+
+    model, job = _model_and_job(client, options.model)
+    before = options.against or _base_of(model, job)
+    questions = _questions(client, options, job)
+    chosen = sample(questions, options.rows)
+    part = f"{len(chosen):,} of {len(questions):,}" if len(chosen) < len(questions) else f"{len(chosen):,}"
+    note(f"Asking {before} and {model} for {part} answers.")
+    with naming_models(client, model):
+        client.model(model)
+    with naming_models(client, before):
+        client.model(before)
+    with CountingBar(len(chosen), "asking") as bar:
+        return Asking(_asker(client, options.max_tokens), bar, options.concurrency).run(chosen, before, model)
+
+
+def _model_and_job(client: "Client", name: str) -> "tuple[str, Job | None]":
+    """The tuned model that is meant, and the job that made it where the server still lists it."""
+    from tunesmith.cli.names import naming_jobs
+
+    if name == "last" or name.startswith("ftjob-"):
+        with naming_jobs(client, name):
+            job = _newest(client) if name == "last" else client.job(name)
+        if job.fine_tuned_model is None:
+            raise CommandError(f"Job {job.id} has made no model: it is {job.state}.")
+        return job.fine_tuned_model, job
+    made_by = (job for job in client.jobs(1000) if job.fine_tuned_model == name)
+    return name, next(made_by, None)
+
+
+def _newest(client: "Client") -> "Job":
+    job = next(iter(client.jobs(1)), None)
+    if job is None:
+        raise CommandError("There are no jobs yet. Make one: tunesmith train FILE")
+    return job
+
+
+def _base_of(model: str, job: "Job | None") -> str:
+    if job is not None:
+        return job.model
+    raise CommandError(f"No job listed here has made {model}; name the other side: --against MODEL", Exit.USAGE)
+
+
+def _questions(client: "Client", options: EvalOptions, job: "Job | None") -> "list[Question]":
+    from tunesmith.cli.dataset import require_file
+    from tunesmith.evals.questions import read_questions
+
+    if options.on is not None:
+        return read_questions(require_file(options.on))
+    if job is None or job.validation_file is None:
+        raise CommandError(
+            "The job had no validation file. Name rows that it was not trained on: --on FILE", Exit.USAGE
+        )
+    with TemporaryDirectory(prefix="tunesmith-eval-") as folder:
+        path = Path(folder) / "validation.jsonl"
+        with path.open("wb") as file:
+            for piece in client.content_pieces(job.validation_file):
+                file.write(piece)
+        return read_questions(path)
+
+
+class _Asker:
+    """Asks one question of one model, again where the server is busy."""
+
+    def __init__(self, client: "Client", max_tokens: int) -> None:
+        self._client = client
+        self._max_tokens = max_tokens
+
+    def __call__(self, model: str, question: "Question") -> "Answer | str":
+        from tunesmith.client import ServerRefused
+
+        body = {
+            "model": model,
+            "messages": list(question.messages),
+            "temperature": 0,
+            "max_completion_tokens": self._max_tokens,
+            **question.options,
+        }
+        for again in range(TRIES):
+            started = time.perf_counter()
+            try:
+                answer = self._client.complete(body)
+            except ServerRefused as refused:
+                if refused.status_code in BUSY and again < TRIES - 1:
+                    time.sleep(FIRST_WAIT * 2**again)
+                    continue
+                if refused.status_code == 400:  # this row, for one too long; others may be asked
+                    return refused.message
+                raise
+            return _answer(answer, time.perf_counter() - started)
+        raise AssertionError("the last try returns or raises")
+
+
+def _asker(client: "Client", max_tokens: int) -> _Asker:
+    return _Asker(client, max_tokens)
+
+
+def _answer(completion: dict[str, object], seconds: float) -> "Answer":
+    from tunesmith.evals.criteria import read_reply
+    from tunesmith.evals.run import Answer
+
+    value = cast("JsonObject", completion)
+    choice = cast("list[JsonObject]", value["choices"])[0]
+    usage = cast("dict[str, int]", value["usage"])
+    return Answer(
+        reply=read_reply(cast("JsonObject", choice["message"])),
+        model=str(value["model"]),
+        fingerprint=str(value.get("system_fingerprint")),
+        prompt_tokens=usage["prompt_tokens"],
+        tokens=usage["completion_tokens"],
+        seconds=seconds,
+        cut=choice["finish_reason"] == "length",
+    )
+
+
+def _as_text(found: "Evaluation") -> str:
+    import json
+
+    value: JsonValue = found.to_json()
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,150 @@
+"""How an evaluation looks in a terminal, and as a page with answers side by side."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from rich.markup import escape
+
+from tunesmith.cli.output.html_report import environment
+from tunesmith.cli.output.terminal import listing, note, out, plural, print_json
+from tunesmith.evals.comparison import Outcome, sentence
+from tunesmith.evals.criteria import Reply
+from tunesmith.evals.run import Evaluation, Pair
+from tunesmith.evals.statistics import Interval
+from tunesmith.jsonvalue import JsonObject
+
+COLOURS = {"better": "green", "worse": "red", "not decisive": "yellow"}
+MOST_LISTED = 100  # pairs of each kind in the page
+FEW_ROWS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Pairs of answers under one heading of the page.
+
+    `count` may be more than are listed.
+    """
+
+    title: str
+    pairs: list[Pair]
+    count: int
+
+
+def print_evaluation(found: Evaluation, *, as_json: bool) -> None:
+    """Prints the verdict, a table of criteria, and what the two sides took."""
+    if as_json:
+        print_json({key: value for key, value in found.to_json().items() if key != "samples"})
+        return
+    _say_left_out(found)
+    if not found.outcomes:
+        return
+    deciding = found.outcomes[0]
+    colour = COLOURS[deciding.decision]
+    out().print(f"[bold {colour}]{escape(_headline(found))}[/]", soft_wrap=True)
+    out().print(escape(sentence(deciding)), soft_wrap=True)
+    out().print()
+    out().print(_table(found))
+    out().print(escape(_sides(found)), soft_wrap=True)
+
+
+def evaluation_html(found: Evaluation) -> str:
+    """A whole HTML document, with everything from the answers escaped."""
+    return (
+        environment()
+        .get_template("evaluation.html")
+        .render(
+            found=found,
+            headline=_headline(found),
+            sides=_sides(found),
+            sentences=[(sentence(one), one.decision) for one in found.outcomes],
+            table=[_row(one) for one in found.outcomes],
+            listed=_listed(found),
+            shown=_shown,
+            version=version("tunesmith"),
+            today=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        )
+    )
+
+
+def _say_left_out(found: Evaluation) -> None:
+    if found.left_out:
+        line, reason = found.left_out[0]
+        note(f"{plural(len(found.left_out), 'question')} could not be asked; line {line}: {reason}")
+    if not found.outcomes:
+        note("Nothing was compared.")
+    elif len(found.pairs) < FEW_ROWS:
+        note(f"Only {plural(len(found.pairs), 'answer')}: a difference must be large to be seen.")
+
+
+def _headline(found: Evaluation) -> str:
+    if not found.outcomes:
+        return "Nothing was compared"
+    words = {
+        "better": f"{found.after} is better than {found.before}",
+        "worse": f"{found.after} is worse than {found.before}",
+        "not decisive": f"Not decisive: {found.after} against {found.before}",
+    }
+    return words[found.outcomes[0].decision]
+
+
+def _table(found: Evaluation) -> object:
+    table = listing("criterion", "before", "after", "change", "gained", "lost", "p", "verdict", numbers=6)
+    for one in found.outcomes:
+        table.add_row(*(escape(str(value)) for value in _row(one).values()))
+    return table
+
+
+def _row(one: Outcome) -> JsonObject:
+    mean = one.difference.mean
+    return {
+        "name": one.criterion.name,
+        "before": f"{_percent(one.before)} %",
+        "after": f"{_percent(one.after)} %",
+        "change": f"{100 * mean.value:+.0f} ({100 * mean.low:+.0f} to {100 * mean.high:+.0f})",
+        "gained": "" if one.table is None else str(one.table.gained),
+        "lost": "" if one.table is None else str(one.table.lost),
+        "p": f"{one.p:.3f}" if one.p >= 0.001 else "<0.001",
+        "decision": one.decision,
+    }
+
+
+def _percent(value: Interval) -> str:
+    return f"{100 * value.value:.0f}"
+
+
+def _sides(found: Evaluation) -> str:
+    """What each side's answers took."""
+    words = []
+    for index, model in enumerate((found.before, found.after)):
+        side = found.side(index)
+        extra = [f"{side.refusals:,} refusals"] if side.refusals else []
+        extra += [f"{side.cut:,} cut at the limit"] if side.cut else []
+        per_answer = side.tokens / max(1, len(found.pairs))
+        words.append(", ".join((f"{model}: {per_answer:.0f} tokens an answer", f"{side.median_seconds:.2f} s", *extra)))
+    return "; ".join(words)
+
+
+def _listed(found: Evaluation) -> list[Listed]:
+    """The pairs that the deciding criterion judges differently, and others of which nothing was gained or lost."""
+    if not found.outcomes:
+        return []
+    judge = found.outcomes[0].criterion.judge
+    gained: list[tuple[float, Pair]] = []
+    lost: list[tuple[float, Pair]] = []
+    same: list[Pair] = []
+    for pair in found.pairs:
+        reference = pair.question.reference
+        before, after = judge(pair.before.reply, reference), judge(pair.after.reply, reference)
+        change = (after or 0.0) - (before or 0.0)
+        if change:
+            (gained if change > 0 else lost).append((abs(change), pair))
+        else:
+            same.append(pair)
+    by_size = [[pair for _, pair in sorted(one, key=lambda two: -two[0])] for one in (gained, lost)]
+    groups = zip(("Gained", "Lost", "Unchanged"), (*by_size, same), strict=True)
+    return [Listed(title, pairs[:MOST_LISTED], len(pairs)) for title, pairs in groups]
+
+
+def _shown(reply: Reply) -> str:
+    return "\n".join([reply.text, *(f"{name}({arguments})" for name, arguments in reply.calls)]).strip()

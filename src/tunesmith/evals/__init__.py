@@ -1,0 +1,1 @@
+"""Answers compared with answers, and what can be said for sure."""

@@ -1,0 +1,111 @@
+"""`eval`: both sides are asked in turn, and what is printed and written."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Tunesmith
+from tests.cli.scripted_server import ScriptedServer
+
+ASK, JOBS = "POST /v1/chat/completions", "GET /v1/fine_tuning/jobs"
+TUNED = "ft:base:me::x"
+JOB = {
+    "id": "ftjob-1",
+    "object": "fine_tuning.job",
+    "model": "base",
+    "status": "succeeded",
+    "created_at": 5,
+    "fine_tuned_model": TUNED,
+    "training_file": "file-1",
+    "validation_file": "file-2",
+}
+ROWS = 12
+
+
+def model(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 5, "owned_by": "me"}
+
+
+def completion(text: str, fingerprint: str, finish: str = "stop") -> dict[str, object]:
+    message = {"role": "assistant", "content": text}
+    return {
+        "model": "m",
+        "system_fingerprint": fingerprint,
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3},
+    }
+
+
+@pytest.fixture
+def rows(script: ScriptedServer, tmp_path: Path) -> Path:
+    script.answer(JOBS, {"data": [JOB], "has_more": False})
+    script.answer("GET /v1/fine_tuning/jobs/ftjob-1", JOB)
+    for name in ("base", TUNED):
+        script.answer(f"GET /v1/models/{name}", model(name))
+    path = tmp_path / "held-out.jsonl"
+    line = json.dumps({"messages": [{"role": "user", "content": "Good? <b>"}, {"role": "assistant", "content": "yes"}]})
+    path.write_text(f"{line}\n" * ROWS)
+    return path
+
+
+def script_answers(script: ScriptedServer, after: str = "fp_tuned") -> None:
+    for _ in range(ROWS):
+        script.answer(ASK, completion("no<i>", "fp_base"), completion("yes", after, "length"))
+
+
+def test_both_sides_are_asked_and_the_gain_is_told(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    script_answers(script)
+    page, answers = rows.with_name("report.html"), rows.with_name("answers.json")
+    ran = run("eval", "last", "--on", rows, "--concurrency", 1, "--html", page, "-o", answers)
+    assert ran.code == 0
+    assert ran.out.startswith(f"{TUNED} is better than base\nsame text 0 % -> 100 % on 12 rows (+100, ")
+    assert "12 cut at the limit" in ran.out
+    assert "Only 12 answers" in ran.err
+    asked = [json.loads(body) for body, route in zip(script.bodies, script.asked, strict=True) if route == ASK]
+    assert [one["model"] for one in asked] == ["base", TUNED] * ROWS
+    assert asked[0]["messages"] == [{"role": "user", "content": "Good? <b>"}]
+    assert (asked[0]["temperature"], asked[0]["max_completion_tokens"]) == (0, 512)
+    html = page.read_text()
+    assert "no&lt;i&gt;" in html
+    assert "no<i>" not in html
+    assert "fp_base and fp_tuned" in html
+    assert json.loads(answers.read_text())["criteria"][0]["table"] == {"both": 0, "gained": 12, "lost": 0, "neither": 0}
+
+
+def test_the_jobs_validation_file_is_the_default(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    script_answers(script)
+    script.answer("GET /v1/files/file-2/content", rows.read_bytes())
+    ran = run("eval", TUNED, "--json", "--concurrency", 1)
+    assert ran.code == 0
+    found = json.loads(ran.out)
+    assert (found["verdict"], found["before"], found["rows"]) == ("better", "base", ROWS)
+    assert "samples" not in found
+
+
+def test_the_same_weights_on_both_sides_are_an_error(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    script_answers(script, after="fp_base")
+    ran = run("eval", "ftjob-1", "--on", rows, "--concurrency", 1)
+    assert ran.code != 0
+    assert "were answered by the same weights (fp_base)" in ran.err
+
+
+def test_a_busy_server_is_asked_again_and_a_row_too_long_left_out(
+    run: Tunesmith, script: ScriptedServer, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.cli.commands.data.evaluate.FIRST_WAIT", 0.01)
+    script.answer(ASK, {"error": {"message": "busy"}}, status=503)
+    script.answer(ASK, {"error": {"message": "too long for the model"}}, status=400)
+    script_answers(script)
+    ran = run("eval", "last", "--on", rows, "--concurrency", 1)
+    assert ran.code == 0
+    assert "1 question could not be asked; line 1: too long for the model" in ran.err
+    assert "on 11 rows" in ran.out
+
+
+def test_without_held_out_rows_or_a_base_the_command_says_what_to_name(
+    run: Tunesmith, script: ScriptedServer, rows: Path
+) -> None:
+    script.answers[JOBS].clear()
+    script.answer(JOBS, {"data": [{**JOB, "validation_file": None}], "has_more": False})
+    assert "Name rows that it was not trained on: --on FILE" in run("eval", "last").err
+    assert "name the other side: --against MODEL" in run("eval", "ft:other", "--on", rows).err

@@ -1,0 +1,125 @@
+"""The statistics against closed values and by simulation, all seeded."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tunesmith.evals import statistics
+from tunesmith.evals.statistics import (
+    holm,
+    mcnemar,
+    paired_difference,
+    rows_needed,
+    student_quantile,
+    wilson,
+)
+
+TRIALS = 10_000
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(0, 10, 0.0, 0.27753), (10, 10, 0.72247, 1.0), (61, 200, 0.245364, 0.371986), (1, 1, 0.20655, 1.0), (0, 0, 0, 1)],
+)
+def test_wilsons_interval_has_known_values(successes: int, trials: int, low: float, high: float) -> None:
+    found = wilson(successes, trials)
+    assert [found.low, found.high] == pytest.approx([low, high], abs=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "least", "most"), [(200, 0.94, 0.96), (500, 0.94, 0.96), (20, 0.89, 0.99)])
+@pytest.mark.parametrize("truth", [0.1, 0.3, 0.5, 0.9])
+def test_wilsons_interval_covers_the_truth(rows: int, least: float, most: float, truth: float) -> None:
+    draws = np.random.default_rng(1).binomial(rows, truth, TRIALS)
+    intervals = {count: wilson(int(count), rows) for count in set(draws.tolist())}
+    covered = np.mean([intervals[count].low <= truth <= intervals[count].high for count in draws.tolist()])
+    assert least <= covered <= most
+
+
+def test_mcnemar_is_the_exact_binomial_test() -> None:
+    for gained in range(40):
+        for lost in range(40):
+            changed = gained + lost
+            shares = [math.comb(changed, count) / 2**changed for count in range(changed + 1)]
+            as_rare = sum(share for share in shares if share <= shares[gained] * (1 + 1e-7))
+            assert mcnemar(gained, lost) == pytest.approx(min(1.0, as_rare), abs=1e-12)
+
+
+@pytest.mark.parametrize(("gained", "lost", "p"), [(9, 1, 0.021484375), (0, 0, 1.0), (5, 5, 1.0), (600, 500, 0.0028)])
+def test_mcnemar_has_known_values(gained: int, lost: int, p: float) -> None:
+    assert mcnemar(gained, lost) == pytest.approx(p, abs=5e-5)
+
+
+def test_base_against_base_is_decided_in_at_most_5_percent_and_20_points_are_found_in_80() -> None:
+    draw = np.random.default_rng(2)
+
+    def found(before: float, after: float, alike: float, rows: int) -> float:
+        """How often the test decides, where `alike` of the rows have the same answer on both sides."""
+        decided = 0
+        for _ in range(TRIALS):
+            first = draw.random(rows) < before
+            second = np.where(draw.random(rows) < alike, first, draw.random(rows) < after)
+            decided += mcnemar(int((second & ~first).sum()), int((first & ~second).sum())) < statistics.ALPHA
+        return decided / TRIALS
+
+    assert found(0.6, 0.6, 0.3, 100) <= 0.05
+    assert found(0.5, 0.5, 0.0, 300) <= 0.05
+    assert found(0.5, 0.7, 0.0, 100) >= 0.78  # independent answers, the hardest case
+    for alike in (0.2, 0.4):  # answers that agree on some rows; 20 points over all rows
+        assert found(0.4, 0.4 + 0.2 / (1 - alike), alike, 100) >= 0.8
+
+
+@pytest.mark.parametrize(("conversations", "turns"), [(50, 1), (50, 4), (120, 1)])
+def test_the_bootstraps_interval_covers_and_the_flips_hold_the_level(
+    conversations: int, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "DRAWS", 500)  # 10,000 trials of 10,000 draws would take an hour
+    draw = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(conversations), turns).tolist()
+    trials, covered, decided = 700, 0, 0
+    for _ in range(trials):
+        own = np.repeat(draw.exponential(0.3, conversations), turns) - 0.3  # lopsided, alike within a conversation
+        changes = own + draw.normal(0, 0.2, conversations * turns)
+        found = paired_difference([0.0] * len(clusters), changes.tolist(), clusters)
+        covered += found.mean.low <= 0 <= found.mean.high
+    for _ in range(trials):
+        own = np.repeat(draw.normal(0, 0.3, conversations), turns)
+        found = paired_difference([0.0] * len(clusters), own.tolist(), clusters)
+        decided += found.p < statistics.ALPHA
+    assert 0.93 <= covered / trials <= 0.975
+    assert decided / trials <= 0.07
+
+
+@pytest.mark.parametrize(
+    ("share", "freedom", "value"),
+    [
+        (0.975, 1, 12.7062),
+        (0.975, 2, 4.3027),
+        (0.975, 9, 2.2622),
+        (0.9, 50, 1.2987),
+        (0.975, 1000, 1.9623),
+        (0.5, 7, 0.0),
+    ],
+)
+def test_students_quantiles_have_known_values(share: float, freedom: int, value: float) -> None:
+    assert student_quantile(share, freedom) == pytest.approx(value, abs=2e-4)
+    assert student_quantile(1 - share, freedom) == pytest.approx(-value, abs=2e-4)
+
+
+def test_holms_steps_never_fall_and_end_at_1() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
+    assert holm({}) == {}
+
+
+def test_rows_needed_grow_with_the_square_of_the_doubt() -> None:
+    assert rows_needed(100, 1.4) == 401  # twice the 2.8 standard errors that decide, so four times the rows
+    assert rows_needed(100, 0.1) is None
+    assert rows_needed(100, -1.4) == 401
+
+
+def test_the_same_rows_give_the_same_numbers_and_no_rows_give_none() -> None:
+    once, again = (paired_difference([0, 1, 0, 1], [1, 1, 0, 1], [1, 1, 2, 3]) for _ in range(2))
+    assert once == again
+    assert paired_difference([], [], []).p == 1.0
+    assert paired_difference([0.0], [1.0], [1]).mean.low == -1.0
