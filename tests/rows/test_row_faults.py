@@ -176,20 +176,24 @@ def test_any_row_is_explained_and_parsed_exactly_when_it_has_no_error(row: Any) 
     assert [fault.code for fault in refused.value.faults] == errors
 
 
+def chat_of(*messages: Any) -> Any:
+    return {"messages": list(messages)}
+
+
 @pytest.mark.parametrize("role", ["Assistant", "ASSISTANT", " assistant", "bot", "model"])
 def test_a_role_that_is_misspelt_has_one_fault_and_its_fix(role: str) -> None:
     answer = {**ANSWER, "role": role}
-    (fault,) = row_faults({"messages": [SYSTEM, USER, answer]})
+    (fault,) = row_faults(chat_of(SYSTEM, USER, answer))
     assert (fault.code, fault.path) == ("unrecognized_role", "messages[2].role")
     assert fault.fix == "Write assistant; `tunesmith fix FILE` does."
-    pair = {**PREFERENCE, "preferred_output": [answer]}
+    pair: dict[str, Any] = {**PREFERENCE, "preferred_output": [answer]}
     assert faults(pair) == [("unrecognized_role", "preferred_output[0].role")]
     named = {"messages": [SYSTEM, USER, ANSWER, {"role": role, "tool_calls": []}, USER, ANSWER]}
     assert "message_missing_key" in codes(named)
 
 
 def test_a_role_that_means_nothing_is_not_said_to_be_fixed() -> None:
-    found = list(row_faults({"messages": [SYSTEM, USER, {**ANSWER, "role": "wizard"}]}))
+    found = list(row_faults(chat_of(SYSTEM, USER, {**ANSWER, "role": "wizard"})))
     assert [(fault.code, fault.fix) for fault in found] == [("unrecognized_role", None), ("missing_assistant", None)]
     assert "fix FILE" not in CODES["unrecognized_role"].fix
 
@@ -206,19 +210,19 @@ def test_messages_that_end_with_an_answer_beside_two_answers(keys: tuple[str, st
     """The check and `fix` agree: what repeats an answer is converted, another answer is named with what to do."""
     third = {**ANSWER, "content": "third"}
     for answers in ([ANSWER], [OTHER]), ([USER, ANSWER], [USER, OTHER]):
-        row = {prompt: [USER, ANSWER], **dict(zip(keys, answers, strict=True))}
+        row: Any = {prompt: [USER, ANSWER], **dict(zip(keys, answers, strict=True))}
         assert codes(row) == ["other_shape"]
         done = fixed_row(row, None)
         assert (done.row, done.errors) == (PREFERENCE, [])
-    unclear = {prompt: [USER, third], **dict(zip(keys, ([ANSWER], [OTHER]), strict=True))}
+    unclear: Any = {prompt: [USER, third], **dict(zip(keys, ([ANSWER], [OTHER]), strict=True))}
     for found in (list(row_faults(unclear)), fixed_row(unclear, None).errors):
         assert [(fault.code, fault.message) for fault in found] == [("unclear_shape", ENDS)]
-    bare = {prompt: [ANSWER], **dict(zip(keys, ([ANSWER], [OTHER]), strict=True))}
+    bare: Any = {prompt: [ANSWER], **dict(zip(keys, ([ANSWER], [OTHER]), strict=True))}
     assert [fault.message for fault in row_faults(bare)] == [ENDS]
 
 
 def test_a_row_of_another_shape_that_stays_faulty_says_what_comes_first() -> None:
-    row = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": ""}]}
+    row: Any = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": ""}]}
     found = list(row_faults(row))
     assert [fault.code for fault in found] == ["other_shape", "missing_content"]
     assert (found[0].fix or "").startswith("First change what else is wrong with the row; then `tunesmith fix FILE`")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.check.file_check import CheckOptions, check_file
-from tunesmith.check.report.base_counts import BaseLimits, count_base
+from tunesmith.check.report.base_counts import BaseLimits, RowLengths, count_base
 from tunesmith.check.scan.file_scan import scan_file
 from tunesmith.check.scan.row_forms import COMPLETION, MAX_FORMS, chat_form, form_of, specimen
 from tunesmith.errors import DataError
@@ -102,7 +102,7 @@ def written(path: Path, rows: list[JsonObject]) -> Path:
     return path
 
 
-def rendered(row: Row, renderer: Renderer) -> tuple[int, int, int] | str:
+def rendered(row: Row, renderer: Renderer) -> RowLengths | str:
     try:
         return BaseLimits(renderer, None).lengths(row)
     except DataError as error:
@@ -186,7 +186,7 @@ def test_a_file_of_too_many_forms_is_read_row_by_row(tmp_path: Path, renderer: R
 
 def test_rows_that_are_split_into_examples_are_counted(tmp_path: Path, unstable: Renderer, renderer: Renderer) -> None:
     turn: list[JsonValue] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    rows: list[JsonObject] = [{"messages": turn * 3}] * 4 + [{"messages": turn}] * 6
+    rows: list[JsonObject] = [{"messages": turn * (3 if number < 4 else 1)} for number in range(10)]
     path = written(tmp_path / "rows.jsonl", rows)
     counts = check_file(path, CheckOptions(unstable)).base
     assert counts is not None
