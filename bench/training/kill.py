@@ -174,6 +174,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="chat JSONL; default: rows made from a seed")
     parser.add_argument("--keep", type=Path, help="folder for the runs, which are kept there")
     options = parser.parse_args()
+    # Else the undisturbed run would compile, and the kills, placed by its length, would come too late.
+    subprocess.run([sys.executable, "-m", "tunesmith.kernels", "training"], check=True)
     kills, began = 0, time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         base = _base(options.base, Path(name) / "base")

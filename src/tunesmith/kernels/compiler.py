@@ -76,13 +76,17 @@ def entry(function: FunctionT) -> FunctionT:
 
 
 class CheckedCacheFile(IndexDataCacheFile):  # type: ignore[misc]  # Numba is not typed
-    """Numba's files of one function, each with the SHA-256 of its bytes at the end, which reading them skips.
+    """Numba's files of one function, each with a digest at its end.
 
-    The code of a damaged file could crash, or compute something else.
+    That is the SHA-256 of its bytes, which reading it skips. The code of a damaged file could crash, or compute
+    something else.
     """
 
     def save(self, key: object, data: object) -> None:
-        """Keeps compiled code; where there is no room for it, it is compiled again next time."""
+        """Keeps compiled code.
+
+        Where there is no room for it, it is compiled again next time.
+        """
         try:
             super().save(key, data)
         except OSError as error:

@@ -16,14 +16,17 @@ CURES = {
 
 
 def failure(error: OSError) -> str:
-    """The error in words, with the file and, where a disk or a directory cannot be written, the cure."""
+    """The error in words, with the file.
+
+    Where a disk or a directory cannot be written, the cure follows.
+    """
     words = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     cure = None if error.errno is None else CURES.get(error.errno)
     return f"{words}. {cure}." if cure else words
 
 
 def require_writable(directory: Path) -> None:
-    """Raises OSError, with its reason, where this user cannot write the directory."""
+    """Raises OSError where this user cannot write the directory."""
     if not os.access(directory, os.W_OK):
         read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
         number = errno.EROFS if read_only else errno.EACCES

@@ -53,8 +53,7 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
     data = read_data(spec)
     sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
     files, fingerprint = RunFiles(spec.output_dir), spec_fingerprint(spec)
-    origin = load_progress(files, fingerprint)
-    room = DiskRoom(spec.output_dir, emit, interrupt)
+    origin, room = load_progress(files, fingerprint), DiskRoom(spec.output_dir, emit, interrupt)
     journal = _reported(files, sampler, origin, room)
     plan_file = files.root / f"plan-{fingerprint[:16]}.json"
     model = prepare(spec, [*data.training, *data.validation], plan_file, room)

@@ -19,7 +19,7 @@ import structlog
 
 from tunesmith.errors import TunesmithError
 from tunesmith.settings import Settings
-from tunesmith.store import open_store
+from tunesmith.store import Store, open_store
 from tunesmith.system.disk import failure
 from tunesmith.system.log import configure_log
 from tunesmith.system.private import make_new_files_private
@@ -152,16 +152,21 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, on_signal)
     end_on_hangup()
     settings = inherited_settings(stop, Settings) if inherits else Settings()
-    try:
-        store = open_store(settings)
-    except OSError as error:
-        sys.exit(f"error: the worker cannot start: {failure(error)}")
-    except TunesmithError as error:
-        sys.exit(f"error: the worker cannot start: {error}")
+    store = _opened(settings)
     try:
         run_worker(store, settings, stop)
     finally:
         store.close()
+
+
+def _opened(settings: Settings) -> Store:
+    """The store; the process ends with a sentence where it cannot be opened."""
+    try:
+        return open_store(settings)
+    except OSError as error:
+        sys.exit(f"error: the worker cannot start: {failure(error)}")
+    except TunesmithError as error:
+        sys.exit(f"error: the worker cannot start: {error}")
 
 
 def inherited_settings(stop: threading.Event, kind: type[AnySettings]) -> AnySettings:

@@ -75,9 +75,10 @@ class BlobStore:
         self._unmark(file_id)
 
     def sweep_partial(self) -> list[str]:
-        """Remove half-written files, and give the blobs that are marked and that no process is to claim any more.
+        """Remove half-written files; return the blobs that nobody will claim.
 
-        Whether a row has claimed them is to be asked after this: their process may have died right after its commit.
+        These are marked, and no process holds the mark. Whether a row has claimed them is to be asked after
+        this: their process may have died right after its commit.
         """
         abandoned = []
         for path in list(self._partial.iterdir()):

@@ -32,9 +32,9 @@ from tunesmith.store.schema.tables import MAY_START, UNFINISHED, jobs, turns
 
 
 def next_in_turn(statuses: Sequence[JobStatus], now: float) -> "Select[tuple[int, bool]]":
-    """The `seq` of the job that is claimed next, with its row locked, and whether it has a lease, which has ended.
+    """The `seq` of the job that is claimed next, with its row locked.
 
-    No row means that none waits.
+    `leased`: it has a lease, which has ended. No row means that none waits.
     """
     heads = _heads(statuses, now)
     turn = and_(turns.c.project == heads.c.project, turns.c.stage == heads.c.stage)

@@ -139,7 +139,10 @@ class Journal:
         self._pending += _line(event).encode()
 
     def flush(self) -> None:
-        """Appends what was added, not yet durably; where the disk is full, the next call goes on with the rest."""
+        """Appends what was added, not yet durably.
+
+        Where the disk is full, the next call goes on with the rest.
+        """
         if self._file is None:
             self._file = self._path.open("ab", buffering=0)
         while self._pending:

@@ -25,15 +25,19 @@ class NoRoom(TrainerError):
 
 
 class Patience:
-    """Repeats writes until there is room. A signal ends the waiting with `Stopped`."""
+    """Repeats writes until there is room.
+
+    A signal ends the waiting with `Stopped`.
+    """
 
     def __init__(self, interrupt: Interrupt) -> None:
         self._interrupt = interrupt
         self._gave_up = False
 
     def write(self, write: Callable[[], ResultT], told: Callable[[], None] = lambda: None) -> ResultT:
-        """What `write` returns, once there is room for it; `told` is called before the first pause.
+        """What `write` returns, once there is room for it.
 
+        `told` is called before the first pause.
         Raises the error of the disk after `WAIT_SECONDS`, and from then on at once.
         """
         since: float | None = None
@@ -55,7 +59,10 @@ class Patience:
 
 
 class DiskRoom:
-    """Room on the disk of `folder`, for which a run waits; its owner is told by events."""
+    """Room on the disk of `folder`, for which a run waits.
+
+    Its owner is told by events.
+    """
 
     def __init__(self, folder: Path, emit: Listener, interrupt: Interrupt) -> None:
         self.emit = emit
@@ -63,8 +70,9 @@ class DiskRoom:
         self._patience = Patience(interrupt)
 
     def write(self, what: str, needed: int, write: Callable[[], ResultT]) -> ResultT:
-        """What `write` returns, once there is room for it: `what`, of about `needed` bytes.
+        """What `write` returns, once there is room for it.
 
+        It writes `what`, of about `needed` bytes.
         `write` may be called several times. Raises NoRoom after `WAIT_SECONDS`.
         """
         began: list[float] = []

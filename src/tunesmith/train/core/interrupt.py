@@ -10,7 +10,10 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """The process was asked to end. Its text, if any, says what was lost by it."""
+    """The process was asked to end.
+
+    Its text, if any, says what was lost by it.
+    """
 
 
 class Interrupt:
