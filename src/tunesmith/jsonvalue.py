@@ -21,4 +21,4 @@ def exact_json(text: str | bytes) -> JsonValue:
     """
     value: JsonValue = orjson.loads(text)  # the stricter judge of what is JSON
     data = text.encode() if isinstance(text, str) else text
-    return json.loads(data) if _MANY_DIGITS.search(data) else value  # type: ignore[no-any-return]
+    return json.loads(data) if _MANY_DIGITS.search(data) else value

@@ -18,7 +18,8 @@ MADE_LATER = {
     "render/vocabulary.py '|'.join((re.escape(token) for token in sorted(tokens, key=len, reverse=True))) or '(?!)'": (
         "literals of a base"
     ),
-    "serve/chat/schema.py pattern": "the module's own list, for llguidance's messages",
+    "models/weights.py f'^{name}\\\\b.*= None$'": "torch's own version.py",
+    "serve/chat/schema_words.py pattern": "the module's own list, for llguidance's messages",
 }
 
 

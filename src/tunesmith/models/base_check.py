@@ -15,7 +15,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.families.support import unsupported
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.base_rules import bad_index, bad_sizes, bad_vocabulary, outside, runs_code
-from tunesmith.models.safetensors_header import BadHeader, Tensor, read_header
+from tunesmith.models.headers.safetensors_header import BadHeader, Tensor, read_header
 
 LFS_POINTER = b"version https://git-lfs"
 REPACK = "python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('.').save_pretrained('.')\""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.models.safetensors_header import Tensor
+from tunesmith.models.headers.safetensors_header import Tensor
 
 READ = ("*.safetensors", "*.json", "*.jinja")
 MOST_BYTES = {"tokenizer.json": 256 << 20, "model.safetensors.index.json": 64 << 20}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.gguf_header import BadGguf, check_header
+from tunesmith.models.headers.gguf_header import BadGguf, check_header
 
 MOST_SAID = 500  # characters of an error
 CONTROL_TOKEN = 3  # GGUF's token_type of special tokens

@@ -1,6 +1,6 @@
 """Chat templates that would never end or take all memory, by what they do.
 
-`python -m tests.security.hostile_templates` runs each within 300 MB and prints a line of JSON for it.
+`python -m tests.security.bases.hostile_templates` runs each within 300 MB and prints a line of JSON for it.
 """
 
 import json

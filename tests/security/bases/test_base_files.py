@@ -22,7 +22,7 @@ from tunesmith.models.adapters import (
     write_adapter,
 )
 from tunesmith.models.base_check import check_base
-from tunesmith.models.safetensors_header import BadHeader, read_header
+from tunesmith.models.headers.safetensors_header import BadHeader, read_header
 from tunesmith.models.weights import load_model
 
 __all__ = ["tiny_dir", "tiny_model"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.render.bases import make_base
 from tests.render.test_templates import DROPS
-from tests.security.hostile_templates import HOSTILE
+from tests.security.bases.hostile_templates import HOSTILE
 
 from tunesmith.render.chat_template import ANSWER, ChatTemplate, Form
 from tunesmith.render.faults import EndlessTemplate, RenderError
@@ -23,7 +23,7 @@ MANY_ROUNDS = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{
 @pytest.fixture(scope="module")
 def ended() -> dict[str, tuple[float, str]]:
     """What each hostile template took in processor seconds, and what was said of it; all within 300 MB."""
-    command = [sys.executable, "-m", "tests.security.hostile_templates"]
+    command = [sys.executable, "-m", "tests.security.bases.hostile_templates"]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert run.returncode == 0, run.stderr[-2000:]
     told = [json.loads(line) for line in run.stdout.splitlines()]

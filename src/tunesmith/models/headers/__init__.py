@@ -1,0 +1,1 @@
+"""The headers of weight files, judged before a library believes them."""
