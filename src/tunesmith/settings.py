@@ -234,6 +234,9 @@ class Settings(BaseSettings, TrainingOptions):
 
     limit_stored_chats: int = Field(10_000, ge=0, description="Stored chat completions per project; 0: no limit.")
     limit_unfinished_jobs: int = Field(1000, ge=0, description="Unfinished jobs per project; 0: no limit.")
+    limit_job_seconds: float = Field(
+        0, ge=0, description="Longest training of a job over all its attempts, seconds; 0: no limit."
+    )
     limit_project_bytes: int = Field(
         0, ge=0, description="Disk for the uploaded files of a project, bytes; 0: no limit but the disk's."
     )

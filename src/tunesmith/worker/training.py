@@ -23,6 +23,7 @@ from tunesmith.train.measure import record_job
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
+from tunesmith.worker.duration import TrainingTime
 from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.integrations import Senders, start_senders
@@ -144,6 +145,7 @@ class TrainingRun:
     def _follow(self, trainer: Trainer, relay: Relay, senders: Senders, heartbeat: Heartbeat) -> int:
         """Relays until the trainer has ended and all is stored; its exit status."""
         reader = LineReader(self.files.events(self.job.attempt))
+        time_spent = TrainingTime.of(self.files, self.job.attempt, self.settings.limit_job_seconds)
         while True:
             status = trainer.poll()  # before reading, so that the last read is complete
             relay.take(events_of(reader.read()))
@@ -152,6 +154,7 @@ class TrainingRun:
             heartbeat.demand()
             if status is not None and stored:
                 return status
+            time_spent.demand()
             if self.stop.wait(RELAY_SECONDS):
                 raise Stopping("The worker was asked to end.")
 
