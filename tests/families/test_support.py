@@ -45,7 +45,7 @@ def test_a_family_without_compiled_code_is_accepted(family: str) -> None:
         ("qwen3", "Qwen3Model", "it does not generate text: its config.json says Qwen3Model"),
         ("vit", "ViTForImageClassification", "it does not generate text"),
         ("llava", "LlavaForConditionalGeneration", "it also takes images or sound (LlavaFor"),
-        ("gemma3", "Gemma3ForConditionalGeneration", "it also takes images or sound"),
+        ("paligemma", "PaliGemmaForConditionalGeneration", "it also takes images or sound"),
         ("gpt2", "GPT2LMHeadModel", "the family gpt2 is not supported: it keeps the weights of its layers in Conv1D"),
         ("gptj", "GPTJForCausalLM", "(it has n_positions, n_embd, n_inner, n_layer, n_head, as other families"),
         ("gpt_bigcode", "GPTBigCodeForCausalLM", "its config.json has no max_position_embeddings, hidden_size,"),
@@ -57,8 +57,8 @@ def test_a_family_without_compiled_code_is_accepted(family: str) -> None:
         ("jamba", "JambaForCausalLM", "recurrent or convolutional layers"),
         ("recurrent_gemma", "RecurrentGemmaForCausalLM", "recurrent or convolutional layers"),
         ("rwkv", "RwkvForCausalLM", "recurrent or convolutional layers"),
-        ("lfm2", "Lfm2ForCausalLM", "recurrent or convolutional layers"),
-        ("qwen3_next", "Qwen3NextForCausalLM", "recurrent or convolutional layers (linear_attention)"),
+        ("bamba", "BambaForCausalLM", "recurrent or convolutional layers"),
+        ("kimi_linear", "KimiLinearForCausalLM", "recurrent or convolutional layers (linear_attention)"),
     ],
 )
 def test_what_cannot_be_tuned_is_named(family: str, architecture: str, said: str) -> None:

@@ -17,20 +17,30 @@ def load_model(
 ) -> "PreTrainedModel":
     """The base in `directory`, as a frozen transformers model in eval mode.
 
+    Of a base that also takes images or sound, its text model (`families.text_part`).
+
     On a CPU, tensors stored in `dtype` are views of the mapped file: loading makes no copy, and processes that load the
     same base share its pages. Raises InvalidRequest if this machine does not support `quantization`.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
+
+    from tunesmith.families.text_part import text_part
 
     logging.disable_progress_bar()
     if quantization == "nf4":
         return _load_nf4(directory, dtype)
-    model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
-    )
+    model = text_part(_whole(directory, dtype=dtype))
     model.requires_grad_(False)
     return model.to(device).eval()
+
+
+def _whole(directory: Path, **options: object) -> "PreTrainedModel":
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    local = {"trust_remote_code": False, "local_files_only": True}
+    config = AutoConfig.from_pretrained(directory, **local)
+    auto = AutoModelForCausalLM if config.get_text_config() is config else AutoModelForImageTextToText
+    return auto.from_pretrained(directory, use_safetensors=True, **local, **options)
 
 
 def require_nf4(*, cuda: bool | None = None) -> None:
@@ -57,7 +67,9 @@ def _load_nf4(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     import torch
 
     require_nf4(cuda=torch.cuda.is_available())
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
+
+    from tunesmith.families.text_part import text_part
 
     config = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -65,14 +77,6 @@ def _load_nf4(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    model = AutoModelForCausalLM.from_pretrained(
-        directory,
-        dtype=dtype,
-        quantization_config=config,
-        device_map={"": 0},
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
+    model = text_part(_whole(directory, dtype=dtype, quantization_config=config, device_map={"": 0}))
     model.requires_grad_(False)
     return model.eval()
