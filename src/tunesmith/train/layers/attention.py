@@ -70,7 +70,7 @@ class TreeAttention(torch.autograd.Function):
         groups, heads, length, size = queries.shape
         out_THD = torch.empty(length, groups * heads, size, dtype=q.dtype)
         out = out_THD.view(length, groups, heads, size).permute(1, 2, 0, 3)
-        lse = torch.empty(groups, heads, length, dtype=q.dtype)
+        lse = torch.empty(groups, heads, length, dtype=torch.promote_types(q.dtype, torch.float32))  # as the kernel's
         for block in layer.blocks:
             rows, columns = block.rows, block.columns
             part, part_lse = _block(queries[:, :, rows], keys[:, :, columns], values[:, :, columns], layer, block)

@@ -85,7 +85,7 @@ class TreeScorer:
     def score(self, rows: Sequence[TokenRow]) -> Scores:
         """See `Scorer`; UnsupportedAttention for a model that needs the padded path."""
         packed = pack(rows)
-        device, dtype = self._head.weight.device, self._head.weight.dtype
+        device = self._head.weight.device
         sources = torch.tensor([item.source for item in packed.learned], device=device)
         targets = torch.tensor([item.target for item in packed.learned], device=device)
         hidden = self._stack.hidden(packed, sources)
@@ -93,7 +93,7 @@ class TreeScorer:
             logprobs, correct = trained_token_logprobs(hidden, self._head.weight, targets, self._cap)
         else:
             logprobs, correct = token_logprobs(hidden, self._frozen_head, targets, self._cap)
-        weights = torch.tensor([item.weight for item in packed.learned], dtype=dtype, device=device)
+        weights = torch.tensor([item.weight for item in packed.learned], dtype=logprobs.dtype, device=device)
         owners = torch.tensor([item.row for item in packed.learned], device=device)
         visible = sum(packed.positions) + packed.length
         return Scores(logprobs, correct, weights, owners, Computed(packed.length, len(targets), visible))
