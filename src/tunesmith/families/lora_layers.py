@@ -22,7 +22,7 @@ SETS = {  # parts of module names: self_attn, attention, attn; mlp, feed_forward
 EXPERT = re.compile(r"\.experts\.")
 ROUTER = re.compile(r"\.(gate|router|router\.layer)\.weight$")
 OTHER_PARTS = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder|audio_tower|multi_modal_projector)\.")
-PACKED, NOT_VALUES = "_blocks", ("_scales", "_bias")  # of experts in the format MXFP4
+PACKED, SCALES = "_blocks", "_scales"  # of experts in the format MXFP4
 
 
 def is_target(path: str, targets: Sequence[str]) -> bool:
@@ -75,8 +75,8 @@ class LoraShare:
         if not self.experts:
             return None
         return (
-            f"The LoRA reaches {_percent(self.adapted / self.total)} of the weights in this base's layers. "
-            f"{_percent(self.experts / self.total)} are those of its experts, which stay as they are: of a mixture of "
+            f"The LoRA reaches {percent(self.adapted / self.total)} of the weights in this base's layers. "
+            f"{percent(self.experts / self.total)} are those of its experts, which stay as they are: of a mixture of "
             "experts, attention and what all tokens go through are tuned."
         )
 
@@ -115,12 +115,13 @@ def _weights(base_dir: Path) -> dict[str, _Weight]:
 def _weight(name: str, shape: Sequence[int]) -> _Weight | None:
     if name.endswith(PACKED):
         return _Weight(2 * prod(shape), expert=True)  # two values in a byte
-    if len(shape) < 2 or name.endswith((".bias", *NOT_VALUES)):
+    if len(shape) < 2 or name.endswith((".bias", "_bias", SCALES)):
         return None
     if EXPERT.search(name) or (len(shape) == 3 and "conv" not in name):
         return _Weight(prod(shape), expert=True)
     return _Weight(prod(shape), linear=name.endswith(".weight") and len(shape) == 2 and not ROUTER.search(name))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share in whole percent, below one in tenths."""
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BASE_DIR = "base"
+OTHER_NUMBERS = ("torch_dtype", "quantization_config")  # how the base's weights were written, and these are not
 TEXT_CONFIG = "text_config"  # the key in config.json of a base that also takes images or sound
 
 
@@ -51,7 +52,7 @@ def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manif
         own = path.name in ("config.json", MANIFEST_FILE) or path.name.endswith(".index.json")
         if path.suffix in (".json", ".jinja", ".model") and not own:
             shutil.copyfile(path, directory / path.name)
-    config = {**{key: value for key, value in config.items() if key != "torch_dtype"}, "dtype": "float32"}
+    config = {**{key: value for key, value in config.items() if key not in OTHER_NUMBERS}, "dtype": "float32"}
     (directory / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1), encoding="utf-8")
     for path in directory.iterdir():
         sync(path)

@@ -1,10 +1,13 @@
 """Loads a base from memory-mapped safetensors, without running its code."""
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.families.support import READABLE_FORMATS
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Quantization
 
 if TYPE_CHECKING:
@@ -35,12 +38,32 @@ def load_model(
 
 
 def _whole(directory: Path, **options: object) -> "PreTrainedModel":
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Mxfp4Config
 
     local = {"trust_remote_code": False, "local_files_only": True}
     config = AutoConfig.from_pretrained(directory, **local)
+    if is_packed(directory):  # as numbers of `dtype` everywhere: what computes in 4 bits has no gradient
+        options["quantization_config"] = Mxfp4Config(dequantize=True)
     auto = AutoModelForCausalLM if config.get_text_config() is config else AutoModelForImageTextToText
     return auto.from_pretrained(directory, use_safetensors=True, **local, **options)
+
+
+def is_packed(directory: Path) -> bool:
+    """Whether the base's experts are stored in 4 bits (MXFP4), as GPT-OSS has them."""
+    config: JsonObject = json.loads((directory / "config.json").read_text("utf-8"))
+    given = config.get("quantization_config")
+    return isinstance(given, dict) and given.get("quant_method") in READABLE_FORMATS
+
+
+def refuse_packed(directory: Path) -> None:
+    """Raises InvalidRequest if `quantization` cannot be asked for, since the base has its own."""
+    if is_packed(directory):
+        raise InvalidRequest(
+            "quantization is 'nf4', but this base has its experts in 4 bits already (MXFP4), and they are unpacked for "
+            "training. Leave 'quantization' out.",
+            param="tunesmith.quantization",
+            code="quantization_not_available",
+        )
 
 
 def require_nf4(*, cuda: bool | None = None) -> None:
