@@ -56,7 +56,10 @@ def is_packed(directory: Path) -> bool:
 
 
 def refuse_packed(directory: Path) -> None:
-    """Raises InvalidRequest if `quantization` cannot be asked for, since the base has its own."""
+    """Raises InvalidRequest if the base is quantized itself.
+
+    Then `quantization` cannot be asked for.
+    """
     if is_packed(directory):
         raise InvalidRequest(
             "quantization is 'nf4', but this base has its experts in 4 bits already (MXFP4), and they are unpacked for "

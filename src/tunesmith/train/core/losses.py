@@ -26,10 +26,9 @@ class TokenLogprobs(torch.autograd.Function):
         ctx: torch.autograd.function.FunctionCtx, hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
-        count = hidden_LD.shape[0]
-        wide = sum_dtype(hidden_LD.dtype)
-        logprobs = torch.empty(count, dtype=wide, device=hidden_LD.device)
-        correct = torch.empty(count, dtype=torch.bool, device=hidden_LD.device)
+        count, wide = hidden_LD.shape[0], sum_dtype(hidden_LD.dtype)
+        logprobs = hidden_LD.new_empty(count, dtype=wide)
+        correct = hidden_LD.new_empty(count, dtype=torch.bool)
         wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         grad_hidden = torch.empty_like(hidden_LD) if wanted else None
         step = max(1, CHUNK_LOGITS // head.outputs)
