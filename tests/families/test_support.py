@@ -42,6 +42,8 @@ def test_a_family_without_compiled_code_is_accepted(family: str) -> None:
         ("bart", "BartForConditionalGeneration", "it is an encoder-decoder"),
         ("bert", "BertForMaskedLM", "it does not generate text: its config.json says BertForMaskedLM"),
         ("llama", "LlamaForSequenceClassification", "it does not generate text"),
+        ("roberta", "RobertaForCausalLM", "the family roberta is not supported: it is an encoder, whose tokens see"),
+        ("cpmant", "CpmAntForCausalLM", "it prepends tokens of its own"),
         ("qwen3", "Qwen3Model", "it does not generate text: its config.json says Qwen3Model"),
         ("vit", "ViTForImageClassification", "it does not generate text"),
         ("llava", "LlavaForConditionalGeneration", "it also takes images or sound (LlavaFor"),

@@ -187,6 +187,16 @@ ZOO = {
     "falcon_h1": Tiny(
         "falcon_h1", {**MAMBA, "mamba_d_ssm": 128, "attention_out_multiplier": 0.9, "lm_head_multiplier": 0.5}
     ),
+    "qwen2_moe": Tiny(
+        "qwen2_moe", {**EXPERTS, "num_experts": 8, "shared_expert_intermediate_size": 64, "decoder_sparse_step": 1}
+    ),
+    "hunyuan_v1_moe": Tiny("hunyuan_v1_moe", {"num_experts": 4, "moe_topk": 2}),
+    "ernie4_5_moe": Tiny(
+        "ernie4_5_moe",
+        {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 32, "moe_layer_start_index": 1},
+    ),
+    "minimax_m2": Tiny("minimax_m2", {"num_local_experts": 4, "num_experts_per_tok": 2, **rotated(0.5)}),
+    "olmo": Tiny("olmo", {"clip_qkv": 1.0}),
     "seed_oss": Tiny("seed_oss", {"attention_bias": True, "attention_dropout": 0.1}),
     "ernie4_5": Tiny("ernie4_5", {"tie_word_embeddings": True}),
     "hunyuan_v1_dense": Tiny("hunyuan_v1_dense", {"tie_word_embeddings": True}),

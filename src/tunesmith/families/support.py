@@ -27,7 +27,15 @@ STATE_KEYS = re.compile(
     r"mamba_|ssm_|state_size$|linear_(num|conv|key|value)_|conv_L|lru_width$|rescale_every$|block_types$"
 )
 READABLE_FORMATS = ("mxfp4",)  # transformers unpacks it where it cannot compute with it
-FUSED_MATRICES = {
+ENCODER = "it is an encoder, whose tokens see those that follow; only decoders are tuned here"
+ENCODERS = (
+    "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert",
+    "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+NOT_TUNED = {
+    **dict.fromkeys(ENCODERS, ENCODER),
+    "cpmant": "it prepends tokens of its own to every text",
+    "xlstm": "its layers keep a running state, which cannot be read in pieces",
     "gpt2": "it keeps the weights of its layers in Conv1D modules, which take no LoRA here",
 }
 
@@ -69,8 +77,8 @@ def _family(config: JsonObject) -> str | None:
     if not kind:
         return "its config.json has no model_type"
     known = causal_types() | frozenset(WHOLES)
-    if kind in FUSED_MATRICES:
-        return f"the family {kind} is not supported: {FUSED_MATRICES[kind]}"
+    if kind in NOT_TUNED:
+        return f"the family {kind} is not supported: {NOT_TUNED[kind]}"
     if kind in known or not causal_types():
         return None
     if config.get("auto_map"):

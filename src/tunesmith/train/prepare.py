@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tunesmith.errors import TunesmithError
-from tunesmith.families.table import FAMILIES
+from tunesmith.families.table import family_gap
 from tunesmith.system.activity import doing
 from tunesmith.system.pages import Reserve, trim_heap
 from tunesmith.train.adapters.checkpoint import TrainableParameters
@@ -91,8 +91,8 @@ def _checked_scorer(
     if choice.kind == "padded":
         return build_scorer(choice, base, plan, emit)
     rows = probe(examples)
-    unproven = base.model.config.model_type not in FAMILIES
-    expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=unproven)  # before modules change
+    own_modules = family_gap(base.model.config.model_type, "training") is not None
+    expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)  # before they change
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
         reserve.release()
     scorer = build_scorer(choice, base, plan, emit)

@@ -82,8 +82,16 @@ def test_a_window_on_every_layer_has_the_padded_gradient(window: int) -> None:
     torch.testing.assert_close(gradient(TreeScorer(model), adapter), expected, rtol=1e-3, atol=1e-5)
 
 
-def test_a_model_that_scales_its_logits_is_found_out() -> None:
-    model, adapter = build("Granite", logits_scaling=3.0)
+@pytest.mark.parametrize(("name", "changes"), [("Granite", {"logits_scaling": 3.0}), ("Cohere", {"logit_scale": 0.25})])
+def test_logits_are_scaled_as_the_config_says(name: str, changes: dict[str, object]) -> None:
+    model, adapter = build(name, **changes)
+    expected = gradient(PaddedScorer(model), adapter)
+    torch.testing.assert_close(gradient(TreeScorer(model), adapter), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_model_that_scales_its_logits_in_a_way_of_its_own_is_found_out() -> None:
+    model, adapter = build("Llama")
+    model.get_output_embeddings().register_forward_hook(lambda _, inputs, logits: 3 * logits)
     for with_gradient in (False, True):
         expected = expect(PaddedScorer(model), ROWS, adapter, with_gradient=with_gradient)
         with pytest.raises(Disagreement, match="gradients differ by" if with_gradient else "log-probabilities differ"):

@@ -42,6 +42,16 @@ class LoraLinear(nn.Module):
         self.lora_b = nn.Parameter(torch.empty(base.out_features, options.lora_rank))
 
     @property
+    def weight(self) -> Tensor:
+        """The frozen layer's, whose number format some families ask for."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen layer's."""
+        return self.base.bias
+
+    @property
     def is_plain_lora(self) -> bool:
         """Whether `SharedInput` computes it: enabled, no dropout, base not quantized."""
         return self.enabled and not (self.dropout and self.training) and not self.quantized

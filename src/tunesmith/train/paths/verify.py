@@ -1,7 +1,7 @@
 """The check before a run: do a few rows agree with the reference path?
 
-A family whose paths our tests compare is checked forward. Of any other the gradient is compared too: a wrong one would
-show in no log, and a backward pass that fails would end the job in its first step.
+A family that has compiled code is checked forward. Of any other the gradient is compared too: a wrong one would show in
+no log, and a backward pass that fails would end the job in its first step.
 
 What is not covered: the gradient where all weights are trained, since two copies of it are half as much memory again.
 """
