@@ -8,7 +8,7 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 export TORCH_INDEX
 
-.PHONY: help demo serve test power-cuts fuzz wheel lint format docs coverage-api client-trials setup clean
+.PHONY: help demo serve test power-cuts fuzz wheel lint format docs families coverage-api client-trials setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
@@ -18,6 +18,7 @@ help:
 	@echo "make fuzz    schemathesis at length: about 13,000 requests by our OpenAPI document and by OpenAI's"
 	@echo "make wheel   build the wheel, and run the demo from it in an empty environment"
 	@echo "make docs    rewrite docs/cli.md, docs/settings.md, docs/dataset-format.md and the README's tree of folders"
+	@echo "make families   train and serve a tiny model of each family, rewrite docs/families.md"
 	@echo "make coverage-api   rewrite docs/api-coverage.md by asking the application"
 	@echo "make client-trials  LangChain, LlamaIndex, LiteLLM and llm ask a tuned model (docs/clients.md)"
 	@echo "make setup   environment only   make clean   remove .venv and caches"
@@ -59,6 +60,9 @@ docs: setup
 	$(BIN)/python scripts/settings_reference.py
 	$(BIN)/python scripts/dataset_codes.py
 	$(BIN)/python scripts/readme_tree.py
+
+families: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/families_page.py
 
 coverage-api: setup
 	$(BIN)/python scripts/api_coverage.py

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+from tests.families.zoo import ZOO, build, write
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.families.lora_layers import check_targets, is_target, linear_paths
+from tunesmith.families.lora_layers import check_targets, in_blocks, is_target, linear_paths, lora_share
+from tunesmith.families.text_part import text_part
+from tunesmith.settings import TrainingOptions
+from tunesmith.train.adapters.lora import attach
 
 
 def test_the_weight_files_tell_the_linear_layers_of_the_blocks(base_dir: Path) -> None:
@@ -37,3 +41,27 @@ def test_each_unknown_target_is_named_with_what_there_is(base_dir: Path) -> None
     ) as error:
         check_targets(linear_paths(base_dir), ["q_proj", "query", "lm_head"], "smol")
     assert (error.value.param, error.value.code) == ("tunesmith.lora_targets", "invalid_lora_targets")
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe", "gpt_oss", "granitemoe", "llama4", "gemma3", "llama"])
+def test_the_files_tell_which_layers_a_lora_reaches(name: str, tmp_path: Path) -> None:
+    """As many values as the adapter's layers have: experts, routers and the vision tower are none of them."""
+    base, model = write(ZOO[name], tmp_path), text_part(build(ZOO[name]))
+    inside = {path: tensor for path, tensor in model.named_parameters() if in_blocks(path) and tensor.dim() > 1}
+    matrices = {path: tensor.numel() for path, tensor in inside.items() if not path.endswith("bias")}
+    adapter = attach(model, TrainingOptions(lora_rank=2), 0, model.get_output_embeddings())
+    share = lora_share(base, ["all-linear"])
+    assert share.adapted == sum(layer.in_features * layer.out_features for layer in adapter.layers.values())
+    assert share.total == sum(matrices.values())
+    assert share.experts == sum(values for path, values in matrices.items() if ".experts." in path)
+    assert (share.notice is None) == (name in ("gemma3", "llama"))
+    assert len(linear_paths(base)) == len(adapter.layers)
+
+
+def test_targets_that_leave_layers_out_reach_less(tmp_path: Path) -> None:
+    base = write(ZOO["mixtral"], tmp_path)
+    whole, some = lora_share(base, ["all-linear"]), lora_share(base, ["q_proj"])
+    assert (some.adapted, some.total) == (2 * 64 * 64, whole.total)
+    assert "reaches 5 % of the weights in this base's layers. 85 % are those" in str(some.notice)
+    with pytest.raises(InvalidRequest, match="have no such layer"):
+        check_targets(linear_paths(base), ["w1"], "mixtral")  # of its experts

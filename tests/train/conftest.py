@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
 
 from tunesmith.settings import TrainingOptions
 from tunesmith.train.core.packing import TokenRow
@@ -53,14 +53,14 @@ def write_tiny_base(base_dir: Path, directory: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def granite_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with Granite's architecture, whose logits are divided by a number that the token tree does not know."""
-    directory = tmp_path_factory.mktemp("granite-base")
+def stablelm_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with StableLM's architecture, whose attention is not told of the token tree."""
+    directory = tmp_path_factory.mktemp("stablelm-base")
     for path in tiny_base.iterdir():
         if path.name.startswith(("tokenizer", "generation")):
             shutil.copy(path, directory / path.name)
     torch.manual_seed(0)
-    config = GraniteConfig(
+    config = StableLmConfig(
         vocab_size=json.loads((tiny_base / "config.json").read_text())["vocab_size"],
         hidden_size=32,
         intermediate_size=32,
@@ -68,9 +68,8 @@ def granite_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         num_attention_heads=2,
         num_key_value_heads=1,
         initializer_range=0.2,
-        logits_scaling=3.0,
     )
-    GraniteForCausalLM(config).save_pretrained(directory, safe_serialization=True)
+    StableLmForCausalLM(config).save_pretrained(directory, safe_serialization=True)
     return directory
 
 

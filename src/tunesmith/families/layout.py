@@ -3,7 +3,8 @@
 Imports no torch.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, cast
 
 ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
 GATED_MLP = ("gate_proj", "up_proj", "down_proj")
@@ -31,6 +32,25 @@ def head_size(config: HeadShape) -> int:
     """How many values one attention head has."""
     given: int | None = getattr(config, "head_dim", None)
     return given or config.hidden_size // config.num_attention_heads
+
+
+def layer_configs(config: HeadShape) -> Sequence[HeadShape]:
+    """What the config says of each layer.
+
+    In some families layers differ in their head size.
+    """
+    if getattr(config, "is_heterogeneous", False):
+        return [*cast(Sequence[HeadShape], config.per_layer_config)]  # type: ignore[attr-defined]
+    return [config] * int(config.num_hidden_layers)  # type: ignore[attr-defined]
+
+
+def inner_size(config: HeadShape, index: int) -> int:
+    """The width of the MLP of the layer `index`.
+
+    Some families have one for each layer.
+    """
+    given: int | Sequence[int] = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return given if isinstance(given, int) else given[index]
 
 
 def layer_path(index: int) -> str:

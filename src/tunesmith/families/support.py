@@ -11,10 +11,10 @@ import re
 from functools import cache
 from pathlib import Path
 
+from tunesmith.families.config_file import SIZES, text_values
+from tunesmith.families.table import FAMILIES, WHOLES
 from tunesmith.jsonvalue import JsonObject
 
-# What the memory plan, the work estimate and the engine read of every base.
-SIZES = ("max_position_embeddings", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 OTHER_NAMES = {  # of families before Llama, which have another structure too
     "max_position_embeddings": ("n_positions", "n_ctx", "max_seq_len", "seq_length"),
     "hidden_size": ("n_embd", "d_model", "word_embed_proj_dim"),
@@ -27,9 +27,16 @@ STATE_KEYS = re.compile(
     r"mamba_|ssm_|state_size$|linear_(num|conv|key|value)_|conv_L|lru_width$|rescale_every$|block_types$"
 )
 READABLE_FORMATS = ("mxfp4",)  # transformers unpacks it where it cannot compute with it
-FUSED_MATRICES = {
+ENCODER = "it is an encoder, whose tokens see those that follow; only decoders are tuned here"
+ENCODERS = (
+    "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert",
+    "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+NOT_TUNED = {
+    **dict.fromkeys(ENCODERS, ENCODER),
+    "cpmant": "it prepends tokens of its own to every text",
+    "xlstm": "its layers keep a running state, which cannot be read in pieces",
     "gpt2": "it keeps the weights of its layers in Conv1D modules, which take no LoRA here",
-    "llama4_text": "its experts and their router are no plain linear layers",
 }
 
 
@@ -41,6 +48,8 @@ def unsupported(config: JsonObject) -> str | None:
 
 def _kind(config: JsonObject) -> str | None:
     """What the model is for: only decoders of text continue a text."""
+    if config.get("model_type") in WHOLES:  # their text model is tuned
+        return None
     names = config.get("architectures")
     architecture = str(names[0]) if isinstance(names, list) and names else ""
     if any(f"{sense}_config" in config for sense in ("vision", "audio", "vq")):
@@ -67,10 +76,10 @@ def _family(config: JsonObject) -> str | None:
     kind = str(config.get("model_type") or "")
     if not kind:
         return "its config.json has no model_type"
-    known = causal_types()
-    if kind in FUSED_MATRICES:
-        return f"the family {kind} is not supported: {FUSED_MATRICES[kind]}"
-    if kind in known or not known:
+    known = causal_types() | frozenset(WHOLES)
+    if kind in NOT_TUNED:
+        return f"the family {kind} is not supported: {NOT_TUNED[kind]}"
+    if kind in known or not causal_types():
         return None
     if config.get("auto_map"):
         return f"the family {kind} needs code from its repository, which is never run here"
@@ -78,17 +87,32 @@ def _family(config: JsonObject) -> str | None:
 
 
 def _state(config: JsonObject) -> str | None:
-    """Layers with a running state instead of keys and values: a prefix cannot be shared or cut."""
-    kinds = config.get("layer_types")
-    other = [str(kind) for kind in kinds if kind not in ATTENTION_KINDS] if isinstance(kinds, list) else []
-    if not other and not any(STATE_KEYS.match(key) for key in config):
+    """Layers with a running state instead of keys and values; what our tests have proven is known to work."""
+    text = text_values(config)
+    family = str(text.get("model_type"))
+    if not is_recurrent(text) or (family in FAMILIES and FAMILIES[family].recurrent):
         return None
+    other = _other_kinds(text)
     what = f" ({other[0]})" if other else ""
-    family = config.get("model_type")
     return f"the family {family} has recurrent or convolutional layers{what}; only attention is supported"
 
 
+def is_recurrent(config: JsonObject) -> bool:
+    """Whether layers keep a running state.
+
+    Then rows cannot share a prefix, nor can a sequence be cut.
+    """
+    return bool(_other_kinds(config)) or any(STATE_KEYS.match(key) for key in config)
+
+
+def _other_kinds(config: JsonObject) -> list[str]:
+    kinds = config.get("layer_types")
+    return [str(kind) for kind in kinds if kind not in ATTENTION_KINDS] if isinstance(kinds, list) else []
+
+
 def _sizes(config: JsonObject) -> str | None:
+    if config.get("model_type") in FAMILIES or config.get("model_type") in WHOLES:
+        return None  # what the file leaves out is as the family has it
     missing = [name for name in SIZES if not isinstance(config.get(name), int)]
     if not missing:
         return None

@@ -7,6 +7,7 @@ tuned models (`tuned.py`) have the same manifest.
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "adapter_config.json"
+TEXT_PARTS = ("language_model",)  # of bases that also take images: their other parts have layers of the same names
 TENSORS_FILE = "adapter_model.safetensors"
 MANIFEST_FILE = "manifest.json"
 
@@ -76,7 +78,8 @@ def write_adapter(
 
     make_directories(directory)
     data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
-    config = _json(peft_config(manifest, base))
+    part = next((part for part in TEXT_PARTS if any(f".{part}." in name for name in tensors)), None)
+    config = _json(peft_config(manifest, base, part))
     finished = replace(manifest, sha256=sha256(data).hexdigest(), config_sha256=sha256(config).hexdigest())
     write_atomically(directory / TENSORS_FILE, data)
     write_atomically(directory / CONFIG_FILE, config)
@@ -89,8 +92,12 @@ def write_manifest(directory: Path, manifest: AdapterManifest) -> None:
     write_atomically(directory / MANIFEST_FILE, _json(asdict(manifest)))
 
 
-def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str, object]:
-    """The content of adapter_config.json, as PEFT reads it."""
+def peft_config(manifest: AdapterManifest, base: str | None = None, part: str | None = None) -> dict[str, object]:
+    """The content of adapter_config.json, as PEFT reads it.
+
+    `part`: the module of the base that has all adapted layers, where others have layers of the same names.
+    """
+    names = "|".join(re.escape(name) for name in manifest.target_modules)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -98,7 +105,7 @@ def peft_config(manifest: AdapterManifest, base: str | None = None) -> dict[str,
         "r": manifest.rank,
         "lora_alpha": manifest.alpha,
         "lora_dropout": 0.0,
-        "target_modules": list(manifest.target_modules),
+        "target_modules": rf".*\b{part}\..*\.({names})" if part else list(manifest.target_modules),
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,

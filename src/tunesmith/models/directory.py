@@ -5,7 +5,6 @@ from doing the same work at once.
 """
 
 import importlib.util
-import json
 import logging
 import os
 import shutil
@@ -17,10 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 from filelock import FileLock
 
 from tunesmith.errors import ServerFault
+from tunesmith.families.config_file import read_text_config
 from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.base_check import check_base, check_config, relative_place, unusable
 from tunesmith.models.gguf import convert
@@ -122,8 +123,7 @@ def pull(base: BaseModel, settings: Settings, started: Started = _ignore) -> Pat
 
 def context_length(directory: Path) -> int:
     """The longest sequence the base was made for, in tokens."""
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    return int(config["max_position_embeddings"])
+    return int(cast(int, read_text_config(directory)["max_position_embeddings"]))
 
 
 def fingerprint(directory: Path) -> str:

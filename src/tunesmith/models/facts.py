@@ -2,10 +2,12 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from tunesmith.families.lora_layers import PACKED, SCALES, lora_share, percent
 from tunesmith.models.directory import is_present, materialise
 from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
 from tunesmith.settings import Settings
@@ -44,5 +46,18 @@ def _counted(directory: Path, source: str) -> BaseFacts:
             header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
         for name, tensor in header.items():
             if name != "__metadata__":
-                counts[str(tensor["dtype"])] += prod(tensor["shape"])
-    return BaseFacts(counts.total(), f"{counts.most_common(1)[0][0]} ({source})")
+                counts[_format(name, str(tensor["dtype"]))] += _values(name, tensor["shape"])
+    share = lora_share(directory, ["all-linear"])
+    reached = f"; a LoRA reaches {percent(share.adapted / share.total)} of its layers" if share.experts else ""
+    return BaseFacts(counts.total(), f"{counts.most_common(1)[0][0]} ({source}){reached}")
+
+
+def _format(name: str, dtype: str) -> str:
+    return "MXFP4" if name.endswith(PACKED) else dtype
+
+
+def _values(name: str, shape: Sequence[int]) -> int:
+    """The values that a tensor stands for: packed ones are two in a byte, and their scales are none."""
+    if name.endswith(SCALES):
+        return 0
+    return prod(shape) * (2 if name.endswith(PACKED) else 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.lora_layers import PARAM, check_targets, is_target, linear_paths
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.weights import require_nf4
+from tunesmith.models.weights import refuse_packed, require_nf4
 from tunesmith.settings import TrainingOptions
 
 
@@ -28,6 +28,8 @@ def check_options(
         require_nf4()
     if base_dir is None:
         return
+    if options.quantization == "nf4":
+        refuse_packed(base_dir)
     paths = linear_paths(base_dir)
     check_targets(paths, options.target_names, base)
     if parent is not None and parent.target_modules:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BASE_DIR = "base"
+OTHER_NUMBERS = ("torch_dtype", "quantization_config")  # how the base's weights were written, and these are not
+TEXT_CONFIG = "text_config"  # the key in config.json of a base that also takes images or sound
 
 
 def own_base(directory: Path) -> Path | None:
@@ -40,6 +42,9 @@ def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manif
     """
     make_directories(directory)
     model.save_pretrained(directory)
+    config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
+    if TEXT_CONFIG in config:  # only the base's text model is tuned, and it stands alone
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     for path in directory.iterdir():  # the base's own files are copied instead of what transformers wrote
         if path.suffix == ".json" and not path.name.endswith(".index.json"):
             path.unlink()
@@ -47,8 +52,7 @@ def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manif
         own = path.name in ("config.json", MANIFEST_FILE) or path.name.endswith(".index.json")
         if path.suffix in (".json", ".jinja", ".model") and not own:
             shutil.copyfile(path, directory / path.name)
-    config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
-    config = {**{key: value for key, value in config.items() if key != "torch_dtype"}, "dtype": "float32"}
+    config = {**{key: value for key, value in config.items() if key not in OTHER_NUMBERS}, "dtype": "float32"}
     (directory / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1), encoding="utf-8")
     for path in directory.iterdir():
         sync(path)

@@ -1,11 +1,14 @@
 """Loads a base from memory-mapped safetensors, without running its code."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.families.support import READABLE_FORMATS
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Quantization
 
 if TYPE_CHECKING:
@@ -18,20 +21,53 @@ def load_model(
 ) -> "PreTrainedModel":
     """The base in `directory`, as a frozen transformers model in eval mode.
 
+    Of a base that also takes images or sound, its text model (`families.text_part`).
+
     On a CPU, tensors stored in `dtype` are views of the mapped file: loading makes no copy, and processes that load the
     same base share its pages. Raises InvalidRequest if this machine does not support `quantization`.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
+
+    from tunesmith.families.text_part import text_part
 
     logging.disable_progress_bar()
     if quantization == "nf4":
         return _load_nf4(directory, dtype)
-    model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
-    )
+    model = text_part(_whole(directory, dtype=dtype))
     model.requires_grad_(False)
     return model.to(device).eval()
+
+
+def _whole(directory: Path, **options: object) -> "PreTrainedModel":
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Mxfp4Config
+
+    local = {"trust_remote_code": False, "local_files_only": True}
+    config = AutoConfig.from_pretrained(directory, **local)
+    if is_packed(directory):  # as numbers of `dtype` everywhere: what computes in 4 bits has no gradient
+        options["quantization_config"] = Mxfp4Config(dequantize=True)
+    auto = AutoModelForCausalLM if config.get_text_config() is config else AutoModelForImageTextToText
+    return auto.from_pretrained(directory, use_safetensors=True, **local, **options)
+
+
+def is_packed(directory: Path) -> bool:
+    """Whether the base's experts are stored in 4 bits (MXFP4), as GPT-OSS has them."""
+    config: JsonObject = json.loads((directory / "config.json").read_text("utf-8"))
+    given = config.get("quantization_config")
+    return isinstance(given, dict) and given.get("quant_method") in READABLE_FORMATS
+
+
+def refuse_packed(directory: Path) -> None:
+    """Raises InvalidRequest if the base is quantized itself.
+
+    Then `quantization` cannot be asked for.
+    """
+    if is_packed(directory):
+        raise InvalidRequest(
+            "quantization is 'nf4', but this base has its experts in 4 bits already (MXFP4), and they are unpacked for "
+            "training. Leave 'quantization' out.",
+            param="tunesmith.quantization",
+            code="quantization_not_available",
+        )
 
 
 def require_nf4(*, cuda: bool | None = None) -> None:
@@ -69,7 +105,9 @@ def _load_nf4(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     import torch
 
     require_nf4(cuda=torch.cuda.is_available())
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
+
+    from tunesmith.families.text_part import text_part
 
     config = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -77,14 +115,6 @@ def _load_nf4(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    model = AutoModelForCausalLM.from_pretrained(
-        directory,
-        dtype=dtype,
-        quantization_config=config,
-        device_map={"": 0},
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
+    model = text_part(_whole(directory, dtype=dtype, quantization_config=config, device_map={"": 0}))
     model.requires_grad_(False)
     return model.eval()

@@ -23,6 +23,7 @@ import numpy as np
 
 from tunesmith.errors import TrainerError
 from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, read_benchmark, write_benchmark
+from tunesmith.families.config_file import read_text_config
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer, chat_fault
 from tunesmith.settings import TrainingOptions
@@ -219,8 +220,7 @@ def _measured(step: Step, trained_before: int, at: float) -> _Step:
 
 def _token_bytes(base_dir: Path) -> int:
     """What the trainer's own plan expects of each token; the measured peak gives the rest."""
-    shape = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
-    return token_bytes(SimpleNamespace(**shape), ELEMENT_BYTES, checkpointing=False)
+    return token_bytes(SimpleNamespace(**read_text_config(base_dir)), ELEMENT_BYTES, checkpointing=False)
 
 
 def _fit(base: str, hardware: str, steps: list[_Step], run_seconds: float, bytes_per_token: int) -> Benchmark:

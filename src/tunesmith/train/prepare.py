@@ -5,6 +5,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
+from tunesmith.errors import TunesmithError
+from tunesmith.families.table import family_gap
 from tunesmith.system.activity import doing
 from tunesmith.system.pages import Reserve, trim_heap
 from tunesmith.train.adapters.checkpoint import TrainableParameters
@@ -16,14 +20,17 @@ from tunesmith.train.core.packing import added_tokens
 from tunesmith.train.core.plan import MemoryPlan, kept_plan, make_plan
 from tunesmith.train.layers.attention import UnsupportedAttention
 from tunesmith.train.loading import LoadedBase, load_base
+from tunesmith.train.paths.accelerate import restore
 from tunesmith.train.paths.build import build_scorer
 from tunesmith.train.paths.choose_stack import StackChoice, choose_stack, copies_of_weights
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.paths.padded import PaddedScorer
 from tunesmith.train.paths.scoring import Scorer
-from tunesmith.train.paths.verify import Disagreement, compare, probe, reference_logprobs
+from tunesmith.train.paths.verify import Disagreement, compare, expect, probe
 from tunesmith.train.protocol.events import Listener, Log
 from tunesmith.train.protocol.spec import TrainSpec
+
+REASON_CHARACTERS = 300  # of an exception's text in an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +59,27 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, room:
     _report(base, plan, choice, emit)
     try:
         scorer = _checked_scorer(choice, base, plan, examples, reserve, emit)
-    except (UnsupportedAttention, Disagreement) as reason:
-        emit(Log("warn", f"This base takes the padded path, slower and with the same result: {reason}."))
+    except Exception as reason:  # whatever it is: the reference path shares nothing with what failed
+        if _is_not_the_paths_fault(choice, reason):
+            raise
+        restore()
+        emit(Log("warn", f"This base takes the padded path, slower and with the same result: {_said(reason)}."))
         base = load_base(spec, device)
         scorer = PaddedScorer(base.model, choice.trains)
     if plan.activation_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, work)
+
+
+def _is_not_the_paths_fault(choice: StackChoice, reason: Exception) -> bool:
+    """Whether the padded path would fail too: it is the one that failed, or there is not enough memory."""
+    return choice.kind == "padded" or isinstance(reason, TunesmithError | MemoryError | torch.OutOfMemoryError)
+
+
+def _said(reason: Exception) -> str:
+    """The reason in one line; that of an exception which we do not raise ourselves begins with its name."""
+    text = " ".join(str(reason).split())[:REASON_CHARACTERS].rstrip(".")
+    return text if isinstance(reason, UnsupportedAttention | Disagreement) else f"{type(reason).__name__}: {text}"
 
 
 def _checked_scorer(
@@ -73,11 +94,12 @@ def _checked_scorer(
     if choice.kind == "padded":
         return build_scorer(choice, base, plan, emit)
     rows = probe(examples)
-    expected = reference_logprobs(PaddedScorer(base.model), rows)  # before the modules are changed
+    own_modules = family_gap(base.model.config.model_type, "training") is not None
+    expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)  # before they change
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
         reserve.release()
     scorer = build_scorer(choice, base, plan, emit)
-    compare(expected, scorer, rows, base.model.dtype)
+    compare(expected, scorer, base.trainable, base.model.dtype)
     trim_heap()  # memory that was needed to make the copies
     return scorer
 

@@ -14,6 +14,7 @@ from tunesmith.check.rules.leaks import Index, index_of
 from tunesmith.check.scan.file_scan import FileScan
 from tunesmith.errors import DataError
 from tunesmith.estimate.hyperparameters import batch_reason, rate_warning, resolve_hyperparameters
+from tunesmith.families.lora_layers import lora_share
 from tunesmith.models.directory import context_length, materialise
 from tunesmith.models.options_check import check_options
 from tunesmith.models.registry import resolve_base
@@ -52,9 +53,9 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     if announce not in store.jobs.messages(job.id):  # a worker that died in here has said it already
         store.queue.append(lease, [NewEvent(announce)])
     require_files(store, job)
-    _check_options(settings, job)
+    unreached = _check_options(settings, job)
     training = _check(store, settings, job, "training_file")
-    notices = _notices(training.report, "training")
+    notices = [*unreached, *_notices(training.report, "training")]
     validation = None if job.validation_file is None else _check(store, settings, job, "validation_file")
     if validation is not None:
         notices += _notices(validation.report, "validation")
@@ -126,12 +127,15 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Checked
     return CheckedFile(path, scan, report)
 
 
-def _check_options(settings: Settings, job: JobRow) -> None:
+def _check_options(settings: Settings, job: JobRow) -> list[NewEvent]:
     """What only the base and this machine can tell, before the job waits for its turn."""
     options = job_options(job, settings)
-    if options.adapter == "lora":
-        base_dir = materialise(resolve_base(job.base_model, settings), settings)
-        check_options(options, base_dir, job.base_model)
+    if options.adapter != "lora":
+        return []
+    base_dir = materialise(resolve_base(job.base_model, settings), settings)
+    check_options(options, base_dir, job.base_model)
+    notice = lora_share(base_dir, options.target_names).notice
+    return [] if notice is None else [NewEvent(notice, level="warn")]
 
 
 def job_options(job: JobRow, settings: Settings) -> TrainingOptions:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     GemmaConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -108,7 +109,7 @@ def test_logits_equal_transformers(name: str, tuned: bool, tmp_path: Path) -> No
     model = make(name)
     adapter = write_sparse_adapter(model, tmp_path) if tuned else None
     expected = logits(TransformersRunner(copy.deepcopy(model)), adapter)
-    assert supports(model.config)
+    assert supports(model)
     ours = logits(CompiledRunner(model), adapter)
     for mine, theirs in zip(ours, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=2e-4)
@@ -181,9 +182,9 @@ def test_the_threads_end_with_the_runner() -> None:
 
 
 def test_a_family_with_other_formulas_is_left_to_transformers() -> None:
-    assert not supports(GemmaConfig(**SIZES))
-    assert not supports(MistralConfig(**SIZES, sliding_window=64))
-    assert not supports(Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=64, max_window_layers=1))
+    windowed = Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=64, max_window_layers=1)
+    for config in (GemmaConfig(**SIZES), MistralConfig(**SIZES, sliding_window=64), windowed):
+        assert not supports(AutoModelForCausalLM.from_config(config))
 
 
 @pytest.mark.parametrize("runner", [CompiledRunner, TransformersRunner])

@@ -125,3 +125,28 @@ def test_fused_layer_has_the_gradient_of_lora_written_out(bias: bool) -> None:
     torch.testing.assert_close(layer(x), plain)
     for mine, theirs in zip(fused, torch.autograd.grad((plain * direction).sum(), inputs), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+class Router(nn.Linear):
+    """As Llama 4 and Phi-3.5 MoE have theirs: a linear layer that returns more than its product."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        scores = super().forward(x)
+        return scores, scores.argmax(-1)
+
+
+def test_only_layers_that_return_their_product_inside_the_blocks_are_adapted() -> None:
+    model = tiny_llama()
+    model.get_submodule("model.layers.0.mlp").router = Router(64, 4)
+    model.get_submodule("model").projection = nn.Linear(64, 64)
+    adapter = attach(model, SPEC, seed=0, head=model.get_output_embeddings())
+    assert len(adapter.layers) == 2 * 7
+    with pytest.raises(InvalidRequest, match="'router', but the blocks"):
+        attach(tiny_llama(), TrainingOptions(lora_targets="router"), seed=0)
+
+
+def test_an_adapted_layer_shows_the_frozen_weight_whose_format_some_families_ask_for() -> None:
+    layer = LoraLinear(nn.Linear(4, 3).bfloat16(), SPEC)
+    assert layer.weight is layer.base.weight
+    assert layer.bias is layer.base.bias
+    assert {name for name, _ in layer.named_parameters()} == {"lora_a", "lora_b", "base.weight", "base.bias"}

@@ -8,6 +8,7 @@ import torch
 from tunesmith.train.core import losses
 from tunesmith.train.core.losses import dpo_loss, supervised_loss, token_logprobs
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
+from tunesmith.train.layers.trained_head import trained_token_logprobs
 
 
 @pytest.mark.parametrize("cap", [0.0, 1.5])
@@ -41,3 +42,24 @@ def test_dpo_loss_is_that_of_the_paper() -> None:
     loss, margin = dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta=0.5)
     assert float(margin) == 0.5 * ((-1 + 2) - (-4 + 3))
     assert float(loss) == pytest.approx(-math.log(1 / (1 + math.exp(-1.0))))
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_a_bf16_bases_log_probabilities_are_summed_in_float32(trained: bool) -> None:
+    """Its logits are rounded, their softmax is not: in bfloat16 a value near -9 is one of two a sixteenth apart."""
+    torch.manual_seed(0)
+    hidden = (2 * torch.randn(40, 64)).bfloat16().requires_grad_()
+    head = torch.nn.Linear(64, 3000, bias=False).bfloat16().requires_grad_(trained)
+    targets = torch.randint(3000, (40,))
+    if trained:
+        logprobs, _ = trained_token_logprobs(hidden, head.weight, targets)
+    else:
+        logprobs, _ = token_logprobs(hidden, FrozenMatrix(head), targets)
+    logits = head(hidden).float()
+    expected = torch.log_softmax(logits, -1).gather(1, targets.unsqueeze(1)).squeeze(1)
+    assert logprobs.dtype == torch.float32
+    torch.testing.assert_close(logprobs, expected, rtol=0, atol=1e-5)
+    (mine,) = torch.autograd.grad(logprobs.sum(), hidden)
+    (theirs,) = torch.autograd.grad(expected.sum(), hidden)
+    assert mine.dtype == torch.bfloat16
+    torch.testing.assert_close(mine, theirs, rtol=0.02, atol=0.02)

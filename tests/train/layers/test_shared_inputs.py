@@ -52,3 +52,19 @@ def test_a_new_adapter_drops_nothing_until_its_model_is_in_training() -> None:
     model = tiny_llama().eval()
     adapter = attach(model, TrainingOptions(lora_rank=2, lora_dropout=0.5), 0, model.get_output_embeddings())
     assert not any(layer.training for layer in adapter.layers.values())
+
+
+def test_what_a_layer_returns_may_be_changed_in_place() -> None:
+    """OLMo clips its queries, keys and values so, and Llama 4 adds up its experts."""
+    torch.manual_seed(0)
+    layers = [lora_layer(HIDDEN, 4), lora_layer(HIDDEN, 4)]
+    x = torch.randn(1, 3, HIDDEN, requires_grad=True)
+
+    def gradient(outputs: list[Tensor], *, in_place: bool) -> Tensor:
+        clipped = [y.clamp_(-0.5, 0.5) if in_place else y.clamp(-0.5, 0.5) for y in outputs]
+        return torch.autograd.grad(sum(y.square().sum() for y in clipped), x)[0]  # type: ignore[arg-type]
+
+    expected = gradient([layer(x) for layer in layers], in_place=False)
+    torch.testing.assert_close(gradient([layer(x) for layer in layers], in_place=True), expected)
+    group = InputGroup(layers)
+    torch.testing.assert_close(gradient([group.output(index, x) for index in range(2)], in_place=True), expected)

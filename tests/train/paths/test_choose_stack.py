@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.train.conftest import tiny_llama
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.full_finetuning import FullFinetuning
@@ -45,10 +46,15 @@ def test_other_weights_and_sizes_take_the_tree(make_spec: Make) -> None:
     spec, model = make_spec(), tiny_llama()
     adapter = attach(model, spec.options, 0, model.get_output_embeddings())
     assert "float32" in choose_stack(spec, model.to(torch.bfloat16), adapter, PLAN).reason
-    model.config.intermediate_size = 90
-    assert "intermediate_size, 90, is not a multiple of 16" in choose_stack(spec, model, adapter, PLAN).reason
     model.config.model_type = "gemma"
     assert "its norms multiply by 1 + weight" in choose_stack(spec, model, adapter, PLAN).reason
+
+
+def test_a_size_that_fills_no_vectors_takes_the_tree(make_spec: Make) -> None:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 61}
+    spec, model = make_spec(), LlamaForCausalLM(LlamaConfig(**sizes, intermediate_size=90))
+    adapter = attach(model, spec.options, 0, model.get_output_embeddings())
+    assert "intermediate_size, 90, is not a multiple of 16" in choose_stack(spec, model, adapter, PLAN).reason
 
 
 def test_all_weights_take_the_tree_with_fused_functions_and_quantized_ones_without(make_spec: Make) -> None:

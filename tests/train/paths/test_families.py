@@ -15,7 +15,7 @@ from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.paths.accelerate import accelerate
 from tunesmith.train.paths.padded import PaddedScorer
 from tunesmith.train.paths.scoring import Scorer, TreeScorer
-from tunesmith.train.paths.verify import Disagreement, compare, reference_logprobs
+from tunesmith.train.paths.verify import Disagreement, compare, expect
 
 SHAPE = {
     "vocab_size": 61,
@@ -68,11 +68,11 @@ FAMILIES = ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "
 def test_family_has_the_padded_gradient_on_the_tree(name: str) -> None:
     model, adapter = build(name, **CHANGES.get(name, {}))
     padded = PaddedScorer(model)
-    expected, logprobs = gradient(padded, adapter), reference_logprobs(padded, ROWS)
+    expected, probed = gradient(padded, adapter), expect(padded, ROWS, adapter, with_gradient=True)
     accelerate(model)
     tree = TreeScorer(model)
     torch.testing.assert_close(gradient(tree, adapter), expected, rtol=1e-3, atol=1e-5)
-    compare(logprobs, tree, ROWS, torch.float32)
+    compare(probed, tree, adapter, torch.float32)
 
 
 @pytest.mark.parametrize("window", [3, 64])
@@ -82,11 +82,20 @@ def test_a_window_on_every_layer_has_the_padded_gradient(window: int) -> None:
     torch.testing.assert_close(gradient(TreeScorer(model), adapter), expected, rtol=1e-3, atol=1e-5)
 
 
-def test_a_model_that_scales_its_logits_is_found_out() -> None:
-    model, _ = build("Granite", logits_scaling=3.0)
-    expected = reference_logprobs(PaddedScorer(model), ROWS)
-    with pytest.raises(Disagreement, match="differ by"):
-        compare(expected, TreeScorer(model), ROWS, torch.float32)
+@pytest.mark.parametrize(("name", "changes"), [("Granite", {"logits_scaling": 3.0}), ("Cohere", {"logit_scale": 0.25})])
+def test_logits_are_scaled_as_the_config_says(name: str, changes: dict[str, object]) -> None:
+    model, adapter = build(name, **changes)
+    expected = gradient(PaddedScorer(model), adapter)
+    torch.testing.assert_close(gradient(TreeScorer(model), adapter), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_model_that_scales_its_logits_in_a_way_of_its_own_is_found_out() -> None:
+    model, adapter = build("Llama")
+    model.get_output_embeddings().register_forward_hook(lambda _, inputs, logits: 3 * logits)
+    for with_gradient in (False, True):
+        expected = expect(PaddedScorer(model), ROWS, adapter, with_gradient=with_gradient)
+        with pytest.raises(Disagreement, match="gradients differ by" if with_gradient else "log-probabilities differ"):
+            compare(expected, TreeScorer(model), adapter, torch.float32)
 
 
 @pytest.mark.parametrize("wrap", [lambda model: None, accelerate])

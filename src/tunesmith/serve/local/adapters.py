@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from tunesmith.families.peft_names import PREFIX, lora_b_name
+from tunesmith.families.text_part import is_plain_linear, own_path
 from tunesmith.models.adapters import CONFIG_FILE, load_tensors, read_manifest, unusable_adapter
 
 
@@ -52,7 +54,7 @@ def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> A
                 f"This model's adapter has a tensor {name!r} that is not part of a LoRA; it cannot be served.",
             )
         if kind == "A.weight":
-            layers[path] = LowRank(tensor, tensors[lora_b_name(path)], scale)
+            layers[own_path(path)] = LowRank(tensor, tensors[lora_b_name(path)], scale)
     return Adapter(layers, sum(low.a.nbytes + low.b.nbytes for low in layers.values()))
 
 
@@ -106,7 +108,7 @@ class LoraHooks:
 
     def __init__(self, model: nn.Module) -> None:
         self.active: Adapter | None = None
-        linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        linears = {name: cast(nn.Linear, module) for name, module in model.named_modules() if is_plain_linear(module)}
         self.sizes = {name: (linear.out_features, linear.in_features) for name, linear in linears.items()}
         for name, module in linears.items():
             hook: Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None] = partial(self._add, name)

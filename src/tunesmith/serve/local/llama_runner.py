@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from tunesmith.families.compiled_shapes import model_gap
 from tunesmith.families.layout import head_size, layer_path, norm_names, shared_inputs
 from tunesmith.families.panels import Width, pack, pack_bias, packed_bytes, whole_panels
-from tunesmith.families.table import compiled_gap
+from tunesmith.families.text_part import is_plain_linear
 from tunesmith.kernels.forward import serving_step
 from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
@@ -38,9 +39,9 @@ from tunesmith.system.pages import Slab, SpareSlab, fresh_slab, release_pages
 HEAD = ("lm_head",)
 
 
-def supports(config: PretrainedConfig) -> bool:
-    """Whether a `CompiledRunner` computes models of this config."""
-    return compiled_gap(config, "serving") is None
+def supports(model: PreTrainedModel) -> bool:
+    """Whether a `CompiledRunner` computes this model."""
+    return model_gap(model, "serving") is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class CompiledRunner:
         self._sizes = {
             name: (module.out_features, module.in_features)
             for name, module in model.named_modules()
-            if isinstance(module, nn.Linear)
+            if is_plain_linear(module)
         }
         self._rotation = Rotation(model.base_model.rotary_emb)
         self._embedding: Tensor = model.base_model.embed_tokens.weight.data.float().contiguous()

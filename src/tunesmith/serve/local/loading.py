@@ -44,9 +44,9 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
         with doing("compiling the kernels for answering (once on this machine)"):
             precompile("serving", serving_step)
     model = load_model(base_dir, torch.float32)
-    wanted = settings.serve_weights
-    if wanted == "float32" or not supports(model.config):
-        _refuse_fp16(wanted, supports(model.config), "is of a family that is only served in float32")
+    wanted, compiled = settings.serve_weights, supports(model)
+    if wanted == "float32" or not compiled:
+        _refuse_fp16(wanted, compiled, "is of a family that is only served in float32")
         return _float32(model), "float32"
     usable = can_use_fp16(model)
     _refuse_fp16(wanted, usable, "has weights beyond float16's range, or this machine cannot multiply in float16")
@@ -63,7 +63,7 @@ def _refuse_fp16(wanted: str, can: bool, why: str) -> None:
 
 
 def _float32(model: PreTrainedModel) -> Runner:
-    return CompiledRunner(model) if supports(model.config) else TransformersRunner(model)
+    return CompiledRunner(model) if supports(model) else TransformersRunner(model)
 
 
 def _fp16_if_accurate(model: PreTrainedModel, base_dir: Path, settings: Settings) -> tuple[Runner, Width]:

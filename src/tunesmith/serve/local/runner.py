@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias, cast
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
 from tunesmith.families.layout import head_size
 from tunesmith.serve.engine.scheduler import SequenceChunk
@@ -41,10 +42,9 @@ class Runner(Storage, Protocol):
 
 def cache_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
     """Bytes of the keys and values of one position, in all layers."""
-    size = head_size(config)
     layers: int = config.num_hidden_layers
     kv_heads: int = config.num_key_value_heads
-    return 2 * layers * kv_heads * size * dtype.itemsize
+    return 2 * layers * kv_heads * head_size(config) * dtype.itemsize
 
 
 class TransformersRunner:
@@ -58,10 +58,10 @@ class TransformersRunner:
         self.hooks = LoraHooks(model)
         config = model.config.get_text_config()
         self.context_length: int = config.max_position_embeddings
-        self.token_bytes = cache_bytes(config, model.dtype)
-        kinds = getattr(config, "layer_types", None) or ()
-        windowed = getattr(config, "sliding_window", None) and not kinds
-        self.rewinds = not windowed and all(kind == "full_attention" for kind in kinds)
+        layers = _one_token(model).layers
+        # Measured: families differ in heads and sizes by layer, share keys, or have states instead.
+        self.token_bytes = max(1, sum(map(_key_value_bytes, layers)))
+        self.rewinds = all(type(layer) is DynamicLayer for layer in layers)
         self._caches: dict[int, DynamicCache] = {}
 
     def read_adapter(self, directory: Path) -> Adapter:
@@ -78,7 +78,8 @@ class TransformersRunner:
         """Copies the first `length` positions of one slot to another."""
         copy = DynamicCache(config=self.model.config)
         for index, layer in enumerate(self._caches[source].layers):
-            copy.update(layer.keys[:, :, :length].clone(), layer.values[:, :, :length].clone(), index)
+            if layer.is_initialized:  # others take the keys of an earlier layer
+                copy.update(layer.keys[:, :, :length].clone(), layer.values[:, :, :length].clone(), index)
         self._caches[target] = copy
 
     def clear(self, slot: int) -> None:
@@ -104,3 +105,16 @@ class TransformersRunner:
             self.hooks.active = None
         logits_LV: Tensor = output.logits[0, output.logits.shape[1] - chunk.logits :].float()
         return logits_LV
+
+
+def _one_token(model: PreTrainedModel) -> DynamicCache:
+    """What the model keeps after one token."""
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(input_ids=torch.tensor([[0]]), past_key_values=cache, use_cache=True)
+    return cache
+
+
+def _key_value_bytes(layer: CacheLayerMixin) -> int:
+    tensors = (getattr(layer, name, None) for name in ("keys", "values"))
+    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tunesmith.errors import ServerFault
 from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name
+from tunesmith.families.text_part import own_path
 from tunesmith.models.adapters import AdapterManifest, load_tensors, read_manifest
 from tunesmith.models.tuned import write_model
 from tunesmith.models.weights import load_model
@@ -76,7 +77,7 @@ class FullFinetuning:
                 self._add(path, tensors[lora_b_name(path)], a, manifest.alpha / manifest.rank)
 
     def _add(self, path: str, b: Tensor, a: Tensor, scale: float) -> None:
-        weight = cast(Tensor, self.model.get_submodule(path).weight).data
+        weight = cast(Tensor, self.model.get_submodule(own_path(path)).weight).data
         if weight.shape != (b.shape[0], a.shape[1]):
             raise ServerFault(f"The adapter to start from does not fit this base: {path} has another size.")
         weight.add_((b @ a).to(weight), alpha=scale)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.families.lora_layers import check_targets, is_target
+from tunesmith.families.lora_layers import check_targets, in_blocks, is_target
 from tunesmith.families.peft_names import lora_a_name, lora_b_name
+from tunesmith.families.text_part import is_plain_linear, stored_path
 from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
 from tunesmith.models.tuned import link_base
 from tunesmith.settings import TrainingOptions
@@ -41,6 +42,16 @@ class LoraLinear(nn.Module):
         self.lora_b = nn.Parameter(torch.empty(base.out_features, options.lora_rank))
 
     @property
+    def weight(self) -> Tensor:
+        """The frozen layer's, whose number format some families ask for."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen layer's."""
+        return self.base.bias
+
+    @property
     def is_plain_lora(self) -> bool:
         """Whether `SharedInput` computes it: enabled, no dropout, base not quantized."""
         return self.enabled and not (self.dropout and self.training) and not self.quantized
@@ -50,8 +61,9 @@ class LoraLinear(nn.Module):
         if not self.is_plain_lora:
             return self.with_update(x, self.matrix(x))
         a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
-        (y,) = SharedInput.apply(x, self.scale, (self.matrix,), a.detach(), a, b)  # type: ignore[no-untyped-call]
-        return cast(Tensor, y)
+        flat = x.reshape(-1, self.in_features)
+        (y,) = SharedInput.apply(flat, self.scale, (self.matrix,), a.detach(), a, b)  # type: ignore[no-untyped-call]
+        return cast(Tensor, y).view(*x.shape[:-1], self.out_features)
 
     def with_update(self, x: Tensor, y: Tensor) -> Tensor:
         """The output, given the frozen layer's output `y`."""
@@ -67,8 +79,10 @@ class Adapter:
 
     own_base: Path | None = None  # tuned weights that the written adapter needs beside it
 
-    def __init__(self, layers: dict[str, LoraLinear]) -> None:
+    def __init__(self, layers: dict[str, LoraLinear], stored: dict[str, str] | None = None) -> None:
+        """`stored`: the layers' paths in files, by their paths here; None: the same."""
         self.layers = layers
+        self._stored = stored or {path: path for path in layers}
         self._parameters = [p for layer in layers.values() for p in (layer.lora_a, layer.lora_b)]
         reference = next(iter(layers.values())).base.weight
         dtype = reference.dtype if reference.dtype == torch.float64 else torch.float32
@@ -111,8 +125,8 @@ class Adapter:
         """The values by PEFT's names, in the order of the layers."""
         named = {}
         for path, layer in self.layers.items():
-            named[lora_a_name(path)] = layer.lora_a.detach()
-            named[lora_b_name(path)] = layer.lora_b.detach()
+            named[lora_a_name(self._stored[path])] = layer.lora_a.detach()
+            named[lora_b_name(self._stored[path])] = layer.lora_b.detach()
         return named
 
     def write(self, directory: Path, manifest: AdapterManifest) -> None:
@@ -171,16 +185,16 @@ def attach(model: nn.Module, options: TrainingOptions, seed: int, head: nn.Modul
     targets.
     """
     model.requires_grad_(False)
-    linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
-    inside = {path: module for path, module in linears.items() if module is not head}
+    linears = {path: module for path, module in model.named_modules() if is_plain_linear(module)}
+    inside = {path: module for path, module in linears.items() if module is not head and in_blocks(path)}
     check_targets(inside, options.target_names)
-    chosen = {path: module for path, module in inside.items() if is_target(path, options.target_names)}
+    chosen = {path: cast(nn.Linear, module) for path, module in inside.items() if is_target(path, options.target_names)}
     layers = {}
     for path, module in chosen.items():
         parent, _, name = path.rpartition(".")
         layers[path] = LoraLinear(module, options).train(module.training)
         setattr(model.get_submodule(parent), name, layers[path])
-    adapter = Adapter(layers)
+    adapter = Adapter(layers, {path: stored_path(model, path) for path in layers})
     _initialise(layers, seed)
     return adapter
 

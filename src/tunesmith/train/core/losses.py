@@ -26,16 +26,16 @@ class TokenLogprobs(torch.autograd.Function):
         ctx: torch.autograd.function.FunctionCtx, hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
-        count = hidden_LD.shape[0]
-        logprobs = torch.empty(count, dtype=hidden_LD.dtype, device=hidden_LD.device)
-        correct = torch.empty(count, dtype=torch.bool, device=hidden_LD.device)
+        count, wide = hidden_LD.shape[0], sum_dtype(hidden_LD.dtype)
+        logprobs = hidden_LD.new_empty(count, dtype=wide)
+        correct = hidden_LD.new_empty(count, dtype=torch.bool)
         wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         grad_hidden = torch.empty_like(hidden_LD) if wanted else None
         step = max(1, CHUNK_LOGITS // head.outputs)
         for start in range(0, count, step):
             here = slice(start, start + step)
             targets = targets_L[here].unsqueeze(1)
-            logits, cap_grad = _capped(head.product(hidden_LD[here]), cap, wanted)
+            logits, cap_grad = _capped(head.product(hidden_LD[here]).to(wide), cap, wanted)
             top, guess = logits.max(1, keepdim=True)
             chosen = logits.gather(1, targets)
             correct[here] = (guess == targets).squeeze(1)
@@ -45,7 +45,9 @@ class TokenLogprobs(torch.autograd.Function):
             if grad_hidden is not None:
                 grad_logits = exponentials.mul_(-1 / total)
                 grad_logits.scatter_add_(1, targets, torch.ones_like(chosen))
-                grad_hidden[here] = head.grad_input(grad_logits if cap_grad is None else grad_logits.mul_(cap_grad))
+                if cap_grad is not None:
+                    grad_logits.mul_(cap_grad)
+                grad_hidden[here] = head.grad_input(grad_logits.to(hidden_LD.dtype))
         if grad_hidden is not None:
             ctx.save_for_backward(grad_hidden)
         ctx.mark_non_differentiable(correct)
@@ -55,13 +57,21 @@ class TokenLogprobs(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """See the class."""
         (grad_hidden,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
-        return grad_hidden * grads[0].unsqueeze(1), None, None, None
+        return (grad_hidden * grads[0].unsqueeze(1)).to(grad_hidden.dtype), None, None, None
+
+
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What sums over a vocabulary or an answer are made in: float32 for 16 bits.
+
+    In bfloat16 a log-probability of 12 is kept to 0.03, and the sum of an answer's to whole numbers.
+    """
+    return torch.promote_types(dtype, torch.float32)
 
 
 def token_logprobs(hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float = 0.0) -> tuple[Tensor, Tensor]:
     """Log-probability of each target [L], and whether it is the likeliest token [L].
 
-    `cap`: soft cap of the logits, 0 = none.
+    Log-probabilities are in float32 also where `hidden_LD` is in 16 bits. `cap`: soft cap of the logits, 0 = none.
     """
     return cast(tuple[Tensor, Tensor], TokenLogprobs.apply(hidden_LD, head, targets_L, cap))  # type: ignore[no-untyped-call]
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunesmith.families.layout import HeadShape, head_size
+from tunesmith.families.layout import HeadShape, head_size, inner_size, layer_configs
 from tunesmith.system.checked_json import read_checked, write_checked
 
 MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
@@ -23,9 +23,8 @@ BLOCKS_FROM = 2_000  # tokens of a run; 700 where fresh memory is cheap, 2,000 i
 
 
 class Shape(HeadShape, Protocol):
-    """What is read of a transformers config."""
+    """What is read of a transformers config, whose layers may differ."""
 
-    intermediate_size: int
     num_hidden_layers: int
 
 
@@ -50,13 +49,16 @@ def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
     memory that is left free (`MEMORY_SHARE`) holds. With checkpointing only each layer's input is kept, and one layer
     at a time is recomputed.
     """
-    hidden, inner = config.hidden_size, config.intermediate_size
+    layers = [_layer_values(layer, index) for index, layer in enumerate(layer_configs(config))]
+    kept = config.hidden_size * len(layers) + max(layers) if checkpointing else sum(layers)
+    return kept * element_size
+
+
+def _layer_values(config: HeadShape, index: int) -> int:
     head = head_size(config)
     queries = head * config.num_attention_heads
     keys = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-    layer = 4 * hidden + 2 * queries + 2 * keys + 2 * inner
-    kept = hidden * config.num_hidden_layers + layer if checkpointing else layer * config.num_hidden_layers
-    return kept * element_size
+    return 4 * config.hidden_size + 2 * queries + 2 * keys + 2 * inner_size(config, index)
 
 
 def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, wanted_tokens: int = 0) -> MemoryPlan:

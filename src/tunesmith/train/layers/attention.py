@@ -70,7 +70,7 @@ class TreeAttention(torch.autograd.Function):
         groups, heads, length, size = queries.shape
         out_THD = torch.empty(length, groups * heads, size, dtype=q.dtype)
         out = out_THD.view(length, groups, heads, size).permute(1, 2, 0, 3)
-        lse = torch.empty(groups, heads, length, dtype=q.dtype)
+        lse = torch.empty(groups, heads, length, dtype=torch.promote_types(q.dtype, torch.float32))  # as the kernel's
         for block in layer.blocks:
             rows, columns = block.rows, block.columns
             part, part_lse = _block(queries[:, :, rows], keys[:, :, columns], values[:, :, columns], layer, block)
@@ -194,12 +194,17 @@ def tree_attention(
     if tree is None:
         raise UnsupportedAttention(f"{type(module).__name__} does not pass keywords on to its attention")
     _refuse_unsupported(module, options.get("dropout", 0.0), window)
+    _refuse_shapes(query, key, value)
     scaling, sinks = options.get("scaling"), options.get("s_aux")
     rule = Rule(query.shape[-1] ** -0.5 if scaling is None else scaling, window, options.get("softcap"))
     layer = TreeRule(tree, rule)
     if query.device.type != "cpu":
         return masked_attention(query, key, value, sinks, layer), None
-    return cast(Tensor, TreeAttention.apply(query, key, value, sinks, layer)), None  # type: ignore[no-untyped-call]
+    missing = query.shape[-1] - value.shape[-1]
+    if missing:  # the kernel wants one size
+        value = nn.functional.pad(value, (0, missing))
+    out = cast(Tensor, TreeAttention.apply(query, key, value, sinks, layer))  # type: ignore[no-untyped-call]
+    return (out[..., :-missing] if missing else out), None
 
 
 def _refuse_unsupported(module: nn.Module, dropout: float, window: int | None) -> None:
@@ -212,6 +217,15 @@ def _refuse_unsupported(module: nn.Module, dropout: float, window: int | None) -
         raise UnsupportedAttention(f"a layer is of the kind {kind}")
     if kind == SLIDING_ATTENTION and window is None:
         raise UnsupportedAttention(f"{type(module).__name__} does not pass its sliding window on")
+
+
+def _refuse_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
+    heads, groups, size = query.shape[1], key.shape[1], query.shape[-1]
+    if key.shape[-1] != size or value.shape[-1] > size or value.shape[1] != groups or heads % groups:
+        shapes = ", ".join(f"{name} {tuple(one.shape)}" for name, one in (("queries", query), ("keys", key)))
+        raise UnsupportedAttention(f"attention has {shapes} and values {tuple(value.shape)}")
+    if key.shape[2] != query.shape[2]:
+        raise UnsupportedAttention("a layer attends to other keys than those of its own tokens")
 
 
 def _kind(module: nn.Module) -> str | None:

@@ -55,7 +55,7 @@ def dense_block_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of a block's queries [K, H/K, Q, D], keys and values [K, 1, N, D]."""
     scores, cap_grad = _scores(attended.queries, keys, seen, rule)
-    weights = torch.exp(scores - attended.lse.unsqueeze(-1))
+    weights = torch.exp(scores - attended.lse.unsqueeze(-1)).to(scores.dtype)
     grad_weights = _product(attended.grad, values.mT)
     from_sum = (attended.grad * attended.out).sum(-1, keepdim=True)
     grad_scores = weights * (grad_weights - from_sum) * rule.scale

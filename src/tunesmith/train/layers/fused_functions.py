@@ -34,7 +34,8 @@ class SharedInput(torch.autograd.Function):
         lora_hidden = torch.mm(flat, stacked.t()).mul_(scale)
         outputs = []
         for matrix, rows, b in zip(matrices, _row_slices(adapters[0::2]), adapters[1::2], strict=True):
-            outputs.append(matrix.product(flat).addmm_(lora_hidden[:, rows], b.t()).view(*x.shape[:-1], -1))
+            y = matrix.product(flat).addmm_(lora_hidden[:, rows], b.t())
+            outputs.append(y if x.dim() == 2 else y.view(*x.shape[:-1], -1))  # a view must not be changed in place
         ctx.save_for_backward(flat, lora_hidden, stacked, *adapters)
         ctx.scale, ctx.shape, ctx.matrices = scale, x.shape, matrices  # type: ignore[attr-defined]
         return tuple(outputs)

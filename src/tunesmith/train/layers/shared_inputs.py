@@ -35,8 +35,10 @@ class InputGroup:
     def _all(self, x: Tensor) -> Sequence[Tensor]:
         adapters = [matrix.to(x.dtype) for layer in self.layers for matrix in (layer.lora_a, layer.lora_b)]
         stacked = torch.cat([matrix.detach() for matrix in adapters[0::2]])
-        scale = self.layers[0].scale
-        return cast(Sequence[Tensor], SharedInput.apply(x, scale, self.matrices, stacked, *adapters))  # type: ignore[no-untyped-call]
+        flat, scale = x.reshape(-1, x.shape[-1]), self.layers[0].scale
+        outputs = SharedInput.apply(flat, scale, self.matrices, stacked, *adapters)  # type: ignore[no-untyped-call]
+        # Views are made here: those that a function of several outputs returns must not be changed in place (OLMo).
+        return [y.view(*x.shape[:-1], -1) for y in cast(Sequence[Tensor], outputs)]
 
 
 class GroupMember(nn.Module):

@@ -23,7 +23,7 @@ class TrainedHead(torch.autograd.Function):
         ctx: FunctionCtx, hidden_LD: Tensor, weight_VD: Tensor, targets_L: Tensor, cap: float
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
-        logprobs = torch.empty_like(hidden_LD[:, 0])
+        logprobs = torch.empty_like(hidden_LD[:, 0], dtype=_wide(hidden_LD))
         correct = torch.empty_like(targets_L, dtype=torch.bool)
         for here in _slices(hidden_LD, weight_VD):
             logits = _logits(hidden_LD[here], weight_VD, cap)
@@ -49,6 +49,7 @@ class TrainedHead(torch.autograd.Function):
             )
             if cap:
                 grad_logits.mul_(1 - (logits / cap).square())
+            grad_logits = grad_logits.to(hidden_LD.dtype)
             grad_hidden[here] = torch.mm(grad_logits, weight_VD)
             grad_weight.addmm_(grad_logits.t(), hidden_LD[here])
         return grad_hidden, grad_weight, None, None
@@ -69,6 +70,11 @@ def _slices(hidden_LD: Tensor, weight_VD: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, hidden_LD.shape[0], step)]
 
 
+def _wide(hidden_LD: Tensor) -> torch.dtype:
+    """What the softmax is computed in: float32 for 16 bits."""
+    return torch.promote_types(hidden_LD.dtype, torch.float32)
+
+
 def _logits(hidden_LD: Tensor, weight_VD: Tensor, cap: float) -> Tensor:
-    logits = torch.mm(hidden_LD, weight_VD.t())
+    logits = torch.mm(hidden_LD, weight_VD.t()).to(_wide(hidden_LD))
     return logits if not cap else torch.tanh(logits / cap).mul_(cap)

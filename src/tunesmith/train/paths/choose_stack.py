@@ -4,20 +4,23 @@ Every condition is here, or named here:
 
     compiled   the layers as compiled code: a LoRA on a float32 base of a compiled family, on a CPU
     tree       the base's own modules over the token tree: everything else, accelerators included
-    padded     rows padded to one length, the reference path: `packing` off, or where the other two fail their check
+    padded     rows padded to one length, the reference path: `packing` off, layers with a running state, or where the
+               other two fail their check
 
 The check is made by `train.prepare`: it runs a few rows through the chosen path and the reference (`paths.verify`).
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
+from tunesmith.families.compiled_shapes import model_gap
+from tunesmith.families.config_file import read_text_config
 from tunesmith.families.layout import head_size, layer_path
-from tunesmith.families.table import compiled_gap, family_gap
+from tunesmith.families.support import is_recurrent
+from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.kernels.vectors import LANES
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
@@ -48,6 +51,8 @@ def choose_stack(
     trains = bool(spec.options.lora_dropout) or plan.activation_checkpointing
     if not spec.packing:
         return StackChoice("padded", "The layers run on padded rows: packing is off.", trains)
+    if is_recurrent(model.config.to_dict()):
+        return StackChoice("padded", "The layers run on padded rows: some keep a state, so rows share nothing.", trains)
     gap = _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
     if gap is None:
         return StackChoice("compiled", "The layers run as compiled code.")
@@ -59,7 +64,7 @@ def compiled_layers_gap(model: "PreTrainedModel", trainable: TrainableParameters
     """Why `CompiledLayers` do not compute this model; None where they do."""
     if not isinstance(trainable, Adapter):
         return "all weights are trained"
-    return compiled_gap(model.config, "training") or _size_gap(model) or _weights_gap(model, trainable)
+    return model_gap(model, "training") or _size_gap(model) or _weights_gap(model, trainable)
 
 
 def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> int:
@@ -70,8 +75,8 @@ def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes
     if spec.blocked_weights is False:
         return 0
     tokens = sum(example.tokens for example in examples)
-    family = json.loads((spec.base_dir / "config.json").read_text("utf-8")).get("model_type")
-    compiled = family_gap(str(family), "training") is None and not spec.options.lora_dropout
+    family = str(read_text_config(spec.base_dir).get("model_type"))
+    compiled = family_gap(STAND_INS.get(family, family), "training") is None and not spec.options.lora_dropout
     step_tokens = spec.batch_size * tokens / len(examples)
     if spec.blocked_weights:
         return 1 if compiled and step_tokens > SMALL_COMPILED_STEP else 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from tunesmith.families.layout import head_size
+from tunesmith.families.layout import head_size, layer_configs
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.device import Device
 
@@ -41,7 +41,7 @@ class Work:
         head = model.get_output_embeddings()
         layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
         config = model.config.get_text_config()
-        width = head_size(config) * config.num_attention_heads * config.num_hidden_layers
+        width = sum(head_size(layer) * layer.num_attention_heads for layer in layer_configs(config))
         rate, low_rank = (4.0, adapter.parameter_count) if isinstance(adapter, Adapter) else (6.0, 0)
         return cls(rate * sum(map(_values, layers)) + 6.0 * low_rank, rate * _values(head), 12.0 * width)
 

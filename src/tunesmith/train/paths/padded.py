@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tunesmith.train.core.losses import sum_dtype
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.layers import attention
 from tunesmith.train.paths.layer_stack import set_mode
@@ -41,7 +42,7 @@ class PaddedScorer:
         visible = sum(len(row.ids) * (len(row.ids) + 1) // 2 for row in rows)
         owners = torch.tensor([index for index, _, _ in learned], device=ids.device)
         places = torch.tensor([i for _, i, _ in learned], device=ids.device)
-        logits_LV = logits[owners, places - 1]
+        logits_LV = logits[owners, places - 1].to(sum_dtype(logits.dtype))
         targets = ids[owners, places]
         logprobs = torch.log_softmax(logits_LV, -1).gather(1, targets.unsqueeze(1)).squeeze(1)
         weights = torch.tensor([weight for _, _, weight in learned], dtype=logprobs.dtype, device=ids.device)

@@ -75,7 +75,8 @@ class TreeScorer:
         self._frozen_head = FrozenMatrix(self._head)
         if self._head.weight.requires_grad and self._head.bias is not None:
             raise UnsupportedAttention("the output layer, which is trained, has a bias")
-        self._cap: float = getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0
+        self._cap: float = getattr(model.config, "final_logit_softcapping", None) or 0.0
+        self._scale = _logit_scale(model)
 
     def pack_head(self) -> None:
         """Repacks the output layer's weight for the fastest products."""
@@ -85,15 +86,23 @@ class TreeScorer:
     def score(self, rows: Sequence[TokenRow]) -> Scores:
         """See `Scorer`; UnsupportedAttention for a model that needs the padded path."""
         packed = pack(rows)
-        device, dtype = self._head.weight.device, self._head.weight.dtype
+        device = self._head.weight.device
         sources = torch.tensor([item.source for item in packed.learned], device=device)
         targets = torch.tensor([item.target for item in packed.learned], device=device)
         hidden = self._stack.hidden(packed, sources)
+        if self._scale != 1.0:
+            hidden = hidden * self._scale
         if self._head.weight.requires_grad:  # all weights are trained
             logprobs, correct = trained_token_logprobs(hidden, self._head.weight, targets, self._cap)
         else:
             logprobs, correct = token_logprobs(hidden, self._frozen_head, targets, self._cap)
-        weights = torch.tensor([item.weight for item in packed.learned], dtype=dtype, device=device)
+        weights = torch.tensor([item.weight for item in packed.learned], dtype=logprobs.dtype, device=device)
         owners = torch.tensor([item.row for item in packed.learned], device=device)
         visible = sum(packed.positions) + packed.length
         return Scores(logprobs, correct, weights, owners, Computed(packed.length, len(targets), visible))
+
+
+def _logit_scale(model: "PreTrainedModel") -> float:
+    """What the family multiplies its logits by; `paths.verify` finds what this does not know."""
+    config = model.config
+    return (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)

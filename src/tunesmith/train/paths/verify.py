@@ -1,9 +1,19 @@
-"""The check before a run: do a few rows agree with the reference path?"""
+"""The check before a run: do a few rows agree with the reference path?
+
+A family that has compiled code is checked forward. Of any other the gradient is compared too: a wrong one would show in
+no log, and a backward pass that fails would end the job in its first step.
+
+What is not covered: the gradient where all weights are trained, since two copies of it are half as much memory again.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from tunesmith.train.adapters.checkpoint import TrainableParameters
+from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.examples import Example
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.paths.scoring import Scorer
@@ -12,10 +22,21 @@ ROWS = 2
 TOKENS = 32  # of each row: enough to show wrong positions, masks and neighbours; half a second with a small base
 TOLERANCE = 2e-3  # of a log-probability in fp32; wrong attention is off by 0.1 or more
 BF16_TOLERANCE = 0.25
+GRADIENT_TOLERANCE = 0.02  # of the largest value, in fp32; a wrong formula is off by half of it or more
+BF16_GRADIENT_TOLERANCE = 0.5
 
 
 class Disagreement(Exception):
     """The fast path computes something else than the reference path for this model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the reference path gives for a few rows."""
+
+    rows: Sequence[TokenRow]
+    logprobs: Tensor  # [L]
+    gradient: Tensor | None = None  # of their sum; None: not compared
 
 
 def probe(examples: Sequence[Example]) -> list[TokenRow]:
@@ -30,15 +51,46 @@ def probe(examples: Sequence[Example]) -> list[TokenRow]:
     return [TokenRow(ids, (1.0,) * len(ids)) for ids in rows]
 
 
-def reference_logprobs(scorer: Scorer, rows: Sequence[TokenRow]) -> torch.Tensor:
+def reference_logprobs(scorer: Scorer, rows: Sequence[TokenRow]) -> Tensor:
     """Log-probabilities of the rows' learned tokens [L], without gradients."""
     with torch.no_grad():
         return scorer.score(rows).logprobs.float()
 
 
-def compare(expected: torch.Tensor, scorer: Scorer, rows: Sequence[TokenRow], dtype: torch.dtype) -> None:
+def expect(
+    scorer: Scorer, rows: Sequence[TokenRow], trainable: TrainableParameters, *, with_gradient: bool
+) -> Expected:
+    """What `scorer`, the reference path, gives for the rows."""
+    if not with_gradient or not isinstance(trainable, Adapter):
+        return Expected(rows, reference_logprobs(scorer, rows))
+    return Expected(rows, *_with_gradient(scorer, rows, trainable))
+
+
+def compare(expected: Expected, scorer: Scorer, trainable: TrainableParameters, dtype: torch.dtype) -> None:
     """Raises Disagreement, naming the difference."""
-    difference = float((reference_logprobs(scorer, rows) - expected).abs().max())
-    tolerance = TOLERANCE if dtype in (torch.float32, torch.float64) else BF16_TOLERANCE
-    if not difference <= tolerance:  # also true for nan
+    exact = dtype in (torch.float32, torch.float64)
+    if expected.gradient is None:
+        logprobs = reference_logprobs(scorer, expected.rows)
+    else:
+        logprobs, gradient = _with_gradient(scorer, expected.rows, trainable)
+        _compare_gradients(expected.gradient, gradient, GRADIENT_TOLERANCE if exact else BF16_GRADIENT_TOLERANCE)
+    difference = float((logprobs - expected.logprobs).abs().max())
+    if not difference <= (TOLERANCE if exact else BF16_TOLERANCE):  # also true for nan
         raise Disagreement(f"log-probabilities differ by {difference:.2g} from the reference path's")
+
+
+def _compare_gradients(expected: Tensor, gradient: Tensor, tolerance: float) -> None:
+    largest = float(expected.abs().max())
+    difference = float((gradient - expected).abs().max())
+    if not difference <= tolerance * largest:
+        raise Disagreement(f"gradients differ by {difference:.2g} of at most {largest:.2g} from the reference path's")
+
+
+def _with_gradient(scorer: Scorer, rows: Sequence[TokenRow], trainable: TrainableParameters) -> tuple[Tensor, Tensor]:
+    """Leaves the trainable parameters without a gradient."""
+    trainable.grad.zero_()
+    logprobs = scorer.score(rows).logprobs
+    logprobs.float().sum().backward()
+    gradient = trainable.grad.clone()
+    trainable.grad.zero_()
+    return logprobs.detach().float(), gradient

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tunesmith.estimate.price_file import PriceBook
     from tunesmith.estimate.prices import Price
     from tunesmith.estimate.speed import Benchmark, Workload
+    from tunesmith.jsonvalue import JsonObject
     from tunesmith.settings import Settings
 
 
@@ -89,9 +90,32 @@ def estimate(options: EstimateOptions) -> None:
         raise CommandError(f"{report.errors[0]} ({error_count(report)} in {file.name}: tunesmith check {file})")
     result = _estimate(options, (price, hourly), settings, base, report)
     if options.as_json:
-        print_json(result.to_json())
+        print_json({**result.to_json(), **_lora_share(base, settings)})
     else:
         print_estimate(report, result, base, settings.rate_to_multiply)
+        _note_experts(base, settings)
+
+
+def _lora_share(base: "LocalBase", settings: "Settings") -> "JsonObject":
+    """The share of the weights in the base's layers that the LoRA reaches; None where that is not known."""
+    from tunesmith.families.lora_layers import lora_share
+
+    options = settings.training_options()
+    if base.directory is None or options.adapter != "lora":
+        return {"lora_share": None}
+    share = lora_share(base.directory, options.target_names)
+    return {"lora_share": round(share.adapted / share.total, 4)}
+
+
+def _note_experts(base: "LocalBase", settings: "Settings") -> None:
+    from tunesmith.cli.output.terminal import note
+    from tunesmith.families.lora_layers import lora_share
+
+    options = settings.training_options()
+    if base.directory is not None and options.adapter == "lora":
+        notice = lora_share(base.directory, options.target_names).notice
+        if notice:
+            note(notice)
 
 
 def _price(options: EstimateOptions, book: "PriceBook") -> "Price":
