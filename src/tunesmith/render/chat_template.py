@@ -11,7 +11,7 @@ stand in the form, and so does the emptiness of a text.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from tunesmith.errors import DataError
-from tunesmith.jsonvalue import JsonObject
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.faults import broken_template, left_out, refused
 from tunesmith.render.template_environment import TemplateEnvironment
 
@@ -92,6 +92,29 @@ class ChatTemplate:
         `prompt`: up to where the assistant begins to write. Raises RenderError if the template refuses.
         """
         return self._rendered(forms, prompt, self.moment())
+
+    def write(
+        self,
+        messages: Sequence[JsonObject],
+        tools: Sequence[JsonObject] | None = None,
+        *,
+        prompt: bool = False,
+        variables: Mapping[str, JsonValue] | None = None,
+    ) -> str:
+        """The text of whole messages, as transformers has it written.
+
+        Raises RenderError if the template refuses.
+        """
+        try:
+            return self._template.render(
+                messages=list(messages),
+                tools=tools,
+                documents=None,
+                add_generation_prompt=prompt,
+                **{**self._special_tokens, **(variables or {})},
+            )
+        except Exception as error:  # a template may fail in any way that an expression of Python can
+            raise refused(tuple(str(one["role"]) for one in messages), error) from error
 
     def strips(self, forms: Forms) -> dict[tuple[int, int], Strips]:
         """What the template strips off the texts, by message and slot.

@@ -33,6 +33,8 @@ from tunesmith.render.faults import (
     not_after_prompt,
 )
 from tunesmith.render.layout import Layout, Layouts
+from tunesmith.render.native.habits import Habits, find_habits
+from tunesmith.render.native.tokens import NativeTokens
 from tunesmith.render.rendered import Opening, Rendered, RenderedPair, RenderedRow, finish
 from tunesmith.render.tool_call_reader import ParsedReply, parse_reply
 from tunesmith.render.turns import Turn, Turns
@@ -41,7 +43,8 @@ from tunesmith.rows.messages import Message, Tool
 from tunesmith.rows.row import ChatRow, CompletionRow, PreferenceRow
 
 # Raise when the same messages would yield other tokens. Bases for which they yield what they did keep the older number.
-RENDERER_VERSION, OLDER_VERSION = 2, 1
+# Version 3 writes conversations in the words of templates that know tools; the others are at 1 and 2.
+NATIVE_VERSION, RENDERER_VERSION, OLDER_VERSION = 3, 2, 1
 _NEWLY_READ = ("think", "strftime_now", "generation %", "tool_response", "tool_call>")  # in a template, since 2
 
 
@@ -58,17 +61,26 @@ class Renderer:
         tokenizer_json: str,
         eos_token: str | None,
         eos_ids: set[int],
+        *,
+        native: bool = True,
     ) -> None:
+        """`native`: False for an adapter that was trained before version 3."""
         text = template.text if isinstance(template, ChatTemplate) else ""
         self._template = template
-        self._vocabulary = vocabulary = Vocabulary(tokenizer_json, text)
+        habits = find_habits(template.write) if native and isinstance(template, ChatTemplate) else Habits()
+        self._vocabulary = vocabulary = Vocabulary(tokenizer_json, text, every_mark=habits.any)
         self.special_ids, self.hidden_ids = vocabulary.special_ids, vocabulary.hidden_ids
         # Bytes for which the vocabulary has no token (SmolLM2 lacks 0xF1 and up): characters with them are lost.
         self.missing_bytes = frozenset(range(256)) - {token[0] for token in vocabulary.bytes if len(token) == 1}
         self.vocab_size = vocabulary.size
         text_end = vocabulary.id_of(eos_token)
         ends = set(eos_ids)
-        if isinstance(template, ChatTemplate):
+        self._native: NativeTokens | None = None
+        if isinstance(template, ChatTemplate) and habits.any:
+            known = ends if text_end is None else {*ends, text_end}
+            self._native = NativeTokens(template, vocabulary, habits, known)
+            ends |= self._native.ends
+        elif isinstance(template, ChatTemplate):
             self._turns, self._layouts = Turns(template), Layouts(template, vocabulary.marks)
             ends |= self._turn_ends(template)
         if text_end is None:
@@ -79,7 +91,8 @@ class Renderer:
         self.eos_ids = frozenset({self._text_end, *ends})
         older = not vocabulary.text_start and not any(word in text for word in _NEWLY_READ)
         digest = sha256(f"{text}\0{tokenizer_json}".encode()).hexdigest()[:12]
-        self.name = f"chat-template-v{OLDER_VERSION if older else RENDERER_VERSION}-{digest}"
+        version = NATIVE_VERSION if self._native else OLDER_VERSION if older else RENDERER_VERSION
+        self.name = f"chat-template-v{version}-{digest}"
 
     @property
     def lost_bytes(self) -> bytes:
@@ -141,6 +154,10 @@ class Renderer:
         It ends exactly where the assistant begins to write. `opened`: where its answer's text begins, after what the
         template writes before that (an empty block of thinking).
         """
+        self.require_template()
+        if self._native is not None:
+            ids = self._native.prompt(messages, tools)
+            return [*ids, *self._native.opening(messages, tools)] if opened else ids
         turns = self._turns_of(messages, tools)
         prompt = self._layouts.prompt(tuple(turn.form for turn in turns))
         ids, _ = self._fill(prompt.layout, turns)
@@ -148,6 +165,8 @@ class Renderer:
 
     def opening(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> "Opening":
         """What an answer to `messages` begins with besides its text."""
+        if self._native is not None:
+            return Opening(tuple(self._native.opening(messages, tools)), "")
         forms = tuple(turn.form for turn in self._turns_of(messages, tools))
         prompt = self._layouts.prompt(forms)
         last = prompt.layout[-1].literal if prompt.layout else ""
@@ -202,6 +221,9 @@ class Renderer:
         self, messages: Sequence[Message], tools: Sequence[Tool], learn_from: int = 0
     ) -> list[tuple[list[int], list[float]]]:
         """(ids, weights) of each example."""
+        self.require_template()
+        if self._native is not None:
+            return self._native.examples(messages, tools, learn_from)
         turns = self._turns_of(messages, tools, learn_from)
         learned = tuple(index for index, turn in enumerate(turns) if turn.learned)
         layouts = self._layouts.examples(tuple(turn.form for turn in turns), learned)
@@ -265,14 +287,17 @@ class Renderer:
         )
 
 
-def load_renderer(model_dir: Path) -> Renderer:
+def load_renderer(model_dir: Path, *, native: bool = True) -> Renderer:
     """The renderer of the Hugging Face directory `model_dir`; about 0.2 s, no torch.
 
-    A base without a chat template that works renders plain text only.
+    A base without a chat template that works renders plain text only. `native`: False for what was trained before
+    templates wrote tools in their own words.
     """
     tokenizer_json = (model_dir / "tokenizer.json").read_text(encoding="utf-8")
     tokens = special_tokens(read_object(model_dir / "tokenizer_config.json"))
-    return Renderer(_template(model_dir), tokenizer_json, tokens.get("eos_token"), _generation_ends(model_dir))
+    return Renderer(
+        _template(model_dir), tokenizer_json, tokens.get("eos_token"), _generation_ends(model_dir), native=native
+    )
 
 
 def chat_fault(model_dir: Path) -> RenderError | None:
