@@ -10,11 +10,13 @@ writes and the token that ends its turn are learned.
 What is not covered: `name` of a user or system message is not rendered (the check warns); images and audio.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from tunesmith.errors import ServerFault
+from tunesmith.jsonvalue import JsonValue
 from tunesmith.render.chat_template import (
     ANSWER,
     SLOT_PATTERN,
@@ -32,11 +34,14 @@ from tunesmith.render.faults import (
     no_template,
     not_after_prompt,
 )
+from tunesmith.render.formats.reader import answer_reader
+from tunesmith.render.formats.table import HERMES
 from tunesmith.render.layout import Layout, Layouts
 from tunesmith.render.native.habits import Habits, find_habits
 from tunesmith.render.native.tokens import NativeTokens
 from tunesmith.render.rendered import Opening, Rendered, RenderedPair, RenderedRow, finish
-from tunesmith.render.tool_call_reader import ParsedReply, parse_reply
+from tunesmith.render.tool_call_reader import ParsedReply, Reader, ReplyReader, parse_reply
+from tunesmith.render.tool_text import CALL_START, OUR_WORDS, CallWords
 from tunesmith.render.turns import Turn, Turns
 from tunesmith.render.vocabulary import Vocabulary
 from tunesmith.rows.messages import Message, Tool
@@ -45,6 +50,8 @@ from tunesmith.rows.row import ChatRow, CompletionRow, PreferenceRow
 # Raise when the same messages would yield other tokens. Bases for which they yield what they did keep the older number.
 # Version 3 writes conversations in the words of templates that know tools; the others are at 1 and 2.
 NATIVE_VERSION, RENDERER_VERSION, OLDER_VERSION = 3, 2, 1
+_SWITCHES = ("enable_thinking", "reasoning_effort")
+END_TOKENS = 32  # of a prompt tell whether it has begun a thought
 _NEWLY_READ = ("think", "strftime_now", "generation %", "tool_response", "tool_call>")  # in a template, since 2
 
 
@@ -80,6 +87,8 @@ class Renderer:
             known = ends if text_end is None else {*ends, text_end}
             self._native = NativeTokens(template, vocabulary, habits, known)
             ends |= self._native.ends
+            shown = {vocabulary.id_of(mark) for mark in self._native.form.marks}
+            self.hidden_ids = frozenset(self.hidden_ids - (shown - ends))
         elif isinstance(template, ChatTemplate):
             self._turns, self._layouts = Turns(template), Layouts(template, vocabulary.marks)
             ends |= self._turn_ends(template)
@@ -108,6 +117,17 @@ class Renderer:
         """Whether the reasoning of an answer (`reasoning_content`) is learned."""
         template = self._template
         return isinstance(template, ChatTemplate) and (template.reads_reasoning or template.reads_thinking)
+
+    @property
+    def takes_variables(self) -> bool:
+        """Whether the template is given more variables than the messages."""
+        return self._native is not None
+
+    @property
+    def switches(self) -> frozenset[str]:
+        """The variables by which the template is told how much to reason."""
+        text = self.require_template().text if self._native is not None else ""
+        return frozenset(name for name in _SWITCHES if re.search(rf"\b{name}\b", text))
 
     @property
     def chat_fault(self) -> RenderError | None:
@@ -148,30 +168,39 @@ class Renderer:
 
         return RenderedPair(prompt, answer(row.preferred), answer(row.non_preferred))
 
-    def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, opened: bool = False) -> list[int]:
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        *,
+        opened: bool = False,
+        variables: Mapping[str, JsonValue] | None = None,
+    ) -> list[int]:
         """What the model is given to answer `messages`.
 
         It ends exactly where the assistant begins to write. `opened`: where its answer's text begins, after what the
-        template writes before that (an empty block of thinking).
+        template writes before that (an empty block of thinking); of a template that knows tools, `call_words` has that.
+        `variables`: the template's, where it
+        `takes_variables`.
         """
         self.require_template()
         if self._native is not None:
-            ids = self._native.prompt(messages, tools)
-            return [*ids, *self._native.opening(messages, tools)] if opened else ids
+            return self._native.prompt(messages, tools, variables)
         turns = self._turns_of(messages, tools)
         prompt = self._layouts.prompt(tuple(turn.form for turn in turns))
         ids, _ = self._fill(prompt.layout, turns)
         return [*ids, *self._vocabulary.after(ids, prompt.opening, "literal")] if opened else ids
 
-    def opening(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> "Opening":
-        """What an answer to `messages` begins with besides its text."""
+    def opening(self, messages: Sequence[Message], tools: Sequence[Tool], prompt: Sequence[int]) -> Opening:
+        """What an answer to `messages`, whose prompt is known, begins with besides its text."""
         if self._native is not None:
-            return Opening(tuple(self._native.opening(messages, tools)), "")
+            end = b"".join(map(self.token_bytes, prompt[-END_TOKENS:])).decode("utf-8", errors="replace")
+            return Opening((), "", end, tuple(tools))
         forms = tuple(turn.form for turn in self._turns_of(messages, tools))
-        prompt = self._layouts.prompt(forms)
-        last = prompt.layout[-1].literal if prompt.layout else ""
+        laid = self._layouts.prompt(forms)
+        last = laid.layout[-1].literal if laid.layout else ""
         begun = last[last.rindex("<think>") :] if last.rstrip().endswith("<think>") else ""
-        return Opening(tuple(self._vocabulary.after((0,), prompt.opening, "literal")), begun)
+        return Opening(tuple(self._vocabulary.after((0,), laid.opening, "literal")), begun)
 
     def text_prompt(self, text: str) -> list[int]:
         """The prompt of a plain completion (prompt/completion rows, POST /v1/completions).
@@ -209,9 +238,25 @@ class Renderer:
         """The token's text as people read it, broken UTF-8 shown as U+FFFD."""
         return self._vocabulary.bytes[token].decode("utf-8", errors="replace")
 
-    def parse(self, text: str) -> ParsedReply:
-        """What an assistant's text says: content and calls."""
-        return parse_reply(text)
+    @property
+    def call_words(self) -> CallWords:
+        """What is written around names and arguments of calls; our words where arguments are not JSON."""
+        return OUR_WORDS if self._native is None else self._native.words
+
+    def reader(self, opening: Opening | None = None, *, with_calls: bool, held: bool = False) -> Reader | None:
+        """A reader of one answer, in the form in which the base writes calls; None where all of it is content.
+
+        Without calls, they are content. `held`: a grammar holds the answer to `call_words`.
+        """
+        if self._native is not None:
+            form = HERMES if held and self._native.words.mark == CALL_START else self._native.form
+            known = opening or Opening((), "")
+            return answer_reader(form, known.tools, with_calls=with_calls, begun=known.prompt_end)
+        return ReplyReader() if with_calls else None
+
+    def parse(self, text: str, tools: Sequence[Tool] = ()) -> ParsedReply:
+        """What an assistant's text says: content, thought and calls."""
+        return parse_reply(text, self.reader(Opening((), "", "", tuple(tools)), with_calls=True))
 
     def _turns_of(self, messages: Sequence[Message], tools: Sequence[Tool], learn_from: int = 0) -> list[Turn]:
         self.require_template()

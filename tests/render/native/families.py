@@ -1,4 +1,5 @@
 """Small templates that know tools, each with the habits of a family, and bases made of them."""
+# ruff: noqa: E501  (templates and answers are kept in one piece)
 
 from dataclasses import dataclass
 from pathlib import Path

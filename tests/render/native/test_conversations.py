@@ -1,4 +1,5 @@
 """Conversations in the words of a template that knows tools, beside transformers' own rendering."""
+# ruff: noqa: E501  (templates and answers are kept in one piece)
 
 import json
 import os

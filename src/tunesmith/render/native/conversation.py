@@ -16,12 +16,12 @@ from tunesmith.render.faults import RenderError, left_out, no_answer, thinking_i
 from tunesmith.render.native.guard import Guard
 from tunesmith.render.native.habits import Habits
 from tunesmith.render.native.messages import Speaker
+from tunesmith.render.native.texts import SENTINEL, common
 from tunesmith.render.native.turn_ends import TurnEnds
 from tunesmith.render.vocabulary import Vocabulary
 from tunesmith.rows.messages import Message, Tool
 from tunesmith.system.deadline import check_time
 
-SENTINEL = "\ufdd0"
 _OPEN_THINKING, _CLOSED_THINKING = re.compile(r"<think>\s*\Z"), re.compile(r"</think>\s*\Z")
 _CLOSE_THINKING = "\n</think>\n\n"
 _THOUGHT = re.compile(r"\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
@@ -69,12 +69,6 @@ class Conversations:
         text = talk.prompt(len(messages))
         talk.check_all_there(text, len(messages))
         return Written(text, talk.guard)
-
-    def opening(self, messages: Sequence[Message], tools: Sequence[Tool], variables: Variables | None = None) -> str:
-        """What the template writes between the prompt and the text of a plain answer."""
-        talk = _Talk(self._template, self._speaker, messages, tools, variables)
-        prompt, head = talk.prompt(len(messages)), talk.head(len(messages))
-        return head[len(prompt) :] if head.startswith(prompt) else ""
 
     def examples(
         self, messages: Sequence[Message], tools: Sequence[Tool], learned: Sequence[int], is_seamless: Seamless
@@ -174,7 +168,7 @@ class _Talk:
 
 def _continuation(talk: _Talk, at: int, prompt: str, whole: str) -> str:
     """An answer as the model writes it after a prompt that the template does not write before answers."""
-    shared = _common(prompt, whole)
+    shared = common(prompt, whole)
     opener, rest = prompt[shared:], whole[shared:]
     thought = _thought_of(talk.shown[at])
     if _OPEN_THINKING.search(opener):
@@ -183,7 +177,7 @@ def _continuation(talk: _Talk, at: int, prompt: str, whole: str) -> str:
         raise thinking_is_off()
     if _BLANK_THOUGHT.fullmatch(opener):
         return rest
-    return whole[_common(whole, talk.head(at)) :]
+    return whole[common(whole, talk.head(at)) :]
 
 
 def _thought_of(message: JsonObject) -> str:
@@ -197,11 +191,3 @@ def _thought_of(message: JsonObject) -> str:
 def _without_thought(text: str) -> str:
     found = _THOUGHT.match(text)
     return text[found.end() :] if found else text
-
-
-def _common(one: str, other: str) -> int:
-    """How many characters two texts have in common at their start; no mark is cut."""
-    length = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    opened = max(one.rfind(bracket, 0, length) for bracket in "<[")
-    inside = opened >= 0 and not any(closing in one[opened:length] for closing in ">] \n")
-    return opened if inside else length

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tunesmith.errors import DataError
-from tunesmith.jsonvalue import JsonObject
+from tunesmith.jsonvalue import JsonObject, JsonValue
 
 NAME, VALUE, RESULT = "probe_tool", "Paris9", "Sunny7"
 Write = Callable[[list[JsonObject], list[JsonObject] | None], str]
@@ -70,7 +70,7 @@ def find_habits(write: Write) -> Habits:
 
 def probe_call(habits: Habits) -> JsonObject:
     """An assistant's message with one call."""
-    arguments = f'{{"city": "{VALUE}"}}' if habits.text_arguments else {"city": VALUE}
+    arguments: JsonValue = f'{{"city": "{VALUE}"}}' if habits.text_arguments else {"city": VALUE}
     call: JsonObject = {
         "id": _id(habits),
         "type": "function",

@@ -1,13 +1,15 @@
 """Tokens of what a template wrote, and which of them are learned."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from tunesmith.render.chat_template import ChatTemplate
+from tunesmith.render.formats.table import form_of
+from tunesmith.render.native.call_words import call_text, call_words
 from tunesmith.render.native.conversation import Conversations, Span, Variables, Written
 from tunesmith.render.native.habits import Habits
 from tunesmith.render.vocabulary import Vocabulary
 from tunesmith.rows.messages import Message, Tool
-import itertools
 
 _CLOSING = ">]｜"
 MARK_CHARS = 100  # no mark is longer
@@ -25,18 +27,14 @@ class NativeTokens:
         self._vocabulary = vocabulary
         self._conversations = Conversations(template, vocabulary, habits, eos_ids)
         self.ends = self._conversations.ends.ids
+        self.form = form_of(call_text(template, habits), template.text)
+        self.words = call_words(template, habits, self.form, self._conversations.ends)
 
     def prompt(
         self, messages: Sequence[Message], tools: Sequence[Tool], variables: Variables | None = None
     ) -> list[int]:
         """What the model is given to answer `messages`."""
         return self._ids(self._conversations.prompt(messages, tools, variables))[0]
-
-    def opening(
-        self, messages: Sequence[Message], tools: Sequence[Tool], variables: Variables | None = None
-    ) -> list[int]:
-        """What the template writes between the prompt and the text of a plain answer."""
-        return [*self._vocabulary.after((0,), self._conversations.opening(messages, tools, variables), "literal")]
 
     def examples(
         self, messages: Sequence[Message], tools: Sequence[Tool], learn_from: int
@@ -80,7 +78,7 @@ class NativeTokens:
 
     def _pieces(self, text: str, spans: Sequence[Span]) -> Iterator[tuple[int, int, bool]]:
         places = sorted({0, len(text), *(place for span in spans for place in (span.start, span.stop))})
-        for start, stop in itertools.pairwise(places):
+        for start, stop in pairwise(places):
             yield start, stop, any(span.start <= start < span.stop for span in spans)
 
     def _add(self, ids: list[int], written: Written, piece: str) -> None:

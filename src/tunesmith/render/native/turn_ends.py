@@ -45,6 +45,11 @@ class TurnEnds:
             return said[: end.end()]
         return said + (self._after_call if called else self._after_plain)
 
+    def cut_mark(self, said: str) -> str:
+        """What the template wrote for an answer, without its end."""
+        end = self._pattern.search(said)
+        return said if end is None else said[: end.start()]
+
     def _first_end(self, message: JsonObject, tools: list[JsonObject] | None) -> str:
         """The mark that ends a message; "" for none.
 

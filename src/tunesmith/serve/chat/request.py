@@ -38,6 +38,8 @@ class ChatRequest:
     top_logprobs: int | None  # None: no logprobs
     tools: ToolUse
     response_schema: JsonObject | None = None  # the answer is JSON by this; None: it is text
+    reasoning_effort: str | None = None
+    template_kwargs: JsonObject | None = None  # more variables of the base's chat template
 
 
 def chat_request(chat: Chat) -> ChatRequest:
@@ -52,6 +54,8 @@ def chat_request(chat: Chat) -> ChatRequest:
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         tools=tool_use(chat),
         response_schema=response_schema(chat.response_format),
+        reasoning_effort=chat.reasoning_effort,
+        template_kwargs=cast(JsonObject | None, chat.chat_template_kwargs),
     )
 
 
