@@ -76,6 +76,14 @@ def no_answer(index: int) -> RenderError:
     )
 
 
+def lost_calls(index: int) -> RenderError:
+    """The template wrote not all calls of an answer."""
+    return RenderError(
+        f"The base's chat template does not write all calls of message {index}, so they would not be learned.",
+        "Give the message one call and no content, the others messages of their own, or choose another base.",
+    )
+
+
 def thinking_is_off() -> RenderError:
     """The template's prompt cannot be continued by an answer that thinks."""
     return RenderError(

@@ -4,6 +4,9 @@ The check, the mask preview, training and serving all use this object, so a tune
 tokens it was trained on: `prompt(messages)` is an example of `messages + answer` up to what the model writes, by
 construction (`render.layout`).
 
+A template that knows tools writes whole conversations in its own words (`render.native`), and answers are read in its
+own form (`render.formats`); others get ours (`render.turns`, `render.layout`).
+
 A content is encoded with special tokens switched off: `<|im_end|>` inside a message is text. Only what the assistant
 writes and the token that ends its turn are learned.
 
@@ -81,27 +84,33 @@ class Renderer:
         self.missing_bytes = frozenset(range(256)) - {token[0] for token in vocabulary.bytes if len(token) == 1}
         self.vocab_size = vocabulary.size
         text_end = vocabulary.id_of(eos_token)
-        ends = set(eos_ids)
+        ends = set(eos_ids) if text_end is None else {*eos_ids, text_end}
         self._native: NativeTokens | None = None
-        if isinstance(template, ChatTemplate) and habits.any:
-            known = ends if text_end is None else {*ends, text_end}
-            self._native = NativeTokens(template, vocabulary, habits, known)
-            ends |= self._native.ends
-            shown = {vocabulary.id_of(mark) for mark in self._native.form.marks}
-            self.hidden_ids = frozenset(self.hidden_ids - (shown - ends))
-        elif isinstance(template, ChatTemplate):
-            self._turns, self._layouts = Turns(template), Layouts(template, vocabulary.marks)
-            ends |= self._turn_ends(template)
-        if text_end is None:
-            text_end = min(ends, default=None)
+        if isinstance(template, ChatTemplate):
+            ends |= self._read_template(template, habits, ends)
+        text_end = min(ends, default=None) if text_end is None else text_end
         if text_end is None:
             raise ServerFault(no_end().message)
         self._text_end = text_end
-        self.eos_ids = frozenset({self._text_end, *ends})
-        older = not vocabulary.text_start and not any(word in text for word in _NEWLY_READ)
+        self.eos_ids = frozenset(ends)
         digest = sha256(f"{text}\0{tokenizer_json}".encode()).hexdigest()[:12]
-        version = NATIVE_VERSION if self._native else OLDER_VERSION if older else RENDERER_VERSION
-        self.name = f"chat-template-v{version}-{digest}"
+        self.name = f"chat-template-v{self._version(text)}-{digest}"
+
+    def _version(self, template: str) -> int:
+        if self._native is not None:
+            return NATIVE_VERSION
+        older = not self._vocabulary.text_start and not any(word in template for word in _NEWLY_READ)
+        return OLDER_VERSION if older else RENDERER_VERSION
+
+    def _read_template(self, template: ChatTemplate, habits: Habits, ends: set[int]) -> set[int]:
+        """Makes what turns messages into tokens; returns the tokens that end an answer."""
+        if not habits.any:
+            self._turns, self._layouts = Turns(template), Layouts(template, self._vocabulary.marks)
+            return self._turn_ends(template)
+        self._native = native = NativeTokens(template, self._vocabulary, habits, ends)
+        shown = {self._vocabulary.id_of(mark) for mark in native.form.marks}
+        self.hidden_ids = frozenset(self.hidden_ids - (shown - ends - native.ends))
+        return native.ends
 
     @property
     def lost_bytes(self) -> bytes:
@@ -192,7 +201,7 @@ class Renderer:
         return [*ids, *self._vocabulary.after(ids, prompt.opening, "literal")] if opened else ids
 
     def opening(self, messages: Sequence[Message], tools: Sequence[Tool], prompt: Sequence[int]) -> Opening:
-        """What an answer to `messages`, whose prompt is known, begins with besides its text."""
+        """What an answer to `messages` begins with besides its text; `prompt` is theirs."""
         if self._native is not None:
             end = b"".join(map(self.token_bytes, prompt[-END_TOKENS:])).decode("utf-8", errors="replace")
             return Opening((), "", end, tuple(tools))
@@ -212,6 +221,21 @@ class Renderer:
     def encode(self, text: str) -> list[int]:
         """Tokens of a content; special-token text in it stays text."""
         return [*self._vocabulary.after((), text, "content")]
+
+    def spell(self, text: str) -> list[int]:
+        """Tokens of what a grammar demands.
+
+        The marks of the base's form of calls are read, no others.
+        """
+        if self._native is None:
+            return self.encode(text)
+        ids: list[int] = []
+        at = 0
+        for mark in self._native.marks.finditer(text):
+            ids += self._vocabulary.after(ids or (0,), text[at : mark.start()], "content")
+            ids += self._vocabulary.after(ids or (0,), mark[0], "literal")
+            at = mark.end()
+        return [*ids, *self._vocabulary.after(ids or (0,), text[at:], "content")]
 
     def least_tokens(self, chars: int) -> int:
         """The fewest tokens that so many characters of contents can have."""
@@ -240,13 +264,17 @@ class Renderer:
 
     @property
     def call_words(self) -> CallWords:
-        """What is written around names and arguments of calls; our words where arguments are not JSON."""
+        """What is written around names and arguments of calls.
+
+        They are our words where arguments are not JSON.
+        """
         return OUR_WORDS if self._native is None else self._native.words
 
     def reader(self, opening: Opening | None = None, *, with_calls: bool, held: bool = False) -> Reader | None:
-        """A reader of one answer, in the form in which the base writes calls; None where all of it is content.
+        """A reader of one answer, in the form in which the base writes calls.
 
-        Without calls, they are content. `held`: a grammar holds the answer to `call_words`.
+        None where all of it is content. Without calls, they are content. `held`: a grammar holds the answer to
+        `call_words`.
         """
         if self._native is not None:
             form = HERMES if held and self._native.words.mark == CALL_START else self._native.form

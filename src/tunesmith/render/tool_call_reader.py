@@ -55,7 +55,10 @@ class ReplyPart:
 
 
 class Reader(Protocol):
-    """Reads a reply that arrives in pieces; what it found does not depend on where the text was cut."""
+    """Reads a reply that arrives in pieces.
+
+    What it found does not depend on where the text was cut.
+    """
 
     @property
     def complete(self) -> int:
@@ -73,7 +76,10 @@ class Reader(Protocol):
 
 
 def parse_reply(text: str, reader: Reader | None = None) -> ParsedReply:
-    """What a whole text says; without a reader, the reverse of `tool_text.assistant_text`."""
+    """What a whole text says.
+
+    Without a reader, this is the reverse of `tool_text.assistant_text`.
+    """
     reader = reader or ReplyReader()
     parts = [reader.add(text), reader.finish()]
     content = "".join(part.text for part in parts)

@@ -12,8 +12,7 @@ These are text, never special tokens: nobody can forge a turn with them. Only we
 a user or a tool says are changed (`without_result_tags`). The tags are those of the Hermes function
 calling format, which many open-weight models have met in their own training.
 
-`render.tool_call_reader` reads it back. What is not covered: a base's own tool template (Llama 3.1's JSON form, for
-one) is not used.
+`render.tool_call_reader` reads it back. A template that knows tools writes them itself (`render.native`).
 """
 
 import json

@@ -55,6 +55,10 @@ class Vocabulary:
         self.longest = max(map(len, self.bytes), default=1)
         self.text_start = _text_start(literal)
 
+    def any_of(self, marks: Sequence[str]) -> re.Pattern[str]:
+        """Finds those of `marks` that are tokens."""
+        return _any_of([mark for mark in marks if self.id_of(mark) is not None])
+
     def id_of(self, token: str | None) -> int | None:
         """The id of a token; None if there is none of this name."""
         found: int | None = None if token is None else self._first.literal.token_to_id(token)

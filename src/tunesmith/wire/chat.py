@@ -187,8 +187,8 @@ class Chat(Sampling):
     tools: Annotated[list[FunctionTool], FIRST_FAULT] = Field(
         default_factory=list,
         max_length=MAX_TOOLS,
-        description="Up to 128, declared as text at the end of the system message, as in training; calls are parsed, "
-        "and their arguments streamed.",
+        description="Up to 128, declared as the base's chat template does it, else as text at the end of the system "
+        "message, as in training; calls are parsed.",
     )
     functions: Annotated[list[Function], FIRST_FAULT] = Field(
         default_factory=list,

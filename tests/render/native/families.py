@@ -170,7 +170,7 @@ def theirs(
     """What transformers writes; arguments are objects there."""
     texts = render_jinja_template(
         [messages],
-        tools=tools,
+        tools=None if tools is None else [*tools],
         chat_template=family.template,
         add_generation_prompt=prompt,
         eos_token=family.eos,

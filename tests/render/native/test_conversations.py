@@ -39,7 +39,7 @@ def said(text: str, **more: str) -> JsonObject:
 
 
 def calls(*arguments: JsonObject, text: str = "") -> JsonObject:
-    made = [
+    made: list[JsonObject] = [
         {"id": f"call0000{n}", "type": "function", "function": {"name": "weather", "arguments": one}}
         for n, one in enumerate(arguments)
     ]
@@ -181,12 +181,16 @@ def test_no_text_can_write_a_mark(renderers: dict[str, Renderer], name: str) -> 
     renderer = renderers[name]
     forged: JsonObject = {"city": FORGED, FORGED: FORGED}
     escaped: JsonObject = {"city": "<|im_end|>"}
-    tools = [{"type": "function", "function": {"name": "weather", "description": FORGED, "parameters": forged}}]
+    tools: list[JsonObject] = [
+        {"type": "function", "function": {"name": "weather", "description": FORGED, "parameters": forged}}
+    ]
 
     def talk(text: str, arguments: JsonObject) -> list[JsonObject]:
         return [{**SYSTEM, "content": text}, user(text), calls(arguments), result(text), said("Yes.")]
 
-    plain_tools = [{"type": "function", "function": {"name": "weather", "description": "x", "parameters": {"x": "x"}}}]
+    plain_tools: list[JsonObject] = [
+        {"type": "function", "function": {"name": "weather", "description": "x", "parameters": {"x": "x"}}}
+    ]
     ids = renderer.row(row_of(talk(FORGED, forged), [*tools])).ids
     marks = [token for token in ids if token in renderer.special_ids]
     plain = renderer.row(row_of(talk("x", {"city": "x", "x": "x"}), [*plain_tools])).ids
@@ -199,6 +203,13 @@ def test_a_text_that_the_template_never_writes_is_refused(renderers: dict[str, R
     late = row_of([user("a"), said("b"), SYSTEM, user("c"), said("d")], None)
     with pytest.raises(DataError, match=r"leaves out message 2 \('system'\)"):
         renderers["channels"].examples(late)
+
+
+def test_calls_that_the_template_does_not_write_are_refused_in_training(renderers: dict[str, Renderer]) -> None:
+    row = row_of(TALKS["two-calls"], TOOLS)
+    with pytest.raises(DataError, match="does not write all calls of message 1"):
+        renderers["channels"].examples(row)
+    assert renderers["channels"].prompt(row.messages[:4], row.tools)
 
 
 def test_older_adapters_keep_their_words(base_dir: Path, folder: Path, renderers: dict[str, Renderer]) -> None:

@@ -29,7 +29,7 @@ _FENCED = re.compile(r"\s*```\w*\n?(.*?)\n?```\s*", re.DOTALL)
 
 
 def json_calls(body: str, schemas: Schemas) -> Calls | None:
-    """JSON objects or lists of them, with any words for name and arguments; text may follow."""
+    """JSON objects or lists of them, with any words for name and arguments."""
     if known := read_calls(body):
         return known, ""
     decoder, rest = json.JSONDecoder(), body.strip().removeprefix("<|plugin|>").lstrip()
@@ -86,7 +86,7 @@ def dump(arguments: JsonValue) -> str:
 
 
 def python_calls(body: str, schemas: Schemas) -> Calls | None:
-    """`[f(a=1), g()]`, or a call on each line; JSON's words for true, false and null too."""
+    """`[f(a=1), g()]`, or a call on each line, with JSON's words for values too."""
     text = body.strip()
     if not text or len(text) > MAX_PYTHON_CHARS or "(" not in text:
         return None
@@ -126,7 +126,7 @@ def _python_value(node: ast.expr) -> JsonValue:
 
 
 def xml_calls(body: str, schemas: Schemas) -> Calls | None:
-    """`<function=NAME><parameter=KEY>VALUE</parameter></function>`: Qwen3-Coder and Seed-OSS."""
+    """`<function=NAME><parameter=KEY>VALUE</parameter></function>`, Qwen3-Coder's."""
     calls = []
     for found in _FUNCTION.finditer(body):
         name, inner = found[1].strip().strip("\"'"), found[2]
@@ -140,7 +140,9 @@ def xml_calls(body: str, schemas: Schemas) -> Calls | None:
 
 
 def invoke_calls(body: str, schemas: Schemas) -> Calls | None:
-    """`<invoke name="NAME"><parameter name="KEY">VALUE</parameter></invoke>`: MiniMax-M2 and DeepSeek V3.2."""
+    """Calls of MiniMax-M2 and DeepSeek V3.2.
+
+    `<invoke name="NAME"><parameter name="KEY">VALUE</parameter></invoke>`"""
     calls = []
     for found in _INVOKE.finditer(body):
         name, arguments = found[1], {}

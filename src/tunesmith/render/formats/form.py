@@ -1,4 +1,4 @@
-"""What a form of calls is: the marks around them, and how what is between the marks is read."""
+"""What a form of calls is: its marks, and how what is between them is read."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,6 @@
-"""GPT-OSS' channels: analysis is thought, commentary to a function is a call, and what is left is content.
+"""GPT-OSS' channels.
+
+Analysis is thought, commentary to a function is a call, and what is left is content.
 
 `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>commentary to=functions.NAME
 <|constrain|>json<|message|>{…}<|call|>`; the recipient may stand before the channel, too.

@@ -1,4 +1,4 @@
-"""Readers of blocks that name the function before JSON arguments, with marks between, and of Gemma's own notation."""
+"""Readers of blocks with marks between name and arguments, and of Gemma's."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def kimi_calls(body: str, schemas: Schemas) -> Calls | None:
 
 
 def gemma_calls(body: str, schemas: Schemas) -> Calls | None:
-    """`call:NAME{key:<escape>text<escape>,n:1}`: FunctionGemma, and Gemma 4 with quotes of its own."""
+    """`call:NAME{key:<escape>text<escape>,n:1}`, with Gemma 4's quotes too."""
     named = _GEMMA.match(body)
     if named is None:
         return json_calls(body, schemas)

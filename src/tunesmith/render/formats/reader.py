@@ -20,7 +20,10 @@ BEGIN_CHARS = 64  # of a line decide whether a block without a mark begins there
 
 
 def answer_reader(form: CallForm, tools: Sequence[Tool], *, with_calls: bool, begun: str = "") -> Reader:
-    """A reader of one answer. `begun`: how its prompt ends, in whose thought it may go on."""
+    """A reader of one answer.
+
+    `begun`: how its prompt ends; the answer may go on with a thought that began there.
+    """
     if form is HARMONY:
         return HarmonyReader(with_calls=with_calls)
     inner: Reader = ReplyReader() if form is HERMES and with_calls else BlockReader(form, schemas_of(tools), with_calls)
@@ -66,7 +69,10 @@ class _Found:
 
 
 class BlockReader:
-    """Reads blocks of calls between the marks of a form; without calls, it only leaves its other marks out."""
+    """Reads blocks of calls between the marks of a form.
+
+    Without calls, it only leaves the other marks out.
+    """
 
     def __init__(self, form: CallForm, schemas: Schemas, with_calls: bool) -> None:
         self._form, self._schemas = form, schemas

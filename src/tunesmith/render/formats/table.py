@@ -76,7 +76,7 @@ BY_NAME = {form.name: form for form in FORMS}
 
 
 def form_of(call: str, template: str) -> CallForm:
-    """The form of what a template writes for a call; else of what its text says of calls."""
+    """The form of what a template writes for a call, else of what it says of calls."""
     if "functools" in template:  # Phi-4's shows calls otherwise than it asks for them
         return BY_NAME["phi4"]
     for text in (call, template):

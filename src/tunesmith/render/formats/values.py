@@ -1,4 +1,4 @@
-"""Arguments that are written as text, with the types that the declared function gives them."""
+"""Arguments written as text, with the types that the declared function gives them."""
 
 import ast
 import json
@@ -22,7 +22,10 @@ def schemas_of(tools: Sequence[Tool]) -> Schemas:
 
 
 def typed(text: str, schema: JsonValue, *, guess: bool) -> JsonValue:
-    """The value of an argument. `guess`: whether one without a type may be JSON; else it is text."""
+    """The value of an argument.
+
+    `guess`: whether one without a type may be JSON; else it is text.
+    """
     kinds = _kinds(schema)
     if text.strip().lower() in {"null", "none"} and "string" not in kinds and (kinds or guess):
         return None

@@ -1,1 +1,1 @@
-"""Conversations in the words of a base's own template, tools, calls and results too."""
+"""Conversations in the words of a base's own template, tools and calls too."""

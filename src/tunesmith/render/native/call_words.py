@@ -1,4 +1,4 @@
-"""What a template writes around the names and arguments of calls, for grammars that hold an answer to calls."""
+"""What a template writes around the names and arguments of calls, for grammars."""
 
 import json
 from dataclasses import replace
@@ -37,9 +37,11 @@ def call_words(template: ChatTemplate, habits: Habits, form: CallForm, ends: Tur
 
 def _opening(template: ChatTemplate) -> str:
     """What is written between the prompt and the text of an answer."""
-    prompt = template.write([USER], prompt=True)
     answer: JsonObject = {"role": "assistant", "content": SENTINEL}
-    head = template.write([USER, answer]).partition(SENTINEL)[0]
+    try:
+        prompt, head = template.write([USER], prompt=True), template.write([USER, answer]).partition(SENTINEL)[0]
+    except DataError:
+        return ""
     return head[common(prompt, head) :]
 
 

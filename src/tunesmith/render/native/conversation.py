@@ -1,4 +1,4 @@
-"""A conversation as one text, which its template wrote, and the places in it where answers are learned.
+"""A conversation as the text that its template wrote, and where answers are in it.
 
 The prompt is what the template writes with `add_generation_prompt`. An answer is learned after exactly that text: it is
 what the template adds for the answer, up to the mark that ends its turn. Where the template shows an earlier answer
@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.chat_template import ChatTemplate
-from tunesmith.render.faults import RenderError, left_out, no_answer, thinking_is_off
+from tunesmith.render.faults import RenderError, left_out, lost_calls, no_answer, thinking_is_off
 from tunesmith.render.native.guard import Guard
 from tunesmith.render.native.habits import Habits
 from tunesmith.render.native.messages import Speaker
@@ -39,7 +39,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text of the template, the answers learned in it, and what hides look-alikes of its marks."""
+    """A text of the template, the answers learned in it, and the guard of its marks."""
 
     text: str
     guard: Guard
@@ -103,6 +103,8 @@ class Conversations:
         said = self.ends.cut(said, called=bool(talk.shown[at].get("tool_calls")))
         if not said.strip():
             raise no_answer(at)
+        if not _has_calls(said, talk.shown[at]):
+            raise lost_calls(at)
         return _Answer(prompt + said, len(prompt))
 
 
@@ -178,6 +180,18 @@ def _continuation(talk: _Talk, at: int, prompt: str, whole: str) -> str:
     if _BLANK_THOUGHT.fullmatch(opener):
         return rest
     return whole[common(whole, talk.head(at)) :]
+
+
+def _name(call: JsonValue) -> str:
+    function = call.get("function") if isinstance(call, dict) else None
+    return str(function.get("name")) if isinstance(function, dict) else ""
+
+
+def _has_calls(said: str, message: JsonObject) -> bool:
+    """Whether a template wrote as many calls of each function as there are."""
+    calls = message.get("tool_calls")
+    names = [_name(call) for call in calls] if isinstance(calls, list) else []
+    return all(said.count(name) >= names.count(name) for name in set(names))
 
 
 def _thought_of(message: JsonObject) -> str:

@@ -48,7 +48,10 @@ class Habits:
 
 
 def find_habits(write: Write) -> Habits:
-    """The habits of the template behind `write`, which raises DataError where it refuses."""
+    """The habits of the template behind `write`.
+
+    That raises DataError where the template refuses.
+    """
     found = Habits(declares=NAME in _try(write, [USER], [TOOL]))
     for trial in (
         found,

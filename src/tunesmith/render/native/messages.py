@@ -1,4 +1,4 @@
-"""Rows' messages and tools as a template is given them, as transformers' users do it."""
+"""Messages and tools as a template is given them by transformers' users."""
 
 import hashlib
 import json
@@ -32,7 +32,10 @@ class Speaker:
         return [self._message(one, names, guard) for one in messages]
 
     def tools(self, tools: Sequence[Tool], guard: Guard, *, whole: bool = False) -> list[JsonObject] | None:
-        """The declarations; None for none. `whole`: with every field that a template may look for."""
+        """The declarations; None for none.
+
+        `whole`: with every field that a template may look for.
+        """
         return guard.hide([_declaration(tool, whole=whole) for tool in tools]) if tools else None
 
     def guard(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Guard:

@@ -28,6 +28,7 @@ class NativeTokens:
         self._conversations = Conversations(template, vocabulary, habits, eos_ids)
         self.ends = self._conversations.ends.ids
         self.form = form_of(call_text(template, habits), template.text)
+        self.marks = vocabulary.any_of(self.form.marks)
         self.words = call_words(template, habits, self.form, self._conversations.ends)
 
     def prompt(

@@ -1,4 +1,4 @@
-"""Where an answer ends: the marks that end an assistant's turn, plain or with calls."""
+"""The marks that end an assistant's turn, plain or with calls."""
 
 import re
 

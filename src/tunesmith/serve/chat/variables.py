@@ -1,4 +1,4 @@
-"""What a request gives the base's chat template beside its messages: `chat_template_kwargs`, and how much to reason."""
+"""What a request gives the base's chat template beside its messages."""
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer
@@ -13,7 +13,10 @@ NO_REASONING = ("none", "minimal")
 
 
 def template_variables(request: ChatRequest, renderer: Renderer) -> JsonObject:
-    """The template's variables. Raises InvalidRequest for what the base's template cannot follow."""
+    """The variables that a request gives the template.
+
+    Raises InvalidRequest for those that the base's template cannot follow.
+    """
     variables = {} if request.reasoning_effort is None else _effort(request.reasoning_effort, renderer)
     given = request.template_kwargs or {}
     if given and not renderer.takes_variables:
