@@ -84,6 +84,7 @@ class ChatTemplate:
         self.reads_results = "<tool_response>" in text
         # Mistral's writes the system message only where a user's turn is the last: that is no place for it.
         self.has_system_role = self._accepts((Form("system"), Form("user"), ANSWER))
+        self.takes_users_in_a_row = self._accepts((Form("user"), Form("user"), ANSWER))
         self.reads_reasoning = self._reads_reasoning()
 
     def render(self, forms: Forms, *, prompt: bool = False) -> str:

@@ -226,3 +226,22 @@ def test_a_thought_that_the_prompt_began(again: str) -> None:
 )
 def test_the_form_is_what_a_template_writes(call: str, template: str, expected: str) -> None:
     assert form_of(call, template).name == expected
+
+
+@pytest.mark.parametrize("answer", ["[get-it(a='x-y(', b=1), now()]", 'weather.call(city="a-b(c)")'])
+def test_names_that_python_does_not_know(answer: str) -> None:
+    parsed = parse_reply(
+        f"<|tool_call_start|>{answer}<|tool_call_end|>", answer_reader(BY_NAME["lfm2"], (), with_calls=True)
+    )
+    expected = [("get-it", {"a": "x-y(", "b": 1}), NOW] if "get-it" in answer else [("weather", {"city": "a-b(c)"})]
+    assert read(parsed) == expected
+
+
+def test_a_block_of_many_ends_is_given_up() -> None:
+    import time
+
+    answer = "<tool_call>" + "x </tool_call>" * 5000
+    start = time.process_time()
+    parsed = parse_reply(answer, answer_reader(BY_NAME["glm"], TOOLS, with_calls=True))
+    assert (parsed.content, parsed.calls) == (answer, ())
+    assert time.process_time() - start < 2

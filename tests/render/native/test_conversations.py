@@ -254,3 +254,17 @@ def test_real_templates(base_dir: Path, folder: Path, path: Path, talk: str) -> 
     except Exception as error:  # transformers lets any of them through
         pytest.skip(f"transformers refuses it: {error}")
     assert renderer.prompt(row.messages[:-1], row.tools) == tokenizer.encode(expected, add_special_tokens=False).ids
+
+
+def test_calls_of_a_template_that_wants_no_content_beside_them(base_dir: Path, folder: Path) -> None:
+    template = (
+        FAMILIES["tagged"]
+        .template.replace(
+            "{%- for call in m.tool_calls or [] %}",
+            "{%- for call in (m.tool_calls or [] if m.content is none else []) %}",
+        )
+        .replace("{{- m.content }}", "{{- m.content or '' }}")
+    )
+    assert template.count("m.content is none") == 1
+    base = make_base(base_dir, folder / "null", template, plain=FAMILIES["tagged"].plain)
+    assert learned(load_renderer(base), row_of(TALKS["no-arguments"], TOOLS))[0].startswith("<tool_call>")

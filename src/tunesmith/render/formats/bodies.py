@@ -11,6 +11,9 @@ from tunesmith.render.formats.form import Calls
 from tunesmith.render.formats.values import Schemas, typed
 
 MAX_PYTHON_CHARS = 65_536  # Python's parser takes about 1 ms for 1,000 characters
+# A name before a bracket, outside of strings; Python has no hyphens in names.
+_PYTHON_NAME = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|([A-Za-z_][\w.]*(?:-[\w.]+)+)\(""")
+_HYPHEN = "__hyphen__"
 _UNREADABLE = (ValueError, SyntaxError, RecursionError, MemoryError, TypeError)
 _NAMES = ("name", "tool_name", "function_name", "function")
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
@@ -87,7 +90,7 @@ def dump(arguments: JsonValue) -> str:
 
 def python_calls(body: str, schemas: Schemas) -> Calls | None:
     """`[f(a=1), g()]`, or a call on each line, with JSON's words for values too."""
-    text = body.strip()
+    text = _PYTHON_NAME.sub(_without_hyphens, body.strip())
     if not text or len(text) > MAX_PYTHON_CHARS or "(" not in text:
         return None
     try:
@@ -96,6 +99,10 @@ def python_calls(body: str, schemas: Schemas) -> Calls | None:
     except _UNREADABLE:
         return None
     return (tuple(calls), "") if calls else None
+
+
+def _without_hyphens(found: re.Match[str]) -> str:
+    return found[0] if found[1] is None else found[1].replace("-", _HYPHEN) + "("
 
 
 def _elements(line: ast.stmt) -> list[ast.expr]:
@@ -107,7 +114,7 @@ def _elements(line: ast.stmt) -> list[ast.expr]:
 def _python_call(node: ast.expr) -> CallText:
     if not isinstance(node, ast.Call) or node.args:
         raise ValueError("no call by names")
-    name = ast.unparse(node.func).removesuffix(".call")
+    name = ast.unparse(node.func).removesuffix(".call").replace(_HYPHEN, "-")
     arguments: JsonObject = {str(one.arg): _python_value(one.value) for one in node.keywords}
     return CallText(name, json.dumps(arguments, ensure_ascii=False))
 
@@ -158,7 +165,7 @@ def invoke_calls(body: str, schemas: Schemas) -> Calls | None:
 def keyed_calls(body: str, schemas: Schemas) -> Calls | None:
     """`NAME<arg_key>KEY</arg_key><arg_value>VALUE</arg_value>`: GLM 4.5 and later."""
     name = _KEYED_NAME.match(body)
-    if name is None:
+    if name is None or (name[1] not in schemas and "<arg_key>" not in body):
         return json_calls(body, schemas)
     known = schemas.get(name[1], {})
     pairs = ((one[1].strip(), one[2]) for one in _KEYED.finditer(body))

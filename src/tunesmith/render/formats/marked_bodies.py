@@ -14,6 +14,7 @@ _FENCED = re.compile(r"\s*```\w*\n?(.*?)\n?```\s*\Z", re.DOTALL)
 _MISTRAL = re.compile(r"\s*([\w.:-]+)\s*(?:\[CALL_ID\]\w*)?\s*(?:\[ARGS\])?\s*(?=\{)")
 _KIMI = re.compile(r"\s*(?:functions\.)?([\w.-]+?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*)", re.DOTALL)
 _GEMMA = re.compile(r"\s*(?:call:)?([\w.:-]+)\s*(?=\{)")
+_PYTHON_WORDS: dict[str, JsonValue] = {"None": None, "True": True, "False": False}
 _QUOTES = ("<escape>", '<|"|>')
 
 
@@ -135,6 +136,8 @@ class _Notation:
         self.at = found.end() if found else self.at
         if not text:
             raise ValueError("no value")
+        if text in _PYTHON_WORDS:
+            return _PYTHON_WORDS[text]
         try:
             value: JsonValue = json.loads(text)
         except ValueError:

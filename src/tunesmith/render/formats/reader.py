@@ -16,6 +16,7 @@ from tunesmith.render.formats.values import Schemas, schemas_of
 from tunesmith.render.tool_call_reader import CallPart, Reader, ReplyPart, ReplyReader
 from tunesmith.rows.messages import Tool
 
+MOST_FAILED = 32  # ends within one block that are tried, each of which reads the block anew
 BEGIN_CHARS = 64  # of a line decide whether a block without a mark begins there
 
 
@@ -81,6 +82,7 @@ class BlockReader:
         self._held = ""
         self._blank = ""  # blanks before a call: content only if more content follows
         self._opener: str | None = None  # of the block that is being read
+        self._failed = 0  # ends of the block up to which it could not be read
         self._tried = 0  # characters of the block that hold no end of it
         self._at_line = True
         self._shown = False  # whether there is content
@@ -130,7 +132,7 @@ class BlockReader:
             self._at_line = self._held[end - 1] == "\n"
         self._held = self._held[end:] if mark is None else self._held[end + len(mark) :]
         if mark in self._opens:
-            self._opener, self._tried = mark, 0
+            self._opener, self._tried, self._failed = mark, 0, 0
         return mark is not None or line >= 0
 
     def _begun_block(self, *, last: bool) -> bool | None:
@@ -142,7 +144,7 @@ class BlockReader:
             return False
         if self._begins is None or not self._begins.match(text[:BEGIN_CHARS]):
             return None
-        self._opener, self._tried = "", 0
+        self._opener, self._tried, self._failed = "", 0, 0
         return True
 
     def _next_mark(self) -> tuple[int, str | None]:
@@ -160,6 +162,9 @@ class BlockReader:
                 self._held = self._held[at + len(close) if self._form.closes else at :]
                 return True
             self._tried = at + len(close)
+            self._failed += 1
+            if self._failed > MOST_FAILED:
+                self._give_up(found)
             return True
         if not last:
             return False

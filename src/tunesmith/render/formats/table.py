@@ -42,6 +42,7 @@ FORMS = (
           thinks=(("<seed:think>", "</seed:think>"),)),
     _form("minimax", r"<minimax:tool_call>", invoke_calls, "<minimax:tool_call>", "</minimax:tool_call>"),
     _form("deepseek_v32", r"｜DSML｜", invoke_calls, "<｜DSML｜function_calls>", "</｜DSML｜function_calls>"),
+    _form("muse", r"<atem:invoke", invoke_calls, "<atem:function_calls>", "</atem:function_calls>"),
     _form("qwen3_coder", r"<tool_call>\s*<function=", xml_calls, "<tool_call> <function=", "</tool_call>"),
     _form("functionary", r"<function=", xml_calls, "<function=", "</function>"),
     HERMES,
@@ -56,7 +57,7 @@ FORMS = (
     _form("mistral", r"\[TOOL_CALLS\]", mistral_calls, "[TOOL_CALLS]",
           thinks=(("[THINK]", "[/THINK]"), *THINKS), inner=("[ARGS]", "[CALL_ID]")),
     _form("gemma4", r"<\|tool_call>", gemma_calls, "<|tool_call>", "<tool_call|>",
-          thinks=(("<|channel>thought", "<channel|>"), *THINKS), inner=('<|"|>',)),
+          thinks=(("<|channel>thought", "<channel|>"), *THINKS), inner=('<|"|>', "<|channel>")),
     _form("function_gemma", r"<start_function_call>", gemma_calls, "<start_function_call>", "<end_function_call>",
           inner=("<escape>",)),
     _form("granite", r"<\|tool_call\|>", json_calls, "<|tool_call|>",
@@ -72,6 +73,11 @@ FORMS = (
     _form("pythonic", r"\[probe_tool\(", python_calls, "<|python_start|>", "<|python_end|>", begins=_PYTHON_CALL),
     _form("llama3_json", r'\{\s*"(?:name|function)":\s*"probe_tool"', json_calls, "<|python_tag|>", begins=_JSON_CALL),
 )  # fmt: skip
+BLOCK_MARKS = frozenset(
+    mark
+    for form in FORMS
+    for mark in (*form.opens, *form.closes, *form.drops, *(form.inner if form is not HARMONY else ()))
+)
 BY_NAME = {form.name: form for form in FORMS}
 
 

@@ -151,7 +151,7 @@ class _Talk:
         """
         roles = [str(one["role"]) for one in self.shown[:count]]
         for at, message in enumerate(self.shown[:count]):
-            said = str(message["content"]).strip()
+            said = str(message["content"] or "").strip()
             if roles[at] in {"system", "developer", "user"} and said not in text:
                 asked = max((one + 1 for one, role in enumerate(roles) if role == "user"), default=count)
                 if said not in self.prompt(asked):
@@ -198,7 +198,7 @@ def _thought_of(message: JsonObject) -> str:
     given = message.get("reasoning_content")
     if isinstance(given, str):
         return given.strip("\n")
-    found = _THOUGHT.match(str(message["content"]))
+    found = _THOUGHT.match(str(message["content"] or ""))
     return found[1].strip("\n") if found else ""
 
 

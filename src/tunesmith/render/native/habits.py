@@ -31,7 +31,7 @@ class Habits:
 
     `declares`: it writes the declarations. `calls`, `results`: it writes an assistant's calls, and their results.
     `text_arguments`: it takes the arguments of a call as text. `short_ids`: its ids have nine letters or digits.
-    `named_results`: it needs a result's function by name.
+    `named_results`: it needs a result's function by name. `null_content`: it writes calls only beside no content.
     """
 
     declares: bool = False
@@ -40,6 +40,7 @@ class Habits:
     text_arguments: bool = False
     short_ids: bool = False
     named_results: bool = False
+    null_content: bool = False
 
     @property
     def any(self) -> bool:
@@ -58,6 +59,8 @@ def find_habits(write: Write) -> Habits:
         replace(found, short_ids=True),
         replace(found, text_arguments=True),
         replace(found, text_arguments=True, short_ids=True),
+        replace(found, null_content=True),
+        replace(found, null_content=True, text_arguments=True),
     ):
         text = _try(write, [USER, probe_call(trial)], [TOOL])
         if NAME in text and VALUE in text:
@@ -79,7 +82,7 @@ def probe_call(habits: Habits) -> JsonObject:
         "type": "function",
         "function": {"name": NAME, "arguments": arguments},
     }
-    return {"role": "assistant", "content": "", "tool_calls": [call]}
+    return {"role": "assistant", "content": None if habits.null_content else "", "tool_calls": [call]}
 
 
 def probe_result(habits: Habits) -> JsonObject:

@@ -65,6 +65,8 @@ class Speaker:
         if message.reasoning_content is not None:
             thought = guard.hide(message.reasoning_content, self._special_marks)
             said |= {"reasoning_content": thought, "thinking": thought}
+        if calls and not text and self._habits.null_content:
+            said["content"] = None
         if calls:
             said["tool_calls"] = [self._call(call, guard) for call in calls]
         return said

@@ -5,6 +5,7 @@ import re
 from tunesmith.errors import DataError, ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.chat_template import ChatTemplate
+from tunesmith.render.formats.table import BLOCK_MARKS
 from tunesmith.render.native.habits import PLAIN, TOOL, USER, Habits, probe_call, probe_result
 from tunesmith.render.vocabulary import Vocabulary
 
@@ -57,7 +58,7 @@ class TurnEnds:
         text (the last, if that is a call's, whose text has marks of its own).
         """
         text = self._write([USER, message], tools)
-        content = str(message["content"])
+        content = str(message["content"] or "")
         start = text.rindex(content) + len(content) if content else len(self._write([USER], tools))
         found = list(self._vocabulary.any_mark.finditer(text, start))
         if not found:
@@ -68,6 +69,7 @@ class TurnEnds:
                 return one[0]
         last = found[0] if content else found[-1]
         said = self._vocabulary.special_mark.fullmatch(last[0]) is None
+        said = said or last[0] in BLOCK_MARKS
         return "" if said or text[last.end() :].strip() else last[0]
 
     def _user_end(self, text: str) -> str:
@@ -90,7 +92,7 @@ class TurnEnds:
         try:
             return self._template.write(messages, tools)
         except DataError:
-            return str(messages[-1]["content"])
+            return str(messages[-1]["content"] or "")
 
 
 def _any_of(marks: list[str | None]) -> re.Pattern[str]:
