@@ -114,6 +114,16 @@ CASES: list[tuple[str, str, str | None, list[Call], str | None]] = [
     ("jamba", '<tool_calls>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_calls>', None, [W], None),
     ("internlm", '<|action_start|><|plugin|>\n{"name": "weather", "parameters": {"city": "Paris"}}<|action_end|>', None, [W],
      None),
+    ("step3", '<｜tool_calls_begin｜><｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="weather">'
+     '<steptml:parameter name="city">Paris</steptml:parameter></steptml:invoke><｜tool_call_end｜><｜tool_calls_end｜>',
+     None, [W], None),
+    ("longcat", '<longcat_tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</longcat_tool_call>', None, [W],
+     None),
+    ("command_r", 'Action: ```json\n[\n  {"tool_name": "weather", "parameters": {"city": "Paris"}}\n]```', None, [W], None),
+    ("phi4", "{\"name\": \"now\", \"arguments\": {}},{\"name\": \"weather\", \"arguments\": {'city': 'Paris'}}", None, [NOW, W],
+     None),
+    ("muse", '<atem:function_calls>\n<atem:invoke name="weather">\n<atem:parameter name="city">Paris</atem:parameter>\n'
+     "</atem:invoke>\n</atem:function_calls>", None, [W], None),
     ("functionary", '<function=weather>{"city": "Paris"}</function>', None, [W], None),
 ]  # fmt: skip
 

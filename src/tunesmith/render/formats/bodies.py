@@ -49,7 +49,9 @@ def json_calls(body: str, schemas: Schemas) -> Calls | None:
             break
         calls += tuple(one for one in found if one is not None)
         rest = rest[end:].lstrip(" \t\r\n,;")
-    return (calls, rest) if calls else _python_objects(body)
+    if rest and (whole := _python_objects(body)) is not None:
+        return whole
+    return (calls, rest) if calls else None
 
 
 def _python_objects(body: str) -> Calls | None:
