@@ -280,6 +280,8 @@ class Renderer:
             form = HERMES if held and self._native.words.mark == CALL_START else self._native.form
             known = opening or Opening((), "")
             return answer_reader(form, known.tools, with_calls=with_calls, begun=known.prompt_end)
+        if self.reads_reasoning:
+            return answer_reader(HERMES, (), with_calls=with_calls)
         return ReplyReader() if with_calls else None
 
     def parse(self, text: str, tools: Sequence[Tool] = ()) -> ParsedReply:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.render.bases import make_base
 from tests.render.native.families import FAMILIES, family_base, theirs
 
 from tunesmith.api.views.chat import Head, completion, piece_chunks
@@ -171,3 +172,19 @@ def test_switches_that_a_base_lacks_are_refused(renderer: Renderer, renderers: d
         with pytest.raises(InvalidRequest, match="not supported by this server") as error:
             ask(one, "Hi.", **fields)
         assert (error.value.param, error.value.code) == (name, "unsupported_parameter")
+
+
+@pytest.mark.parametrize("tools", [[], [TOOL]], ids=["no-tools", "tools"])
+def test_a_base_that_thinks_and_knows_no_tools_keeps_thoughts_apart(
+    base_dir: Path, tmp_path: Path, tools: list[dict[str, Any]]
+) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    renderer = load_renderer(make_base(base_dir, tmp_path / "thinks", template, plain=("<think>", "</think>")))
+    assert "-v2-" in renderer.name
+    pieces, _, _ = ask(renderer, "Hm.\n</think>\n\nFour.", **({"tools": tools} if tools else {}))
+    assert "".join(piece.text for piece in pieces) == "Four."
+    assert "".join(piece.reasoning for piece in pieces) == "Hm."
