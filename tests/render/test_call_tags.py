@@ -10,10 +10,10 @@ from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.rows.messages import Message, ToolCall
 from tunesmith.rows.row import ChatRow
 
-# Names the tags, as Qwen's template does.
+# Names the tags and writes no calls, so they are written as ours.
 TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
-    "{% for call in m.tool_calls or [] %}<tool_call>{{ call }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.replace('<tool_call></tool_call>', '') }}"
+    "<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TAGS = ("<tool_call>", "</tool_call>", "<think>", "</think>")

@@ -302,3 +302,28 @@ def test_the_date_of_a_template_is_the_day_of_the_request(renderers: dict[str, R
     assert f"Today: {today}" in text_of(
         renderers["dated"], renderers["dated"].prompt(row_of(TALKS["one"]).messages[:1])
     )
+
+
+ALTERNATES = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_results_join_one_turn_where_turns_must_alternate(base_dir: Path, tmp_path: Path) -> None:
+    renderer = load_renderer(make_base(base_dir, tmp_path / "alternates", ALTERNATES))
+    calls: list[JsonObject] = [
+        {"id": name, "type": "function", "function": {"name": "time", "arguments": "{}"}} for name in "ab"
+    ]
+    messages: list[JsonObject] = [
+        user("Time?"),
+        {"role": "assistant", "content": None, "tool_calls": [*calls]},
+        {"role": "tool", "tool_call_id": "a", "content": "12:00"},
+        {"role": "tool", "tool_call_id": "b", "content": "13:00"},
+    ]
+    prompt = text_of(renderer, renderer.prompt(row_of([*messages, said("Noon.")]).messages[:-1]))
+    first, second = (f"<tool_response>\n{text}\n</tool_response>" for text in ("12:00", "13:00"))
+    assert prompt.endswith(f"<|im_start|>user\n{first}\n{second}<|im_end|>\n<|im_start|>assistant\n")
+    with pytest.raises(DataError, match="roles must alternate"):
+        renderer.prompt(row_of([user("a"), user("b"), said("c")]).messages[:-1])

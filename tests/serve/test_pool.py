@@ -1,3 +1,4 @@
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -5,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.render.native.families import family_base
 
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import AdapterManifest, write_adapter, write_manifest
 from tunesmith.models.directory import fingerprint
-from tunesmith.render.renderer import Renderer
+from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
@@ -264,3 +266,21 @@ def test_an_adapter_that_is_gone_is_a_sentence(bases: list[Path], tmp_path: Path
     with pytest.raises(ServerFault, match="no usable adapter"):
         Pool(Settings(data_dir=tmp_path), loader).open(bases[0], tmp_path / "gone")
     assert loader.loaded == []  # nothing was loaded for it
+
+
+def test_an_adapter_is_served_with_the_renderer_it_was_trained_with(
+    base_dir: Path, bases: list[Path], tmp_path: Path
+) -> None:
+    base = family_base(base_dir, tmp_path, "tagged")
+    shutil.copy(bases[0] / "config.json", base)
+    shutil.copy(bases[0] / "model.safetensors", base)
+    pool = Pool(Settings(data_dir=tmp_path), Loader())
+    names = [load_renderer(base, native=native).name for native in (True, False)]
+    assert names[0].startswith("chat-template-v3-")
+    for name in names:
+        manifest = AdapterManifest("a", fingerprint(base), name, 8, 16.0, ("q_proj",), step=1)
+        write_adapter(tmp_path / name, {}, manifest)
+        opened = pool.open(base, tmp_path / name)
+        assert opened.renderer.name == name
+        assert opened.grammars is pool.open(base, tmp_path / name).grammars
+    assert pool.open(base).renderer.name == names[0]

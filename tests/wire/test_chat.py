@@ -78,6 +78,6 @@ def test_refused_fields_are_not_in_the_document_and_ignored_ones_are() -> None:
     ignored = {name for name, field in Chat.model_fields.items() if IGNORED in field.metadata}
     assert ignored
     assert ignored <= schema["properties"].keys()
-    assert not {"audio", "prediction", "reasoning_effort"} & schema["properties"].keys()
+    assert not {"audio", "prediction", "verbosity"} & schema["properties"].keys()
     assert sorted(schema["required"]) == ["messages", "model"]
     assert schema["$defs"]["FunctionChoice"]["required"] == ["type", "function"]

@@ -11,7 +11,7 @@ stand in the form, and so does the emptiness of a text.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 from jinja2 import Template
 
 from tunesmith.errors import DataError
-from tunesmith.jsonvalue import JsonObject
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.faults import EndlessTemplate, broken_template, endless, left_out, refused, template_too_long
 from tunesmith.render.template_environment import TemplateEnvironment
 from tunesmith.render.template_meter import TooMuch, begin
@@ -85,6 +85,7 @@ class ChatTemplate:
         self.reads_results = "<tool_response>" in text
         # Mistral's writes the system message only where a user's turn is the last: that is no place for it.
         self.has_system_role = self._accepts((Form("system"), Form("user"), ANSWER))
+        self.takes_users_in_a_row = self._accepts((Form("user"), Form("user"), ANSWER))
         self.reads_reasoning = self._reads_reasoning()
 
     def render(self, forms: Forms, *, prompt: bool = False) -> str:
@@ -96,6 +97,21 @@ class ChatTemplate:
         if isinstance(rendered, EndlessTemplate):
             raise endless(rendered.reason)
         return rendered
+
+    def write(
+        self,
+        messages: Sequence[JsonObject],
+        tools: Sequence[JsonObject] | None = None,
+        *,
+        prompt: bool = False,
+        variables: Mapping[str, JsonValue] | None = None,
+    ) -> str:
+        """The text of whole messages, as transformers has it written.
+
+        Raises RenderError if the template refuses.
+        """
+        made = list(messages)
+        return self._metered(made, prompt=prompt, tools=tools, variables=variables)
 
     def strips(self, forms: Forms) -> dict[tuple[int, int], Strips]:
         """What the template strips off the texts, by message and slot.
@@ -130,17 +146,29 @@ class ChatTemplate:
 
     def _run(self, forms: Forms, prompt: bool, before: str, after: str) -> str:
         messages = [_message(index, form, before, after) for index, form in enumerate(forms)]
-        begin(len(messages))
+        return self._metered(messages, prompt=prompt)
+
+    def _metered(
+        self,
+        messages: list[JsonObject],
+        *,
+        prompt: bool,
+        tools: Sequence[JsonObject] | None = None,
+        variables: Mapping[str, JsonValue] | None = None,
+    ) -> str:
+        """One run of the template, within the limits of `template_meter`."""
+        begin(len(messages) + len(tools or ()))
+        values = {**self._special_tokens, **(variables or {})}
         try:
             return self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=prompt, **self._special_tokens
+                messages=messages, tools=tools, documents=None, add_generation_prompt=prompt, **values
             )
         except OutOfTime:
             raise
         except TooMuch as error:
             raise endless(str(error)) from error
         except Exception as error:  # a template may fail in any way that an expression of Python can
-            raise refused(tuple(form.role for form in forms), error) from error
+            raise refused(tuple(str(one["role"]) for one in messages), error) from error
 
     def _find_strips(self, forms: Forms, _moment: tuple[str, ...]) -> dict[tuple[int, int], Strips]:
         padded = SLOT_PATTERN.split(self._run(forms, False, _BEFORE, _AFTER))

@@ -96,6 +96,22 @@ def left_out(index: int, roles: tuple[str, ...]) -> RenderError:
     )
 
 
+def no_answer(index: int) -> RenderError:
+    """The template wrote nothing of an answer."""
+    return RenderError(
+        f"The base's chat template writes nothing of message {index}, an answer that should be learned.",
+        "Give the answer a text or a call, or weight 0.",
+    )
+
+
+def lost_calls(index: int) -> RenderError:
+    """The template wrote not all calls of an answer."""
+    return RenderError(
+        f"The base's chat template does not write all calls of message {index}, so they would not be learned.",
+        "Give the message one call and no content, the others messages of their own, or choose another base.",
+    )
+
+
 def thinking_is_off() -> RenderError:
     """The template's prompt cannot be continued by an answer that thinks."""
     return RenderError(

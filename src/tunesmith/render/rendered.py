@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunesmith.render.faults import answer_cut, nothing_to_learn
+from tunesmith.rows.messages import Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,14 @@ class Opening:
 
     `ids`: what the model writes before a plain answer, in which nobody is interested (an empty block of thinking).
     `begun`: the thought that its prompt has begun, "" for none; it is part of an answer that goes on with it.
+    `prompt_end`: how the prompt ends, for the reader of a base that knows tools; `tools` are
+    the declared ones.
     """
 
     ids: tuple[int, ...]
     begun: str
+    prompt_end: str = ""
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,22 @@ The check, the mask preview, training and serving all use this object, so a tune
 tokens it was trained on: `prompt(messages)` is an example of `messages + answer` up to what the model writes, by
 construction (`render.layout`).
 
+A template that knows tools writes whole conversations in its own words (`render.native`), and answers are read in its
+own form (`render.formats`); others get ours (`render.turns`, `render.layout`).
+
 A content is encoded with special tokens switched off: `<|im_end|>` inside a message is text. Only what the assistant
 writes and the token that ends its turn are learned.
 
 What is not covered: `name` of a user or system message is not rendered (the check warns); images and audio.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from tunesmith.errors import ServerFault
+from tunesmith.jsonvalue import JsonValue
 from tunesmith.render.chat_template import (
     ANSWER,
     SLOT_PATTERN,
@@ -32,16 +37,24 @@ from tunesmith.render.faults import (
     no_template,
     not_after_prompt,
 )
+from tunesmith.render.formats.reader import answer_reader
+from tunesmith.render.formats.table import HERMES
 from tunesmith.render.layout import Layout, Layouts
+from tunesmith.render.native.habits import Habits, find_habits
+from tunesmith.render.native.tokens import NativeTokens
 from tunesmith.render.rendered import Opening, Rendered, RenderedPair, RenderedRow, finish
-from tunesmith.render.tool_call_reader import ParsedReply, parse_reply
+from tunesmith.render.tool_call_reader import ParsedReply, Reader, ReplyReader, parse_reply
+from tunesmith.render.tool_text import CALL_START, OUR_WORDS, CallWords
 from tunesmith.render.turns import Turn, Turns
 from tunesmith.render.vocabulary import Vocabulary
 from tunesmith.rows.messages import Message, Tool
 from tunesmith.rows.row import ChatRow, CompletionRow, PreferenceRow
 
 # Raise when the same messages would yield other tokens. Bases for which they yield what they did keep the older number.
-RENDERER_VERSION, OLDER_VERSION = 2, 1
+# Version 3 writes conversations in the words of templates that know tools; the others are at 1 and 2.
+NATIVE_VERSION, RENDERER_VERSION, OLDER_VERSION = 3, 2, 1
+_SWITCHES = ("enable_thinking", "reasoning_effort")
+END_TOKENS = 32  # of a prompt tell whether it has begun a thought
 _NEWLY_READ = ("think", "strftime_now", "generation %", "tool_response", "tool_call>")  # in a template, since 2
 
 
@@ -58,28 +71,48 @@ class Renderer:
         tokenizer_json: str,
         eos_token: str | None,
         eos_ids: set[int],
+        *,
+        native: bool = True,
     ) -> None:
+        """`native`: False for an adapter that was trained before version 3."""
         text = template.text if isinstance(template, ChatTemplate) else ""
         self._template = template
-        self._vocabulary = vocabulary = Vocabulary(tokenizer_json, text)
+        habits = find_habits(template.write) if native and isinstance(template, ChatTemplate) else Habits()
+        self._vocabulary = vocabulary = Vocabulary(tokenizer_json, text, every_mark=habits.any)
         self.special_ids, self.hidden_ids = vocabulary.special_ids, vocabulary.hidden_ids
         # Bytes for which the vocabulary has no token (SmolLM2 lacks 0xF1 and up): characters with them are lost.
         self.missing_bytes = frozenset(range(256)) - {token[0] for token in vocabulary.bytes if len(token) == 1}
         self.vocab_size = vocabulary.size
         text_end = vocabulary.id_of(eos_token)
         ends = {one for one in eos_ids if 0 <= one < vocabulary.size}
+        if text_end is not None:
+            ends.add(text_end)
+        self._native: NativeTokens | None = None
         if isinstance(template, ChatTemplate):
-            self._turns, self._layouts = Turns(template), Layouts(template, vocabulary.marks)
-            ends |= self._turn_ends(template)
-        if text_end is None:
-            text_end = min(ends, default=None)
+            ends |= self._read_template(template, habits, ends)
+        text_end = min(ends, default=None) if text_end is None else text_end
         if text_end is None:
             raise ServerFault(no_end().message)
         self._text_end = text_end
-        self.eos_ids = frozenset({self._text_end, *ends})
-        older = not vocabulary.text_start and not any(word in text for word in _NEWLY_READ)
+        self.eos_ids = frozenset(ends)
         digest = sha256(f"{text}\0{tokenizer_json}".encode()).hexdigest()[:12]
-        self.name = f"chat-template-v{OLDER_VERSION if older else RENDERER_VERSION}-{digest}"
+        self.name = f"chat-template-v{self._version(text)}-{digest}"
+
+    def _version(self, template: str) -> int:
+        if self._native is not None:
+            return NATIVE_VERSION
+        older = not self._vocabulary.text_start and not any(word in template for word in _NEWLY_READ)
+        return OLDER_VERSION if older else RENDERER_VERSION
+
+    def _read_template(self, template: ChatTemplate, habits: Habits, ends: set[int]) -> set[int]:
+        """Makes what turns messages into tokens; returns the tokens that end an answer."""
+        if not habits.any:
+            self._turns, self._layouts = Turns(template), Layouts(template, self._vocabulary.marks)
+            return self._turn_ends(template)
+        self._native = native = NativeTokens(template, self._vocabulary, habits, ends)
+        shown = {self._vocabulary.id_of(mark) for mark in native.form.marks}
+        self.hidden_ids = frozenset(self.hidden_ids - (shown - ends - native.ends))
+        return native.ends
 
     @property
     def lost_bytes(self) -> bytes:
@@ -95,6 +128,17 @@ class Renderer:
         """Whether the reasoning of an answer (`reasoning_content`) is learned."""
         template = self._template
         return isinstance(template, ChatTemplate) and (template.reads_reasoning or template.reads_thinking)
+
+    @property
+    def takes_variables(self) -> bool:
+        """Whether the template is given more variables than the messages."""
+        return self._native is not None
+
+    @property
+    def switches(self) -> frozenset[str]:
+        """The variables by which the template is told how much to reason."""
+        text = self.require_template().text if self._native is not None else ""
+        return frozenset(name for name in _SWITCHES if re.search(rf"\b{name}\b", text))
 
     @property
     def chat_fault(self) -> RenderError | None:
@@ -135,24 +179,39 @@ class Renderer:
 
         return RenderedPair(prompt, answer(row.preferred), answer(row.non_preferred))
 
-    def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, opened: bool = False) -> list[int]:
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        *,
+        opened: bool = False,
+        variables: Mapping[str, JsonValue] | None = None,
+    ) -> list[int]:
         """What the model is given to answer `messages`.
 
         It ends exactly where the assistant begins to write. `opened`: where its answer's text begins, after what the
-        template writes before that (an empty block of thinking).
+        template writes before that (an empty block of thinking); of a template that knows tools, `call_words` has that.
+        `variables`: the template's, where it
+        `takes_variables`.
         """
+        self.require_template()
+        if self._native is not None:
+            return self._native.prompt(messages, tools, variables)
         turns = self._turns_of(messages, tools)
         prompt = self._layouts.prompt(tuple(turn.form for turn in turns))
         ids, _ = self._fill(prompt.layout, turns)
         return [*ids, *self._vocabulary.after(ids, prompt.opening, "literal")] if opened else ids
 
-    def opening(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> "Opening":
-        """What an answer to `messages` begins with besides its text."""
+    def opening(self, messages: Sequence[Message], tools: Sequence[Tool], prompt: Sequence[int]) -> Opening:
+        """What an answer to `messages` begins with besides its text; `prompt` is theirs."""
+        if self._native is not None:
+            end = b"".join(map(self.token_bytes, prompt[-END_TOKENS:])).decode("utf-8", errors="replace")
+            return Opening((), "", end, tuple(tools))
         forms = tuple(turn.form for turn in self._turns_of(messages, tools))
-        prompt = self._layouts.prompt(forms)
-        last = prompt.layout[-1].literal if prompt.layout else ""
+        laid = self._layouts.prompt(forms)
+        last = laid.layout[-1].literal if laid.layout else ""
         begun = last[last.rindex("<think>") :] if last.rstrip().endswith("<think>") else ""
-        return Opening(tuple(self._vocabulary.after((0,), prompt.opening, "literal")), begun)
+        return Opening(tuple(self._vocabulary.after((0,), laid.opening, "literal")), begun)
 
     def text_prompt(self, text: str) -> list[int]:
         """The prompt of a plain completion (prompt/completion rows, POST /v1/completions).
@@ -164,6 +223,21 @@ class Renderer:
     def encode(self, text: str) -> list[int]:
         """Tokens of a content; special-token text in it stays text."""
         return [*self._vocabulary.after((), text, "content")]
+
+    def spell(self, text: str) -> list[int]:
+        """Tokens of what a grammar demands.
+
+        The marks of the base's form of calls are read, no others.
+        """
+        if self._native is None:
+            return self.encode(text)
+        ids: list[int] = []
+        at = 0
+        for mark in self._native.marks.finditer(text):
+            ids += self._vocabulary.after(ids or (0,), text[at : mark.start()], "content")
+            ids += self._vocabulary.after(ids or (0,), mark[0], "literal")
+            at = mark.end()
+        return [*ids, *self._vocabulary.after(ids or (0,), text[at:], "content")]
 
     def least_tokens(self, chars: int) -> int:
         """The fewest tokens that so many characters of contents can have."""
@@ -190,9 +264,31 @@ class Renderer:
         """The token's text as people read it, broken UTF-8 shown as U+FFFD."""
         return self._vocabulary.bytes[token].decode("utf-8", errors="replace")
 
-    def parse(self, text: str) -> ParsedReply:
-        """What an assistant's text says: content and calls."""
-        return parse_reply(text)
+    @property
+    def call_words(self) -> CallWords:
+        """What is written around names and arguments of calls.
+
+        They are our words where arguments are not JSON.
+        """
+        return OUR_WORDS if self._native is None else self._native.words
+
+    def reader(self, opening: Opening | None = None, *, with_calls: bool, held: bool = False) -> Reader | None:
+        """A reader of one answer, in the form in which the base writes calls.
+
+        None where all of it is content. Without calls, they are content. `held`: a grammar holds the answer to
+        `call_words`.
+        """
+        if self._native is not None:
+            form = HERMES if held and self._native.words.mark == CALL_START else self._native.form
+            known = opening or Opening((), "")
+            return answer_reader(form, known.tools, with_calls=with_calls, begun=known.prompt_end)
+        if self.reads_reasoning:
+            return answer_reader(HERMES, (), with_calls=with_calls)
+        return ReplyReader() if with_calls else None
+
+    def parse(self, text: str, tools: Sequence[Tool] = ()) -> ParsedReply:
+        """What an assistant's text says: content, thought and calls."""
+        return parse_reply(text, self.reader(Opening((), "", "", tuple(tools)), with_calls=True))
 
     def _turns_of(self, messages: Sequence[Message], tools: Sequence[Tool], learn_from: int = 0) -> list[Turn]:
         self.require_template()
@@ -202,6 +298,9 @@ class Renderer:
         self, messages: Sequence[Message], tools: Sequence[Tool], learn_from: int = 0
     ) -> list[tuple[list[int], list[float]]]:
         """(ids, weights) of each example."""
+        self.require_template()
+        if self._native is not None:
+            return self._native.examples(messages, tools, learn_from)
         turns = self._turns_of(messages, tools, learn_from)
         learned = tuple(index for index, turn in enumerate(turns) if turn.learned)
         layouts = self._layouts.examples(tuple(turn.form for turn in turns), learned)
@@ -265,14 +364,17 @@ class Renderer:
         )
 
 
-def load_renderer(model_dir: Path) -> Renderer:
+def load_renderer(model_dir: Path, *, native: bool = True) -> Renderer:
     """The renderer of the Hugging Face directory `model_dir`; about 0.2 s, no torch.
 
-    A base without a chat template that works renders plain text only.
+    A base without a chat template that works renders plain text only. `native`: False for what was trained before
+    templates wrote tools in their own words.
     """
     tokenizer_json = (model_dir / "tokenizer.json").read_text(encoding="utf-8")
     tokens = special_tokens(read_object(model_dir / "tokenizer_config.json"))
-    return Renderer(_template(model_dir), tokenizer_json, tokens.get("eos_token"), _generation_ends(model_dir))
+    return Renderer(
+        _template(model_dir), tokenizer_json, tokens.get("eos_token"), _generation_ends(model_dir), native=native
+    )
 
 
 def chat_fault(model_dir: Path) -> RenderError | None:

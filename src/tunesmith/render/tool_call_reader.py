@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tunesmith.render.call_forms import CallText, read_calls
 from tunesmith.render.tool_text import CALL_START, CALL_TAG_END
@@ -41,6 +42,7 @@ class ParsedReply:
 
     content: str | None
     calls: tuple[CallText, ...]
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,36 @@ class ReplyPart:
 
     text: str = ""
     calls: tuple[CallPart, ...] = ()
+    reasoning: str = ""
 
 
-def parse_reply(text: str) -> ParsedReply:
-    """The reverse of `tool_text.assistant_text`."""
-    reader = ReplyReader()
+class Reader(Protocol):
+    """Reads a reply that arrives in pieces.
+
+    What it found does not depend on where the text was cut.
+    """
+
+    @property
+    def complete(self) -> int:
+        """Calls whose arguments are at their end."""
+
+    @property
+    def held(self) -> int:
+        """Characters whose meaning is not known yet."""
+
+    def add(self, text: str) -> ReplyPart:
+        """What the text adds to the reply, as far as it is certain."""
+
+    def finish(self, *, cut: bool = False) -> ReplyPart:
+        """Returns what is left of the reply. `cut`: it was not at its end."""
+
+
+def parse_reply(text: str, reader: Reader | None = None) -> ParsedReply:
+    """What a whole text says.
+
+    Without a reader, this is the reverse of `tool_text.assistant_text`.
+    """
+    reader = reader or ReplyReader()
     parts = [reader.add(text), reader.finish()]
     content = "".join(part.text for part in parts)
     calls = [call for part in parts for call in part.calls]
@@ -62,7 +89,8 @@ def parse_reply(text: str) -> ParsedReply:
         for opened in calls
         if opened.name is not None
     ]
-    return ParsedReply(content if content or not whole else None, tuple(whole))
+    reasoning = "".join(part.reasoning for part in parts) or None
+    return ParsedReply(content if content or not whole else None, tuple(whole), reasoning)
 
 
 class ReplyReader:

@@ -12,13 +12,13 @@ These are text, never special tokens: nobody can forge a turn with them. Only we
 a user or a tool says are changed (`without_result_tags`). The tags are those of the Hermes function
 calling format, which many open-weight models have met in their own training.
 
-`render.tool_call_reader` reads it back. What is not covered: a base's own tool template (Llama 3.1's JSON form, for
-one) is not used.
+`render.tool_call_reader` reads it back. A template that knows tools writes them itself (`render.native`).
 """
 
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.messages import FunctionCall, Message, Tool, ToolCall
@@ -30,6 +30,33 @@ BETWEEN_CALLS = "\n"
 RESULT_START, RESULT_END = "<tool_response>", "</tool_response>"
 _RESULT_TAG = re.compile(r"<(?=[\s/]*tool_response\b)", re.IGNORECASE)
 _JSON_STARTS = "{["
+
+
+@dataclass(frozen=True, slots=True)
+class CallWords:
+    """What stands around the names and arguments of calls.
+
+    `mark` and `lead` come before the first name, `middle` between a name and its arguments, `between` up to the next
+    name (None where an answer has one call), `end` after the last arguments. `before` comes before the mark where there
+    is no text, `opening` before the text of an answer without calls.
+    """
+
+    mark: str
+    lead: str
+    middle: str
+    between: str | None
+    end: str
+    before: str = ""
+    opening: str = ""
+
+
+OUR_WORDS = CallWords(
+    CALL_START,
+    '\n{"name": "',
+    '", "arguments": ',
+    f'{CALL_END}{BETWEEN_CALLS}{CALL_START}\n{{"name": "',
+    CALL_END,
+)
 
 
 def call_opening(name: str) -> str:

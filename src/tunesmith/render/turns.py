@@ -58,6 +58,8 @@ class Turns:
             said = _declare(said, tools)
         if not self._template.has_system_role:
             said = _fold_system(said)
+        if not self._template.takes_users_in_a_row:
+            said = _join_results(said)
         turns = [self._turn(one) for one in said]
         return self._emptied(turns) if any(not one.text.strip() for one in said) else turns
 
@@ -128,6 +130,18 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
         else:
             form += part
     return form, tuple(texts)
+
+
+def _join_results(said: list[_Said]) -> list[_Said]:
+    """For templates that want turns to alternate: a tool's result joins the user's turn before it."""
+    joined: list[_Said] = []
+    for one in said:
+        last = joined[-1] if joined else None
+        if last is not None and last.role == one.role == "user" and (last.is_result or one.is_result):
+            joined[-1] = replace(last, text=f"{last.text}\n{one.text}")
+        else:
+            joined.append(one)
+    return joined
 
 
 def _fold_system(said: list[_Said]) -> list[_Said]:

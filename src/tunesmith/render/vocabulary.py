@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
@@ -12,26 +12,32 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.detokenizer import token_bytes_table
 from tunesmith.render.tool_text import CALL_START, CALL_TAG_END
 
-Kind: TypeAlias = Literal["literal", "content", "calls"]
+Kind: TypeAlias = Literal["literal", "written", "content", "calls"]
 
 # Tokens that are part of what the assistant says, whether or not a vocabulary calls them special.
 _SAID = frozenset((CALL_START, CALL_TAG_END, "<think>", "</think>", "<tool_response>", "</tool_response>"))
 LONG_CHARS = 2000  # 2 ms
 
 _TAG = re.compile(r"</?[a-z_]+>")
+_MARK_LIKE = re.compile(r"[<\[|\]>｜]")
 
 
 class Vocabulary:
     """The tokens of one base.
 
-    A text is `literal` (special tokens are read in it), `content` (none is) or `calls`. In `calls`, which we write
-    ourselves, the tags of a call are tokens where the vocabulary has them.
+    A text is `literal` (special tokens are read in it), `written` (they are too, but such texts do not recur),
+    `content` (none is) or `calls`. In `calls`, which we write ourselves, the tags of a call are tokens where the
+    vocabulary has them. `every_mark`: not only what the template writes, but every added token that looks like a mark
+    is text in a content.
 
     `text_start` are the tokens that the tokenizer's own post-processor puts before a text.
     """
 
-    def __init__(self, tokenizer_json: str, template: str) -> None:
+    def __init__(self, tokenizer_json: str, template: str, *, every_mark: bool = False) -> None:
         value: JsonObject = json.loads(tokenizer_json)
+        special = {str(one["content"]): bool(one["special"]) for one in _added(value)}
+        marks = [one for one in special if _MARK_LIKE.search(one)]
+        template = "".join([template, *marks]) if every_mark else template
         self._first = _Spelling(value, template)
         bare = _without_prefix(value)
         self._following = self._first if bare is None else _Spelling(bare, template)
@@ -40,12 +46,18 @@ class Vocabulary:
         self.bytes = token_bytes_table(literal, tokenizer_json)
         added = literal.get_added_tokens_decoder()
         self.special_ids = frozenset(index for index, token in added.items() if token.special)
-        self.hidden_ids = frozenset(index for index in self.special_ids if not _is_said(added[index].content, value))
+        self.hidden_ids = frozenset(index for index in self.special_ids if not _is_said(added[index].content, special))
+        self.any_mark = _any_of([one for one, named in special.items() if named or _MARK_LIKE.search(one)])
+        self.special_mark = _any_of([added[index].content for index in self.hidden_ids])
         self.marks = _any_of([added[index].content for index in self.special_ids])
         self.has_call_tags = CALL_START in {token.content for token in added.values()}
         self.size = literal.get_vocab_size()
         self.longest = max(map(len, self.bytes), default=1)
         self.text_start = _text_start(literal)
+
+    def any_of(self, marks: Sequence[str]) -> re.Pattern[str]:
+        """Finds those of `marks` that are tokens."""
+        return _any_of([mark for mark in marks if self.id_of(mark) is not None])
 
     def id_of(self, token: str | None) -> int | None:
         """The id of a token; None if there is none of this name."""
@@ -58,7 +70,7 @@ class Vocabulary:
         A tokenizer that puts a blank before a text does so at its start, or after each special token.
         """
         starts = not ids or (self._prefixes_sections and ids[-1] in self.special_ids)
-        if not starts and kind == "literal" and self._prefixes_sections:
+        if not starts and kind in {"literal", "written"} and self._prefixes_sections:
             mark = self.marks.search(text)
             if mark is not None:
                 head, rest = text[: mark.start()], text[mark.start() :]
@@ -83,6 +95,8 @@ class _Spelling:
     def encode(self, text: str, kind: Kind) -> Sequence[int]:
         if kind == "literal":
             return self._literal_ids(text)
+        if kind == "written":
+            return _ids(self.literal, text)
         return _ids(self._calls if kind == "calls" else self._content, text)
 
     def _encode_literal(self, literal: str) -> tuple[int, ...]:
@@ -117,11 +131,10 @@ def _tokenizer(value: JsonObject, template: str, plain: set[str] | None = None) 
     return tokenizer
 
 
-def _is_said(token: str, value: JsonObject) -> bool:
+def _is_said(token: str, special: Mapping[str, bool]) -> bool:
     """Whether a special token is shown in an answer."""
     if token in _SAID:
         return True
-    special = {str(one["content"]): bool(one["special"]) for one in _added(value)}
     return not special[token] and "turn" not in token and _TAG.fullmatch(token) is not None
 
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -82,11 +82,13 @@ class Pool:
             base_dir, adapter_dir, base_name = adapter_dir, None, ""
         base = self._base(base_dir, base_name)
         parts = [__version__, base.engine.fingerprint]
+        renderer, grammars = base.renderer, base.grammars
         if manifest is not None:
             _check(manifest, adapter_dir, base)
+            renderer, grammars = _as_trained(manifest, base, base_dir)
             parts.append(manifest.sha256)
         digest = sha256(" ".join(parts).encode()).hexdigest()[:10]
-        return LoadedModel(base.engine, base.renderer, adapter_dir, digest, base.grammars)
+        return LoadedModel(base.engine, renderer, adapter_dir, digest, grammars)
 
     def resident(self) -> tuple[Path, ...]:
         """The bases in memory or being loaded, least recently used first."""
@@ -164,11 +166,25 @@ def _check(manifest: AdapterManifest, adapter_dir: Path | None, base: _Base) -> 
             f"This model's adapter was trained on another version of {manifest.base_name} than the one here (its"
             " tokenizer or weights differ). Restore that base, or train again.",
         )
-    if manifest.renderer != base.renderer.name:
+
+
+def _as_trained(manifest: AdapterManifest, base: _Base, base_dir: Path) -> tuple[Renderer, Grammars]:
+    """The renderer with which the adapter was trained, the older one of its base if need be."""
+    if manifest.renderer == base.renderer.name:
+        return base.renderer, base.grammars
+    renderer, grammars = _older(base_dir, base.fingerprint)
+    if manifest.renderer != renderer.name:
         raise ServerFault(
             f"A model tuned from {manifest.base_name} was trained with the renderer {manifest.renderer!r}, its base "
             f"now uses {base.renderer.name!r}. Train again, so that it sees at serving what it saw in training."
         )
+    return renderer, grammars
+
+
+@lru_cache(maxsize=8)
+def _older(base_dir: Path, _fingerprint: str) -> tuple[Renderer, Grammars]:
+    renderer = load_renderer(base_dir, native=False)
+    return renderer, Grammars(renderer)
 
 
 def _weight_bytes(base_dir: Path) -> int:

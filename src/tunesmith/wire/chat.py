@@ -168,7 +168,6 @@ class Chat(Sampling):
         None
     )
     web_search_options: Annotated[Refused, Refusal("models here cannot search the web.")] = None
-    reasoning_effort: Annotated[Refused, Refusal("models here do not reason before they answer.")] = None
     verbosity: Annotated[Refused, Refusal("models here have no such setting; say it in the system message.")] = None
     moderation: Annotated[Refused, Refusal("use POST /v1/moderations.")] = None
     modalities: Annotated[list[object], AfterValidator(_text_only)] | None = Field(
@@ -188,8 +187,8 @@ class Chat(Sampling):
     tools: Annotated[list[FunctionTool], FIRST_FAULT] = Field(
         default_factory=list,
         max_length=MAX_TOOLS,
-        description="Up to 128, declared as text at the end of the system message, as in training; calls are parsed, "
-        "and their arguments streamed.",
+        description="Up to 128, declared as the base's chat template does it, else as text at the end of the system "
+        "message, as in training; calls are parsed.",
     )
     functions: Annotated[list[Function], FIRST_FAULT] = Field(
         default_factory=list,
@@ -207,6 +206,16 @@ class Chat(Sampling):
     )
     response_format: ResponseFormat | None = Field(
         None, description="text, or JSON that follows a grammar token by token: any object, or one by a schema."
+    )
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None,
+        description="How much to reason, where the chat template of the model's base has a switch for it: none and "
+        "minimal turn it off; refused elsewhere.",
+    )
+    chat_template_kwargs: dict[str, object] | None = Field(
+        None,
+        description="More variables of the base's chat template, such as enable_thinking; not in OpenAI's API. Refused "
+        "where the template is not given any.",
     )
     store: bool = Field(False, description="Keeps the request and its answer, to be read as a stored completion.")
     metadata: Metadata = Field(
@@ -269,11 +278,18 @@ class TokenUsage(TypedDict):
     completion_tokens_details: dict[str, int]
 
 
+class Reasoned(TypedDict, total=False):
+    """What a model thought before its answer, as servers of reasoning models give it."""
+
+    reasoning_content: str
+
+
 class Message(TypedDict):
     """A whole answer."""
 
     role: Literal["assistant"]
     content: str | None
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[ToolCall]]
     function_call: NotRequired[CalledFunction]
     refusal: None
@@ -331,6 +347,7 @@ class Delta(TypedDict, total=False):
 
     role: Literal["assistant"]
     content: str
+    reasoning_content: str
     refusal: None
     tool_calls: list[ToolCallDelta]
     function_call: FunctionDelta

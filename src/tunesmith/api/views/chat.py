@@ -47,7 +47,9 @@ def piece_chunks(head: Head, piece: Piece) -> list[chat.Chunk]:
 
     Log-probabilities go with the first chunk.
     """
-    deltas: list[chat.Delta] = [{"content": piece.text}] if piece.text or (piece.logprobs and not piece.calls) else []
+    deltas: list[chat.Delta] = [{"reasoning_content": piece.reasoning}] if piece.reasoning else []
+    if piece.text or (piece.logprobs and not piece.calls and not deltas):
+        deltas.append({"content": piece.text})
     deltas += [_call_delta(head, call) for call in piece.calls]
     entries = [list(piece.logprobs)] + [[] for _ in deltas[1:]]
     chunks = [_chunk(head, piece.choice, delta, own) for delta, own in zip(deltas, entries, strict=False)]
@@ -71,7 +73,7 @@ def usage_json(usage: Usage) -> chat.TokenUsage:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": usage.reasoning_tokens,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -87,6 +89,7 @@ def _choice(head: Head, index: int, pieces: list[Piece]) -> chat.Choice:
         "message": {
             "role": "assistant",
             "content": text if text or not calls else None,
+            **_reasoned(pieces),
             **_called(head, calls),
             "refusal": None,
             "annotations": [],
@@ -94,6 +97,11 @@ def _choice(head: Head, index: int, pieces: list[Piece]) -> chat.Choice:
         "logprobs": _logprobs([entry for piece in pieces for entry in piece.logprobs]) if head.logprobs else None,
         "finish_reason": pieces[-1].finish if pieces else None,
     }
+
+
+def _reasoned(pieces: list[Piece]) -> chat.Reasoned:
+    reasoning = "".join(piece.reasoning for piece in pieces)
+    return {"reasoning_content": reasoning} if reasoning else {}
 
 
 def _called(head: Head, calls: list[CallDelta]) -> tools.Called:

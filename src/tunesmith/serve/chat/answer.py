@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.rendered import Opening
 from tunesmith.render.tool_call_reader import CallPart
 from tunesmith.serve.chat.answer_grammar import answer_grammar
@@ -17,6 +18,7 @@ from tunesmith.serve.chat.request import ChatRequest, Options
 from tunesmith.serve.chat.schema_limits import schemas_in_time
 from tunesmith.serve.chat.text import ChoiceText, TextPart
 from tunesmith.serve.chat.tools import ToolUse
+from tunesmith.serve.chat.variables import template_variables
 from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation
 from tunesmith.serve.pool import LoadedModel
 from tunesmith.system.deadline import OutOfTime, time_limit
@@ -60,6 +62,7 @@ class Piece:
     calls: tuple[CallDelta, ...] = ()
     finish: FinishReason | None = None
     echo: bool = False  # the prompt, which comes before what the model wrote
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int  # of all choices, without the tokens that end a turn
     cached_tokens: int = 0  # of the prompt's: those that did not have to be read again
+    reasoning_tokens: int = 0  # of the completion's
 
 
 def start_chat(request: ChatRequest, loaded: LoadedModel, default_max_tokens: int) -> "Reply":
@@ -76,8 +80,10 @@ def start_chat(request: ChatRequest, loaded: LoadedModel, default_max_tokens: in
     chars = sum(len(message.content or "") for message in request.messages)
     check_context(max(len(request.messages), loaded.renderer.least_tokens(chars)), loaded, "messages", at_least=True)
     with schemas_in_time():
-        text = answer_grammar(request.response_schema, request.tools)
-    prompt, opening = _laid_out(request, loaded, opened=text is not None)  # a grammar is of the answer's text
+        text = answer_grammar(request.response_schema, request.tools, loaded.renderer.call_words)
+    variables = template_variables(request, loaded.renderer)
+    held_to_text = text is not None and not loaded.renderer.takes_variables  # else its words have what comes before
+    prompt, opening = _laid_out(request, loaded, variables, opened=held_to_text)
     check_context(len(prompt), loaded, "messages")
     generate = generate_request(prompt, request.options, loaded, default_max_tokens, request.top_logprobs)
     if text is not None:
@@ -85,7 +91,9 @@ def start_chat(request: ChatRequest, loaded: LoadedModel, default_max_tokens: in
     return Reply(loaded, generate, request.options.stop, request.tools, opening)
 
 
-def _laid_out(request: ChatRequest, loaded: LoadedModel, *, opened: bool) -> tuple[list[int], Opening | None]:
+def _laid_out(
+    request: ChatRequest, loaded: LoadedModel, variables: JsonObject, *, opened: bool
+) -> tuple[list[int], Opening | None]:
     """The prompt, and what an answer begins with.
 
     Each answer of a conversation is laid out after all that comes before it, so a thousand of them take long. What was
@@ -94,8 +102,9 @@ def _laid_out(request: ChatRequest, loaded: LoadedModel, *, opened: bool) -> tup
     messages, tools = request.messages, request.tools.declared
     try:
         with time_limit(LAYOUT_SECONDS):
-            prompt = loaded.renderer.prompt(messages, tools, opened=opened)
-            return prompt, None if opened else loaded.renderer.opening(messages, tools)
+            prompt = loaded.renderer.prompt(messages, tools, opened=opened, variables=variables)
+            opening = None if opened else loaded.renderer.opening(messages, tools, prompt)
+            return prompt, opening
     except OutOfTime:
         raise InvalidRequest(
             f"Your {len(messages)} messages take too long to be made into a prompt. Please send fewer of them.",
@@ -198,7 +207,8 @@ class Reply:
     def usage(self) -> Usage:
         """The tokens used so far."""
         made = sum(choice.tokens for choice in self._choices)
-        return Usage(len(self._prompt), made, self._generation.cached_tokens)
+        thought = sum(choice.reasoning_tokens for choice in self._choices)
+        return Usage(len(self._prompt), made, self._generation.cached_tokens, thought)
 
     @property
     def prompt_logprobs(self) -> tuple[TokenLogprob, ...]:
@@ -216,7 +226,7 @@ class Reply:
         part = choice.add(delta)
         if choice.finished and delta.finish is None:
             self._generation.stop(delta.choice)
-        if part.text or part.tokens or part.calls or part.finish:
+        if part.text or part.tokens or part.calls or part.finish or part.reasoning:
             yield self._piece(delta.choice, part)
 
     def _piece(self, choice: int, part: TextPart) -> Piece:
@@ -226,6 +236,7 @@ class Reply:
             tuple(self._logprob(token, before) for before, token in part.tokens if token.logprob is not None),
             tuple(_call_delta(call) for call in part.calls),
             self._finish(part.finish, self._choices[choice].called),
+            reasoning=part.reasoning,
         )
 
     def _finish(self, finish: Finish | None, called: bool) -> FinishReason | None:

@@ -2,21 +2,20 @@
 
 An answer is a JSON value, calls, or text followed by calls.
 
-Calls are spelled as `render.tool_text` spells them in training, so a tuned model is never led off the tokens that it
-has learned.
+Calls are spelled as they are in training, so a tuned model is never led off the tokens that it has learned.
 """
 
 import json
 from collections.abc import Sequence
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.render.tool_text import BETWEEN_CALLS, CALL_END, CALL_START, call_opening
+from tunesmith.render.tool_text import OUR_WORDS, CallWords
 from tunesmith.rows.messages import Tool
 from tunesmith.serve.chat.schema import ANY_OBJECT, arguments_schema, json_rule, schema_fault
 from tunesmith.serve.chat.tools import ToolUse
 
 
-def answer_grammar(response_schema: JsonObject | None, tools: ToolUse) -> str | None:
+def answer_grammar(response_schema: JsonObject | None, tools: ToolUse, words: CallWords = OUR_WORDS) -> str | None:
     """The grammar that the answer must follow; None where it is free."""
     held = tools.required or tools.limited or any(tool.strict for tool in tools.callable)
     if response_schema is None and not held:
@@ -24,25 +23,37 @@ def answer_grammar(response_schema: JsonObject | None, tools: ToolUse) -> str | 
     start: list[str] = []
     rules: list[str] = []
     if tools.callable:
-        more = "" if tools.single else f" ({_literal(BETWEEN_CALLS)} call)*"
-        rules = [f"call: {_literal(CALL_START)} body", *_bodies(tools.callable)]
-        if tools.required or response_schema is not None:
-            start.append(f"call{more}")
-        else:
-            start += ["TEXT", f"marked body{more}"]
-            rules += [f"marked[lazy]: TEXT {_literal(CALL_START)}", r"TEXT: /(.|\n)*/"]
+        rules = _calls(tools, words)
+        if tools.required or response_schema is not None or not words.mark:
+            start.append(" ".join([*map(_literal, filter(None, [words.before + words.mark])), "calls"]))
+        if not tools.required and response_schema is None:
+            start += ["TEXT", "marked calls"] if words.mark else ["TEXT"]
+            rules += [f"marked[lazy]: TEXT {_literal(words.mark)}"] if words.mark else []
+            rules.append(r"TEXT: /(.|\n)*/")
     if response_schema is not None and not tools.required:
-        start.append("answer")
+        start.append(" ".join([*map(_literal, filter(None, [words.opening])), "answer"]))
         rules.append(f"answer: {json_rule(response_schema)}")
     return "\n".join([f"start: {' | '.join(start)}", *rules]) + "\n"
 
 
-def _bodies(tools: Sequence[Tool]) -> list[str]:
-    """A call from behind its mark to its end, for each tool."""
+def _calls(tools: ToolUse, words: CallWords) -> list[str]:
+    """All calls from behind the first one's mark to the end, and each of them from its name on."""
+    more = "" if tools.single or words.between is None else f" ({_literal(words.between)} body)*"
+    end = f" {_literal(words.end)}" if words.end else ""
+    lead = f"{_literal(words.lead)} " if words.lead else ""
+    return [f"calls: {lead}body{more}{end}", *_bodies(tools.callable, words)]
+
+
+def _bodies(tools: Sequence[Tool], words: CallWords) -> list[str]:
     numbered = list(enumerate(tools))
-    calls = [f"{_literal(call_opening(tool.name))} arguments_{n} {_literal(CALL_END)}" for n, tool in numbered]
+    calls = [f"{_literal(_name(tool) + words.middle)} arguments_{n}" for n, tool in numbered]
     arguments = [f"arguments_{n}: {json_rule(_parameters(tool))}" for n, tool in numbered]
     return [f"body: {' | '.join(calls)}", *arguments]
+
+
+def _name(tool: Tool) -> str:
+    """As it is written between quotes."""
+    return json.dumps(tool.name, ensure_ascii=False)[1:-1]
 
 
 def _parameters(tool: Tool) -> JsonObject:

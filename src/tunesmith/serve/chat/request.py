@@ -39,6 +39,8 @@ class ChatRequest:
     top_logprobs: int | None  # None: no logprobs
     tools: ToolUse
     response_schema: JsonObject | None = None  # the answer is JSON by this; None: it is text
+    reasoning_effort: str | None = None
+    template_kwargs: JsonObject | None = None  # more variables of the base's chat template
 
 
 def chat_request(chat: Chat) -> ChatRequest:
@@ -55,6 +57,8 @@ def chat_request(chat: Chat) -> ChatRequest:
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         tools=tools,
         response_schema=schema,
+        reasoning_effort=chat.reasoning_effort,
+        template_kwargs=cast(JsonObject | None, chat.chat_template_kwargs),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tunesmith.render.rendered import Opening
 from tunesmith.render.renderer import Renderer
-from tunesmith.render.tool_call_reader import CallPart, ReplyPart, ReplyReader
+from tunesmith.render.tool_call_reader import CallPart, ReplyPart
 from tunesmith.serve.chat.opening import OpeningFilter
 from tunesmith.serve.chat.stops import StopFilter
 from tunesmith.serve.engine.protocol import Delta, Finish, Grammar
@@ -26,6 +26,7 @@ class TextPart:
     tokens: tuple[tuple[int, Delta], ...] = ()  # whose log-probabilities belong to this part; characters before each
     finish: Finish | None = None
     calls: tuple[CallPart, ...] = ()
+    reasoning: str = ""
 
 
 class ChoiceText:
@@ -48,12 +49,13 @@ class ChoiceText:
         self._opening = OpeningFilter(opening)
         self._detokenizer = renderer.detokenizer()
         self._stops = StopFilter(stops)
-        self._reader = ReplyReader() if with_tools else None
+        self._reader = renderer.reader(opening, with_calls=with_tools, held=grammar is not None)
         self._single_call = single_call
         self._matcher = None if grammar is None else grammar.start()
         self._pending: deque[tuple[int, Delta]] = deque()  # (characters before the token, token)
         self._decoded = 0
         self.tokens = 0  # generated, without the one that ends a turn
+        self.reasoning_tokens = 0  # of them, those that belong to a thought
         self.called = False
         self.finished = False
 
@@ -72,7 +74,10 @@ class ChoiceText:
             if self._ends_grammar(delta.token):
                 finish = "stop"
         self._decoded += len(text)
-        return self._part(self._read(text, finish), finish)
+        read = self._read(text, finish)
+        if read.reasoning and not read.text and not read.calls:
+            self.reasoning_tokens = self.tokens  # a thought comes first
+        return self._part(read, finish)
 
     def _ends_grammar(self, token: int) -> bool:
         if self._matcher is None:
@@ -87,7 +92,7 @@ class ChoiceText:
         if finish is None:
             return part
         rest = self._reader.finish(cut=finish == "length")
-        return ReplyPart(part.text + rest.text, part.calls + rest.calls)
+        return ReplyPart(part.text + rest.text, part.calls + rest.calls, part.reasoning + rest.reasoning)
 
     def _part(self, read: ReplyPart, finish: Finish | None) -> TextPart:
         waiting = self._stops.held + len(read.text)
@@ -95,15 +100,15 @@ class ChoiceText:
         unsettled = waiting - len(text) + (0 if self._reader is None else self._reader.held)
         if self._stops.stopped:
             self.finished = True
-            return TextPart(text, self._release(self._decoded - unsettled), "stop")
+            return TextPart(text, self._release(self._decoded - unsettled), "stop", reasoning=read.reasoning)
         self.called = self.called or bool(read.calls)
         calls = read.calls
         if self._single_call and self._reader is not None and self._reader.complete:
             finish, calls = "stop", tuple(call for call in calls if call.index == 0)
         if finish is None:
-            return TextPart(text, self._release(self._decoded - unsettled), None, calls)
+            return TextPart(text, self._release(self._decoded - unsettled), None, calls, read.reasoning)
         self.finished = True
-        return TextPart(text + self._stops.flush(), self._release(self._decoded + 1), finish, calls)
+        return TextPart(text + self._stops.flush(), self._release(self._decoded + 1), finish, calls, read.reasoning)
 
     def _release(self, settled: int) -> tuple[tuple[int, Delta], ...]:
         tokens = []

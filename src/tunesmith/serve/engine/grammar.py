@@ -107,7 +107,7 @@ class _Vocabulary:
         self._renderer = renderer
 
     def __call__(self, text: str) -> list[int]:
-        return self._renderer.encode(text)
+        return self._renderer.spell(text)
 
 
 def _tokenizer(renderer: Renderer) -> LLTokenizer:

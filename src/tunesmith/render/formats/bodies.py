@@ -1,0 +1,184 @@
+"""Readers of blocks of calls: JSON, Python, and the XML-like ones."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.render.call_forms import CallText, read_calls
+from tunesmith.render.formats.form import Calls
+from tunesmith.render.formats.values import Schemas, typed
+
+MAX_PYTHON_CHARS = 65_536  # Python's parser takes about 1 ms for 1,000 characters
+# A name before a bracket, outside of strings; Python has no hyphens in names.
+_PYTHON_NAME = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|([A-Za-z_][\w.]*(?:-[\w.]+)+)\(""")
+_HYPHEN = "__hyphen__"
+_UNREADABLE = (ValueError, SyntaxError, RecursionError, MemoryError, TypeError)
+_NAMES = ("name", "tool_name", "function_name", "function")
+_ARGUMENTS = ("arguments", "parameters", "args", "input")
+_FUNCTION = re.compile(r"<function=([^>\n]+)>(.*?)(?:</function>|(?=<function=)|\Z)", re.DOTALL)
+_PARAMETER = re.compile(
+    r"<parameter=([^>\n]+)>(.*?)(?:</parameter>\s*(?=<parameter=|</function>|\Z)|(?=<parameter=)|(?=</function>)|\Z)",
+    re.DOTALL,
+)
+_INVOKE = re.compile(r'<[^<>]*invoke name="?([^">]+)"?[^<>]*>(.*?)(?:</[^<>]*invoke>|\Z)', re.DOTALL)
+_NAMED = re.compile(
+    r'<[^<>/]*parameter name="?([^">]+)"?([^<>]*)>(.*?)(?:</[^<>]*parameter>|(?=<[^<>/]*parameter name=)|\Z)', re.DOTALL
+)
+_KEYED = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)(?:</arg_value>|(?=<arg_key>)|\Z)", re.DOTALL)
+_KEYED_NAME = re.compile(r"\s*([^\s<{]+)\s*(?=<arg_key>|\Z)")
+_FENCED = re.compile(r"\s*```\w*\n?(.*?)\n?```\s*", re.DOTALL)
+
+
+def json_calls(body: str, schemas: Schemas) -> Calls | None:
+    """JSON objects or lists of them, with any words for name and arguments."""
+    if known := read_calls(body):
+        return known, ""
+    decoder, rest = json.JSONDecoder(), body.strip().removeprefix("<|plugin|>").lstrip()
+    calls: tuple[CallText, ...] = ()
+    fence = _FENCED.fullmatch(rest)
+    rest = fence[1].strip() if fence else rest
+    while rest[:1] in ("{", "["):
+        try:
+            value, end = decoder.raw_decode(rest)
+        except _UNREADABLE:
+            break
+        found = [_json_call(one) for one in (value if isinstance(value, list) else [value])]
+        if not all(found):
+            break
+        calls += tuple(one for one in found if one is not None)
+        rest = rest[end:].lstrip(" \t\r\n,;")
+    if rest and (whole := _python_objects(body)) is not None:
+        return whole
+    return (calls, rest) if calls else None
+
+
+def _python_objects(body: str) -> Calls | None:
+    """Objects whose arguments are in Python's spelling, as Phi-4's template writes them."""
+    if len(body) > MAX_PYTHON_CHARS or "{" not in body:
+        return None
+    try:
+        tree = ast.parse(body.strip())
+        found = [_json_call(ast.literal_eval(one)) for line in tree.body for one in _elements(line)]
+    except _UNREADABLE:
+        return None
+    calls = tuple(one for one in found if one is not None)
+    return (calls, "") if calls and len(calls) == len(found) else None
+
+
+def _json_call(value: JsonValue) -> CallText | None:
+    if not isinstance(value, dict):
+        return None
+    name = next((value[key] for key in _NAMES if key in value), None)
+    if isinstance(name, dict):
+        return _json_call(name)
+    if isinstance(name, str) and name:
+        arguments = next((value[key] for key in _ARGUMENTS if key in value), {})
+        return CallText(name, dump(arguments))
+    if len(value) == 1:  # {name: {…}}, as Apertus writes it
+        ((name, arguments),) = value.items()
+        if isinstance(arguments, dict):
+            return CallText(name, dump(arguments))
+    return None
+
+
+def dump(arguments: JsonValue) -> str:
+    """Arguments as JSON text; what is text already stays as it is."""
+    if arguments is None or arguments == "":
+        return "{}"
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def python_calls(body: str, schemas: Schemas) -> Calls | None:
+    """`[f(a=1), g()]`, or a call on each line, with JSON's words for values too."""
+    text = _PYTHON_NAME.sub(_without_hyphens, body.strip())
+    if not text or len(text) > MAX_PYTHON_CHARS or "(" not in text:
+        return None
+    try:
+        tree = ast.parse(text)
+        calls = [_python_call(one) for line in tree.body for one in _elements(line)]
+    except _UNREADABLE:
+        return None
+    return (tuple(calls), "") if calls else None
+
+
+def _without_hyphens(found: re.Match[str]) -> str:
+    return found[0] if found[1] is None else found[1].replace("-", _HYPHEN) + "("
+
+
+def _elements(line: ast.stmt) -> list[ast.expr]:
+    if not isinstance(line, ast.Expr):
+        raise ValueError("no expression")
+    return [*line.value.elts] if isinstance(line.value, ast.List | ast.Tuple) else [line.value]
+
+
+def _python_call(node: ast.expr) -> CallText:
+    if not isinstance(node, ast.Call) or node.args:
+        raise ValueError("no call by names")
+    name = ast.unparse(node.func).removesuffix(".call").replace(_HYPHEN, "-")
+    arguments: JsonObject = {str(one.arg): _python_value(one.value) for one in node.keywords}
+    return CallText(name, json.dumps(arguments, ensure_ascii=False))
+
+
+def _python_value(node: ast.expr) -> JsonValue:
+    match node:
+        case ast.Name(id="true" | "false" | "null"):
+            return {"true": True, "false": False, "null": None}[node.id]
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            return [_python_value(one) for one in elements]
+        case ast.Dict(keys=keys, values=values):
+            names = [None if key is None else _python_value(key) for key in keys]
+            return {str(name): _python_value(value) for name, value in zip(names, values, strict=True)}
+    value: JsonValue = ast.literal_eval(node)
+    return value
+
+
+def xml_calls(body: str, schemas: Schemas) -> Calls | None:
+    """`<function=NAME><parameter=KEY>VALUE</parameter></function>`, Qwen3-Coder's."""
+    calls = []
+    for found in _FUNCTION.finditer(body):
+        name, inner = found[1].strip().strip("\"'"), found[2]
+        if inner.strip().startswith("{"):  # Functionary's, with JSON between the tags
+            calls.append(CallText(name, inner.strip()))
+            continue
+        known = schemas.get(name, {})
+        pairs = ((one[1].strip().strip("\"'"), _unwrapped(one[2])) for one in _PARAMETER.finditer(inner))
+        calls.append(_typed_call(name, pairs, known, guess=False))
+    return (tuple(calls), "") if calls else json_calls(body, schemas)
+
+
+def invoke_calls(body: str, schemas: Schemas) -> Calls | None:
+    """Calls of MiniMax-M2 and DeepSeek V3.2.
+
+    `<invoke name="NAME"><parameter name="KEY">VALUE</parameter></invoke>`"""
+    calls = []
+    for found in _INVOKE.finditer(body):
+        name, arguments = found[1], {}
+        for one in _NAMED.finditer(found[2]):
+            text = _unwrapped(one[3])
+            is_text = 'string="true"' in one[2]
+            schema: JsonValue = {"type": "string"} if is_text else schemas.get(name, {}).get(one[1])
+            arguments[one[1]] = typed(text, schema, guess='string="false"' in one[2])
+        calls.append(CallText(name, json.dumps(arguments, ensure_ascii=False)))
+    return (tuple(calls), "") if calls else json_calls(body, schemas)
+
+
+def keyed_calls(body: str, schemas: Schemas) -> Calls | None:
+    """`NAME<arg_key>KEY</arg_key><arg_value>VALUE</arg_value>`: GLM 4.5 and later."""
+    name = _KEYED_NAME.match(body)
+    if name is None or (name[1] not in schemas and "<arg_key>" not in body):
+        return json_calls(body, schemas)
+    known = schemas.get(name[1], {})
+    pairs = ((one[1].strip(), one[2]) for one in _KEYED.finditer(body))
+    return (_typed_call(name[1], pairs, known, guess=True),), ""
+
+
+def _typed_call(name: str, pairs: Iterator[tuple[str, str]], known: JsonObject, *, guess: bool) -> CallText:
+    arguments = {key: typed(text, known.get(key), guess=guess) for key, text in pairs}
+    return CallText(name, json.dumps(arguments, ensure_ascii=False))
+
+
+def _unwrapped(text: str) -> str:
+    """A value without the one line break that may be on each side of it."""
+    return text.removeprefix("\n").removesuffix("\n")

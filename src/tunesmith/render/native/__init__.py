@@ -1,0 +1,1 @@
+"""Conversations in the words of a base's own template, tools and calls too."""
