@@ -84,9 +84,7 @@ class Renderer:
         self.missing_bytes = frozenset(range(256)) - {token[0] for token in vocabulary.bytes if len(token) == 1}
         self.vocab_size = vocabulary.size
         text_end = vocabulary.id_of(eos_token)
-        ends = {one for one in eos_ids if 0 <= one < vocabulary.size}
-        if text_end is not None:
-            ends.add(text_end)
+        ends = {one for one in {*eos_ids, text_end} if one is not None and 0 <= one < vocabulary.size}
         self._native: NativeTokens | None = None
         if isinstance(template, ChatTemplate):
             ends |= self._read_template(template, habits, ends)

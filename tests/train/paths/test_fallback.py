@@ -13,7 +13,9 @@ from transformers.models.glm4_moe import modeling_glm4_moe
 from transformers.models.llama import modeling_llama
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.train.core.disk_room import DiskRoom
 from tunesmith.train.core.examples import Example
+from tunesmith.train.core.interrupt import Interrupt
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.paths.accelerate import restore
 from tunesmith.train.paths.padded import PaddedScorer
@@ -62,7 +64,8 @@ def _own_functions() -> Iterator[None]:
 
 def prepared(spec: TrainSpec, folder: Path) -> tuple[PreparedModel, list[Log]]:
     events: list[Event] = []
-    model = prepare(spec, EXAMPLES, folder / "plan.json", events.append)
+    room = DiskRoom(spec.output_dir, events.append, Interrupt())
+    model = prepare(spec, EXAMPLES, folder / "plan.json", room)
     return model, [event for event in events if isinstance(event, Log)]
 
 
