@@ -229,6 +229,10 @@ STATE = {  # what one call leaves behind, and what the next one sees
     "a time zone": ("import os, time\nos.environ['TZ'] = 'X9'\ntime.tzset()", "import time\nreturn time.timezone != 0"),
     "the seed of hashes": ("pass", "return hash('a') != hash('a')"),
     "a descriptor": ("import os\nos.open('/dev/null', 0)", "import os\nx = os.open('/dev/null', 0)\nreturn x != 3"),
+    "flags of standard output": (
+        "import fcntl\nfor fd in (0, 1, 2): fcntl.fcntl(fd, fcntl.F_SETFL, 0o6000)",
+        "import fcntl\nreturn any(fcntl.fcntl(fd, fcntl.F_GETFL) & 0o6000 for fd in (0, 1, 2))",
+    ),
     "standard output": ("import sys\nsys.stdout = None", "import sys\nreturn sys.stdout is None"),
 }
 

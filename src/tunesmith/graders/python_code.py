@@ -20,6 +20,7 @@ from tunesmith.graders.jail.places import Ticket
 from tunesmith.graders.jail.process import CallDied, CallTimedOut, JailFault
 from tunesmith.graders.templates import NoValue, Variables, sample_json
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.settings import Settings
 
 CHECK_SECONDS = 10.0  # of reading a source, without running it
 KNOWN_SOURCES = 1000  # whose check is remembered
@@ -57,6 +58,11 @@ class GradePython(Protocol):
     async def __call__(self, grader: PythonGrader, variables: Variables, /) -> float:
         """The score."""
         ...
+
+
+def jail_limits(settings: Settings) -> JailLimits:
+    """What the settings give a python grader."""
+    return JailLimits(settings.python_grader_seconds, settings.python_grader_memory_mib)
 
 
 async def without_jail(grader: PythonGrader, variables: Variables, /) -> float:

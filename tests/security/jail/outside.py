@@ -47,6 +47,15 @@ NETWORK = [
         "assert x32.syscall(ctypes.c_long(41 | 0x40000000), 1, 1, 0) >= 0, 'refused'",
         text="refused",
     ),
+    Case(
+        "a 32-bit socket call in machine code",
+        "import ctypes, mmap, platform\nassert platform.machine() == 'x86_64', 'int 0x80 is of x86'\n"
+        "m = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 7)\n"
+        "m.write(bytes.fromhex('b814000000cd80c3'))\n"
+        "return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
+        "died|fault",
+        "SIGSYS|SIGSEGV|int 0x80 is of x86",
+    ),
 ]
 
 FILES = [
@@ -71,6 +80,8 @@ FILES = [
     Case("sys", "return open('/sys/kernel/security/lsm').read()", text=GONE),
     Case("memory by dev", "return open('/dev/mem', 'rb').read(1)", text=GONE),
     Case("shared memory by dev", "return open('/dev/shm/x', 'w')", text=GONE),
+    Case("writing into the source of randomness", "open('/dev/urandom', 'wb').write(b'x')", text=DENIED),
+    Case("a folder in the root", "import os\nos.mkdir('/x')", text=DENIED + "|Read-only"),
     Case("the terminal", "return open('/dev/tty', 'w')", text=GONE + "|Read-only"),
     Case("up and out", "return open('../' * 30 + item['secret'].lstrip('/')).read()", text=GONE),
     Case("symlink", "import os\nos.symlink(item['secret'], 'l')\nreturn open('l').read()", text=GONE),

@@ -24,8 +24,7 @@ from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import close_on_disconnect
 from tunesmith.api.middleware.metering import meter
 from tunesmith.graders.grader import Grader, LabelModel, ModelGrader, ScoreModel, leaves, read_grader
-from tunesmith.graders.jail.jail import JailLimits
-from tunesmith.graders.python_code import InJail, PythonFault, PythonGrader, check_python
+from tunesmith.graders.python_code import InJail, PythonFault, PythonGrader, check_python, jail_limits
 from tunesmith.graders.results import Record, Tokens, result
 from tunesmith.graders.runner import Messages, Wrote, run
 from tunesmith.graders.templates import Variables
@@ -81,7 +80,7 @@ async def run_grader(request: Request, context: ContextDep) -> JSONAnswer:
         return await _ask(leaf, messages, record, request, context)
 
     async def python(leaf: PythonGrader, variables: Variables) -> float:
-        in_jail = InJail(_jail_limits(context), context.project)
+        in_jail = InJail(jail_limits(context.settings), context.project)
         return await _unless_gone(in_jail(leaf, variables), request)
 
     await run(grader, variables, record, ask, python)
@@ -93,7 +92,7 @@ def _check_leaves(context: Context, grader: Grader) -> None:
     """404 for a model that is not there, 400 for code that is no grader; loads no model, runs no code."""
     for leaf in leaves(grader).values():
         if isinstance(leaf, PythonGrader):
-            check_python(leaf, _jail_limits(context), context.project)
+            check_python(leaf, jail_limits(context.settings), context.project)
         elif isinstance(leaf, ScoreModel | LabelModel) and context.store.models.resolve(leaf.model) is None:
             base_of(context, leaf.model)
 
@@ -117,10 +116,6 @@ def _start(context: Context, leaf: ModelGrader, messages: Messages) -> tuple[str
     request = chat_request(read(Chat, {"model": leaf.model, "messages": turns, **leaf.sampling}))
     name, loaded = open_model(context, leaf.model)
     return name, start_chat(request, loaded, context.settings.chat_max_tokens)
-
-
-def _jail_limits(context: Context) -> JailLimits:
-    return JailLimits(context.settings.python_grader_seconds, context.settings.python_grader_memory_mib)
 
 
 async def _unless_gone(score: Coroutine[None, None, float], request: Request) -> float:

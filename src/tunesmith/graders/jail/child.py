@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tunesmith.graders.jail import frames, kernel, landlock, seccomp
 from tunesmith.graders.jail.faults import told
-from tunesmith.graders.jail.root import FOLDER, NULL
+from tunesmith.graders.jail.root import FOLDER, NULL, RANDOM
 from tunesmith.graders.jail.source import WrongSource, check_source
 from tunesmith.graders.jail.syscalls import machine
 
@@ -71,7 +71,8 @@ def _build_walls(limits: Limits, libraries: list[str]) -> None:
     rights = dict.fromkeys(libraries, landlock.READ)
     files = {path for path in libraries if not os.path.isdir(path)}  # noqa: PTH112
     rights |= dict.fromkeys(files, landlock.READ_FILE)
-    landlock.restrict({**rights, NULL: landlock.DEVICE, FOLDER: landlock.CHANGE})
+    devices = {NULL: landlock.READ_FILE | landlock.WRITE_FILE, RANDOM: landlock.READ_FILE}
+    landlock.restrict({**rights, **devices, FOLDER: landlock.CHANGE})
     seccomp.install(os.getpid(), machine())
 
 

@@ -13,7 +13,7 @@ from tunesmith.graders.jail import kernel
 
 FOLDER = "/grader"
 USUAL_FOLDER = "/tmp"  # noqa: S108 - in the jail a link to `FOLDER`
-NULL = "/dev/null"
+NULL, RANDOM = "/dev/null", "/dev/urandom"
 PLACES = ("/tmp", "/mnt", "/var", "/opt")  # noqa: S108 - a mount of ours may lie over one of them for a moment
 SHARED_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store", "/etc/ld.so.cache")
 DATA = ("/usr/share/zoneinfo", "/usr/share/nltk_data")
@@ -33,7 +33,7 @@ def library_paths() -> list[str]:
 
 def enter(paths: list[str]) -> None:
     """Makes a tree of `paths`, read only, and `FOLDER` the root of this process."""
-    opened = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in [*paths, NULL]}
+    opened = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in [*paths, NULL, RANDOM]}
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     base = next(path for path in PLACES if Path(path).is_dir())
     kernel.mount("tmpfs", base, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,nr_inodes=1024,mode=0755")

@@ -107,6 +107,9 @@ def _place(descriptors: list[int]) -> None:
     high = [os.dup2(descriptor, 100 + index) for index, descriptor in enumerate(descriptors)]
     os.dup2(high[0], child.REQUEST)
     os.dup2(high[1], child.ANSWER)
+    null = os.open(root.NULL, os.O_RDWR)  # opened anew: flags of an open file are shared by all who inherit it
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
     os.closerange(child.ANSWER + 1, os.sysconf("SC_OPEN_MAX"))
 
 
