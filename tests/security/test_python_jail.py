@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -77,7 +78,8 @@ class World:
         """The numbers of processes below each of ours: a zygote has its inner one and what that keeps ready."""
         deadline = time.monotonic() + 10
         while True:
-            found = [len(psutil.Process(one.pid).children(recursive=True)) for one in psutil.Process().children()]
+            ours = [one for one in psutil.Process().children() if "tunesmith.graders.jail.zygote" in one.cmdline()]
+            found = [len(one.children(recursive=True)) for one in ours]
             if set(found) <= {2} or time.monotonic() > deadline:
                 return found
             time.sleep(0.02)
@@ -298,6 +300,21 @@ def test_a_caller_who_leaves_frees_the_place(world: World) -> None:
     world.check_untouched()
 
 
+def test_a_source_is_read_while_all_places_are_taken(world: World) -> None:
+    endless = as_grader("while True: pass")
+    threads = [threading.Thread(target=world.ask, args=(endless, 3.0)) for _ in range(world.jail.places + 1)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    ticket, begun = Ticket(), time.monotonic()
+    assert world.jail.read(endless, "b", ticket).kind == "score"
+    assert time.monotonic() - begun < 2
+    ticket.close()
+    for thread in threads:
+        thread.join()
+    world.check_untouched()
+
+
 def test_processes_that_nobody_uses_end_and_come_back(world: World) -> None:
     others = set(psutil.Process().children())
     jail = Jail(LIMITS, idle_seconds=0.5)
@@ -311,7 +328,7 @@ def test_processes_that_nobody_uses_end_and_come_back(world: World) -> None:
 
 
 REFUSING = """
-import ctypes, struct
+import asyncio, ctypes, struct
 from tunesmith.errors import InvalidRequest
 from tunesmith.graders.jail import kernel
 from tunesmith.graders.jail.jail import JailLimits
@@ -324,7 +341,8 @@ program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for on
 kernel.prctl(38, 1)
 kernel.prctl(22, 2, ctypes.c_char_p(struct.pack("@HP", len(steps), ctypes.addressof(program))))
 try:
-    check_python(PythonGrader("a", "def grade(s, i): return 1.0", "grader.source"), JailLimits(5, 512), "a")
+    grader = PythonGrader("a", "def grade(s, i): return 1.0", "grader.source")
+    asyncio.run(check_python(grader, JailLimits(5, 512), "a"))
 except InvalidRequest as error:
     print(error.param, error.message)
 """

@@ -7,6 +7,7 @@ JSON), `output_tools` and `choices`; `item`, the row; two minutes, 2 GB, no netw
 import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +23,6 @@ from tunesmith.graders.templates import NoValue, Variables, sample_json
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 
-CHECK_SECONDS = 10.0  # of reading a source, without running it
 KNOWN_SOURCES = 1000  # whose check is remembered
 
 
@@ -90,27 +90,17 @@ class InJail:
         raise PythonFault(answer.text, "python_grader_runtime_error")
 
     async def _asked(self, data: bytes) -> Answer:
-        jail, ticket = open_jail(self.limits), Ticket()
-
-        def ask() -> Answer:
-            try:
-                return jail.ask(data, self.owner, ticket)
-            finally:
-                ticket.close()
-
+        jail = open_jail(self.limits)
         try:
-            return await to_thread.run_sync(ask, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+            return await _in_thread(lambda ticket: jail.ask(data, self.owner, ticket))
         except CallTimedOut:
             seconds = f"{self.limits.seconds:g} seconds"
             raise PythonFault(f"The grader took more than {seconds}.", "python_grader_runtime_error") from None
         except CallDied as error:
             raise PythonFault(f"The grader has no score: {error}.", "python_grader_runtime_error") from None
         except JailFault as error:
-            raise PythonFault(
-                f"The grader was not run: {error.message}.", "python_grader_server_error", "jail"
-            ) from error
-        finally:
-            ticket.leave()
+            message = f"The grader was not run: {error.message}."
+            raise PythonFault(message, "python_grader_server_error", "jail") from error
 
 
 def request(source: str, variables: Variables) -> bytes:
@@ -139,18 +129,18 @@ def _written_slowly(asked: JsonObject) -> bytes:
         raise NoValue("The item or the answer is nested too deeply.", "invalid_variable_error") from error
 
 
-def check_python(grader: PythonGrader, limits: JailLimits, owner: str) -> None:
+async def check_python(grader: PythonGrader, limits: JailLimits, owner: str) -> None:
     """Raises InvalidRequest for a source without `grade`, or a kernel without jail.
 
     Reads the source in the jail, and runs nothing of it.
     """
     jail = open_jail(limits)
-    if lacking := jail.missing():
+    if lacking := await to_thread.run_sync(jail.missing, limiter=CapacityLimiter(1)):
         message = f"Python graders are not run here: {lacking}."
         raise InvalidRequest(message, param=grader.param.removesuffix("source") + "type")
     digest = hashlib.sha256(grader.source.encode("utf-8", "surrogatepass")).digest()
     if digest not in _right_sources:
-        _check(grader, jail, owner)
+        await _check(grader, jail, owner)
         _right_sources[digest] = None
         while len(_right_sources) > KNOWN_SOURCES:
             _right_sources.popitem(last=False)
@@ -159,16 +149,29 @@ def check_python(grader: PythonGrader, limits: JailLimits, owner: str) -> None:
 _right_sources: OrderedDict[bytes, None] = OrderedDict()
 
 
-def _check(grader: PythonGrader, jail: Jail, owner: str) -> None:
-    ticket = Ticket()
+async def _check(grader: PythonGrader, jail: Jail, owner: str) -> None:
     try:
-        answer = jail.ask(json.dumps({"source": grader.source}).encode(), owner, ticket, CHECK_SECONDS)
+        answer = await _in_thread(lambda ticket: jail.read(grader.source, owner, ticket))
     except (CallTimedOut, CallDied) as error:
         raise wrong_source(f"It cannot be read: {error}.", grader.param) from None
-    finally:
-        ticket.close()
     if answer.kind != "score":
         raise wrong_source(answer.text, grader.param)
+
+
+async def _in_thread(ask: Callable[[Ticket], Answer]) -> Answer:
+    """Waits in a thread that takes none of those that answer other requests; a task that is cancelled ends the call."""
+    ticket = Ticket()
+
+    def run() -> Answer:
+        try:
+            return ask(ticket)
+        finally:
+            ticket.close()
+
+    try:
+        return await to_thread.run_sync(run, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+    finally:
+        ticket.leave()
 
 
 def wrong_source(reason: str, param: str) -> InvalidRequest:

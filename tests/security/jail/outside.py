@@ -147,6 +147,11 @@ PROCESSES = [
         "import os\nwhile True:\n    try: os.fork()\n    except OSError as e: last = e; break\nraise last",
         text=DENIED,
     ),
+    Case(
+        "memory spread over children",
+        "import os\nkept = []\nfor _ in range(8):\n    if os.fork() == 0:\n        kept.append(bytearray(1 << 29))",
+        text=DENIED,
+    ),
     Case("terminal fork", "import pty\nreturn pty.fork()", text=DENIED + "|pty|out of pty"),
     Case("a program", "import subprocess\nreturn subprocess.run(['/bin/sh', '-c', 'id'])", text=DENIED),
     Case("a shell", "import os\nassert os.system('id') == 0, 'refused'", text="refused"),

@@ -61,7 +61,7 @@ async def validate_grader(request: Request, context: ContextDep) -> JSONAnswer:
     """The grader itself; 400 for a wrong one, 404 for one whose model is not there."""
     body = read(ValidateGrader, await read_object(request))
     grader = read_grader(cast(JsonValue, body.grader))
-    await run_in_threadpool(_check_leaves, context, grader)
+    await _check_leaves(context, grader)
     answer: ValidatedGrader = {"grader": {"name": grader.name, **cast(Anything, body.grader)}}
     return JSONAnswer(answer)
 
@@ -73,7 +73,7 @@ async def run_grader(request: Request, context: ContextDep) -> JSONAnswer:
     body = read(RunGrader, await read_object(request, exact=True))
     grader = read_grader(cast(JsonValue, body.grader))
     variables = Variables(body.model_sample, cast(JsonObject, body.item))
-    await run_in_threadpool(_check_leaves, context, grader)
+    await _check_leaves(context, grader)
     record, begun = Record(), time.perf_counter()
 
     async def ask(leaf: ModelGrader, messages: Messages, record: Record) -> Wrote:
@@ -88,12 +88,18 @@ async def run_grader(request: Request, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(answer, headers=_fault_header(record))
 
 
-def _check_leaves(context: Context, grader: Grader) -> None:
+async def _check_leaves(context: Context, grader: Grader) -> None:
     """404 for a model that is not there, 400 for code that is no grader; loads no model, runs no code."""
+    await run_in_threadpool(_check_models, context, grader)
     for leaf in leaves(grader).values():
         if isinstance(leaf, PythonGrader):
-            check_python(leaf, jail_limits(context.settings), context.project)
-        elif isinstance(leaf, ScoreModel | LabelModel) and context.store.models.resolve(leaf.model) is None:
+            await check_python(leaf, jail_limits(context.settings), context.project)
+
+
+def _check_models(context: Context, grader: Grader) -> None:
+    """404 for a model that is not there; loads none."""
+    for leaf in leaves(grader).values():
+        if isinstance(leaf, ScoreModel | LabelModel) and context.store.models.resolve(leaf.model) is None:
             base_of(context, leaf.model)
 
 

@@ -44,7 +44,8 @@ def run(limits: Limits, libraries: list[str]) -> None:
     try:
         _build_walls(limits, libraries)
     except BaseException as error:
-        os.write(ANSWER, frames.NO_JAIL + f"{type(error).__name__}: {error}".encode())
+        told = getattr(error, "strerror", None) or str(error)  # without the path, which is of this machine
+        os.write(ANSWER, frames.NO_JAIL + f"{type(error).__name__}: {told}".encode())
         os._exit(1)
     os.write(ANSWER, frames.READY)
     request = frames.read_request(REQUEST)

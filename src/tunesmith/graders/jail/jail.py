@@ -4,6 +4,7 @@
 """
 
 import atexit
+import json
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ WAITING = 64  # calls of one project
 SPARE = 2  # processes more than places: they are ready while those of the last calls are renewed
 LACKS_SECONDS = 60.0  # after which a kernel that could not jail is asked again
 TEST_SECONDS = 30.0
+READ_SECONDS = 10.0  # of a source, without running it
 IDLE_SECONDS = 600.0  # after which processes that wait end; the next call starts them again, in half a second
 
 
@@ -43,6 +45,7 @@ class Jail:
         memory = max(1, total_memory() // 2 // (limits.memory_mib << 20))
         self.places = max(1, min(MOST_PLACES, cpu_count(), memory))
         self._held = Places(self.places, WAITING)
+        self._reading = Places(1, WAITING)
         self._idle: deque[Zygote] = deque()
         self._all: set[Zygote] = set()
         self._most = self.places + SPARE
@@ -77,6 +80,16 @@ class Jail:
             if not staying:
                 raise CallLeft("The client has gone.")
             return self._ask(request, self._limits.seconds if seconds is None else seconds, ticket)
+
+    def read(self, source: str, owner: str, ticket: Ticket) -> Answer:
+        """What is wrong with a source, if anything; runs nothing of it.
+
+        It has a place of its own, so as not to wait for graders that run. Raises as `ask` does.
+        """
+        with self._reading.held(owner, ticket) as staying:
+            if not staying:
+                raise CallLeft("The client has gone.")
+            return self._ask(json.dumps({"source": source}).encode(), READ_SECONDS, ticket)
 
     def stop(self) -> None:
         """Ends all processes; those under way die with them."""
