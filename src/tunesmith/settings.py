@@ -294,6 +294,13 @@ class Settings(BaseSettings, TrainingOptions):
     )
     chat_max_tokens: int = Field(4096, ge=1, description="Longest answer when a request sets no limit, tokens.")
 
+    python_grader_seconds: float = Field(
+        120.0, gt=0, le=3600, description="Longest run of a python grader, seconds; 120 at OpenAI."
+    )
+    python_grader_memory_mib: int = Field(
+        2048, ge=256, description="Memory that a run of a python grader may take, MiB; 2048 at OpenAI."
+    )
+
     moderation: Literal["off", "warn", "block"] = Field(
         "warn", description="Moderation of training data: none, a warning, or refusing the job."
     )

@@ -165,7 +165,11 @@ def test_a_models_score_is_its_only_number(text: str, value: float | None) -> No
     ("grader", "param"),
     [
         (3, "grader"),
-        ({"type": "python", "name": "p", "source": ""}, "grader.type"),
+        ({"type": "python", "name": "p"}, "grader.source"),
+        ({"type": "python", "name": "p", "source": ""}, "grader.source"),
+        ({"type": "python", "name": "p", "source": "#" * 256_000}, "grader.source"),
+        ({"type": "python", "name": "p", "source": "x", "image_tag": 3}, "grader.image_tag"),
+        ({"type": "golang", "name": "p"}, "grader.type"),
         ({"type": "label_model", "name": "l"}, "grader.model"),
         ({**LABEL, "passing_labels": ["good", "fine"]}, "grader.passing_labels[1]"),
         ({**LABEL, "labels": []}, "grader.labels"),

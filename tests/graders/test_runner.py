@@ -6,7 +6,7 @@ import pytest
 
 from tunesmith.errors import ServerFault
 from tunesmith.graders.grader import ModelGrader, ScoreModel, read_grader
-from tunesmith.graders.results import Record, Tokens
+from tunesmith.graders.results import Record, Tokens, result
 from tunesmith.graders.runner import Messages, Wrote, run
 from tunesmith.graders.templates import Variables
 from tunesmith.jsonvalue import JsonObject
@@ -96,3 +96,15 @@ def test_a_label_passes_or_not_alone_and_within_multi(label: str, score: float) 
     multi: JsonObject = {"type": "multi", "name": "all", "graders": {"in": LABEL}, "calculate_output": "2 * in"}
     assert ran(LABEL, f'{{"label": "{label}"}}')[0].reward == score
     assert ran(multi, f'{{"label": "{label}"}}')[0].reward == 2 * score
+
+
+def test_a_python_grader_without_a_jail_is_a_fault_of_the_server() -> None:
+    grader: JsonObject = {"type": "python", "name": "code", "source": "def grade(sample, item): return 1.0"}
+    record, _ = ran(grader)
+    errors = result(read_grader(grader), record, 0.1)["metadata"]["errors"]
+    assert (record.reward, errors["python_grader_server_error"], errors["python_grader_runtime_error"]) == (
+        0,
+        True,
+        False,
+    )
+    assert errors["python_grader_server_error_type"] == "no_jail"

@@ -1,7 +1,7 @@
 """Graders as OpenAI describes them: read, and applied if they need no model.
 
-`string_check` and `text_similarity` are scored here; `runner` asks a model for a `score_model` or `label_model`;
-`multi` combines the scores of others. Refused by name: `python`, which would run a user's code on the server.
+`string_check` and `text_similarity` are scored here; `runner` asks a model for a `score_model` or `label_model`, and
+the jail for a `python` grader; `multi` combines the scores of others.
 """
 
 import ast
@@ -14,6 +14,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.graders.formula import FormulaError, calculate, read_formula
 from tunesmith.graders.meteor import meteor
 from tunesmith.graders.meteor import missing as meteor_lacks
+from tunesmith.graders.python_code import PythonGrader
 from tunesmith.graders.similarity import METRICS
 from tunesmith.graders.templates import Variables, checked_template, fill
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -23,16 +24,13 @@ from tunesmith.wire.graders import (
     GradingMessage,
     LabelModelBody,
     MultiBody,
+    PythonBody,
     ScoreModelBody,
     StringCheckBody,
     TextSimilarityBody,
 )
 
-TYPES = ("string_check", "text_similarity", "score_model", "label_model", "multi")
-REFUSED_TYPES = {
-    "python": "it would run code on this server without a sandbox; a string_check, text_similarity or multi grader"
-    " can often say the same",
-}
+TYPES = ("string_check", "text_similarity", "score_model", "label_model", "python", "multi")
 LABEL = "label"  # the key under which a label_model writes its choice
 MAX_GRADERS = 20  # of one multi grader; each may ask a model
 
@@ -89,7 +87,7 @@ class LabelModel:
 
 
 ModelGrader: TypeAlias = ScoreModel | LabelModel
-Leaf: TypeAlias = StringCheck | TextSimilarity | ModelGrader
+Leaf: TypeAlias = StringCheck | TextSimilarity | ModelGrader | PythonGrader
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +118,9 @@ def read_grader(value: JsonValue, param: str = "grader") -> Grader:
             return _score_model(read(ScoreModelBody, value, param), param)
         case "label_model":
             return _label_model(read(LabelModelBody, value, param), param)
+        case "python":
+            body = read(PythonBody, value, param)
+            return PythonGrader(body.name, body.source, f"{param}.source")
         case "multi":
             return _multi(read(MultiBody, value, param), param)
     raise _no_such_type(kind, f"{param}.type")
@@ -158,8 +159,6 @@ def _passes(operation: str, text: str, reference: str) -> bool:
 def _no_such_type(kind: JsonValue, param: str) -> InvalidRequest:
     if kind is None:
         return missing(param)
-    if isinstance(kind, str) and kind in REFUSED_TYPES:
-        return InvalidRequest(f"{kind} graders are not run here: {REFUSED_TYPES[kind]}.", param=param)
     return invalid_value(param, f"{kind!r} is not one of {', '.join(TYPES)}. - '{param}'")
 
 

@@ -24,6 +24,7 @@ from tunesmith.graders.grader import (
     leaves,
     score,
 )
+from tunesmith.graders.python_code import GradePython, PythonFault, PythonGrader, without_jail
 from tunesmith.graders.results import Record, read_score
 from tunesmith.graders.templates import NoValue, Variables, fill
 
@@ -49,22 +50,38 @@ class AskModel(Protocol):
         ...
 
 
-async def run(grader: Grader, variables: Variables, record: Record, ask: AskModel) -> None:
-    """Fills in the record: scores by sub-grader, tokens, faults and the reward."""
+class _Helpers(NamedTuple):
+    ask: AskModel
+    python: GradePython
+
+
+async def run(
+    grader: Grader, variables: Variables, record: Record, ask: AskModel, python: GradePython = without_jail
+) -> None:
+    """Fills in the record: scores by sub-grader, tokens, faults and the reward.
+
+    `python`: who runs python graders.
+    """
     for called, leaf in leaves(grader).items():
-        await _grade(called, leaf, variables, record, ask)
+        await _grade(called, leaf, variables, record, _Helpers(ask, python))
     if not record.faults:
         _reward(grader, record)
 
 
-async def _grade(called: str, leaf: Leaf, variables: Variables, record: Record, ask: AskModel) -> None:
+async def _grade(called: str, leaf: Leaf, variables: Variables, record: Record, helpers: _Helpers) -> None:
     try:
         if isinstance(leaf, ScoreModel | LabelModel):
-            found = await _ask(leaf, variables, record, ask)
+            found = await _ask(leaf, variables, record, helpers.ask)
+        elif isinstance(leaf, PythonGrader):
+            found = await helpers.python(leaf, variables)
         else:
             found = await to_thread.run_sync(score, leaf, variables)
     except NoValue as fault:
         record.faults[fault.flag] = fault.message
+    except PythonFault as fault:
+        record.faults[fault.flag] = fault.message
+        if fault.kind is not None:
+            record.faults[f"{fault.flag}_type"] = fault.kind
     except ServerFault as fault:  # of the model's engine
         record.faults["model_grader_server_error"] = fault.message
     else:

@@ -110,7 +110,7 @@ def _of_sample(name: str, variables: Variables) -> JsonValue:
             return list(variables.tool_calls)
         case "choices":
             return variables.choices()
-    return _as_json(variables.sample)
+    return sample_json(variables.sample)
 
 
 def _step(value: JsonValue, key: str, path: str) -> JsonValue:
@@ -122,7 +122,8 @@ def _step(value: JsonValue, key: str, path: str) -> JsonValue:
 
 
 @lru_cache(maxsize=2)  # a template may read the same sample a thousand times
-def _as_json(sample: str) -> JsonValue:
+def sample_json(sample: str) -> JsonValue:
+    """The value of an answer that is JSON. Raises NoValue for another."""
     try:
         return exact_json(sample)
     except (ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ TEXT_PARTS = ("input_text", "output_text", "text")
 MAX_MESSAGES = 128  # of a score_model or label_model
 MAX_LABELS = 500
 MAX_TEXT = 100_000  # characters of a template, as of what it becomes
+MAX_SOURCE = 256_000  # bytes of a python grader, as at OpenAI
 REFUSED_METRICS = {
     "cosine": "it needs an embedding model, and this server has none",
 }
@@ -58,6 +59,14 @@ def _short(text: str) -> str:
     return text
 
 
+def _short_source(source: str) -> str:
+    size = len(source.encode("utf-8", "surrogatepass"))
+    if size >= MAX_SOURCE:
+        message = f"The source has {size:,} bytes; it must have fewer than {MAX_SOURCE:,}."
+        raise worded(lambda param: InvalidRequest(f"{message} - '{param}'", param=param))
+    return source
+
+
 def _part(value: object) -> str:
     match value:
         case str():
@@ -91,6 +100,7 @@ Metric: TypeAlias = Annotated[Literal[AvailableMetric, "cosine"], AfterValidator
 Score: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Range: TypeAlias = Annotated[list[Score], Field(min_length=2, max_length=2), FIRST_FAULT, AfterValidator(_lowest_first)]
 Template: TypeAlias = Annotated[str, AfterValidator(_short)]
+Source: TypeAlias = Annotated[str, AfterValidator(_not_empty), AfterValidator(_short_source)]
 Content: TypeAlias = Annotated[
     str, BeforeValidator(_content_text, json_schema_input_type=str | dict[str, object] | list[str | dict[str, object]])
 ]
@@ -195,6 +205,17 @@ class LabelModelBody(GraderBody):
     sampling_params: GradingParams = Field(GradingParams(), description="As in a chat request.")
 
 
+class PythonBody(GraderBody):
+    """A `python` grader: code of the user, run in a jail."""
+
+    type: Literal["python"] = Field(description="python.")
+    source: Source = Field(
+        description="Python with a function `grade(sample: dict, item: dict) -> float`, fewer than 256,000 bytes. It "
+        "runs without network and files, with limits of time and memory; refused where the kernel cannot jail it."
+    )
+    image_tag: str | None = Field(None, description="Changes nothing: the Python is the one that Tunesmith runs on.")
+
+
 class MultiBody(GraderBody):
     """A `multi` grader: a formula over the scores of others.
 
@@ -215,7 +236,7 @@ class ValidateGrader(ChatBody):
     """The body of `POST /v1/fine_tuning/alpha/graders/validate`."""
 
     grader: Annotated[object, described_as(dict[str, object])] = Field(
-        description="A string_check, text_similarity, score_model, label_model or multi; python is refused."
+        description="A string_check, text_similarity, score_model, label_model, python or multi."
     )
 
 

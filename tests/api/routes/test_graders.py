@@ -118,7 +118,7 @@ def test_a_nameless_grader_is_answered_with_a_name(client: TestClient) -> None:
         ([], 400, None),
         ({}, 400, "grader"),
         ({"grader": CHECK, "more": 1}, 400, "more"),
-        ({"grader": {**CHECK, "type": "python"}}, 400, "grader.type"),
+        ({"grader": {**CHECK, "type": "golang"}}, 400, "grader.type"),
         ({"grader": {**SCORE, "model": "nobody"}}, 404, "model"),
     ],
 )

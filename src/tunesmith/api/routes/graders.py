@@ -6,7 +6,9 @@ A wrong grader is a 400. A run that finds no score for this sample is a 200 with
 `metadata.errors` and, since most of those are only true or false, as a sentence in `x-tunesmith-grader-fault`.
 """
 
+import asyncio
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,8 +21,10 @@ from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.models import base_of, open_model
 from tunesmith.api.http.replies import collect
 from tunesmith.api.http.rules import rule
+from tunesmith.api.http.sse import close_on_disconnect
 from tunesmith.api.middleware.metering import meter
 from tunesmith.graders.grader import Grader, LabelModel, ModelGrader, ScoreModel, leaves, read_grader
+from tunesmith.graders.python_code import InJail, PythonFault, PythonGrader, check_python, jail_limits
 from tunesmith.graders.results import Record, Tokens, result
 from tunesmith.graders.runner import Messages, Wrote, run
 from tunesmith.graders.templates import Variables
@@ -57,7 +61,7 @@ async def validate_grader(request: Request, context: ContextDep) -> JSONAnswer:
     """The grader itself; 400 for a wrong one, 404 for one whose model is not there."""
     body = read(ValidateGrader, await read_object(request))
     grader = read_grader(cast(JsonValue, body.grader))
-    await run_in_threadpool(_check_models, context, grader)
+    await _check_leaves(context, grader)
     answer: ValidatedGrader = {"grader": {"name": grader.name, **cast(Anything, body.grader)}}
     return JSONAnswer(answer)
 
@@ -69,15 +73,27 @@ async def run_grader(request: Request, context: ContextDep) -> JSONAnswer:
     body = read(RunGrader, await read_object(request, exact=True))
     grader = read_grader(cast(JsonValue, body.grader))
     variables = Variables(body.model_sample, cast(JsonObject, body.item))
-    await run_in_threadpool(_check_models, context, grader)
+    await _check_leaves(context, grader)
     record, begun = Record(), time.perf_counter()
 
     async def ask(leaf: ModelGrader, messages: Messages, record: Record) -> Wrote:
         return await _ask(leaf, messages, record, request, context)
 
-    await run(grader, variables, record, ask)
+    async def python(leaf: PythonGrader, variables: Variables) -> float:
+        in_jail = InJail(jail_limits(context.settings), context.project)
+        return await _unless_gone(in_jail(leaf, variables), request)
+
+    await run(grader, variables, record, ask, python)
     answer = result(grader, record, time.perf_counter() - begun)
     return JSONAnswer(answer, headers=_fault_header(record))
+
+
+async def _check_leaves(context: Context, grader: Grader) -> None:
+    """404 for a model that is not there, 400 for code that is no grader; loads no model, runs no code."""
+    await run_in_threadpool(_check_models, context, grader)
+    for leaf in leaves(grader).values():
+        if isinstance(leaf, PythonGrader):
+            await check_python(leaf, jail_limits(context.settings), context.project)
 
 
 def _check_models(context: Context, grader: Grader) -> None:
@@ -108,7 +124,26 @@ def _start(context: Context, leaf: ModelGrader, messages: Messages) -> tuple[str
     return name, start_chat(request, loaded, context.settings.chat_max_tokens)
 
 
+async def _unless_gone(score: Coroutine[None, None, float], request: Request) -> float:
+    """The score; a client that goes away ends the grader."""
+    call = asyncio.create_task(score)
+
+    def leave() -> None:
+        call.cancel()
+
+    watch = asyncio.create_task(close_on_disconnect(request.receive, leave))
+    try:
+        await asyncio.wait([call])
+        if call.cancelled():
+            raise PythonFault("The client has gone.", "other_error")
+        return call.result()
+    finally:
+        call.cancel()
+        watch.cancel()
+
+
 def _fault_header(record: Record) -> dict[str, str]:
-    sentence = " ".join(record.faults.values())[:MAX_FAULT]
+    faults = [fault for flag, fault in record.faults.items() if not flag.endswith("_type")]
+    sentence = " ".join(" ".join(faults).split())[:MAX_FAULT]
     printable = "".join(one if " " <= one <= "~" else "?" for one in sentence)
     return {FAULT_HEADER: printable} if printable else {}

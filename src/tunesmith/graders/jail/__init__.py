@@ -1,0 +1,1 @@
+"""The jail that `python` graders run in: namespaces, Landlock, seccomp and limits."""
