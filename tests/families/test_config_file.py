@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from tests.families.trial import TEXT
-from tests.families.zoo import QWEN_VISION
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from tunesmith.families.config_file import SIZES, read_text_config
@@ -33,7 +32,9 @@ QWEN_2_5_VL: JsonObject = {
     "num_key_value_heads": 2, "max_position_embeddings": 128000, "vocab_size": 96, "tie_word_embeddings": True,
     "rope_theta": 1000000.0, "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
     "vision_start_token_id": 90, "vision_end_token_id": 91, "image_token_id": 92, "video_token_id": 93,
-    "vision_config": {name: value for name, value in QWEN_VISION.items() if name != "num_position_embeddings"},
+    "vision_config": {
+        "hidden_size": 32, "intermediate_size": 48, "depth": 2, "num_heads": 2, "patch_size": 14, "out_hidden_size": 64,
+    },
 }  # fmt: skip
 
 
