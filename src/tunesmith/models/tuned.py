@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ServerFault
+from tunesmith.families.table import WHOLES
 from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, check_tensors, read_manifest, write_manifest
 from tunesmith.system.atomic_write import make_directories, sync
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 BASE_DIR = "base"
 OTHER_NUMBERS = ("torch_dtype", "quantization_config")  # how the base's weights were written, and these are not
-TEXT_CONFIG = "text_config"  # the key in config.json of a base that also takes images or sound
 
 
 def own_base(directory: Path) -> Path | None:
@@ -43,7 +43,7 @@ def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manif
     make_directories(directory)
     model.save_pretrained(directory)
     config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
-    if TEXT_CONFIG in config:  # only the base's text model is tuned, and it stands alone
+    if config.get("model_type") in WHOLES:  # only the base's text model is tuned, and it stands alone
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     for path in directory.iterdir():  # the base's own files are copied instead of what transformers wrote
         if path.suffix == ".json" and not path.name.endswith(".index.json"):
