@@ -273,9 +273,11 @@ class Renderer:
     def reader(self, opening: Opening | None = None, *, with_calls: bool, held: bool = False) -> Reader | None:
         """A reader of one answer, in the form in which the base writes calls.
 
-        None where all of it is content. Without calls, they are content. `held`: a grammar holds the answer to
-        `call_words`.
+        None where all of it is content, as in a plain completion, which has no `opening`. Without calls, they are
+        content. `held`: a grammar holds the answer to `call_words`.
         """
+        if opening is None and not with_calls:
+            return None
         if self._native is not None:
             form = HERMES if held and self._native.words.mark == CALL_START else self._native.form
             known = opening or Opening((), "")

@@ -255,3 +255,26 @@ def test_a_block_of_many_ends_is_given_up() -> None:
     parsed = parse_reply(answer, answer_reader(BY_NAME["glm"], TOOLS, with_calls=True))
     assert (parsed.content, parsed.calls) == (answer, ())
     assert time.process_time() - start < 2
+
+
+PIECES = (
+    "Hi ", "\n", "{", HERMES, '{"name": "weather", "arguments": {"city": "P"}}', "weather(city='x')", "[", "]", "}", ",",
+    "<function=weather>", "<parameter=city>", "</parameter>", "</function>", "weather", "call:weather{city:1}", "x", "<",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_any_text_is_read_alike_in_pieces(name: str) -> None:
+    form, choose = BY_NAME[name], random.Random(name)
+    for _ in range(40):
+        answer = "".join(choose.choice((*PIECES, *form.marks, *form.marks)) for _ in range(choose.randint(1, 12)))
+        with_calls, begun = choose.random() < 0.8, choose.choice(["", form.thinks[0][0] + "\n"])
+        whole = answer_reader(form, TOOLS, with_calls=with_calls, begun=begun)
+        expected = joined([whole.add(answer), whole.finish()])
+        reader = answer_reader(form, TOOLS, with_calls=with_calls, begun=begun)
+        parts, at = [], 0
+        while at < len(answer):
+            length = choose.choice((1, 2, 3, 7))
+            parts.append(reader.add(answer[at : at + length]))
+            at += length
+        assert joined([*parts, reader.finish()]) == expected, answer

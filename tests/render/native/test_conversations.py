@@ -165,6 +165,15 @@ def test_a_call_is_learned_up_to_its_own_mark(renderers: dict[str, Renderer]) ->
     ]
 
 
+def test_a_thought_is_given_under_the_name_that_the_template_reads(renderers: dict[str, Renderer]) -> None:
+    talk = [user("2+2?"), said("Four.", reasoning_content="Easy.")]
+    assert learned(renderers["channels"], row_of(talk, None)) == [
+        "<|channel|>analysis<|message|>Easy.<|end|><|start|>assistant<|channel|>final<|message|>Four.<|return|>"
+    ]
+    beside = [user("Weather?"), {**calls({"days": 1}, text="I look."), "reasoning_content": "Easy."}]
+    assert "Easy." not in learned(renderers["channels"], row_of(beside, TOOLS))[0]
+
+
 def test_an_answer_that_is_shown_otherwise_later_is_learned_as_it_was(renderers: dict[str, Renderer]) -> None:
     talk = [user("2+2?"), said("Four.", reasoning_content="Easy."), user("3+3?"), said("Six.")]
     assert learned(renderers["tagged"], row_of(talk, None)) == [

@@ -13,6 +13,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.answer import Piece, Reply, start_chat
 from tunesmith.serve.chat.request import chat_request
+from tunesmith.serve.chat.text import ChoiceText
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.pool import LoadedModel
@@ -188,3 +189,13 @@ def test_a_base_that_thinks_and_knows_no_tools_keeps_thoughts_apart(
     pieces, _, _ = ask(renderer, "Hm.\n</think>\n\nFour.", **({"tools": tools} if tools else {}))
     assert "".join(piece.text for piece in pieces) == "Four."
     assert "".join(piece.reasoning for piece in pieces) == "Hm."
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_plain_completion_shows_all_of_the_text(renderers: dict[str, Renderer], name: str) -> None:
+    choice = ChoiceText(renderers[name], (), with_tools=False)
+    tokens = renderers[name]._vocabulary.after((0,), ANSWERS[name], "written")
+    parts = [choice.add(Delta(0, token)) for token in tokens]
+    parts.append(choice.add(Delta(0, min(renderers[name].eos_ids), finish="stop")))
+    assert "".join(part.text for part in parts) == ANSWERS[name]
+    assert "".join(part.reasoning for part in parts) == ""

@@ -21,7 +21,7 @@ class CallForm:
     `sign`: found in what a template of this form writes for a call. `opens` begin a block of calls and `closes` end it;
     without the latter it reaches to the next block or the end of the answer. `begins`: a block without a mark, at the
     start of a line. `read`: the calls of a block, None where it is none. `thinks`: the marks around a thought. `drops`:
-    marks that are shown nowhere. `inner`: those within a block.
+    marks that are shown nowhere. `inner`: those within a block. `pair`: no block ends between the two.
     """
 
     name: str
@@ -33,6 +33,7 @@ class CallForm:
     thinks: tuple[tuple[str, str], ...] = (("<think>", "</think>"),)
     drops: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
+    pair: tuple[str, str] | None = None
 
     @property
     def marks(self) -> tuple[str, ...]:

@@ -158,7 +158,7 @@ class BlockReader:
             ((at, one) for one in closes if (at := self._held.find(one, self._tried)) >= 0), default=(-1, "")
         )
         if at >= 0:
-            if self._take(self._held[:at], found):
+            if self._closes_pairs(at) and self._take(self._held[:at], found):
                 self._held = self._held[at + len(close) if self._form.closes else at :]
                 return True
             self._tried = at + len(close)
@@ -173,6 +173,12 @@ class BlockReader:
         else:
             self._held = ""
         return bool(self._held)
+
+    def _closes_pairs(self, end: int) -> bool:
+        if self._form.pair is None:
+            return True
+        begun, ended = (self._held.rfind(one, 0, end) for one in self._form.pair)
+        return begun <= ended
 
     def _take(self, body: str, found: _Found) -> bool:
         """Takes in the calls of a block; whether there are any."""

@@ -27,9 +27,12 @@ def _form(  # noqa: PLR0913  (a row of the table)
     thinks: tuple[tuple[str, str], ...] = THINKS,
     drops: tuple[str, ...] = (),
     inner: tuple[str, ...] = (),
+    pair: tuple[str, str] | None = None,
 ) -> CallForm:
     marks = tuple(opens.split()), tuple(closes.split())
-    return CallForm(name, re.compile(sign), read, *marks, begins=begins, thinks=thinks, drops=drops, inner=inner)
+    return CallForm(
+        name, re.compile(sign), read, *marks, begins=begins, thinks=thinks, drops=drops, inner=inner, pair=pair
+    )
 
 
 HERMES = _form("hermes", r"<tool_call>\s*\{", json_calls, "<tool_call>", "</tool_call>")
@@ -37,13 +40,14 @@ HARMONY = _form("harmony", r"<\|channel\|>", json_calls, inner=MARKS)
 FORMS = (
     HARMONY,
     _form("glm", r"<arg_key>", keyed_calls, "<tool_call>", "</tool_call>",
-          inner=("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")),
+          inner=("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"), pair=("<arg_value>", "</arg_value>")),
     _form("seed_oss", r"<seed:tool_call>", xml_calls, "<seed:tool_call>", "</seed:tool_call>",
           thinks=(("<seed:think>", "</seed:think>"),)),
     _form("minimax", r"<minimax:tool_call>", invoke_calls, "<minimax:tool_call>", "</minimax:tool_call>"),
     _form("deepseek_v32", r"｜DSML｜", invoke_calls, "<｜DSML｜function_calls>", "</｜DSML｜function_calls>"),
     _form("muse", r"<atem:invoke", invoke_calls, "<atem:function_calls>", "</atem:function_calls>"),
-    _form("qwen3_coder", r"<tool_call>\s*<function=", xml_calls, "<tool_call> <function=", "</tool_call>"),
+    _form("qwen3_coder", r"<tool_call>\s*<function=", xml_calls, "<tool_call> <function=", "</tool_call>",
+          pair=("<parameter=", "</function>")),
     _form("functionary", r"<function=", xml_calls, "<function=", "</function>"),
     HERMES,
     _form("deepseek", r"<｜tool▁call▁begin｜>", deepseek_calls, "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",

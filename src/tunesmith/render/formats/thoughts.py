@@ -63,7 +63,7 @@ class Thoughts:
         if not self._said:
             self._held = self._held.lstrip()
             if self._again and self._held.startswith(self._again):  # begun once more
-                self._held = self._held[len(self._again) :].lstrip()
+                self._held, self._again = self._held[len(self._again) :].lstrip(), ""
             elif self._again and self._held and self._again.startswith(self._held):
                 return ""
         at = self._held.find(closing)

@@ -1,14 +1,17 @@
 """What a template writes around the names and arguments of calls, for grammars."""
 
 import json
+import re
 from dataclasses import replace
 
 from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.chat_template import ChatTemplate
 from tunesmith.render.faults import EndlessTemplate
+from tunesmith.render.formats.bodies import json_calls
 from tunesmith.render.formats.form import CallForm
-from tunesmith.render.native.habits import NAME, TOOL, USER, Habits, probe_call
+from tunesmith.render.formats.table import HERMES, form_of
+from tunesmith.render.native.habits import NAME, TOOL, USER, VALUE, Habits, probe_call
 from tunesmith.render.native.texts import SENTINEL, common
 from tunesmith.render.native.turn_ends import TurnEnds
 from tunesmith.render.tool_text import OUR_WORDS, CallWords
@@ -16,12 +19,16 @@ from tunesmith.render.tool_text import OUR_WORDS, CallWords
 _ARGUMENTS: JsonObject = {"probe": "argument"}
 
 
-def call_text(template: ChatTemplate, habits: Habits, count: int = 1) -> str:
-    """What the template writes for an answer of so many calls; "" where it refuses."""
+def call_text(template: ChatTemplate, habits: Habits, count: int = 0) -> str:
+    """What the template writes for an answer of so many calls.
+
+    0 stands for the usual probe. "" where the template refuses.
+    """
     if not habits.calls:
         return ""
-    made = [_call(habits, number) for number in range(count)]
-    message: JsonObject = {**probe_call(habits), "tool_calls": [*made]}
+    message = probe_call(habits)
+    if count:
+        message["tool_calls"] = [_call(habits, number) for number in range(count)]
     try:
         asked = template.write([USER], [TOOL], prompt=True)
         called = template.write([USER, message], [TOOL])
@@ -52,7 +59,7 @@ def _opening(template: ChatTemplate) -> str:
 
 def _own_words(template: ChatTemplate, habits: Habits, form: CallForm, ends: TurnEnds) -> CallWords | None:
     written = json.dumps(_ARGUMENTS)
-    one = ends.cut_mark(call_text(template, habits))
+    one = ends.cut_mark(call_text(template, habits, 1))
     if one.count(written) != 1 or one.count(NAME) != 1 or one.index(NAME) > one.index(written):
         return None
     start, rest = one.split(NAME)
@@ -68,6 +75,22 @@ def _own_words(template: ChatTemplate, habits: Habits, form: CallForm, ends: Tur
     mark = next((opening for opening in form.opens if opening in start), "")
     before, _, lead = start.partition(mark) if mark else ("", "", start)
     return CallWords(mark, lead, middle, between, end, before)
+
+
+def form_read(call: str, template: str, marks: re.Pattern[str]) -> CallForm:
+    """The form in which a template writes calls.
+
+    One that is not known is read as JSON between the marks that it has.
+    """
+    form = form_of(call, template)
+    if form is not HERMES or HERMES.sign.search(call) or NAME not in call:
+        return form
+    before = list(marks.finditer(call, 0, call.index(NAME)))
+    after = list(marks.finditer(call, call.rindex(VALUE)))
+    if not before:
+        return form
+    closes = (after[0][0],) if after else ()
+    return CallForm("json", HERMES.sign, json_calls, (before[-1][0],), closes)
 
 
 def _call(habits: Habits, number: int) -> JsonObject:

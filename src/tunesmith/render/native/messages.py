@@ -64,7 +64,9 @@ class Speaker:
         said: JsonObject = {"role": "assistant", "content": guard.hide(text, self._special_marks)}
         if message.reasoning_content is not None:
             thought = guard.hide(message.reasoning_content, self._special_marks)
-            said |= {"reasoning_content": thought, "thinking": thought}
+            said["reasoning_content"] = thought
+            if not (calls and text):  # GPT-OSS' template takes the content beside calls for the thought
+                said["thinking"] = thought
         if calls and not text and self._habits.null_content:
             said["content"] = None
         if calls:

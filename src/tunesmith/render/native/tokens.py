@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from tunesmith.render.chat_template import ChatTemplate
-from tunesmith.render.formats.table import form_of
-from tunesmith.render.native.call_words import call_text, call_words
+from tunesmith.render.native.call_words import call_text, call_words, form_read
 from tunesmith.render.native.conversation import Conversations, Span, Variables, Written
 from tunesmith.render.native.habits import Habits
 from tunesmith.render.vocabulary import Vocabulary
@@ -27,7 +26,8 @@ class NativeTokens:
         self._vocabulary = vocabulary
         self._conversations = Conversations(template, vocabulary, habits, eos_ids)
         self.ends = self._conversations.ends.ids
-        self.form = form_of(call_text(template, habits), template.text)
+        called = self._conversations.ends.cut_mark(call_text(template, habits))
+        self.form = form_read(called, template.text, vocabulary.any_mark)
         self.marks = vocabulary.any_of(self.form.marks)
         self.words = call_words(template, habits, self.form, self._conversations.ends)
 
