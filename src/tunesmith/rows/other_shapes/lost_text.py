@@ -11,7 +11,17 @@ from tunesmith.jsonvalue import JsonValue
 # Keys under which even one word may be what the row teaches; `pairs` has more on most of them.
 SPEAKERS = frozenset(
     (
-        *("instruction", "instructions", "prompt", "input", "inputs", "input_text", "text_input", "question", "questions"),
+        *(
+            "instruction",
+            "instructions",
+            "prompt",
+            "input",
+            "inputs",
+            "input_text",
+            "text_input",
+            "question",
+            "questions",
+        ),
         *("query", "human", "request", "problem", "user_input", "user_prompt", "choices", "options", "history"),
         *("output", "outputs", "output_text", "text_output", "response", "responses", "completion", "completions"),
         *("answer", "answers", "final_answer", "correct_answer", "reference_answer", "ground_truth", "solution"),
