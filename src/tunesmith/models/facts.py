@@ -36,8 +36,8 @@ def base_facts(base: BaseModel, settings: Settings) -> BaseFacts:
             return _counted(materialise(base, settings), repository)
 
 
-def _counted(directory: Path, source: str) -> BaseFacts:
-    """Parameters by their number format; the format of most of them is named."""
+def count_parameters(directory: Path) -> Counter[str]:
+    """Parameters by their number format, as the headers of the weight files say."""
     counts: Counter[str] = Counter()
     for file in sorted(directory.glob("*.safetensors")):
         with file.open("rb") as handle:
@@ -45,4 +45,10 @@ def _counted(directory: Path, source: str) -> BaseFacts:
         for name, tensor in header.items():
             if name != "__metadata__":
                 counts[str(tensor["dtype"])] += prod(tensor["shape"])
+    return counts
+
+
+def _counted(directory: Path, source: str) -> BaseFacts:
+    """The format of most parameters is named."""
+    counts = count_parameters(directory)
     return BaseFacts(counts.total(), f"{counts.most_common(1)[0][0]} ({source})")

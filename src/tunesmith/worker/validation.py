@@ -129,9 +129,8 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Checked
 def _check_options(settings: Settings, job: JobRow) -> None:
     """What only the base and this machine can tell, before the job waits for its turn."""
     options = job_options(job, settings)
-    if options.adapter == "lora":
-        base_dir = materialise(resolve_base(job.base_model, settings), settings)
-        check_options(options, base_dir, job.base_model)
+    base_dir = materialise(resolve_base(job.base_model, settings), settings)
+    check_options(options, base_dir, job.base_model)
 
 
 def job_options(job: JobRow, settings: Settings) -> TrainingOptions:

@@ -269,7 +269,7 @@ def test_dropped_keys_are_named() -> None:
     ids=["repeated", "with an id", "empty", "metadata", "messages"],
 )
 def test_keys_whose_text_the_row_has_already_may_go(beside: JsonObject, dropped: tuple[str, ...] | None) -> None:
-    row: JsonObject = {"prompt": "q", "chosen": "a", "rejected": "b"} | beside
+    row: JsonObject = {"prompt": "q", "chosen": "a", "rejected": "b", **beside}
     converted = convert(row)
     assert converted is not None
     assert converted.row == PREFERENCE
