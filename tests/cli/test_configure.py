@@ -112,7 +112,14 @@ def test_variable_that_is_like_no_setting_is_warned_of(tunesmith: Tunesmith, mon
 def test_known_variables_are_passed_over() -> None:
     ours = [f"TUNESMITH_{name.upper()}" for name in (*Settings.model_fields, *OLD_NAMES)]
     kubernetes = ["TUNESMITH_SERVICE_HOST", "TUNESMITH_SERVICE_PORT_HTTP", "TUNESMITH_PORT_8000_TCP_ADDR"]
-    commands = ["TUNESMITH_API_KEY", "TUNESMITH_BASE_URL", "TUNESMITH_DEBUG", "tunesmith_port", "PATH"]
+    commands = [
+        "TUNESMITH_API_KEY",
+        "TUNESMITH_BASE_URL",
+        "TUNESMITH_DEBUG",
+        "TUNESMITH_ACTIVITY",
+        "tunesmith_port",
+        "PATH",
+    ]
     assert check_variables(dict.fromkeys([*ours, *kubernetes, *commands], "x")) == []
 
 

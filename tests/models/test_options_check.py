@@ -1,12 +1,14 @@
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.options_check import check_options
+from tunesmith.models.options_check import CARDS, check_options
 from tunesmith.settings import TrainingOptions
+from tunesmith.system.memory import total_memory
 
 PARENT = AdapterManifest("b", "", "", rank=8, alpha=4.0, target_modules=("q_proj", "v_proj"), step=1)
 
@@ -35,3 +37,18 @@ def test_four_bits_are_refused_without_the_weights(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="bitsandbytes") as caught:
         check_options(TrainingOptions(quantization="nf4"), None, "tiny")
     assert caught.value.code == "quantization_not_available"
+
+
+@pytest.mark.skipif(any(path.exists() for path in CARDS), reason="the weights would be an accelerator's to hold")
+def test_training_all_weights_of_a_base_too_large_for_the_machine_is_refused_with_the_figures(tmp_path: Path) -> None:
+    shape = [1 << 20, 1 << 20]  # 17.6 TB of state
+    header = json.dumps(
+        {"model.layers.0.mlp.up_proj.weight": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]}}
+    )
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    with pytest.raises(InvalidRequest) as caught:
+        check_options(TrainingOptions(adapter="none"), tmp_path, "huge")
+    assert caught.value.message.startswith("Training all 1,099,511,627,776 weights of huge takes 17592.2 GB")
+    assert f"this machine has {total_memory() / 1e9:.1f} GB" in caught.value.message
+    assert (caught.value.param, caught.value.code) == ("tunesmith.adapter", "out_of_memory")
+    check_options(TrainingOptions(lora_targets="mlp"), tmp_path, "huge")

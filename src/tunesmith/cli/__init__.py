@@ -95,10 +95,31 @@ def _usage_message(error: Exception) -> str | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "tunesmith"
-    sentence = str(format_message()).strip()
+    sentence = _number_fault(error) or str(format_message()).strip()
     if not sentence:
         return ""  # a group without a command: its help was printed
     return f"{sentence}{'' if sentence[-1] in '.?!' else '.'} See: {command} --help"
+
+
+def _number_fault(error: Exception) -> str | None:
+    """What is wrong with a number, in our words instead of pydantic's, whose error Typer turns into its own."""
+    option, details = getattr(error, "param", None), getattr(error.__cause__, "errors", None)
+    if option is None or details is None:
+        return None
+    fault = details()[0]
+    limits = fault.get("ctx", {})
+    match fault["type"]:
+        case "int_parsing" | "int_from_float" | "int_parsing_size":
+            wanted = "is not a whole number"
+        case "float_parsing" | "finite_number":
+            wanted = "is not a number"
+        case "greater_than_equal":
+            wanted = f"is less than {limits['ge']:g}, the least it may be"
+        case "less_than_equal":
+            wanted = f"is more than {limits['le']:g}, the most it may be"
+        case _:
+            return None
+    return f"Invalid value for '{option.opts[-1] if option.opts else option.name}': {fault['input']!r} {wanted}."
 
 
 def _say(message: str, code: Exit) -> Exit:

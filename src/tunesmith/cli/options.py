@@ -6,6 +6,20 @@ from typing import Annotated, TypeAlias, cast
 import typer
 from typer.models import OptionInfo
 
+from tunesmith.cli.exits import CommandError, Exit
+
+
+def named(context: typer.Context, argument: typer.CallbackParam, value: str | None) -> str | None:
+    """The value of an argument; CommandError for an empty one, such as a shell variable that is not set."""
+    if value is not None and not value.strip():
+        raise CommandError(
+            f"{argument.metavar or argument.name} is empty: is a variable of the shell not set? "
+            f"See: {context.command_path} --help",
+            Exit.USAGE,
+        )
+    return value
+
+
 SERVER_PANEL = "Server and output"
 HYPERPARAMETERS = "Hyperparameters (OpenAI's)"
 ADAPTER_PANEL = "Adapter and optimizer (defaults: the server's settings)"
@@ -39,7 +53,10 @@ Dataset: TypeAlias = Annotated[
     typer.Argument(help="Training data: one JSON object per line.", metavar="FILE", show_default=False),
 ]
 JobId: TypeAlias = Annotated[
-    str, typer.Argument(help="Job id (ftjob-…), or 'last' for the newest job.", metavar="JOB", show_default=False)
+    str,
+    typer.Argument(
+        help="Job id (ftjob-…), or 'last' for the newest job.", metavar="JOB", show_default=False, callback=named
+    ),
 ]
 Base: TypeAlias = Annotated[
     str | None,

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.settings import OLD_NAMES, Settings
+from tunesmith.system.activity import VARIABLE
 
 PREFIX = "TUNESMITH_"
 OF_COMMANDS = ("api_key", "base_url", "debug")
+OF_PROCESSES = (VARIABLE.lower().removeprefix(PREFIX.lower()),)  # what a server tells its children
 OF_TESTS = ("contract", "fuzz_examples", "report", "tested", "wheel_test")
 # What Kubernetes tells every container about a service that is called `tunesmith`.
 OF_KUBERNETES = re.compile(r"service_(host|port)(_.*)?|port_[0-9]+_(tcp|udp|sctp)(_.*)?")
@@ -24,7 +26,7 @@ def check_variables(environment: Mapping[str, str]) -> list[str]:
     warnings = []
     for variable in sorted(environment):
         name = variable.lower().removeprefix(PREFIX.lower())
-        if name == variable.lower() or name in (*known, *OF_TESTS) or OF_KUBERNETES.fullmatch(name):
+        if name == variable.lower() or name in (*known, *OF_PROCESSES, *OF_TESTS) or OF_KUBERNETES.fullmatch(name):
             continue
         if (meant := nearest(name, known)) is not None:
             raise CommandError(

@@ -38,8 +38,8 @@ def base_facts(base: BaseModel, settings: Settings) -> BaseFacts:
             return _counted(materialise(base, settings), repository)
 
 
-def _counted(directory: Path, source: str) -> BaseFacts:
-    """Parameters by their number format; the format of most of them is named."""
+def count_parameters(directory: Path) -> Counter[str]:
+    """Parameters by their number format, as the headers of the weight files say."""
     counts: Counter[str] = Counter()
     for file in sorted(directory.glob("*.safetensors")):
         with file.open("rb") as handle:
@@ -47,6 +47,12 @@ def _counted(directory: Path, source: str) -> BaseFacts:
         for name, tensor in header.items():
             if name != "__metadata__":
                 counts[_format(name, str(tensor["dtype"]))] += _values(name, tensor["shape"])
+    return counts
+
+
+def _counted(directory: Path, source: str) -> BaseFacts:
+    """The format of most parameters is named."""
+    counts = count_parameters(directory)
     share = lora_share(directory, ["all-linear"])
     reached = f"; a LoRA reaches {percent(share.adapted / share.total)} of its layers" if share.experts else ""
     return BaseFacts(counts.total(), f"{counts.most_common(1)[0][0]} ({source}){reached}")

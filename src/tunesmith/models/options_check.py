@@ -3,7 +3,8 @@
 A job is refused with these sentences when it is created, and checked again before it waits for its turn: the base may
 have been fetched meanwhile.
 
-What is not covered: whether the memory is enough. That depends on what else runs when the job starts.
+What is not covered: whether enough of the memory is free, which depends on what else runs when the job starts, and
+the memory of an accelerator.
 """
 
 from pathlib import Path
@@ -11,8 +12,13 @@ from pathlib import Path
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.lora_layers import PARAM, check_targets, is_target, linear_paths
 from tunesmith.models.adapters import AdapterManifest
+from tunesmith.models.facts import count_parameters
 from tunesmith.models.weights import refuse_packed, require_nf4
 from tunesmith.settings import TrainingOptions
+from tunesmith.system.memory import total_memory
+
+STATE_BYTES = 16  # of each weight that is trained: itself, its gradient and AdamW's two moments, all in fp32
+CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))  # NVIDIA's driver, AMD's
 
 
 def check_options(
@@ -23,6 +29,8 @@ def check_options(
     `base_dir` None: the weights are not here yet. `parent`: the adapter that is trained further.
     """
     if options.adapter != "lora":
+        if base_dir is not None and not any(path.exists() for path in CARDS):
+            _check_memory(base_dir, base)
         return
     if options.quantization == "nf4":
         require_nf4()
@@ -35,6 +43,24 @@ def check_options(
     if parent is not None and parent.target_modules:
         chosen = {path.rpartition(".")[2] for path in paths if is_target(path, options.target_names)}
         _check_same_layers(chosen, set(parent.target_modules))
+
+
+def required_memory(parameters: int) -> int:
+    """Bytes that training all weights takes besides the activations."""
+    return STATE_BYTES * parameters
+
+
+def _check_memory(base_dir: Path, base: str) -> None:
+    parameters = count_parameters(base_dir).total()
+    needed, there = required_memory(parameters), total_memory()
+    if needed > there:
+        raise InvalidRequest(
+            f"Training all {parameters:,} weights of {base} takes {needed / 1e9:.1f} GB for them, their gradients and "
+            f"the optimizer, without activations; this machine has {there / 1e9:.1f} GB. Train a LoRA ('adapter': "
+            "'lora'), or take a smaller base.",
+            param="tunesmith.adapter",
+            code="out_of_memory",
+        )
 
 
 def _check_same_layers(chosen: set[str], parent: set[str]) -> None:

@@ -7,9 +7,10 @@ import torch
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
+from tunesmith.models.options_check import required_memory
 from tunesmith.models.weights import load_model
 from tunesmith.train.adapters.checkpoint import TrainableParameters
-from tunesmith.train.adapters.full_finetuning import FullFinetuning, required_memory
+from tunesmith.train.adapters.full_finetuning import FullFinetuning
 from tunesmith.train.adapters.lora import attach
 from tunesmith.train.core.device import Device
 from tunesmith.train.protocol.spec import TrainSpec

@@ -130,10 +130,10 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Checked
 def _check_options(settings: Settings, job: JobRow) -> list[NewEvent]:
     """What only the base and this machine can tell, before the job waits for its turn."""
     options = job_options(job, settings)
-    if options.adapter != "lora":
-        return []
     base_dir = materialise(resolve_base(job.base_model, settings), settings)
     check_options(options, base_dir, job.base_model)
+    if options.adapter != "lora":
+        return []
     notice = lora_share(base_dir, options.target_names).notice
     return [] if notice is None else [NewEvent(notice, level="warn")]
 

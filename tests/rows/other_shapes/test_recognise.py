@@ -4,6 +4,8 @@ import pytest
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.codes import CODES
+from tunesmith.rows.other_shapes.lost_text import SPEAKERS
+from tunesmith.rows.other_shapes.pairs import PAIRS
 from tunesmith.rows.other_shapes.recognise import convert
 from tunesmith.rows.other_shapes.result import UnclearShapeError
 from tunesmith.rows.row_faults import kind_of, row_faults
@@ -190,6 +192,23 @@ def test_a_row_of_another_tool_is_named_and_converted(name: str) -> None:
         ({"text": "a story"}, "nothing says where the answer begins"),
         ({"headline": "h", "body": "b"}, 'which of "headline", "body" is the prompt'),
         ({"question": "q", "context": "c", "answer": "a"}, 'also has "context"'),
+        ({"question": "q", "options": ["x", "y"], "answer": "a"}, 'also has "options"'),
+        ({"question": "q", "choices": ["x", "y"], "answer": "a"}, 'also has "choices"'),
+        ({"passage": "p", "question": "q", "answer": "a"}, 'also has "passage"'),
+        ({"instruction": "q", "output": "a", "response": "another"}, 'also has "response"'),
+        ({"instruction": "q", "output": "a", "messages": [USER, OTHER]}, 'also has "messages"'),
+        ({"conversations": TURNS, "instruction": "Be brief."}, 'also has "instruction"'),
+        ({"conversations": TURNS, "notes": " ".join("words" for _ in range(20))}, 'also has "notes"'),
+        ({"conversations": [*TURNS, {**USER, "answer": "x"}]}, 'also has "answer"'),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "instruction": "q", "input": "i", "output": "o"}, '"output"'),
+        ({"prompt": "q", "completion": "a", "context": "c"}, 'The row also has "context"'),
+        *(
+            ({"messages": [USER, ANSWER], key: "x"}, f'The row also has "{key}"')
+            for key in ("instruction", "question", "output", "context", "prompt", "answer")
+        ),
+        ({"messages": [USER, ANSWER], "answer": 42}, 'The row also has "answer"'),
+        ({"messages": [USER, {**ANSWER, "translation": "x"}]}, 'A message also has "translation"'),
+        ({**PREFERENCE, "question": "x"}, 'The row also has "question"'),
         ({"prompt": "q", "completion": "a", "label": True}, "KTO"),
         ({"messages": [USER, ANSWER], "label": False}, "keep only the good answers"),
         ({"chosen": "a", "rejected": "b"}, "nothing says where the answers begin"),
@@ -236,3 +255,27 @@ def test_dropped_keys_are_named() -> None:
     converted = convert({"id": 7, "conversations": [*TURNS, {**USER, "ts": 3}], "source": "web"})
     assert converted is not None
     assert converted.dropped == ("ts of a message", "id", "source")
+
+
+@pytest.mark.parametrize(
+    ("beside", "dropped"),
+    [
+        ({"question": "q"}, None),
+        ({"prompt_id": "6e0f", "score": 4.5}, None),
+        ({"answer": "", "context": None, "output": []}, None),
+        ({"metadata": {"note": "word " * 20}, "url": "https://example.com/a", "title": "Of cats"}, None),
+        ({"messages": [USER, ANSWER]}, ("prompt",)),
+    ],
+    ids=["repeated", "with an id", "empty", "metadata", "messages"],
+)
+def test_keys_whose_text_the_row_has_already_may_go(beside: JsonObject, dropped: tuple[str, ...] | None) -> None:
+    row: JsonObject = {"prompt": "q", "chosen": "a", "rejected": "b", **beside}
+    converted = convert(row)
+    assert converted is not None
+    assert converted.row == PREFERENCE
+    assert converted.dropped == (dropped or tuple(beside))
+
+
+def test_every_name_of_a_prompt_or_an_answer_speaks() -> None:
+    names = {*PAIRS, *(answer for answers in PAIRS.values() for answer in answers)}
+    assert names - SPEAKERS == {"source", "src", "user"}  # elsewhere where the row is from

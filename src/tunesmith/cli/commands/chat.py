@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import BaseUrl, DataDir
+from tunesmith.cli.options import BaseUrl, DataDir, named
 from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class ChatOptions:
             help="Tuned model, base model or alias; 'last' for the newest tuned model.",
             metavar="MODEL",
             show_default=False,
+            callback=named,
         ),
     ]
     message: Annotated[

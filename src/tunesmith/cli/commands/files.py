@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.exits import CommandError, Exit, require_terminal
-from tunesmith.cli.options import AsJson, BaseUrl, DataDir, OutputFile, Yes
+from tunesmith.cli.options import AsJson, BaseUrl, DataDir, OutputFile, Yes, named
 
 if TYPE_CHECKING:
     from tunesmith.client import Client, File, Job
@@ -18,7 +18,9 @@ app = typer.Typer(help="List, show, download and delete the files on a server.",
 
 JOBS_SEEN = 1000  # the newest, in which the files' jobs are looked for
 
-FileId = Annotated[str, typer.Argument(help="Id of the file (file-…).", metavar="FILE", show_default=False)]
+FileId = Annotated[
+    str, typer.Argument(help="Id of the file (file-…).", metavar="FILE", show_default=False, callback=named)
+]
 
 
 @app.command("list")

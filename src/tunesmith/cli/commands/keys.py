@@ -11,7 +11,7 @@ import typer
 from tunesmith.cli.exits import CommandError
 from tunesmith.cli.local_store import find_project, open_local_store
 from tunesmith.cli.local_store import note as audit
-from tunesmith.cli.options import AsJson, DataDir
+from tunesmith.cli.options import AsJson, DataDir, named
 
 if TYPE_CHECKING:
     from tunesmith.store import KeyRow, Role, Store
@@ -76,7 +76,9 @@ def create(
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="Id of the key, from `keys list`.", metavar="KEY", show_default=False)],
+    key_id: Annotated[
+        str, typer.Argument(help="Id of the key, from `keys list`.", metavar="KEY", show_default=False, callback=named)
+    ],
     data_dir: DataDir = None,
 ) -> None:
     """Revoke a key; its next request is refused."""

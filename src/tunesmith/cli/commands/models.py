@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.exits import CommandError, Exit, require_terminal
-from tunesmith.cli.options import AsJson, BaseUrl, DataDir, Yes
+from tunesmith.cli.options import AsJson, BaseUrl, DataDir, Yes, named
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,8 @@ def list_models(as_json: AsJson = False, base_url: BaseUrl = None, data_dir: Dat
 @app.command()
 def pull(
     name: Annotated[
-        str | None, typer.Argument(help="Base model or alias; the default base if omitted.", metavar="MODEL")
+        str | None,
+        typer.Argument(help="Base model or alias; the default base if omitted.", metavar="MODEL", callback=named),
     ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -80,10 +81,14 @@ def pull(
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="Name for jobs and requests.", metavar="NAME", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(help="Name for jobs and requests.", metavar="NAME", show_default=False, callback=named)
+    ],
     source: Annotated[
         str,
-        typer.Argument(help="Hub repository (OWNER/NAME), or a directory.", metavar="SOURCE", show_default=False),
+        typer.Argument(
+            help="Hub repository (OWNER/NAME), or a directory.", metavar="SOURCE", show_default=False, callback=named
+        ),
     ],
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -126,7 +131,10 @@ def _base_source(name: str, source: str) -> str:
 
 @app.command()
 def delete(
-    name: Annotated[str, typer.Argument(help="Tuned model or checkpoint (ft:…).", metavar="MODEL", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(help="Tuned model or checkpoint (ft:…).", metavar="MODEL", show_default=False, callback=named),
+    ],
     yes: Yes = False,
     base_url: BaseUrl = None,
     data_dir: DataDir = None,
@@ -148,9 +156,12 @@ def delete(
 
 @app.command()
 def replace(
-    name: Annotated[str, typer.Argument(help="Imported model name.", metavar="OLD", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(help="Imported model name.", metavar="OLD", show_default=False, callback=named)
+    ],
     by: Annotated[
-        str | None, typer.Argument(help="Model trained on this server.", metavar="NEW", show_default=False)
+        str | None,
+        typer.Argument(help="Model trained on this server.", metavar="NEW", show_default=False, callback=named),
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Let OLD stand for no model again.")] = False,
     data_dir: DataDir = None,

@@ -7,14 +7,16 @@ import typer
 from tunesmith.cli.exits import CommandError
 from tunesmith.cli.local_store import find_project, open_local_store
 from tunesmith.cli.local_store import note as audit
-from tunesmith.cli.options import AsJson, DataDir
+from tunesmith.cli.options import AsJson, DataDir, named
 
 if TYPE_CHECKING:
     from tunesmith.store import ProjectRow
 
 app = typer.Typer(help="List, create, rename and archive projects.", no_args_is_help=True)
 
-ProjectName = Annotated[str, typer.Argument(help="Id or name of a project.", metavar="PROJECT", show_default=False)]
+ProjectName = Annotated[
+    str, typer.Argument(help="Id or name of a project.", metavar="PROJECT", show_default=False, callback=named)
+]
 NewName = Annotated[str, typer.Argument(help="What the project is called.", metavar="NAME", show_default=False)]
 
 

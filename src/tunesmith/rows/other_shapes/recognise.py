@@ -3,16 +3,17 @@
 Nothing is guessed: a row that leaves a choice is named with the choice.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.other_shapes.chats import recognise_chat_history, recognise_conversation, recognise_messages
+from tunesmith.rows.other_shapes.lost_text import is_lost
 from tunesmith.rows.other_shapes.pairs import recognise_pair
 from tunesmith.rows.other_shapes.preferences import OUTPUTS, recognise_preference
 from tunesmith.rows.other_shapes.requests import recognise_request, recognise_response
 from tunesmith.rows.other_shapes.result import Converted, Made, UnclearShapeError
-from tunesmith.rows.other_shapes.turns import are_turns, is_turn, messages_of
+from tunesmith.rows.other_shapes.turns import KEPT, are_turns, is_turn, messages_of, role_of
 
 RECOGNISERS: tuple[Callable[[JsonObject], Made | None], ...] = (
     recognise_preference,
@@ -32,6 +33,9 @@ CARRIERS = frozenset(
         *("thinking", "reasoning", "reasoning_content"),
     )
 )
+_CHAT = frozenset(("messages", "tools", "functions", "parallel_tool_calls", "metadata"))
+_MESSAGE = frozenset(("role", "content", *KEPT))
+_HOLDING = frozenset(("input", "messages", *OUTPUTS[0], *OUTPUTS[1]))
 SPELLING = 0.8  # how alike a key and one of ours are when one is taken for the other misspelt
 
 
@@ -50,20 +54,21 @@ def convert(row: JsonValue) -> Converted | None:
     for recognise in RECOGNISERS:
         made = recognise(row)
         if made is not None:
-            return Converted(made.shape, made.row, made.dropped + _dropped(row, made.used))
+            return Converted(made.shape, made.row, made.dropped + _dropped(row, made))
     if is_turn(row):
         raise UnclearShapeError(
             "The row is a single message: nothing says where a conversation begins and ends. Write "
             'those of each into one row, {"messages": [...]}.'
         )
     _refuse_unknown(row)
+    _refuse_loss(row)
     return None
 
 
-def _dropped(row: JsonObject, used: frozenset[str]) -> tuple[str, ...]:
-    left = [key for key in row if key not in used]
+def _dropped(row: JsonObject, made: Made) -> tuple[str, ...]:
+    left = [key for key in row if key not in made.used]
     for key in left:
-        if key in CARRIERS and row[key] not in (None, "", [], {}):
+        if (key in CARRIERS and row[key] not in (None, "", [], {})) or is_lost(key, row[key], made.row):
             raise UnclearShapeError(
                 f'The row also has "{key}", and nothing says how it belongs to the rest. '
                 "Name the columns that make the prompt, in their order.",
@@ -85,3 +90,56 @@ def _refuse_unknown(row: JsonObject) -> None:
         shown = ", ".join(f'"{key}"' for key in texts[:6])
         said = f"Nothing says which of {shown} is the prompt and which the answer."
     raise UnclearShapeError(said, "unclear_columns")
+
+
+def _refuse_loss(row: JsonObject) -> None:
+    """Raises UnclearShapeError for a row of ours with text beside it that no message has."""
+    ours = _our_keys(row)
+    if ours is None:
+        return
+    kept: list[JsonValue] = []
+    odd: list[tuple[str, JsonObject]] = []
+    for where, holder, known in _holders(row, ours):
+        kept += [value for key, value in holder.items() if key in known and key not in _HOLDING]
+        missing = known - holder.keys()
+        odd.append((where, {k: v for k, v in holder.items() if k not in known and not _is_misspelt(k, missing)}))
+    for where, extra in odd:
+        for key, value in extra.items():
+            if is_lost(key, value, kept):
+                raise UnclearShapeError(
+                    f'{where} also has "{key}", with text that stands nowhere else in the row. Put it where the model '
+                    "should read it, or delete the key if the model should not."
+                )
+
+
+def _holders(row: JsonObject, ours: frozenset[str]) -> Iterator[tuple[str, JsonObject, frozenset[str]]]:
+    """The row, its input and each of its messages, with the keys of ours for it."""
+    yield "The row", row, ours
+    source = row.get("input")
+    if isinstance(source, dict):
+        yield "The input", source, _CHAT
+    for lists in (row, source if isinstance(source, dict) else {}):
+        for key in _HOLDING:
+            messages = lists.get(key)
+            for message in messages if isinstance(messages, list) else []:
+                if isinstance(message, dict):
+                    yield "A message", message, _MESSAGE
+
+
+def _our_keys(row: JsonObject) -> frozenset[str] | None:
+    """The keys that belong to a row of ours; None for other rows.
+
+    Beside messages that end with the user's, further keys are what a grader reads.
+    """
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        last = messages[-1] if messages else None
+        return _CHAT if isinstance(last, dict) and role_of(last.get("role")) != "user" else None
+    if "completion" in row and "prompt" in row:
+        return frozenset(("prompt", "completion"))
+    keys = next((pair for pair in OUTPUTS[:2] if pair[0] in row and pair[1] in row), None)
+    return None if keys is None else frozenset((*keys, "input"))
+
+
+def _is_misspelt(key: str, missing: frozenset[str]) -> bool:
+    return bool(get_close_matches(key, missing, 1, SPELLING))

@@ -45,7 +45,8 @@ def recognise_response(row: JsonObject) -> Made | None:
     """A response alone can never be converted; UnclearShapeError says so."""
     inner = row.get("response", row)
     body = inner.get("body", inner) if isinstance(inner, dict) else None
-    if isinstance(body, dict) and isinstance(body.get("choices"), list) and "messages" not in row:
+    choices = body.get("choices") if isinstance(body, dict) and "messages" not in row else None
+    if isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices):  # not those of a quiz
         raise UnclearShapeError(_NO_PROMPT)
     return None
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.rows.other_shapes.lost_text import is_lost
 from tunesmith.rows.other_shapes.result import UnclearShapeError
 from tunesmith.rows.other_shapes.tools import json_text
 
@@ -24,7 +25,7 @@ ROLES = {
 }
 _OURS = frozenset(("user", "assistant", "system", "developer", "tool", "function"))  # looked up first: the common case
 CALL_ROLES = ("function_call", "tool_call")
-_KEPT = ("name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal")
+KEPT = ("name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal")
 _LEARNED = ("train", "training", "trainable", "loss")  # a flag that other tools have for our weight
 _CARRIERS = ("reasoning_content", "reasoning", "thinking", "images", "image", "audio", "video", "files")
 _CALLS = ("functionCall", "function_call")
@@ -142,12 +143,14 @@ class _Conversation:
         for key, value in turn.items():
             if key in (role_key, text_key):
                 continue
-            if key in _KEPT:
+            if key in KEPT:
                 rest[key] = value
             elif key in _LEARNED and isinstance(value, bool | int) and value in (0, 1):
                 rest["weight"] = int(value)
             elif key in _CARRIERS and value:
                 raise UnclearShapeError(f'A message has "{key}", which has no place in a training row here.')
+            elif is_lost(key, value, [held for name, held in turn.items() if name != key]):
+                raise UnclearShapeError(f'A message also has "{key}", with text that is not in its content.')
             elif value not in (None, [], {}, ""):
                 self.dropped.append(f"{key} of a message")
         return rest

@@ -20,8 +20,6 @@ from tunesmith.train.adapters.lora import ALIGN
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-STATE_BYTES = 16  # of each value: itself, its gradient and AdamW's two moments, all in fp32
-
 
 class FullFinetuning:
     """Trains every weight of a model.
@@ -81,8 +79,3 @@ class FullFinetuning:
         if weight.shape != (b.shape[0], a.shape[1]):
             raise ServerFault(f"The adapter to start from does not fit this base: {path} has another size.")
         weight.add_((b @ a).to(weight), alpha=scale)
-
-
-def required_memory(parameter_count: int) -> int:
-    """Bytes that full fine-tuning takes besides the activations."""
-    return STATE_BYTES * parameter_count

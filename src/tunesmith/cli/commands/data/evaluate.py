@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.options import AsJson, BaseUrl, DataDir
+from tunesmith.cli.options import AsJson, BaseUrl, DataDir, named
 from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class EvalOptions:
             help="Tuned model, or the job that made it; 'last' for the newest job.",
             metavar="MODEL|JOB",
             show_default=False,
+            callback=named,
         ),
     ]
     on: Annotated[
