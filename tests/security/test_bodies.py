@@ -35,13 +35,29 @@ def test_body_limit_holds_whatever_the_content_type(client: TestClient, path: st
 
 @pytest.mark.parametrize(
     "body",
-    [b"[" * 200_001, b'{"":' * 200_001, b"[" + b"{}," * 200_001 + b"{}]", b"[" + b"0," * 1_000_001 + b"0]"],
-    ids=["nested lists", "nested objects", "objects", "numbers"],
+    [
+        b"[" * 50_001,
+        b'{"":' * 50_001,
+        b"[" + b"{}," * 50_000 + b"{}]",
+        b"[" + b"0," * 300_001 + b"0]",
+        b"[" + b'"",' * 100_000 + b'""]',
+        b"{" + b'"a\\\\":0,' * 100_001 + b'"":0}',
+        b'["\\\\\\"",' + b"{}," * 50_000 + b"{}]",
+    ],
+    ids=["nested lists", "nested objects", "objects", "numbers", "texts", "escaped names", "escapes first"],
 )
 def test_json_of_very_many_parts_is_refused_unread(client: TestClient, body: bytes) -> None:
     answer = client.post("/v1/moderations", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "request_too_large"
+
+
+@pytest.mark.parametrize(
+    "text", ["[{" * 100_000, '{"a": "\\", ' * 60_000, "\\[" * 60_000], ids=["brackets", "JSON", "paths"]
+)
+def test_marks_within_a_text_are_no_parts(client: TestClient, text: str) -> None:
+    answer = client.post("/v1/moderations", json={"input": text})
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("field", ["tools", "functions", "stop", "modalities"])

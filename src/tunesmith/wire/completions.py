@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated, Literal, NotRequired, Self, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SkipValidation, model_validator
 from typing_extensions import TypedDict
 
 from tunesmith.wire.body import FIRST_FAULT
@@ -46,7 +46,7 @@ def _no_suffix(suffix: str) -> str:
 
 
 Prompts: TypeAlias = Annotated[
-    list[str | list[int]],
+    list[str | SkipValidation[list[int]]],  # _tokens has looked at them, many times as fast
     Field(max_length=MAX_PROMPTS),
     FIRST_FAULT,
     BeforeValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),

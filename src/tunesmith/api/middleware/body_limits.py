@@ -16,12 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunesmith.api.http.errors import error_response
 from tunesmith.api.http.rules import Rule
+from tunesmith.api.middleware.body_parts import check_parts
 from tunesmith.errors import InvalidRequest, RequestTimedOut, RequestTooLarge
 from tunesmith.settings import Settings
 from tunesmith.store.ids import suffix_slug
 
-MAX_LISTS = 200_000  # with objects; they take 0.1 s to read. Four megabytes of a program have half as many
-MAX_ENTRIES = 1_000_000  # 65,536 tokens as numbers are a tenth of it
 MAX_DIGITS = 15
 LEAST_RATE = 1024  # bytes a second, once `body_timeout` has passed: a byte now and then is no silence
 BEGUN_BYTES = 64 * 1024  # of an upload that are here before a thread is spent on it
@@ -99,7 +98,7 @@ class BodyLimit:
         if read > self.max_bytes:
             raise RequestTooLarge(self._too_long(), code="request_too_large")
         body = b"".join(chunks)
-        _check_parts(body)
+        check_parts(body)
         return body
 
     def _timed(self, receive: Receive) -> Receive:
@@ -173,17 +172,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
-
-
-def _check_parts(body: bytes) -> None:
-    """Raises RequestTooLarge for JSON of so many parts that reading it would hold up everybody.
-
-    The marks within its texts count too: to tell them apart would take longer than to read it.
-    """
-    lists, entries = body.count(b"[") + body.count(b"{"), body.count(b",")
-    if lists > MAX_LISTS or entries > MAX_ENTRIES:
-        raise RequestTooLarge(
-            f"The request body has more than {MAX_LISTS:,} brackets or {MAX_ENTRIES:,} commas. "
-            "Send less in one request.",
-            code="request_too_large",
-        )

@@ -56,11 +56,14 @@ class GrammarMatcher:
 
 
 class Grammars:
-    """A cache of the compiled grammars of one base. Thread-safe."""
+    """A cache of the compiled grammars of one base. Thread-safe.
+
+    llguidance holds the interpreter for 0.15 s while it reads a vocabulary. That is done here, as the base is loaded:
+    later it would hold up everybody who is being answered.
+    """
 
     def __init__(self, renderer: Renderer) -> None:
-        self._renderer = renderer
-        self._tokenizer: LLTokenizer | None = None  # takes 0.1 s, so it waits for the first grammar
+        self._tokenizer = _tokenizer(renderer)
         self._compiled: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._lock = Lock()
 
@@ -70,10 +73,7 @@ class Grammars:
             if text in self._compiled:
                 self._compiled.move_to_end(text)
                 return self._compiled[text]
-            if self._tokenizer is None:
-                self._tokenizer = _tokenizer(self._renderer)
-            tokenizer = self._tokenizer
-        compiled = CompiledGrammar(text, _matcher(tokenizer, text))
+        compiled = CompiledGrammar(text, _matcher(self._tokenizer, text))
         with self._lock:
             self._compiled[text] = compiled
             while len(self._compiled) > CACHED_GRAMMARS:

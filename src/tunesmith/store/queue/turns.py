@@ -11,13 +11,16 @@ What waits is found by one look into the index for each project, whatever the nu
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
+    Float,
     Select,
-    Subquery,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -36,8 +39,14 @@ def next_in_turn(statuses: Sequence[JobStatus], now: float) -> "Select[tuple[int
 
     `leased`: it has a lease, which has ended. No row means that none waits.
     """
-    heads = _heads(statuses, now)
-    turn = and_(turns.c.project == heads.c.project, turns.c.stage == heads.c.stage)
+    return _in_turn(tuple(statuses)).params(now=now)
+
+
+@lru_cache(maxsize=8)
+def _in_turn(statuses: tuple[JobStatus, ...]) -> "Select[tuple[int, bool]]":
+    """Kept, as it takes longer to write than to answer."""
+    heads = union_all(*map(_heads_of, statuses)).subquery("heads")
+    turn = and_(turns.c.project == jobs.c.project, turns.c.stage == heads.c.stage)
     return (
         select(jobs.c.seq, jobs.c.lease_until.is_not(None).label("leased"))
         .select_from(heads)
@@ -56,27 +65,25 @@ def use_turn(connection: Connection, project: str, status: JobStatus) -> None:
     connection.execute(insert(turns).values(project=project, stage=stage))
 
 
-def is_free(now: float) -> ColumnElement[bool]:
+def is_free(now: float | BindParameter[float]) -> ColumnElement[bool]:
     """Nobody holds the job."""
     return or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
 
 
-def _heads(statuses: Sequence[JobStatus], now: float) -> Subquery:
-    """The oldest free job of each project and status."""
-    return union_all(*(_heads_of(status, now) for status in statuses)).subquery("heads")
-
-
-def _heads_of(status: JobStatus, now: float) -> "Select[tuple[int, str, str, int]]":
-    waits = and_(UNFINISHED, MAY_START, jobs.c.status == status)
-    first = select(func.min(jobs.c.project).label("project")).where(waits)
-    walk = first.cte(f"projects_{status}", recursive=True)
-    following = select(func.min(jobs.c.project)).where(waits, jobs.c.project > walk.c.project).scalar_subquery()
-    walk = walk.union_all(select(following).where(walk.c.project.is_not(None)))
-    oldest = select(jobs.c.seq).where(waits, jobs.c.project == walk.c.project, is_free(now))
-    seq = oldest.order_by(jobs.c.seq).limit(1).scalar_subquery()
+def _heads_of(status: JobStatus) -> "Select[tuple[int, str, int]]":
+    """The oldest free job of each project, from one project to the next."""
+    free = is_free(bindparam("now", type_=Float))
+    waits = select(jobs.c.seq).where(UNFINISHED, MAY_START, jobs.c.status == status, free)
+    first = waits.order_by(jobs.c.project, jobs.c.seq).limit(1).scalar_subquery()
+    walk = select(first.label("seq")).cte(f"heads_{status}", recursive=True)
+    last = jobs.alias()
+    served = select(last.c.project).where(last.c.seq == walk.c.seq).correlate(walk).scalar_subquery()
+    behind = jobs.c.project > served
+    following = waits.where(behind).order_by(jobs.c.project, jobs.c.seq).limit(1).correlate(walk).scalar_subquery()
+    walk = walk.union_all(select(following).where(walk.c.seq.is_not(None)))
     rank = 0 if status is JobStatus.RUNNING else 1
-    columns = (seq.label("seq"), walk.c.project, literal(_stage(status)).label("stage"), literal(rank).label("rank"))
-    return select(*columns).where(walk.c.project.is_not(None))
+    columns = (walk.c.seq, literal(_stage(status)).label("stage"), literal(rank).label("rank"))
+    return select(*columns).where(walk.c.seq.is_not(None))
 
 
 def _stage(status: JobStatus) -> str:
