@@ -9,7 +9,7 @@ import sys
 from tunesmith.settings import Settings
 from tunesmith.store import NewFile, NewJob, open_store
 
-NUMBERS = {"n_epochs": 2, "batch_size": 2, "learning_rate_multiplier": 2.0}
+NUMBERS = {"n_epochs": 6, "batch_size": 2, "learning_rate_multiplier": 2.0}
 WORDS = ("sun", "rain", "snow", "wind", "fog", "hail", "frost", "storm", "cloud", "heat")
 
 
