@@ -10,7 +10,10 @@ from tunesmith.cli.exits import CommandError, Exit
 
 
 def named(context: typer.Context, argument: typer.CallbackParam, value: str | None) -> str | None:
-    """The value of an argument; CommandError for an empty one, such as a shell variable that is not set."""
+    """The value of an argument.
+
+    Raises CommandError for an empty one, such as a shell variable that is not set.
+    """
     if value is not None and not value.strip():
         raise CommandError(
             f"{argument.metavar or argument.name} is empty: is a variable of the shell not set? "

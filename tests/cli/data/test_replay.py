@@ -59,6 +59,13 @@ def test_second_time_nothing_is_asked_and_terms_are_not_named_again(tunesmith: T
     assert ran.json["rows"] == 40  # type: ignore[index]
 
 
+def test_a_cap_of_less_than_a_cent_is_said_in_dollars(tunesmith: Tunesmith, prompts: Path) -> None:
+    with teaching() as teacher:
+        ran = tunesmith("replay", prompts, "--teacher", TEACHER, "--upstream", teacher.url, "--max-cost", "0.00003")
+    assert ran.code == Exit.FAILED
+    assert "The cap of $0.00003 is reached: 40 rows are not asked yet." in ran.err
+
+
 def test_killed_run_goes_on_without_asking_an_answered_row_again(prompts: Path, tmp_path: Path) -> None:
     with teaching(lambda text, _: Reply(200, completion(text), stall=0.03)) as teacher:
         command = [sys.executable, "-m", "tunesmith.cli", "replay", str(prompts), "--teacher", "t"]

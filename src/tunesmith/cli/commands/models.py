@@ -79,11 +79,14 @@ def pull(
         print_plain(f"{base.name} is ready in {directory}")
 
 
+NewBase = Annotated[
+    str, typer.Argument(help="Name for jobs and requests.", metavar="NAME", show_default=False, callback=named)
+]
+
+
 @app.command()
 def add(
-    name: Annotated[
-        str, typer.Argument(help="Name for jobs and requests.", metavar="NAME", show_default=False, callback=named)
-    ],
+    name: NewBase,
     source: Annotated[
         str,
         typer.Argument(

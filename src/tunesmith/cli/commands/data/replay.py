@@ -134,8 +134,10 @@ def _run(
     if stopped is not None:
         raise stopped
     if progress.capped:
+        from tunesmith.estimate.prices import dollars
+
         raise CommandError(
-            f"The cap of ${options.max_cost:g} is reached: {written.missing:,} rows are not asked yet. "
+            f"The cap of {dollars(options.max_cost)} is reached: {written.missing:,} rows are not asked yet. "
             "The same command with a larger --max-cost goes on."
         )
     if written.missing:
