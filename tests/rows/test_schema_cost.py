@@ -61,3 +61,26 @@ def test_arguments_that_take_too_many_steps_are_not_checked() -> None:
 def test_a_schema_that_is_too_much_at_once_is_a_fault_of_the_declaration() -> None:
     parameters = {**doubling(26), "properties": {}, "$ref": "#/$defs/d0"}
     assert "come to more than 4,000,000 steps" in faults(parameters, {})[0]
+
+
+def test_what_is_unevaluated_is_counted_before_it_is_compiled() -> None:
+    parts: dict[str, Any] = {
+        f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2, "unevaluatedProperties": False} for n in range(22)
+    }
+    schema: dict[str, Any] = {"$defs": {**parts, "d22": {"properties": {"a": {}}}}, "$ref": "#/$defs/d0"}
+    started = time.process_time()
+    assert "more than 4,000,000 steps" in faults(schema, {"b": 1})[0]
+    assert time.process_time() - started < 1  # minutes, and all memory, where it is compiled first
+
+
+def test_names_that_are_missing_are_steps() -> None:
+    names = [f"r{n}" for n in range(5_000)]
+    for schema in ({"required": names}, {"dependentRequired": {"a": names}}):
+        assert faults(schema, {"a": 1}) == ["The arguments do not fit the schema."]
+    assert '"r0" is a required property' in faults({"required": names[:50]}, {"a": 1})[0]
+
+
+def test_errors_of_long_arguments_are_not_worded() -> None:
+    long = {"a": "x" * 300_000}
+    assert faults({"required": [f"r{n}" for n in range(100)]}, long) == ["The arguments do not fit the schema."]
+    assert '"r0" is a required property' in faults({"required": ["r0"]}, long)[0]

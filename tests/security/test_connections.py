@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 
 import pytest
 import uvicorn
@@ -20,6 +21,15 @@ async def app(scope: dict[str, object], receive: object, send: object) -> None:
 async def slow_app(scope: dict[str, object], receive: object, send: object) -> None:
     await asyncio.sleep(1)
     await app(scope, receive, send)
+
+
+async def body_app(scope: dict[str, list[tuple[bytes, bytes]]], receive: object, send: object) -> None:
+    """Reads all of the body; 401 without a header `authorization`."""
+    while (await receive()).get("more_body"):  # type: ignore[operator]
+        pass
+    status = 204 if any(name == b"authorization" for name, _ in scope["headers"]) else 401
+    await send({"type": "http.response.start", "status": status, "headers": []})  # type: ignore[operator]
+    await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
 
 
 async def answers(parts: list[list[bytes]]) -> list[bytes]:
@@ -57,6 +67,30 @@ def test_long_head_is_refused() -> None:
     found = asyncio.run(answers([long, url, [ASK, b"\r\n"]]))
     assert {found[0][9:12], found[1][9:12]} <= {b"431", b""}  # empty: the connection was reset while it still sent
     assert found[2][9:12] == b"204"
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"
+ENDLESS = {
+    "trailers": [CHUNKED, b"0\r\n", *[b"x-a: %s\r\n" % (b"y" * 60_000)] * 8],
+    "short trailers": [CHUNKED, b"0\r\n", *[b"a:\r\n" * 15_000] * 8],
+    "one trailer": [CHUNKED, b"0\r\nx-a: ", *[b"y" * 60_000] * 8],
+    "chunk extension": [CHUNKED, b"2;a=", *[b"y" * 60_000] * 8],
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_what_belongs_to_no_body_has_an_end(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "app", body_app)
+    (found,) = asyncio.run(answers([ENDLESS[kind]]))
+    assert found == b"" or found[9:12] == b"431"  # empty: the connection was reset while it still sent
+
+
+def test_a_trailer_is_no_header_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "app", body_app)
+    trailers = CHUNKED + b"0\r\nauthorization: Bearer a\r\n\r\n"
+    header = ASK + b"authorization: Bearer a\r\n\r\n"
+    found = asyncio.run(answers([[trailers + header], [header]]))
+    assert [one[9:12] for one in found] == [b"401", b"204"]  # 204 for both before: all of it came at once
 
 
 def test_half_a_head_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ class _Steps:
         return self._known[key]
 
     def _here(self, node: JsonObject, depth: int) -> float:
-        return sum(self.of(part, depth) for part in self._in_place(node))
+        return _names(node) + sum(self.of(part, depth) for part in self._in_place(node))
 
     def _in_place(self, node: JsonObject) -> Iterator[JsonValue]:
         with suppress(LookupError):  # the validator says so, in its words
@@ -80,6 +80,12 @@ class _Steps:
             total += max((self.of(part, depth) for part in (value if isinstance(value, list) else [value])), default=0)
         prefix = node.get("prefixItems")
         return total + max((self.of(part, depth) for part in (prefix if isinstance(prefix, list) else [])), default=0)
+
+
+def _names(node: JsonObject) -> int:
+    """The names that must be there: each that is not is an error of its own."""
+    lists = [node.get("required"), *_values(node.get("dependentRequired"))]
+    return sum(len(names) for names in lists if isinstance(names, list))
 
 
 def _values(value: JsonValue) -> list[JsonValue]:

@@ -19,6 +19,7 @@ TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
 CACHED_BYTES = 64 * 1024  # larger declarations are compiled each time: 512 of them would fill the memory
 MAX_STEPS = 4_000_000  # schemas visited for one value; a validator takes 0.1 s for them
 WORDED_STEPS = 4_000  # finding words for what does not fit takes 500 times as long, and 10 kB a step
+WORDED_WORK = 8_000_000  # steps times characters: each of many errors has a copy of the value
 
 
 class Parameters:
@@ -28,13 +29,14 @@ class Parameters:
     """
 
     def __init__(self, schema: JsonObject) -> None:
-        self.validator = jsonschema_rs.validator_for(schema, retriever=_refuse, validate_formats=False)
         self._document = SchemaDocument(schema)
         self._steps: dict[int, float] = {}
         if math.isinf(self.steps(0)):
             raise ValueError("a '$ref' in it leads back to itself, so no arguments can be told to fit")
         if self.steps(0) > MAX_STEPS:
             raise ValueError(f"its '$ref', 'anyOf' and 'allOf' come to more than {MAX_STEPS:,} steps; make it simpler")
+        # Only now: what is unevaluated is compiled anew for every path.
+        self.validator = jsonschema_rs.validator_for(schema, retriever=_refuse, validate_formats=False)
 
     def steps(self, depth: int) -> float:
         """Upper bound of the schemas visited for a value of that depth."""
@@ -275,12 +277,13 @@ def _fit_faults(schema: Parameters | None, arguments: JsonValue, where: str) -> 
         yield Fault("arguments_do_not_fit", path, text, shorten(arguments))
     elif not schema.validator.is_valid(value):
         shown = shorten(arguments)
-        yield from (Fault(code, path, text, shown) for code, text in _misfits(schema.validator, value, steps))
+        worded = steps <= WORDED_STEPS and steps * len(str(arguments)) <= WORDED_WORK
+        yield from (Fault(code, path, text, shown) for code, text in _misfits(schema.validator, value, worded=worded))
 
 
-def _misfits(validator: jsonschema_rs.Validator, value: JsonObject, steps: float) -> Iterator[tuple[str, str]]:
-    """Code and sentence of what does not fit."""
-    if steps > WORDED_STEPS:
+def _misfits(validator: jsonschema_rs.Validator, value: JsonObject, *, worded: bool) -> Iterator[tuple[str, str]]:
+    """Code and sentence of what does not fit; where finding the words takes too long, one that says only that."""
+    if not worded:
         yield "arguments_do_not_fit", "The arguments do not fit the schema."
         return
     rest, nulls = _without_refused_nulls(validator, value)

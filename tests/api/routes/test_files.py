@@ -201,6 +201,12 @@ def test_an_upload_cut_short_is_refused_and_leaves_nothing(
     assert not [path for path in settings.paths.blobs.rglob("*") if path.is_file()]
 
 
+def test_boundary_that_is_too_long_is_refused(client: TestClient, refused: Refused) -> None:
+    kind = f"multipart/form-data; boundary={'B' * 257}"
+    answer = client.post("/v1/files", content=b"--B--", headers={"Content-Type": kind})
+    assert "has 257 characters; it may have 256" in refused(answer)["message"]
+
+
 def test_file_over_the_limit_is_refused_and_leaves_nothing(
     client: TestClient, refused: Refused, settings: Settings
 ) -> None:

@@ -118,7 +118,8 @@ def test_a_claim_looks_at_one_job_of_each_project(store: Store, queue_jobs: Call
     plan = explain(store, Statement(str(compiled), ()), seqscan=False)
     assert full_scans(plan) == []
     heads = [line for line in plan if "ix_jobs_claim" in line]
-    assert len(heads) >= 6  # the first project, the next one, and, where that is quicker, its oldest job
+    # Of each status the first project's oldest job, and the next one's, which PostgreSQL's plan shows in its cost only.
+    assert len(heads) >= (6 if store.database.is_sqlite else 3)
 
 
 @pytest.mark.parametrize("set_back", [3600.0, 10 * 86_400.0], ids=["an hour", "ten days"])

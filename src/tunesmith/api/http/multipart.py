@@ -20,6 +20,8 @@ from tunesmith.errors import InvalidRequest
 
 MAX_FIELD_BYTES = 64 * 1024  # purpose and expires_after are a few bytes
 MAX_FIELDS = 32
+MAX_BOUNDARY = 256  # RFC 2046 allows 70
+MAX_SHOWN = 200  # characters of a Content-Type
 MAX_NAME = 255  # characters; the end of a longer name is kept, with its extension
 
 
@@ -128,7 +130,12 @@ def _boundary(content_type: str, large: str) -> bytes:
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise InvalidRequest(
             f"Send multipart/form-data with the part '{large}'{purpose}; "
-            f"this request's Content-Type is {content_type or 'missing'}."
+            f"this request's Content-Type is {content_type[:MAX_SHOWN] or 'missing'}."
+        )
+    if len(options[b"boundary"]) > MAX_BOUNDARY:
+        raise InvalidRequest(
+            f"The boundary of the request's Content-Type has {len(options[b'boundary']):,} characters; it may have "
+            f"{MAX_BOUNDARY}."
         )
     return options[b"boundary"]
 

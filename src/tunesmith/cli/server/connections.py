@@ -1,4 +1,4 @@
-"""Connections within limits: their number, and the length and time of a head.
+"""Connections within limits: their number, the length and time of a head, and the length of trailers.
 
 Without them anyone, with no key, could take all descriptors of the process, so that it accepts nobody else. Where there
 are too many, the one that has been idle for longest makes room, first of those that never asked for anything.
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_HEAD_BYTES = 64 * 1024  # of the request line and all headers
+MAX_HEAD_BYTES = 64 * 1024  # of the request line and all headers; of trailers too, which are dropped
 HEAD_SECONDS = 20.0  # from the connection, or the first byte of a request, to the end of its head
 ACCEPTED_AT_ONCE = 32  # of those that wait, before the others are heard; they are above the limit for a moment
 OWN_DESCRIPTORS = 256  # left for the database, files, children and answers under way
@@ -42,6 +42,8 @@ class BoundedProtocol(HttpToolsProtocol):
     new: ClassVar[dict["BoundedProtocol", None]] = {}  # without a whole request so far, oldest first
     idle: ClassVar[dict["BoundedProtocol", None]] = {}  # between two requests, idle for longest first
     _head_bytes = 0
+    _in_head = True
+    _idle_bytes = 0  # since the body's last: chunk extensions, and trailers
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -67,17 +69,38 @@ class BoundedProtocol(HttpToolsProtocol):
         """Reads on, unless the head of the request has become too long."""
         if self.transport.is_closing():
             return
+        self._idle_bytes += len(data)
         super().data_received(data)
         if self._head_timer is not None:
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._got_head()
-                self.transport.write(_TOO_LONG)
-                self.transport.close()
+        if max(self._head_bytes, self._idle_bytes) > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._got_head()
+            self.transport.write(_TOO_LONG)
+            self.transport.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keeps a header, and drops a trailer.
+
+        Behind a chunked body a trailer would become a header of the request, which no proxy in front has seen, and
+        which nobody has counted.
+        """
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Passes a part of the body on."""
+        self._idle_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The whole request is there."""
+        self._idle_bytes = 0
+        super().on_message_complete()
 
     def on_message_begin(self) -> None:
         """Begins to wait for the head of a request."""
         super().on_message_begin()
+        self._in_head = True
         if self._head_timer is None:
             self._expect_head()
 
@@ -85,6 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is there."""
         self._got_head()
         self._leave()
+        self._in_head = False
+        self._idle_bytes = 0
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -114,6 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def _got_head(self) -> None:
+        self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
