@@ -39,9 +39,10 @@ def check_parts(body: bytes) -> None:
 
 
 def parts_of(body: bytes) -> Parts:
-    """The parts of a body, or more of them: texts are looked into only where the answer turns on it.
+    """The parts of a body, or more of them.
 
-    Of a body that is no JSON the number says little, which matters to nobody: the parser stops at its fault.
+    Texts are told apart only where the answer turns on it. Of a body that is no JSON the number says little, which
+    matters to nobody: the parser stops at its fault.
     """
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
     texts = (plain.count(b'"') + 1) // 2

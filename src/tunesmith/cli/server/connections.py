@@ -1,7 +1,8 @@
-"""Connections within limits: their number, the length and time of a head, and the length of trailers.
+"""Connections within limits: their number, heads, and trailers.
 
-Without them anyone, with no key, could take all descriptors of the process, so that it accepts nobody else. Where there
-are too many, the one that has been idle for longest makes room, first of those that never asked for anything.
+A head has limits of length and time, and trailers one of length. Without them anyone, with no key, could take all
+descriptors of the process, so that it accepts nobody else. Where there are too many, the one that has been idle for
+longest makes room, first of those that never asked for anything.
 
 Not covered: the bodies of requests, which `api.middleware.body_limits` reads.
 """
