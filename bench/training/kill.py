@@ -3,14 +3,16 @@
     python bench/training/kill.py [--kills 20] [--jobs 4] [--only JOB] [--base NAME_OR_FOLDER] [--data FILE]
         [--keep DIR]
 
-Each job is trained once undisturbed and once with SIGKILLs at random moments, from the first import to the last
-write. Every attempt must report its steps without gap or repeat, from the first; a step reported twice must be the
-same twice; and the adapters must be equal. The kills are printed as a table. `--base tiny` needs seconds a kill.
-`--only` runs one of the jobs, with its share of the kills. With `--keep` a run that was stopped goes on after its
-last whole attempt.
+Each job is trained once undisturbed and once with SIGKILLs: one of three at a random moment, from the first import to
+the last write, the others within a twentieth of a second after a random step, so that they fall on steps however busy
+the machine is. Every attempt must report its steps without gap or repeat, from the first; a step reported twice must be
+the same twice; and the adapters must be equal. The kills are printed as a table. `--base tiny` needs seconds a kill.
+`--only` runs one of the jobs, with its share of the kills. With `--keep` a run that was stopped goes on after its last
+whole attempt.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -34,6 +36,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bench.training.rows import write_rows
 
 Measures = dict[int, tuple[float, float]]  # step -> loss, gradient norm
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a trainer is killed: after some time, or some time after it has told of a step (0: of none)."""
+
+    seconds: float
+    step: int = 0
+
+    def __str__(self) -> str:
+        return f"step {self.step} + {self.seconds:.2f} s" if self.step else f"{self.seconds:.1f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +81,15 @@ def _measures(value: dict[str, list[float]]) -> Measures:
     return {int(step): (loss, norm) for step, (loss, norm) in value.items()}
 
 
-def run(spec: TrainSpec, folder: Path, seen: Measures, kill_after: float | None) -> Attempt:
+def run(spec: TrainSpec, folder: Path, seen: Measures, moment: Moment | None) -> Attempt:
     """Adds to `seen` what this attempt reported for the first time."""
     path, log = folder / "spec.json", folder / "events.jsonl"
     spec.write(path)
     with log.open("w") as output, (folder / "errors.log").open("w") as errors:
         process = subprocess.Popen([sys.executable, "-m", "tunesmith.train", str(path)], stdout=output, stderr=errors)
-        try:
-            process.wait(kill_after)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        if moment is not None:
+            _kill_at(process, log, moment)
+        process.wait()
     if process.returncode not in (0, -signal.SIGKILL):
         raise SystemExit(f"The trainer failed: {log.read_text('utf-8')[-500:]}\n{(folder / 'errors.log').read_text()}")
     resumed, last = None, 0
@@ -96,6 +107,17 @@ def run(spec: TrainSpec, folder: Path, seen: Measures, kill_after: float | None)
             if seen.setdefault(last, measures) != measures:
                 raise SystemExit(f"Step {last} was reported as {seen[last]} and as {measures}.")
     return Attempt(process.returncode == 0, resumed, last)
+
+
+def _kill_at(process: "subprocess.Popen[bytes]", log: Path, moment: Moment) -> None:
+    """Kills the trainer at the moment, unless it ends before."""
+    told = f'"step": {moment.step},'.encode()
+    while moment.step and process.poll() is None and told not in log.read_bytes():
+        time.sleep(0.002)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(moment.seconds)
+        return
+    os.kill(process.pid, signal.SIGKILL)
 
 
 def adapter(spec: TrainSpec) -> bytes:
@@ -131,24 +153,27 @@ def disturb(spec: TrainSpec, folder: Path, kills: int) -> int:
     disturbed = replace(spec, output_dir=folder / "disturbed")
     while not state.done or not state.done[-1].ended:
         tries = len(state.done)
-        after = _moment(spec, tries) * state.seconds if tries < kills else None
-        state.done.append(run(disturbed, folder, state.seen, after))
+        moment = _moment(spec, state, tries) if tries < kills else None
+        state.done.append(run(disturbed, folder, state.seen, moment))
         state.write()
     same, reports = adapter(spec) == adapter(disturbed), state.seen == state.expected
     for number, one in enumerate(state.done[:-1]):
-        after = _moment(spec, number) * state.seconds
         resumed = "before it said" if one.resumed_from is None else one.resumed_from
         equal = "yes" if same and reports else "NO"
         steps = f"{resumed} | {one.last_step} of {len(state.expected)}"
-        print(f"| {spec.job_id} | {number + 1} | {after:.1f} s | {steps} | 0 | {equal} |", flush=True)
+        print(f"| {spec.job_id} | {number + 1} | {_moment(spec, state, number)} | {steps} | 0 | {equal} |", flush=True)
     if not same or not reports:
         raise SystemExit(1)
     return len(state.done) - 1
 
 
-def _moment(spec: TrainSpec, tries: int) -> float:
-    """When the trainer is killed, as a share of an undisturbed run."""
-    return random.Random(f"{spec.job_id}/{tries}").uniform(0.1, 0.9)
+def _moment(spec: TrainSpec, state: State, tries: int) -> Moment:
+    """The moment of a kill, by its number and how far the kills before it let the run come."""
+    chance = random.Random(f"{spec.job_id}/{tries}")
+    if tries % 3 == 0:
+        return Moment(chance.uniform(0.1, 0.9) * state.seconds)
+    reached = max((one.last_step for one in state.done[:tries]), default=0)
+    return Moment(chance.uniform(0, 0.05), min(len(state.expected), reached + chance.randint(1, 2)))
 
 
 def _base(name: str, here: Path) -> Path:
@@ -180,7 +205,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         base = _base(options.base, Path(name) / "base")
         print(f"{datetime.now(UTC):%Y-%m-%d}, trainers on {options.base}, killed at random moments\n")
-        print("| job | kill | after | resumed from step | reached step | jobs lost | adapter and reports equal |")
+        print("| job | kill | killed at | resumed from step | reached step | jobs lost | adapter and reports equal |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | --- |", flush=True)
         share = -(-options.kills // options.jobs)
         for job in count() if options.only is None else [options.only]:

@@ -159,7 +159,7 @@ class Banner:
 
         console = out()
         console.print(f"\n[bold]Tunesmith[/bold] {__version__}\n")
-        console.print(facts(self._facts()))
+        console.print(facts(self._facts()), crop=False)  # its paths are copied
         console.print(f"\nIn another terminal:\n  export OPENAI_BASE_URL={self.base_url}", soft_wrap=True)
         key_file = self.settings.paths.api_key_file
         console.print(f"  export OPENAI_API_KEY=$(cat {key_file})", soft_wrap=True, markup=False)

@@ -44,7 +44,7 @@ def print_evaluation(found: Evaluation, *, as_json: bool) -> None:
     out().print(f"[bold {colour}]{escape(_headline(found))}[/]", soft_wrap=True)
     out().print(escape(sentence(deciding)), soft_wrap=True)
     out().print()
-    out().print(_table(found))
+    out().print(_table(found), crop=False)
     out().print(escape(_sides(found)), soft_wrap=True)
 
 
