@@ -174,7 +174,7 @@ def test_clients_that_leave_free_their_places(tmp_path: Path) -> None:
                     client.post(path, json={"grader": python(endless), "model_sample": "a"}, timeout=1.5)
             answer = client.post(path, json={"grader": python(honest), "model_sample": "a"})
         assert answer.json()["reward"] == 0.5
-        (process,) = [child for child in psutil.Process().children() if "serve" in child.cmdline()]
+        (process,) = [child for child in psutil.Process().children() if str(tmp_path) in " ".join(child.cmdline())]
         started = process.children(recursive=True)
     assert started
     _, alive = psutil.wait_procs([child for child in started if lives(child)], timeout=5)

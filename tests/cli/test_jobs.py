@@ -73,7 +73,7 @@ def test_cancelling_a_finished_job_is_refused(on_server: Tunesmith, trained: str
 def test_unknown_job_is_named(on_server: Tunesmith, command: str) -> None:
     ran = on_server("jobs", command, "ftjob-nothing")
     assert ran.code == 1
-    assert "Could not find fine tune: ftjob-nothing" in ran.err
+    assert "No job is called ftjob-nothing." in ran.err
 
 
 def test_cancelled_job_has_no_result_and_code_4(on_server: Tunesmith, trained: str) -> None:
@@ -191,7 +191,7 @@ def test_deleting_a_model_asks_first_and_a_deleted_model_is_gone(on_server: Tune
     assert "--yes" in unasked.err
     gone = on_server("models", "delete", "ft:never:was", "--yes")
     assert gone.code == 1
-    assert "does not exist" in gone.err
+    assert "No model is called ft:never:was." in gone.err
 
 
 def test_base_model_cannot_be_deleted(on_server: Tunesmith) -> None:

@@ -26,7 +26,9 @@ from tunesmith.serve.local.loading import load_runner
 from tunesmith.serve.local.runner import AnyAdapter, Runner
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.train.adapters.lora import Adapter
+from tunesmith.train.core.disk_room import DiskRoom
 from tunesmith.train.core.examples import Example
+from tunesmith.train.core.interrupt import Interrupt
 from tunesmith.train.core.losses import supervised_loss
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.paths.padded import PaddedScorer
@@ -92,7 +94,8 @@ def train(base: Path, folder: Path, **way: object) -> tuple[Kind, Trained]:
     }  # fmt: skip
     events: list[Event] = []
     plan = folder / f"plan-{len([*folder.glob('plan-*')])}.json"
-    prepared = prepare(TrainSpec(**{**values, **way}), EXAMPLES, plan, events.append)  # type: ignore[arg-type]
+    room = DiskRoom(folder / "out", events.append, Interrupt())
+    prepared = prepare(TrainSpec(**{**values, **way}), EXAMPLES, plan, room)  # type: ignore[arg-type]
     adapter = prepared.trainable
     assert isinstance(adapter, Adapter)
     loss, _ = loss_and_gradient(prepared.scorer, adapter)

@@ -95,7 +95,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("data")
     secret = "marker-" + secrets.token_hex(8)
     (folder / "api-key").write_text(secret)
-    os.environ["TUNESMITH_TEST_KEY"] = secret
+    os.environ["SECRET_OF_THE_TEST"] = secret
     with ExitStack() as stack:
         tcp, udp, unix, abstract = (
             stack.enter_context(socket.socket(family, kind))
@@ -123,7 +123,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "server": os.getpid(),
         }
         yield World(jail, folder, item, secret, [tcp, udp, unix, abstract])
-    del os.environ["TUNESMITH_TEST_KEY"]
+    del os.environ["SECRET_OF_THE_TEST"]
     jail.stop()
 
 

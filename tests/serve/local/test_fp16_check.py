@@ -35,7 +35,7 @@ def test_the_real_base_takes_half_the_bytes_and_the_finding_is_kept(base_dir: Pa
     settings = Settings(data_dir=tmp_path)
     assert load_runner(base_dir, settings)[1] == "float16"
     (note,) = (tmp_path / "serve").iterdir()
-    found = Finding(**json.loads(note.read_text()))
+    found = Finding(**json.loads(note.read_text())["value"])
     assert found.acceptable
     assert read_width(note) == "float16"
     note.write_text(json.dumps({"agreement": 0.5, "surprise": 0.0}))

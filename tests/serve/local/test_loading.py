@@ -102,7 +102,8 @@ def test_float16_that_the_setting_asks_for_is_not_checked(save: Save, tmp_path: 
 def test_other_weights_are_checked_once_and_the_finding_decides(save: Save, tmp_path: Path) -> None:
     settings, base = Settings(data_dir=tmp_path / "data"), save(llama())
     width = load_runner(base, settings)[1]
-    found = Finding(**json.loads(note(settings, base).read_text()))
+    kept = json.loads(note(settings, base).read_text())
+    found = Finding(**kept["value"])
     assert width == ("float16" if found.acceptable else "float32")
     assert 0 < found.agreement <= 1
     written = note(settings, base).stat().st_mtime_ns

@@ -102,8 +102,16 @@ class BlobStore:
         return len(gone)
 
     def _hold(self, file_id: str) -> None:
-        mark = self._held[file_id] = os.open(self._mark(file_id), os.O_WRONLY | os.O_CREAT, 0o666)
-        fcntl.flock(mark, fcntl.LOCK_EX)  # the kernel drops it when we die
+        """Marks the blob as one that this process is to claim; an import may write one again under its id."""
+        if file_id in self._held:  # a second lock would wait for our own first one
+            return
+        mark = os.open(self._mark(file_id), os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel drops it when we die
+        except BlockingIOError:  # another process writes the same blob and holds its mark
+            os.close(mark)
+        else:
+            self._held[file_id] = mark
 
     def _unmark(self, file_id: str) -> None:
         """Unlinks the mark first: a sweep that then gets the lock finds it gone."""
