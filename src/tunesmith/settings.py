@@ -8,7 +8,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
@@ -24,6 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from tunesmith.data_paths import Paths
 from tunesmith.setting_values import dotted_names, origins, server_urls
 
 log = logging.getLogger(__name__)  # without a handler a warning is one line on standard error
@@ -54,48 +54,6 @@ OPENAI_MODELS = (
 def default_data_dir() -> Path:
     """TUNESMITH_DATA_DIR, or the user's data directory of the platform."""
     return Path(os.environ.get("TUNESMITH_DATA_DIR") or platformdirs.user_data_path("tunesmith", appauthor=False))
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Where things are below the data directory."""
-
-    root: Path
-
-    @property
-    def database(self) -> Path:
-        """The SQLite database; not there when `database_url` names another."""
-        return self.root / "tunesmith.db"
-
-    @property
-    def blobs(self) -> Path:
-        """The bytes of files."""
-        return self.root / "files"
-
-    @property
-    def jobs(self) -> Path:
-        """One directory per job."""
-        return self.root / "jobs"
-
-    @property
-    def checks(self) -> Path:
-        """What passes over uploaded files have found; made again where it is missing."""
-        return self.root / "checks"
-
-    @property
-    def serve(self) -> Path:
-        """What was found out about bases that answer; made again where it is missing."""
-        return self.root / "serve"
-
-    @property
-    def checking(self) -> Path:
-        """How often the checks that are under way were begun, a file for each."""
-        return self.root / "checking"
-
-    @property
-    def api_key_file(self) -> Path:
-        """The first API key, mode 0600."""
-        return self.root / "api-key"
 
 
 AdapterKind: TypeAlias = Literal["lora", "none"]

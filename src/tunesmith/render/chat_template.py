@@ -277,3 +277,13 @@ def special_tokens(config: JsonObject) -> dict[str, str]:
         if isinstance(value, str):
             tokens[name] = value
     return tokens
+
+
+def generation_ends(model_dir: Path) -> set[int]:
+    """The ends that generation_config.json names, or else config.json."""
+    for name in ("generation_config.json", "config.json"):
+        path = model_dir / name
+        ends = read_object(path).get("eos_token_id") if path.is_file() else None
+        if ends is not None:
+            return {one for one in (ends if isinstance(ends, list) else [ends]) if isinstance(one, int)}
+    return set()

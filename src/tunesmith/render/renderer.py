@@ -26,6 +26,7 @@ from tunesmith.render.chat_template import (
     ChatTemplate,
     Form,
     find_template,
+    generation_ends,
     read_object,
     special_tokens,
 )
@@ -373,7 +374,7 @@ def load_renderer(model_dir: Path, *, native: bool = True) -> Renderer:
     tokenizer_json = (model_dir / "tokenizer.json").read_text(encoding="utf-8")
     tokens = special_tokens(read_object(model_dir / "tokenizer_config.json"))
     return Renderer(
-        _template(model_dir), tokenizer_json, tokens.get("eos_token"), _generation_ends(model_dir), native=native
+        _template(model_dir), tokenizer_json, tokens.get("eos_token"), generation_ends(model_dir), native=native
     )
 
 
@@ -392,13 +393,3 @@ def _template(model_dir: Path) -> ChatTemplate | RenderError:
     except RenderError as error:
         return RenderError(error.what, error.fix, NO_TEMPLATE)
     return template
-
-
-def _generation_ends(model_dir: Path) -> set[int]:
-    """The ends that generation_config.json names, or else config.json."""
-    for name in ("generation_config.json", "config.json"):
-        path = model_dir / name
-        ends = read_object(path).get("eos_token_id") if path.is_file() else None
-        if ends is not None:
-            return {one for one in (ends if isinstance(ends, list) else [ends]) if isinstance(one, int)}
-    return set()

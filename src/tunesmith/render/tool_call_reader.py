@@ -102,7 +102,7 @@ class ReplyReader:
     def __init__(self) -> None:
         self._held = ""  # not yet known to be content or call
         self._newlines = ""  # line breaks before a call: content only if more content follows
-        self._state: Callable[[_Found], bool] = self._content
+        self._state: Callable[[Found], bool] = self._content
         self._follows = False  # another call in its tag
         self._tried = 0  # characters between two opening tags that are known to be no call
         self._scan = _Arguments()
@@ -117,7 +117,7 @@ class ReplyReader:
     def add(self, text: str) -> ReplyPart:
         """What the text adds to the reply, as far as it is certain."""
         self._held += text
-        found = _Found()
+        found = Found()
         while self._state(found):
             pass
         return found.part()
@@ -127,7 +127,7 @@ class ReplyReader:
 
         Of a text that was `cut`, the beginning of a call is not shown as content.
         """
-        found = _Found()
+        found = Found()
         if self._state == self._content:
             begun = _begun(self._held, CALL_START)
             self._finish_content(self._held[:-begun] if cut and begun > 1 else self._held, found)
@@ -136,13 +136,13 @@ class ReplyReader:
         self._held = self._newlines = ""
         return found.part()
 
-    def _finish_content(self, text: str, found: "_Found") -> None:
+    def _finish_content(self, text: str, found: "Found") -> None:
         if self.opened:
             self._show(text.rstrip("\n"), found)
         else:
             found.text.append(self._newlines + text)
 
-    def _finish_opening(self, found: "_Found", *, cut: bool) -> None:
+    def _finish_opening(self, found: "Found", *, cut: bool) -> None:
         if not (self._read_whole(self._held, found) or self._follows or (cut and self._opens())):
             self._show(CALL_START + self._held, found)
 
@@ -153,7 +153,7 @@ class ReplyReader:
         """
         return self._held.startswith(_NAMED) or _NAMED.startswith(self._held)
 
-    def _content(self, found: "_Found") -> bool:
+    def _content(self, found: "Found") -> bool:
         """Shows what cannot belong to a call; True when a call's tag has been read."""
         start = self._held.find(CALL_START)
         end = start if start >= 0 else len(self._held) - _begun(self._held, CALL_START)
@@ -168,7 +168,7 @@ class ReplyReader:
         self._state, self._follows, self._tried = self._opening, False, 0
         return True
 
-    def _opening(self, found: "_Found") -> bool:
+    def _opening(self, found: "Found") -> bool:
         opening = _OPENING.match(self._held)
         name = _string(opening[1]) if opening else None
         if opening is not None and name is not None:
@@ -186,7 +186,7 @@ class ReplyReader:
         self._held, self._state = rest, self._content
         return True
 
-    def _read_unclosed(self, found: "_Found") -> bool:
+    def _read_unclosed(self, found: "Found") -> bool:
         """Takes in calls whose tag is not closed before the next one opens; whether there are any."""
         end = self._held.find(CALL_START)
         if end <= self._tried or CALL_TAG_END in self._held[:end]:
@@ -197,7 +197,7 @@ class ReplyReader:
         self._held, self._state = self._held[end:], self._content
         return True
 
-    def _read_whole(self, body: str, found: "_Found") -> bool:
+    def _read_whole(self, body: str, found: "Found") -> bool:
         """Takes in the calls of a body that does not open as ours do; whether there are any."""
         calls = read_calls(body)
         for call in calls:
@@ -206,7 +206,7 @@ class ReplyReader:
             self.complete += 1
         return bool(calls)
 
-    def _arguments(self, found: "_Found") -> bool:
+    def _arguments(self, found: "Found") -> bool:
         length, ended = self._scan.feed(self._held)
         self._more_arguments(self._held[:length], found)
         self._held = self._held[length:]
@@ -215,7 +215,7 @@ class ReplyReader:
             self._state = self._closing
         return ended
 
-    def _closing(self, found: "_Found") -> bool:
+    def _closing(self, found: "Found") -> bool:
         """From the last bracket of the arguments to behind the call's closing tag; space in between is theirs."""
         after = self._held.lstrip()
         if after.startswith("}"):
@@ -229,22 +229,25 @@ class ReplyReader:
             self._held, self._state = self._held[min(ends) :].removeprefix(CALL_TAG_END), self._content
         return bool(ends)
 
-    def _more_arguments(self, text: str, found: "_Found") -> None:
+    def _more_arguments(self, text: str, found: "Found") -> None:
         if text:
             found.calls.append(CallPart(self.opened - 1, text))
 
-    def _show(self, text: str, found: "_Found") -> None:
+    def _show(self, text: str, found: "Found") -> None:
         if text:
             found.text.append(self._newlines + text)
             self._newlines = ""
 
 
 @dataclass(slots=True)
-class _Found:
+class Found:
+    """What a reader has found so far."""
+
     text: list[str] = field(default_factory=list)
     calls: list[CallPart] = field(default_factory=list)
 
     def part(self) -> ReplyPart:
+        """It, as a part of the reply."""
         return ReplyPart("".join(self.text), tuple(self.calls))
 
 

@@ -5,7 +5,8 @@
 
 from dataclasses import dataclass
 
-from tunesmith.settings import Paths, Settings
+from tunesmith.data_paths import Paths
+from tunesmith.settings import Settings
 from tunesmith.store.accounts.keys import KeyStore
 from tunesmith.store.accounts.projects import ProjectStore
 from tunesmith.store.accounts.usage import UsageStore

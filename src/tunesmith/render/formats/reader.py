@@ -5,7 +5,6 @@ block that cannot be read is content, so nothing is lost. What is shown does not
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from tunesmith.render.call_forms import CallText
 from tunesmith.render.formats.form import CallForm
@@ -13,7 +12,7 @@ from tunesmith.render.formats.harmony import HarmonyReader
 from tunesmith.render.formats.table import HARMONY, HERMES
 from tunesmith.render.formats.thoughts import Thoughts
 from tunesmith.render.formats.values import Schemas, schemas_of
-from tunesmith.render.tool_call_reader import CallPart, Reader, ReplyPart, ReplyReader
+from tunesmith.render.tool_call_reader import CallPart, Found, Reader, ReplyPart, ReplyReader
 from tunesmith.rows.messages import Tool
 
 MOST_FAILED = 32  # ends within one block that are tried, each of which reads the block anew
@@ -60,15 +59,6 @@ class _ThoughtfulReader:
         return ReplyPart(part.text + end.text, part.calls + end.calls, reasoning)
 
 
-@dataclass(slots=True)
-class _Found:
-    text: list[str] = field(default_factory=list)
-    calls: list[CallPart] = field(default_factory=list)
-
-    def part(self) -> ReplyPart:
-        return ReplyPart("".join(self.text), tuple(self.calls))
-
-
 class BlockReader:
     """Reads blocks of calls between the marks of a form.
 
@@ -97,14 +87,14 @@ class BlockReader:
     def add(self, text: str) -> ReplyPart:
         """What the text adds to the reply, as far as it is certain."""
         self._held += text
-        found = _Found()
+        found = Found()
         while self._step(found, last=False):
             pass
         return found.part()
 
     def finish(self, *, cut: bool = False) -> ReplyPart:
         """Returns what is left of the reply."""
-        found = _Found()
+        found = Found()
         while self._step(found, last=True):
             pass
         if self._blank and not self.opened:
@@ -112,12 +102,12 @@ class BlockReader:
         self._blank = ""
         return found.part()
 
-    def _step(self, found: _Found, *, last: bool) -> bool:
+    def _step(self, found: Found, *, last: bool) -> bool:
         if not self._held:
             return False
         return self._content(found, last=last) if self._opener is None else self._block(found, last=last)
 
-    def _content(self, found: _Found, *, last: bool) -> bool:
+    def _content(self, found: Found, *, last: bool) -> bool:
         """Shows what cannot belong to a call; True when there is more to read."""
         if self._begins is not None and self._at_line and (begun := self._begun_block(last=last)) is not None:
             return begun
@@ -151,7 +141,7 @@ class BlockReader:
         places = [(self._held.find(mark), mark) for mark in (*self._opens, *self._form.drops)]
         return min(((at, mark) for at, mark in places if at >= 0), default=(len(self._held), None))
 
-    def _block(self, found: _Found, *, last: bool) -> bool:
+    def _block(self, found: Found, *, last: bool) -> bool:
         """Reads the block up to its end; True when there is more to read."""
         closes = self._form.closes or self._opens
         at, close = min(
@@ -180,7 +170,7 @@ class BlockReader:
         begun, ended = (self._held.rfind(one, 0, end) for one in self._form.pair)
         return begun <= ended
 
-    def _take(self, body: str, found: _Found) -> bool:
+    def _take(self, body: str, found: Found) -> bool:
         """Takes in the calls of a block; whether there are any."""
         body = f"{self._opener}{body}" if self._opener == "<function=" else body
         read = self._form.read(body, self._schemas)
@@ -194,20 +184,20 @@ class BlockReader:
             self._show(rest, found)
         return True
 
-    def _call(self, call: CallText, found: _Found) -> None:
+    def _call(self, call: CallText, found: Found) -> None:
         found.calls += [CallPart(self.opened, "", call.name), CallPart(self.opened, call.arguments)]
         self.opened += 1
         self.complete += 1
         self._blank = ""
 
-    def _give_up(self, found: _Found) -> None:
+    def _give_up(self, found: Found) -> None:
         """At the end of an answer: the block is content up to its first end, and what follows is read anew."""
         ends = [at + len(one) for one in self._form.closes if (at := self._held.find(one)) >= 0]
         end = min(ends, default=len(self._held))
         self._show((self._opener or "") + self._held[:end], found)
         self._held, self._opener, self._at_line = self._held[end:], None, False
 
-    def _show(self, text: str, found: _Found) -> None:
+    def _show(self, text: str, found: Found) -> None:
         shown = text.rstrip()
         if shown:
             leading = self._blank + shown

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import exc, inspect, select
 
+from tunesmith.data_paths import Paths
 from tunesmith.errors import ServerFault
-from tunesmith.settings import Paths
 from tunesmith.store.ids import FILE_ID
 from tunesmith.store.objects.blobs import PARTIAL, UNCLAIMED
 from tunesmith.store.schema.db import Database

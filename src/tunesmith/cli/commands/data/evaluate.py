@@ -62,9 +62,12 @@ def evaluate(options: EvalOptions) -> None:
     Both answer greedily (temperature 0). Rows that the model was trained on say little: use rows that were held out.
     """
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.dataset import require_target
     from tunesmith.cli.output.evaluation import evaluation_html, print_evaluation
     from tunesmith.cli.server.find import connect
 
+    for path in (options.output, options.html):
+        require_target(path)
     with connect(load_settings(options.data_dir), options.base_url) as connection:
         found = _evaluate(connection.client, options)
     if options.output is not None:
@@ -92,7 +95,7 @@ def _evaluate(client: "Client", options: EvalOptions) -> "Evaluation":
     with naming_models(client, before):
         client.model(before)
     with CountingBar(len(chosen), "asking") as bar:
-        return Asking(_asker(client, options.max_tokens), bar, options.concurrency).run(chosen, before, model)
+        return Asking(_Asker(client, options.max_tokens), bar, options.concurrency).run(chosen, before, model)
 
 
 def _model_and_job(client: "Client", name: str) -> "tuple[str, Job | None]":
@@ -170,10 +173,6 @@ class _Asker:
                 raise
             return _answer(answer, time.perf_counter() - started)
         raise AssertionError("the last try returns or raises")
-
-
-def _asker(client: "Client", max_tokens: int) -> _Asker:
-    return _Asker(client, max_tokens)
 
 
 def _answer(completion: dict[str, object], seconds: float) -> "Answer":
