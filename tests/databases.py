@@ -63,8 +63,11 @@ def postgres_server() -> Iterator[Path]:
 def postgres_url(postgres_socket: Path) -> str:
     """An empty schema that is the URL's default; a database for each test would take 8 MB and a second to remove."""
     name = f"test_{next(_numbers)}"
-    with psycopg.connect(host=str(postgres_socket), user="postgres", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
+    try:
+        with psycopg.connect(host=str(postgres_socket), user="postgres", dbname="postgres", autocommit=True) as started:
+            started.execute(f"CREATE SCHEMA {name}")
+    except psycopg.OperationalError as error:
+        pytest.fail(f"PostgreSQL is gone: {error}\nThe end of its log:\n{_end_of(postgres_socket / 'log')}")
     return f"postgresql://postgres@/postgres?host={postgres_socket}&options=-csearch_path%3D{name}"
 
 
@@ -80,6 +83,10 @@ def store(store_settings: Settings) -> Iterator[Store]:
     opened = open_store(store_settings)
     yield opened
     opened.close()
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text("utf-8", "replace")[-3000:] if log.exists() else f"{log} is gone too."
 
 
 def _binaries() -> tuple[Path, Path]:

@@ -24,7 +24,8 @@ def test_the_text_model_computes_what_the_whole_base_does(name: str) -> None:
     with torch.no_grad():
         expected = whole(input_ids=ids).logits
         text = text_part(whole)
-        torch.testing.assert_close(text(input_ids=ids).logits, expected, rtol=0, atol=0)
+        # Some wholes make their positions in another way: equal bits on most processors, not on all.
+        torch.testing.assert_close(text(input_ids=ids).logits, expected, rtol=0, atol=1e-5)
     assert not any("vision" in path or "visual" in path for path, _ in text.named_modules())
     for path in ("model.layers.0.mlp.gate_proj", "model.layers.1.self_attn.o_proj"):
         stored = stored_path(text, path)
