@@ -64,7 +64,7 @@ def test_every_command_that_takes_a_multiplier_warns_and_refuses_alike(tunesmith
     for multiplier in ("0", "1001"):
         ran = tunesmith(command, JOKES, "--lr-multiplier", multiplier)
         said = f"learning_rate_multiplier is {float(multiplier)}; give a number above 0, at most 1000, or 'auto'."
-        assert (ran.code, ran.out, ran.err) == (2, "", f"error: {said}\n")
+        assert (ran.code, ran.out, ran.err.splitlines()[-1]) == (2, "", f"error: {said}")  # above it: what takes time
     if command != "train":  # needs a server; see above
         ran = tunesmith(command, JOKES, "--lr-multiplier", 0.0001)
         assert "warning: learning_rate_multiplier 0.0001 gives a learning rate of 2.5e-08" in ran.err

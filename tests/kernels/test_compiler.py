@@ -22,6 +22,44 @@ def double(x: int) -> int:
     return 2 * x
 """
 
+VARIANTS = """
+from tunesmith.kernels.compiler import compiled, entry
+from tunesmith.kernels.vectors import no_inline
+
+def adding(term):
+    @compiled
+    def add(x):
+        no_inline()
+        return x + term
+
+    return add
+
+one, two, three = adding(1), adding(2), adding(3)
+
+@entry
+def all_three(x: int) -> int:
+    return one(x) + 10 * two(x) + 100 * three(x)
+
+@compiled
+def alone(x: int) -> int:
+    return three(x) + two(x) + one(x)
+"""
+
+
+def test_code_from_the_disk_calls_its_own_functions(tmp_path: Path) -> None:
+    """Not those of the same name that the process has compiled before.
+
+    Numba writes sets of options into names in the order of their hashes: the seed makes the names equal.
+    """
+    (tmp_path / "variants.py").write_text(VARIANTS, "utf-8")
+    first, second = "import variants as v; ", "import variants as v; assert v.alone(0) == 6; "
+    for line in (first, second):
+        line += "print(v.all_three(0), sum(v.all_three.stats.cache_hits.values()))"
+        command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {line}"]
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"}
+        said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        assert said == f"321 {int(line.startswith(second))}\n"
+
 
 def test_code_is_cached_by_its_first_call_until_the_source_changes(
     tmp_path: Path, request: pytest.FixtureRequest

@@ -30,7 +30,7 @@ def test_tuned_weights_are_the_base_of_the_next_job_and_a_lora_on_them_brings_th
     assert first.fine_tuned_model is not None
     tuned = store.models.adapter_to_continue(first.fine_tuned_model)
     assert tuned is not None
-    (tuned / "config.json").write_text('{"max_position_embeddings": 64}')
+    (tuned / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 64}')
     next_job = replace(submit(model=first.fine_tuned_model), hyperparameters=first.hyperparameters)
     spec = train_spec(store, store_settings, next_job)
     assert (spec.base_dir, spec.init_adapter_dir, spec.max_tokens) == (tuned, None, 64)

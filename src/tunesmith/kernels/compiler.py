@@ -9,17 +9,20 @@ again, instead of running.
 import hashlib
 import logging
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 import numba
 import numpy
 from numba import config
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import IndexDataCacheFile
 from platformdirs import user_cache_path
 
@@ -44,7 +47,7 @@ def _folder() -> Path:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    return cache_dir(os.environ) / "kernels" / digest.hexdigest()[:16]
+    return _CACHE / "kernels" / digest.hexdigest()[:16]
 
 
 def cache_dir(environment: Mapping[str, str]) -> Path:
@@ -53,7 +56,14 @@ def cache_dir(environment: Mapping[str, str]) -> Path:
     return Path(chosen).expanduser() if chosen else user_cache_path("tunesmith", appauthor=False)
 
 
+_CACHE = cache_dir(os.environ)
 config.CACHE_DIR = str(_folder())
+
+# Numba numbers the functions that a process compiles, from 1. The number is all that tells the symbols of a factory's
+# functions apart (`multiply` for 3 rows from that for 4), and of two symbols of one name the linker takes the first:
+# code from the disk would call what this process has compiled, and compute something else. So no two processes use the
+# same numbers.
+FunctionIdentity._unique_ids = count(secrets.randbits(62))
 
 
 def compiled(function: FunctionT) -> FunctionT:
@@ -142,7 +152,9 @@ def precompile(mode: Literal["serving", "training"], function: Callable[..., obj
     run in another order there and differ in their last bits from all processes that read the code from disk.
     """
     if not is_cached(function):
-        subprocess.run(command(mode), stdout=subprocess.DEVNULL, check=False)  # if it fails, this process compiles
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(_CACHE)}  # this process's, whatever has changed since
+        subprocess.run(command(mode), stdout=subprocess.DEVNULL, check=False, env=environment)
+        # If it fails, this process compiles.
 
 
 def command(mode: str) -> list[str]:
