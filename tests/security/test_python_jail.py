@@ -183,7 +183,10 @@ STATE = {  # what one call leaves behind, and what the next one sees
     "its own module": ("global left\nleft = 1", "return 'left' in globals()"),
     "builtins": ("import builtins\nbuiltins.left = 3", "import builtins\nreturn hasattr(builtins, 'left')"),
     "a file": ("open('left', 'w')", "import os\nreturn os.listdir('.') != []"),
-    "a file in tmp": ("open('/tmp/left', 'w')", "import os\nreturn os.listdir('/tmp') != []"),
+    "a file in tmp": (
+        "import sys\nif not sys.prefix.startswith('/tmp/'): open('/tmp/left', 'w')",  # else it is read only
+        "import os\nreturn os.path.exists('/tmp/left')",
+    ),
     "the environment": ("import os\nos.environ['LEFT'] = '1'", "import os\nreturn 'LEFT' in os.environ"),
     "the working directory": ("import os\nos.mkdir('d')\nos.chdir('d')", "import os\nreturn os.getcwd() != '/grader'"),
     "umask": ("import os\nos.umask(0o777)", "import os\nreturn os.umask(0) != 0o022"),
