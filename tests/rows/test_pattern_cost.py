@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.schema_cost import MOST, pattern_cost, patterns_cost
 
 
@@ -33,7 +34,10 @@ def test_states_of_a_pattern(pattern: str, states: int, nested: int) -> None:
 
 
 def test_every_pattern_of_a_schema_counts() -> None:
-    schema = {"properties": {"a": {"pattern": "a{3}"}}, "patternProperties": {"^b{4}$": {"items": [{"pattern": "c"}]}}}
+    schema: JsonObject = {
+        "properties": {"a": {"pattern": "a{3}"}},
+        "patternProperties": {"^b{4}$": {"items": [{"pattern": "c"}]}},
+    }
     assert patterns_cost(schema).states == 3 + 6 + 1
 
 
