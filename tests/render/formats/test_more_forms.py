@@ -56,6 +56,9 @@ CASES: list[tuple[str, str, str, str | None, list[Call], str | None]] = [
     ("kimi_k2", "", '<|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>{"city": "Paris"}'
      "<|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}", None, [W, NOW], None),
     ("gemma4", "", "<|channel>thought\n<channel|>Four.<channel|><|channel>thought\n<channel|>", "Four.", [], None),
+    ("gemma4", "", "<|channel>Hm.<channel|><|tool_call>:weather{city:<|\"|>Paris<|\"|>}<tool_call|>", None, [W], "Hm."),
+    ("lfm2", "", '<|tool_call_start|>[weather(city="a\nb", tags={"x"})]<|tool_call_end|>', None,
+     [("weather", {"city": "a\nb", "tags": ["x"]})], None),
     # A thought that ends without having begun, one that a call ends, and one that only speaks of calls.
     ("hermes", "", "</think>\n\nFour.", "Four.", [], None),
     ("hermes", "<think>\n", f"I look.\n{HERMES}", None, [W], "I look."),

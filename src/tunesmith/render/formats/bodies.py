@@ -104,7 +104,7 @@ def python_calls(body: str, schemas: Schemas) -> Calls | None:
     """`[f(a=1), g()]`, or a call on each line, with JSON's words for values too."""
     if len(body) > MAX_PYTHON_CHARS or "(" not in body:
         return None
-    text = _PYTHON_NAME.sub(_without_hyphens, body.strip())
+    text = _PYTHON_NAME.sub(_readable, body.strip())
     try:
         tree = ast.parse(text)
         calls = [_python_call(one) for line in tree.body for one in _elements(line)]
@@ -113,8 +113,10 @@ def python_calls(body: str, schemas: Schemas) -> Calls | None:
     return (tuple(calls), "") if calls else None
 
 
-def _without_hyphens(found: re.Match[str]) -> str:
-    return found[0] if found[1] is None else found[1].replace("-", _HYPHEN) + "("
+def _readable(found: re.Match[str]) -> str:
+    if found[1] is not None:
+        return found[1].replace("-", _HYPHEN) + "("
+    return found[0].replace("\n", "\\n").replace("\0", "\\0")  # a text may go on in the next line
 
 
 def _elements(line: ast.stmt) -> list[ast.expr]:
@@ -135,7 +137,7 @@ def _python_value(node: ast.expr) -> JsonValue:
     match node:
         case ast.Name(id="true" | "false" | "null"):
             return {"true": True, "false": False, "null": None}[node.id]
-        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+        case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
             return [_python_value(one) for one in elements]
         case ast.Dict(keys=keys, values=values):
             names = [None if key is None else _python_value(key) for key in keys]

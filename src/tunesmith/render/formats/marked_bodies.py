@@ -13,7 +13,7 @@ from tunesmith.render.formats.values import Schemas
 _FENCED = re.compile(r"\s*+```\w*+\n?(.*?)\n?```\s*+\Z", re.DOTALL)
 _MISTRAL = re.compile(r"\s*+([\w.:-]++)\s*+(?:\[CALL_ID\]\w*+)?+\s*+(?:\[ARGS\])?+\s*+(?=\{)")
 _KIMI = re.compile(r"\s*+(?:functions\.)?([\w.-]+?)(?::\d++)?+\s*+<\|tool_call_argument_begin\|>(.*)", re.DOTALL)
-_GEMMA = re.compile(r"\s*+(?:call:)?([\w.:-]++)\s*+(?=\{)")
+_GEMMA = re.compile(r"\s*+(?:call:|:)?([\w.-][\w.:-]*+)\s*+(?=\{)")
 _PYTHON_WORDS: dict[str, JsonValue] = {"None": None, "True": True, "False": False}
 _QUOTES = ("<escape>", '<|"|>')
 

@@ -58,6 +58,8 @@ class Thoughts:
     def _starts(self) -> bool:
         """Looks for an opening mark; whether it is known what the answer begins with."""
         text = self._held.lstrip()
+        if any(opening.startswith(text) and opening != text for opening, _ in self._marks):
+            return False
         for opening, closing in self._marks:
             if text.startswith(opening):
                 self._held, self._closing = text[len(opening) :], closing
