@@ -102,7 +102,10 @@ def _values(value: JsonValue) -> list[JsonValue]:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`states`: of a pattern with its repeats written out; `nested`: of those, the ones of repeats within repeats."""
+    """What a pattern comes to.
+
+    `states`: with its repeats written out; `nested`: of those, the ones of repeats within repeats.
+    """
 
     states: int = 0
     nested: int = 0
@@ -123,7 +126,10 @@ _ONE = Cost(1)
 
 
 def pattern_cost(pattern: str) -> Cost:
-    """The cost of one pattern, read as far as it can be; whether it is one is for others to say."""
+    """The cost of one pattern, read as far as it can be.
+
+    Whether it is one is for others to say.
+    """
     groups, last, at = [Cost()], Cost(), 0
     while at < len(pattern):
         char = pattern[at]

@@ -43,7 +43,10 @@ def mistral_calls(body: str, schemas: Schemas) -> Calls | None:
 
 
 def kimi_calls(body: str, schemas: Schemas) -> Calls | None:
-    """`functions.NAME:0<|tool_call_argument_begin|>{…}`; the next may begin before this one is closed."""
+    """`functions.NAME:0<|tool_call_argument_begin|>{…}`.
+
+    The next may begin before this one is closed.
+    """
     found = [_KIMI.fullmatch(one) for one in body.split("<|tool_call_begin|>")]
     calls = tuple(CallText(one[1], one[2].strip() or "{}") for one in found if one is not None)
     return (calls, "") if calls and len(calls) == len(found) else None

@@ -1,4 +1,7 @@
-"""Readers of blocks whose arguments are elements of their own: MiniMax-M3, MiniCPM5, Kimi K3."""
+"""Readers of blocks whose arguments are elements of their own.
+
+MiniMax-M3, MiniCPM5 and Kimi K3 write them.
+"""
 
 import json
 import re
@@ -38,7 +41,10 @@ class _Element:
 
 
 def minimax_m3_calls(body: str, schemas: Schemas) -> Calls | None:
-    """`<invoke name="NAME"><KEY>VALUE</KEY></invoke>`, each tag behind a mark, values nested."""
+    """MiniMax-M3's calls, each tag behind a mark, values nested.
+
+    `<invoke name="NAME"><KEY>VALUE</KEY></invoke>`
+    """
     root = _tree(body)
     calls = []
     for one in root.children if root else ():
@@ -128,7 +134,10 @@ def _param(text: str, schema: JsonValue) -> JsonValue:
 
 
 def kimi_k3_calls(body: str, schemas: Schemas) -> Calls | None:
-    """`<|open|>call tool="NAME"<|sep|><|open|>argument key="KEY" type="T"<|sep|>VALUE<|close|>…`."""
+    """Kimi K3's calls.
+
+    `<|open|>call tool="NAME"<|sep|><|open|>argument key="KEY" type="T"<|sep|>VALUE<|close|>…`
+    """
     calls = []
     for found in _OPEN_CALL.finditer(body):
         name = dict(_ATTRIBUTE.findall(found[1])).get("tool", "")

@@ -47,7 +47,10 @@ class Thoughts:
         return thought, self._rest()
 
     def finish(self, *, cut: bool = False) -> tuple[str, str]:
-        """What is left, when no more text will come; `cut`: before its end, so a thought may have gone on."""
+        """What is left, when no more text will come.
+
+        `cut`: before the answer's end, so a thought may have gone on.
+        """
         held, self._held = self._held, ""
         if self._closing is not None and not self._done:
             if self._call >= 0 and not cut:

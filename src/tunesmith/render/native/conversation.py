@@ -160,7 +160,10 @@ class _Talk:
         self._declared = speaker.tools(tools, self.guard)
 
     def key(self, learned: tuple[int, ...]) -> Key | None:
-        """What the texts depend on besides those of the messages; None where these are not plain."""
+        """What the texts depend on besides those of the messages.
+
+        None where these are not plain.
+        """
         if self.guard.character or not are_plain(self.shown):
             return None
         tools = json.dumps(self._declared) if self._declared else ""

@@ -1,4 +1,4 @@
-"""What a template writes around the texts of a conversation, found once for all of its shape.
+"""What a template writes around texts, found once for a shape.
 
 Of a row with twenty answers, forty texts are wanted: the prompt of each answer, and the conversation up to its end.
 Where the messages are plain texts, they differ from those of another such row in these texts only. So the template
@@ -23,7 +23,10 @@ Pieces: TypeAlias = tuple[tuple[str, int], ...]  # literals, and the number of t
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The texts of a shape: of the whole, and (prompt, answer) of each answer that is learned."""
+    """The texts of a shape.
+
+    Of the whole, its last prompt, and (prompt, answer) of each answer that is learned.
+    """
 
     whole: Pieces
     prompt: Pieces
@@ -48,7 +51,7 @@ class Shapes:
         self._lock = Lock()
 
     def of(self, key: Key, find: Callable[[], Shape | None]) -> Shape | None:
-        """The shape of this key; `find` is called where it is not known. None: it has none."""
+        """The shape of this key, or None where it has none; `find` finds it."""
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)

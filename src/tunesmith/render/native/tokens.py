@@ -51,7 +51,7 @@ class NativeTokens:
         return [self._ids(one) for one in self._conversations.examples(messages, tools, learned, self._is_seamless)]
 
     def left_out(self, messages: Sequence[Message]) -> list[tuple[int, str]]:
-        """The messages of which the template leaves out text or reasoning beside calls, and which."""
+        """The messages of which text or reasoning beside calls is left out, and which."""
         beside = [(at, one) for at, one in enumerate(messages) if one.tool_calls and one.content]
         if self._drops_text:
             return [(at, "text") for at, _ in beside]
