@@ -53,6 +53,9 @@ CASES: list[tuple[str, str, str, str | None, list[Call], str | None]] = [
      None, [W], None),
     ("deepseek_v32", "", '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="weather">\n<｜DSML｜parameter name="city" string="true">Paris'
      "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>", None, [W], None),
+    ("deepseek_v32", "", '<｜DSML｜tool_calls><｜DSML｜invoke name="weather"><｜DSML｜parameter name="days" string="true">3'
+     '</｜DSML｜parameter><｜DSML｜parameter name="other" string="true">3</｜DSML｜parameter></｜DSML｜invoke></｜DSML｜tool_calls>',
+     None, [("weather", {"days": 3, "other": "3"})], None),
     ("kimi_k2", "", '<|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>{"city": "Paris"}'
      "<|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}", None, [W, NOW], None),
     ("gemma4", "", "<|channel>thought\n<channel|>Four.<channel|><|channel>thought\n<channel|>", "Four.", [], None),

@@ -170,7 +170,7 @@ def invoke_calls(body: str, schemas: Schemas) -> Calls | None:
         for one in _NAMED.finditer(found[2]):
             text = _unwrapped(one[3])
             is_text = 'string="true"' in one[2]
-            schema: JsonValue = {"type": "string"} if is_text else schemas.get(name, {}).get(one[1])
+            schema: JsonValue = schemas.get(name, {}).get(one[1]) or ({"type": "string"} if is_text else None)
             arguments[one[1]] = typed(text, schema, guess='string="false"' in one[2])
         calls.append(CallText(name, json.dumps(arguments, ensure_ascii=False)))
     return (tuple(calls), "") if calls else json_calls(body, schemas)
