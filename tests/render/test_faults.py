@@ -41,7 +41,7 @@ def renderer_of(base: Path, target: Path, template: str | None) -> Renderer:
     ("template", "messages", "what", "fix"),
     [
         (ALTERNATING, (USER, USER, SAID), "the roles user, user, assistant: Roles must alternate", "take turns"),
-        (SYSTEM_FIRST, (USER, SYSTEM, SAID), "the roles user, system, assistant: System", "system message first"),
+        (SYSTEM_FIRST, (USER, SYSTEM, SAID), "roles user, system, assistant: System", "Message 1 is a system message"),
         (PICKY, (USER, SAID) * 3, "Too many turns.", "as the template says, or choose another base"),
         (FAILING, (USER, SAID, USER, SAID), "fails on the roles user, assistant, user", "Correct the template"),
         (UNDEFINED, (USER, SAID, USER, SAID), "not defined: 'shout' is undefined", "Correct the template"),
@@ -126,3 +126,13 @@ def test_a_base_without_a_template_continues_text(base_dir: Path, tmp_path: Path
         plain.prompt((USER,))
     assert plain.chat_fault is not None
     assert renderer.chat_fault is None
+
+
+@pytest.mark.parametrize("late", [(USER, SYSTEM, SAID), (SYSTEM, USER, SAID)], ids=["late", "first"])
+def test_a_system_text_joins_the_users_turn_where_there_is_no_such_role(
+    base_dir: Path, tmp_path: Path, late: tuple[Message, ...]
+) -> None:
+    renderer = renderer_of(base_dir, tmp_path, ALTERNATING)
+    joined = "\n\n".join(one.content or "" for one in late[:2])
+    assert renderer.row(ChatRow(late)) == renderer.row(ChatRow((Message("user", joined), SAID)))
+    assert renderer.prompt(late[:2]) == renderer.prompt((Message("user", joined),))

@@ -1,6 +1,7 @@
 """Faults of declared tools, of calls, and of the messages that answer them."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.tool_faults import (
     CACHED_BYTES,
+    LARGE_CACHED_BYTES,
     are_sound_calls,
     call_faults,
     declared,
@@ -91,11 +93,39 @@ def test_the_number_of_tools_is_limited() -> None:
     assert declared_codes(tools=tools) == [("invalid_tool", "tools")]
 
 
-def test_equal_declarations_are_compiled_once_and_large_ones_are_not_kept() -> None:
+def test_equal_declarations_are_compiled_once_and_the_largest_are_not_kept() -> None:
     row: Any = {"tools": [ADD]}
     assert declared(row) is declared(json.loads(json.dumps(row)))
     large: Any = {"functions": [{"name": "f", "description": "x" * CACHED_BYTES}]}
-    assert declared(large) is not declared(large)
+    assert declared(large) is declared(json.loads(json.dumps(large)))
+    kept = declared(large)
+    largest: Any = {"functions": [{"name": "f", "description": "x" * LARGE_CACHED_BYTES}]}
+    assert declared(largest) is not declared(largest)
+    assert declared(large) is not kept  # pushed out
+
+
+def pattern_tool(pattern: str) -> Any:
+    properties = {"a": {"type": "string", "pattern": pattern}}
+    return {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": properties}}}
+
+
+def test_a_pattern_with_too_many_states_is_refused() -> None:
+    (fault,) = declared({"tools": [pattern_tool("(a{0,200}){0,200}{0,50}")]}).faults
+    assert fault.code == "invalid_tool_schema"
+    assert "come to 2,000,000 states, and 50,000 is the most" in fault.message
+    assert declared({"tools": [pattern_tool("^.{0,10000}$")]}).faults == ()
+
+
+def test_arguments_that_a_pattern_would_take_too_long_for_are_not_matched() -> None:
+    tools = declared({"tools": [pattern_tool("^(a{0,200}){0,200}$")]})
+    assert tools.faults == ()
+    long, short = (json.dumps({"a": "a" * count + "c"}) for count in (2_000, 20))
+    messages: Any = [{"role": "assistant", "tool_calls": [call(long, name="f"), call(short, name="f")]}]
+    begun = time.thread_time()
+    first, second = declared_call_faults(tools, messages, "messages")
+    assert time.thread_time() - begun < 1
+    assert "repeats within repeats" in first.message
+    assert "does not fit the schema" in second.message
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,6 @@ MADE_LATER = {
     "serve/chat/schema_words.py pattern": "the module's own list, for llguidance's messages",
 }
 
-# Known to take time that grows with the square; each reads one answer of a model, which `chat_max_tokens` bounds.
-OF_AN_ANSWER = ("render/formats/", "render/native/conversation.py")
-
 
 def seconds(found: Found, text: str) -> float:
     begun = time.thread_time()
@@ -50,10 +47,7 @@ def hard(found: Found) -> str:
     return ""
 
 
-TRIED = [one for one in FOUND if not one.where.startswith(OF_AN_ANSWER)]
-
-
-@pytest.mark.parametrize("found", TRIED, ids=[re.sub(r"\W+", "-", one.where)[:80] for one in TRIED])
+@pytest.mark.parametrize("found", FOUND, ids=[re.sub(r"\W+", "-", one.where)[:80] for one in FOUND])
 def test_time_is_in_proportion_to_the_text(found: Found) -> None:
     assert hard(found) == ""
 

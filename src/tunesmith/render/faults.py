@@ -81,6 +81,12 @@ def refused(roles: tuple[str, ...], error: Exception) -> RenderError:
     said = _said(error)
     if isinstance(error, RefusedByTemplate):
         fix = next((fix for word, fix in _TEMPLATE_FIXES if word in said.lower()), _ANY_REFUSAL)
+        late = next((at for at, role in enumerate(roles) if at and role in {"system", "developer"}), 0)
+        if late:
+            fix = (
+                f"Message {late} is a {roles[late]} message after the first turn: put it first, or write its text into"
+                " the user's message beside it."
+            )
         return RenderError(f"The base's chat template refuses the roles {', '.join(roles)}: {said}.", fix)
     if isinstance(error, UndefinedError):
         return RenderError(f"The base's chat template uses what is not defined: {said}.", _BROKEN)

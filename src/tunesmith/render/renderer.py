@@ -165,6 +165,12 @@ class Renderer:
             return finish([(ids, [*[0.0] * prompt, *[1.0] * (len(ids) - prompt)])], max_tokens)
         return finish(self._compose(row.messages, row.tools), max_tokens)
 
+    def left_out(self, row: ChatRow | CompletionRow) -> list[tuple[int, str]]:
+        """The messages of which text or reasoning beside calls is not written, and which."""
+        if self._native is None or isinstance(row, CompletionRow):
+            return []
+        return self._native.left_out(row.messages)
+
     def pair(self, row: PreferenceRow, max_tokens: int | None = None) -> RenderedPair:
         """A preference row as tokens. `max_tokens` bounds prompt and answer together."""
         prompt = self.prompt(row.prompt, row.tools)
@@ -190,8 +196,7 @@ class Renderer:
 
         It ends exactly where the assistant begins to write. `opened`: where its answer's text begins, after what the
         template writes before that (an empty block of thinking); of a template that knows tools, `call_words` has that.
-        `variables`: the template's, where it
-        `takes_variables`.
+        `variables`: the template's, where it `takes_variables`.
         """
         self.require_template()
         if self._native is not None:

@@ -145,7 +145,10 @@ def _join_results(said: list[_Said]) -> list[_Said]:
 
 
 def _fold_system(said: list[_Said]) -> list[_Said]:
-    """For templates without a system role: system texts go before the user turn that follows."""
+    """For templates without a system role: system texts go before the user turn that follows.
+
+    Those between a user's turn and its answer go behind the user's text.
+    """
     folded: list[_Said] = []
     waiting: list[str] = []
     for one in said:
@@ -155,7 +158,16 @@ def _fold_system(said: list[_Said]) -> list[_Said]:
             folded.append(_Said("user", "\n\n".join([*waiting, one.text])))
             waiting = []
         else:
+            waiting = [] if _joined(folded, waiting) else waiting
             folded.append(one)
-    if waiting:
+    if waiting and not _joined(folded, waiting):
         folded.append(_Said("user", "\n\n".join(waiting)))
     return folded
+
+
+def _joined(folded: list[_Said], waiting: list[str]) -> bool:
+    """Puts the waiting texts behind the user's turn that was last; whether one was."""
+    if not folded or folded[-1].role != "user" or folded[-1].is_result:
+        return False
+    folded[-1] = replace(folded[-1], text="\n\n".join([folded[-1].text, *waiting]))
+    return True

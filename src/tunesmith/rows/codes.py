@@ -169,6 +169,10 @@ MESSAGE_CODES = {
 }
 
 TOOL_CODES = {
+    "beside_calls_not_trained": _warning(
+        "The base's template leaves out what a message says beside its calls.",
+        "Give the calls a message without text and reasoning, or choose a base whose template writes both.",
+    ),
     "invalid_tool": _error(
         "A declared tool is malformed.", 'Write {"type": "function", "function": {"name": "...", "parameters": {...}}}.'
     ),

@@ -1,11 +1,15 @@
 """How much work a JSON schema makes, before anything is checked against it.
 
-`$defs` d0 to d26 that are each an `anyOf` of the next one twice take 2**26 steps: a validator follows every path.
+`$defs` d0 to d26 that are each an `anyOf` of the next one twice take 2**26 steps: a validator follows every path. The
+pattern `(a{0,200}){0,200}` comes to 40,000 states when its repeats are written out, and telling whether a text of 2,000
+characters fits it takes minutes: each repeat inside of another may be anywhere in its count at each character.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.schema_document import SchemaDocument
@@ -16,6 +20,10 @@ _EACH = (
     *("additionalProperties", "propertyNames", "unevaluatedProperties", "unevaluatedItems", "contains", "items"),
     "additionalItems",
 )
+MOST = 10**12  # what is more is not told apart
+_CLASS = re.compile(r"\[\^?+\]?+(?:[^\]\\]|\\.)*+\]?+", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:[pP]\{[^{}]*+\}|[uU]\{[^{}]*+\}|.)", re.DOTALL)
+_REPEAT = re.compile(r"[*+?]|\{(\d{1,12}+)(,?)(\d{0,12}+)\}")
 
 
 def schema_steps(document: SchemaDocument, depth: int) -> float:
@@ -90,3 +98,77 @@ def _names(node: JsonObject) -> int:
 
 def _values(value: JsonValue) -> list[JsonValue]:
     return list(value.values()) if isinstance(value, dict) else []
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a pattern comes to.
+
+    `states`: with its repeats written out; `nested`: of those, the ones of repeats within repeats.
+    """
+
+    states: int = 0
+    nested: int = 0
+    repeats: bool = False
+
+    def __add__(self, other: "Cost") -> "Cost":
+        states, nested = self.states + other.states, self.nested + other.nested
+        return Cost(min(states, MOST), min(nested, MOST), self.repeats or other.repeats)
+
+    def times(self, count: int) -> "Cost":
+        """The cost of so many copies, one after the other."""
+        states = min(self.states * max(count, 1), MOST)
+        nested = states if self.repeats and count > 1 else self.nested
+        return Cost(states, nested, repeats=True)
+
+
+_ONE = Cost(1)
+
+
+def pattern_cost(pattern: str) -> Cost:
+    """The cost of one pattern, read as far as it can be.
+
+    Whether it is one is for others to say.
+    """
+    groups, last, at = [Cost()], Cost(), 0
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "(":
+            groups[-1] += last
+            groups.append(Cost())
+            last, at = Cost(), at + (3 if pattern.startswith(("(?:", "(?=", "(?!"), at) else 1)
+        elif char == ")" and len(groups) > 1:
+            last, at = groups.pop() + last, at + 1
+        elif found := _REPEAT.match(pattern, at):
+            last, at = _repeated(last, found), found.end()
+        else:
+            whole = (_CLASS if char == "[" else _ESCAPE).match(pattern, at) if char in "[\\" else None
+            groups[-1] += last
+            last, at = Cost() if char == "|" else _ONE, whole.end() if whole else at + 1
+    return sum((*groups, last), Cost())
+
+
+def patterns_cost(schema: JsonValue) -> Cost:
+    """The cost of all patterns in a schema."""
+    return sum((pattern_cost(one) for one in _patterns(schema)), Cost())
+
+
+def _repeated(part: Cost, found: re.Match[str]) -> Cost:
+    if found[1] is None:
+        return replace(part, repeats=part.repeats or found[0] != "?")
+    return part.times(int(found[3] or found[1]))
+
+
+def _patterns(schema: JsonValue) -> Iterator[str]:
+    waiting = [schema]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            pattern, named = one.get("pattern"), one.get("patternProperties")
+            if isinstance(pattern, str):
+                yield pattern
+            if isinstance(named, dict):
+                yield from named
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one

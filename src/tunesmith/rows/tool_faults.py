@@ -1,9 +1,12 @@
 """Faults of tools: declarations, calls, and the messages that answer calls."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
+from threading import Lock
 
 import jsonschema_rs
 import orjson
@@ -11,14 +14,17 @@ import orjson
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.findings import Fault, shorten
 from tunesmith.rows.other_shapes.turns import role_of
-from tunesmith.rows.schema_cost import nesting, schema_steps
+from tunesmith.rows.schema_cost import nesting, patterns_cost, schema_steps
 from tunesmith.rows.schema_document import SchemaDocument
 from tunesmith.wire.limits import MAX_TOOLS
 
 TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
-CACHED_BYTES = 64 * 1024  # larger declarations are compiled each time: 512 of them would fill the memory
+CACHED_BYTES = 64 * 1024  # 512 larger declarations would fill the memory: of those,
+LARGE_CACHED_BYTES = 4 * 1024 * 1024  # only so many bytes are kept
 MAX_STEPS = 4_000_000  # schemas visited for one value; a validator takes 0.1 s for them
 WORDED_STEPS = 4_000  # finding words for what does not fit takes 500 times as long, and 10 kB a step
+MAX_STATES = 50_000  # of a schema's patterns, repeats written out
+PATTERN_WORK = 4_000_000  # states of repeats within repeats, times characters; 0.3 s
 WORDED_WORK = 8_000_000  # steps times characters: each of many errors has a copy of the value
 
 
@@ -35,6 +41,13 @@ class Parameters:
             raise ValueError("a '$ref' in it leads back to itself, so no arguments can be told to fit")
         if self.steps(0) > MAX_STEPS:
             raise ValueError(f"its '$ref', 'anyOf' and 'allOf' come to more than {MAX_STEPS:,} steps; make it simpler")
+        cost = patterns_cost(schema)
+        if cost.states > MAX_STATES:
+            raise ValueError(
+                f"the repeats of its patterns come to {cost.states:,} states, and {MAX_STATES:,} is the most;"
+                " use smaller counts, or 'maxLength'"
+            )
+        self.nested_states = cost.nested
         # Only now: what is unevaluated is compiled anew for every path.
         self.validator = jsonschema_rs.validator_for(schema, retriever=_refuse, validate_formats=False)
 
@@ -71,12 +84,38 @@ def declared(row: JsonObject) -> Declared:
         source = orjson.dumps([tools, functions])
     except orjson.JSONEncodeError:  # integers beyond 64 bits, which other parsers let through
         return _checked(tools, functions)
-    return _declared(source) if len(source) <= CACHED_BYTES else _checked(tools, functions)
+    return _declared(source) if len(source) <= CACHED_BYTES else _LARGE.declared(source)
 
 
 @lru_cache(maxsize=512)
 def _declared(source: bytes) -> Declared:
     return _checked(*orjson.loads(source))
+
+
+class _Large:
+    """The last large declarations, by their digests."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, tuple[int, Declared]] = OrderedDict()
+        self._lock = Lock()
+
+    def declared(self, source: bytes) -> Declared:
+        """What `source` declares."""
+        digest = sha256(source).digest()
+        with self._lock:
+            known = self._kept.get(digest)
+            if known is not None:
+                self._kept.move_to_end(digest)
+                return known[1]
+        found = _checked(*orjson.loads(source))
+        with self._lock:
+            self._kept[digest] = len(source), found
+            while sum(size for size, _ in self._kept.values()) > LARGE_CACHED_BYTES:
+                self._kept.popitem(last=False)
+        return found
+
+
+_LARGE = _Large()
 
 
 def _checked(tools: JsonValue, functions: JsonValue) -> Declared:
@@ -274,6 +313,9 @@ def _fit_faults(schema: Parameters | None, arguments: JsonValue, where: str) -> 
     path = f"{where}.arguments"
     if steps > MAX_STEPS:
         text = f"Checking the arguments takes more than {MAX_STEPS:,} steps: simplify the schema's '$ref' and 'anyOf'."
+        yield Fault("arguments_do_not_fit", path, text, shorten(arguments))
+    elif schema.nested_states * len(str(arguments)) > PATTERN_WORK:
+        text = "Checking the arguments takes too long: a 'pattern' of the schema has large repeats within repeats."
         yield Fault("arguments_do_not_fit", path, text, shorten(arguments))
     elif not schema.validator.is_valid(value):
         shown = shorten(arguments)

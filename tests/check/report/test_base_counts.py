@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.render.native.families import family_base
 
 from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.check.report.base_counts import BaseLimits, RowLengths, count_base
@@ -14,7 +15,7 @@ from tunesmith.check.scan.row_forms import COMPLETION, MAX_FORMS, chat_form, for
 from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.chat_template import ChatTemplate
-from tunesmith.render.renderer import Renderer
+from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.rows.findings import FindingLog
 from tunesmith.rows.row import Row, build_row
 
@@ -196,3 +197,21 @@ def test_rows_that_are_split_into_examples_are_counted(tmp_path: Path, unstable:
     whole = check_file(path, CheckOptions(renderer)).base
     assert whole is not None
     assert (whole.split_rows, whole.trained_examples) == (0, 10)
+
+
+def test_what_a_template_leaves_out_beside_calls_is_told_at_the_row(base_dir: Path, tmp_path: Path) -> None:
+    listed = load_renderer(family_base(base_dir, tmp_path, "listed"))
+    tagged = load_renderer(family_base(base_dir, tmp_path, "tagged"))
+    call: JsonObject = {"id": "call00001", "type": "function", "function": {"name": "time", "arguments": "{}"}}
+
+    def row(content: str | None) -> JsonObject:
+        said: JsonObject = {"role": "assistant", "content": content, "tool_calls": [call]}
+        return {"messages": [{"role": "user", "content": "When?"}, said], "tools": [TOOL]}
+
+    path = written(tmp_path / "rows.jsonl", [row(None), row("I look."), row("")])
+    report = check_file(path, CheckOptions(listed))
+    found = [(one.line, one.message) for one in report.warnings if one.code == "beside_calls_not_trained"]
+    assert found == [(2, "The base's chat template leaves out the text of message 1, which stands beside calls.")]
+    assert report.base is not None
+    assert report.base.rows == 3
+    assert "beside_calls_not_trained" not in check_file(path, CheckOptions(tagged)).counts

@@ -19,7 +19,7 @@ from tunesmith.render.faults import RenderError
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.findings import Finding, FindingLog, finding
 from tunesmith.rows.raw_row import iter_rows
-from tunesmith.rows.row import PreferenceRow, ReinforcementRow, Row, build_row
+from tunesmith.rows.row import ChatRow, PreferenceRow, ReinforcementRow, Row, build_row
 
 Lines: TypeAlias = NDArray[np.int32]
 
@@ -116,17 +116,27 @@ def count_base(
     refused = 0
     for raw in iter_rows(path, in_sample | set(choice.certain.tolist())) if choice.rows else ():
         try:
-            lengths = limits.lengths(build_row(raw.value()))
+            row = build_row(raw.value())
+            lengths = limits.lengths(row)
         except DataError as error:
             log.add(_refusal(raw.line, error))
             refused += 1
             continue
         (partly if raw.line in in_sample else fully).add(lengths)
+        for found in _left_out(raw.line, row, limits.renderer):
+            log.add(found)
         if lengths.cut:
             log.add(_cut_finding(raw.line, lengths.tokens + lengths.cut, limits.max_tokens))
     if not totals or not (fully.tokens or partly.tokens):
         return None, refused
     return _counts(limits.renderer.name, fully, partly, choice.others), refused
+
+
+def _left_out(line: int, row: Row, renderer: Renderer) -> Iterator[Finding]:
+    if isinstance(row, ChatRow):
+        for at, what in renderer.left_out(row):
+            text = f"The base's chat template leaves out the {what} of message {at}, which stands beside calls."
+            yield finding("beside_calls_not_trained", line, text)
 
 
 def _refusal(line: int, error: DataError) -> Finding:

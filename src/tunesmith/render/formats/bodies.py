@@ -12,23 +12,33 @@ from tunesmith.render.formats.values import Schemas, typed
 
 MAX_PYTHON_CHARS = 65_536  # Python's parser takes about 1 ms for 1,000 characters
 # A name before a bracket, outside of strings; Python has no hyphens in names.
-_PYTHON_NAME = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|([A-Za-z_][\w.]*(?:-[\w.]+)+)\(""")
+_PYTHON_NAME = re.compile(
+    r""""(?:\\.|[^"\\])*+"?|'(?:\\.|[^'\\])*+'?|(?<![\w.-])([A-Za-z_][\w.]*+(?:-[\w.]++)++)\(""", re.DOTALL
+)
 _HYPHEN = "__hyphen__"
 _UNREADABLE = (ValueError, SyntaxError, RecursionError, MemoryError, TypeError)
 _NAMES = ("name", "tool_name", "function_name", "function")
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
-_FUNCTION = re.compile(r"<function=([^>\n]+)>(.*?)(?:</function>|(?=<function=)|\Z)", re.DOTALL)
+# Names have no `<`, and what follows a mark is possessive: no text makes these go back and forth.
+_FUNCTION = re.compile(r"<function=([^<>\n]++)>(.*?)(?:</function>|(?=<function=)|\Z)", re.DOTALL)
 _PARAMETER = re.compile(
-    r"<parameter=([^>\n]+)>(.*?)(?:</parameter>\s*(?=<parameter=|</function>|\Z)|(?=<parameter=)|(?=</function>)|\Z)",
+    r"<parameter=([^<>\n]++)>(.*?)"
+    r"(?:</parameter>\s*+(?=<parameter=|</function>|\Z)|(?=<parameter=)|(?=</function>)|\Z)",
     re.DOTALL,
 )
-_INVOKE = re.compile(r'<[^<>]*invoke name="?([^">]+)"?[^<>]*>(.*?)(?:</[^<>]*invoke>|\Z)', re.DOTALL)
+_INVOKE = re.compile(r'<[^<>\s/]{0,32}invoke name="?([^"<>]++)"?+[^<>]*+>(.*?)(?:</[^<>\s]{0,32}invoke>|\Z)', re.DOTALL)
 _NAMED = re.compile(
-    r'<[^<>/]*parameter name="?([^">]+)"?([^<>]*)>(.*?)(?:</[^<>]*parameter>|(?=<[^<>/]*parameter name=)|\Z)', re.DOTALL
+    r'<[^<>\s/]{0,32}parameter name="?([^"<>]++)"?+([^<>]*+)>(.*?)'
+    r"(?:</[^<>\s]{0,32}parameter>|(?=<[^<>\s/]{0,32}parameter name=)|\Z)",
+    re.DOTALL,
 )
-_KEYED = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)(?:</arg_value>|(?=<arg_key>)|\Z)", re.DOTALL)
-_KEYED_NAME = re.compile(r"\s*([^\s<{]+)\s*(?=<arg_key>|\Z)")
-_FENCED = re.compile(r"\s*```\w*\n?(.*?)\n?```\s*", re.DOTALL)
+_KEYED = re.compile(
+    r"<arg_key>((?:[^<]|<(?!/?arg_key>))*+)</arg_key>\s*+(?:<arg_type>\w*+</arg_type>\s*+)?+"
+    r"<arg_value>(.*?)(?:</arg_value>|(?=<arg_key>)|\Z)",
+    re.DOTALL,
+)
+_KEYED_NAME = re.compile(r"\s*+([^\s<{]++)\s*+(?:<tool_sep>\s*+)?+(?=<arg_key>|\Z)")
+_FENCED = re.compile(r"\s*+```\w*+\n?(.*?)\n?```\s*+", re.DOTALL)
 
 
 def json_calls(body: str, schemas: Schemas) -> Calls | None:
@@ -92,9 +102,9 @@ def dump(arguments: JsonValue) -> str:
 
 def python_calls(body: str, schemas: Schemas) -> Calls | None:
     """`[f(a=1), g()]`, or a call on each line, with JSON's words for values too."""
-    text = _PYTHON_NAME.sub(_without_hyphens, body.strip())
-    if not text or len(text) > MAX_PYTHON_CHARS or "(" not in text:
+    if len(body) > MAX_PYTHON_CHARS or "(" not in body:
         return None
+    text = _PYTHON_NAME.sub(_readable, body.strip())
     try:
         tree = ast.parse(text)
         calls = [_python_call(one) for line in tree.body for one in _elements(line)]
@@ -103,8 +113,10 @@ def python_calls(body: str, schemas: Schemas) -> Calls | None:
     return (tuple(calls), "") if calls else None
 
 
-def _without_hyphens(found: re.Match[str]) -> str:
-    return found[0] if found[1] is None else found[1].replace("-", _HYPHEN) + "("
+def _readable(found: re.Match[str]) -> str:
+    if found[1] is not None:
+        return found[1].replace("-", _HYPHEN) + "("
+    return found[0].replace("\n", "\\n").replace("\0", "\\0")  # a text may go on in the next line
 
 
 def _elements(line: ast.stmt) -> list[ast.expr]:
@@ -125,7 +137,7 @@ def _python_value(node: ast.expr) -> JsonValue:
     match node:
         case ast.Name(id="true" | "false" | "null"):
             return {"true": True, "false": False, "null": None}[node.id]
-        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+        case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
             return [_python_value(one) for one in elements]
         case ast.Dict(keys=keys, values=values):
             names = [None if key is None else _python_value(key) for key in keys]
@@ -158,7 +170,7 @@ def invoke_calls(body: str, schemas: Schemas) -> Calls | None:
         for one in _NAMED.finditer(found[2]):
             text = _unwrapped(one[3])
             is_text = 'string="true"' in one[2]
-            schema: JsonValue = {"type": "string"} if is_text else schemas.get(name, {}).get(one[1])
+            schema: JsonValue = schemas.get(name, {}).get(one[1]) or ({"type": "string"} if is_text else None)
             arguments[one[1]] = typed(text, schema, guess='string="false"' in one[2])
         calls.append(CallText(name, json.dumps(arguments, ensure_ascii=False)))
     return (tuple(calls), "") if calls else json_calls(body, schemas)
@@ -167,11 +179,16 @@ def invoke_calls(body: str, schemas: Schemas) -> Calls | None:
 def keyed_calls(body: str, schemas: Schemas) -> Calls | None:
     """`NAME<arg_key>KEY</arg_key><arg_value>VALUE</arg_value>`: GLM 4.5 and later."""
     name = _KEYED_NAME.match(body)
-    if name is None or (name[1] not in schemas and "<arg_key>" not in body):
+    if name is None or (name[1] not in schemas and "<arg_key>" not in body and "<tool_sep>" not in body):
         return json_calls(body, schemas)
     known = schemas.get(name[1], {})
     pairs = ((one[1].strip(), one[2]) for one in _KEYED.finditer(body))
     return (_typed_call(name[1], pairs, known, guess=True),), ""
+
+
+def ifm_calls(body: str, schemas: Schemas) -> Calls | None:
+    """The same with marks like `<ifm|arg_key>`: K2 Horizon."""
+    return keyed_calls(body.replace("<ifm|", "<").replace("</ifm|", "</"), schemas)
 
 
 def _typed_call(name: str, pairs: Iterator[tuple[str, str]], known: JsonObject, *, guess: bool) -> CallText:

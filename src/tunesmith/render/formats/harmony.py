@@ -11,8 +11,8 @@ import re
 from tunesmith.render.tool_call_reader import CallPart, ReplyPart
 
 MARKS = ("<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|call|>", "<|return|>")
-_HEADER = re.compile(r"(?:<\|start\|>\w*)?((?:(?!<\|message\|>).)*)<\|message\|>", re.DOTALL)
-_RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]+)")
+_HEADER = re.compile(r"(?:<\|start\|>\w*+)?+((?:(?!<\|message\|>).)*+)<\|message\|>", re.DOTALL)
+_RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]++)")
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
 _STARTS = ("<|start|>", "<|channel|>", " to=", "to=")
 

@@ -10,10 +10,10 @@ from tunesmith.render.formats.bodies import json_calls
 from tunesmith.render.formats.form import Calls
 from tunesmith.render.formats.values import Schemas
 
-_FENCED = re.compile(r"\s*```\w*\n?(.*?)\n?```\s*\Z", re.DOTALL)
-_MISTRAL = re.compile(r"\s*([\w.:-]+)\s*(?:\[CALL_ID\]\w*)?\s*(?:\[ARGS\])?\s*(?=\{)")
-_KIMI = re.compile(r"\s*(?:functions\.)?([\w.-]+?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*)", re.DOTALL)
-_GEMMA = re.compile(r"\s*(?:call:)?([\w.:-]+)\s*(?=\{)")
+_FENCED = re.compile(r"\s*+```\w*+\n?(.*?)\n?```\s*+\Z", re.DOTALL)
+_MISTRAL = re.compile(r"\s*+([\w.:-]++)\s*+(?:\[CALL_ID\]\w*+)?+\s*+(?:\[ARGS\])?+\s*+(?=\{)")
+_KIMI = re.compile(r"\s*+(?:functions\.)?([\w.-]+?)(?::\d++)?+\s*+<\|tool_call_argument_begin\|>(.*)", re.DOTALL)
+_GEMMA = re.compile(r"\s*+(?:call:|:)?([\w.-][\w.:-]*+)\s*+(?=\{)")
 _PYTHON_WORDS: dict[str, JsonValue] = {"None": None, "True": True, "False": False}
 _QUOTES = ("<escape>", '<|"|>')
 
@@ -43,9 +43,13 @@ def mistral_calls(body: str, schemas: Schemas) -> Calls | None:
 
 
 def kimi_calls(body: str, schemas: Schemas) -> Calls | None:
-    """`functions.NAME:0<|tool_call_argument_begin|>{…}`."""
-    found = _KIMI.fullmatch(body)
-    return None if found is None else ((CallText(found[1], found[2].strip() or "{}"),), "")
+    """`functions.NAME:0<|tool_call_argument_begin|>{…}`.
+
+    The next may begin before this one is closed.
+    """
+    found = [_KIMI.fullmatch(one) for one in body.split("<|tool_call_begin|>")]
+    calls = tuple(CallText(one[1], one[2].strip() or "{}") for one in found if one is not None)
+    return (calls, "") if calls and len(calls) == len(found) else None
 
 
 def gemma_calls(body: str, schemas: Schemas) -> Calls | None:

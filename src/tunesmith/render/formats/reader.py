@@ -27,7 +27,8 @@ def answer_reader(form: CallForm, tools: Sequence[Tool], *, with_calls: bool, be
     if form is HARMONY:
         return HarmonyReader(with_calls=with_calls)
     inner: Reader = ReplyReader() if form is HERMES and with_calls else BlockReader(form, schemas_of(tools), with_calls)
-    return _ThoughtfulReader(Thoughts(form.thinks, begun), inner)
+    calls = (*form.opens, *form.drops) if with_calls else ()
+    return _ThoughtfulReader(Thoughts(form.thinks, begun, calls), inner)
 
 
 class _ThoughtfulReader:
@@ -54,7 +55,7 @@ class _ThoughtfulReader:
 
     def finish(self, *, cut: bool = False) -> ReplyPart:
         """Returns what is left of the reply."""
-        reasoning, rest = self._thoughts.finish()
+        reasoning, rest = self._thoughts.finish(cut=cut)
         part, end = self._inner.add(rest), self._inner.finish(cut=cut)
         return ReplyPart(part.text + end.text, part.calls + end.calls, reasoning)
 
@@ -157,6 +158,7 @@ class BlockReader:
                 self._give_up(found)
             return True
         if not last:
+            self._tried = max(self._tried, len(self._held) - max(map(len, closes), default=1) + 1)
             return False
         if not self._take(self._held, found):
             self._give_up(found)
@@ -172,7 +174,7 @@ class BlockReader:
 
     def _take(self, body: str, found: Found) -> bool:
         """Takes in the calls of a block; whether there are any."""
-        body = f"{self._opener}{body}" if self._opener == "<function=" else body
+        body = f"{self._opener}{body}" if self._opener and self._opener.endswith("=") else body
         read = self._form.read(body, self._schemas)
         if read is None or not read[0]:
             return False

@@ -26,7 +26,7 @@ def typed(text: str, schema: JsonValue, *, guess: bool) -> JsonValue:
 
     `guess`: whether one without a type may be JSON; else it is text.
     """
-    kinds = _kinds(schema)
+    kinds = kinds_of(schema)
     if text.strip().lower() in {"null", "none"} and "string" not in kinds and (kinds or guess):
         return None
     if not kinds:
@@ -37,7 +37,7 @@ def typed(text: str, schema: JsonValue, *, guess: bool) -> JsonValue:
     return text if "string" in kinds and not _fits(value, kinds) else value
 
 
-def _kinds(schema: JsonValue) -> set[str]:
+def kinds_of(schema: JsonValue) -> set[str]:
     """The types that a schema names."""
     if not isinstance(schema, dict):
         return set()
@@ -52,7 +52,7 @@ def _kinds(schema: JsonValue) -> set[str]:
     for key in ("anyOf", "oneOf"):
         options = schema.get(key)
         for option in options if isinstance(options, list) else ():
-            kinds |= _kinds(option)
+            kinds |= kinds_of(option)
     choices = schema.get("enum")
     if not kinds and isinstance(choices, list) and choices and all(isinstance(one, str) for one in choices):
         kinds = {"string"}

@@ -5,8 +5,10 @@ what the template adds for the answer, up to the mark that ends its turn. Where 
 otherwise than it was given (Qwen3 drops its thinking), a row makes several examples, as in `render.layout`.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,6 +18,7 @@ from tunesmith.render.faults import EndlessTemplate, RenderError, left_out, lost
 from tunesmith.render.native.guard import Guard
 from tunesmith.render.native.habits import Habits
 from tunesmith.render.native.messages import Speaker
+from tunesmith.render.native.shapes import MOST_TOOL_CHARS, Key, Shape, Shapes, are_plain, filled, pieces, slotted
 from tunesmith.render.native.texts import SENTINEL, common
 from tunesmith.render.native.turn_ends import TurnEnds
 from tunesmith.render.vocabulary import Vocabulary
@@ -24,8 +27,8 @@ from tunesmith.system.deadline import check_time
 
 _OPEN_THINKING, _CLOSED_THINKING = re.compile(r"<think>\s*\Z"), re.compile(r"</think>\s*\Z")
 _CLOSE_THINKING = "\n</think>\n\n"
-_THOUGHT = re.compile(r"\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
-_BLANK_THOUGHT = re.compile(r"\s*(<[^<>]*think[^<>]*>|\[/?THINK\]|\s)*\s*", re.IGNORECASE)
+_THOUGHT = re.compile(r"\s*+(?:<think>)?+(.*?)</think>\s*+", re.DOTALL)
+_BLANK_THOUGHT = re.compile(r"(?:<(?=[^<>]*think)[^<>]*+>|\[/?THINK\]|\s)*+", re.IGNORECASE)
 Variables: TypeAlias = Mapping[str, JsonValue]
 
 
@@ -61,6 +64,7 @@ class Conversations:
     def __init__(self, template: ChatTemplate, vocabulary: Vocabulary, habits: Habits, eos_ids: set[int]) -> None:
         self._template = template
         self._speaker = Speaker(habits, template.text, vocabulary)
+        self._shapes = Shapes()
         self.ends = TurnEnds(template, vocabulary, habits, eos_ids)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Tool], variables: Variables | None = None) -> Written:
@@ -78,7 +82,7 @@ class Conversations:
         `is_seamless`: whether a text has the same tokens when it is cut at a place.
         """
         talk = _Talk(self._template, self._speaker, messages, tools, None)
-        answers = {at: self._answer(talk, at) for at in learned}
+        answers = self._shaped(talk, tuple(learned)) or {at: self._answer(talk, at) for at in learned}
         examples: list[Written] = []
         waiting = list(learned)
         while waiting:
@@ -95,6 +99,36 @@ class Conversations:
             examples.append(Written(whole, talk.guard, spans))
             waiting = [one for one in waiting if one not in taught]
         return examples[::-1]
+
+    def _shaped(self, talk: "_Talk", learned: tuple[int, ...]) -> dict[int, _Answer] | None:
+        """The answers of a conversation of plain texts, by its shape; None where they have to be written."""
+        key = talk.key(learned) if len(learned) > 1 else None
+        if key is None or (shape := self._shapes.of(key, lambda: self._shape(talk.slotted(), learned))) is None:
+            return None
+        texts, last = [str(one["content"]) for one in talk.shown], learned[-1]
+        whole, prompt = filled(shape.whole, texts), filled(shape.prompt, texts)
+        if whole != talk.text(last + 1) or not (whole.startswith(prompt) or prompt == talk.prompt(last)):
+            return None
+        answers: dict[int, _Answer] = {}
+        for at, (asked, said) in shape.answers.items():
+            prompt = filled(asked, texts)
+            answers[at] = _Answer(prompt + filled(said, texts), len(prompt))
+        return answers
+
+    def _shape(self, talk: "_Talk", learned: tuple[int, ...]) -> Shape | None:
+        shared: dict[str, str] = {}
+        try:
+            written = {at: self._answer(talk, at) for at in learned}
+            whole, prompt = talk.text(learned[-1] + 1), talk.prompt(learned[-1])
+        except EndlessTemplate:
+            raise
+        except RenderError:
+            return None
+        answers = {
+            at: (pieces(one.text[: one.start], shared), pieces(one.text[one.start :], shared))
+            for at, one in written.items()
+        }
+        return Shape(pieces(whole, shared), pieces(prompt, shared), answers)
 
     def _answer(self, talk: "_Talk", at: int) -> _Answer:
         check_time()
@@ -124,6 +158,24 @@ class _Talk:
         self.guard = speaker.guard(messages, tools)
         self.shown = speaker.messages(messages, self.guard)
         self._declared = speaker.tools(tools, self.guard)
+
+    def key(self, learned: tuple[int, ...]) -> Key | None:
+        """What the texts depend on besides those of the messages.
+
+        None where these are not plain.
+        """
+        if self.guard.character or not are_plain(self.shown):
+            return None
+        tools = json.dumps(self._declared) if self._declared else ""
+        if len(tools) > MOST_TOOL_CHARS:
+            return None
+        return Key(tuple(str(one["role"]) for one in self.shown), learned, tools, self._template.moment())
+
+    def slotted(self) -> "_Talk":
+        """The same conversation with slots in the place of its texts."""
+        talk = copy(self)
+        talk.shown = slotted(self.shown)
+        return talk
 
     def text(self, count: int) -> str:
         """The first `count` messages."""
@@ -181,7 +233,9 @@ def _continuation(talk: _Talk, at: int, prompt: str, whole: str) -> str:
         raise thinking_is_off()
     if _BLANK_THOUGHT.fullmatch(opener):
         return rest
-    return whole[common(whole, talk.head(at)) :]
+    head, asked = talk.head(at), talk.text(at)
+    opening = prompt[len(asked) :] if prompt.startswith(asked) else ""
+    return whole[min(head.rindex(opening) + len(opening) if opening in head else len(head), common(whole, head)) :]
 
 
 def _name(call: JsonValue) -> str:

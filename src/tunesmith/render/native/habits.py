@@ -11,7 +11,7 @@ from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.faults import EndlessTemplate
 
-NAME, VALUE, RESULT = "probe_tool", "Paris9", "Sunny7"
+NAME, VALUE, RESULT, BESIDE = "probe_tool", "Paris9", "Sunny7", "Beside5"
 Write = Callable[[list[JsonObject], list[JsonObject] | None], str]
 
 TOOL: JsonObject = {
@@ -33,6 +33,7 @@ class Habits:
     `declares`: it writes the declarations. `calls`, `results`: it writes an assistant's calls, and their results.
     `text_arguments`: it takes the arguments of a call as text. `short_ids`: its ids have nine letters or digits.
     `named_results`: it needs a result's function by name. `null_content`: it writes calls only beside no content.
+    `drops_text`: it leaves out the text beside calls.
     """
 
     declares: bool = False
@@ -42,6 +43,7 @@ class Habits:
     short_ids: bool = False
     named_results: bool = False
     null_content: bool = False
+    drops_text: bool = False
 
     @property
     def any(self) -> bool:
@@ -65,7 +67,8 @@ def find_habits(write: Write) -> Habits:
     ):
         text = _try(write, [USER, probe_call(trial)], [TOOL])
         if NAME in text and VALUE in text:
-            found = replace(trial, calls=True)
+            beside = _try(write, [USER, {**probe_call(trial), "content": BESIDE}], [TOOL])
+            found = replace(trial, calls=True, drops_text=NAME in beside and BESIDE not in beside)
             break
     for named in (False, True):
         trial = replace(found, named_results=named)

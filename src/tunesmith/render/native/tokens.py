@@ -23,7 +23,9 @@ class NativeTokens:
     """
 
     def __init__(self, template: ChatTemplate, vocabulary: Vocabulary, habits: Habits, eos_ids: set[int]) -> None:
-        self._vocabulary = vocabulary
+        self._vocabulary, self._drops_text = vocabulary, habits.drops_text
+        # GPT-OSS' template has one place for both; see `messages`.
+        self._one_beside = "reasoning_content" not in template.text and "thinking" in template.text
         self._conversations = Conversations(template, vocabulary, habits, eos_ids)
         self.ends = self._conversations.ends.ids
         called = self._conversations.ends.cut_mark(call_text(template, habits))
@@ -48,6 +50,13 @@ class NativeTokens:
         ]
         return [self._ids(one) for one in self._conversations.examples(messages, tools, learned, self._is_seamless)]
 
+    def left_out(self, messages: Sequence[Message]) -> list[tuple[int, str]]:
+        """The messages of which text or reasoning beside calls is left out, and which."""
+        beside = [(at, one) for at, one in enumerate(messages) if one.tool_calls and one.content]
+        if self._drops_text:
+            return [(at, "text") for at, _ in beside]
+        return [(at, "reasoning") for at, one in beside if self._one_beside and one.reasoning_content]
+
     def _is_seamless(self, written: Written, place: int) -> bool:
         """Whether a text has the same tokens when it is cut at `place`.
 
@@ -65,7 +74,11 @@ class NativeTokens:
         start = [self._vocabulary.id_of(mark[0]) or 0]
         whole, cut = [*start], [*start]
         self._add(whole, written, text[before:stop])
-        self._add(cut, written, text[before:place])
+        opening = text[before:place]
+        if written.guard.is_in(opening) or len(opening) > MARK_CHARS:
+            self._add(cut, written, opening)
+        else:
+            cut += self._vocabulary.after(cut, opening, "literal")  # which recurs
         self._add(cut, written, text[place:stop])
         return whole == cut
 
