@@ -20,7 +20,7 @@ def test_unknown_base_tells_the_command_and_the_command_works(tunesmith: Tunesmi
     assert ran.code == 1
     command = "tunesmith models add qwen2.5-0.5b Qwen/Qwen2.5-0.5B"
     assert f"Add a base: {command}, then restart a server that is running." in ran.err
-    added = tunesmith(*command.split()[1:])
+    added = tunesmith(*command.split()[1:], "--no-pull")
     assert added.out == f"qwen2.5-0.5b is a base now (Qwen/Qwen2.5-0.5B; in {file})\n"
     assert "Next, download it: tunesmith models pull qwen2.5-0.5b" in added.err
     assert tomllib.loads(file.read_text("utf-8")) == {"bases": {"qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B"}}
@@ -151,3 +151,19 @@ def test_a_file_written_in_another_way_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r'Add by hand:\n\[bases\]\n"new" = "/n"'):
         set_entry(path, "bases", "new", "/n")
     assert path.read_text("utf-8") == 'bases = { old = "/o" }\n'
+
+
+def test_an_alias_is_set_used_by_commands_and_removed(tunesmith: Tunesmith, jokes: Path) -> None:
+    base = "smollm2-135m-instruct"
+    ran = tunesmith("models", "alias", "fast", "gpt-4o-mini")
+    assert ran.out == f"fast stands for {base} now.\n"
+    assert f"{base} is ready" in tunesmith("models", "pull", "fast").out
+    assert tunesmith("models", "alias", "fast", "--remove").out == "fast is no longer set here.\n"
+    assert "Model fast is not available" in tunesmith("models", "pull", "fast").err
+    ran = tunesmith("models", "alias", "gpt-4o-mini", "--remove")
+    assert ran.code == 1
+    assert "was not set with this command" in ran.err
+    assert '[aliases] gpt-4o-mini = ""' in ran.err
+    for wrong in (("fast",), ("fast", base, "--remove")):
+        assert tunesmith("models", "alias", *wrong).code == 2
+    assert f"{base} is the name of a base itself" in tunesmith("models", "alias", base, base).err

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.base_check import check_base
-from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, name_for
+from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, name_for
 
 
 def looks_like_path(given: str) -> bool:
@@ -41,11 +41,11 @@ def directory_read_otherwise(base: BaseModel) -> Path | None:
     match base.source:
         case HubRepository(repository):
             path = Path(repository)
-        case LocalDirectory(path):
+        case LocalDirectory(path) | GgufFile(path):
             pass
         case _:
             return None
-    return path.absolute() if not path.is_absolute() and path.is_dir() else None
+    return path.absolute() if not path.is_absolute() and path.exists() else None
 
 
 def _not_available(message: str) -> InvalidRequest:
