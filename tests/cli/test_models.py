@@ -167,3 +167,13 @@ def test_an_alias_is_set_used_by_commands_and_removed(tunesmith: Tunesmith, joke
     for wrong in (("fast",), ("fast", base, "--remove")):
         assert tunesmith("models", "alias", *wrong).code == 2
     assert f"{base} is the name of a base itself" in tunesmith("models", "alias", base, base).err
+
+
+def test_the_catalogue_is_listed_and_tells_its_sources_to_scripts(tunesmith: Tunesmith) -> None:
+    shown = tunesmith("models", "catalogue").out
+    [line] = [line for line in shown.splitlines() if line.lstrip().startswith("qwen3-0.6b")]
+    assert line.split() == ["qwen3-0.6b", "Qwen/Qwen3-0.6B", "0.6", "40,960", "Apache-2.0", "0.0001"]
+    entries = tunesmith("models", "catalogue", "--json").json
+    assert isinstance(entries, list)
+    [entry] = [entry for entry in entries if entry["name"] == "qwen3-0.6b"]
+    assert entry["licence"]["source"].startswith("https://github.com/QwenLM/Qwen3/")

@@ -1,10 +1,13 @@
 """The catalogue of bases: every figure has a source, and every entry can be added."""
 
 import tomllib
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from tunesmith.models.catalogue import FILE, Figure, catalogue, entry_of
 from tunesmith.models.registry import BASE_NAME, HUB_ID, SHIPPED
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "bases.md"
 
 
 def test_each_figure_names_an_address_and_each_entry_can_be_added() -> None:
@@ -44,3 +47,13 @@ def test_a_repository_is_found_in_any_spelling_and_an_unsourced_figure_is_none()
     assert nemo is not None
     assert (nemo.licence, nemo.rate) == (None, None)
     assert entry_of("nobody/nothing") is None
+
+
+def test_the_page_has_the_figures_of_the_file() -> None:
+    rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == list(catalogue())
+    for row, entry in zip(rows, catalogue().values(), strict=True):
+        cells = [cell.strip() for cell in row[1:-1].split("|")]
+        figures = (entry.parameters, entry.context, entry.licence, entry.rate)
+        for cell, figure in zip(cells[2:], figures, strict=True):
+            assert (figure.source in cell) if figure else cell == "", (entry.name, cell)

@@ -2,7 +2,7 @@
 
 import typer
 
-from tunesmith.cli.commands.models import add, alias, check, listing, pull, tuned
+from tunesmith.cli.commands.models import add, alias, catalogue, check, listing, pull, tuned
 
 app = typer.Typer(help="List, add, check, pull, replace and delete models.", no_args_is_help=True)
 
@@ -10,6 +10,7 @@ app.command("list")(listing.list_models)
 app.command()(add.add)
 app.command()(check.check)
 app.command()(pull.pull)
+app.command()(catalogue.catalogue)
 app.command()(alias.alias)
 app.command()(tuned.delete)
 app.command()(tuned.replace)

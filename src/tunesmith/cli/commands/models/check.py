@@ -47,6 +47,8 @@ def check(
 
     A conversation is shown with the text that training would learn.
     """
+    from rich.markup import escape
+
     from tunesmith.cli.bases import base_here
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.mask import print_mask
@@ -59,7 +61,7 @@ def check(
         mask = [[{"learned": span.learned, "text": span.text} for span in one.spans] for one in checked.previews]
         print_json({"model": base.name, **checked.values, "mask": mask})
         return
-    print_table(facts(checked.values))
+    print_table(facts({label: escape(text) for label, text in checked.values.items()}))
     print_mask(checked.previews)
 
 
