@@ -45,7 +45,8 @@ def main() -> None:
         counts = _split(options.file, folder, options.held_out)
         report = check_file(folder / "training.jsonl", CheckOptions(renderer=load_renderer(base), min_examples=1))
         chosen = resolve_hyperparameters({"n_epochs": options.epochs} if options.epochs else None, report)
-        began, found = time.monotonic(), {}
+        began = time.monotonic()
+        found: dict[str, list[Run]] = {}
         for name, factor in FACTORS.items():
             for seed in range(1, options.seeds + 1):
                 run = _train(options.base, base, folder, chosen, factor, seed)
@@ -114,7 +115,7 @@ def _print(
     print("| rate | learning rate | best held-out loss | after the last epoch |\n| --- | ---: | ---: | ---: |")
     for name, runs in found.items():
         rate = base_rate * chosen.learning_rate_multiplier * FACTORS[name]
-        best, last = ([pick(run.losses) for run in runs] for pick in (min, lambda losses: losses[-1]))
+        best, last = [min(run.losses) for run in runs], [run.losses[-1] for run in runs]
         print(f"| {name} | {rate:.3g} | {_spread(best)} | {_spread(last)} |")
 
 

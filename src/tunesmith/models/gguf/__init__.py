@@ -78,7 +78,7 @@ def read_facts(gguf_file: Path, name: str) -> GgufFacts:
     reason = unsupported(config)
     if reason is not None:
         raise unusable(name, reason)
-    licence = metadata.values.get("general.license")
+    licence = metadata.get("general.license")
     return GgufFacts(config, values, None if licence is None else str(licence))
 
 
@@ -102,7 +102,7 @@ def _explaining(gguf_file: Path) -> Iterator[None]:
 
 
 def _family(gguf_file: Path, metadata: Metadata) -> Family:
-    architecture = metadata.values.get("general.architecture")
+    architecture = metadata.get("general.architecture")
     family = ARCHITECTURES.get(str(architecture))
     if family is None:
         raise InvalidRequest(

@@ -137,7 +137,7 @@ def tokenizer_config(metadata: Metadata) -> JsonObject:
         f"{name}_token": tokens[metadata.integer(f"tokenizer.ggml.{key}_token_id")]
         for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))
     }
-    template = metadata.values.get("tokenizer.chat_template")
+    template = metadata.get("tokenizer.chat_template")
     if template is None and {START, END} <= set(tokens):
         template = TEMPLATE
     return {

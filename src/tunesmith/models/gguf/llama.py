@@ -45,7 +45,7 @@ def config(metadata: Metadata, *, tied: bool) -> JsonObject:
 
 def tokenizer(metadata: Metadata) -> JsonObject:
     """tokenizer.json of a byte-level BPE that splits digits one by one, then words by GPT-2's rule."""
-    model, pre = (metadata.values.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    model, pre = (metadata.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
     if model != "gpt2" or pre != "smollm":
         raise InvalidRequest(
             f"GGUF tokenizer {model!r}/{pre!r} is not supported (only gpt2/smollm). Use the model's Hugging Face"

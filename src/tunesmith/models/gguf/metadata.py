@@ -1,7 +1,6 @@
 """The keys of a GGUF file, and its tensors as numpy has them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,17 +10,27 @@ from numpy.typing import NDArray
 from tunesmith.errors import InvalidRequest
 
 
-@dataclass(frozen=True, slots=True)
 class Metadata:
-    """The keys; each method raises InvalidRequest for one that is missing or of another type."""
+    """The keys, each read when it is asked for: a vocabulary takes seconds.
 
-    values: dict[str, object]
+    Each method but `get` raises InvalidRequest for a key that is missing or of another type.
+    """
+
+    def __init__(self, fields: "Mapping[str, Field]") -> None:
+        self._fields = fields
+        self._read: dict[str, object] = {}
+
+    def get(self, name: str) -> object:
+        """Any value; None for a missing key."""
+        if name in self._fields and name not in self._read:
+            self._read[name] = self._fields[name].contents()
+        return self._read.get(name)
 
     def value(self, name: str) -> object:
         """Any value."""
-        if name not in self.values:
+        if name not in self._fields:
             raise InvalidRequest(f"GGUF key {name} is missing: the file is damaged.")
-        return self.values[name]
+        return self.get(name)
 
     def integer(self, name: str) -> int:
         """A whole number."""
@@ -32,7 +41,7 @@ class Metadata:
 
     def number(self, name: str, default: float | None = None) -> float:
         """A number; `default` where the key is missing."""
-        value = self.value(name) if default is None else self.values.get(name, default)
+        value = default if default is not None and name not in self._fields else self.value(name)
         if not isinstance(value, (int, float)):
             raise InvalidRequest(f"GGUF key {name} is {value!r}, not a number: the file is damaged.")
         return float(value)
@@ -56,8 +65,12 @@ class Metadata:
         return value
 
 
-class _Field(Protocol):
-    def contents(self, index_or_slice: int | slice = ...) -> object: ...
+class Field(Protocol):
+    """A key of the gguf library's reader."""
+
+    def contents(self, index_or_slice: int | slice = ...) -> object:
+        """The value."""
+        ...
 
 
 class _Tensor(Protocol):
@@ -70,7 +83,7 @@ class _Tensor(Protocol):
 class GgufReader(Protocol):
     """What is used of the gguf library's reader."""
 
-    fields: dict[str, _Field]
+    fields: dict[str, Field]
     tensors: list[_Tensor]
 
 
@@ -79,7 +92,7 @@ def open_gguf(file: Path) -> tuple[GgufReader, Metadata]:
     from gguf import GGUFReader
 
     reader: GgufReader = GGUFReader(file)
-    return reader, Metadata({name: field.contents() for name, field in reader.fields.items()})
+    return reader, Metadata(reader.fields)
 
 
 def dequantised(reader: GgufReader) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -10,11 +10,12 @@ from tunesmith.cli.options import AsJson, DataDir, named
 
 if TYPE_CHECKING:
     from tunesmith.check.report.mask_preview import Preview
+    from tunesmith.jsonvalue import JsonObject
     from tunesmith.models.registry import BaseModel
     from tunesmith.render.renderer import Renderer
     from tunesmith.settings import Settings
 
-SAMPLE = {
+SAMPLE: "JsonObject" = {
     "messages": [
         {"role": "system", "content": "You are brief."},
         {"role": "user", "content": "What is the capital of France?"},
