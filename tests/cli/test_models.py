@@ -48,7 +48,7 @@ def test_directory_that_is_no_base_is_not_added(tunesmith: Tunesmith, tmp_path: 
 
 GPT2 = '{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}'
 PATHS = {
-    "m.gguf": "Base m cannot be used: it is a GGUF file. Give the Hugging Face directory, or the hub id",
+    "m.gguf": "{here}/m.gguf is a GGUF file, which can be made a base: tunesmith models add m --from {here}/m.gguf.",
     "./gone": "There is no file or directory {here}/gone. Check the path, or give the name of a base.",
     "./gpt2": "Base gpt2 cannot be used: the family gpt2 is not supported:",
     "models/empty": "Base empty cannot be used: its directory has no config.json",

@@ -25,6 +25,11 @@ def path_instead_of_name(given: str) -> InvalidRequest | None:
     name = name_for(str(whole))
     if not whole.exists():
         return _not_available(f"There is no file or directory {whole}. Check the path, or give the name of a base.")
+    if whole.is_file() and whole.suffix == ".gguf":
+        return _not_available(
+            f"{whole} is a GGUF file, which can be made a base: tunesmith models add {name} --from"
+            f" {shlex.quote(str(whole))}. Then restart a server that is running, and give the name {name}."
+        )
     try:
         check_base(whole, name)
     except InvalidRequest as error:

@@ -221,7 +221,11 @@ def _check_listing(files: Collection[str], name: str) -> None:
     if weights and not missing:
         return
     if not weights and any(file.endswith(".gguf") for file in files):
-        raise unusable(name, "its repository has GGUF files only. Take the repository that they were made from")
+        raise unusable(
+            name,
+            "its repository has GGUF files only. Take the repository that they were made from, or download one of"
+            " them and add that (--from FILE.gguf)",
+        )
     if not weights and any(file.endswith((".bin", ".pt", ".pth")) for file in files):
         raise unusable(name, "its repository has pickled weights (*.bin) only, which are not read; *.safetensors are")
     if "adapter_config.json" in files:
