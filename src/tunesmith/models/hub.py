@@ -33,9 +33,9 @@ class HubUnreachable(ServerFault):
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a repository: its bytes, and the digest that the hub lists; "" where it lists none.
+    """A file of a repository: its bytes, and the digest that the hub lists.
 
-    `sha256` is of files in large storage, `git` (SHA-1 of a Git blob) of the others.
+    "" where it lists none. `sha256` is of files in large storage, `git` (SHA-1 of a Git blob) of the others.
     """
 
     size: int
@@ -99,18 +99,18 @@ def has_snapshot(source: HubRepository) -> bool:
 
 
 def look_up(source: HubRepository, name: str) -> tuple[Listing, Path]:
-    """What the hub says of the repository, and the folder of its config.json, which alone is downloaded.
+    """What the hub says of the repository, and the folder of its config.json.
 
-    Raises InvalidRequest where it cannot be used or had, and HubUnreachable without a network.
+    No more than that file is downloaded. Raises InvalidRequest where it cannot be used or had, and HubUnreachable without a network.
     """
     with _explaining(source.repository, name):
         return _look_up(source, name)
 
 
 def download(source: HubRepository, name: str, started: Started) -> tuple[Path, dict[str, str]]:
-    """The directory of the repository's files, and their SHA-256 by name; downloads missing ones.
+    """The directory of the repository's files, and their SHA-256 by name.
 
-    Without a revision the newest. Each file is compared with the digest that the hub lists; one that differs is
+    Downloads missing ones, without a revision the newest. Each file is compared with the digest that the hub lists; one that differs is
     downloaded once more. Raises InvalidRequest where the repository cannot be used or had, and HubUnreachable without a
     network.
     """

@@ -1,4 +1,4 @@
-"""What a base takes of a machine, told from its config.json and the number of its weights, before any is downloaded."""
+"""What a base takes of a machine, told before its weights are downloaded."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,7 +18,10 @@ LOGIT_TOKENS = 1024  # of which logits are in memory at most, with what is made 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes on a CPU, in float32. `least` is with activations that are computed again instead of being kept."""
+    """Bytes on a CPU, in float32.
+
+    `least` is with activations that are computed again instead of being kept.
+    """
 
     serving: int
     training: int

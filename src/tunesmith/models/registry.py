@@ -60,7 +60,10 @@ class HubRepository:
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """A GGUF file of the user's, at an absolute path; `sha256` is that of the file that was added, "" any."""
+    """A GGUF file of the user's, at an absolute path.
+
+    `sha256` is that of the file that was added, "" any.
+    """
 
     path: Path
     sha256: str = ""
@@ -120,9 +123,9 @@ def default_base(settings: Settings) -> BaseModel:
 
 
 def alias_table(settings: Settings, kept: Mapping[str, str] = NO_ALIASES) -> dict[str, BaseModel]:
-    """The bases by alias: OpenAI's names for the default base, the settings', then `kept`.
+    """The bases by alias.
 
-    An alias in `kept` for a base that is not known here is left out: another server of the database may know it.
+    OpenAI's names for the default base, the settings', then `kept`. An alias in `kept` for a base that is not known here is left out: another server of the database may know it.
     Raises InvalidRequest if the settings have an alias for an unknown base.
     """
     bases = {base.name: base for base in list_bases(settings)}
@@ -145,9 +148,9 @@ def alias_table(settings: Settings, kept: Mapping[str, str] = NO_ALIASES) -> dic
 
 
 def resolve_base(name: str, settings: Settings, kept: Callable[[], Mapping[str, str]] = dict) -> BaseModel:
-    """The base that `name` or an alias stands for; `kept` is asked only if no base has that name.
+    """The base that `name` or an alias stands for.
 
-    If there is none, raises InvalidRequest with OpenAI's recorded answer (`model_not_available`), and how to add one;
+    `kept` is asked only if no base has that name. If there is none, raises InvalidRequest with OpenAI's recorded answer (`model_not_available`), and how to add one;
     with `base_not_usable` where an alias was set for a base that is not known here.
     """
     for base in list_bases(settings):
@@ -172,9 +175,9 @@ def resolve_base(name: str, settings: Settings, kept: Callable[[], Mapping[str, 
 
 
 def new_alias(alias: str, name: str, settings: Settings, kept: Mapping[str, str]) -> BaseModel:
-    """The base for which `alias` is to stand, when it is set for `name`, a base or another alias.
+    """The base for which `alias` is to stand, when it is set for `name`.
 
-    Raises InvalidRequest for a name that is no alias' name, and for an unknown base.
+    `name` is a base or another alias. Raises InvalidRequest for a name that is no alias' name, and for an unknown base.
     """
     if not BASE_NAME.fullmatch(alias) or alias in (".", ".."):
         raise InvalidRequest(
@@ -224,9 +227,9 @@ def place_of(source: HubRepository | GgufFile | LocalDirectory) -> str:
 
 
 def source_of(where: str) -> HubRepository | GgufFile | LocalDirectory:
-    """A hub id is `owner/name`, or `owner/name@COMMIT`; all else is a path, of a GGUF file if it ends so.
+    """A hub id is `owner/name`, or `owner/name@COMMIT`; all else is a path.
 
-    That of a GGUF file may end with `@SHA256`.
+    It is that of a GGUF file if it ends so. That of a GGUF file may end with `@SHA256`.
     """
     named, _, pin = where.rpartition("@")
     if not (named and PIN.fullmatch(pin)):

@@ -54,7 +54,10 @@ def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
 @router.post("/{name:path}")
 @rule("owner", deed="sets aliases")
 def set_alias(name: str, body: Annotated[AliasBody, Body()], context: ContextDep, audit: AuditDep) -> JSONAnswer:
-    """Lets `name` stand for a base on every server of this database, at once. Raises InvalidRequest."""
+    """Lets `name` stand for a base.
+
+    Every server of this database knows it at once. Raises InvalidRequest.
+    """
     _require_name(name)
     base = new_alias(name, body.base, context.settings, context.store.aliases.all())
     context.store.aliases.set(name, base.name)
@@ -65,7 +68,10 @@ def set_alias(name: str, body: Annotated[AliasBody, Body()], context: ContextDep
 @router.delete("/{name:path}")
 @rule("owner", deed="deletes models")
 def delete_model(name: str, context: ContextDep, audit: AuditDep) -> JSONAnswer:
-    """Deletes a tuned model, a checkpoint, or an alias that was set. Raises InvalidRequest for a base."""
+    """Deletes a tuned model, a checkpoint, or an alias that was set.
+
+    Raises InvalidRequest for a base.
+    """
     _require_name(name)
     if context.store.aliases.remove(name):
         audit.note("alias.removed", name)

@@ -1,4 +1,4 @@
-"""Bases that people tune, with what their authors and others say of them: `bases.toml` beside this file.
+"""Bases that people tune, with what is said of them in `bases.toml`.
 
 Each figure names its source; what no source says is None. Nothing here is a base before `tunesmith models add`.
 """
@@ -13,7 +13,7 @@ FILE = Path(__file__).with_name("bases.toml")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value with the address that says so; of a learning rate, the recipe there that has it."""
+    """A value with the address that says so."""
 
     value: float | str
     source: str
@@ -21,7 +21,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A base: `parameters` in billions, `context` in tokens, `rate` for a LoRA; None where no source was found."""
+    """A base: `parameters` in billions, `context` in tokens, `rate` for a LoRA.
+
+    None where no source was found.
+    """
 
     name: str
     hub: str

@@ -58,7 +58,10 @@ ARCHITECTURES: dict[str, Family] = {"llama": llama, "gemma3": gemma3}
 
 @dataclass(frozen=True, slots=True)
 class GgufFacts:
-    """What a file says of its model before it is converted; `config` is the config.json that it will have."""
+    """What a file says of its model before it is converted.
+
+    `config` is the config.json that it will have.
+    """
 
     config: JsonObject
     parameters: int

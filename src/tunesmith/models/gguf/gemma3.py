@@ -72,49 +72,54 @@ def _rotation(metadata: Metadata) -> JsonObject:
 
 
 def tokenizer(metadata: Metadata) -> JsonObject:
-    """tokenizer.json of SentencePiece's BPE: the pair whose piece has the best score is joined first."""
+    """tokenizer.json of SentencePiece's BPE.
+
+    The pair whose piece has the best score is joined first.
+    """
     if metadata.value("tokenizer.ggml.model") != "llama":
         raise InvalidRequest(
             f"GGUF tokenizer {metadata.value('tokenizer.ggml.model')!r} is not the one of Gemma 3 ('llama'). Use the"
             " model's Hugging Face directory instead."
         )
     tokens, kinds = metadata.strings("tokenizer.ggml.tokens"), metadata.integers("tokenizer.ggml.token_type")
-    scores = metadata.numbers("tokenizer.ggml.scores")
-    added: list[JsonObject] = []
-    for index, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
-        if kind == CONTROL:
-            added.append(added_token(index, token))
-        elif kind == USER_DEFINED:  # found after spaces were replaced, as SentencePiece does
-            added.append(added_token(index, token, special=False, normalized=True))
-    pieces = {token: score for token, kind, score in zip(tokens, kinds, scores, strict=True) if kind == NORMAL}
+    replaced: JsonObject = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [*added],
+        "added_tokens": _added(tokens, kinds),
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
         "pre_tokenizer": None,
         "post_processor": None,
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [
-                {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-            ],
-        },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": tokens[metadata.integer("tokenizer.ggml.unknown_token_id")],
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": True,
-            "ignore_merges": False,
-            "vocab": {token: index for index, token in enumerate(tokens)},
-            "merges": _merges(pieces),
-        },
+        "decoder": {"type": "Sequence", "decoders": [replaced, {"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": _model(metadata, tokens, kinds),
+    }
+
+
+def _added(tokens: list[str], kinds: list[int]) -> list[JsonValue]:
+    """Special tokens, and those that are found once spaces were replaced, as SentencePiece does."""
+    found: list[JsonValue] = []
+    for index, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
+        if kind == CONTROL:
+            found.append(added_token(index, token))
+        elif kind == USER_DEFINED:
+            found.append(added_token(index, token, special=False, normalized=True))
+    return found
+
+
+def _model(metadata: Metadata, tokens: list[str], kinds: list[int]) -> JsonObject:
+    scored = zip(tokens, kinds, metadata.numbers("tokenizer.ggml.scores"), strict=True)
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": tokens[metadata.integer("tokenizer.ggml.unknown_token_id")],
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": True,
+        "ignore_merges": False,
+        "vocab": {token: index for index, token in enumerate(tokens)},
+        "merges": _merges({token: score for token, kind, score in scored if kind == NORMAL}),
     }
 
 
@@ -131,7 +136,7 @@ def _merges(scores: dict[str, float]) -> list[JsonValue]:
 
 
 def tokenizer_config(metadata: Metadata) -> JsonObject:
-    """tokenizer_config.json, with Gemma's turns as the template of a file that has none."""
+    """tokenizer_config.json; a file without a template gets Gemma's turns."""
     tokens = metadata.strings("tokenizer.ggml.tokens")
     named = {
         f"{name}_token": tokens[metadata.integer(f"tokenizer.ggml.{key}_token_id")]

@@ -44,7 +44,10 @@ def config(metadata: Metadata, *, tied: bool) -> JsonObject:
 
 
 def tokenizer(metadata: Metadata) -> JsonObject:
-    """tokenizer.json of a byte-level BPE that splits digits one by one, then words by GPT-2's rule."""
+    """tokenizer.json of a byte-level BPE.
+
+    It splits digits one by one, then words by GPT-2's rule.
+    """
     model, pre = (metadata.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
     if model != "gpt2" or pre != "smollm":
         raise InvalidRequest(

@@ -96,7 +96,10 @@ def open_gguf(file: Path) -> tuple[GgufReader, Metadata]:
 
 
 def dequantised(reader: GgufReader) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Each tensor by its GGUF name, in float32; exact for any quantisation that the gguf library reads."""
+    """Each tensor by its GGUF name, in float32.
+
+    Exact for any quantisation that the gguf library reads.
+    """
     from gguf import dequantize
 
     for tensor in reader.tensors:

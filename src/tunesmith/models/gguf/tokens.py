@@ -7,7 +7,7 @@ ADDED = (CONTROL, USER_DEFINED)
 
 
 def added_token(index: int, content: str, *, special: bool = True, normalized: bool = False) -> JsonObject:
-    """The token as tokenizer.json lists those that are found before a text is cut into pieces."""
+    """The token as tokenizer.json lists those that are never cut."""
     return {
         "id": index,
         "content": content,

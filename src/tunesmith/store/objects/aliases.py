@@ -1,6 +1,6 @@
-"""Other names of base models that were set while servers run; all servers of a database see them at once.
+"""Other names of base models that were set while servers run.
 
-What a base is, and the aliases of the settings, which these come before: `models.registry`.
+All servers of a database see them at once. What a base is, and the aliases of the settings, which these come before: `models.registry`.
 """
 
 import time
@@ -50,9 +50,9 @@ class AliasStore:
 
 
 def read_aliases(settings: Settings) -> Mapping[str, str]:
-    """The aliases of a data directory, for a command that needs nothing else of its store.
+    """The aliases of a data directory.
 
-    Creates and migrates nothing: without a database there are none.
+    For a command that needs nothing else of its store. Creates and migrates nothing: without a database there are none.
     """
     if settings.database_url is None and not settings.paths.database.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""`tunesmith models add`: a base from the hub, a directory or a GGUF file, looked at before it is downloaded."""
+"""`tunesmith models add`: a base from the hub, a directory or a GGUF file."""
 
 from dataclasses import dataclass
 from pathlib import Path

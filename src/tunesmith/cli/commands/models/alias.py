@@ -1,12 +1,15 @@
-"""`tunesmith models alias`: other names of bases, known to running servers at once."""
+"""`tunesmith models alias`: other names of bases."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.local_store import note as audit
 from tunesmith.cli.options import DataDir, named
+
+if TYPE_CHECKING:
+    from tunesmith.store import Store
 
 
 def alias(
@@ -20,11 +23,7 @@ def alias(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Let a name, such as gpt-4o-mini, stand for a base.
-
-    It is kept in the database, and running servers know it at once. No server is needed; owners can do the same with
-    POST and DELETE /v1/models/NAME.
-    """
+    """Let a name, such as gpt-4o-mini, stand for a base, also on running servers."""
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.local_store import open_local_store
     from tunesmith.cli.output.terminal import print_plain
@@ -34,15 +33,20 @@ def alias(
         raise CommandError("Give the BASE, or --remove, and not both.", Exit.USAGE)
     settings = load_settings(data_dir)
     with open_local_store(data_dir) as store:
-        if base is not None:
-            found = new_alias(name, base, settings, store.aliases.all())
-            store.aliases.set(name, found.name)
-            audit("alias.set", name, base=found.name)
-        elif not store.aliases.remove(name):
-            raise CommandError(_not_set(name, set(store.aliases.all())))
-        else:
-            audit("alias.removed", name)
-    print_plain(f"{name} stands for {found.name} now." if base is not None else f"{name} is no longer set here.")
+        if base is None:
+            _remove(store, name)
+            print_plain(f"{name} is no longer set here.")
+            return
+        found = new_alias(name, base, settings, store.aliases.all())
+        store.aliases.set(name, found.name)
+        audit("alias.set", name, base=found.name)
+    print_plain(f"{name} stands for {found.name} now.")
+
+
+def _remove(store: "Store", name: str) -> None:
+    if not store.aliases.remove(name):
+        raise CommandError(_not_set(name, set(store.aliases.all())))
+    audit("alias.removed", name)
 
 
 def _not_set(name: str, others: set[str]) -> str:

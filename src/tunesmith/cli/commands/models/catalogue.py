@@ -1,4 +1,4 @@
-"""`tunesmith models catalogue`: bases that people tune, and what others say of them."""
+"""`tunesmith models catalogue`: bases that people tune."""
 
 from typing import TYPE_CHECKING
 

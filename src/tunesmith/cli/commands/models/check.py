@@ -1,4 +1,4 @@
-"""`tunesmith models check`: what a base is like here, before a job or a user finds out."""
+"""`tunesmith models check`: what a base is like here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ def check(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Show how a base is trained and served here, its template and tokens, and an answer of it.
+    """Show how a base is trained and served here, its template and an answer.
 
     A conversation is shown with the text that training would learn.
     """

@@ -1,4 +1,4 @@
-"""What `tunesmith models add` and `check` say of a base: licence, size, and what it takes of this machine."""
+"""What is said of a base: licence, size, and what it takes of this machine."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -72,9 +72,9 @@ class Found:
 
 
 def look(base: BaseModel) -> Found:
-    """What is known of the base; of a repository only its list of files and config.json are fetched.
+    """What is known of the base.
 
-    Raises InvalidRequest for what cannot be tuned, and ServerFault where the hub cannot be asked.
+    Of a repository only its list of files and config.json are fetched. Raises InvalidRequest for what cannot be tuned, and ServerFault where the hub cannot be asked.
     """
     match base.source:
         case HubRepository() as source:

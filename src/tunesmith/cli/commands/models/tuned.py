@@ -1,4 +1,4 @@
-"""`tunesmith models delete`, `replace` and `replacements`: tuned models and imported names."""
+"""`tunesmith models delete`, `replace` and `replacements`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
