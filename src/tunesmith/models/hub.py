@@ -101,7 +101,8 @@ def has_snapshot(source: HubRepository) -> bool:
 def look_up(source: HubRepository, name: str) -> tuple[Listing, Path]:
     """What the hub says of the repository, and the folder of its config.json.
 
-    No more than that file is downloaded. Raises InvalidRequest where it cannot be used or had, and HubUnreachable without a network.
+    No more than that file is downloaded. Raises InvalidRequest where it cannot be used or had, and HubUnreachable
+    without a network.
     """
     with _explaining(source.repository, name):
         return _look_up(source, name)
@@ -110,7 +111,8 @@ def look_up(source: HubRepository, name: str) -> tuple[Listing, Path]:
 def download(source: HubRepository, name: str, started: Started) -> tuple[Path, dict[str, str]]:
     """The directory of the repository's files, and their SHA-256 by name.
 
-    Downloads missing ones, without a revision the newest. Each file is compared with the digest that the hub lists; one that differs is
+    Downloads missing ones, without a revision the newest. Each file is compared with the digest that the hub
+    lists; one that differs is
     downloaded once more. Raises InvalidRequest where the repository cannot be used or had, and HubUnreachable without a
     network.
     """

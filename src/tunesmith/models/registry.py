@@ -125,7 +125,8 @@ def default_base(settings: Settings) -> BaseModel:
 def alias_table(settings: Settings, kept: Mapping[str, str] = NO_ALIASES) -> dict[str, BaseModel]:
     """The bases by alias.
 
-    OpenAI's names for the default base, the settings', then `kept`. An alias in `kept` for a base that is not known here is left out: another server of the database may know it.
+    OpenAI's names for the default base, the settings', then `kept`. An alias in `kept` for a base that is not
+    known here is left out: another server of the database may know it.
     Raises InvalidRequest if the settings have an alias for an unknown base.
     """
     bases = {base.name: base for base in list_bases(settings)}
@@ -150,7 +151,8 @@ def alias_table(settings: Settings, kept: Mapping[str, str] = NO_ALIASES) -> dic
 def resolve_base(name: str, settings: Settings, kept: Callable[[], Mapping[str, str]] = dict) -> BaseModel:
     """The base that `name` or an alias stands for.
 
-    `kept` is asked only if no base has that name. If there is none, raises InvalidRequest with OpenAI's recorded answer (`model_not_available`), and how to add one;
+    `kept` is asked only if no base has that name. If there is none, raises InvalidRequest with OpenAI's recorded
+    answer (`model_not_available`), and how to add one;
     with `base_not_usable` where an alias was set for a base that is not known here.
     """
     for base in list_bases(settings):

@@ -1,6 +1,7 @@
 """Other names of base models that were set while servers run.
 
-All servers of a database see them at once. What a base is, and the aliases of the settings, which these come before: `models.registry`.
+All servers of a database see them at once. What a base is, and the aliases of the settings, which these come before:
+`models.registry`.
 """
 
 import time

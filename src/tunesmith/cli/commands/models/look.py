@@ -74,7 +74,8 @@ class Found:
 def look(base: BaseModel) -> Found:
     """What is known of the base.
 
-    Of a repository only its list of files and config.json are fetched. Raises InvalidRequest for what cannot be tuned, and ServerFault where the hub cannot be asked.
+    Of a repository only its list of files and config.json are fetched. Raises InvalidRequest for what cannot be
+    tuned, and ServerFault where the hub cannot be asked.
     """
     match base.source:
         case HubRepository() as source:
