@@ -86,7 +86,7 @@ def _answer(hub: Hub, path: str, method: str) -> tuple[int, Mapping[str, str], b
     files = hub.files[repository]
     if path.startswith("/api/models"):
         listing = [_listed(hub, name, data) for name, data in files.items()]
-        info = {"id": repository, "sha": SHA, "siblings": listing}
+        info: dict[str, object] = {"id": repository, "sha": SHA, "siblings": listing}
         if hub.licence is not None:
             info["cardData"] = {"license": hub.licence}
         return 200, {"Content-Type": "application/json"}, json.dumps(listing if "/tree/" in path else info).encode()

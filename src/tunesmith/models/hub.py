@@ -158,9 +158,8 @@ def _remote(file: "RepoSibling") -> RemoteFile:
 
 def _licence(info: "ModelInfo") -> str | None:
     """The licence in the model card; of one that has no short name, the name that its authors gave it."""
-    card = info.card_data.to_dict() if info.card_data else {}
-    named = card.get("license")
-    named = card.get("license_name") or named if named == "other" else named
+    named = getattr(info.card_data, "license", None)
+    named = getattr(info.card_data, "license_name", None) or named if named == "other" else named
     return str(named) if named else None
 
 

@@ -61,11 +61,11 @@ def add(options: Options) -> None:
     name, settings = options.name, load_settings(options.data_dir)
     if not BASE_NAME.fullmatch(name):
         raise CommandError(f"{name!r} cannot be the name of a base. Use letters, digits, '.', '_', '-' and '/' only.")
-    base = BaseModel(name, _source(name, _given(name, options.source, options.from_)), None)
+    source = _source(name, _given(name, options.source, options.from_))
     if options.later:
-        _write(settings, name, place_of(base.source), {}, options.as_json)
+        _write(settings, name, place_of(source), {}, options.as_json)
         return
-    found = _looked_up(base, options.as_json)
+    found = _looked_up(BaseModel(name, source, None), place_of(source), options.as_json)
     if options.dry_run:
         _print_dry(found, options.as_json)
         return
@@ -119,15 +119,14 @@ def _source(name: str, given: str) -> "HubRepository | GgufFile | LocalDirectory
     return LocalDirectory(whole)
 
 
-def _looked_up(base: "BaseModel", as_json: bool) -> "Found":
+def _looked_up(base: "BaseModel", place: str, as_json: bool) -> "Found":
     """Prints what is known of the base; the first line comes before the network is asked."""
     from tunesmith.cli.commands.models.look import look
     from tunesmith.cli.output.terminal import note
     from tunesmith.cli.output.waiting import Waiting
-    from tunesmith.models.registry import place_of
 
-    note(f"Looking at {place_of(base.source)} …")
-    with Waiting(f"looking at {place_of(base.source)}"):
+    note(f"Looking at {place} …")
+    with Waiting(f"looking at {place}"):
         found = look(base)
     if not as_json:
         for line in found.lines():
