@@ -144,8 +144,8 @@ class Settings(BaseSettings, TrainingOptions):
     )
     bases: dict[str, str] = Field(
         default_factory=dict,
-        description="Further base models: name -> absolute path of a Hugging Face directory, or hub id;"
-        ' "" removes one.',
+        description="Further base models: name -> hub id, or absolute path of a Hugging Face directory or GGUF file;"
+        ' after an "@" the commit or SHA-256 that it has to have. "" removes one.',
     )
 
     price_file: Path | None = Field(

@@ -20,7 +20,7 @@ def test_unknown_base_tells_the_command_and_the_command_works(tunesmith: Tunesmi
     assert ran.code == 1
     command = "tunesmith models add qwen2.5-0.5b Qwen/Qwen2.5-0.5B"
     assert f"Add a base: {command}, then restart a server that is running." in ran.err
-    added = tunesmith(*command.split()[1:])
+    added = tunesmith(*command.split()[1:], "--no-pull")
     assert added.out == f"qwen2.5-0.5b is a base now (Qwen/Qwen2.5-0.5B; in {file})\n"
     assert "Next, download it: tunesmith models pull qwen2.5-0.5b" in added.err
     assert tomllib.loads(file.read_text("utf-8")) == {"bases": {"qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B"}}
@@ -48,7 +48,7 @@ def test_directory_that_is_no_base_is_not_added(tunesmith: Tunesmith, tmp_path: 
 
 GPT2 = '{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}'
 PATHS = {
-    "m.gguf": "Base m cannot be used: it is a GGUF file. Give the Hugging Face directory, or the hub id",
+    "m.gguf": "{here}/m.gguf is a GGUF file, which can be made a base: tunesmith models add m --from {here}/m.gguf.",
     "./gone": "There is no file or directory {here}/gone. Check the path, or give the name of a base.",
     "./gpt2": "Base gpt2 cannot be used: the family gpt2 is not supported:",
     "models/empty": "Base empty cannot be used: its directory has no config.json",
@@ -151,3 +151,29 @@ def test_a_file_written_in_another_way_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r'Add by hand:\n\[bases\]\n"new" = "/n"'):
         set_entry(path, "bases", "new", "/n")
     assert path.read_text("utf-8") == 'bases = { old = "/o" }\n'
+
+
+def test_an_alias_is_set_used_by_commands_and_removed(tunesmith: Tunesmith, jokes: Path) -> None:
+    base = "smollm2-135m-instruct"
+    ran = tunesmith("models", "alias", "fast", "gpt-4o-mini")
+    assert ran.out == f"fast stands for {base} now.\n"
+    assert f"{base} is ready" in tunesmith("models", "pull", "fast").out
+    assert tunesmith("models", "alias", "fast", "--remove").out == "fast is no longer set here.\n"
+    assert "Model fast is not available" in tunesmith("models", "pull", "fast").err
+    ran = tunesmith("models", "alias", "gpt-4o-mini", "--remove")
+    assert ran.code == 1
+    assert "was not set with this command" in ran.err
+    assert '[aliases] gpt-4o-mini = ""' in ran.err
+    for wrong in (("fast",), ("fast", base, "--remove")):
+        assert tunesmith("models", "alias", *wrong).code == 2
+    assert f"{base} is the name of a base itself" in tunesmith("models", "alias", base, base).err
+
+
+def test_the_catalogue_is_listed_and_tells_its_sources_to_scripts(tunesmith: Tunesmith) -> None:
+    shown = tunesmith("models", "catalogue").out
+    [line] = [line for line in shown.splitlines() if line.lstrip().startswith("qwen3-0.6b")]
+    assert line.split() == ["qwen3-0.6b", "Qwen/Qwen3-0.6B", "0.6", "40,960", "Apache-2.0", "0.0001"]
+    entries = tunesmith("models", "catalogue", "--json").json
+    assert isinstance(entries, list)
+    [entry] = [entry for entry in entries if entry["name"] == "qwen3-0.6b"]
+    assert entry["licence"]["source"].startswith("https://github.com/QwenLM/Qwen3/")

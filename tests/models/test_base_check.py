@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Break, str]] = {
     "pickled": (pickled, "its directory has no weights (*.safetensors). Pickled weights (*.bin) are not read"),
     "gguf": (
         lambda d: (d / "model.safetensors").rename(d / "m.gguf"),
-        "its directory has no weights (*.safetensors). GGUF files are not read",
+        "its directory has no weights (*.safetensors). Of GGUF files one is a base",
     ),
     "weights cut": (lambda d: cut(d / "model.safetensors"), "model.safetensors is damaged or incomplete: download"),
     "weights empty": (lambda d: (d / "model.safetensors").write_bytes(b""), "model.safetensors is damaged"),
@@ -95,7 +95,7 @@ def test_what_is_wrong_is_named(tiny_dir: Path, case: str) -> None:
 
 def test_a_place_that_is_no_directory_is_named(tmp_path: Path) -> None:
     assert said_of(tmp_path / "gone") == "its directory does not exist."
-    for name, said in {"m.gguf": "it is a GGUF file. Give the", "m.txt": "it is a file, not a"}.items():
+    for name, said in {"m.gguf": "it is a GGUF file. Add it by", "m.txt": "it is a file, not a"}.items():
         (tmp_path / name).touch()
         assert said_of(tmp_path / name).startswith(said)
 

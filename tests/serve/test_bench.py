@@ -13,7 +13,7 @@ from bench.serving.tables import Figure, Machine, Sample, Sizes, print_tables
 from gguf import GGUFReader
 
 from tunesmith.models.adapters import AdapterManifest, write_adapter
-from tunesmith.models.gguf import _unpermute
+from tunesmith.models.gguf.llama import _unpermute
 
 DECODE = Figure("decode", "tokens/s", streams=8)
 

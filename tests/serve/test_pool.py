@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.render.native.families import family_base
 
 from tunesmith.errors import ServerFault
@@ -53,16 +54,22 @@ class Loader:
         return self.engines[base_dir]
 
 
+def write_weights(directory: Path, mebibytes: int) -> None:
+    """Weights that take so much in float32, stored in bfloat16 as the hub's are."""
+    values = torch.zeros(mebibytes * 2**18, dtype=torch.bfloat16)
+    save_file({"model.norm.weight": values}, directory / "model.safetensors")
+
+
 @pytest.fixture
 def bases(base_dir: Path, tmp_path: Path) -> list[Path]:
-    """Three bases with weights of a mebibyte each and the real tokenizer."""
+    """Three bases with the real tokenizer, and weights of half a mebibyte in the file and a whole one in memory."""
     directories = []
     for name in "abc":
         directory = tmp_path / name
         directory.mkdir()
         for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
             (directory / file).symlink_to(base_dir / file)
-        (directory / "model.safetensors").write_bytes(bytes(2**20))
+        write_weights(directory, mebibytes=1)
         directories.append(directory)
     return directories
 
@@ -90,7 +97,7 @@ def test_the_least_recently_used_base_goes_when_room_is_short(bases: list[Path],
 
 
 def test_a_base_larger_than_the_limit_is_still_served(bases: list[Path], tmp_path: Path) -> None:
-    (bases[0] / "model.safetensors").write_bytes(bytes(3 * 2**20))
+    write_weights(bases[0], mebibytes=3)
     pool = Pool(Settings(data_dir=tmp_path, serve_memory_mib=2), Loader())
     pool.open(bases[0])
     assert pool.resident() == (bases[0],)

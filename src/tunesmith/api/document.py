@@ -52,6 +52,7 @@ ANSWERS: dict[str, Any] = {
     f"POST {GRADERS}/run": graders.GraderRun,
     "GET /v1/models": models.Models,
     "GET /v1/models/{name}": models.Model,
+    "POST /v1/models/{name}": models.Model,
     "DELETE /v1/models/{name}": lists.Deleted,
     f"POST {CHATS}": chat.Completion,
     "POST /v1/engines/{model}/chat/completions": chat.Completion,

@@ -1,5 +1,6 @@
 """The base model whose tokenizer a command counts with, without any network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def base_here(name: str | None, settings: Settings) -> BaseModel:
     Raises InvalidRequest for an unknown name. Of a path it says why that is no base, or how to make it one.
     """
     try:
-        base = resolve_base(name, settings) if name else default_base(settings)
+        base = resolve_base(name, settings, lambda: _kept(settings)) if name else default_base(settings)
     except InvalidRequest as error:
         cause = path_instead_of_name(name or settings.base_model)
         if cause is None:
@@ -50,6 +51,12 @@ def base_here(name: str | None, settings: Settings) -> BaseModel:
     if directory is not None and not (hub_id and is_present(base, settings)):
         raise unusable(base.name, relative_place(settings.bases[base.name], directory, hub_id=hub_id))
     return base
+
+
+def _kept(settings: Settings) -> Mapping[str, str]:
+    from tunesmith.store import read_aliases  # imports SQLAlchemy, which most commands do without
+
+    return read_aliases(settings)
 
 
 def require_no_path(name: str | None, settings: Settings) -> None:

@@ -28,6 +28,12 @@ class HeadShape(Protocol):
     num_attention_heads: int
 
 
+class Shape(HeadShape, Protocol):
+    """What is read of a transformers config, whose layers may differ."""
+
+    num_hidden_layers: int
+
+
 def head_size(config: HeadShape) -> int:
     """How many values one attention head has."""
     given: int | None = getattr(config, "head_dim", None)
@@ -51,6 +57,26 @@ def inner_size(config: HeadShape, index: int) -> int:
     """
     given: int | Sequence[int] = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     return given if isinstance(given, int) else given[index]
+
+
+def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
+    """Bytes kept per token from the forward to the backward pass.
+
+    A layer keeps two residual inputs, two normalised inputs, queries, keys, values, the attention's output (which
+    the output projection reads), gate and up; other families keep the product of these too, which the share of the
+    memory that a trainer leaves free holds. With checkpointing only each layer's input is kept, and one layer at a time
+    is recomputed.
+    """
+    layers = [_layer_values(layer, index) for index, layer in enumerate(layer_configs(config))]
+    kept = config.hidden_size * len(layers) + max(layers) if checkpointing else sum(layers)
+    return kept * element_size
+
+
+def _layer_values(config: HeadShape, index: int) -> int:
+    head = head_size(config)
+    queries = head * config.num_attention_heads
+    keys = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    return 4 * config.hidden_size + 2 * queries + 2 * keys + 2 * inner_size(config, index)
 
 
 def layer_path(index: int) -> str:

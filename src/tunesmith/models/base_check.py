@@ -63,7 +63,7 @@ def _place(directory: Path) -> str | None:
         return relative_place(str(directory))
     if directory.is_file():
         if directory.suffix == ".gguf":
-            return "it is a GGUF file. Give the Hugging Face directory, or the hub id, of the model it was made from"
+            return "it is a GGUF file. Add it by its whole path: tunesmith models add NAME --from FILE.gguf"
         return "it is a file, not a Hugging Face directory"
     if not directory.is_dir():
         return "its directory does not exist"
@@ -128,7 +128,10 @@ def _weights(directory: Path) -> str | None:
 def _gguf_files(directory: Path) -> str:
     if next(directory.glob("*.gguf"), None) is None:
         return ""
-    return ". GGUF files are not read: take the model's repository with *.safetensors"
+    return (
+        ". Of GGUF files one is a base, not their directory (tunesmith models add NAME --from FILE.gguf); or take the"
+        " model's repository with *.safetensors"
+    )
 
 
 def _listed_files(directory: Path) -> set[str]:

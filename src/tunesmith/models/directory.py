@@ -26,7 +26,7 @@ from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.base_check import check_base, check_config, relative_place, unusable
 from tunesmith.models.gguf import convert
 from tunesmith.models.hub import HubUnreachable, Started, config_folder, download, find_snapshot, has_snapshot
-from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
+from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf
 from tunesmith.models.seal import is_whole, seal, seal_file
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
@@ -55,11 +55,15 @@ def materialise(base: BaseModel, settings: Settings) -> Path:
         case LocalDirectory(path):
             check_base(path, base.name)
             return path
-        case HubRepository(repository):
-            found = find_snapshot(repository) if has_snapshot(repository) else None
+        case GgufFile(path, sha256):
+            return _converted(_require_file(base, path), settings, _ignore, sha256, sha256)
+        case HubRepository() as source:
+            found = find_snapshot(source) if has_snapshot(source) else None
             if found is None:
-                _require_no_directory(repository, base)
-            return found or _downloaded(repository, base, _ignore)
+                _require_no_directory(source.repository, base)
+                return _downloaded(source, base, settings, _ignore)
+            _require_as_pinned(found, source, base, settings)
+            return found
 
 
 def check_usable(base: BaseModel, settings: Settings) -> None:
@@ -73,12 +77,14 @@ def check_usable(base: BaseModel, settings: Settings) -> None:
                 raise unusable(base.name, f"its weights are not on the server. Fetch them: {_pull_command(base)}")
         case LocalDirectory(path):
             check_base(path, base.name)
-        case HubRepository(repository):
-            folder = config_folder(repository)
+        case GgufFile(path):
+            _require_file(base, path)
+        case HubRepository() as source:
+            folder = config_folder(source)
             if folder is not None:
                 check_config(folder, base.name)
             else:
-                _require_no_directory(repository, base)
+                _require_no_directory(source.repository, base)
 
 
 def is_present(base: BaseModel, settings: Settings) -> bool:
@@ -88,8 +94,10 @@ def is_present(base: BaseModel, settings: Settings) -> bool:
             return _find_gguf(source, settings) is not None
         case LocalDirectory(path):
             return (path / "config.json").is_file()
-        case HubRepository(repository):
-            return has_snapshot(repository)
+        case GgufFile(path):
+            return path.is_file()
+        case HubRepository() as source:
+            return has_snapshot(source)
 
 
 def present_directory(base: BaseModel, settings: Settings) -> Path | None:
@@ -100,8 +108,10 @@ def present_directory(base: BaseModel, settings: Settings) -> Path | None:
             found = None if gguf_file is None else _target(gguf_file, settings)
         case LocalDirectory(path):
             found = path
-        case HubRepository(repository):
-            found = find_snapshot(repository)
+        case GgufFile(path, sha256):
+            found = _target(path, settings, sha256) if path.is_file() else None
+        case HubRepository() as source:
+            found = find_snapshot(source)
     return found if found is not None and found.is_dir() else None
 
 
@@ -115,8 +125,10 @@ def pull(base: BaseModel, settings: Settings, started: Started = _ignore) -> Pat
             if _find_gguf(source, settings) is None:
                 _download_package(source, settings, started)
             return _converted(_require_gguf(base, source, settings), settings, started, source.sha256)
-        case HubRepository(repository):
-            return _downloaded(repository, base, started)
+        case GgufFile(path, sha256):
+            return _converted(_require_file(base, path), settings, started, sha256, sha256)
+        case HubRepository() as source:
+            return _downloaded(source, base, settings, started)
         case LocalDirectory():
             return materialise(base, settings)
 
@@ -143,8 +155,10 @@ def packaged_gguf(base: BaseModel, settings: Settings) -> Path | None:
     return _find_gguf(base.source, settings) if isinstance(base.source, PackagedGguf) else None
 
 
-def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore, digest: str = "") -> Path:
-    target = _target(gguf_file, settings)
+def _converted(
+    gguf_file: Path, settings: Settings, started: Started = _ignore, digest: str = "", mark: str = ""
+) -> Path:
+    target = _target(gguf_file, settings, mark)
     if is_whole(target) or _is_of_a_reader(target):
         return target
     make_directories(target.parent)
@@ -155,9 +169,10 @@ def _converted(gguf_file: Path, settings: Settings, started: Started = _ignore, 
     return target
 
 
-def _target(gguf_file: Path, settings: Settings) -> Path:
-    """Where the file's conversion is, or will be."""
-    return settings.cache_dir / "bases" / f"{gguf_file.stem}-{gguf_file.stat().st_size}-v{CONVERTER_VERSION}"
+def _target(gguf_file: Path, settings: Settings, mark: str = "") -> Path:
+    """Where the file's conversion is, or will be; `mark` keeps files of one name and size apart."""
+    name = f"{gguf_file.stem}-{gguf_file.stat().st_size}{mark and '-'}{mark[:12]}-v{CONVERTER_VERSION}"
+    return settings.cache_dir / "bases" / name
 
 
 def _is_of_a_reader(target: Path) -> bool:
@@ -279,9 +294,9 @@ def check_digest(file: Path, digest: str) -> None:
     """Raises ServerFault for a file that has not this SHA-256; "" is any."""
     if digest and sha256_of(file) != digest:
         raise ServerFault(
-            f"{file.name} is not the file that Tunesmith was tested with: its SHA-256 is not {digest}. It was changed"
-            " or damaged, or pip's index (pip config list) serves another. Remove it, and fetch it again:"
-            " tunesmith models pull",
+            f"{file.name} is not the file that Tunesmith was tested with, or that was added: its SHA-256 is not"
+            f" {digest}. It was changed or damaged, or pip's index (pip config list) serves another. Remove it, and"
+            " fetch it again (tunesmith models pull), or add the new one (tunesmith models add).",
             code="base_not_usable",
         )
 
@@ -292,13 +307,43 @@ def _require_no_directory(repository: str, base: BaseModel) -> None:
         raise unusable(base.name, relative_place(repository, hub_id=True))
 
 
-def _downloaded(repository: str, base: BaseModel, started: Started) -> Path:
+def _require_file(base: BaseModel, path: Path) -> Path:
+    """The GGUF file, if it is there; raises InvalidRequest."""
+    if not path.is_absolute():
+        raise unusable(base.name, relative_place(str(path)))
+    if not path.is_file():
+        raise unusable(base.name, "its GGUF file is no longer where it was. Put it back, or add the base anew")
+    return path
+
+
+def _downloaded(source: HubRepository, base: BaseModel, settings: Settings, started: Started) -> Path:
     try:
-        with doing(f"fetching {repository} from the Hugging Face hub"):
-            folder = download(repository, base.name, started)
+        with doing(f"fetching {source.repository} from the Hugging Face hub"):
+            folder, digests = download(source, base.name, started)
     except HubUnreachable:
-        if not has_snapshot(repository):
+        if not has_snapshot(source):
             raise
-        folder = find_snapshot(repository) or Path()
+        folder = find_snapshot(source) or Path()
+        _require_as_pinned(folder, source, base, settings)
+    else:
+        with _disk_errors():
+            seal(folder, digests, _pin(folder, source, settings))
     check_base(folder, base.name)
     return folder
+
+
+def _pin(folder: Path, source: HubRepository, settings: Settings) -> Path:
+    """Where the digests of a snapshot are kept; its folder bears the commit's name."""
+    return settings.cache_dir / "pins" / f"{source.repository.replace('/', '--')}@{folder.name}.json"
+
+
+def _require_as_pinned(folder: Path, source: HubRepository, base: BaseModel, settings: Settings) -> None:
+    """Raises ServerFault where a file of the snapshot is not as it was when it was downloaded."""
+    pin = _pin(folder, source, settings)
+    if pin.is_file() and not is_whole(folder, pin):
+        raise ServerFault(
+            f"Base {base.name} cannot be used: a file of {source.repository} is not as it was when it was downloaded"
+            f" (commit {folder.name[:12]}). It was changed or damaged."
+            f" Fetch it again: tunesmith models pull {base.name}",
+            code="base_not_usable",
+        )

@@ -8,8 +8,8 @@ from math import prod
 from pathlib import Path
 
 from tunesmith.families.lora_layers import PACKED, SCALES, lora_share, percent
-from tunesmith.models.directory import is_present, materialise
-from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, PackagedGguf
+from tunesmith.models.directory import is_present, materialise, present_directory
+from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf, place_of
 from tunesmith.settings import Settings
 
 
@@ -30,12 +30,17 @@ def base_facts(base: BaseModel, settings: Settings) -> BaseFacts:
         case PackagedGguf(package, _, file):
             bits = "4 bits" if "Q4" in file else "few bits"
             return BaseFacts(base.parameters, f"rounded to {bits} ({file} of {package})")
+        case GgufFile(path):
+            directory = present_directory(base, settings)
+            if directory is None:
+                return BaseFacts(None, f"{path}, not converted yet: tunesmith models pull {base.name}")
+            return _counted(directory, str(path))
         case LocalDirectory(path):
             return _counted(materialise(base, settings), str(path))
-        case HubRepository(repository):
+        case HubRepository() as source:
             if not is_present(base, settings):
                 return BaseFacts(None, f"not here yet: tunesmith models pull {base.name}")
-            return _counted(materialise(base, settings), repository)
+            return _counted(materialise(base, settings), place_of(source))
 
 
 def count_parameters(directory: Path) -> Counter[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.base_check import check_base
-from tunesmith.models.registry import BaseModel, HubRepository, LocalDirectory, name_for
+from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, name_for
 
 
 def looks_like_path(given: str) -> bool:
@@ -25,6 +25,11 @@ def path_instead_of_name(given: str) -> InvalidRequest | None:
     name = name_for(str(whole))
     if not whole.exists():
         return _not_available(f"There is no file or directory {whole}. Check the path, or give the name of a base.")
+    if whole.is_file() and whole.suffix == ".gguf":
+        return _not_available(
+            f"{whole} is a GGUF file, which can be made a base: tunesmith models add {name} --from"
+            f" {shlex.quote(str(whole))}. Then restart a server that is running, and give the name {name}."
+        )
     try:
         check_base(whole, name)
     except InvalidRequest as error:
@@ -41,11 +46,11 @@ def directory_read_otherwise(base: BaseModel) -> Path | None:
     match base.source:
         case HubRepository(repository):
             path = Path(repository)
-        case LocalDirectory(path):
+        case LocalDirectory(path) | GgufFile(path):
             pass
         case _:
             return None
-    return path.absolute() if not path.is_absolute() and path.is_dir() else None
+    return path.absolute() if not path.is_absolute() and path.exists() else None
 
 
 def _not_available(message: str) -> InvalidRequest:

@@ -1,14 +1,16 @@
 """The base models by name: where their weights come from, context length.
 
 An alias, such as an OpenAI model name, stands for a base so that existing code runs. It is always visible: a job's
-`model` shows the resolved base, and `tunesmith models list` lists the aliases.
+`model` shows the resolved base, and `tunesmith models list` lists the aliases. Those that were set while servers run
+are in the database; a caller that has a store passes them as `kept`, and they come before the settings' own.
 """
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias
 
 from tunesmith.errors import InvalidRequest
@@ -16,6 +18,9 @@ from tunesmith.settings import OPENAI_MODELS, Settings
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 BASE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)  # no colon: it divides the names of tuned models
+
+COMMIT_DIGITS, SHA256_DIGITS = 40, 64
+PIN = re.compile(rf"[0-9a-f]{{{COMMIT_DIGITS}}}|[0-9a-f]{{{SHA256_DIGITS}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,25 @@ class LocalDirectory:
 class HubRepository:
     """A repository on the Hugging Face hub, `owner/name`.
 
-    Only JSON, safetensors and templates are downloaded.
+    Only JSON, safetensors and templates are downloaded. `revision` is the commit that was added; "" is the newest.
     """
 
     repository: str
+    revision: str = ""
 
 
-Source: TypeAlias = PackagedGguf | LocalDirectory | HubRepository
+@dataclass(frozen=True, slots=True)
+class GgufFile:
+    """A GGUF file of the user's, at an absolute path.
+
+    `sha256` is that of the file that was added, "" any.
+    """
+
+    path: Path
+    sha256: str = ""
+
+
+Source: TypeAlias = PackagedGguf | LocalDirectory | HubRepository | GgufFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +98,12 @@ SHIPPED = (
 )
 
 
+NO_ALIASES: Mapping[str, str] = MappingProxyType({})
+
+
 def list_bases(settings: Settings) -> tuple[BaseModel, ...]:
     """All bases a job may name, those shipped with Tunesmith first."""
-    configured = tuple(BaseModel(name, _source(where), None) for name, where in settings.bases.items() if where)
+    configured = tuple(BaseModel(name, source_of(where), None) for name, where in settings.bases.items() if where)
     return (*(base for base in SHIPPED if base.name not in settings.bases), *configured)
 
 
@@ -102,9 +122,11 @@ def default_base(settings: Settings) -> BaseModel:
     return bases[name]
 
 
-def alias_table(settings: Settings) -> dict[str, BaseModel]:
-    """The bases by alias: OpenAI's names for the default base, then the user's.
+def alias_table(settings: Settings, kept: Mapping[str, str] = NO_ALIASES) -> dict[str, BaseModel]:
+    """The bases by alias.
 
+    OpenAI's names for the default base, the settings', then `kept`. An alias in `kept` for a base that is not
+    known here is left out: another server of the database may know it.
     Raises InvalidRequest if the settings have an alias for an unknown base.
     """
     bases = {base.name: base for base in list_bases(settings)}
@@ -119,24 +141,56 @@ def alias_table(settings: Settings) -> dict[str, BaseModel]:
                 f"Setting aliases: {alias!r} points to the base {name!r}, which is not known here. Known bases:"
                 f" {_names(bases)}. {how_to_add(name)}"
             )
+    for alias, name in kept.items():
+        table.pop(alias, None)
+        if name in bases:
+            table[alias] = bases[name]
     return {alias: base for alias, base in table.items() if alias not in bases}
 
 
-def resolve_base(name: str, settings: Settings) -> BaseModel:
+def resolve_base(name: str, settings: Settings, kept: Callable[[], Mapping[str, str]] = dict) -> BaseModel:
     """The base that `name` or an alias stands for.
 
-    If there is none, raises InvalidRequest with OpenAI's recorded answer (`model_not_available`), and how to add one.
+    `kept` is asked only if no base has that name. If there is none, raises InvalidRequest with OpenAI's recorded
+    answer (`model_not_available`), and how to add one;
+    with `base_not_usable` where an alias was set for a base that is not known here.
     """
     for base in list_bases(settings):
         if base.name == name:
             return base
-    base_by_alias = alias_table(settings).get(name)
+    set_here = kept()
+    base_by_alias = alias_table(settings, set_here).get(name)
+    if base_by_alias is None and name in set_here:
+        raise InvalidRequest(
+            f"The alias {name} was set for the base {set_here[name]}, which is not known here."
+            f" {_instead(set_here[name], settings)} Or let the alias stand for another one: tunesmith models alias"
+            f" {name} BASE",
+            param="model",
+            code="base_not_usable",
+        )
     if base_by_alias is None:
         raise InvalidRequest(
             f"Model {name} is not available for fine-tuning or does not exist. {_instead(name, settings)}",
             code="model_not_available",
         )
     return base_by_alias
+
+
+def new_alias(alias: str, name: str, settings: Settings, kept: Mapping[str, str]) -> BaseModel:
+    """The base for which `alias` is to stand, when it is set for `name`.
+
+    `name` is a base or another alias. Raises InvalidRequest for a name that is no alias' name, and for an unknown base.
+    """
+    if not BASE_NAME.fullmatch(alias) or alias in (".", ".."):
+        raise InvalidRequest(
+            f"{alias!r} cannot be an alias. Use letters, digits, '.', '_', '-' and '/' only; a tuned model (ft:…) is"
+            " given an imported name with: tunesmith models replace OLD NEW",
+            param="name",
+        )
+    if any(base.name == alias for base in list_bases(settings)):
+        raise InvalidRequest(f"{alias} is the name of a base itself; give the alias another name.", param="name")
+    others = {other: base for other, base in kept.items() if other != alias}
+    return resolve_base(name, settings, lambda: others)
 
 
 def how_to_add(name: str) -> str:
@@ -163,7 +217,28 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _source(where: str) -> Source:
-    """A hub id is `owner/name`; all else is a path."""
-    path = Path(where).expanduser()
-    return HubRepository(where) if HUB_ID.fullmatch(where) and not path.is_absolute() else LocalDirectory(path)
+def place_of(source: HubRepository | GgufFile | LocalDirectory) -> str:
+    """What the setting `bases` says of the source; the reverse of `source_of`."""
+    match source:
+        case HubRepository(repository, revision):
+            return f"{repository}@{revision}" if revision else repository
+        case GgufFile(path, sha256):
+            return f"{path}@{sha256}" if sha256 else str(path)
+        case LocalDirectory(path):
+            return str(path)
+
+
+def source_of(where: str) -> HubRepository | GgufFile | LocalDirectory:
+    """A hub id is `owner/name`, or `owner/name@COMMIT`; all else is a path.
+
+    It is that of a GGUF file if it ends so. That of a GGUF file may end with `@SHA256`.
+    """
+    named, _, pin = where.rpartition("@")
+    if not (named and PIN.fullmatch(pin)):
+        named, pin = where, ""
+    path = Path(named).expanduser()
+    if HUB_ID.fullmatch(named) and not path.is_absolute() and len(pin) in (0, COMMIT_DIGITS):
+        return HubRepository(named, pin)
+    if path.suffix == ".gguf":
+        return GgufFile(path, pin)
+    return LocalDirectory(Path(where).expanduser())

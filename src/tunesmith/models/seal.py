@@ -7,6 +7,7 @@ Not covered: bytes that change while the machine runs, without a trace in the fi
 """
 
 import threading
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,19 +36,23 @@ class _Seal:
 _SEAL = TypeAdapter(_Seal)
 
 
-def seal(directory: Path, digests: dict[str, str] | None = None) -> None:
-    """Keeps the digests of the directory's files, durably."""
-    made = _Seal(digests or _digests(directory), _looks(directory), _boot())
-    write_checked(seal_file(directory), _SEAL.dump_python(made, mode="json"))
+def seal(directory: Path, digests: dict[str, str] | None = None, place: Path | None = None) -> None:
+    """Keeps the digests of the directory's files, durably.
+
+    `place`: for a directory of another program's, in which only the files of `digests` are ours.
+    """
+    found = digests or _digests(directory)
+    made = _Seal(found, _looks(directory, None if place is None else found), _boot())
+    write_checked(place or seal_file(directory), _SEAL.dump_python(made, mode="json"))
 
 
-def is_whole(directory: Path) -> bool:
+def is_whole(directory: Path, place: Path | None = None) -> bool:
     """Whether all files are as they were sealed; False without a seal."""
     looks = _looks(directory)
     with _lock:
         if looks and _whole.get(directory) == looks:
             return True
-        whole = _matches(directory, looks)
+        whole = _matches(directory, place)
         if whole:
             _whole[directory] = looks
         return whole
@@ -58,29 +63,35 @@ def seal_file(directory: Path) -> Path:
     return directory.with_name(directory.name + SUFFIX)
 
 
-def _matches(directory: Path, looks: Looks) -> bool:
-    kept = read_checked(seal_file(directory))
+def _matches(directory: Path, place: Path | None) -> bool:
+    kept = read_checked(place or seal_file(directory))
     try:
         made = _SEAL.validate_python(kept)
     except ValidationError:
         return False
-    if (made.looks, made.boot) == (looks, _boot()):
+    names = None if place is None else made.sha256
+    if (made.looks, made.boot) == (_looks(directory, names), _boot()):
         return True
-    if _digests(directory) != made.sha256:
+    if _digests(directory, names) != made.sha256:
         return False
     with suppress(OSError):  # a cache that is only read, or another process that does the same
-        seal(directory, made.sha256)
+        seal(directory, made.sha256, place)
     return True
 
 
-def _digests(directory: Path) -> dict[str, str]:
-    return {path.name: sha256_of(path) for path in sorted(directory.iterdir()) if path.is_file()}
+def _digests(directory: Path, names: Container[str] | None = None) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in _files(directory, names)}
 
 
-def _looks(directory: Path) -> Looks:
+def _files(directory: Path, names: Container[str] | None) -> list[Path]:
+    """The files of these names, or all; those that a link leads to nowhere are none."""
     if not directory.is_dir():
-        return ()
-    stats = ((path.name, path.stat()) for path in sorted(directory.iterdir()) if path.is_file())
+        return []
+    return [path for path in sorted(directory.iterdir()) if path.is_file() and (names is None or path.name in names)]
+
+
+def _looks(directory: Path, names: Container[str] | None = None) -> Looks:
+    stats = ((path.name, path.stat()) for path in _files(directory, names))
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 

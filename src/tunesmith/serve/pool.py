@@ -18,6 +18,7 @@ from tunesmith import __version__
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
+from tunesmith.models.facts import count_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
@@ -27,6 +28,7 @@ from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
 
 CLOSE_SECONDS = 5.0
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +190,5 @@ def _older(base_dir: Path, _fingerprint: str) -> tuple[Renderer, Grammars]:
 
 
 def _weight_bytes(base_dir: Path) -> int:
-    return sum(file.stat().st_size for file in base_dir.glob("*.safetensors"))
+    """What the base takes in memory: its weights are loaded in float32, in whatever format they are stored."""
+    return FLOAT32_BYTES * count_parameters(base_dir).total()

@@ -5,6 +5,7 @@ Each method is one transaction and returns frozen rows.
 What is not covered: validating requests (api), what files contain (check), the contents of adapters (models).
 """
 
+from tunesmith.store.objects.aliases import read_aliases
 from tunesmith.store.objects.idempotency import CreateRequest
 from tunesmith.store.queue.job_files import JobFiles
 from tunesmith.store.queue.leases import LeaseLost
@@ -69,4 +70,5 @@ __all__ = [
     "Store",
     "UploadRow",
     "open_store",
+    "read_aliases",
 ]

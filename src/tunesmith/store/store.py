@@ -10,6 +10,7 @@ from tunesmith.settings import Settings
 from tunesmith.store.accounts.keys import KeyStore
 from tunesmith.store.accounts.projects import ProjectStore
 from tunesmith.store.accounts.usage import UsageStore
+from tunesmith.store.objects.aliases import AliasStore
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.chats import ChatStore
 from tunesmith.store.objects.checkpoint_permissions import PermissionStore
@@ -33,8 +34,8 @@ from tunesmith.system.disk import require_writable
 class ScopedStore:
     """The store as the requests of one project see it.
 
-    Objects of other projects do not exist in it. Only `Store.of` makes one. Keys, projects and usage belong to the
-    whole organisation: `api.middleware.roles` says who may use them.
+    Objects of other projects do not exist in it. Only `Store.of` makes one. Aliases, keys, projects and usage belong
+    to the whole organisation: `api.middleware.roles` says who may use them.
     """
 
     project: str
@@ -43,6 +44,7 @@ class ScopedStore:
     uploads: UploadStore
     jobs: JobStore
     models: ModelStore
+    aliases: AliasStore
     permissions: PermissionStore
     chats: ChatStore
     projects: ProjectStore
@@ -63,6 +65,7 @@ class Store:
     jobs: JobStore
     queue: Queue
     models: ModelStore
+    aliases: AliasStore
     permissions: PermissionStore
     chats: ChatStore
     projects: ProjectStore
@@ -81,6 +84,7 @@ class Store:
             uploads=self.uploads.within(scope),
             jobs=self.jobs.within(scope),
             models=self.models.within(scope),
+            aliases=self.aliases,
             permissions=self.permissions.within(scope),
             chats=self.chats.within(scope),
             projects=self.projects,
@@ -134,6 +138,7 @@ def _assemble(database: Database, paths: Paths) -> Store:
         uploads=UploadStore(database, blobs, PartStore(paths.blobs), EVERYBODY),
         jobs=JobStore(database, EVERYBODY),
         queue=Queue(database, blobs, paths.root),
+        aliases=AliasStore(database),
         models=ModelStore(database, paths.root, paths.jobs, EVERYBODY),
         permissions=PermissionStore(database, EVERYBODY),
         chats=ChatStore(database, EVERYBODY),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from tunesmith.wire.body import FIRST_FAULT, Body, Text
@@ -16,6 +16,14 @@ class GrantPermissions(Body):
     project_ids: Annotated[list[Text], Field(min_length=1, max_length=MAX_PROJECTS), FIRST_FAULT] = Field(
         description="1 to 100 active projects, each of which may then use the model."
     )
+
+
+class AliasBody(Body):
+    """The body of `POST /v1/models/{name}`: the base that the name is to stand for."""
+
+    model_config = ConfigDict(strict=True)
+
+    base: Text = Field(min_length=1, max_length=256, description="A base, or another alias of it.")
 
 
 class ModelDetails(TypedDict):

@@ -1,11 +1,17 @@
 """/v1/models with bases, aliases, tuned models and checkpoints."""
 
+from pathlib import Path
+
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 from starlette.testclient import TestClient
 from tests.api.conftest import Json, Refused, Valid
 
-from tunesmith.store import Store
+from tunesmith.api.app import create_app
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import Store, open_store
 
 
 def test_list_has_bases_and_says_what_an_alias_stands_for(client: TestClient, valid: Valid) -> None:
@@ -75,3 +81,79 @@ def test_unknown_model_is_told_in_the_recorded_words(
 @pytest.mark.parametrize("name", ["smollm2-135m-instruct", "gpt-3.5-turbo"])
 def test_bases_and_aliases_cannot_be_deleted(client: TestClient, refused: Refused, name: str) -> None:
     assert "cannot be deleted" in refused(client.delete(f"/v1/models/{name}"))["message"]
+
+
+def test_an_owner_sets_an_alias_which_other_servers_know_at_once(
+    client: TestClient, settings: Settings, store: Store, key: str, valid: Valid
+) -> None:
+    answer = client.post("/v1/models/acme/fast", json={"base": "gpt-4o-mini"}).json()
+    assert answer["owned_by"] == "alias-of:smollm2-135m-instruct"
+    other_store = open_store(settings)
+    with TestClient(create_app(settings, other_store, Pool(settings))) as other:
+        other.headers["Authorization"] = f"Bearer {key}"
+        found = other.get("/v1/models/acme/fast").json()
+        valid("Model", found)
+        assert found["owned_by"] == "alias-of:smollm2-135m-instruct"
+        assert other.delete("/v1/models/acme/fast").json() == {"id": "acme/fast", "object": "model", "deleted": True}
+    other_store.close()
+    assert client.get("/v1/models/acme/fast").status_code == 404
+
+
+def test_an_alias_in_the_database_comes_before_the_settings_which_return_with_its_end(
+    app: FastAPI, store: Store, key: str, base_dir: Path
+) -> None:
+    settings = Settings(data_dir=store.models._root, bases={"other": str(base_dir)}, aliases={"fast": "other"})
+    with TestClient(create_app(settings, store, Pool(settings))) as client:
+        client.headers["Authorization"] = f"Bearer {key}"
+
+        def owner(name: str) -> str:
+            return str(client.get(f"/v1/models/{name}").json()["owned_by"])
+
+        assert owner("fast") == "alias-of:other"
+        for name, base in (("fast", "smollm2-135m-instruct"), ("gpt-4o-mini", "other")):
+            assert client.post(f"/v1/models/{name}", json={"base": base}).status_code == 200
+        assert (owner("fast"), owner("gpt-4o-mini")) == ("alias-of:smollm2-135m-instruct", "alias-of:other")
+        for name in ("fast", "gpt-4o-mini"):
+            assert client.delete(f"/v1/models/{name}").status_code == 200
+        assert (owner("fast"), owner("gpt-4o-mini")) == ("alias-of:other", "alias-of:smollm2-135m-instruct")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("smollm2-135m-instruct", {"base": "gpt-4o"}, "is the name of a base itself"),
+        ("ft:a:b", {"base": "smollm2-135m-instruct"}, "tunesmith models replace OLD NEW"),
+        ("fast", {"base": "nothing"}, "Bases here: smollm2-135m-instruct."),
+        ("fast", {"base": "fast"}, "Bases here: smollm2-135m-instruct."),
+        ("fast", {}, "base"),
+        ("fast", {"base": 3}, "base"),
+    ],
+    ids=["a base", "a tuned model", "unknown", "itself", "missing", "number"],
+)
+def test_what_is_no_alias_is_refused_with_the_cure(
+    client: TestClient, refused: Refused, store: Store, name: str, body: Json, said: str
+) -> None:
+    answer = client.post(f"/v1/models/{name}", json=body)
+    assert said in refused(answer, 400)["message"]
+    assert dict(store.aliases.all()) == {}
+
+
+def test_only_owners_set_aliases(client: TestClient, store: Store, refused: Refused) -> None:
+    raw, _ = store.keys.create("member", role="member")
+    headers = {"Authorization": f"Bearer {raw}"}
+    answer = client.post("/v1/models/fast", json={"base": "smollm2-135m-instruct"}, headers=headers)
+    assert "only one with the role owner sets aliases" in refused(answer, 403)["message"]
+    assert client.delete("/v1/models/fast", headers=headers).status_code == 403
+    assert dict(store.aliases.all()) == {}
+
+
+def test_an_alias_of_a_base_that_this_server_lacks_says_so_and_breaks_no_list(
+    client: TestClient, store: Store, refused: Refused
+) -> None:
+    store.aliases.set("fast", "gone")
+    assert "fast" not in {model["id"] for model in client.get("/v1/models").json()["data"]}
+    body = {"model": "fast", "messages": [{"role": "user", "content": "Hi"}]}
+    said = refused(client.post("/v1/chat/completions", json=body), 400)["message"]
+    assert said.startswith("The alias fast was set for the base gone, which is not known here. Bases here: smollm2")
+    assert client.get("/v1/models/fast").status_code == 404
+    assert client.delete("/v1/models/fast").status_code == 200

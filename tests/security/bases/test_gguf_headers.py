@@ -50,8 +50,8 @@ CASES: dict[str, tuple[bytes, str]] = {
     "a long list": (gguf([key("a", ARRAY, array(U32, 1 << 40))], []), "the list a claims 1,099,511,627,776 items"),
     "a negative list": (gguf([key("a", ARRAY, array(U32, HUGE))], []), "the list a claims 18,446"),
     "many lists": (
-        gguf([key(f"a{n}", ARRAY, array(0, 200_000, bytes(200_000))) for n in range(4)], []),
-        "the list a3 claims 200,000 items; all lists may have 600,000",
+        gguf([key(f"a{n}", ARRAY, array(0, 200_000, bytes(200_000))) for n in range(7)], []),
+        "the list a6 claims 200,000 items; all lists may have 1,200,000",
     ),
     "a list beyond": (gguf([key("a", ARRAY, array(U32, 500_000))], []), "its header goes on to byte 2,000,0"),
     "texts beyond": (gguf([key("a", ARRAY, array(TEXT, 500_000))], []), "its header goes on to byte"),

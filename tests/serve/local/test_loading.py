@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.families.zoo import ZOO, write
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tunesmith import __version__
@@ -13,6 +14,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine.scheduler import SequenceChunk
+from tunesmith.serve.local import loading
 from tunesmith.serve.local.fp16_check import LARGEST, Finding, read_width, write_finding
 from tunesmith.serve.local.llama_runner import CompiledRunner
 from tunesmith.serve.local.loading import load_runner
@@ -140,3 +142,16 @@ def test_weights_beyond_float16_stay_float32(save: Save, tmp_path: Path) -> None
     assert load_runner(base, Settings(data_dir=tmp_path / "data"))[1] == "float32"
     with pytest.raises(InvalidRequest, match="beyond float16's range"):
         load_runner(base, Settings(data_dir=tmp_path / "data", serve_weights="float16"))
+
+
+def test_nothing_is_compiled_for_a_family_that_has_no_compiled_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(loading, "is_cached", lambda _: False)
+    monkeypatch.setattr(loading, "precompile", lambda name, _: compiled.append(name))
+    settings = Settings(data_dir=tmp_path, serve_weights="float32")
+    load_runner(write(ZOO["gemma3_text"], tmp_path / "gemma"), settings)
+    assert compiled == []
+    load_runner(write(ZOO["llama"], tmp_path / "llama"), settings)
+    assert compiled == ["serving"]

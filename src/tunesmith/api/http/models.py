@@ -42,7 +42,9 @@ def base_of(context: Context, name: str) -> BaseModel:
     Raises NotFound, in OpenAI's words, and with what to do.
     """
     try:
-        return resolve_base(name, context.settings)
+        return resolve_base(name, context.settings, context.store.aliases.all)
     except InvalidRequest as error:
+        if error.code == "base_not_usable":  # an alias of a base that this server does not know
+            raise
         message = f"The model '{name}' does not exist. GET /v1/models lists those that do."
         raise NotFound(message, param="model", code="model_not_found") from error

@@ -216,7 +216,8 @@ def _model(context: Context, name: str) -> tuple[str, str, AdapterManifest | Non
     to the worker to report.
     """
     tuned = context.store.models.resolve(name)
-    base_model = resolve_base(name if tuned is None else tuned.base_model, context.settings)
+    kept = context.store.aliases.all
+    base_model = resolve_base(name if tuned is None else tuned.base_model, context.settings, kept)
     check_usable(base_model, context.settings)
     base = base_model.name
     if tuned is None:

@@ -1,19 +1,23 @@
 """/v1/models: bases, their aliases, tuned models and kept checkpoints.
 
-Only the last two can be deleted.
+The last two can be deleted, and aliases that were set here.
 """
 
-from fastapi import APIRouter, HTTPException
+from typing import Annotated
 
+from fastapi import APIRouter, Body, HTTPException
+
+from tunesmith.api.http.audit import AuditDep
+from tunesmith.api.http.body import JsonRoute
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.models.registry import alias_table, list_bases
+from tunesmith.models.registry import alias_table, list_bases, new_alias
 from tunesmith.wire.lists import deleted
-from tunesmith.wire.models import Model, Models
+from tunesmith.wire.models import AliasBody, Model, Models
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=JsonRoute)
 
 BASE_CREATED = 1_730_419_200  # 2024-11-01, the day of the shipped base; a base of the user's own has no date here
 
@@ -47,15 +51,35 @@ def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
     return JSONAnswer(fixed)
 
 
+@router.post("/{name:path}")
+@rule("owner", deed="sets aliases")
+def set_alias(name: str, body: Annotated[AliasBody, Body()], context: ContextDep, audit: AuditDep) -> JSONAnswer:
+    """Lets `name` stand for a base.
+
+    Every server of this database knows it at once. Raises InvalidRequest.
+    """
+    _require_name(name)
+    base = new_alias(name, body.base, context.settings, context.store.aliases.all())
+    context.store.aliases.set(name, base.name)
+    audit.note("alias.set", name, base=base.name)
+    return JSONAnswer(_model(name, BASE_CREATED, f"alias-of:{base.name}"))
+
+
 @router.delete("/{name:path}")
 @rule("owner", deed="deletes models")
-def delete_model(name: str, context: ContextDep) -> JSONAnswer:
-    """Deletes a tuned model or a checkpoint. Raises InvalidRequest for a base."""
+def delete_model(name: str, context: ContextDep, audit: AuditDep) -> JSONAnswer:
+    """Deletes a tuned model, a checkpoint, or an alias that was set.
+
+    Raises InvalidRequest for a base.
+    """
     _require_name(name)
+    if context.store.aliases.remove(name):
+        audit.note("alias.removed", name)
+        return JSONAnswer(deleted(name, "model"))
     if name in _fixed(context):
         raise InvalidRequest(
             f"The model '{name}' is a base model or an alias of one, and cannot be deleted; only models of your own "
-            "(ft:…) can. To hide an alias, take it out of the setting `aliases`.",
+            "(ft:…) and aliases that were set here can. To hide an alias, take it out of the setting `aliases`.",
             param="model",
         )
     if not context.store.models.delete(name):
@@ -68,7 +92,7 @@ def _fixed(context: Context) -> dict[str, Model]:
     bases = {base.name: _model(base.name, BASE_CREATED, "tunesmith") for base in list_bases(context.settings)}
     aliases = {
         alias: _model(alias, BASE_CREATED, f"alias-of:{base.name}")
-        for alias, base in alias_table(context.settings).items()
+        for alias, base in alias_table(context.settings, context.store.aliases.all()).items()
         if alias not in bases
     }
     return bases | aliases

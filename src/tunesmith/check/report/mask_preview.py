@@ -65,10 +65,15 @@ def preview_rows(path: Path, renderer: Renderer, count: int, max_tokens: int | N
         if isinstance(row, str):
             yield Preview(line, "", (), note=row)
             continue
-        try:
-            yield from _renderings(line, row, renderer, max_tokens)
-        except DataError as error:
-            yield Preview(line, "", (), note=error.message)
+        yield from preview_row(line, row, renderer, max_tokens)
+
+
+def preview_row(line: int, row: Row, renderer: Renderer, max_tokens: int | None = None) -> Iterator[Preview]:
+    """Previews of one row; of one that cannot be trained a note."""
+    try:
+        yield from _renderings(line, row, renderer, max_tokens)
+    except DataError as error:
+        yield Preview(line, "", (), note=error.message)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row | str]]:

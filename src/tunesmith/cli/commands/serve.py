@@ -192,9 +192,11 @@ class Banner:
 
     def _aliases(self) -> str:
         from tunesmith.models.registry import alias_table, default_base
+        from tunesmith.store import read_aliases
 
         default = default_base(self.settings)
-        aliases = sorted(alias for alias, base in alias_table(self.settings).items() if base == default)
+        known = alias_table(self.settings, read_aliases(self.settings))
+        aliases = sorted(alias for alias, base in known.items() if base == default)
         shown = ", ".join(aliases[:3]) + (f" and {len(aliases) - 3} more" if len(aliases) > 3 else "")
         return shown or "none"
 

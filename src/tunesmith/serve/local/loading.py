@@ -39,12 +39,12 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     if not settings.serve_compiled:
         _refuse_fp16(settings.serve_weights, False, "is served by its own modules (serve_compiled is off), in float32")
         return TransformersRunner(load_model(base_dir, torch.float32)), "float32"
-    if not is_cached(serving_step):
+    model = load_model(base_dir, torch.float32)
+    wanted, compiled = settings.serve_weights, supports(model)
+    if compiled and not is_cached(serving_step):
         log.info("compiling the kernels for answering, once: half a minute, or more where the processor is busy")
         with doing("compiling the kernels for answering (once on this machine)"):
             precompile("serving", serving_step)
-    model = load_model(base_dir, torch.float32)
-    wanted, compiled = settings.serve_weights, supports(model)
     if wanted == "float32" or not compiled:
         _refuse_fp16(wanted, compiled, "is of a family that is only served in float32")
         return _float32(model), "float32"

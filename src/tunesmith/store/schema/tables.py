@@ -321,6 +321,14 @@ chat_metadata = Table(
     Index(None, "key", "value"),
 )
 
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("alias", SafeText, primary_key=True),
+    Column("base", SafeText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
 permissions = Table(
     "permissions",
     metadata,

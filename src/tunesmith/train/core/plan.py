@@ -7,11 +7,10 @@ a resumed run follows it even if the machine has less memory free by then.
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunesmith.families.layout import HeadShape, head_size, inner_size, layer_configs
+from tunesmith.families.layout import Shape, token_bytes
 from tunesmith.system.checked_json import read_checked, write_checked
 
 MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
@@ -20,12 +19,6 @@ LEAST_TOKENS = 256
 SMALL_STEP = 384  # tokens; SmolLM2, two cores: 94 tokens 105-150 -> 155-200 GFLOP/s, 787 tokens 180 -> 205
 SMALL_COMPILED_STEP = 160  # tokens; below, making weights for the backward pass takes more than a twentieth of a step
 BLOCKS_FROM = 2_000  # tokens of a run; 700 where fresh memory is cheap, 2,000 in a virtual machine that never had it
-
-
-class Shape(HeadShape, Protocol):
-    """What is read of a transformers config, whose layers may differ."""
-
-    num_hidden_layers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +32,6 @@ class MemoryPlan:
 
 
 _PLAN = TypeAdapter(MemoryPlan)
-
-
-def token_bytes(config: Shape, element_size: int, checkpointing: bool) -> int:
-    """Bytes kept per token from the forward to the backward pass.
-
-    A layer keeps two residual inputs, two normalised inputs, queries, keys, values, the attention's output (which
-    the output projection reads), gate and up; other families keep the product of these too, which the share of the
-    memory that is left free (`MEMORY_SHARE`) holds. With checkpointing only each layer's input is kept, and one layer
-    at a time is recomputed.
-    """
-    layers = [_layer_values(layer, index) for index, layer in enumerate(layer_configs(config))]
-    kept = config.hidden_size * len(layers) + max(layers) if checkpointing else sum(layers)
-    return kept * element_size
-
-
-def _layer_values(config: HeadShape, index: int) -> int:
-    head = head_size(config)
-    queries = head * config.num_attention_heads
-    keys = head * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-    return 4 * config.hidden_size + 2 * queries + 2 * keys + 2 * inner_size(config, index)
 
 
 def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, wanted_tokens: int = 0) -> MemoryPlan:

@@ -153,8 +153,9 @@ def _unfinished(job: "ExportedJob") -> str | None:
 def _here(job: "ExportedJob", settings: "Settings") -> "Here":
     from tunesmith.migration.openai_rerun import Here
     from tunesmith.models.registry import alias_table, list_bases
+    from tunesmith.store import read_aliases
 
-    names = {name: base.name for name, base in alias_table(settings).items()}
+    names = {name: base.name for name, base in alias_table(settings, read_aliases(settings)).items()}
     names |= {base.name: base.name for base in list_bases(settings)}
     return Here(names.get(job.model), settings.base_model, settings.base_learning_rate)
 

@@ -110,8 +110,8 @@ def test_context_length_and_fingerprint_come_from_the_directory(base_dir: Path) 
 
 
 def test_a_file_of_another_architecture_or_tokenizer_is_refused_by_name(write_gguf: Writer, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match=r"tiny\.gguf has architecture 'gemma3'; only llama"):
-        convert(write_gguf(architecture="gemma3"), tmp_path)
+    with pytest.raises(InvalidRequest, match=r"tiny\.gguf has architecture 'mamba'; only llama and gemma3"):
+        convert(write_gguf(architecture="mamba"), tmp_path)
     with pytest.raises(InvalidRequest, match="GGUF tokenizer 'gpt2'/'qwen2' is not supported"):
         convert(write_gguf(tokenizer__ggml__pre="qwen2"), tmp_path)
     with pytest.raises(InvalidRequest, match="GGUF tokenizer 'llama'/'smollm' is not supported"):
