@@ -10,6 +10,9 @@ from tunesmith.settings import Settings
 from tunesmith.store.accounts.keys import KeyStore
 from tunesmith.store.accounts.projects import ProjectStore
 from tunesmith.store.accounts.usage import UsageStore
+from tunesmith.store.evals.evals import EvalStore
+from tunesmith.store.evals.leases import RunQueue
+from tunesmith.store.evals.runs import RunStore
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.chats import ChatStore
 from tunesmith.store.objects.checkpoint_permissions import PermissionStore
@@ -45,6 +48,8 @@ class ScopedStore:
     models: ModelStore
     permissions: PermissionStore
     chats: ChatStore
+    evals: EvalStore
+    runs: RunStore
     projects: ProjectStore
     keys: KeyStore
     usage: UsageStore
@@ -54,7 +59,7 @@ class ScopedStore:
 class Store:
     """The whole store, as workers and sweeps need it; threads may share it.
 
-    `jobs` is the API's side of a job, `queue` the worker's.
+    `jobs` is the API's side of a job, `queue` the worker's; so are `runs` and `run_queue` of an eval's run.
     """
 
     blobs: BlobStore
@@ -65,10 +70,13 @@ class Store:
     models: ModelStore
     permissions: PermissionStore
     chats: ChatStore
+    evals: EvalStore
+    runs: RunStore
     projects: ProjectStore
     keys: KeyStore
     usage: UsageStore
     imports: ImportStore
+    run_queue: RunQueue
     database: Database
 
     def of(self, project: str) -> ScopedStore:
@@ -83,6 +91,8 @@ class Store:
             models=self.models.within(scope),
             permissions=self.permissions.within(scope),
             chats=self.chats.within(scope),
+            evals=self.evals.within(scope),
+            runs=self.runs.within(scope),
             projects=self.projects,
             keys=self.keys,
             usage=self.usage,
@@ -137,9 +147,12 @@ def _assemble(database: Database, paths: Paths) -> Store:
         models=ModelStore(database, paths.root, paths.jobs, EVERYBODY),
         permissions=PermissionStore(database, EVERYBODY),
         chats=ChatStore(database, EVERYBODY),
+        evals=EvalStore(database, EVERYBODY),
+        runs=RunStore(database, EVERYBODY),
         projects=ProjectStore(database),
         keys=KeyStore(database),
         usage=UsageStore(database),
         imports=ImportStore(database, blobs),
+        run_queue=RunQueue(database),
         database=database,
     )
