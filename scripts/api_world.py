@@ -1,6 +1,7 @@
 """The application that `api_coverage.py` asks, over a store of its own, with an object for every name in a path."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import structlog
-from api_samples import BASE, CHAT, HYPERPARAMETERS, JOBS, ROWS, UPLOADS, WHOLE
+from api_samples import ANSWERED, BASE, CHAT, EVALS, HYPERPARAMETERS, JOBS, ROWS, UPLOADS, WHOLE
 from httpx import Client
 from starlette.testclient import TestClient
 
@@ -29,6 +30,7 @@ class World:
     def __init__(self, client: TestClient | Client, store: Store, settings: Settings) -> None:
         self.client = client
         self._store, self._settings = store, settings
+        self._evaluated: dict[str, str] | None = None
         self.project = store.projects.create("other").id
         self.tuned = self._finished_job()
         self.finished = str(self._jobs("")[0])  # that job's id
@@ -48,6 +50,8 @@ class World:
         """URLs of the operation, each of another kind of object; lists and creations have one."""
         if "{" not in path:
             return [path]
+        if path.startswith(EVALS):
+            return [self._of_eval(method, path)]
         name, ids = path[path.index("{") + 1 : path.index("}")], [""]
         if name == "model":
             ids = [self._finished_job()] if method == "DELETE" else [BASE, self.tuned]
@@ -61,6 +65,34 @@ class World:
         if path.endswith("{permission_id}"):
             return [url.replace("{permission_id}", self._permission(url)) for url in urls]
         return urls
+
+    def _of_eval(self, method: str, path: str) -> str:
+        """Of an eval with a finished run; of new ones where they are deleted, and of one under way to be cancelled."""
+        if method == "GET" and self._evaluated is not None:
+            names = self._evaluated
+        else:
+            names = {"eval_id": self.evaluation()}
+            if "{run_id}" in path or method == "GET":
+                names["run_id"] = self.run(names["eval_id"], rows=200 if method == "POST" else 1)
+            if method == "GET":
+                names["output_item_id"] = self._first_item(f"{EVALS}/{names['eval_id']}/runs/{names['run_id']}")
+                self._evaluated = names
+        for name, one in names.items():
+            path = path.replace(f"{{{name}}}", one)
+        return path
+
+    def evaluation(self) -> str:
+        return str(self.client.post(EVALS, json=self.whole(EVALS)).json()["id"])
+
+    def run(self, eval_id: str, rows: int) -> str:
+        source = {**ANSWERED["source"], "content": ANSWERED["source"]["content"] * rows}
+        body = {"data_source": {**ANSWERED, "source": source}}
+        return str(self.client.post(f"{EVALS}/{eval_id}/runs", json=body).json()["id"])
+
+    def _first_item(self, run: str) -> str:
+        while self.client.get(run).json()["status"] in ("queued", "in_progress"):
+            time.sleep(0.05)
+        return str(self.client.get(f"{run}/output_items").json()["data"][0]["id"])
 
     def file(self) -> str:
         files = {"file": ("a.jsonl", ROWS)}

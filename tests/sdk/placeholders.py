@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from api_samples import ROWS
+from api_samples import LABEL, ROWS
 from api_world import World
 
 from tunesmith.settings import Settings
@@ -42,6 +42,7 @@ class Placeholders:
             "validation_file": lambda _, url: world.file(),
             "project_ids": lambda _, url: [world.project],
             "part_ids": lambda _, url: [world.part_of(f"/v1{url}")],
+            "testing_criteria": lambda _, url: [LABEL],  # theirs has a role of no model, "role"
             "md5": lambda _, url: hashlib.md5(ROWS).hexdigest(),
             "bytes": lambda _, url: len(ROWS),  # 0: an upload of nothing
         }
