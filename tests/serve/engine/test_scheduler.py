@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from tunesmith.serve.engine.prompt_lookup import Drafter, NgramIndex
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
-from tunesmith.serve.engine.scheduler import HELD_BACK, PREFILL_CHUNK_SCORED, Scheduler, SequenceChunk
+from tunesmith.serve.engine.scheduler import (
+    HELD_BACK,
+    POLITE_SEQUENCES,
+    POLITE_STEPS,
+    PREFILL_CHUNK_SCORED,
+    Scheduler,
+    SequenceChunk,
+)
 
 EOS = 0
 WORDS = 7  # few, so that drafts are often right
@@ -389,3 +396,22 @@ def test_endless_prompts_of_chats_do_not_stop_the_background_for_ever() -> None:
         scheduler.step()
     beside = [step for step in steps if len(step) > 2]
     assert len(beside) >= 2
+
+
+def test_the_backgrounds_steps_are_short_while_chats_come_and_nobody_is_left_out() -> None:
+    scheduler, steps = with_background(12)
+    scheduler.step()
+    assert len(steps[-1]) == 12
+    reader = Generation(1)
+    scheduler.add(request([4, 5, 6], 1, project="p"), reader)
+    finish(scheduler, reader)
+    behind = [*scheduler._running]
+    before = [sequence.generated for sequence in behind]
+    steps.clear()
+    for _ in range(30):
+        scheduler.step()
+    assert {len(step) for step in steps} == {POLITE_SEQUENCES}
+    assert min(sequence.generated - count for sequence, count in zip(behind, before, strict=True)) >= 9
+    for _ in range(POLITE_STEPS):
+        scheduler.step()
+    assert len(steps[-1]) == 12

@@ -51,9 +51,14 @@ class Row:
             body: JsonObject = {"model": self._asking.model, "messages": messages, **self._asking.sampling}
             self._answered(sample, await asker.answer(body))
         except TunesmithError as fault:
-            error: JsonObject = {"code": fault.code or fault.type, "message": fault.message}
-            self._sample = {**sample, "error": error}
+            self._sample = sample
+            self.break_off(fault.code or fault.type, fault.message)
         return self._sample is not None and not self._failed
+
+    def break_off(self, code: str, message: str) -> None:
+        """Makes the row an error."""
+        error: JsonObject = {"code": code, "message": message}
+        self._sample = {**(self._sample or self._asking.sample([])), "error": error}
 
     @property
     def _failed(self) -> bool:

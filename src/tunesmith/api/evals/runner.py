@@ -106,6 +106,12 @@ class Runner:
             if await row.answer(self._asker):
                 await self._judged(row, criteria)
             await row.end(len(criteria))
+        except TunesmithError:
+            raise
+        except Exception:  # a fault of ours costs this row, not the run
+            log.exception("a row of a run broke off", run=self._held.run.id, row=item.number)
+            row.break_off("server_error", f"The server failed at this row; its log says why ({self._held.run.id}).")
+            await row.end(len(criteria))
         finally:
             self._room.release()
 

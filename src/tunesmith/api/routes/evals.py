@@ -89,7 +89,7 @@ def delete_eval(eval_id: str, context: ContextDep) -> JSONAnswer:
 
 
 @router.post("/{eval_id}/runs", status_code=201)
-@rule("member", limit="model")
+@rule("member")
 async def create_run(
     eval_id: str, request: Request, context: ContextDep, key: KeyDep, runs: EvalRunsDep, idempotency: IdempotencyDep
 ) -> JSONAnswer:
