@@ -35,6 +35,20 @@ LABEL: Json = {
     "passing_labels": ["good"],
 }
 LABEL["input"] = [{"role": "user", "content": "{{item.answer}}"}]
+NEAR: Json = {"type": "text_similarity", "name": "near", "input": "a", "reference": "b", "pass_threshold": 0.5}
+NEAR["evaluation_metric"] = "fuzzy_match"
+RATE: Json = {"type": "score_model", "name": "rate", "model": BASE, "range": [0, 1], "pass_threshold": 0.5}
+RATE |= {
+    "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Rate {{item.answer}}."}]}]
+}
+RATE["sampling_params"] = {"seed": 7, "temperature": 0.5, "top_p": 0.5, "max_completions_tokens": 4}
+CODE: Json = {
+    "type": "python",
+    "name": "code",
+    "source": "def grade(sample, item): return 1",
+    "image_tag": "2025-05-08",
+}
+CRITERIA = [SAME, NEAR, LABEL, RATE, CODE]
 CONFIG: Json = {"type": "custom", "item_schema": {"type": "object"}}
 ANSWERED: Json = {
     "type": "completions",
@@ -108,7 +122,7 @@ SAMPLES: dict[str, Json] = {
         "suffix": "rain",
     },
     "/v1/fine_tuning/alpha/graders/run": {"item": {"a": "b"}},
-    EVALS: {"name": MARK, "metadata": {"kind": MARK}, "data_source_config": CONFIG, "testing_criteria": [SAME]},
+    EVALS: {"name": MARK, "metadata": {"kind": MARK}, "data_source_config": CONFIG, "testing_criteria": CRITERIA},
     f"{EVALS}/{{eval_id}}": {"name": MARK, "metadata": {"kind": MARK}},
     f"{EVALS}/{{eval_id}}/runs": {"name": MARK, "metadata": {"kind": MARK}, "data_source": ANSWERED},
     "/v1/moderations": {"model": "omni-moderation-latest"},

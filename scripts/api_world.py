@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import structlog
-from api_samples import ANSWERED, BASE, CHAT, EVALS, HYPERPARAMETERS, JOBS, ROWS, UPLOADS, WHOLE
+from api_samples import ANSWERED, BASE, CHAT, CRITERIA, EVALS, HYPERPARAMETERS, JOBS, ROWS, UPLOADS, WHOLE
 from httpx import Client
 from starlette.testclient import TestClient
 
@@ -48,6 +48,8 @@ class World:
 
     def targets(self, method: str, path: str) -> list[str]:
         """URLs of the operation, each of another kind of object; lists and creations have one."""
+        if path == EVALS and method == "GET" and self._evaluated is None:
+            self._of_eval("GET", f"{EVALS}/{{eval_id}}")  # so that there is something to list
         if "{" not in path:
             return [path]
         if path.startswith(EVALS):
@@ -71,7 +73,7 @@ class World:
         if method == "GET" and self._evaluated is not None:
             names = self._evaluated
         else:
-            names = {"eval_id": self.evaluation()}
+            names = {"eval_id": self.evaluation(CRITERIA if method == "GET" else None)}
             if "{run_id}" in path or method == "GET":
                 names["run_id"] = self.run(names["eval_id"], rows=200 if method == "POST" else 1)
             if method == "GET":
@@ -81,8 +83,10 @@ class World:
             path = path.replace(f"{{{name}}}", one)
         return path
 
-    def evaluation(self) -> str:
-        return str(self.client.post(EVALS, json=self.whole(EVALS)).json()["id"])
+    def evaluation(self, criteria: list[Json] | None = None) -> str:
+        body = self.whole(EVALS)
+        body["testing_criteria"] = criteria or body["testing_criteria"]
+        return str(self.client.post(EVALS, json=body).json()["id"])
 
     def run(self, eval_id: str, rows: int) -> str:
         source = {**ANSWERED["source"], "content": ANSWERED["source"]["content"] * rows}
