@@ -55,6 +55,18 @@ def test_a_lease_that_ended_is_taken_over_and_the_old_holder_writes_nothing(stor
     assert store.runs.get(run.eval_id, run.id).stalled == 0
 
 
+def test_a_holder_that_was_slow_does_not_take_its_run_from_itself(store: Store, make_run: MakeRun) -> None:
+    run = make_run()
+    _, lease = store.run_queue.claim("one", 0.05) or pytest.fail("nothing to claim")
+    time.sleep(0.1)
+    assert store.run_queue.claim("one", 30) is None
+    store.run_queue.renew(lease, 30)
+    assert store.run_queue.claim("two", 30) is None
+    store.run_queue.release(lease, stalled=True)
+    assert store.runs.get(run.eval_id, run.id).stalled == 1
+    assert store.run_queue.claim("one", 30) is not None
+
+
 def test_an_answer_is_kept_once_with_its_sums_and_usage(store: Store, make_run: MakeRun) -> None:
     run = make_run()
     _, lease = store.run_queue.claim("one", 30) or pytest.fail("nothing to claim")

@@ -7,6 +7,7 @@ lease has ended.
 
 import asyncio
 import os
+import secrets
 import socket
 import threading
 from typing import Annotated, cast
@@ -33,7 +34,7 @@ class EvalRuns:
 
     def __init__(self, store: Store, settings: Settings, pool: Pool) -> None:
         self._store, self._settings, self._pool = store, settings, pool
-        self._name = f"{socket.gethostname()}:{os.getpid()}:evals"
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # two processes may have one number
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look = asyncio.Event()
         self._stopping = threading.Event()
@@ -95,6 +96,7 @@ class EvalRuns:
             await Runner(held).work()
         except Exception:  # a fault of ours: the next attempt may get past it, and there are not many
             log.exception("a run of an eval broke off", run=held.run.id)
+            await asyncio.to_thread(held.queue.release, held.lease, stalled=True)
         finally:
             self._look.set()
 

@@ -27,7 +27,7 @@ GROWTH = 128  # free positions that a sequence needs to start, in addition to it
 HELD_BACK = 16  # steps that the background sits out at most, one after another, while others wait for a first token
 POLITE_STEPS = 250  # after a chat, about five seconds: while chats come, the background's steps are short
 POLITE_SEQUENCES = 4  # that take part in such a step, in turns
-POLITE_CHUNK = 16  # prompt tokens of such a step
+POLITE_CHUNK = 8  # prompt tokens of such a step
 WORTH_WAITING = 64  # tokens: a request that shares this much of a prompt being prefilled waits for it
 
 

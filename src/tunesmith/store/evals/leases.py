@@ -31,7 +31,8 @@ class RunQueue:
     def claim(self, worker: str, lease_seconds: float) -> tuple[RunRow, RunLease] | None:
         """Claim the oldest run that nobody holds; None when there is none.
 
-        A project has one run under way at a time, so that projects do not wait for each other's queues.
+        A project has one run under way at a time, so that projects do not wait for each other's queues. `worker` is
+        another name each time a process starts: what it holds itself, it does not take from itself.
         """
         with self._database.read() as connection:  # so an idle server never takes SQLite's only write lock
             if connection.execute(select(eval_runs.c.seq).where(UNFINISHED_RUN).limit(1)).first() is None:
@@ -41,7 +42,7 @@ class RunQueue:
             now = self._database.clock(connection)
             ahead = update(eval_runs).where(UNFINISHED_RUN, eval_runs.c.lease_until > now + lease_seconds)
             connection.execute(ahead.values(lease_until=now + lease_seconds))  # the clock was set back
-            seq = connection.execute(_next(now)).scalar()
+            seq = connection.execute(_next(now, worker)).scalar()
             if seq is None:
                 return None
             values = {
@@ -69,15 +70,16 @@ class RunQueue:
             raise LeaseLost(f"The run {lease.run_id} was deleted.", code="deleted")
         _check_fence(row, lease)
 
-    def release(self, lease: RunLease) -> None:
+    def release(self, lease: RunLease, *, stalled: bool = False) -> None:
         """Give an unfinished run back, so that it can be claimed at once.
 
-        No error when it is not held any more.
+        No error when it is not held any more. `stalled`: this attempt broke off, and there are only so many of those.
         """
         try:
             with self._database.write() as connection:
                 row = _lock_held(connection, lease)
-                _change(connection, lease, worker=None, lease_until=None, stalled=max(0, row["stalled"] - 1))
+                attempts = row["stalled"] if stalled else max(0, row["stalled"] - 1)
+                _change(connection, lease, worker=None, lease_until=None, stalled=attempts)
         except LeaseLost:
             return
 
@@ -169,10 +171,11 @@ def _save_item(connection: Connection, one: Saved, place: int) -> bool:
     return connection.execute(change.values(values)).rowcount > 0
 
 
-def _next(now: float) -> Select[tuple[int]]:
+def _next(now: float, worker: str) -> Select[tuple[int]]:
     held = eval_runs.alias("held")
     busy = select(held.c.project).where(held.c.lease_until >= now, held.c.deleted_at.is_(None))
-    free = or_(eval_runs.c.lease_until.is_(None), eval_runs.c.lease_until < now)
+    ended = (eval_runs.c.lease_until < now) & (eval_runs.c.worker != worker)
+    free = or_(eval_runs.c.lease_until.is_(None), ended)
     query = select(eval_runs.c.seq).where(UNFINISHED_RUN, free, eval_runs.c.project.not_in(busy))
     return query.order_by(eval_runs.c.seq).limit(1)
 
