@@ -48,6 +48,8 @@ class Placeholders:
         }
 
     def url(self, method: str, url: str) -> str:
+        if url.startswith("/evals/") and url.endswith("/cancel"):  # a path that the description does not have
+            return self.url(method, url.removesuffix("/cancel")) + "/cancel"
         for path, pattern in self._patterns.items():
             if pattern.fullmatch(f"/v1{url}"):
                 if method.upper() == "GET" and "{fine_tuning_job_id}" in path:  # one that has events and checkpoints

@@ -75,6 +75,7 @@ ANSWERS: dict[str, Any] = {
     f"GET {EVAL}/runs": lists.IdListing[evals.Run],
     f"GET {RUN}": evals.Run,
     f"POST {RUN}": evals.Run,
+    f"POST {RUN}/cancel": evals.Run,
     f"DELETE {RUN}": evals.RunDeleted,
     f"GET {RUN}/output_items": lists.IdListing[evals.OutputItem],
     f"GET {RUN}/output_items/{{output_item_id}}": evals.OutputItem,

@@ -9,7 +9,9 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 from tests.api.evals.conftest import BASE, CUSTOM, SAME, Done, Json, MakeEval, MakeRun, sampled
 
+from tunesmith.errors import RateLimited
 from tunesmith.store import Store
+from tunesmith.store.evals.rows import NewRun, RunItem
 
 Valid = Callable[[str, Json], None]
 Refused = Callable[..., Json]
@@ -176,9 +178,6 @@ def test_a_judge_that_is_not_there_is_not_found(client: TestClient, refused: Ref
 
 
 def test_unfinished_runs_are_limited(client: TestClient, store: Store, make_eval: MakeEval, refused: Refused) -> None:
-    from tunesmith.errors import RateLimited
-    from tunesmith.store.evals.rows import NewRun, RunItem
-
     new = NewRun(make_eval()["id"], "default", None, "n", BASE, sampled([]), {})
     rows = [RunItem({"answer": "1"})] * 1000
     store.runs.create(new, rows, most=1)

@@ -1,14 +1,20 @@
 """Runs: rows graded as they are, rows that a model answers, stored chats; their items, their sums, their ends."""
 
 import json
+import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 from tests.api.evals.conftest import BASE, CUSTOM, ROWS, SAME, Done, Json, MakeEval, MakeRun, inline, sampled
+from tests.servers import wait_until
 
+from tunesmith.api.app import create_app
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
 from tunesmith.store import Store
+from tunesmith.store.evals.rows import NewRun, RunItem
+from tunesmith.store.objects.pagination import Cursor
 
 Items = Callable[..., list[Json]]
 ANSWERED = [{"item": {"answer": str(number)}} for number in range(5)]
@@ -172,7 +178,7 @@ def test_a_cancelled_run_stops_and_keeps_what_it_has(
     data = sampled(rows, sampling_params={"max_completion_tokens": 60})
     run = make_run(make_eval()["id"], data)
     url = f"/v1/evals/{run['eval_id']}/runs/{run['id']}"
-    answer = client.post(url)
+    answer = client.post(f"{url}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
     again = client.post(url)
     assert (again.status_code, again.json()["status"]) == (200, "canceled")
@@ -180,6 +186,27 @@ def test_a_cancelled_run_stops_and_keeps_what_it_has(
     assert counts["passed"] + counts["failed"] + counts["errored"] < 400
     assert client.delete(url).json() == {"object": "eval.run.deleted", "deleted": True, "run_id": run["id"]}
     assert client.get(url).status_code == 404
+
+
+def test_a_server_that_stops_gives_its_run_back_and_the_next_one_goes_on(
+    settings: Settings, store: Store, pool: Pool, key: str
+) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    rows = [{"item": {"answer": str(number)}} for number in range(60)]
+    with TestClient(create_app(settings, store, pool), headers=headers) as client:
+        made = client.post("/v1/evals", json={"data_source_config": CUSTOM, "testing_criteria": [SAME]}).json()
+        url = f"/v1/evals/{made['id']}/runs"
+        run = client.post(url, json={"data_source": sampled(rows)}).json()
+        wait_until(lambda: client.get(f"{url}/{run['id']}").json()["result_counts"]["failed"] > 3, 60, "four rows")
+        started = time.monotonic()
+    assert time.monotonic() - started < 4  # it does not wait for the answers under way
+    left = store.runs.get(made["id"], run["id"])
+    assert (left.status, left.worker) == ("in_progress", None)
+    with TestClient(create_app(settings, store, pool), headers=headers) as client:
+        wait_until(lambda: client.get(f"{url}/{run['id']}").json()["status"] == "completed", 60, "the end of the run")
+        ended = client.get(f"{url}/{run['id']}").json()
+    assert ended["per_model_usage"][0]["invocation_count"] == 60
+    assert sum(ended["result_counts"][name] for name in ("passed", "failed")) == 60
 
 
 def test_a_finished_run_cannot_be_cancelled(
@@ -205,21 +232,13 @@ def test_runs_are_listed_and_filtered_by_status(
 def test_a_run_whose_model_is_gone_fails_with_a_reason(
     client: TestClient, store: Store, make_eval: MakeEval, done: Done
 ) -> None:
-    from tunesmith.store.evals.rows import NewRun, RunItem
-
     made = make_eval()
     new = NewRun(made["id"], "default", None, "gone", "ft:gone", sampled([], model="ft:gone"), {})
     store.runs.create(new, [RunItem({"answer": "1"})])
-    run = done({"eval_id": made["id"], "id": store.runs.page(made["id"], _first()).data[0].id})
+    run = done({"eval_id": made["id"], "id": store.runs.page(made["id"], Cursor(1)).data[0].id})
     assert run["status"] == "failed"
     assert run["error"]["code"] == "model_not_found"
     assert "ft:gone" in run["error"]["message"]
-
-
-def _first() -> Any:
-    from tunesmith.store.objects.pagination import Cursor
-
-    return Cursor(1)
 
 
 WRONG: dict[str, tuple[Json, str, str]] = {

@@ -173,7 +173,8 @@ def _save_item(connection: Connection, one: Saved, place: int) -> bool:
 
 def _next(now: float, worker: str) -> Select[tuple[int]]:
     held = eval_runs.alias("held")
-    busy = select(held.c.project).where(held.c.lease_until >= now, held.c.deleted_at.is_(None))
+    in_hand = or_(held.c.lease_until >= now, held.c.worker == worker)
+    busy = select(held.c.project).where(in_hand, held.c.deleted_at.is_(None))
     ended = (eval_runs.c.lease_until < now) & (eval_runs.c.worker != worker)
     free = or_(eval_runs.c.lease_until.is_(None), ended)
     query = select(eval_runs.c.seq).where(UNFINISHED_RUN, free, eval_runs.c.project.not_in(busy))
