@@ -148,7 +148,7 @@ def test_evals_and_their_runs(noted: Noted) -> None:
     evals, runs = noted.evals, noted.evals.runs
     config = {"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True}
     check = {**GRADER, "reference": "{{item.answer}}"}
-    near = {
+    near: dict[str, Any] = {
         "type": "text_similarity",
         "name": "near",
         "input": "{{sample.output_text}}",
