@@ -8,6 +8,7 @@ it is idle and while a run goes on, by turns, and prints the median and 95th per
 """
 
 import argparse
+import logging
 import statistics
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+import structlog
 from openai import OpenAI
 from starlette.testclient import TestClient
 
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=60)
     parser.add_argument("--gap", type=float, default=0.3, help="seconds between two chats")
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     if options.rows:
         throughput(options)
     if options.chats:
