@@ -26,6 +26,7 @@ from api_world import PERMISSIONS, World, world
 Json = dict[str, Any]
 Response: TypeAlias = httpx.Response | httpx2.Response  # of a server, of the application in this process
 Fate = Literal["accepted", "ignored", "refused", "missing"]
+OK = (200, 201)
 UNFIT = (NONSENSE, [MARK])  # for a field inside another one, which may be any object
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "api-coverage.md"
@@ -64,7 +65,7 @@ class Found:
 def explore(found: Found, place: World) -> None:
     operation = found.operation
     answers = [_ask(place, operation, {}, url) for url in place.targets(operation["method"], operation["path"])]
-    found.there = any(answer.status_code == 200 for answer in answers)
+    found.there = any(answer.status_code in OK for answer in answers)
     _keep(found, answers)
     for name in operation["query"]:
         found.fates[name] = _query_fate(found, place, name) if found.there else "missing"
@@ -88,7 +89,7 @@ def _body_fate(found: Found, place: World, name: str) -> Fate:
     beside = BESIDE.get(name, {})
     sample = {**beside, name: samples[name]} if name in samples else beside
     answer = _ask(place, operation, sample)
-    if answer.status_code != 200:
+    if answer.status_code not in OK:
         return "refused"
     _keep(found, [answer])
     nonsense = _ask(place, operation, {**beside, name: NONSENSE})
@@ -112,7 +113,7 @@ def _inner_fate(found: Found, place: World, path: str) -> Fate:
         if not all(_spoil(one, _steps(path)[1:], unfit) for one, unfit in zip(spoilt, UNFIT, strict=True)):
             continue
         beside = BESIDE.get(name, {})
-        if _ask(place, found.operation, {**beside, name: sample}).status_code != 200:
+        if _ask(place, found.operation, {**beside, name: sample}).status_code not in OK:
             return "refused"
         asked = [_ask(place, found.operation, {**beside, name: one}).status_code for one in spoilt]
         return "accepted" if 400 in asked else "ignored"
@@ -149,9 +150,11 @@ def _query_fate(found: Found, place: World, name: str) -> Fate:
     sent, value = QUERY[name]
     if name == "order" and found.operation["path"] == PERMISSIONS:
         value = "ascending"  # elsewhere `asc`
+    if name == "status" and found.operation["path"].endswith("/runs"):
+        value = "failed"  # of output items `fail`
     url = place.targets("GET", found.operation["path"])[0]
     answer = place.client.get(url, params={sent: value})
-    if answer.status_code != 200:
+    if answer.status_code not in OK:
         return "refused"
     _keep(found, [answer])
     nonsense = place.client.get(url, params={sent: "nonsense"})
@@ -183,7 +186,7 @@ def _ask_form(place: World, operation: Json, body: Json, url: str) -> Response:
 
 def _keep(found: Found, answers: Iterable[Response]) -> None:
     for answer in answers:
-        if answer.status_code != 200:
+        if answer.status_code not in OK:
             continue
         if answer.headers["content-type"].startswith("text/event-stream"):
             lines = (line.removeprefix("data: ") for line in answer.text.split("\n\n"))
@@ -228,7 +231,7 @@ the types in `src/tunesmith/wire/`, as in `/openapi.json`; names such as `max_fi
 Of an answer, *always* means in every answer that had the object around it, null or not. A field inside one that never
 came is neither counted nor listed.
 
-[api.md](api.md) and [serving.md](serving.md) say how the operations work. Evals and batches are not here at all.
+[api.md](api.md) and [serving.md](serving.md) say how the operations work. Batches are not here at all.
 """
 
 

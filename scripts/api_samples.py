@@ -5,6 +5,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
+EVALS = "/v1/evals"
 CHAT, TEXT, JOBS, UPLOADS = "/v1/chat/completions", "/v1/completions", "/v1/fine_tuning/jobs", "/v1/uploads"
 BASE = "smollm2-135m-instruct"
 MARK = "coverage-7391"  # a value that can be told from any other: where it comes back, it was kept
@@ -25,6 +26,38 @@ ROWS = "".join(
     for n in range(10)
 ).encode()
 
+SAME: Json = {**GRADER, "reference": "{{item.answer}}"}
+LABEL: Json = {
+    "type": "label_model",
+    "name": "kind",
+    "model": BASE,
+    "labels": ["good", "bad"],
+    "passing_labels": ["good"],
+}
+LABEL["input"] = [{"role": "user", "content": "{{item.answer}}"}]
+NEAR: Json = {"type": "text_similarity", "name": "near", "input": "a", "reference": "b", "pass_threshold": 0.5}
+NEAR["evaluation_metric"] = "fuzzy_match"
+RATE: Json = {"type": "score_model", "name": "rate", "model": BASE, "range": [0, 1], "pass_threshold": 0.5}
+RATE |= {
+    "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Rate {{item.answer}}."}]}]
+}
+RATE["sampling_params"] = {"seed": 7, "temperature": 0.5, "top_p": 0.5, "max_completions_tokens": 4}
+CODE: Json = {
+    "type": "python",
+    "name": "code",
+    "source": "def grade(sample, item): return 1",
+    "image_tag": "2025-05-08",
+}
+CRITERIA = [SAME, NEAR, LABEL, RATE, CODE]
+CONFIG: Json = {"type": "custom", "item_schema": {"type": "object"}}
+ANSWERED: Json = {
+    "type": "completions",
+    "source": {"type": "file_content", "content": [{"item": {"answer": "a"}}]},
+    "input_messages": {"type": "template", "template": [{"role": "user", "content": "Say {{item.answer}}."}]},
+    "model": BASE,
+    "sampling_params": {"max_completion_tokens": 4},
+}
+
 WHOLE: dict[str, Json] = {  # complete requests; `POST /v1/files` and parts send ROWS beside
     CHAT: {"model": BASE, "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 4, "store": True},
     f"{CHAT}/{{completion_id}}": {"metadata": {"kind": MARK}},
@@ -32,6 +65,9 @@ WHOLE: dict[str, Json] = {  # complete requests; `POST /v1/files` and parts send
     "/v1/files": {"purpose": "fine-tune"},
     "/v1/fine_tuning/alpha/graders/run": {"grader": GRADER, "model_sample": "a"},
     "/v1/fine_tuning/alpha/graders/validate": {"grader": GRADER},
+    EVALS: {"data_source_config": CONFIG, "testing_criteria": [SAME, LABEL]},
+    f"{EVALS}/{{eval_id}}": {"name": "rain"},
+    f"{EVALS}/{{eval_id}}/runs": {"data_source": ANSWERED},
     "/v1/moderations": {"input": "I like rain."},
     UPLOADS: {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": len(ROWS), "mime_type": "text/jsonl"},
 }
@@ -86,6 +122,9 @@ SAMPLES: dict[str, Json] = {
         "suffix": "rain",
     },
     "/v1/fine_tuning/alpha/graders/run": {"item": {"a": "b"}},
+    EVALS: {"name": MARK, "metadata": {"kind": MARK}, "data_source_config": CONFIG, "testing_criteria": CRITERIA},
+    f"{EVALS}/{{eval_id}}": {"name": MARK, "metadata": {"kind": MARK}},
+    f"{EVALS}/{{eval_id}}/runs": {"name": MARK, "metadata": {"kind": MARK}, "data_source": ANSWERED},
     "/v1/moderations": {"model": "omni-moderation-latest"},
     UPLOADS: {"expires_after": EXPIRY},
 }
@@ -119,5 +158,7 @@ QUERY: dict[str, tuple[str, str]] = {  # as it is sent; a value that changes the
     "project_id": ("project_id", "default"),
     "purpose": ("purpose", "vision"),
     "order": ("order", "asc"),
+    "order_by": ("order_by", "updated_at"),
+    "status": ("status", "fail"),
 }
 ORDERS = {"/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions": "ascending"}  # elsewhere `asc`

@@ -1,6 +1,7 @@
 """The application that `api_coverage.py` asks, over a store of its own, with an object for every name in a path."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import structlog
-from api_samples import BASE, CHAT, HYPERPARAMETERS, JOBS, ROWS, UPLOADS, WHOLE
+from api_samples import ANSWERED, BASE, CHAT, CRITERIA, EVALS, HYPERPARAMETERS, JOBS, ROWS, UPLOADS, WHOLE
 from httpx import Client
 from starlette.testclient import TestClient
 
@@ -17,6 +18,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import JobOutcome, JobStatus, NewCheckpoint, NewEvent, Store, open_store
+from tunesmith.store.evals.rows import NewRun, RunItem
 from tunesmith.store.rows import Lease
 
 Json = dict[str, Any]
@@ -29,6 +31,7 @@ class World:
     def __init__(self, client: TestClient | Client, store: Store, settings: Settings) -> None:
         self.client = client
         self._store, self._settings = store, settings
+        self._evaluated: dict[str, str] | None = None
         self.project = store.projects.create("other").id
         self.tuned = self._finished_job()
         self.finished = str(self._jobs("")[0])  # that job's id
@@ -46,8 +49,12 @@ class World:
 
     def targets(self, method: str, path: str) -> list[str]:
         """URLs of the operation, each of another kind of object; lists and creations have one."""
+        if path == EVALS and method == "GET" and self._evaluated is None:
+            self._of_eval("GET", f"{EVALS}/{{eval_id}}")  # so that there is something to list
         if "{" not in path:
             return [path]
+        if path.startswith(EVALS):
+            return [self._of_eval(method, path)]
         name, ids = path[path.index("{") + 1 : path.index("}")], [""]
         if name == "model":
             ids = [self._finished_job()] if method == "DELETE" else [BASE, self.tuned]
@@ -61,6 +68,41 @@ class World:
         if path.endswith("{permission_id}"):
             return [url.replace("{permission_id}", self._permission(url)) for url in urls]
         return urls
+
+    def _of_eval(self, method: str, path: str) -> str:
+        """Of an eval with a finished run; of new ones where they are deleted, and of one under way to be cancelled."""
+        if method == "GET" and self._evaluated is not None:
+            names = self._evaluated
+        else:
+            names = {"eval_id": self.evaluation(CRITERIA if method == "GET" else None)}
+            if "{run_id}" in path or method == "GET":
+                names["run_id"] = (self._held_run if method == "POST" else self.run)(names["eval_id"])
+            if method == "GET":
+                names["output_item_id"] = self._first_item(f"{EVALS}/{names['eval_id']}/runs/{names['run_id']}")
+                self._evaluated = names
+        for name, one in names.items():
+            path = path.replace(f"{{{name}}}", one)
+        return path
+
+    def evaluation(self, criteria: list[Json] | None = None) -> str:
+        body = self.whole(EVALS)
+        body["testing_criteria"] = criteria or body["testing_criteria"]
+        return str(self.client.post(EVALS, json=body).json()["id"])
+
+    def run(self, eval_id: str) -> str:
+        return str(self.client.post(f"{EVALS}/{eval_id}/runs", json={"data_source": ANSWERED}).json()["id"])
+
+    def _held_run(self, eval_id: str) -> str:
+        """A run that is under way and not answered: we hold it, unless the server works on another one."""
+        new = NewRun(eval_id, "default", None, "held", BASE, ANSWERED, {})
+        run = self._store.runs.create(new, [RunItem({"answer": "a"})])
+        self._store.run_queue.claim("coverage", 600)
+        return run.id
+
+    def _first_item(self, run: str) -> str:
+        while self.client.get(run).json()["status"] in ("queued", "in_progress"):
+            time.sleep(0.05)
+        return str(self.client.get(f"{run}/output_items").json()["data"][0]["id"])
 
     def file(self) -> str:
         files = {"file": ("a.jsonl", ROWS)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 TARGET = Path(__file__).with_name("openai_operations.json")
-AREAS = ("chat", "completions", "files", "fine_tuning", "models", "moderations", "uploads")
+AREAS = ("chat", "completions", "evals", "files", "fine_tuning", "models", "moderations", "uploads")
 DEPTH = 5  # names of a path: deeper ones are the arguments of tools and the like
 Node = dict[str, Any]
 
@@ -25,7 +25,7 @@ def operations(spec: Node) -> list[Node]:
 
 def _operation(spec: Node, method: str, path: str, operation: Node) -> Node:
     bodies = operation.get("requestBody", {}).get("content", {})
-    answers = operation["responses"]["200"]["content"]
+    answers = next(answer["content"] for status, answer in operation["responses"].items() if status in ("200", "201"))
     return {
         "method": method.upper(),
         "path": f"/v1{path}",

@@ -192,6 +192,8 @@ class Settings(BaseSettings, TrainingOptions):
 
     limit_stored_chats: int = Field(10_000, ge=0, description="Stored chat completions per project; 0: no limit.")
     limit_unfinished_jobs: int = Field(1000, ge=0, description="Unfinished jobs per project; 0: no limit.")
+    limit_unfinished_runs: int = Field(100, ge=0, description="Unfinished eval runs per project; 0: no limit.")
+    eval_rows: int = Field(10_000, ge=1, description="Most rows of an eval run; more are refused.")
     limit_job_seconds: float = Field(
         0, ge=0, description="Longest training of a job over all its attempts, seconds; 0: no limit."
     )

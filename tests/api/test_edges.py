@@ -95,7 +95,6 @@ def test_unknown_url_is_an_envelope(client: TestClient, refused: Refused) -> Non
     ("method", "path", "instead"),
     [
         ("POST", "/v1/fine-tunes", "use /v1/fine_tuning/jobs"),
-        ("GET", "/v1/evals/eval_1/runs", "/v1/fine_tuning/alpha/graders/run"),
         ("POST", "/v1/batches", "/v1/chat/completions"),
         ("POST", "/v1/engines/x/embeddings", "no embeddings"),
         ("GET", "/v1/organization/costs", "tunesmith usage"),

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.routing import compile_path
 from starlette.testclient import TestClient
 from tests.api.conftest import Json, Refused, Upload
+from tests.servers import wait_until
 
 from tunesmith.store import ChatRow, Store
 from tunesmith.store.rows import Role
@@ -20,6 +21,10 @@ PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 NOBODYS = ("/v1/engines/{model}",)  # bases, the same for everybody; `test_tuned_model_…` has the others
 UPLOAD = {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": 9, "mime_type": "text/jsonl"}
 BODIES: dict[str, Json] = {"complete": {"part_ids": ["part_x"]}, "permissions": {"project_ids": ["default"]}}
+SAME: Json = {"type": "string_check", "name": "a", "input": "a", "reference": "a", "operation": "eq"}
+EVAL: Json = {"data_source_config": {"type": "custom", "item_schema": {}}, "testing_criteria": [SAME]}
+RUN: Json = {"data_source": {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}]}}}
+BODIES["runs"] = RUN
 EVERY_ROLE = {
     ("GET", "/v1/models"): {"owner", "member", "read-only"},
     ("DELETE", "/v1/models/{name}"): {"owner"},
@@ -48,7 +53,10 @@ def theirs(client: TestClient, store: Store, finished_job: Json) -> dict[str, st
     """Path parameter -> the id of an object in the first project."""
     name = finished_job["fine_tuned_model"]
     store.chats.add(ChatRow("chatcmpl-theirs", "base", "base", 1, {}, (), {}, "default"))
+    eval_id = client.post("/v1/evals", json=EVAL).json()["id"]
     return {
+        "eval_id": eval_id,
+        **_run(client, f"/v1/evals/{eval_id}/runs"),
         "completion_id": "chatcmpl-theirs",
         "permission_id": store.permissions.grant(name, [store.projects.create("third").id])[0].id,
         "file_id": finished_job["training_file"],
@@ -56,6 +64,13 @@ def theirs(client: TestClient, store: Store, finished_job: Json) -> dict[str, st
         "upload_id": client.post("/v1/uploads", json=UPLOAD).json()["id"],
         "name": finished_job["fine_tuned_model"],
     }
+
+
+def _run(client: TestClient, url: str) -> dict[str, str]:
+    """A run with an output item that is done."""
+    run_id = client.post(url, json=RUN).json()["id"]
+    wait_until(lambda: client.get(f"{url}/{run_id}").json()["status"] == "completed", 20, "the end of a run")
+    return {"run_id": run_id, "output_item_id": client.get(f"{url}/{run_id}/output_items").json()["data"][0]["id"]}
 
 
 @pytest.fixture

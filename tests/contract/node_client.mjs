@@ -34,8 +34,50 @@ for await (const chunk of await client.chat.completions.create({ ...question, st
 const names = [];
 for await (const entry of client.models.list()) names.push(entry.id);
 
+const evaluation = await client.evals.create({
+  data_source_config: { type: "custom", item_schema: { type: "object" } },
+  testing_criteria: [
+    { type: "string_check", name: "same", input: "{{sample.output_text}}", reference: "{{item.answer}}", operation: "eq" },
+  ],
+});
+const renamed = await client.evals.update(evaluation.id, { name: "node" });
+const rows = ["1", "2", "3"].map((answer) => ({ item: { answer }, sample: { output_text: "1" } }));
+let run = await client.evals.runs.create(evaluation.id, {
+  data_source: { type: "jsonl", source: { type: "file_content", content: rows } },
+});
+const ids = { eval_id: evaluation.id };
+while (["queued", "in_progress"].includes(run.status)) run = await client.evals.runs.retrieve(run.id, ids);
+const items = [];
+for await (const item of client.evals.runs.outputItems.list(run.id, { ...ids, limit: 1 })) items.push(item);
+const item = await client.evals.runs.outputItems.retrieve(items[0].id, { ...ids, run_id: run.id });
+const listed = [];
+for await (const one of client.evals.list({ order: "desc", order_by: "updated_at" })) listed.push(one.id);
+const runs = [];
+for await (const one of client.evals.runs.list(evaluation.id)) runs.push(one.id);
+const long = await client.evals.runs.create(evaluation.id, {
+  data_source: {
+    type: "completions",
+    model,
+    source: { type: "file_content", content: Array.from({ length: 500 }, () => ({ item: { answer: "1" } })) },
+    input_messages: { type: "template", template: [{ role: "user", content: "Count to {{item.answer}}000." }] },
+    sampling_params: { max_completion_tokens: 50 },
+  },
+});
+const evals = {
+  same: (await client.evals.retrieve(evaluation.id)).id === evaluation.id && listed.includes(evaluation.id),
+  name: renamed.name,
+  counts: run.result_counts,
+  statuses: items.map((one) => one.status).sort(),
+  item: item.id === items[0].id && item.sample.output[0].content,
+  runs: runs.includes(run.id),
+  cancelled: (await client.evals.runs.cancel(long.id, ids)).status,
+  runDeleted: (await client.evals.runs.delete(long.id, ids)).deleted,
+  deleted: (await client.evals.delete(evaluation.id)).eval_id === evaluation.id,
+};
+
 console.log(
   JSON.stringify({
+    evals,
     file: ready,
     same: content.equals(fs.readFileSync(path)),
     job,

@@ -13,8 +13,9 @@ from openai._resource import SyncAPIResource
 from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
 from openai.types.fine_tuning import FineTuningJob
 from pydantic import BaseModel
+from tests.servers import wait_until
 
-AREAS = ("files", "uploads", "fine_tuning", "models", "chat", "completions", "moderations")
+AREAS = ("files", "uploads", "fine_tuning", "models", "chat", "completions", "moderations", "evals")
 LAST = "smollm2-135m-instruct"
 ASKED: dict[str, Any] = {"model": LAST, "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 2}
 GRADER = {
@@ -141,6 +142,44 @@ def test_chat_as_the_helpers_ask(noted: Noted) -> None:
     assert isinstance(noted.chat.completions.parse(**asked, response_format=Weather).choices[0].message.parsed, Weather)
     with noted.chat.completions.stream(**ASKED) as stream:
         assert [event for event in stream if event.type == "content.done"]
+
+
+def test_evals_and_their_runs(noted: Noted) -> None:
+    evals, runs = noted.evals, noted.evals.runs
+    config = {"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True}
+    check = {**GRADER, "reference": "{{item.answer}}"}
+    near: dict[str, Any] = {
+        "type": "text_similarity",
+        "name": "near",
+        "input": "{{sample.output_text}}",
+        "reference": "{{item.answer}}",
+    }
+    near |= {"evaluation_metric": "fuzzy_match", "pass_threshold": 0.9}
+    made = evals.create(name="sums", data_source_config=config, testing_criteria=[check, near], metadata={"a": "b"})
+    assert evals.update(made.id, name="other").name == evals.retrieve(made.id).name == "other"
+    assert made.id in {one.id for one in evals.list(order_by="updated_at", order="desc", limit=3)}
+    rows = [{"item": {"answer": str(number)}, "sample": {"output_text": "1"}} for number in range(3)]
+    graded = runs.create(made.id, data_source={"type": "jsonl", "source": {"type": "file_content", "content": rows}})
+    template = {"type": "template", "template": [{"role": "user", "content": "Say {{item.answer}}."}]}
+    sampling = {"max_completion_tokens": 2, "temperature": 0}
+    content = [{"item": row["item"]} for row in rows]
+    data: dict[str, Any] = {"type": "completions", "source": {"type": "file_content", "content": content}}
+    data |= {"input_messages": template, "model": LAST, "sampling_params": sampling}
+    asked = runs.create(made.id, data_source=data, name="asked")
+    for run in (graded, asked):
+        wait_until(lambda run=run: runs.retrieve(run.id, eval_id=made.id).status == "completed", 60, "a run's end")  # type: ignore[misc]
+    counts = runs.retrieve(graded.id, eval_id=made.id).result_counts
+    assert (counts.total, counts.passed, counts.failed, counts.errored) == (3, 1, 2, 0)
+    assert [one.invocation_count for one in runs.retrieve(asked.id, eval_id=made.id).per_model_usage] == [3]
+    assert [run.id for run in runs.list(made.id, status="completed", order="desc")] == [asked.id, graded.id]
+    items = list(runs.output_items.list(graded.id, eval_id=made.id, status="pass", limit=1))
+    [item] = [runs.output_items.retrieve(one.id, eval_id=made.id, run_id=graded.id) for one in items]
+    assert (item.datasource_item, item.results[0].score, item.sample.output[0].content) == ({"answer": "1"}, 1.0, "1")
+    many = {**data, "source": {"type": "file_content", "content": content * 200}}
+    stopped = runs.create(made.id, data_source=many)
+    assert runs.cancel(stopped.id, eval_id=made.id).status == "canceled"
+    assert runs.delete(stopped.id, eval_id=made.id).run_id == stopped.id
+    assert evals.delete(made.id).eval_id == made.id
 
 
 def test_completions_and_moderations(noted: Noted) -> None:

@@ -54,3 +54,14 @@ def test_javascript_client_uploads_trains_and_chats(
     assert missing["requestID"].startswith("req_")
     assert (result["refused"]["class"], result["refused"]["param"]) == ("BadRequestError", "suffix")
     assert result["deleted"]["deleted"] is True
+    assert result["evals"] == {
+        "same": True,
+        "name": "node",
+        "counts": {"total": 3, "errored": 0, "failed": 2, "passed": 1},
+        "statuses": ["fail", "fail", "pass"],
+        "item": "1",
+        "runs": True,
+        "cancelled": "canceled",
+        "runDeleted": True,
+        "deleted": True,
+    }

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from api_samples import ROWS
+from api_samples import LABEL, ROWS
 from api_world import World
 
 from tunesmith.settings import Settings
@@ -42,11 +42,15 @@ class Placeholders:
             "validation_file": lambda _, url: world.file(),
             "project_ids": lambda _, url: [world.project],
             "part_ids": lambda _, url: [world.part_of(f"/v1{url}")],
+            "testing_criteria": lambda _, url: [LABEL],  # theirs has a role of no model, "role"
+            "data_source": lambda value, url: _with_samples(value),  # which the criteria of our evals grade
             "md5": lambda _, url: hashlib.md5(ROWS).hexdigest(),
             "bytes": lambda _, url: len(ROWS),  # 0: an upload of nothing
         }
 
     def url(self, method: str, url: str) -> str:
+        if url.startswith("/evals/") and url.endswith("/cancel"):  # a path that the description does not have
+            return self.url(method, url.removesuffix("/cancel")) + "/cancel"
         for path, pattern in self._patterns.items():
             if pattern.fullmatch(f"/v1{url}"):
                 if method.upper() == "GET" and "{fine_tuning_job_id}" in path:  # one that has events and checkpoints
@@ -58,6 +62,11 @@ class Placeholders:
         if not isinstance(body, dict):
             return body
         return {name: self._bodies[name](value, url) if name in self._bodies else value for name, value in body.items()}
+
+
+def _with_samples(source: Json) -> Json:
+    rows = [{"sample": {"output_text": "a"}, **row} for row in source["source"]["content"]]
+    return {**source, "source": {**source["source"], "content": rows}}
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -13,6 +13,7 @@ from tunesmith import __version__
 from tunesmith.api import document
 from tunesmith.api.background.file_checks import FileChecks
 from tunesmith.api.background.sweeper import Sweeper
+from tunesmith.api.evals.service import EvalRuns
 from tunesmith.api.http import errors
 from tunesmith.api.http.context import Parts
 from tunesmith.api.http.rules import Rules
@@ -28,6 +29,7 @@ from tunesmith.api.routes import (
     chat,
     checkpoint_permissions,
     completions,
+    evals,
     files,
     graders,
     health,
@@ -44,7 +46,7 @@ from tunesmith.settings import Settings
 from tunesmith.store import Store
 
 TUNING = (files, uploads, jobs, checkpoint_permissions, graders, models)
-ANSWERING = (chat, stored_chats, completions, moderations)
+ANSWERING = (chat, stored_chats, completions, moderations, evals)
 ROUTERS = [noun.router for noun in (*TUNING, *ANSWERING, organization, usage, health)]
 
 
@@ -56,11 +58,12 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     checks = FileChecks(store, settings)
     usage_recorder = UsageRecorder(store)
     sweeper = Sweeper(store, settings.sweep_seconds, checks)
+    eval_runs = EvalRuns(store, settings, pool)
     rules = Rules(route for router in ROUTERS for route in router.routes)
     app = FastAPI(
         title="Tunesmith",
         version=__version__,
-        lifespan=_lifespan(checks, usage_recorder, sweeper),
+        lifespan=_lifespan(checks, usage_recorder, sweeper, eval_runs),
         docs_url=None,  # its page loads scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST loses its body in both clients
@@ -70,6 +73,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     app.state.parts = Parts(settings, store, pool)
     app.state.checks = checks
     app.state.usage = usage_recorder
+    app.state.eval_runs = eval_runs
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -78,14 +82,16 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
 
 
 def _lifespan(
-    checks: FileChecks, recorder: UsageRecorder, sweeper: Sweeper
+    checks: FileChecks, recorder: UsageRecorder, sweeper: Sweeper, eval_runs: EvalRuns
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         checks.start()
         recorder.start()
         sweeper.start()
+        eval_runs.start()
         yield
+        eval_runs.stop()
         sweeper.stop()
         checks.stop()
         recorder.stop()

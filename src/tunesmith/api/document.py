@@ -17,6 +17,8 @@ from pydantic.json_schema import JsonSchemaMode
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire import chat, completions, files, graders, jobs, lists, models, moderations, organization
+from tunesmith.wire.evals import answers as evals
+from tunesmith.wire.evals import bodies as eval_bodies
 
 Media: TypeAlias = Literal["application/json", "multipart/form-data", "application/octet-stream", "text/event-stream"]
 JSON: Media = "application/json"
@@ -25,6 +27,7 @@ REF, RESPONSES = "#/components/schemas/", "#/components/responses/"
 
 JOBS, CHATS, UPLOADS = "/v1/fine_tuning/jobs", "/v1/chat/completions", "/v1/uploads"
 PERMISSIONS, GRADERS = "/v1/fine_tuning/checkpoints/{name}/permissions", "/v1/fine_tuning/alpha/graders"
+EVAL, RUN = "/v1/evals/{eval_id}", "/v1/evals/{eval_id}/runs/{run_id}"
 PROJECTS, ADMIN_KEYS = "/v1/organization/projects", "/v1/organization/admin_api_keys"
 
 ANSWERS: dict[str, Any] = {
@@ -64,6 +67,19 @@ ANSWERS: dict[str, Any] = {
     "POST /v1/completions": completions.TextCompletion,
     "POST /v1/engines/{model}/completions": completions.TextCompletion,
     "POST /v1/moderations": moderations.Moderation,
+    "POST /v1/evals": evals.Eval,
+    "GET /v1/evals": lists.IdListing[evals.Eval],
+    f"GET {EVAL}": evals.Eval,
+    f"POST {EVAL}": evals.Eval,
+    f"DELETE {EVAL}": evals.EvalDeleted,
+    f"POST {EVAL}/runs": evals.Run,
+    f"GET {EVAL}/runs": lists.IdListing[evals.Run],
+    f"GET {RUN}": evals.Run,
+    f"POST {RUN}": evals.Run,
+    f"POST {RUN}/cancel": evals.Run,
+    f"DELETE {RUN}": evals.RunDeleted,
+    f"GET {RUN}/output_items": lists.IdListing[evals.OutputItem],
+    f"GET {RUN}/output_items/{{output_item_id}}": evals.OutputItem,
     f"GET {PROJECTS}": lists.IdListing[organization.Project],
     f"POST {PROJECTS}": organization.Project,
     f"GET {PROJECTS}/{{project_id}}": organization.Project,
@@ -95,6 +111,9 @@ BODIES: dict[str, tuple[Media, Any]] = {
     "POST /v1/completions": (JSON, completions.CreateCompletion),
     "POST /v1/engines/{model}/completions": (JSON, completions.CreateCompletion),
     "POST /v1/moderations": (JSON, moderations.CreateModeration),
+    "POST /v1/evals": (JSON, eval_bodies.CreateEval),
+    f"POST {EVAL}": (JSON, eval_bodies.UpdateEval),
+    f"POST {EVAL}/runs": (JSON, eval_bodies.CreateRun),
     f"POST {GRADERS}/validate": (JSON, graders.ValidateGrader),
     f"POST {GRADERS}/run": (JSON, graders.RunGrader),
 }
@@ -122,7 +141,8 @@ QUERY: dict[str, list[JsonObject]] = {  # query parameters that routes read by t
     ],
 }
 
-NAMES_A_MODEL = (*STREAMED, f"POST {GRADERS}/validate", f"POST {GRADERS}/run")
+CREATED = ("POST /v1/evals", f"POST {EVAL}/runs")  # a 201, as in OpenAI's description
+NAMES_A_MODEL = ("POST /v1/evals", *STREAMED, f"POST {GRADERS}/validate", f"POST {GRADERS}/run")
 STATUSES = {
     "400": "What was sent is wrong: `param` names the field.",
     "401": "No key, an unknown one, or one of another project than the header OpenAI-Project names.",
@@ -211,7 +231,7 @@ def _responses(label: str, schemas: Schemas) -> JsonObject:
         content = {JSON: {"schema": schemas.references[label]}}
     if label in STREAMED:
         content["text/event-stream"] = {"schema": {"type": "string"}}
-    found: JsonObject = {"200": {"description": "The answer.", "content": content}}
+    found: JsonObject = {"201" if label in CREATED else "200": {"description": "The answer.", "content": content}}
     refused: JsonObject = {status: {"$ref": f"{RESPONSES}{status}"} for status in STATUSES if _possible(label, status)}
     return found | refused
 

@@ -75,10 +75,12 @@ class Record:
     scores: dict[str, float] = field(default_factory=dict)
     tokens: dict[str, Tokens] = field(default_factory=dict)  # by model
     faults: dict[str, str] = field(default_factory=dict)  # flag -> sentence
+    asked: dict[str, int] = field(default_factory=dict)  # by model, how often
 
     def spend(self, model: str, tokens: Tokens) -> None:
         """Adds what a model took."""
         self.tokens[model] = self.tokens.get(model, Tokens(0, 0)) + tokens
+        self.asked[model] = self.asked.get(model, 0) + 1
 
 
 def result(grader: Grader, record: Record, seconds: float) -> GraderRun:

@@ -41,6 +41,7 @@ class LoadedModel:
     fingerprint: str  # 10 hex digits of what decides the answers: base, number format, adapter, our version
     grammars: Grammars
     project: str = ""  # whose requests these are, for the prefix cache and the order of the queue
+    background: bool = False  # nobody waits for its answers: all others go first
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,3 +97,18 @@ def checkpoint_model_name(planned: str, step: int) -> str:
     """
     stem = planned.rpartition(":")[0]
     return f"{stem}:{base62(TAIL_LENGTH)}:ckpt-step-{step}"
+
+
+def new_eval_id() -> str:
+    """A new id of an eval."""
+    return f"eval_{secrets.token_hex(16)}"
+
+
+def new_run_id() -> str:
+    """A new id of an eval's run."""
+    return f"evalrun_{secrets.token_hex(16)}"
+
+
+def new_item_id() -> str:
+    """A new id of an output item of a run."""
+    return f"outputitem_{secrets.token_hex(16)}"

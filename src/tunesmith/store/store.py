@@ -10,6 +10,9 @@ from tunesmith.settings import Settings
 from tunesmith.store.accounts.keys import KeyStore
 from tunesmith.store.accounts.projects import ProjectStore
 from tunesmith.store.accounts.usage import UsageStore
+from tunesmith.store.evals.evals import EvalStore
+from tunesmith.store.evals.leases import RunQueue
+from tunesmith.store.evals.runs import RunStore
 from tunesmith.store.objects.aliases import AliasStore
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.chats import ChatStore
@@ -47,6 +50,8 @@ class ScopedStore:
     aliases: AliasStore
     permissions: PermissionStore
     chats: ChatStore
+    evals: EvalStore
+    runs: RunStore
     projects: ProjectStore
     keys: KeyStore
     usage: UsageStore
@@ -56,7 +61,7 @@ class ScopedStore:
 class Store:
     """The whole store, as workers and sweeps need it; threads may share it.
 
-    `jobs` is the API's side of a job, `queue` the worker's.
+    `jobs` is the API's side of a job, `queue` the worker's; so are `runs` and `run_queue` of an eval's run.
     """
 
     blobs: BlobStore
@@ -68,10 +73,13 @@ class Store:
     aliases: AliasStore
     permissions: PermissionStore
     chats: ChatStore
+    evals: EvalStore
+    runs: RunStore
     projects: ProjectStore
     keys: KeyStore
     usage: UsageStore
     imports: ImportStore
+    run_queue: RunQueue
     database: Database
 
     def of(self, project: str) -> ScopedStore:
@@ -87,6 +95,8 @@ class Store:
             aliases=self.aliases,
             permissions=self.permissions.within(scope),
             chats=self.chats.within(scope),
+            evals=self.evals.within(scope),
+            runs=self.runs.within(scope),
             projects=self.projects,
             keys=self.keys,
             usage=self.usage,
@@ -142,9 +152,12 @@ def _assemble(database: Database, paths: Paths) -> Store:
         models=ModelStore(database, paths.root, paths.jobs, EVERYBODY),
         permissions=PermissionStore(database, EVERYBODY),
         chats=ChatStore(database, EVERYBODY),
+        evals=EvalStore(database, EVERYBODY),
+        runs=RunStore(database, EVERYBODY),
         projects=ProjectStore(database),
         keys=KeyStore(database),
         usage=UsageStore(database),
         imports=ImportStore(database, blobs),
+        run_queue=RunQueue(database),
         database=database,
     )

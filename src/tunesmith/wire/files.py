@@ -16,7 +16,9 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 MIN_EXPIRY, MAX_EXPIRY = 3600, 2_592_000  # seconds: an hour, 30 days
 BATCH_EXPIRY = MAX_EXPIRY  # OpenAI's rule: batch files expire after 30 days unless told otherwise
 MAX_PARTS = 10_000
-PURPOSE = "fine-tune, assistants, batch, user_data, vision or evals; only fine-tune files are used for anything."
+PURPOSE = (
+    "fine-tune, assistants, batch, user_data, vision or evals; only fine-tune and evals files are used for anything."
+)
 BINARY = Field(json_schema_extra={"format": "binary"})
 
 

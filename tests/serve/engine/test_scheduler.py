@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from tunesmith.serve.engine.prompt_lookup import Drafter, NgramIndex
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
-from tunesmith.serve.engine.scheduler import PREFILL_CHUNK_SCORED, Scheduler, SequenceChunk
+from tunesmith.serve.engine.scheduler import (
+    HELD_BACK,
+    POLITE_SEQUENCES,
+    POLITE_STEPS,
+    PREFILL_CHUNK_SCORED,
+    Scheduler,
+    SequenceChunk,
+)
 
 EOS = 0
 WORDS = 7  # few, so that drafts are often right
@@ -107,6 +114,7 @@ generating = st.builds(
     project=st.sampled_from(["", "other", "third"]),
     prompt_logprobs=st.booleans(),
 )
+generating = generating.map(lambda one: replace(one, background=one.project == "third"))
 requests = st.one_of(generating, generating.map(read_only).filter(lambda request: request.prompt_logprobs))
 
 
@@ -333,3 +341,77 @@ def test_a_projects_long_prompts_leave_another_half_of_the_tokens_of_a_step() ->
     reader = Generation(1)
     scheduler.add(request([5, 6] * 300, 1, project="short"), reader)
     assert until_first_token(scheduler, reader) == 3  # 600 tokens, 256 a step
+
+
+def with_background(running: int, **options: object) -> "tuple[Scheduler[str, Row], list[list[int]]]":
+    """A scheduler whose slots are full of what nobody waits for; and the numbers of tokens in each step from now on."""
+    model, steps = FakeModel(100_000), list[list[int]]()
+    scheduler = Scheduler(model, running=running, positions=100_000, slots=2 * running)
+    scheduler.add(request([1, 2, 3], 2000, n=2 * running, project="p/evals", background=True), Generation(2 * running))
+    for _ in range(30):
+        scheduler.step()
+    assert len(scheduler._running) == running
+    forward = model.forward
+    model.forward = lambda chunks: (steps.append([len(one.ids) for one in chunks]), forward(chunks))[1]  # type: ignore[method-assign, func-returns-value]
+    return scheduler, steps
+
+
+def test_a_chats_first_token_comes_as_soon_as_without_the_background() -> None:
+    scheduler, steps = with_background(4)
+    reader = Generation(1)
+    scheduler.add(request([4, 5, 6] * 200, 2, project="p"), reader)
+    assert until_first_token(scheduler, reader) == 2  # 600 tokens in pieces of 512, as on an idle engine
+    assert steps == [[512], [88]]
+    assert [delta.token for delta in finish(scheduler, reader)] == alone(request([4, 5, 6] * 200, 2))
+
+
+def test_chats_take_every_slot_from_the_background_and_it_gets_them_back() -> None:
+    scheduler, _ = with_background(3)
+    readers = [Generation(1) for _ in range(5)]
+    for number, reader in enumerate(readers):
+        scheduler.add(request([4, number + 1], 40, project="p"), reader)
+    scheduler.step()
+    assert [sequence.background for sequence in scheduler._running] == [False] * 3
+    for reader in readers:
+        finish(scheduler, reader)
+    scheduler.step()
+    assert [sequence.background for sequence in scheduler._running] == [True] * 3
+
+
+def test_the_background_takes_no_slot_from_a_chat() -> None:
+    scheduler = Scheduler(FakeModel(100_000), running=2, positions=100_000, slots=4)
+    scheduler.add(request([1, 2], 5000, n=2, project="p"), Generation(2))
+    scheduler.step()
+    scheduler.add(request([3, 4], 5, project="other/evals", background=True), Generation(1))
+    for _ in range(200):
+        scheduler.step()
+    assert [sequence.project for sequence in scheduler._running] == ["p", "p"]
+
+
+def test_endless_prompts_of_chats_do_not_stop_the_background_for_ever() -> None:
+    scheduler, steps = with_background(4)
+    for _ in range(40):
+        scheduler.add(request([4, 5, 6] * 400, 1, project="p"), Generation(1))
+    for _ in range(3 * HELD_BACK):
+        scheduler.step()
+    beside = [step for step in steps if len(step) > 2]
+    assert len(beside) >= 2
+
+
+def test_the_backgrounds_steps_are_short_while_chats_come_and_nobody_is_left_out() -> None:
+    scheduler, steps = with_background(12)
+    scheduler.step()
+    assert len(steps[-1]) == 12
+    reader = Generation(1)
+    scheduler.add(request([4, 5, 6], 1, project="p"), reader)
+    finish(scheduler, reader)
+    behind = [*scheduler._running]
+    before = [sequence.generated for sequence in behind]
+    steps.clear()
+    for _ in range(30):
+        scheduler.step()
+    assert {len(step) for step in steps} == {POLITE_SEQUENCES}
+    assert min(sequence.generated - count for sequence, count in zip(behind, before, strict=True)) >= 9
+    for _ in range(POLITE_STEPS):
+        scheduler.step()
+    assert len(steps[-1]) == 12

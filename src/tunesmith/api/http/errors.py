@@ -31,8 +31,6 @@ log = structlog.get_logger(__name__)
 # First part of a path below /v1 that is OpenAI's and not here -> what to use instead.
 ELSEWHERE = {
     "fine-tunes": "The 2022 fine-tunes API was shut down in January 2024; use /v1/fine_tuning/jobs.",
-    "evals": "Evals are not served here: score answers with POST /v1/fine_tuning/alpha/graders/run, and compare a "
-    "validation_file's loss in the job's events.",
     "batches": "Batches are not served here: send the requests to /v1/chat/completions, several at a time; they share "
     "the model's steps.",
     "embeddings": "The models here write text and make no embeddings; ask a server that has an embedding model.",

@@ -155,6 +155,7 @@ def generate_request(
         top_logprobs=top_logprobs,
         adapter=loaded.adapter,
         project=loaded.project,
+        background=loaded.background,
     )
 
 

@@ -68,6 +68,7 @@ class GenerateRequest:
     prompt_logprobs: bool = False  # the prompt's tokens too; needs at least two of them, and `top_logprobs`
     adapter: Path | None = None  # directory in PEFT's format; None: the bare base
     project: str = ""  # served in rotation with others, and sees only its own prompts in the prefix cache
+    background: bool = False  # nobody waits for it: all other requests go first
     grammar: Grammar | None = None  # every choice follows it: see `sampling.Sampler`
 
 

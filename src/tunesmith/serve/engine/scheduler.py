@@ -24,6 +24,10 @@ PREFILL_CHUNK = 512  # prompt tokens of a step in which nothing is decoded
 PREFILL_CHUNK_BESIDE_DECODE = 64  # and of a step with decoding sequences, whose next tokens wait for them
 PREFILL_CHUNK_SCORED = 64  # and where the logits of all of them are needed: 12.6 MB for a vocabulary of 49,152
 GROWTH = 128  # free positions that a sequence needs to start, in addition to its prompt
+HELD_BACK = 16  # steps that the background sits out at most, one after another, while others wait for a first token
+POLITE_STEPS = 250  # after a chat, about five seconds: while chats come, the background's steps are short
+POLITE_SEQUENCES = 4  # that take part in such a step, in turns
+POLITE_CHUNK = 8  # prompt tokens of such a step
 WORTH_WAITING = 64  # tokens: a request that shares this much of a prompt being prefilled waits for it
 
 
@@ -81,6 +85,9 @@ class Scheduler(Generic[AdapterT, RowT]):
         self._reusable = reusable
         self._waiting: dict[str, list[WaitingChoice[RowT]]] = {}  # by project; the first one is served next
         self._running: list[RunningSequence[AdapterT, RowT]] = []
+        self._held_back = 0  # steps that the background has sat out
+        self._polite = 0  # steps that are still to be short
+        self._turn = 0  # of the background's sequences in short steps
         self._some_unwanted = False  # a choice that may wait: to look at all of them in each step would take long
         self.waiting_by_project: Counter[str] = Counter()  # requests that have not started; other threads may read it
 
@@ -147,8 +154,9 @@ class Scheduler(Generic[AdapterT, RowT]):
     def _admit(self) -> None:
         """Starts waiting choices by the projects' shares, each in order, except those that wait for a prefix."""
         passed: set[str] = set()
-        while (project := next_project(self._waiting, self._running, passed)) is not None:
-            if room_makers(project, self._running, self._has_slot) is None:
+        behind = {project for project, queue in self._waiting.items() if queue[0].background}
+        while (project := next_project(self._waiting, self._running, passed, behind)) is not None:
+            if room_makers(project, self._running, self._has_slot, background=project in behind) is None:
                 return  # nor has any other project a better claim
             queue = self._waiting.pop(project)
             waiting = self._first_ready(queue)
@@ -174,7 +182,12 @@ class Scheduler(Generic[AdapterT, RowT]):
 
     def _make_room(self, project: str, waiting: WaitingChoice[RowT]) -> bool:
         """False where only the ends of other sequences can make room."""
-        gone = room_makers(project, self._running, lambda left: self._has_slot(left) and self._fits(waiting, left))
+        gone = room_makers(
+            project,
+            self._running,
+            lambda left: self._has_slot(left) and self._fits(waiting, left),
+            background=waiting.background,
+        )
         for sequence in gone or ():
             self._slots.release(sequence.slot)  # where memory allows, it continues from the keys and values it has
             self._put_back(sequence)
@@ -253,16 +266,39 @@ class Scheduler(Generic[AdapterT, RowT]):
 
     def _plan(self) -> "list[tuple[RunningSequence[AdapterT, RowT], SequenceChunk[AdapterT]]]":
         """The next token of every decoding sequence, and a chunk of the prompts being prefilled, oldest first."""
-        prefilling = [sequence for sequence in self._running if sequence.prefilling]
-        beside = len(prefilling) < len(self._running)
-        budget = split(_unread(prefilling), PREFILL_CHUNK_BESIDE_DECODE if beside else PREFILL_CHUNK)
+        running = self._taking_part()
+        prefilling = [sequence for sequence in running if sequence.prefilling]
+        beside = len(prefilling) < len(running)
+        chunk = PREFILL_CHUNK_BESIDE_DECODE if beside else PREFILL_CHUNK
+        if self._polite and all(sequence.background for sequence in prefilling):
+            chunk = POLITE_CHUNK
+        budget = split(_unread(prefilling), chunk)
         scored = split(_unread([one for one in prefilling if one.state.unscored]), PREFILL_CHUNK_SCORED)
         planned = []
-        for sequence in self._running:
-            chunk = self._prefill(sequence, budget, scored) if sequence.prefilling else self._decode(sequence)
-            if chunk.ids:
-                planned.append((sequence, chunk))
+        for sequence in running:
+            piece = self._prefill(sequence, budget, scored) if sequence.prefilling else self._decode(sequence)
+            if piece.ids:
+                planned.append((sequence, piece))
         return sorted(planned, key=lambda pair: pair[1].slot)
+
+    def _taking_part(self) -> "list[RunningSequence[AdapterT, RowT]]":
+        """All, but those in the background sit out while somebody waits for a first token.
+
+        Somebody who comes in the middle of a step waits for its end, so steps are short while others come.
+        """
+        behind = [sequence for sequence in self._running if sequence.background]
+        others = [sequence for sequence in self._running if not sequence.background]
+        self._polite = POLITE_STEPS if others else max(0, self._polite - 1)
+        if not behind:
+            return others
+        if any(sequence.prefilling for sequence in others) and self._held_back < HELD_BACK:
+            self._held_back += 1
+            return others
+        self._held_back = 0
+        if self._polite and len(behind) > POLITE_SEQUENCES:
+            self._turn += POLITE_SEQUENCES
+            behind = [behind[(self._turn + place) % len(behind)] for place in range(POLITE_SEQUENCES)]
+        return [*others, *behind]
 
     def _prefill(
         self, sequence: RunningSequence[AdapterT, RowT], budget: dict[str, int], scored: dict[str, int]

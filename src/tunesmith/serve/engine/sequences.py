@@ -72,6 +72,11 @@ class RunningSequence(Generic[AdapterT, RowT]):
         return self.state.request.project
 
     @property
+    def background(self) -> bool:
+        """Whether nobody waits for it."""
+        return self.state.request.background
+
+    @property
     def slice(self) -> tuple[int, int]:
         """Tokens that it read and generated since it got its slot."""
         return self.read, len(self.tokens) - self.length
@@ -101,6 +106,11 @@ class WaitingChoice(Generic[RowT]):
     tokens: list[int]
     sampler: Sampling[RowT] | None = None
     preempted: bool = False
+
+    @property
+    def background(self) -> bool:
+        """Whether nobody waits for it."""
+        return self.state.request.background
 
     @property
     def wanted(self) -> bool:

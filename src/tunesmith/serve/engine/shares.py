@@ -7,6 +7,9 @@ slots from the greediest one until the two are level, whatever the length of wha
 another's long answer. Where there are more projects than slots, a slot changes hands after `SLICE` tokens. With one
 project nothing of this happens.
 
+What runs in the background, under a project's name of its own, comes after all of this: it gets the slots that nobody
+else waits for, and gives them back.
+
 A sequence that has to go keeps its tokens and its sampler, and continues later as if nothing had happened. Pure
 bookkeeping; see `scheduler`, which acts on it.
 """
@@ -30,6 +33,11 @@ class Holder(Protocol):
         ...
 
     @property
+    def background(self) -> bool:
+        """Whether nobody waits for it."""
+        ...
+
+    @property
     def slice(self) -> tuple[int, int]:
         """Tokens that it read and generated since it got its slot."""
         ...
@@ -38,22 +46,32 @@ class Holder(Protocol):
 HolderT = TypeVar("HolderT", bound=Holder)
 
 
-def next_project(waiting: Iterable[str], running: Sequence[Holder], passed: Container[str]) -> str | None:
-    """The project that gets the next slot; the first of those with the fewest."""
+def next_project(
+    waiting: Iterable[str], running: Sequence[Holder], passed: Container[str], last: Container[str] = ()
+) -> str | None:
+    """The project that gets the next slot; the first of those with the fewest.
+
+    `last`: those whose requests run in the background.
+    """
     counts = _counts(running)
-    return min((project for project in waiting if project not in passed), key=lambda one: counts[one], default=None)
+    left = (project for project in waiting if project not in passed)
+    return min(left, key=lambda one: (one in last, counts[one]), default=None)
 
 
 def room_makers(
-    project: str, running: Sequence[HolderT], fits: Callable[[Sequence[HolderT]], bool]
+    project: str, running: Sequence[HolderT], fits: Callable[[Sequence[HolderT]], bool], *, background: bool = False
 ) -> list[HolderT] | None:
     """The sequences that have to go so that `fits` holds for the rest.
 
-    None if that cannot be had in fairness.
+    None if that cannot be had in fairness. `background`: the project's request runs there.
     """
     left, gone = [*running], []
     while not fits(left):
-        longest = _longest_of_greediest(project, left)
+        behind = [one for one in left if one.background]
+        if behind and not background:
+            longest: HolderT | None = max(behind, key=_length)
+        else:
+            longest = _longest_of_greediest(project, behind if background else left)
         if longest is None:
             return None
         left.remove(longest)
@@ -66,6 +84,7 @@ def first_to_leave(running: Sequence[HolderT]) -> HolderT:
 
     The youngest of the greediest project.
     """
+    running = [one for one in running if one.background] or running
     counts = _counts(running)
     most = max(counts.values())
     return next(sequence for sequence in reversed(running) if counts[sequence.project] == most)
@@ -89,7 +108,11 @@ def _longest_of_greediest(project: str, running: Sequence[HolderT]) -> HolderT |
     ripe = [one for one in running if one.project != project and counts[one.project] == most]
     if most < counts[project] + 2:
         ripe = [one for one in ripe if not counts[project] and _used_its_slice(one)]
-    return max(ripe, key=lambda one: len(one.tokens), default=None)
+    return max(ripe, key=_length, default=None)
+
+
+def _length(one: Holder) -> int:
+    return len(one.tokens)
 
 
 def _used_its_slice(sequence: Holder) -> bool:

@@ -27,7 +27,8 @@ from tunesmith.serve.vllm.wire import Card, ChunkReader, request_body
 from tunesmith.settings import Settings
 
 SAMPLING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs")
-SENT = frozenset(("prompt", "max_tokens", "eos_ids", "n", "adapter", "project", *SAMPLING))  # fields that vLLM gets
+# What vLLM gets, or what changes no answer.
+SENT = frozenset(("prompt", "max_tokens", "eos_ids", "n", "adapter", "project", "background", *SAMPLING))
 
 log = structlog.get_logger(__name__)
 

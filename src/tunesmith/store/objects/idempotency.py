@@ -18,7 +18,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import create_requests
 
-Kind: TypeAlias = Literal["job", "file", "upload"]
+Kind: TypeAlias = Literal["job", "file", "upload", "eval", "eval_run"]
 RETRY_SECONDS = 60  # openai 3.x gives up after three attempts and some seconds
 KEEP_SECONDS = 86_400
 

@@ -1,0 +1,1 @@
+"""Evals, their runs, and the runs' queue."""

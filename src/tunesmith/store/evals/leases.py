@@ -1,0 +1,208 @@
+"""The queue of runs as a runner sees it.
+
+A runner claims a run, saves what its rows were answered while its lease holds, and finishes it. `attempt` is the fence,
+as for jobs: whoever lost the run gets LeaseLost from its next write, and nothing of that write is kept. An answer is
+committed with its usage and the run's sums, so that a process that is killed asks none of the saved rows again.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, RowMapping, Select, or_, select, update
+
+from tunesmith.errors import NotFound
+from tunesmith.store.accounts.usage import Account, add_usage, this_minute
+from tunesmith.store.evals.rows import Invocations, ItemRow, RunLease, RunRow, Saved, Totals
+from tunesmith.store.evals.runs import item_row, lock_run, run_row
+from tunesmith.store.queue.leases import LeaseLost
+from tunesmith.store.rows import Counts
+from tunesmith.store.schema.db import RUN_CLAIM_KEY, Database
+from tunesmith.store.schema.eval_tables import UNFINISHED_RUN, eval_items, eval_runs
+from tunesmith.store.scope import EVERYBODY
+
+
+class RunQueue:
+    """The runner's side of runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(self, worker: str, lease_seconds: float) -> tuple[RunRow, RunLease] | None:
+        """Claim the oldest run that nobody holds; None when there is none.
+
+        A project has one run under way at a time, so that projects do not wait for each other's queues. `worker` is
+        another name each time a process starts: what it holds itself, it does not take from itself.
+        """
+        with self._database.read() as connection:  # so an idle server never takes SQLite's only write lock
+            if connection.execute(select(eval_runs.c.seq).where(UNFINISHED_RUN).limit(1)).first() is None:
+                return None
+        with self._database.write() as connection:
+            self._database.advisory_lock(connection, RUN_CLAIM_KEY)
+            now = self._database.clock(connection)
+            ahead = update(eval_runs).where(UNFINISHED_RUN, eval_runs.c.lease_until > now + lease_seconds)
+            connection.execute(ahead.values(lease_until=now + lease_seconds))  # the clock was set back
+            seq = connection.execute(_next(now, worker)).scalar()
+            if seq is None:
+                return None
+            values = {
+                "status": "in_progress",
+                "worker": worker,
+                "lease_until": now + lease_seconds,
+                "attempt": eval_runs.c.attempt + 1,
+                "stalled": eval_runs.c.stalled + 1,
+            }
+            taken = update(eval_runs).where(eval_runs.c.seq == seq).values(values).returning(eval_runs)
+            run = run_row(connection.execute(taken).mappings().one())
+        return run, RunLease(run.id, worker, run.attempt)
+
+    def renew(self, lease: RunLease, lease_seconds: float) -> None:
+        """Extend the lease by `lease_seconds` from now. Raises LeaseLost."""
+        with self._database.write() as connection:
+            _lock_held(connection, lease)
+            _change(connection, lease, lease_until=self._database.clock(connection) + lease_seconds)
+
+    def check_held(self, lease: RunLease) -> None:
+        """Raise LeaseLost when the run was cancelled, deleted or taken; costs one read."""
+        with self._database.read() as connection:
+            row = connection.execute(select(eval_runs).where(eval_runs.c.id == lease.run_id)).mappings().one_or_none()
+        if row is None or row["deleted_at"] is not None:
+            raise LeaseLost(f"The run {lease.run_id} was deleted.", code="deleted")
+        _check_fence(row, lease)
+
+    def release(self, lease: RunLease, *, stalled: bool = False) -> None:
+        """Give an unfinished run back, so that it can be claimed at once.
+
+        No error when it is not held any more. `stalled`: this attempt broke off, and there are only so many of those.
+        """
+        try:
+            with self._database.write() as connection:
+                row = _lock_held(connection, lease)
+                attempts = row["stalled"] if stalled else max(0, row["stalled"] - 1)
+                _change(connection, lease, worker=None, lease_until=None, stalled=attempts)
+        except LeaseLost:
+            return
+
+    def waiting(self, lease: RunLease, after: int, limit: int) -> list[ItemRow]:
+        """The next rows that have no end yet; `after` is the `seq` of the last one seen."""
+        query = select(eval_items).where(
+            eval_items.c.run_id == lease.run_id, eval_items.c.state == "waiting", eval_items.c.seq > after
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(eval_items.c.seq).limit(limit)).mappings().all()
+        return [item_row(row) for row in rows]
+
+    def save(self, lease: RunLease, saved: Sequence[Saved]) -> None:
+        """Keep answers and results, with their usage and sums, in one transaction.
+
+        Raises LeaseLost.
+        """
+        with self._database.write() as connection:
+            row = _lock_held(connection, lease)
+            sums = _Sums(row)
+            for one in saved:
+                if _save_item(connection, one, sums.done + 1):
+                    sums.add(one)
+            add_usage(connection, sums.usage(row))
+            _change(connection, lease, stalled=0, **sums.values())
+
+    def finish(self, lease: RunLease) -> RunRow:
+        """End a run whose rows are all done. Raises LeaseLost."""
+        return self._end(lease, status="completed")
+
+    def fail(self, lease: RunLease, code: str, message: str) -> RunRow:
+        """End a run that cannot go on. Raises LeaseLost."""
+        return self._end(lease, status="failed", error={"code": code, "message": message})
+
+    def _end(self, lease: RunLease, **values: object) -> RunRow:
+        with self._database.write() as connection:
+            _lock_held(connection, lease)
+            return _change(connection, lease, worker=None, lease_until=None, **values)
+
+
+class _Sums:
+    """A run's sums while items are added to them."""
+
+    def __init__(self, row: RowMapping) -> None:
+        self._counts = {name: int(row[name]) for name in ("passed", "failed", "errored")}
+        self._totals = Totals.from_json(row["totals"])
+        self._spent: dict[str, Invocations] = {}
+
+    @property
+    def done(self) -> int:
+        return sum(self._counts.values())
+
+    def add(self, one: Saved) -> None:
+        for model, spent in one.spent.items():
+            self._spent[model] = self._spent.get(model, Invocations()) + spent
+        if one.state == "waiting":
+            return
+        self._counts[{"pass": "passed", "fail": "failed", "error": "errored"}[one.state]] += 1
+        before = self._totals.criteria or ((0, 0),) * len(one.verdicts)
+        criteria = tuple(
+            (passed + (verdict is True), failed + (verdict is False))
+            for (passed, failed), verdict in zip(before, one.verdicts, strict=True)
+        )
+        self._totals = Totals(criteria, self._totals.usage)
+
+    def values(self) -> dict[str, object]:
+        usage = dict(self._totals.usage)
+        for model, spent in self._spent.items():
+            usage[model] = usage.get(model, Invocations()) + spent
+        return {**self._counts, "totals": Totals(self._totals.criteria, usage).to_json()}
+
+    def usage(self, row: RowMapping) -> Mapping[Account, Counts]:
+        """What the project's usage grows by."""
+        minute, key_id = this_minute(), row["key_id"] or ""
+        return {
+            Account(minute, row["project"], key_id, model): Counts(one.count, one.prompt, one.cached, one.completion)
+            for model, one in self._spent.items()
+        }
+
+
+def _save_item(connection: Connection, one: Saved, place: int) -> bool:
+    """False for an item that is done already."""
+    results = list(one.results)
+    values: dict[str, object] = {"sample": one.sample, "results": results, "state": one.state}
+    values["bytes"] = eval_items.c.bytes + len(json.dumps(one.sample)) + len(json.dumps(results))
+    if one.state != "waiting":
+        values |= {"place": place, "created_at": int(time.time())}
+    change = update(eval_items).where(eval_items.c.id == one.item_id, eval_items.c.state == "waiting")
+    return connection.execute(change.values(values)).rowcount > 0
+
+
+def _next(now: float, worker: str) -> Select[tuple[int]]:
+    held = eval_runs.alias("held")
+    in_hand = or_(held.c.lease_until >= now, held.c.worker == worker)
+    busy = select(held.c.project).where(in_hand, held.c.deleted_at.is_(None))
+    ended = (eval_runs.c.lease_until < now) & (eval_runs.c.worker != worker)
+    free = or_(eval_runs.c.lease_until.is_(None), ended)
+    query = select(eval_runs.c.seq).where(UNFINISHED_RUN, free, eval_runs.c.project.not_in(busy))
+    return query.order_by(eval_runs.c.seq).limit(1)
+
+
+def _lock_held(connection: Connection, lease: RunLease) -> RowMapping:
+    try:
+        row = lock_run(connection, lease.run_id, EVERYBODY)
+    except NotFound as error:
+        raise LeaseLost(f"The run {lease.run_id} was deleted.", code="deleted") from error
+    _check_fence(row, lease)
+    return row
+
+
+def _check_fence(row: RowMapping, lease: RunLease) -> None:
+    run = run_row(row)
+    if run.worker == lease.worker and run.attempt == lease.attempt and not run.finished:
+        return
+    code = str(run.status) if run.finished else "taken"
+    raise LeaseLost(
+        f"Runner {lease.worker} (attempt {lease.attempt}) no longer holds the run {run.id}: it is {code} (attempt "
+        f"{run.attempt}, runner {run.worker}).",
+        code=code,
+    )
+
+
+def _change(connection: Connection, lease: RunLease, **values: object) -> RunRow:
+    """The caller has locked the row and checked the fence."""
+    statement = update(eval_runs).where(eval_runs.c.id == lease.run_id).values(**values).returning(eval_runs)
+    return run_row(connection.execute(statement).mappings().one())

@@ -1,0 +1,1 @@
+"""`/v1/evals`: evals, their runs, and what their rows were answered."""
