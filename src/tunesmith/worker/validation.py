@@ -23,6 +23,7 @@ from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.store import FileRow, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.data_warnings import leak_notices, moderation_notices
+from tunesmith.worker.evaluation import demand_rows
 
 LEAST_EXAMPLES = {"training_file": MIN_EXAMPLES, "validation_file": 1}
 
@@ -55,6 +56,7 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     require_files(store, job)
     unreached = _check_options(settings, job)
     training = _check(store, settings, job, "training_file")
+    demand_rows(job, training.report.examples, MIN_EXAMPLES)
     notices = [*unreached, *_notices(training.report, "training")]
     validation = None if job.validation_file is None else _check(store, settings, job, "validation_file")
     if validation is not None:
