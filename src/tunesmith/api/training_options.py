@@ -13,7 +13,7 @@ LORA_ONLY = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "quantiz
 
 
 def requested_evaluation(given: JsonObject, validation_file: str | None) -> JsonObject:
-    """The option `evaluate`, taken out of `given`; empty where the request does not have it.
+    """The option `evaluate`, taken out of `given`; empty where it is not there.
 
     Raises InvalidRequest for a share of rows to hold out beside a validation file.
     """

@@ -73,7 +73,7 @@ def compare(questions: Sequence[Question], before: Sequence[Reply], after: Seque
     found = [one for one in raw.values() if one is not None]
     corrected = holm({one.criterion.name: one.p for one in found if not one.decides})
     return sorted(
-        (_with_p(one, corrected.get(one.criterion.name, one.p)) for one in found), key=lambda one: not one.decides
+        (with_p(one, corrected.get(one.criterion.name, one.p)) for one in found), key=lambda one: not one.decides
     )
 
 
@@ -132,7 +132,8 @@ def _table(before: Sequence[float], after: Sequence[float]) -> Table:
     return Table(*(pairs.count(one) for one in ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0))))
 
 
-def _with_p(one: Outcome, p: float) -> Outcome:
+def with_p(one: Outcome, p: float) -> Outcome:
+    """The outcome with a corrected p."""
     return Outcome(one.criterion, one.rows, one.before, one.after, one.difference, p, one.table, one.decides)
 
 

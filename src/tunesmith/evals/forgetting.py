@@ -28,7 +28,7 @@ NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """The general questions of both sides: all together, and the right answers of each kind."""
+    """What the general questions say of both sides, all together and by kind."""
 
     overall: Outcome
     kinds: tuple[tuple[str, int, int, int], ...]  # (kind, rows, right before, right after)

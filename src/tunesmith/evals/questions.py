@@ -61,7 +61,10 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def in_random_order(questions: list[Question]) -> list[Question]:
-    """The questions, whole conversations in an order drawn by a fixed seed: any first part is a fair sample."""
+    """The questions, whole conversations in an order drawn by a fixed seed.
+
+    Any first part is a fair sample.
+    """
     order = {line: place for place, line in enumerate(_drawn(questions))}
     return sorted(questions, key=lambda one: order[one.line])
 

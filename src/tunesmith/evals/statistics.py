@@ -125,7 +125,7 @@ def bootstrap(sums: Floats, sizes: Floats) -> Floats:
 
 
 def sign_flips(sums: Floats) -> Floats:
-    """How often the total is as far from zero, when each conversation is flipped by a fair coin.
+    """How often the total is as far from zero when fair coins flip conversations.
 
     `sums` as in `bootstrap`.
     """

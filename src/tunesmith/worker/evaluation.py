@@ -36,7 +36,7 @@ HANGS_SECONDS = 900.0  # beyond its share: then it is ended
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation that is done: its file, what the job shows of it, and the events that tell it."""
+    """An evaluation that is done: its file, what the job shows of it, its events."""
 
     blob: Blob
     shown: JsonObject
@@ -50,7 +50,7 @@ def is_wanted(job: JobRow) -> bool:
 
 
 def split_of(store: Store, settings: Settings, job: JobRow) -> Split | None:
-    """The parts of the training file, where a share of it is held out for the evaluation."""
+    """The parts of the training file, where a share of it is held out."""
     share = job.options.get("evaluate")
     if not share or job.validation_file is not None:
         return None
@@ -90,9 +90,9 @@ class EvaluationRun:
         return JobFiles(self.settings.paths.jobs, self.job.id)
 
     def run(self, adapter: Path, pause: Callable[[], None]) -> Evaluated | None:
-        """The evaluation of the tuned model in `adapter`; None, after an event, where it failed.
+        """The evaluation of the tuned model in `adapter`.
 
-        `pause` waits a little, and raises when the job is to be left.
+        None, after an event, where it failed. `pause` waits a little, and raises when the job is to be left.
         """
         try:
             spec = self._spec(adapter)

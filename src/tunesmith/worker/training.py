@@ -24,13 +24,13 @@ from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
 from tunesmith.worker.duration import TrainingTime
-from tunesmith.worker.evaluation import Evaluated, EvaluationRun, is_wanted, split_of
+from tunesmith.worker.evaluation import Evaluated, EvaluationRun, is_wanted
 from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.integrations import Senders, start_senders
 from tunesmith.worker.openai_events import STARTED, final_events, step_metrics_csv
 from tunesmith.worker.relay import Relay
-from tunesmith.worker.validation import job_options, require_files, row_limit
+from tunesmith.worker.validation import job_options, require_files, row_limit, trained_files
 
 log = structlog.get_logger(__name__)
 
@@ -239,7 +239,7 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
     """All that decides a job's result; DataError when a file or model is gone."""
     require_files(store, job)
     base_dir, init_adapter_dir = _start_of(store, settings, job)
-    numbers, files = job.hyperparameters, _trained_files(store, settings, job)
+    numbers, files = job.hyperparameters, trained_files(store, settings, job)
     return TrainSpec(
         job_id=job.id,
         attempt=job.attempt,
@@ -265,35 +265,11 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    training: Path
-    training_sha256: str | None  # None: the trainer computes it
-    validation: Path | None
-    validation_sha256: str | None
-
-
-def _trained_files(store: Store, settings: Settings, job: JobRow) -> _Files:
-    """The job's files; where a share is held out for the evaluation, the two parts of its training file."""
-    split = split_of(store, settings, job)
-    if split is not None:
-        return _Files(split.training, None, split.held_out, None)
-    validation = None if job.validation_file is None else store.blobs.path(job.validation_file)
-    sums = _sha256(store, job.training_file), _sha256(store, job.validation_file)
-    return _Files(store.blobs.path(job.training_file), sums[0], validation, sums[1])
-
-
 def _start_of(store: Store, settings: Settings, job: JobRow) -> tuple[Path, Path | None]:
     """The base's directory, and that of the adapter to start from."""
     parent = _continued(store, job)
     base_dir = (parent and own_base(parent)) or materialise(resolve_base(job.base_model, settings), settings)
     return base_dir, None if parent == base_dir else parent  # tuned weights are a base
-
-
-def _sha256(store: Store, file_id: str | None) -> str | None:
-    """Of the file's bytes, as the store knows it; None where there is no file."""
-    row = None if file_id is None else store.files.for_job(file_id)
-    return None if row is None else row.sha256
 
 
 def _continued(store: Store, job: JobRow) -> Path | None:

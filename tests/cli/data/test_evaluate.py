@@ -153,3 +153,34 @@ def test_general_questions_are_asked_on_request(run: Tunesmith, script: Scripted
     found = json.loads(ran.out)
     assert (found["forgetting"]["rows"], found["forgetting"]["after"]) == (ROWS, 0.0)
     assert found["sentences"][-1].startswith("general questions ")
+
+
+def test_four_ways_to_prompt_are_compared(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    trained = {"messages": [{"role": "user", "content": "Bad?"}, {"role": "assistant", "content": "no"}]}
+    script.answer("GET /v1/files/file-1/content", json.dumps(trained).encode())
+    for _ in range(ROWS):
+        texts = ("no", "fp_base"), ("no", "fp_base"), ("yes", "fp_tuned"), ("yes", "fp_tuned")
+        script.answer(ASK, *(completion(*one) for one in texts))
+    long = rows.with_name("long.txt")
+    long.write_text("Always answer yes or no.\n")
+    ran = run("eval", "last", "--on", rows, "--concurrency", 1, "--prompts", long, "--json")
+    assert ran.code == 0
+    ways = json.loads(ran.out)["ways"]
+    assert [(one["model"], one["score"]["value"]) for one in ways] == [("base", 0), ("base", 0), (TUNED, 1), (TUNED, 1)]
+    assert ways[3]["against_first"].startswith("same text 0 % -> 100 % on 12 rows")
+    assert ways[0]["dollars_per_1000_calls"] == pytest.approx((7 * 3 + 3 * 6) / 1000)
+    asked = [json.loads(body) for body, route in zip(script.bodies, script.asked, strict=True) if route == ASK]
+    user = {"role": "user", "content": "Good? <b>"}
+    assert [one["messages"] for one in asked[:4]] == [
+        [{"role": "system", "content": "Always answer yes or no."}, user],
+        [*trained["messages"], user],
+        [{"role": "system", "content": "Always answer yes or no."}, user],
+        [user],
+    ]
+
+
+def test_a_prompt_that_cannot_be_read_is_refused(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    empty = rows.with_name("empty.txt")
+    empty.write_text(" ")
+    assert "it needs the long prompt, as text" in run("eval", "last", "--on", rows, "--prompts", empty).err
+    assert "cannot be read as a prompt" in run("eval", "last", "--prompts", rows.with_name("none.txt")).err

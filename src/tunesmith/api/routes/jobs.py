@@ -56,8 +56,7 @@ def create_job(
     check_metadata(request.metadata, context.settings)
     method, hyperparameters = _method(request)
     model, base, parent = _model(context, request.model)
-    given = request.tunesmith.given() if request.tunesmith else {}
-    evaluate = requested_evaluation(given, request.validation_file)
+    given, evaluate = _given(request)
     options = resolve_options(given, context.settings, parent)
     _check_options(context, options, base, parent)
     _require_files(context, base, request)
@@ -177,6 +176,13 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
             )
     shape = PreferenceHyperparameters if method.type == "dpo" else Hyperparameters
     return method.type, shape(**given).model_dump()
+
+
+def _given(request: CreateJob) -> tuple[JsonObject, JsonObject]:
+    """The training options of the request, and the one that asks for an evaluation."""
+    given = request.tunesmith.given() if request.tunesmith else {}
+    evaluate = requested_evaluation(given, request.validation_file)
+    return given, evaluate
 
 
 def _check_options(context: Context, options: JsonObject, base: str, parent: AdapterManifest | None) -> None:

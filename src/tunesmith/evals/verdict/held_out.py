@@ -30,7 +30,10 @@ def held_out_count(rows: int, share: float | bool) -> int:
 
 
 def split_file(path: Path, split: Split, share: float | bool, seed: int) -> Split:
-    """Writes the two parts unless they are there; the same file, share and seed give the same parts."""
+    """Writes the two parts unless they are there.
+
+    The same file, share and seed give the same parts.
+    """
     if split.training.exists() and split.held_out.exists():
         return split
     chosen = _chosen([_digest(row) for row in iter_rows(path)], share, seed)

@@ -18,7 +18,7 @@ Entry = tuple[Answer, Answer] | str  # both sides' answers, or why there are non
 
 
 class Journal:
-    """The answers so far, by the part of the evaluation and the number of the question."""
+    """The answers so far, by the part of the evaluation and the question's number."""
 
     def __init__(self, path: Path, key: str) -> None:
         """Reads what an earlier attempt wrote."""

@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(spec: VerdictSpec, log: Callable[[str], None]) -> Evaluation:
-    """Both sides answer; the evaluation is written to the spec's `result` and returned."""
+    """Has both sides answer; the evaluation is written to `result` and returned."""
     started = time.monotonic()
     questions = in_random_order(read_questions(spec.rows_file))
     chosen = questions[: spec.rows]
@@ -85,14 +85,17 @@ def run(spec: VerdictSpec, log: Callable[[str], None]) -> Evaluation:
 
 
 class Asking:
-    """Asks both sides what the journal has no answer to, a few questions at a time, until the time is up."""
+    """Asks both sides what the journal has no answer to, until the time is up."""
 
     def __init__(self, sides: tuple[Side, Side], journal: Journal) -> None:
         self._sides = sides
         self._journal = journal
 
     def ask(self, part: str, questions: Sequence[Question], max_tokens: int, until: float) -> None:
-        """Asks in order. What is begun is finished: long answers must not be the ones that are missing."""
+        """Asks in order, a few questions at a time.
+
+        What is begun is finished: long answers must not be the ones that are missing.
+        """
         slots = threading.Semaphore(AT_ONCE)
 
         def one(number: int) -> None:

@@ -24,7 +24,10 @@ from tunesmith.wire.chat import Chat
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side, loaded. `digest`: of the weights that answer, found on the disk and not taken from the spec."""
+    """One side, loaded.
+
+    `digest`: of the weights that answer, found on the disk and not taken from the spec.
+    """
 
     name: str
     loaded: LoadedModel
@@ -32,7 +35,10 @@ class Side:
 
     @classmethod
     def open(cls, pool: Pool, spec: SideSpec) -> "Side":
-        """Loads a side. Raises ServerFault where other weights lie there than the spec says."""
+        """Loads a side.
+
+        Raises ServerFault where other weights lie there than the spec says.
+        """
         loaded = pool.open(spec.base_dir, spec.adapter_dir)
         tuned = loaded.adapter or next(
             (place for place in (spec.adapter_dir, spec.base_dir) if place and (place / MANIFEST_FILE).is_file()), None
@@ -106,7 +112,7 @@ class Asked:
 
 
 def answers(sides: tuple[Side, Side], question: Question, max_tokens: int) -> tuple[Answer, Answer] | str:
-    """What both sides answer, at the same time and under the same load; or why one cannot be asked."""
+    """What both sides answer at the same time, or why one cannot be asked."""
     begun: list[Asked] = []
     try:
         begun.extend(side.begin(question, max_tokens) for side in sides)  # those begun stay where a later one fails
@@ -123,7 +129,10 @@ def answers(sides: tuple[Side, Side], question: Question, max_tokens: int) -> tu
 
 
 def longest_answer(questions: list[Question], renderer: Renderer, most: int) -> int:
-    """How many tokens an answer may have: twice the file's longest, within bounds, before any answer is seen."""
+    """How many tokens an answer may have: twice the file's longest, within bounds.
+
+    It is known before any answer is seen.
+    """
     texts = (one.reference.text + "".join(map("".join, one.reference.calls)) for one in questions)
     longest = max((renderer.count(text) for text in texts), default=0)
     return min(most, max(64, 2 * longest))

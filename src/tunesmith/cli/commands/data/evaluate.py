@@ -53,6 +53,18 @@ class EvalOptions:
     forgetting: Annotated[
         bool, typer.Option("--forgetting", help="Also ask general questions that come with Tunesmith.")
     ] = False
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LONG.txt",
+            help="Compare prompts instead: base and tuned model with this long prompt, the base with examples in the "
+            "prompt, the tuned model with the rows' own.",
+            show_default=False,
+        ),
+    ] = None
+    price: Annotated[
+        str | None, typer.Option(help="With --prompts: the OpenAI model whose prices are used.", show_default=False)
+    ] = None
     rows: Annotated[int, typer.Option(min=2, help="Most answers to compare; more are drawn by a fixed seed.")] = 200
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 512
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Questions asked at a time.")] = 8
@@ -78,6 +90,9 @@ def evaluate(options: EvalOptions) -> None:
     from tunesmith.cli.server.find import connect
     from tunesmith.evals.recorded import read_recorded, with_recorded
 
+    if options.prompts is not None:
+        _compare_prompts(options, options.prompts)
+        return
     for path in (options.output, options.html):
         require_target(path)
     recorded = {} if options.against_answers is None else read_recorded(require_file(options.against_answers))
@@ -90,6 +105,31 @@ def evaluate(options: EvalOptions) -> None:
     if options.html is not None:
         _write(options.html, evaluation_html(found))
     print_evaluation(found, as_json=options.as_json)
+
+
+def _compare_prompts(options: EvalOptions, file: Path) -> None:
+    from tunesmith.cli.commands.data.prompts import ask_ways, long_prompt, print_ways
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.output.reading_bar import CountingBar
+    from tunesmith.cli.prices import price_book, require_price
+    from tunesmith.cli.server.find import connect
+    from tunesmith.estimate.prices import DEFAULT_MODEL
+    from tunesmith.evals.prompts import four_ways, shots
+    from tunesmith.evals.questions import sample
+
+    settings, long = load_settings(options.data_dir), long_prompt(file)
+    price = require_price(options.price or DEFAULT_MODEL, price_book(None, settings))
+    with connect(settings, options.base_url) as connection:
+        client = connection.client
+        model, job = _model_and_job(client, options.model)
+        if job is None:
+            raise CommandError(f"No job listed here has made {model}: its training file has the examples.", Exit.USAGE)
+        chosen = sample(_questions(client, options, job), options.rows)
+        examples = shots(_stored_questions(client, job.training_file), chosen)
+        ways = four_ways(options.against or job.model, model, long, examples)
+        with CountingBar(len(chosen), "asking in four ways") as bar:
+            found = ask_ways(ways, chosen, _Asker(client, options.max_tokens), options.concurrency, bar)
+    print_ways(found, price, as_json=options.as_json)
 
 
 def _evaluate(client: "Client", options: EvalOptions) -> "Evaluation":
@@ -169,10 +209,17 @@ def _questions(client: "Client", options: EvalOptions, job: "Job | None") -> "li
         raise CommandError(
             "The job had no validation file. Name rows that it was not trained on: --on FILE", Exit.USAGE
         )
+    return _stored_questions(client, job.validation_file)
+
+
+def _stored_questions(client: "Client", file_id: str) -> "list[Question]":
+    """The questions of a file on the server."""
+    from tunesmith.evals.questions import read_questions
+
     with TemporaryDirectory(prefix="tunesmith-eval-") as folder:
-        path = Path(folder) / "validation.jsonl"
+        path = Path(folder) / "rows.jsonl"
         with path.open("wb") as file:
-            for piece in client.content_pieces(job.validation_file):
+            for piece in client.content_pieces(file_id):
                 file.write(piece)
         return read_questions(path)
 
