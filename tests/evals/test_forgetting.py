@@ -41,11 +41,9 @@ def right_answer(row: JsonObject) -> str:
     return str(answers[0]) if row["grader"] in ("exact", "first") else f"I think: {answers[0]}."
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[f"row {number}" for number in range(1, len(ROWS) + 1)])
-def test_each_row_has_a_right_answer_and_a_wrong_one(row: JsonObject) -> None:
-    assert is_right(right_answer(row), row)
-    assert not is_right("My umbrella says so, 啊!", row)
-    assert not is_right("", row)
+def test_each_row_has_a_right_answer_and_a_wrong_one() -> None:
+    assert [row for row in ROWS if not is_right(right_answer(row), row)] == []
+    assert [row for row in ROWS if is_right("My umbrella says so, 啊!", row) or is_right("", row)] == []
 
 
 @pytest.mark.parametrize(

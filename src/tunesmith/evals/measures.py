@@ -45,8 +45,8 @@ class Measure:
 
 
 def measures(pairs: Sequence[Pair]) -> tuple[Measure, ...]:
-    """Length and time of the answers."""
-    if not pairs:
+    """Length and time of the answers; of one conversation none, as in `loss`."""
+    if not _several(pairs):
         return ()
     return (
         _each_row("answer length", "tokens", pairs, lambda one: one.tokens),
@@ -55,10 +55,13 @@ def measures(pairs: Sequence[Pair]) -> tuple[Measure, ...]:
 
 
 def loss(pairs: Sequence[Pair]) -> Measure | None:
-    """The loss for each token of the file's answers; None where it was not measured."""
+    """The loss for each token of the file's answers.
+
+    None where it was not measured, or of one conversation only.
+    """
     known = [one for one in pairs if one.before.loss is not None and one.after.loss is not None]
     tokens = sum(one.after.loss_tokens for one in known)
-    if not tokens:
+    if not tokens or not _several(known):
         return None
     before = [one.before.loss or 0.0 for one in known]
     after = [one.after.loss or 0.0 for one in known]
@@ -85,6 +88,10 @@ def loss_sentence(one: Measure) -> str:
 def perplexity(mean_loss: float) -> float:
     """The number of equally likely tokens that would leave as much doubt."""
     return math.exp(min(mean_loss, 700.0))
+
+
+def _several(pairs: Sequence[Pair]) -> bool:
+    return len({one.question.line for one in pairs}) > 1
 
 
 def _each_row(name: str, unit: str, pairs: Sequence[Pair], of: Callable[[Answer], float]) -> Measure:

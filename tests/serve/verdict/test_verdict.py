@@ -1,7 +1,9 @@
 """The evaluating process on the real base: what answers, what is proven, and what a kill leaves."""
 
 import json
+import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +42,7 @@ def spec(tmp_path: Path, base_dir: Path, adapter_dir: Path) -> VerdictSpec:
 def test_base_and_tuned_model_answer_the_same_rows(
     spec: VerdictSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(process, "LEAST", 4)
+    monkeypatch.setattr(process, "LEAST", 2)
     spec.write(tmp_path / "spec.json")
     assert VerdictSpec.read(tmp_path / "spec.json") == spec
     assert process.main([str(tmp_path / "spec.json")]) == 0
@@ -50,15 +52,26 @@ def test_base_and_tuned_model_answer_the_same_rows(
     found = json.loads(spec.result.read_text())
     assert {one["before"]["adapter"] for one in found["samples"]} == {"none"}
     assert {one["after"]["adapter"] for one in found["samples"]} == {spec.after.digest}
-    assert found["rows"] == 4
-    assert found["notes"][0].startswith("4 of 6 rows of the validation file, drawn at random")
+    assert found["rows"] == 2
+    assert found["notes"][0].startswith("2 of 6 rows of the validation file, drawn at random")
     assert found["leaks"]["exact"] == 6
     assert 0 < found["loss"]["before"] < found["loss"]["after"]  # the adapter is noise
-    assert sum(kind["rows"] for kind in found["forgetting"]["kinds"]) == 4
-    kept = spec.journal.read_bytes()
-    assert process.main([str(tmp_path / "spec.json")]) == 0
-    assert spec.journal.read_bytes() == kept  # nothing was asked again
-    assert len(Journal(spec.journal, spec.key()).found) == 8
+    assert sum(kind["rows"] for kind in found["forgetting"]["kinds"]) == 2
+    with closing(Journal(spec.journal, spec.key())) as journal:
+        assert len(journal.found) == 4
+
+
+def test_what_the_journal_has_is_not_asked_again(spec: VerdictSpec, opened: LoadedModel) -> None:
+    questions = read_questions(spec.rows_file)
+    side = Side("base", opened, "none")
+    with closing(Journal(spec.journal, spec.key())) as journal:
+        asking = process.Asking((side, side), journal)
+        asking.ask("rows", questions[:1], 4, until=math.inf)
+        kept = spec.journal.read_bytes()
+        asking.ask("rows", questions[:1], 4, until=math.inf)
+        assert spec.journal.read_bytes() == kept
+        asking.ask("rows", questions, 4, until=-math.inf)  # far too late
+        assert list(journal.found) == [("rows", 0)]
 
 
 def test_other_weights_than_the_specs_are_refused(spec: VerdictSpec, pool: Pool) -> None:
