@@ -6,6 +6,7 @@ not change. `tests/evals/test_forgetting.py` holds that the file is what this sc
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 TARGET = Path(__file__).resolve().parents[1] / "src" / "tunesmith" / "evals" / "general.jsonl"
@@ -158,12 +159,12 @@ def words() -> Iterator[Row]:
 
 def reading() -> Iterator[Row]:
     """A text of two sentences that holds the answer."""
-    for (person, person_chinese), (thing, place, thing_chinese, place_chinese) in _crossed(PEOPLE, THINGS):
+    for (person, person_chinese), (thing, place, thing_chinese, place_chinese) in product(PEOPLE, THINGS):
         text = f"{person} put the {thing} in the {place} and went to work by bus."
         yield _row("reading", "en", f"{text} Where is {person}'s {thing}?", "contains", (place,))
         text = f"{person_chinese}把{thing_chinese}放在{place_chinese},然后坐公共汽车去上班。"
         yield _row("reading", "zh", f"{text}{person_chinese}的{thing_chinese}在哪里?", "contains", (place_chinese,))
-    for (colour, colour_chinese), (pet, pet_chinese, years) in _crossed(COLOURS, PETS):
+    for (colour, colour_chinese), (pet, pet_chinese, years) in product(COLOURS, PETS):
         text = f"The {pet} of our neighbours is {years} years old and sleeps in a {colour} basket."
         yield _row("reading", "en", f"{text} What colour is the basket?", "contains", (colour,))
         text = f"邻居家的{pet_chinese}今年{years}岁,睡在一个{colour_chinese}的篮子里。"
@@ -205,10 +206,6 @@ def form() -> Iterator[Row]:
         yield _row("form", "en", f"Write a JSON object with {asked}. Reply with the JSON only.", "json", (), value)
         asked = f"{first} 为 “{text}”,{second} 为 {number}"
         yield _row("form", "zh", f"请写一个 JSON 对象:{asked}。只回复 JSON。", "json", (), value)
-
-
-def _crossed(first: tuple, second: tuple) -> Iterator[tuple]:  # type: ignore[type-arg]  # of rows of two shapes
-    return ((one, other) for one in first for other in second)
 
 
 def _row(

@@ -98,18 +98,24 @@ class EvaluationRun:
             spec = self._spec(adapter)
             spec.write(self.files.evaluation_spec(self.job.attempt))
             child = self.launcher.start(self._start())
-        except (TunesmithError, OSError) as error:
-            return self._not_done(getattr(error, "message", str(error)))
+        except TunesmithError as error:
+            self._not_done(error.message)
+            return None
+        except OSError as error:  # whose own words name a path of the server
+            self._not_done(f"a file cannot be read or written ({error.strerror})")
+            return None
         try:
             fault = self._follow(child, pause, time.monotonic() + spec.seconds + HANGS_SECONDS)
         finally:
             child.stop()
         if fault is not None:
-            return self._not_done(fault)
+            self._not_done(fault)
+            return None
         try:
             return self._read(spec)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            return self._not_done(f"its result cannot be read ({error})")
+            self._not_done(f"its result cannot be read ({type(error).__name__})")
+            return None
 
     def _spec(self, adapter: Path) -> VerdictSpec:
         base = materialise(resolve_base(self.job.base_model, self.settings), self.settings)
