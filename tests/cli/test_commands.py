@@ -155,7 +155,8 @@ def test_a_finished_job_shows_its_verdict(run: Run, script: ScriptedServer) -> N
     )
     for _ in range(3):
         script.answer(f"GET {JOBS}/ftjob-1", ended)
-    script.answer(f"GET {JOBS}/ftjob-1/events", {"data": [], "has_more": False})
+    for more in ("events", "checkpoints"):
+        script.answer(f"GET {JOBS}/ftjob-1/{more}", {"data": [], "has_more": False})
     assert verdict in " ".join(run("jobs", "watch", "ftjob-1").out.split())
     assert verdict in " ".join(run("jobs", "show", "ftjob-1").out.split())
     script.answer("GET /v1/files/file-e/content", b'{"verdict": "better"}')

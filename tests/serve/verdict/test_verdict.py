@@ -14,6 +14,7 @@ from tunesmith.evals.questions import Question, read_questions
 from tunesmith.evals.verdict.journal import Journal
 from tunesmith.evals.verdict.spec import SideSpec, VerdictSpec
 from tunesmith.models.adapters import read_manifest
+from tunesmith.rows.messages import Message
 from tunesmith.serve.pool import LoadedModel, Pool
 from tunesmith.serve.verdict import __main__ as process
 from tunesmith.serve.verdict.asking import Side, answers, longest_answer
@@ -98,7 +99,7 @@ def test_a_question_is_answered_greedily_by_both_sides_and_its_loss_is_the_model
     assert not isinstance(again, str)
     assert [one.reply for one in found] == [one.reply for one in again]
     assert found[0].loss_tokens >= 2
-    prompt = opened.renderer.prompt([_message(question)])
+    prompt = opened.renderer.prompt([Message("user", str(question.messages[0]["content"]))])
     ids = torch.tensor([[*prompt, *opened.renderer.encode("yes"), min(opened.renderer.eos_ids)]])
     with torch.inference_mode():
         scores = torch.log_softmax(reference(ids).logits[0].float(), dim=-1)  # type: ignore[attr-defined]
@@ -122,9 +123,3 @@ def test_the_longest_answer_is_chosen_by_the_file(spec: VerdictSpec, opened: Loa
     long = [replace(questions[0], reference=replace(questions[0].reference, text="word " * 100))]
     assert 180 < longest_answer(long, opened.renderer, 512) < 280
     assert longest_answer(long, opened.renderer, 100) == 100
-
-
-def _message(question: Question) -> object:
-    from tunesmith.rows.messages import Message
-
-    return Message("user", str(question.messages[0]["content"]))

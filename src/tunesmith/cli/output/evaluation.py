@@ -105,7 +105,7 @@ def evaluation_html(found: Evaluation) -> str:
 
 
 def _part(found: Evaluation) -> Part:
-    sentences = [(sentence(one), one.decision) for one in found.outcomes]
+    sentences: list[tuple[str, str]] = [(sentence(one), one.decision) for one in found.outcomes]
     if found.loss is not None:
         sentences.append((loss_sentence(found.loss), "dim"))
     if found.forgetting is not None:

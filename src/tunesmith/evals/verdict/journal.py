@@ -4,9 +4,9 @@ The first line names what was evaluated; a journal of anything else is begun aga
 the last whole line is what a kill or a power cut left, and is dropped.
 """
 
+import os
 import threading
 from collections.abc import Iterator
-from os import SEEK_END
 from pathlib import Path
 
 import orjson
@@ -30,9 +30,8 @@ class Journal:
             self._file = path.open("ab")
             return
         self.found = {(str(line["part"]), int(str(line["question"]))): _entry(line) for _, line in lines[1:]}
-        self._file = path.open("r+b")
-        self._file.truncate(lines[-1][0])
-        self._file.seek(0, SEEK_END)
+        os.truncate(path, lines[-1][0])
+        self._file = path.open("ab")
 
     def add(self, part: str, question: int, entry: Entry) -> None:
         """Keeps an answer; from any thread."""
