@@ -1,4 +1,4 @@
-"""What each side answered to a question, and what it took; as JSON too, so that it can be kept."""
+"""What each side answered to a question, and what it took; as JSON too."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

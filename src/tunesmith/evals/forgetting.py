@@ -1,4 +1,4 @@
-"""The probe for forgetting: general questions that a tuned model should answer as well as before.
+"""The probe for forgetting: general questions, to be answered as well as before.
 
 The set comes with Tunesmith (`general.jsonl`, made by `scripts/general_set.py`): six kinds, English and Chinese, each
 question with a grader of its own. It tells what was unlearned, not how good a model is: the questions are easy, and

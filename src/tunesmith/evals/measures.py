@@ -1,4 +1,4 @@
-"""What is measured of both sides and is neither right nor wrong: loss, length, time."""
+"""What of both sides is neither right nor wrong: loss, length, time."""
 
 import math
 from collections.abc import Callable, Sequence

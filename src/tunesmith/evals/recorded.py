@@ -1,6 +1,6 @@
-"""Answers that another model gave earlier, as a third side: such as those of a model that is being left.
+"""Answers that another model gave earlier, as a third side.
 
-They are chat rows with the same questions; the assistant's message is the recorded answer. `tunesmith replay` writes
+Such as those of a model that is being left. They are chat rows with the same questions; the assistant's message is the recorded answer. `tunesmith replay` writes
 such files.
 """
 

@@ -56,8 +56,7 @@ def create_job(
     check_metadata(request.metadata, context.settings)
     method, hyperparameters = _method(request)
     model, base, parent = _model(context, request.model)
-    given, evaluate = _given(request)
-    options = resolve_options(given, context.settings, parent)
+    options, evaluate = _options(request, context, parent)
     _check_options(context, options, base, parent)
     _require_files(context, base, request)
     job = NewJob(
@@ -178,11 +177,11 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
     return method.type, shape(**given).model_dump()
 
 
-def _given(request: CreateJob) -> tuple[JsonObject, JsonObject]:
-    """The training options of the request, and the one that asks for an evaluation."""
+def _options(request: CreateJob, context: Context, parent: AdapterManifest | None) -> tuple[JsonObject, JsonObject]:
+    """All training options of the job, and the one that asks for an evaluation."""
     given = request.tunesmith.given() if request.tunesmith else {}
     evaluate = requested_evaluation(given, request.validation_file)
-    return given, evaluate
+    return resolve_options(given, context.settings, parent), evaluate
 
 
 def _check_options(context: Context, options: JsonObject, base: str, parent: AdapterManifest | None) -> None:

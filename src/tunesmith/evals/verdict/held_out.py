@@ -1,4 +1,4 @@
-"""A share of a training file that is not trained on, so that a job can be evaluated on it."""
+"""A share of a training file that is not trained on but evaluated."""
 
 import random
 from dataclasses import dataclass

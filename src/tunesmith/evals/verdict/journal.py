@@ -1,6 +1,6 @@
-"""The answers of an evaluation as they come, one JSON object a line, so that a killed one goes on where it was.
+"""The answers of an evaluation as they come: a killed one goes on where it was.
 
-The first line names what was evaluated; a journal of anything else is begun again. What follows
+Each line is a JSON object. The first line names what was evaluated; a journal of anything else is begun again. What follows
 the last whole line is what a kill or a power cut left, and is dropped.
 """
 

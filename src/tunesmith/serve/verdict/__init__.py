@@ -1,1 +1,1 @@
-"""The process that has base and tuned model answer the same rows at the end of a job."""
+"""The process that has base and tuned model answer the same rows after a job."""
