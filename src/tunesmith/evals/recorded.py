@@ -1,7 +1,7 @@
 """Answers that another model gave earlier, as a third side.
 
-Such as those of a model that is being left. They are chat rows with the same questions; the assistant's message is the recorded answer. `tunesmith replay` writes
-such files.
+Such as those of a model that is being left. They are chat rows with the same questions; the assistant's message is the
+recorded answer. `tunesmith replay` writes such files.
 """
 
 from collections.abc import Iterable

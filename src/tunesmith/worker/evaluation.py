@@ -1,6 +1,7 @@
 """After training: base and tuned model answer the same rows.
 
-They do so in a process of their own. What goes wrong here never fails the job; an event says why there is no verdict. The time is a share of the job's.
+They do so in a process of their own. What goes wrong here never fails the job; an event says why there is no verdict.
+The time is a share of the job's.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The answers of an evaluation as they come: a killed one goes on where it was.
 
-Each line is a JSON object. The first line names what was evaluated; a journal of anything else is begun again. What follows
-the last whole line is what a kill or a power cut left, and is dropped.
+Each line is a JSON object. The first line names what was evaluated; a journal of anything else is begun again. What
+follows the last whole line is what a kill or a power cut left, and is dropped.
 """
 
 import os
