@@ -89,6 +89,20 @@ class Job(Answer):
         return "paused" if self.tunesmith.get("paused") is True and not self.finished else self.status
 
     @property
+    def verdict(self) -> str | None:
+        """What the evaluation said, in a sentence; None without one."""
+        return self._evaluation("sentence")
+
+    @property
+    def evaluation_file(self) -> str | None:
+        """The id of the file with the whole evaluation."""
+        return self._evaluation("file")
+
+    def _evaluation(self, key: str) -> str | None:
+        found = self.tunesmith.get("evaluation")
+        return str(found.get(key)) if isinstance(found, dict) else None
+
+    @property
     def finished(self) -> bool:
         """True if the job has succeeded, failed or been cancelled."""
         return self.status in ("succeeded", "failed", "cancelled")

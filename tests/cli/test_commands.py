@@ -134,6 +134,42 @@ def test_train_sends_every_option_under_its_wire_name(run: Run, script: Scripted
     }
 
 
+@pytest.mark.parametrize(("option", "sent_as"), [("--evaluate", True), ("--no-evaluate", False)])
+def test_train_asks_for_a_verdict(run: Run, script: ScriptedServer, option: str, sent_as: bool) -> None:
+    accept_uploads(script)
+    run("train", JOKES, option, "--detach")
+    body = sent(script, f"POST {JOBS}")
+    assert isinstance(body, dict)
+    assert body["tunesmith"] == {"evaluate": sent_as}
+
+
+def test_a_finished_job_shows_its_verdict(run: Run, script: ScriptedServer) -> None:
+    verdict = "same text 0 % -> 100 % on 40 rows (+100, 95 % interval +100 to +100): better"
+    ended = job(
+        status="succeeded",
+        finished_at=9,
+        fine_tuned_model="ft:m:::1",
+        trained_tokens=7,
+        result_files=["file-m", "file-e"],
+        tunesmith={"evaluation": {"verdict": "better", "sentence": verdict, "file": "file-e"}},
+    )
+    for _ in range(3):
+        script.answer(f"GET {JOBS}/ftjob-1", ended)
+    for more in ("events", "checkpoints"):
+        script.answer(f"GET {JOBS}/ftjob-1/{more}", {"data": [], "has_more": False})
+    assert verdict in " ".join(run("jobs", "watch", "ftjob-1").out.split())
+    assert verdict in " ".join(run("jobs", "show", "ftjob-1").out.split())
+    script.answer("GET /v1/files/file-e/content", b'{"verdict": "better"}')
+    assert run("jobs", "result", "ftjob-1", "--evaluation").out == '{"verdict": "better"}'
+
+
+def test_a_job_without_an_evaluation_says_how_to_compare_it(run: Run, script: ScriptedServer) -> None:
+    script.answer(f"GET {JOBS}/ftjob-1", job(status="succeeded", result_files=["file-m"], fine_tuned_model="ft:m:::1"))
+    ran = run("jobs", "result", "ftjob-1", "--evaluation")
+    assert ran.code != 0
+    assert "was not evaluated; compare it now: tunesmith eval ftjob-1 --on FILE" in ran.err
+
+
 def sent_job(script: ScriptedServer) -> object:
     return json.loads(script.answers[f"POST {JOBS}"][-1][1])
 

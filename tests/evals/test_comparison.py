@@ -5,6 +5,7 @@ import random
 import pytest
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.evals.answers import Answer
 from tunesmith.evals.comparison import compare, deciding_criterion, sentence
 from tunesmith.evals.criteria import (
     EXACT,
@@ -19,7 +20,7 @@ from tunesmith.evals.criteria import (
     read_reply,
 )
 from tunesmith.evals.questions import Question
-from tunesmith.evals.run import Answer, Asking
+from tunesmith.evals.run import Asking
 
 ORDER = '{"customer": "Ana", "quantity": 3}'
 

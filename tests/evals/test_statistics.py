@@ -7,11 +7,14 @@ import pytest
 
 from tunesmith.evals import statistics
 from tunesmith.evals.statistics import (
+    bootstrap,
     holm,
     mcnemar,
     paired_difference,
     rows_needed,
+    sign_flips,
     student_quantile,
+    weighted_difference,
     wilson,
 )
 
@@ -69,25 +72,73 @@ def test_base_against_base_is_decided_in_at_most_5_percent_and_20_points_are_fou
         assert found(0.4, 0.4 + 0.2 / (1 - alike), alike, 100) >= 0.8
 
 
-@pytest.mark.parametrize(("conversations", "turns"), [(50, 1), (50, 4), (120, 1)])
-def test_the_bootstraps_interval_covers_and_the_flips_hold_the_level(
+@pytest.mark.parametrize(
+    ("conversations", "turns", "alike"),
+    [(50, 4, 0.0), (50, 4, 0.3), (200, 1, 0.0)],
+    ids=["independent turns", "turns that go together", "one turn"],
+)
+@pytest.mark.parametrize("truth", [0.1, 0.5])  # 0.9 is 0.1 from the other side
+def test_the_bootstraps_interval_covers_the_truth(
+    conversations: int, turns: int, truth: float, alike: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`alike`: how much the answers of one conversation go together (intraclass correlation)."""
+    monkeypatch.setattr(statistics, "DRAWS", 2000)
+    draw = np.random.default_rng(5)
+    shares = np.full((conversations, TRIALS), truth)
+    if alike:
+        strength = (1 - alike) / alike
+        shares = draw.beta(truth * strength, (1 - truth) * strength, (conversations, TRIALS))
+    sums = draw.binomial(turns, shares).astype(np.float64)
+    sizes = np.full(conversations, float(turns))
+    covered = 0
+    for block in np.array_split(sums, 40, axis=1):
+        low, high = bootstrap(block, sizes)
+        covered += int(((low <= truth) & (truth <= high)).sum())
+    assert 0.94 <= covered / TRIALS <= 0.96
+
+
+def test_the_bootstraps_interval_covers_a_lopsided_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "DRAWS", 1000)
+    draw = np.random.default_rng(3)
+    sums = draw.exponential(0.3, (50, TRIALS)) - 0.3 + draw.normal(0, 0.2, (50, TRIALS))
+    covered = 0
+    for block in np.array_split(sums, 40, axis=1):
+        low, high = bootstrap(block, np.ones(50))
+        covered += int(((low <= 0) & (high >= 0)).sum())
+    assert 0.93 <= covered / TRIALS <= 0.97
+
+
+@pytest.mark.parametrize(("conversations", "turns"), [(50, 4), (100, 1)])
+def test_the_flips_of_whole_conversations_decide_nothing_in_95_percent(
     conversations: int, turns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "DRAWS", 500)  # 10,000 trials of 10,000 draws would take an hour
-    draw = np.random.default_rng(3)
-    clusters = np.repeat(np.arange(conversations), turns).tolist()
-    trials, covered, decided = 700, 0, 0
-    for _ in range(trials):
-        own = np.repeat(draw.exponential(0.3, conversations), turns) - 0.3  # lopsided, alike within a conversation
-        changes = own + draw.normal(0, 0.2, conversations * turns)
-        found = paired_difference([0.0] * len(clusters), changes.tolist(), clusters)
-        covered += found.mean.low <= 0 <= found.mean.high
-    for _ in range(trials):
-        own = np.repeat(draw.normal(0, 0.3, conversations), turns)
-        found = paired_difference([0.0] * len(clusters), own.tolist(), clusters)
-        decided += found.p < statistics.ALPHA
-    assert 0.93 <= covered / trials <= 0.975
-    assert decided / trials <= 0.07
+    monkeypatch.setattr(statistics, "DRAWS", 1000)
+    draw = np.random.default_rng(4)
+    own = draw.normal(0, 0.3, (conversations, TRIALS)) * turns
+    p = sign_flips(own + draw.normal(0, 0.2 * turns**0.5, own.shape))
+    assert 0.04 <= float((p < statistics.ALPHA).mean()) <= 0.055
+
+
+def test_many_samples_at_once_give_what_each_gives_alone() -> None:
+    draw = np.random.default_rng(6)
+    sums, sizes = draw.normal(0.1, 1, (30, 3)), draw.integers(1, 5, 30).astype(np.float64)
+    together, flips = bootstrap(sums, sizes), sign_flips(sums)
+    for place in range(3):
+        assert together[:, place] == pytest.approx(bootstrap(sums[:, place], sizes))
+        assert flips[place] == pytest.approx(float(sign_flips(sums[:, place])))
+
+
+def test_a_loss_is_weighted_by_its_tokens() -> None:
+    found = weighted_difference([-10.0, -1.0, -3.0], [10, 1, 1], [1, 2, 3])
+    assert found.mean.value == pytest.approx(-14 / 12)
+    assert found.mean.low < -14 / 12 < found.mean.high
+
+
+def test_mcnemar_equals_scipys_binomial_test() -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    for gained, lost in ((0, 1), (3, 11), (60, 41), (900, 1010)):
+        expected = scipy.binomtest(gained, gained + lost, 0.5).pvalue
+        assert mcnemar(gained, lost) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,9 @@ class Workers:
         stop = threading.Event()
         launcher = ChildLauncher("scripted_trainer")
         thread = threading.Thread(
-            target=run_worker, args=(self._store, self._settings, stop), kwargs={"launcher": launcher}
+            target=run_worker,
+            args=(self._store, self._settings, stop),
+            kwargs={"launcher": launcher, "evaluator": ChildLauncher("evaluation.scripted_evaluator")},
         )
         thread.start()
         self._running.append((thread, stop))

@@ -12,6 +12,23 @@ from tunesmith.wire.job_options import KEY
 LORA_ONLY = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "quantization")
 
 
+def requested_evaluation(given: JsonObject, validation_file: str | None) -> JsonObject:
+    """The option `evaluate`, taken out of `given`; empty where it is not there.
+
+    Raises InvalidRequest for a share of rows to hold out beside a validation file.
+    """
+    if "evaluate" not in given:
+        return {}
+    asked = given.pop("evaluate")
+    if validation_file is not None and not isinstance(asked, bool):
+        raise InvalidRequest(
+            f"'{KEY}.evaluate' is {asked!r}, a share of the training file to hold out, but the job has a validation "
+            f"file. Give one of them; a job with a validation file is evaluated on that.",
+            param=f"{KEY}.evaluate",
+        )
+    return {"evaluate": asked}
+
+
 def resolve_options(given: JsonObject, settings: Settings, parent: AdapterManifest | None) -> JsonObject:
     """All options that the job will use.
 

@@ -69,11 +69,11 @@ class Outcome:
 def compare(questions: Sequence[Question], before: Sequence[Reply], after: Sequence[Reply]) -> list[Outcome]:
     """The outcome of every criterion that counts here, the deciding one first."""
     deciding = deciding_criterion(questions)
-    raw = {one: _outcome(one, questions, before, after, decides=one is deciding) for one in CRITERIA}
+    raw = {one: outcome(one, questions, before, after, decides=one is deciding) for one in CRITERIA}
     found = [one for one in raw.values() if one is not None]
     corrected = holm({one.criterion.name: one.p for one in found if not one.decides})
     return sorted(
-        (_with_p(one, corrected.get(one.criterion.name, one.p)) for one in found), key=lambda one: not one.decides
+        (with_p(one, corrected.get(one.criterion.name, one.p)) for one in found), key=lambda one: not one.decides
     )
 
 
@@ -91,7 +91,7 @@ def deciding_criterion(questions: Sequence[Question]) -> Criterion:
     return EXACT if words and median(words) <= SHORT_ANSWER else ROUGE
 
 
-def _outcome(
+def outcome(
     criterion: Criterion,
     questions: Sequence[Question],
     before: Sequence[Reply],
@@ -99,6 +99,7 @@ def _outcome(
     *,
     decides: bool,
 ) -> Outcome | None:
+    """What one criterion says of both sides; None where it has to do with no row."""
     firsts: list[float] = []
     seconds: list[float] = []
     lines: list[int] = []
@@ -131,7 +132,8 @@ def _table(before: Sequence[float], after: Sequence[float]) -> Table:
     return Table(*(pairs.count(one) for one in ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0))))
 
 
-def _with_p(one: Outcome, p: float) -> Outcome:
+def with_p(one: Outcome, p: float) -> Outcome:
+    """The outcome with a corrected p."""
     return Outcome(one.criterion, one.rows, one.before, one.after, one.difference, p, one.table, one.decides)
 
 

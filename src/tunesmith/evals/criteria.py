@@ -1,7 +1,8 @@
 """How good one answer is beside the one that the file has.
 
-Right-or-wrong criteria: the same text, JSON that can be read, the same JSON value, the same tool calls. Graded ones, 0
-to 1: F1 of the words, ROUGE-L. A criterion counts only for rows whose reference has to do with it.
+Right-or-wrong criteria: the same text, JSON that can be read, of the same shape and of the same value, the same tool
+calls, no refusal. Graded ones, 0 to 1: F1 of the words, ROUGE-L. A criterion counts only for rows whose reference has
+to do with it.
 """
 
 import re
@@ -78,6 +79,25 @@ def _same_json(reply: Reply, reference: Reply) -> float | None:
     return None if wanted is None else float(_object(reply.text) == wanted)
 
 
+def _same_shape(reply: Reply, reference: Reply) -> float | None:
+    wanted, made = _object(reference.text), _object(reply.text)
+    return None if wanted is None else float(made is not None and _shape(made) == _shape(wanted))
+
+
+def _shape(value: JsonValue) -> object:
+    """The keys of objects with the kinds of their values; of a list the kinds of its items, whatever their number."""
+    if isinstance(value, dict):
+        return tuple(sorted((key, repr(_shape(one))) for key, one in value.items()))
+    if isinstance(value, list):
+        return ("list", tuple(sorted({repr(_shape(one)) for one in value})))
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "number" if number else type(value).__name__
+
+
+def _no_refusal(reply: Reply, reference: Reply) -> float | None:
+    return None if is_refusal(reference) else float(not is_refusal(reply))
+
+
 def _same_calls(reply: Reply, reference: Reply) -> float | None:
     """By structure: the order of the calls, and of keys in their arguments, says nothing."""
     if not reference.calls:
@@ -119,7 +139,9 @@ def _object(text: str) -> JsonObject | list[JsonValue] | None:
 SAME_CALLS = Criterion("same tool calls", _same_calls)
 SAME_JSON = Criterion("same JSON value", _same_json)
 VALID_JSON = Criterion("valid JSON", _readable)
+SHAPE = Criterion("same JSON keys and types", _same_shape)
 EXACT = Criterion("same text", _exact)
 WORDS = Criterion("words in common (F1)", _f1, graded=True)
 ROUGE = Criterion("ROUGE-L", _rouge_l, graded=True)
-CRITERIA = (SAME_CALLS, SAME_JSON, VALID_JSON, EXACT, WORDS, ROUGE)
+ANSWERED = Criterion("no refusal", _no_refusal)
+CRITERIA = (SAME_CALLS, SAME_JSON, VALID_JSON, SHAPE, EXACT, WORDS, ROUGE, ANSWERED)

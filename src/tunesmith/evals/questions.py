@@ -7,7 +7,7 @@ Not covered: prompt/completion and reinforcement rows; of preference rows the pr
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith.errors import InvalidRequest
@@ -33,6 +33,7 @@ class Question:
     messages: tuple[JsonObject, ...]
     options: JsonObject  # tools, as the row has them
     reference: Reply
+    answer: JsonObject = field(default_factory=dict)  # the reference as the file has it
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -59,15 +60,29 @@ def read_questions(path: Path) -> list[Question]:
     return found
 
 
+def in_random_order(questions: list[Question]) -> list[Question]:
+    """The questions, whole conversations in an order drawn by a fixed seed.
+
+    Any first part is a fair sample.
+    """
+    order = {line: place for place, line in enumerate(_drawn(questions))}
+    return sorted(questions, key=lambda one: order[one.line])
+
+
+def _drawn(questions: list[Question]) -> list[int]:
+    lines = sorted({one.line for one in questions})
+    random.Random(SEED).shuffle(lines)
+    return lines
+
+
 def sample(questions: list[Question], most: int) -> list[Question]:
     """About `most` questions at most, in the file's order.
 
     Whole conversations are drawn, by a fixed seed; the first one drawn is taken whatever its length.
     """
-    lines = sorted({one.line for one in questions})
     if len(questions) <= most:
         return questions
-    random.Random(SEED).shuffle(lines)
+    lines = _drawn(questions)
     taken: set[int] = set()
     sizes: dict[int, int] = {}
     for one in questions:
@@ -92,7 +107,8 @@ def _of_row(row: JsonObject, line: int) -> Iterator[Question]:
     for index, message in enumerate(messages):
         if index and message.get("role") == "assistant" and message.get("weight") != 0:
             before = tuple({key: value for key, value in one.items() if key != "weight"} for one in messages[:index])
-            yield Question(line, before, options, read_reply(message))
+            answer = {key: value for key, value in message.items() if key != "weight"}
+            yield Question(line, before, options, read_reply(message), answer)
 
 
 def _as_chat(row: JsonObject) -> JsonObject:

@@ -11,6 +11,7 @@ bootstrap's percentiles, widened for few clusters); Holm 1979 (several criteria 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import TypeVar
 
@@ -82,44 +83,62 @@ def paired_difference(before: Sequence[float], after: Sequence[float], clusters:
     whole conversations. Both use `DRAWS` draws.
     """
     changes = np.asarray(after, np.float64) - np.asarray(before, np.float64)
-    if not changes.size:
+    return weighted_difference(changes, np.ones_like(changes), clusters)
+
+
+def weighted_difference(changes: npt.ArrayLike, sizes: npt.ArrayLike, clusters: Sequence[int]) -> Difference:
+    """The sum of changes over the sum of sizes, such as a loss for each token.
+
+    See `paired_difference`.
+    """
+    rows = np.asarray(changes, np.float64)
+    if not rows.size:
         return Difference(Interval(0.0, -1.0, 1.0), 1.0, 0.0)
     _, places = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(places, changes).astype(np.float64)
-    sizes = np.bincount(places).astype(np.float64)
-    mean = float(sums.sum() / sizes.sum())
-    low, high = _bootstrap(sums, sizes)
-    return Difference(Interval(mean, low, high), _sign_flips(sums), _standard_errors(sums, sizes, mean))
+    sums = np.bincount(places, rows).astype(np.float64)
+    totals = np.bincount(places, np.asarray(sizes, np.float64)).astype(np.float64)
+    mean = float(sums.sum() / totals.sum())
+    low, high = (float(one) for one in bootstrap(sums, totals))
+    return Difference(Interval(mean, low, high), float(sign_flips(sums)), _standard_errors(sums, totals, mean))
 
 
-def _bootstrap(sums: Floats, sizes: Floats) -> tuple[float, float]:
-    """The percentiles of the mean over conversations drawn with replacement."""
+def bootstrap(sums: Floats, sizes: Floats) -> Floats:
+    """The low and high end of the mean over conversations drawn with replacement.
+
+    `sums`: [conversations], or [conversations, samples] for many samples at once; `sizes`: [conversations].
+    """
     count = len(sums)
     if count == 1:
-        return -1.0, 1.0  # one conversation says nothing of others
+        return np.stack([np.full(sums.shape[1:], end) for end in (-1.0, 1.0)])  # one says nothing of others
     draw = np.random.default_rng(SEED)
-    means = np.empty(DRAWS)
+    means = np.empty((DRAWS, *sums.shape[1:]))
     step = max(1, BLOCK // count)
     for start in range(0, DRAWS, step):
         rows = min(step, DRAWS - start)
-        drawn = draw.integers(0, count, (rows, count))
-        means[start : start + rows] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+        places = draw.integers(0, count, (rows, count)) + np.arange(rows)[:, None] * count
+        times = np.bincount(places.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        weights = (times @ sizes).reshape(rows, *[1] * (sums.ndim - 1))
+        means[start : start + rows] = (times @ sums) / weights
     tail = NORMAL.cdf(-math.sqrt(count / (count - 1)) * student_quantile(1 - ALPHA / 2, count - 1))
-    low, high = np.quantile(means, (tail, 1 - tail))
-    return float(low), float(high)
+    ends: Floats = np.quantile(means, (tail, 1 - tail), axis=0)
+    return ends
 
 
-def _sign_flips(sums: Floats) -> float:
-    """How often the total is as far from zero, when each conversation is flipped by a fair coin."""
-    observed = abs(float(sums.sum()))
+def sign_flips(sums: Floats) -> Floats:
+    """How often the total is as far from zero when fair coins flip conversations.
+
+    `sums` as in `bootstrap`.
+    """
+    observed = np.abs(sums.sum(axis=0))
     draw = np.random.default_rng(SEED + 1)
     step = max(1, BLOCK // len(sums))
-    as_far = 0
+    as_far = np.zeros(sums.shape[1:])
     for start in range(0, DRAWS, step):
         rows = min(step, DRAWS - start)
-        signs = draw.integers(0, 2, (rows, len(sums))) * 2 - 1
-        as_far += int((np.abs(signs @ sums) >= observed - 1e-12).sum())
-    return (as_far + 1) / (DRAWS + 1)
+        signs = draw.integers(0, 2, (rows, len(sums))) * 2.0 - 1
+        as_far += (np.abs(signs @ sums) >= observed - 1e-9).sum(axis=0)
+    shares: Floats = (as_far + 1) / (DRAWS + 1)
+    return shares
 
 
 def _standard_errors(sums: Floats, sizes: Floats, mean: float) -> float:
@@ -129,6 +148,7 @@ def _standard_errors(sums: Floats, sizes: Floats, mean: float) -> float:
     return mean / math.sqrt(variance) if variance > 0 else 0.0
 
 
+@lru_cache(maxsize=256)
 def student_quantile(share: float, freedom: int) -> float:
     """The quantile of Student's t, by bisection of its distribution function.
 

@@ -371,6 +371,8 @@ class JobOutcome:
     result: Blob | None
     result_name: str = "step_metrics.csv"
     events: Sequence[NewEvent] = ()
+    evaluation: Blob | None = None
+    verdict: JsonObject | None = None  # what the job shows of its evaluation
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,15 @@ What a job does not say is the server's setting of the same name; all of it is s
 
 from typing import cast, get_args
 
-from pydantic import ConfigDict, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_core.core_schema import ValidationInfo
 
 from tunesmith.jsonvalue import JsonObject
@@ -16,6 +24,7 @@ from tunesmith.wire.body import whole
 from tunesmith.wire.faults import shown
 
 KEY = "tunesmith"
+MOST_HELD_OUT = 0.5
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # as pydantic's fields call them
 
 
@@ -27,6 +36,13 @@ class JobOptions(TrainingOptions):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    evaluate: bool | FiniteFloat | None = Field(
+        None,
+        description="Whether the job ends with a verdict: base and tuned model answer rows that were not trained. "
+        "true or a share (0.1): of a job without a validation file that many rows are held out; false: not even with "
+        "one. Unset: with a validation file.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, given: object) -> object:
@@ -35,8 +51,10 @@ class JobOptions(TrainingOptions):
     @field_validator("*", mode="wrap")
     @classmethod
     def _explained(cls, value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
-        if TrainingOptions.model_fields[str(info.field_name)].annotation is int and whole(value) is not None:
+        if JobOptions.model_fields[str(info.field_name)].annotation is int and whole(value) is not None:
             value = whole(value)
+        if info.field_name == "evaluate" and not isinstance(value, bool):
+            return _share(value)
         try:
             return validate(value)
         except ValidationError:
@@ -47,8 +65,16 @@ class JobOptions(TrainingOptions):
         return cast(JsonObject, self.model_dump(exclude_unset=True))
 
 
+def _share(value: object) -> float:
+    if isinstance(value, int | float) and 0 < value <= MOST_HELD_OUT:
+        return float(value)
+    raise ValueError(f"{shown(value, 80)} is not possible: give {wanted('evaluate')}")
+
+
 def wanted(name: str) -> str:
     """What the option `name` may be, in words."""
+    if name == "evaluate":
+        return f"true, false or the share of the rows to hold out, above 0 and at most {MOST_HELD_OUT}"
     if name == "lora_targets":
         return f"{_any_of(TARGET_SETS)}, or a list of layers' names such as ['q_proj', 'v_proj']"
     field = TrainingOptions.model_fields[name]

@@ -23,8 +23,7 @@ class TrainingTime:
     @classmethod
     def of(cls, files: JobFiles, attempt: int, limit: float) -> "TrainingTime":
         """Begins to count an attempt."""
-        before = sum(_seconds(files.spec(one), files.events(one)) for one in range(1, attempt)) if limit else 0.0
-        return cls(limit, before)
+        return cls(limit, seconds_trained(files, attempt - 1) if limit else 0.0)
 
     def demand(self) -> None:
         """Raises TrainerError where the job has trained longer than it may."""
@@ -34,6 +33,11 @@ class TrainingTime:
                 "Its checkpoints are kept. Train fewer epochs or rows, or ask the operator for a higher limit.",
                 code="training_time_limit",
             )
+
+
+def seconds_trained(files: JobFiles, attempts: int) -> float:
+    """How long the first `attempts` attempts trained, told by their files."""
+    return sum(_seconds(files.spec(one), files.events(one)) for one in range(1, attempts + 1))
 
 
 def _seconds(begun: Path, last: Path) -> float:

@@ -22,6 +22,7 @@ from tunesmith.store.ids import base62
 from tunesmith.system.activity import doing
 from tunesmith.system.disk import free_bytes, is_full
 from tunesmith.system.processes import is_shortage
+from tunesmith.worker.evaluation import EVALUATOR_MODULE
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.training import NoRoom, Shortage, Stopping, TrainerInterrupted, TrainingRun, interruption_event
 from tunesmith.worker.validation import validate_job
@@ -35,12 +36,19 @@ SHORTAGE_PAUSE, LONGEST_SHORTAGE_PAUSE = 1.0, 20.0  # between two tries; less th
 RESTARTS_WITHOUT_PROGRESS = 3  # a trainer that keeps dying at the same step is out of memory, not unlucky
 
 
-def run_worker(store: Store, settings: Settings, stop: threading.Event, *, launcher: Launcher | None = None) -> None:
+def run_worker(
+    store: Store,
+    settings: Settings,
+    stop: threading.Event,
+    *,
+    launcher: Launcher | None = None,
+    evaluator: Launcher | None = None,
+) -> None:
     """Work until `stop` is set.
 
     Then the trainer saves its progress and the job goes back to the queue.
     """
-    worker = Worker(store, settings, stop, launcher or ChildLauncher())
+    worker = Worker(store, settings, stop, launcher or ChildLauncher(), evaluator or ChildLauncher(EVALUATOR_MODULE))
     store.models.clean_all()
     checking = threading.Thread(target=worker.check_files, name="worker-check", daemon=True)
     checking.start()
@@ -73,6 +81,7 @@ class Worker:
     settings: Settings
     stop: threading.Event
     launcher: Launcher
+    evaluator: Launcher
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{base62(6)}")
     _checked: threading.Event = field(default_factory=threading.Event)  # a job has just become ready to train
     _interruptions: dict[str, tuple[int, int]] = field(default_factory=dict)  # job -> (last step, deaths at that step)
@@ -149,7 +158,7 @@ class Worker:
 
     def _train(self, job: JobRow, lease: Lease) -> None:
         log.info("training", job=job.id, **({"from_step": job.last_step} if job.last_step else {}))
-        TrainingRun(self.store, self.settings, job, lease, self.launcher, self.stop).train()
+        TrainingRun(self.store, self.settings, job, lease, self.launcher, self.stop, self.evaluator).train()
         self._interruptions.pop(job.id, None)
         self._shortages.pop(job.id, None)
         log.info("succeeded", job=job.id, model=job.planned_model)

@@ -24,12 +24,13 @@ from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
 from tunesmith.worker.duration import TrainingTime
+from tunesmith.worker.evaluation import Evaluated, EvaluationRun, is_wanted
 from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.integrations import Senders, start_senders
 from tunesmith.worker.openai_events import STARTED, final_events, step_metrics_csv
 from tunesmith.worker.relay import Relay
-from tunesmith.worker.validation import job_options, require_files, row_limit
+from tunesmith.worker.validation import job_options, require_files, row_limit, trained_files
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ class TrainingRun:
     lease: Lease
     launcher: Launcher
     stop: threading.Event
+    evaluator: Launcher  # starts the process that compares the tuned model with its base
 
     @property
     def files(self) -> JobFiles:
@@ -102,7 +104,8 @@ class TrainingRun:
                 senders.close()
             relay.take(senders.events())
             relay.send()
-            self._finish(self._done(relay, status), heartbeat)
+            done = self._done(relay, status)
+            self._finish(done, self._evaluated(done, heartbeat), heartbeat)
         self._remember_speed(spec, relay, started)
 
     def _demand_room(self) -> None:
@@ -186,11 +189,25 @@ class TrainingRun:
         if tells_shortage(words):
             raise Shortage(f"The trainer could not work: {words.splitlines()[-1][:200]}.")
 
-    def _finish(self, done: Done, heartbeat: Heartbeat) -> None:
+    def _evaluated(self, done: Done, heartbeat: Heartbeat) -> Evaluated | None:
+        """The verdict, where the job has rows for one."""
+        if not is_wanted(self.job):
+            return None
+
+        def pause() -> None:
+            heartbeat.demand()
+            if self.stop.wait(RELAY_SECONDS):
+                raise Stopping("The worker was asked to end.")
+
+        return EvaluationRun(self.store, self.settings, self.job, self.lease, self.evaluator).run(
+            Path(done.path), pause
+        )
+
+    def _finish(self, done: Done, evaluated: Evaluated | None, heartbeat: Heartbeat) -> None:
         outcome: JobOutcome | None = None
         while True:
             try:
-                outcome = outcome or self._outcome(done)  # once: it writes a file
+                outcome = outcome or self._outcome(done, evaluated)  # once: it writes a file
                 self.store.queue.finish(self.lease, outcome)
                 break
             except ServiceUnavailable:  # everything is on disk: wait as long as the job is ours
@@ -205,14 +222,16 @@ class TrainingRun:
         except (OSError, ValueError, TunesmithError) as error:
             log.warning("the speed of the training was not kept", job=self.job.id, error=str(error))
 
-    def _outcome(self, done: Done) -> JobOutcome:
+    def _outcome(self, done: Done, evaluated: Evaluated | None) -> JobOutcome:
         table = step_metrics_csv(self.store.jobs.metrics(self.job.id))
         kept = self.store.jobs.checkpoints(self.job.id).data
         return JobOutcome(
             adapter_dir=Path(done.path),
             trained_tokens=done.trained_tokens,
             result=self.store.blobs.write([table]),
-            events=final_events(self.job.planned_model, kept),
+            events=[*(evaluated.events if evaluated else ()), *final_events(self.job.planned_model, kept)],
+            evaluation=evaluated.blob if evaluated else None,
+            verdict=evaluated.shown if evaluated else None,
         )
 
 
@@ -220,17 +239,17 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
     """All that decides a job's result; DataError when a file or model is gone."""
     require_files(store, job)
     base_dir, init_adapter_dir = _start_of(store, settings, job)
-    numbers = job.hyperparameters
+    numbers, files = job.hyperparameters, trained_files(store, settings, job)
     return TrainSpec(
         job_id=job.id,
         attempt=job.attempt,
         base_name=job.base_model,
         base_dir=base_dir,
         init_adapter_dir=init_adapter_dir,
-        training_file=store.blobs.path(job.training_file),
-        training_sha256=_sha256(store, job.training_file),
-        validation_file=None if job.validation_file is None else store.blobs.path(job.validation_file),
-        validation_sha256=_sha256(store, job.validation_file),
+        training_file=files.training,
+        training_sha256=files.training_sha256,
+        validation_file=files.validation,
+        validation_sha256=files.validation_sha256,
         output_dir=JobFiles(settings.paths.jobs, job.id).output,
         method=cast(Method, job.method["type"]),
         n_epochs=cast(int, numbers["n_epochs"]),
@@ -251,12 +270,6 @@ def _start_of(store: Store, settings: Settings, job: JobRow) -> tuple[Path, Path
     parent = _continued(store, job)
     base_dir = (parent and own_base(parent)) or materialise(resolve_base(job.base_model, settings), settings)
     return base_dir, None if parent == base_dir else parent  # tuned weights are a base
-
-
-def _sha256(store: Store, file_id: str | None) -> str | None:
-    """Of the file's bytes, as the store knows it; None where there is no file."""
-    row = None if file_id is None else store.files.for_job(file_id)
-    return None if row is None else row.sha256
 
 
 def _continued(store: Store, job: JobRow) -> Path | None:

@@ -23,6 +23,7 @@ from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.store import FileRow, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.data_warnings import leak_notices, moderation_notices
+from tunesmith.worker.evaluation import demand_rows, split_of
 
 LEAST_EXAMPLES = {"training_file": MIN_EXAMPLES, "validation_file": 1}
 
@@ -55,6 +56,7 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     require_files(store, job)
     unreached = _check_options(settings, job)
     training = _check(store, settings, job, "training_file")
+    demand_rows(job, training.report.examples, MIN_EXAMPLES)
     notices = [*unreached, *_notices(training.report, "training")]
     validation = None if job.validation_file is None else _check(store, settings, job, "validation_file")
     if validation is not None:
@@ -92,6 +94,38 @@ def require_file(store: Store, job: JobRow, param: str) -> FileRow:
         which = param.removesuffix("_file")
         raise DataError(f"The job failed because the {which} file was deleted", param=param, code=f"deleted_{param}")
     return file
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedFiles:
+    """The files that a trainer is given, and their digests.
+
+    A digest is None where there is no file, or the trainer computes it.
+    """
+
+    training: Path
+    training_sha256: str | None
+    validation: Path | None
+    validation_sha256: str | None
+
+
+def trained_files(store: Store, settings: Settings, job: JobRow) -> TrainedFiles:
+    """The job's files, or the two parts of its training file.
+
+    The latter where a share of it is held out for the evaluation.
+    """
+    split = split_of(store, settings, job)
+    if split is not None:
+        return TrainedFiles(split.training, None, split.held_out, None)
+    validation = None if job.validation_file is None else store.blobs.path(job.validation_file)
+    sums = [_sha256(store, one) for one in (job.training_file, job.validation_file)]
+    return TrainedFiles(store.blobs.path(job.training_file), sums[0], validation, sums[1])
+
+
+def _sha256(store: Store, file_id: str | None) -> str | None:
+    """Of the file's bytes, as the store knows it; None where there is no file."""
+    row = None if file_id is None else store.files.for_job(file_id)
+    return None if row is None else row.sha256
 
 
 def row_limit(base_dir: Path, settings: Settings) -> int:

@@ -47,6 +47,23 @@ def test_a_job_shows_what_it_will_use(client: TestClient, create: Callable[..., 
     assert create()["tunesmith"] == create(tunesmith=None)["tunesmith"] == create(tunesmith={})["tunesmith"] == LORA
 
 
+@pytest.mark.parametrize("asked", [True, False, 0.25])
+def test_a_job_shows_whether_it_is_to_be_evaluated(create: Callable[..., Json], asked: bool | float) -> None:
+    assert create(tunesmith={"evaluate": asked})["tunesmith"] == {**LORA, "evaluate": asked}
+    assert create(tunesmith={"evaluate": None})["tunesmith"] == LORA
+
+
+def test_a_share_to_hold_out_and_a_validation_file_contradict_each_other(
+    client: TestClient, upload: Upload, refused: Refused, create: Callable[..., Json]
+) -> None:
+    held_out = upload()["id"]
+    body = {"model": "gpt-3.5-turbo", "training_file": held_out, "validation_file": held_out}
+    error = refused(client.post(JOBS, json={**body, "tunesmith": {"evaluate": 0.1}}))
+    assert error["param"] == "tunesmith.evaluate"
+    assert "the job has a validation file" in error["message"]
+    assert create(validation_file=held_out, tunesmith={"evaluate": True})["tunesmith"]["evaluate"] is True
+
+
 def test_a_rank_alone_keeps_the_strength_of_the_adapter(create: Callable[..., Json]) -> None:
     used = create(tunesmith={"lora_rank": 4})["tunesmith"]
     assert (used["lora_rank"], used["lora_alpha"]) == (4, 8.0)
@@ -81,6 +98,14 @@ def test_all_weights_have_a_rate_of_their_own_and_no_lora(create: Callable[..., 
         ({"max_grad_norm": 1001}, "max_grad_norm", "give a number from 0 to 1,000"),
         ({"base_learning_rate": 0}, "base_learning_rate", "give a number above 0 and at most 1"),
         ({"adapter": "full"}, "adapter", "'full' is not possible: give 'lora' or 'none'"),
+        (
+            {"evaluate": "yes"},
+            "evaluate",
+            "give true, false or the share of the rows to hold out, above 0 and at most 0.5",
+        ),
+        ({"evaluate": 0.6}, "evaluate", "0.6 is not possible: give true, false or the share"),
+        ({"evaluate": 1}, "evaluate", "1 is not possible"),
+        ({"evaluate": 0}, "evaluate", "0 is not possible"),
         ({"quantization": "int8"}, "quantization", "give 'none' or 'nf4'"),
         ({"rank": 8}, "rank", "'tunesmith' may have: adapter, base_learning_rate, lora_rank"),
         ({"n_epochs": 8}, "n_epochs", "send it under 'hyperparameters'"),

@@ -109,3 +109,78 @@ def test_without_held_out_rows_or_a_base_the_command_says_what_to_name(
     script.answer(JOBS, {"data": [{**JOB, "validation_file": None}], "has_more": False})
     assert "Name rows that it was not trained on: --on FILE" in run("eval", "last").err
     assert "name the other side: --against MODEL" in run("eval", "ft:other", "--on", rows).err
+
+
+def test_recorded_answers_are_a_third_side(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    script_answers(script)
+    old = rows.with_name("old.jsonl")
+    answer = {"role": "assistant", "content": "maybe<u>"}
+    old.write_text(json.dumps({"messages": [{"content": "Good? <b>", "role": "user", "name": None}, answer]}) + "\n")
+    page, answers = rows.with_name("report.html"), rows.with_name("answers.json")
+    ran = run(
+        *("eval", "last", "--on", rows, "--concurrency", 1, "--against-answers", old, "--html", page, "-o", answers)
+    )
+    assert ran.code == 0
+    assert f"{TUNED} is better than old.jsonl\nsame text 0 % -> 100 % on 12 rows (+100, " in ran.out
+    third = json.loads(answers.read_text())["recorded"]
+    assert (third["before"], third["verdict"], third["criteria"][0]["table"]["gained"]) == ("old.jsonl", "better", 12)
+    html = page.read_text()
+    assert html.count("maybe&lt;u&gt;") == 12
+    assert "maybe<u>" not in html
+    assert "<script" not in html
+    assert not [one for one in ("http://", "https://", "@import", "url(") if one in html]
+
+
+def test_recorded_answers_to_other_questions_are_refused(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    script_answers(script)
+    old = rows.with_name("old.jsonl")
+    old.write_text(
+        json.dumps({"messages": [{"role": "user", "content": "Bad?"}, {"role": "assistant", "content": "x"}]})
+    )
+    ran = run("eval", "last", "--on", rows, "--concurrency", 1, "--against-answers", old)
+    assert ran.code != 0
+    assert "old.jsonl answers none of these 12 questions" in ran.err
+
+
+def test_general_questions_are_asked_on_request(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    script_answers(script)
+    for _ in range(ROWS):
+        script.answer(ASK, completion("7 Paris", "fp_base"), completion("?", "fp_tuned"))
+    ran = run("eval", "last", "--on", rows, "--concurrency", 1, "--rows", ROWS, "--forgetting", "--json")
+    assert ran.code == 0
+    asked = [json.loads(body) for body, route in zip(script.bodies, script.asked, strict=True) if route == ASK]
+    assert (len(asked), asked[-1]["max_completion_tokens"]) == (4 * ROWS, 32)
+    found = json.loads(ran.out)
+    assert (found["forgetting"]["rows"], found["forgetting"]["after"]) == (ROWS, 0.0)
+    assert found["sentences"][-1].startswith("general questions ")
+
+
+def test_four_ways_to_prompt_are_compared(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    trained = {"messages": [{"role": "user", "content": "Bad?"}, {"role": "assistant", "content": "no"}]}
+    script.answer("GET /v1/files/file-1/content", json.dumps(trained).encode())
+    for _ in range(ROWS):
+        texts = ("no", "fp_base"), ("no", "fp_base"), ("yes", "fp_tuned"), ("yes", "fp_tuned")
+        script.answer(ASK, *(completion(*one) for one in texts))
+    long = rows.with_name("long.txt")
+    long.write_text("Always answer yes or no.\n")
+    ran = run("eval", "last", "--on", rows, "--concurrency", 1, "--prompts", long, "--json")
+    assert ran.code == 0
+    ways = json.loads(ran.out)["ways"]
+    assert [(one["model"], one["score"]["value"]) for one in ways] == [("base", 0), ("base", 0), (TUNED, 1), (TUNED, 1)]
+    assert ways[3]["against_first"].startswith("same text 0 % -> 100 % on 12 rows")
+    assert ways[0]["dollars_per_1000_calls"] == pytest.approx((7 * 3 + 3 * 6) / 1000)
+    asked = [json.loads(body) for body, route in zip(script.bodies, script.asked, strict=True) if route == ASK]
+    user = {"role": "user", "content": "Good? <b>"}
+    assert [one["messages"] for one in asked[:4]] == [
+        [{"role": "system", "content": "Always answer yes or no."}, user],
+        [*trained["messages"], user],
+        [{"role": "system", "content": "Always answer yes or no."}, user],
+        [user],
+    ]
+
+
+def test_a_prompt_that_cannot_be_read_is_refused(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    empty = rows.with_name("empty.txt")
+    empty.write_text(" ")
+    assert "it needs the long prompt, as text" in run("eval", "last", "--on", rows, "--prompts", empty).err
+    assert "cannot be read as a prompt" in run("eval", "last", "--prompts", rows.with_name("none.txt")).err

@@ -17,7 +17,7 @@ from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.paging import After, Limit, MetadataFilter, id_listing, listing
 from tunesmith.api.http.rules import rule
 from tunesmith.api.middleware.body_limits import check_metadata, check_suffix
-from tunesmith.api.training_options import resolve_options
+from tunesmith.api.training_options import requested_evaluation, resolve_options
 from tunesmith.api.views.jobs import checkpoint_json, event_json, job_json
 from tunesmith.check.rules.file_rules import TRAINED_METHODS
 from tunesmith.errors import InvalidRequest
@@ -56,7 +56,7 @@ def create_job(
     check_metadata(request.metadata, context.settings)
     method, hyperparameters = _method(request)
     model, base, parent = _model(context, request.model)
-    options = resolve_options(request.tunesmith.given() if request.tunesmith else {}, context.settings, parent)
+    options, evaluate = _options(request, context, parent)
     _check_options(context, options, base, parent)
     _require_files(context, base, request)
     job = NewJob(
@@ -73,7 +73,7 @@ def create_job(
         metadata=request.metadata,
         project=key.project,
         key_id=key.id,
-        options=options,
+        options={**options, **evaluate},
     )
     creation = idempotency.creation("job", key, request.model_dump(mode="json"))
     most = context.settings.limit_unfinished_jobs
@@ -175,6 +175,13 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
             )
     shape = PreferenceHyperparameters if method.type == "dpo" else Hyperparameters
     return method.type, shape(**given).model_dump()
+
+
+def _options(request: CreateJob, context: Context, parent: AdapterManifest | None) -> tuple[JsonObject, JsonObject]:
+    """All training options of the job, and the one that asks for an evaluation."""
+    given = request.tunesmith.given() if request.tunesmith else {}
+    evaluate = requested_evaluation(given, request.validation_file)
+    return resolve_options(given, context.settings, parent), evaluate
 
 
 def _check_options(context: Context, options: JsonObject, base: str, parent: AdapterManifest | None) -> None:

@@ -113,6 +113,7 @@ def resume(job: JobId, as_json: AsJson = False, base_url: BaseUrl = None, data_d
 @app.command()
 def result(
     job: JobId,
+    evaluation: Annotated[bool, typer.Option("--evaluation", help="The evaluation instead, as JSON.")] = False,
     output: OutputFile = None,
     base_url: BaseUrl = None,
     data_dir: DataDir = None,
@@ -120,6 +121,7 @@ def result(
     """Print a finished job's metrics, step by step, as CSV."""
     import sys
 
+    from tunesmith.cli.configure import again
     from tunesmith.cli.dataset import require_target
 
     require_target(output)
@@ -127,7 +129,11 @@ def result(
         found = _find(client, job)
         if not found.result_files:
             raise CommandError(_no_result(found), Exit.JOB_FAILED if found.finished else Exit.FAILED)
-        content = client.content(found.result_files[0])
+        if evaluation and found.evaluation_file is None:
+            raise CommandError(
+                f"Job {found.id} was not evaluated; compare it now: {again(f'eval {found.id} --on FILE')}"
+            )
+        content = client.content((evaluation and found.evaluation_file) or found.result_files[0])
     if output is None:
         sys.stdout.write(content.decode())
     else:
@@ -229,6 +235,8 @@ def _known(job: "Job") -> dict[str, str]:
         shown["time left"] = f"about {duration(job.estimated_finish - time.time())}"
     if job.trained_tokens:
         shown["trained tokens"] = f"{job.trained_tokens:,}"
+    if job.verdict:
+        shown["verdict"] = f"{escape(job.verdict)} [dim]({again(f'jobs result {job.id} --evaluation')})[/dim]"
     if job.error and job.error.message:
         shown["error"] = f"[red]{escape(job.error.message)}[/red]"
     if job.result_files:

@@ -89,6 +89,15 @@ class TrainOptions:
         typer.Option(help="Makes the run repeatable.", show_default="random", rich_help_panel=HYPERPARAMETERS),
     ] = None
     run: RunOptions = RunOptions()
+    evaluate: Annotated[
+        bool | None,
+        typer.Option(
+            "--evaluate/--no-evaluate",
+            help="End with a verdict: base and tuned model answer rows that were not trained, a share of FILE where "
+            "there is no --validation.",
+            show_default="with --validation",
+        ),
+    ] = None
     detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not watch it.")] = False
     as_json: AsJsonLines = False
     base_url: BaseUrl = None
@@ -112,7 +121,7 @@ class TrainOptions:
             "suffix": self.suffix,
             "seed": self.seed,
             "method": {"type": self.method, self.method: {"hyperparameters": _given(hyperparameters)}},
-            "tunesmith": _given(asdict(self.run)),
+            "tunesmith": _given({**asdict(self.run), "evaluate": self.evaluate}),
         }
 
 

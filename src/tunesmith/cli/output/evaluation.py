@@ -8,13 +8,26 @@ from rich.markup import escape
 
 from tunesmith.cli.output.html_report import environment
 from tunesmith.cli.output.terminal import listing, note, out, plural, print_json
+from tunesmith.evals.answers import Pair
 from tunesmith.evals.comparison import Outcome, sentence
 from tunesmith.evals.criteria import Reply
-from tunesmith.evals.run import Evaluation, Pair
+from tunesmith.evals.evaluation import Evaluation
+from tunesmith.evals.measures import loss_sentence
+from tunesmith.evals.recorded import recorded_reply
 from tunesmith.evals.statistics import Interval
 from tunesmith.jsonvalue import JsonObject
 
 COLOURS = {"better": "green", "worse": "red", "not decisive": "yellow"}
+SHOWN = {  # columns and their titles
+    "name": "criterion",
+    "before": "before",
+    "after": "after",
+    "change": "change",
+    "gained": "gained",
+    "lost": "lost",
+    "p": "p",
+    "decision": "verdict",
+}
 MOST_LISTED = 100  # pairs of each kind in the page
 FEW_ROWS = 30
 
@@ -31,21 +44,46 @@ class Listed:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One comparison of the page: sentences with their decisions, and the table."""
+
+    found: Evaluation
+    headline: str
+    sentences: list[tuple[str, str]]
+    table: list[JsonObject]
+    sides: str
+
+
 def print_evaluation(found: Evaluation, *, as_json: bool) -> None:
     """Prints the verdict, a table of criteria, and what the two sides took."""
     if as_json:
-        print_json({key: value for key, value in found.to_json().items() if key != "samples"})
+        shown = found.to_json()
+        for part in (shown, shown["recorded"]):
+            if isinstance(part, dict):
+                part.pop("samples")
+        print_json(shown)
         return
     _say_left_out(found)
-    if not found.outcomes:
-        return
+    for one in (found, found.recorded):
+        if one is not None and one.outcomes:
+            _print(one)
+
+
+def _print(found: Evaluation) -> None:
     deciding = found.outcomes[0]
     colour = COLOURS[deciding.decision]
     out().print(f"[bold {colour}]{escape(_headline(found))}[/]", soft_wrap=True)
     out().print(escape(sentence(deciding)), soft_wrap=True)
+    for note_ in found.notes:
+        out().print(escape(note_), soft_wrap=True)
     out().print()
     out().print(_table(found), crop=False)
-    out().print(escape(_sides(found)), soft_wrap=True)
+    if found.forgetting is not None:
+        colour = "red" if found.forgetting.found else "default"
+        out().print(f"[{colour}]{escape(found.forgetting.sentence)}[/]", soft_wrap=True)
+    if found.timed:
+        out().print(escape(_sides(found)), soft_wrap=True)
 
 
 def evaluation_html(found: Evaluation) -> str:
@@ -56,15 +94,23 @@ def evaluation_html(found: Evaluation) -> str:
         .render(
             found=found,
             headline=_headline(found),
-            sides=_sides(found),
-            sentences=[(sentence(one), one.decision) for one in found.outcomes],
-            table=[_row(one) for one in found.outcomes],
+            parts=[_part(one) for one in (found, found.recorded) if one is not None],
             listed=_listed(found),
             shown=_shown,
+            recorded=lambda pair: recorded_reply(found, pair),
             version=version("tunesmith"),
             today=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
     )
+
+
+def _part(found: Evaluation) -> Part:
+    sentences: list[tuple[str, str]] = [(sentence(one), one.decision) for one in found.outcomes]
+    if found.loss is not None:
+        sentences.append((loss_sentence(found.loss), "dim"))
+    if found.forgetting is not None:
+        sentences.append((found.forgetting.sentence, "worse" if found.forgetting.found else "dim"))
+    return Part(found, _headline(found), sentences, [_row(one) for one in found.outcomes], _sides(found))
 
 
 def _say_left_out(found: Evaluation) -> None:
@@ -89,9 +135,10 @@ def _headline(found: Evaluation) -> str:
 
 
 def _table(found: Evaluation) -> object:
-    table = listing("criterion", "before", "after", "change", "gained", "lost", "p", "verdict", numbers=6)
+    table = listing(*SHOWN.values(), numbers=6)
     for one in found.outcomes:
-        table.add_row(*(escape(str(value)) for value in _row(one).values()))
+        row = _row(one)
+        table.add_row(*(escape(str(row[name])) for name in SHOWN))
     return table
 
 
@@ -101,9 +148,12 @@ def _row(one: Outcome) -> JsonObject:
         "name": one.criterion.name,
         "before": f"{_percent(one.before)} %",
         "after": f"{_percent(one.after)} %",
+        "intervals": [f"{100 * side.low:.0f} to {100 * side.high:.0f}" for side in (one.before, one.after)],
         "change": f"{100 * mean.value:+.0f} ({100 * mean.low:+.0f} to {100 * mean.high:+.0f})",
+        "both": "" if one.table is None else str(one.table.both),
         "gained": "" if one.table is None else str(one.table.gained),
         "lost": "" if one.table is None else str(one.table.lost),
+        "neither": "" if one.table is None else str(one.table.neither),
         "p": f"{one.p:.3f}" if one.p >= 0.001 else "<0.001",
         "decision": one.decision,
     }

@@ -107,7 +107,8 @@ def conclude(job: Job, *, as_json: bool) -> None:
     if not as_json:
         took = duration(job.finished_at - job.created_at) if job.finished_at else "?"
         out().print(f"\n[green]✓[/green] [bold]{escape(job.fine_tuned_model or '?')}[/bold]", soft_wrap=True)
-        print_table(facts({"trained": f"{job.trained_tokens or 0:,} tokens in {took}"}))
+        shown = {"trained": f"{job.trained_tokens or 0:,} tokens in {took}"}
+        print_table(facts(shown | ({"verdict": escape(job.verdict)} if job.verdict else {})))
 
 
 def follow(

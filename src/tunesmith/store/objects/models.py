@@ -165,7 +165,10 @@ class ModelStore:
             query = select(models.c.adapter).where(models.c.job_id == job_id, _needed())
             needed = {self._root / adapter for adapter in connection.execute(query).scalars()}
         if status is not None and JobStatus(status).finished:
-            _keep_only(needed, JobFiles(self._jobs_directory, job_id).output)
+            files = JobFiles(self._jobs_directory, job_id)
+            _keep_only(needed, files.output)
+            for path in files.passing:
+                path.unlink(missing_ok=True)
 
     def clean_all(self) -> None:
         """Run `clean` for every job with files here.

@@ -40,3 +40,40 @@ class JobFiles:
     def log(self, attempt: int) -> Path:
         """The trainer's stderr."""
         return self.directory / f"attempt-{attempt}.log"
+
+    @property
+    def trained(self) -> Path:
+        """The part of the training file that is trained on, where a share is held out."""
+        return self.directory / "trained.jsonl"
+
+    @property
+    def held_out(self) -> Path:
+        """The other part."""
+        return self.directory / "held-out.jsonl"
+
+    @property
+    def answers(self) -> Path:
+        """The answers of the evaluation so far; shared by all attempts."""
+        return self.directory / "evaluation.answers.jsonl"
+
+    @property
+    def evaluation(self) -> Path:
+        """What the evaluation found."""
+        return self.directory / "evaluation.json"
+
+    @property
+    def passing(self) -> tuple[Path, ...]:
+        """Copies of the user's rows and answers, which end with the job."""
+        return self.trained, self.held_out, self.answers, self.evaluation
+
+    def evaluation_spec(self, attempt: int) -> Path:
+        """What the evaluating process of this attempt is told to do."""
+        return self.directory / f"attempt-{attempt}.evaluation.spec.json"
+
+    def evaluation_events(self, attempt: int) -> Path:
+        """The evaluating process's stdout."""
+        return self.directory / f"attempt-{attempt}.evaluation.events.jsonl"
+
+    def evaluation_log(self, attempt: int) -> Path:
+        """The evaluating process's stderr."""
+        return self.directory / f"attempt-{attempt}.evaluation.log"

@@ -182,10 +182,7 @@ class Queue:
             job = _lock_held(connection, lease)
             values = _transition(job, JobStatus.SUCCEEDED)
             register_model(connection, job, job.planned_model, outcome.adapter_dir, self._root, step=None)
-            if outcome.result is not None:
-                result = NewFile("fine-tune-results", outcome.result_name, "processed", project=job.project)
-                insert_file(connection, outcome.result, result)
-                values["result_files"] = [outcome.result.id]
+            values |= _insert_results(connection, job, outcome)
             insert_events(connection, job.id, outcome.events)
             account = Account(this_minute(), job.project, job.key_id or "", job.base_model)
             add_usage(connection, {account: Counts(trained_tokens=outcome.trained_tokens)})
@@ -200,8 +197,9 @@ class Queue:
                 lease_until=None,
                 **values,
             )
-        if outcome.result is not None:
-            self._blobs.claim(outcome.result)
+        for blob in (outcome.result, outcome.evaluation):
+            if blob is not None:
+                self._blobs.claim(blob)
         return row
 
     def fail(self, lease: Lease, *, code: str, message: str, param: str | None = None) -> JobRow:
@@ -217,6 +215,18 @@ class Queue:
             return _update(
                 connection, lease, error=error, worker=None, lease_until=None, estimated_finish=None, **values
             )
+
+
+def _insert_results(connection: Connection, job: JobRow, outcome: JobOutcome) -> dict[str, object]:
+    """Inserts the result files; the columns of the job that name them."""
+    named = ((outcome.result, outcome.result_name), (outcome.evaluation, "evaluation.json"))
+    values: dict[str, object] = {"result_files": [blob.id for blob, _ in named if blob is not None]}
+    for blob, name in named:
+        if blob is not None:
+            insert_file(connection, blob, NewFile("fine-tune-results", name, "processed", project=job.project))
+    if outcome.verdict is not None:
+        values["options"] = {**job.options, "evaluation": outcome.verdict}
+    return values
 
 
 def _take(connection: Connection, seq: int, worker: str, lease_until: float) -> tuple[JobRow, Lease]:

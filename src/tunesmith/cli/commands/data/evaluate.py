@@ -14,8 +14,9 @@ from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
     from tunesmith.client import Client, Job
+    from tunesmith.evals.answers import Answer
+    from tunesmith.evals.evaluation import Evaluation
     from tunesmith.evals.questions import Question
-    from tunesmith.evals.run import Answer, Evaluation
     from tunesmith.jsonvalue import JsonObject, JsonValue
 
 BUSY = frozenset((429, 503))
@@ -42,6 +43,28 @@ class EvalOptions:
     against: Annotated[
         str | None, typer.Option(help="The other side. Default: the base of the model.", show_default=False)
     ] = None
+    against_answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also compare with answers that another model gave earlier: rows with the same questions.",
+            show_default=False,
+        ),
+    ] = None
+    forgetting: Annotated[
+        bool, typer.Option("--forgetting", help="Also ask general questions that come with Tunesmith.")
+    ] = False
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LONG.txt",
+            help="Compare prompts instead: base and tuned model with this long prompt, the base with examples in the "
+            "prompt, the tuned model with the rows' own.",
+            show_default=False,
+        ),
+    ] = None
+    price: Annotated[
+        str | None, typer.Option(help="With --prompts: the OpenAI model whose prices are used.", show_default=False)
+    ] = None
     rows: Annotated[int, typer.Option(min=2, help="Most answers to compare; more are drawn by a fixed seed.")] = 200
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 512
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Questions asked at a time.")] = 8
@@ -62,19 +85,51 @@ def evaluate(options: EvalOptions) -> None:
     Both answer greedily (temperature 0). Rows that the model was trained on say little: use rows that were held out.
     """
     from tunesmith.cli.configure import load_settings
-    from tunesmith.cli.dataset import require_target
+    from tunesmith.cli.dataset import require_file, require_target
     from tunesmith.cli.output.evaluation import evaluation_html, print_evaluation
     from tunesmith.cli.server.find import connect
+    from tunesmith.evals.recorded import read_recorded, with_recorded
 
+    if options.prompts is not None:
+        _compare_prompts(options, options.prompts)
+        return
     for path in (options.output, options.html):
         require_target(path)
+    recorded = {} if options.against_answers is None else read_recorded(require_file(options.against_answers))
     with connect(load_settings(options.data_dir), options.base_url) as connection:
         found = _evaluate(connection.client, options)
+    if options.against_answers is not None:
+        found = with_recorded(found, recorded, options.against_answers.name)
     if options.output is not None:
         _write(options.output, _as_text(found))
     if options.html is not None:
         _write(options.html, evaluation_html(found))
     print_evaluation(found, as_json=options.as_json)
+
+
+def _compare_prompts(options: EvalOptions, file: Path) -> None:
+    from tunesmith.cli.commands.data.prompts import ask_ways, long_prompt, print_ways
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.output.reading_bar import CountingBar
+    from tunesmith.cli.prices import price_book, require_price
+    from tunesmith.cli.server.find import connect
+    from tunesmith.estimate.prices import DEFAULT_MODEL
+    from tunesmith.evals.prompts import four_ways, shots
+    from tunesmith.evals.questions import sample
+
+    settings, long = load_settings(options.data_dir), long_prompt(file)
+    price = require_price(options.price or DEFAULT_MODEL, price_book(None, settings))
+    with connect(settings, options.base_url) as connection:
+        client = connection.client
+        model, job = _model_and_job(client, options.model)
+        if job is None:
+            raise CommandError(f"No job listed here has made {model}: its training file has the examples.", Exit.USAGE)
+        chosen = sample(_questions(client, options, job), options.rows)
+        examples = shots(_stored_questions(client, job.training_file), chosen)
+        ways = four_ways(options.against or job.model, model, long, examples)
+        with CountingBar(len(chosen), "asking in four ways") as bar:
+            found = ask_ways(ways, chosen, _Asker(client, options.max_tokens), options.concurrency, bar)
+    print_ways(found, price, as_json=options.as_json)
 
 
 def _evaluate(client: "Client", options: EvalOptions) -> "Evaluation":
@@ -94,8 +149,27 @@ def _evaluate(client: "Client", options: EvalOptions) -> "Evaluation":
         client.model(model)
     with naming_models(client, before):
         client.model(before)
+    asker = _Asker(client, options.max_tokens)
     with CountingBar(len(chosen), "asking") as bar:
-        return Asking(_Asker(client, options.max_tokens), bar, options.concurrency).run(chosen, before, model)
+        found = Asking(asker, bar, options.concurrency).run(chosen, before, model)
+    return _with_forgetting(found, asker, options) if options.forgetting else found
+
+
+def _with_forgetting(found: "Evaluation", asker: "_Asker", options: EvalOptions) -> "Evaluation":
+    """The evaluation with the general questions, as many as rows at most."""
+    from dataclasses import replace
+
+    from tunesmith.cli.output.reading_bar import CountingBar
+    from tunesmith.evals.forgetting import GENERAL_TOKENS, forgetting, general_questions
+    from tunesmith.evals.run import Asking
+
+    general = general_questions()[: options.rows]
+    with CountingBar(len(general), "asking general questions") as bar:
+        pairs = Asking(asker.at_most(GENERAL_TOKENS), bar, options.concurrency).pairs(
+            general, found.before, found.after
+        )
+    sides = [one.before.reply for one in pairs], [one.after.reply for one in pairs]
+    return replace(found, forgetting=forgetting([one.question for one in pairs], *sides))
 
 
 def _model_and_job(client: "Client", name: str) -> "tuple[str, Job | None]":
@@ -135,10 +209,17 @@ def _questions(client: "Client", options: EvalOptions, job: "Job | None") -> "li
         raise CommandError(
             "The job had no validation file. Name rows that it was not trained on: --on FILE", Exit.USAGE
         )
+    return _stored_questions(client, job.validation_file)
+
+
+def _stored_questions(client: "Client", file_id: str) -> "list[Question]":
+    """The questions of a file on the server."""
+    from tunesmith.evals.questions import read_questions
+
     with TemporaryDirectory(prefix="tunesmith-eval-") as folder:
-        path = Path(folder) / "validation.jsonl"
+        path = Path(folder) / "rows.jsonl"
         with path.open("wb") as file:
-            for piece in client.content_pieces(job.validation_file):
+            for piece in client.content_pieces(file_id):
                 file.write(piece)
         return read_questions(path)
 
@@ -149,6 +230,10 @@ class _Asker:
     def __init__(self, client: "Client", max_tokens: int) -> None:
         self._client = client
         self._max_tokens = max_tokens
+
+    def at_most(self, tokens: int) -> "_Asker":
+        """The same, for shorter answers."""
+        return _Asker(self._client, tokens)
 
     def __call__(self, model: str, question: "Question") -> "Answer | str":
         from tunesmith.client import ServerRefused
@@ -176,8 +261,8 @@ class _Asker:
 
 
 def _answer(completion: dict[str, object], seconds: float) -> "Answer":
+    from tunesmith.evals.answers import Answer
     from tunesmith.evals.criteria import read_reply
-    from tunesmith.evals.run import Answer
 
     value = cast("JsonObject", completion)
     choice = cast("list[JsonObject]", value["choices"])[0]

@@ -1,0 +1,1 @@
+"""What a worker and the process that evaluates its job tell each other; no torch."""

@@ -1,0 +1,51 @@
+"""A stand-in for the evaluating process at its process seam: same lines, same files, no model.
+
+What to do comes from the environment as JSON: `verdict`, `forgetting` (what was found), `fail` (a message), `kill_at`
+(SIGKILL itself, once, after so many answers), `seconds` (an answer).
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+SCRIPT = json.loads(os.environ.get("SCRIPTED_EVALUATOR", "{}"))
+
+
+def emit(kind: str, **values: object) -> None:
+    print(json.dumps({"type": kind, **values}), flush=True)
+
+
+def main() -> int:
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    emit("log", level="info", message="Evaluating on 4 rows")
+    if "fail" in SCRIPT:
+        emit("failed", code="x", message=SCRIPT["fail"])
+        return 1
+    journal = Path(spec["journal"])
+    for answer in range(len(journal.read_text().splitlines()) if journal.exists() else 0, 4):
+        if answer == SCRIPT.get("kill_at") and not journal.with_suffix(".killed").exists():
+            journal.with_suffix(".killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(SCRIPT.get("seconds", 0))
+        with journal.open("a") as file:
+            file.write(f"{answer} of process {os.getpid()}\n")
+    forgotten = SCRIPT.get("forgetting", False)
+    found = {
+        "before": spec["before"]["name"],
+        "after": spec["after"]["name"],
+        "rows": 4,
+        "verdict": SCRIPT.get("verdict", "better"),
+        "sentences": ["same text 0 % -> 100 % on 4 rows: better", "general questions 41 % -> 12 % on 60 rows"],
+        "notes": ["4 of 9 rows"],
+        "leaks": {"exact": 1, "near": 1},
+        "forgetting": {"found": forgotten},
+        "samples": journal.read_text().splitlines(),
+    }
+    Path(spec["result"]).write_text(json.dumps(found))
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,219 @@
+"""A job's last phase: the evaluation is started, told and kept, and never fails the job."""
+
+import json
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+from tests.worker.conftest import Workers, messages, rows
+
+from tunesmith.settings import Settings
+from tunesmith.store import JobFiles, JobRow, JobStatus, Store
+from tunesmith.worker.evaluation import split_of
+
+Submit = Callable[..., JobRow]
+WaitFor = Callable[..., JobRow]
+ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
+DIFFERENT = b"".join(
+    json.dumps({"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "!"}]}).encode()
+    + b"\n"
+    for n in range(40)
+)
+
+
+@pytest.fixture
+def evaluator(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    return lambda **values: monkeypatch.setenv("SCRIPTED_EVALUATOR", json.dumps(values))
+
+
+def finished(row: JobRow) -> bool:
+    return row.status.finished
+
+
+def test_a_validation_file_brings_a_verdict(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, store_settings: Settings
+) -> None:
+    job = submit(validation=DIFFERENT)
+    workers.start()
+    done = wait_for(job, finished)
+    assert done.status is JobStatus.SUCCEEDED
+    metrics, evaluation = done.result_files
+    assert store.blobs.path(metrics).read_text().startswith("step,")
+    assert json.loads(store.blobs.path(evaluation).read_text())["verdict"] == "better"
+    file = store.files.get(evaluation)
+    assert file is not None
+    assert (file.filename, file.purpose) == ("evaluation.json", "fine-tune-results")
+    assert done.options["evaluation"] == {
+        "verdict": "better",
+        "sentence": "same text 0 % -> 100 % on 4 rows: better",
+        "before": "smollm2-135m-instruct",
+        "rows": 4,
+        "forgetting": False,
+        "file": evaluation,
+    }
+    told = messages(store, job)
+    verdict = "Verdict: same text 0 % -> 100 % on 4 rows: better; 4 of 9 rows"
+    verdict += "; 2 of the rows are also in the training file, exactly or nearly"
+    places = [told.index(one) for one in ("Evaluating on 4 rows", verdict, "general questions 41 % -> 12 % on 60 rows")]
+    assert places == sorted(places)
+    assert told[-1] == "The job has successfully completed"
+    spec = json.loads(JobFiles(store_settings.paths.jobs, job.id).evaluation_spec(done.attempt).read_text())
+    assert (spec["before"]["digest"], spec["before"]["adapter_dir"]) == ("none", None)
+    assert (spec["after"]["name"], spec["after"]["digest"]) == (done.fine_tuned_model, "ab" * 32)
+    assert spec["rows_file"] == str(store.blobs.path(str(job.validation_file)))
+
+
+@ONCE
+@pytest.mark.parametrize(
+    ("options", "validation"), [({}, None), ({"evaluate": False}, DIFFERENT)], ids=["no rows", "refused"]
+)
+def test_without_rows_or_where_it_is_refused_nothing_is_evaluated(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, options: dict[str, bool], validation: bytes
+) -> None:
+    job = submit(validation=validation, options=options)
+    workers.start()
+    done = wait_for(job, finished)
+    assert (done.status, len(done.result_files)) == (JobStatus.SUCCEEDED, 1)
+    assert "evaluation" not in done.options
+    assert not [one for one in messages(store, job) if "valuat" in one]
+
+
+@ONCE
+def test_forgetting_and_harm_are_warnings(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, evaluator: Callable[..., None]
+) -> None:
+    evaluator(verdict="worse", forgetting=True)
+    job = submit(validation=DIFFERENT)
+    workers.start()
+    wait_for(job, finished)
+    warned = [event.message for event in store.jobs.events(job.id, limit=1000).data if event.level == "warn"]
+    assert [one.partition(" ")[0] for one in reversed(warned)] == ["Verdict:", "general"]
+
+
+@ONCE
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ({"fail": "No row could be asked: too long."}, "No row could be asked: too long"),
+        ({"kill_at": 2}, "its process was killed by signal 9"),
+        ({"verdict": ["better"]}, None),
+    ],
+    ids=["it says why", "killed", "well"],
+)
+def test_an_evaluation_that_fails_leaves_the_job_succeeded(
+    store: Store,
+    workers: Workers,
+    submit: Submit,
+    wait_for: WaitFor,
+    evaluator: Callable[..., None],
+    does: dict[str, object],
+    reason: str | None,
+) -> None:
+    evaluator(**does)
+    job = submit(validation=DIFFERENT)
+    workers.start()
+    done = wait_for(job, finished)
+    assert (done.status, len(done.result_files)) == (JobStatus.SUCCEEDED, 1 if reason else 2)
+    said = [one for one in messages(store, job) if "was not evaluated" in one]
+    assert said == ([f"The tuned model was not evaluated: {reason}"] if reason else [])
+
+
+@ONCE
+def test_after_a_stopped_worker_the_next_attempt_goes_on_with_the_answers(
+    store: Store,
+    store_settings: Settings,
+    workers: Workers,
+    submit: Submit,
+    wait_for: WaitFor,
+    evaluator: Callable[..., None],
+) -> None:
+    evaluator(seconds=0.4)
+    job = submit(validation=DIFFERENT)
+    answers = JobFiles(store_settings.paths.jobs, job.id).answers
+    workers.start()
+    deadline = time.monotonic() + 30
+    while not answers.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    workers.stop()
+    waiting = store.jobs.get(job.id)
+    assert waiting is not None
+    assert not waiting.status.finished
+    workers.start()
+    done = wait_for(job, finished)
+    assert (done.status, len(done.result_files)) == (JobStatus.SUCCEEDED, 2)
+    found = json.loads(store.blobs.path(done.result_files[1]).read_text())
+    assert [line.partition(" ")[0] for line in found["samples"]] == ["0", "1", "2", "3"]
+    assert len({line.rpartition(" ")[2] for line in found["samples"]}) == 2
+    assert messages(store, job).count("Evaluating on 4 rows") == 1
+
+
+@ONCE
+def test_a_cancelled_job_ends_its_evaluation(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, evaluator: Callable[..., None]
+) -> None:
+    evaluator(seconds=30)
+    job = submit(validation=DIFFERENT)
+    workers.start()
+    deadline = time.monotonic() + 30
+    while "Evaluating on 4 rows" not in messages(store, job):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    store.jobs.cancel(job.id)
+    while running := [one for one in psutil.Process().children(recursive=True) if _evaluates(one)]:
+        assert time.monotonic() < deadline, running
+        time.sleep(0.05)
+    assert store.jobs.get(job.id).status is JobStatus.CANCELLED  # type: ignore[union-attr]
+
+
+def _evaluates(process: psutil.Process) -> bool:
+    try:
+        return any("scripted_evaluator" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+@ONCE
+def test_a_share_is_held_out_of_the_training_file_and_not_trained(
+    store: Store, store_settings: Settings, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    job = submit(DIFFERENT, options={"evaluate": 0.25})
+    split = split_of(store, store_settings, job)
+    assert split is not None
+    trained, held = (path.read_bytes().splitlines() for path in (split.training, split.held_out))
+    assert (len(trained), len(held)) == (30, 10)
+    assert sorted(trained + held) == sorted(DIFFERENT.splitlines())
+    workers.start()
+    done = wait_for(job, finished)
+    assert (done.status, len(done.result_files)) == (JobStatus.SUCCEEDED, 2)
+    files = JobFiles(store_settings.paths.jobs, job.id)
+    spec, asked = (json.loads(path(done.attempt).read_text()) for path in (files.spec, files.evaluation_spec))
+    assert (spec["training_file"], spec["validation_file"]) == (str(split.training), str(split.held_out))
+    assert (asked["rows_file"], asked["training_file"]) == (str(split.held_out), str(split.training))
+
+
+@ONCE
+def test_what_the_evaluation_wrote_of_the_users_rows_ends_with_the_job(
+    store: Store, store_settings: Settings, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    job = submit(DIFFERENT, options={"evaluate": True})
+    workers.start()
+    wait_for(job, finished)
+    files = JobFiles(store_settings.paths.jobs, job.id)
+    deadline = time.monotonic() + 10
+    while left := [path for path in files.passing if path.exists()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+@ONCE
+def test_a_file_with_too_few_rows_to_hold_some_out_fails_the_job(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    job = submit(rows(12), options={"evaluate": 0.5})
+    workers.start()
+    failed = wait_for(job, finished)
+    assert failed.error is not None
+    assert failed.error["param"] == "tunesmith.evaluate"
+    assert "on 6 of its 12 rows, which leaves 6 to train on" in str(failed.error["message"])
