@@ -1,0 +1,1 @@
+"""What comes after training: weights and GGUF files for other programs, model cards, and training once more."""
