@@ -19,7 +19,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from tunesmith.errors import InvalidRequest
 from tunesmith.export.architectures import read_shape, rope_factors
 from tunesmith.export.formats import export
-from tunesmith.export.gguf_file import interleave, plan_gguf, separate
+from tunesmith.export.gguf_file import Width, interleave, plan_gguf, separate
 from tunesmith.export.gguf_tokenizer import read_tokenizer
 from tunesmith.export.tuned_model import TunedModel
 from tunesmith.export.verify import load_exported
@@ -67,13 +67,11 @@ def test_families_weights_read_back_as_they_were(family: str, base_dir: Path, tm
 
 
 @pytest.mark.parametrize(("width", "most"), [("f16", 1e-3), ("bf16", 1e-2), ("q8_0", 1e-2)])
-def test_narrow_files_are_smaller_and_near(width: str, most: float, base_dir: Path, tmp_path: Path) -> None:
+def test_narrow_files_are_smaller_and_near(width: Width, most: float, base_dir: Path, tmp_path: Path) -> None:
     base = with_tokenizer(base_dir, ZOO["qwen3"], tmp_path / "base")
     model = with_adapter(base, tmp_path / "adapter")
-    wide, narrow = (
-        export(model, "gguf", tmp_path / one, quietly, width=one)
-        for one in ("f32", width)  # type: ignore[arg-type]
-    )
+    wide = export(model, "gguf", tmp_path / "f32", quietly, width="f32")
+    narrow = export(model, "gguf", tmp_path / width, quietly, width=width)
     weights = [dict(load_exported(one).named_parameters()) for one in (wide, narrow)]
     largest = max(float(one.abs().max()) for one in weights[0].values())
     difference = max(float((weights[1][name] - one).abs().max()) for name, one in weights[0].items())

@@ -1,6 +1,7 @@
 """Chat templates in Ollama's syntax: exact, or left out."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.render.bases import make_base
 from tunesmith.export.go_template import PROBES, go_template, run_go
 from tunesmith.export.modelfile import NO_TEMPLATE, modelfile, ollama_template
 from tunesmith.export.tuned_model import TunedModel
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.render.chat_template import ChatTemplate, find_template
 
@@ -30,6 +32,10 @@ DATED = CHATML + "{{ strftime_now('%d %b %Y %H:%M:%S') }}"
 UPPER = CHATML.replace("m['content']", "m['content'] | upper")
 
 
+def as_messages(conversation: Sequence[tuple[str, str]]) -> list[JsonObject]:
+    return [{"role": role, "content": content} for role, content in conversation]
+
+
 def test_go_template_of_chatml_is_what_a_person_would_write() -> None:
     assert go_template(ChatTemplate(CHATML, {})) == (
         '{{ range .Messages }}{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n{{ else }}'
@@ -47,8 +53,7 @@ def test_default_system_message_is_in_the_go_template(base_dir: Path) -> None:
     template = find_template(base_dir)
     assert template is not None
     for probe in (*PROBES, (("user", "a"), ("assistant", "b"), ("user", "<|im_end|>"))):
-        messages = [{"role": role, "content": content} for role, content in probe]
-        assert run_go(text, probe) == template.write([*messages], prompt=True)
+        assert run_go(text, probe) == template.write(as_messages(probe), prompt=True)
 
 
 @pytest.mark.parametrize("text", [LLAMA3, ROLES], ids=["llama3", "roles"])
@@ -56,8 +61,7 @@ def test_other_templates_are_written_exactly(text: str) -> None:
     template = ChatTemplate(text, {"bos_token": "<s>"})
     written = go_template(template, "<s>" if text == LLAMA3 else "")
     assert written is not None
-    messages = [{"role": role, "content": content} for role, content in PROBES[3]]
-    assert run_go(written, PROBES[3]) == template.write([*messages], prompt=True).removeprefix("<s>")
+    assert run_go(written, PROBES[3]) == template.write(as_messages(PROBES[3]), prompt=True).removeprefix("<s>")
 
 
 @pytest.mark.parametrize("text", [DATED, UPPER, CHATML.replace("<|im_end|>", "{{")], ids=["dated", "upper", "go"])

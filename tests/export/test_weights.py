@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,17 @@ from tests.export.conftest import narrowed, quietly, with_adapter, with_tokenize
 from tests.families.zoo import ZOO, write
 from transformers import AutoModelForCausalLM
 
-from tunesmith.errors import InvalidRequest
+from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.export.folder import SPARE, new_folder
 from tunesmith.export.formats import Kind, export
 from tunesmith.export.gguf_file import plan_gguf
 from tunesmith.export.merged import merged_bytes
 from tunesmith.export.peft_folder import peft_bytes
-from tunesmith.export.tuned_model import TunedModel
+from tunesmith.export.tuned_model import TunedModel, open_tuned
+from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.models.directory import fingerprint
+from tunesmith.models.tuned import link_base, write_model
+from tunesmith.settings import Settings
 
 IDS = torch.tensor([[5, 17, 3, 60, 8, 31, 90, 2]])
 pytestmark = [  # in PEFT
@@ -133,3 +138,48 @@ def test_failed_export_leaves_nothing(tuned: TunedModel, tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt):
         export(tuned, "peft", tmp_path / "peft", fail)
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_tuned_weights_are_exported_and_a_lora_on_them_brings_them_along(base_dir: Path, tmp_path: Path) -> None:
+    base = with_tokenizer(base_dir, ZOO["llama"], tmp_path / "base")
+    weights = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        weights.model.norm.weight.add_(0.5)
+    whole = AdapterManifest("tiny", "0" * 16, "r", 0, 0.0, (), step=1, adapter="none")
+    write_model(tmp_path / "whole", weights, base, whole)
+    (tmp_path / "whole" / "card.json").write_text("{}")
+    model = TunedModel("ft:w", tmp_path / "whole", tmp_path / "whole", "tiny", whole)
+    exported = export(model, "safetensors", tmp_path / "merged", quietly)
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(exported.folder)), logits(weights))
+    assert not {path.name for path in exported.files} & {"card.json", "manifest.json"}
+    with pytest.raises(InvalidRequest, match="All weights of ft:w were trained: it has no adapter"):
+        export(model, "peft", tmp_path / "peft", quietly)
+
+    above = with_adapter(tmp_path / "whole", tmp_path / "lora")
+    link_base(tmp_path / "whole", tmp_path / "lora")
+    lora = replace(above, base_dir=tmp_path / "lora" / "base")
+    folder = export(lora, "peft", tmp_path / "peft", quietly).folder
+    below = AutoModelForCausalLM.from_pretrained(folder / "base")
+    assert torch.equal(logits(below), logits(weights))
+    with_peft = logits(PeftModel.from_pretrained(below, folder).eval())
+    merged = export(lora, "safetensors", tmp_path / "both", quietly).folder
+    assert float((logits(AutoModelForCausalLM.from_pretrained(merged)) - with_peft).abs().max()) < 1e-4
+
+
+def test_model_is_opened_only_whole_and_on_the_base_that_it_was_trained_on(base_dir: Path, tmp_path: Path) -> None:
+    base = with_tokenizer(base_dir, ZOO["llama"], tmp_path / "base")
+    settings = Settings(data_dir=tmp_path, bases={"tiny": str(base)})
+    model = with_adapter(base, tmp_path / "adapter")
+    with pytest.raises(InvalidRequest, match="was trained on another tiny than the one in"):
+        open_tuned("ft:t", "tiny", model.directory, settings)
+    write_adapter(
+        model.directory,
+        load_file(model.directory / NAMES[1]),
+        replace(model.manifest, base_fingerprint=fingerprint(base)),
+    )
+    opened = open_tuned("ft:t", "tiny", model.directory, settings)
+    assert (opened.base_dir, opened.base_source, opened.is_adapter) == (base, str(base), True)
+    with (model.directory / NAMES[1]).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ServerFault, match=r"does not match its manifest"):
+        open_tuned("ft:t", "tiny", model.directory, settings)

@@ -92,7 +92,7 @@ def _rule(value: JsonObject, model: JsonObject) -> str:
 
 def _split_rule(pre: JsonValue) -> str | None:
     parts = _list(pre.get("pretokenizers")) if isinstance(pre, dict) and pre.get("type") == "Sequence" else [pre]
-    found = [cast(JsonObject, one) for one in parts if isinstance(one, dict)]
+    found = [one for one in parts if isinstance(one, dict)]
     kinds = [str(one.get("type")) for one in found]
     if kinds not in (["ByteLevel"], ["Digits", "ByteLevel"], ["Split", "ByteLevel"]) or found[-1]["add_prefix_space"]:
         return None

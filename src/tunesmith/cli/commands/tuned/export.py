@@ -26,6 +26,7 @@ QUESTIONS = (
     "List three colours.",
     "Why do leaves fall in autumn?",
 )
+FIRST_ROWS = 20  # of the training file, in which questions are looked for
 SHOWN = 48  # characters of a question in the table
 
 
@@ -99,19 +100,33 @@ def _write(settings: "Settings", row: "ModelRow", options: ExportOptions, system
 
 def _questions(store: "Store", row: "ModelRow") -> "list[Conversation]":
     """Those of the first training rows, if they are still there, else some of everyday life."""
+    job = store.jobs.get(row.job_id)
+    path = None if job is None else store.blobs.path(job.training_file)
+    found = _first_questions(path) if path is not None and path.is_file() else []
+    return found[: len(QUESTIONS)] or [(("user", question),) for question in QUESTIONS]
+
+
+def _first_questions(path: Path) -> "list[Conversation]":
+    from itertools import islice
+    from tempfile import TemporaryDirectory
+
     from tunesmith.errors import TunesmithError
     from tunesmith.evals.questions import read_questions
 
-    job, found = store.jobs.get(row.job_id), cast("list[Conversation]", [])
-    try:
-        path = None if job is None else store.blobs.path(job.training_file)
-        for one in read_questions(path) if path is not None and path.is_file() else ():
-            texts = [(message.get("role"), message.get("content")) for message in one.messages]
-            if not one.options and all(isinstance(text, str) for _, text in texts):
-                found.append(tuple((str(role), str(text)) for role, text in texts))
-    except TunesmithError:  # rows without answers, such as prompts of reinforcement
-        pass
-    return found[: len(QUESTIONS)] or [(("user", question),) for question in QUESTIONS]
+    with TemporaryDirectory(prefix="tunesmith-export-") as folder:
+        first = Path(folder) / "first.jsonl"
+        with path.open("rb") as rows:
+            first.write_bytes(b"".join(islice(rows, FIRST_ROWS)))
+        try:
+            read = read_questions(first)
+        except TunesmithError:  # rows without answers, such as prompts of reinforcement
+            return []
+    found: list[Conversation] = []
+    for one in read:
+        texts = [(message.get("role"), message.get("content")) for message in one.messages]
+        if not one.options and all(isinstance(text, str) for _, text in texts):
+            found.append(tuple((str(role), str(text)) for role, text in texts))
+    return found
 
 
 def _verified(settings: "Settings", exported: "Exported", questions: "list[Conversation]") -> "list[Compared] | None":
