@@ -10,7 +10,14 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.export.base_facts import base_digest, base_licence
 from tunesmith.export.machine import Machine, versions
 from tunesmith.export.model_card import model_card, read_verdict, sparkline, write_card
-from tunesmith.export.training_record import BaseRecord, DataRecord, TrainingRecord, read_record, write_record
+from tunesmith.export.training_record import (
+    BaseRecord,
+    DataRecord,
+    TrainingRecord,
+    read_record,
+    thinned,
+    write_record,
+)
 from tunesmith.settings import TrainingOptions
 
 RECORD = TrainingRecord(
@@ -87,6 +94,13 @@ def test_sparkline_spans_from_the_least_to_the_most() -> None:
     assert sparkline([1.0, 1.0]) == "▁▁"
     assert sparkline([0.0, 7.0, 3.0]) == "▁█▄"
     assert sparkline([float(place // 10) for place in range(480)])[::12] == "▁▃▅▆"
+
+
+def test_long_curves_are_thinned_with_both_ends() -> None:
+    points = [(step, float(step)) for step in range(1, 1001)]
+    assert [step for step, _ in thinned(points, 5)] == [1, 250, 500, 750, 1000]
+    assert len(thinned(points)) == 400
+    assert thinned(points[:3]) == points[:3]
 
 
 def test_digest_and_licence_of_a_base(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """GGUF files, read back by the reader that pulls bases (`models.gguf`) and by the `gguf` package.
 
-`bench/serving/exported.py` has llama.cpp answer from them.
+`bench/exports/exported.py` has llama.cpp answer from them.
 """
 
 import json

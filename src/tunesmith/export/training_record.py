@@ -23,6 +23,7 @@ from tunesmith.train.protocol.spec import PATHS, TrainSpec
 FILE = "card.json"
 FORMAT_VERSION = 1
 ELSEWHERE = ("job_id", "attempt", "nice", "base_name", "training_sha256", "validation_sha256", *PATHS)
+MOST_POINTS = 400  # of a curve that is kept
 CURVES = ("train_loss", "valid_loss", "full_valid_loss", "train_mean_token_accuracy")
 
 
@@ -177,4 +178,11 @@ def _curves(metrics: list[JsonObject], last: int) -> dict[str, list[tuple[int, f
                 value: JsonValue = entry.get(name)
                 if isinstance(value, int | float):
                     curves.setdefault(name, []).append((step, float(value)))
-    return curves
+    return {name: thinned(points) for name, points in curves.items()}
+
+
+def thinned(points: list[tuple[int, float]], most: int = MOST_POINTS) -> list[tuple[int, float]]:
+    """At most `most` of the points, evenly spread, the first and the last among them."""
+    if len(points) <= most:
+        return points
+    return [points[place * (len(points) - 1) // (most - 1)] for place in range(most)]

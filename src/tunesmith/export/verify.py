@@ -2,7 +2,7 @@
 
 The files are read again, as another program reads them, and answer the same questions greedily. A GGUF file is read
 with the `gguf` package, and its weights answer in transformers: that llama.cpp answers so too is measured by
-`bench/serving/exported.py`.
+`bench/exports/exported.py`.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Has llama.cpp answer from exported GGUF files, beside the served model.
 
-    python bench/serving/exported.py [--widths f32 f16 q8_0] [--tokens 64] [--epochs 8]
+    python bench/exports/exported.py [--widths f32 f16 q8_0] [--tokens 64] [--epochs 8]
 
 llama.cpp is the wheel xllamacpp in an environment of its own, as for `bench/serve.py`:
 

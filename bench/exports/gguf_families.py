@@ -1,10 +1,10 @@
 """Has llama.cpp compute tiny random models of each family that is exported as GGUF, beside transformers.
 
-    python bench/serving/gguf_families.py
+    python bench/exports/gguf_families.py
 
 Each base is written with `tunesmith.export`, in float32. Printed is, of 24 greedy tokens after a prompt, how many are
 the same, and the largest difference of their log-probabilities; and for each rule that splits texts, on how many of
-the texts below llama.cpp's tokens are those of the base's tokenizer. llama.cpp is that of `bench/serving/exported.py`.
+the texts below llama.cpp's tokens are those of the base's tokenizer. llama.cpp is that of `bench/exports/exported.py`.
 """
 
 import json
@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bench.serving.exported import PYTHON
+from bench.exports.exported import PYTHON
 from tests.export.conftest import quietly, with_adapter, with_tokenizer
 from tests.export.test_gguf import FAMILIES, RULES
 
