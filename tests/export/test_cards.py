@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.export.base_facts import base_digest, base_licence
-from tunesmith.export.machine import Machine, versions
-from tunesmith.export.model_card import model_card, read_verdict, sparkline, write_card
-from tunesmith.export.training_record import (
+from tunesmith.export.cards.base_facts import base_digest, base_licence
+from tunesmith.export.cards.machine import Machine, versions
+from tunesmith.export.cards.model_card import model_card, read_verdict, sparkline, write_card
+from tunesmith.export.cards.training_record import (
     BaseRecord,
     DataRecord,
     TrainingRecord,

@@ -144,7 +144,7 @@ def test_tuned_weights_are_exported_and_a_lora_on_them_brings_them_along(base_di
     base = with_tokenizer(base_dir, ZOO["llama"], tmp_path / "base")
     weights = AutoModelForCausalLM.from_pretrained(base)
     with torch.no_grad():
-        weights.model.norm.weight.add_(0.5)
+        weights.get_parameter("model.norm.weight").add_(0.5)
     whole = AdapterManifest("tiny", "0" * 16, "r", 0, 0.0, (), step=1, adapter="none")
     write_model(tmp_path / "whole", weights, base, whole)
     (tmp_path / "whole" / "card.json").write_text("{}")

@@ -1,1 +1,1 @@
-"""What comes after training: weights and GGUF files for other programs, model cards, and training once more."""
+"""Tuned models for other programs, their cards, and training once more."""

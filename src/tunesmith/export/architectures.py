@@ -1,4 +1,4 @@
-"""Which bases can be written as a GGUF file, and the keys that llama.cpp reads of their config.
+"""Which bases can be written as a GGUF file, and what it says of their config.
 
 A family is here once llama.cpp has answered from a file of ours with the logits of transformers. Others are refused by
 name, and so is whatever of a listed family llama.cpp would compute otherwise.
@@ -106,7 +106,7 @@ def _reason(config: JsonObject, family: str) -> str | None:
 
 
 def rope_factors(shape: Shape) -> NDArray[np.float32] | None:
-    """What each frequency of Llama 3's rotary embedding is divided by; None for the other kinds.
+    """What Llama 3 divides each rotary frequency by; None for other kinds.
 
     Source: `convert_hf_to_gguf.py`, and transformers' `_compute_llama3_parameters`.
     """

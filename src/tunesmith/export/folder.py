@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, with what is in it for its owner alone."""
+"""A folder for its owner alone, which appears whole or not at all."""
 
 import shutil
 import tempfile
@@ -16,7 +16,7 @@ SPARE = 1 << 20  # bytes beyond the files themselves: directories, and what othe
 
 @contextmanager
 def new_folder(target: Path, needed: int) -> Iterator[Path]:
-    """Yields a temporary folder beside `target`, which takes that name when the block has ended well.
+    """Yields a temporary folder that becomes `target` when the block has ended well.
 
     `needed`: bytes that will be written. Raises InvalidRequest where `target` exists, or the disk has no room.
     """

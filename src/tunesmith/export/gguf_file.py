@@ -1,4 +1,4 @@
-"""Writes merged weights as one GGUF file, with tokenizer and chat template; reads them back.
+"""Writes merged weights, tokenizer and template as a GGUF file; reads it back.
 
 Names of tensors are the `gguf` package's. One weight file of the base is in memory at a time. Vectors stay in float32,
 as llama.cpp's own converter has them.

@@ -57,9 +57,7 @@ def read_tokenizer(base_dir: Path, vocabulary: int) -> GgufTokenizer:
     tokens, types = _tokens(ids, added, max(vocabulary, len(ids)))
     named = special_tokens(read_object(base_dir / "tokenizer_config.json"))
     ends = generation_ends(base_dir)
-    eos = ids.get(named.get("eos_token", ""))
-    if eos is None:
-        eos = min(ends)
+    eos = ids.get(named.get("eos_token", ""), min(ends, default=0))
     template = find_template(base_dir)
     return GgufTokenizer(
         rule=rule,

@@ -30,7 +30,7 @@ PROBES: tuple[tuple[Message, ...], ...] = (
 
 
 def go_template(template: ChatTemplate, begin: str = "") -> str | None:
-    """The Go template that writes prompts as `template` does; None where none was found.
+    """The Go template that writes prompts as `template` does; None without one.
 
     `begin`: the text of a token that llama.cpp puts before every prompt, and a Go template therefore must not.
     """

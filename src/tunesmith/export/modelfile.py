@@ -1,4 +1,4 @@
-"""An Ollama Modelfile beside the GGUF file: template, stop tokens, and the server's own defaults for sampling."""
+"""An Ollama Modelfile: template, stop texts and the API's defaults for sampling."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The adapter for PEFT: its two files, and the tuned weights below it where it has some."""
+"""The adapter for PEFT: its two files, and tuned weights below it."""
 
 import json
 import shutil

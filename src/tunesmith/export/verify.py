@@ -114,7 +114,7 @@ def _margin(
 def greedy(
     model: "PreTrainedModel", prompt: Sequence[int], ends: frozenset[int], most: int
 ) -> tuple[list[int], list[Tensor]]:
-    """The likeliest tokens one after another, up to one of `ends`, and the logits [vocabulary] of each."""
+    """The likeliest tokens, up to one of `ends`, and the logits [vocabulary] of each."""
     past: object = None
     given = torch.tensor([list(prompt)])
     ids: list[int] = []

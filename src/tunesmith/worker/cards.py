@@ -1,10 +1,10 @@
-"""The cards of what a job has made, written when it has succeeded: this machine and these versions trained it."""
+"""The cards of what a job has made, written when it has succeeded."""
 
 import structlog
 
 from tunesmith.errors import TunesmithError
-from tunesmith.export.model_card import write_card
-from tunesmith.export.training_record import make_record, write_record
+from tunesmith.export.cards.model_card import write_card
+from tunesmith.export.cards.training_record import make_record, write_record
 from tunesmith.store import JobRow, Store
 from tunesmith.train.protocol.spec import TrainSpec
 
@@ -12,7 +12,7 @@ log = structlog.get_logger(__name__)
 
 
 def write_cards(store: Store, job: JobRow, spec: TrainSpec) -> None:
-    """Writes card.json and card.md beside the model and the checkpoints that were kept.
+    """Writes card.json and card.md beside the model and the kept checkpoints.
 
     The job has succeeded whatever comes of it.
     """

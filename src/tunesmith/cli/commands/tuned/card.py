@@ -9,7 +9,7 @@ from tunesmith.cli.exits import CommandError
 from tunesmith.cli.options import AsJson, BaseUrl, DataDir, named
 
 if TYPE_CHECKING:
-    from tunesmith.export.training_record import TrainingRecord
+    from tunesmith.export.cards.training_record import TrainingRecord
     from tunesmith.settings import Settings
     from tunesmith.store import ModelRow, Store
     from tunesmith.train.protocol.spec import TrainSpec
@@ -26,16 +26,17 @@ Model = Annotated[
 
 
 def card(model: Model, as_json: AsJson = False, base_url: BaseUrl = None, data_dir: DataDir = None) -> None:
-    """Print the card of a tuned model: data, base and licence, options, curves, machine, verdict.
+    """Print the card of a tuned model.
 
-    It is Markdown, and lies in the model's folder as card.md, with the same as card.json beside it. It is read from
-    the data directory, so the command runs on the server's machine.
+    It tells data, base and licence, options, curves, machine and verdict. It is Markdown, and lies in the model's
+    folder as card.md, with the same as card.json beside it. It is read from the data directory, so the command runs
+    on the server's machine.
     """
     from tunesmith.cli.commands.tuned.find import find_model, require_this_machine
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.local_store import open_local_store
     from tunesmith.cli.output.terminal import print_json, print_plain
-    from tunesmith.export.model_card import write_card
+    from tunesmith.export.cards.model_card import write_card
 
     settings = load_settings(data_dir)
     require_this_machine(settings, base_url, "models card")
@@ -51,7 +52,7 @@ def card(model: Model, as_json: AsJson = False, base_url: BaseUrl = None, data_d
 
 def record_of(store: "Store", settings: "Settings", row: "ModelRow") -> "TrainingRecord":
     """The record in the model's folder, made now for a model of an earlier version."""
-    from tunesmith.export.training_record import make_record, read_record, write_record
+    from tunesmith.export.cards.training_record import make_record, read_record, write_record
 
     found = read_record(row.adapter_dir)
     if found is None:

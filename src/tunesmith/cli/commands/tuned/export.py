@@ -67,7 +67,7 @@ class ExportOptions:
 
 @takes(ExportOptions)
 def export(options: ExportOptions) -> None:
-    """Write a tuned model for other programs, then compare its answers with the served model's.
+    """Write a tuned model for other programs, and compare its answers.
 
     It reads the model's files, so it runs on the server's machine. The folder appears whole or not at all, for its
     owner alone. Where two answers differ, the logits between the two tokens at the first difference are shown: a small

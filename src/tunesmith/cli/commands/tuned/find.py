@@ -1,4 +1,4 @@
-"""Finds a tuned model by its name, or by the job that made it, in the data directory."""
+"""Finds a tuned model in the data directory, by its name or its job's."""
 
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,10 @@ def _of_job(store: "Store", job_id: str) -> str:
 
 
 def require_this_machine(settings: "Settings", base_url: str | None, command: str) -> None:
-    """Raises CommandError where another machine's server was meant: these commands read a model's files."""
+    """Raises CommandError where another machine's server was meant.
+
+    These commands read a model's files.
+    """
     from tunesmith.cli.exits import Exit
     from tunesmith.cli.server.find import full_url, running_server
 

@@ -10,8 +10,8 @@ from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.options import AsJson, BaseUrl, DataDir
 
 if TYPE_CHECKING:
-    from tunesmith.export.reproduction import Change, Reproduced
-    from tunesmith.export.training_record import TrainingRecord
+    from tunesmith.export.cards.reproduction import Change, Reproduced
+    from tunesmith.export.cards.training_record import TrainingRecord
     from tunesmith.train.protocol.events import Event
     from tunesmith.train.protocol.spec import TrainSpec
 
@@ -27,7 +27,7 @@ def reproduce(model: Model, as_json: AsJson = False, base_url: BaseUrl = None, d
     from tunesmith.cli.commands.tuned.find import find_model, require_this_machine
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.local_store import open_local_store
-    from tunesmith.export.reproduction import as_many_threads, changed_record, compare, lost_inputs, spec_of
+    from tunesmith.export.cards.reproduction import as_many_threads, changed_record, compare, lost_inputs, spec_of
     from tunesmith.worker.training import train_spec
 
     settings = load_settings(data_dir)
@@ -54,7 +54,7 @@ def _refuse_lost(changes: "Sequence[Change]") -> None:
 
 def _train(spec: "TrainSpec", scratch: Path) -> dict[int, str]:
     from tunesmith.cli.output.waiting import Waiting
-    from tunesmith.export.reproduction import train_again
+    from tunesmith.export.cards.reproduction import train_again
     from tunesmith.launch.child import ChildLauncher
     from tunesmith.train.protocol.events import Step
 

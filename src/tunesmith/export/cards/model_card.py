@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
-from tunesmith.export.training_record import CURVES, DataRecord, TrainingRecord
+from tunesmith.export.cards.training_record import CURVES, DataRecord, TrainingRecord
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.atomic_write import write_atomically
 
@@ -31,7 +31,7 @@ def write_card(directory: Path, record: TrainingRecord) -> str:
 
 
 def read_verdict(directory: Path) -> JsonObject | None:
-    """The evaluation beside the model or its job; None if there is none that can be read."""
+    """The evaluation beside the model or its job; None without one to be read."""
     for folder in (directory, directory.parent, directory.parent.parent):
         file = folder / VERDICT_FILE
         if file.is_file():
@@ -49,7 +49,7 @@ def model_card(record: TrainingRecord, verdict: JsonObject | None = None) -> str
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """The values as a row of bars, the lowest the smallest; several are averaged where there are many."""
+    """The values as a row of bars; where there are many, several are averaged."""
     if not values:
         return ""
     count = min(len(values), MOST_BARS)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import cast
 
 from tunesmith.errors import InvalidRequest, TrainerError
-from tunesmith.export.base_facts import base_digest
-from tunesmith.export.machine import Machine, versions
-from tunesmith.export.training_record import TrainingRecord
+from tunesmith.export.cards.base_facts import base_digest
+from tunesmith.export.cards.machine import Machine, versions
+from tunesmith.export.cards.training_record import TrainingRecord
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.output import LineReader, log_tail
 from tunesmith.launch.protocol import Launcher, Start
@@ -55,7 +55,7 @@ class Reproduced:
 
 
 def spec_of(record: TrainingRecord, today: TrainSpec, output: Path) -> TrainSpec:
-    """The spec of the first training, with the paths that `today`'s has, to train into `output`."""
+    """The spec of the first training with the paths of `today`'s, into `output`."""
     return TrainSpec.from_json({**today.to_json(), **cast(JsonObject, record.spec), "output_dir": str(output)})
 
 
@@ -86,7 +86,7 @@ def other_changes(record: TrainingRecord) -> list[Change]:
 
 
 def changed_record(record: TrainingRecord, spec: TrainSpec, directory: Path) -> list[Change]:
-    """Where the record is not of the model beside it, or one of its options was changed.
+    """Where the record is not of the model beside it, or was changed.
 
     The model's own manifest has the digest of all that decided its training.
     """
@@ -123,17 +123,23 @@ def train_again(spec: TrainSpec, scratch: Path, launcher: Launcher, heard: Calla
             status = trainer.poll()
             for event in events_of(reader.read()):
                 heard(event)
-                if isinstance(event, Failed):
-                    raise TrainerError(event.message, code=event.code, param=event.param)
-                if isinstance(event, Checkpoint | Done):
-                    manifest = read_manifest(Path(event.path))
-                    found[manifest.step] = manifest.sha256
+                found |= _made(event)
             time.sleep(POLL_SECONDS if status is None else 0)
     finally:
         trainer.stop()
     if status != 0:
         raise TrainerError(f"The trainer ended with status {status}. Its last words: {log_tail(start.log)}")
     return found
+
+
+def _made(event: Event) -> dict[int, str]:
+    """The step and digest of the model that an event tells of."""
+    if isinstance(event, Failed):
+        raise TrainerError(event.message, code=event.code, param=event.param)
+    if not isinstance(event, Checkpoint | Done):
+        return {}
+    manifest = read_manifest(Path(event.path))
+    return {manifest.step: manifest.sha256}
 
 
 def compare(record: TrainingRecord, trained: dict[int, str]) -> Reproduced:

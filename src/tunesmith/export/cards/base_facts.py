@@ -26,7 +26,7 @@ def base_digest(base_dir: Path) -> str:
 
 
 def base_licence(base_dir: Path) -> str | None:
-    """The licence that the base's README or LICENSE names; None where its files say nothing."""
+    """The licence that the base's README or LICENSE names; None where none does."""
     readme = base_dir / "README.md"
     if readme.is_file():
         found = re.search(r"^license:\s*(\S.*)$", readme.read_text("utf-8", errors="replace")[:4000], re.MULTILINE)

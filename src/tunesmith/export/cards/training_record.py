@@ -12,8 +12,8 @@ from typing import TypeAlias, cast
 from pydantic import TypeAdapter, ValidationError
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.export.base_facts import base_digest, base_licence
-from tunesmith.export.machine import Machine, versions
+from tunesmith.export.cards.base_facts import base_digest, base_licence
+from tunesmith.export.cards.machine import Machine, versions
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import read_manifest
 from tunesmith.store import JobRow, ModelRow, Store
