@@ -31,7 +31,7 @@ from tunesmith.models.directory import pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
 
-PROMPT = [5, 170, 3000, 60, 8, 310, 900, 42, 77, 1200]
+PROMPT = [5, 170, 1000, 60, 8, 310, 900, 42, 77, 120]
 TOKENS = 24
 TEXTS = (
     "Hello, world! It's 2026; I'll pay $1,234.56.",

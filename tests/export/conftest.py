@@ -40,13 +40,18 @@ def with_adapter(base: Path, directory: Path, rank: int = 4, seed: int = 0) -> T
     return TunedModel("ft:tiny::x", directory, base, str(base), read_manifest(directory))
 
 
+VOCABULARY = 1024
+
+
 def with_tokenizer(base_dir: Path, tiny: Tiny, target: Path, pre: object | None = None) -> Path:
-    """A tiny base of a family with SmolLM2's vocabulary, and perhaps another rule that splits texts."""
+    """A tiny base of a family with SmolLM2's first tokens, and perhaps another rule that splits texts."""
     made = make_base(base_dir, target, PLAIN)
-    write(Tiny(tiny.model_type, {**SIZES, **tiny.changes, "vocab_size": 49152}), target)
-    if pre is not None:
-        value = json.loads((made / "tokenizer.json").read_text("utf-8"))
-        (made / "tokenizer.json").write_text(json.dumps({**value, "pre_tokenizer": pre}), "utf-8")
+    write(Tiny(tiny.model_type, {**SIZES, **tiny.changes, "vocab_size": VOCABULARY}), target)
+    value = json.loads((made / "tokenizer.json").read_text("utf-8"))
+    vocabulary = {token: index for token, index in value["model"]["vocab"].items() if index < VOCABULARY}
+    merges = [one for one in value["model"]["merges"] if {*one, "".join(one)} <= vocabulary.keys()]
+    value["model"] |= {"vocab": vocabulary, "merges": merges}
+    (made / "tokenizer.json").write_text(json.dumps({**value, **({"pre_tokenizer": pre} if pre else {})}), "utf-8")
     return made
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file
-from tests.export.conftest import quietly, with_adapter, with_tokenizer
+from tests.export.conftest import VOCABULARY, quietly, with_adapter, with_tokenizer
 from tests.families.zoo import ZOO, Tiny, write
 from transformers import AutoModelForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -133,7 +133,7 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_that_splits_texts_is_recognised(rule: str, base_dir: Path, tmp_path: Path) -> None:
     base = with_tokenizer(base_dir, ZOO["qwen3"], tmp_path / "base", RULES[rule])
-    assert read_tokenizer(base, 49152).rule == rule
+    assert read_tokenizer(base, VOCABULARY).rule == rule
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_other_tokenizers_are_refused_by_name(
     value = json.loads((base / "tokenizer.json").read_text("utf-8"))
     (base / "tokenizer.json").write_text(json.dumps({**value, **change}), "utf-8")
     with pytest.raises(InvalidRequest) as refused:
-        read_tokenizer(base, 49152)
+        read_tokenizer(base, VOCABULARY)
     assert said in refused.value.message
 
 

@@ -28,7 +28,7 @@ from tunesmith.settings import Settings
 IDS = torch.tensor([[5, 17, 3, 60, 8, 31, 90, 2]])
 pytestmark = [  # in PEFT
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:The following .*_pattern keys did not match:RuntimeWarning"),
 ]
 NAMES = ("adapter_config.json", "adapter_model.safetensors")
 

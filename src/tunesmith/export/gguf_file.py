@@ -29,6 +29,7 @@ BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
 BLOCK = 32  # values of a row that share a scale in q8_0
 ROPE_FREQS = "rope_freqs.weight"
 FILE = "model.gguf"
+OTHER_BYTES = 1 << 14  # of a file: the other keys, names and shapes of tensors
 _SUFFIXES = (".weight", ".bias")
 
 
@@ -49,7 +50,7 @@ class GgufPlan:
         """About how large the file will be."""
         weights = sum(float(np.prod(shape)) for name, shape in self.shapes.items() if name in self.names)
         tokens = sum(len(token) + 16 for token in [*self.tokenizer.tokens, *self.tokenizer.merges])
-        return int(weights * BYTES[self.width]) + tokens + (1 << 16)
+        return int(weights * BYTES[self.width]) + tokens + len(self.tokenizer.template or "") + OTHER_BYTES
 
 
 def plan_gguf(model: TunedModel, width: Width) -> GgufPlan:
