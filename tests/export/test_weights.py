@@ -82,7 +82,7 @@ MERGED = (
     "phi3",
     "smollm3",
     "granitemoehybrid",
-    "glm4_moe",
+    "olmo2",
 )
 
 
