@@ -36,7 +36,8 @@ directory.
 
 These commands need no running server: `check`, `estimate`, `fix`, `models pull` and `version`; `demo`, `serve` and
 `worker`, which are or start one; and `keys`, `projects`, `usage`, `import`,
-`migrate` and `models replace`, which work on the data directory itself and so must run on the server's machine.
+`migrate`, `models replace`, `models card`, `export` and `reproduce`, which work on the data directory itself and so
+must run on the server's machine.
 
 ## Exit codes
 

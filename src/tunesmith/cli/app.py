@@ -19,6 +19,7 @@ from tunesmith.cli.commands import (
     usage,
 )
 from tunesmith.cli.commands.data import check, estimate, evaluate, fix, imports, replay
+from tunesmith.cli.commands.tuned import card, export, reproduce
 from tunesmith.cli.options import AsJson
 
 FIRST_STEPS = (
@@ -75,6 +76,9 @@ app.command(rich_help_panel=WORK)(demo.demo)
 app.command(rich_help_panel=WORK)(train.train)
 app.command(rich_help_panel=WORK)(chat.chat)
 app.command("eval", rich_help_panel=WORK)(evaluate.evaluate)
+app.command(rich_help_panel=WORK)(export.export)
+app.command(rich_help_panel=WORK)(reproduce.reproduce)
+models.app.command()(card.card)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=WORK)
 app.add_typer(files.app, name="files", rich_help_panel=WORK)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)

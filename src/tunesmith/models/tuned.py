@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BASE_DIR = "base"
+OF_ONE_TRAINING = (MANIFEST_FILE, "answers.json", "card.json", "evaluation.json")  # not of the next one on its weights
 OTHER_NUMBERS = ("torch_dtype", "quantization_config")  # how the base's weights were written, and these are not
 
 
@@ -49,7 +50,7 @@ def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manif
         if path.suffix == ".json" and not path.name.endswith(".index.json"):
             path.unlink()
     for path in base_dir.iterdir():
-        own = path.name in ("config.json", MANIFEST_FILE) or path.name.endswith(".index.json")
+        own = path.name in ("config.json", *OF_ONE_TRAINING) or path.name.endswith(".index.json")
         if path.suffix in (".json", ".jinja", ".model") and not own:
             shutil.copyfile(path, directory / path.name)
     config = {**{key: value for key, value in config.items() if key not in OTHER_NUMBERS}, "dtype": "float32"}

@@ -23,6 +23,7 @@ from tunesmith.train.measure import record_job
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
+from tunesmith.worker.cards import write_cards
 from tunesmith.worker.duration import TrainingTime
 from tunesmith.worker.evaluation import Evaluated, EvaluationRun, is_wanted
 from tunesmith.worker.handover import without_secrets
@@ -107,6 +108,7 @@ class TrainingRun:
             done = self._done(relay, status)
             self._finish(done, self._evaluated(done, heartbeat), heartbeat)
         self._remember_speed(spec, relay, started)
+        write_cards(self.store, self.job, spec)
 
     def _demand_room(self) -> None:
         free = self._free_bytes()

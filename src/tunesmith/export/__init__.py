@@ -1,0 +1,1 @@
+"""Tuned models for other programs, their cards, and training once more."""

@@ -1,0 +1,66 @@
+"""The four formats of an export: checked, written to a temporary folder, renamed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tunesmith.export.folder import new_folder
+from tunesmith.export.gguf_file import FILE, GgufPlan, Width, plan_gguf, write_gguf
+from tunesmith.export.merged import Told, merged_bytes, updates_of, write_merged
+from tunesmith.export.modelfile import write_modelfile
+from tunesmith.export.peft_folder import check_adapter, peft_bytes, write_peft
+from tunesmith.export.tuned_model import TunedModel
+
+Kind = Literal["peft", "safetensors", "gguf", "ollama"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A finished export."""
+
+    model: TunedModel
+    kind: Kind
+    folder: Path
+    plan: GgufPlan | None = None  # of a GGUF file
+
+    @property
+    def gguf(self) -> Path:
+        """The GGUF file, where the kind has one."""
+        return self.folder / FILE
+
+    @property
+    def files(self) -> list[Path]:
+        """All files in the folder."""
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+
+def export(
+    model: TunedModel,
+    kind: Kind,
+    target: Path,
+    told: Told,
+    *,
+    width: Width = "auto",
+    system_message: str | None = None,
+) -> Exported:
+    """Writes the model to the new folder `target`.
+
+    Raises InvalidRequest before anything is written where the model cannot be written so, `target` exists or the disk
+    has no room.
+    """
+    if kind == "peft":
+        check_adapter(model)
+        with new_folder(target, peft_bytes(model)) as folder:
+            write_peft(model, folder, told)
+        return Exported(model, kind, target)
+    if kind == "safetensors":
+        updates_of(model)
+        with new_folder(target, merged_bytes(model)) as folder:
+            write_merged(model, folder, told)
+        return Exported(model, kind, target)
+    plan = plan_gguf(model, width)
+    with new_folder(target, plan.bytes) as folder:
+        write_gguf(plan, folder / FILE, told)
+        if kind == "ollama":
+            write_modelfile(model, folder, FILE, system_message)
+    return Exported(model, kind, target, plan)
