@@ -24,6 +24,7 @@ import numpy as np
 from tunesmith.errors import TrainerError
 from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, read_benchmark, write_benchmark
 from tunesmith.families.config_file import read_text_config
+from tunesmith.families.layout import token_bytes
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer, chat_fault
 from tunesmith.settings import TrainingOptions
@@ -31,7 +32,7 @@ from tunesmith.system.cpu import cpu_count
 from tunesmith.system.python import module_command
 from tunesmith.train.core.examples import Sampler, read_examples
 from tunesmith.train.core.packing import added_tokens, split
-from tunesmith.train.core.plan import MOST_TOKENS, token_bytes
+from tunesmith.train.core.plan import MOST_TOKENS
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Failed, Step, from_json
 from tunesmith.train.protocol.spec import Method, TrainSpec

@@ -3,13 +3,13 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+from tunesmith.families.layout import token_bytes
 from tunesmith.train.core.plan import (
     LEAST_TOKENS,
     MOST_TOKENS,
     MemoryPlan,
     kept_plan,
     make_plan,
-    token_bytes,
     weight_copies,
 )
 
