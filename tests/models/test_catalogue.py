@@ -1,5 +1,6 @@
 """The catalogue of bases: every figure has a source, and every entry can be added."""
 
+import re
 import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -50,10 +51,12 @@ def test_a_repository_is_found_in_any_spelling_and_an_unsourced_figure_is_none()
 
 
 def test_the_page_has_the_figures_of_the_file() -> None:
-    rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
+    lines = PAGE.read_text("utf-8").splitlines()
+    links = dict(line.split(": ", 1) for line in lines if re.match(r"\[\d+\]: ", line))
+    rows = [line for line in lines if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == list(catalogue())
     for row, entry in zip(rows, catalogue().values(), strict=True):
         cells = [cell.strip() for cell in row[1:-1].split("|")]
         figures = (entry.parameters, entry.context, entry.licence, entry.rate)
         for cell, figure in zip(cells[2:], figures, strict=True):
-            assert (figure.source in cell) if figure else cell == "", (entry.name, cell)
+            assert (links[f"[{cell.split('[')[-1]}"] == figure.source) if figure else cell == "", (entry.name, cell)

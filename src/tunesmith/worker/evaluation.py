@@ -120,14 +120,11 @@ class EvaluationRun:
 
     def _spec(self, adapter: Path) -> VerdictSpec:
         base = materialise(resolve_base(self.job.base_model, self.settings), self.settings)
-        parent = (
-            None if self.job.model == self.job.base_model else self.store.models.adapter_to_continue(self.job.model)
-        )
         split = split_of(self.store, self.settings, self.job)
         rows = split.held_out if split else self.store.blobs.path(str(self.job.validation_file))
         trained = seconds_trained(self.files, self.job.attempt)
         return VerdictSpec(
-            before=_side(self.job.model, base, parent),
+            before=_side(self.job.model, base, self._parent()),
             after=_side(self.job.planned_model, base, adapter),
             rows_file=rows,
             rows_sha256=sha256_of(rows),
