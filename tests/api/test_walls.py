@@ -28,6 +28,7 @@ BODIES["runs"] = RUN
 EVERY_ROLE = {
     ("GET", "/v1/models"): {"owner", "member", "read-only"},
     ("DELETE", "/v1/models/{name}"): {"owner"},
+    ("POST", "/v1/models/{name}"): {"owner"},  # sets an alias
     ("POST", "/v1/fine_tuning/checkpoints/{name}/permissions"): {"owner"},
     ("DELETE", "/v1/fine_tuning/checkpoints/{name}/permissions/{permission_id}"): {"owner"},
     ("POST", "/v1/chat/completions"): {"owner", "member", "read-only"},
@@ -112,6 +113,8 @@ def test_owner_acting_in_another_project_finds_nothing_of_the_first_either(
 ) -> None:
     other = store.projects.create("other").id
     for method, path in addressed(app, theirs):
+        if method == "POST" and path.startswith("/v1/models/"):
+            continue  # sets an alias, which is of no project; a tuned model's name is none: see test_models.py
         refused(client.request(method, path, headers={"OpenAI-Project": other}, json=body_for(path)), 404)
     assert client.get(f"/v1/models/{theirs['name']}").status_code == 200
 

@@ -306,7 +306,9 @@ FILES = {
         "The method 'reinforcement' is not available here; a job trains with supervised or dpo.",
     ),
 }
-OF_A_BASE = {"not_renderable", "no_chat_template", "reasoning_not_trained"}  # tests/render/test_faults.py
+OF_A_BASE = {  # tests/render/test_faults.py, tests/check/report/test_base_counts.py
+    "not_renderable", "no_chat_template", "reasoning_not_trained", "beside_calls_not_trained",
+}  # fmt: skip
 OTHER_SHAPES = {"other_shape", "unclear_shape", "unclear_columns"}  # in tests/rows/other_shapes
 ELSEWHERE = {
     "no_sound_row",

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -66,18 +67,26 @@ def test_code_is_cached_by_its_first_call_until_the_source_changes(
 ) -> None:
     file = tmp_path / "doubling.py"
     file.write_text(SOURCE, "utf-8")
+    double = load(file)
+    assert not is_cached(double)
+    assert double(21) == 42
+    assert is_cached(double)
+    request.addfinalizer(partial(shutil.rmtree, double.stats.cache_path))  # type: ignore[attr-defined]
+    later = time.time() + 60
+    os.utime(file, (later, later))
+    assert is_cached(load(file))  # as in a checkout made anew
+    file.write_text(SOURCE.replace("2 * x", "3 * x"), "utf-8")
+    assert not is_cached(load(file))
+
+
+def load(file: Path) -> Callable[[int], int]:
     spec = importlib.util.spec_from_file_location("doubling", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert not is_cached(module.double)
-    assert module.double(21) == 42
-    assert is_cached(module.double)
-    request.addfinalizer(partial(shutil.rmtree, module.double.stats.cache_path))
-    later = time.time() + 60
-    os.utime(file, (later, later))
-    assert not is_cached(module.double)
+    double: Callable[[int], int] = module.double
+    return double
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def named(context: typer.Context, argument: typer.CallbackParam, value: str | No
     """
     if value is not None and not value.strip():
         raise CommandError(
-            f"{argument.metavar or argument.name} is empty: is a variable of the shell not set? "
+            f"{str(argument.metavar or argument.name).strip('[]')} is empty: is a variable of the shell not set? "
             f"See: {context.command_path} --help",
             Exit.USAGE,
         )

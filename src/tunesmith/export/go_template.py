@@ -110,12 +110,21 @@ def run_go(text: str, messages: Sequence[Message]) -> str:
 
     Raises ValueError for a construct that `go_template` does not write.
     """
-    tokens = [part for part in re.split(r"(\{\{.*?\}\})", text) if part]
+    tokens = _tokens(text)
     system = "\n\n".join(content for role, content in messages if role == "system")
     parsed, rest = _parse(tokens)
     if rest:
         raise ValueError(f"an end too many: {rest[0]}")
     return "".join(_run(parsed, {"System": system}, messages))
+
+
+def _tokens(text: str) -> list[str]:
+    """Actions in their braces, and what stands between them."""
+    found, at = [], 0
+    while (begin := text.find("{{", at)) >= 0 and (end := text.find("}}", begin)) >= 0:
+        found += [text[at:begin], text[begin : end + 2]]
+        at = end + 2
+    return [part for part in (*found, text[at:]) if part]
 
 
 def _parse(tokens: list[str]) -> tuple[list[_Block | str], list[str]]:

@@ -136,13 +136,9 @@ def is_cached(function: Callable[..., object]) -> bool:
 
     If not, its first call takes 20 seconds on an idle processor.
     """
-    source = Path(function.__code__.co_filename)
-    folder = Path(function.stats.cache_path)  # type: ignore[attr-defined]
-    kept = [*folder.glob(f"*.{function.__name__}-*.nb[ci]")]
-    whole = [path for path in kept if _is_whole(path)]
-    indices = [path for path in whole if path.suffix == ".nbi"]
-    fresh = any(index.stat().st_mtime >= source.stat().st_mtime for index in indices)  # Numba ignores older ones
-    return fresh and whole == kept and len(whole) > len(indices)
+    kept: CheckedCacheFile = function._cache._cache_file  # type: ignore[attr-defined]
+    names = kept._load_index().values()  # none where it was made from other sources
+    return bool(names) and all(_is_whole(Path(kept._data_path(name))) for name in names)
 
 
 def precompile(mode: Literal["serving", "training"], function: Callable[..., object]) -> None:

@@ -88,13 +88,8 @@ class TrainingRun:
         with Heartbeat(self.store.queue, self.lease, self.settings.lease_seconds) as heartbeat:
             spec = self._write_spec()
             self._announce()
-            relay = Relay(
-                self.store,
-                self.lease,
-                self.job.last_step,
-                set(self.store.jobs.messages(self.job.id)),
-                spec.keep_checkpoints,
-            )
+            told = set(self.store.jobs.messages(self.job.id))
+            relay = Relay(self.store, self.lease, self.job.last_step, told, spec.keep_checkpoints)
             started = time.monotonic()
             trainer = self.launcher.start(self._start())
             senders = start_senders(self.job, self.files, self.settings)

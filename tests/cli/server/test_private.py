@@ -27,7 +27,14 @@ def test_first_command_of_a_client_leaves_nothing_that_others_can_read(tmp_path:
     assert ran.returncode == 0, ran.stderr
     made = [data_dir, *data_dir.rglob("*")]
     names = {path.name for path in made}
-    assert {"tunesmith.db", "server.log", "api-key", "attempt-2.spec.json", "adapter_model.safetensors"} <= names
+    assert {
+        "tunesmith.db",
+        "server.log",
+        "api-key",
+        "attempt-2.spec.json",
+        "adapter_model.safetensors",
+        "evaluation.json",
+    } <= names
     assert open_to_others(made) == []
     assert (data_dir / "api-key").read_text("utf-8").strip() not in (data_dir / "server.log").read_text("utf-8")
     assert str(data_dir / "api-key") in (data_dir / "server.log").read_text("utf-8")

@@ -5,6 +5,7 @@ answers go to the spec's journal as they come, so that the next attempt asks onl
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ from tunesmith.serve.pool import Pool
 from tunesmith.serve.verdict.asking import Side, answers, longest_answer
 from tunesmith.settings import Settings
 from tunesmith.system.atomic_write import write_atomically
+from tunesmith.system.log import configure_log
 from tunesmith.system.memory import total_memory
 
 LONGEST_ANSWER = 512  # tokens
@@ -45,6 +47,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m tunesmith.serve.verdict SPEC.json", file=sys.stderr)  # noqa: T201
         return 2
+    configure_log(logging.INFO)  # to stderr: stdout is for the events
     signal.signal(signal.SIGTERM, _end)
     try:
         run(VerdictSpec.read(Path(arguments[0])), say)

@@ -139,12 +139,15 @@ def _paths(directory: Path) -> dict[str, str]:
 
 def _answer(base: "BaseModel", directory: Path, settings: "Settings") -> dict[str, str]:
     """The start of a greedy answer, and the memory that this process took at most."""
+    import logging
     import resource
     import sys
 
     from tunesmith.serve.engine.protocol import GenerateRequest
     from tunesmith.serve.pool import Pool
+    from tunesmith.system.log import configure_log
 
+    configure_log(logging.INFO)  # to stderr: stdout is for what was found
     pool = Pool(settings)
     try:
         loaded = pool.open(directory, base_name=base.name)
