@@ -45,4 +45,4 @@ def test_every_pattern_of_a_schema_counts() -> None:
 def test_long_patterns_are_counted_in_proportion_to_their_length(part: str) -> None:
     begun = time.thread_time()
     pattern_cost(part * 20_000)
-    assert time.thread_time() - begun < 1
+    assert time.thread_time() - begun < 5  # where it grows with the square: minutes

@@ -256,7 +256,7 @@ def test_no_state_passes_from_call_to_call(world: World, name: str) -> None:
 
 
 def test_processes_that_are_killed_are_replaced_and_no_caller_sees_it(world: World) -> None:
-    children = [one for one in psutil.Process().children(recursive=True) if "zygote" in " ".join(one.cmdline())]
+    children = [one for one in psutil.Process().children(recursive=True) if _is_the_jails(one)]
     assert len(children) >= 3
     for child in children:
         with suppress(psutil.NoSuchProcess):  # it died with the one before
@@ -275,6 +275,13 @@ def test_nothing_outlives_a_server_that_is_killed(world: World) -> None:
     numbers = [int(number) for number in ran.stdout.split()]
     assert len(numbers) >= 3, ran.stderr
     _await_end(numbers)
+
+
+def _is_the_jails(process: psutil.Process) -> bool:
+    try:
+        return "tunesmith.graders.jail.zygote" in process.cmdline()
+    except psutil.NoSuchProcess:  # also: it has ended, and nobody has asked how
+        return False
 
 
 def _await_end(numbers: list[int]) -> None:

@@ -1,6 +1,7 @@
 """Other users of the machine read nothing of a data directory, whoever makes it."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -33,8 +34,13 @@ def test_first_command_of_a_client_leaves_nothing_that_others_can_read(tmp_path:
         "api-key",
         "attempt-2.spec.json",
         "adapter_model.safetensors",
+        "attempt-2.evaluation.spec.json",
         "evaluation.json",
     } <= names
+    verdict = re.search("\nverdict +(.+)", ran.stdout)
+    assert verdict is not None
+    cards = [path.read_text("utf-8") for path in made if path.name == "card.md"]
+    assert any(verdict[1][:20] in card for card in cards)
     assert open_to_others(made) == []
     assert (data_dir / "api-key").read_text("utf-8").strip() not in (data_dir / "server.log").read_text("utf-8")
     assert str(data_dir / "api-key") in (data_dir / "server.log").read_text("utf-8")
