@@ -75,12 +75,12 @@ def test_card_says_data_base_licence_options_curves_and_machine() -> None:
     assert "not known: made before cards were kept" in model_card(replace(RECORD, machine=None))
 
 
-def test_verdict_beside_the_model_or_its_job_is_in_the_card(tmp_path: Path) -> None:
+def test_verdict_beside_the_model_is_in_the_card(tmp_path: Path) -> None:
     adapter = tmp_path / "job" / "output" / "adapter"
     adapter.mkdir(parents=True)
     assert read_verdict(adapter) is None
     found = {"verdict": "better", "rows": 40, "sentences": ["valid JSON 61 % -> 98 %"]}
-    (tmp_path / "job" / "evaluation.json").write_text(json.dumps(found))
+    (adapter / "evaluation.json").write_text(json.dumps(found))
     lines = write_card(adapter, RECORD).splitlines()
     assert (adapter / "card.md").read_text("utf-8").splitlines() == lines
     place = lines.index("## Did the tuning help?")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 Width = Literal["auto", "f32", "f16", "bf16", "q8_0"]
-WIDTHS: dict[torch.dtype, Width] = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
 BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
 BLOCK = 32  # values of a row that share a scale in q8_0
 ROPE_FREQS = "rope_freqs.weight"

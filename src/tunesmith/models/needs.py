@@ -10,7 +10,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.options_check import STATE_BYTES
 
 FLOAT32_BYTES = 4
-PROCESS_BYTES = 700 << 20  # Python with torch and transformers: 0.6 to 0.7 GB where it was measured
+PROCESS_BYTES = 700 << 20  # Python with torch and transformers: assumed; the sum was compared, see `needs`
 ROW_TOKENS = 1024  # of the rows that are taken for an estimate without a file
 LORA_RANK = 16  # ditto, without settings
 LOGIT_TOKENS = 1024  # of which logits are in memory at most, with what is made of them

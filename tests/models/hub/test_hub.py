@@ -1,11 +1,10 @@
 """Bases from a hub: downloaded once, refused before their weights are fetched, and errors with what to do."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.models.hub_server import Hub, running, use
+from tests.models.hub_server import Hub
 
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.models.directory import check_usable, is_present, materialise, pull
@@ -14,19 +13,6 @@ from tunesmith.settings import Settings
 
 REPOSITORY = "owner/name"
 BASE = BaseModel("mine", HubRepository(REPOSITORY), None)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(cache_dir=tmp_path / "cache")
-
-
-@pytest.fixture
-def hub(tiny_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with running(Hub()) as server:
-        use(server, tmp_path / "hub", monkeypatch)
-        server.add(REPOSITORY, tiny_dir)
-        yield server
 
 
 def test_a_repository_is_downloaded_once_and_without_code(hub: Hub, settings: Settings, tiny_dir: Path) -> None:

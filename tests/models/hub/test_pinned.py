@@ -1,11 +1,9 @@
 """A repository at the commit that was added: resumed, compared with the hub's digests, and checked when it is used."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from tests.models.hub_server import SHA, Hub, running, use
+from tests.models.hub_server import SHA, Hub
 
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.models.directory import is_present, materialise, pull
@@ -19,19 +17,6 @@ SOURCE = HubRepository(REPOSITORY, SHA)
 BASE = BaseModel("mine", SOURCE, None)
 WEIGHTS = "model.safetensors"
 CHUNK = 4  # bytes, instead of 10 MB
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(cache_dir=tmp_path / "cache")
-
-
-@pytest.fixture
-def hub(tiny_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with running(Hub()) as server:
-        use(server, tmp_path / "hub", monkeypatch)
-        server.add(REPOSITORY, tiny_dir)
-        yield server
 
 
 def test_a_pinned_repository_is_found_by_its_commit(hub: Hub, settings: Settings) -> None:

@@ -31,16 +31,12 @@ def write_card(directory: Path, record: TrainingRecord) -> str:
 
 
 def read_verdict(directory: Path) -> JsonObject | None:
-    """The evaluation beside the model or its job; None without one to be read."""
-    for folder in (directory, directory.parent, directory.parent.parent):
-        file = folder / VERDICT_FILE
-        if file.is_file():
-            try:
-                found = json.loads(file.read_text("utf-8"))
-            except ValueError:
-                return None
-            return found if isinstance(found, dict) else None
-    return None
+    """The evaluation beside the model; None without one to be read."""
+    try:
+        found = json.loads((directory / VERDICT_FILE).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def model_card(record: TrainingRecord, verdict: JsonObject | None = None) -> str:
