@@ -98,7 +98,14 @@ def test_a_trainer_dies_with_its_killed_worker(start: Start, tmp_path: Path) -> 
         pid = int(worker.stdout.readline())
         wait(lambda: len(lines(start.events)) > 3)
         worker.kill()
-    wait(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 5)
+    wait(lambda: _gone(pid), 5)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_two_trainers_never_run_on_one_job(trainer: ChildTrainer, start: Start, tmp_path: Path) -> None:

@@ -39,12 +39,12 @@ def steps(store: Store, job: JobRow) -> list[int]:
 
 def trainers() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and _is_trainer(child)]
+    return [child for child in children if _is_trainer(child)]
 
 
 def _is_trainer(process: psutil.Process) -> bool:
     try:
-        return "scripted_trainer" in process.cmdline()
+        return process.status() != psutil.STATUS_ZOMBIE and "scripted_trainer" in process.cmdline()
     except psutil.Error:  # it has ended while we looked
         return False
 
