@@ -180,6 +180,17 @@ class Client:
             return None
         return dict(answer.headers) if answer.is_success else None
 
+    def sign_in_link(self) -> str:
+        """A link to the dashboard that signs in once, as this client's key."""
+        site = self.base_url.removesuffix("/v1")
+        try:
+            answer = self._http.post(f"{site}/ui/links")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from error
+        if answer.is_error:
+            raise _refusal(answer)
+        return f"{site}{answer.json()['path']}"
+
     def upload(self, path: Path, purpose: str = "fine-tune") -> File:
         """Uploads a file from disk without reading it into memory."""
         with path.open("rb") as handle:

@@ -17,6 +17,16 @@ def origins(given: str | list[str]) -> list[str]:
     return names
 
 
+def host_names(given: str | list[str]) -> list[str]:
+    """Names of this machine: a list, or with commas between them."""
+    names = given.strip("[] ").replace('"', "").split(",") if isinstance(given, str) else given
+    names = [name.strip().lower() for name in names if name.strip()]
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9])?", name):
+            raise ValueError(f"{name!r} is not a host's name, such as tune.example (no scheme, no port)")
+    return names
+
+
 def server_urls(given: Mapping[str, str]) -> dict[str, str]:
     """URLs without a trailing slash or /v1, which many people write out of habit.
 

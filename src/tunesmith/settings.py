@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from tunesmith.data_paths import Paths
-from tunesmith.setting_values import dotted_names, origins, server_urls
+from tunesmith.setting_values import dotted_names, host_names, origins, server_urls
 
 log = logging.getLogger(__name__)  # without a handler a warning is one line on standard error
 
@@ -133,6 +133,10 @@ class Settings(BaseSettings, TrainingOptions):
     allowed_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Origins whose web pages may call the API: https://a.example,https://b.example; or *, all.",
+    )
+    page_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Names of this server under which the dashboard is shown, beside its addresses: tune.example.",
     )
 
     organization: str = Field("personal", pattern=r"^[a-z0-9-]{1,40}$", description="Slug in `ft:` names, owned_by.")
@@ -290,6 +294,11 @@ class Settings(BaseSettings, TrainingOptions):
     @classmethod
     def _origins(cls, given: str | list[str]) -> list[str]:
         return origins(given)
+
+    @field_validator("page_hosts", mode="before")
+    @classmethod
+    def _hosts(cls, given: str | list[str]) -> list[str]:
+        return host_names(given)
 
     @field_validator("aliases", "bases", "serve_remote", mode="before")
     @classmethod

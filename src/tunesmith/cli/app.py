@@ -13,6 +13,7 @@ from tunesmith.cli.commands import (
     keys,
     migrate,
     models,
+    open_dashboard,
     projects,
     serve,
     train,
@@ -89,6 +90,7 @@ app.command(rich_help_panel=DATA)(fix.fix)
 app.command(rich_help_panel=DATA)(replay.replay)
 app.command(rich_help_panel=SERVER)(serve.serve)
 app.command(rich_help_panel=SERVER)(serve.worker)
+app.command("open", rich_help_panel=SERVER)(open_dashboard.open_dashboard)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)
 app.add_typer(projects.app, name="projects", rich_help_panel=SERVER)
 app.command(rich_help_panel=SERVER)(usage.usage)

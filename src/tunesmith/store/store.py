@@ -9,6 +9,7 @@ from tunesmith.data_paths import Paths
 from tunesmith.settings import Settings
 from tunesmith.store.accounts.keys import KeyStore
 from tunesmith.store.accounts.projects import ProjectStore
+from tunesmith.store.accounts.sessions import SessionStore
 from tunesmith.store.accounts.usage import UsageStore
 from tunesmith.store.evals.evals import EvalStore
 from tunesmith.store.evals.leases import RunQueue
@@ -80,6 +81,7 @@ class Store:
     usage: UsageStore
     imports: ImportStore
     run_queue: RunQueue
+    sessions: SessionStore
     database: Database
 
     def of(self, project: str) -> ScopedStore:
@@ -107,7 +109,8 @@ class Store:
 
         A running server calls this from time to time.
         """
-        return self.files.expire() + self.uploads.sweep() + delete_old_requests(self.database)
+        gone = self.files.expire() + self.uploads.sweep() + delete_old_requests(self.database)
+        return gone + self.sessions.expire()
 
     def close(self) -> None:
         """Close all connections, and leave what was not finished to the next sweep."""
@@ -159,5 +162,6 @@ def _assemble(database: Database, paths: Paths) -> Store:
         usage=UsageStore(database),
         imports=ImportStore(database, blobs),
         run_queue=RunQueue(database),
+        sessions=SessionStore(database),
         database=database,
     )

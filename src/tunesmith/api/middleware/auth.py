@@ -1,5 +1,8 @@
 """Authentication: every call under /v1 needs a key.
 
+A call that the dashboard makes on behalf of someone who is signed in has it in its scope (`SIGNED_IN`), where no header
+can put anything.
+
 Unknown paths are no exception; `/healthz` and the dashboard's pages do not pass here.
 
 A middleware rather than a dependency, because FastAPI reads a body before it resolves dependencies: without this,
@@ -26,6 +29,9 @@ WHERE = (
 )
 
 
+SIGNED_IN = "tunesmith.signed_in"  # of a scope: the key of the session that the call is made for
+
+
 class Authentication:
     """Puts the key and the route's rule into the request's state, or refuses."""
 
@@ -42,7 +48,8 @@ class Authentication:
         headers, key = Headers(scope=scope), None
         raw = sent_key(headers)
         try:
-            key = await self._authenticated(raw, headers.get("openai-project", "").strip())
+            project = headers.get("openai-project", "").strip()
+            key = await self._signed_in(scope, project) or await self._authenticated(raw, project)
             rule = self.rules.find(scope["method"], scope["path"])
             demand_allowed(key, rule, scope["method"], scope["path"])
         except TunesmithError as error:  # ServiceUnavailable too: without its database nobody is known
@@ -58,6 +65,13 @@ class Authentication:
         if known is not None and project in ("", known.project):
             return known
         return await run_in_threadpool(self._key, raw, project)
+
+    async def _signed_in(self, scope: Scope, project: str) -> KeyRow | None:
+        """The key that the session's call acts with; None for a call from outside."""
+        key: KeyRow | None = scope.get(SIGNED_IN)
+        if key is None or project in ("", key.project):
+            return key
+        return await run_in_threadpool(self._acting_in, key, project)
 
     def _key(self, raw: str | None, project: str) -> KeyRow:
         if raw is None:

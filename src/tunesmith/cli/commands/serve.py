@@ -173,6 +173,7 @@ class Banner:
 
         return {
             "base URL": f"[bold]{self.base_url}[/bold]",
+            "dashboard": f"{escape(self.base_url.removesuffix('/v1'))}/ [dim](tunesmith open signs in)[/dim]",
             "API key": self._key(),
             "base model": escape(self.settings.base_model),
             "aliases": f"{escape(self._aliases())} [dim](tunesmith models list)[/dim]",

@@ -1,4 +1,4 @@
-"""Runs a server: the API with its chat engine, and one worker as a child process.
+"""Runs a server: API, dashboard, chat engine, and one worker as a child process.
 
 On SIGINT or SIGTERM the API finishes its requests, then the worker stops its trainer, whose progress is kept.
 """
@@ -63,12 +63,12 @@ def run_server(
     settings: Settings, store: Store, listener: socket.socket, options: ServeOptions, on_ready: Callable[[], None]
 ) -> None:
     """Serves until a signal comes, or until idle. The caller closes the store."""
-    from tunesmith.api.app import create_app
     from tunesmith.serve.pool import Pool
+    from tunesmith.web.site import create_site
     from tunesmith.worker import WorkerProcess
 
     pool = Pool(settings)
-    app = _Activity(api := create_app(settings, store, pool))
+    app = _Activity(site := create_site(settings, store, pool))
     announcement = Announcement.of_this_process(url_of(listener))
     announcer = Announcer(settings, announcement)
     config = _uvicorn_config(Proving(app, announcement))
@@ -79,7 +79,7 @@ def run_server(
     if options.idle_seconds is not None:
         _start_watching(app, store, options.idle_seconds, server)
     if worker is not None:
-        api.state.worker_fault = worker.why_absent
+        site.api.state.worker_fault = worker.why_absent
         worker.start()
     try:
         server.run(sockets=[listener])

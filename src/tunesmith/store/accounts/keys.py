@@ -74,12 +74,12 @@ class KeyStore:
         """
         digest, version = _hash(raw_key), self._database.data_version.read()
         archived = exists().where(projects.c.id == keys.c.project, projects.c.archived_at.is_not(None))
-        query = select(keys).where(keys.c.sha256 == digest, _active(), ~archived)
+        query = select(keys).where(keys.c.sha256 == digest, active(), ~archived)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         if row is None or not hmac.compare_digest(row["sha256"], digest):
             return None
-        key = _key_row(row)
+        key = key_row(row)
         self._remember(version, digest, key)
         return key
 
@@ -104,7 +104,7 @@ class KeyStore:
     def all(self) -> list[KeyRow]:
         """Return every key, revoked ones included, oldest first."""
         with self._database.read() as connection:
-            return [_key_row(row) for row in connection.execute(select(keys).order_by(keys.c.seq)).mappings()]
+            return [key_row(row) for row in connection.execute(select(keys).order_by(keys.c.seq)).mappings()]
 
     def page(
         self,
@@ -116,20 +116,20 @@ class KeyStore:
         order: Order = "desc",
     ) -> Page[KeyRow]:
         """Return a page of the valid keys of one project or one role."""
-        query = select(keys).where(_active())
+        query = select(keys).where(active())
         if project is not None:
             query = query.where(keys.c.project == project)
         if role is not None:
             query = query.where(keys.c.role == role)
         with self._database.read() as connection:
             rows, more = fetch_page(connection, query, keys, Cursor(limit, after, order), EVERYBODY)
-        return Page(tuple(_key_row(row) for row in rows), more)
+        return Page(tuple(key_row(row) for row in rows), more)
 
     def get(self, key_id: str) -> KeyRow | None:
         """Return a valid key; None when it is unknown, revoked or expired."""
         with self._database.read() as connection:
-            row = connection.execute(select(keys).where(keys.c.id == key_id, _active())).mappings().one_or_none()
-        return None if row is None else _key_row(row)
+            row = connection.execute(select(keys).where(keys.c.id == key_id, active())).mappings().one_or_none()
+        return None if row is None else key_row(row)
 
     def revoke(self, key_id: str) -> bool:
         """Return False when there is no such key or it was revoked before."""
@@ -149,7 +149,8 @@ def _key_in(path: Path) -> str | None:
     return content or None
 
 
-def _active() -> ColumnElement[bool]:
+def active() -> ColumnElement[bool]:
+    """The condition that a key is neither revoked nor expired."""
     fresh = or_(keys.c.expires_at.is_(None), keys.c.expires_at > int(time.time()))
     return and_(keys.c.revoked_at.is_(None), fresh)
 
@@ -167,12 +168,13 @@ def _insert(
         "created_at": int(time.time()),
         "expires_at": expires_at,
     }
-    return _key_row(connection.execute(insert(keys).values(values).returning(keys)).mappings().one())
+    return key_row(connection.execute(insert(keys).values(values).returning(keys)).mappings().one())
 
 
 def _hash(raw_key: str) -> str:
     return sha256(raw_key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _key_row(row: RowMapping) -> KeyRow:
+def key_row(row: RowMapping) -> KeyRow:
+    """A key as it stands in the database, without its hash."""
     return KeyRow(**{name: row[name] for name in KeyRow.__slots__})

@@ -379,3 +379,14 @@ keys = Table(
     Column("revoked_at", BigInteger),
     sqlite_autoincrement=True,
 )
+
+# Who is signed in to the dashboard, by the hash of a cookie's or a link's token.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("key_id", Text, nullable=False),
+    Column("one_time", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)

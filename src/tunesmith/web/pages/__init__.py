@@ -1,0 +1,7 @@
+"""The pages: one noun a file, each with its routes."""
+
+from starlette.routing import Route
+
+from tunesmith.web.pages import overview, sign_in
+
+ROUTES: list[Route] = [route for page in (overview, sign_in) for route in page.ROUTES]
