@@ -1,6 +1,6 @@
 """The texts of the pages in English and Chinese.
 
-There is one catalogue for each, with the same keys.
+There is one catalogue for each, with the same keys: `jobs.title` is `title` in the file `texts/en/jobs.json`.
 
 A text that counts something has two forms, `{"one": …, "other": …}`, chosen by `n`. `{name}` stands for a value.
 """
@@ -16,9 +16,17 @@ COOKIE = "tunesmith_language"
 FOLDER = Path(__file__).parent / "texts"
 
 Text = str | Mapping[str, str]
-CATALOGUES: Mapping[str, Mapping[str, Text]] = {
-    code: json.loads((FOLDER / f"{code}.json").read_text("utf-8")) for code in LANGUAGES
-}
+
+
+def _catalogue(folder: Path) -> Mapping[str, Text]:
+    return {
+        f"{file.stem}.{name}": found
+        for file in sorted(folder.glob("*.json"))
+        for name, found in json.loads(file.read_text("utf-8")).items()
+    }
+
+
+CATALOGUES: Mapping[str, Mapping[str, Text]] = {code: _catalogue(FOLDER / code) for code in LANGUAGES}
 
 
 def text(language: str, key: str, **values: object) -> str:
