@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, inspect, text
 
 from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 from tunesmith.jsonvalue import JsonObject
@@ -35,9 +35,36 @@ print(store.keys.ensure_first(store.blobs.path("file-" + "0" * 24).parent.parent
 WITHOUT_12 = ("DROP INDEX ix_chats_stored", "ALTER TABLE chats DROP COLUMN bytes")
 
 
-def test_migrations_build_the_schema_of_the_tables(store: Store) -> None:
-    with store.database.read() as connection:
+def described(connection: Connection) -> dict[str, object]:
+    """Everything about the tables that differs between two ways of making them, if they do."""
+    found = inspect(connection)
+    return {
+        table: (
+            sorted((c["name"], str(c["type"]), c["nullable"], str(c.get("default"))) for c in found.get_columns(table)),
+            sorted((str(one["name"]), one["column_names"], one["unique"]) for one in found.get_indexes(table)),
+            sorted(one["column_names"] for one in found.get_unique_constraints(table)),
+            found.get_pk_constraint(table)["constrained_columns"],
+        )
+        for table in found.get_table_names()
+    }
+
+
+def test_migrations_build_the_schema_of_the_tables(store_settings: Settings) -> None:
+    store_settings.paths.root.mkdir()
+    database = Database(database_url(store_settings))
+    with database.write() as connection:
+        migrate._upgrade(connection)
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        migrated = described(connection)
+        projects = connection.execute(text("SELECT id, name FROM projects")).all()
+        metadata.drop_all(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
+    migrate.migrate(database)
+    with database.read() as connection:
+        assert described(connection) == migrated
+        assert connection.execute(text("SELECT id, name FROM projects")).all() == projects
+        assert migrate._revision(connection) == migrate.HEAD
+    database.close()
 
 
 def test_head_is_the_newest_migration() -> None:
@@ -151,6 +178,9 @@ def test_writers_that_wait_leave_threads_for_readers(tmp_path: Path, monkeypatch
         began = time.monotonic()
         assert threads.submit(store.jobs.page).result(20).data == ()
         assert time.monotonic() - began < 10  # BUSY_SECONDS is 30
+        while sum(writer.done() for writer in writers) < 40 - (db.WAITING_WRITERS - 1):
+            assert time.monotonic() - began < 20
+            time.sleep(0.02)
     said = [writer.result(30) for writer in writers]
     refused = f"The database is busy: {db.WAITING_WRITERS} writes wait for it. Try again."
     assert said.count("1") >= db.WAITING_WRITERS - 1  # and the one that holds it; later ones find room
