@@ -15,13 +15,16 @@ training = 2
 cached_input = 0.1
 [models.house]
 training_hour = 50
+base_input = 0.5
+base_output = 1
 [machine]
 watts = 200
 dollars_per_kwh = 0.30
 dollars_per_hour = 0.04
 """
 JSON = """{"date": "2027-01-01", "source": "our contract",
- "models": {"gpt-4o-mini-2024-07-18": {"training": 2, "cached_input": 0.1}, "house": {"training_hour": 50}},
+ "models": {"gpt-4o-mini-2024-07-18": {"training": 2, "cached_input": 0.1},
+            "house": {"training_hour": 50, "base_input": 0.5, "base_output": 1}},
  "machine": {"watts": 200, "dollars_per_kwh": 0.30, "dollars_per_hour": 0.04}}"""
 
 
@@ -33,7 +36,10 @@ def test_own_prices_and_machine_are_read(tmp_path: Path, name: str, text: str) -
     found = book.require("gpt-4o-mini")
     assert (found.training, found.cached_input, found.input) == (2.0, 0.1, None)  # what is left out is not known
     assert found.table == "our contract, 2027-01-01"
-    assert book.require("house").training_hour == 50.0
+    house = book.require("house")
+    assert house.training_hour == 50.0
+    assert (base := house.base()) is not None
+    assert (base.input, base.output, base.training_hour) == (0.5, 1.0, None)
     assert book.require("gpt-4o").table == "OpenAI, 2026-11-29"
     assert book.machine.hourly() == pytest.approx(0.04 + 0.2 * 0.30)
 

@@ -30,6 +30,27 @@ PUBLISHED = {
     "o4-mini-2025-04-16": (None, 4.00, 1.00, 16.00, 2.00, 8.00),
 }
 
+BASES = {  # input and output of the models before they are tuned
+    "gpt-4.1-2025-04-14": (2.00, 8.00),
+    "gpt-4.1-mini-2025-04-14": (0.40, 1.60),
+    "gpt-4.1-nano-2025-04-14": (0.10, 0.40),
+    "gpt-4o-2024-08-06": (2.50, 10.00),
+    "gpt-4o-mini-2024-07-18": (0.15, 0.60),
+    "gpt-3.5-turbo-0125": (0.50, 1.50),
+    "gpt-3.5-turbo-1106": (1.00, 2.00),
+    "gpt-3.5-turbo-0613": None,
+    "davinci-002": (2.00, 2.00),
+    "babbage-002": (0.40, 0.40),
+    "o4-mini-2025-04-16": (1.10, 4.40),
+}
+
+
+@pytest.mark.parametrize("model", BASES)
+def test_table_has_the_price_of_each_base(model: str) -> None:
+    base = require_price(model).base()
+    assert (base and (base.input, base.output)) == BASES[model]
+    assert base is None or base.table == "OpenAI, 2026-11-29"
+
 
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_table_has_each_published_price(model: str) -> None:

@@ -79,12 +79,25 @@ def test_verdict_beside_the_model_is_in_the_card(tmp_path: Path) -> None:
     adapter = tmp_path / "job" / "output" / "adapter"
     adapter.mkdir(parents=True)
     assert read_verdict(adapter) is None
-    found = {"verdict": "better", "rows": 40, "sentences": ["valid JSON 61 % -> 98 %"]}
+    found: dict[str, object] = {"verdict": "better", "rows": 40, "sentences": ["valid JSON 61 % -> 98 %"]}
     (adapter / "evaluation.json").write_text(json.dumps(found))
     lines = write_card(adapter, RECORD).splitlines()
     assert (adapter / "card.md").read_text("utf-8").splitlines() == lines
     place = lines.index("## Did the tuning help?")
     assert lines[place + 2 : place + 5] == ["better, on 40 rows.", "", "- valid JSON 61 % -> 98 %"]
+    assert lines[place + 6] == "## Data"
+    counts = {"both": 3, "gained": 20, "lost": 1, "neither": 16}
+    found["notes"] = ["40 of 52 rows"]
+    found["criteria"] = [{"name": "valid JSON", "p": 2e-5, "table": counts}, {"name": "ROUGE-L", "p": 0.5}]
+    (adapter / "evaluation.json").write_text(json.dumps(found))
+    lines = write_card(adapter, RECORD).splitlines()
+    assert lines[place + 2] == "better, on 40 rows; 40 of 52 rows."
+    assert lines[place + 6 : place + 10] == [
+        "| criterion | both right | gained | lost | both wrong | p |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| valid JSON | 3 | 20 | 1 | 16 | &lt;0.001 |",
+        "",
+    ]
     (adapter / "evaluation.json").write_text("{")
     assert read_verdict(adapter) is None
 

@@ -11,6 +11,8 @@ output = 1.20
 batch_input = 0.15
 batch_output = 0.60
 training_hour = 100.00              # reinforcement: dollars for an hour of training
+base_input = 0.15                   # of the model before it is tuned
+base_output = 0.60
 
 [machine]                           # dollars an hour, or watts with dollars for a kilowatt hour, or both
 dollars_per_hour = 0.50
@@ -107,6 +109,8 @@ class _ModelPrices(_Strict):
     batch_input: _Amount | None = None
     batch_output: _Amount | None = None
     training_hour: _Amount | None = None
+    base_input: _Amount | None = None
+    base_output: _Amount | None = None
 
 
 class _Machine(_Strict):

@@ -3,7 +3,7 @@
 All prices are dollars for a million tokens. A price that no public source gives is None, and what follows from it is
 "not known", never 0. A user's own prices come from a file (`price_file`).
 
-Not covered: plain models, which cost no more than tuned ones; regional and priority surcharges; model graders.
+Not covered: batches and cached input of models that are not tuned; regional and priority surcharges; model graders.
 """
 
 import re
@@ -22,7 +22,8 @@ _DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")  # of gpt-4o-mini-2024-07-18,
 class Price:
     """Dollars for a million tokens of a tuned model; None where no source gives it.
 
-    `training_hour` is the price of an hour of reinforcement training, which is not billed by the token.
+    `training_hour` is the price of an hour of reinforcement training, which is not billed by the token. `base_input`
+    and `base_output` are those of the model before it is tuned.
     """
 
     model: str
@@ -34,6 +35,14 @@ class Price:
     batch_output: float | None = None
     training_hour: float | None = None
     table: str = ""
+    base_input: float | None = None
+    base_output: float | None = None
+
+    def base(self) -> "Price | None":
+        """The price of the model before it is tuned; None where it is not known."""
+        if self.base_input is None or self.base_output is None:
+            return None
+        return Price(self.model, input=self.base_input, output=self.base_output, table=self.table)
 
     @property
     def encoding(self) -> str:
@@ -67,24 +76,28 @@ class PriceTable:
 
 
 # Collected 2026-11-29. Training, gpt-4.1 family and o4-mini: copies of OpenAI's pricing page made after August 2025.
-# Training, gpt-4o, gpt-4o-mini and gpt-3.5-turbo: public cost calculators that quote that page. Use of tuned models:
-# the price map of LiteLLM 1.110.2. Training of davinci-002 and babbage-002: quotations of 2023 to 2025, which no source
-# contradicts.
+# Training, gpt-4o, gpt-4o-mini and gpt-3.5-turbo: public cost calculators that quote that page. Use of tuned models and
+# of their bases: the price map of LiteLLM 1.110.2. Training of davinci-002 and babbage-002: quotations of 2023 to 2025,
+# which no source contradicts.
 OPENAI = PriceTable(
     "OpenAI",
     "2026-11-29",
     (
-        Price("gpt-4.1-2025-04-14", 25.00, 3.00, 0.75, 12.00, 1.50, 6.00),
-        Price("gpt-4.1-mini-2025-04-14", 5.00, 0.80, 0.20, 3.20, 0.40, 1.60),
-        Price("gpt-4.1-nano-2025-04-14", 1.50, 0.20, 0.05, 0.80, 0.10, 0.40),
-        Price("gpt-4o-2024-08-06", 25.00, 3.75, 1.875, 15.00),
-        Price("gpt-4o-mini-2024-07-18", 3.00, 0.30, 0.15, 1.20, 0.15, 0.60),
-        Price("gpt-3.5-turbo-0125", 8.00, 3.00, None, 6.00, 1.50, 3.00),
-        Price("gpt-3.5-turbo-1106", 8.00, 3.00, None, 6.00, 1.50, 3.00),
+        Price("gpt-4.1-2025-04-14", 25.00, 3.00, 0.75, 12.00, 1.50, 6.00, base_input=2.00, base_output=8.00),
+        Price("gpt-4.1-mini-2025-04-14", 5.00, 0.80, 0.20, 3.20, 0.40, 1.60, base_input=0.40, base_output=1.60),
+        Price("gpt-4.1-nano-2025-04-14", 1.50, 0.20, 0.05, 0.80, 0.10, 0.40, base_input=0.10, base_output=0.40),
+        Price("gpt-4o-2024-08-06", 25.00, 3.75, 1.875, 15.00, base_input=2.50, base_output=10.00),
+        Price("gpt-4o-mini-2024-07-18", 3.00, 0.30, 0.15, 1.20, 0.15, 0.60, base_input=0.15, base_output=0.60),
+        Price("gpt-3.5-turbo-0125", 8.00, 3.00, None, 6.00, 1.50, 3.00, base_input=0.50, base_output=1.50),
+        Price("gpt-3.5-turbo-1106", 8.00, 3.00, None, 6.00, 1.50, 3.00, base_input=1.00, base_output=2.00),
         Price("gpt-3.5-turbo-0613", 8.00, 3.00, None, 6.00, 1.50, 3.00),
-        Price("davinci-002", 6.00, 12.00, None, 12.00, 6.00, 6.00),
-        Price("babbage-002", 0.40, 1.60, None, 1.60, 0.80),
-        Price("o4-mini-2025-04-16", None, 4.00, 1.00, 16.00, 2.00, 8.00, training_hour=100.00),
+        Price("davinci-002", 6.00, 12.00, None, 12.00, 6.00, 6.00, base_input=2.00, base_output=2.00),
+        Price("babbage-002", 0.40, 1.60, None, 1.60, 0.80, base_input=0.40, base_output=0.40),
+        Price(
+            *("o4-mini-2025-04-16", None, 4.00, 1.00, 16.00, 2.00, 8.00, 100.00),
+            base_input=1.10,
+            base_output=4.40,
+        ),
     ),
 )
 OPENAI_2023 = PriceTable(

@@ -15,7 +15,6 @@ from tunesmith.evals.statistics import Interval, holm
 from tunesmith.jsonvalue import JsonObject
 
 SHOTS = 4  # examples in the prompt
-CALLS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,36 +24,38 @@ class Way:
     name: str
     model: str
     prompt: Callable[[Question], Question]
+    tuned: bool
 
 
 @dataclass(frozen=True, slots=True)
 class WayResult:
     """How well one way answers and what it takes.
 
-    `outcome` compares it with the first way, which has none.
+    `outcome` compares it with the first way, which has none; `shortened` compares the tuned model's short prompt with
+    its long one.
     """
 
     way: Way
+    criterion: str
     score: Interval
     prompt_tokens: float  # of one call, as the others are
     tokens: float
     seconds: float
     outcome: Outcome | None
-
-    def dollars(self, price_in: float, price_out: float) -> float:
-        """What `CALLS` calls cost at dollars for a million tokens."""
-        return CALLS * (self.prompt_tokens * price_in + self.tokens * price_out) / 1e6
+    shortened: Outcome | None = None
 
     def to_json(self) -> JsonObject:
-        """Names and numbers, with the sentence of the comparison."""
+        """Names and numbers, with the sentences of the comparisons."""
         return {
             "way": self.way.name,
             "model": self.way.model,
+            "criterion": self.criterion,
             "score": {"value": self.score.value, "low": self.score.low, "high": self.score.high},
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.tokens,
             "median_seconds": self.seconds,
             "against_first": None if self.outcome is None else sentence(self.outcome),
+            "against_long": None if self.shortened is None else sentence(self.shortened),
         }
 
 
@@ -68,10 +69,10 @@ def four_ways(base: str, tuned: str, long: str, examples: Sequence[Question]) ->
         return _with_shots(question, examples)
 
     return (
-        Way("base, long prompt", base, with_long),
-        Way("base, examples", base, with_examples),
-        Way("tuned, long prompt", tuned, with_long),
-        Way("tuned, short prompt", tuned, lambda question: question),
+        Way("base, long prompt", base, with_long, tuned=False),
+        Way("base, examples", base, with_examples, tuned=False),
+        Way("tuned, long prompt", tuned, with_long, tuned=True),
+        Way("tuned, short prompt", tuned, lambda question: question, tuned=True),
     )
 
 
@@ -85,24 +86,28 @@ def shots(training: Sequence[Question], questions: Sequence[Question], count: in
 def compare_ways(
     ways: Sequence[Way], questions: Sequence[Question], answers: Sequence[Sequence[Answer]]
 ) -> list[WayResult]:
-    """The result of each way, by the criterion that decides for these rows.
+    """The result of each of `four_ways`, by the criterion that decides for these rows.
 
     `answers`: of each way, in order.
     """
     criterion = deciding_criterion(questions)
     replies = [[one.reply for one in side] for side in answers]
     found = [outcome(criterion, questions, replies[0], side, decides=True) for side in replies]
+    found.append(outcome(criterion, questions, replies[-2], replies[-1], decides=True))
     corrected = holm({place: one.p for place, one in enumerate(found) if one is not None and place})
+    compared = [with_p(one, corrected[place]) if one is not None and place else None for place, one in enumerate(found)]
     return [
         WayResult(
             way,
+            criterion.name,
             Interval(0.0, 0.0, 0.0) if one is None else one.after,
             mean(answer.prompt_tokens for answer in side),
             mean(answer.tokens for answer in side),
             median(answer.seconds for answer in side),
-            with_p(one, corrected[place]) if one is not None and place else None,
+            compared[place],
+            compared[-1] if place == len(ways) - 1 else None,
         )
-        for place, (way, side, one) in enumerate(zip(ways, answers, found, strict=True))
+        for place, (way, side, one) in enumerate(zip(ways, answers, found[:-1], strict=True))
     ]
 
 

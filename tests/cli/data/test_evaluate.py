@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.cli.conftest import Tunesmith
@@ -92,7 +93,7 @@ def test_the_same_weights_on_both_sides_are_an_error(run: Tunesmith, script: Scr
 def test_a_busy_server_is_asked_again_and_a_row_too_long_left_out(
     run: Tunesmith, script: ScriptedServer, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunesmith.cli.commands.data.evaluate.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("tunesmith.cli.commands.data.asking.FIRST_WAIT", 0.01)
     script.answer(ASK, {"error": {"message": "busy"}}, status=503)
     script.answer(ASK, {"error": {"message": "too long for the model"}}, status=400)
     script_answers(script)
@@ -155,28 +156,91 @@ def test_general_questions_are_asked_on_request(run: Tunesmith, script: Scripted
     assert found["sentences"][-1].startswith("general questions ")
 
 
-def test_four_ways_to_prompt_are_compared(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+def script_four_ways(script: ScriptedServer) -> dict[str, object]:
+    """The tuned model is right with its own prompt only; the row that is shown to the base."""
     trained = {"messages": [{"role": "user", "content": "Bad?"}, {"role": "assistant", "content": "no"}]}
     script.answer("GET /v1/files/file-1/content", json.dumps(trained).encode())
     for _ in range(ROWS):
-        texts = ("no", "fp_base"), ("no", "fp_base"), ("yes", "fp_tuned"), ("yes", "fp_tuned")
+        texts = ("no", "fp_base"), ("no", "fp_base"), ("no", "fp_tuned"), ("yes", "fp_tuned")
         script.answer(ASK, *(completion(*one) for one in texts))
-    long = rows.with_name("long.txt")
-    long.write_text("Always answer yes or no.\n")
+    return trained
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    path = tmp_path / "long.txt"
+    path.write_text("Always answer yes or no.\n")
+    return path
+
+
+def test_four_ways_to_prompt_are_compared(run: Tunesmith, script: ScriptedServer, rows: Path, long: Path) -> None:
+    trained = script_four_ways(script)
     ran = run("eval", "last", "--on", rows, "--concurrency", 1, "--prompts", long, "--json")
     assert ran.code == 0
     ways = json.loads(ran.out)["ways"]
-    assert [(one["model"], one["score"]["value"]) for one in ways] == [("base", 0), ("base", 0), (TUNED, 1), (TUNED, 1)]
+    assert [(one["model"], one["score"]["value"]) for one in ways] == [("base", 0), ("base", 0), (TUNED, 0), (TUNED, 1)]
     assert ways[3]["against_first"].startswith("same text 0 % -> 100 % on 12 rows")
-    assert ways[0]["dollars_per_1000_calls"] == pytest.approx((7 * 3 + 3 * 6) / 1000)
+    assert ways[3]["against_long"].startswith("same text 0 % -> 100 % on 12 rows")
+    assert [one["criterion"] for one in ways] == ["same text"] * 4
     asked = [json.loads(body) for body, route in zip(script.bodies, script.asked, strict=True) if route == ASK]
     user = {"role": "user", "content": "Good? <b>"}
     assert [one["messages"] for one in asked[:4]] == [
         [{"role": "system", "content": "Always answer yes or no."}, user],
-        [*trained["messages"], user],
+        [*cast("list[object]", trained["messages"]), user],
         [{"role": "system", "content": "Always answer yes or no."}, user],
         [user],
     ]
+
+
+@pytest.mark.parametrize(
+    ("price", "of_base", "of_tuned"),
+    [
+        ("gpt-3.5-turbo", 7 * 0.5 + 3 * 1.5, 7 * 3 + 3 * 6),
+        ("gpt-3.5-turbo@2023", 7 * 12 + 3 * 16, 7 * 12 + 3 * 16),  # the base's is not in that table
+    ],
+)
+def test_the_base_costs_what_a_base_does(
+    run: Tunesmith, script: ScriptedServer, rows: Path, long: Path, price: str, of_base: float, of_tuned: float
+) -> None:
+    script_four_ways(script)
+    ran = run("eval", "last", "--on", rows, "--concurrency", 1, "--prompts", long, "--json", "--price", price)
+    costs = [one["dollars_per_1000_calls"] for one in json.loads(ran.out)["ways"]]
+    assert costs == pytest.approx([of_base / 1000, of_base / 1000, of_tuned / 1000, of_tuned / 1000])
+
+
+def test_the_table_names_what_is_measured_and_an_unknown_price(
+    run: Tunesmith, script: ScriptedServer, rows: Path, long: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_four_ways(script)
+    prices = rows.with_name("prices.toml")
+    prices.write_text("[models.house]\ninput = 2.0\n")
+    monkeypatch.setenv("TUNESMITH_PRICE_FILE", str(prices))
+    answers = rows.with_name("answers.json")
+    args = ("eval", "last", "--on", rows, "--concurrency", 1, "--prompts", long, "--price", "house", "-o", answers)
+    ran = run(*args)
+    assert ran.code == 0
+    title, *table = ran.out.splitlines()
+    assert "same text" in title
+    assert "right" not in title
+    assert [line.endswith("not known") for line in table[:6]].count(True) == 4
+    assert "tuned, long prompt -> tuned, short prompt: same text 0 % -> 100 % on 12 rows" in ran.out
+    written = json.loads(answers.read_text())["rows"]
+    assert len(written) == ROWS
+    assert {way: one["text"] for way, one in written[0]["answers"].items()} == {
+        "base, long prompt": "no",
+        "base, examples": "no",
+        "tuned, long prompt": "no",
+        "tuned, short prompt": "yes",
+    }
+
+
+def test_options_without_use_are_refused(run: Tunesmith, script: ScriptedServer, rows: Path, long: Path) -> None:
+    ran = run("eval", "last", "--on", rows, "--prompts", long, "--html", rows.with_name("x.html"), "--forgetting")
+    assert (ran.code, script.asked) == (2, [])
+    assert "--forgetting, --html: not with --prompts" in ran.err
+    ran = run("eval", "last", "--on", rows, "--price", "gpt-4o-mini")
+    assert (ran.code, script.asked) == (2, [])
+    assert "--price is for --prompts LONG.txt" in ran.err
 
 
 def test_a_prompt_that_cannot_be_read_is_refused(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:

@@ -161,6 +161,27 @@ def test_plain_lines_break_a_long_silence(
     printed(80, run)
 
 
+def test_after_the_last_step_it_is_not_said_again(
+    printed: Printed, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def run() -> None:
+        with PlainLines() as view:
+            view.show(metrics(2, 2, train_loss=1.0))
+            for second in (0, 40, 80):
+                now[0] = 100.0 + second
+                view.update(Job.read(job()))
+        assert capfd.readouterr().err.splitlines() == [
+            "step 2/2  loss 1.000",
+            "writing and evaluating the model … 40s",
+            "writing and evaluating the model … 1m20s",
+        ]
+
+    printed(80, run)
+
+
 def test_bar_fits_into_40_columns(
     printed: Printed, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

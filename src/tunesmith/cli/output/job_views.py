@@ -79,24 +79,27 @@ class Doing:
     text: str = ""
     since: float = field(default_factory=lambda: time.monotonic())
 
-    def now(self, job: Job, ahead: int | None, *, stepping: bool) -> str:
-        """The state in words.
+    def now(self, job: Job, ahead: int | None, *, stepping: bool, done: bool = False) -> str:
+        """The state in words; `done`: the last step has been seen.
 
         While no step tells of progress, the time it has lasted is added.
         """
-        text = self._text(job, ahead, stepping=stepping)
+        stepping = stepping and not done
+        text = self._text(job, ahead, stepping=stepping, done=done)
         if text != self.text:
             self.text, self.since = text, time.monotonic()
         waited = time.monotonic() - self.since
         return text if stepping or job.finished or waited < 1 else f"{text} … {duration(waited)}"
 
-    def _text(self, job: Job, ahead: int | None, *, stepping: bool) -> str:
+    def _text(self, job: Job, ahead: int | None, *, stepping: bool, done: bool) -> str:
         if job.state == "validating_files":
             return "checking the files"
         if job.state == "queued" and ahead:
             return f"queued behind {plural(ahead, 'job')}"
         if job.state != "running":
             return job.state
+        if done:
+            return "writing and evaluating the model"
         return "training" if stepping else self.detail() or "starting the trainer"
 
 
@@ -157,8 +160,9 @@ class LiveBar:
 
     def update(self, job: Job, ahead: int | None = None) -> None:
         """Names in front of the bar what is being done."""
-        stepping = self.progress.tasks[0].total is not None
-        self.progress.update(self.task, description=self.doing.now(job, ahead, stepping=stepping))
+        task = self.progress.tasks[0]
+        stepping, done = task.total is not None, task.completed == task.total
+        self.progress.update(self.task, description=self.doing.now(job, ahead, stepping=stepping, done=done))
 
     def away(self, text: str) -> None:
         """Prints the text above the bar, which says so too until the next `update`."""
@@ -178,6 +182,7 @@ class PlainLines:
     doing: Doing = field(init=False)
     shown: int = 0
     seen: str = ""  # the last step, which may not have been shown
+    done: bool = False  # whether it was the last of all
     spoke: float = field(default_factory=lambda: time.monotonic())
 
     def __post_init__(self) -> None:
@@ -197,17 +202,17 @@ class PlainLines:
             self._say(event.message)
             return
         step, total = _count(event, "step"), _count(event, "total_steps")
-        self.seen = f"step {step}/{total}  {_numbers(event, self.clock)}"
+        self.seen, self.done = f"step {step}/{total}  {_numbers(event, self.clock)}", step == total
         if step in (1, total) or step - self.shown >= total * PLAIN_SHARE:
             self.shown = step
             self._say(self.seen)
 
     def update(self, job: Job, ahead: int | None = None) -> None:
         """Prints what is being done if nothing was printed for long."""
-        doing = self.doing.now(job, ahead, stepping=bool(self.seen))
+        doing = self.doing.now(job, ahead, stepping=bool(self.seen), done=self.done)
         silence = STEP_LINE_SECONDS if self.seen else LINE_SECONDS
         if not job.finished and time.monotonic() - self.spoke >= silence:
-            self._say(self.seen or doing)
+            self._say(doing if self.done else self.seen or doing)
 
     def _say(self, line: str) -> None:
         self.spoke = time.monotonic()

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tunesmith.export.cards.training_record import CURVES, DataRecord, TrainingRecord
-from tunesmith.jsonvalue import JsonObject
+from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.system.atomic_write import write_atomically
 
 FILE = "card.md"
@@ -76,10 +76,32 @@ def _verdict(verdict: JsonObject | None) -> Iterator[str]:
         return
     yield "## Did the tuning help?"
     yield ""
-    yield f"{_inline(str(verdict.get('verdict')))}, on {_inline(str(verdict.get('rows', '?')))} rows."
+    notes, sentences = _texts(verdict.get("notes")), _texts(verdict.get("sentences"))
+    rows = f"{_inline(str(verdict.get('rows', '?')))} rows"
+    yield f"{_inline(str(verdict.get('verdict')))}, on {rows}{''.join(f'; {note}' for note in notes)}."
     yield ""
-    sentences = verdict.get("sentences")
-    yield from (f"- {_inline(str(one))}" for one in (sentences if isinstance(sentences, list) else []))
+    yield from (f"- {sentence}" for sentence in sentences)
+    yield ""
+    yield from _right_and_wrong(verdict.get("criteria"))
+
+
+def _texts(value: JsonValue) -> list[str]:
+    return [_inline(str(one)) for one in value] if isinstance(value, list) else []
+
+
+def _right_and_wrong(criteria: JsonValue) -> Iterator[str]:
+    """Of each criterion of right and wrong, how many rows either side has right."""
+    known = [one for one in criteria if isinstance(one, dict)] if isinstance(criteria, list) else []
+    tables = [(one, table) for one in known if isinstance(table := one.get("table"), dict)]
+    if not tables:
+        return
+    yield "| criterion | both right | gained | lost | both wrong | p |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    for one, table in tables:
+        counts = [str(table.get(name, "?")) for name in ("both", "gained", "lost", "neither")]
+        p = one.get("p")
+        shown = "?" if not isinstance(p, float | int) else f"{p:.3f}" if p >= 0.001 else "&lt;0.001"
+        yield f"| {' | '.join(_inline(text) for text in (str(one.get('name', '?')), *counts))} | {shown} |"
     yield ""
 
 

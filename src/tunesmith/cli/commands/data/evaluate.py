@@ -1,10 +1,9 @@
 """`tunesmith eval`: did the tuning help?"""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,14 +12,12 @@ from tunesmith.cli.options import AsJson, BaseUrl, DataDir, named
 from tunesmith.cli.signature import takes
 
 if TYPE_CHECKING:
+    from tunesmith.cli.commands.data.asking import Asker
     from tunesmith.client import Client, Job
-    from tunesmith.evals.answers import Answer
     from tunesmith.evals.evaluation import Evaluation
+    from tunesmith.evals.prompts import Way
     from tunesmith.evals.questions import Question
-    from tunesmith.jsonvalue import JsonObject, JsonValue
-
-BUSY = frozenset((429, 503))
-TRIES, FIRST_WAIT = 8, 0.5  # of a question that a busy server turns away; seconds, doubled each time
+    from tunesmith.jsonvalue import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +90,8 @@ def evaluate(options: EvalOptions) -> None:
     if options.prompts is not None:
         _compare_prompts(options, options.prompts)
         return
+    if options.price is not None:
+        raise CommandError("--price is for --prompts LONG.txt; leave it out, or give that too.", Exit.USAGE)
     for path in (options.output, options.html):
         require_target(path)
     recorded = {} if options.against_answers is None else read_recorded(require_file(options.against_answers))
@@ -101,38 +100,64 @@ def evaluate(options: EvalOptions) -> None:
     if options.against_answers is not None:
         found = with_recorded(found, recorded, options.against_answers.name)
     if options.output is not None:
-        _write(options.output, _as_text(found))
+        _write(options.output, _as_text(found.to_json()))
     if options.html is not None:
         _write(options.html, evaluation_html(found))
     print_evaluation(found, as_json=options.as_json)
 
 
 def _compare_prompts(options: EvalOptions, file: Path) -> None:
+    from tunesmith.cli.commands.data.asking import Asker
     from tunesmith.cli.commands.data.prompts import ask_ways, long_prompt, print_ways
     from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.dataset import require_target
     from tunesmith.cli.output.reading_bar import CountingBar
     from tunesmith.cli.prices import price_book, require_price
     from tunesmith.cli.server.find import connect
     from tunesmith.estimate.prices import DEFAULT_MODEL
-    from tunesmith.evals.prompts import four_ways, shots
-    from tunesmith.evals.questions import sample
+    from tunesmith.evals.prompts import compare_ways
 
+    _refuse_without_use(options)
+    require_target(options.output)
     settings, long = load_settings(options.data_dir), long_prompt(file)
     price = require_price(options.price or DEFAULT_MODEL, price_book(None, settings))
     with connect(settings, options.base_url) as connection:
-        client = connection.client
-        model, job = _model_and_job(client, options.model)
-        if job is None:
-            raise CommandError(f"No job listed here has made {model}: its training file has the examples.", Exit.USAGE)
-        chosen = sample(_questions(client, options, job), options.rows)
-        examples = shots(_stored_questions(client, job.training_file), chosen)
-        ways = four_ways(options.against or job.model, model, long, examples)
+        ways, chosen = _ways(connection.client, options, long)
         with CountingBar(len(chosen), "asking in four ways") as bar:
-            found = ask_ways(ways, chosen, _Asker(client, options.max_tokens), options.concurrency, bar)
-    print_ways(found, price, as_json=options.as_json)
+            asked = ask_ways(ways, chosen, Asker(connection.client, options.max_tokens), options.concurrency, bar)
+    if options.output is not None:
+        _write(options.output, _as_text({"object": "tunesmith.prompts.answers", "rows": list(asked.to_json(ways))}))
+    print_ways(compare_ways(ways, asked.questions, asked.answers), price, as_json=options.as_json)
+
+
+def _refuse_without_use(options: EvalOptions) -> None:
+    given = {
+        "--against-answers": options.against_answers is not None,
+        "--forgetting": options.forgetting,
+        "--html": options.html is not None,
+    }
+    if useless := [name for name, is_given in given.items() if is_given]:
+        raise CommandError(
+            f"{', '.join(useless)}: not with --prompts, which compares prompts and not two models. Run them one after "
+            "the other.",
+            Exit.USAGE,
+        )
+
+
+def _ways(client: "Client", options: EvalOptions, long: str) -> "tuple[tuple[Way, ...], list[Question]]":
+    from tunesmith.evals.prompts import four_ways, shots
+    from tunesmith.evals.questions import sample
+
+    model, job = _model_and_job(client, options.model)
+    if job is None:
+        raise CommandError(f"No job listed here has made {model}: its training file has the examples.", Exit.USAGE)
+    chosen = sample(_questions(client, options, job), options.rows)
+    examples = shots(_stored_questions(client, job.training_file), chosen)
+    return four_ways(options.against or job.model, model, long, examples), chosen
 
 
 def _evaluate(client: "Client", options: EvalOptions) -> "Evaluation":
+    from tunesmith.cli.commands.data.asking import Asker
     from tunesmith.cli.names import naming_models
     from tunesmith.cli.output.reading_bar import CountingBar
     from tunesmith.cli.output.terminal import note
@@ -149,13 +174,13 @@ def _evaluate(client: "Client", options: EvalOptions) -> "Evaluation":
         client.model(model)
     with naming_models(client, before):
         client.model(before)
-    asker = _Asker(client, options.max_tokens)
+    asker = Asker(client, options.max_tokens)
     with CountingBar(len(chosen), "asking") as bar:
         found = Asking(asker, bar, options.concurrency).run(chosen, before, model)
     return _with_forgetting(found, asker, options) if options.forgetting else found
 
 
-def _with_forgetting(found: "Evaluation", asker: "_Asker", options: EvalOptions) -> "Evaluation":
+def _with_forgetting(found: "Evaluation", asker: "Asker", options: EvalOptions) -> "Evaluation":
     """The evaluation with the general questions, as many as rows at most."""
     from dataclasses import replace
 
@@ -224,64 +249,9 @@ def _stored_questions(client: "Client", file_id: str) -> "list[Question]":
         return read_questions(path)
 
 
-class _Asker:
-    """Asks one question of one model, again where the server is busy."""
-
-    def __init__(self, client: "Client", max_tokens: int) -> None:
-        self._client = client
-        self._max_tokens = max_tokens
-
-    def at_most(self, tokens: int) -> "_Asker":
-        """The same, for shorter answers."""
-        return _Asker(self._client, tokens)
-
-    def __call__(self, model: str, question: "Question") -> "Answer | str":
-        from tunesmith.client import ServerRefused
-
-        body = {
-            "model": model,
-            "messages": list(question.messages),
-            "temperature": 0,
-            "max_completion_tokens": self._max_tokens,
-            **question.options,
-        }
-        for again in range(TRIES):
-            started = time.perf_counter()
-            try:
-                answer = self._client.complete(body)
-            except ServerRefused as refused:
-                if refused.status_code in BUSY and again < TRIES - 1:
-                    time.sleep(FIRST_WAIT * 2**again)
-                    continue
-                if refused.status_code == 400:  # this row, for one too long; others may be asked
-                    return refused.message
-                raise
-            return _answer(answer, time.perf_counter() - started)
-        raise AssertionError("the last try returns or raises")
-
-
-def _answer(completion: dict[str, object], seconds: float) -> "Answer":
-    from tunesmith.evals.answers import Answer
-    from tunesmith.evals.criteria import read_reply
-
-    value = cast("JsonObject", completion)
-    choice = cast("list[JsonObject]", value["choices"])[0]
-    usage = cast("dict[str, int]", value["usage"])
-    return Answer(
-        reply=read_reply(cast("JsonObject", choice["message"])),
-        model=str(value["model"]),
-        fingerprint=str(value.get("system_fingerprint")),
-        prompt_tokens=usage["prompt_tokens"],
-        tokens=usage["completion_tokens"],
-        seconds=seconds,
-        cut=choice["finish_reason"] == "length",
-    )
-
-
-def _as_text(found: "Evaluation") -> str:
+def _as_text(value: "JsonObject") -> str:
     import json
 
-    value: JsonValue = found.to_json()
     return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
 
 

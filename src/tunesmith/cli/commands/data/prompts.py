@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,30 @@ if TYPE_CHECKING:
     from tunesmith.evals.answers import Answer
     from tunesmith.evals.prompts import Way, WayResult
     from tunesmith.evals.questions import Question
+    from tunesmith.jsonvalue import JsonObject
 
 Ask = Callable[[str, "Question"], "Answer | str"]
+CALLS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The questions that every way has answered, and the answers of each way."""
+
+    questions: "list[Question]"
+    answers: "list[list[Answer]]"
+
+    def to_json(self, ways: "Sequence[Way]") -> "list[JsonObject]":
+        """A row for each question, with the reference and the answer of each way."""
+        return [
+            {
+                "line": question.line,
+                "prompt": list(question.messages),
+                "reference": question.answer,
+                "answers": {way.name: side[place].to_json() for way, side in zip(ways, self.answers, strict=True)},
+            }
+            for place, question in enumerate(self.questions)
+        ]
 
 
 def long_prompt(path: Path) -> str:
@@ -29,17 +52,19 @@ def long_prompt(path: Path) -> str:
 
 def ask_ways(
     ways: "Sequence[Way]", questions: "Sequence[Question]", ask: Ask, concurrency: int, watch: Callable[[int], None]
-) -> "list[WayResult]":
+) -> Asked:
     """Asks every question in every way.
 
     One that cannot be asked in all of them is left out.
     """
     from tunesmith.cli.output.terminal import note, plural
-    from tunesmith.evals.prompts import compare_ways
+
+    done: list[None] = []
 
     def one(number: int) -> "list[Answer | str]":
         found = [ask(way.model, way.prompt(questions[number])) for way in ways]
-        watch(number + 1)
+        done.append(None)
+        watch(len(done))
         return found
 
     with ThreadPoolExecutor(concurrency) as pool:
@@ -53,7 +78,7 @@ def ask_ways(
     answers = [
         [answer for row in whole if not isinstance(answer := rows[row][place], str)] for place in range(len(ways))
     ]
-    return compare_ways(ways, [questions[place] for place in whole], answers)
+    return Asked([questions[place] for place in whole], answers)
 
 
 def print_ways(results: "Sequence[WayResult]", price: "Price", *, as_json: bool) -> None:
@@ -61,23 +86,45 @@ def print_ways(results: "Sequence[WayResult]", price: "Price", *, as_json: bool)
     from rich.markup import escape
 
     from tunesmith.cli.output.terminal import listing, out, print_json
-    from tunesmith.evals.comparison import sentence
-    from tunesmith.evals.prompts import CALLS
+    from tunesmith.estimate.prices import dollar_column
 
-    price_in, price_out = price.input or 0.0, price.output or 0.0
+    costs = [_cost(one, price) for one in results]
     if as_json:
-        rows = [{**one.to_json(), "dollars_per_1000_calls": one.dollars(price_in, price_out)} for one in results]
+        rows = [{**one.to_json(), "dollars_per_1000_calls": cost} for one, cost in zip(results, costs, strict=True)]
         print_json({"object": "tunesmith.prompts", "price": price.model, "ways": list(rows)})
         return
-    table = listing("way", "right", "prompt tokens", "answer tokens", "seconds", f"$ for {CALLS:,} calls", numbers=5)
-    for one in results:
+    titles = results[0].criterion, "prompt tokens", "answer tokens", "seconds", f"{CALLS:,} calls"
+    table = listing("way", *titles, numbers=5)
+    for one, cost in zip(results, dollar_column(costs), strict=True):
         score = f"{100 * one.score.value:.0f} % ({100 * one.score.low:.0f} to {100 * one.score.high:.0f})"
         numbers = f"{one.prompt_tokens:.0f}", f"{one.tokens:.0f}", f"{one.seconds:.2f}"
-        table.add_row(one.way.name, score, *numbers, f"{one.dollars(price_in, price_out):.3f}")
+        table.add_row(one.way.name, score, *numbers, cost)
     out().print(table, crop=False)
     out().print()
-    for one in results:
-        if one.outcome is not None:
-            text = f"{results[0].way.name} -> {one.way.name}: {sentence(one.outcome)}"
-            out().print(escape(text), soft_wrap=True)
-    out().print(f"[dim]Cost at the price of a tuned {escape(price.model)}: {escape(price.table)}[/dim]")
+    for line in _sentences(results):
+        out().print(escape(line), soft_wrap=True)
+    out().print(f"[dim]{escape(_what_costs(price))}[/dim]", soft_wrap=True)
+
+
+def _cost(result: "WayResult", price: "Price") -> float | None:
+    """Dollars for `CALLS` calls; None where a price is not known."""
+    from tunesmith.estimate.prices import answer_cost
+
+    paid = price if result.way.tuned else price.base() or price
+    one = answer_cost(paid, 1, 0), answer_cost(paid, 0, 1)
+    if one[0] is None or one[1] is None:
+        return None
+    return CALLS * (result.prompt_tokens * one[0] + result.tokens * one[1])
+
+
+def _sentences(results: "Sequence[WayResult]") -> list[str]:
+    from tunesmith.evals.comparison import sentence
+
+    first, long, short = results[0], results[-2], results[-1]
+    pairs = [(first, one, one.outcome) for one in results[1:]] + [(long, short, short.shortened)]
+    return [f"{a.way.name} -> {b.way.name}: {sentence(found)}" for a, b, found in pairs if found is not None]
+
+
+def _what_costs(price: "Price") -> str:
+    base = "the base at the base's" if price.base() else "the base at that too, since its own is not known"
+    return f"1,000 calls: a tuned {price.model} at its price, {base} ({price.table}); tokens as counted here."
