@@ -25,7 +25,7 @@ from tunesmith.web.language import language_of, text
 from tunesmith.web.looks.ask import ESTIMATE, look
 from tunesmith.web.render import render
 from tunesmith.web.views.bases import base_folder, base_names
-from tunesmith.web.views.job_form import FIELDS, METHODS, field_of, form_of, options, request_of
+from tunesmith.web.views.job_form import FIELDS, METHODS, OPTIONS, field_of, form_of, options, request_of
 from tunesmith.web.views.job_plan import Plan, autos, number_warnings, used_options
 from tunesmith.wire.body import read
 from tunesmith.wire.jobs import CreateJob
@@ -52,7 +52,9 @@ async def create(request: Request) -> Response:
     try:
         job = await visit.api.post("/v1/fine_tuning/jobs", request_of(form))
     except Refused as refused:
-        return await _form(request, visit, form, {field_of(refused.param): refused.message}, refused.status)
+        return await _form(
+            request, visit, form, {field_of(refused.param, refused.code): refused.message}, refused.status
+        )
     return RedirectResponse(f"/ui/jobs/{job['id']}", 303)
 
 
@@ -85,6 +87,7 @@ async def _form(
         prices=PRICES,
         most_suffix=visit.settings.max_suffix_chars,
         plan=None,
+        more_open=any(form.get(name) or name in faults for name in OPTIONS),
     )
 
 
@@ -94,7 +97,7 @@ async def _plan(request: Request, visit: Visit, form: Mapping[str, str]) -> Plan
     try:
         job = await run_in_threadpool(lambda: new_job(read(CreateJob, request_of(form)), context, visit.key))
     except InvalidRequest as error:
-        return Plan({field_of(error.param): error.message})
+        return Plan({field_of(error.param, error.code): error.message})
     try:
         folder, limit = await run_in_threadpool(base_folder, job.base_model, visit.settings)
     except InvalidRequest as missing:  # its weights may still come

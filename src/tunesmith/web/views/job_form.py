@@ -84,9 +84,12 @@ def form_of(job: JsonObject, settings: Settings) -> dict[str, str]:
     return {name: spelled(value) for name, value in flat.items() if value is not None}
 
 
-def field_of(param: str | None) -> str:
-    """The field that a refusal's `param` names; `form` for the request as a whole."""
-    parts = (param or "").split(".")
+def field_of(param: str | None, code: str | None = None) -> str:
+    """The field that a refusal's `param` names; `form` for the request as a whole.
+
+    An unknown model has OpenAI's answer, which names no field.
+    """
+    parts = ["model"] if param is None and code == "model_not_available" else (param or "").split(".")
     return next((part for part in reversed(parts) if part in FIELDS), "form")
 
 
