@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
+from tunesmith.estimate.prices import dollars
+
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -62,4 +64,12 @@ def age(seconds: float) -> float:
     return max(0.0, time.time() - seconds)
 
 
-FILTERS = {"number": number, "percent": percent, "size": size, "span": span, "moment": moment, "age": age}
+FILTERS = {
+    "number": number,
+    "dollars": dollars,
+    "percent": percent,
+    "size": size,
+    "span": span,
+    "moment": moment,
+    "age": age,
+}

@@ -24,7 +24,7 @@ from tunesmith.models.directory import materialise
 from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
-from tunesmith.store import Blob, JobFiles, JobRow, Lease, NewEvent, Store
+from tunesmith.store import Blob, JobFiles, JobRow, Lease, NewEvent, NewJob, Store
 from tunesmith.system.atomic_write import sha256_of
 from tunesmith.train.protocol.events import Failed, Log, events_of
 from tunesmith.worker.duration import seconds_trained
@@ -60,7 +60,7 @@ def split_of(store: Store, settings: Settings, job: JobRow) -> Split | None:
     return split_file(store.blobs.path(job.training_file), split, cast(float, share), job.seed)
 
 
-def demand_rows(job: JobRow, rows: int, least: int) -> None:
+def demand_rows(job: JobRow | NewJob, rows: int, least: int) -> None:
     """Raises DataError where too few rows would be left to train on."""
     share = job.options.get("evaluate")
     if not share or job.validation_file is not None:

@@ -8,12 +8,23 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.findings import FindingLog
 
 
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A row before and after; `after` is None for one that is left out, and `changes` say what was done."""
+
+    line: int
+    before: bytes
+    after: bytes | None
+    changes: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class FixResult:
     """The counts of what was changed and left out.
 
     `changed` counts rows by fix, `converted` by the shape they had, `dropped` by the keys they lost; `rewritten` is
-    what was done to the file as a whole. `rows_in` = `rows_out` + `duplicates` + `empty` + `rejected`.
+    what was done to the file as a whole, `shown` are the first changed rows, if they are wanted. `rows_in` =
+    `rows_out` + `duplicates` + `empty` + `rejected`.
     """
 
     rows_in: int = 0
@@ -31,6 +42,7 @@ class FixResult:
     rejected_file: str | None = None
     kind: str | None = None
     is_written: bool = False
+    shown: list[RowChange] = field(default_factory=list)
 
     @property
     def is_unchanged(self) -> bool:

@@ -7,7 +7,7 @@ check, unless it has too few rows. Fixing the result again changes nothing.
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +15,7 @@ from typing import BinaryIO
 import orjson
 
 from tunesmith.check.fix.columns import Columns
-from tunesmith.check.fix.fix_result import FixResult
+from tunesmith.check.fix.fix_result import FixResult, RowChange
 from tunesmith.check.fix.fixed_row import FixedRow, fixed_row
 from tunesmith.check.fix.repair import read_line
 from tunesmith.check.fix.source import Piece, encoding_of, is_table, read_pieces, write_as_utf8
@@ -32,13 +32,14 @@ class FixOptions:
     """How a file is fixed.
 
     `columns` says what the columns of a table or of unknown rows are; `encoding` is that of a file that is not Unicode.
-    `copy_sound` writes a copy of a file that needs no fix.
+    `copy_sound` writes a copy of a file that needs no fix. `show`: how many changed rows the result shows.
     """
 
     overwrite: bool = False
     copy_sound: bool = True
     columns: Columns | None = None
     encoding: str | None = None
+    show: int = 0
 
 
 def fix_file(source: Path, target: Path, options: FixOptions = FixOptions()) -> FixResult:
@@ -94,7 +95,7 @@ def _fix(source: Path, files: _Files, options: FixOptions) -> FixResult:
         result.rewritten.append("wrote it as UTF-8")
     columns = options.columns.names if options.columns is not None else ()
     with files.fresh.open("wb") as good, files.fresh_rejects.open("wb") as bad:
-        fixing = _Fixing(result, good, bad, options.columns)
+        fixing = _Fixing(result, good, bad, options)
         for piece in read_pieces(source, columns):
             fixing.take(piece)
     return result
@@ -103,11 +104,12 @@ def _fix(source: Path, files: _Files, options: FixOptions) -> FixResult:
 class _Fixing:
     """What is remembered from row to row: the kind of the first good one, and which ones were written."""
 
-    def __init__(self, result: FixResult, good: BinaryIO, bad: BinaryIO, columns: Columns | None) -> None:
+    def __init__(self, result: FixResult, good: BinaryIO, bad: BinaryIO, options: FixOptions) -> None:
         self._result = result
         self._good = good
         self._bad = bad
-        self._columns = columns
+        self._columns = options.columns
+        self._show = options.show
         self._kind: Kind | None = None
         self._written: set[bytes] = set()  # 16 bytes of digest a row, about 100 in memory
 
@@ -136,9 +138,12 @@ class _Fixing:
 
     def _row(self, value: JsonValue, text: "_RowText") -> None:
         result = self._result
+        if self._show > len(result.shown):  # a row is fixed in its place
+            text = replace(text, before=_spelled(value, text))
         done = fixed_row(value, self._kind, self._columns)
         if done.empty:
             result.empty += 1
+            self._keep(text, None, ["left out: empty"])
         elif done.errors:
             self._reject([at_line(fault, text.line) for fault in done.errors], text.raw)
         else:
@@ -149,11 +154,20 @@ class _Fixing:
         digest = blake2b(orjson.dumps(done.row, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
         if digest in self._written:
             self._result.duplicates += 1
+            self._keep(text, None, ["left out: repeats an earlier row"])
             return
         self._written.add(digest)
         self._result.add(done, text.changes)
-        self._good.write((text.raw if text.is_row and not done.changed else orjson.dumps(done.row)) + b"\n")
+        row = text.raw if text.is_row and not done.changed else orjson.dumps(done.row)
+        self._good.write(row + b"\n")
         self._result.rows_out += 1
+        if text.changes or done.changed:
+            self._keep(text, row, [*text.changes, *done.changes])
+
+    def _keep(self, text: "_RowText", after: bytes | None, changes: list[str]) -> None:
+        if text.before is not None:
+            change = RowChange(text.line, text.before, after, tuple(dict.fromkeys(changes)))
+            self._result.shown.append(change)
 
     def _reject(self, errors: list[Finding], raw: bytes) -> None:
         self._result.rejected += 1
@@ -163,12 +177,21 @@ class _Fixing:
 
 @dataclass(frozen=True, slots=True)
 class _RowText:
-    """Where a row stood, as what; `is_row` when it is a line of JSON as it stood."""
+    """Where a row stood, as what; `is_row` when it is a line of JSON as it stood.
+
+    `before` is the row as it was, where it is to be shown.
+    """
 
     line: int
     raw: bytes
     changes: list[str]
     is_row: bool
+    before: bytes | None = None
+
+
+def _spelled(value: JsonValue, text: _RowText) -> bytes:
+    """The row in our own spelling, so that no white space differs; one that was repaired, as it stood."""
+    return orjson.dumps(value) if text.is_row else text.raw
 
 
 def _readable(source: Path, utf8: Path, options: FixOptions) -> Path:

@@ -34,6 +34,12 @@ class FixedRow:
         """Whether the row is not as it was read."""
         return bool(self.fixes or self.dropped or self.shape)
 
+    @property
+    def changes(self) -> list[str]:
+        """What was done to the row, in words."""
+        converted = [] if self.shape is None else [f"converted {self.shape}"]
+        return [*converted, *self.fixes, *(f"dropped key {key}" for key in self.dropped)]
+
 
 def fixed_row(row: JsonValue, kind: Kind | None, columns: Columns | None = None) -> FixedRow:
     """The row after every change that leaves no choice.

@@ -25,18 +25,18 @@ def with_fix(report: Report, path: Path) -> Report:
             result = fix_file(path, Path(folder) / "fixed.jsonl", FixOptions(copy_sound=False))
         except InvalidRequest:  # nothing in it can be read
             return report
-    if not result.rows_out or not (_changes(result) or result.duplicates or result.empty):
+    if not result.rows_out or not (changes_of(result) or result.duplicates or result.empty):
         return report
     section: JsonObject = {
         "changed_rows": result.rows_out if result.rewritten else result.changed_rows,
         "removed_rows": result.duplicates + result.empty,
         "rejected_rows": result.rejected,
-        "changes": {**_changes(result)},
+        "changes": {**changes_of(result)},
     }
     return replace(report, sections={**report.sections, "fix": section})
 
 
-def _changes(result: FixResult) -> dict[str, int]:
+def changes_of(result: FixResult) -> dict[str, int]:
     """How many rows have each change, in the words of `tunesmith fix`."""
     return {
         **dict.fromkeys(result.rewritten, result.rows_out),

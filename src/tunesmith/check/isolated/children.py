@@ -1,4 +1,4 @@
-"""The children that check files, a few at a time.
+"""The children that check files and look at their rows, a few at a time.
 
 Each is used again for the next file.
 
@@ -19,8 +19,9 @@ from typing import IO
 import orjson
 
 from tunesmith.check.isolated.child import FAULT, GONE, NO_MEMORY
+from tunesmith.check.isolated.look import REFUSED, SEEN, Look
 from tunesmith.check.isolated.task import CheckTask
-from tunesmith.errors import ServerFault
+from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.cpu import cpu_count
 from tunesmith.system.python import module_command, without_keys
@@ -73,10 +74,29 @@ class CheckChildren:
 
         Raises CheckBusy when no child is free within `wait` seconds, and CheckTimedOut, CheckDied or CheckFailed.
         """
+        answer = self._answer(task, _size(task), wait)
+        return None if GONE in answer else _verdict(answer)
+
+    def look(self, look: Look, *, wait: float) -> JsonObject | None:
+        """What a look at a file shows; None when it is gone.
+
+        Raises as `check` does, and InvalidRequest where the function refuses.
+        """
+        answer = self._answer(look, look.size, wait)
+        if REFUSED in answer:
+            param, code = answer["param"], answer["code"]
+            raise InvalidRequest(
+                str(answer[REFUSED]),
+                param=None if param is None else str(param),
+                code=None if code is None else str(code),
+            )
+        return None if GONE in answer else _seen(answer)
+
+    def _answer(self, task: CheckTask | Look, size: int, wait: float) -> JsonObject:
         if self.stopped or not self._places.acquire(timeout=wait):
             raise CheckBusy("All processes that check files are busy.")
         try:
-            return self._checked(task)
+            return self._asked(task, size)
         finally:
             self._places.release()
 
@@ -86,7 +106,7 @@ class CheckChildren:
         for child in tuple(self._busy):
             child.kill()
 
-    def _checked(self, task: CheckTask) -> Verdict | None:
+    def _asked(self, task: CheckTask | Look, size: int) -> JsonObject:
         child = _take()
         self._busy.add(child)
         try:
@@ -98,8 +118,8 @@ class CheckChildren:
             raise
         finally:
             self._busy.discard(child)
-        _release(child, keep=NO_MEMORY not in answer and _size(task) < LARGE_BYTES)
-        return _verdict(answer)
+        _release(child, keep=NO_MEMORY not in answer and size < LARGE_BYTES)
+        return answer
 
 
 _idle: list["_Child"] = []  # of the whole process: a child knows nothing but the task it gets
@@ -139,16 +159,25 @@ def _size(task: CheckTask) -> int:
     return 0
 
 
-def _verdict(answer: JsonObject) -> Verdict | None:
-    if GONE in answer:
-        return None
+def _verdict(answer: JsonObject) -> Verdict:
+    _demand_done(answer)
+    details, report = answer["details"], answer["report"]
+    assert isinstance(report, dict)  # noqa: S101
+    return Verdict(None if details is None else str(details), report)
+
+
+def _seen(answer: JsonObject) -> JsonObject:
+    _demand_done(answer)
+    seen = answer[SEEN]
+    assert isinstance(seen, dict)  # noqa: S101
+    return seen
+
+
+def _demand_done(answer: JsonObject) -> None:
     if NO_MEMORY in answer:
         raise CheckDied("it took more memory than it may")
     if FAULT in answer:
         raise CheckFailed(str(answer[FAULT]))
-    details, report = answer["details"], answer["report"]
-    assert isinstance(report, dict)  # noqa: S101
-    return Verdict(None if details is None else str(details), report)
 
 
 class _Child:
@@ -166,7 +195,7 @@ class _Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, task: CheckTask) -> JsonObject:
+    def ask(self, task: CheckTask | Look) -> JsonObject:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None  # noqa: S101
         assert stdout is not None  # noqa: S101

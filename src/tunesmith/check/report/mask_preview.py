@@ -1,6 +1,6 @@
 """Shows what rows teach, token by token: the renderer's own ids and weights."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -62,9 +62,19 @@ def preview_rows(path: Path, renderer: Renderer, count: int, max_tokens: int | N
     A row that cannot be trained is shown as a note, not raised.
     """
     for line, row in islice(_rows(path), count):
-        if isinstance(row, str):
-            yield Preview(line, "", (), note=row)
-            continue
+        yield from _previews(line, row, renderer, max_tokens)
+
+
+def preview_line(path: Path, renderer: Renderer, line: int, max_tokens: int | None = None) -> Iterator[Preview]:
+    """Previews of the row in a line, as `preview_rows` has them; none where the line has no row."""
+    for number, row in _rows(path, {line}):
+        yield from _previews(number, row, renderer, max_tokens)
+
+
+def _previews(line: int, row: Row | str, renderer: Renderer, max_tokens: int | None) -> Iterator[Preview]:
+    if isinstance(row, str):
+        yield Preview(line, "", (), note=row)
+    else:
         yield from preview_row(line, row, renderer, max_tokens)
 
 
@@ -76,8 +86,8 @@ def preview_row(line: int, row: Row, renderer: Renderer, max_tokens: int | None 
         yield Preview(line, "", (), note=error.message)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Row | str]]:
-    for raw in iter_rows(path):
+def _rows(path: Path, only: Collection[int] | None = None) -> Iterator[tuple[int, Row | str]]:
+    for raw in iter_rows(path, only):
         try:
             yield raw.line, parse_row(raw.value())
         except BrokenLine as broken:

@@ -80,6 +80,12 @@ class ModelStore:
         rows = own if not shared else sorted({*own, *shared})
         return [ListedModel(*values) for _seq, *values in rows]
 
+    def newest(self, limit: int) -> list[str]:
+        """Return the names of the project's newest models, checkpoints included."""
+        mine = select(models.c.name).where(models.c.deleted_at.is_(None), self._scope.of(models))
+        with self._database.read() as connection:
+            return list(connection.execute(mine.order_by(models.c.seq.desc()).limit(limit)).scalars())
+
     def adapter_to_continue(self, name: str) -> Path | None:
         """Where a job that starts from the tuned model `name` finds it.
 

@@ -142,6 +142,16 @@ class JobStore:
             insert_events(connection, job_id, [NewEvent("Fine-tuning job resumed")])
             return _change(connection, job_id, paused=False)
 
+    def using(self, file_ids: Sequence[str], *, limit: int = 1000) -> list[tuple[str, str]]:
+        """Return (file, job) for the newest jobs that train on these files, or validate with them."""
+        pairs = []
+        for column in (jobs.c.training_file, jobs.c.validation_file):
+            query = select(column, jobs.c.id, jobs.c.seq).where(column.in_(file_ids), self._scope.of(jobs))
+            with self._database.read() as connection:
+                pairs += connection.execute(query.order_by(jobs.c.seq.desc()).limit(limit)).all()
+        newest = sorted(pairs, key=lambda pair: pair[2], reverse=True)
+        return [(file, job) for file, job, _ in newest]
+
     def any_to_do(self) -> bool:
         """Whether a worker has, or will have, something to do; paused jobs do not count."""
         query = select(jobs.c.id).where(UNFINISHED, jobs.c.paused.is_(False), self._scope.of(jobs)).limit(1)

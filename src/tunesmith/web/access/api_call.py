@@ -6,8 +6,12 @@ usage and the audit log are the API's.
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import cast
 from urllib.parse import quote, urlencode
 
@@ -18,6 +22,7 @@ from tunesmith.api.middleware.auth import SIGNED_IN
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import KeyRow
 
+BLOCK_BYTES = 1 << 20  # of an upload
 QueryValue = str | int | bool | None
 
 
@@ -96,15 +101,33 @@ class Api:
     ) -> Reply:
         """The answer as it is, whatever its status; `path` is not quoted yet."""
         content = b"" if body is None else json.dumps(body).encode()
-        headers = [] if body is None else [(b"content-type", b"application/json")]
-        scope = call_scope(self._key, method, path, [*headers, (b"content-length", str(len(content)).encode())])
+        kind = None if body is None else b"application/json"
+        scope = call_scope(self._key, method, path, _headers(kind, len(content)))
         given = {name: _spelled(value) for name, value in (query or {}).items() if value is not None}
-        exchange = _Exchange(content)
-        await self._app(
-            {**scope, "query_string": urlencode(given).encode(), "client": self._client},
-            exchange.receive,
-            exchange.send,
+        return await self._exchange({**scope, "query_string": urlencode(given).encode()}, [content])
+
+    async def upload(self, path: str, file: Path, filename: str, purpose: str) -> JsonObject:
+        """What the API answers to a file on this machine, which is streamed to it. Raises Refused."""
+        boundary = secrets.token_hex(16).encode()
+        head = b"".join(
+            (
+                b'--%b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n' % boundary,
+                b"%b\r\n--%b\r\n" % (purpose.encode(), boundary),
+                b"Content-Disposition: form-data; name=\"file\"; filename*=utf-8''%b\r\n\r\n"
+                % quote(filename, safe="").encode(),
+            )
         )
+        tail = b"\r\n--%b--\r\n" % boundary
+        length = len(head) + file.stat().st_size + len(tail)
+        headers = _headers(b"multipart/form-data; boundary=" + boundary, length)
+        with file.open("rb") as stream:
+            blocks = iter(partial(stream.read, BLOCK_BYTES), b"")
+            scope = call_scope(self._key, "POST", path, headers)
+            return (await self._exchange(scope, chain((head,), blocks, (tail,)))).json()
+
+    async def _exchange(self, scope: Scope, content: Iterable[bytes]) -> Reply:
+        exchange = _Exchange(content)
+        await self._app({**scope, "client": self._client}, exchange.receive, exchange.send)
         return exchange.reply()
 
 
@@ -128,15 +151,20 @@ def call_scope(key: KeyRow, method: str, path: str, headers: Iterable[tuple[byte
     }
 
 
+def _headers(content_type: bytes | None, length: int) -> list[tuple[bytes, bytes]]:
+    headers = [] if content_type is None else [(b"content-type", content_type)]
+    return [*headers, (b"content-length", str(length).encode())]
+
+
 def _spelled(value: QueryValue) -> str:
     return ("false", "true")[value] if isinstance(value, bool) else str(value)
 
 
 class _Exchange:
-    """One request and its answer, both whole in memory."""
+    """One request, whose body comes in chunks, and its answer, whole in memory."""
 
-    def __init__(self, content: bytes) -> None:
-        self._content: bytes | None = content
+    def __init__(self, content: Iterable[bytes]) -> None:
+        self._content: Iterator[bytes] | None = iter(content)
         self._status = 500
         self._headers: dict[str, str] = {}
         self._chunks: list[bytes] = []
@@ -147,8 +175,10 @@ class _Exchange:
     async def receive(self) -> Message:
         if self._content is None:  # who waits for more waits for the client to leave, which it does not
             await asyncio.Event().wait()
-        content, self._content = self._content, None
-        return {"type": "http.request", "body": content, "more_body": False}
+        chunk = next(self._content, None)
+        if chunk is None:
+            self._content = None
+        return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

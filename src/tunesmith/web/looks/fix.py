@@ -1,0 +1,62 @@
+"""What `fix` would change in a file, or the fixed file itself."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tunesmith.check.fix.fix_result import FixResult, RowChange
+from tunesmith.check.fix.fixed_file import FixOptions, fix_file
+from tunesmith.check.fix.preview import changes_of
+from tunesmith.errors import InvalidRequest
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.web.looks.diffs import Part, row_diff
+
+SHOWN_ROWS = 30
+
+
+def fix(values: JsonObject) -> JsonObject:
+    """The changes with the first changed rows; with a `target`, the fixed file is written there.
+
+    A file in which nothing can be read has `refusal`, the sentence that says why.
+    """
+    source, target = Path(str(values["path"])), values.get("target")
+    try:
+        if target is not None:
+            result = fix_file(source, Path(str(target)), FixOptions(copy_sound=False, overwrite=True))
+            return {"written": result.is_written, "rows": result.rows_out}
+        with TemporaryDirectory(prefix="tunesmith-fix-") as folder:
+            return _shown(fix_file(source, Path(folder) / "fixed.jsonl", FixOptions(copy_sound=False, show=SHOWN_ROWS)))
+    except InvalidRequest as error:
+        if target is not None:
+            raise
+        return {"refusal": error.message}
+
+
+def _shown(result: FixResult) -> JsonObject:
+    changed = result.rows_out if result.rewritten else result.changed_rows
+    return {
+        "rows_in": result.rows_in,
+        "rows_out": result.rows_out,
+        "changed": changed,
+        "duplicates": result.duplicates,
+        "empty": result.empty,
+        "rejected": result.rejected,
+        "changes": {**changes_of(result)},
+        "unchanged": not (changes_of(result) or result.duplicates or result.empty),
+        "shown": [_row(one) for one in result.shown],
+    }
+
+
+def _row(change: RowChange) -> JsonObject:
+    before = change.before.decode("utf-8", "replace")
+    after = None if change.after is None else change.after.decode("utf-8", "replace")
+    old, new = row_diff(before, after or "")
+    return {
+        "line": change.line,
+        "changes": list(change.changes),
+        "before": _parts(old),
+        "after": None if after is None else _parts(new),
+    }
+
+
+def _parts(parts: list[Part]) -> list[JsonValue]:
+    return [{"differs": differs, "text": text} for differs, text in parts]

@@ -1,0 +1,1 @@
+"""What pages show, as numbers and texts that templates only lay out."""

@@ -1,0 +1,117 @@
+"""The form of a new job: its fields, the request that they make, and what they were in an earlier job."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.settings import Settings, TrainingOptions
+
+HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier", "beta")
+OPTIONS = tuple(TrainingOptions.model_fields)
+METHODS = ("supervised", "dpo")
+FIELDS = (
+    "model",
+    "method",
+    "training_file",
+    "validation_file",
+    "suffix",
+    "seed",
+    *HYPERPARAMETERS,
+    *OPTIONS,
+    "evaluate",
+)
+_WHOLE, _NUMBER = re.compile(r"[+-]?\d{1,18}"), re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A training option: what it is if the form leaves it empty, and what it may be where it is one of a few."""
+
+    name: str
+    default: str
+    choices: tuple[str, ...]
+
+
+def options(settings: Settings) -> list[Option]:
+    """The training options, with this server's settings as their defaults."""
+    values = settings.training_options().model_dump()
+    return [
+        Option(name, spelled(values[name]), tuple(map(str, get_args(TrainingOptions.model_fields[name].annotation))))
+        if name != "lora_targets"
+        else Option(name, spelled(values[name]), ())
+        for name in OPTIONS
+    ]
+
+
+def request_of(form: Mapping[str, str]) -> JsonObject:
+    """The body of the request that a form makes; what is left empty is not in it.
+
+    A number that is none goes as text, so that the API says what it would take.
+    """
+    given = {name: form[name].strip() for name in FIELDS if form.get(name, "").strip()}
+    method = given.get("method", "supervised")
+    numbers: JsonObject = {name: _value(given[name]) for name in HYPERPARAMETERS if name in given}
+    if method != "dpo":
+        numbers.pop("beta", None)
+    body: JsonObject = {
+        name: given[name] for name in ("model", "training_file", "validation_file", "suffix") if name in given
+    }
+    body["method"] = {"type": method, method: {"hyperparameters": numbers}}
+    if "seed" in given:
+        body["seed"] = _value(given["seed"])
+    extra: JsonObject = {name: _option(name, given[name]) for name in (*OPTIONS, "evaluate") if name in given}
+    return {**body, "tunesmith": extra} if extra else body
+
+
+def form_of(job: JsonObject, settings: Settings) -> dict[str, str]:
+    """The form that would create this job again; options that are the server's settings are left empty."""
+    method = cast(JsonObject, job["method"])
+    numbers = cast(JsonObject, job["hyperparameters"])
+    used = cast(JsonObject, job.get("tunesmith") or {})
+    defaults = settings.training_options().model_dump()
+    kept = {name: value for name, value in used.items() if name in FIELDS and defaults.get(name) != value}
+    if used.get("adapter") == "none":
+        kept.pop("base_learning_rate", None) if used.get("base_learning_rate") == settings.full_learning_rate else None
+    flat: JsonObject = {
+        **{name: job[name] for name in ("model", "training_file", "validation_file", "seed")},
+        "suffix": job["user_provided_suffix"],
+        "method": method["type"],
+        **{name: value for name, value in numbers.items() if value != "auto"},
+        **kept,
+    }
+    return {name: spelled(value) for name, value in flat.items() if value is not None}
+
+
+def field_of(param: str | None, code: str | None = None) -> str:
+    """The field that a refusal's `param` names; `form` for the request as a whole.
+
+    An unknown model has OpenAI's answer, which names no field.
+    """
+    parts = ["model"] if param is None and code == "model_not_available" else (param or "").split(".")
+    return next((part for part in reversed(parts) if part in FIELDS), "form")
+
+
+def spelled(value: JsonValue) -> str:
+    """A value as a field of the form has it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _option(name: str, text: str) -> JsonValue:
+    if name == "evaluate":
+        return text == "true" if text in ("true", "false") else _value(text)
+    if name == "lora_targets" and "," in text:
+        return [part.strip() for part in text.split(",")]
+    return text if name == "lora_targets" else _value(text)
+
+
+def _value(text: str) -> JsonValue:
+    """A number where the text is one."""
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    return float(text) if _NUMBER.fullmatch(text) else text

@@ -1,0 +1,229 @@
+"""The form of a new job: what it would be, what would be refused, and what is created."""
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from tests.web.conftest import SignIn
+from tests.web.test_files import BASE, SOUND, lines, row, upload
+
+from tunesmith.check.file_check import CheckOptions, check_file
+from tunesmith.estimate.hyperparameters import resolve_hyperparameters
+from tunesmith.estimate.job_estimate import estimate
+from tunesmith.estimate.prices import dollars, require_price
+from tunesmith.models.directory import context_length
+from tunesmith.render.renderer import Renderer
+from tunesmith.web.views.job_form import OPTIONS, field_of, request_of
+
+
+def plan_of(browser: TestClient, **form: str) -> str:
+    answer = browser.post("/ui/jobs/new/plan", data={"model": BASE, "method": "supervised", **form})
+    assert answer.status_code == 200, answer.text
+    return html.unescape(answer.text)
+
+
+def fault_of(part: str, field: str) -> str:
+    found = re.search(rf'id="fault-{field}"[^>]*>(.*?)</p>', part, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+def test_without_files_the_page_says_what_to_do(browser: TestClient) -> None:
+    assert "A job needs a file" in browser.get("/ui/jobs/new").text
+
+
+def test_the_form_has_every_option_of_a_job(browser: TestClient) -> None:
+    file = upload(browser, lines(SOUND))
+    page = browser.get(f"/ui/jobs/new?file={file}").text
+    for name in (*OPTIONS, "n_epochs", "batch_size", "learning_rate_multiplier", "beta", "suffix", "seed", "evaluate"):
+        assert f'name="{name}"' in page
+        assert f'<label for="{name}">' in page
+    assert f'<option value="{file}" selected>' in page
+
+
+def test_the_plan_is_the_commands_estimate(
+    browser: TestClient, renderer: Renderer, base_dir: Path, tmp_path: Path
+) -> None:
+    file = upload(browser, lines(SOUND))
+    part = plan_of(browser, training_file=file, n_epochs="2", price="gpt-3.5-turbo-1106")
+    copy = tmp_path / "rows.jsonl"
+    copy.write_bytes(lines(SOUND))
+    price = require_price("gpt-3.5-turbo-1106")
+    options = CheckOptions(renderer, max_tokens=context_length(base_dir), method="supervised", encoding=price.encoding)
+    report = check_file(copy, options)
+    wanted = estimate(report, resolve_hyperparameters({"n_epochs": 2}, report), price)
+    stats = re.findall(r"<strong>([^<]+)</strong><span>", part)
+    assert (stats[0], stats[2]) == (f"{wanted.total_steps}", f"{wanted.trained_tokens:,}")
+    assert f"<dd>{wanted.learned_tokens:,}</dd>" in part
+    assert f"{wanted.openai_tokens:,} tokens of gpt-3.5-turbo-1106" in part
+    assert dollars(wanted.openai_cost) in part
+    auto = resolve_hyperparameters(None, report)
+    assert f"auto: {auto.n_epochs}. 12 rows are few" in part
+    assert f"auto: {auto.batch_size}." in part
+    assert "it makes a rate of 0.0005 (x 0.00025)" in part
+    assert 'id="create"' in part
+    assert "disabled" not in part.split('id="create"')[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("n_epochs", "many", "neither a whole number nor 'auto'"),
+        ("n_epochs", "51", "greater than the maximum of 50"),
+        ("batch_size", "1.5", "neither a whole number nor 'auto'"),
+        ("learning_rate_multiplier", "-1", "out of range"),
+        ("lora_rank", "0", "give a whole number from 1 to 512"),
+        ("lora_targets", "nowhere_proj", "nowhere_proj"),
+        ("suffix", "x" * 65, "64"),
+        ("seed", "1e3x", "is not a whole number"),
+        ("model", "gpt-9", "gpt-9"),
+        ("training_file", "file-none", "there is no such file"),
+        ("evaluate", "0.9", "at most 0.5"),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, str) else None,
+)
+def test_what_would_be_refused_stands_at_its_field(browser: TestClient, field: str, value: str, sentence: str) -> None:
+    file = upload(browser, lines(SOUND))
+    form = {"training_file": file, field: value}
+    part = plan_of(browser, **form)
+    assert sentence in fault_of(part, field)
+    assert "disabled" in part.split('id="create"')[1]
+    refused = browser.post("/ui/jobs/new", data={"model": BASE, **form})
+    assert refused.status_code in (400, 404)
+    page = html.unescape(refused.text)
+    assert fault_of(page, field) == fault_of(part, field)
+    assert f'value="{value}"' in page or f"selected>{value}" in page
+    assert browser.get("/ui/api/v1/fine_tuning/jobs").json()["data"] == []
+
+
+def test_a_broken_file_is_refused_before_the_button(browser: TestClient) -> None:
+    broken: list[Any] = [*SOUND]
+    broken[6] = '{"messages": []}'
+    file = upload(browser, lines(broken))
+    part = plan_of(browser, training_file=file)
+    assert "Example 7" in fault_of(part, "training_file")
+    assert "disabled" in part.split('id="create"')[1]
+
+
+def test_too_few_rows_are_left_beside_those_held_out(browser: TestClient) -> None:
+    file = upload(browser, lines(SOUND[:10]))
+    assert "at least 10 are needed" in fault_of(plan_of(browser, training_file=file, evaluate="true"), "evaluate")
+
+
+def test_rows_of_pairs_need_their_method(browser: TestClient) -> None:
+    pairs = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"Greet {n}"}]},
+            "preferred_output": [{"role": "assistant", "content": f"Welcome, {n}!"}],
+            "non_preferred_output": [{"role": "assistant", "content": "Hi."}],
+        }
+        for n in range(12)
+    ]
+    file = upload(browser, lines(pairs))
+    assert "the training method is 'supervised'" in fault_of(plan_of(browser, training_file=file), "training_file")
+    part = plan_of(browser, training_file=file, method="dpo")
+    assert "As in the paper on DPO." in part
+    assert fault_of(part, "training_file") == ""
+
+
+def test_warnings_of_the_worker_come_before_the_job(browser: TestClient) -> None:
+    file = upload(browser, lines(SOUND))
+    part = plan_of(browser, training_file=file, validation_file=file, learning_rate_multiplier="0.0001")
+    assert "12 rows of the validation file are in the training file too" in part
+    assert "changes next to nothing" in part
+
+
+def test_a_job_is_created_as_the_form_says(browser: TestClient) -> None:
+    file = upload(browser, lines(SOUND))
+    form = {"model": BASE, "training_file": file, "suffix": "shop", "seed": "7", "n_epochs": "2", "lora_rank": "8"}
+    answer = browser.post("/ui/jobs/new", data={**form, "schedule": "cosine", "evaluate": "false", "beta": ""})
+    assert answer.status_code == 303
+    job = browser.get("/ui/api/v1/fine_tuning/jobs/" + answer.headers["location"].rpartition("/")[2]).json()
+    assert (job["seed"], job["user_provided_suffix"], job["hyperparameters"]["n_epochs"]) == (7, "shop", 2)
+    assert job["hyperparameters"]["batch_size"] == "auto"
+    assert (job["tunesmith"]["lora_rank"], job["tunesmith"]["schedule"]) == (8, "cosine")
+    assert job["tunesmith"]["evaluate"] is False
+
+
+def test_a_job_can_be_made_again(browser: TestClient) -> None:
+    file = upload(browser, lines(SOUND))
+    body = {
+        "model": BASE,
+        "training_file": file,
+        "seed": 5,
+        "suffix": "again",
+        "hyperparameters": {"n_epochs": 4},
+        "tunesmith": {"lora_rank": 4, "lora_targets": ["q_proj", "v_proj"], "evaluate": 0.1},
+    }
+    first = browser.post("/ui/api/v1/fine_tuning/jobs", json=body).json()
+    page = browser.get(f"/ui/jobs/new?from={first['id']}").text
+    fields = dict(re.findall(r'<input id="(\w+)" name="\w+" value="([^"]*)"', page))
+    assert (fields["n_epochs"], fields["seed"], fields["suffix"], fields["lora_rank"]) == ("4", "5", "again", "4")
+    assert (fields["lora_targets"], fields["warmup_ratio"], fields["batch_size"]) == ("q_proj,v_proj", "", "")
+    sent = {**fields, "model": BASE, "training_file": file, "evaluate": "0.1"}
+    made = browser.post("/ui/jobs/new", data=sent).headers["location"].rpartition("/")[2]
+    again = browser.get(f"/ui/api/v1/fine_tuning/jobs/{made}").json()
+    assert {name: again[name] for name in ("hyperparameters", "tunesmith", "seed", "model")} == {
+        name: first[name] for name in ("hyperparameters", "tunesmith", "seed", "model")
+    }
+
+
+def test_a_reader_sees_why_the_button_is_off(browser: TestClient, sign_in: SignIn) -> None:
+    file = upload(browser, lines(SOUND))
+    reader = sign_in("read-only")
+    page = reader.get(f"/ui/jobs/new?file={file}").text
+    assert "Your key may only look" in page
+    refused = reader.post("/ui/jobs/new", data={"model": BASE, "training_file": file})
+    assert refused.status_code == 403
+    assert "read-only" in fault_of(refused.text, "form")
+
+
+def test_a_plan_without_a_file_asks_for_one(browser: TestClient) -> None:
+    assert "Choose a training file" in plan_of(browser)
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (
+            {"n_epochs": "auto"},
+            {"method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": "auto"}}}},
+        ),
+        ({"method": "dpo", "beta": ".5"}, {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.5}}}}),
+        ({"beta": "1"}, {"method": {"type": "supervised", "supervised": {"hyperparameters": {}}}}),
+        (
+            {"evaluate": "true", "lora_targets": "q_proj, v_proj", "other": "1"},
+            {
+                "method": {"type": "supervised", "supervised": {"hyperparameters": {}}},
+                "tunesmith": {"lora_targets": ["q_proj", "v_proj"], "evaluate": True},
+            },
+        ),
+    ],
+    ids=["auto", "dpo", "beta", "options"],
+)
+def test_a_form_makes_a_request(form: dict[str, str], expected: dict[str, Any]) -> None:
+    assert request_of(form) == expected
+
+
+@pytest.mark.parametrize(
+    ("param", "field"),
+    [
+        ("method.supervised.hyperparameters.n_epochs", "n_epochs"),
+        ("tunesmith.lora_rank", "lora_rank"),
+        ("method.type", "method"),
+        (None, "form"),
+        ("metadata", "form"),
+    ],
+)
+def test_a_refusal_finds_its_field(param: str | None, field: str) -> None:
+    assert field_of(param) == field
+
+
+def test_a_long_file_is_told_of_its_cut_rows(browser: TestClient) -> None:
+    long = [row(f"Tell me all, {n}", "word " * 9000) for n in range(10)]
+    file = upload(browser, json.dumps(long[0]).encode() + b"\n" + lines([*SOUND, *long[1:2]]))
+    assert "2 rows have more than 8,192 tokens" in plan_of(browser, training_file=file)
