@@ -2,6 +2,8 @@
 
 from starlette.routing import Route
 
-from tunesmith.web.pages import overview, sign_in
+from tunesmith.web.pages import jobs, overview, sign_in
 
-ROUTES: list[Route] = [route for page in (overview, sign_in) for route in page.ROUTES]
+ROUTES: list[Route] = sorted(  # `/ui/jobs/new` before `/ui/jobs/{id}`
+    (route for page in (overview, sign_in, jobs) for route in page.ROUTES), key=lambda route: route.path.count("{")
+)

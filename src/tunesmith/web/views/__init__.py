@@ -1,0 +1,1 @@
+"""What templates show, computed from what the API and the store tell."""
