@@ -47,10 +47,9 @@ def test_an_empty_server_leads_to_the_first_file(browser: TestClient) -> None:
 def test_overview_shows_work_models_errors_and_room(browser: TestClient, store: Store, done: JobRow) -> None:
     lease = running_job(store, suffix="at-work")
     train(store, lease, 1, 50, 200, ends=int(time.time()) + 3_000)
-    waiting = new_job(store, suffix="waiting")
-    store.jobs.pause(waiting.id)
     broken = running_job(store, suffix="broken")
     store.queue.fail(broken, code="bad", message="Line 7: no answer. Run: tunesmith fix train.jsonl")
+    store.jobs.pause(new_job(store, suffix="waiting").id)
     page = browser.get("/ui/overview").text
     words = text_of(page)
     assert "at-work" in words

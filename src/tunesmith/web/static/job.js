@@ -102,10 +102,10 @@ function say(text, seconds = 0) {
 document.addEventListener("visibilitychange", () => {
   if (over) return;
   clearTimeout(timer);
-  if (document.hidden) source.close();
+  if (document.hidden) source?.close();
   else connect();
 });
 setInterval(() => { if (!over && !document.hidden && Date.now() - heard > SILENCE_SECONDS * 1000) lost(); }, 5000);
 live.querySelector("details").addEventListener("toggle", () => refresh(document.getElementById("table")));
 smoothSwitch(document.getElementById("smooth"));
-connect();
+if (!document.hidden) connect();

@@ -38,6 +38,7 @@ async def _shown(request: Request, template: str) -> Response:
     visit = await signed_in(request)
     state, after = request.query_params.get("status", ""), request.query_params.get("after")
     page = await run_in_threadpool(_page, visit.store, FILTERS.get(state), after)
+    first = await run_in_threadpool(visit.store.jobs.get, request.query_params.get("with", ""))
     return render(
         request,
         template,
@@ -46,6 +47,7 @@ async def _shown(request: Request, template: str) -> Response:
         filters=list(FILTERS),
         state=state if state in FILTERS else "",
         after=after,
+        first=None if first is None else job_line(first),  # the job that others are to be compared with
     )
 
 
