@@ -10,11 +10,13 @@ from starlette.testclient import TestClient
 from tests.web.conftest import SignIn
 from tests.web.work import checkpoint, finish, new_file, new_job, running_job, train
 
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, NewEvent, Store
+from tunesmith.web.live import feed
 
 HOSTILE = "<script>alert(1)</script>\"'>{{ 7*7 }}\u202e\u0000 end"
-VERDICT = {"verdict": "better", "sentence": "On 40 rows, more is right: better", "before": "b", "rows": 40}
+VERDICT: JsonObject = {"verdict": "better", "sentence": "On 40 rows, more is right: better", "before": "b", "rows": 40}
 
 
 def text_of(page: str) -> str:
@@ -39,9 +41,11 @@ def done(store: Store, settings: Settings) -> JobRow:
     return finish(store, lease, adapter, VERDICT | {"forgetting": True})
 
 
-def test_an_empty_server_leads_to_the_first_file(browser: TestClient) -> None:
+def test_an_empty_server_leads_to_the_first_file(browser: TestClient, store: Store) -> None:
     assert 'class="button primary" id="first-file" href="/ui/files"' in browser.get("/").text
     assert 'href="/ui/jobs/new"' in browser.get("/ui/jobs").text
+    store.jobs.cancel(new_job(store).id)
+    assert "No job is running or waiting." in browser.get("/").text
 
 
 def test_overview_shows_work_models_errors_and_room(browser: TestClient, store: Store, done: JobRow) -> None:
@@ -109,10 +113,24 @@ def test_a_jobs_numbers_are_the_apis(browser: TestClient, done: JobRow) -> None:
     assert "train.jsonl" in words
     assert "valid.jsonl" in words
     assert f'href="/ui/api/v1/files/{wire["result_files"][0]}/content"' in page
-    assert VERDICT["sentence"] in words
+    assert str(VERDICT["sentence"]) in words
     assert f'href="/ui/evaluations/{done.id}"' in page
     assert "Training loss: 1.967 at step 1, 1.000 at step 30, lowest 1.000 at step 30." in words
     assert "it has forgotten something" in words
+
+
+def test_a_very_long_jobs_numbers_are_the_newest_at_once(
+    browser: TestClient, done: JobRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "CHUNK", 3)
+    page = browser.get(f"/ui/jobs/{done.id}").text
+    assert (shown(page, "step"), shown(page, "loss")) == ("30 / 30", "1.000")
+    compared = browser.get(f"/ui/jobs/compare?job={done.id}").text
+    assert "weather Succeeded 30 / 30 1.000" in text_of(compared)
+    monkeypatch.setattr(feed, "SECONDS", 0.0)
+    found = [browser.get(f"/ui/live/curves?job={done.id}").json() for _ in range(2)]
+    assert [one["active"] for one in found] == [True, False]
+    assert len(found[1]["jobs"][done.id]["train_loss"]) == 30
 
 
 def test_table_is_there_for_those_who_do_not_see_the_curve(browser: TestClient, done: JobRow) -> None:

@@ -47,8 +47,8 @@ def test_jobs_are_listed_by_their_state(store: Store, make_job: MakeJob, running
     store.jobs.pause(paused.id)
     store.jobs.cancel(ended.id)
 
-    def listed(*states: JobStatus, **fields: bool) -> list[str]:
-        return [job.id for job in store.progress.jobs(states, **fields).data]
+    def listed(*states: JobStatus, paused: bool | None = None) -> list[str]:
+        return [job.id for job in store.progress.jobs(states, paused=paused).data]
 
     assert listed(*ACTIVE) == [paused.id, waiting.id, lease.job_id]
     assert listed(JobStatus.VALIDATING, JobStatus.QUEUED, paused=False) == [waiting.id]

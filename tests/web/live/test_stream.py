@@ -54,7 +54,7 @@ def viewer(store: Store, job_id: str, seen: str = "", session: str = "s", *, val
 
 
 def run(play: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(play(), 10))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(play(), 10))
 
 
 def messages(text: str) -> list[tuple[str, dict[str, object]]]:

@@ -23,7 +23,8 @@ CURVES = (
     "full_valid_mean_token_accuracy",
 )
 SECONDS = 0.9  # between two looks at the store
-CHUNK = 10_000  # events of one look: a page of a very long job shows its newest part a moment later
+CHUNK = 4_000  # events of one look
+MOST_CHUNKS = 3  # of a page, which would else be late: that of a longer job gets the rest from its stream
 PACE_STEPS = 400  # the last ones, from which the rate is told
 PACE_SECONDS = 60
 MOST_FEEDS = 64
@@ -122,6 +123,10 @@ class Feed:
             for one in new:
                 self._take(one)
 
+    def newest(self) -> JsonObject:
+        """What the newest step measured, also while steps before it are still to be read."""
+        return (self.store.progress.newest_step(self.job_id) or {}) if self.behind else self.metrics
+
     def unchanged(self) -> bool:
         """Whether nothing was written to the store since; False where that is unknown."""
         return not self.behind and self._version is not None and self._version == self.store.progress.version()
@@ -214,5 +219,8 @@ class Feeds:
     def fresh(self, job_id: str) -> Feed:
         """The job's feed, refreshed: a part of a very long job may still be missing."""
         feed = self.of(job_id)
-        feed.refresh()
+        for _ in range(MOST_CHUNKS):
+            feed.refresh()
+            if not feed.behind:
+                break
         return feed

@@ -1,7 +1,7 @@
 """A job as one line of a list."""
 
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import get_args
 
 from tunesmith.evals.comparison import Decision
 from tunesmith.jsonvalue import JsonObject
@@ -67,4 +67,4 @@ def decision_of(evaluation: JsonObject | None) -> str | None:
 def evaluation_of(row: JobRow) -> JsonObject | None:
     """What the job shows of its evaluation; None without one."""
     found = row.options.get("evaluation")
-    return cast(JsonObject, found) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None

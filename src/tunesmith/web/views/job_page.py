@@ -93,13 +93,12 @@ class JobPage:
 def job_page(store: ScopedStore, feeds: Feeds, row: JobRow) -> JobPage:
     """Reads it; for a thread."""
     feed = feeds.fresh(row.id)
-    metrics = (store.progress.newest_step(row.id) or {}) if feed.behind else feed.metrics
     return JobPage(
         id=row.id,
         title=title_of(row),
         state=state_of(row),
         row=row,
-        numbers=job_numbers(row, metrics, feed.rate()),
+        numbers=job_numbers(row, feed.newest(), feed.rate()),
         marks=feed.marks(),
         curves=_summaries(feed),
         table=feed.table(),

@@ -42,11 +42,7 @@ class Overview:
     failed: Sequence[JobLine]
     disk: Room
     memory: Room
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is no job to show."""
-        return not (self.active or self.models or self.failed)
+    empty: bool
 
 
 def overview_of(store: ScopedStore, feeds: Feeds, settings: Settings) -> Overview:
@@ -63,11 +59,13 @@ def overview_of(store: ScopedStore, feeds: Feeds, settings: Settings) -> Overvie
         failed=[job_line(row) for row in failed],
         disk=Room(free_bytes(root), disk_bytes(root)),
         memory=Room(free_memory(), total_memory()),
+        empty=not store.jobs.page(limit=1).data,
     )
 
 
 def _drawn(row: JobRow, feeds: Feeds) -> JobLine:
     if not row.last_step:
         return job_line(row)
-    feed = feeds.fresh(row.id)
+    feed = feeds.of(row.id)
+    feed.refresh()  # once: the curve of a very long job is whole a look later
     return job_line(row, feed.metrics, sparkline(feed.points().get("train_loss", ())))

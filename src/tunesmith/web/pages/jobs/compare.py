@@ -54,7 +54,7 @@ def _one(row: JobRow, feeds: Feeds, others: list[str]) -> Compared:
     points = feed.points()
     measured = points.get("full_valid_loss") or points.get("valid_loss") or []
     return Compared(
-        line=job_line(row, feed.metrics),
+        line=job_line(row, feed.newest()),
         settings=[spelled(row.hyperparameters.get(name)) for name in SHOWN],
         lowest_valid=min((value for _, value in measured), default=None),
         without="/ui/jobs/compare" + ("?" + urlencode({"job": others}, doseq=True) if others else ""),

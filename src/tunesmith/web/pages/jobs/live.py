@@ -33,15 +33,15 @@ async def curves(request: Request) -> Response:
     visit, feeds = await signed_in(request), web_of(request).feeds
     rows = await run_in_threadpool(chosen, visit.store, request.query_params.getlist("job"))
 
-    def read() -> dict[str, dict[str, list[tuple[int, float]]]]:
-        found = {row.id: feeds.fresh(row.id).points() for row in rows}
-        return {
-            job_id: {name: thinned(points, OVERLAID_POINTS) for name, points in of_job.items()}
-            for job_id, of_job in found.items()
+    def read() -> dict[str, object]:
+        found = [feeds.fresh(row.id) for row in rows]
+        drawn = {
+            feed.job_id: {name: thinned(points, OVERLAID_POINTS) for name, points in feed.points().items()}
+            for feed in found
         }
+        return {"active": not all(feed.ended for feed in found), "jobs": drawn}
 
-    active = any(not row.status.finished for row in rows)
-    return JSONResponse({"active": active, "jobs": await run_in_threadpool(read)})
+    return JSONResponse(await run_in_threadpool(read))
 
 
 ROUTES = [Route("/ui/live/jobs/{id}", stream), Route("/ui/live/curves", curves)]
