@@ -9,6 +9,7 @@ from tunesmith.store.objects.aliases import read_aliases
 from tunesmith.store.objects.idempotency import CreateRequest
 from tunesmith.store.queue.job_files import JobFiles
 from tunesmith.store.queue.leases import LeaseLost
+from tunesmith.store.queue.progress import Logged
 from tunesmith.store.rows import (
     ACTIVE,
     Blob,
@@ -54,6 +55,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "ListedModel",
+    "Logged",
     "ModelRow",
     "NewCheckpoint",
     "NewEvent",

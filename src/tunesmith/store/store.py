@@ -26,6 +26,7 @@ from tunesmith.store.objects.parts import PartStore
 from tunesmith.store.objects.uploads import UploadStore
 from tunesmith.store.queue.jobs import JobStore
 from tunesmith.store.queue.leases import Queue
+from tunesmith.store.queue.progress import ProgressStore
 from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.migrate import migrate
 from tunesmith.store.schema.presence import require_own_database
@@ -47,6 +48,7 @@ class ScopedStore:
     files: FileStore
     uploads: UploadStore
     jobs: JobStore
+    progress: ProgressStore
     models: ModelStore
     aliases: AliasStore
     permissions: PermissionStore
@@ -62,13 +64,15 @@ class ScopedStore:
 class Store:
     """The whole store, as workers and sweeps need it; threads may share it.
 
-    `jobs` is the API's side of a job, `queue` the worker's; so are `runs` and `run_queue` of an eval's run.
+    `jobs` is the API's side of a job, `queue` the worker's, `progress` the pages'; `runs` and `run_queue` are the first
+    two of an eval's run.
     """
 
     blobs: BlobStore
     files: FileStore
     uploads: UploadStore
     jobs: JobStore
+    progress: ProgressStore
     queue: Queue
     models: ModelStore
     aliases: AliasStore
@@ -93,6 +97,7 @@ class Store:
             files=self.files.within(scope),
             uploads=self.uploads.within(scope),
             jobs=self.jobs.within(scope),
+            progress=self.progress.within(scope),
             models=self.models.within(scope),
             aliases=self.aliases,
             permissions=self.permissions.within(scope),
@@ -150,6 +155,7 @@ def _assemble(database: Database, paths: Paths) -> Store:
         files=FileStore(database, blobs, EVERYBODY),
         uploads=UploadStore(database, blobs, PartStore(paths.blobs), EVERYBODY),
         jobs=JobStore(database, EVERYBODY),
+        progress=ProgressStore(database, EVERYBODY),
         queue=Queue(database, blobs, paths.root),
         aliases=AliasStore(database),
         models=ModelStore(database, paths.root, paths.jobs, EVERYBODY),

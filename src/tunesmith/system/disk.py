@@ -54,4 +54,13 @@ def tells_full(text: str) -> bool:
 
 def free_bytes(path: Path) -> int:
     """How many bytes this user may still write on the disk of `path`."""
-    return shutil.disk_usage(next(folder for folder in (path, *path.absolute().parents) if folder.exists())).free
+    return shutil.disk_usage(_existing(path)).free
+
+
+def disk_bytes(path: Path) -> int:
+    """How many bytes the disk of `path` has, written or free."""
+    return shutil.disk_usage(_existing(path)).total
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())

@@ -15,6 +15,7 @@ from tunesmith.store import Store
 from tunesmith.web.access.guard import Guard
 from tunesmith.web.access.visit import Web
 from tunesmith.web.gateway import gateway_route
+from tunesmith.web.live.feed import Feeds
 from tunesmith.web.pages import ROUTES
 from tunesmith.web.refusals import HANDLERS
 from tunesmith.web.static_files import StaticFolder
@@ -38,7 +39,7 @@ def create_site(settings: Settings, store: Store, pool: Pool) -> Site:
     The caller opens and closes the store and the pool.
     """
     api = create_app(settings, store, pool)
-    web = Web(settings, store, pool, api)
+    web = Web(settings, store, pool, api, Feeds(store))
     pages = Starlette(
         routes=[Mount("/ui/static", StaticFolder()), gateway_route(), *ROUTES],
         middleware=[Middleware(Guard, settings=settings)],

@@ -142,3 +142,25 @@ def test_a_closed_terminal_ends_the_server_and_its_worker(tmp_path: Path) -> Non
     assert stop_server(started, signal.SIGHUP) == 0
     assert not worker.is_running()
     assert not (tmp_path / "data" / "server.json").exists()
+
+
+def test_pages_that_are_kept_up_to_date_do_not_hold_a_stopping_server(tmp_path: Path) -> None:
+    started = start_server(tmp_path / "data", "--no-worker")
+    root = started.base_url.removesuffix("/v1")
+    headers = {"authorization": f"Bearer {started.key}"}
+    row = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    with httpx.Client(base_url=root) as client:
+        client.post("/ui/sign-in", data={"key": started.key})
+        file = client.post(
+            "/v1/files", headers=headers, data={"purpose": "fine-tune"}, files={"file": ("a.jsonl", row * 10)}
+        ).json()
+        body = {"model": "smollm2-135m-instruct", "training_file": file["id"]}
+        job = client.post("/v1/fine_tuning/jobs", headers=headers, json=body).json()
+        with client.stream("GET", f"/ui/live/jobs/{job['id']}") as page:
+            lines = page.iter_lines()
+            assert next(lines).startswith("id: ")
+            began = time.monotonic()
+            assert stop_server(started) == 0
+            assert time.monotonic() - began < 2.5
+            assert list(lines)[-1] == ""  # an ordinary end
+    assert "Traceback" not in started.log.read_text("utf-8")

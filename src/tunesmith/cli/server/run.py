@@ -117,6 +117,9 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        from tunesmith.web.live.stream import end_viewers
+
+        end_viewers()  # at once: their pages come back to the next server by themselves
         ending = asyncio.create_task(_end_streams())
         try:
             await super().shutdown(sockets)

@@ -20,6 +20,7 @@ from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import KeyRow, Role, ScopedStore, Store
 from tunesmith.web.access.api_call import Api
+from tunesmith.web.live.feed import Feeds
 
 FORM = "application/x-www-form-urlencoded"
 PROJECT_COOKIE = "tunesmith_project"  # of owners, who may look at every project
@@ -37,6 +38,7 @@ class Web:
     store: Store
     pool: Pool
     api: FastAPI
+    feeds: Feeds
 
 
 @dataclass(frozen=True, slots=True)

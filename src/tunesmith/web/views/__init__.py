@@ -1,1 +1,4 @@
-"""What pages show, as numbers and texts that templates only lay out."""
+"""What pages show, as small typed values.
+
+Numbers are computed here, never in a template.
+"""

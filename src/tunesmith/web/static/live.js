@@ -1,0 +1,41 @@
+// Parts of a page that are asked for again: `data-part` is the address, `data-every` the seconds between two looks.
+
+/** Asks for a part again and shows it; the focus, and what was ticked or scrolled in it, stay. */
+export async function refresh(part) {
+  let answer;
+  try {
+    answer = await fetch(part.dataset.part, { headers: { "HX-Request": "true" } });
+  } catch {
+    return false; // the server is away: the next look comes
+  }
+  if (answer.status === 401) location.reload();
+  if (!answer.ok) return false;
+  const text = await answer.text();
+  if (text !== shown.get(part)) show(part, text);
+  return true;
+}
+
+const shown = new WeakMap();
+
+function show(part, text) {
+  shown.set(part, text);
+  if (part.querySelector("dialog[open]")) return void shown.delete(part); // somebody is being asked something
+  const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+  const ticked = [...part.querySelectorAll("input:checked")].map((box) => box.id);
+  const scrolled = [...part.querySelectorAll("[tabindex]")].map((box) => box.scrollTop);
+  part.innerHTML = text;
+  for (const id of ticked) if (document.getElementById(id)) document.getElementById(id).checked = true;
+  [...part.querySelectorAll("[tabindex]")].forEach((box, place) => { box.scrollTop = scrolled[place] ?? 0; });
+  part.dispatchEvent(new CustomEvent("htmx:afterSwap", { bubbles: true }));
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+}
+
+for (const part of document.querySelectorAll("[data-every]")) {
+  setInterval(() => { if (!document.hidden) refresh(part); }, Number(part.dataset.every) * 1000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(part); });
+}
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-dialog]");
+  if (opener) document.getElementById(opener.dataset.dialog).showModal();
+});
