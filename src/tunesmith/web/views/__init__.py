@@ -1,0 +1,1 @@
+"""What pages show, as small typed values: numbers are computed here, never in a template."""
