@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 from starlette.datastructures import Address
 from starlette.types import ASGIApp, Message, Scope
@@ -82,6 +83,17 @@ class Api:
         """What the API answers to a JSON body. Raises Refused."""
         return (await self.call("POST", path, body=body)).json()
 
+    async def upload(self, filename: str, content: bytes, purpose: str) -> JsonObject:
+        """The file that the API made of `content`. Raises Refused."""
+        mark = uuid4().hex
+        head = (
+            f'--{mark}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n{purpose}\r\n'
+            f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="{quote(filename, safe=" ")}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        whole = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
+        return (await self._send("POST", "/v1/files", whole, f"multipart/form-data; boundary={mark}", {})).json()
+
     async def delete(self, path: str) -> JsonObject:
         """What the API answers when an object is deleted. Raises Refused."""
         return (await self.call("DELETE", path)).json()
@@ -95,10 +107,16 @@ class Api:
         body: Mapping[str, JsonValue] | None = None,
     ) -> Reply:
         """The answer as it is, whatever its status; `path` is not quoted yet."""
-        content = b"" if body is None else json.dumps(body).encode()
-        headers = [] if body is None else [(b"content-type", b"application/json")]
+        if body is None:
+            return await self._send(method, path, b"", None, query or {})
+        return await self._send(method, path, json.dumps(body).encode(), "application/json", query or {})
+
+    async def _send(
+        self, method: str, path: str, content: bytes, kind: str | None, query: Mapping[str, QueryValue]
+    ) -> Reply:
+        headers = [] if kind is None else [(b"content-type", kind.encode())]
         scope = call_scope(self._key, method, path, [*headers, (b"content-length", str(len(content)).encode())])
-        given = {name: _spelled(value) for name, value in (query or {}).items() if value is not None}
+        given = {name: _spelled(value) for name, value in query.items() if value is not None}
         exchange = _Exchange(content)
         await self._app(
             {**scope, "query_string": urlencode(given).encode(), "client": self._client},

@@ -2,6 +2,6 @@
 
 from starlette.routing import Route
 
-from tunesmith.web.pages import models, overview, sign_in
+from tunesmith.web.pages import models, overview, playground, sign_in
 
-ROUTES: list[Route] = [route for page in (models, overview, sign_in) for route in page.ROUTES]
+ROUTES: list[Route] = [route for page in (models, overview, playground, sign_in) for route in page.ROUTES]
