@@ -1,4 +1,4 @@
-"""Models: what there is, where it comes from, what it is worth, and how it is called."""
+"""Models: what there is, its origin, its worth, and how it is called."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -54,7 +54,7 @@ async def one_model(request: Request) -> Response:
         card=markdown(page.card, below=1) if page.card else None,
         use=_use(request, name, found),
         exports=exports(name, adapter=page.is_adapter),
-        **await _sharing(visit, name, own=page.own),
+        sharing=await _sharing(visit, name, own=page.own),
     )
 
 
@@ -105,25 +105,33 @@ class Shared:
     created_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Who may use the model, and who else could: (id, name)."""
+
+    shares: list[Shared]
+    projects: list[tuple[str, str]]
+
+
 async def _shared(request: Request, visit: Visit, name: str) -> Response:
     """The part of the page that lists who may use the model; without scripts, the page."""
     if "hx-request" not in request.headers:
         return RedirectResponse(f"{MODELS}/{quote(name)}", 303)
-    part = render(request, "parts/sharing.html", name=name, **await _sharing(visit, name, own=True))
+    part = render(request, "parts/sharing.html", name=name, sharing=await _sharing(visit, name, own=True))
     part.headers.update({"hx-retarget": "#sharing", "hx-reswap": "outerHTML"})  # a refusal stands below the form
     return part
 
 
-async def _sharing(visit: Visit, name: str, *, own: bool) -> dict[str, object]:
-    """Who may use the model, and who else could; only owners see other projects' names."""
+async def _sharing(visit: Visit, name: str, *, own: bool) -> Sharing:
+    """Only owners see other projects' names."""
     if not own:
-        return {"shares": [], "projects": []}
+        return Sharing([], [])
     found = await visit.api.get(PERMISSIONS.format(name), limit=MOST_SHARES)
     rows = cast(list[JsonObject], found["data"])
     known = await run_in_threadpool(_projects, visit) if visit.may("owner") else {}
     shares = [_share(row, known) for row in rows]
     taken = {visit.key.project, *(one.project for one in shares)}
-    return {"shares": shares, "projects": [one for one in known.items() if one[0] not in taken]}
+    return Sharing(shares, [one for one in known.items() if one[0] not in taken])
 
 
 def _share(row: JsonObject, known: dict[str, str]) -> Shared:

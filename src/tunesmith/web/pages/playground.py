@@ -1,12 +1,14 @@
-"""The playground: one conversation, up to three models, and the answers that somebody corrected."""
+"""The playground: one conversation, up to three models, corrected answers."""
 
 import json
+from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tunesmith.check.rules.file_rules import MIN_EXAMPLES
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.registry import alias_table, default_base, list_bases
 from tunesmith.web.access.visit import Visit, signed_in
@@ -22,7 +24,6 @@ from tunesmith.web.views.corrections import (
 PLAYGROUND = "/ui/playground"
 MOST_NAMED = 100  # tuned models that are offered; others are typed
 MOST_SHOWN = 20  # corrected answers
-LEAST_ROWS = 10  # that a job takes
 
 
 async def playground(request: Request) -> Response:
@@ -32,9 +33,15 @@ async def playground(request: Request) -> Response:
     corrections = await read_corrections(visit.api)
     wanted = [name for name in request.query_params.getlist("model") if name][:3]
     default = await run_in_threadpool(default_base, visit.settings)
-    first = [default.name, *tuned[:1]]
-    values = {"bases": bases, "tuned": tuned, "wanted": wanted, "first": first}
-    return render(request, "playground.html", **values, **_shown(corrections))
+    return render(
+        request,
+        "playground.html",
+        bases=bases,
+        tuned=tuned,
+        wanted=wanted,
+        first=[default.name, *tuned[:1]],
+        kept=_kept(corrections),
+    )
 
 
 async def add(request: Request) -> Response:
@@ -71,14 +78,23 @@ async def make_file(request: Request) -> Response:
 
 
 def _part(request: Request, corrections: list[Correction], made: str | None = None) -> Response:
-    part = render(request, "parts/corrections.html", **_shown(corrections, made))
+    part = render(request, "parts/corrections.html", kept=_kept(corrections, made))
     part.headers.update({"hx-retarget": "#corrections", "hx-reswap": "outerHTML"})  # a refusal has a place of its own
     return part
 
 
-def _shown(corrections: list[Correction], made: str | None = None) -> dict[str, object]:
-    newest = list(reversed(corrections))[:MOST_SHOWN]
-    return {"corrections": newest, "count": len(corrections), "least": LEAST_ROWS, "made": made}
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The corrected answers as the page lists them."""
+
+    newest: list[Correction]
+    count: int
+    least: int  # that a job takes
+    made: str | None  # the training file that was just made of them
+
+
+def _kept(corrections: list[Correction], made: str | None = None) -> Kept:
+    return Kept(list(reversed(corrections))[:MOST_SHOWN], len(corrections), MIN_EXAMPLES, made)
 
 
 def _models(visit: Visit) -> tuple[list[str], list[str]]:

@@ -1,1 +1,4 @@
-"""What pages show, as small typed values: numbers are computed here, never in a template."""
+"""What pages show, as small typed values.
+
+Numbers are computed here, never in a template.
+"""

@@ -1,4 +1,4 @@
-"""Answers of the playground that somebody corrected: rows of a data set that grows.
+"""Answers of the playground that somebody corrected: rows of a growing data set.
 
 They are one file of the project, `playground-corrections.jsonl`. A row is added by writing another file with it and
 deleting the older one. Two that are added at the same moment leave two files, whose rows are read as one set: none is

@@ -17,7 +17,10 @@ KINDS = (("| ", "table"), ("|", "table"), ("- ", "list"), ("    ", "code"))
 
 
 def markdown(text: str, below: int = 0) -> Markup:
-    """The text as HTML. `below`: by how much its headings are lowered, to fit into a page that has its own."""
+    """The text as HTML.
+
+    `below`: by how much its headings are lowered, to fit into a page that has its own.
+    """
     return Markup("\n").join(_block(kind, lines, below) for kind, lines in _blocks(text))
 
 

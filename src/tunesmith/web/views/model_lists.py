@@ -1,9 +1,8 @@
-"""The lists of models: bases with their other names, tuned models with their verdicts."""
+"""The lists of models: bases with other names, tuned models with verdicts."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 from tunesmith.models.directory import is_present, present_directory
 from tunesmith.models.facts import count_parameters
@@ -72,7 +71,10 @@ def tuned_page(store: ScopedStore, *, limit: int, after: str | None) -> tuple[li
 
 
 def verdict_of(job: JobRow | None) -> Verdict | None:
-    """The verdict that stands in the job; None where there is none, or the job is another project's."""
+    """The verdict that stands in the job.
+
+    None where there is none, or the job is another project's.
+    """
     found = None if job is None else job.options.get("evaluation")
     if job is None or not isinstance(found, dict):
         return None
@@ -100,6 +102,6 @@ def _base(base: BaseModel, settings: Settings, aliases: tuple[str, ...]) -> Base
 def _parameters(directory: Path, looks: tuple[tuple[int, int], ...]) -> int | None:
     """Read again when the files have changed; None for files that are no weights."""
     try:
-        return cast(int, count_parameters(directory).total())
+        return count_parameters(directory).total()
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""What the page of one model shows: where it comes from, what it is worth, its card."""
+"""What the page of one model shows: its origin, its verdict, its card."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,10 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """From the file to the weights. Digests are SHA-256, None where they are not known."""
+    """From the file to the weights.
+
+    Digests are SHA-256, None where they are not known.
+    """
 
     training: DataFile
     validation: DataFile | None
@@ -56,7 +59,7 @@ class ModelPage:
 
 
 def model_page(store: ScopedStore, row: ModelRow) -> ModelPage:
-    """Reads a few small files of the model's folder, and the answers of its evaluation."""
+    """Reads the model's row, job, manifest, record and evaluation."""
     own, job = row.project == store.project, store.jobs.get(row.job_id)
     manifest, record, fault = _files(store, row)
     verdict = verdict_of(job) if row.step is None else None

@@ -20,7 +20,10 @@ class Snippet:
 
 
 def snippets(model: str, server: str, system_message: str | None = None) -> list[Snippet]:
-    """What calls `model` at `server` (`http://host:port`), with the system message it was trained with."""
+    """What calls `model` at `server` (`http://host:port`).
+
+    `system_message`: what it was trained with.
+    """
     messages = [{"role": "user", "content": QUESTION}]
     if system_message:
         messages.insert(0, {"role": "system", "content": system_message})
@@ -32,7 +35,10 @@ def snippets(model: str, server: str, system_message: str | None = None) -> list
 
 
 def exports(model: str, *, adapter: bool) -> list[Snippet]:
-    """The command that writes each format; `adapter`: whether the model is one beside a base."""
+    """The command that writes each format.
+
+    `adapter`: whether the model is one beside a base.
+    """
     kinds = ("peft", "safetensors", "gguf", "ollama") if adapter else ("safetensors", "gguf", "ollama")
     return [Snippet(kind, kind, f"tunesmith export {shlex.quote(model)} --to {kind}") for kind in kinds]
 
