@@ -134,6 +134,7 @@ def _models(filled: Filled) -> list[Case]:
             lambda _: "/v1/models",
             limited=False,
         ),
+        Case("a page of models", filled.models, lambda store, key: store.of(project).models.page(after=key)),
         Case("models of a small project", NOTHING, lambda store, _: store.of(small).models.all()),
     ]
 

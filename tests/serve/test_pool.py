@@ -101,6 +101,7 @@ def test_a_base_larger_than_the_limit_is_still_served(bases: list[Path], tmp_pat
     pool = Pool(Settings(data_dir=tmp_path, serve_memory_mib=2), Loader())
     pool.open(bases[0])
     assert pool.resident() == (bases[0],)
+    assert pool.open(bases[0]).tuned == "none"
 
 
 def test_a_failed_load_is_tried_again(bases: list[Path], tmp_path: Path) -> None:
@@ -157,9 +158,11 @@ def test_tuned_weights_are_served_as_a_base_of_their_own(bases: list[Path], rend
     assert pool.resident() == (bases[1], bases[2])  # the base below them is not needed
     assert b.adapter is c.adapter is None
     assert b.fingerprint != c.fingerprint
+    assert (b.tuned, c.tuned, pool.open(bases[2]).tuned) == ("of b", "of c", "of c")  # also as a base of its own
     on_top = AdapterManifest("a", fingerprint(bases[1]), renderer.name, 8, 16.0, ("q_proj",), step=1)
-    write_adapter(tmp_path / "adapter", {}, on_top)
-    assert pool.open(bases[1], tmp_path / "adapter").adapter == tmp_path / "adapter"
+    written = write_adapter(tmp_path / "adapter", {}, on_top)
+    adapted = pool.open(bases[1], tmp_path / "adapter")
+    assert (adapted.adapter, adapted.tuned) == (tmp_path / "adapter", written.sha256)
     with pytest.raises(ServerFault, match="trained on another version"):
         pool.open(bases[2], tmp_path / "adapter")
 

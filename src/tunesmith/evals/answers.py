@@ -8,8 +8,6 @@ from tunesmith.evals.criteria import Reply
 from tunesmith.evals.questions import Question
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
-NO_ADAPTER = "none"
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:

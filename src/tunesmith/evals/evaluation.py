@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.evals.answers import NO_ADAPTER, Answer, Pair
+from tunesmith.evals.answers import Answer, Pair
 from tunesmith.evals.comparison import Outcome, compare, sentence
 from tunesmith.evals.criteria import is_refusal
 from tunesmith.evals.forgetting import Forgetting
 from tunesmith.evals.measures import Measure, loss, loss_sentence, measures, perplexity
 from tunesmith.evals.statistics import Interval
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.adapters import NO_ADAPTER
 
 FORMAT_VERSION = 1
 

@@ -28,6 +28,7 @@ CONFIG_FILE = "adapter_config.json"
 TEXT_PARTS = ("language_model",)  # of bases that also take images: their other parts have layers of the same names
 TENSORS_FILE = "adapter_model.safetensors"
 MANIFEST_FILE = "manifest.json"
+NO_ADAPTER = "none"  # in place of a digest: the weights of a base, nothing tuned
 
 
 @dataclass(frozen=True, slots=True)

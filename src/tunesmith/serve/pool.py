@@ -16,7 +16,7 @@ from threading import Lock
 
 from tunesmith import __version__
 from tunesmith.errors import ServerFault
-from tunesmith.models.adapters import AdapterManifest, read_manifest, unusable_adapter
+from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
 from tunesmith.models.facts import count_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
@@ -40,6 +40,7 @@ class LoadedModel:
     adapter: Path | None  # None also for fully tuned weights, which are the engine's own
     fingerprint: str  # 10 hex digits of what decides the answers: base, number format, adapter, our version
     grammars: Grammars
+    tuned: str = NO_ADAPTER  # SHA-256 of the tuned weights that answer, as their manifest has it
     project: str = ""  # whose requests these are, for the prefix cache and the order of the queue
     background: bool = False  # nobody waits for its answers: all others go first
 
@@ -51,6 +52,7 @@ class _Base:
     fingerprint: str
     nbytes: int  # 0 if another server has the weights
     grammars: Grammars
+    tuned: str  # SHA-256 of its weights where they are tuned ones
 
 
 def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
@@ -91,7 +93,8 @@ class Pool:
             renderer, grammars = _as_trained(manifest, base, base_dir)
             parts.append(manifest.sha256)
         digest = sha256(" ".join(parts).encode()).hexdigest()[:10]
-        return LoadedModel(base.engine, renderer, adapter_dir, digest, grammars)
+        tuned = base.tuned if adapter_dir is None or manifest is None else manifest.sha256
+        return LoadedModel(base.engine, renderer, adapter_dir, digest, grammars, tuned)
 
     def resident(self) -> tuple[Path, ...]:
         """The bases in memory or being loaded, least recently used first."""
@@ -128,7 +131,7 @@ class Pool:
             load = partial(load_remote_engine, base_name) if remote else self._load
             with doing(f"loading the base model {base_name}".rstrip()):
                 engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
-            base = _Base(engine, renderer, fingerprint(base_dir), nbytes, Grammars(renderer))
+            base = _Base(engine, renderer, fingerprint(base_dir), nbytes, Grammars(renderer), _tuned(base_dir))
         except BaseException as error:
             with self._lock:
                 self._bases.pop(base_dir, None)  # so that the next request tries again
@@ -151,6 +154,11 @@ class Pool:
                 evicted.append(self._bases.pop(path))
         for future in evicted:
             _unload(future)
+
+
+def _tuned(base_dir: Path) -> str:
+    """The digest of a directory's own tuned weights: all of a model's may be, and a base may be such a model."""
+    return read_manifest(base_dir).sha256 if (base_dir / MANIFEST_FILE).is_file() else NO_ADAPTER
 
 
 def _unload(future: "Future[_Base]") -> None:

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import cast
 
 from tunesmith.errors import DataError, TunesmithError
-from tunesmith.evals.answers import NO_ADAPTER
 from tunesmith.evals.verdict.held_out import Split, held_out_count, split_file
 from tunesmith.evals.verdict.spec import ENGINE_SETTINGS, SideSpec, VerdictSpec
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.output import LineReader, log_tail
 from tunesmith.launch.protocol import Launcher, Start, Trainer
-from tunesmith.models.adapters import read_manifest
+from tunesmith.models.adapters import NO_ADAPTER, read_manifest
 from tunesmith.models.directory import materialise
 from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from tests.api.conftest import Refused
 from tunesmith.api.app import create_app
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.adapters import read_manifest
 from tunesmith.render.renderer import Renderer
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.pool import Pool
@@ -160,6 +162,28 @@ def test_a_tuned_model_answers_by_its_name_and_otherwise_than_its_base(client: T
     answer = ask(client, model=tuned)
     assert answer["model"] == tuned
     assert answer["choices"][0]["message"]["content"] != ask(client)["choices"][0]["message"]["content"]
+
+
+def test_an_answer_says_which_tuned_weights_gave_it(client: TestClient, tuned: str, store: Store) -> None:
+    """While both are asked at once, so that an adapter that stays on would show."""
+    model = store.models.get(tuned)
+    assert model is not None
+    digest = read_manifest(model.adapter_dir).sha256
+    alone = ask(client)["choices"][0]["message"]["content"]
+    asked = [("smollm2-135m-instruct", "none"), (tuned, digest), ("gpt-3.5-turbo", "none"), (tuned, digest)]
+    bodies = [
+        {"model": name, "messages": PARIS, "temperature": 0, "max_tokens": 12, "stream": streamed}
+        for streamed in (False, True)
+        for name, _ in asked
+    ]
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        answers = list(threads.map(lambda body: client.post(CHAT, json=body), bodies))
+    assert [answer.headers["x-tunesmith-adapter"] for answer in answers] == [sha256 for _, sha256 in asked] * 2
+    assert [answer.json()["choices"][0]["message"]["content"] == alone for answer in answers[:4]] == [True, False] * 2
+    for name, expected in asked[:2]:
+        for streamed in (False, True):
+            body = {"model": name, "prompt": "The sea", "max_tokens": 1, "stream": streamed}
+            assert client.post("/v1/completions", json=body).headers["x-tunesmith-adapter"] == expected
 
 
 def test_a_deleted_model_is_gone(client: TestClient, tuned: str, refused: Refused) -> None:

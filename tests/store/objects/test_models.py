@@ -113,3 +113,23 @@ def test_a_deleted_models_files_stay_while_a_job_continues_from_it(
     store.jobs.cancel(heir.id)
     store.models.clean_all()
     assert left(store_settings, source) == {"checkpoints/step-000010"}
+
+
+def test_pages_are_newest_first_and_hold_what_a_project_may_use(
+    store: Store, running: Running, store_settings: Settings
+) -> None:
+    first, second = (trained(store, store_settings, running()) for _ in range(2))
+    other = store.projects.create("Other").id
+    names = [row.name for row in store.models.all()]
+    assert names[1::2] == [first.planned_model, second.planned_model]
+    mine, others = store.of("default").models, store.of(other).models
+    page = mine.page(limit=3)
+    assert ([row.name for row in page.data], page.has_more) == (names[:0:-1], True)
+    rest = mine.page(limit=3, after=page.data[-1].name)
+    assert ([row.name for row in rest.data], rest.has_more) == (names[:1], False)
+    assert (others.page().data, mine.page(after="ft:none").data) == ((), ())
+    store.of("default").permissions.grant(names[0], [other])
+    assert [row.name for row in others.page().data] == names[:1]
+    assert mine.delete(names[2])
+    assert [row.name for row in mine.page(after=names[3]).data] == names[1::-1]
+    assert [row.name for row in mine.page(after=names[2]).data] == names[1::-1]  # deleted since it was seen

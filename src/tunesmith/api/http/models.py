@@ -9,6 +9,8 @@ from tunesmith.models.registry import BaseModel, resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.serve.pool import LoadedModel
 
+ADAPTER_HEADER = "x-tunesmith-adapter"  # of an answer: the digest of the tuned weights that gave it, or "none"
+
 
 def open_model(context: Context, name: str) -> tuple[str, LoadedModel]:
     """(name to answer with, loaded model). May take seconds.

@@ -28,8 +28,13 @@ class EventStream(Response):
     nothing follows it.
     """
 
-    def __init__(self, events: AsyncIterator[Mapping[str, object]], close: Callable[[], None]) -> None:
-        super().__init__(media_type="text/event-stream", headers={"cache-control": "no-cache"})
+    def __init__(
+        self,
+        events: AsyncIterator[Mapping[str, object]],
+        close: Callable[[], None],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(media_type="text/event-stream", headers={"cache-control": "no-cache", **(headers or {})})
         del self.headers["content-length"]
         self._events = events
         self._close = close

@@ -24,6 +24,7 @@ EXPOSED = (  # what a page's script may read of an answer; the rest is for clien
     "retry-after-ms",
     "x-should-retry",
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
+    "x-tunesmith-adapter",
     "x-tunesmith-not-covered",
     "x-tunesmith-grader-fault",
     "content-disposition",

@@ -15,7 +15,7 @@ from tunesmith.api.http.body import read_object
 from tunesmith.api.http.chat_storage import ChatStorage, storage_for
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.models import open_model
+from tunesmith.api.http.models import ADAPTER_HEADER, open_model
 from tunesmith.api.http.replies import collect
 from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import EventStream
@@ -51,13 +51,14 @@ async def _answer(request: Request, context: Context, body: JsonObject) -> Respo
     storage = storage_for(request, context, chat, body)
     options, head, reply = await run_in_threadpool(_start, context, chat, storage)
     meter(request, head.model, reply)
+    headers = {ADAPTER_HEADER: reply.tuned}
     if options.stream:
-        return EventStream(_chunks(head, reply, options.n, storage), reply.close)
+        return EventStream(_chunks(head, reply, options.n, storage), reply.close, headers)
     pieces = await collect(reply, request)
     answer = completion(head, pieces, reply.usage, options.n)
     if storage is not None:
         await storage.add(answer)
-    return JSONAnswer(answer)
+    return JSONAnswer(answer, headers=headers)
 
 
 def _start(context: Context, chat: Chat, storage: ChatStorage | None) -> tuple[Options, Head, Reply]:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from tunesmith.api.http.body import read_object
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
-from tunesmith.api.http.models import open_model
+from tunesmith.api.http.models import ADAPTER_HEADER, open_model
 from tunesmith.api.http.replies import collect
 from tunesmith.api.http.rules import rule
 from tunesmith.api.http.sse import EventStream
@@ -51,6 +51,7 @@ class Started:
     request: CompletionRequest
     model: str
     replies: list[Continuation]  # one per prompt
+    tuned: str  # the digest of the tuned weights that answer
     id: str = field(default_factory=lambda: random_id("cmpl-", 29))
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -90,7 +91,7 @@ async def _answer(request: Request, context: Context, body: JsonObject) -> Respo
     started = await run_in_threadpool(_start, context, asked)
     meter(request, started.model, started)
     if started.request.options.stream:
-        return EventStream(_chunks(started), started.close)
+        return EventStream(_chunks(started), started.close, {ADAPTER_HEADER: started.tuned})
     try:
         collected = [await collect(reply, request) for reply in started.replies]
     finally:
@@ -107,12 +108,12 @@ def _written(started: Started, collected: list[list[Piece]]) -> JSONAnswer:
             made[piece.choice].append(piece)
         for own in likeliest(made, started.request.options.n):
             choices.append(_choice(started, len(choices), own))
-    return JSONAnswer(_whole(started, choices))
+    return JSONAnswer(_whole(started, choices), headers={ADAPTER_HEADER: started.tuned})
 
 
 def _start(context: Context, request: CompletionRequest) -> Started:
     name, loaded = open_model(context, request.model)
-    return Started(request, name, start_completions(request, loaded))
+    return Started(request, name, start_completions(request, loaded), loaded.tuned)
 
 
 async def _chunks(started: Started) -> AsyncIterator[TextChunk]:

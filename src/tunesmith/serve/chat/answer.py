@@ -174,6 +174,7 @@ class Reply:
         opening: Opening | None = None,
     ) -> None:
         self.fingerprint = loaded.fingerprint
+        self.tuned = loaded.tuned
         self._renderer = loaded.renderer
         self._tools = tools or ToolUse()
         self._prompt = generate.prompt

@@ -5,12 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from tunesmith.errors import InvalidRequest, RateLimited, ServerFault
-from tunesmith.evals.answers import NO_ADAPTER, Answer
+from tunesmith.evals.answers import Answer
 from tunesmith.evals.criteria import Reply
 from tunesmith.evals.questions import Question
 from tunesmith.evals.verdict.spec import SideSpec
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.row import ChatRow, parse_row
 from tunesmith.serve.chat import answer as chat
@@ -40,15 +39,11 @@ class Side:
         Raises ServerFault where other weights lie there than the spec says.
         """
         loaded = pool.open(spec.base_dir, spec.adapter_dir)
-        tuned = loaded.adapter or next(
-            (place for place in (spec.adapter_dir, spec.base_dir) if place and (place / MANIFEST_FILE).is_file()), None
-        )
-        digest = NO_ADAPTER if tuned is None else read_manifest(tuned).sha256
-        if digest != spec.digest:
+        if loaded.tuned != spec.digest:
             raise ServerFault(
-                f"{spec.name} was to answer with the weights {spec.digest[:10]}, but {digest[:10]} are there."
+                f"{spec.name} was to answer with the weights {spec.digest[:10]}, but {loaded.tuned[:10]} are there."
             )
-        return cls(spec.name, loaded, digest)
+        return cls(spec.name, loaded, loaded.tuned)
 
     def begin(self, question: Question, max_tokens: int) -> "Asked":
         """Queues a question and what its answer in the file costs.

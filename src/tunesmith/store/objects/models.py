@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, in
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.queue.job_files import JobFiles
-from tunesmith.store.rows import JobRow, JobStatus, ListedModel, ModelRow, NewCheckpoint, ResolvedModel
+from tunesmith.store.rows import JobRow, JobStatus, ListedModel, ModelRow, NewCheckpoint, Page, ResolvedModel
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs, models, permissions
 from tunesmith.store.scope import Scope
@@ -80,11 +80,22 @@ class ModelStore:
         rows = own if not shared else sorted({*own, *shared})
         return [ListedModel(*values) for _seq, *values in rows]
 
-    def newest(self, limit: int) -> list[str]:
-        """Return the names of the project's newest models, checkpoints included."""
-        mine = select(models.c.name).where(models.c.deleted_at.is_(None), self._scope.of(models))
+    def page(self, *, limit: int = 20, after: str | None = None) -> Page[ModelRow]:
+        """Return a page of the models that the project may use, newest first.
+
+        `after` is the name of the last one seen; an unknown one gives no rows.
+        """
+        alive = select(models).where(models.c.deleted_at.is_(None))
+        permitted = select(permissions.c.model).where(permissions.c.project_id == self._scope.project)
         with self._database.read() as connection:
-            return list(connection.execute(mine.order_by(models.c.seq.desc()).limit(limit)).scalars())
+            if after is not None:
+                edge = select(models.c.seq).where(models.c.name == after, self._usable())
+                alive = alive.where(models.c.seq < edge.scalar_subquery())
+            newest = alive.order_by(models.c.seq.desc()).limit(limit + 1)
+            parts = [newest.where(one) for one in (self._scope.of(models), models.c.name.in_(permitted))]  # as in `all`
+            found = {row["seq"]: row for part in parts for row in connection.execute(part).mappings()}
+        rows = [found[place] for place in sorted(found, reverse=True)]
+        return Page(tuple(self._model_row(row) for row in rows[:limit]), len(rows) > limit)
 
     def adapter_to_continue(self, name: str) -> Path | None:
         """Where a job that starts from the tuned model `name` finds it.

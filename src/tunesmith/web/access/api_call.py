@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from io import SEEK_END, BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import cast
@@ -106,8 +107,8 @@ class Api:
         given = {name: _spelled(value) for name, value in (query or {}).items() if value is not None}
         return await self._exchange({**scope, "query_string": urlencode(given).encode()}, [content])
 
-    async def upload(self, path: str, file: Path, filename: str, purpose: str) -> JsonObject:
-        """What the API answers to a file on this machine, which is streamed to it. Raises Refused."""
+    async def upload(self, filename: str, content: bytes | Path, purpose: str) -> JsonObject:
+        """The file that the API made of the content, which is streamed to it. Raises Refused."""
         boundary = secrets.token_hex(16).encode()
         head = b"".join(
             (
@@ -118,11 +119,12 @@ class Api:
             )
         )
         tail = b"\r\n--%b--\r\n" % boundary
-        length = len(head) + file.stat().st_size + len(tail)
-        headers = _headers(b"multipart/form-data; boundary=" + boundary, length)
-        with file.open("rb") as stream:
+        with content.open("rb") if isinstance(content, Path) else BytesIO(content) as stream:
+            length = len(head) + stream.seek(0, SEEK_END) + len(tail)
+            stream.seek(0)
             blocks = iter(partial(stream.read, BLOCK_BYTES), b"")
-            scope = call_scope(self._key, "POST", path, headers)
+            headers = _headers(b"multipart/form-data; boundary=" + boundary, length)
+            scope = call_scope(self._key, "POST", "/v1/files", headers)
             return (await self._exchange(scope, chain((head,), blocks, (tail,)))).json()
 
     async def _exchange(self, scope: Scope, content: Iterable[bytes]) -> Reply:

@@ -96,7 +96,7 @@ async def apply_fix(request: Request) -> Response:
         seen = await look(visit.settings, FIX, {"path": _path(visit, row), "target": str(target)}, row.bytes)
         if not seen["written"]:
             raise InvalidRequest("Nothing was stored: no row of this file would be changed, or none would be left.")
-        made = await visit.api.upload("/v1/files", target, fixed_name(row.filename), row.purpose)
+        made = await visit.api.upload(fixed_name(row.filename), target, row.purpose)
     address = f"/ui/files/{made['id']}"
     if "hx-request" in request.headers:
         return Response(status_code=200, headers={"hx-redirect": address})

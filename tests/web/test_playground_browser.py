@@ -1,0 +1,188 @@
+"""The playground in a browser: real pages, API, store and adapter; a stand-in for vLLM generates."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.fake_vllm import BASE, FakeVllm, running
+from tests.web.test_playground import row
+
+from tunesmith.models.adapters import read_manifest
+from tunesmith.render.renderer import Renderer
+from tunesmith.serve.pool import Pool
+from tunesmith.settings import Settings
+from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store
+from tunesmith.web.site import create_site
+
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.is_file(), reason="needs Debian's chromium")
+ANSWER, TUNED = "Cloudy ☁ with puns.", "Rain 天气 at noon."
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tuned(store: Store, settings: Settings, random_adapter: Callable[[Path, int], Path]) -> str:
+    file = store.files.create(store.blobs.write([b"{}\n"]), NewFile("fine-tune", "x.jsonl"))
+    job = store.jobs.create(NewJob(BASE, BASE, file.id, "acme", 1, {}, {"type": "supervised"}))
+    for status, following in ((JobStatus.VALIDATING, JobStatus.QUEUED), (JobStatus.QUEUED, JobStatus.RUNNING)):
+        _, lease = store.queue.claim("tests", [status], 60) or pytest.fail("nothing to claim")
+        store.queue.set_status(lease, following)
+    adapter = random_adapter(settings.paths.jobs / job.id / "adapter", 2)
+    return store.queue.finish(lease, JobOutcome(adapter, 1, None)).planned_model
+
+
+@pytest.fixture
+def fake(renderer: Renderer, store: Store, tuned: str) -> Iterator[FakeVllm]:
+    fake, end = FakeVllm(), min(renderer.eos_ids)
+    model = store.models.get(tuned) or pytest.fail("no model")
+    fake.answers[BASE] = [*renderer.encode(ANSWER), end]
+    fake.answers[str(model.adapter_dir)] = [*renderer.encode(TUNED), end]
+    with running(fake) as server:
+        yield server
+
+
+@pytest.fixture
+def page(chromium: Browser, settings: Settings, store: Store, fake: FakeVllm) -> Iterator[Page]:
+    """A browser that is signed in."""
+    remote = settings.model_copy(update={"serve_remote": {BASE: fake.url}})
+    pool = Pool(remote)
+    server = uvicorn.Server(uvicorn.Config(create_site(remote, store, pool), port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    base_url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    context = chromium.new_context(base_url=base_url, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto("/ui/sign-in")
+    page.fill("#key", store.keys.create("browser")[0])
+    page.press("#key", "Enter")
+    page.wait_for_url("**/")
+    yield page
+    context.close()
+    server.should_exit = True
+    thread.join(20)
+    pool.close()
+    assert faults == []
+
+
+def open_playground(page: Page, *models: str) -> None:
+    page.goto("/ui/playground?" + "&".join(f"model={name}" for name in models))
+    page.wait_for_selector("#playground[data-ready]", state="attached")
+
+
+def ask(page: Page, question: str = "How is the weather?") -> None:
+    page.fill("#turns li:last-child textarea", question)
+    page.press("#turns li:last-child textarea", "Control+Enter")
+    page.wait_for_selector("#send:not([disabled])")
+
+
+def test_base_and_tuned_stream_side_by_side_and_each_says_what_answered(
+    page: Page, tuned: str, store: Store, fake: FakeVllm
+) -> None:
+    open_playground(page, BASE, tuned, "ft:none")
+    page.fill("#turns li:first-child textarea", "You are brief.")
+    ask(page)
+    base, own, missing = (page.locator(".column").nth(number) for number in range(3))
+    expect(base.locator(".answer")).to_have_text(ANSWER)
+    expect(own.locator(".answer")).to_have_text(TUNED)
+    model = store.models.get(tuned) or pytest.fail("no model")
+    digest = read_manifest(model.adapter_dir).sha256
+    expect(base.locator(".proof")).to_contain_text("The base alone answered: adapter digest “none”")
+    expect(base.locator(".proof")).to_have_attribute("data-adapter", "none")
+    expect(own.locator(".proof")).to_contain_text(f"adapter digest {digest[:16]}…")
+    expect(own.locator(".proof")).to_have_attribute("data-adapter", digest)
+    expect(missing.locator("> .problem")).to_have_text(
+        "The model 'ft:none' does not exist. GET /v1/models lists those that do."
+    )
+    tokens = len(fake.answers[BASE]) - 1
+    expect(base.locator("[data-figure=tokens]")).to_contain_text(f"→ {tokens}")
+    expect(base.locator("[data-figure=first]")).to_have_text(re.compile(r"[\d.]+ m?s"))
+    expect(page.locator("#state")).to_contain_text(f"{BASE}: done. {tuned}: done. ft:none: failed")
+    page.reload()
+    page.wait_for_selector("#playground[data-ready]", state="attached")
+    expect(own.locator(".answer")).to_have_text(TUNED)
+    assert page.input_value("#turns li:last-child textarea") == "How is the weather?"
+    assert own.locator("input").input_value() == tuned
+
+
+def test_probabilities_are_read_by_keyboard_and_as_a_table(page: Page, fake: FakeVllm) -> None:
+    open_playground(page, BASE)
+    page.locator("#settings > summary").click()
+    page.check("#set-logprobs")
+    ask(page)
+    column, tokens = page.locator(".column"), len(fake.answers[BASE]) - 1
+    expect(column.locator(".answer")).to_have_text(ANSWER)  # the tokens make the same text
+    assert column.locator(".token").count() == column.locator(".token-table tbody tr").count() == tokens
+    column.locator(".answer").focus()
+    page.keyboard.press("ArrowRight")
+    first = column.locator(".token-table tbody tr").first
+    expect(column.locator(".token-detail")).to_contain_text(first.locator("td").nth(1).inner_text())
+    expect(column.locator(".token-detail")).to_contain_text("60.7")  # exp(-0.5) of what was likeliest instead
+
+
+def test_stop_ends_the_answer_at_the_server_too(page: Page, fake: FakeVllm) -> None:
+    fake.ending = "endless"
+    fake.answers[BASE] = fake.answers[BASE][:-1]
+    open_playground(page, BASE)
+    page.fill("#turns li:last-child textarea", "Hello")
+    page.click("#send")
+    expect(page.locator(".answer")).to_contain_text("Cloudy")
+    page.click("#stop")
+    assert fake.gone.wait(5)
+    expect(page.locator("[data-figure=finish]")).to_have_text("stopped")
+
+
+def test_settings_tools_and_schema_go_into_the_request(page: Page, fake: FakeVllm) -> None:
+    open_playground(page, BASE)
+    page.locator("#settings > summary").click()
+    for name, value in {"temperature": "0.5", "top_p": "0.9", "max_tokens": "3", "seed": "7"}.items():
+        page.fill(f"#set-{name}", value)
+    ask(page)
+    body = fake.bodies[-1]
+    assert {name: body[name] for name in ("temperature", "top_p", "max_tokens")} == {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_tokens": 3,
+    }
+    expect(page.locator("[data-figure=finish]")).to_have_text("cut at the limit")
+    page.fill("#set-tools", "[{")
+    ask(page)
+    expect(page.locator("#tools-problem")).to_contain_text("This is not valid JSON")
+    assert len(fake.bodies) == 1
+    page.fill("#set-tools", '[{"type": "function", "function": {"name": "no name!"}}]')
+    ask(page)
+    expect(page.locator(".column > .problem")).to_contain_text("tools[0].function.name")
+
+
+def test_a_corrected_answer_becomes_a_row(page: Page) -> None:
+    open_playground(page, BASE)
+    page.fill("#turns li:first-child textarea", "You are brief.")
+    ask(page, "What is 1 and 1?")
+    page.click("[data-correct]")
+    assert page.input_value(".correcting textarea") == ANSWER
+    page.fill(".correcting textarea", "   ")
+    page.click("[data-keep]")
+    expect(page.locator(".correcting .problem")).to_contain_text("The last message is what the model is to say")
+    page.fill(".correcting textarea", "It is 2.")
+    page.click("[data-keep]")
+    expect(page.locator("#corrections .kept li")).to_contain_text("It is 2.")
+    assert page.request.get("/ui/playground/corrections.jsonl").json() == row(1)
+    page.click("[data-go-on]")
+    assert page.locator("#turns li").count() == 4
+    page.locator("#corrections .kept button").click()
+    expect(page.locator("#corrections")).to_contain_text("Ten such rows make a training file")
