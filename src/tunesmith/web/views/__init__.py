@@ -1,0 +1,1 @@
+"""Numbers and texts of pages, made ready for their templates."""
