@@ -9,9 +9,13 @@ Not covered: batches and cached input of models that are not tuned; regional and
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.tokens import encoding_for
+
+if TYPE_CHECKING:
+    from tunesmith.store.rows import Counts
 
 MILLION = 1_000_000
 DEFAULT_MODEL = "gpt-3.5-turbo"  # its encoding is the one in which `check` counts, too
@@ -160,6 +164,14 @@ def answer_cost(
     cached = into if batch or price.cached_input is None else price.cached_input
     fresh = prompt_tokens - cached_tokens
     return (fresh * into + cached_tokens * cached + completion_tokens * out) / MILLION
+
+
+def usage_cost(price: Price, counts: "Counts") -> float | None:
+    """Dollars for what was asked and trained; None where a price is not known."""
+    asked = counts.prompt_tokens, counts.completion_tokens
+    answers = answer_cost(price, *asked, cached_tokens=counts.cached_tokens) if any(asked) else 0.0
+    training = training_cost(price, counts.trained_tokens) if counts.trained_tokens else 0.0
+    return None if answers is None or training is None else answers + training
 
 
 def dollars(amount: float | None) -> str:

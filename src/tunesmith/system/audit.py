@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tunesmith.jsonvalue import JsonValue
 log = logging.getLogger("tunesmith.audit")
 log.setLevel(logging.INFO)
 FILE = "audit.log"
+MOST_REFUSALS = 20  # that are remembered: the newest of this process
+_refusals: deque[dict[str, JsonValue]] = deque(maxlen=MOST_REFUSALS)
 
 
 def note_change(deed: str, what: str, *, who: str, where: str, **details: JsonValue) -> None:
@@ -28,7 +31,14 @@ def note_change(deed: str, what: str, *, who: str, where: str, **details: JsonVa
 
 def note_refusal(deed: str, what: str, *, who: str, where: str, **details: JsonValue) -> None:
     """Writes that `who` was refused something."""
-    log.warning("%s", _line(deed, what, who, where, details))
+    line = _line(deed, what, who, where, details)
+    _refusals.append(json.loads(line))
+    log.warning("%s", line)
+
+
+def recent_refusals() -> list[dict[str, JsonValue]]:
+    """What this process refused of late, newest first."""
+    return list(_refusals)[::-1]
 
 
 def show_audit_on_stderr() -> None:

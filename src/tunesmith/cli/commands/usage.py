@@ -15,7 +15,6 @@ from tunesmith.cli.signature import takes
 if TYPE_CHECKING:
     from tunesmith.estimate.prices import Price
     from tunesmith.store.accounts.usage import Group, UsageRow
-    from tunesmith.store.rows import Counts
 
 DAY = 86_400
 ALL_TIME = 100_000 * DAY  # one bucket for everything
@@ -61,16 +60,6 @@ def usage(options: UsageOptions) -> None:
         _print(rows, columns, names, price)
 
 
-def cost(counts: "Counts", price: "Price") -> float | None:
-    """What the tokens would cost, in dollars; None where that is not known."""
-    from tunesmith.estimate.prices import answer_cost, training_cost
-
-    asked = counts.prompt_tokens, counts.completion_tokens
-    answers = answer_cost(price, *asked, cached_tokens=counts.cached_tokens) if any(asked) else 0.0
-    training = training_cost(price, counts.trained_tokens) if counts.trained_tokens else 0.0
-    return None if answers is None or training is None else answers + training
-
-
 def _groups() -> "dict[str, Group | None]":
     return {"day": None, "project": "project", "key": "key_id", "model": "model"}
 
@@ -92,6 +81,7 @@ def _cells(row: "UsageRow", columns: list[str]) -> dict[str, str | None]:
 def _print(rows: "list[UsageRow]", columns: list[str], names: dict[str, str], price: "Price") -> None:
     from tunesmith.cli.output.terminal import note
     from tunesmith.cli.output.usage_table import UsageLine, print_usage
+    from tunesmith.estimate.prices import usage_cost
     from tunesmith.store.rows import Counts
 
     lines = []
@@ -99,18 +89,19 @@ def _print(rows: "list[UsageRow]", columns: list[str], names: dict[str, str], pr
         cells = {name: cell or "" for name, cell in _cells(row, columns).items()}
         if "key" in cells:
             cells["key"] = names.get(cells["key"], cells["key"] or "unknown")
-        lines.append(UsageLine(cells, row.counts, cost(row.counts, price)))
+        lines.append(UsageLine(cells, row.counts, usage_cost(price, row.counts)))
     if columns and len(rows) > 1:
         total = sum((row.counts for row in rows), Counts())
         blanks = dict.fromkeys(columns, "")
-        lines.append(UsageLine({**blanks, columns[0]: "all"}, total, cost(total, price)))
+        lines.append(UsageLine({**blanks, columns[0]: "all"}, total, usage_cost(price, total)))
     print_usage(columns, lines)
     note(f"Tokens are counted by the base models here; prices are those of tuned {price.model} models ({price.table}).")
 
 
 def _json(row: "UsageRow", columns: list[str], price: "Price") -> dict[str, object]:
+    from tunesmith.estimate.prices import usage_cost
     from tunesmith.store.rows import COUNTERS
 
     counted = {name: getattr(row.counts, name) for name in COUNTERS}
-    amount = cost(row.counts, price)
+    amount = usage_cost(price, row.counts)
     return {**_cells(row, columns), **counted, "cost_at_openai_usd": None if amount is None else round(amount, 6)}

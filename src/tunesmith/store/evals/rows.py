@@ -151,6 +151,28 @@ class ItemRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """What a run made of a row, without its texts."""
+
+    id: str
+    state: ItemState
+    results: tuple[JsonObject, ...]
+
+    def passed(self, criterion: str) -> bool:
+        """Whether the row passed this criterion; one without a score did not."""
+        return any(one.get("name") == criterion and one.get("passed") is True for one in self.results)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedItem:
+    """One row in two runs; `number` is its place in the data source."""
+
+    number: int
+    before: Done
+    after: Done
+
+
+@dataclass(frozen=True, slots=True)
 class RunLease:
     """The right to write to a run, until somebody else has it."""
 

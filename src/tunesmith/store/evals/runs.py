@@ -7,11 +7,23 @@ import json
 import time
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import cast
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, insert, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound, RateLimited
-from tunesmith.store.evals.rows import ItemRow, ItemState, NewRun, RunItem, RunRow, RunStatus, Totals
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.evals.rows import (
+    Done,
+    ItemRow,
+    ItemState,
+    NewRun,
+    PairedItem,
+    RunItem,
+    RunRow,
+    RunStatus,
+    Totals,
+)
 from tunesmith.store.ids import new_item_id, new_run_id
 from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, remember_request
 from tunesmith.store.objects.pagination import Cursor, fetch_page
@@ -119,6 +131,21 @@ class RunStore:
             rows = list(connection.execute(page).mappings())
         return Page(tuple(item_row(row) for row in rows), more or fit < len(found))
 
+    def paired(self, first: RunRow, second: RunRow) -> list[PairedItem]:
+        """Return what both runs made of the same row, by its number.
+
+        Rows whose items differ are not the same; those that one of the runs has not done are left out.
+        """
+        other = eval_items.alias("other")
+        same = and_(other.c.run_id == second.id, *(other.c[name] == eval_items.c[name] for name in ("number", "item")))
+        columns = [table.c[name] for table in (eval_items, other) for name in ("id", "state", "results")]
+        query = select(eval_items.c.number, *columns).join(other, same).order_by(eval_items.c.number)
+        query = query.where(eval_items.c.run_id == first.id, self._scope.of(eval_items), self._scope.of(other))
+        query = query.where(eval_items.c.place.is_not(None), other.c.place.is_not(None))
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return [_paired(*row) for row in rows]
+
     def item(self, run: RunRow, item_id: str) -> ItemRow:
         """Return one item that is done. Raises NotFound."""
         query = select(eval_items).where(
@@ -170,6 +197,14 @@ def item_row(row: RowMapping) -> ItemRow:
     values = {name: row[name] for name in ItemRow.__slots__}
     values["results"] = tuple(row["results"] or ())
     return ItemRow(**values)
+
+
+def _paired(number: int, *sides: object) -> PairedItem:
+    made = [
+        Done(cast(str, sides[at]), cast(ItemState, sides[at + 1]), tuple(cast("list[JsonObject]", sides[at + 2] or [])))
+        for at in (0, 3)
+    ]
+    return PairedItem(number, made[0], made[1])
 
 
 def _insert_items(connection: Connection, run_id: str, project: str, rows: Sequence[RunItem]) -> None:

@@ -9,11 +9,13 @@ from sqlalchemy import (
     FromClause,
     RowMapping,
     Select,
+    Text,
     and_,
     exists,
     func,
     insert,
     select,
+    type_coerce,
     update,
 )
 
@@ -27,6 +29,9 @@ from tunesmith.store.rows import CheckpointRow, EventRow, JobRow, JobStatus, New
 from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, clean_text, events, job_metadata, jobs
 from tunesmith.store.scope import EVERYBODY, Scope
+
+# A quote within a value is written \\", so that only a key of the options looks like this.
+HAS_VERDICT = type_coerce(jobs.c.options, Text).like('%"evaluation": {%')
 
 
 class JobStore:
@@ -74,10 +79,12 @@ class JobStore:
         after: str | None = None,
         metadata: dict[str, str] | None = None,
         without_metadata: bool = False,
+        evaluated: bool = False,
     ) -> Page[JobRow]:
         """Return a page of jobs, newest first by the time of their creation.
 
-        `metadata`: all pairs must match; `without_metadata`: only jobs whose metadata is null.
+        `metadata`: all pairs must match; `without_metadata`: only jobs whose metadata is null; `evaluated`: only those
+        that ended with a verdict.
         """
         if metadata:
             query, place = self._with_pairs(list(metadata.items())), by_time(job_metadata, self._scope)
@@ -85,6 +92,8 @@ class JobStore:
             query, place = select(jobs).where(self._scope.of(jobs)), by_time(jobs, self._scope)
         if without_metadata:
             query = query.where(jobs.c.metadata.is_(None))
+        if evaluated:
+            query = query.where(jobs.c.status == JobStatus.SUCCEEDED.value, HAS_VERDICT)
         with self._database.read() as connection:
             rows, more = fetch_page(connection, query, jobs, Cursor(limit, after), self._scope, place)
         return Page(tuple(job_row(row) for row in rows), more)

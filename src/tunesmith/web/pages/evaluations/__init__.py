@@ -1,0 +1,1 @@
+"""Pages about verdicts of jobs, and about evals of the API."""

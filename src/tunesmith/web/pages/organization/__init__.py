@@ -1,0 +1,1 @@
+"""Pages about usage, keys, projects and the server."""

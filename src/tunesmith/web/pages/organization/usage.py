@@ -1,0 +1,71 @@
+"""Usage by day, key and model."""
+
+import time
+from typing import cast
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tunesmith.errors import InvalidRequest
+from tunesmith.estimate.price_file import PriceBook, read_price_book
+from tunesmith.estimate.prices import DEFAULT_MODEL
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.rows import Counts
+from tunesmith.web.access.visit import Visit, signed_in
+from tunesmith.web.render import render
+from tunesmith.web.views.organization.usage import METRICS, SPANS, first_day, known_prices, make_usage, summed
+
+BUCKETS = 31  # days that the API gives at a time
+
+
+async def usage_page(request: Request) -> Response:
+    """What was asked and trained, and what it would have cost."""
+    visit = await signed_in(request)
+    if not visit.may("owner"):
+        return render(request, "organization/owners_only.html", status=403, title="nav.usage")
+    query = request.query_params
+    days = next((one for one in SPANS if str(one) == query.get("days")), 30)
+    metric = next((one for one in METRICS if one == query.get("show")), METRICS[0])
+    book, fault = await run_in_threadpool(_book, visit)
+    price = book.find(query.get("price", "")) or book.require(DEFAULT_MODEL)
+    start = first_day(days, time.time())
+    totals = await _buckets(visit, start, None)
+    models = summed(await _buckets(visit, start, "model"), "model")
+    keys = await _named(visit, summed(await _buckets(visit, start, "api_key_id"), "api_key_id"))
+    found = make_usage(totals, models, keys, price, metric)
+    chosen = {"days": days, "metric": metric, "spans": SPANS, "metrics": METRICS, "prices": known_prices(book)}
+    return render(request, "organization/usage.html", usage=found, fault=fault, **chosen)
+
+
+def _book(visit: Visit) -> tuple[PriceBook, str]:
+    """The prices, and what is wrong with the user's own file."""
+    try:
+        path = visit.settings.price_file
+        return read_price_book(path.expanduser() if path else None), ""
+    except InvalidRequest as error:
+        return PriceBook(), error.message
+
+
+async def _buckets(visit: Visit, start: int, group: str | None) -> list[JsonObject]:
+    found: list[JsonObject] = []
+    page: str | None = None
+    while len(found) < max(SPANS):
+        answer = await visit.api.get(
+            "/v1/organization/usage/completions", start_time=start, limit=BUCKETS, group_by=group, page=page
+        )
+        found += cast("list[JsonObject]", answer["data"])
+        page = cast("str | None", answer["next_page"])
+        if page is None:
+            break
+    return found
+
+
+async def _named(visit: Visit, sums: dict[str, Counts]) -> dict[str, Counts]:
+    """The sums by the keys' names; keys of one name keep their ids apart."""
+    names = {key.id: f"{key.name} (…{key.hint})" for key in await run_in_threadpool(visit.store.keys.all)}
+    return {names.get(key, key): counts for key, counts in sums.items()}
+
+
+ROUTES = [Route("/ui/usage", usage_page)]

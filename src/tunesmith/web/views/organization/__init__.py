@@ -1,0 +1,1 @@
+"""What pages about keys, usage and the server show."""
