@@ -87,6 +87,8 @@ CASES: list[tuple[str, str, str | None, list[Call], str | None]] = [
     ("granite", '<|tool_call|>[{"name": "weather", "arguments": {"city": "Paris"}}, {"name": "now", "arguments": {}}]',
      None, [W, NOW], None),
     ("lfm2", 'Ok.<|tool_call_start|>[weather(city="Paris"), now()]<|tool_call_end|>', "Ok.", [W, NOW], None),
+    ("lfm2", "<|tool_call_start|>[weather(days=07, city='007 (08)', hours=[05, 0, 0.5, 10])]<|tool_call_end|>", None,
+     [("weather", {"days": 7, "city": "007 (08)", "hours": [5, 0, 0.5, 10]})], None),
     ("lfm2", "<|tool_call_start|>[weather(city=\"12\", days=3, metric=True, opts={'a': [1, None]}, tags=['x', 'y z'])]"
      "<|tool_call_end|> Wait.", "Wait.", [("weather", TYPED)], None),
     ("olmo3", '<function_calls>\nweather(city="12", days=3, metric=true, opts={"a": [1, null]}, tags=["x", "y z"])\nnow()\n'

@@ -96,6 +96,7 @@ FORMS = (
           thinks=(("<longcat_think>", "</longcat_think>"), *THINKS)),
     _form("command_r", r"Action:\s*```json", json_calls, "Action:"),
     _form("nemotron", r"<TOOLCALL>", json_calls, "<TOOLCALL>", "</TOOLCALL>"),
+    _form("hunyuan", r"<answer>", json_calls, "<tool_calls>", "</tool_calls>", drops=("<answer>\n", "\n</answer>")),
     _form("jamba", r"<tool_calls>", json_calls, "<tool_calls>", "</tool_calls>",
           thinks=(*THINKS, ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"))),
     _form("gigachat", r"'function call'|function call<\|role_sep\|>|<\|function_call\|>", json_calls,
