@@ -165,9 +165,10 @@ def test_what_is_not_read_is_named(
     keys: dict[str, object], extra: dict[str, np.ndarray], said: str, tmp_path: Path
 ) -> None:
     file = write_file(tmp_path / "tiny.gguf", "qwen2", tiny_model("qwen2"), keys=keys, extra=extra)
-    with pytest.raises(InvalidRequest) as refused:
-        convert(file, tmp_path)
-    assert said in refused.value.message
+    for look in (lambda: read_facts(file, "tiny"), lambda: convert(file, tmp_path)):  # before and after it is added
+        with pytest.raises(InvalidRequest) as refused:
+            look()
+        assert said in refused.value.message
 
 
 def test_a_quantisation_that_the_gguf_package_cannot_read_is_named(

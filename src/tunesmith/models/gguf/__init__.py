@@ -22,8 +22,8 @@ from tunesmith.models.gguf.architectures import ARCHITECTURES, Architecture
 from tunesmith.models.gguf.config import config
 from tunesmith.models.gguf.gguf_model import GgufModel
 from tunesmith.models.gguf.metadata import open_gguf
-from tunesmith.models.gguf.tokenizer import ends, tokenizer, tokenizer_config
-from tunesmith.models.gguf.weights import tensors
+from tunesmith.models.gguf.tokenizer import check_tokenizer, ends, tokenizer, tokenizer_config
+from tunesmith.models.gguf.weights import check_names, tensors
 from tunesmith.models.headers.gguf_header import BadGguf, check_header
 
 MOST_SAID = 500  # characters of an error
@@ -48,6 +48,8 @@ def read_facts(gguf_file: Path, name: str) -> GgufFacts:
     """
     with _explaining(gguf_file):
         model, architecture = _open(gguf_file)
+        check_tokenizer(model)
+        check_names(model, architecture)
         found = config(model, architecture)
         values = sum(int(tensor.n_elements) for tensor in model.reader.tensors)
     reason = unsupported(found)

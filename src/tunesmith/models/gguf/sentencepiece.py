@@ -1,9 +1,5 @@
-"""tokenizer.json of SentencePiece's BPE: the pair whose piece has the best score is joined first.
+"""tokenizer.json of SentencePiece's BPE: the pair whose piece has the best score is joined first."""
 
-What is not covered: Phi-3's, whose special tokens take the blanks behind them, which the file does not say.
-"""
-
-from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.gguf.gguf_model import GgufModel
 from tunesmith.models.gguf.metadata import Metadata
@@ -14,11 +10,6 @@ SPACE = "▁"
 
 def sentencepiece_tokenizer(model: GgufModel) -> JsonObject:
     """All but the post-processor."""
-    if model.architecture == "phi3":
-        raise InvalidRequest(
-            "GGUF tokenizer 'llama' of Phi-3 is not supported: which blanks its special tokens take is not in the file."
-            " Use the model's Hugging Face directory instead."
-        )
     metadata = model.metadata
     tokens, kinds = metadata.strings("tokenizer.ggml.tokens"), metadata.integers("tokenizer.ggml.token_type")
     prefixed = bool(metadata.get("tokenizer.ggml.add_space_prefix", not model.architecture.startswith("gemma")))

@@ -23,19 +23,32 @@ TEMPLATE = (
 )
 
 
-def tokenizer(model: GgufModel) -> JsonObject:
-    """tokenizer.json.
-
-    Raises InvalidRequest for a kind that is not read.
-    """
+def check_tokenizer(model: GgufModel) -> None:
+    """Raises InvalidRequest for a kind that is not read."""
     kind = model.metadata.value("tokenizer.ggml.model")
     if kind not in ("gpt2", "llama"):
         raise InvalidRequest(
             f"GGUF tokenizer {kind!r} is not supported (only gpt2 and llama). Use the model's Hugging Face directory"
             " instead."
         )
-    made = bpe_tokenizer(model.metadata) if kind == "gpt2" else sentencepiece_tokenizer(model)
-    begins = rule_of(model.metadata).begins if kind == "gpt2" else True
+    if kind == "gpt2":
+        rule_of(model.metadata)
+    elif model.architecture == "phi3":
+        raise InvalidRequest(
+            "GGUF tokenizer 'llama' of Phi-3 is not supported: which blanks its special tokens take is not in the file."
+            " Use the model's Hugging Face directory instead."
+        )
+
+
+def tokenizer(model: GgufModel) -> JsonObject:
+    """tokenizer.json.
+
+    Raises InvalidRequest for a kind that is not read.
+    """
+    check_tokenizer(model)
+    bytes_only = model.metadata.get("tokenizer.ggml.model") == "gpt2"
+    made = bpe_tokenizer(model.metadata) if bytes_only else sentencepiece_tokenizer(model)
+    begins = rule_of(model.metadata).begins if bytes_only else True
     start = _id(model.metadata, "bos")
     if model.metadata.get("tokenizer.ggml.add_bos_token", begins) and start is not None:
         made["post_processor"] = _starting(model.metadata.strings("tokenizer.ggml.tokens")[start], start)

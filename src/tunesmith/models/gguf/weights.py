@@ -21,7 +21,7 @@ def tensors(model: GgufModel, architecture: Architecture) -> Iterator[Named]:
 
     Raises InvalidRequest naming a tensor that is missing or that the architecture has no place for.
     """
-    _check_names(model, architecture)
+    check_names(model, architecture)
     for tensor in model.reader.tensors:
         if tensor.name not in (FACTORS, LONG, SHORT):
             yield from _converted(tensor.name, values_of(tensor), model, architecture)
@@ -53,8 +53,11 @@ def _split(name: str) -> tuple[str, str, str]:
     return place, part, kind
 
 
-def _check_names(model: GgufModel, architecture: Architecture) -> None:
-    """transformers would draw by chance what is missing, and ignore what it does not know."""
+def check_names(model: GgufModel, architecture: Architecture) -> None:
+    """Raises InvalidRequest naming a tensor that is missing or unknown.
+
+    transformers would draw by chance what is missing, and ignore what it does not know.
+    """
     blocks = [f"blk.{index}." for index in range(model.layers)]
     needed = {EMBEDDINGS, f"{NORM}.weight"} | _all(blocks, architecture.parts, "weight")
     needed |= _all(blocks, [part for part in architecture.biased if part != NORM], "bias")
