@@ -134,7 +134,7 @@ def pack(values: NDArray[np.float32], kind: GGMLQuantizationType) -> NDArray[np.
         from gguf.quants import quant_shape_to_byte_shape
 
         shape = quant_shape_to_byte_shape(values.shape, kind)
-        return np.random.default_rng(1).integers(0, 48, shape).astype(np.uint8)  # no scale in them is not finite
+        packed = np.random.default_rng(1).integers(0, 48, shape).astype(np.uint8)  # no scale in them is not finite
     return packed
 
 
@@ -159,7 +159,8 @@ def _stored(architecture: str, name: str, values: NDArray[np.float32]) -> NDArra
     if architecture.startswith("gemma") and "norm" in name:
         return values + np.float32(1)
     if name.endswith("shared_expert_gate.weight"):
-        return values[0]
+        first: NDArray[np.float32] = values[0]
+        return first
     if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
         heads = HEADS if "q_proj" in name else KV_HEADS
         split = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
