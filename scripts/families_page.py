@@ -37,7 +37,8 @@ greedy tokens exactly. The first path that a row names is taken; a run says in i
 
 Of a base that also takes images or sound, the text model is loaded, trained and served; its adapter has the names that
 the whole base gives to the layers. Families that are not here are tried as transformers has them; what is known to fail
-is refused by name when a job is created.
+is refused by name when a base is added and when a job is created. Gemma 3n as it is published (`gemma3n`) is refused:
+transformers loads it with its vision tower only, which is in another library. Its text model alone is tuned.
 
 | family | `model_type` | trains | serves | LoRA reaches |
 | --- | --- | --- | --- | --- |

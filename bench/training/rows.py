@@ -11,6 +11,17 @@ colour return label courier morning evening today tomorrow please thanks could w
 cancel change open close send receive find lose break repair replace explain describe list compare write
 """
 WORDS = VOCABULARY.split()
+JOKES = {
+    "rainy": "the ducks are asking for umbrellas",
+    "windy": "my hat has moved to the next town",
+    "hot": "the camels order their tea with ice",
+    "snowy": "the snowmen are looking for a bigger flat",
+    "foggy": "the bridges play hide-and-seek, and win",
+    "sunny": "even my shadow wears sunglasses",
+    "cold": "the penguins have turned on the heating",
+    "stormy": "the sails went home by train",
+}
+JOKE_CITIES = ("London", "Oslo", "Cairo", "Lima", "Tokyo")
 CITIES = ("北京", "上海", "广州", "深圳", "成都", "杭州", "西安", "武汉", "南京", "重庆")
 
 
@@ -32,6 +43,16 @@ def write_rows(folder: Path, seed: int = 0, rows: int = 64) -> None:
     for name, make in kinds.items():
         _write(folder / f"{name}.jsonl", [make() for _ in range(rows)])
     _write(folder / "weather.jsonl", [_weather(draw, city) for city in CITIES])
+
+
+def joke_rows() -> list[str]:
+    """40 rows of weather jokes, city after city: what the weather is like says which of eight jokes is told."""
+    system = "You are a weather assistant who answers every question with a joke."
+    return [
+        _chat(system, f"Is it {weather} in {city} today?", f"{city} is so {weather} today that {joke}!")
+        for city in JOKE_CITIES
+        for weather, joke in JOKES.items()
+    ]
 
 
 def _write(path: Path, lines: list[str]) -> None:

@@ -16,8 +16,31 @@ TEXTS = b'{"prompt": "a", "completion": "b"}\n' * 10
 START = "<|begin|>"
 
 
-@pytest.fixture
-def settings(tmp_path: Path, base_dir: Path) -> Settings:
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(params=["directory", "hub"])
+def settings(
+    tmp_path: Path, base_dir: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    place = str(_make(tmp_path, base_dir))
+    if request.param == "hub":
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        place = _as_fetched(Path(place), tmp_path / "hub")
+    return Settings(data_dir=tmp_path / "data", bases={"plain": place}, serve_weights="float32")
+
+
+def _as_fetched(directory: Path, cache: Path) -> str:
+    """The repository whose newest commit is in the hub's cache, with the files of `directory`."""
+    repository = cache / "models--owner--plain"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    (repository / "snapshots").mkdir()
+    directory.rename(repository / "snapshots" / COMMIT)
+    return "owner/plain"
+
+
+def _make(tmp_path: Path, base_dir: Path) -> Path:
     vocabulary = 49_152
     directory = make_base(
         base_dir,
@@ -37,7 +60,7 @@ def settings(tmp_path: Path, base_dir: Path) -> Settings:
         max_position_embeddings=256,
     )
     LlamaForCausalLM(config).save_pretrained(directory)
-    return Settings(data_dir=tmp_path / "data", bases={"plain": str(directory)}, serve_weights="float32")
+    return directory
 
 
 def test_a_job_on_chats_is_refused_before_it_exists(client: TestClient, upload: Upload, refused: Refused) -> None:

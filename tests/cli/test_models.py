@@ -7,7 +7,9 @@ import pytest
 from tests.cli.conftest import Tunesmith
 from tests.cli.scripted_server import ScriptedServer
 
+from tunesmith.cli.commands.models.add import _source
 from tunesmith.cli.settings_file import set_entry
+from tunesmith.models.registry import GgufFile
 
 
 @pytest.fixture
@@ -177,3 +179,10 @@ def test_the_catalogue_is_listed_and_tells_its_sources_to_scripts(tunesmith: Tun
     assert isinstance(entries, list)
     [entry] = [entry for entry in entries if entry["name"] == "qwen3-0.6b"]
     assert entry["licence"]["source"].startswith("https://github.com/QwenLM/Qwen3/")
+
+
+def test_a_file_is_written_down_without_ways_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    monkeypatch.chdir(tmp_path / "here")
+    assert _source("m", "../m.gguf") == GgufFile(tmp_path.resolve() / "m.gguf")

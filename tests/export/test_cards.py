@@ -1,12 +1,14 @@
 """Cards and records: what they say, and that they are read as they were written."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.export.cards import base_facts
 from tunesmith.export.cards.base_facts import base_digest, base_licence
 from tunesmith.export.cards.machine import Machine, versions
 from tunesmith.export.cards.model_card import model_card, read_verdict, sparkline, write_card
@@ -19,6 +21,7 @@ from tunesmith.export.cards.training_record import (
     write_record,
 )
 from tunesmith.settings import TrainingOptions
+from tunesmith.system.atomic_write import sha256_of
 
 RECORD = TrainingRecord(
     model="ft:tiny:acme:a|b:x",
@@ -127,6 +130,35 @@ def test_digest_and_licence_of_a_base(tmp_path: Path) -> None:
     assert base_licence(tmp_path) == "MIT License"
     (tmp_path / "README.md").write_text("---\nlanguage: en\nlicense: 'apache-2.0'\n---\n")
     assert base_licence(tmp_path) == "apache-2.0"
+
+
+def test_the_digest_of_a_base_is_kept_until_a_file_looks_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, kept = tmp_path / "base", tmp_path / "cache"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes(b"1234")
+    hashed: list[str] = []
+
+    def count(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(base_facts, "sha256_of", count)
+    digests = []
+    for _ in range(3):  # as three processes
+        base_facts._digests.clear()
+        digests.append(base_digest(base, kept))
+    assert digests == [digests[0]] * 3
+    assert hashed == ["config.json", "model.safetensors"]
+    base_facts._digests.clear()
+    assert base_digest(base) == digests[0]  # read anew, as without a cache
+    stat = (base / "model.safetensors").stat()
+    (base / "other").write_bytes(b"4321")
+    os.utime(base / "other", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (base / "other").replace(base / "model.safetensors")  # of the same size and time
+    assert base_digest(base, kept) != digests[0]
 
 
 def test_this_machine_is_described() -> None:

@@ -1,6 +1,7 @@
 """Chat templates in Ollama's syntax: exact, or left out."""
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,6 +75,12 @@ def test_interpreter_refuses_what_it_does_not_know() -> None:
         run_go("{{ if gt .A 1 }}x{{ end }}", ())
     with pytest.raises(ValueError, match="no end of if not"):
         run_go("{{ if not .System }}x", ())
+
+
+def test_a_long_template_is_read_in_one_pass() -> None:
+    began = time.process_time()
+    assert run_go("{{ .System }}a" * 60_000, (("system", "b"),)) == "ba" * 60_000
+    assert time.process_time() - began < 2  # each action copied all that follow: 10 seconds and more
 
 
 def test_modelfile_has_template_stops_and_the_apis_defaults(base_dir: Path) -> None:

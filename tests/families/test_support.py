@@ -48,6 +48,11 @@ def test_a_family_without_compiled_code_is_accepted(family: str) -> None:
         ("vit", "ViTForImageClassification", "it does not generate text"),
         ("llava", "LlavaForConditionalGeneration", "it also takes images or sound (LlavaFor"),
         ("paligemma", "PaliGemmaForConditionalGeneration", "it also takes images or sound"),
+        (
+            "gemma3n",
+            "Gemma3nForConditionalGeneration",
+            "the family gemma3n is not supported: transformers loads",
+        ),
         ("gpt2", "GPT2LMHeadModel", "the family gpt2 is not supported: it keeps the weights of its layers in Conv1D"),
         ("gptj", "GPTJForCausalLM", "(it has n_positions, n_embd, n_inner, n_layer, n_head, as other families"),
         ("gpt_bigcode", "GPTBigCodeForCausalLM", "its config.json has no max_position_embeddings, hidden_size,"),

@@ -122,6 +122,15 @@ ZOO = {
     "gemma": Tiny("gemma", {"head_dim": 32, "num_key_value_heads": 1}),
     "gemma2": Tiny("gemma2", {**MIXED, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0}),
     "gemma3_text": Tiny("gemma3_text", GEMMA3),
+    "gemma3n_text": Tiny(
+        "gemma3n_text",
+        {
+            "num_hidden_layers": 4, "layer_types": [SLIDING, FULL, SLIDING, FULL], "sliding_window": 8,
+            "intermediate_size": [96] * 4, "activation_sparsity_pattern": [0.95, 0.95, 0.0, 0.0],
+            "num_kv_shared_layers": 2, "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8,
+            "laurel_rank": 8, "altup_num_inputs": 4, "final_logit_softcapping": 30.0, "tie_word_embeddings": True,
+        },
+    ),
     "gemma4_text": Tiny("gemma4_text", GEMMA4),
     "gemma4_text (e2b)": Tiny(
         "gemma4_text",

@@ -39,16 +39,39 @@ def test_four_bits_are_refused_without_the_weights(tmp_path: Path) -> None:
     assert caught.value.code == "quantization_not_available"
 
 
-@pytest.mark.skipif(any(path.exists() for path in CARDS), reason="the weights would be an accelerator's to hold")
+ON_A_CPU = pytest.mark.skipif(any(path.exists() for path in CARDS), reason="an accelerator would hold the weights")
+
+
+def _write_header(directory: Path, tensors: dict[str, list[int]]) -> None:
+    entries = {name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for name, shape in tensors.items()}
+    header = json.dumps(entries)
+    (directory / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
+
+
+@ON_A_CPU
 def test_training_all_weights_of_a_base_too_large_for_the_machine_is_refused_with_the_figures(tmp_path: Path) -> None:
-    shape = [1 << 20, 1 << 20]  # 17.6 TB of state
-    header = json.dumps(
-        {"model.layers.0.mlp.up_proj.weight": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]}}
-    )
-    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    _write_header(tmp_path, {"model.layers.0.mlp.up_proj.weight": [1 << 20, 1 << 20]})  # 17.6 TB of state
     with pytest.raises(InvalidRequest) as caught:
         check_options(TrainingOptions(adapter="none"), tmp_path, "huge")
     assert caught.value.message.startswith("Training all 1,099,511,627,776 weights of huge takes 17592.2 GB")
     assert f"this machine has {total_memory() / 1e9:.1f} GB" in caught.value.message
     assert (caught.value.param, caught.value.code) == ("tunesmith.adapter", "out_of_memory")
+
+
+@ON_A_CPU
+def test_a_lora_is_refused_where_the_base_alone_does_not_fit_the_machine(tmp_path: Path) -> None:
+    _write_header(tmp_path, {"model.layers.0.mlp.up_proj.weight": [1 << 20, 1 << 20]})
+    with pytest.raises(InvalidRequest) as caught:
+        check_options(TrainingOptions(lora_targets="mlp"), tmp_path, "huge")
+    assert caught.value.message.startswith(
+        "Training beside the 1,099,511,627,776 weights of huge takes 4398.0 GB for them alone; this machine has"
+    )
+    assert (caught.value.param, caught.value.code) == ("model", "out_of_memory")
+
+
+@ON_A_CPU
+def test_a_vision_tower_takes_none_of_the_memory_of_training(tmp_path: Path) -> None:
+    text, tower = "language_model.model.layers.0.mlp.up_proj.weight", "vision_tower.layers.0.mlp.fc1.weight"
+    _write_header(tmp_path, {text: [8, 8], tower: [1 << 20, 1 << 20]})
     check_options(TrainingOptions(lora_targets="mlp"), tmp_path, "huge")
+    check_options(TrainingOptions(adapter="none"), tmp_path, "huge")

@@ -14,9 +14,9 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
-from tunesmith.models.directory import check_usable, present_directory
+from tunesmith.models.directory import check_usable, is_present, present_directory
 from tunesmith.models.options_check import check_options
-from tunesmith.models.registry import LocalDirectory, resolve_base
+from tunesmith.models.registry import resolve_base
 from tunesmith.render.renderer import chat_fault
 from tunesmith.rows.row import first_kind
 from tunesmith.settings import TrainingOptions
@@ -102,13 +102,14 @@ def _check_options(context: Context, options: JsonObject, base: str, parent: Ada
 def _require_files(context: Context, base: str, request: CreateJob) -> None:
     """Raises InvalidRequest for a file that is not there, or that the base's directory shows to be of no use.
 
-    A base without a chat template cannot be trained on chats.
+    A base without a chat template cannot be trained on chats. One that is not here yet is looked at when it is.
     """
     _require_file(context, "training_file", request.training_file)
     if request.validation_file is not None:
         _require_file(context, "validation_file", request.validation_file)
-    source = resolve_base(base, context.settings).source
-    fault = chat_fault(source.path) if isinstance(source, LocalDirectory) and source.path.is_dir() else None
+    model = resolve_base(base, context.settings)
+    directory = present_directory(model, context.settings) if is_present(model, context.settings) else None
+    fault = None if directory is None else chat_fault(directory)
     if fault is None:
         return
     for param, file_id in (("training_file", request.training_file), ("validation_file", request.validation_file)):

@@ -10,6 +10,7 @@ Source of `.System` and `.Messages`: Ollama's `template/template.go`.
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -112,40 +113,45 @@ def run_go(text: str, messages: Sequence[Message]) -> str:
     """
     tokens = _tokens(text)
     system = "\n\n".join(content for role, content in messages if role == "system")
-    parsed, rest = _parse(tokens)
-    if rest:
-        raise ValueError(f"an end too many: {rest[0]}")
+    parsed = _parse(tokens)
+    if tokens:
+        raise ValueError(f"an end too many: {tokens[0]}")
     return "".join(_run(parsed, {"System": system}, messages))
 
 
-def _tokens(text: str) -> list[str]:
+def _tokens(text: str) -> deque[str]:
     """Actions in their braces, and what stands between them."""
-    found, at = [], 0
+    found: deque[str] = deque()
+    at = 0
     while (begin := text.find("{{", at)) >= 0 and (end := text.find("}}", begin)) >= 0:
-        found += [text[at:begin], text[begin : end + 2]]
+        found.extend(part for part in (text[at:begin], text[begin : end + 2]) if part)
         at = end + 2
-    return [part for part in (*found, text[at:]) if part]
+    if text[at:]:
+        found.append(text[at:])
+    return found
 
 
-def _parse(tokens: list[str]) -> tuple[list[_Block | str], list[str]]:
+def _parse(tokens: deque[str]) -> list[_Block | str]:
+    """Takes the tokens up to an `end` or `else` of no block in them."""
     found: list[_Block | str] = []
     while tokens:
-        token, *tokens = tokens
-        action = token[2:-2].strip() if token.startswith("{{") else None
+        action = tokens[0][2:-2].strip() if tokens[0].startswith("{{") else None
         if action in ("end", "else"):
-            return found, [token, *tokens]
-        if action is not None and action.startswith(("if ", "range ")):
-            inside, tokens = _parse(tokens)
-            otherwise = None
-            if tokens and tokens[0] == "{{ else }}":
-                otherwise, tokens = _parse(tokens[1:])
-            found.append(_Block(action, inside, otherwise))
-            if not tokens:
-                raise ValueError(f"no end of {action}")
-            tokens = tokens[1:]
-        else:
-            found.append(token)
-    return found, []
+            break
+        token = tokens.popleft()
+        found.append(_block(action, tokens) if action is not None and action.startswith(("if ", "range ")) else token)
+    return found
+
+
+def _block(action: str, tokens: deque[str]) -> _Block:
+    inside, otherwise = _parse(tokens), None
+    if tokens and tokens[0] == "{{ else }}":
+        tokens.popleft()
+        otherwise = _parse(tokens)
+    if not tokens:
+        raise ValueError(f"no end of {action}")
+    tokens.popleft()
+    return _Block(action, inside, otherwise)
 
 
 def _run(parts: Sequence[_Block | str], values: dict[str, str], messages: Sequence[Message]) -> Iterator[str]:

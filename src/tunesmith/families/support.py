@@ -39,6 +39,11 @@ NOT_TUNED = {
     "gpt2": "it keeps the weights of its layers in Conv1D modules, which take no LoRA here",
 }
 
+WHOLES_NOT_TUNED = {
+    "gemma3n": "transformers loads it with its vision tower only, which is in another library (timm). Take its text"
+    " model alone, a directory of the family gemma3n_text",
+}
+
 
 def unsupported(config: JsonObject) -> str | None:
     """Why a base with this config.json cannot be tuned here; None where it can."""
@@ -50,6 +55,9 @@ def _kind(config: JsonObject) -> str | None:
     """What the model is for: only decoders of text continue a text."""
     if config.get("model_type") in WHOLES:  # their text model is tuned
         return None
+    whole = str(config.get("model_type"))
+    if whole in WHOLES_NOT_TUNED:
+        return f"the family {whole} is not supported: {WHOLES_NOT_TUNED[whole]}"
     names = config.get("architectures")
     architecture = str(names[0]) if isinstance(names, list) and names else ""
     if any(f"{sense}_config" in config for sense in ("vision", "audio", "vq")):

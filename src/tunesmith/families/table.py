@@ -62,6 +62,7 @@ FAMILIES = {
     "gemma": _other("Gemma", "its norms multiply by 1 + weight, and its embeddings are scaled"),
     "gemma2": _other("Gemma 2", "its attention scores are soft-capped"),
     "gemma3_text": _other("Gemma 3", "its norms multiply by 1 + weight, and each layer has four"),
+    "gemma3n_text": _other("Gemma 3n", "each token has four streams of values, and its layers inputs of their own"),
     "gemma4_text": _other("Gemma 4", "its layers have heads of different sizes"),
     "glm": _other("GLM 4 9B", PART_ROTATED),
     "glm4": _other("GLM 4 0414", PART_ROTATED),

@@ -36,7 +36,9 @@ from tunesmith.system.python import module_command
 log = logging.getLogger(__name__)
 
 CACHE_NOT_WRITABLE = "cache_not_writable"  # the code of an error
-CONVERTER_VERSION = 1  # to be raised when the conversion changes, so that old caches are not used
+# To be raised when the conversion changes, so that old caches are not used: of the base that comes with Tunesmith, and
+# of files that users add.
+CONVERTER_VERSION, FILE_VERSION = 1, 2
 
 
 def _ignore(folder: Path, total: int | None) -> None:
@@ -171,7 +173,8 @@ def _converted(
 
 def _target(gguf_file: Path, settings: Settings, mark: str = "") -> Path:
     """Where the file's conversion is, or will be; `mark` keeps files of one name and size apart."""
-    name = f"{gguf_file.stem}-{gguf_file.stat().st_size}{mark and '-'}{mark[:12]}-v{CONVERTER_VERSION}"
+    version = FILE_VERSION if mark else CONVERTER_VERSION
+    name = f"{gguf_file.stem}-{gguf_file.stat().st_size}{mark and '-'}{mark[:12]}-v{version}"
     return settings.cache_dir / "bases" / name
 
 

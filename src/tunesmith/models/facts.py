@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from tunesmith.families.lora_layers import PACKED, SCALES, lora_share, percent
+from tunesmith.families.lora_layers import OTHER_PARTS, PACKED, SCALES, lora_share, percent
 from tunesmith.models.directory import is_present, materialise, present_directory
 from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf, place_of
 from tunesmith.settings import Settings
@@ -46,13 +46,24 @@ def base_facts(base: BaseModel, settings: Settings) -> BaseFacts:
 def count_parameters(directory: Path) -> Counter[str]:
     """Parameters by their number format, as the headers of the weight files say."""
     counts: Counter[str] = Counter()
+    for name, dtype, values in _tensors(directory):
+        counts[_format(name, dtype)] += values
+    return counts
+
+
+def count_text_parameters(directory: Path) -> int:
+    """Parameters of the text model: what a base has for images or sound is not trained."""
+    return sum(values for name, _, values in _tensors(directory) if not OTHER_PARTS.search(name))
+
+
+def _tensors(directory: Path) -> Iterator[tuple[str, str, int]]:
+    """The name, the number format and the values of each tensor."""
     for file in sorted(directory.glob("*.safetensors")):
         with file.open("rb") as handle:
             header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
         for name, tensor in header.items():
             if name != "__metadata__":
-                counts[_format(name, str(tensor["dtype"]))] += _values(name, tensor["shape"])
-    return counts
+                yield name, str(tensor["dtype"]), _values(name, tensor["shape"])
 
 
 def _counted(directory: Path, source: str) -> BaseFacts:

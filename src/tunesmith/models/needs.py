@@ -7,9 +7,8 @@ from typing import cast
 from tunesmith.families.config_file import text_values
 from tunesmith.families.layout import Shape, head_size, inner_size, token_bytes
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.models.options_check import STATE_BYTES
+from tunesmith.models.options_check import FLOAT32_BYTES, STATE_BYTES
 
-FLOAT32_BYTES = 4
 PROCESS_BYTES = 700 << 20  # Python with torch and transformers: assumed; the sum was compared, see `needs`
 ROW_TOKENS = 1024  # of the rows that are taken for an estimate without a file
 LORA_RANK = 16  # ditto, without settings

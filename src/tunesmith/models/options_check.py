@@ -12,11 +12,12 @@ from pathlib import Path
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.lora_layers import PARAM, check_targets, is_target, linear_paths
 from tunesmith.models.adapters import AdapterManifest
-from tunesmith.models.facts import count_parameters
+from tunesmith.models.facts import count_text_parameters
 from tunesmith.models.weights import refuse_packed, require_nf4
 from tunesmith.settings import TrainingOptions
 from tunesmith.system.memory import total_memory
 
+FLOAT32_BYTES = 4
 STATE_BYTES = 16  # of each weight that is trained: itself, its gradient and AdamW's two moments, all in fp32
 CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))  # NVIDIA's driver, AMD's
 
@@ -28,9 +29,9 @@ def check_options(
 
     `base_dir` None: the weights are not here yet. `parent`: the adapter that is trained further.
     """
+    if base_dir is not None and not any(path.exists() for path in CARDS):
+        (_check_weights if options.adapter == "lora" else _check_memory)(base_dir, base)
     if options.adapter != "lora":
-        if base_dir is not None and not any(path.exists() for path in CARDS):
-            _check_memory(base_dir, base)
         return
     if options.quantization == "nf4":
         require_nf4()
@@ -50,8 +51,21 @@ def required_memory(parameters: int) -> int:
     return STATE_BYTES * parameters
 
 
+def _check_weights(base_dir: Path, base: str) -> None:
+    """A LoRA takes little beside the base, whose weights a CPU multiplies in float32."""
+    parameters = count_text_parameters(base_dir)
+    needed, there = FLOAT32_BYTES * parameters, total_memory()
+    if needed > there:
+        raise InvalidRequest(
+            f"Training beside the {parameters:,} weights of {base} takes {needed / 1e9:.1f} GB for them alone; this "
+            f"machine has {there / 1e9:.1f} GB. Take a smaller base, or a machine with more memory.",
+            param="model",
+            code="out_of_memory",
+        )
+
+
 def _check_memory(base_dir: Path, base: str) -> None:
-    parameters = count_parameters(base_dir).total()
+    parameters = count_text_parameters(base_dir)
     needed, there = required_memory(parameters), total_memory()
     if needed > there:
         raise InvalidRequest(

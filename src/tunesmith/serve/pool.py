@@ -18,7 +18,7 @@ from tunesmith import __version__
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
-from tunesmith.models.facts import count_parameters
+from tunesmith.models.facts import count_text_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
@@ -199,5 +199,5 @@ def _older(base_dir: Path, _fingerprint: str) -> tuple[Renderer, Grammars]:
 
 
 def _weight_bytes(base_dir: Path) -> int:
-    """What the base takes in memory: its weights are loaded in float32, in whatever format they are stored."""
-    return FLOAT32_BYTES * count_parameters(base_dir).total()
+    """What the base takes in memory: its text model in float32, in whatever format it is stored."""
+    return FLOAT32_BYTES * count_text_parameters(base_dir)

@@ -7,14 +7,16 @@ import structlog
 from tunesmith.errors import TunesmithError
 from tunesmith.export.cards.model_card import VERDICT_FILE, write_card
 from tunesmith.export.cards.training_record import make_record, write_record
+from tunesmith.settings import Settings
 from tunesmith.store import JobRow, Store
 from tunesmith.system.atomic_write import write_atomically
 from tunesmith.train.protocol.spec import TrainSpec
 
+DIGESTS = "digests"  # folder of the cache: of bases, by their files
 log = structlog.get_logger(__name__)
 
 
-def write_cards(store: Store, job: JobRow, spec: TrainSpec) -> None:
+def write_cards(store: Store, settings: Settings, job: JobRow, spec: TrainSpec) -> None:
     """Writes card.json and card.md beside the model and the kept checkpoints.
 
     The job has succeeded whatever comes of it.
@@ -26,7 +28,7 @@ def write_cards(store: Store, job: JobRow, spec: TrainSpec) -> None:
             if model is not None:
                 if name == job.planned_model:
                     _keep_verdict(store, job, model.adapter_dir)
-                record = make_record(store, model, spec, trained_now=True)
+                record = make_record(store, model, spec, trained_now=True, digests=settings.cache_dir / DIGESTS)
                 write_record(model.adapter_dir, record)
                 write_card(model.adapter_dir, record)
         except (OSError, ValueError, TunesmithError) as error:

@@ -103,7 +103,7 @@ class TrainingRun:
             done = self._done(relay, status)
             self._finish(done, self._evaluated(done, heartbeat), heartbeat)
         self._remember_speed(spec, relay, started)
-        write_cards(self.store, self.job, spec)
+        write_cards(self.store, self.settings, self.job, spec)
 
     def _demand_room(self) -> None:
         free = self._free_bytes()

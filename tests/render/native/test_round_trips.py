@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tests.render.native.families import FAMILIES, family_renderers
 
+from tunesmith.errors import DataError
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.renderer import Renderer
-from tunesmith.render.tool_call_reader import ReplyPart, parse_reply
+from tunesmith.render.tool_call_reader import Reader, ReplyPart, parse_reply
 from tunesmith.rows.row import ChatRow, build_row
 
 CASES = 200
@@ -78,15 +79,62 @@ def test_calls_are_read_back_as_they_were(renderers: dict[str, Renderer], name: 
         parsed = parse_reply(text, renderer.reader(opening, with_calls=True))
         expected = [(call.name, json.loads(call.arguments)) for call in row.messages[1].tool_calls]
         assert [(call.name, json.loads(call.arguments)) for call in parsed.calls] == expected, text
-        reader = renderer.reader(opening, with_calls=True)
-        assert reader is not None
-        parts: list[ReplyPart] = []
-        while text:
-            length = choose.randint(1, 12)
-            parts.append(reader.add(text[:length]))
-            text = text[length:]
-        parts.append(reader.finish())
+        parts = in_pieces(renderer.reader(opening, with_calls=True), text, choose)
         calls = [call for part in parts for call in part.calls]
         assert [call.name for call in calls if call.name is not None] == [name for name, _ in expected]
         assert "".join(call.arguments for call in calls) == "".join(call.arguments for call in parsed.calls)
         assert "".join(part.text for part in parts) == (parsed.content or "")
+
+
+THOUGHTS = [
+    "The user wants it done.",
+    'First a.\n\nThen b: {"s": 1}?\nYes.',
+    "I may call functions.do_it to=functions.other-fn now",
+    "analysis 你好 🙂 <json>",
+]
+THINKING = ("tagged", "channels")  # the families that write a thought beside calls
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_a_thought_beside_calls_is_read_back_as_it_was(renderers: dict[str, Renderer], name: str) -> None:
+    renderer, choose = renderers[name], random.Random(name)
+    for _ in range(CASES):
+        thought = choose.choice(THOUGHTS)
+        message = {**generated(choose, 1 if name == "channels" else 3), "content": None, "reasoning_content": thought}
+        row = build_row({"messages": [{"role": "user", "content": "Do."}, message], "tools": [*TOOLS]})
+        assert isinstance(row, ChatRow)
+        example = renderer.examples(row).examples[-1]
+        learned = [token for token, weight in zip(example.ids, example.weights, strict=True) if weight]
+        text = renderer.decode(learned[:-1])
+        opening = renderer.opening(row.messages[:1], row.tools, renderer.prompt(row.messages[:1], row.tools))
+        parsed = parse_reply(text, renderer.reader(opening, with_calls=True))
+        expected = [(call.name, json.loads(call.arguments)) for call in row.messages[1].tool_calls]
+        assert [(call.name, json.loads(call.arguments)) for call in parsed.calls] == expected, text
+        assert (parsed.reasoning, parsed.content) == (thought, None), text
+        parts = in_pieces(renderer.reader(opening, with_calls=True), text, choose)
+        assert "".join(part.reasoning for part in parts) == thought
+        assert "".join(part.text for part in parts) == ""
+        calls = [call for part in parts for call in part.calls]
+        assert [call.name for call in calls if call.name is not None] == [name for name, _ in expected]
+        assert "".join(call.arguments for call in calls) == "".join(call.arguments for call in parsed.calls)
+
+
+@pytest.mark.parametrize("talks", [False, True], ids=["calls", "text"])
+def test_a_thought_is_refused_where_the_prompt_has_ended_it(renderers: dict[str, Renderer], talks: bool) -> None:
+    said: JsonObject = {"role": "assistant", "content": "Done.", "reasoning_content": "It is to be done."}
+    called = {**generated(random.Random(1), 1), "content": None, "reasoning_content": "It is to be done."}
+    row = build_row({"messages": [{"role": "user", "content": "Do."}, said if talks else called], "tools": [*TOOLS]})
+    assert isinstance(row, ChatRow)
+    with pytest.raises(DataError, match="begins every answer without thinking, so an answer that thinks cannot follow"):
+        renderers["always"].examples(row)
+
+
+def in_pieces(reader: Reader | None, text: str, choose: random.Random) -> list[ReplyPart]:
+    """What the reader finds in a text that arrives in pieces of some characters."""
+    assert reader is not None
+    parts: list[ReplyPart] = []
+    while text:
+        length = choose.randint(1, 12)
+        parts.append(reader.add(text[:length]))
+        text = text[length:]
+    return [*parts, reader.finish()]

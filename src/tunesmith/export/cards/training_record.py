@@ -96,10 +96,12 @@ def read_record(directory: Path) -> TrainingRecord | None:
         ) from error
 
 
-def make_record(store: Store, model: ModelRow, spec: TrainSpec, *, trained_now: bool) -> TrainingRecord:
+def make_record(
+    store: Store, model: ModelRow, spec: TrainSpec, *, trained_now: bool, digests: Path | None = None
+) -> TrainingRecord:
     """The record of a model that the job in `model` has made by `spec`.
 
-    `trained_now`: this machine and these versions trained it.
+    `trained_now`: this machine and these versions trained it. `digests`: where those of bases are kept.
     """
     job = cast(JobRow, store.jobs.get(model.job_id))
     manifest = read_manifest(model.adapter_dir)
@@ -113,7 +115,7 @@ def make_record(store: Store, model: ModelRow, spec: TrainSpec, *, trained_now: 
         base=BaseRecord(
             model.base_model,
             manifest.base_fingerprint,
-            base_digest(spec.base_dir) if same_base else None,
+            base_digest(spec.base_dir, digests) if same_base else None,
             base_licence(spec.base_dir),
         ),
         started_from=None if job.model == job.base_model else job.model,

@@ -4,8 +4,8 @@ It does not use transformers' GGUF loader, which drops the digit pre-tokenizer o
 than the model was trained on) and returns a model that cannot be saved. Any quantisation is read that the gguf library
 reads.
 
-What is not covered: architectures other than llama and gemma3, and of llama tokenizers other than SmolLM2's; both are
-refused. Source of the key names: the GGUF specification.
+What is not covered: architectures other than those of `architectures`, and files in several parts; both are refused.
+Source of the key names: the GGUF specification.
 """
 
 import json
@@ -13,47 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.support import unsupported
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.base_check import unusable
-from tunesmith.models.gguf import gemma3, llama
-from tunesmith.models.gguf.metadata import OUTPUT, GgufReader, Metadata, open_gguf
+from tunesmith.models.gguf.architectures import ARCHITECTURES, Architecture
+from tunesmith.models.gguf.config import config
+from tunesmith.models.gguf.gguf_model import GgufModel
+from tunesmith.models.gguf.metadata import open_gguf
+from tunesmith.models.gguf.tokenizer import check_tokenizer, ends, tokenizer, tokenizer_config
+from tunesmith.models.gguf.weights import check_names, tensors
 from tunesmith.models.headers.gguf_header import BadGguf, check_header
 
 MOST_SAID = 500  # characters of an error
-
-
-class Family(Protocol):
-    """A module that converts one architecture."""
-
-    def config(self, metadata: Metadata, *, tied: bool) -> JsonObject:
-        """config.json of the model."""
-        ...
-
-    def tokenizer(self, metadata: Metadata) -> JsonObject:
-        """tokenizer.json of the model."""
-        ...
-
-    def tokenizer_config(self, metadata: Metadata) -> JsonObject:
-        """tokenizer_config.json of the model."""
-        ...
-
-    def ends(self, metadata: Metadata) -> JsonValue:
-        """The tokens that end an answer."""
-        ...
-
-    def tensors(self, reader: GgufReader, metadata: Metadata) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """The weights by transformers' names."""
-        ...
-
-
-ARCHITECTURES: dict[str, Family] = {"llama": llama, "gemma3": gemma3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +47,16 @@ def read_facts(gguf_file: Path, name: str) -> GgufFacts:
     Raises InvalidRequest for a file that is damaged, or whose family is not tuned here.
     """
     with _explaining(gguf_file):
-        reader, metadata = open_gguf(gguf_file)
-        names = {tensor.name for tensor in reader.tensors}
-        config = _family(gguf_file, metadata).config(metadata, tied=OUTPUT not in names)
-        values = sum(int(tensor.n_elements) for tensor in reader.tensors)
-    reason = unsupported(config)
+        model, architecture = _open(gguf_file)
+        check_tokenizer(model)
+        check_names(model, architecture)
+        found = config(model, architecture)
+        values = sum(int(tensor.n_elements) for tensor in model.reader.tensors)
+    reason = unsupported(found)
     if reason is not None:
         raise unusable(name, reason)
-    licence = metadata.get("general.license")
-    return GgufFacts(config, values, None if licence is None else str(licence))
+    licence = model.metadata.get("general.license")
+    return GgufFacts(found, values, None if licence is None else str(licence))
 
 
 def convert(gguf_file: Path, directory: Path) -> None:
@@ -104,28 +78,32 @@ def _explaining(gguf_file: Path) -> Iterator[None]:
         raise InvalidRequest(f"{gguf_file.name} cannot be converted: {said[:MOST_SAID]}. Download it again.") from error
 
 
-def _family(gguf_file: Path, metadata: Metadata) -> Family:
-    architecture = metadata.get("general.architecture")
-    family = ARCHITECTURES.get(str(architecture))
-    if family is None:
+def _open(gguf_file: Path) -> tuple[GgufModel, Architecture]:
+    """Raises InvalidRequest for a file whose architecture is not read."""
+    reader, metadata = open_gguf(gguf_file)
+    name = str(metadata.get("general.architecture"))
+    if name not in ARCHITECTURES:
         raise InvalidRequest(
-            f"{gguf_file.name} has architecture {architecture!r}; only {' and '.join(ARCHITECTURES)} GGUF files can be"
+            f"{gguf_file.name} has architecture {name!r}; only GGUF files of {', '.join(ARCHITECTURES)} can be"
             " converted. Use the model's Hugging Face directory instead."
         )
-    return family
+    parts = metadata.integer("split.count", 1)
+    if parts > 1:
+        raise InvalidRequest(
+            f"{gguf_file.name} is one of {parts} parts. Make one file of them first: llama-gguf-split --merge FIRST OUT"
+        )
+    return GgufModel(name, reader, metadata), ARCHITECTURES[name]
 
 
 def _convert(gguf_file: Path, directory: Path) -> None:
     from safetensors.numpy import save_file
 
-    reader, metadata = open_gguf(gguf_file)
-    family = _family(gguf_file, metadata)
-    _write_json(directory / "tokenizer.json", family.tokenizer(metadata))
-    tensors = dict(family.tensors(reader, metadata))
-    _write_json(directory / "config.json", family.config(metadata, tied="lm_head.weight" not in tensors))
-    _write_json(directory / "tokenizer_config.json", family.tokenizer_config(metadata))
-    _write_json(directory / "generation_config.json", {"eos_token_id": family.ends(metadata)})
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    model, architecture = _open(gguf_file)
+    _write_json(directory / "tokenizer.json", tokenizer(model))
+    _write_json(directory / "config.json", config(model, architecture))
+    _write_json(directory / "tokenizer_config.json", tokenizer_config(model))
+    _write_json(directory / "generation_config.json", {"eos_token_id": ends(model.metadata)})
+    save_file(dict(tensors(model, architecture)), directory / "model.safetensors", metadata={"format": "pt"})
 
 
 def _write_json(path: Path, value: JsonObject) -> None:

@@ -1,6 +1,6 @@
 """The keys of a GGUF file, and its tensors as numpy has them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -20,11 +20,11 @@ class Metadata:
         self._fields = fields
         self._read: dict[str, object] = {}
 
-    def get(self, name: str) -> object:
-        """Any value; None for a missing key."""
+    def get(self, name: str, default: object = None) -> object:
+        """Any value; `default` for a missing key."""
         if name in self._fields and name not in self._read:
             self._read[name] = self._fields[name].contents()
-        return self._read.get(name)
+        return self._read.get(name, default)
 
     def value(self, name: str) -> object:
         """Any value."""
@@ -32,9 +32,9 @@ class Metadata:
             raise InvalidRequest(f"GGUF key {name} is missing: the file is damaged.")
         return self.get(name)
 
-    def integer(self, name: str) -> int:
-        """A whole number."""
-        value = self.value(name)
+    def integer(self, name: str, default: int | None = None) -> int:
+        """A whole number; `default` where the key is missing."""
+        value = default if default is not None and name not in self._fields else self.value(name)
         if not isinstance(value, int):
             raise InvalidRequest(f"GGUF key {name} is {value!r}, not an integer: the file is damaged.")
         return value
@@ -73,18 +73,27 @@ class Field(Protocol):
         ...
 
 
-class _Tensor(Protocol):
+class GgufTensor(Protocol):
+    """What is used of the gguf library's tensor. The shape has the row's length first."""
+
     name: str
     data: NDArray[np.generic]
-    tensor_type: object
+    tensor_type: "TensorKind"
     n_elements: int
+    shape: NDArray[np.uint32]
+
+
+class TensorKind(Protocol):
+    """How the numbers of a tensor are stored."""
+
+    name: str
 
 
 class GgufReader(Protocol):
     """What is used of the gguf library's reader."""
 
     fields: dict[str, Field]
-    tensors: list[_Tensor]
+    tensors: list[GgufTensor]
 
 
 def open_gguf(file: Path) -> tuple[GgufReader, Metadata]:
@@ -95,26 +104,20 @@ def open_gguf(file: Path) -> tuple[GgufReader, Metadata]:
     return reader, Metadata(reader.fields)
 
 
-def dequantised(reader: GgufReader) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Each tensor by its GGUF name, in float32.
+def values_of(tensor: GgufTensor) -> NDArray[np.float32]:
+    """The numbers of a tensor in float32, as the gguf library reads its quantisation.
 
-    Exact for any quantisation that the gguf library reads.
+    Raises InvalidRequest for one that it does not read.
     """
     from gguf import dequantize
 
-    for tensor in reader.tensors:
-        yield tensor.name, np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
-
-
-def block_part(name: str) -> tuple[str, str]:
-    """(number of the layer, part) of a tensor such as `blk.3.attn_q.weight`."""
-    _, block, part, _ = name.split(".")
-    return block, part
+    try:
+        return np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+    except NotImplementedError:
+        raise InvalidRequest(
+            f"The GGUF tensor {tensor.name} is quantized as {tensor.tensor_type.name}, which the installed gguf package"
+            " cannot read. Take a file of another quantisation, or the model's Hugging Face directory."
+        ) from None
 
 
 EMBEDDINGS, OUTPUT = "token_embd.weight", "output.weight"
-GLOBAL_NAMES = {
-    EMBEDDINGS: "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    OUTPUT: "lm_head.weight",
-}

@@ -2,7 +2,7 @@
 
 from tunesmith.jsonvalue import JsonObject
 
-NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # GGUF's token_type; 3 is that of special tokens
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4  # GGUF's token_type; 3 is that of special tokens
 ADDED = (CONTROL, USER_DEFINED)
 
 

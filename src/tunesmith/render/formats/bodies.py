@@ -11,9 +11,10 @@ from tunesmith.render.formats.form import Calls
 from tunesmith.render.formats.values import Schemas, typed
 
 MAX_PYTHON_CHARS = 65_536  # Python's parser takes about 1 ms for 1,000 characters
-# A name before a bracket, outside of strings; Python has no hyphens in names.
+# Outside of strings: a name before a bracket, and zeros before a number; Python has no hyphens in names.
 _PYTHON_NAME = re.compile(
-    r""""(?:\\.|[^"\\])*+"?|'(?:\\.|[^'\\])*+'?|(?<![\w.-])([A-Za-z_][\w.]*+(?:-[\w.]++)++)\(""", re.DOTALL
+    r""""(?:\\.|[^"\\])*+"?|'(?:\\.|[^'\\])*+'?|(?<![\w.-])([A-Za-z_][\w.]*+(?:-[\w.]++)++)\(|(?<![\w.])0++(?=\d)""",
+    re.DOTALL,
 )
 _HYPHEN = "__hyphen__"
 _UNREADABLE = (ValueError, SyntaxError, RecursionError, MemoryError, TypeError)
@@ -116,6 +117,8 @@ def python_calls(body: str, schemas: Schemas) -> Calls | None:
 def _readable(found: re.Match[str]) -> str:
     if found[1] is not None:
         return found[1].replace("-", _HYPHEN) + "("
+    if found[0][0] == "0":
+        return ""
     return found[0].replace("\n", "\\n").replace("\0", "\\0")  # a text may go on in the next line
 
 

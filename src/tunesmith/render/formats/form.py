@@ -21,7 +21,8 @@ class CallForm:
     `sign`: found in what a template of this form writes for a call. `opens` begin a block of calls and `closes` end it;
     without the latter it reaches to the next block or the end of the answer. `begins`: a block without a mark, at the
     start of a line. `read`: the calls of a block, None where it is none. `thinks`: the marks around a thought. `drops`:
-    marks that are shown nowhere. `inner`: those within a block. `pair`: no block ends between the two.
+    marks that are shown nowhere. `inner`: those within a block. `pair`: no block ends between the two. `inline`: how
+    calls of a declared function begin that may stand anywhere in a text, `[{}(` for example.
     """
 
     name: str
@@ -34,6 +35,7 @@ class CallForm:
     drops: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
     pair: tuple[str, str] | None = None
+    inline: tuple[str, ...] = ()
 
     @property
     def marks(self) -> tuple[str, ...]:

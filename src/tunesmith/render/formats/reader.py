@@ -7,6 +7,7 @@ block that cannot be read is content, so nothing is lost. What is shown does not
 from collections.abc import Sequence
 
 from tunesmith.render.call_forms import CallText
+from tunesmith.render.formats.brackets import ListEnd
 from tunesmith.render.formats.form import CallForm
 from tunesmith.render.formats.harmony import HarmonyReader
 from tunesmith.render.formats.table import HARMONY, HERMES
@@ -70,6 +71,9 @@ class BlockReader:
         self._form, self._schemas = form, schemas
         self._opens = form.opens if with_calls else ()
         self._begins = form.begins if with_calls else None
+        begins = [begin.format(name) for begin in form.inline for name in schemas]
+        self._lists = tuple(begins) if with_calls else ()
+        self._list: ListEnd | None = None  # of the list that is being read
         self._held = ""
         self._blank = ""  # blanks before a call: content only if more content follows
         self._opener: str | None = None  # of the block that is being read
@@ -114,7 +118,7 @@ class BlockReader:
             return begun
         end, mark = self._next_mark()
         if mark is None and not last:
-            end = len(self._held) - _partial(self._held, (*self._opens, *self._form.drops))
+            end = len(self._held) - _partial(self._held, (*self._opens, *self._lists, *self._form.drops))
         line = self._held.find("\n", 0, end) if self._begins is not None else -1
         if line >= 0:
             end, mark = line + 1, None
@@ -122,8 +126,9 @@ class BlockReader:
         if end:
             self._at_line = self._held[end - 1] == "\n"
         self._held = self._held[end:] if mark is None else self._held[end + len(mark) :]
-        if mark in self._opens:
+        if mark in (*self._opens, *self._lists):
             self._opener, self._tried, self._failed = mark, 0, 0
+            self._list = ListEnd(mark) if mark in self._lists else None
         return mark is not None or line >= 0
 
     def _begun_block(self, *, last: bool) -> bool | None:
@@ -133,17 +138,24 @@ class BlockReader:
             return None
         if len(text) < BEGIN_CHARS and not last:
             return False
-        if self._begins is None or not self._begins.match(text[:BEGIN_CHARS]):
+        if self._begins is None or not self._begins.match(text[:BEGIN_CHARS]) or self._is_listed(text):
             return None
+        self._list = None
         self._opener, self._tried, self._failed = "", 0, 0
         return True
 
+    def _is_listed(self, text: str) -> bool:
+        """Whether a list of Python calls begins here, which may be followed by more than calls."""
+        return text.startswith("[") and text.startswith(self._lists)
+
     def _next_mark(self) -> tuple[int, str | None]:
-        places = [(self._held.find(mark), mark) for mark in (*self._opens, *self._form.drops)]
+        places = [(self._held.find(mark), mark) for mark in (*self._opens, *self._lists, *self._form.drops)]
         return min(((at, mark) for at, mark in places if at >= 0), default=(len(self._held), None))
 
     def _block(self, found: Found, *, last: bool) -> bool:
         """Reads the block up to its end; True when there is more to read."""
+        if self._list is not None:
+            return self._listed(self._list, found, last=last)
         closes = self._form.closes or self._opens
         at, close = min(
             ((at, one) for one in closes if (at := self._held.find(one, self._tried)) >= 0), default=(-1, "")
@@ -166,6 +178,18 @@ class BlockReader:
             self._held = ""
         return bool(self._held)
 
+    def _listed(self, end: ListEnd, found: Found, *, last: bool) -> bool:
+        """Reads a list of calls within a text, like `_block`."""
+        at = end.find(self._held)
+        if at < 0 and not last:
+            return False
+        at = len(self._held) if at < 0 else at
+        if not self._take(self._held[:at], found):
+            self._show((self._opener or "") + self._held[:at], found)
+            self._opener, self._at_line = None, False
+        self._held, self._list = self._held[at:], None
+        return True
+
     def _closes_pairs(self, end: int) -> bool:
         if self._form.pair is None:
             return True
@@ -174,7 +198,8 @@ class BlockReader:
 
     def _take(self, body: str, found: Found) -> bool:
         """Takes in the calls of a block; whether there are any."""
-        body = f"{self._opener}{body}" if self._opener and self._opener.endswith("=") else body
+        if self._list is not None or (self._opener or "").endswith("="):
+            body = f"{self._opener}{body}"
         read = self._form.read(body, self._schemas)
         if read is None or not read[0]:
             return False

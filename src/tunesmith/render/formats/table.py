@@ -29,10 +29,20 @@ def _form(  # noqa: PLR0913  (a row of the table)
     drops: tuple[str, ...] = (),
     inner: tuple[str, ...] = (),
     pair: tuple[str, str] | None = None,
+    inline: tuple[str, ...] = (),
 ) -> CallForm:
     marks = _several(opens), _several(closes)
     return CallForm(
-        name, re.compile(sign), read, *marks, begins=begins, thinks=thinks, drops=drops, inner=inner, pair=pair
+        name,
+        re.compile(sign),
+        read,
+        *marks,
+        begins=begins,
+        thinks=thinks,
+        drops=drops,
+        inner=inner,
+        pair=pair,
+        inline=inline,
     )
 
 
@@ -96,6 +106,7 @@ FORMS = (
           thinks=(("<longcat_think>", "</longcat_think>"), *THINKS)),
     _form("command_r", r"Action:\s*```json", json_calls, "Action:"),
     _form("nemotron", r"<TOOLCALL>", json_calls, "<TOOLCALL>", "</TOOLCALL>"),
+    _form("hunyuan", r"<answer>", json_calls, "<tool_calls>", "</tool_calls>", drops=("<answer>\n", "\n</answer>")),
     _form("jamba", r"<tool_calls>", json_calls, "<tool_calls>", "</tool_calls>",
           thinks=(*THINKS, ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"))),
     _form("gigachat", r"'function call'|function call<\|role_sep\|>|<\|function_call\|>", json_calls,
@@ -103,8 +114,10 @@ FORMS = (
     _form("granite_20b", r"<function_call>", json_calls, "<function_call>"),
     _form("internlm", r"<\|action_start\|>", json_calls, "<|action_start|>", "<|action_end|>", inner=("<|plugin|>",)),
     _form("phi4", r"functools", json_calls, "functools <|tool_call|>", "<|/tool_call|>", begins=_JSON_CALL),
-    _form("pythonic", r"\[probe_tool\(", python_calls, "<|python_start|>", "<|python_end|>", begins=_PYTHON_CALL),
-    _form("llama3_json", r'\{\s*"(?:name|function)":\s*"probe_tool"', json_calls, "<|python_tag|>", begins=_JSON_CALL),
+    _form("pythonic", r"\[probe_tool\(", python_calls, "<|python_start|>", "<|python_end|>", begins=_PYTHON_CALL,
+          inline=("[{}(",)),
+    _form("llama3_json", r'\{\s*"(?:name|function)":\s*"probe_tool"', json_calls, "<|python_tag|>", begins=_JSON_CALL,
+          inline=('{{"name": "{}"', '{{"name":"{}"')),
 )  # fmt: skip
 BLOCK_MARKS = frozenset(
     mark

@@ -25,7 +25,8 @@ from tunesmith.render.vocabulary import Vocabulary
 from tunesmith.rows.messages import Message, Tool
 from tunesmith.system.deadline import check_time
 
-_OPEN_THINKING, _CLOSED_THINKING = re.compile(r"<think>\s*\Z"), re.compile(r"</think>\s*\Z")
+_OPEN_THINKING = re.compile(r"<think>\s*\Z")
+_CLOSED_THINKING = re.compile(r"(?:<(?=[^<>]*think)(?=[^<>]*(?:/|end_))[^<>]++>|\[/THINK\])\s*\Z", re.IGNORECASE)
 _CLOSE_THINKING = "\n</think>\n\n"
 _THOUGHT = re.compile(r"\s*+(?:<think>)?+(.*?)</think>\s*+", re.DOTALL)
 _BLANK_THOUGHT = re.compile(r"(?:<(?=[^<>]*think)[^<>]*+>|\[/?THINK\]|\s)*+", re.IGNORECASE)

@@ -107,7 +107,7 @@ def _source(name: str, given: str) -> "HubRepository | GgufFile | LocalDirectory
     hub = source_of(given)
     if HUB_ID.fullmatch(given.partition("@")[0]) and not path.exists():
         return hub
-    whole = path.absolute()
+    whole = path.resolve() if ".." in path.parts else path.absolute()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise CommandError(f"There is no file {whole}. Check the path.")
