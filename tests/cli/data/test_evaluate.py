@@ -234,6 +234,13 @@ def test_the_table_names_what_is_measured_and_an_unknown_price(
     }
 
 
+def test_costs_are_told_apart(run: Tunesmith, script: ScriptedServer, rows: Path, long: Path) -> None:
+    script_four_ways(script)
+    ran = run("eval", "last", "--on", rows, "--concurrency", 1, "--prompts", long, "--price", "gpt-4o-mini")
+    costs = [line.split()[-1] for line in ran.out.splitlines()[1:5]]
+    assert costs == ["$0.00285", "$0.00285", "$0.00570", "$0.00570"]  # 7 and 3 tokens at 0.15 and 0.60; at 0.30, 1.20
+
+
 def test_options_without_use_are_refused(run: Tunesmith, script: ScriptedServer, rows: Path, long: Path) -> None:
     ran = run("eval", "last", "--on", rows, "--prompts", long, "--html", rows.with_name("x.html"), "--forgetting")
     assert (ran.code, script.asked) == (2, [])

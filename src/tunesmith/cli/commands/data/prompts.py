@@ -1,5 +1,6 @@
 """`tunesmith eval --prompts LONG`: was the prompt worth shortening?"""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,7 +87,6 @@ def print_ways(results: "Sequence[WayResult]", price: "Price", *, as_json: bool)
     from rich.markup import escape
 
     from tunesmith.cli.output.terminal import listing, out, print_json
-    from tunesmith.estimate.prices import dollar_column
 
     costs = [_cost(one, price) for one in results]
     if as_json:
@@ -95,10 +95,10 @@ def print_ways(results: "Sequence[WayResult]", price: "Price", *, as_json: bool)
         return
     titles = results[0].criterion, "prompt tokens", "answer tokens", "seconds", f"{CALLS:,} calls"
     table = listing("way", *titles, numbers=5)
-    for one, cost in zip(results, dollar_column(costs), strict=True):
+    for one, cost in zip(results, costs, strict=True):
         score = f"{100 * one.score.value:.0f} % ({100 * one.score.low:.0f} to {100 * one.score.high:.0f})"
         numbers = f"{one.prompt_tokens:.0f}", f"{one.tokens:.0f}", f"{one.seconds:.2f}"
-        table.add_row(one.way.name, score, *numbers, cost)
+        table.add_row(one.way.name, score, *numbers, _three_digits(cost))
     out().print(table, crop=False)
     out().print()
     for line in _sentences(results):
@@ -115,6 +115,15 @@ def _cost(result: "WayResult", price: "Price") -> float | None:
     if one[0] is None or one[1] is None:
         return None
     return CALLS * (result.prompt_tokens * one[0] + result.tokens * one[1])
+
+
+def _three_digits(amount: float | None) -> str:
+    """An amount as exact as it takes to see which way is cheaper: `$0.0755` beside `$0.0790`."""
+    from tunesmith.estimate.prices import dollars
+
+    if amount is None or amount >= 1 or amount <= 0:
+        return dollars(amount)
+    return f"${amount:.{2 - math.floor(math.log10(amount))}f}"
 
 
 def _sentences(results: "Sequence[WayResult]") -> list[str]:
