@@ -15,7 +15,7 @@ help:
 	@echo "make serve   the API and one worker on http://127.0.0.1:8000/v1"
 	@echo "make test    all tests          make lint    ruff, mypy, import-linter"
 	@echo "make power-cuts   100 power cuts during training, on a disk that loses what was not synced"
-	@echo "make fuzz    schemathesis at length: about 13,000 requests by our OpenAPI document and by OpenAI's"
+	@echo "make fuzz    schemathesis at length: about 13,000 requests by two OpenAPI documents, and hypothesis's properties"
 	@echo "make wheel   build the wheel, and run the demo from it in an empty environment"
 	@echo "make docs    rewrite docs/cli.md, docs/settings.md, docs/dataset-format.md and the README's tree of folders"
 	@echo "make families   train and serve a tiny model of each family, rewrite docs/families.md"
@@ -40,6 +40,7 @@ power-cuts: setup
 
 fuzz: setup
 	TUNESMITH_FUZZ_EXAMPLES=100 $(BIN)/python -m pytest tests/fuzz
+	PROPERTIES=20 $(BIN)/python -m pytest tests/check/test_properties.py tests/api/test_hostile.py
 
 wheel: setup
 	TUNESMITH_WHEEL_TEST=1 $(BIN)/python -m pytest tests/wheel

@@ -12,19 +12,29 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.processes import children
+from tests.train.conftest import write_tiny_base
 
 from tunesmith.models.adapters import TENSORS_FILE
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, NewFile, NewJob, Store, open_store
 
-STEPS = 10  # 10 rows, batch size 2, 2 epochs
-NUMBERS = {"n_epochs": 2, "batch_size": 2, "learning_rate_multiplier": 2.0}
+STEPS = 40  # 10 rows, batch size 2, 8 epochs
+NUMBERS = {"n_epochs": 8, "batch_size": 2, "learning_rate_multiplier": 2.0}
+ANSWER = "It was so yesterday, and it will be so tomorrow. " * 8  # so that a step takes a while, to be killed in
 QUESTIONS = ("sun", "rain", "snow", "wind", "fog", "hail", "frost", "storm", "cloud", "heat")
 
 
 @pytest.fixture
 def settings(tmp_path: Path, base_dir: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", lease_seconds=2, checkpoint_seconds=0.01, poll_seconds=0.1)
+    (tmp_path / "base").mkdir()
+    return Settings(
+        data_dir=tmp_path / "data",
+        bases={"tiny": str(write_tiny_base(base_dir, tmp_path / "base"))},
+        lease_seconds=2,
+        checkpoint_seconds=0.01,
+        poll_seconds=0.1,
+    )
 
 
 @pytest.fixture
@@ -37,8 +47,10 @@ def store(settings: Settings) -> Iterator[Store]:
 @pytest.fixture
 def start_worker(settings: Settings) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
+    given = settings.model_dump(mode="json", exclude_defaults=True)
     values = {
-        f"TUNESMITH_{name.upper()}": str(value) for name, value in settings.model_dump(exclude_defaults=True).items()
+        f"TUNESMITH_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
+        for name, value in given.items()
     }
 
     def start() -> subprocess.Popen[bytes]:
@@ -53,15 +65,14 @@ def start_worker(settings: Settings) -> Iterator[Callable[[], subprocess.Popen[b
 
 def submit(store: Store) -> JobRow:
     rows = [
-        {"messages": [{"role": "user", "content": f"{word}?"}, {"role": "assistant", "content": f"Yes, {word}."}]}
+        {"messages": [{"role": "user", "content": f"{word}?"}, {"role": "assistant", "content": f"{word}! {ANSWER}"}]}
         for word in QUESTIONS
     ]
     blob = store.blobs.write([json.dumps(row).encode() + b"\n" for row in rows])
-    base = "smollm2-135m-instruct"
     return store.jobs.create(
         NewJob(
-            model=base,
-            base_model=base,
+            model="tiny",
+            base_model="tiny",
             training_file=store.files.create(blob, NewFile(purpose="fine-tune", filename="weather.jsonl")).id,
             organization="acme",
             seed=7,
@@ -83,7 +94,7 @@ def wait_for(store: Store, job: JobRow, condition: Callable[[JobRow], bool], sec
 
 
 def only_trainer(worker: subprocess.Popen[bytes]) -> psutil.Process:
-    (trainer,) = psutil.Process(worker.pid).children()
+    (trainer,) = children("tunesmith.train", worker.pid)
     return trainer
 
 

@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from httpx2 import Response
 from starlette.testclient import TestClient
+from tests.databases import Migrated
 
 from tunesmith.api.app import create_app
 from tunesmith.jsonvalue import JsonObject
@@ -41,8 +42,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    store = open_store(settings)
+def store(settings: Settings, migrated: Migrated) -> Iterator[Store]:
+    store = open_store(migrated(settings))
     yield store
     store.close()
 

@@ -1,6 +1,7 @@
 """Whatever is sent, the answer is a success or an envelope with a 4xx, on both databases: never a 500, never a 422."""
 
 import json
+import os
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -9,11 +10,12 @@ from httpx2 import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from tests.databases import Migrated
 
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import Store
+from tunesmith.store import Store, open_store
 from tunesmith.wire.jobs import CreateJob
 
 text = st.text(st.characters(codec=None, exclude_categories=()), max_size=70)  # surrogates and NUL too
@@ -34,7 +36,8 @@ optional = {name: special.get(name, value) | value for name in CreateJob.model_f
 body = st.fixed_dictionaries(
     {}, optional={**optional, "model": st.just("gpt-4o-mini") | value, "training_file": st.just("FILE") | value}
 )
-fuzz = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+TIMES = int(os.environ.get("PROPERTIES", "1"))  # `make fuzz` makes more
+fuzz = settings(max_examples=15 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -46,10 +49,8 @@ def client(store_settings: Settings, store: Store) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def store(store_settings: Settings) -> Iterator[Store]:
-    from tunesmith.store import open_store
-
-    store = open_store(store_settings)
+def store(store_settings: Settings, migrated: Migrated) -> Iterator[Store]:
+    store = open_store(migrated(store_settings))
     yield store
     store.close()
 
@@ -65,7 +66,7 @@ def test_any_job_request_is_accepted_or_refused(client: TestClient, rows: bytes)
     answer = client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("x.jsonl", rows)})
     file_id = answer.json()["id"]
 
-    @settings(fuzz, max_examples=150)
+    @settings(fuzz, max_examples=60 * TIMES)
     @given(body)
     def send(request: dict[str, object]) -> None:
         if request.get("training_file") == "FILE":

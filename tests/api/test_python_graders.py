@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 from tests.api.conftest import Refused
+from tests.processes import children, lives
 from tests.servers import serving
 
 from tunesmith.api.app import create_app
@@ -174,7 +175,7 @@ def test_clients_that_leave_free_their_places(tmp_path: Path) -> None:
                     client.post(path, json={"grader": python(endless), "model_sample": "a"}, timeout=1.5)
             answer = client.post(path, json={"grader": python(honest), "model_sample": "a"})
         assert answer.json()["reward"] == 0.5
-        (process,) = [child for child in psutil.Process().children() if str(tmp_path) in " ".join(child.cmdline())]
+        (process,) = children(str(tmp_path))
         started = process.children(recursive=True)
     assert started
     _, alive = psutil.wait_procs([child for child in started if lives(child)], timeout=5)
@@ -193,10 +194,3 @@ def test_calls_at_once_all_have_their_own_score(client: TestClient) -> None:
     for thread in threads:
         thread.join()
     assert found == {number: 2.0 * number for number in range(12)}
-
-
-def lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

@@ -1,6 +1,7 @@
 """Any JSON value on any line: nothing is raised, and the counts add up. `fix` is idempotent and its output passes."""
 
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -60,7 +61,8 @@ ROWS = (
     )
 )
 LINES = st.lists(ROWS.map(lambda row: json.dumps(row).encode()) | st.binary(max_size=20), max_size=8)
-SLOW = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = 60 * int(os.environ.get("PROPERTIES", "1"))  # `make fuzz` makes more
+SLOW = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def counts_add_up(report: Report) -> None:

@@ -117,8 +117,8 @@ def test_reasoning_that_the_base_is_not_shown_is_a_warning(renderer: Renderer, t
     assert "reasoning_not_trained" not in thinking.counts
 
 
-def test_a_base_without_a_template_continues_text(base_dir: Path, tmp_path: Path, renderer: Renderer) -> None:
-    plain = renderer_of(base_dir, tmp_path, None)
+def test_a_base_without_a_template_continues_text(base_dir: Path, tmp_path: Path) -> None:
+    plain, renderer = renderer_of(base_dir, tmp_path / "plain", None), renderer_of(base_dir, tmp_path, FORGETFUL)
     row = CompletionRow("Cold in Wuhan? ->", " Very.")
     assert plain.row(row).ids == renderer.row(row).ids
     assert plain.text_prompt("Cold?") == renderer.text_prompt("Cold?")

@@ -1,12 +1,11 @@
 """The one renderer: what is learned, what the prompt is, and that no content can forge a turn."""
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tests.render.bases import make_base
 
 from tunesmith.errors import DataError, ServerFault
 from tunesmith.render.renderer import Renderer, load_renderer
@@ -34,17 +33,7 @@ FAMILIES = {
 
 
 def with_template(base: Path, target: Path, template: str, added: list[str]) -> Path:
-    shutil.copytree(base, target, ignore=shutil.ignore_patterns("*.safetensors"))
-    config = json.loads((target / "tokenizer_config.json").read_text())
-    (target / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
-    tokenizer = json.loads((target / "tokenizer.json").read_text())
-    first = len(tokenizer["model"]["vocab"])
-    for offset, token in enumerate(added):  # not marked special: the renderer must see to it
-        tokenizer["added_tokens"].append(
-            {**tokenizer["added_tokens"][0], "id": first + offset, "content": token, "special": False}
-        )
-    (target / "tokenizer.json").write_text(json.dumps(tokenizer))
-    return target
+    return make_base(base, target, template, plain=tuple(added))  # not marked special: the renderer must see to it
 
 
 @pytest.fixture(scope="module", params=["chatml", *FAMILIES])

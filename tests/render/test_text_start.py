@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.render.bases import make_base
+from tests.render.bases import VOCABULARY, make_base
 from tokenizers import Tokenizer
 from tokenizers.decoders import Metaspace as MetaspaceDecoder
 from tokenizers.models import BPE
@@ -42,7 +42,7 @@ def sequence(*processors: JsonObject) -> JsonObject:
 @pytest.fixture(scope="module")
 def ids(base_dir: Path) -> dict[str, int]:
     vocabulary = json.loads((base_dir / "tokenizer.json").read_text())["model"]["vocab"]
-    return {BOS: len(vocabulary), EOS: vocabulary[EOS]}
+    return {BOS: VOCABULARY, EOS: vocabulary[EOS]}
 
 
 CASES = ["none", "bytes", "start", "bytes then start", "both", "end", "add_bos", "no bos", "no template"]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.processes import children
 from tests.security.jail import inside, outside
 from tests.security.jail.case import Case
 from tests.security.jail.system_calls import RAW
@@ -39,6 +40,7 @@ GROUPS = {
 CASES = {f"{group}: {case.name}": case for group, cases in GROUPS.items() for case in cases}
 HONEST = "import json\ndef grade(sample, item): return len(sample['output_text']) / 8"
 LIMITS = JailLimits(seconds=20, memory_mib=512)
+ZYGOTE = "tunesmith.graders.jail.zygote"
 
 
 @dataclass
@@ -78,8 +80,7 @@ class World:
         """The numbers of processes below each of ours: a zygote has its inner one and what that keeps ready."""
         deadline = time.monotonic() + 10
         while True:
-            ours = [one for one in psutil.Process().children() if "tunesmith.graders.jail.zygote" in one.cmdline()]
-            found = [len(one.children(recursive=True)) for one in ours]
+            found = [len(_below(one)) for one in children(ZYGOTE)]
             if set(found) <= {2} or time.monotonic() > deadline:
                 return found
             time.sleep(0.02)
@@ -256,12 +257,12 @@ def test_no_state_passes_from_call_to_call(world: World, name: str) -> None:
 
 
 def test_processes_that_are_killed_are_replaced_and_no_caller_sees_it(world: World) -> None:
-    children = [one for one in psutil.Process().children(recursive=True) if _is_the_jails(one)]
-    assert len(children) >= 3
-    for child in children:
+    killed = children(ZYGOTE, recursive=True)
+    assert len(killed) >= 3
+    for child in killed:
         with suppress(psutil.NoSuchProcess):  # it died with the one before
             child.kill()
-    _await_end([child.pid for child in children])
+    _await_end([child.pid for child in killed])
     world.check_untouched()
 
 
@@ -277,11 +278,10 @@ def test_nothing_outlives_a_server_that_is_killed(world: World) -> None:
     _await_end(numbers)
 
 
-def _is_the_jails(process: psutil.Process) -> bool:
-    try:
-        return "tunesmith.graders.jail.zygote" in process.cmdline()
-    except psutil.NoSuchProcess:  # also: it has ended, and nobody has asked how
-        return False
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):  # it has just ended
+        return process.children(recursive=True)
+    return []
 
 
 def _await_end(numbers: list[int]) -> None:

@@ -9,9 +9,11 @@ import psycopg
 import pytest
 import structlog
 from fastapi import FastAPI
+from sqlalchemy import QueuePool
 from starlette.testclient import TestClient
 from tests.api.conftest import Refused
 from tests.security.conftest import As
+from tests.servers import wait_until
 
 from tunesmith.api.app import create_app
 from tunesmith.errors import InvalidRequest, ServiceUnavailable
@@ -101,6 +103,10 @@ def test_database_that_is_gone_is_a_503_that_names_no_host(
     key = store.keys.create("owner")[0]
     gone = open_store(there)
     with TestClient(create_app(there, gone, Pool(there)), raise_server_exceptions=False) as client:
+        used = gone.database.engine.pool
+        assert isinstance(used, QueuePool)
+        # What a thread of the application's start has in hand would not be closed.
+        wait_until(lambda: used.checkedout() == 0, 20, "the end of what the application does at its start")
         gone.database.engine.dispose()
         monkeypatch.setattr(gone.database.engine.pool, "_creator", _no_connection)
         answers = [client.get("/healthz"), client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})]

@@ -1,3 +1,4 @@
+import json
 import shutil
 import threading
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.render.bases import make_base
 from tests.render.native.families import family_base
 
 from tunesmith.errors import ServerFault
@@ -62,16 +64,22 @@ def write_weights(directory: Path, mebibytes: int) -> None:
 
 @pytest.fixture
 def bases(base_dir: Path, tmp_path: Path) -> list[Path]:
-    """Three bases with the real tokenizer, and weights of half a mebibyte in the file and a whole one in memory."""
+    """Three bases with the real template, and weights of half a mebibyte in the file and a whole one in memory."""
+    template = json.loads((base_dir / "tokenizer_config.json").read_text("utf-8"))["chat_template"]
     directories = []
     for name in "abc":
-        directory = tmp_path / name
-        directory.mkdir()
-        for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        directory = make_base(base_dir, tmp_path / name, template)
+        for file in ("config.json", "generation_config.json"):
             (directory / file).symlink_to(base_dir / file)
         write_weights(directory, mebibytes=1)
         directories.append(directory)
     return directories
+
+
+@pytest.fixture
+def renderer(bases: list[Path]) -> Renderer:
+    """The first one's."""
+    return load_renderer(bases[0])
 
 
 def test_a_base_is_loaded_once_however_many_ask_at_once(bases: list[Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A base small enough to train in milliseconds, with the real tokenizer and chat template."""
+"""A base small enough to train in milliseconds, with the real chat template."""
 
 import json
 import shutil
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.render.bases import VOCABULARY as TOKENS
+from tests.render.bases import make_base
 from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
 
 from tunesmith.settings import TrainingOptions
@@ -39,17 +41,24 @@ def tiny_llama(vocabulary: int = VOCABULARY, seed: int = 0) -> LlamaForCausalLM:
 
 @pytest.fixture(scope="session")
 def tiny_base(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Hugging Face directory with random weights and SmolLM2's tokenizer."""
+    """A Hugging Face directory with random weights, and SmolLM2's tokenizer with the first of its tokens."""
     return write_tiny_base(base_dir, tmp_path_factory.mktemp("tiny-base"))
 
 
 def write_tiny_base(base_dir: Path, directory: Path) -> Path:
-    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-        shutil.copy(base_dir / name, directory / name)
-    model = tiny_llama(vocabulary=json.loads((base_dir / "config.json").read_text())["vocab_size"])
+    config = json.loads((base_dir / "tokenizer_config.json").read_text("utf-8"))
+    make_base(base_dir, directory, config["chat_template"], config=config)
+    shutil.copy(base_dir / "generation_config.json", directory / "generation_config.json")
+    model = tiny_llama(TOKENS)
     model.config.save_pretrained(directory)
     model.save_pretrained(directory, safe_serialization=True)
     return directory
+
+
+def of_tiny_base(base: Path) -> dict[str, str]:
+    """The environment of commands and servers whose only base this is, for tests of what surrounds a training."""
+    names = {"TUNESMITH_BASES": json.dumps({"tiny": str(base)}), "TUNESMITH_BASE_MODEL": "tiny"}
+    return {**names, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from tests.render.bases import VOCABULARY as TOKENS
 from torch import Tensor
 
 from tunesmith.families.peft_names import PREFIX
@@ -69,7 +70,7 @@ def theirs(ours: Ours, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def words(draw: random.Random, count: int) -> tuple[int, ...]:
-    return tuple(draw.randrange(100, 40_000) for _ in range(count))
+    return tuple(draw.randrange(100, TOKENS) for _ in range(count))
 
 
 def chat_rows() -> list[TokenRow]:

@@ -14,7 +14,7 @@ import torch
 from tunesmith.errors import DataError, InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import load_tensors, read_manifest
-from tunesmith.render.renderer import Renderer
+from tunesmith.render.renderer import load_renderer
 from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.loop import NonFiniteLoss, Run
 from tunesmith.train.protocol.events import Event, Step
@@ -38,7 +38,7 @@ def final_adapter(spec: TrainSpec) -> bytes:
     return (spec.output_dir / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
-def test_a_run_reports_every_step_and_leaves_an_adapter(make_spec: Make, renderer: Renderer) -> None:
+def test_a_run_reports_every_step_and_leaves_an_adapter(make_spec: Make) -> None:
     spec = make_spec()
     events = train(spec)
     steps = of_type(events, "step")
@@ -51,6 +51,7 @@ def test_a_run_reports_every_step_and_leaves_an_adapter(make_spec: Make, rendere
     assert done["type"] == "done"
     assert done["trained_tokens"] == 2 * int(str(started["tokens_per_epoch"]))
     manifest = read_manifest(Path(str(done["path"])))
+    renderer = load_renderer(spec.base_dir)
     assert (manifest.step, manifest.renderer, manifest.base_name) == (8, renderer.name, "tiny")
 
 

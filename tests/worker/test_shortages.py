@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
+from tests.processes import children
 from tests.worker.conftest import Workers, messages
 
 from tunesmith.settings import Settings
@@ -81,7 +81,7 @@ def test_a_stopped_trainer_is_killed_and_its_job_goes_on(
     job = submit()
     workers.start()
     wait_for(job, lambda row: row.last_step >= 3, 90)
-    (trainer,) = (one for one in psutil.Process().children() if "scripted_trainer" in one.cmdline())
+    (trainer,) = children("scripted_trainer")
     os.kill(trainer.pid, signal.SIGSTOP)
     done = wait_for(job, lambda row: row.status.finished, 90)
     assert done.status is JobStatus.SUCCEEDED

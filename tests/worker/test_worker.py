@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from tests.processes import children
 from tests.worker.conftest import Workers
 
 from tunesmith.jsonvalue import JsonObject
@@ -38,15 +39,7 @@ def steps(store: Store, job: JobRow) -> list[int]:
 
 
 def trainers() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if _is_trainer(child)]
-
-
-def _is_trainer(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and "scripted_trainer" in process.cmdline()
-    except psutil.Error:  # it has ended while we looked
-        return False
+    return children("scripted_trainer", recursive=True)
 
 
 def test_a_job_runs_through_all_its_states(

@@ -177,8 +177,12 @@ def test_forms_name_what_rendering_depends_on() -> None:
 
 
 def test_a_file_of_too_many_forms_is_read_row_by_row(tmp_path: Path, renderer: Renderer) -> None:
-    turns: list[JsonValue] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    rows: list[JsonObject] = [{"messages": [*turns[:1] * extra, *turns]} for extra in range(MAX_FORMS + 1)]
+    def row(number: int) -> JsonObject:
+        """The bits of the number are the roles that stand before the last turn."""
+        roles = [("user", "assistant")[int(bit)] for bit in f"{number:b}"]
+        return {"messages": [{"role": role, "content": "a"} for role in ("user", *roles, "user", "assistant")]}
+
+    rows = [row(number) for number in range(MAX_FORMS + 1)]
     path = written(tmp_path / "rows.jsonl", rows)
     assert scan_file(path, CheckOptions().scan).rows.forms is None
     options = CheckOptions(renderer, base_totals=False, max_tokens=100)

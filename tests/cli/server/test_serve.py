@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from tests.cli.conftest import Server, Tunesmith, start_server, stop_server
+from tests.processes import children
 
 from tunesmith.cli.server.listener import bind
 
@@ -138,7 +138,7 @@ def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
 
 def test_a_closed_terminal_ends_the_server_and_its_worker(tmp_path: Path) -> None:
     started = start_server(tmp_path / "data")
-    (worker,) = (one for one in psutil.Process(started.process.pid).children() if "tunesmith.worker" in one.cmdline())
+    (worker,) = children("tunesmith.worker", started.process.pid)
     assert stop_server(started, signal.SIGHUP) == 0
     assert not worker.is_running()
     assert not (tmp_path / "data" / "server.json").exists()

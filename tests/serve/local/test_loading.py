@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.families.zoo import ZOO, write
+from tests.render.bases import VOCABULARY, make_base
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tunesmith import __version__
@@ -22,7 +23,7 @@ from tunesmith.serve.local.runner import AnyAdapter, TransformersRunner
 from tunesmith.settings import Settings
 
 SIZES = {
-    "vocab_size": 49_152,  # that of the tokenizer
+    "vocab_size": VOCABULARY,
     "hidden_size": 16,
     "intermediate_size": 32,
     "num_hidden_layers": 1,
@@ -38,13 +39,11 @@ needs_half = pytest.mark.skipif(not HAS_HALF, reason="this processor cannot read
 
 @pytest.fixture
 def save(base_dir: Path, tmp_path: Path) -> Save:
-    """Writes a model with the real tokenizer beside it."""
+    """Writes a model with a tokenizer beside it."""
 
     def save(model: PreTrainedModel) -> Path:
-        directory = tmp_path / "base"
+        directory = make_base(base_dir, tmp_path / "base", None)
         model.save_pretrained(directory)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            (directory / name).symlink_to(base_dir / name)
         return directory
 
     return save

@@ -13,6 +13,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
+from tests.servers import wait_until
 
 from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 from tunesmith.jsonvalue import JsonObject
@@ -173,18 +174,17 @@ def test_writers_that_wait_leave_threads_for_readers(tmp_path: Path, monkeypatch
         except ServiceUnavailable as error:
             return error.message
 
+    without_room = 40 - (db.WAITING_WRITERS - 1)  # of those that begin at once
     with store.database.write():
         writers = [threads.submit(write, number) for number in range(50)]
         began = time.monotonic()
         assert threads.submit(store.jobs.page).result(20).data == ()
         assert time.monotonic() - began < 10  # BUSY_SECONDS is 30
-        while sum(writer.done() for writer in writers) < 40 - (db.WAITING_WRITERS - 1):
-            assert time.monotonic() - began < 20
-            time.sleep(0.02)
+        wait_until(lambda: sum(writer.done() for writer in writers) >= without_room, 20, "writers that are refused")
     said = [writer.result(30) for writer in writers]
     refused = f"The database is busy: {db.WAITING_WRITERS} writes wait for it. Try again."
     assert said.count("1") >= db.WAITING_WRITERS - 1  # and the one that holds it; later ones find room
-    assert said.count(refused) >= 40 - (db.WAITING_WRITERS - 1)
+    assert said.count(refused) >= without_room
     assert {*said} == {"1", refused}
     threads.shutdown()
     store.close()

@@ -1,6 +1,7 @@
 """Training all weights: the same path as an adapter's, resumed to the same bits, and a model of its own in the end."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,11 +167,13 @@ def test_preferences_train_all_weights_against_the_base_as_it_was(make_spec: Mak
 
 
 def test_too_little_memory_for_all_weights_is_said_before_the_first_step(
-    make_spec: Make, monkeypatch: pytest.MonkeyPatch
+    make_spec: Make, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copytree(tiny_base, base := tmp_path / "base")
+    tiny_llama(49_152).save_pretrained(base)
     monkeypatch.setattr(Device, "free_memory", lambda device: 1_000_000)
     with pytest.raises(InvalidRequest, match=r"Training all 3,\d+,\d+ weights takes 0\.1 GB .*Train a LoRA") as error:
-        train(make_spec(adapter="none"))
+        train(make_spec(base_dir=base, adapter="none"))
     assert error.value.code == "out_of_memory"
 
 

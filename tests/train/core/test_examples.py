@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.render.bases import make_base, starts_text
+from tests.render.bases import VOCABULARY, make_base, starts_text
 from tests.train.conftest import tiny_llama
 from transformers import AutoTokenizer
 
@@ -69,8 +69,7 @@ def test_check_and_preview_show_what_is_trained(rewriting: Renderer, rows: Path)
 
 def test_a_step_learns_from_all_parts_of_a_row(rewriting: Renderer, rows: Path, base_dir: Path) -> None:
     example = read_examples(rows, rewriting, "supervised", None)[0]
-    vocabulary = json.loads((base_dir / "config.json").read_text())["vocab_size"]
-    model = tiny_llama(vocabulary)
+    model = tiny_llama(VOCABULARY)
     result = Supervised(PaddedScorer(model), 4096).backward(Batch(1, 1, True, (example,)))
     total = weight = 0.0
     for row in example.rows:
@@ -87,16 +86,19 @@ def test_a_step_learns_from_all_parts_of_a_row(rewriting: Renderer, rows: Path, 
 
 def test_loss_and_prompt_of_a_base_with_a_start_token_are_transformers(base_dir: Path, tmp_path: Path) -> None:
     """Prompt and completion begin with the token that the tokenizer puts before a text."""
-    vocabulary = json.loads((base_dir / "config.json").read_text())["vocab_size"]
     directory = make_base(
         base_dir,
         tmp_path / "base",
         None,
         special=("<|begin|>",),
-        post_processor=starts_text("<|begin|>", vocabulary),
+        post_processor=starts_text("<|begin|>", VOCABULARY),
         config={"bos_token": "<|begin|>"},
     )
-    renderer, tokenizer, model = load_renderer(directory), AutoTokenizer.from_pretrained(directory), tiny_llama(50_000)
+    renderer, tokenizer, model = (
+        load_renderer(directory),
+        AutoTokenizer.from_pretrained(directory),
+        tiny_llama(VOCABULARY + 1),
+    )
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps({"prompt": "Cold in Wuhan?", "completion": " Yes, very."}) + "\n", encoding="utf-8")
     (example,) = read_examples(file, renderer, "supervised", None)

@@ -4,8 +4,8 @@ import json
 import time
 from collections.abc import Callable
 
-import psutil
 import pytest
+from tests.processes import children
 from tests.worker.conftest import Workers, messages, rows
 
 from tunesmith.settings import Settings
@@ -161,17 +161,10 @@ def test_a_cancelled_job_ends_its_evaluation(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     store.jobs.cancel(job.id)
-    while running := [one for one in psutil.Process().children(recursive=True) if _evaluates(one)]:
+    while running := children("scripted_evaluator", recursive=True):
         assert time.monotonic() < deadline, running
         time.sleep(0.05)
     assert store.jobs.get(job.id).status is JobStatus.CANCELLED  # type: ignore[union-attr]
-
-
-def _evaluates(process: psutil.Process) -> bool:
-    try:
-        return any("scripted_evaluator" in part for part in process.cmdline())
-    except psutil.Error:
-        return False
 
 
 @ONCE
