@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 
 from tunesmith.api.background.file_checks import BYTES_A_SECOND, LEAST_MEMORY
-from tunesmith.check.isolated.children import CheckBusy, CheckChildren, CheckDied, CheckTimedOut
+from tunesmith.check.isolated.children import CheckBusy, CheckChildren, CheckDied, CheckFailed, CheckTimedOut
 from tunesmith.check.isolated.look import Look
 from tunesmith.errors import NotFound, ServerFault, ServiceUnavailable
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.settings import Settings
 from tunesmith.system.memory import total_memory
+
+log = structlog.get_logger(__name__)
 
 WAIT_SECONDS = 20.0  # for a free child
 ROWS, MASK = "tunesmith.web.looks.rows:rows", "tunesmith.web.looks.mask:mask"
@@ -42,6 +45,9 @@ def _look(wanted: Look) -> JsonObject | None:
             f"This took longer than {wanted.seconds:.0f} s and was given up (setting check_seconds). A file this large "
             "is better looked at with the command line, such as `tunesmith check FILE`."
         ) from None
+    except CheckFailed as failure:
+        log.error("a look at a file failed", look=wanted.function, exception=failure.message)
+        raise ServerFault("This could not be shown; the server's log has the details.") from None
     except CheckDied as death:
         raise ServerFault(
             f"This was given up: {death.message} (setting check_memory_mib). Split the file, and try again."
