@@ -107,7 +107,10 @@ class Api:
         return await self._exchange({**scope, "query_string": urlencode(given).encode()}, [content])
 
     async def upload(self, path: str, file: Path, filename: str, purpose: str) -> JsonObject:
-        """What the API answers to a file on this machine, which is streamed to it. Raises Refused."""
+        """What the API answers to a file on this machine, which is streamed.
+
+        Raises Refused.
+        """
         boundary = secrets.token_hex(16).encode()
         head = b"".join(
             (

@@ -1,4 +1,7 @@
-"""Has a child process look at a file for a page, within the limits of the upload's check."""
+"""Has a child process look at a file for a page.
+
+The limits are those of the upload's check.
+"""
 
 from collections.abc import Mapping
 

@@ -111,7 +111,10 @@ async def delete(request: Request) -> Response:
 
 
 def fixed_name(name: str) -> str:
-    """`train.csv` becomes `train-fixed.jsonl`; a name keeps its beginning where it is very long."""
+    """`train.csv` becomes `train-fixed.jsonl`.
+
+    Of a very long name the beginning is kept.
+    """
     stem = PurePath(name).stem or "file"
     return f"{stem[:200]}-fixed.jsonl"
 
