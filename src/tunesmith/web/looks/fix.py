@@ -16,7 +16,8 @@ SHOWN_ROWS = 30
 def fix(values: JsonObject) -> JsonObject:
     """The changes, with the first rows that are changed.
 
-    With a `target`, the fixed file is written there instead. A file in which nothing can be read has `refusal`, the sentence that says why.
+    With a `target`, the fixed file is written there instead. A file in
+    which nothing can be read has `refusal`, the sentence that says why.
     """
     source, target = Path(str(values["path"])), values.get("target")
     try:

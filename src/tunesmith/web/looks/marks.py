@@ -69,7 +69,8 @@ def marked(text: str, path: str) -> Marked:
 def span_of(text: str, path: str) -> tuple[int, int] | None:
     """The characters of the value at a path.
 
-    Of a value that is missing, those of what should have it. None where the path names no place, or the text is not JSON.
+    Of a value that is missing, those of what should have it. None where the path
+    names no place, or the text is not JSON.
     """
     if path.startswith("column "):
         at = min(max(0, int(path.removeprefix("column ").split()[0]) - 1), max(0, len(text) - 1))
