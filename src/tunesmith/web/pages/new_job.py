@@ -109,7 +109,7 @@ async def _plan(request: Request, visit: Visit, form: Mapping[str, str]) -> Plan
         notes = await run_in_threadpool(_reach, job, folder, visit.settings)
     values, size = await run_in_threadpool(_values, visit, job, _price(form))
     values |= {"base": None if folder is None else str(folder.absolute()), "max_tokens": limit}
-    seen = await look(visit.settings, ESTIMATE, values, size)
+    seen = await look(request, ESTIMATE, values, size)
     return _planned(request, job, seen, notes)
 
 
