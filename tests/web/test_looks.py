@@ -28,7 +28,7 @@ def test_rows_come_as_they_stand_in_the_file(checks: FileChecks, tmp_path: Path)
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b'{"prompt": "a", "completion": 1}\n\n{"prompt": \xff}\n')
     found = seen(
-        settings, ROWS, {"path": str(file), "places": [[1, "completion"], [3, "column 12"], [9, ""]], "lines": [1]}
+        checks, ROWS, {"path": str(file), "places": [[1, "completion"], [3, "column 12"], [9, ""]], "lines": [1]}
     )
     first, second, none = found["places"]  # type: ignore[misc]
     assert (first["before"], first["mark"], first["after"]) == ('{"prompt": "a", "completion": ', "1", "}")
