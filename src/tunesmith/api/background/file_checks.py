@@ -26,9 +26,11 @@ from tunesmith.check.isolated.children import (
     CheckTimedOut,
     Verdict,
 )
+from tunesmith.check.isolated.look import Look
 from tunesmith.check.isolated.task import CheckTask
 from tunesmith.check.kept_scans import KeptScans
 from tunesmith.errors import ServiceUnavailable
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.settings import Settings
 from tunesmith.store import FileRow, Store
@@ -43,6 +45,7 @@ BYTES_A_SECOND = 1_000_000  # what is added to a check's time; the slowest files
 LEAST_MEMORY = 1 << 30  # bytes
 
 RETRY_SECONDS = 1.0
+LOOK_WAIT = 20.0  # seconds, of a page for a free child
 
 CHECK_FAILED = "The check of this file failed unexpectedly; the server's log has the details. Upload it again."
 CHECK_DIED = (
@@ -63,6 +66,7 @@ class FileChecks:
         self._analysers = job_analysers(settings)
         self._attempts = CheckAttempts(settings.paths.checking)
         self._children = CheckChildren()
+        self._lookers = CheckChildren()  # places of their own: a page takes none from an upload
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -77,6 +81,7 @@ class FileChecks:
         """Ends a check under way: the next start repeats it."""
         self._waiting.put(None)
         self._children.stop()
+        self._lookers.stop()
 
     def submit(self, row: FileRow) -> FileRow:
         """Checks a small file now, or queues a large one; returns the row to answer with.
@@ -101,6 +106,14 @@ class FileChecks:
         Another file of the same bytes is read again for its job.
         """
         self._kept.discard(row.sha256)
+
+    def look(self, function: str, values: JsonObject, size: int) -> JsonObject | None:
+        """What a function shows of a file of `size` bytes; None when it is gone.
+
+        It is held to the limits of a check. Raises as `CheckChildren.look` does.
+        """
+        seconds = self._settings.check_seconds + size / BYTES_A_SECOND
+        return self._lookers.look(Look(function, values, seconds, self._memory(), size), wait=LOOK_WAIT)
 
     def sweep(self) -> int:
         """Removes what is kept of files that are gone, such as expired ones.
@@ -168,8 +181,12 @@ class FileChecks:
             kept=self._settings.paths.checks,
             analysers=self._analysers,
             seconds=seconds,
-            memory=self._settings.check_memory_mib << 20 or max(LEAST_MEMORY, total_memory() // 4),
+            memory=self._memory(),
         )
+
+    def _memory(self) -> int:
+        """Bytes that a check may take."""
+        return self._settings.check_memory_mib << 20 or max(LEAST_MEMORY, total_memory() // 4)
 
 
 async def get_checks(request: Request) -> FileChecks:

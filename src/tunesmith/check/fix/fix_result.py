@@ -10,7 +10,10 @@ from tunesmith.rows.findings import FindingLog
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """A row before and after; `after` is None for one that is left out, and `changes` say what was done."""
+    """A row before and after its changes, in words.
+
+    `after` is None for a row that is left out.
+    """
 
     line: int
     before: bytes

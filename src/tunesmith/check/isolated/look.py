@@ -1,4 +1,7 @@
-"""A look at a file's rows, such as a page needs: a function of ours that runs in the child."""
+"""A look at a file's rows, such as a page needs.
+
+It is a function of ours that runs in the child.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

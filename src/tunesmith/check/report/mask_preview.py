@@ -66,7 +66,10 @@ def preview_rows(path: Path, renderer: Renderer, count: int, max_tokens: int | N
 
 
 def preview_line(path: Path, renderer: Renderer, line: int, max_tokens: int | None = None) -> Iterator[Preview]:
-    """Previews of the row in a line, as `preview_rows` has them; none where the line has no row."""
+    """Previews of the row in a line, as `preview_rows` has them.
+
+    There are none where the line has no row.
+    """
     for number, row in _rows(path, {line}):
         yield from _previews(number, row, renderer, max_tokens)
 

@@ -152,7 +152,7 @@ class JobStore:
             return _change(connection, job_id, paused=False)
 
     def using(self, file_ids: Sequence[str], *, limit: int = 1000) -> list[tuple[str, str]]:
-        """Return (file, job) for the newest jobs that train on these files, or validate with them."""
+        """Return (file, job) for the newest jobs that use any of these files."""
         pairs = []
         for column in (jobs.c.training_file, jobs.c.validation_file):
             query = select(column, jobs.c.id, jobs.c.seq).where(column.in_(file_ids), self._scope.of(jobs))

@@ -108,7 +108,10 @@ class Api:
         return await self._exchange({**scope, "query_string": urlencode(given).encode()}, [content])
 
     async def upload(self, filename: str, content: bytes | Path, purpose: str) -> JsonObject:
-        """The file that the API made of the content, which is streamed to it. Raises Refused."""
+        """The file that the API made of the content, which is streamed to it.
+
+        Raises Refused.
+        """
         boundary = secrets.token_hex(16).encode()
         head = b"".join(
             (

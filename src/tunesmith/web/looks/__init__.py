@@ -1,1 +1,4 @@
-"""Looks at a file's rows, each in the child process of the check: bounded in time and memory, and killed beyond."""
+"""Looks at a file's rows, in the child process of the check.
+
+Each is bounded in time and memory, and killed beyond.
+"""

@@ -1,4 +1,4 @@
-"""What a job on some files would be: its numbers, what it costs, and what of the files would be refused.
+"""What a job on some files would be: its numbers, its cost, its refusals.
 
 The reports of the last files are kept in the child, so a form that changes is answered at once.
 """
@@ -41,7 +41,10 @@ class Counted(NamedTuple):
 
 
 def estimate(values: JsonObject) -> JsonObject:
-    """The estimate of a job on `training` and `validation`, and the sentences with which the files are refused."""
+    """The estimate of a job on `training` and `validation`.
+
+    With it come the sentences with which the files would be refused.
+    """
     book = read_price_book(None if values["price_file"] is None else Path(str(values["price_file"])))
     price = book.require(str(values["price"]))
     training = _counted(values, "training", price.encoding, MIN_EXAMPLES)

@@ -14,9 +14,10 @@ SHOWN_ROWS = 30
 
 
 def fix(values: JsonObject) -> JsonObject:
-    """The changes with the first changed rows; with a `target`, the fixed file is written there.
+    """The changes, with the first rows that are changed.
 
-    A file in which nothing can be read has `refusal`, the sentence that says why.
+    With a `target`, the fixed file is written there instead. A file in
+    which nothing can be read has `refusal`, the sentence that says why.
     """
     source, target = Path(str(values["path"])), values.get("target")
     try:

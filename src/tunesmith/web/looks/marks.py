@@ -26,7 +26,10 @@ _MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A row's text around the marked place; `more_before` and `more_after` say what is left out."""
+    """A row's text around the marked place.
+
+    `more_before` and `more_after` say where text is left out.
+    """
 
     before: str
     mark: str
@@ -46,7 +49,10 @@ class Marked:
 
 
 def marked(text: str, path: str) -> Marked:
-    """The text with the place marked, shortened around it; without a place, its beginning."""
+    """The text with the place marked, shortened around it.
+
+    Without a place, its beginning.
+    """
     span = span_of(text, path)
     if span is None:
         return Marked(visible(text[:WHOLE]), "", "", more_after=len(text) > WHOLE)
@@ -61,9 +67,10 @@ def marked(text: str, path: str) -> Marked:
 
 
 def span_of(text: str, path: str) -> tuple[int, int] | None:
-    """The characters of the value at a path; of one that is missing, those of what should have it.
+    """The characters of the value at a path.
 
-    None where the path names no place, or the text is not JSON.
+    Of a value that is missing, those of what should have it. None where the path
+    names no place, or the text is not JSON.
     """
     if path.startswith("column "):
         at = min(max(0, int(path.removeprefix("column ").split()[0]) - 1), max(0, len(text) - 1))

@@ -11,7 +11,10 @@ MOST_TOKENS = 3000  # shown of a rendering
 
 
 def mask(values: JsonObject) -> JsonObject:
-    """The renderings of the row in the line `line` for the base at `base`; none where there is no such row."""
+    """The renderings of the row in the line `line` for the base at `base`.
+
+    There are none where the line has no row.
+    """
     base = Path(str(values["base"]))
     renderer = _renderer(base, (base / "tokenizer.json").stat().st_mtime_ns)
     limit = None if values["max_tokens"] is None else int(str(values["max_tokens"]))

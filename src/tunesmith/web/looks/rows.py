@@ -16,7 +16,10 @@ MOST_TURNS = 12
 
 
 def rows(values: JsonObject) -> JsonObject:
-    """The rows of `places` ([line, path] each) with the place marked, and of `lines` as turns."""
+    """The texts of some rows.
+
+    Those of `places` ([line, path] each) have the place marked, those of `lines` are turns.
+    """
     places = [(int(str(line)), str(path)) for line, path in cast(list[list[JsonValue]], values.get("places", []))]
     lines = [int(str(line)) for line in cast(list[JsonValue], values.get("lines", []))]
     texts = {raw.line: raw for raw in iter_lines(Path(str(values["path"])), {*lines, *(line for line, _ in places)})}

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tunesmith.check.fix.preview import MOST_BYTES
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import FileRow
@@ -21,6 +20,8 @@ from tunesmith.web.looks.ask import FIX, MASK, ROWS, look
 from tunesmith.web.render import render
 from tunesmith.web.views.bases import base_folder, base_names
 from tunesmith.web.views.file_report import FileReport, file_report, findings_page
+
+FIX_AT_ONCE = 1_000_000  # bytes: a quarter of a second; of a larger file the changes are shown when they are asked for
 
 
 async def file(request: Request) -> Response:
@@ -36,7 +37,7 @@ async def file(request: Request) -> Response:
         findings=None if report is None else findings_page(report, _number(request, "page")),
         jobs=jobs,
         bases=base_names(visit.settings),
-        fix_at_once=row.bytes <= MOST_BYTES,
+        fix_at_once=row.bytes <= FIX_AT_ONCE,
         first_line=_first_line(report, shown),
     )
 
@@ -56,7 +57,7 @@ async def findings(request: Request) -> Response:
         raise NotFound("This file has no report yet.")
     page = _number(request, "page")
     wanted = findings_page(report, page)
-    seen = await look(visit.settings, ROWS, {"path": _path(visit, row), "places": wanted.places}, row.bytes)
+    seen = await look(request, ROWS, {"path": _path(visit, row), "places": wanted.places}, row.bytes)
     full = findings_page(report, page, cast(list[JsonValue], seen["places"]))
     return render(request, "files/findings.html", file=row, findings=full, with_rows=True)
 
@@ -66,7 +67,7 @@ async def duplicates(request: Request) -> Response:
     visit, row, report = await _asked(request)
     pairs = () if report is None else file_report(report).pairs
     lines: list[JsonValue] = [line for one, other, _ in pairs for line in (one, other)]
-    seen = await look(visit.settings, ROWS, {"path": _path(visit, row), "lines": lines}, row.bytes)
+    seen = await look(request, ROWS, {"path": _path(visit, row), "lines": lines}, row.bytes)
     return render(request, "files/duplicates.html", file=row, pairs=pairs, texts=seen["rows"])
 
 
@@ -77,14 +78,14 @@ async def mask(request: Request) -> Response:
     line = _number(request, "line")
     folder, limit = await run_in_threadpool(base_folder, base, visit.settings)
     values: JsonObject = {"path": _path(visit, row), "base": str(folder.absolute()), "line": line, "max_tokens": limit}
-    seen = await look(visit.settings, MASK, values, row.bytes)
+    seen = await look(request, MASK, values, row.bytes)
     return render(request, "files/mask.html", previews=seen["previews"], line=line, base=base)
 
 
 async def fix(request: Request) -> Response:
     """What `fix` would change."""
     visit, row, _ = await _asked(request)
-    seen = await look(visit.settings, FIX, {"path": _path(visit, row)}, row.bytes)
+    seen = await look(request, FIX, {"path": _path(visit, row)}, row.bytes)
     return render(request, "files/fix.html", file=row, fix=seen)
 
 
@@ -93,7 +94,7 @@ async def apply_fix(request: Request) -> Response:
     visit, row, _ = await _asked(request)
     with TemporaryDirectory(prefix="tunesmith-fix-") as folder:
         target = Path(folder) / "fixed.jsonl"
-        seen = await look(visit.settings, FIX, {"path": _path(visit, row), "target": str(target)}, row.bytes)
+        seen = await look(request, FIX, {"path": _path(visit, row), "target": str(target)}, row.bytes)
         if not seen["written"]:
             raise InvalidRequest("Nothing was stored: no row of this file would be changed, or none would be left.")
         made = await visit.api.upload(fixed_name(row.filename), target, row.purpose)
@@ -111,7 +112,10 @@ async def delete(request: Request) -> Response:
 
 
 def fixed_name(name: str) -> str:
-    """`train.csv` becomes `train-fixed.jsonl`; a name keeps its beginning where it is very long."""
+    """`train.csv` becomes `train-fixed.jsonl`.
+
+    Of a very long name the beginning is kept.
+    """
     stem = PurePath(name).stem or "file"
     return f"{stem[:200]}-fixed.jsonl"
 

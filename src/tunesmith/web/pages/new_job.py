@@ -1,4 +1,4 @@
-"""A new job: its form, what it would be while the form changes, and its creation through the API."""
+"""A new job: its form, what it would be, and its creation through the API."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +36,10 @@ PRICES = tuple(dict.fromkeys((DEFAULT_MODEL, *(price.model for price in OPENAI.p
 
 
 async def new(request: Request) -> Response:
-    """The form, empty or filled in from an earlier job (`?from=`), with a file chosen (`?file=`)."""
+    """The form, empty or filled in.
+
+    `?from=` names an earlier job, `?file=` a training file, `?model=` a model.
+    """
     visit = await signed_in(request)
     form = {"model": base_names(visit.settings)[0]}
     if earlier := request.query_params.get("from"):
@@ -106,7 +109,7 @@ async def _plan(request: Request, visit: Visit, form: Mapping[str, str]) -> Plan
         notes = await run_in_threadpool(_reach, job, folder, visit.settings)
     values, size = await run_in_threadpool(_values, visit, job, _price(form))
     values |= {"base": None if folder is None else str(folder.absolute()), "max_tokens": limit}
-    seen = await look(visit.settings, ESTIMATE, values, size)
+    seen = await look(request, ESTIMATE, values, size)
     return _planned(request, job, seen, notes)
 
 

@@ -15,7 +15,7 @@ def base_names(settings: Settings) -> list[str]:
 
 
 def base_folder(name: str, settings: Settings) -> tuple[Path, int]:
-    """The directory of a base that is on this machine, and the most tokens of a row that are trained.
+    """The directory of a base, and the most tokens of a row that are trained.
 
     Converting one for the first time takes seconds. Raises InvalidRequest for an unknown base, and for one that is not
     here: nothing is fetched for a page.

@@ -25,7 +25,10 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The findings of one code on this page. `cure` is the one that all of them have, else empty."""
+    """The findings of one code on this page.
+
+    `cure` is the one that all of them have, else empty.
+    """
 
     code: str
     severity: str
@@ -56,7 +59,10 @@ class Findings:
 
 
 def findings_page(report: JsonObject, page: int, places: list[JsonValue] | None = None) -> Findings:
-    """A page of the findings, errors first, grouped by code; `places` are their rows' texts, as `places` asked."""
+    """A page of the findings, errors first, grouped by code.
+
+    `places` are the texts of their rows, in the order of the page's own `places`.
+    """
     found = [Finding.from_json(cast(JsonObject, one)) for one in (*_list(report, "errors"), *_list(report, "warnings"))]
     codes = list(dict.fromkeys(one.code for one in found))
     ordered = sorted(found, key=lambda one: (one.severity != "error", codes.index(one.code)))
@@ -86,7 +92,10 @@ def _group(code: str, shown: list[Shown], total: int, listed: int) -> Group:
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """The numbers of a report. `method` is what a job would train these rows with, None where none does."""
+    """The numbers of a report.
+
+    `method` is what a job would train these rows with, None where none does.
+    """
 
     ok: bool
     errors: int

@@ -42,7 +42,10 @@ class Histogram:
 
 
 def histogram(spread: JsonValue) -> Histogram | None:
-    """The histogram of a distribution as a report's JSON has it; None where there is none."""
+    """The histogram of a distribution as a report's JSON has it.
+
+    None where there is none.
+    """
     if not isinstance(spread, dict):
         return None
     drawn = cast(JsonObject, spread["histogram"])

@@ -1,4 +1,4 @@
-"""The form of a new job: its fields, the request that they make, and what they were in an earlier job."""
+"""The form of a new job: its fields, and the request that they make."""
 
 import re
 from collections.abc import Mapping
@@ -27,7 +27,10 @@ _WHOLE, _NUMBER = re.compile(r"[+-]?\d{1,18}"), re.compile(r"[+-]?(\d+\.?\d*|\.\
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A training option: what it is if the form leaves it empty, and what it may be where it is one of a few."""
+    """A training option.
+
+    `default` is what it is if the form leaves it empty, `choices` what it may be where these are few.
+    """
 
     name: str
     default: str
@@ -66,7 +69,10 @@ def request_of(form: Mapping[str, str]) -> JsonObject:
 
 
 def form_of(job: JsonObject, settings: Settings) -> dict[str, str]:
-    """The form that would create this job again; options that are the server's settings are left empty."""
+    """The form that would create this job again.
+
+    Options that are the server's settings are left empty.
+    """
     method = cast(JsonObject, job["method"])
     numbers = cast(JsonObject, job["hyperparameters"])
     used = cast(JsonObject, job.get("tunesmith") or {})

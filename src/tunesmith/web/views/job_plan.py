@@ -11,7 +11,10 @@ from tunesmith.web.views.job_form import HYPERPARAMETERS, OPTIONS, spelled
 
 @dataclass(frozen=True, slots=True)
 class Auto:
-    """The number that "auto" takes, and the key of the text that says why, with its values."""
+    """The number that "auto" takes, and why.
+
+    `reason` is the key of a text, and `values` are what it has in it.
+    """
 
     value: str
     reason: str
