@@ -95,10 +95,11 @@ def _inside_jobs(filled: Filled) -> list[Case]:
 
 def _pages(filled: Filled) -> list[Case]:
     """What the dashboard asks beside the API."""
-    project, long_job, waiting = filled.project, filled.long_job, (JobStatus.QUEUED,)
+    project, long_job = filled.project, filled.long_job
     return [
-        Case("unfinished jobs", NOTHING, lambda s, _: s.of(project).progress.jobs(UNFINISHED)),
-        Case("paused jobs", NOTHING, lambda s, _: s.of(project).progress.jobs(waiting, paused=True)),
+        # Of an index of unfinished jobs, which are few.
+        Case("unfinished jobs", NOTHING, lambda s, _: s.of(project).progress.jobs(UNFINISHED), whole=True),
+        Case("paused jobs", NOTHING, lambda s, _: s.of(project).progress.jobs(UNFINISHED, paused=True), whole=True),
         Case("failed jobs", NOTHING, lambda s, _: s.of(project).progress.jobs((JobStatus.FAILED,))),
         Case("what is new of a long job", NOTHING, lambda s, _: s.progress.after(long_job, 500, 100)),
         Case("the newest step of a long job", NOTHING, lambda s, _: s.progress.newest_step(long_job)),
