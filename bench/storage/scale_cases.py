@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bench.storage.scale_fill import DAY, Filled
 
+from tunesmith.store import ACTIVE as UNFINISHED
 from tunesmith.store import JobStatus, Store
 from tunesmith.store.accounts.usage import UsageFilter
 
@@ -31,7 +32,7 @@ class Case:
 
 
 def cases(filled: Filled) -> list[Case]:
-    return [*_jobs(filled), *_inside_jobs(filled), *_files(filled), *_models(filled), *_others(filled)]
+    return [*_jobs(filled), *_inside_jobs(filled), *_pages(filled), *_files(filled), *_models(filled), *_others(filled)]
 
 
 def _jobs(filled: Filled) -> list[Case]:
@@ -89,6 +90,21 @@ def _inside_jobs(filled: Filled) -> list[Case]:
             lambda store, key: store.of(project).jobs.checkpoints(key),
             lambda key: f"{url}/{key}/checkpoints",
         ),
+    ]
+
+
+def _pages(filled: Filled) -> list[Case]:
+    """What the dashboard asks beside the API."""
+    project, long_job = filled.project, filled.long_job
+    return [
+        # Of an index of unfinished jobs, which are few.
+        Case("unfinished jobs", NOTHING, lambda s, _: s.of(project).progress.jobs(UNFINISHED), whole=True),
+        Case("paused jobs", NOTHING, lambda s, _: s.of(project).progress.jobs(UNFINISHED, paused=True), whole=True),
+        Case("failed jobs", NOTHING, lambda s, _: s.of(project).progress.jobs((JobStatus.FAILED,))),
+        Case("what is new of a long job", NOTHING, lambda s, _: s.progress.after(long_job, 500, 100)),
+        Case("the newest step of a long job", NOTHING, lambda s, _: s.progress.newest_step(long_job)),
+        Case("long job: events but its steps", NOTHING, lambda s, _: s.of(project).progress.events(long_job, limit=50)),
+        Case("100 lines of a long job's log", NOTHING, lambda s, _: s.of(project).progress.log(long_job, 500, 100)),
     ]
 
 

@@ -116,6 +116,7 @@ def test_a_jobs_numbers_are_the_apis(browser: TestClient, done: JobRow) -> None:
     assert str(VERDICT["sentence"]) in words
     assert f'href="/ui/evaluations/{done.id}"' in page
     assert "Training loss: 1.967 at step 1, 1.000 at step 30, lowest 1.000 at step 30." in words
+    assert "Token accuracy: 50.0 % at step 1, 50.0 % at step 30, highest 50.0 % at step 1." in words
     assert "it has forgotten something" in words
 
 

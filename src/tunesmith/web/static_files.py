@@ -13,9 +13,10 @@ SECONDS = 86_400
 
 
 class StaticFolder(StaticFiles):
-    """The files of a folder, kept by browsers for a day.
+    """The files of a folder.
 
-    Their addresses change with them.
+    Browsers keep them for a day, under an address that changes with them. One that another script imports has no such
+    address; browsers ask each time whether it is still the same.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,8 @@ class StaticFolder(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file, with how long it may be kept."""
         response = await super().get_response(path, scope)
-        response.headers["cache-control"] = f"public, max-age={SECONDS}" if response.status_code < 400 else "no-store"
+        kept = f"public, max-age={SECONDS}" if scope["query_string"].startswith(b"v=") else "no-cache"
+        response.headers["cache-control"] = kept if response.status_code < 400 else "no-store"
         return response
 
 

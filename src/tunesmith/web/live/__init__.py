@@ -1,1 +1,1 @@
-"""Pages that change while they are looked at: a job's curves, thinned, and the streams that carry them."""
+"""Pages that change while they are looked at: thinned curves, and their streams."""

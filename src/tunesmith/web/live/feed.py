@@ -51,7 +51,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What tells that a part of the page is old: each changes with what that part shows."""
+    """What tells that a part of the page is old.
+
+    Each changes with what that part shows.
+    """
 
     head: str
     events: str
@@ -192,9 +195,8 @@ class Feed:
         self.samples.add(self.metrics)
         self._steps.append((step, one.created_at))
         self._begun = self._begun or self._steps[0]
-        for name, curve in self.curves.items():
-            value = one.metrics.get(name)
-            if isinstance(value, int | float):
+        for name, value in one.metrics.items():
+            if (curve := self.curves.get(name)) is not None and isinstance(value, int | float):
                 curve.add(step, value)
 
 

@@ -1,4 +1,4 @@
-"""A job's page, kept up to date: one stream of server-sent events for each that looks.
+"""A job's page, kept up to date by one stream for each that looks.
 
 A stream is one task that mostly sleeps. It ends with its viewer, its session, its job, or the server; the page comes
 back by itself and says by the last event's id what it has, so a break loses nothing.

@@ -15,6 +15,15 @@ Point = tuple[int, float]
 
 
 @dataclass(slots=True)
+class Range:
+    """The lowest and the highest point of some neighbouring steps."""
+
+    number: int
+    low: Point
+    high: Point
+
+
+@dataclass(slots=True)
 class Curve:
     """Points by step, which must grow. `most` is the number of points that are kept."""
 
@@ -22,20 +31,23 @@ class Curve:
     width: int = 1
     first: Point | None = None
     last: Point | None = None
-    _ranges: list[tuple[int, Point, Point]] = field(default_factory=list)  # number, lowest, highest
+    _ranges: list[Range] = field(default_factory=list)
 
     def add(self, step: int, value: float) -> None:
         """Adds a point; one that is no number, or not after the last, is left out."""
         if not math.isfinite(value) or (self.last is not None and step <= self.last[0]):
             return
-        self.first = self.first or (step, value)
         self.last = point = (step, value)
-        self._join((step // self.width, point, point))
-        while 2 * len(self._ranges) + 2 > self.most:
-            self.width *= 2
-            ranges, self._ranges = self._ranges, []
-            for _, low, high in ranges:
-                self._join((low[0] // self.width, low, high))
+        self.first = self.first or point
+        number = step // self.width
+        if not self._ranges or (newest := self._ranges[-1]).number != number:
+            self._ranges.append(Range(number, point, point))
+            if 2 * len(self._ranges) + 2 > self.most:
+                self._halve()
+        elif value < newest.low[1]:
+            newest.low = point
+        elif value > newest.high[1]:
+            newest.high = point
 
     def start_of(self, step: int) -> int:
         """The first step of the range that `step` is in: from there on points may change."""
@@ -43,16 +55,22 @@ class Curve:
 
     def points(self, since: int = 0) -> list[Point]:
         """The points from a range's first step on, by step."""
-        found = {point for number, low, high in self._ranges if number * self.width >= since for point in (low, high)}
+        found = {point for one in self._ranges if one.number * self.width >= since for point in (one.low, one.high)}
         found |= {point for point in (self.first, self.last) if point is not None and point[0] >= since}
         return sorted(found)
 
-    def _join(self, new: tuple[int, Point, Point]) -> None:
-        number, low, high = new
-        if self._ranges and self._ranges[-1][0] == number:
-            _, lowest, highest = self._ranges.pop()
-            low, high = min(lowest, low, key=_value), max(highest, high, key=_value)
-        self._ranges.append((number, low, high))
+    def _halve(self) -> None:
+        """Makes one range of each two, until there are few enough."""
+        while 2 * len(self._ranges) + 2 > self.most:
+            self.width *= 2
+            ranges, self._ranges = self._ranges, []
+            for one in ranges:
+                one.number = one.low[0] // self.width
+                if self._ranges and (before := self._ranges[-1]).number == one.number:
+                    before.low = min(before.low, one.low, key=_value)
+                    before.high = max(before.high, one.high, key=_value)
+                else:
+                    self._ranges.append(one)
 
 
 def thinned(points: Iterable[Point], most: int) -> list[Point]:

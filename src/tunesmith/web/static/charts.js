@@ -40,7 +40,8 @@ export class Chart {
     if (!kept.length) return;
     const curves = kept.map(({ points, sparse }) => (smooth && !sparse && points.length > 2 ? smoothed(points) : points));
     const data = uPlot.join(curves.map((points) => [points.map((one) => one[0]), points.map((one) => one[1])]));
-    if (same) return void this.plot.setData(data);
+    if (same && this.drawnSmooth === smooth) return void this.plot.setData(data);
+    this.drawnSmooth = smooth;
     this.plot?.destroy();
     this.plot = new uPlot(this.options(kept), data, this.place);
   }
@@ -51,7 +52,7 @@ export class Chart {
     const all = lines.map((line) => ({
       label: line.label,
       stroke: colour(`--line-${line.place}`),
-      width: 2,
+      width: line.points.length > 250 && !this.smooth ? 1 : 2, // many points are a band: what lies over it stays visible
       dash: DASHES[line.place - 1],
       spanGaps: true,
       points: { show: line.points.length < 2 || line.sparse === true, size: 6 },

@@ -1,6 +1,6 @@
 // Parts of a page that are asked for again: `data-part` is the address, `data-every` the seconds between two looks.
 
-/** Asks for a part again and shows it; the focus, and what was ticked or scrolled in it, stay. */
+/** Asks for a part again and shows it; the focus, and what was ticked or scrolled in it, stay. Whether it is new. */
 export async function refresh(part) {
   let answer;
   try {
@@ -11,15 +11,14 @@ export async function refresh(part) {
   if (answer.status === 401) location.reload();
   if (!answer.ok) return false;
   const text = await answer.text();
-  if (text !== shown.get(part)) show(part, text);
-  return true;
+  return text === shown.get(part) || show(part, text);
 }
 
 const shown = new WeakMap();
 
 function show(part, text) {
+  if (part.querySelector("dialog[open]")) return false; // somebody is being asked something
   shown.set(part, text);
-  if (part.querySelector("dialog[open]")) return void shown.delete(part); // somebody is being asked something
   const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
   const ticked = [...part.querySelectorAll("input:checked")].map((box) => box.id);
   const scrolled = [...part.querySelectorAll("[tabindex]")].map((box) => box.scrollTop);
@@ -28,6 +27,7 @@ function show(part, text) {
   [...part.querySelectorAll("[tabindex]")].forEach((box, place) => { box.scrollTop = scrolled[place] ?? 0; });
   part.dispatchEvent(new CustomEvent("htmx:afterSwap", { bubbles: true }));
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  return true;
 }
 
 for (const part of document.querySelectorAll("[data-every]")) {

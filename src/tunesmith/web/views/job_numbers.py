@@ -55,8 +55,14 @@ def job_numbers(job: JobRow, metrics: JsonObject, rate: float | None = None) -> 
         epoch=_whole(metrics.get("epoch")),
         epochs=_whole(job.hyperparameters.get("n_epochs")),
         rate=rate if running else None,
-        left=max(0.0, job.estimated_finish - time.time()) if running and job.estimated_finish is not None else None,
+        left=_left(job) if running else None,
     )
+
+
+def _left(job: JobRow) -> float | None:
+    """Seconds to the estimated finish; None without one, and when it has passed."""
+    left = (job.estimated_finish or 0) - time.time()
+    return left if left > 0 else None
 
 
 def _float(value: JsonValue) -> float | None:

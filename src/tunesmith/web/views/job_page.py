@@ -6,7 +6,7 @@ from typing import cast
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import CheckpointRow, EventRow, JobRow, Page, ScopedStore
-from tunesmith.web.formats import number
+from tunesmith.web.formats import number, percent
 from tunesmith.web.live.feed import Feed, Feeds, Marks
 from tunesmith.web.live.thinning import Point
 from tunesmith.web.views.job_line import decision_of, evaluation_of, state_of, title_of
@@ -168,11 +168,16 @@ def _settings(row: JobRow) -> list[tuple[str, str]]:
 
 def curve_label(summary: Summary) -> Mapping[str, str | int]:
     """The values of a curve's sentence."""
+    is_share = "accuracy" in summary.name
+    best = summary.high if is_share else summary.low
+    first, last, spelled_best = (
+        percent(value, 1) if is_share else number(value) for _, value in (summary.first, summary.last, best)
+    )
     return {
-        "first": number(summary.first[1]),
-        "last": number(summary.last[1]),
+        "first": first,
+        "last": last,
         "first_step": summary.first[0],
         "last_step": summary.last[0],
-        "low": number(summary.low[1]),
-        "low_step": summary.low[0],
+        "best": spelled_best,
+        "best_step": best[0],
     }

@@ -10,7 +10,7 @@ WIDTH, HEIGHT, MARGIN, MOST = 160, 36, 2, 120
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """A drawn curve: `points` of the polyline, and its first and last value for those who do not see it."""
+    """A drawn curve: `points` of the polyline, and two values for who does not see it."""
 
     points: str
     first: float

@@ -1,4 +1,4 @@
-"""One job: its curves while they grow, what happened, and what can be done with it."""
+"""One job: its curves while they grow, what happened, what can be done."""
 
 import json
 from collections.abc import Iterator
