@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -170,6 +171,27 @@ def test_a_base_and_an_alias_have_pages(browser: TestClient) -> None:
     missing = browser.get("/ui/models/ft:none")
     assert missing.status_code == 404
     assert "The model 'ft:none' does not exist" in html.unescape(missing.text)
+
+
+def test_a_name_is_shown_and_requests_keep_the_models_own(sign_in: SignIn, make_model: MakeModel, store: Store) -> None:
+    name, member, reader = make_model(), sign_in("member"), sign_in("read-only")
+    fields, address = {"name": name, "display": "Weather <b> desk"}, "/ui/model-actions/rename"
+    assert member.post(address, data=fields).headers["location"] == f"/ui/models/{quote(name)}"
+    assert "<h1>Weather &lt;b&gt; desk</h1>" in reader.get(f"/ui/models/{name}").text
+    assert "<strong>Weather &lt;b&gt; desk</strong>" in reader.get("/ui/models").text
+    assert name in [one["id"] for one in reader.get("/ui/api/v1/models").json()["data"]]
+    refusals = [
+        (reader, fields, "read-only"),
+        (member, {**fields, "display": "x" * 81}, "The name has 81 characters"),
+        (member, {**fields, "name": "ft:none"}, "does not exist"),
+        (sign_in("owner", store.projects.create("Other").id), fields, "does not exist"),
+    ]
+    for browser, given, words in refusals:
+        refused = browser.post(address, data=given, headers={"hx-request": "true"})
+        assert refused.status_code in (400, 403, 404)
+        assert words in html.unescape(refused.text)
+    assert member.post(address, data={"name": name}, headers={"hx-request": "true"}).status_code == 204
+    assert "Weather" not in shown(reader.get("/ui/models").text).replace("weather", "")
 
 
 def test_only_an_owner_deletes_and_the_name_is_asked_for(sign_in: SignIn, make_model: MakeModel) -> None:

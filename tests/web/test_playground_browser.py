@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tunesmith.models.adapters import read_manifest
 from tunesmith.render.renderer import Renderer
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store
+from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store, open_store
 from tunesmith.web.site import create_site
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -32,51 +33,68 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One server for all tests here: loading a base's renderer takes seconds."""
+
+    base_url: str
+    store: Store
+    settings: Settings
+    fake: FakeVllm
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with running(FakeVllm()) as fake:
+        settings = Settings(data_dir=tmp_path_factory.mktemp("site") / "data", serve_remote={BASE: fake.url})
+        store, pool = open_store(settings), Pool(settings)
+        server = uvicorn.Server(uvicorn.Config(create_site(settings, store, pool), port=0, log_level="critical"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            time.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Served(f"http://127.0.0.1:{port}", store, settings, fake)
+        server.should_exit = True
+        thread.join(20)
+        pool.close()
+        store.close()
+
+
 @pytest.fixture
-def tuned(store: Store, settings: Settings, random_adapter: Callable[[Path, int], Path]) -> str:
+def tuned(served: Served, random_adapter: Callable[[Path, int], Path], renderer: Renderer) -> str:
+    store = served.store
     file = store.files.create(store.blobs.write([b"{}\n"]), NewFile("fine-tune", "x.jsonl"))
     job = store.jobs.create(NewJob(BASE, BASE, file.id, "acme", 1, {}, {"type": "supervised"}))
     for status, following in ((JobStatus.VALIDATING, JobStatus.QUEUED), (JobStatus.QUEUED, JobStatus.RUNNING)):
         _, lease = store.queue.claim("tests", [status], 60) or pytest.fail("nothing to claim")
         store.queue.set_status(lease, following)
-    adapter = random_adapter(settings.paths.jobs / job.id / "adapter", 2)
+    adapter = random_adapter(served.settings.paths.jobs / job.id / "adapter", 2)
+    served.fake.answers[str(adapter)] = [*renderer.encode(TUNED), min(renderer.eos_ids)]
     return store.queue.finish(lease, JobOutcome(adapter, 1, None)).planned_model
 
 
 @pytest.fixture
-def fake(renderer: Renderer, store: Store, tuned: str) -> Iterator[FakeVllm]:
-    fake, end = FakeVllm(), min(renderer.eos_ids)
-    model = store.models.get(tuned) or pytest.fail("no model")
-    fake.answers[BASE] = [*renderer.encode(ANSWER), end]
-    fake.answers[str(model.adapter_dir)] = [*renderer.encode(TUNED), end]
-    with running(fake) as server:
-        yield server
+def fake(served: Served, renderer: Renderer) -> FakeVllm:
+    served.fake.ending = "done"
+    served.fake.answers[BASE] = [*renderer.encode(ANSWER), min(renderer.eos_ids)]
+    served.fake.bodies.clear()
+    return served.fake
 
 
 @pytest.fixture
-def page(chromium: Browser, settings: Settings, store: Store, fake: FakeVllm) -> Iterator[Page]:
+def page(chromium: Browser, served: Served, fake: FakeVllm) -> Iterator[Page]:
     """A browser that is signed in."""
-    remote = settings.model_copy(update={"serve_remote": {BASE: fake.url}})
-    pool = Pool(remote)
-    server = uvicorn.Server(uvicorn.Config(create_site(remote, store, pool), port=0, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.005)
-    base_url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    context = chromium.new_context(base_url=base_url, viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(base_url=served.base_url, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto("/ui/sign-in")
-    page.fill("#key", store.keys.create("browser")[0])
+    page.fill("#key", served.store.keys.create("browser")[0])
     page.press("#key", "Enter")
     page.wait_for_url("**/")
     yield page
     context.close()
-    server.should_exit = True
-    thread.join(20)
-    pool.close()
     assert faults == []
 
 
@@ -92,7 +110,7 @@ def ask(page: Page, question: str = "How is the weather?") -> None:
 
 
 def test_base_and_tuned_stream_side_by_side_and_each_says_what_answered(
-    page: Page, tuned: str, store: Store, fake: FakeVllm
+    page: Page, tuned: str, served: Served, fake: FakeVllm
 ) -> None:
     open_playground(page, BASE, tuned, "ft:none")
     page.fill("#turns li:first-child textarea", "You are brief.")
@@ -100,7 +118,7 @@ def test_base_and_tuned_stream_side_by_side_and_each_says_what_answered(
     base, own, missing = (page.locator(".column").nth(number) for number in range(3))
     expect(base.locator(".answer")).to_have_text(ANSWER)
     expect(own.locator(".answer")).to_have_text(TUNED)
-    model = store.models.get(tuned) or pytest.fail("no model")
+    model = served.store.models.get(tuned) or pytest.fail("no model")
     digest = read_manifest(model.adapter_dir).sha256
     expect(base.locator(".proof")).to_contain_text("The base alone answered: adapter digest “none”")
     expect(base.locator(".proof")).to_have_attribute("data-adapter", "none")
@@ -164,9 +182,9 @@ def test_settings_tools_and_schema_go_into_the_request(page: Page, fake: FakeVll
     ask(page)
     expect(page.locator("#tools-problem")).to_contain_text("This is not valid JSON")
     assert len(fake.bodies) == 1
-    page.fill("#set-tools", '[{"type": "function", "function": {"name": "no name!"}}]')
+    page.fill("#set-tools", '[{"type": "function"}]')
     ask(page)
-    expect(page.locator(".column > .problem")).to_contain_text("tools[0].function.name")
+    expect(page.locator(".column > .problem")).to_contain_text("tools[0].function")
 
 
 def test_a_corrected_answer_becomes_a_row(page: Page) -> None:
@@ -186,3 +204,31 @@ def test_a_corrected_answer_becomes_a_row(page: Page) -> None:
     assert page.locator("#turns li").count() == 4
     page.locator("#corrections .kept button").click()
     expect(page.locator("#corrections")).to_contain_text("Ten such rows make a training file")
+
+
+def test_a_models_page_shares_and_deletes_in_place(page: Page, tuned: str, served: Served) -> None:
+    store = served.store
+    other = store.projects.create("Research").id
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"/ui/models/{tuned}")
+    page.evaluate("() => { window.clipboard = navigator.clipboard; }")
+    for hidden in (False, True):  # over plain HTTP a page has no navigator.clipboard
+        if hidden:
+            page.evaluate("() => Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        page.evaluate("() => window.clipboard.writeText('')")
+        page.click("[data-copy=use-python]")
+        expect(page.locator(".toast")).to_have_count(1 + hidden)
+        assert f'model="{tuned}"' in page.evaluate("() => window.clipboard.readText()")
+    page.select_option("#project", other)
+    page.get_by_role("button", name="Share with this project").click()
+    expect(page.locator("#sharing .shares")).to_contain_text(f"Research {other}")
+    page.get_by_role("button", name="Take back from Research").click()
+    expect(page.locator("#sharing")).to_contain_text("Only this project may use it.")
+    assert store.of(other).models.page().data == ()
+    store.projects.archive(other)
+    page.get_by_role("button", name="Share with this project").click()
+    expect(page.locator("#sharing-problem .problem")).to_contain_text(other)
+    page.get_by_text("Delete this model …").click()
+    page.get_by_role("button", name=f"Delete {tuned}").click()
+    expect(page.get_by_role("status").filter(has_text="was deleted")).to_contain_text(tuned)
+    assert store.models.get(tuned) is None

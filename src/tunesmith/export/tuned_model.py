@@ -54,7 +54,7 @@ def open_tuned(name: str, base_model: str, directory: Path, settings: Settings) 
 
 # What other programs need of a base besides its weights, and what is ours alone.
 KEPT_SUFFIXES = (".json", ".jinja", ".model", ".txt")
-OURS = ("manifest.json", "answers.json", "card.json", "evaluation.json", "adapter_config.json")
+OURS = ("manifest.json", "answers.json", "card.json", "evaluation.json", "display.json", "adapter_config.json")
 
 
 def side_files(base_dir: Path) -> Iterator[Path]:

@@ -10,7 +10,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from tunesmith.errors import PermissionDenied
+from tunesmith.export.cards.display_name import write_display_name
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.objects.models import no_such_model
+from tunesmith.system.audit import note_change
 from tunesmith.web.access.visit import Visit, signed_in
 from tunesmith.web.render import render
 from tunesmith.web.views.markdown import markdown
@@ -73,10 +77,23 @@ async def delete(request: Request) -> Response:
     """Deletes a tuned model or a checkpoint."""
     visit, name = await signed_in(request), await _named(request)
     await visit.api.delete(f"/v1/models/{name}")
-    target = f"{MODELS}?{urlencode({'deleted': name})}"
-    if "hx-request" in request.headers:
-        return Response(status_code=204, headers={"hx-redirect": target})
-    return RedirectResponse(target, 303)
+    return _to(request, f"{MODELS}?{urlencode({'deleted': name})}")
+
+
+async def rename(request: Request) -> Response:
+    """Gives a model the name that pages show; its own name stays."""
+    visit, name = await signed_in(request), await _named(request)
+    if not visit.may("member"):
+        raise PermissionDenied("This key is read-only: giving a model a name takes a member's or an owner's key.")
+    row = await run_in_threadpool(visit.store.models.get, name)
+    if row is None or row.project != visit.key.project:
+        raise no_such_model(name)
+    await run_in_threadpool(visit.store.models.resolve, name)  # one without weights has no folder
+    display = str((await request.form()).get("display", ""))
+    given = await run_in_threadpool(write_display_name, row.adapter_dir, name, display)
+    who, where = f"{visit.key.id} (…{visit.key.hint})", request.client.host if request.client else "unknown"
+    note_change("model.named", name, who=who, where=where, display=given)
+    return _to(request, f"{MODELS}/{quote(name)}")
 
 
 async def share(request: Request) -> Response:
@@ -163,6 +180,13 @@ def _use(request: Request, name: str, found: JsonObject) -> dict[str, object]:
     return {"name": name, "system_message": system, "snippets": snippets(name, server, system)}
 
 
+def _to(request: Request, target: str) -> Response:
+    """Leads on to a page, with and without scripts."""
+    if "hx-request" in request.headers:
+        return Response(status_code=204, headers={"hx-redirect": target})
+    return RedirectResponse(target, 303)
+
+
 async def _named(request: Request) -> str:
     return str((await request.form()).get("name", ""))
 
@@ -171,6 +195,7 @@ ROUTES = [
     Route(MODELS, list_models),
     Route("/ui/model-card", card),
     Route("/ui/model-actions/delete", delete, methods=["POST"]),
+    Route("/ui/model-actions/rename", rename, methods=["POST"]),
     Route("/ui/model-actions/share", share, methods=["POST"]),
     Route("/ui/model-actions/unshare", unshare, methods=["POST"]),
     Route(MODELS + "/{name:path}", one_model),

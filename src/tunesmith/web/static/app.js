@@ -37,9 +37,15 @@ function localTimes(root) {
   }
 }
 
+function copySelected(source) {
+  getSelection().selectAllChildren(source);
+  document.execCommand("copy");
+}
+
 async function copy(button) {
   const source = document.getElementById(button.dataset.copy);
-  await navigator.clipboard.writeText(source.textContent);
+  if (navigator.clipboard) await navigator.clipboard.writeText(source.textContent);
+  else copySelected(source); // over plain HTTP, browsers have no clipboard for pages but on localhost
   toast(body.dataset.copied);
 }
 
