@@ -61,9 +61,7 @@ class Site:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument(
-        "--events", type=int, default=10_000, help="of one job; all others have a hundred times as many"
-    )
+    parser.add_argument("--events", type=int, default=10_000, help="of one job; a hundredth of all")
     parser.add_argument("--requests", type=int, default=40, help="of each page, for the server's times")
     parser.add_argument("--rounds", type=int, default=5, help="of each page in Chromium; medians are shown")
     parser.add_argument("--only", nargs="+", default=[], help="pages whose address begins so")

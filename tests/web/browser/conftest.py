@@ -4,6 +4,7 @@ Every page is watched: a request to another host, an error in the console, and a
 Content-Security-Policy fail the test that caused them.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, StorageState, sync_playwright
+from tests.train.conftest import write_tiny_base
 from tests.web.browser.server import BrowserServer
 from tests.web.evaluated import finish_with_verdict
 
@@ -64,8 +66,13 @@ def job_with_verdict(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, st
 
 
 @pytest.fixture(scope="session")
-def server(job_with_verdict: tuple[Path, str]) -> Iterator[BrowserServer]:
-    server = BrowserServer(job_with_verdict[0])
+def server(job_with_verdict: tuple[Path, str], base_dir: Path) -> Iterator[BrowserServer]:
+    """Its second base is tiny, so that jobs take seconds."""
+    tiny = job_with_verdict[0] / "tiny"
+    tiny.mkdir()
+    bases = json.dumps({"tiny": str(write_tiny_base(base_dir, tiny))})
+    settings = {"lease_seconds": "2", "poll_seconds": "0.1", "checkpoint_seconds": "0.5", "train_idle": "false"}
+    server = BrowserServer(job_with_verdict[0], bases=bases, **settings)
     server.start()
     yield server
     server.stop()

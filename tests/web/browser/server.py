@@ -14,7 +14,9 @@ from tests.servers import START_SECONDS, wait_until
 class BrowserServer:
     """`tunesmith serve` on one port and one data directory, for as many lives as a test wants."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **settings: str) -> None:
+        """`settings`: without `TUNESMITH_`, in lower case."""
+        self._settings = {f"TUNESMITH_{name.upper()}": value for name, value in settings.items()}
         self.data_dir = directory / "data"
         self._ready, self._log = directory / "ready.json", directory / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -31,7 +33,7 @@ class BrowserServer:
         """Returns once it answers."""
         self._ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "tunesmith.cli", "serve", "--port", str(self.port)]
-        environment = {**os.environ, "TUNESMITH_DATA_DIR": str(self.data_dir), "TUNESMITH_TRAIN_IDLE": "false"}
+        environment = {**os.environ, "TUNESMITH_DATA_DIR": str(self.data_dir), **self._settings}
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [*command, "--ready-file", str(self._ready)], env=environment, stdout=log, stderr=subprocess.STDOUT
