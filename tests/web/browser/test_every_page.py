@@ -46,6 +46,7 @@ def look(
 @pytest.mark.parametrize("address", addresses())
 def test_page_is_open_to_everybody(look: tuple[Page, Seen], address: str, job_with_verdict: tuple[Path, str]) -> None:
     page, seen = look
+    seen.faults.clear()
     page.set_viewport_size(DESK)  # type: ignore[arg-type]
     page.goto(address.format(job=job_with_verdict[1]))
     found = Axe().run(page).response["violations"]
