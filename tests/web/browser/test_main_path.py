@@ -1,4 +1,7 @@
-"""The main path in a browser: a broken file, its fix, a job that outlives the server, an answer, a deleted model."""
+"""The main path in a browser: a broken file, its fix, a job that outlives the server, an answer, a deleted model.
+
+It is walked by keyboard alone: everything is reached with Tab, written, chosen and pressed.
+"""
 
 import json
 import re
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from tests.web.browser.conftest import Seen
+from tests.web.browser.keyboard import choose, press, reach, write
 from tests.web.browser.server import BrowserServer
 from tests.web.browser.test_every_page import is_there
 
@@ -46,19 +50,22 @@ def wait_for_step(page: Page, step: int) -> None:
 
 def bring(page: Page, path: Path) -> None:
     page.goto("/ui/files")
-    page.set_input_files("#file", path)
-    page.get_by_role("button", name="Upload", exact=True).click()
+    reach(page, page.locator("#file"))
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(path)
+    press(page, page.get_by_role("button", name="Upload", exact=True))
     page.wait_for_url("**/ui/files/file-*")
 
 
 def create(page: Page, file: str, epochs: int) -> str:
     page.goto(f"/ui/jobs/new?file={file}")
-    page.select_option("#model", "tiny")
-    page.fill("#n_epochs", str(epochs))
-    page.fill("#batch_size", "1")
+    choose(page, page.locator("#model"), "tiny")
+    write(page, page.locator("#n_epochs"), str(epochs))
+    write(page, page.locator("#batch_size"), "1")
     button = page.get_by_role("button", name="Create the job")
     expect(button).to_be_enabled()
-    button.click()
+    press(page, button)
     page.wait_for_url("**/ui/jobs/ftjob-*")
     return page.url.rpartition("/")[2]
 
@@ -69,7 +76,7 @@ def test_main_path(page: Page, seen: Seen, server: BrowserServer, broken: Path) 
     expect(page.locator("#findings")).to_contain_text("Line 7")
     expect(page.locator("#findings")).to_contain_text("What is 7 plus 7?")
     before = page.url
-    page.get_by_role("button", name="Store the fixed file").click()
+    press(page, page.get_by_role("button", name="Store the fixed file"))
     page.wait_for_url(lambda url: "/ui/files/file-" in url and url != before)
     expect(page.locator(".verdict.ok")).to_be_visible(timeout=LONG_MS)
     file = page.url.rpartition("/")[2]
@@ -91,20 +98,20 @@ def test_main_path(page: Page, seen: Seen, server: BrowserServer, broken: Path) 
 
     other = create(page, file, EPOCHS)
     assert other != job
-    page.locator("#cancel").click()
-    page.locator("#cancel-now").click()
+    press(page, page.locator("#cancel"))
+    press(page, page.locator("#cancel-now"))
     expect(page.locator("#head .badge").first).to_have_text("Cancelled")
 
     page.goto(f"/ui/playground?model=tiny&model={model}")
     page.wait_for_selector("#playground[data-ready]", state="attached")
-    page.fill("#turns li:last-child textarea", "What is 7 plus 7?")
-    page.press("#turns li:last-child textarea", "Control+Enter")
+    write(page, page.locator("#turns li:last-child textarea"), "What is 7 plus 7?")
+    page.keyboard.press("Control+Enter")
     base, tuned = page.locator(".column").nth(0), page.locator(".column").nth(1)
     expect(base.locator(".proof")).to_have_attribute("data-adapter", "none", timeout=LONG_MS)
     expect(tuned.locator(".proof")).to_have_attribute("data-adapter", re.compile("^[0-9a-f]{64}$"), timeout=LONG_MS)
 
     page.goto(f"/ui/models/{model}")
-    page.locator("details.danger > summary").click()
-    page.get_by_role("button", name=f"Delete {model}").click()
+    press(page, page.locator("details.danger > summary"))
+    press(page, page.get_by_role("button", name=f"Delete {model}"))
     page.wait_for_url("**/ui/models*")
     expect(page.get_by_role("status")).to_contain_text(model)
