@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, StorageState, sync_playwright
-from tests.train.conftest import write_tiny_base
 from tests.web.browser.server import BrowserServer
 from tests.web.evaluated import finish_with_verdict
 
@@ -68,6 +67,8 @@ def job_with_verdict(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, st
 @pytest.fixture(scope="session")
 def server(job_with_verdict: tuple[Path, str], base_dir: Path) -> Iterator[BrowserServer]:
     """Its second base is tiny, so that jobs take seconds."""
+    from tests.train.conftest import write_tiny_base  # which brings torch
+
     tiny = job_with_verdict[0] / "tiny"
     tiny.mkdir()
     bases = json.dumps({"tiny": str(write_tiny_base(base_dir, tiny))})
