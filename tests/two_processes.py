@@ -16,8 +16,21 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 
 # The longest first, so that neither process is left alone with a long file at the end; what is not named comes last.
-ORDER = ("acceptance", "cli", "train", "contract", "sdk", "fuzz", "worker", "check", "moderation", "api", "serve")
-ONE_SERVER = ("cli", "contract", "fuzz")
+ORDER = (
+    "acceptance",
+    "cli",
+    "train",
+    "web",
+    "contract",
+    "sdk",
+    "fuzz",
+    "worker",
+    "check",
+    "moderation",
+    "api",
+    "serve",
+)
+ONE_SERVER = ("cli", "contract", "fuzz", "web/browser")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # OpenMP's threads spin while they wait: two processes would hinder each other
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -35,8 +48,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "LoadScop
     class ByServer(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            room = path.removeprefix("tests/").partition("/")[0]
-            return room if room in ONE_SERVER else path
+            return next((room for room in ONE_SERVER if path.startswith(f"tests/{room}/")), path)
 
     return ByServer(config, log)
 

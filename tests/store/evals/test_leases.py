@@ -142,3 +142,20 @@ def test_another_projects_runs_are_not_there(store: Store, make_run: MakeRun) ->
             look(run.eval_id, run.id)
     with pytest.raises(NotFound):
         store.of("default").evals.get(run.eval_id)
+
+
+def test_two_runs_are_paired_by_number_and_item(store: Store, make_run: MakeRun) -> None:
+    first, second = make_run(3), make_run(4)
+    for run, done in ((first, 3), (second, 2)):
+        _, lease = store.run_queue.claim("one", 30) or pytest.fail("nothing to claim")
+        assert lease.run_id == run.id
+        for item in store.run_queue.waiting(lease, 0, 10)[:done]:
+            store.run_queue.save(lease, [passed(item.id)])
+        store.run_queue.finish(lease)
+    pairs = store.of("default").runs.paired(first, second)
+    assert [(one.number, one.before.state, one.after.state) for one in pairs] == [
+        (0, "pass", "pass"),
+        (1, "pass", "pass"),
+    ]
+    assert pairs[0].before.id != pairs[0].after.id
+    assert store.of("other").runs.paired(first, second) == []

@@ -1,11 +1,13 @@
 """Jobs as the API sees them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tunesmith.errors import InvalidRequest, NotFound
-from tunesmith.store import ACTIVE, JobRow, JobStatus, Lease, LeaseLost, NewEvent, Store
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.store import ACTIVE, JobOutcome, JobRow, JobStatus, Lease, LeaseLost, NewEvent, Store
 from tunesmith.store.rows import TRANSITIONS
 
 MakeJob = Callable[..., JobRow]
@@ -46,6 +48,28 @@ def test_jobs_are_listed_newest_first_by_pages(store: Store, make_job: MakeJob) 
     rest = store.jobs.page(limit=2, after=made[1])
     assert ([job.id for job in rest.data], rest.has_more) == (made[:1], False)
     assert store.jobs.page(limit=0, after="after").has_more is False
+
+
+def test_jobs_that_ended_with_a_verdict_are_found(store: Store, make_job: MakeJob, tmp_path: Path) -> None:
+    """Also where another option says such words, and where a job with a verdict has not ended."""
+    verdict: JsonObject = {"evaluation": {"verdict": "better"}}
+    found = make_job(options=verdict).id
+    make_job(options={"note": '"evaluation": {'})
+    make_job(options={"evaluate": True})
+    made = [_succeed(store, tmp_path).id for _ in range(3)]
+    assert found in made
+    waiting = make_job(options=verdict).id
+    assert [job.id for job in store.of("default").jobs.page(evaluated=True).data] == [found]
+    assert _succeed(store, tmp_path).id == waiting
+    assert [job.id for job in store.of("default").jobs.page(evaluated=True, limit=1).data] == [waiting]
+    assert [job.id for job in store.of("default").jobs.page(evaluated=True, after=waiting).data] == [found]
+
+
+def _succeed(store: Store, folder: Path) -> JobRow:
+    for status, following in ((JobStatus.VALIDATING, JobStatus.QUEUED), (JobStatus.QUEUED, JobStatus.RUNNING)):
+        _, lease = store.queue.claim("tests", [status], 60) or pytest.fail("nothing to claim")
+        store.queue.set_status(lease, following)
+    return store.queue.finish(lease, JobOutcome(folder, 1, None))
 
 
 def test_jobs_are_found_by_metadata(store: Store, make_job: MakeJob) -> None:

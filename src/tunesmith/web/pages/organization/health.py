@@ -21,7 +21,7 @@ async def health_page(request: Request) -> Response:
     return render(
         request,
         "organization/health.html",
-        health=health,
+        worker=health.get("worker"),
         has_worker=hasattr(web_of(request).api.state, "worker_fault"),
         machine=machine,
         data_dir=str(visit.settings.paths.root) if owner else None,

@@ -54,7 +54,9 @@ async def revoke(request: Request) -> Response:
         problem = refused.message
     if "hx-request" not in request.headers and not problem:
         return RedirectResponse("/ui/keys", 303)
-    return render(request, "organization/key_list.html", **await _listing(visit, request), problem=problem)
+    values = await _listing(visit, request) | {"problem": problem}
+    template = "organization/key_list.html" if "hx-request" in request.headers else "organization/keys.html"
+    return render(request, template, **values, made=None)
 
 
 def _path(row: KeyRow) -> str:
