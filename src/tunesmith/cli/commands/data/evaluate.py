@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tunesmith.evals.answers import Answer
     from tunesmith.evals.evaluation import Evaluation
     from tunesmith.evals.questions import Question
-    from tunesmith.jsonvalue import JsonObject, JsonValue
+    from tunesmith.jsonvalue import JsonObject
 
 BUSY = frozenset((429, 503))
 TRIES, FIRST_WAIT = 8, 0.5  # of a question that a busy server turns away; seconds, doubled each time
@@ -52,6 +52,10 @@ class EvalOptions:
     ] = None
     forgetting: Annotated[
         bool, typer.Option("--forgetting", help="Also ask general questions that come with Tunesmith.")
+    ] = False
+    checkpoints: Annotated[
+        bool,
+        typer.Option("--checkpoints", help="Compare every checkpoint of the job with the base: which is the best?"),
     ] = False
     prompts: Annotated[
         Path | None,
@@ -90,6 +94,9 @@ def evaluate(options: EvalOptions) -> None:
     from tunesmith.cli.server.find import connect
     from tunesmith.evals.recorded import read_recorded, with_recorded
 
+    if options.checkpoints:
+        _compare_checkpoints(options)
+        return
     if options.prompts is not None:
         _compare_prompts(options, options.prompts)
         return
@@ -101,10 +108,60 @@ def evaluate(options: EvalOptions) -> None:
     if options.against_answers is not None:
         found = with_recorded(found, recorded, options.against_answers.name)
     if options.output is not None:
-        _write(options.output, _as_text(found))
+        _write(options.output, _as_text(found.to_json()))
     if options.html is not None:
         _write(options.html, evaluation_html(found))
     print_evaluation(found, as_json=options.as_json)
+
+
+def _compare_checkpoints(options: EvalOptions) -> None:
+    from tunesmith.cli.commands.data.checkpoints import kept_checkpoints, print_checkpoints
+    from tunesmith.cli.commands.data.prompts import check_answers
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.output.reading_bar import CountingBar
+    from tunesmith.cli.output.terminal import note
+    from tunesmith.cli.server.find import connect
+    from tunesmith.evals.checkpoints import compare_checkpoints
+    from tunesmith.evals.questions import sample
+    from tunesmith.evals.run import ask_sides
+
+    _check_alone(options)
+    with connect(load_settings(options.data_dir), options.base_url) as connection:
+        client = connection.client
+        model, job = _model_and_job(client, options.model)
+        if job is None:
+            raise CommandError(f"No job listed here has made {model}: name the job itself.", Exit.USAGE)
+        made, before = kept_checkpoints(client, job.id), options.against or job.model
+        chosen = sample(_questions(client, options, job), options.rows)
+        note(f"Asking {before} and {len(made):,} checkpoints for {len(chosen):,} answers each.")
+        sides = [(name, _as_it_is) for name in (before, *(name for name, _ in made))]
+        with CountingBar(len(chosen), "asking") as bar:
+            found = ask_sides(_Asker(client, options.max_tokens), sides, chosen, options.concurrency, bar)
+    check_answers(found)
+    compared = compare_checkpoints(before, made, found.questions, found.sides[0], found.sides[1:])
+    if options.output is not None:
+        _write(options.output, _as_text(compared.to_json()))
+    print_checkpoints(compared, as_json=options.as_json)
+
+
+def _check_alone(options: EvalOptions) -> None:
+    """Raises CommandError for options that do not go with --checkpoints."""
+    from tunesmith.cli.dataset import require_target
+
+    require_target(options.output)
+    given = {
+        "--prompts": options.prompts,
+        "--against-answers": options.against_answers,
+        "--html": options.html,
+        "--forgetting": options.forgetting,
+    }
+    for name, value in given.items():
+        if value:
+            raise CommandError(f"{name} does not go with --checkpoints: ask for one of the two.", Exit.USAGE)
+
+
+def _as_it_is(question: "Question") -> "Question":
+    return question
 
 
 def _compare_prompts(options: EvalOptions, file: Path) -> None:
@@ -278,10 +335,9 @@ def _answer(completion: dict[str, object], seconds: float) -> "Answer":
     )
 
 
-def _as_text(found: "Evaluation") -> str:
+def _as_text(value: "JsonObject") -> str:
     import json
 
-    value: JsonValue = found.to_json()
     return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
 
 

@@ -1,7 +1,6 @@
 """`tunesmith eval --prompts LONG`: was the prompt worth shortening?"""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +8,9 @@ from tunesmith.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
     from tunesmith.estimate.prices import Price
-    from tunesmith.evals.answers import Answer
     from tunesmith.evals.prompts import Way, WayResult
     from tunesmith.evals.questions import Question
-
-Ask = Callable[[str, "Question"], "Answer | str"]
+    from tunesmith.evals.run import Answers, Ask
 
 
 def long_prompt(path: Path) -> str:
@@ -28,32 +25,29 @@ def long_prompt(path: Path) -> str:
 
 
 def ask_ways(
-    ways: "Sequence[Way]", questions: "Sequence[Question]", ask: Ask, concurrency: int, watch: Callable[[int], None]
+    ways: "Sequence[Way]", questions: "Sequence[Question]", ask: "Ask", concurrency: int, watch: Callable[[int], None]
 ) -> "list[WayResult]":
     """Asks every question in every way.
 
     One that cannot be asked in all of them is left out.
     """
-    from tunesmith.cli.output.terminal import note, plural
     from tunesmith.evals.prompts import compare_ways
+    from tunesmith.evals.run import ask_sides
 
-    def one(number: int) -> "list[Answer | str]":
-        found = [ask(way.model, way.prompt(questions[number])) for way in ways]
-        watch(number + 1)
-        return found
+    found = ask_sides(ask, [(way.model, way.prompt) for way in ways], questions, concurrency, watch)
+    check_answers(found)
+    return compare_ways(ways, found.questions, found.sides)
 
-    with ThreadPoolExecutor(concurrency) as pool:
-        rows = list(pool.map(one, range(len(questions))))
-    whole = [place for place, row in enumerate(rows) if not any(isinstance(answer, str) for answer in row)]
-    if len(whole) < len(rows):
-        reason = next(answer for row in rows for answer in row if isinstance(answer, str))
-        note(f"{plural(len(rows) - len(whole), 'question')} could not be asked in every way: {reason}")
-    if not whole:
+
+def check_answers(found: "Answers") -> None:
+    """Says which questions were left out; CommandError where all were."""
+    from tunesmith.cli.output.terminal import note, plural
+
+    if found.left_out:
+        line, reason = found.left_out[0]
+        note(f"{plural(len(found.left_out), 'question')} could not be asked; line {line}: {reason}")
+    if not found.questions:
         raise CommandError("Nothing was compared.")
-    answers = [
-        [answer for row in whole if not isinstance(answer := rows[row][place], str)] for place in range(len(ways))
-    ]
-    return compare_ways(ways, [questions[place] for place in whole], answers)
 
 
 def print_ways(results: "Sequence[WayResult]", price: "Price", *, as_json: bool) -> None:
