@@ -291,7 +291,7 @@ WRONG: dict[str, tuple[Json, str, str]] = {
     "responses": (
         sampled([], type="responses", source={"type": "responses"}),
         "data_source.source.type",
-        "responses are not stored here",
+        "it keeps no responses. Let an eval of the kind logs read stored completions (chats asked with store=true), or",
     ),
 }
 
