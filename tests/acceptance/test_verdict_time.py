@@ -16,7 +16,7 @@ from tunesmith.worker import run_worker
 
 ROWS, HELD_OUT = 300, 200
 NUMBERS = {"n_epochs": 1, "batch_size": 8, "learning_rate_multiplier": 1.0}
-SECONDS = 300  # about 25 s on two idle cores, most of it for starting processes; a shared machine may need far more
+SECONDS = 300  # most of it for starting processes; 108 on a machine under heavy load
 
 
 @pytest.fixture
