@@ -78,7 +78,9 @@ class World:
             if "{run_id}" in path or method == "GET":
                 names["run_id"] = (self._held_run if method == "POST" else self.run)(names["eval_id"])
             if method == "GET":
-                names["output_item_id"] = self._first_item(f"{EVALS}/{names['eval_id']}/runs/{names['run_id']}")
+                runs = f"{EVALS}/{names['eval_id']}/runs"
+                names["output_item_id"] = self._first_item(f"{runs}/{names['run_id']}")
+                self._done(f"{runs}/{self._gone_run(names['eval_id'])}")
                 self._evaluated = names
         for name, one in names.items():
             path = path.replace(f"{{{name}}}", one)
@@ -90,7 +92,15 @@ class World:
         return str(self.client.post(EVALS, json=body).json()["id"])
 
     def run(self, eval_id: str) -> str:
-        return str(self.client.post(f"{EVALS}/{eval_id}/runs", json={"data_source": ANSWERED}).json()["id"])
+        """A run over two rows, one of which lacks what the model is to be asked."""
+        rows = [*ANSWERED["source"]["content"], {"item": {}}]
+        source = {**ANSWERED, "source": {**ANSWERED["source"], "content": rows}}
+        return str(self.client.post(f"{EVALS}/{eval_id}/runs", json={"data_source": source}).json()["id"])
+
+    def _gone_run(self, eval_id: str) -> str:
+        """A run that fails, as its model is gone."""
+        new = NewRun(eval_id, "default", None, "gone", "ft:gone", {**ANSWERED, "model": "ft:gone"}, {})
+        return self._store.runs.create(new, [RunItem({"answer": "a"})]).id
 
     def _held_run(self, eval_id: str) -> str:
         """A run that is under way and not answered: we hold it, unless the server works on another one."""
@@ -100,9 +110,14 @@ class World:
         return run.id
 
     def _first_item(self, run: str) -> str:
+        """One with results."""
+        self._done(run)
+        items = self.client.get(f"{run}/output_items").json()["data"]
+        return str(next(one["id"] for one in items if one["results"]))
+
+    def _done(self, run: str) -> None:
         while self.client.get(run).json()["status"] in ("queued", "in_progress"):
             time.sleep(0.05)
-        return str(self.client.get(f"{run}/output_items").json()["data"][0]["id"])
 
     def file(self) -> str:
         files = {"file": ("a.jsonl", ROWS)}

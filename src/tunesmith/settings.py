@@ -258,6 +258,10 @@ class Settings(BaseSettings, TrainingOptions):
     )
     chat_max_tokens: int = Field(4096, ge=1, description="Longest answer when a request sets no limit, tokens.")
 
+    embedding_model: Path | None = Field(
+        None,
+        description="Folder of an embedding model for the graders' metric cosine, as sentence-transformers saves it.",
+    )
     python_grader_seconds: float = Field(
         120.0, gt=0, le=3600, description="Longest run of a python grader, seconds; 120 at OpenAI."
     )

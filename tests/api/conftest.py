@@ -25,6 +25,8 @@ Refused = Callable[..., Json]
 Valid = Callable[[str, Json], None]
 
 SCHEMAS = json.loads((Path(__file__).parent / "openai_schemas.json").read_text("utf-8"))
+_ERROR = SCHEMAS["components"]["schemas"]["EvalApiError"]
+SCHEMAS["components"]["schemas"]["EvalApiError"] = {"anyOf": [_ERROR, {"type": "null"}]}  # null where there is none
 NULL_ON_THE_REAL_WIRE = {"expires_at", "status_details", "first_id", "last_id", "data"}  # the description says string
 
 

@@ -69,6 +69,7 @@ const evals = {
   counts: run.result_counts,
   statuses: items.map((one) => one.status).sort(),
   item: item.id === items[0].id && item.sample.output[0].content,
+  errors: [run.error, item.sample.error],
   runs: runs.includes(run.id),
   cancelled: (await client.evals.runs.cancel(long.id, ids)).status,
   runDeleted: (await client.evals.runs.delete(long.id, ids)).deleted,

@@ -13,6 +13,7 @@ from openai._resource import SyncAPIResource
 from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
 from openai.types.fine_tuning import FineTuningJob
 from pydantic import BaseModel
+from tests.openai_types import accept_null_errors
 from tests.servers import wait_until
 
 AREAS = ("files", "uploads", "fine_tuning", "models", "chat", "completions", "moderations", "evals")
@@ -25,6 +26,8 @@ GRADER = {
     "reference": "a",
     "operation": "eq",
 }
+
+accept_null_errors()
 
 
 class Noted:
@@ -175,6 +178,7 @@ def test_evals_and_their_runs(noted: Noted) -> None:
     items = list(runs.output_items.list(graded.id, eval_id=made.id, status="pass", limit=1))
     [item] = [runs.output_items.retrieve(one.id, eval_id=made.id, run_id=graded.id) for one in items]
     assert (item.datasource_item, item.results[0].score, item.sample.output[0].content) == ({"answer": "1"}, 1.0, "1")
+    assert (runs.retrieve(graded.id, eval_id=made.id).error, item.sample.error) == (None, None)
     many = {**data, "source": {"type": "file_content", "content": content * 200}}
     stopped = runs.create(made.id, data_source=many)
     assert runs.cancel(stopped.id, eval_id=made.id).status == "canceled"

@@ -60,6 +60,7 @@ def test_javascript_client_uploads_trains_and_chats(
         "counts": {"total": 3, "errored": 0, "failed": 2, "passed": 1},
         "statuses": ["fail", "fail", "pass"],
         "item": "1",
+        "errors": [None, None],
         "runs": True,
         "cancelled": "canceled",
         "runDeleted": True,

@@ -52,6 +52,7 @@ def official() -> Json:
     for name, properties in NULL_ON_THE_REAL_WIRE.items():
         for one in properties:
             schemas[name]["properties"][one] = {"anyOf": [schemas[name]["properties"][one], {"type": "null"}]}
+    schemas["EvalApiError"] = {"anyOf": [schemas["EvalApiError"], {"type": "null"}]}  # null where there is none
     schemas["OpenAIFile"]["properties"]["purpose"]["enum"].append("evals")  # which an upload may have
     message = schemas["StoredMessage"] = json.loads(json.dumps(schemas["ChatCompletionResponseMessage"]))
     message["properties"]["role"] = {"type": "string"}  # OpenAI's calls every message that was asked the assistant's

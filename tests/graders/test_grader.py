@@ -176,7 +176,6 @@ def test_a_models_score_is_its_only_number(text: str, value: float | None) -> No
         ({**CHECK, "operation": "gt"}, "grader.operation"),
         ({**CHECK, "operation": "eq", "extra": 1}, "grader.extra"),
         ({**CHECK, "operation": "eq", "input": "{{sample.model}}"}, "grader.input"),
-        ({**CHECK, "type": "text_similarity", "evaluation_metric": "cosine"}, "grader.evaluation_metric"),
         ({**CHECK, "type": "text_similarity", "evaluation_metric": "nonsense"}, "grader.evaluation_metric"),
         ({**CHECK, "type": "text_similarity", "evaluation_metric": 1}, "grader.evaluation_metric"),
         ({"type": "score_model", "name": "s", "model": "m", "input": [], "range": [0, 1]}, "grader.input"),

@@ -7,7 +7,7 @@ import pytest
 from tunesmith.errors import ServerFault
 from tunesmith.graders.grader import ModelGrader, ScoreModel, read_grader
 from tunesmith.graders.results import Record, Tokens, result
-from tunesmith.graders.runner import Messages, Wrote, run
+from tunesmith.graders.runner import Helpers, Messages, Wrote, run
 from tunesmith.graders.templates import Variables
 from tunesmith.jsonvalue import JsonObject
 
@@ -50,7 +50,7 @@ def ran(grader: JsonObject, wrote: str | Exception = "7", *, cut: bool = False) 
         return Wrote(leaf.model, wrote, cut)
 
     record = Record()
-    asyncio.run(run(read_grader(grader), Variables("a"), record, ask))
+    asyncio.run(run(read_grader(grader), Variables("a"), record, Helpers(ask)))
     return record, asked
 
 

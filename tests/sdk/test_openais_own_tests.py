@@ -102,7 +102,7 @@ def results(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     command += ["-k", "not loose"]  # the same requests as `strict`, whose answers are validated more laxly
     command += ["-p", "no:cacheprovider", "-p", "placeholders", *(f"{FOLDER}{file}" for file in FILES)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    path = os.pathsep.join([str(HERE), str(SCRIPTS), inherited.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(HERE), str(HERE.parent), str(SCRIPTS), inherited.get("PYTHONPATH", "")])
     aliases = json.dumps(dict.fromkeys(NAMES, "smollm2-135m-instruct"))
     settings = {"aliases": aliases, "chat_max_tokens": "2", "serve_weights": "float32"}
     with serving(directory, "--no-worker", **settings) as server:

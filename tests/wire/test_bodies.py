@@ -91,9 +91,11 @@ def test_what_is_wrong_with_a_score_model_is_named(fields: dict[str, Any], param
     assert fault(ScoreModelBody, **{**SCORE, **fields})[0] == param
 
 
-def test_a_metric_that_is_not_available_says_why() -> None:
-    body = {"type": "text_similarity", "name": "t", "input": "a", "reference": "b", "evaluation_metric": "cosine"}
-    assert "needs an embedding model" in fault(TextSimilarityBody, **body)[1]
+def test_a_metric_that_is_unknown_is_refused_with_those_that_are_not() -> None:
+    body = {"type": "text_similarity", "name": "t", "input": "a", "reference": "b", "evaluation_metric": "likeness"}
+    param, message = fault(TextSimilarityBody, **body)
+    assert param == "evaluation_metric"
+    assert "'cosine', 'fuzzy_match'" in message
     assert fault(RunGrader, grader={})[0] == "model_sample"
 
 

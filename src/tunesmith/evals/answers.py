@@ -49,7 +49,7 @@ class Answer:
         """Raises KeyError or TypeError where a field is missing."""
         loss, adapter = value.get("loss"), value.get("adapter")
         return cls(
-            reply=_reply(value),
+            reply=reply_of(value),
             model=str(value["model"]),
             fingerprint=str(value["fingerprint"]),
             prompt_tokens=cast(int, value["prompt_tokens"]),
@@ -87,6 +87,7 @@ def reply_json(reply: Reply) -> JsonObject:
     return {"text": reply.text, "tool_calls": calls}
 
 
-def _reply(value: Mapping[str, JsonValue]) -> Reply:
+def reply_of(value: Mapping[str, JsonValue]) -> Reply:
+    """The reply that `reply_json` made this of. Raises KeyError or TypeError."""
     calls = cast("list[dict[str, str]]", value["tool_calls"])
     return Reply(str(value["text"]), tuple((one["name"], one["arguments"]) for one in calls))

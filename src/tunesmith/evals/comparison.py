@@ -68,13 +68,16 @@ class Outcome:
 
 def compare(questions: Sequence[Question], before: Sequence[Reply], after: Sequence[Reply]) -> list[Outcome]:
     """The outcome of every criterion that counts here, the deciding one first."""
-    deciding = deciding_criterion(questions)
-    raw = {one: outcome(one, questions, before, after, decides=one is deciding) for one in CRITERIA}
-    found = [one for one in raw.values() if one is not None]
+    found = uncorrected(questions, before, after)
     corrected = holm({one.criterion.name: one.p for one in found if not one.decides})
-    return sorted(
-        (with_p(one, corrected.get(one.criterion.name, one.p)) for one in found), key=lambda one: not one.decides
-    )
+    return [with_p(one, corrected.get(one.criterion.name, one.p)) for one in found]
+
+
+def uncorrected(questions: Sequence[Question], before: Sequence[Reply], after: Sequence[Reply]) -> list[Outcome]:
+    """As `compare`, with each criterion's p as if it were the only one."""
+    deciding = deciding_criterion(questions)
+    raw = (outcome(one, questions, before, after, decides=one is deciding) for one in CRITERIA)
+    return sorted((one for one in raw if one is not None), key=lambda one: not one.decides)
 
 
 def deciding_criterion(questions: Sequence[Question]) -> Criterion:

@@ -35,6 +35,7 @@ class Evaluation:
     leaks: JsonObject | None = None
     notes: tuple[str, ...] = field(default=())
     recorded: "Evaluation | None" = None  # answers from a file, against the same side after
+    max_tokens: int | None = None  # of an answer
     timed: bool = True  # whether length and time of both sides are known
 
     @property
@@ -57,6 +58,7 @@ class Evaluation:
             "before": self.before,
             "after": self.after,
             "rows": len(self.pairs),
+            "max_completion_tokens": self.max_tokens,
             "left_out": [{"line": line, "reason": reason} for line, reason in self.left_out],
             "verdict": self.verdict,
             "sentences": list(self.sentences),

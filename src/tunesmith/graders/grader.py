@@ -6,11 +6,12 @@ the jail for a `python` grader; `multi` combines the scores of others.
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.graders.cosine import COSINE, without_model
 from tunesmith.graders.formula import FormulaError, calculate, read_formula
 from tunesmith.graders.meteor import meteor
 from tunesmith.graders.meteor import missing as meteor_lacks
@@ -55,6 +56,7 @@ class TextSimilarity:
     input: str
     reference: str
     metric: str
+    param: str = "grader.evaluation_metric"
 
     type = "text_similarity"
 
@@ -131,12 +133,14 @@ def leaves(grader: Grader) -> Mapping[str, Leaf]:
     return grader.graders if isinstance(grader, Multi) else {grader.name: grader}
 
 
-def score(grader: StringCheck | TextSimilarity, variables: Variables) -> float:
-    """The score from 0 to 1. Raises NoValue where a place cannot be filled in."""
+def score(
+    grader: StringCheck | TextSimilarity, variables: Variables, cosine: Callable[[str, str], float] = without_model
+) -> float:
+    """The score from 0 to 1. Raises NoValue where a place cannot be filled in, and what `cosine` raises."""
     text = fill(grader.input, variables, f"{grader.name}.input")
     reference = fill(grader.reference, variables, f"{grader.name}.reference")
     if isinstance(grader, TextSimilarity):
-        return {**METRICS, "meteor": meteor}[grader.metric](text, reference)
+        return {**METRICS, "meteor": meteor, COSINE: cosine}[grader.metric](text, reference)
     return float(_passes(grader.operation, text, reference))
 
 
@@ -179,6 +183,7 @@ def _text_similarity(body: TextSimilarityBody, param: str) -> TextSimilarity:
         checked_template(body.input, f"{param}.input"),
         checked_template(body.reference, f"{param}.reference"),
         body.evaluation_metric,
+        f"{param}.evaluation_metric",
     )
 
 

@@ -11,6 +11,7 @@ import orjson
 from anyio import to_thread
 
 from tunesmith.errors import ServerFault
+from tunesmith.graders.cosine import Cosine, without_model
 from tunesmith.graders.formula import FormulaResultError
 from tunesmith.graders.grader import (
     LABEL,
@@ -20,6 +21,7 @@ from tunesmith.graders.grader import (
     ModelGrader,
     Multi,
     ScoreModel,
+    TextSimilarity,
     combine,
     leaves,
     score,
@@ -50,32 +52,30 @@ class AskModel(Protocol):
         ...
 
 
-class _Helpers(NamedTuple):
+class Helpers(NamedTuple):
+    """Who does what this module cannot: ask models, run code, embed texts."""
+
     ask: AskModel
-    python: GradePython
+    python: GradePython = without_jail
+    cosine: Cosine = without_model
 
 
-async def run(
-    grader: Grader, variables: Variables, record: Record, ask: AskModel, python: GradePython = without_jail
-) -> None:
-    """Fills in the record: scores by sub-grader, tokens, faults and the reward.
-
-    `python`: who runs python graders.
-    """
+async def run(grader: Grader, variables: Variables, record: Record, helpers: Helpers) -> None:
+    """Fills in the record: scores by sub-grader, tokens, faults and the reward."""
     for called, leaf in leaves(grader).items():
-        await _grade(called, leaf, variables, record, _Helpers(ask, python))
+        await _grade(called, leaf, variables, record, helpers)
     if not record.faults:
         _reward(grader, record)
 
 
-async def _grade(called: str, leaf: Leaf, variables: Variables, record: Record, helpers: _Helpers) -> None:
+async def _grade(called: str, leaf: Leaf, variables: Variables, record: Record, helpers: Helpers) -> None:
     try:
         if isinstance(leaf, ScoreModel | LabelModel):
             found = await _ask(leaf, variables, record, helpers.ask)
         elif isinstance(leaf, PythonGrader):
             found = await helpers.python(leaf, variables)
         else:
-            found = await to_thread.run_sync(score, leaf, variables)
+            found = await to_thread.run_sync(score, leaf, variables, helpers.cosine)
     except NoValue as fault:
         record.faults[fault.flag] = fault.message
     except PythonFault as fault:
@@ -83,7 +83,8 @@ async def _grade(called: str, leaf: Leaf, variables: Variables, record: Record, 
         if fault.kind is not None:
             record.faults[f"{fault.flag}_type"] = fault.kind
     except ServerFault as fault:  # of the model's engine
-        record.faults["model_grader_server_error"] = fault.message
+        flag = "other_error" if isinstance(leaf, TextSimilarity) else "model_grader_server_error"
+        record.faults[flag] = fault.message
     else:
         if found is not None:
             record.scores[called] = found

@@ -4,7 +4,7 @@ Each metric is that of the library that people compare with: `fuzzy_match` is ra
 sentence BLEU, `gleu` nltk's over wordpunct words, `rouge_*` rouge-score's F1; tests hold them to 1e-9. Where a library
 knows no words at all (rouge-score reads ASCII only), words of other scripts count as well.
 
-Not covered: `cosine` (needs an embedding model); `meteor` is in `graders.meteor`.
+Not covered: `cosine`, which needs an embedding model (`serve.embeddings`); `meteor` is in `graders.meteor`.
 """
 
 import math

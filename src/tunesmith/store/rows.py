@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.store.evals.rows import FinishedEval
 
 T = TypeVar("T")
 
@@ -373,6 +374,7 @@ class JobOutcome:
     events: Sequence[NewEvent] = ()
     evaluation: Blob | None = None
     verdict: JsonObject | None = None  # what the job shows of its evaluation
+    eval: FinishedEval | None = None  # which says the same on the wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Not covered: what a grader's texts may refer to, and its formula: `tunesmith.gra
 
 import secrets
 import string
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from typing_extensions import TypedDict
@@ -21,9 +21,6 @@ MAX_MESSAGES = 128  # of a score_model or label_model
 MAX_LABELS = 500
 MAX_TEXT = 100_000  # characters of a template, as of what it becomes
 MAX_SOURCE = 256_000  # bytes of a python grader, as at OpenAI
-REFUSED_METRICS = {
-    "cosine": "it needs an embedding model, and this server has none",
-}
 
 
 def _not_empty(text: str) -> str:
@@ -38,13 +35,6 @@ def _lowest_first(scores: list[float]) -> list[float]:
         message = "A range is two numbers, the lower one first, such as [0, 10]."
         raise worded(lambda param: InvalidRequest(f"{message} - '{param}'", param=param))
     return scores
-
-
-def _available(metric: str) -> str:
-    if metric in REFUSED_METRICS:
-        message = f"The metric {metric} is not available: {REFUSED_METRICS[metric]}. Use one of {', '.join(METRICS)}."
-        raise worded(lambda param: InvalidRequest(message, param=param))
-    return metric
 
 
 def _content_text(value: object) -> str:
@@ -92,11 +82,9 @@ def _invented_name() -> str:
 
 NAME = "The scores of a run are listed by it; without one it gets a name such as grader-VasDqHrerHW5."
 Name: TypeAlias = Annotated[str, AfterValidator(_not_empty)]
-AvailableMetric: TypeAlias = Literal[
-    "fuzzy_match", "bleu", "gleu", "meteor", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
+Metric: TypeAlias = Literal[
+    "cosine", "fuzzy_match", "bleu", "gleu", "meteor", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
 ]
-METRICS: tuple[AvailableMetric, ...] = get_args(AvailableMetric)
-Metric: TypeAlias = Annotated[Literal[AvailableMetric, "cosine"], AfterValidator(_available)]
 Score: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Range: TypeAlias = Annotated[list[Score], Field(min_length=2, max_length=2), FIRST_FAULT, AfterValidator(_lowest_first)]
 Template: TypeAlias = Annotated[str, AfterValidator(_short)]
@@ -134,7 +122,7 @@ class TextSimilarityBody(GraderBody):
     reference: Template = Field(description="What the input is compared with.")
     evaluation_metric: Metric = Field(
         description="fuzzy_match (rapidfuzz's ratio), bleu (sacrebleu's), gleu (nltk's), rouge_1 to rouge_5 or rouge_l "
-        "(rouge-score's), meteor where nltk and WordNet are installed; cosine is refused."
+        "(rouge-score's), meteor where nltk and WordNet are installed, cosine where the server has an embedding model."
     )
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import cast
 
 from tunesmith.errors import DataError, TunesmithError
+from tunesmith.evals.verdict.as_eval import OfJob, as_eval
 from tunesmith.evals.verdict.held_out import Split, held_out_count, split_file
-from tunesmith.evals.verdict.spec import ENGINE_SETTINGS, SideSpec, VerdictSpec
+from tunesmith.evals.verdict.spec import ENGINE_SETTINGS, TIME_SHARE, SideSpec, VerdictSpec
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.output import LineReader, log_tail
 from tunesmith.launch.protocol import Launcher, Start, Trainer
@@ -24,23 +25,24 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import Blob, JobFiles, JobRow, Lease, NewEvent, NewJob, Store
+from tunesmith.store.evals.rows import FinishedEval
 from tunesmith.system.atomic_write import sha256_of
 from tunesmith.train.protocol.events import Failed, Log, events_of
 from tunesmith.worker.duration import seconds_trained
 from tunesmith.worker.handover import without_secrets
 
 EVALUATOR_MODULE = "tunesmith.serve.verdict"
-SHARE = 0.15  # of the job's time, training and evaluation together
 HANGS_SECONDS = 900.0  # beyond its share: then it is ended
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation that is done: its file, what the job shows of it, its events."""
+    """An evaluation that is done: its file, what the job shows of it, its events, and the same as an eval."""
 
     blob: Blob
     shown: JsonObject
     events: tuple[NewEvent, ...]
+    eval: FinishedEval | None
 
 
 def is_wanted(job: JobRow) -> bool:
@@ -131,7 +133,7 @@ class EvaluationRun:
             journal=self.files.answers,
             result=self.files.evaluation,
             settings=self.settings.model_dump(mode="json", include=ENGINE_SETTINGS),
-            seconds=trained * SHARE / (1 - SHARE),
+            seconds=trained * TIME_SHARE / (1 - TIME_SHARE),
             held_out=split is not None,
         )
 
@@ -187,9 +189,10 @@ class EvaluationRun:
     def _read(self, spec: VerdictSpec) -> Evaluated:
         text = spec.result.read_bytes()
         found: JsonObject = json.loads(text)
+        same = as_eval(found, OfJob(self.job.id, self.job.project, self.job.key_id))
         blob = self.store.blobs.write([text])
         shown = _shown(found, blob.id)
-        return Evaluated(blob, shown, tuple(_events(found, shown)))
+        return Evaluated(blob, shown, tuple(_events(found, shown)), same)
 
 
 def _side(name: str, base: Path, adapter: Path | None) -> SideSpec:

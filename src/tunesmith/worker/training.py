@@ -229,6 +229,7 @@ class TrainingRun:
             events=[*(evaluated.events if evaluated else ()), *final_events(self.job.planned_model, kept)],
             evaluation=evaluated.blob if evaluated else None,
             verdict=evaluated.shown if evaluated else None,
+            eval=evaluated.eval if evaluated else None,
         )
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 from tests.api.evals.conftest import BASE, CUSTOM, ROWS, SAME, Done, Json, MakeEval, MakeRun, inline, sampled
 from tests.servers import wait_until
@@ -33,6 +34,7 @@ def test_rows_are_graded_as_they_are(make_eval: MakeEval, make_run: MakeRun, don
     assert found[0]["results"] == [same]
     assert found[1]["results"] == [{**same, "score": 0.0, "passed": False}]
     assert found[1]["sample"]["output"] == [{"role": "assistant", "content": "6"}]
+    assert (run["error"], found[1]["sample"]["error"]) == (None, None)  # as recorded, whatever the description says
 
 
 def test_items_are_paged_ordered_and_filtered(
@@ -127,6 +129,17 @@ def test_a_row_that_no_model_can_be_asked_is_an_error(
     [broken] = [item for item in items(run) if item["status"] == "error"]
     assert broken["datasource_item_id"] == 1
     assert "neither a text nor a list of messages" in broken["sample"]["error"]["message"]
+
+
+def test_rows_of_an_earlier_version_have_no_error_of_empty_texts(
+    store: Store, make_eval: MakeEval, make_run: MakeRun, done: Done, items: Items
+) -> None:
+    run = done(make_run(make_eval()["id"]))
+    with store.database.write() as connection:
+        query = text("UPDATE eval_items SET sample = replace(sample, :new, :old)")
+        names = {"new": '"error": null', "old": '"error": {"code": "", "message": ""}'}
+        assert connection.execute(query, names).rowcount == 2
+    assert [item["sample"]["error"] for item in items(run)] == [None, None]
 
 
 def test_rows_come_from_a_file(
@@ -278,7 +291,7 @@ WRONG: dict[str, tuple[Json, str, str]] = {
     "responses": (
         sampled([], type="responses", source={"type": "responses"}),
         "data_source.source.type",
-        "responses are not stored here",
+        "it keeps no responses. Let an eval of the kind logs read stored completions (chats asked with store=true), or",
     ),
 }
 

@@ -255,3 +255,38 @@ def test_a_prompt_that_cannot_be_read_is_refused(run: Tunesmith, script: Scripte
     empty.write_text(" ")
     assert "it needs the long prompt, as text" in run("eval", "last", "--on", rows, "--prompts", empty).err
     assert "cannot be read as a prompt" in run("eval", "last", "--prompts", rows.with_name("none.txt")).err
+
+
+def test_checkpoints_are_compared_and_the_best_is_named(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:
+    names = [f"{TUNED}:ckpt-step-4", TUNED]
+    kept = [
+        {"id": f"ftckpt_{step}", "created_at": 5, "fine_tuned_model_checkpoint": name, "step_number": step}
+        for name, step in ((TUNED, 8), (names[0], 4), ("ft:deleted", 2))
+    ]
+    script.answer("GET /v1/fine_tuning/jobs/ftjob-1/checkpoints", {"data": kept, "has_more": False})
+    script.answer("GET /v1/models", {"data": [model(name) for name in ("base", *names)], "has_more": False})
+    script.answer(ASK, {"error": {"message": "too long for the model"}}, status=400)
+    for _ in range(ROWS - 1):
+        script.answer(ASK, completion("no", "fp_base"), completion("yes", "fp_last"), completion("yes, yes", "fp_4"))
+    answers = rows.with_name("answers.json")
+    ran = run("eval", "ftjob-1", "--checkpoints", "--on", rows, "--concurrency", 1, "-o", answers)
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith(f"Best of 2 checkpoints: {TUNED} (step 8), same text 0 % -> 100 % on 11 rows (+100, ")
+    assert "Against the next best (step 4): same text 0 % -> 100 % on 11 rows" in ran.out
+    assert "p is corrected for all criteria of all checkpoints (Holm)." in ran.out
+    assert "1 question could not be asked; line 1: too long for the model" in ran.err
+    asked = [json.loads(body) for body, route in zip(script.bodies, script.asked, strict=True) if route == ASK]
+    assert [one["model"] for one in asked] == ["base", *(["base", TUNED, names[0]] * (ROWS - 1))]
+    found = json.loads(answers.read_text())
+    assert [one["step"] for one in found["checkpoints"]] == [4, 8]
+    assert found["best"] == TUNED
+
+
+def test_checkpoints_that_are_gone_are_told_and_other_questions_refused(
+    run: Tunesmith, script: ScriptedServer, rows: Path
+) -> None:
+    script.answer("GET /v1/fine_tuning/jobs/ftjob-1/checkpoints", {"data": [], "has_more": False})
+    script.answer("GET /v1/models", {"data": [model("base")], "has_more": False})
+    assert "Job ftjob-1 has no checkpoints any more" in run("eval", "ftjob-1", "--checkpoints", "--on", rows).err
+    refused = run("eval", "ftjob-1", "--checkpoints", "--html", rows.with_name("page.html"))
+    assert "--html does not go with --checkpoints" in refused.err

@@ -55,11 +55,20 @@ def test_base_and_tuned_model_answer_the_same_rows(
     assert {one["after"]["adapter"] for one in found["samples"]} == {spec.after.digest}
     assert found["rows"] == 2
     assert found["notes"][0].startswith("2 of 6 rows of the validation file, drawn at random")
+    assert found["notes"][1].startswith("the evaluation took 100 % of the job's time, as a few rows")
     assert found["leaks"]["exact"] == 6
     assert 0 < found["loss"]["before"] < found["loss"]["after"]  # the adapter is noise
     assert sum(kind["rows"] for kind in found["forgetting"]["kinds"]) == 2
     with closing(Journal(spec.journal, spec.key())) as journal:
         assert len(journal.found) == 4
+
+
+def test_time_within_the_jobs_share_needs_no_note(spec: VerdictSpec) -> None:
+    timed = replace(spec, seconds=15.0)  # 85 of training
+    assert [timed.share(15.0), timed.share(85.0)] == pytest.approx([0.15, 0.5])
+    assert process._late(timed, 15.1) == []
+    [said] = process._late(timed, 20.0)
+    assert said.startswith("the evaluation took 19 % of the job's time")
 
 
 def test_what_the_journal_has_is_not_asked_again(spec: VerdictSpec, opened: LoadedModel) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import event
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
@@ -159,3 +160,26 @@ def test_two_runs_are_paired_by_number_and_item(store: Store, make_run: MakeRun)
     ]
     assert pairs[0].before.id != pairs[0].after.id
     assert store.of("other").runs.paired(first, second) == []
+
+
+def test_a_rows_answer_does_not_read_or_write_the_data_source_again(store: Store) -> None:
+    made = store.evals.create(NewEval("default", "e", {"type": "custom"}, ({"name": "c"},), {}))
+    source: JsonObject = {"type": "jsonl", "text": "x" * 100_000}
+    run = store.runs.create(NewRun(made.id, "default", None, "r", "base", source, {}), [RunItem({"n": 1})] * 2)
+    held, lease = store.run_queue.claim("one", 30) or pytest.fail("nothing to claim")
+    assert held.data_source == source
+    sizes: list[int] = []
+    event.listen(
+        store.database.engine,
+        "before_cursor_execute",
+        lambda _1, _2, statement, given, *_: sizes.append(len(str(given)) + 10**6 * ("eval_sources" in statement)),
+    )
+    first, second = store.run_queue.waiting(lease, 0, 10)
+    store.run_queue.save(lease, [passed(first.id)])
+    store.run_queue.check_held(lease)
+    store.run_queue.renew(lease, 30)
+    store.run_queue.save(lease, [passed(second.id)])
+    store.run_queue.finish(lease)
+    assert sizes
+    assert max(sizes) < 10_000
+    assert store.runs.get(made.id, run.id).data_source == source

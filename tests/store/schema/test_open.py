@@ -19,6 +19,7 @@ from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.settings import Settings
 from tunesmith.store import ChatRow, JobRow, Store, open_store
+from tunesmith.store.evals.rows import NewEval, NewRun, RunItem
 from tunesmith.store.schema import db, migrate
 from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.tables import metadata
@@ -34,6 +35,14 @@ print(store.keys.ensure_first(store.blobs.path("file-" + "0" * 24).parent.parent
 
 # Revision 12 undone.
 WITHOUT_12 = ("DROP INDEX ix_chats_stored", "ALTER TABLE chats DROP COLUMN bytes")
+# Revision 16 undone.
+WITHOUT_16 = (
+    "ALTER TABLE eval_runs ADD COLUMN data_source TEXT",
+    "UPDATE eval_runs SET data_source = (SELECT data_source FROM eval_sources WHERE run_id = eval_runs.id)",
+    "DROP TABLE eval_sources",
+    "DROP INDEX ix_evals_result_file",
+    "ALTER TABLE evals DROP COLUMN result_file",
+)
 
 
 def described(connection: Connection) -> dict[str, object]:
@@ -101,6 +110,7 @@ def test_pairs_written_before_revision_9_are_found_after_it(
             "DROP TABLE job_metadata",
             "ALTER TABLE kept RENAME TO job_metadata",
             "DROP INDEX ix_usage_project_minute",
+            *WITHOUT_16,
             *WITHOUT_12,
             "ALTER TABLE jobs DROP COLUMN system_message",
             "UPDATE alembic_version SET version_num = '0008'",
@@ -117,7 +127,7 @@ def test_chats_stored_before_revision_12_are_counted_and_measured(store: Store, 
     store.chats.add(ChatRow("chatcmpl-1", "m", "m", 5, {"id": "chatcmpl-1"}, (message,), {}, "default"))
     with store.database.write() as connection:
         measured = connection.execute(text("SELECT bytes FROM chats")).scalar_one()
-        for statement in (*WITHOUT_12, "UPDATE alembic_version SET version_num = '0011'"):
+        for statement in (*WITHOUT_16, *WITHOUT_12, "UPDATE alembic_version SET version_num = '0011'"):
             connection.execute(text(statement))
     assert measured > 100
     again = open_store(store_settings)
@@ -132,13 +142,29 @@ def test_jobs_made_before_revision_10_have_no_system_message(
 ) -> None:
     old = make_job()
     with store.database.write() as connection:
-        for statement in (*WITHOUT_12, "ALTER TABLE jobs DROP COLUMN system_message"):
+        for statement in (*WITHOUT_16, *WITHOUT_12, "ALTER TABLE jobs DROP COLUMN system_message"):
             connection.execute(text(statement))
         connection.execute(text("UPDATE alembic_version SET version_num = '0009'"))
     upgraded = open_store(store_settings)
     assert upgraded.jobs.get(old.id) == old
     assert upgraded.models.system_message(old.planned_model) is None
     upgraded.close()
+
+
+def test_runs_made_before_revision_16_keep_their_data_sources(store: Store, store_settings: Settings) -> None:
+    made = store.evals.create(NewEval("default", "e", {"type": "custom"}, ({"name": "c"},), {}))
+    new = NewRun(made.id, "default", None, "r", "base", {"type": "jsonl", "rows": ["日本"]}, {})
+    run, gone = (store.runs.create(new, [RunItem({"n": 1})]) for _ in range(2))
+    store.runs.delete(made.id, gone.id)
+    with store.database.write() as connection:
+        for statement in (*WITHOUT_16, "UPDATE alembic_version SET version_num = '0015'"):
+            connection.execute(text(statement))
+    again = open_store(store_settings)
+    assert again.runs.get(made.id, run.id) == run
+    assert again.evals.get(made.id) == made
+    with again.database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM eval_sources")).scalar_one() == 1
+    again.close()
 
 
 def test_sqlite_writes_are_durable(tmp_path: Path) -> None:

@@ -5,11 +5,20 @@ import time
 from collections.abc import Callable
 
 import pytest
+from openai.types import EvalRetrieveResponse
+from openai.types.evals import RunRetrieveResponse
+from openai.types.evals.runs import OutputItemRetrieveResponse
+from tests.openai_types import accept_null_errors
 from tests.processes import children
 from tests.worker.conftest import Workers, messages, rows
 
+from tunesmith.api.evals.plans import read_asking
+from tunesmith.api.views.evals import eval_json, item_json, run_json
+from tunesmith.evals.runs.criteria import read_criteria
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Store
+from tunesmith.store.evals.rows import Invocations
+from tunesmith.store.objects.pagination import Cursor
 from tunesmith.worker.evaluation import split_of
 
 Submit = Callable[..., JobRow]
@@ -51,6 +60,7 @@ def test_a_validation_file_brings_a_verdict(
         "rows": 4,
         "forgetting": False,
         "file": evaluation,
+        "eval_id": store.evals.page(Cursor(10)).data[0].id,
     }
     told = messages(store, job)
     verdict = "Verdict: same text 0 % -> 100 % on 4 rows: better; 4 of 9 rows"
@@ -62,6 +72,68 @@ def test_a_validation_file_brings_a_verdict(
     assert (spec["before"]["digest"], spec["before"]["adapter_dir"]) == ("none", None)
     assert (spec["after"]["name"], spec["after"]["digest"]) == (done.fine_tuned_model, "ab" * 32)
     assert spec["rows_file"] == str(store.blobs.path(str(job.validation_file)))
+
+
+def test_the_verdict_is_an_eval_with_a_run_for_each_side(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor
+) -> None:
+    job = submit(validation=DIFFERENT)
+    workers.start()
+    done = wait_for(job, finished)
+    [shown] = store.evals.page(Cursor(10)).data
+    assert (shown.name, shown.project) == (f"Verdict of {job.id}", job.project)
+    assert shown.metadata == {
+        "fine_tuning_job": job.id,
+        "verdict": "better",
+        "decides": "same text",
+        "sentence": "same text 0 % -> 100 % on 4 rows: better",
+    }
+    read_criteria(shown.testing_criteria)  # they are graders that a further run can use
+    before, after = store.runs.page(shown.id, Cursor(10, None, "asc")).data
+    assert [run.model for run in (before, after)] == [done.base_model, done.fine_tuned_model]
+    assert [run.metadata["side"] for run in (before, after)] == ["before", "after"]
+    assert [(run.status, run.total, run.passed, run.failed) for run in (before, after)] == [
+        ("completed", 4, 1, 3),
+        ("completed", 4, 4, 0),
+    ]
+    assert before.totals.criteria == ((1, 3), (1, 3))
+    assert before.totals.usage == {before.model: Invocations(4, 36, 8)}
+    assert read_asking(after.data_source, Settings()).sampling["max_completion_tokens"] == 64
+    right, wrong = store.runs.items(before, Cursor(2, None, "asc")).data
+    assert (right.item["line"], right.state, wrong.state) == (1, "pass", "fail")
+    assert [(one["name"], one["score"], one["passed"]) for one in wrong.results] == [
+        ("same text", 0.0, False),
+        ("ROUGE-L", 0.0, False),
+    ]
+    assert wrong.sample is not None
+    assert (wrong.sample["finish_reason"], wrong.sample["output"]) == (
+        "length",
+        [{"role": "assistant", "content": "no"}],
+    )
+    assert store.run_queue.claim("runner", 30) is None
+    accept_null_errors()
+    EvalRetrieveResponse.model_validate(eval_json(shown), strict=True)
+    RunRetrieveResponse.model_validate(run_json(after, shown.testing_criteria, "http://here"), strict=True)
+    OutputItemRetrieveResponse.model_validate(item_json(wrong, shown.id), strict=True)
+
+
+@pytest.mark.parametrize("which", ["file", "model"])
+def test_the_eval_of_a_verdict_goes_with_what_it_is_about(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, which: str
+) -> None:
+    job = submit(validation=DIFFERENT)
+    workers.start()
+    done = wait_for(job, finished)
+    [shown] = store.evals.page(Cursor(10)).data
+    run = store.runs.page(shown.id, Cursor(1)).data[0]
+    elsewhere = store.of("other")
+    assert not elsewhere.models.delete(job.planned_model)
+    assert not elsewhere.files.delete(done.result_files[1])
+    assert store.evals.page(Cursor(10)).data
+    gone = store.models.delete(job.planned_model) if which == "model" else store.files.delete(done.result_files[1])
+    assert gone
+    assert store.evals.page(Cursor(10)).data == ()
+    assert store.runs.items(run, Cursor(10)).data == ()
 
 
 @ONCE
@@ -144,9 +216,10 @@ def test_after_a_stopped_worker_the_next_attempt_goes_on_with_the_answers(
     done = wait_for(job, finished)
     assert (done.status, len(done.result_files)) == (JobStatus.SUCCEEDED, 2)
     found = json.loads(store.blobs.path(done.result_files[1]).read_text())
-    assert [line.partition(" ")[0] for line in found["samples"]] == ["0", "1", "2", "3"]
-    assert len({line.rpartition(" ")[2] for line in found["samples"]}) == 2
+    assert [line.partition(" ")[0] for line in found["journal"]] == ["0", "1", "2", "3"]
+    assert len({line.rpartition(" ")[2] for line in found["journal"]}) == 2
     assert messages(store, job).count("Evaluating on 4 rows") == 1
+    assert len(store.evals.page(Cursor(10)).data) == 1
 
 
 @ONCE

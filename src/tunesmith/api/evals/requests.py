@@ -15,6 +15,7 @@ from tunesmith.evals.runs.schema import read_schema, shown_schema, stored_schema
 from tunesmith.graders.grader import LabelModel, ScoreModel, leaves
 from tunesmith.graders.python_code import PythonGrader, check_python, jail_limits
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.serve.embeddings.cosine import check_cosine
 from tunesmith.store import KeyRow
 from tunesmith.store.evals.rows import EvalRow, NewEval, NewRun, RunItem
 from tunesmith.wire.body import read
@@ -30,6 +31,7 @@ async def new_eval(context: Context, body: CreateEval) -> NewEval:
     criteria = read_criteria(values)
     await to_thread.run_sync(_check_models, context, criteria)
     for criterion in criteria:
+        check_cosine(criterion.grader, context.settings)
         for leaf in leaves(criterion.grader).values():
             if isinstance(leaf, PythonGrader):
                 await check_python(leaf, jail_limits(context.settings), context.project)

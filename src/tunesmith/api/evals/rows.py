@@ -11,8 +11,8 @@ from tunesmith.errors import TunesmithError
 from tunesmith.evals.runs.criteria import Criterion
 from tunesmith.evals.runs.results import result, state, verdicts
 from tunesmith.evals.runs.samples import Asking, given_sample, output_message, variables
-from tunesmith.graders.python_code import GradePython
 from tunesmith.graders.results import Record
+from tunesmith.graders.runner import Helpers
 from tunesmith.graders.runner import run as grade
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.evals.rows import Invocations, ItemRow, Saved
@@ -69,11 +69,11 @@ class Row:
         """Commits what there is, so that it is never asked for again."""
         await self._saver.save(Saved(self._item.id, self._sample, tuple(self._results), spent=self._taken()))
 
-    async def judge(self, criterion: Criterion, asker: Asker, python: GradePython) -> None:
+    async def judge(self, criterion: Criterion, helpers: Helpers) -> None:
         """Adds one criterion's result."""
         record = Record()
         try:
-            await grade(criterion.grader, variables(self._sample, self._item.item), record, asker.judge, python)
+            await grade(criterion.grader, variables(self._sample, self._item.item), record, helpers)
         except TunesmithError as fault:  # such as a text that has become too long to be graded
             record.faults["other_error"] = fault.message
         for model, tokens in record.tokens.items():

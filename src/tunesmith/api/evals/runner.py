@@ -20,6 +20,8 @@ from tunesmith.errors import ServiceUnavailable, TunesmithError
 from tunesmith.evals.runs.criteria import Criterion, read_criteria
 from tunesmith.evals.runs.samples import Asking
 from tunesmith.graders.python_code import InJail, PythonGrader, jail_limits
+from tunesmith.graders.runner import Helpers
+from tunesmith.serve.embeddings.cosine import cosine_of
 from tunesmith.store import LeaseLost
 from tunesmith.store.evals.leases import RunQueue
 from tunesmith.store.evals.rows import ItemRow, RunLease, RunRow
@@ -49,10 +51,11 @@ class Runner:
         self._held = held
         self._saver = Saver(held.queue, held.lease)
         self._asker = Asker(held.context)
-        running = held.context.settings.chat_running
-        self._room = asyncio.Semaphore(running + max(2, running // 4))  # some wait, so that the batch stays full
         settings = held.context.settings
-        self._python = InJail(jail_limits(settings), held.run.project)
+        running = settings.chat_running
+        self._room = asyncio.Semaphore(running + max(2, running // 4))  # some wait, so that the batch stays full
+        jail = InJail(jail_limits(settings), held.run.project)
+        self._helpers = Helpers(self._asker.judge, jail, cosine_of(settings))
 
     async def work(self) -> None:
         """Returns when nothing is left to do here.
@@ -120,7 +123,7 @@ class Runner:
         for criterion in criteria[row.judged :]:
             if _is_costly(criterion):
                 await row.keep()
-            await row.judge(criterion, self._asker, self._python)
+            await row.judge(criterion, self._helpers)
 
     async def _keep_lease(self) -> None:
         held, seconds = self._held, self._held.context.settings.lease_seconds

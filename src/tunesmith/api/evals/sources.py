@@ -25,6 +25,10 @@ KINDS = ("file_content", "file_id", "stored_completions", "responses")
 MAX_BYTES = 64 * 1024 * 1024  # of the rows of a run
 MAX_ROW = 1024 * 1024  # bytes of one
 CHAT_PAGE = 100
+NO_RESPONSES = (
+    "it keeps no responses. Let an eval of the kind logs read stored completions (chats asked with store=true), or "
+    "send the rows themselves: file_content or file_id."
+)
 
 
 def read_rows(context: Context, row: EvalRow, data_source: JsonObject) -> list[RunItem]:
@@ -45,7 +49,7 @@ def read_rows(context: Context, row: EvalRow, data_source: JsonObject) -> list[R
         case "stored_completions":
             rows = list(_stored(context, row, read(StoredSource, source, PARAM)))
         case _:
-            raise unsupported(f"{PARAM}.type", "responses are not stored here; use stored_completions.")
+            raise unsupported(f"{PARAM}.type", NO_RESPONSES)
     if not rows:
         raise InvalidRequest(f"The source has no rows: there is nothing to run. - '{PARAM}'", param=PARAM)
     _check_items(row, rows)

@@ -26,11 +26,12 @@ from tunesmith.api.middleware.metering import meter
 from tunesmith.graders.grader import Grader, LabelModel, ModelGrader, ScoreModel, leaves, read_grader
 from tunesmith.graders.python_code import InJail, PythonFault, PythonGrader, check_python, jail_limits
 from tunesmith.graders.results import Record, Tokens, result
-from tunesmith.graders.runner import Messages, Wrote, run
+from tunesmith.graders.runner import Helpers, Messages, Wrote, run
 from tunesmith.graders.templates import Variables
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat.answer import Reply, Usage, start_chat
 from tunesmith.serve.chat.request import chat_request
+from tunesmith.serve.embeddings.cosine import check_cosine, cosine_of
 from tunesmith.wire.body import read
 from tunesmith.wire.chat import Chat
 from tunesmith.wire.graders import RunGrader, ValidatedGrader, ValidateGrader
@@ -83,13 +84,14 @@ async def run_grader(request: Request, context: ContextDep) -> JSONAnswer:
         in_jail = InJail(jail_limits(context.settings), context.project)
         return await _unless_gone(in_jail(leaf, variables), request)
 
-    await run(grader, variables, record, ask, python)
+    await run(grader, variables, record, Helpers(ask, python, cosine_of(context.settings)))
     answer = result(grader, record, time.perf_counter() - begun)
     return JSONAnswer(answer, headers=_fault_header(record))
 
 
 async def _check_leaves(context: Context, grader: Grader) -> None:
     """404 for a model that is not there, 400 for code that is no grader; loads no model, runs no code."""
+    check_cosine(grader, context.settings)
     await run_in_threadpool(_check_models, context, grader)
     for leaf in leaves(grader).values():
         if isinstance(leaf, PythonGrader):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import cast
 
-from tunesmith.evals.runs.samples import NO_ERROR
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.evals.rows import EvalRow, ItemRow, RunRow
 from tunesmith.wire.evals import answers
@@ -43,7 +42,7 @@ def run_json(row: RunRow, criteria: Sequence[JsonObject], base_url: str) -> answ
         "per_model_usage": _usage(row),
         "per_testing_criteria_results": _criteria(row, criteria),
         "data_source": cast(dict[str, object], row.data_source),
-        "error": cast(answers.EvalError, row.error or NO_ERROR),
+        "error": cast(answers.EvalError | None, row.error),
         "metadata": row.metadata,
     }
 
@@ -60,8 +59,15 @@ def item_json(row: ItemRow, eval_id: str) -> answers.OutputItem:
         "datasource_item_id": row.number,
         "datasource_item": cast(dict[str, object], row.item),
         "results": [cast(answers.Result, one) for one in row.results],
-        "sample": cast(answers.Sample, row.sample),
+        "sample": _sample(row.sample or {}),
     }
+
+
+def _sample(stored: JsonObject) -> answers.Sample:
+    """Rows that were done before 2026-12 have an error of two empty texts where there was none."""
+    error = stored.get("error")
+    failed = isinstance(error, dict) and bool(error.get("message"))
+    return cast(answers.Sample, {**stored, "error": error if failed else None})
 
 
 def _usage(row: RunRow) -> list[answers.ModelUsage]:

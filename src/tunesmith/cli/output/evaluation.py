@@ -110,7 +110,7 @@ def _part(found: Evaluation) -> Part:
         sentences.append((loss_sentence(found.loss), "dim"))
     if found.forgetting is not None:
         sentences.append((found.forgetting.sentence, "worse" if found.forgetting.found else "dim"))
-    return Part(found, _headline(found), sentences, [_row(one) for one in found.outcomes], _sides(found))
+    return Part(found, _headline(found), sentences, [outcome_row(one) for one in found.outcomes], _sides(found))
 
 
 def _say_left_out(found: Evaluation) -> None:
@@ -137,12 +137,13 @@ def _headline(found: Evaluation) -> str:
 def _table(found: Evaluation) -> object:
     table = listing(*SHOWN.values(), numbers=6)
     for one in found.outcomes:
-        row = _row(one)
+        row = outcome_row(one)
         table.add_row(*(escape(str(row[name])) for name in SHOWN))
     return table
 
 
-def _row(one: Outcome) -> JsonObject:
+def outcome_row(one: Outcome) -> JsonObject:
+    """An outcome as tables show it."""
     mean = one.difference.mean
     return {
         "name": one.criterion.name,

@@ -12,7 +12,6 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire.graders import TEXT_PARTS
 
 SEED = 42  # OpenAI's
-NO_ERROR: JsonObject = {"code": "", "message": ""}
 Texts = Sequence[tuple[str, str]]  # (role, text with placeholders)
 
 
@@ -44,7 +43,7 @@ class Asking:
             "finish_reason": "",
             "model": self.model,
             "usage": {"total_tokens": 0, "completion_tokens": 0, "prompt_tokens": 0, "cached_tokens": 0},
-            "error": NO_ERROR,
+            "error": None,
             "temperature": _number(self.sampling, "temperature", 1.0),
             "max_completion_tokens": self.max_tokens,
             "top_p": _number(self.sampling, "top_p", 1.0),

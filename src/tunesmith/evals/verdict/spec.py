@@ -24,6 +24,9 @@ ENGINE_SETTINGS = {
 }  # those that an engine reads
 
 
+TIME_SHARE = 0.15  # of the job's time, training and evaluation together
+
+
 @dataclass(frozen=True, slots=True)
 class SideSpec:
     """One side: weights, and an adapter on them where it has one.
@@ -57,6 +60,11 @@ class VerdictSpec:
         """Changes with whatever makes the answers of an earlier attempt useless."""
         parts = [self.before.digest, self.after.digest, self.rows_sha256, str(self.rows)]
         return sha256(" ".join(parts).encode()).hexdigest()
+
+    def share(self, seconds: float) -> float:
+        """The part of the job's time, 0 to 1, that an evaluation of so many seconds is."""
+        trained = self.seconds * (1 - TIME_SHARE) / TIME_SHARE
+        return seconds / (trained + seconds)
 
     def write(self, path: Path) -> None:
         """Writes the spec where `read` finds it."""

@@ -25,7 +25,7 @@ from tunesmith.evals.evaluation import Evaluation, evaluate
 from tunesmith.evals.forgetting import GENERAL_TOKENS, Forgetting, forgetting, general_questions
 from tunesmith.evals.questions import Question, in_random_order, read_questions
 from tunesmith.evals.verdict.journal import Journal
-from tunesmith.evals.verdict.spec import VerdictSpec
+from tunesmith.evals.verdict.spec import TIME_SHARE, VerdictSpec
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
 from tunesmith.serve.verdict.asking import Side, answers, longest_answer
@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> int:
     configure_log(logging.INFO)  # to stderr: stdout is for the events
     signal.signal(signal.SIGTERM, _end)
     try:
-        run(VerdictSpec.read(Path(arguments[0])), say)
+        path = Path(arguments[0])
+        run(VerdictSpec.read(path), say, time.monotonic() - max(0.0, time.time() - path.stat().st_mtime))
     except TunesmithError as error:
         _print("failed", code=error.code or "evaluation_error", message=error.message)
         return 1
@@ -62,9 +63,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run(spec: VerdictSpec, log: Callable[[str], None]) -> Evaluation:
-    """Has both sides answer; the evaluation is written to `result` and returned."""
-    started = time.monotonic()
+def run(spec: VerdictSpec, log: Callable[[str], None], started: float) -> Evaluation:
+    """Has both sides answer; the evaluation is written to `result` and returned.
+
+    `started`: when the evaluation began, by the monotonic clock: this process needs some seconds to begin itself.
+    """
     questions = in_random_order(read_questions(spec.rows_file))
     chosen = questions[: spec.rows]
     log(f"Evaluating on {_counted(chosen, questions)}: {spec.before.name} and {spec.after.name} answer them")
@@ -81,7 +84,8 @@ def run(spec: VerdictSpec, log: Callable[[str], None]) -> Evaluation:
         journal.close()
         pool.close()
     found = _evaluation(spec, journal, chosen, questions)
-    found = replace(found, forgetting=_forgetting(journal, general), leaks=_leaks(spec))
+    found = replace(found, forgetting=_forgetting(journal, general), leaks=_leaks(spec), max_tokens=most)
+    found = replace(found, notes=(*found.notes, *_late(spec, time.monotonic() - started)))
     text = json.dumps(found.to_json(), ensure_ascii=False, indent=1)
     write_atomically(spec.result, text.encode() + b"\n")
     return found
@@ -140,6 +144,14 @@ def _notes(spec: VerdictSpec, asked: int, chosen: int, known: int) -> list[str]:
     elif chosen < known:
         notes.append(f"{chosen:,} of {known:,} {rows}, drawn at random")
     return notes
+
+
+def _late(spec: VerdictSpec, seconds: float) -> list[str]:
+    """What is said where the few rows that are asked in any case took more than the job's share."""
+    percent = round(100 * spec.share(seconds))
+    if percent <= 100 * TIME_SHARE:
+        return []
+    return [f"the evaluation took {percent} % of the job's time, as a few rows are asked whatever that takes"]
 
 
 def _answered(journal: Journal, part: str, questions: Sequence[Question]) -> tuple[list[Pair], list[tuple[int, str]]]:

@@ -11,7 +11,7 @@ from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, rem
 from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import Page
 from tunesmith.store.schema.db import Database
-from tunesmith.store.schema.eval_tables import eval_items, eval_runs, evals
+from tunesmith.store.schema.eval_tables import eval_items, eval_runs, eval_sources, evals
 from tunesmith.store.scope import Scope
 
 
@@ -28,18 +28,13 @@ class EvalStore:
 
     def create(self, new: NewEval, request: CreateRequest | None = None) -> EvalRow:
         """Create an eval; returns that of an earlier attempt at the same `request`."""
-        now = int(time.time())
-        values = {name: getattr(new, name) for name in NewEval.__slots__}
-        values |= {"testing_criteria": list(new.testing_criteria), "created_at": now, "updated_at": now}
         with self._database.write() as connection:
             made = find_earlier(self._database, connection, request) if request else None
-            if made is not None:
-                return self._found(connection, made)
-            made = new_eval_id()
-            row = connection.execute(insert(evals).values(id=made, **values).returning(evals)).mappings().one()
-            if request:
-                remember_request(connection, request, made)
-        return _eval_row(row)
+            if made is None:
+                made = insert_eval(connection, new)
+                if request:
+                    remember_request(connection, request, made)
+            return self._found(connection, made)
 
     def get(self, eval_id: str) -> EvalRow:
         """Return an eval. Raises NotFound."""
@@ -67,17 +62,9 @@ class EvalStore:
 
     def delete(self, eval_id: str) -> None:
         """Delete an eval with its runs; one under way stops. Raises NotFound."""
-        now = int(time.time())
-        erased = {"deleted_at": now, "metadata": None}
-        gone = update(evals).where(self._alive(eval_id))
-        of_eval = select(eval_runs.c.id).where(eval_runs.c.eval_id == eval_id)
         with self._database.write() as connection:
-            values = {**erased, "data_source_config": None, "testing_criteria": None, "name": ""}
-            if not connection.execute(gone.values(values)).rowcount:
+            if not erase_evals(connection, self._alive(eval_id)):
                 raise no_eval(eval_id)
-            runs = update(eval_runs).where(eval_runs.c.eval_id == eval_id, eval_runs.c.deleted_at.is_(None))
-            connection.execute(runs.values({**erased, "data_source": None, "totals": None}))
-            connection.execute(delete(eval_items).where(eval_items.c.run_id.in_(of_eval)))
 
     def _found(self, connection: Connection, eval_id: str) -> EvalRow:
         row = connection.execute(select(evals).where(self._alive(eval_id))).mappings().one_or_none()
@@ -87,6 +74,29 @@ class EvalStore:
 
     def _alive(self, eval_id: str) -> ColumnElement[bool]:
         return (evals.c.id == eval_id) & self._scope.of(evals) & evals.c.deleted_at.is_(None)
+
+
+def insert_eval(connection: Connection, new: NewEval, result_file: str | None = None) -> str:
+    """Inserts an eval; returns its id."""
+    made, now = new_eval_id(), int(time.time())
+    values = {name: getattr(new, name) for name in NewEval.__slots__}
+    values |= {"testing_criteria": list(new.testing_criteria), "created_at": now, "updated_at": now}
+    connection.execute(insert(evals).values(id=made, result_file=result_file, **values))
+    return made
+
+
+def erase_evals(connection: Connection, which: ColumnElement[bool]) -> bool:
+    """Erases evals with their runs; False where there are none."""
+    erased = {"deleted_at": int(time.time()), "metadata": None}
+    found = connection.execute(select(evals.c.id).where(which, evals.c.deleted_at.is_(None))).scalars().all()
+    emptied = {"data_source_config": None, "testing_criteria": None, "name": "", "result_file": None}
+    connection.execute(update(evals).where(evals.c.id.in_(found)).values({**erased, **emptied}))
+    of_evals = eval_runs.c.eval_id.in_(found)
+    runs = update(eval_runs).where(of_evals, eval_runs.c.deleted_at.is_(None))
+    connection.execute(runs.values({**erased, "totals": None}))
+    for table in (eval_items, eval_sources):
+        connection.execute(delete(table).where(table.c.run_id.in_(select(eval_runs.c.id).where(of_evals))))
+    return bool(found)
 
 
 def no_eval(eval_id: str) -> NotFound:

@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, RowMapping, Select, or_, select, update
 
-from tunesmith.errors import NotFound
 from tunesmith.store.accounts.usage import Account, add_usage, this_minute
-from tunesmith.store.evals.rows import Invocations, ItemRow, RunLease, RunRow, Saved, Totals
-from tunesmith.store.evals.runs import item_row, lock_run, run_row
+from tunesmith.store.evals.rows import UNFINISHED, ItemRow, RunLease, RunRow, Saved, Totals
+from tunesmith.store.evals.runs import RUNS, item_row, run_row
+from tunesmith.store.evals.sums import COUNTED, Sums
 from tunesmith.store.queue.leases import LeaseLost
 from tunesmith.store.rows import Counts
 from tunesmith.store.schema.db import RUN_CLAIM_KEY, Database
 from tunesmith.store.schema.eval_tables import UNFINISHED_RUN, eval_items, eval_runs
-from tunesmith.store.scope import EVERYBODY
 
 
 class RunQueue:
@@ -52,8 +51,8 @@ class RunQueue:
                 "attempt": eval_runs.c.attempt + 1,
                 "stalled": eval_runs.c.stalled + 1,
             }
-            taken = update(eval_runs).where(eval_runs.c.seq == seq).values(values).returning(eval_runs)
-            run = run_row(connection.execute(taken).mappings().one())
+            connection.execute(update(eval_runs).where(eval_runs.c.seq == seq).values(values))
+            run = run_row(connection.execute(RUNS.where(eval_runs.c.seq == seq)).mappings().one())
         return run, RunLease(run.id, worker, run.attempt)
 
     def renew(self, lease: RunLease, lease_seconds: float) -> None:
@@ -64,10 +63,9 @@ class RunQueue:
 
     def check_held(self, lease: RunLease) -> None:
         """Raise LeaseLost when the run was cancelled, deleted or taken; costs one read."""
+        query = select(eval_runs).where(eval_runs.c.id == lease.run_id, eval_runs.c.deleted_at.is_(None))
         with self._database.read() as connection:
-            row = connection.execute(select(eval_runs).where(eval_runs.c.id == lease.run_id)).mappings().one_or_none()
-        if row is None or row["deleted_at"] is not None:
-            raise LeaseLost(f"The run {lease.run_id} was deleted.", code="deleted")
+            row = connection.execute(query).mappings().one_or_none()
         _check_fence(row, lease)
 
     def release(self, lease: RunLease, *, stalled: bool = False) -> None:
@@ -99,65 +97,34 @@ class RunQueue:
         """
         with self._database.write() as connection:
             row = _lock_held(connection, lease)
-            sums = _Sums(row)
+            sums = Sums({name: row[name] for name in COUNTED.values()}, Totals.from_json(row["totals"]))
             for one in saved:
                 if _save_item(connection, one, sums.done + 1):
                     sums.add(one)
-            add_usage(connection, sums.usage(row))
+            add_usage(connection, _usage(row, sums))
             _change(connection, lease, stalled=0, **sums.values())
 
-    def finish(self, lease: RunLease) -> RunRow:
+    def finish(self, lease: RunLease) -> None:
         """End a run whose rows are all done. Raises LeaseLost."""
-        return self._end(lease, status="completed")
+        self._end(lease, status="completed")
 
-    def fail(self, lease: RunLease, code: str, message: str) -> RunRow:
+    def fail(self, lease: RunLease, code: str, message: str) -> None:
         """End a run that cannot go on. Raises LeaseLost."""
-        return self._end(lease, status="failed", error={"code": code, "message": message})
+        self._end(lease, status="failed", error={"code": code, "message": message})
 
-    def _end(self, lease: RunLease, **values: object) -> RunRow:
+    def _end(self, lease: RunLease, **values: object) -> None:
         with self._database.write() as connection:
             _lock_held(connection, lease)
-            return _change(connection, lease, worker=None, lease_until=None, **values)
+            _change(connection, lease, worker=None, lease_until=None, **values)
 
 
-class _Sums:
-    """A run's sums while items are added to them."""
-
-    def __init__(self, row: RowMapping) -> None:
-        self._counts = {name: int(row[name]) for name in ("passed", "failed", "errored")}
-        self._totals = Totals.from_json(row["totals"])
-        self._spent: dict[str, Invocations] = {}
-
-    @property
-    def done(self) -> int:
-        return sum(self._counts.values())
-
-    def add(self, one: Saved) -> None:
-        for model, spent in one.spent.items():
-            self._spent[model] = self._spent.get(model, Invocations()) + spent
-        if one.state == "waiting":
-            return
-        self._counts[{"pass": "passed", "fail": "failed", "error": "errored"}[one.state]] += 1
-        before = self._totals.criteria or ((0, 0),) * len(one.verdicts)
-        criteria = tuple(
-            (passed + (verdict is True), failed + (verdict is False))
-            for (passed, failed), verdict in zip(before, one.verdicts, strict=True)
-        )
-        self._totals = Totals(criteria, self._totals.usage)
-
-    def values(self) -> dict[str, object]:
-        usage = dict(self._totals.usage)
-        for model, spent in self._spent.items():
-            usage[model] = usage.get(model, Invocations()) + spent
-        return {**self._counts, "totals": Totals(self._totals.criteria, usage).to_json()}
-
-    def usage(self, row: RowMapping) -> Mapping[Account, Counts]:
-        """What the project's usage grows by."""
-        minute, key_id = this_minute(), row["key_id"] or ""
-        return {
-            Account(minute, row["project"], key_id, model): Counts(one.count, one.prompt, one.cached, one.completion)
-            for model, one in self._spent.items()
-        }
+def _usage(row: RowMapping, sums: Sums) -> Mapping[Account, Counts]:
+    """What the project's usage grows by."""
+    minute, key_id = this_minute(), row["key_id"] or ""
+    return {
+        Account(minute, row["project"], key_id, model): Counts(one.count, one.prompt, one.cached, one.completion)
+        for model, one in sums.spent.items()
+    }
 
 
 def _save_item(connection: Connection, one: Saved, place: int) -> bool:
@@ -182,27 +149,24 @@ def _next(now: float, worker: str) -> Select[tuple[int]]:
 
 
 def _lock_held(connection: Connection, lease: RunLease) -> RowMapping:
-    try:
-        row = lock_run(connection, lease.run_id, EVERYBODY)
-    except NotFound as error:
-        raise LeaseLost(f"The run {lease.run_id} was deleted.", code="deleted") from error
-    _check_fence(row, lease)
-    return row
+    query = select(eval_runs).where(eval_runs.c.id == lease.run_id, eval_runs.c.deleted_at.is_(None))
+    return _check_fence(connection.execute(query.with_for_update()).mappings().one_or_none(), lease)
 
 
-def _check_fence(row: RowMapping, lease: RunLease) -> None:
-    run = run_row(row)
-    if run.worker == lease.worker and run.attempt == lease.attempt and not run.finished:
-        return
-    code = str(run.status) if run.finished else "taken"
+def _check_fence(row: RowMapping | None, lease: RunLease) -> RowMapping:
+    if row is None:
+        raise LeaseLost(f"The run {lease.run_id} was deleted.", code="deleted")
+    finished = row["status"] not in UNFINISHED
+    if row["worker"] == lease.worker and row["attempt"] == lease.attempt and not finished:
+        return row
+    code = str(row["status"]) if finished else "taken"
     raise LeaseLost(
-        f"Runner {lease.worker} (attempt {lease.attempt}) no longer holds the run {run.id}: it is {code} (attempt "
-        f"{run.attempt}, runner {run.worker}).",
+        f"Runner {lease.worker} (attempt {lease.attempt}) no longer holds the run {lease.run_id}: it is {code} "
+        f"(attempt {row['attempt']}, runner {row['worker']}).",
         code=code,
     )
 
 
-def _change(connection: Connection, lease: RunLease, **values: object) -> RunRow:
+def _change(connection: Connection, lease: RunLease, **values: object) -> None:
     """The caller has locked the row and checked the fence."""
-    statement = update(eval_runs).where(eval_runs.c.id == lease.run_id).values(**values).returning(eval_runs)
-    return run_row(connection.execute(statement).mappings().one())
+    connection.execute(update(eval_runs).where(eval_runs.c.id == lease.run_id).values(**values))

@@ -195,3 +195,19 @@ class Saved:
     state: ItemState = "waiting"
     verdicts: tuple[bool | None, ...] = ()
     spent: Mapping[str, Invocations] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that was done elsewhere, with its items; the store fills in the eval's id."""
+
+    new: NewRun
+    items: tuple[tuple[JsonObject, Saved], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedEval:
+    """An eval that comes with its runs."""
+
+    new: NewEval
+    runs: tuple[FinishedRun, ...]

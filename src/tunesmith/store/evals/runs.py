@@ -29,11 +29,12 @@ from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, rem
 from tunesmith.store.objects.pagination import Cursor, fetch_page
 from tunesmith.store.rows import Page
 from tunesmith.store.schema.db import Database
-from tunesmith.store.schema.eval_tables import UNFINISHED_RUN, eval_items, eval_runs
+from tunesmith.store.schema.eval_tables import UNFINISHED_RUN, eval_items, eval_runs, eval_sources
 from tunesmith.store.scope import Scope
 
 PAGE_BYTES = 8 * 1024 * 1024  # of a page's data sources, or items
 INSERT_ROWS = 500
+RUNS = select(eval_runs, eval_sources.c.data_source).join(eval_sources, isouter=True)
 
 
 class RunStore:
@@ -55,21 +56,16 @@ class RunStore:
         Returns that of an earlier attempt at the same `request` instead, if there was one. Raises RateLimited when the
         project has `most` unfinished runs (0: no limit).
         """
-        values = {name: getattr(new, name) for name in NewRun.__slots__}
-        values |= {"status": "queued", "total": len(rows), "created_at": int(time.time())}
-        values["bytes"] = len(json.dumps(new.data_source))
         with self._database.write() as connection:
             made = find_earlier(self._database, connection, request) if request else None
             if made is not None:
-                return run_row(lock_run(connection, made, self._scope))
+                return self._found(connection, new.eval_id, made)
             _demand_fewer(connection, new.project, most)
-            made = new_run_id()
-            query = insert(eval_runs).values(id=made, **values).returning(eval_runs)
-            row = connection.execute(query).mappings().one()
+            made = insert_run(connection, new, status="queued", total=len(rows))
             _insert_items(connection, made, new.project, rows)
             if request:
                 remember_request(connection, request, made)
-        return run_row(row)
+            return self._found(connection, new.eval_id, made)
 
     def get(self, eval_id: str, run_id: str) -> RunRow:
         """Return a run of this eval. Raises NotFound."""
@@ -85,7 +81,7 @@ class RunStore:
         with self._database.read() as connection:
             found, more = fetch_page(connection, query, eval_runs, cursor, self._scope)
             fit = _fitting([row["bytes"] for row in found])
-            page = select(eval_runs).where(eval_runs.c.seq.in_([row["seq"] for row in found[:fit]]))
+            page = RUNS.where(eval_runs.c.seq.in_([row["seq"] for row in found[:fit]]))
             page = page.order_by(eval_runs.c.seq.desc() if cursor.order == "desc" else eval_runs.c.seq)
             rows = list(connection.execute(page).mappings())
         return Page(tuple(run_row(row) for row in rows), more or fit < len(found))
@@ -96,22 +92,23 @@ class RunStore:
         Raises NotFound, and InvalidRequest when it has ended in another way.
         """
         with self._database.write() as connection:
-            lock_run(connection, run_id, self._scope, eval_id)
+            connection.execute(select(eval_runs.c.seq).where(self._alive(eval_id, run_id)).with_for_update())
             run = self._found(connection, eval_id, run_id)
             if run.finished and run.status != "canceled":
                 raise InvalidRequest(f"The run {run_id} is {run.status}: there is nothing to cancel.", param="run_id")
             values = {"status": "canceled", "worker": None, "lease_until": None}
-            change = update(eval_runs).where(eval_runs.c.id == run_id).values(values).returning(eval_runs)
-            return run_row(connection.execute(change).mappings().one())
+            connection.execute(update(eval_runs).where(eval_runs.c.id == run_id).values(values))
+            return self._found(connection, eval_id, run_id)
 
     def delete(self, eval_id: str, run_id: str) -> None:
         """Delete a run with its items; one under way stops. Raises NotFound."""
-        values = {"deleted_at": int(time.time()), "data_source": None, "metadata": None, "totals": None}
+        values = {"deleted_at": int(time.time()), "metadata": None, "totals": None}
         with self._database.write() as connection:
             gone = update(eval_runs).where(self._alive(eval_id, run_id)).values(values)
             if not connection.execute(gone).rowcount:
                 raise no_run(run_id)
-            connection.execute(delete(eval_items).where(eval_items.c.run_id == run_id))
+            for table in (eval_items, eval_sources):
+                connection.execute(delete(table).where(table.c.run_id == run_id))
 
     def items(self, run: RunRow, cursor: Cursor, state: ItemState | None = None) -> Page[ItemRow]:
         """Return a page of the items that are done, in the order in which they were.
@@ -159,7 +156,7 @@ class RunStore:
         return item_row(row)
 
     def _found(self, connection: Connection, eval_id: str, run_id: str) -> RunRow:
-        row = connection.execute(select(eval_runs).where(self._alive(eval_id, run_id))).mappings().one_or_none()
+        row = connection.execute(RUNS.where(self._alive(eval_id, run_id))).mappings().one_or_none()
         if row is None:
             raise no_run(run_id)
         return run_row(row)
@@ -169,15 +166,14 @@ class RunStore:
         return of_eval & self._scope.of(eval_runs) & eval_runs.c.deleted_at.is_(None)
 
 
-def lock_run(connection: Connection, run_id: str, scope: Scope, eval_id: str | None = None) -> RowMapping:
-    """The run's row, locked until the transaction ends. Raises NotFound."""
-    query = select(eval_runs).where(eval_runs.c.id == run_id, scope.of(eval_runs), eval_runs.c.deleted_at.is_(None))
-    if eval_id is not None:
-        query = query.where(eval_runs.c.eval_id == eval_id)
-    row = connection.execute(query.with_for_update()).mappings().one_or_none()
-    if row is None:
-        raise no_run(run_id)
-    return row
+def insert_run(connection: Connection, new: NewRun, **columns: object) -> str:
+    """Inserts a run without its items; returns its id."""
+    made = new_run_id()
+    values = {name: getattr(new, name) for name in NewRun.__slots__ if name != "data_source"}
+    values |= {"created_at": int(time.time()), "bytes": len(json.dumps(new.data_source)), **columns}
+    connection.execute(insert(eval_runs).values(id=made, **values))
+    connection.execute(insert(eval_sources).values(run_id=made, data_source=new.data_source))
+    return made
 
 
 def no_run(run_id: str) -> NotFound:
@@ -186,7 +182,7 @@ def no_run(run_id: str) -> NotFound:
 
 
 def run_row(row: RowMapping) -> RunRow:
-    """The row of a run as the store returns it."""
+    """A row of `RUNS` as the store returns it."""
     values = {name: row[name] for name in RunRow.__slots__}
     values["totals"] = Totals.from_json(row["totals"])
     return RunRow(**values)

@@ -5,17 +5,22 @@ import time
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func, insert, not_, or_, select, update
 
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.store.evals.evals import erase_evals
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, remember_request
 from tunesmith.store.objects.pagination import Cursor, by_time, fetch_page
 from tunesmith.store.rows import Blob, FileRow, FileStatus, NewFile, Order, Page
 from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.eval_tables import evals
 from tunesmith.store.schema.tables import UNCHECKED, UNFINISHED, files, jobs
 from tunesmith.store.scope import Scope
 
 SHOWN = tuple(
     files.c[name] for name in FileRow.__slots__
 )  # not the report, which is longer than all other columns together
+
+
+RESULTS = "fine-tune-results"  # the purpose of the files that jobs write
 
 
 class FileStore:
@@ -165,11 +170,18 @@ def alive() -> ColumnElement[bool]:
 
 
 def _mark_deleted(connection: Connection, which: ColumnElement[bool]) -> list[str]:
-    """Mark rows as deleted, erase what the user wrote in them, return their ids."""
+    """Mark rows as deleted, erase what the user wrote in them, return their ids.
+
+    An eval that shows what is in one of them goes along.
+    """
     change = (
         update(files)
         .where(files.c.deleted_at.is_(None), which)
         .values(deleted_at=int(time.time()), filename="", status_details=None, report=None)
-        .returning(files.c.id)
+        .returning(files.c.id, files.c.purpose)
     )
-    return list(connection.execute(change).scalars())
+    deleted = connection.execute(change).all()
+    results = [row.id for row in deleted if row.purpose == RESULTS]
+    if results:
+        erase_evals(connection, evals.c.result_file.in_(results))
+    return [row.id for row in deleted]

@@ -10,10 +10,12 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
 
 from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.store.evals.evals import erase_evals
 from tunesmith.store.ids import checkpoint_model_name, new_checkpoint_id
 from tunesmith.store.queue.job_files import JobFiles
 from tunesmith.store.rows import JobRow, JobStatus, ListedModel, ModelRow, NewCheckpoint, Page, ResolvedModel
 from tunesmith.store.schema.db import Database
+from tunesmith.store.schema.eval_tables import evals
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs, models, permissions
 from tunesmith.store.scope import Scope
 
@@ -156,7 +158,8 @@ class ModelStore:
     def delete(self, name: str) -> bool:
         """Return False when there is no such tuned model.
 
-        Its adapter files are removed once no model and no job needs them.
+        Its adapter files are removed once no model and no job needs them. The eval of a verdict goes with the model
+        that it is about.
         """
         change = (
             update(models)
@@ -166,6 +169,8 @@ class ModelStore:
         )
         with self._database.write() as connection:
             job_id = connection.execute(change).scalar_one_or_none()
+            if job_id is not None:
+                _erase_verdict(connection, name)
         if job_id is None:
             return False
         self.clean(job_id)
@@ -237,6 +242,13 @@ def _answering(connection: Connection, row: RowMapping) -> str | None:
     planned: str = connection.execute(made).scalar_one()
     own = [name for name in named if name == planned or name.startswith(planned.rpartition(":")[0])]
     return own[0] if own else planned
+
+
+def _erase_verdict(connection: Connection, name: str) -> None:
+    """Erases the eval that shows what `name` was worth."""
+    made = select(jobs.c.result_files).where(jobs.c.planned_model == name)
+    result_files = connection.execute(made).scalar_one_or_none() or []
+    erase_evals(connection, evals.c.result_file.in_(result_files))
 
 
 def _needed() -> ColumnElement[bool]:

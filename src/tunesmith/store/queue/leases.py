@@ -14,8 +14,9 @@ from sqlalchemy import Connection, func, select, update
 from tunesmith.errors import NotFound, ServerFault, TunesmithError
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store.accounts.usage import Account, add_usage, this_minute
+from tunesmith.store.evals.finished import insert_finished_eval
 from tunesmith.store.objects.blobs import BlobStore
-from tunesmith.store.objects.files import insert_file
+from tunesmith.store.objects.files import RESULTS, insert_file
 from tunesmith.store.objects.models import drop_checkpoints, insert_checkpoint, register_model
 from tunesmith.store.queue.events import insert_events
 from tunesmith.store.queue.jobs import job_row, lock_job
@@ -218,14 +219,17 @@ class Queue:
 
 
 def _insert_results(connection: Connection, job: JobRow, outcome: JobOutcome) -> dict[str, object]:
-    """Inserts the result files; the columns of the job that name them."""
+    """Inserts the result files and the eval; the columns of the job that name them."""
     named = ((outcome.result, outcome.result_name), (outcome.evaluation, "evaluation.json"))
     values: dict[str, object] = {"result_files": [blob.id for blob, _ in named if blob is not None]}
     for blob, name in named:
         if blob is not None:
-            insert_file(connection, blob, NewFile("fine-tune-results", name, "processed", project=job.project))
+            insert_file(connection, blob, NewFile(RESULTS, name, "processed", project=job.project))
     if outcome.verdict is not None:
-        values["options"] = {**job.options, "evaluation": outcome.verdict}
+        shown = outcome.verdict
+        if outcome.eval is not None and outcome.evaluation is not None:
+            shown = {**shown, "eval_id": insert_finished_eval(connection, outcome.eval, outcome.evaluation.id)}
+        values["options"] = {**job.options, "evaluation": shown}
     return values
 
 

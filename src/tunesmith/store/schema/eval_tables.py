@@ -26,10 +26,13 @@ evals = Table(
     Column("updated_at", BigInteger, nullable=False),
     # The row of what was deleted stays, without its content, so that its id still works as a page cursor.
     Column("deleted_at", BigInteger),
+    Column("result_file", Text),  # a job's evaluation.json, where the eval shows the same
     Index(None, "project", "seq"),
     Index(None, "project", "updated_at", "seq"),
     sqlite_autoincrement=True,
 )
+OF_A_JOB = evals.c.result_file.is_not(None)
+Index("ix_evals_result_file", evals.c.result_file, sqlite_where=OF_A_JOB, postgresql_where=OF_A_JOB)
 
 eval_runs = Table(
     "eval_runs",
@@ -42,7 +45,6 @@ eval_runs = Table(
     Column("name", SafeText, nullable=False),
     Column("model", SafeText, nullable=False),
     Column("status", Text, nullable=False),
-    Column("data_source", JsonText),
     Column("metadata", JsonText),
     Column("created_at", BigInteger, nullable=False),
     Column("error", JsonText),
@@ -70,6 +72,14 @@ Index(
     eval_runs.c.seq,
     sqlite_where=UNFINISHED_RUN,
     postgresql_where=UNFINISHED_RUN,
+)
+
+# Apart: a run's row changes with each of its rows, and SQLite writes the whole of a row that changes.
+eval_sources = Table(
+    "eval_sources",
+    metadata,
+    Column("run_id", Text, ForeignKey("eval_runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("data_source", JsonText),
 )
 
 eval_items = Table(

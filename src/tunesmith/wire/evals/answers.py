@@ -47,7 +47,11 @@ class RunDeleted(TypedDict):
 
 
 class EvalError(TypedDict):
-    """Why something could not be done; both texts are empty where it could."""
+    """Why something could not be done.
+
+    Where it could, null stands in its place. OpenAI's description demands the object, but every recorded answer of the
+    service, and every example of its own pages, has null: clients test `if run.error`.
+    """
 
     code: str
     message: str
@@ -96,7 +100,7 @@ class Run(TypedDict):
     per_model_usage: list[ModelUsage]
     per_testing_criteria_results: list[CriterionResults]
     data_source: Anything
-    error: EvalError
+    error: EvalError | None
     metadata: dict[str, str]
 
 
@@ -125,7 +129,7 @@ class Sample(TypedDict):
     finish_reason: str
     model: str
     usage: SampleUsage
-    error: EvalError
+    error: EvalError | None
     temperature: float
     max_completion_tokens: int
     top_p: float

@@ -89,7 +89,8 @@ class CreateRun(ChatBody):
     metadata: Metadata = Field(None, description="Up to 16 pairs, keys of 1 to 64 characters, values of at most 512.")
     data_source: Annotated[object, described_as(OBJECT)] = Field(
         description='{"type": "jsonl", "source"} grades rows as they are; {"type": "completions" or "responses", '
-        '"source", "input_messages", "model", "sampling_params"} lets a model answer them.'
+        '"source", "input_messages", "model", "sampling_params"} lets a model answer them. A source of '
+        "stored responses is refused."
     )
 
 

@@ -50,6 +50,10 @@ class EvalOptions:
     forgetting: Annotated[
         bool, typer.Option("--forgetting", help="Also ask general questions that come with Tunesmith.")
     ] = False
+    checkpoints: Annotated[
+        bool,
+        typer.Option("--checkpoints", help="Compare every checkpoint of the job with the base: which is the best?"),
+    ] = False
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -87,6 +91,9 @@ def evaluate(options: EvalOptions) -> None:
     from tunesmith.cli.server.find import connect
     from tunesmith.evals.recorded import read_recorded, with_recorded
 
+    if options.checkpoints:
+        _compare_checkpoints(options)
+        return
     if options.prompts is not None:
         _compare_prompts(options, options.prompts)
         return
@@ -106,9 +113,60 @@ def evaluate(options: EvalOptions) -> None:
     print_evaluation(found, as_json=options.as_json)
 
 
+def _compare_checkpoints(options: EvalOptions) -> None:
+    from tunesmith.cli.commands.data.asking import Asker
+    from tunesmith.cli.commands.data.checkpoints import kept_checkpoints, print_checkpoints
+    from tunesmith.cli.commands.data.prompts import check_answers
+    from tunesmith.cli.configure import load_settings
+    from tunesmith.cli.output.reading_bar import CountingBar
+    from tunesmith.cli.output.terminal import note
+    from tunesmith.cli.server.find import connect
+    from tunesmith.evals.checkpoints import compare_checkpoints
+    from tunesmith.evals.questions import sample
+    from tunesmith.evals.run import ask_sides
+
+    _check_alone(options)
+    with connect(load_settings(options.data_dir), options.base_url) as connection:
+        client = connection.client
+        model, job = _model_and_job(client, options.model)
+        if job is None:
+            raise CommandError(f"No job listed here has made {model}: name the job itself.", Exit.USAGE)
+        made, before = kept_checkpoints(client, job.id), options.against or job.model
+        chosen = sample(_questions(client, options, job), options.rows)
+        note(f"Asking {before} and {len(made):,} checkpoints for {len(chosen):,} answers each.")
+        sides = [(name, _as_it_is) for name in (before, *(name for name, _ in made))]
+        with CountingBar(len(chosen), "asking") as bar:
+            found = ask_sides(Asker(client, options.max_tokens), sides, chosen, options.concurrency, bar)
+    check_answers(found)
+    compared = compare_checkpoints(before, made, found.questions, found.sides[0], found.sides[1:])
+    if options.output is not None:
+        _write(options.output, _as_text(compared.to_json()))
+    print_checkpoints(compared, as_json=options.as_json)
+
+
+def _check_alone(options: EvalOptions) -> None:
+    """Raises CommandError for options that do not go with --checkpoints."""
+    from tunesmith.cli.dataset import require_target
+
+    require_target(options.output)
+    given = {
+        "--prompts": options.prompts,
+        "--against-answers": options.against_answers,
+        "--html": options.html,
+        "--forgetting": options.forgetting,
+    }
+    for name, value in given.items():
+        if value:
+            raise CommandError(f"{name} does not go with --checkpoints: ask for one of the two.", Exit.USAGE)
+
+
+def _as_it_is(question: "Question") -> "Question":
+    return question
+
+
 def _compare_prompts(options: EvalOptions, file: Path) -> None:
     from tunesmith.cli.commands.data.asking import Asker
-    from tunesmith.cli.commands.data.prompts import ask_ways, long_prompt, print_ways
+    from tunesmith.cli.commands.data.prompts import answers_json, ask_ways, long_prompt, print_ways
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.dataset import require_target
     from tunesmith.cli.output.reading_bar import CountingBar
@@ -126,8 +184,8 @@ def _compare_prompts(options: EvalOptions, file: Path) -> None:
         with CountingBar(len(chosen), "asking in four ways") as bar:
             asked = ask_ways(ways, chosen, Asker(connection.client, options.max_tokens), options.concurrency, bar)
     if options.output is not None:
-        _write(options.output, _as_text({"object": "tunesmith.prompts.answers", "rows": list(asked.to_json(ways))}))
-    print_ways(compare_ways(ways, asked.questions, asked.answers), price, as_json=options.as_json)
+        _write(options.output, _as_text({"object": "tunesmith.prompts.answers", "rows": answers_json(ways, asked)}))
+    print_ways(compare_ways(ways, asked.questions, asked.sides), price, as_json=options.as_json)
 
 
 def _refuse_without_use(options: EvalOptions) -> None:

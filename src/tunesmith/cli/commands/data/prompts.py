@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,33 +9,12 @@ from tunesmith.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
     from tunesmith.estimate.prices import Price
-    from tunesmith.evals.answers import Answer
     from tunesmith.evals.prompts import Way, WayResult
     from tunesmith.evals.questions import Question
-    from tunesmith.jsonvalue import JsonObject
+    from tunesmith.evals.run import Answers, Ask
+    from tunesmith.jsonvalue import JsonObject, JsonValue
 
-Ask = Callable[[str, "Question"], "Answer | str"]
 CALLS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The questions that every way has answered, and the answers of each way."""
-
-    questions: "list[Question]"
-    answers: "list[list[Answer]]"
-
-    def to_json(self, ways: "Sequence[Way]") -> "list[JsonObject]":
-        """A row for each question, with the reference and the answer of each way."""
-        return [
-            {
-                "line": question.line,
-                "prompt": list(question.messages),
-                "reference": question.answer,
-                "answers": {way.name: side[place].to_json() for way, side in zip(ways, self.answers, strict=True)},
-            }
-            for place, question in enumerate(self.questions)
-        ]
 
 
 def long_prompt(path: Path) -> str:
@@ -52,34 +29,43 @@ def long_prompt(path: Path) -> str:
 
 
 def ask_ways(
-    ways: "Sequence[Way]", questions: "Sequence[Question]", ask: Ask, concurrency: int, watch: Callable[[int], None]
-) -> Asked:
+    ways: "Sequence[Way]", questions: "Sequence[Question]", ask: "Ask", concurrency: int, watch: Callable[[int], None]
+) -> "Answers":
     """Asks every question in every way.
 
     One that cannot be asked in all of them is left out.
     """
+    from tunesmith.evals.run import ask_sides
+
+    found = ask_sides(ask, [(way.model, way.prompt) for way in ways], questions, concurrency, watch)
+    check_answers(found)
+    return found
+
+
+def answers_json(ways: "Sequence[Way]", found: "Answers") -> "list[JsonValue]":
+    """A row for each question, with the reference and the answer of each way."""
+
+    def row(place: int, question: "Question") -> "JsonObject":
+        answers: JsonObject = {way.name: side[place].to_json() for way, side in zip(ways, found.sides, strict=True)}
+        return {
+            "line": question.line,
+            "prompt": list(question.messages),
+            "reference": question.answer,
+            "answers": answers,
+        }
+
+    return [row(place, question) for place, question in enumerate(found.questions)]
+
+
+def check_answers(found: "Answers") -> None:
+    """Says which questions were left out; CommandError where all were."""
     from tunesmith.cli.output.terminal import note, plural
 
-    done: list[None] = []
-
-    def one(number: int) -> "list[Answer | str]":
-        found = [ask(way.model, way.prompt(questions[number])) for way in ways]
-        done.append(None)
-        watch(len(done))
-        return found
-
-    with ThreadPoolExecutor(concurrency) as pool:
-        rows = list(pool.map(one, range(len(questions))))
-    whole = [place for place, row in enumerate(rows) if not any(isinstance(answer, str) for answer in row)]
-    if len(whole) < len(rows):
-        reason = next(answer for row in rows for answer in row if isinstance(answer, str))
-        note(f"{plural(len(rows) - len(whole), 'question')} could not be asked in every way: {reason}")
-    if not whole:
+    if found.left_out:
+        line, reason = found.left_out[0]
+        note(f"{plural(len(found.left_out), 'question')} could not be asked; line {line}: {reason}")
+    if not found.questions:
         raise CommandError("Nothing was compared.")
-    answers = [
-        [answer for row in whole if not isinstance(answer := rows[row][place], str)] for place in range(len(ways))
-    ]
-    return Asked([questions[place] for place in whole], answers)
 
 
 def print_ways(results: "Sequence[WayResult]", price: "Price", *, as_json: bool) -> None:

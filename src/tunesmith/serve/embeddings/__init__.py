@@ -1,0 +1,1 @@
+"""Embeddings of texts, for graders that compare by meaning."""
