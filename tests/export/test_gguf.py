@@ -11,8 +11,9 @@ import pytest
 import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file
-from tests.export.conftest import VOCABULARY, quietly, with_adapter, with_tokenizer
+from tests.export.conftest import quietly, with_adapter, with_tokenizer
 from tests.families.zoo import ZOO, Tiny, write
+from tests.render.bases import VOCABULARY
 from transformers import AutoModelForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

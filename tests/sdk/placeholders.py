@@ -21,7 +21,7 @@ import pytest
 from api_samples import LABEL, ROWS
 from api_world import World
 
-from openai_types import accept_null_errors
+from openai_types import accept_null_errors  # type: ignore[import-not-found]  # of the parent folder
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
 

@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 
-from tunesmith.evals.answers import NO_ADAPTER, Answer, Pair
+from tunesmith.evals.answers import Answer, Pair
 from tunesmith.evals.criteria import Reply
 from tunesmith.evals.evaluation import Evaluation, evaluate
 from tunesmith.evals.forgetting import forgetting, general_questions
 from tunesmith.evals.questions import Question
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.models.adapters import NO_ADAPTER
 from tunesmith.settings import Settings
 from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store
 

@@ -74,7 +74,7 @@ async def _form(
 ) -> Response:
     files = await visit.api.all("/v1/files", MOST_FILES, purpose="fine-tune")
     bases = base_names(visit.settings)
-    tuned = await run_in_threadpool(visit.store.models.newest, MOST_MODELS)
+    tuned = await run_in_threadpool(lambda: visit.store.models.page(limit=MOST_MODELS).data)
     return render(
         request,
         "jobs/new.html",
@@ -84,7 +84,7 @@ async def _form(
         files=files,
         missing=[form[name] for name in ("training_file", "validation_file") if form.get(name)],
         bases=bases,
-        tuned=tuned,
+        tuned=[row.name for row in tuned],
         methods=METHODS,
         options=options(visit.settings),
         prices=PRICES,
