@@ -24,13 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BASE_DIR = "base"
-OF_ONE_TRAINING = (
-    MANIFEST_FILE,
-    "answers.json",
-    "card.json",
-    "evaluation.json",
-    "display.json",
-)  # not of the next one on its weights
+# Not of the next training on its weights:
+OF_ONE_TRAINING = (MANIFEST_FILE, "answers.json", "card.json", "evaluation.json", "display.json")
 OTHER_NUMBERS = ("torch_dtype", "quantization_config")  # how the base's weights were written, and these are not
 
 

@@ -141,7 +141,7 @@ class Column {
   }
 
   begin(sent) {
-    Object.assign(this, { text: "", tokens: [], calls: [], thought: "", figures: {}, sent, proof: null });
+    Object.assign(this, { text: "", tokens: [], calls: [], thought: "", figures: {}, sent, proof: null, looked: undefined });
     for (const one of [".proof", ".thought", ".token-detail", ".figures", ".token-table", ".after", ".correcting"]) {
       this.part(one).hidden = true;
     }
