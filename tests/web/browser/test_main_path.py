@@ -22,10 +22,10 @@ EPOCHS = 40
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """Sixteen rows; the seventh has no answer."""
+    """Thirty rows; the seventh has no answer."""
     path = tmp_path / "questions.jsonl"
     lines = []
-    for number in range(1, 17):
+    for number in range(1, 31):
         messages = [{"role": "user", "content": f"What is {number} plus {number}?"}]
         if number != 7:
             messages.append({"role": "assistant", "content": f"It is {2 * number}."})
@@ -114,4 +114,4 @@ def test_main_path(page: Page, seen: Seen, server: BrowserServer, broken: Path) 
     press(page, page.locator("details.danger > summary"))
     press(page, page.get_by_role("button", name=f"Delete {model}"))
     page.wait_for_url("**/ui/models*")
-    expect(page.get_by_role("status")).to_contain_text(model)
+    expect(page.locator("main").get_by_role("status")).to_contain_text(model)
