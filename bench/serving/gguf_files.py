@@ -74,7 +74,7 @@ def write_adapter(directory: Path, base_dir: Path, target: Path) -> Path:
 
 
 def _permute(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """llama.cpp interleaves the two rotary halves of each head; see `tunesmith.models.gguf.weights`, which undoes it."""
+    """llama.cpp interleaves the two rotary halves of each head; `tunesmith.models.gguf.weights` undoes it."""
     out_features, in_features = rows.shape
     split = rows.reshape(heads, 2, out_features // heads // 2, in_features)
     return np.ascontiguousarray(split.swapaxes(1, 2).reshape(out_features, in_features))
