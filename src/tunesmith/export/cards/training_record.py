@@ -106,18 +106,14 @@ def make_record(
     job = cast(JobRow, store.jobs.get(model.job_id))
     manifest = read_manifest(model.adapter_dir)
     same_base = trained_now or manifest.base_fingerprint == _fingerprint(spec.base_dir)
+    digest = base_digest(spec.base_dir, digests) if same_base else None
     return TrainingRecord(
         model=model.name,
         job=job.id,
         created_at=model.created_at,
         step=manifest.step,
         sha256=manifest.sha256,
-        base=BaseRecord(
-            model.base_model,
-            manifest.base_fingerprint,
-            base_digest(spec.base_dir, digests) if same_base else None,
-            base_licence(spec.base_dir),
-        ),
+        base=BaseRecord(model.base_model, manifest.base_fingerprint, digest, base_licence(spec.base_dir)),
         started_from=None if job.model == job.base_model else job.model,
         training=_data(store, job.training_file, spec.training_sha256),
         validation=None if job.validation_file is None else _data(store, job.validation_file, spec.validation_sha256),
