@@ -104,6 +104,7 @@ def _pages(filled: Filled) -> list[Case]:
         Case("what is new of a long job", NOTHING, lambda s, _: s.progress.after(long_job, 500, 100)),
         Case("the newest step of a long job", NOTHING, lambda s, _: s.progress.newest_step(long_job)),
         Case("long job: events but its steps", NOTHING, lambda s, _: s.of(project).progress.events(long_job, limit=50)),
+        Case("50 events by their places", NOTHING, lambda s, _: s.progress.events_at(long_job, range(500, 550))),
         Case("100 lines of a long job's log", NOTHING, lambda s, _: s.of(project).progress.log(long_job, 500, 100)),
     ]
 

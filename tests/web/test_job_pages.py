@@ -127,7 +127,7 @@ def test_a_very_long_jobs_numbers_are_the_newest_at_once(
     page = browser.get(f"/ui/jobs/{done.id}").text
     assert (shown(page, "step"), shown(page, "loss")) == ("30 / 30", "1.000")
     compared = browser.get(f"/ui/jobs/compare?job={done.id}").text
-    assert "weather Succeeded 30 / 30 1.000" in text_of(compared)
+    assert "weather Status Succeeded Step 30 / 30 Training loss 1.000" in text_of(compared)
     monkeypatch.setattr(feed, "SECONDS", 0.0)
     found = [browser.get(f"/ui/live/curves?job={done.id}").json() for _ in range(2)]
     assert [one["active"] for one in found] == [True, False]
@@ -222,8 +222,7 @@ def test_curves_of_jobs_are_laid_over_one_another(browser: TestClient, store: St
     query = f"job={done.id}&job={lease.job_id}&job={done.id}"
     page = browser.get(f"/ui/jobs/compare?{query}").text
     words = text_of(page)
-    assert "weather Succeeded 30 / 30 1.000" in words
-    assert "other Running 2,000 / 4,000 1.500" in words
+    assert "weather other Status Succeeded Running Step 30 / 30 2,000 / 4,000 Training loss 1.000 1.500" in words
     assert f'href="/ui/jobs/compare?job={lease.job_id}"' in page
     found = browser.get(f"/ui/live/curves?{query}").json()
     assert found["active"] is True

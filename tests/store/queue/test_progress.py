@@ -39,6 +39,10 @@ def test_events_are_paged_without_the_steps_between_them(store: Store, running: 
     mixed = store.progress.events(lease.job_id, limit=3, with_steps=True)
     assert [event.message for event in mixed.data] == ["last", "Step 6", "first"]
     assert store.of("others").progress.events(lease.job_id, limit=9).data == ()
+    places = [one.seq for one in store.progress.after(lease.job_id, 0, 99) if one.metrics is None]
+    assert store.progress.events_at(lease.job_id, places) == [*newest.data, *older.data]
+    assert store.progress.events_at(running(project="others").job_id, places) == []
+    assert store.of("others").progress.events_at(lease.job_id, places) == []
 
 
 def test_jobs_are_listed_by_their_state(store: Store, make_job: MakeJob, running: Running) -> None:

@@ -91,6 +91,21 @@ def test_marks_change_with_what_they_stand_for(store: Store, settings: Settings)
     assert feed.ended
 
 
+@pytest.mark.parametrize("chunk", [4_000, 10], ids=["whole", "behind"])
+def test_the_newest_events_are_those_of_the_store(store: Store, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(feeds, "CHUNK", chunk)
+    lease = running_job(store)
+    scoped = store.of("default")
+    for count, more in ((47, False), (1, False), (1, True), (30, True)):  # two events are there before
+        store.queue.append(lease, [NewEvent(f"{count} {n}") for n in range(count)])
+        train(store, lease, 1, 40, 99)
+        feed = Feed(store, lease.job_id)
+        feed.refresh()
+        page = feed.events(scoped)
+        assert page == scoped.progress.events(lease.job_id, limit=50)
+        assert page.has_more is more
+
+
 def test_validation_stays_known_between_its_steps(store: Store) -> None:
     lease = running_job(store)
     steps = [step(1, 9, 1.0, full_valid_loss=3.0), step(2, 9, 0.9), step(3, 9, 0.8, valid_loss=2.0), step(4, 9, 0.7)]

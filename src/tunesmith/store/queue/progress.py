@@ -100,6 +100,13 @@ class ProgressStore:
             rows, more = fetch_page(connection, query, events, Cursor(limit, after), EVERYBODY)
         return Page(tuple(event_row(row) for row in rows), more)
 
+    def events_at(self, job_id: str, places: Sequence[int]) -> list[EventRow]:
+        """Return the job's events at these places, newest first."""
+        query = select(events).where(self._of_job(events, job_id), events.c.seq.in_(places))
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(events.c.seq.desc())).mappings().all()
+        return [event_row(row) for row in rows]
+
     def _of_job(self, table: Table, job_id: str) -> ColumnElement[bool]:
         """Rows of this job, if it is one that this store sees."""
         mine: ColumnElement[bool] = table.c.job_id == job_id

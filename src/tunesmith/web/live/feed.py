@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.store import JobRow, Logged, Store
+from tunesmith.store import EventRow, JobRow, Logged, Page, ScopedStore, Store
 from tunesmith.web.live.thinning import Curve, Point
 
 CURVES = (
@@ -28,6 +28,7 @@ MOST_CHUNKS = 3  # of a page, which would else be late: that of a longer job get
 PACE_STEPS = 400  # the last ones, from which the rate is told
 PACE_SECONDS = 60
 MOST_FEEDS = 64
+EVENTS = 50  # of those that are no steps, on a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Feed:
     samples: Samples = field(default_factory=Samples)
     curves: dict[str, Curve] = field(default_factory=lambda: {name: Curve() for name in CURVES})
     seq: int = 0
-    message: int = 0  # the place of the newest event that is no step
+    words: deque[int] = field(default_factory=lambda: deque(maxlen=EVENTS + 1))  # places of events that are no steps
     step: int = 0
     behind: bool = True  # more events wait to be read
     looks: int = 0  # at the store
@@ -130,6 +131,18 @@ class Feed:
         """What the newest step measured, also while steps before it are still to be read."""
         return (self.store.progress.newest_step(self.job_id) or {}) if self.behind else self.metrics
 
+    def events(self, store: ScopedStore) -> Page[EventRow]:
+        """The newest events that are no steps.
+
+        Where they stand among the steps is known here: to look for them would cost as much as the job is long.
+        """
+        if self.behind:
+            return store.progress.events(self.job_id, limit=EVENTS)
+        with self._lock:
+            places = [*self.words]
+        found = store.progress.events_at(self.job_id, places[-EVENTS:])
+        return Page(tuple(found), len(places) > EVENTS)
+
     def unchanged(self) -> bool:
         """Whether nothing was written to the store since; False where that is unknown."""
         return not self.behind and self._version is not None and self._version == self.store.progress.version()
@@ -147,7 +160,7 @@ class Feed:
         """The marks of the page's parts as they are now."""
         job = self.job
         head = "" if job is None else f"{job.status}-{job.paused}-{(job.estimated_finish or 0) // 60}"
-        return Marks(head, str(self.message), self.checkpoint)
+        return Marks(head, str(self.words[-1] if self.words else 0), self.checkpoint)
 
     def patch(self, seen: Place) -> dict[str, tuple[int, list[Point]]]:
         """For each curve that changed: the step from which on, and its points there."""
@@ -186,7 +199,7 @@ class Feed:
     def _take(self, one: Logged) -> None:
         self.seq = one.seq
         if one.metrics is None:
-            self.message = one.seq
+            self.words.append(one.seq)
             return
         step = one.metrics.get("step")
         if not isinstance(step, int):

@@ -12,7 +12,7 @@ from tunesmith.web.live.thinning import Point
 from tunesmith.web.views.job_line import decision_of, evaluation_of, state_of, title_of
 from tunesmith.web.views.job_numbers import Numbers, job_numbers
 
-EVENTS, CHECKPOINTS = 50, 20
+CHECKPOINTS = 20
 HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier", "beta")
 
 
@@ -102,7 +102,7 @@ def job_page(store: ScopedStore, feeds: Feeds, row: JobRow) -> JobPage:
         marks=feed.marks(),
         curves=_summaries(feed),
         table=feed.table(),
-        events=store.progress.events(row.id, limit=EVENTS),
+        events=feed.events(store),
         checkpoints=checkpoints_of(store, row),
         files=_files(store, row),
         settings=_settings(row),

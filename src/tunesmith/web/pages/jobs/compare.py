@@ -1,6 +1,6 @@
 """Curves of several jobs over one another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -25,7 +25,7 @@ class Compared:
     """A job of the comparison with its numbers."""
 
     line: JobLine
-    settings: list[tuple[str, str]]
+    settings: Mapping[str, str]
     lowest_valid: float | None
     without: str  # the address of the others
 
@@ -55,7 +55,7 @@ def _one(row: JobRow, feeds: Feeds, others: list[str]) -> Compared:
     measured = points.get("full_valid_loss") or points.get("valid_loss") or []
     return Compared(
         line=job_line(row, feed.newest()),
-        settings=[(name, spelled(row.hyperparameters.get(name))) for name in SHOWN],
+        settings={name: spelled(row.hyperparameters.get(name)) for name in SHOWN},
         lowest_valid=min((value for _, value in measured), default=None),
         without="/ui/jobs/compare" + ("?" + urlencode({"job": others}, doseq=True) if others else ""),
     )

@@ -13,9 +13,10 @@ from tunesmith.store import JobRow, ScopedStore
 from tunesmith.store.queue.jobs import no_job
 from tunesmith.web.access.api_call import Refused
 from tunesmith.web.access.visit import Visit, signed_in, web_of
+from tunesmith.web.live.feed import EVENTS
 from tunesmith.web.render import render
 from tunesmith.web.views.job_line import title_of
-from tunesmith.web.views.job_page import EVENTS, curve_label, job_page
+from tunesmith.web.views.job_page import curve_label, job_page
 
 PARTS = ("head", "events", "checkpoints", "table")
 ACTIONS = ("cancel", "pause", "resume")
