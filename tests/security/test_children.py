@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.servers import serving, wait_until
+from tests.train.conftest import of_tiny_base, write_tiny_base
 
 from tunesmith.client import Client
 from tunesmith.system.python import module_command, without_keys
@@ -72,6 +73,8 @@ def test_no_command_and_no_child_runs_code_of_the_working_directory(poisoned: Pa
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     environment |= {"TUNESMITH_DATA_DIR": str(poisoned.parent / "data"), "PYTHONPATH": str(SOURCE.parent)}
     environment.pop("TUNESMITH_BASE_URL", None)
+    (poisoned.parent / "base").mkdir()
+    environment |= of_tiny_base(write_tiny_base(base_dir, poisoned.parent / "base"))
     for command in (
         ["check", "rows.jsonl", "--json"],
         ["estimate", "rows.jsonl"],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import JOKES, SERVE, Server
+from tests.train.conftest import of_tiny_base, write_tiny_base
 
 from tunesmith.client import Client
 
@@ -81,7 +82,9 @@ def test_json_at_an_ascii_terminal_is_whole(environment: dict[str, str], tmp_pat
 def test_server_goes_on_when_the_reader_of_its_log_has_gone(tmp_path: Path, base_dir: Path) -> None:
     ready = tmp_path / "ready.json"
     command = [*SERVE, "--ready-file", str(ready), "--data-dir", str(tmp_path / "data"), "--log-level", "debug"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    (tmp_path / "base").mkdir()
+    environment = {**os.environ, **of_tiny_base(write_tiny_base(base_dir, tmp_path / "base"))}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         wait(ready.exists)
         assert process.stdout is not None
@@ -89,9 +92,7 @@ def test_server_goes_on_when_the_reader_of_its_log_has_gone(tmp_path: Path, base
         client = Client(json.loads(ready.read_text())["base_url"], (tmp_path / "data" / "api-key").read_text().strip())
         file = client.upload(JOKES)
         options = {"n_epochs": 1, "batch_size": 12}
-        job = client.create_job(
-            {"model": "smollm2-135m-instruct", "training_file": file.id, "hyperparameters": options}
-        )
+        job = client.create_job({"model": "tiny", "training_file": file.id, "hyperparameters": options})
         wait(lambda: client.job(job.id).finished, 180)
         assert client.job(job.id).status == "succeeded"
         client.close()

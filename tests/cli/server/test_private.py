@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.cli.conftest import JOKES, Tunesmith
+from tests.train.conftest import of_tiny_base, write_tiny_base
 
 from tunesmith.cli.data_dir import secure_data_dir
 from tunesmith.settings import Settings
@@ -16,7 +17,9 @@ from tunesmith.settings import Settings
 def test_first_command_of_a_client_leaves_nothing_that_others_can_read(tmp_path: Path, base_dir: Path) -> None:
     data_dir = tmp_path / "data"
     command = [sys.executable, "-m", "tunesmith.cli", "train", str(JOKES), "--epochs", "1", "--batch-size", "12"]
+    (tmp_path / "base").mkdir()
     environment = {**os.environ, "TUNESMITH_DATA_DIR": str(data_dir)}
+    environment |= of_tiny_base(write_tiny_base(base_dir, tmp_path / "base"))
     ran = subprocess.run(
         [*command, "--validation", str(JOKES)],
         env=environment,
