@@ -62,8 +62,10 @@ def test_functions_are_short() -> None:
 
 @pytest.mark.parametrize("folder", ["src", "tests", "bench", "scripts"])
 def test_rooms_are_small(folder: str) -> None:
-    files = Counter(file.parent for file in python_files(folder) if file.name != "__init__.py")
-    files = Counter({room: count for room, count in files.items() if room.name != "versions"})  # only ever grows
+    """Migrations are a history, which only grows."""
+    files = Counter(
+        file.parent for file in python_files(folder) if file.name != "__init__.py" and "migrations" not in file.parts
+    )
     assert {str(room): count for room, count in files.items() if count > MOST_FILES} == {}
 
 

@@ -1,7 +1,8 @@
-"""Which checkpoint of a job is the best? Each is compared with the base on the same rows.
+"""Which checkpoint of a job is the best?
 
-The more checkpoints and criteria are looked at, the likelier one of them seems better by chance: each p is corrected
-for all of them together (Holm). The best one's share is flattered all the same, as it was chosen on these rows.
+Each is compared with the base on the same rows. The more checkpoints and criteria are looked at, the likelier one of
+them seems better by chance: each p is corrected for all of them together (Holm). The best one's share is flattered all
+the same, as it was chosen on these rows.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointComparison:
-    """All checkpoints in the order of their steps, the best of them, and how sure its lead is.
+    """All checkpoints in the order of their steps, and the best of them.
 
     `lead`: the best after the runner-up, by the criterion that decides; None where there is only one checkpoint.
     """
@@ -46,7 +47,7 @@ class CheckpointComparison:
 
     @property
     def sentences(self) -> list[str]:
-        """Which checkpoint is the best, whether it is better than the base, and than the next best."""
+        """Which checkpoint is the best, beside the base and beside the next best."""
         best = self.best
         count = len(self.checkpoints)
         which = f"Best of {count} checkpoints" if count > 1 else "The only checkpoint"
@@ -79,10 +80,10 @@ def compare_checkpoints(
     base: Sequence[Answer],
     answers: Sequence[Sequence[Answer]],
 ) -> CheckpointComparison:
-    """Compares checkpoints, (model, step) each, with the base and the best of them with the others.
+    """Compares checkpoints with the base, and the best of them with the others.
 
-    `answers`: of each checkpoint, in the questions' order. Raises InvalidRequest where the same weights answered on
-    both sides, or nothing can be compared.
+    `made`: (model, step) of each. `answers`: of each, in the questions' order. Raises InvalidRequest where the same
+    weights answered on both sides, or nothing can be compared.
     """
     found = [
         Checkpoint(model, step, tuple(_outcomes(before, model, questions, base, own)))

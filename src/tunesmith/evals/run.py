@@ -22,7 +22,7 @@ Side = tuple[str, Callable[[Question], Question]]  # a model, and what is made o
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The questions that all sides could be asked, and what each side answered, in their order."""
+    """The questions that all sides could be asked, and each side's answers in order."""
 
     questions: tuple[Question, ...]
     sides: tuple[tuple[Answer, ...], ...]
@@ -32,7 +32,10 @@ class Answers:
 def ask_sides(
     ask: Ask, sides: Sequence[Side], questions: Sequence[Question], concurrency: int, watch: Callable[[int], None]
 ) -> Answers:
-    """Asks every question at every side, a few at a time. `watch` is told how many are done."""
+    """Asks every question at every side, a few at a time.
+
+    `watch` is told how many are done.
+    """
     done = count(1)
 
     def one(question: Question) -> list[Answer] | str:

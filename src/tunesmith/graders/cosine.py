@@ -1,4 +1,4 @@
-"""The metric `cosine` of `text_similarity` graders: how alike two texts are to an embedding model.
+"""The metric `cosine`: how alike two texts are to an embedding model.
 
 The model is not of this room: who runs a grader hands in what compares two texts.
 """

@@ -136,7 +136,10 @@ def leaves(grader: Grader) -> Mapping[str, Leaf]:
 def score(
     grader: StringCheck | TextSimilarity, variables: Variables, cosine: Callable[[str, str], float] = without_model
 ) -> float:
-    """The score from 0 to 1. Raises NoValue where a place cannot be filled in, and what `cosine` raises."""
+    """The score from 0 to 1.
+
+    Raises NoValue where a place cannot be filled in, and what `cosine` raises.
+    """
     text = fill(grader.input, variables, f"{grader.name}.input")
     reference = fill(grader.reference, variables, f"{grader.name}.reference")
     if isinstance(grader, TextSimilarity):

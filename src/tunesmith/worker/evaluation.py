@@ -37,7 +37,7 @@ HANGS_SECONDS = 900.0  # beyond its share: then it is ended
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation that is done: its file, what the job shows of it, its events, and the same as an eval."""
+    """An evaluation that is done: its file, what the job shows, its events, its eval."""
 
     blob: Blob
     shown: JsonObject

@@ -45,7 +45,7 @@ class Asker:
         """The answer to a chat request. Raises what chat would refuse it with."""
         name, reply = await self._start(body)
         try:
-            pieces = [piece async for piece in reply.pieces_async()]
+            pieces = await reply.whole_async()
         finally:
             reply.close()  # a run that has ended leaves the engine nothing to do
         head = Head(name, reply.fingerprint, legacy_functions=False, logprobs=False)

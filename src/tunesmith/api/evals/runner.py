@@ -32,6 +32,7 @@ CHECK_SECONDS = 0.5  # how soon a cancelled run stops
 RENEWALS_PER_LEASE = 6
 MOST_STALLED = 5  # attempts without one answer saved: a row may end the whole process
 PAGE = 64  # rows read at a time
+BATCHES = 2  # answers of one length end in the same step: a whole batch has to wait, or the next steps are narrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,7 @@ class Runner:
         self._saver = Saver(held.queue, held.lease)
         self._asker = Asker(held.context)
         settings = held.context.settings
-        running = settings.chat_running
-        self._room = asyncio.Semaphore(running + max(2, running // 4))  # some wait, so that the batch stays full
+        self._room = asyncio.Semaphore(BATCHES * settings.chat_running)
         jail = InJail(jail_limits(settings), held.run.project)
         self._helpers = Helpers(self._asker.judge, jail, cosine_of(settings))
 

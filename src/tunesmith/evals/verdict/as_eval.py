@@ -46,7 +46,7 @@ class OfJob:
 
 
 def as_eval(found: JsonObject, job: OfJob) -> FinishedEval | None:
-    """The eval of an `evaluation.json`; None where no criterion had to do with its rows.
+    """The eval of an `evaluation.json`; None where no criterion is known here.
 
     Raises KeyError or TypeError for what is no evaluation.
     """

@@ -1,7 +1,7 @@
-"""The verdict's criteria as graders of an eval: whoever runs the eval again is graded in the same way.
+"""The verdict's criteria as graders of an eval.
 
-A row's `reference` is an object with the file's answer: `text` and `tool_calls`. A row that a criterion has nothing to
-do with passes it.
+Whoever runs the eval again is graded in the same way. A row's `reference` is an object with the file's answer: `text`
+and `tool_calls`. A row that a criterion has nothing to do with passes it.
 """
 
 from tunesmith.evals.criteria import (
@@ -122,5 +122,5 @@ _GRADERS = {
 
 
 def grader(criterion: Criterion) -> JsonObject:
-    """The grader that gives a criterion's scores, with its name and from which score on it is passed."""
+    """The grader that gives a criterion's scores, and from which score on it passes."""
     return {"name": criterion.name, **_GRADERS[criterion.name]}

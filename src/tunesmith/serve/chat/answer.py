@@ -178,6 +178,7 @@ class Reply:
         self._renderer = loaded.renderer
         self._tools = tools or ToolUse()
         self._prompt = generate.prompt
+        self._ends_early = bool(stops) or self._tools.single
         self._choices = [
             ChoiceText(
                 loaded.renderer,
@@ -200,6 +201,15 @@ class Reply:
         async for delta in self._generation.deltas_async():
             for piece in self._pieces(delta):
                 yield piece
+
+    async def whole_async(self) -> list[Piece]:
+        """All pieces, on an event loop that is left alone until the last has come.
+
+        But where the text may end the answer, the engine is to know of it at once.
+        """
+        if self._ends_early:
+            return [piece async for piece in self.pieces_async()]
+        return [piece for delta in await self._generation.all_async() for piece in self._pieces(delta)]
 
     def close(self) -> None:
         """Stops reading: the engine drops the request."""

@@ -1,4 +1,7 @@
-"""The metric `cosine`, where the setting `embedding_model` names a model. Imports torch when texts are compared."""
+"""The metric `cosine`, where the setting `embedding_model` names a model.
+
+Imports torch when texts are compared.
+"""
 
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.graders.cosine import COSINE, NO_MODEL, Cosine, without_model

@@ -41,7 +41,7 @@ class Embedder:
         self._lock = Lock()
 
     def cosine(self, text: str, reference: str, /) -> float:
-        """The cosine of two texts' embeddings, 0 for those that point away from each other."""
+        """The cosine of two texts' embeddings; 0 where it is negative."""
         with self._lock:
             one, other = self.vector(text), self.vector(reference)
         return min(1.0, max(0.0, float(one @ other)))

@@ -1,4 +1,4 @@
-"""The folder of an embedding model, as sentence-transformers or transformers save it.
+"""The folder of an embedding model, of sentence-transformers or transformers.
 
 Not covered: modules that change an embedding further, such as `Dense`.
 """
@@ -27,7 +27,10 @@ class Layout:
 
 
 def read_layout(directory: Path) -> Layout:
-    """How the model is laid out. Raises ServerFault for a folder that holds no model that can be used here."""
+    """How the model is laid out.
+
+    Raises ServerFault for a folder that holds no model that can be used here.
+    """
     folders: dict[str, Path] = {}
     modules = directory / "modules.json"
     for module in cast(list[JsonObject], _read(directory, modules)) if modules.exists() else []:

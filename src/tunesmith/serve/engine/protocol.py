@@ -121,6 +121,7 @@ class Generation:
         self._items: deque[Delta] = deque()
         self._changed = Condition()
         self._wake: Callable[[], None] | None = None
+        self._wake_at_end = False
         self._error: BaseException | None = None
         self._ended = False
         self._unwanted: set[int] = set()
@@ -138,16 +139,7 @@ class Generation:
 
     async def deltas_async(self) -> AsyncIterator[Delta]:
         """The deltas, for a reader on an event loop; no thread waits for them."""
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-
-        def wake() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(ready.set)
-
-        with self._changed:
-            self._wake = wake
-            if self._items or self._ended:
-                ready.set()
+        ready = self._wakes()
         while True:
             await ready.wait()
             ready.clear()
@@ -159,6 +151,19 @@ class Generation:
                 if self._error is not None and batch:
                     raise self._error
                 return
+
+    async def all_async(self) -> list[Delta]:
+        """All deltas, once the last has come, for a reader who needs none of them earlier.
+
+        The engine's thread wakes the event loop once and not with every token: on a machine with few processors each
+        time costs the next step some milliseconds.
+        """
+        ready = self._wakes(at_end=True)
+        await ready.wait()
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            return self._take()
 
     def stop(self, choice: int) -> None:
         """Ends one choice, such as after a stop string; the others continue."""
@@ -184,7 +189,8 @@ class Generation:
         """Hands deltas to the reader."""
         with self._changed:
             self._items.extend(deltas)
-            self._notify()
+            if not self._wake_at_end:
+                self._notify()
 
     def fail(self, error: BaseException) -> None:
         """Ends all choices; the reader gets `error` after the deltas that came before it."""
@@ -200,6 +206,20 @@ class Generation:
         with self._changed:
             self._ended = True
             self._notify()
+
+    def _wakes(self, *, at_end: bool = False) -> asyncio.Event:
+        """Is set, on the running loop, when there is something to read."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(ready.set)
+
+        with self._changed:
+            self._wake, self._wake_at_end = wake, at_end
+            if self._ended or (self._items and not at_end):
+                ready.set()
+        return ready
 
     def _notify(self) -> None:
         self._changed.notify_all()

@@ -13,7 +13,10 @@ SHOWN = ("checkpoint", "step", "criterion", "before", "after", "change", "p", "v
 
 
 def kept_checkpoints(client: "Client", job_id: str) -> list[tuple[str, int]]:
-    """(model, step) of each checkpoint that the job has kept; CommandError where there is none."""
+    """(model, step) of each checkpoint that the job has kept.
+
+    CommandError where there is none.
+    """
     found = [(one.fine_tuned_model_checkpoint, one.step_number) for one in client.checkpoints(job_id)]
     known = {one.id for one in client.models()}
     kept = [one for one in found if one[0] in known]

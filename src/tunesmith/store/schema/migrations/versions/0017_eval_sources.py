@@ -1,4 +1,4 @@
-"""Data sources of runs in a table of their own; evals that show the verdict of a job.
+"""Data sources of runs in a table of their own; evals that show a verdict.
 
 A run's row changes with each of its rows, and SQLite writes the whole of a row that changes.
 """
