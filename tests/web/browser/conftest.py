@@ -40,8 +40,9 @@ class Seen:
         self.faults = [one for one in self.faults if words not in one]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Ends with the file: as long as Playwright runs, its thread has an event loop that is not for other tests."""
     if CHROMIUM is None:
         reason = "there is no chromium on this machine (Debian: apt-get install chromium)"
         pytest.fail(reason) if "CI" in os.environ else pytest.skip(reason)
@@ -120,7 +121,7 @@ def sign_in(page: Page, key: str) -> None:
     page.wait_for_url("**/")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(chromium: Browser, server: BrowserServer) -> StorageState:
     """The cookies of a browser that the first key has signed in."""
     with watched(chromium, server) as (page, seen):

@@ -1,4 +1,4 @@
-"""Which architectures of GGUF files are read, and what transformers calls their parts.
+"""Which architectures of GGUF files are read, and their names in transformers.
 
 llama.cpp's files leave out what it knows of a family, such as the scale of the queries. Source: llama.cpp's
 `convert_hf_to_gguf.py` and `src/models/`; the values are those of the authors' configs.

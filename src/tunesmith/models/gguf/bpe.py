@@ -1,5 +1,6 @@
-"""tokenizer.json of a byte-level BPE, by the rule that a GGUF file names for splitting texts into words.
+"""tokenizer.json of a byte-level BPE.
 
+Texts are split into words by the rule that the GGUF file names.
 Source of the rules: llama.cpp's `llama-vocab.cpp`, in the form that their authors' tokenizer.json has.
 """
 

@@ -4,7 +4,7 @@ _OPENS, _CLOSES = "([{", ")]}"
 
 
 class ListEnd:
-    """Finds the bracket that closes what `begin` opens, in a text behind it that grows.
+    """Finds the bracket that closes what `begin` opens, in a text that grows.
 
     Each character is looked at once.
     """

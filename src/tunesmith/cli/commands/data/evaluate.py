@@ -85,18 +85,21 @@ def evaluate(options: EvalOptions) -> None:
 
     Both answer greedily (temperature 0). Rows that the model was trained on say little: use rows that were held out.
     """
+    if options.checkpoints:
+        _compare_checkpoints(options)
+    elif options.prompts is not None:
+        _compare_prompts(options, options.prompts)
+    else:
+        _compare_models(options)
+
+
+def _compare_models(options: EvalOptions) -> None:
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.dataset import require_file, require_target
     from tunesmith.cli.output.evaluation import evaluation_html, print_evaluation
     from tunesmith.cli.server.find import connect
     from tunesmith.evals.recorded import read_recorded, with_recorded
 
-    if options.checkpoints:
-        _compare_checkpoints(options)
-        return
-    if options.prompts is not None:
-        _compare_prompts(options, options.prompts)
-        return
     if options.price is not None:
         raise CommandError("--price is for --prompts LONG.txt; leave it out, or give that too.", Exit.USAGE)
     for path in (options.output, options.html):

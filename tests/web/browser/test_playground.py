@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from tests.fake_vllm import BASE, FakeVllm, running
-from tests.web.test_playground import row
+from tests.web.pages.test_playground import row
 
 from tunesmith.models.adapters import read_manifest
 from tunesmith.render.renderer import Renderer
@@ -20,17 +20,7 @@ from tunesmith.settings import Settings
 from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store, open_store
 from tunesmith.web.site import create_site
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.is_file(), reason="needs Debian's chromium")
 ANSWER, TUNED = "Cloudy ☁ with puns.", "Rain 天气 at noon."
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.web.test_verdicts import text_of
+from tests.web.pages.test_verdicts import text_of
 
 from tunesmith.evals.comparison import Table
 from tunesmith.evals.runs.comparison import compare_shares

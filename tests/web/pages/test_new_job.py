@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import SignIn
-from tests.web.test_files import BASE, SOUND, lines, row, upload
+from tests.web.pages.test_files import BASE, SOUND, lines, row, upload
 
 from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.estimate.hyperparameters import resolve_hyperparameters
