@@ -52,7 +52,10 @@ def count_parameters(directory: Path) -> Counter[str]:
 
 
 def count_text_parameters(directory: Path) -> int:
-    """Parameters of the text model: what a base has for images or sound is not trained."""
+    """Parameters of the text model.
+
+    What a base has for images or sound is not trained.
+    """
     return sum(values for name, _, values in _tensors(directory) if not OTHER_PARTS.search(name))
 
 

@@ -1,6 +1,6 @@
-"""tokenizer.json of a byte-level BPE, by the rule that a GGUF file names for splitting texts into words.
+"""tokenizer.json of a byte-level BPE, by the rule that a GGUF file names.
 
-Source of the rules: llama.cpp's `llama-vocab.cpp`, in the form that their authors' tokenizer.json has.
+The rule says how texts are split into words. Source of the rules: llama.cpp's `llama-vocab.cpp`, in the form that their authors' tokenizer.json has.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""A GGUF file as the model in it: its keys without the architecture's name before them, and its tensors."""
+"""A GGUF file as the model in it.
+
+Its keys are named without the architecture before them.
+"""
 
 from dataclasses import dataclass
 
@@ -11,7 +14,10 @@ from tunesmith.models.gguf.metadata import EMBEDDINGS, OUTPUT, GgufReader, Metad
 
 @dataclass(frozen=True, slots=True)
 class GgufModel:
-    """What the conversion asks of a file. Methods raise InvalidRequest for a key that is missing or of another type."""
+    """What the conversion asks of a file.
+
+    Methods raise InvalidRequest for a key that is missing or of another type.
+    """
 
     architecture: str
     reader: GgufReader

@@ -1,4 +1,7 @@
-"""The tensors of a GGUF file by the names that transformers has for them, each exactly as the file has it."""
+"""The tensors of a GGUF file by the names that transformers has for them.
+
+Each is exactly as the file has it.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -79,6 +82,9 @@ def _all(blocks: Iterable[str], parts: Iterable[str], kind: str) -> set[str]:
 
 
 def separate(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Separates the two rotary halves of each head, as transformers has them; llama.cpp interleaves them."""
+    """Separates the two rotary halves of each head, as transformers has them.
+
+    llama.cpp interleaves them.
+    """
     split = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
     return np.ascontiguousarray(split.swapaxes(1, 2).reshape(rows.shape))
