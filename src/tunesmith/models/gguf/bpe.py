@@ -1,7 +1,6 @@
-"""tokenizer.json of a byte-level BPE.
+"""tokenizer.json of a byte-level BPE, by the rule that a GGUF file names.
 
-Texts are split into words by the rule that the GGUF file names.
-Source of the rules: llama.cpp's `llama-vocab.cpp`, in the form that their authors' tokenizer.json has.
+The rule says how texts are split into words. Source of the rules: llama.cpp's `llama-vocab.cpp`, in the form that their authors' tokenizer.json has.
 """
 
 from dataclasses import dataclass

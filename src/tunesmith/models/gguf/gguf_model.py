@@ -1,6 +1,7 @@
-"""A GGUF file as the model in it: keys and tensors.
+"""A GGUF file as the model in it.
 
-Keys are without the architecture's name before them."""
+Its keys are named without the architecture before them.
+"""
 
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from tunesmith.models.gguf.metadata import EMBEDDINGS, OUTPUT, GgufReader, Metad
 class GgufModel:
     """What the conversion asks of a file.
 
-    Methods raise InvalidRequest for a key that is missing or of another type."""
+    Methods raise InvalidRequest for a key that is missing or of another type.
+    """
 
     architecture: str
     reader: GgufReader

@@ -1,6 +1,7 @@
 """tokenizer.json of SentencePiece's BPE.
 
-The pair whose piece has the best score is joined first."""
+The pair whose piece has the best score is joined first.
+"""
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.gguf.gguf_model import GgufModel

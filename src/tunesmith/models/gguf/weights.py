@@ -1,6 +1,7 @@
 """The tensors of a GGUF file by the names that transformers has for them.
 
-Each is exactly as the file has it."""
+Each is exactly as the file has it.
+"""
 
 from collections.abc import Iterable, Iterator
 

@@ -4,9 +4,9 @@ _OPENS, _CLOSES = "([{", ")]}"
 
 
 class ListEnd:
-    """Finds the bracket that closes what `begin` opens, in a text that grows.
+    """Finds the bracket that closes what `begin` opens.
 
-    Each character is looked at once.
+    The text behind it may grow. Each character is looked at once.
     """
 
     def __init__(self, begin: str) -> None:
