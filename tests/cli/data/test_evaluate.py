@@ -158,7 +158,9 @@ def test_general_questions_are_asked_on_request(run: Tunesmith, script: Scripted
 
 def script_four_ways(script: ScriptedServer) -> dict[str, object]:
     """The tuned model is right with its own prompt only; the row that is shown to the base."""
-    trained = {"messages": [{"role": "user", "content": "Bad?"}, {"role": "assistant", "content": "no"}]}
+    trained: dict[str, object] = {
+        "messages": [{"role": "user", "content": "Bad?"}, {"role": "assistant", "content": "no"}]
+    }
     script.answer("GET /v1/files/file-1/content", json.dumps(trained).encode())
     for _ in range(ROWS):
         texts = ("no", "fp_base"), ("no", "fp_base"), ("no", "fp_tuned"), ("yes", "fp_tuned")
