@@ -178,7 +178,7 @@ class _Exchange:
     async def receive(self) -> Message:
         if self._content is None:  # who waits for more waits for the client to leave, which it does not
             await asyncio.Event().wait()
-        chunk = next(self._content, None)
+        chunk = next(self._content or iter(()), None)
         if chunk is None:
             self._content = None
         return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
