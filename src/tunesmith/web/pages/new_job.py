@@ -65,7 +65,7 @@ async def plan(request: Request) -> Response:
     visit = await signed_in(request)
     form = await _sent(request)
     found = await _plan(request, visit, form) if form.get("training_file") else None
-    return render(request, "jobs/plan.html", plan=found, fields=FIELDS, method=form.get("method", "supervised"))
+    return render(request, "jobs/plan.html", plan=found, fields=FIELDS)
 
 
 async def _form(
@@ -81,7 +81,6 @@ async def _form(
         form={**dict.fromkeys(FIELDS, ""), "price": _price(form), **form},
         faults=faults,
         files=files,
-        missing=[form[name] for name in ("training_file", "validation_file") if form.get(name)],
         bases=bases,
         tuned=tuned,
         methods=METHODS,
