@@ -158,7 +158,8 @@ class JobStore:
         for column in (jobs.c.training_file, jobs.c.validation_file):
             query = select(column, jobs.c.id, jobs.c.seq).where(column.in_(file_ids), self._scope.of(jobs))
             with self._database.read() as connection:
-                pairs += connection.execute(query.order_by(jobs.c.seq.desc()).limit(limit)).all()
+                found = connection.execute(query.order_by(jobs.c.seq.desc()).limit(limit))
+                pairs += [(file, job, seq) for file, job, seq in found]
         newest = sorted(pairs, key=lambda pair: pair[2], reverse=True)
         return [(file, job) for file, job, _ in newest]
 

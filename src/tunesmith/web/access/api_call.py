@@ -179,8 +179,8 @@ class _Exchange:
 
     async def receive(self) -> Message:
         if self._content is None:  # who waits for more waits for the client to leave, which it does not
-            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
-        chunk = next(self._content, None)
+            await asyncio.Event().wait()
+        chunk = next(self._content or iter(()), None)
         if chunk is None:
             self._content = None
         return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}

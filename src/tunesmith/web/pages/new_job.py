@@ -1,7 +1,6 @@
 """A new job: its form, what it would be, and its creation through the API."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import cast
 
 from starlette.concurrency import run_in_threadpool
@@ -66,7 +65,7 @@ async def plan(request: Request) -> Response:
     visit = await signed_in(request)
     form = await _sent(request)
     found = await _plan(request, visit, form) if form.get("training_file") else None
-    return render(request, "jobs/plan.html", plan=found, fields=FIELDS, method=form.get("method", "supervised"))
+    return render(request, "jobs/plan.html", plan=found, fields=FIELDS)
 
 
 async def _form(
@@ -82,7 +81,6 @@ async def _form(
         form={**dict.fromkeys(FIELDS, ""), "price": _price(form), **form},
         faults=faults,
         files=files,
-        missing=[form[name] for name in ("training_file", "validation_file") if form.get(name)],
         bases=bases,
         tuned=[row.name for row in tuned],
         methods=METHODS,
@@ -101,14 +99,9 @@ async def _plan(request: Request, visit: Visit, form: Mapping[str, str]) -> Plan
         job = await run_in_threadpool(lambda: new_job(read(CreateJob, request_of(form)), context, visit.key))
     except InvalidRequest as error:
         return Plan({field_of(error.param, error.code): error.message})
-    try:
-        folder, limit = await run_in_threadpool(base_folder, job.base_model, visit.settings)
-    except InvalidRequest as missing:  # its weights may still come
-        folder, limit, notes = None, None, [missing.message]
-    else:
-        notes = await run_in_threadpool(_reach, job, folder, visit.settings)
+    base, notes = await run_in_threadpool(_base, job, visit.settings)
     values, size = await run_in_threadpool(_values, visit, job, _price(form))
-    values |= {"base": None if folder is None else str(folder.absolute()), "max_tokens": limit}
+    values |= base
     seen = await look(request, ESTIMATE, values, size)
     return _planned(request, job, seen, notes)
 
@@ -163,13 +156,15 @@ def _file(visit: Visit, file_id: str) -> tuple[JsonValue, int]:
     return {"path": str(visit.store.blobs.path(row.id).absolute()), "sha256": row.sha256}, row.bytes
 
 
-def _reach(job: NewJob, folder: Path, settings: Settings) -> list[str]:
-    """What the worker would say of the layers that the LoRA reaches."""
+def _base(job: NewJob, settings: Settings) -> tuple[JsonObject, list[str]]:
+    """Where the base is, and what is to be said of it: its weights may still come, and a LoRA may not reach all."""
+    try:
+        folder, limit = base_folder(job.base_model, settings)
+    except InvalidRequest as missing:
+        return {"base": None, "max_tokens": None}, [missing.message]
     used = TrainingOptions.model_validate({**settings.training_options().model_dump(), **job.options})
-    if used.adapter != "lora":
-        return []
-    notice = lora_share(folder, used.target_names).notice
-    return [] if notice is None else [notice]
+    notice = lora_share(folder, used.target_names).notice if used.adapter == "lora" else None
+    return {"base": str(folder.absolute()), "max_tokens": limit}, [] if notice is None else [notice]
 
 
 def _price(form: Mapping[str, str]) -> str:

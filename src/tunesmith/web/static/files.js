@@ -1,6 +1,7 @@
 // Bringing files: dropped or chosen, whole or in parts, with progress.
 
-import { api, problemOf } from "./app.js";
+const app = document.querySelector('script[src*="/app.js?"]').src; // the page's own instance
+const { api, problemOf } = await import(app);
 
 const drop = document.getElementById("drop");
 const form = document.getElementById("upload");

@@ -35,7 +35,6 @@ class Plan:
     used: dict[str, str] = field(default_factory=dict)
     seen: JsonObject | None = None
     rate: float | None = None
-    counted: bool = True  # by the base's own tokens
 
     @property
     def estimate(self) -> JsonObject | None:
