@@ -1,4 +1,4 @@
-"""Verdicts of jobs: which there are, and one with its tables, intervals and answers side by side."""
+"""Verdicts of jobs: which there are, and one with all that it rests on."""
 
 from typing import cast
 

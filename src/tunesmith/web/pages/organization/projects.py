@@ -1,4 +1,4 @@
-"""Projects: which there are, new ones, archiving one, and which of them an owner looks at."""
+"""Projects: which there are, a new one, and which of them an owner looks at."""
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request

@@ -1,4 +1,7 @@
-"""Answers of both sides, side by side: what a criterion judges differently, the largest change first."""
+"""Answers that a criterion judges differently, side by side.
+
+The largest change comes first.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +30,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A question with both answers. `asked`: its last message; `earlier`: (role, text) of those before."""
+    """A question with both answers.
+
+    `asked`: its last message; `earlier`: (role, text) of those before.
+    """
 
     line: int
     asked: str
@@ -55,7 +61,7 @@ class Flips:
 
 
 def flips(samples: Sequence[JsonObject], criterion: str, kind: str | None, page: int) -> Flips:
-    """The page of a kind that is asked for; by default the first kind that there are any of."""
+    """The page of a kind; by default the first kind that there are any of."""
     judged = [(sample, *_scores(sample, criterion)) for sample in samples]
     groups: dict[Kind, list[tuple[JsonObject, float | None, float | None]]] = {one: [] for one in KINDS}
     for one in judged:
@@ -101,7 +107,10 @@ def _side(answer: JsonObject, score: float | None) -> Side:
 
 
 def text_of(message: Mapping[str, JsonValue]) -> str:
-    """A message's text; parts that are no text by their kind, tool calls as they would be called."""
+    """A message's text.
+
+    Other parts are named by their kind, tool calls as they would be called.
+    """
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     texts = [content] if isinstance(content, str) else []

@@ -1,4 +1,4 @@
-"""Intervals as drawings: a dot with its whiskers on a scale, in the units of an SVG."""
+"""Intervals as drawings: a dot with its whiskers on a scale, in units of an SVG."""
 
 from dataclasses import dataclass
 
@@ -35,13 +35,19 @@ class Scale:
 
 
 def around_zero(intervals: list[Interval]) -> Scale:
-    """A scale with zero in its middle, wide enough for all of these and for five points of a hundred."""
+    """A scale with zero in its middle, wide enough for all of these.
+
+    It has five points of a hundred at least.
+    """
     most = max([0.05, *(abs(end) for one in intervals for end in (one.low, one.high))])
     return Scale(-most, most)
 
 
 def read_interval(value: object) -> Interval:
-    """The interval in a file's `{"value": …, "low": …, "high": …}`. Raises KeyError, TypeError or ValueError."""
+    """The interval in a file's `{"value": …, "low": …, "high": …}`.
+
+    Raises KeyError, TypeError or ValueError.
+    """
     if not isinstance(value, dict):
         raise TypeError("an interval is an object")
     return Interval(float(value["value"]), float(value["low"]), float(value["high"]))

@@ -32,7 +32,10 @@ class NoEvaluation(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One criterion for both sides, with its drawings. `table`: both, gained, lost, neither; None of graded ones."""
+    """One criterion for both sides, with its drawings.
+
+    `table`: both, gained, lost, neither; None of graded ones.
+    """
 
     name: str
     decides: bool

@@ -1,4 +1,4 @@
-"""The state of the server: worker, disk, memory, versions, database, bases, what was changed and refused."""
+"""The state of the server's machine, and what was changed of late."""
 
 import json
 import platform
@@ -42,7 +42,10 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base model: `state` is ready, absent (not downloaded yet) or unusable, `why` the sentence for the last."""
+    """A base model.
+
+    `state`: ready, absent (not downloaded yet) or unusable; `why`: the sentence for the last.
+    """
 
     name: str
     default: bool
