@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from tunesmith.evals.answers import NO_ADAPTER, Answer, Pair
+from tunesmith.evals.answers import Answer, Pair
 from tunesmith.evals.criteria import Reply
 from tunesmith.evals.evaluation import Evaluation, evaluate
 from tunesmith.evals.forgetting import forgetting, general_questions
@@ -14,6 +14,7 @@ from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e" + "x" * 10_000
 BASE = "smollm2-135m-instruct"
+NO_ADAPTER = "none"
 
 
 def make_evaluation(rows: int = 40, hostile: bool = True) -> Evaluation:
