@@ -15,6 +15,7 @@ from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e" + "x" * 10_000
 BASE = "smollm2-135m-instruct"
+NO_ADAPTER = "none"
 
 
 def make_evaluation(rows: int = 40, hostile: bool = True) -> Evaluation:

@@ -1,4 +1,4 @@
-"""Two runs of an eval over the same rows, compared.
+"""Two runs of an eval over the same rows, and how sure a difference is.
 
 The rows are independent, so all there is to a criterion is four counts. The interval of the difference is the
 bootstrap's of `evals.statistics`, drawn as counts: ten thousand rows take as long as ten.

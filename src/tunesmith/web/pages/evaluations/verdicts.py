@@ -1,4 +1,4 @@
-"""Verdicts of jobs: the list, and one with its tables and answers."""
+"""Verdicts of jobs: which there are, and one with all that it rests on."""
 
 from typing import cast
 

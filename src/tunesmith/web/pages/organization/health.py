@@ -12,10 +12,7 @@ from tunesmith.web.views.organization.health import look, recent_changes
 
 
 async def health_page(request: Request) -> Response:
-    """Worker, disk, memory, versions, database and bases.
-
-    Owners also see changes and refusals.
-    """
+    """What the server needs; to owners also changes and refusals."""
     visit = await signed_in(request)
     health = await visit.api.get("/healthz")
     machine = await run_in_threadpool(look, visit.settings)

@@ -1,4 +1,4 @@
-"""Projects: listed, made, archived, and chosen by an owner to look at."""
+"""Projects: which there are, a new one, and which of them an owner looks at."""
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request

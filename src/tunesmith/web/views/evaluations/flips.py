@@ -1,6 +1,7 @@
-"""Answers of both sides, side by side.
+"""Answers that a criterion judges differently, side by side.
 
-What a criterion judges differently, the largest change first."""
+The largest change comes first.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,10 +61,7 @@ class Flips:
 
 
 def flips(samples: Sequence[JsonObject], criterion: str, kind: str | None, page: int) -> Flips:
-    """The page of a kind that is asked for.
-
-    By default the first kind that there are any of.
-    """
+    """The page of a kind; by default the first kind that there are any of."""
     judged = [(sample, *_scores(sample, criterion)) for sample in samples]
     groups: dict[Kind, list[tuple[JsonObject, float | None, float | None]]] = {one: [] for one in KINDS}
     for one in judged:
@@ -111,7 +109,7 @@ def _side(answer: JsonObject, score: float | None) -> Side:
 def text_of(message: Mapping[str, JsonValue]) -> str:
     """A message's text.
 
-    Parts that are no text are shown by their kind, tool calls as they would be called.
+    Other parts are named by their kind, tool calls as they would be called.
     """
     content = message.get("content")
     parts = content if isinstance(content, list) else []

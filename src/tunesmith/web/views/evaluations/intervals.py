@@ -1,4 +1,4 @@
-"""Intervals as drawings: a dot with its whiskers, in the units of an SVG."""
+"""Intervals as drawings: a dot with its whiskers on a scale, in units of an SVG."""
 
 from dataclasses import dataclass
 
@@ -35,9 +35,9 @@ class Scale:
 
 
 def around_zero(intervals: list[Interval]) -> Scale:
-    """A scale with zero in its middle.
+    """A scale with zero in its middle, wide enough for all of these.
 
-    It is wide enough for all of these and for five points of a hundred.
+    It has five points of a hundred at least.
     """
     most = max([0.05, *(abs(end) for one in intervals for end in (one.low, one.high))])
     return Scale(-most, most)

@@ -19,10 +19,7 @@ MOST_SHOWN = 20_000  # characters of a text
 
 @dataclass(frozen=True, slots=True)
 class Grader:
-    """How many rows passed one criterion of a run.
-
-    With Wilson's interval of the share.
-    """
+    """How many rows passed one criterion of a run, with the interval of the share."""
 
     name: str
     passed: int

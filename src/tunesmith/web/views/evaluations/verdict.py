@@ -34,7 +34,8 @@ class NoEvaluation(Exception):
 class Criterion:
     """One criterion for both sides, with its drawings.
 
-    `table`: both, gained, lost, neither; None of graded ones."""
+    `table`: both, gained, lost, neither; None of graded ones.
+    """
 
     name: str
     decides: bool

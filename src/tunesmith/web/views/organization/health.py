@@ -1,4 +1,4 @@
-"""The state of the server, its bases, and what was changed and refused."""
+"""The state of the server's machine, and what was changed of late."""
 
 import json
 import platform
@@ -44,7 +44,7 @@ class Room:
 class Base:
     """A base model.
 
-    `state` is ready, absent (not downloaded yet) or unusable, `why` the sentence for the last.
+    `state`: ready, absent (not downloaded yet) or unusable; `why`: the sentence for the last.
     """
 
     name: str
