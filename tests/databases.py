@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -30,7 +30,7 @@ from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.migrate import migrate
 
 Migrated = Callable[[Settings], Settings]
-Statement = tuple[str, object]  # and its parameters
+Statement = tuple[str, Mapping[str, object]]  # and its parameters
 
 _numbers = count(1)
 
@@ -107,7 +107,9 @@ def migration(postgres_socket: Path) -> list[Statement]:
     database = Database(database_url(settings))
 
     @event.listens_for(database.engine, "before_cursor_execute")
-    def keep(_connection: object, _cursor: object, statement: str, parameters: object, *_more: object) -> None:
+    def keep(
+        _connection: object, _cursor: object, statement: str, parameters: Mapping[str, object], *_more: object
+    ) -> None:
         if not statement.lstrip().upper().startswith("SELECT"):
             told.append((statement, parameters))
 
@@ -128,7 +130,7 @@ def migrated(request: pytest.FixtureRequest) -> Migrated:
         statements: list[Statement] = request.getfixturevalue("migration")
         with psycopg.connect(settings.database_url) as connection, connection.pipeline():
             for statement, parameters in statements:
-                connection.execute(statement, parameters or None)  # type: ignore[arg-type]
+                connection.execute(statement.encode(), parameters or None)
         return settings
 
     return make

@@ -280,7 +280,7 @@ def test_nothing_outlives_a_server_that_is_killed(world: World) -> None:
 
 def _below(process: psutil.Process) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):  # it has just ended
-        return process.children(recursive=True)
+        return list(process.children(recursive=True))
     return []
 
 

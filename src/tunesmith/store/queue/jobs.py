@@ -7,7 +7,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
-    Row,
     RowMapping,
     Select,
     Text,
@@ -154,7 +153,7 @@ class JobStore:
 
     def using(self, file_ids: Sequence[str], *, limit: int = 1000) -> list[tuple[str, str]]:
         """Return (file, job) for the newest jobs that use any of these files."""
-        pairs: list[Row[str, str, int]] = []
+        pairs: list[tuple[str, str, int]] = []
         for column in (jobs.c.training_file, jobs.c.validation_file):
             query = select(column, jobs.c.id, jobs.c.seq).where(column.in_(file_ids), self._scope.of(jobs))
             with self._database.read() as connection:
