@@ -19,6 +19,7 @@ from tunesmith.estimate.hyperparameters import auto_batch_size, batch_reason, re
 from tunesmith.estimate.job_estimate import Machine
 from tunesmith.estimate.job_estimate import estimate as job_estimate
 from tunesmith.estimate.price_file import read_price_book
+from tunesmith.estimate.prices import Price
 from tunesmith.estimate.speed import Benchmark, Workload
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.renderer import Renderer, load_renderer
@@ -62,14 +63,19 @@ def estimate(values: JsonObject) -> JsonObject:
     }
     if any(refusals):
         return found
+    return {**found, **_numbers(values, training, report, (price, book.machine.hourly()))}
+
+
+def _numbers(values: JsonObject, file: Counted, report: Report, money: tuple[Price, float | None]) -> JsonObject:
+    """The estimate, and what explains its numbers; `money`: OpenAI's price, and an hour of this machine."""
+    price, hourly = money
     requested = cast(JsonObject, values["hyperparameters"])
-    numbers = resolve_hyperparameters(requested, report, training.method)
-    machine = Machine(*_speed(values, training, report, numbers.batch_size), book.machine.hourly())
+    numbers = resolve_hyperparameters(requested, report, file.method)
+    machine = Machine(*_speed(values, file, report, numbers.batch_size), hourly)
     return {
-        **found,
         "estimate": job_estimate(report, numbers, price, machine).to_json(),
         "shared_share": report.shared_share,
-        "auto": asdict(resolve_hyperparameters(None, report, training.method)),
+        "auto": asdict(resolve_hyperparameters(None, report, file.method)),
         "plain_batch": auto_batch_size(report.examples),
         "batch_reason": batch_reason(requested, report, numbers),
     }
