@@ -63,18 +63,19 @@ def estimate(values: JsonObject) -> JsonObject:
     }
     if any(refusals):
         return found
-    return found | _costs(values, training, report, price, book.machine.hourly())
+    return {**found, **_numbers(values, training, report, (price, book.machine.hourly()))}
 
 
-def _costs(values: JsonObject, training: Counted, report: Report, price: Price, hourly: float | None) -> JsonObject:
-    """Tokens, money, time and memory, and what "auto" would take and why."""
+def _numbers(values: JsonObject, file: Counted, report: Report, money: tuple[Price, float | None]) -> JsonObject:
+    """The estimate, and what explains its numbers; `money`: OpenAI's price, and an hour of this machine."""
+    price, hourly = money
     requested = cast(JsonObject, values["hyperparameters"])
-    numbers = resolve_hyperparameters(requested, report, training.method)
-    machine = Machine(*_speed(values, training, report, numbers.batch_size), hourly)
+    numbers = resolve_hyperparameters(requested, report, file.method)
+    machine = Machine(*_speed(values, file, report, numbers.batch_size), hourly)
     return {
         "estimate": job_estimate(report, numbers, price, machine).to_json(),
         "shared_share": report.shared_share,
-        "auto": asdict(resolve_hyperparameters(None, report, training.method)),
+        "auto": asdict(resolve_hyperparameters(None, report, file.method)),
         "plain_batch": auto_batch_size(report.examples),
         "batch_reason": batch_reason(requested, report, numbers),
     }
