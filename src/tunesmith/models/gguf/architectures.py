@@ -1,7 +1,7 @@
 """Which architectures of GGUF files are read, and how their parts are called.
 
-The names are those of transformers. llama.cpp's files leave out what it knows of a family, such as the scale of the queries. Source: llama.cpp's
-`convert_hf_to_gguf.py` and `src/models/`; the values are those of the authors' configs.
+The names are those of transformers. llama.cpp's files leave out what it knows of a family, such as the scale of the
+queries. Source: llama.cpp's `convert_hf_to_gguf.py` and `src/models/`; the values are those of the authors' configs.
 
 What is not covered: Mixtral (architecture llama with experts), and every architecture that is not named here.
 """

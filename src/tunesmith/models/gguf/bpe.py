@@ -1,6 +1,7 @@
 """tokenizer.json of a byte-level BPE, by the rule that a GGUF file names.
 
-The rule says how texts are split into words. Source of the rules: llama.cpp's `llama-vocab.cpp`, in the form that their authors' tokenizer.json has.
+The rule says how texts are split into words. Source of the rules: llama.cpp's `llama-vocab.cpp`, in the form that their
+authors' tokenizer.json has.
 """
 
 from dataclasses import dataclass
