@@ -119,14 +119,19 @@ def test_a_thought_beside_calls_is_read_back_as_it_was(renderers: dict[str, Rend
         assert "".join(call.arguments for call in calls) == "".join(call.arguments for call in parsed.calls)
 
 
-@pytest.mark.parametrize("talks", [False, True], ids=["calls", "text"])
-def test_a_thought_is_refused_where_the_prompt_has_ended_it(renderers: dict[str, Renderer], talks: bool) -> None:
-    said: JsonObject = {"role": "assistant", "content": "Done.", "reasoning_content": "It is to be done."}
+def test_a_thought_is_refused_where_the_prompt_has_ended_it(renderers: dict[str, Renderer]) -> None:
+    """The template writes it beside calls; beside a text it leaves it out."""
+    thought: JsonObject = {"role": "assistant", "content": "Done.", "reasoning_content": "It is to be done."}
     called = {**generated(random.Random(1), 1), "content": None, "reasoning_content": "It is to be done."}
-    row = build_row({"messages": [{"role": "user", "content": "Do."}, said if talks else called], "tools": [*TOOLS]})
-    assert isinstance(row, ChatRow)
+    rows = [
+        build_row({"messages": [{"role": "user", "content": "Do."}, said], "tools": [*TOOLS]})
+        for said in (thought, called)
+    ]
+    assert all(isinstance(row, ChatRow) for row in rows)
+    example = renderers["always"].examples(rows[0]).examples[-1]  # type: ignore[arg-type]
+    assert "to be done" not in renderers["always"].decode(example.ids)
     with pytest.raises(DataError, match="begins every answer without thinking, so an answer that thinks cannot follow"):
-        renderers["always"].examples(row)
+        renderers["always"].examples(rows[1])  # type: ignore[arg-type]
 
 
 def in_pieces(reader: Reader | None, text: str, choose: random.Random) -> list[ReplyPart]:

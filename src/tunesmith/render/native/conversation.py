@@ -26,7 +26,8 @@ from tunesmith.rows.messages import Message, Tool
 from tunesmith.system.deadline import check_time
 
 _OPEN_THINKING = re.compile(r"<think>\s*\Z")
-_CLOSED_THINKING = re.compile(r"(?:<(?=[^<>]*think)(?=[^<>]*(?:/|end_))[^<>]++>|\[/THINK\])\s*\Z", re.IGNORECASE)
+_CLOSED_THINKING = re.compile(r"</think>\s*\Z")
+_OTHERWISE_CLOSED = re.compile(r"(?:<(?=[^<>]*think)(?=[^<>]*(?:/|end_))[^<>]++>|\[/THINK\])\s*\Z", re.IGNORECASE)
 _CLOSE_THINKING = "\n</think>\n\n"
 _THOUGHT = re.compile(r"\s*+(?:<think>)?+(.*?)</think>\s*+", re.DOTALL)
 _BLANK_THOUGHT = re.compile(r"(?:<(?=[^<>]*think)[^<>]*+>|\[/?THINK\]|\s)*+", re.IGNORECASE)
@@ -230,7 +231,8 @@ def _continuation(talk: _Talk, at: int, prompt: str, whole: str) -> str:
     thought = _thought_of(talk.shown[at])
     if _OPEN_THINKING.search(opener):
         return f"{thought}{_CLOSE_THINKING}{_without_thought(rest)}"
-    if thought and _CLOSED_THINKING.search(prompt):
+    written = thought and thought in rest
+    if thought and (_CLOSED_THINKING.search(prompt) or (written and _OTHERWISE_CLOSED.search(prompt))):
         raise thinking_is_off()
     if _BLANK_THOUGHT.fullmatch(opener):
         return rest
