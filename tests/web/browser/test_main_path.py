@@ -52,7 +52,7 @@ def bring(page: Page, path: Path) -> None:
     page.goto("/ui/files")
     reach(page, page.locator("#file"))
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(path)
     press(page, page.get_by_role("button", name="Upload", exact=True))
     page.wait_for_url("**/ui/files/file-*")
