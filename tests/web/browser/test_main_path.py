@@ -22,13 +22,16 @@ EPOCHS = 40
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """Thirty rows; the seventh has no answer."""
+    """Thirty rows; the seventh says `true` where a weight belongs, which is an error that `fix` mends."""
     path = tmp_path / "questions.jsonl"
     lines = []
     for number in range(1, 31):
-        messages = [{"role": "user", "content": f"What is {number} plus {number}?"}]
-        if number != 7:
-            messages.append({"role": "assistant", "content": f"It is {2 * number}."})
+        answer = {"role": "assistant", "content": f"It is {2 * number}."}
+        messages = [
+            {"role": "system", "content": "You add."},
+            {"role": "user", "content": f"What is {number} plus {number}?"},
+            answer if number != 7 else {**answer, "weight": True},
+        ]
         lines.append(json.dumps({"messages": messages}))
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path
@@ -52,7 +55,7 @@ def bring(page: Page, path: Path) -> None:
     page.goto("/ui/files")
     reach(page, page.locator("#file"))
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(path)
     press(page, page.get_by_role("button", name="Upload", exact=True))
     page.wait_for_url("**/ui/files/file-*")
@@ -73,9 +76,11 @@ def create(page: Page, file: str, epochs: int) -> str:
 def test_main_path(page: Page, seen: Seen, server: BrowserServer, broken: Path) -> None:
     bring(page, broken)
     expect(page.locator("#verdict")).to_contain_text("would refuse this file")
-    expect(page.locator("#findings")).to_contain_text("Line 7")
+    expect(page.locator("#findings li", has_text="Line 7")).to_contain_text("weight")
     expect(page.locator("#findings")).to_contain_text("What is 7 plus 7?")
     before = page.url
+    expect(page.locator("#fix .del")).to_contain_text('"weight": true', timeout=LONG_MS)
+    expect(page.locator("#fix .ins")).to_contain_text("It is 14.")
     press(page, page.get_by_role("button", name="Store the fixed file"))
     page.wait_for_url(lambda url: "/ui/files/file-" in url and url != before)
     expect(page.locator(".verdict.ok")).to_be_visible(timeout=LONG_MS)
