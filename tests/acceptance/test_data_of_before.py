@@ -88,7 +88,8 @@ def opened(unpacked: Path, expected: Expected, base_dir: Path) -> Iterator[Opene
     output = JobFiles(unpacked / "data" / "jobs", expected.killed).output
     [state] = output.glob("progress/step-*/state.json")
     progress = json.loads(state.read_text("utf-8"))
-    with serving(unpacked, train_threads="1", poll_seconds="0.1") as server:
+    # Without the trial of 16 bits, which tests/serve has: it would take the first chat 10 s.
+    with serving(unpacked, train_threads="1", poll_seconds="0.1", serve_weights="float32") as server:
         yield Opened(server, expected, progress)
 
 

@@ -107,6 +107,7 @@ def start_server(data_dir: Path, *options: str) -> Server:
     scratch = data_dir.parent
     ready, log = scratch / f"{data_dir.name}.ready", scratch / f"{data_dir.name}.log"
     environment = {**os.environ, "TUNESMITH_DATA_DIR": str(data_dir), "COLUMNS": "100"}
+    environment.setdefault("TUNESMITH_SERVE_WEIGHTS", "float32")  # tests/serve has the trial of 16 bits; it takes 10 s
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*SERVE, "--ready-file", str(ready), *options], env=environment, stdout=output, stderr=subprocess.STDOUT

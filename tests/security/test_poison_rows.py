@@ -89,7 +89,8 @@ def fresh(children: CheckChildren) -> None:
 
 
 def test_small_files_share_one_child(data: Path) -> None:
-    children, found = CheckChildren(), []
+    children = CheckChildren()
+    found: list[Verdict | None] = []
     fresh(children)
     moments = [time.perf_counter()]
     for _ in range(6):
