@@ -6,6 +6,7 @@ check, unless it has too few rows. Fixing the result again changes nothing.
 """
 
 import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -25,6 +26,8 @@ from tunesmith.rows.findings import Finding, at_line, finding
 from tunesmith.rows.lines import SNIFF_BYTES, sniff
 from tunesmith.rows.parse import BrokenLine
 from tunesmith.rows.row_faults import Kind, kind_of
+
+SHOWN_ALIKE = 3  # rows with the same changes, so that a common one does not crowd out the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ class _Fixing:
         self._bad = bad
         self._columns = options.columns
         self._show = options.show
+        self._alike: Counter[tuple[str, ...]] = Counter()
         self._kind: Kind | None = None
         self._written: set[bytes] = set()  # 16 bytes of digest a row, about 100 in memory
 
@@ -165,9 +169,10 @@ class _Fixing:
             self._keep(text, row, [*text.changes, *done.changes])
 
     def _keep(self, text: "_RowText", after: bytes | None, changes: list[str]) -> None:
-        if text.before is not None:
-            change = RowChange(text.line, text.before, after, tuple(dict.fromkeys(changes)))
-            self._result.shown.append(change)
+        what = tuple(dict.fromkeys(changes))
+        if text.before is not None and self._alike[what] < SHOWN_ALIKE:
+            self._alike[what] += 1
+            self._result.shown.append(RowChange(text.line, text.before, after, what))
 
     def _reject(self, errors: list[Finding], raw: bytes) -> None:
         self._result.rejected += 1
