@@ -25,7 +25,10 @@ def make_evaluation(rows: int = 40, hostile: bool = True) -> Evaluation:
         before = wanted if number % 8 in (0, 1) else "I do not know"
         after = "Something else" if number % 8 == 0 else wanted if number % 4 else "Label x"
         text = HOSTILE if hostile and not number else f"Which label has item {number}?"
-        messages = ({"role": "system", "content": "Answer with the label."}, {"role": "user", "content": text})
+        messages: tuple[JsonObject, ...] = (
+            {"role": "system", "content": "Answer with the label."},
+            {"role": "user", "content": text},
+        )
         question = Question(number + 1, messages, {}, Reply(wanted))
         pairs.append(Pair(question, _answer(before, BASE, 0.8), _answer(after, "ft:model", 0.5)))
     found = evaluate(BASE, "ft:model", pairs, [(99, "too long")], base=NO_ADAPTER)

@@ -1,7 +1,6 @@
 """API keys: which there are, a new one whose secret is shown once, revoking one."""
 
 from collections.abc import Mapping
-from typing import cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
@@ -9,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.jsonvalue import JsonValue
 from tunesmith.store import KeyRow
 from tunesmith.web.access.api_call import Refused
 from tunesmith.web.access.visit import Visit, signed_in
@@ -26,7 +25,7 @@ async def keys_page(request: Request) -> Response:
     visit = await signed_in(request)
     if not visit.may("owner"):
         return render(request, "organization/own_key.html")
-    return render(request, "organization/keys.html", **await _listing(visit, request), made=None)
+    return render(request, "organization/keys.html", status=200, **await _listing(visit, request), made=None)
 
 
 async def create(request: Request) -> Response:
@@ -38,7 +37,7 @@ async def create(request: Request) -> Response:
     made = await visit.api.post(path, _body(form, role))
     values = await _listing(visit, request)
     template = "organization/made.html" if "hx-request" in request.headers else "organization/keys.html"
-    return render(request, template, **values, made=made)
+    return render(request, template, status=200, **values, made=made)
 
 
 async def revoke(request: Request) -> Response:
@@ -56,7 +55,7 @@ async def revoke(request: Request) -> Response:
         return RedirectResponse("/ui/keys", 303)
     values = await _listing(visit, request) | {"problem": problem}
     template = "organization/key_list.html" if "hx-request" in request.headers else "organization/keys.html"
-    return render(request, template, **values, made=None)
+    return render(request, template, status=200, **values, made=None)
 
 
 def _path(row: KeyRow) -> str:
@@ -83,7 +82,7 @@ async def _listing(visit: Visit, request: Request) -> dict[str, object]:
     rows, more = await run_in_threadpool(_rows, visit, past, after)
     return {
         "keys": listed(rows, names, visit.key.id),
-        "projects": [one for one in projects if cast(JsonObject, one)["status"] == "active"],
+        "projects": [one for one in projects if one["status"] == "active"],
         "past": past,
         "after": rows[-1].id if more else None,
         "roles": ROLES,
