@@ -25,7 +25,7 @@ async def keys_page(request: Request) -> Response:
     visit = await signed_in(request)
     if not visit.may("owner"):
         return render(request, "organization/own_key.html")
-    return render(request, "organization/keys.html", await _listing(visit, request), made=None)
+    return render(request, "organization/keys.html", status=200, **await _listing(visit, request), made=None)
 
 
 async def create(request: Request) -> Response:
@@ -37,7 +37,7 @@ async def create(request: Request) -> Response:
     made = await visit.api.post(path, _body(form, role))
     values = await _listing(visit, request)
     template = "organization/made.html" if "hx-request" in request.headers else "organization/keys.html"
-    return render(request, template, values, made=made)
+    return render(request, template, status=200, **values, made=made)
 
 
 async def revoke(request: Request) -> Response:
@@ -55,7 +55,7 @@ async def revoke(request: Request) -> Response:
         return RedirectResponse("/ui/keys", 303)
     values = await _listing(visit, request) | {"problem": problem}
     template = "organization/key_list.html" if "hx-request" in request.headers else "organization/keys.html"
-    return render(request, template, values, made=None)
+    return render(request, template, status=200, **values, made=None)
 
 
 def _path(row: KeyRow) -> str:

@@ -36,7 +36,7 @@ async def usage_page(request: Request) -> Response:
     keys = await _named(visit, summed(await _buckets(visit, start, "api_key_id"), "api_key_id"))
     found = make_usage(totals, models, keys, price, metric)
     chosen = {"days": days, "metric": metric, "spans": SPANS, "metrics": METRICS, "prices": known_prices(book)}
-    return render(request, "organization/usage.html", chosen, usage=found, fault=fault)
+    return render(request, "organization/usage.html", status=200, usage=found, fault=fault, **chosen)
 
 
 def _book(visit: Visit) -> tuple[PriceBook, str]:

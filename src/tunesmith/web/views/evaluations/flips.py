@@ -67,10 +67,10 @@ def flips(samples: Sequence[JsonObject], criterion: str, kind: str | None, page:
     for one in judged:
         change = (one[2] or 0.0) - (one[1] or 0.0)
         groups["same" if not change else "gained" if change > 0 else "lost"].append(one)
-    for name in KINDS[:2]:
+    for name in KINDS:
         groups[name].sort(key=lambda one: -abs((one[2] or 0.0) - (one[1] or 0.0)))
-    chosen: Kind = next((one for one in KINDS if groups[one]), "gained")
-    chosen = next((one for one in KINDS if one == kind), chosen)
+    order: list[Kind] = [*(one for one in KINDS if one == kind), *(one for one in KINDS if groups[one]), "gained"]
+    chosen = order[0]
     pages = max(1, -(-len(groups[chosen]) // PAGE))
     at = min(max(1, page), pages)
     shown = tuple(_flip(*one) for one in groups[chosen][(at - 1) * PAGE : at * PAGE])
