@@ -3,7 +3,6 @@
 A template knows the texts, the theme and who is signed in.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -30,15 +29,7 @@ _environment = Environment(
 _environment.filters.update(formats.FILTERS)
 
 
-def render(
-    request: Request,
-    template: str,
-    given: Mapping[str, object] | None = None,
-    /,
-    *,
-    status: int = 200,
-    **values: object,
-) -> HTMLResponse:
+def render(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
     """The page, or the part of one, that a template makes of the values."""
     language, theme = language_of(request), _theme(request)
     content = _environment.get_template(template).render(
@@ -50,7 +41,6 @@ def render(
         path=request.url.path,
         version=__version__,
         static=static_url,
-        **(given or {}),
         **values,
     )
     response = HTMLResponse(content, status_code=status, headers={"vary": "Cookie, Accept-Language"})

@@ -6,7 +6,7 @@ import time
 import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import SignIn
-from tests.web.test_verdicts import text_of
+from tests.web.pages.test_verdicts import text_of
 
 from tunesmith.settings import Settings
 from tunesmith.store import Store
