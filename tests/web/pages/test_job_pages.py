@@ -69,6 +69,20 @@ def test_overview_shows_work_models_errors_and_room(browser: TestClient, store: 
     assert done.fine_tuned_model not in browser.get("/").text
 
 
+@pytest.mark.parametrize("path", ["/ui/overview", "/ui/jobs/rows"])
+def test_a_part_is_made_again_only_after_a_write(browser: TestClient, store: Store, path: str) -> None:
+    new_job(store, suffix="first")
+    made = browser.get(path)
+    assert "first" in made.text
+    again = browser.get(path, headers={"x-version": made.headers["x-version"]})
+    assert (again.status_code, again.content) == (204, b"")
+    new_job(store, suffix="second")
+    changed = browser.get(path, headers={"x-version": made.headers["x-version"]})
+    assert "second" in changed.text
+    browser.cookies.clear()
+    assert browser.get(path, headers={"x-version": changed.headers["x-version"]}).status_code == 303
+
+
 def test_list_is_filtered_by_status_and_paged(browser: TestClient, store: Store, done: JobRow) -> None:
     made = [new_job(store, suffix=f"job-{n}") for n in range(30)]
     store.jobs.pause(made[0].id)

@@ -6,6 +6,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tunesmith.web.access.visit import signed_in, web_of
+from tunesmith.web.live.part import changed_part
 from tunesmith.web.render import render
 from tunesmith.web.views.overview import overview_of
 
@@ -17,7 +18,7 @@ async def overview(request: Request) -> Response:
 
 async def live_part(request: Request) -> Response:
     """What of the page changes, for its script."""
-    return await _shown(request, "parts/overview.html")
+    return await changed_part(request, lambda asked: _shown(asked, "parts/overview.html"))
 
 
 async def _shown(request: Request, template: str) -> Response:

@@ -3,18 +3,25 @@
 /** Asks for a part again and shows it; the focus, and what was ticked or scrolled in it, stay. Whether it is new. */
 export async function refresh(part) {
   let answer;
+  looks += 1;
   try {
-    answer = await fetch(part.dataset.part, { headers: { "HX-Request": "true" } });
+    const seen = looks % WHOLE ? (versions.get(part) ?? "") : ""; // numbers that no write tells of change too
+    answer = await fetch(part.dataset.part, { headers: { "HX-Request": "true", "X-Version": seen } });
   } catch {
     return false; // the server is away: the next look comes
   }
   if (answer.status === 401) location.reload();
   if (!answer.ok) return false;
+  if (answer.status === 204) return true;
+  versions.set(part, answer.headers.get("X-Version"));
   const text = await answer.text();
   return text === shown.get(part) || show(part, text);
 }
 
 const shown = new WeakMap();
+const versions = new WeakMap(); // of the store, when a part was asked for
+const WHOLE = 8; // every how many looks a part is asked for whatever its version
+let looks = 0;
 
 function show(part, text) {
   if (part.querySelector("dialog[open]")) return false; // somebody is being asked something

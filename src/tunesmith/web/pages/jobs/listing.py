@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from tunesmith.store import ACTIVE, JobRow, JobStatus, Page, ScopedStore
 from tunesmith.web.access.visit import signed_in
+from tunesmith.web.live.part import changed_part
 from tunesmith.web.render import render
 from tunesmith.web.views.job_line import job_line
 
@@ -31,7 +32,7 @@ async def jobs(request: Request) -> Response:
 
 async def live_part(request: Request) -> Response:
     """The rows of the same page, for its script."""
-    return await _shown(request, "parts/jobs.html")
+    return await changed_part(request, lambda asked: _shown(asked, "parts/jobs.html"))
 
 
 async def _shown(request: Request, template: str) -> Response:
