@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -31,7 +31,8 @@ def test_rows_come_as_they_stand_in_the_file(checks: FileChecks, tmp_path: Path)
     found = seen(
         checks, ROWS, {"path": str(file), "places": [[1, "completion"], [3, "column 12"], [9, ""]], "lines": [1]}
     )
-    first, second, none = cast(list[Any], found["places"])
+    places: Any = found["places"]
+    first, second, none = places
     assert (first["before"], first["mark"], first["after"]) == ('{"prompt": "a", "completion": ', "1", "}")
     assert second["mark"] == "\ufffd"
     assert none is None
