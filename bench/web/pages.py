@@ -122,6 +122,8 @@ def at_the_server(site: Site, address: tuple[str, int], page: str, requests: int
         answer = connection.getresponse()
         answer.read()
         status = answer.status
+        if status >= 500:  # the server closes such a connection
+            connection.close()
         if number >= WARM_UP:
             times.append(1000 * (time.perf_counter() - started))
     connection.close()

@@ -79,7 +79,7 @@ def test_main_path(page: Page, seen: Seen, server: BrowserServer, broken: Path) 
     expect(page.locator("#findings li", has_text="Line 7")).to_contain_text("weight")
     expect(page.locator("#findings")).to_contain_text("What is 7 plus 7?")
     before = page.url
-    expect(page.locator("#fix .del")).to_contain_text('"weight": true', timeout=LONG_MS)
+    expect(page.locator("#fix .del")).to_contain_text('"weight":true', timeout=LONG_MS)
     expect(page.locator("#fix .ins")).to_contain_text("It is 14.")
     press(page, page.get_by_role("button", name="Store the fixed file"))
     page.wait_for_url(lambda url: "/ui/files/file-" in url and url != before)
