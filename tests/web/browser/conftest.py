@@ -26,6 +26,7 @@ VIOLATIONS = (
     "addEventListener('securitypolicyviolation', e => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))"
 )
 WAIT_MS = 10_000
+ABORTED = ("htmx:afterRequest", "htmx:sendAbort")  # htmx logs requests that newer ones replaced
 
 
 @dataclass
@@ -105,7 +106,7 @@ def _watch(context: BrowserContext, server: BrowserServer, seen: Seen) -> None:
         route.abort()
 
     def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" and not message.text.startswith(ABORTED):
             seen.faults.append(f"{message.text} at {message.page.url if message.page else ''}")
 
     context.route("**/*", only_ours)
