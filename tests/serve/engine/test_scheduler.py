@@ -13,7 +13,7 @@ from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.engine.scheduler import (
     HELD_BACK,
     POLITE_SEQUENCES,
-    POLITE_STEPS,
+    POLITE_SECONDS,
     PREFILL_CHUNK_SCORED,
     Scheduler,
     SequenceChunk,
@@ -400,6 +400,8 @@ def test_endless_prompts_of_chats_do_not_stop_the_background_for_ever() -> None:
 
 def test_the_backgrounds_steps_are_short_while_chats_come_and_nobody_is_left_out() -> None:
     scheduler, steps = with_background(12)
+    now = 100.0
+    scheduler.clock = lambda: now
     scheduler.step()
     assert len(steps[-1]) == 12
     reader = Generation(1)
@@ -412,6 +414,6 @@ def test_the_backgrounds_steps_are_short_while_chats_come_and_nobody_is_left_out
         scheduler.step()
     assert {len(step) for step in steps} == {POLITE_SEQUENCES}
     assert min(sequence.generated - count for sequence, count in zip(behind, before, strict=True)) >= 9
-    for _ in range(POLITE_STEPS):
-        scheduler.step()
+    now += POLITE_SECONDS
+    scheduler.step()
     assert len(steps[-1]) == 12

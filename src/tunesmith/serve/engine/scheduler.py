@@ -9,6 +9,8 @@ Pure Python over two protocols, so that a property test can drive it with a mode
 engine's thread uses it.
 """
 
+import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ PREFILL_CHUNK_BESIDE_DECODE = 64  # and of a step with decoding sequences, whose
 PREFILL_CHUNK_SCORED = 64  # and where the logits of all of them are needed: 12.6 MB for a vocabulary of 49,152
 GROWTH = 128  # free positions that a sequence needs to start, in addition to its prompt
 HELD_BACK = 16  # steps that the background sits out at most, one after another, while others wait for a first token
-POLITE_STEPS = 250  # after a chat, about five seconds: while chats come, the background's steps are short
+POLITE_SECONDS = 5.0  # after a chat: while chats come, the background's steps are short
 POLITE_SEQUENCES = 4  # that take part in such a step, in turns
 POLITE_CHUNK = 8  # prompt tokens of such a step
 WORTH_WAITING = 64  # tokens: a request that shares this much of a prompt being prefilled waits for it
@@ -86,7 +88,8 @@ class Scheduler(Generic[AdapterT, RowT]):
         self._waiting: dict[str, list[WaitingChoice[RowT]]] = {}  # by project; the first one is served next
         self._running: list[RunningSequence[AdapterT, RowT]] = []
         self._held_back = 0  # steps that the background has sat out
-        self._polite = 0  # steps that are still to be short
+        self.clock = time.monotonic
+        self._polite_until = -math.inf  # steps before are short
         self._turn = 0  # of the background's sequences in short steps
         self._some_unwanted = False  # a choice that may wait: to look at all of them in each step would take long
         self.waiting_by_project: Counter[str] = Counter()  # requests that have not started; other threads may read it
@@ -288,7 +291,8 @@ class Scheduler(Generic[AdapterT, RowT]):
         """
         behind = [sequence for sequence in self._running if sequence.background]
         others = [sequence for sequence in self._running if not sequence.background]
-        self._polite = POLITE_STEPS if others else max(0, self._polite - 1)
+        if others:
+            self._polite_until = self.clock() + POLITE_SECONDS
         if not behind:
             return others
         if any(sequence.prefilling for sequence in others) and self._held_back < HELD_BACK:
@@ -299,6 +303,10 @@ class Scheduler(Generic[AdapterT, RowT]):
             self._turn += POLITE_SEQUENCES
             behind = [behind[(self._turn + place) % len(behind)] for place in range(POLITE_SEQUENCES)]
         return [*others, *behind]
+
+    @property
+    def _polite(self) -> bool:
+        return self.clock() < self._polite_until
 
     def _prefill(
         self, sequence: RunningSequence[AdapterT, RowT], budget: dict[str, int], scored: dict[str, int]
