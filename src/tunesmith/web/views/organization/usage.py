@@ -13,6 +13,7 @@ from tunesmith.store.rows import Counts
 DAY = 86_400
 SPANS = (7, 30, 90)  # days
 METRICS = ("requests", "prompt_tokens", "completion_tokens", "trained_tokens")
+MOST_LINES = 50  # of a table; the rest is one line
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 200, 56, 24, 10
 
 
@@ -89,7 +90,9 @@ def summed(buckets: Sequence[JsonObject], field: str) -> dict[str, Counts]:
         for result in cast("list[JsonObject]", bucket["results"]):
             name = str(result[field] or "")
             sums[name] = sums.get(name, Counts()) + counts_of(result)
-    return dict(sorted(sums.items(), key=lambda one: -_weight(one[1])))
+    ordered = sorted(sums.items(), key=lambda one: -_weight(one[1]))
+    rest = [counts for _, counts in ordered[MOST_LINES:]]
+    return dict(ordered[:MOST_LINES]) | ({"…": sum(rest, Counts())} if rest else {})
 
 
 def make_usage(
