@@ -12,6 +12,7 @@ reference says.
 """
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ import httpx2
 from api_notes import Notes
 from api_samples import ALTERNATIVES, BESIDE, MARK, NONSENSE, QUERY, ROWS, SAMPLES
 from api_world import PERMISSIONS, World, world
+
+from tunesmith.system.log import configure_log
 
 Json = dict[str, Any]
 Response: TypeAlias = httpx.Response | httpx2.Response  # of a server, of the application in this process
@@ -315,6 +318,7 @@ def _outermost(names: list[str]) -> list[str]:
 
 def coverage() -> str:
     """The page as it should be now."""
+    configure_log(logging.WARNING)  # to stderr: runs of evals fail here on purpose, and the page goes to stdout
     operations = json.loads(Path(__file__).with_name("openai_operations.json").read_text(encoding="utf-8"))
     with world() as place:
         notes = Notes(place.client.get("/openapi.json").json())

@@ -10,6 +10,8 @@ from tests.render.bases import VOCABULARY, make_base, starts_text
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tunesmith.models.directory import present_directory
+from tunesmith.models.registry import resolve_base
 from tunesmith.settings import Settings
 
 TEXTS = b'{"prompt": "a", "completion": "b"}\n' * 10
@@ -82,7 +84,9 @@ def test_a_job_on_prompts_and_completions_is_taken(client: TestClient, upload: U
 
 
 def test_it_continues_text_and_refuses_to_chat(client: TestClient, refused: Refused, settings: Settings) -> None:
-    tokenizer = Tokenizer.from_file(f"{settings.bases['plain']}/tokenizer.json")
+    directory = present_directory(resolve_base("plain", settings), settings)
+    assert directory is not None
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     body: Json = {"model": "plain", "prompt": "Cold in Wuhan?", "max_tokens": 3, "temperature": 0}
     answer = client.post("/v1/completions", json=body)
     assert answer.status_code == 200, answer.text

@@ -12,8 +12,8 @@ from tunesmith.serve.engine.prompt_lookup import Drafter, NgramIndex
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.engine.scheduler import (
     HELD_BACK,
-    POLITE_SEQUENCES,
     POLITE_SECONDS,
+    POLITE_SEQUENCES,
     PREFILL_CHUNK_SCORED,
     Scheduler,
     SequenceChunk,

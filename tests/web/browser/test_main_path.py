@@ -5,10 +5,12 @@ It is walked by keyboard alone: everything is reached with Tab, written, chosen 
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from playwright.sync_api import TimeoutError as NotInTime
 from tests.web.browser.conftest import Seen
 from tests.web.browser.keyboard import choose, press, reach, write
 from tests.web.browser.server import BrowserServer
@@ -51,12 +53,21 @@ def wait_for_step(page: Page, step: int) -> None:
     )
 
 
+def _choose_file(page: Page, path: Path) -> None:
+    """Playwright may begin to watch for choosers only after the key is pressed, so it is pressed again."""
+    for _ in range(5):
+        with suppress(NotInTime), page.expect_file_chooser(timeout=2_000) as chooser:
+            page.keyboard.press("Space")
+        if chooser.is_done():
+            chooser.value.set_files(path)
+            return
+    pytest.fail("the space bar opens no chooser of files")
+
+
 def bring(page: Page, path: Path) -> None:
     page.goto("/ui/files")
     reach(page, page.locator("#file"))
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
-    chooser.value.set_files(path)
+    _choose_file(page, path)
     press(page, page.get_by_role("button", name="Upload", exact=True))
     page.wait_for_url("**/ui/files/file-*")
 

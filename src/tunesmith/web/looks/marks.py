@@ -21,7 +21,7 @@ _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SPACE = re.compile(r"\s*+")
 _SCALAR = re.compile(r"[^\s,\]}]*+")
-_MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
+_MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)  # a text may not end
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,13 +83,8 @@ def counts_of(result: JsonObject) -> Counts:
     )
 
 
-def summed(buckets: Sequence[JsonObject], field: str) -> dict[str, Counts]:
-    """The sums of all buckets by a field of their results, the largest first."""
-    sums: dict[str, Counts] = {}
-    for bucket in buckets:
-        for result in cast("list[JsonObject]", bucket["results"]):
-            name = str(result[field] or "")
-            sums[name] = sums.get(name, Counts()) + counts_of(result)
+def largest(sums: Mapping[str, Counts]) -> dict[str, Counts]:
+    """The largest sums, then one line for all others."""
     ordered = sorted(sums.items(), key=lambda one: -_weight(one[1]))
     rest = [counts for _, counts in ordered[MOST_LINES:]]
     return dict(ordered[:MOST_LINES]) | ({"…": sum(rest, Counts())} if rest else {})
