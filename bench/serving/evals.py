@@ -116,7 +116,7 @@ def through_run(client: TestClient, rows: int, tokens: int) -> float:
     started = time.monotonic()
     run = client.post(url, json={"data_source": data_source(rows, tokens)}).json()
     while run["status"] in ("queued", "in_progress"):
-        time.sleep(0.1)
+        time.sleep(0.5)
         run = client.get(f"{url}/{run['id']}").json()
     seconds = time.monotonic() - started
     counts = run["result_counts"]

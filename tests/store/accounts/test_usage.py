@@ -119,6 +119,15 @@ def test_sums_beyond_32_bits_stay_exact(store: Store) -> None:
     assert all(type(getattr(row.counts, name)) is int for name in COUNTERS)
 
 
+def test_the_largest_sums_come_first(store: Store) -> None:
+    for minute in (NINE, NINE + 60):
+        for number in range(5):
+            store.usage.add({Account(minute, "p", "k", f"m{number}"): Counts(1, 10 * number, 500, 1, 0)}, {})
+    found = store.usage.largest(NINE, NINE + 61, "model", 2)
+    assert found == [("m4", Counts(2, 80, 1000, 2, 0)), ("m3", Counts(2, 60, 1000, 2, 0))]
+    assert store.usage.largest(NINE, NINE + 60, "key_id", 5) == [("k", Counts(5, 100, 2500, 5, 0))]
+
+
 def test_last_use_of_many_keys_is_written_at_once_and_of_unknown_ones_not_at_all(store: Store) -> None:
     keys = [store.keys.create(str(number))[1].id for number in range(3)]
     store.usage.add({}, {keys[0]: NINE, keys[2]: NINE + 60, "key_unknown": NINE})

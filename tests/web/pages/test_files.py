@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import update
 from starlette.testclient import TestClient
 from tests.web.conftest import SignIn
 
@@ -14,6 +15,7 @@ from tunesmith.check.report.mask_preview import preview_rows
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer
 from tunesmith.store import Store
+from tunesmith.store.schema.tables import files
 from tunesmith.web.pages.file import fixed_name
 
 BASE = "smollm2-135m-instruct"
@@ -63,6 +65,14 @@ def test_the_list_has_the_apis_numbers(browser: TestClient, store: Store) -> Non
     assert f'<a href="/ui/jobs/{job}">' in rows[1]
     assert job not in rows[0]
     assert exam not in page_of(browser, "/ui/files?purpose=fine-tune")
+
+
+def test_a_report_of_an_earlier_version_is_none(browser: TestClient, store: Store) -> None:
+    file_id = upload(browser, lines(SOUND))
+    with store.database.write() as connection:
+        connection.execute(update(files).values(report={"rows": 12, "errors": [], "warnings": []}))
+    for path in ("/ui/files", f"/ui/files/{file_id}"):
+        assert "train.jsonl" in page_of(browser, path)
 
 
 def test_the_list_goes_on_page_by_page(browser: TestClient) -> None:

@@ -86,6 +86,16 @@ class UsageStore:
             rows = connection.execute(query).all()
         return [_usage_row(row) for row in rows]
 
+    def largest(self, start: int, end: int, group: Group, limit: int) -> list[tuple[str, Counts]]:
+        """Return the largest sums of a time by one column, by tokens and requests; a name may be empty."""
+        totals = [func.sum(usage.c[name]) for name in COUNTERS]
+        weight = sum((func.sum(usage.c[name]) for name in COUNTERS if name != "cached_tokens"), literal(0))
+        within = (usage.c.minute >= start - start % MINUTE, usage.c.minute < end)
+        query = select(usage.c[group], *totals).where(*within).group_by(usage.c[group])
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(weight.desc(), usage.c[group]).limit(limit)).all()
+        return [(str(name or ""), Counts(*(int(one) for one in sums))) for name, *sums in rows]
+
 
 def _usage_row(row: Row[*tuple[object, ...]]) -> UsageRow:
     start, project, key_id, model, *sums = cast(Sums, row)  # by place: a week by model is thousands of rows

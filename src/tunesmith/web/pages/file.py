@@ -127,7 +127,8 @@ async def _asked(request: Request) -> tuple[Visit, FileRow, JsonObject | None]:
     row = await run_in_threadpool(visit.store.files.get, file_id)
     if row is None:
         raise NotFound(f"No such File object: {file_id}", param="id")
-    return visit, row, await run_in_threadpool(visit.store.files.report, file_id)
+    report = await run_in_threadpool(visit.store.files.report, file_id)
+    return visit, row, report if report and "examples" in report else None  # of an earlier version
 
 
 def _path(visit: Visit, row: FileRow) -> str:

@@ -44,7 +44,7 @@ def _further(visit: Visit, ids: list[str]) -> tuple[dict[str, int], dict[str, li
     rows = {}
     for one in ids:
         report = visit.store.files.report(one)
-        if report is not None:
+        if report is not None and "examples" in report:  # not in one of an earlier version
             rows[one] = cast(int, report["examples"])
     jobs: dict[str, list[str]] = {}
     for file, job in visit.store.jobs.using(ids):

@@ -16,9 +16,8 @@ from tunesmith.store.accounts.usage import Group
 from tunesmith.store.rows import Counts
 from tunesmith.web.access.visit import Visit, signed_in
 from tunesmith.web.render import render
-from tunesmith.web.views.organization.usage import METRICS, SPANS, first_day, known_prices, largest, make_usage
+from tunesmith.web.views.organization.usage import METRICS, MOST_LINES, SPANS, first_day, known_prices, make_usage
 
-ALL_TIME = 100_000 * 86_400  # seconds: one bucket for everything
 BUCKETS = 31  # days that the API gives at a time
 
 
@@ -34,8 +33,8 @@ async def usage_page(request: Request) -> Response:
     price = book.find(query.get("price", "")) or book.require(DEFAULT_MODEL)
     start = first_day(days, time.time())
     totals = await _buckets(visit, start)  # first: the API writes what it still counts in memory
-    models = largest(await run_in_threadpool(_sums, visit, start, "model"))
-    keys = await _named(visit, largest(await run_in_threadpool(_sums, visit, start, "key_id")))
+    models = await run_in_threadpool(_largest, visit, start, "model")
+    keys = await _named(visit, await run_in_threadpool(_largest, visit, start, "key_id"))
     found = make_usage(totals, models, keys, price, metric)
     chosen = {"days": days, "metric": metric, "spans": SPANS, "metrics": METRICS, "prices": known_prices(book)}
     return render(request, "organization/usage.html", status=200, usage=found, fault=fault, **chosen)
@@ -50,10 +49,9 @@ def _book(visit: Visit) -> tuple[PriceBook, str]:
         return PriceBook(), error.message
 
 
-def _sums(visit: Visit, start: int, group: Group) -> dict[str, Counts]:
-    """One sum for the whole time: the API's, by days, would be thousands."""
-    rows = visit.store.usage.sums(start, int(time.time()) + 1, ALL_TIME, group_by=[group])
-    return {str(getattr(row, group) or ""): row.counts for row in rows}
+def _largest(visit: Visit, start: int, group: Group) -> dict[str, Counts]:
+    """The largest sums of the whole time: the API's, by days, would be thousands."""
+    return dict(visit.store.usage.largest(start, int(time.time()) + 1, group, MOST_LINES))
 
 
 async def _buckets(visit: Visit, start: int) -> list[JsonObject]:

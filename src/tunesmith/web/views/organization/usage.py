@@ -8,7 +8,7 @@ from typing import cast
 from tunesmith.estimate.price_file import PriceBook
 from tunesmith.estimate.prices import OPENAI, Price, dollar_column, usage_cost
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.store.rows import Counts
+from tunesmith.store.rows import COUNTERS, Counts
 
 DAY = 86_400
 SPANS = (7, 30, 90)  # days
@@ -83,13 +83,6 @@ def counts_of(result: JsonObject) -> Counts:
     )
 
 
-def largest(sums: Mapping[str, Counts]) -> dict[str, Counts]:
-    """The largest sums, then one line for all others."""
-    ordered = sorted(sums.items(), key=lambda one: -_weight(one[1]))
-    rest = [counts for _, counts in ordered[MOST_LINES:]]
-    return dict(ordered[:MOST_LINES]) | ({"…": sum(rest, Counts())} if rest else {})
-
-
 def make_usage(
     days: Sequence[JsonObject], models: Mapping[str, Counts], keys: Mapping[str, Counts], price: Price, metric: str
 ) -> Usage:
@@ -100,13 +93,16 @@ def make_usage(
         )
         for bucket in days
     }
-    [total] = _lines({"": sum(by_day.values(), Counts())}, price)
-    chart = _chart(by_day, metric)
-    return Usage(total, _lines(by_day, price), _lines(models, price), _lines(keys, price), chart, price)
+    whole = sum(by_day.values(), Counts())
+    [total] = _lines({"": whole}, price)
+    by_model, by_key = (_lines(_with_rest(sums, whole), price) for sums in (models, keys))
+    return Usage(total, _lines(by_day, price), by_model, by_key, _chart(by_day, metric), price)
 
 
-def _weight(counts: Counts) -> int:
-    return counts.prompt_tokens + counts.completion_tokens + counts.trained_tokens + counts.requests
+def _with_rest(sums: Mapping[str, Counts], total: Counts) -> dict[str, Counts]:
+    """The sums, and one line for all that is not among them."""
+    rest = {name: getattr(total, name) - sum(getattr(one, name) for one in sums.values()) for name in COUNTERS}
+    return {**sums, "…": Counts(**rest)} if len(sums) == MOST_LINES and any(rest.values()) else dict(sums)
 
 
 def _lines(sums: Mapping[str, Counts], price: Price) -> tuple[Line, ...]:
