@@ -87,7 +87,10 @@ class UsageStore:
         return [_usage_row(row) for row in rows]
 
     def largest(self, start: int, end: int, group: Group, limit: int) -> list[tuple[str, Counts]]:
-        """Return the largest sums of a time by one column, by tokens and requests; a name may be empty."""
+        """Return the largest sums of a time by one column.
+
+        Those with most tokens and requests come first; a name may be empty.
+        """
         totals = [func.sum(usage.c[name]) for name in COUNTERS]
         weight = sum((func.sum(usage.c[name]) for name in COUNTERS if name != "cached_tokens"), literal(0))
         within = (usage.c.minute >= start - start % MINUTE, usage.c.minute < end)
