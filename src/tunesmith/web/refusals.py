@@ -5,7 +5,7 @@ from typing import cast
 from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from tunesmith.errors import TunesmithError
@@ -45,6 +45,11 @@ async def _http(request: Request, error: Exception) -> Response:
     return _page(request, status, known)
 
 
+async def _too_long(request: Request, _error: Exception) -> Response:
+    """A form that the guard has cut off; whoever has really left sees nothing of this."""
+    return _page(request, 413, text(language_of(request), "error.too_long"))
+
+
 def _page(request: Request, status: int, message: str) -> Response:
     """The sentence in a page of its own, or for a part of a page just the sentence."""
     template = "parts/problem.html" if "hx-request" in request.headers else "error.html"
@@ -56,4 +61,5 @@ HANDLERS: Mapping[type[Exception] | int, Handler] = {
     Refused: _refused,
     TunesmithError: _ours,
     HTTPException: _http,
+    ClientDisconnect: _too_long,
 }

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import SignIn
 
-from tunesmith.web.views.corrections import FILENAME
+from tunesmith.web.views.corrections import FILENAME, Correction
 
 CORRECTIONS = "/ui/playground/corrections"
 HX = {"hx-request": "true"}
@@ -139,3 +139,28 @@ def test_a_reader_sees_the_rows_and_changes_none(sign_in: SignIn) -> None:
     assert refused.status_code == 403
     assert "read-only" in refused.text
     assert kept(reader) == [row()]
+
+
+def test_a_file_that_somebody_uploaded_under_the_name_is_bounded(browser: TestClient, sign_in: SignIn) -> None:
+    one = json.dumps({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "x" * 70_000}]})
+    for content in (f"{one}\n".encode(), b"{}\n" * 450_000):
+        file = {"file": ("playground-corrections.jsonl", content)}
+        browser.post("/ui/api/v1/files", data={"purpose": "user_data"}, files=file)
+    assert browser.get("/ui/playground/corrections.jsonl").content == b""
+    too_long = browser.post("/ui/playground/corrections", content=one)
+    assert too_long.status_code == 400
+    assert "64,000 are kept" in too_long.text
+
+
+def test_a_reader_is_told_that_nothing_was_removed(browser: TestClient, sign_in: SignIn) -> None:
+    row = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]}
+    assert browser.post("/ui/playground/corrections", json=row).status_code == 200
+    kept = browser.get("/ui/playground/corrections.jsonl").content
+    (made,) = read_rows(kept)
+    reader = sign_in("read-only")
+    assert reader.post("/ui/playground/corrections/remove", data={"id": made}).status_code == 403
+    assert browser.get("/ui/playground/corrections.jsonl").content == kept
+
+
+def read_rows(content: bytes) -> list[str]:
+    return [Correction(line).id for line in content.decode().splitlines()]

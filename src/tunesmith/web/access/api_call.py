@@ -6,6 +6,7 @@ usage and the audit log are the API's.
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -134,6 +135,16 @@ class Api:
         exchange = _Exchange(content)
         await self._app({**scope, "client": self._client}, exchange.receive, exchange.send)
         return exchange.reply()
+
+
+def path_part(value: str) -> str:
+    """The value, if it can be one part of a path.
+
+    From a form or a query it may be anything. Raises Refused, as for an object that is not there.
+    """
+    if not re.fullmatch(r"[\w.-]{1,200}", value, re.ASCII):
+        raise Refused(404, f"There is no object {value[:60]!r}.")
+    return value
 
 
 def call_scope(key: KeyRow, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Scope:

@@ -18,7 +18,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.store import NewJob
-from tunesmith.web.access.api_call import Refused
+from tunesmith.web.access.api_call import Refused, path_part
 from tunesmith.web.access.visit import Visit, signed_in, web_of
 from tunesmith.web.language import language_of, text
 from tunesmith.web.looks.ask import ESTIMATE, look
@@ -42,7 +42,7 @@ async def new(request: Request) -> Response:
     visit = await signed_in(request)
     form = {"model": base_names(visit.settings)[0]}
     if earlier := request.query_params.get("from"):
-        form |= form_of(await visit.api.get(f"/v1/fine_tuning/jobs/{earlier}"), visit.settings)
+        form |= form_of(await visit.api.get(f"/v1/fine_tuning/jobs/{path_part(earlier)}"), visit.settings)
     given = {"training_file": request.query_params.get("file"), "model": request.query_params.get("model")}
     return await _form(request, visit, form | {name: value for name, value in given.items() if value}, {})
 

@@ -8,11 +8,14 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from tunesmith.api.middleware.auth import sent_key
+from tunesmith.errors import PermissionDenied, RequestTooLarge
 from tunesmith.store.accounts.sessions import LINK_SECONDS, SESSION_SECONDS
 from tunesmith.system.audit import note_change, note_refusal
 from tunesmith.web.access.visit import session_cookie, signed_in, web_of
 from tunesmith.web.language import language_of, text
 from tunesmith.web.render import render
+
+FORM_BYTES = 8_192
 
 
 async def sign_in_page(request: Request) -> Response:
@@ -22,6 +25,8 @@ async def sign_in_page(request: Request) -> Response:
 
 async def sign_in(request: Request) -> Response:
     """Takes a key and begins a session."""
+    if not request.headers.get("content-length", "").isdigit() or int(request.headers["content-length"]) > FORM_BYTES:
+        raise RequestTooLarge("A key is shorter than that.")
     form = await request.form()
     raw, target = str(form.get("key", "")).strip(), _local(str(form.get("next", "/")))
     store = web_of(request).store
@@ -49,7 +54,14 @@ async def make_link(request: Request) -> Response:
 
 
 async def follow_link(request: Request) -> Response:
-    """Signs in whoever follows the link first."""
+    """Signs in whoever follows the link first.
+
+    A page of another site may not, which would swap the session; a program that only looks at it does not use it up.
+    """
+    if request.method == "HEAD":
+        return Response()
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise PermissionDenied("Another site's page led here. Open the link from the terminal, or paste its address.")
     token = await run_in_threadpool(web_of(request).store.sessions.redeem, request.path_params["token"])
     if token is None:
         fault = text(language_of(request), "sign_in.used_link")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import cast
 
+from starlette.concurrency import run_in_threadpool
+
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.web.access.api_call import Api
@@ -18,7 +20,8 @@ from tunesmith.web.access.api_call import Api
 FILENAME = "playground-corrections.jsonl"
 PURPOSE = "user_data"  # until it is made a training file: nobody checks ten rows in three
 MOST_FILES = 1000  # that are looked through
-MOST_BYTES = 16_000_000
+MOST_BYTES = 4_000_000  # of all rows; of files that somebody uploaded under this name, no more is read
+MOST_CHARS = 64_000  # of a row
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -74,14 +77,22 @@ def content_of(corrections: Iterable[Correction]) -> bytes:
 async def _read(api: Api) -> tuple[list[Correction], list[str]]:
     """The rows of all files of that name, oldest first, and the files' ids."""
     listed = await api.all("/v1/files", MOST_FILES, purpose=PURPOSE, order="desc")
-    files = [str(one["id"]) for one in reversed(listed) if one["filename"] == FILENAME]
+    files: list[str] = []
     found: list[Correction] = []
-    for file_id in files:
-        reply = await api.call("GET", f"/v1/files/{file_id}/content")
+    room = MOST_BYTES
+    for one in reversed(listed):
+        if one["filename"] != FILENAME or (size := cast(int, one["bytes"])) > room:
+            continue
+        room -= size
+        files.append(str(one["id"]))
+        reply = await api.call("GET", f"/v1/files/{one['id']}/content")
         if reply.status == 200:  # another request may have replaced it just now
-            lines = reply.body.decode("utf-8", "replace").split("\n")
-            found += [Correction(line) for line in lines if _is_row(line)]
+            found += await run_in_threadpool(_rows, reply.body)
     return _distinct(found), files
+
+
+def _rows(content: bytes) -> list[Correction]:
+    return [Correction(line) for line in content.decode("utf-8", "replace").split("\n") if _is_row(line)]
 
 
 async def _write(api: Api, corrections: list[Correction], older: list[str]) -> list[Correction]:
@@ -95,7 +106,9 @@ async def _write(api: Api, corrections: list[Correction], older: list[str]) -> l
     if content:
         await api.upload(FILENAME, content, PURPOSE)
     for file_id in older:
-        await api.call("DELETE", f"/v1/files/{file_id}")
+        reply = await api.call("DELETE", f"/v1/files/{file_id}")
+        if reply.status != 404:  # another request may have replaced it just now
+            reply.json()
     return corrections
 
 
@@ -110,6 +123,8 @@ def _line(row: JsonValue) -> str:
     if not any(cast(JsonObject, one).get("role") == "user" for one in messages):
         raise InvalidRequest("A row needs a user message before the answer.")
     line = json.dumps({name: row[name] for name in ("messages", "tools") if row.get(name)}, ensure_ascii=False)
+    if len(line) > MOST_CHARS:
+        raise InvalidRequest(f"This row has {len(line):,} characters; at most {MOST_CHARS:,} are kept here.")
     if any("\ud800" <= letter <= "\udfff" for letter in line):
         raise InvalidRequest("A text of this row has half of a character (a lone surrogate). Type it again.")
     return line
@@ -124,7 +139,7 @@ def _is_message(value: JsonValue) -> bool:
 def _is_row(line: str) -> bool:
     """Whether it is one of ours: anybody can upload a file of that name."""
     try:
-        return _line(json.loads(line)) != ""
+        return len(line) <= MOST_CHARS and _line(json.loads(line)) != ""
     except (ValueError, InvalidRequest, RecursionError):
         return False
 

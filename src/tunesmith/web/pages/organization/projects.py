@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tunesmith.web.access.api_call import Refused
+from tunesmith.web.access.api_call import Refused, path_part
 from tunesmith.web.access.visit import PROJECT_COOKIE, Visit, signed_in
 from tunesmith.web.render import CHOICE_SECONDS, render
 
@@ -46,7 +46,7 @@ async def look(request: Request) -> Response:
     visit = await signed_in(request)
     chosen = str((await request.form()).get("project", ""))
     try:
-        await visit.api.get(f"{API}/{chosen}")
+        await visit.api.get(f"{API}/{path_part(chosen)}")
     except Refused as refused:
         return await _page(request, visit, refused.message) if visit.may("owner") else _raise(refused)
     response = RedirectResponse("/", 303)
