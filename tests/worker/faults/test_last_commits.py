@@ -49,8 +49,9 @@ def work(settings: Settings, kill: str, ended: Callable[[], bool]) -> None:
 
 
 def output(settings: Settings, job: JobRow) -> set[str]:
+    """What is there, but for the cards, which are written after the end."""
     folder = settings.paths.jobs / job.id / "output"
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if "card." not in path.name}
 
 
 # The model of the last step has its files in `adapter`.
