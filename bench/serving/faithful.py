@@ -27,8 +27,8 @@ from tunesmith.models.directory import fingerprint, pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.rows.row import ChatRow, read_rows
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.protocol import GenerateRequest
-from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.local.engine import TorchEngine, load_engine
 from tunesmith.serve.local.fp16_check import compare
 from tunesmith.serve.local.loading import load_runner

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from tunesmith.families.lora_layers import LoraShare, lora_share
 from tunesmith.families.support import unsupported
 from tunesmith.models.adapters import AdapterManifest
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.protocol import GenerateRequest
-from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.local.engine import EngineOptions, TorchEngine
 from tunesmith.serve.local.llama_runner import CompiledRunner
 from tunesmith.serve.local.loading import load_runner

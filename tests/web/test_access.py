@@ -171,6 +171,12 @@ def test_a_value_of_a_query_is_one_part_of_a_path(browser: TestClient, value: st
     assert "set-cookie" not in looked.headers
 
 
+def test_a_script_sends_its_token_as_a_header(browser: TestClient) -> None:
+    del browser.headers["x-csrf-token"]
+    form = {"csrf": csrf_token(cookie_of(browser))}
+    assert browser.post("/ui/api/v1/files", data=form).status_code == 403
+
+
 def test_roles_are_the_apis(sign_in: SignIn) -> None:
     reader = sign_in("read-only")
     assert reader.get("/ui/api/v1/fine_tuning/jobs").status_code == 200

@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.prompt_lookup import Drafter, NgramIndex
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.engine.scheduler import (
@@ -16,7 +17,6 @@ from tunesmith.serve.engine.scheduler import (
     POLITE_SEQUENCES,
     PREFILL_CHUNK_SCORED,
     Scheduler,
-    SequenceChunk,
 )
 
 EOS = 0

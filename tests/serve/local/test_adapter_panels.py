@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tunesmith.models.adapters import AdapterManifest, write_adapter
-from tunesmith.serve.engine.scheduler import SequenceChunk
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.adapter_panels import pack_adapter
 from tunesmith.serve.local.adapters import LowRank
 from tunesmith.serve.local.llama_runner import CompiledRunner

@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tunesmith.errors import ServerFault, ServiceUnavailable
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.messages import Message
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.prompt_lookup import NgramIndex
 from tunesmith.serve.engine.protocol import Delta, Engine, GenerateRequest
-from tunesmith.serve.engine.scheduler import PREFILL_CHUNK_SCORED, SequenceChunk
+from tunesmith.serve.engine.scheduler import PREFILL_CHUNK_SCORED
 from tunesmith.serve.local.engine import EngineOptions, TorchEngine
 from tunesmith.serve.local.runner import AnyAdapter
 from tunesmith.serve.local.torch_model import TorchModel

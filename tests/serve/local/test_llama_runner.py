@@ -28,7 +28,7 @@ from tunesmith.errors import ServerFault
 from tunesmith.families.panels import Width
 from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
-from tunesmith.serve.engine.scheduler import SequenceChunk
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.llama_runner import CompiledRunner, supports
 from tunesmith.serve.local.runner import AnyAdapter, Runner, TransformersRunner
 

@@ -14,7 +14,7 @@ from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
 from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.models.directory import fingerprint
-from tunesmith.serve.engine.scheduler import SequenceChunk
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local import loading
 from tunesmith.serve.local.fp16_check import LARGEST, Finding, read_width, write_finding
 from tunesmith.serve.local.llama_runner import CompiledRunner

@@ -13,14 +13,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol
+from typing import Generic
 
-from tunesmith.serve.engine.prompt_lookup import Drafter
+from tunesmith.serve.engine.model import Model, SequenceChunk
 from tunesmith.serve.engine.protocol import Delta, Finish, GenerateRequest, Generation
-from tunesmith.serve.engine.sequences import AdapterT, RequestState, RowT, RunningSequence, Sampling, WaitingChoice
+from tunesmith.serve.engine.sequences import AdapterT, RequestState, RowT, RunningSequence, WaitingChoice
 from tunesmith.serve.engine.shares import first_to_leave, next_project, room_makers, split
-from tunesmith.serve.engine.slots import CacheKey, Slots, Storage, shared_length
+from tunesmith.serve.engine.slots import CacheKey, Slots, shared_length
 
 PREFILL_CHUNK = 512  # prompt tokens of a step in which nothing is decoded
 PREFILL_CHUNK_BESIDE_DECODE = 64  # and of a step with decoding sequences, whose next tokens wait for them
@@ -31,43 +30,6 @@ POLITE_SECONDS = 5.0  # after a chat: while chats come, the background's steps a
 POLITE_SEQUENCES = 4  # that take part in such a step, in turns
 POLITE_CHUNK = 8  # prompt tokens of such a step
 WORTH_WAITING = 64  # tokens: a request that shares this much of a prompt being prefilled waits for it
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceChunk(Generic[AdapterT]):
-    """Tokens that follow the first `start` positions of a slot.
-
-    The last `logits` of them need logits.
-    """
-
-    slot: int
-    start: int
-    ids: tuple[int, ...]
-    adapter: AdapterT | None
-    logits: int
-
-
-class Model(Storage, Protocol[AdapterT, RowT]):
-    """What a scheduler drives: a forward pass, and what belongs to one request."""
-
-    def forward(self, chunks: "Sequence[SequenceChunk[AdapterT]]") -> Sequence[RowT]:
-        """The requested logits of all chunks, in the chunks' order.
-
-        That is the order of their slots.
-        """
-        ...
-
-    def sampler(self, request: GenerateRequest, choice: int) -> Sampling[RowT]:
-        """What chooses the tokens of one choice."""
-        ...
-
-    def adapter(self, request: GenerateRequest) -> AdapterT | None:
-        """Raises when the adapter cannot be had; only this request fails then."""
-        ...
-
-    def drafter(self, request: GenerateRequest) -> Drafter | None:
-        """What drafts for one choice of the request; None for no drafts."""
-        ...
 
 
 class Scheduler(Generic[AdapterT, RowT]):

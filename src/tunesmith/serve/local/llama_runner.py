@@ -28,7 +28,7 @@ from tunesmith.kernels.forward import serving_step
 from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
 from tunesmith.kernels.vectors import LANES, PANEL_ROW_BYTES
-from tunesmith.serve.engine.scheduler import SequenceChunk
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.adapter_panels import PanelAdapter, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
 from tunesmith.serve.local.kv_cache import KeyValues

@@ -14,7 +14,7 @@ from tunesmith.kernels.forward import serving_step
 from tunesmith.models.directory import fingerprint
 from tunesmith.models.weights import load_model
 from tunesmith.render.renderer import load_renderer
-from tunesmith.serve.engine.scheduler import SequenceChunk
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.fp16_check import (
     TEXT,
     can_use_fp16,

@@ -13,7 +13,7 @@ from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
 from tunesmith.families.layout import head_size
-from tunesmith.serve.engine.scheduler import SequenceChunk
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.slots import Storage
 from tunesmith.serve.local.adapter_panels import PanelAdapter
 from tunesmith.serve.local.adapters import Adapter, LoraHooks, check_fit, read_adapter

@@ -11,7 +11,7 @@ from tunesmith.families.panels import whole_panels
 from tunesmith.kernels.step_args import QUERY_ROWS, Records, new_counters
 from tunesmith.kernels.thread_pool import CACHE_LINE
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
-from tunesmith.serve.engine.scheduler import SequenceChunk
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.adapter_panels import PanelAdapter
 from tunesmith.serve.local.runner import AnyAdapter
 

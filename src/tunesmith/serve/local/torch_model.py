@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.answers import read_answers
+from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.engine.prompt_lookup import Drafter, NgramIndex
 from tunesmith.serve.engine.protocol import GenerateRequest
 from tunesmith.serve.engine.sampling import Sampler
-from tunesmith.serve.engine.scheduler import SequenceChunk
 from tunesmith.serve.engine.sequences import Top
 from tunesmith.serve.engine.thread_tuner import ThreadTuner
 from tunesmith.serve.local.runner import AnyAdapter, Runner

@@ -20,6 +20,7 @@ from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import KeyRow, Role, ScopedStore, Store
 from tunesmith.web.access.api_call import Api
+from tunesmith.web.access.guard import GATEWAY
 from tunesmith.web.live.feed import Feeds
 
 FORM = "application/x-www-form-urlencoded"
@@ -110,7 +111,11 @@ async def _require_token(request: Request, expected: str) -> None:
     if request.method in ("GET", "HEAD"):
         return
     sent = request.headers.get("x-csrf-token")
-    if sent is None and request.headers.get("content-type", "").startswith(FORM):
+    if (
+        sent is None
+        and not request.url.path.startswith(GATEWAY)
+        and request.headers.get("content-type", "").startswith(FORM)
+    ):
         sent = str((await request.form()).get("csrf", ""))
     if not hmac.compare_digest((sent or "").encode(), expected.encode()):
         raise PermissionDenied(
