@@ -101,9 +101,8 @@ class TrainingRun:
             relay.take(senders.events())
             relay.send()
             done = self._done(relay, status)
-            self._finish(done, self._evaluated(done, heartbeat), heartbeat)
+            self._finish(done, self._evaluated(done, heartbeat), heartbeat, spec)
         self._remember_speed(spec, relay, started)
-        write_cards(self.store, self.settings, self.job, spec)
 
     def _demand_room(self) -> None:
         free = self._free_bytes()
@@ -200,11 +199,14 @@ class TrainingRun:
             Path(done.path), pause
         )
 
-    def _finish(self, done: Done, evaluated: Evaluated | None, heartbeat: Heartbeat) -> None:
+    def _finish(self, done: Done, evaluated: Evaluated | None, heartbeat: Heartbeat, spec: TrainSpec) -> None:
         outcome: JobOutcome | None = None
         while True:
             try:
-                outcome = outcome or self._outcome(done, evaluated)  # once: it writes a file
+                if outcome is None:  # once: it writes files
+                    made = self._outcome(done, evaluated)
+                    write_cards(self.store, self.settings, self.job, spec, made)
+                    outcome = made
                 self.store.queue.finish(self.lease, outcome)
                 break
             except ServiceUnavailable:  # everything is on disk: wait as long as the job is ours

@@ -49,15 +49,13 @@ def work(settings: Settings, kill: str, ended: Callable[[], bool]) -> None:
 
 
 def output(settings: Settings, job: JobRow) -> set[str]:
-    """What is there, but for the cards, which are written after the end."""
     folder = settings.paths.jobs / job.id / "output"
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if "card." not in path.name}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 # The model of the last step has its files in `adapter`.
-EXPECTED = {"progress.json", "adapter", "adapter/manifest.json", "checkpoints"} | {
-    f"checkpoints/step-0000{step}{file}" for step in (20, 30) for file in ("", "/manifest.json")
-}
+FILES = ("progress.json", "adapter", "adapter/manifest.json", "adapter/card.json", "adapter/card.md", "checkpoints")
+EXPECTED = {*FILES} | {f"checkpoints/step-0000{step}{file}" for step in (20, 30) for file in ("", "/manifest.json")}
 
 
 @pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
