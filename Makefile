@@ -8,7 +8,7 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 export TORCH_INDEX
 
-.PHONY: help demo serve test power-cuts fuzz wheel lint format docs families coverage-api client-trials setup clean
+.PHONY: help demo serve test test-failed power-cuts fuzz wheel lint format docs families coverage-api client-trials setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
@@ -34,6 +34,9 @@ serve: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+
+test-failed: setup
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1
 
 power-cuts: setup
 	POWER_CUTS=100 $(BIN)/python -m pytest -s tests/acceptance/power_cut/test_power_cut.py
