@@ -13,6 +13,7 @@ PACKAGE = "src/tunesmith/"
 FOLDERS = {
     "tests/": "mirrors src/; contract/, sdk/ and fuzz/ drive real servers, acceptance/ kills processes",
     "bench/": "benchmarks, each beside a peer",
+    "deploy/": "systemd unit, Containerfile, Compose, Kubernetes",
     "docs/": "documentation",
     "examples/": "the demo's dataset and scripts with official clients",
     "scripts/": "set-up, and what writes the generated pages",
