@@ -7,11 +7,11 @@ import typer
 from tunesmith import __version__
 from tunesmith.cli.commands import (
     chat,
+    database,
     demo,
     files,
     jobs,
     keys,
-    migrate,
     models,
     open_dashboard,
     projects,
@@ -94,4 +94,5 @@ app.command("open", rich_help_panel=SERVER)(open_dashboard.open_dashboard)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)
 app.add_typer(projects.app, name="projects", rich_help_panel=SERVER)
 app.command(rich_help_panel=SERVER)(usage.usage)
-app.command(rich_help_panel=SERVER)(migrate.migrate)
+app.command(rich_help_panel=SERVER)(database.migrate)
+app.add_typer(database.app, name="db", rich_help_panel=SERVER)

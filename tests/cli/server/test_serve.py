@@ -28,6 +28,12 @@ def test_banner_tells_what_a_client_needs(server: Server) -> None:
         assert expected in banner, banner
 
 
+def test_database_of_a_running_server_is_not_moved(server: Server, tunesmith: Tunesmith) -> None:
+    ran = tunesmith("db", "move", "postgresql://nobody@127.0.0.1:1/none", "--data-dir", str(server.data_dir))
+    assert ran.code == 1
+    assert f"A server runs on this data directory, at {server.base_url}. Stop it" in " ".join(ran.err.split())
+
+
 def test_key_is_made_at_the_first_start_only_and_never_shown_in_a_log(tmp_path: Path) -> None:
     first = start_server(tmp_path / "data", "--no-worker")
     assert first.key not in first.log.read_text("utf-8")
