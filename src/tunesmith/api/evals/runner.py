@@ -50,9 +50,9 @@ class Runner:
 
     def __init__(self, held: Held) -> None:
         self._held = held
-        self._saver = Saver(held.queue, held.lease)
-        self._asker = Asker(held.context)
         settings = held.context.settings
+        self._saver = Saver(held.queue, held.lease, settings.chat_running)
+        self._asker = Asker(held.context)
         self._room = asyncio.Semaphore(BATCHES * settings.chat_running)
         jail = InJail(jail_limits(settings), held.run.project)
         self._helpers = Helpers(self._asker.judge, jail, cosine_of(settings))
