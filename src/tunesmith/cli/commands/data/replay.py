@@ -120,6 +120,7 @@ def _run(
     import asyncio
 
     from tunesmith.cli.output.replay_views import ReplayBar, print_written
+    from tunesmith.cli.output.terminal import plural
     from tunesmith.errors import TunesmithError
     from tunesmith.replay.run import write_rows
 
@@ -136,14 +137,15 @@ def _run(
     if progress.capped:
         from tunesmith.estimate.prices import dollars
 
+        left = f"{plural(written.missing, 'row')} {'is' if written.missing == 1 else 'are'}"
         raise CommandError(
-            f"The cap of {dollars(options.max_cost)} is reached: {written.missing:,} rows are not asked yet. "
+            f"The cap of {dollars(options.max_cost)} is reached: {left} not asked yet. "
             "The same command with a larger --max-cost goes on."
         )
     if written.missing:
         raise CommandError("Stopped; the same command goes on from there.", Exit.INTERRUPTED)
     if written.refused:
-        raise CommandError(f"{len(written.refused):,} rows have no answer to learn, as listed above.")
+        raise CommandError(f"{plural(len(written.refused), 'row')} without an answer to learn, as listed above.")
 
 
 async def _ask(plan: "Plan", journal: "Journal", address: "Address", bar: "ReplayBar") -> "Progress":
