@@ -148,20 +148,25 @@ def outcome(
             firsts.append(old)
             seconds.append(new)
             lines.append(question.line)
-    if not firsts:
-        return None
-    table = None if criterion.graded else _table(firsts, seconds)
+    return _compared(criterion, (firsts, seconds), lines, decides=decides) if firsts else None
+
+
+def _compared(
+    criterion: Criterion, scores: tuple[list[float], list[float]], lines: Sequence[int], *, decides: bool
+) -> Outcome:
+    """The outcome of both sides' scores."""
+    table = None if criterion.graded else _table(*scores)
     conversations = len(set(lines))
     one_each = conversations == len(lines)  # McNemar's coins are independent, rows of one conversation are not
-    difference = paired_difference(firsts, seconds, lines)
+    difference = paired_difference(*scores, lines)
     p = difference.p
     if table is not None and one_each:
         difference = replace(difference, mean=_interval(table, difference.mean))
         p = mcnemar(table.gained, table.lost)
-        sides = [wilson(int(sum(scores)), len(scores)) for scores in (firsts, seconds)]
+        before, after = (wilson(int(sum(side)), len(side)) for side in scores)
     else:
-        sides = [mean_score(scores, lines) for scores in (firsts, seconds)]
-    return Outcome(criterion, len(firsts), conversations, sides[0], sides[1], difference, p, table, decides)
+        before, after = (mean_score(side, lines) for side in scores)
+    return Outcome(criterion, len(lines), conversations, before, after, difference, p, table, decides)
 
 
 def _interval(table: Table, bootstrapped: Interval) -> Interval:
