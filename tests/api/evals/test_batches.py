@@ -97,4 +97,4 @@ def test_a_run_looks_its_model_up_once_in_a_while_and_not_for_each_row(
     assert run["result_counts"]["total"] == ROWS
     assert run["result_counts"]["errored"] == 0
     looked = sum(one.startswith("SELECT") and " FROM models" in " ".join(one.split()) for one in statements)
-    assert 1 <= looked < ROWS
+    assert 1 <= looked <= ROWS // 3  # once in two seconds, however many come together

@@ -54,6 +54,7 @@ class Asker:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._opened: dict[str, _Opened] = {}
+        self._opening = asyncio.Lock()
 
     async def answer(self, body: JsonObject) -> Answered:
         """The answer to a chat request. Raises what chat would refuse it with."""
@@ -79,28 +80,34 @@ class Asker:
         record.spend(found.model, Tokens(used.prompt_tokens, used.completion_tokens, used.cached_tokens))
         return Wrote(found.model, found.text, found.finish == "length")
 
+    async def open(self, model: str) -> _Opened:
+        """The model, which may have to be loaded. Raises NotFound.
+
+        Rows that come together look it up once.
+        """
+        async with self._opening:
+            found = self._opened.get(model)
+            if found is None or time.monotonic() > found.until:
+                found = self._opened[model] = await asyncio.to_thread(self._open, model)
+            return found
+
     async def _start(self, body: JsonObject) -> tuple[str, Reply]:
         pause = FIRST_PAUSE
         while True:
             try:
-                if (opened := self._known(body)) is not None and _is_small(body):
+                opened = await self.open(str(body["model"]))
+                if _is_small(body):
                     return opened.name, self._submit(body, opened)
-                return await asyncio.to_thread(self._opened_and_submitted, body)
+                return opened.name, await asyncio.to_thread(self._submit, body, opened)
             except ServiceUnavailable:  # others are before it, or the model was unloaded: a run can wait
                 self._opened.clear()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _known(self, body: JsonObject) -> _Opened | None:
-        found = self._opened.get(str(body["model"]))
-        return None if found is None or time.monotonic() > found.until else found
-
-    def _opened_and_submitted(self, body: JsonObject) -> tuple[str, Reply]:
-        """For a thread: a model may have to be loaded, a long conversation takes its time."""
-        name, loaded = open_model(self._context, str(body["model"]))
+    def _open(self, model: str) -> _Opened:
+        name, loaded = open_model(self._context, model)
         behind = replace(loaded, project=f"{self._context.project}{LANE}", background=True)
-        opened = self._opened[str(body["model"])] = _Opened(name, behind, time.monotonic() + KEEP_SECONDS)
-        return name, self._submit(body, opened)
+        return _Opened(name, behind, time.monotonic() + KEEP_SECONDS)
 
     def _submit(self, body: JsonObject, opened: _Opened) -> Reply:
         request = chat_request(read(Chat, body))
