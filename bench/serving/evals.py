@@ -3,7 +3,8 @@
     python bench/serving/evals.py [--rows 1000] [--tokens 32] [--chats 60]
 
 The first part gives the same rows to the engine, all at once, and to a run of an eval, in one process and in turns of
-`--rounds`; it prints rows a second and their ratio. The second starts a server, streams chats one after another while
+`--rounds`; it prints rows a second and their ratio. To the engine the first are chats, after which a run's steps are short
+for some seconds: the run begins when those are over. The second starts a server, streams chats one after another while
 it is idle and while a run goes on, by turns, and prints the median and 95th percentile of the time to the first token.
 """
 
@@ -30,6 +31,7 @@ from tunesmith.models.directory import pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.serve.chat.answer import Reply, start_chat
 from tunesmith.serve.chat.request import chat_request
+from tunesmith.serve.engine.scheduler import POLITE_SECONDS
 from tunesmith.serve.pool import LoadedModel, Pool
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
@@ -69,10 +71,11 @@ def throughput(options: argparse.Namespace) -> None:
         alone(loaded, 32, options.tokens)
         with TestClient(create_app(settings, store, pool), headers={"Authorization": f"Bearer {key}"}) as client:
             through_run(client, 32, options.tokens)
-            found = [
-                (alone(loaded, options.rows, options.tokens), through_run(client, options.rows, options.tokens))
-                for _ in range(options.rounds)
-            ]
+            found = []
+            for _ in range(options.rounds):
+                first = alone(loaded, options.rows, options.tokens)
+                time.sleep(POLITE_SECONDS + 1)
+                found.append((first, through_run(client, options.rows, options.tokens)))
         pool.close()
         store.close()
     bare, run = (statistics.median(one[side] for one in found) for side in (0, 1))
