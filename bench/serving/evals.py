@@ -3,9 +3,10 @@
     python bench/serving/evals.py [--rows 1000] [--tokens 32] [--chats 60]
 
 The first part gives the same rows to the engine, all at once, and to a run of an eval, in one process and in turns of
-`--rounds`; it prints rows a second and their ratio. To the engine the first are chats, after which a run's steps are short
-for some seconds: the run begins when those are over. The second starts a server, streams chats one after another while
-it is idle and while a run goes on, by turns, and prints the median and 95th percentile of the time to the first token.
+`--rounds`; it prints rows a second and their ratio. To the engine the first are chats, after which a run's steps are
+short for some seconds: the run begins when those are over. The second part starts a server, streams chats one after
+another while it is idle and while a run goes on, by turns, and prints the median and 95th percentile of the time to the
+first token.
 """
 
 import argparse
