@@ -13,7 +13,8 @@ GRACE_SECONDS = 120.0  # … but for this much beyond the job's share
 class Pace:
     """Whether there is time for one more question.
 
-    Its answer will take as long as the longest of the last ones. What is begun is finished: a question must be begun so early that it ends in time.
+    Its answer will take as long as the longest of the last ones. What is begun is finished, so a question is begun so
+    early that it ends in time.
     """
 
     def __init__(self, until: float, clock: Callable[[], float] = time.monotonic) -> None:
