@@ -3,8 +3,10 @@
     python bench/serving/evals.py [--rows 1000] [--tokens 32] [--chats 60]
 
 The first part gives the same rows to the engine, all at once, and to a run of an eval, in one process and in turns of
-`--rounds`; it prints rows a second and their ratio. The second starts a server, streams chats one after another while
-it is idle and while a run goes on, by turns, and prints the median and 95th percentile of the time to the first token.
+`--rounds`; it prints rows a second, processor time a row, and the ratio of both. To the engine the first are chats,
+after which a run's steps are short for some seconds: the run begins when those are over. The second part starts a
+server, streams chats one after another while it is idle and while a run goes on, by turns, and prints the median and
+95th percentile of the time to the first token.
 """
 
 import argparse
@@ -14,6 +16,8 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -30,6 +34,7 @@ from tunesmith.models.directory import pull
 from tunesmith.models.registry import resolve_base
 from tunesmith.serve.chat.answer import Reply, start_chat
 from tunesmith.serve.chat.request import chat_request
+from tunesmith.serve.engine.scheduler import POLITE_SECONDS
 from tunesmith.serve.pool import LoadedModel, Pool
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
@@ -69,14 +74,24 @@ def throughput(options: argparse.Namespace) -> None:
         alone(loaded, 32, options.tokens)
         with TestClient(create_app(settings, store, pool), headers={"Authorization": f"Bearer {key}"}) as client:
             through_run(client, 32, options.tokens)
-            found = [
-                (alone(loaded, options.rows, options.tokens), through_run(client, options.rows, options.tokens))
-                for _ in range(options.rounds)
-            ]
+            found = []
+            for _ in range(options.rounds):
+                first = timed(partial(alone, loaded), options)
+                time.sleep(POLITE_SECONDS + 1)
+                found.append((first, timed(partial(through_run, client), options)))
         pool.close()
         store.close()
-    bare, run = (statistics.median(one[side] for one in found) for side in (0, 1))
-    print(f"{options.rows} rows: engine alone {bare:.1f} rows/s, run of an eval {run:.1f}: {100 * run / bare:.0f} %")
+    bare, run = (statistics.median(one[side][0] for one in found) for side in (0, 1))
+    print(f"{options.rows} rows: engine alone {bare:.2f} rows/s, run of an eval {run:.2f}: {100 * run / bare:.0f} %")
+    bare, run = (statistics.median(one[side][1] for one in found) for side in (0, 1))
+    print(f"processor time a row: {bare:.1f} ms, {run:.1f} ms: {100 * bare / run:.0f} %")
+
+
+def timed(go: Callable[[int, int], float], options: argparse.Namespace) -> tuple[float, float]:
+    """Rows a second, and milliseconds of processor time of a row."""
+    before = time.process_time()
+    found = go(options.rows, options.tokens)
+    return found, 1000 * (time.process_time() - before) / options.rows
 
 
 def alone(loaded: LoadedModel, rows: int, tokens: int) -> float:

@@ -70,7 +70,7 @@ def test_the_verdict_takes_its_share_of_the_time_or_says_what_it_took(settings: 
     took = ended - files.evaluation_spec(done.attempt).stat().st_mtime
     within = took <= 0.15 * (trained + took)
     assert within or f"{found['rows']} of {HELD_OUT} rows of the validation file, drawn at random" in verdict
-    said = re.search(r"the evaluation took (\d+) % of the job's time", verdict)
+    said = re.search(r"the evaluation took [\d.]+ % of the job's time", verdict)
     assert within or said, (trained, took, verdict)
     assert found["rows"] >= 24
     store.close()

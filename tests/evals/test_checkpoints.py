@@ -77,3 +77,13 @@ def test_a_single_checkpoint_has_no_rival() -> None:
 def test_the_bases_own_weights_are_no_checkpoint() -> None:
     with pytest.raises(InvalidRequest, match="there is nothing to compare"):
         compare_checkpoints("base", [("ft:a", 1)], rows(), side(20, "base"), [side(30, "base")])
+
+
+def test_a_checkpoint_that_is_closer_in_its_wording_is_not_called_better() -> None:
+    text = "The quiet keeper watches the grey sea all night"
+    questions = [Question(line, (), {}, Reply(f"{text} {line}")) for line in range(ROWS)]
+    base, tuned = [[answer(said, name) for _ in questions] for said, name in (("no", "base"), (text, "t"))]
+    found = compare_checkpoints("base", [("ft:a", 1)], questions, base, [tuned])
+    best, note = found.sentences
+    assert best.endswith(": closer to the wanted wording")
+    assert note == "ROUGE-L compares the wording with the file's answers and does not check facts."

@@ -6,7 +6,7 @@ import pytest
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.evals.answers import Answer
-from tunesmith.evals.comparison import compare, deciding_criterion, sentence
+from tunesmith.evals.comparison import compare, deciding_criterion, sentence, wording_note
 from tunesmith.evals.criteria import (
     EXACT,
     ROUGE,
@@ -100,6 +100,62 @@ def test_the_sentence_is_plain() -> None:
     assert sentence(compare(questions, before, after)[0]) == (
         "same JSON value 61 % -> 98 % on 200 rows (+37, 95 % interval +30 to +44): better"
     )
+
+
+LONG = "The quiet keeper watches the grey sea all night"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            1,
+            "on 1 row (+100, 95 % interval -100 to +100): too few rows to tell (1 row; at least 10)",
+        ),
+        (5, "on 5 rows (+100, 95 % interval +39 to +100): too few rows to tell (5 rows; at least 10)"),
+        (6, "on 6 rows (+100, 95 % interval +45 to +100): better"),
+        (24, "same text 0 % -> 100 % on 24 rows (+100, 95 % interval +80 to +100): better"),
+    ],
+)
+def test_rows_that_all_gain_are_not_more_than_they_are(rows: int, said: str) -> None:
+    questions = [question(line, "yes") for line in range(rows)]
+    found = compare(questions, [Reply("no")] * rows, [Reply("yes")] * rows)[0]
+    assert sentence(found).endswith(said)
+    assert (found.decision == "better") == (rows >= 6)
+
+
+def test_no_change_at_all_is_not_known_to_the_point() -> None:
+    questions = [question(line, "yes") for line in range(24)]
+    found = compare(questions, [Reply("yes")] * 24, [Reply("yes")] * 24)[0]
+    assert sentence(found) == (
+        "same text 100 % -> 100 % on 24 rows (+0, 95 % interval -14 to +14): not decisive, no difference to speak of"
+    )
+
+
+def test_few_conversations_are_too_few_however_many_rows_they_have() -> None:
+    questions = [Question(number // 10, (), {}, Reply("yes")) for number in range(30)]
+    found = compare(questions, [Reply("no")] * 30, [Reply("yes")] * 30)[0]
+    assert (found.rows, found.conversations, found.decision) == (30, 3, "too few rows")
+    assert sentence(found).endswith("too few rows to tell (rows of 3 conversations; at least 10)")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "decision", "words"),
+    [
+        ("I do not know", LONG, "closer", "closer to the wanted wording"),
+        (LONG, "I do not know", "further", "further from the wanted wording"),
+    ],
+)
+def test_a_likeness_is_called_a_likeness(before: str, after: str, decision: str, words: str) -> None:
+    questions = [question(line, f"{LONG} {line}") for line in range(24)]
+    found = compare(questions, [Reply(before)] * 24, [Reply(after)] * 24)
+    assert (found[0].criterion, found[0].decision) == (ROUGE, decision)
+    assert sentence(found[0]).endswith(f": {words}")
+    assert wording_note(found) == "ROUGE-L compares the wording with the file's answers and does not check facts"
+    words_in_common = next(one for one in found if one.criterion is WORDS)
+    assert words_in_common.decision == decision
+    labels = [question(line, "yes") for line in range(24)]
+    assert wording_note(compare(labels, [Reply("no")] * 24, [Reply("yes")] * 24)) is None
 
 
 def test_rows_of_one_conversation_count_as_one_draw() -> None:

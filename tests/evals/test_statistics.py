@@ -10,10 +10,13 @@ from tunesmith.evals.statistics import (
     bootstrap,
     holm,
     mcnemar,
+    mean_score,
     paired_difference,
     rows_needed,
+    score_difference,
     sign_flips,
     student_quantile,
+    unseen,
     weighted_difference,
     wilson,
 )
@@ -118,6 +121,70 @@ def test_the_flips_of_whole_conversations_decide_nothing_in_95_percent(
     own = draw.normal(0, 0.3, (conversations, TRIALS)) * turns
     p = sign_flips(own + draw.normal(0, 0.2 * turns**0.5, own.shape))
     assert 0.04 <= float((p < statistics.ALPHA).mean()) <= 0.055
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
+        ((36, 12, 2, 0), 0.0569, 0.3404),  # Newcombe 1998, table II, method 10
+        ((0, 24, 0, 0), 0.80487, 1.0),
+        ((0, 23, 0, 1), 0.74649, 0.99261),
+        ((24, 0, 0, 0), -0.13798, 0.13798),
+        ((0, 0, 1, 0), -1.0, 0.12211),
+    ],
+)
+def test_newcombes_interval_has_known_values(counts: tuple[int, int, int, int], low: float, high: float) -> None:
+    both, gained, lost, neither = counts
+    found = score_difference(*counts)
+    assert [found.low, found.high] == pytest.approx([low, high], abs=6e-5)
+    assert found.value == pytest.approx((gained - lost) / sum(counts))
+    other = score_difference(both, lost, gained, neither)  # the sides changed places
+    assert [-other.high, -other.low] == pytest.approx([found.low, found.high])
+
+
+@pytest.mark.parametrize("rows", [20, 50, 200])
+@pytest.mark.parametrize("gained", [0.9, 0.97, 0.999])
+def test_the_interval_covers_the_truth_where_nearly_all_rows_gain(rows: int, gained: float) -> None:
+    """There the bootstrap is sure of a single point: of 20 rows that gain at 99.9 % it covers 2 % of the time."""
+    chances = [gained, (1 - gained) / 3, 2 * (1 - gained) / 3]
+    drawn = np.random.default_rng(8).multinomial(rows, chances, TRIALS)
+    counts, times = np.unique(drawn, axis=0, return_counts=True)
+    truth, covered = chances[0] - chances[1], 0
+    for (more, less, same), often in zip(counts.tolist(), times.tolist(), strict=True):
+        found = score_difference(0, more, less, same)
+        covered += often * (found.low <= truth <= found.high)
+    assert covered / TRIALS >= 0.92
+
+
+def test_what_was_not_seen_has_room_in_the_interval() -> None:
+    assert unseen(24) == pytest.approx(1 - 0.025 ** (1 / 24))
+    found = paired_difference([0.0] * 24, [1.0] * 24, range(24)).mean
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(1 - 2 * 0.142474, abs=1e-5)
+    same = paired_difference([0.5] * 24, [0.5] * 24, range(24)).mean
+    assert [same.low, same.high] == pytest.approx([-0.142474, 0.142474], abs=1e-5)
+    both = mean_score([1.0] * 24, [*range(12), *range(12)])  # two rows of each conversation
+    assert [both.low, both.high] == pytest.approx([0.025 ** (1 / 12), 1.0])
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4, 5, 6, 7, 10, 40])
+def test_the_interval_of_equal_gains_leaves_zero_out_when_the_exact_test_decides(rows: int) -> None:
+    found = paired_difference([0.0] * rows, [1.0] * rows, range(rows)).mean
+    assert (found.low > 0) == (mcnemar(rows, 0) < statistics.ALPHA)
+
+
+@pytest.mark.parametrize("gained", [0.9, 0.99])
+def test_the_interval_of_equal_graded_gains_covers_the_truth(gained: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve rows gain half a point, or nothing."""
+    monkeypatch.setattr(statistics, "DRAWS", 400)
+    drawn = np.random.default_rng(9).binomial(12, gained, TRIALS)
+    intervals = {
+        int(count): paired_difference([0.2] * 12, [0.7] * count + [0.2] * (12 - count), range(12)).mean
+        for count in set(drawn.tolist())
+    }
+    truth = 0.5 * gained
+    covered = sum(intervals[count].low <= truth <= intervals[count].high for count in drawn.tolist())
+    assert covered / TRIALS >= (0.89 if gained < 0.95 else 0.95)
 
 
 def test_many_samples_at_once_give_what_each_gives_alone() -> None:

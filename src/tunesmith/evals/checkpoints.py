@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.evals.answers import Answer, Pair
-from tunesmith.evals.comparison import Outcome, outcome, sentence, uncorrected, with_p
+from tunesmith.evals.comparison import Outcome, outcome, sentence, uncorrected, with_p, wording_note
 from tunesmith.evals.evaluation import outcome_json, require_two_sides
 from tunesmith.evals.questions import Question
 from tunesmith.evals.statistics import holm
@@ -54,7 +54,8 @@ class CheckpointComparison:
         found = [f"{which}: {best.model} (step {best.step:,}), {sentence(best.deciding)}"]
         if self.runner_up is not None and self.lead is not None:
             found.append(f"Against the next best (step {self.runner_up.step:,}): {sentence(self.lead)}")
-        return found
+        note = wording_note(best.outcomes)
+        return found if note is None else [*found, f"{note}."]
 
     def to_json(self) -> JsonObject:
         """Names, numbers and sentences, without the answers."""

@@ -5,7 +5,7 @@ for their number (Holm).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal, TypeAlias
 
@@ -13,16 +13,28 @@ from tunesmith.evals.criteria import CRITERIA, EXACT, ROUGE, SAME_CALLS, SAME_JS
 from tunesmith.evals.questions import Question
 from tunesmith.evals.statistics import (
     ALPHA,
+    FEW_CHANGES,
+    LEAST_ROWS,
     Difference,
     Interval,
     holm,
     mcnemar,
+    mean_score,
     paired_difference,
     rows_needed,
+    score_difference,
     wilson,
 )
+from tunesmith.evals.wording import counted, too_few
 
-Decision: TypeAlias = Literal["better", "worse", "not decisive"]
+Decision: TypeAlias = Literal["better", "worse", "closer", "further", "not decisive", "too few rows"]
+WANTED = "the wanted wording"
+DECIDED: dict[Decision, str] = {
+    "better": "better",
+    "worse": "worse",
+    "closer": f"closer to {WANTED}",
+    "further": f"further from {WANTED}",
+}
 SHORT_ANSWER = 5  # words: up to here an answer is a label, right or wrong
 MAJORITY = 0.5  # of the references, to be called JSON or tool calls
 
@@ -36,6 +48,21 @@ class Table:
     lost: int
     neither: int
 
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Both, gained, lost, neither."""
+        return self.both, self.gained, self.lost, self.neither
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return sum(self.counts)
+
+    @property
+    def few_changes(self) -> bool:
+        """Whether nearly all rows were gained, or lost, or stayed as they were."""
+        return self.rows - max(self.gained, self.lost, self.both + self.neither) < FEW_CHANGES
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -43,6 +70,7 @@ class Outcome:
 
     criterion: Criterion
     rows: int
+    conversations: int
     before: Interval
     after: Interval
     difference: Difference
@@ -52,17 +80,25 @@ class Outcome:
 
     @property
     def decision(self) -> Decision:
-        """What can be said at the 5 % level."""
-        if self.p >= ALPHA or not self.difference.mean.value:
-            return "not decisive"
-        return "better" if self.difference.mean.value > 0 else "worse"
+        """What can be said at the 5 % level.
+
+        A graded criterion measures how close the wording is, which need not be better.
+        """
+        mean = self.difference.mean.value
+        if self.p >= ALPHA or not mean:
+            return "too few rows" if self.conversations < LEAST_ROWS else "not decisive"
+        if self.criterion.graded:
+            return "closer" if mean > 0 else "further"
+        return "better" if mean > 0 else "worse"
 
     @property
     def rows_needed(self) -> int | None:
         """About how many rows would decide a difference of the size seen.
 
-        None where one can hardly be seen.
+        None where one can hardly be seen; `LEAST_ROWS` where there are fewer.
         """
+        if self.conversations < LEAST_ROWS:
+            return LEAST_ROWS
         return rows_needed(self.rows, self.difference.z)
 
 
@@ -112,22 +148,30 @@ def outcome(
             firsts.append(old)
             seconds.append(new)
             lines.append(question.line)
-    if not firsts:
-        return None
-    difference = paired_difference(firsts, seconds, lines)
-    table = None if criterion.graded else _table(firsts, seconds)
-    one_each = len(set(lines)) == len(lines)  # McNemar's coins are independent, rows of one conversation are not
-    p = mcnemar(table.gained, table.lost) if table is not None and one_each else difference.p
-    sides = [_side(scores, lines, counted=table is not None and one_each) for scores in (firsts, seconds)]
-    return Outcome(criterion, len(firsts), sides[0], sides[1], difference, p, table, decides)
+    return _compared(criterion, (firsts, seconds), lines, decides=decides) if firsts else None
 
 
-def _side(scores: Sequence[float], lines: Sequence[int], *, counted: bool) -> Interval:
-    """The mean of one side: Wilson's interval for independent rows that are right or wrong, else the bootstrap's."""
-    if counted:
-        return wilson(int(sum(scores)), len(scores))
-    mean = paired_difference([0.0] * len(scores), scores, lines).mean
-    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high))
+def _compared(
+    criterion: Criterion, scores: tuple[list[float], list[float]], lines: Sequence[int], *, decides: bool
+) -> Outcome:
+    """The outcome of both sides' scores."""
+    table = None if criterion.graded else _table(*scores)
+    conversations = len(set(lines))
+    one_each = conversations == len(lines)  # McNemar's coins are independent, rows of one conversation are not
+    difference = paired_difference(*scores, lines)
+    p = difference.p
+    if table is not None and one_each:
+        difference = replace(difference, mean=_interval(table, difference.mean))
+        p = mcnemar(table.gained, table.lost)
+        before, after = (wilson(int(sum(side)), len(side)) for side in scores)
+    else:
+        before, after = (mean_score(side, lines) for side in scores)
+    return Outcome(criterion, len(lines), conversations, before, after, difference, p, table, decides)
+
+
+def _interval(table: Table, bootstrapped: Interval) -> Interval:
+    """The bootstrap's interval, unless nearly all rows say the same."""
+    return score_difference(*table.counts) if table.few_changes and table.rows > 1 else bootstrapped
 
 
 def _table(before: Sequence[float], after: Sequence[float]) -> Table:
@@ -137,7 +181,7 @@ def _table(before: Sequence[float], after: Sequence[float]) -> Table:
 
 def with_p(one: Outcome, p: float) -> Outcome:
     """The outcome with a corrected p."""
-    return Outcome(one.criterion, one.rows, one.before, one.after, one.difference, p, one.table, one.decides)
+    return replace(one, p=p)
 
 
 def sentence(one: Outcome) -> str:
@@ -146,15 +190,29 @@ def sentence(one: Outcome) -> str:
     `valid JSON 61 % -> 98 % on 200 rows (+37, 95 % interval +30 to +43): better`.
     """
     mean = one.difference.mean
-    shown = (
-        f"{one.criterion.name} {_percent(one.before.value)} -> {_percent(one.after.value)} on {one.rows:,} rows"
-        f" ({100 * mean.value:+.0f}, 95 % interval {100 * mean.low:+.0f} to {100 * mean.high:+.0f})"
+    return (
+        f"{one.criterion.name} {_percent(one.before.value)} -> {_percent(one.after.value)}"
+        f" on {counted(one.rows, 'row')}"
+        f" ({100 * mean.value:+.0f}, 95 % interval {100 * mean.low:+.0f} to {100 * mean.high:+.0f}): {_said(one)}"
     )
-    if one.decision != "not decisive":
-        return f"{shown}: {one.decision}"
+
+
+def wording_note(outcomes: Sequence[Outcome]) -> str | None:
+    """What the deciding criterion does not look at; None of right and wrong."""
+    deciding = next((one.criterion for one in outcomes if one.decides), None)
+    if deciding is None or not deciding.graded:
+        return None
+    return f"{deciding.name} compares the wording with the file's answers and does not check facts"
+
+
+def _said(one: Outcome) -> str:
+    if one.decision in DECIDED:
+        return DECIDED[one.decision]
+    if one.decision == "too few rows":
+        return too_few(one.conversations, one.rows)
     needed = one.rows_needed
-    more = f"about {needed:,} rows needed" if needed is not None else "no difference to speak of"
-    return f"{shown}: not decisive, {more}"
+    more = f"about {counted(needed, 'row')} needed" if needed is not None else "no difference to speak of"
+    return f"not decisive, {more}"
 
 
 def _percent(share: float) -> str:

@@ -6,7 +6,7 @@ from statistics import median
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.evals.answers import Answer, Pair
-from tunesmith.evals.comparison import Outcome, compare, sentence
+from tunesmith.evals.comparison import Decision, Outcome, compare, sentence, wording_note
 from tunesmith.evals.criteria import is_refusal
 from tunesmith.evals.forgetting import Forgetting
 from tunesmith.evals.measures import Measure, loss, loss_sentence, measures, perplexity
@@ -39,8 +39,8 @@ class Evaluation:
     timed: bool = True  # whether length and time of both sides are known
 
     @property
-    def verdict(self) -> str | None:
-        """Better, worse or not decisive; None where nothing was compared."""
+    def verdict(self) -> Decision | None:
+        """What the deciding criterion says; None where nothing was compared."""
         return self.outcomes[0].decision if self.outcomes else None
 
     @property
@@ -121,8 +121,16 @@ def evaluate(
     outcomes = compare(
         [one.question for one in pairs], [one.before.reply for one in pairs], [one.after.reply for one in pairs]
     )
+    note = wording_note(outcomes)
     return Evaluation(
-        before, after, tuple(pairs), tuple(left_out), tuple(outcomes), loss=loss(pairs), measures=measures(pairs)
+        before,
+        after,
+        tuple(pairs),
+        tuple(left_out),
+        tuple(outcomes),
+        loss=loss(pairs),
+        measures=measures(pairs),
+        notes=() if note is None else (note,),
     )
 
 
@@ -153,6 +161,7 @@ def outcome_json(one: Outcome) -> JsonObject:
         "name": one.criterion.name,
         "decides": one.decides,
         "rows": one.rows,
+        "conversations": one.conversations,
         "before": _interval(one.before),
         "after": _interval(one.after),
         "difference": _interval(one.difference.mean),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunesmith.evals.answers import Answer, Pair
-from tunesmith.evals.statistics import ALPHA, Difference, weighted_difference
+from tunesmith.evals.statistics import ALPHA, LEAST_ROWS, Difference, weighted_difference
+from tunesmith.evals.wording import counted, too_few
 from tunesmith.jsonvalue import JsonObject
 
 
@@ -21,6 +22,7 @@ class Measure:
     name: str
     unit: str
     size: int
+    conversations: int
     before: float
     after: float
     difference: Difference
@@ -67,22 +69,31 @@ def loss(pairs: Sequence[Pair]) -> Measure | None:
     after = [one.after.loss or 0.0 for one in known]
     changes = np.asarray(after) - np.asarray(before)
     sizes = [one.after.loss_tokens for one in known]
-    found = weighted_difference(changes, sizes, [one.question.line for one in known])
-    return Measure("loss", "for each token", tokens, sum(before) / tokens, sum(after) / tokens, found)
+    lines = [one.question.line for one in known]
+    found = weighted_difference(changes, sizes, lines)
+    return Measure("loss", "for each token", tokens, len({*lines}), sum(before) / tokens, sum(after) / tokens, found)
 
 
 def loss_sentence(one: Measure) -> str:
     """The loss and the perplexity in plain words.
 
-    `loss 2.31 -> 1.20 on 3,012 tokens (-1.11, 95 % interval -1.30 to -0.95), perplexity 10.1 -> 3.32: better`.
+    `loss 2.31 -> 1.20 on 3,012 tokens (-1.11, 95 % interval -1.30 to -0.95), perplexity 10.1 -> 3.32: the wanted
+    answers are likelier`.
     """
     mean = one.difference.mean
-    decision = ("better" if mean.value < 0 else "worse") if one.decisive else "not decisive"
     return (
-        f"loss {one.before:.2f} -> {one.after:.2f} on {one.size:,} tokens"
+        f"loss {one.before:.2f} -> {one.after:.2f} on {counted(one.size, 'token')}"
         f" ({mean.value:+.2f}, 95 % interval {mean.low:+.2f} to {mean.high:+.2f}),"
-        f" perplexity {perplexity(one.before):.3g} -> {perplexity(one.after):.3g}: {decision}"
+        f" perplexity {perplexity(one.before):.3g} -> {perplexity(one.after):.3g}: {_said(one)}"
     )
+
+
+def _said(one: Measure) -> str:
+    if one.decisive:
+        return f"the wanted answers are {'likelier' if one.difference.mean.value < 0 else 'less likely'}"
+    if one.conversations < LEAST_ROWS:
+        return too_few(one.conversations)
+    return "not decisive"
 
 
 def perplexity(mean_loss: float) -> float:
@@ -97,5 +108,6 @@ def _several(pairs: Sequence[Pair]) -> bool:
 def _each_row(name: str, unit: str, pairs: Sequence[Pair], of: Callable[[Answer], float]) -> Measure:
     before, after = [of(one.before) for one in pairs], [of(one.after) for one in pairs]
     changes = np.asarray(after, np.float64) - np.asarray(before, np.float64)
-    found = weighted_difference(changes, np.ones_like(changes), [one.question.line for one in pairs])
-    return Measure(name, unit, len(pairs), sum(before) / len(pairs), sum(after) / len(pairs), found)
+    lines = [one.question.line for one in pairs]
+    found = weighted_difference(changes, np.ones_like(changes), lines)
+    return Measure(name, unit, len(pairs), len({*lines}), sum(before) / len(pairs), sum(after) / len(pairs), found)

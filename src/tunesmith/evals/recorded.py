@@ -15,6 +15,7 @@ from tunesmith.evals.answers import Answer, Pair
 from tunesmith.evals.criteria import Reply
 from tunesmith.evals.evaluation import Evaluation, evaluate
 from tunesmith.evals.questions import Question, read_questions
+from tunesmith.evals.wording import counted
 from tunesmith.jsonvalue import JsonObject
 
 
@@ -38,13 +39,14 @@ def with_recorded(found: Evaluation, answers: dict[bytes, Reply], name: str) -> 
     ]
     if not pairs:
         raise InvalidRequest(
-            f"{name} answers none of these {len(found.pairs):,} questions: each of its rows needs the same messages as "
-            "the question, followed by the recorded answer."
+            f"{name} answers none of the {counted(len(found.pairs), 'question')}: each of its rows needs the same "
+            "messages as the question, followed by the recorded answer."
         )
     third = replace(evaluate(name, found.after, pairs), measures=(), timed=False)
     missing = len(found.pairs) - len(pairs)
     if missing:
-        third = replace(third, notes=(f"{name} has no answer to {missing:,} of the {len(found.pairs):,} questions",))
+        note = f"{name} has no answer to {missing:,} of the {len(found.pairs):,} questions"
+        third = replace(third, notes=(*third.notes, note))
     return replace(found, recorded=third)
 
 

@@ -5,7 +5,8 @@ independent, so conversations are drawn and flipped as a whole. Everything rando
 numbers.
 
 Sources: Wilson 1927 (interval of a share); McNemar 1947, in its exact form (right or wrong); Hesterberg 2015 (the
-bootstrap's percentiles, widened for few clusters); Holm 1979 (several criteria at once).
+bootstrap's percentiles, widened for few clusters); Newcombe 1998 (method 10: paired shares, where a bootstrap sees too
+few changes); Clopper and Pearson 1934 (what was not seen once); Holm 1979 (several criteria at once).
 """
 
 import math
@@ -24,9 +25,12 @@ Key = TypeVar("Key")
 LEVEL = 0.95  # of every interval
 ALPHA = 1 - LEVEL  # of every test
 POWER = 0.8  # with which the rows still needed would decide
+LEAST_ROWS = 10  # of which something is said besides that they are too few
+FEW_CHANGES = 5  # rows unlike all others: with fewer, what a bootstrap draws hardly varies
 DRAWS = 10_000
 BLOCK = 4_000_000  # numbers drawn at a time: 32 MB
 SEED = 20_270_114
+SAME = 1e-9  # scores no further apart are equal
 NORMAL = NormalDist()
 
 
@@ -76,20 +80,64 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(min(1.0, 2 * tail / 2**changed))
 
 
+def score_difference(both: int, gained: int, lost: int, neither: int) -> Interval:
+    """The difference of two paired shares with Newcombe's interval (method 10).
+
+    It does not shrink to a point where all rows change in the same way. From -1 to 1 without rows.
+    """
+    rows = both + gained + lost + neither
+    if not rows:
+        return Interval(0.0, -1.0, 1.0)
+    after, before = wilson(both + gained, rows), wilson(both + lost, rows)
+    product = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
+    together = both * neither - gained * lost
+    shrunk = max(together - rows / 2, 0.0) if together > 0 else float(together)
+    phi = shrunk / math.sqrt(product) if product else 0.0
+
+    def reach(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+
+    value = (gained - lost) / rows
+    low = value - reach(after.value - after.low, before.high - before.value)
+    high = value + reach(after.high - after.value, before.value - before.low)
+    return Interval(value, max(-1.0, low), min(1.0, high))
+
+
+def unseen(count: int) -> float:
+    """The share that a kind may have of which none was among `count` draws.
+
+    Clopper and Pearson's upper end for 0 of `count`.
+    """
+    return 1.0 if not count else 1 - (ALPHA / 2) ** (1 / count)
+
+
 def paired_difference(before: Sequence[float], after: Sequence[float], clusters: Sequence[int]) -> Difference:
-    """The mean difference of paired scores.
+    """The mean difference of paired scores between 0 and 1.
 
     `clusters` numbers each row's conversation. The interval is a bootstrap over conversations; p flips the sign of
-    whole conversations. Both use `DRAWS` draws.
+    whole conversations. Both use `DRAWS` draws. Where all conversations say the same, a bootstrap would be sure of it;
+    the interval has room for as many others as may not have been seen.
     """
     changes = np.asarray(after, np.float64) - np.asarray(before, np.float64)
-    return weighted_difference(changes, np.ones_like(changes), clusters)
+    return weighted_difference(changes, np.ones_like(changes), clusters, bounds=(-1.0, 1.0))
 
 
-def weighted_difference(changes: npt.ArrayLike, sizes: npt.ArrayLike, clusters: Sequence[int]) -> Difference:
+def mean_score(scores: Sequence[float], clusters: Sequence[int]) -> Interval:
+    """The mean of scores between 0 and 1, with the interval of `paired_difference`."""
+    mean = weighted_difference(scores, np.ones(len(scores)), clusters, bounds=(0.0, 1.0)).mean
+    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high))
+
+
+def weighted_difference(
+    changes: npt.ArrayLike,
+    sizes: npt.ArrayLike,
+    clusters: Sequence[int],
+    *,
+    bounds: tuple[float, float] | None = None,
+) -> Difference:
     """The sum of changes over the sum of sizes, such as a loss for each token.
 
-    See `paired_difference`.
+    `bounds`: between which each change lies, where that is known. See `paired_difference`.
     """
     rows = np.asarray(changes, np.float64)
     if not rows.size:
@@ -99,6 +147,9 @@ def weighted_difference(changes: npt.ArrayLike, sizes: npt.ArrayLike, clusters: 
     totals = np.bincount(places, np.asarray(sizes, np.float64)).astype(np.float64)
     mean = float(sums.sum() / totals.sum())
     low, high = (float(one) for one in bootstrap(sums, totals))
+    if bounds is not None and len(sums) > 1 and float(np.ptp(sums / totals)) < SAME:
+        share = unseen(len(sums))
+        low, high = (mean + share * (end - mean) for end in bounds)
     return Difference(Interval(mean, low, high), float(sign_flips(sums)), _standard_errors(sums, totals, mean))
 
 

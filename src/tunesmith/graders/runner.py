@@ -21,6 +21,7 @@ from tunesmith.graders.grader import (
     ModelGrader,
     Multi,
     ScoreModel,
+    StringCheck,
     TextSimilarity,
     combine,
     leaves,
@@ -74,6 +75,8 @@ async def _grade(called: str, leaf: Leaf, variables: Variables, record: Record, 
             found = await _ask(leaf, variables, record, helpers.ask)
         elif isinstance(leaf, PythonGrader):
             found = await helpers.python(leaf, variables)
+        elif isinstance(leaf, StringCheck):
+            found = score(leaf, variables, helpers.cosine)  # takes less than a thread does
         else:
             found = await to_thread.run_sync(score, leaf, variables, helpers.cosine)
     except NoValue as fault:

@@ -120,7 +120,7 @@ class ModerationReport(ModerationCounts):
     def summary(self) -> str:
         """One or two sentences for a job's event about its moderation."""
         if self.fault is not None:
-            return f"Moderation broke off after {self.rows} rows: {self.fault.message}"
+            return f"Moderation broke off after {self.rows} row{'' if self.rows == 1 else 's'}: {self.fault.message}"
         held = "1 row holds" if self.unread_rows == 1 else f"{self.unread_rows} rows hold"
         unread = f" {held} text it cannot read." if self.unread_rows else ""
         missing = f" Not covered: {', '.join(self.coverage.missing)}." if self.coverage.missing else ""

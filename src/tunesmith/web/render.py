@@ -14,6 +14,7 @@ from tunesmith import __version__
 from tunesmith.web import formats
 from tunesmith.web.language import COOKIE, LANGUAGES, language_of, text
 from tunesmith.web.static_files import static_url
+from tunesmith.web.views.evaluations.decisions import badge, text_key
 
 THEME_COOKIE, THEMES = "tunesmith_theme", ("light", "dark")
 CHOICE_SECONDS = 365 * 86_400
@@ -26,7 +27,7 @@ _environment = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-_environment.filters.update(formats.FILTERS)
+_environment.filters.update(formats.FILTERS | {"badge": badge, "decision_key": text_key})
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:

@@ -40,7 +40,8 @@ def leak_notices(training: Index, validation: Index) -> list[NewEvent]:
         return []
     first = min([*found.exact, *found.near])
     text = (
-        f"{count} of the {found.rows} rows of the validation file are also in the training file, exactly or nearly "
+        f"{count} of the {found.rows} rows of the validation file {'is' if count == 1 else 'are'} also in the training "
+        "file, exactly or nearly "
         f"(the first is line {first[0]}, line {first[1]} of the training file); the validation loss will look better "
         "than it is"
     )

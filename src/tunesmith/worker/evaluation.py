@@ -220,7 +220,7 @@ def _events(found: JsonObject, shown: JsonObject) -> list[NewEvent]:
     sentences, notes = cast("list[str]", found["sentences"]), cast("list[str]", found["notes"])
     forgetting = cast("JsonObject | None", found["forgetting"])
     extra = "".join(f"; {note}" for note in [*notes, *_leaked(found)])
-    worse = shown["verdict"] == "worse"
+    worse = shown["verdict"] in ("worse", "further")
     told = [NewEvent(f"Verdict: {sentences[0]}{extra}", level="warn" if worse else "info", data=shown)]
     if forgetting is not None:
         told.append(NewEvent(sentences[-1], level="warn" if forgetting["found"] else "info"))
@@ -230,4 +230,5 @@ def _events(found: JsonObject, shown: JsonObject) -> list[NewEvent]:
 def _leaked(found: JsonObject) -> list[str]:
     leaks = cast("JsonObject | None", found["leaks"]) or {}
     count = sum(cast(int, leaks.get(kind, 0)) for kind in ("exact", "near"))
-    return [f"{count:,} of the rows are also in the training file, exactly or nearly"] if count else []
+    are = "is" if count == 1 else "are"
+    return [f"{count:,} of the rows {are} also in the training file, exactly or nearly"] if count else []

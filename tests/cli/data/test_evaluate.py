@@ -140,7 +140,7 @@ def test_recorded_answers_to_other_questions_are_refused(run: Tunesmith, script:
     )
     ran = run("eval", "last", "--on", rows, "--concurrency", 1, "--against-answers", old)
     assert ran.code != 0
-    assert "old.jsonl answers none of these 12 questions" in ran.err
+    assert "old.jsonl answers none of the 12 questions" in ran.err
 
 
 def test_general_questions_are_asked_on_request(run: Tunesmith, script: ScriptedServer, rows: Path) -> None:

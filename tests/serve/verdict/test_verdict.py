@@ -17,6 +17,7 @@ from tunesmith.models.adapters import read_manifest
 from tunesmith.rows.messages import Message
 from tunesmith.serve.pool import LoadedModel, Pool
 from tunesmith.serve.verdict import __main__ as process
+from tunesmith.serve.verdict import pace
 from tunesmith.serve.verdict.asking import Side, answers, longest_answer
 
 CITIES = ("Oslo", "Rome", "Lima", "Cairo", "Perth", "Quito")
@@ -43,7 +44,7 @@ def spec(tmp_path: Path, base_dir: Path, adapter_dir: Path) -> VerdictSpec:
 def test_base_and_tuned_model_answer_the_same_rows(
     spec: VerdictSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(process, "LEAST", 2)
+    monkeypatch.setattr(pace, "LEAST", 2)
     spec.write(tmp_path / "spec.json")
     assert VerdictSpec.read(tmp_path / "spec.json") == spec
     assert process.main([str(tmp_path / "spec.json")]) == 0
@@ -66,7 +67,9 @@ def test_base_and_tuned_model_answer_the_same_rows(
 def test_time_within_the_jobs_share_needs_no_note(spec: VerdictSpec) -> None:
     timed = replace(spec, seconds=15.0)  # 85 of training
     assert [timed.share(15.0), timed.share(85.0)] == pytest.approx([0.15, 0.5])
-    assert process._late(timed, 15.1) == []
+    assert process._late(timed, 15.0) == []
+    [said] = process._late(timed, 15.1)
+    assert said.startswith("the evaluation took 15.1 % of the job's time")
     [said] = process._late(timed, 20.0)
     assert said.startswith("the evaluation took 19 % of the job's time")
 

@@ -1,5 +1,6 @@
 """The queue of runs on both databases: one holder at a time, answers once, sums that agree."""
 
+import json
 import time
 from collections.abc import Callable
 
@@ -90,6 +91,41 @@ def test_an_answer_is_kept_once_with_its_sums_and_usage(store: Store, make_run: 
     listed = store.runs.items(found, Cursor(10, None, "asc")).data
     assert [item.number for item in listed] == [0, 1, 2]  # in the order in which they ended
     assert [item.number for item in store.runs.items(found, Cursor(10, listed[0].id, "asc"), "pass").data] == [1]
+
+
+def test_answers_of_a_batch_are_written_with_as_few_statements_as_one(store: Store, make_run: MakeRun) -> None:
+    run = make_run(40)
+    _, lease = store.run_queue.claim("one", 30) or pytest.fail("nothing to claim")
+    items = store.run_queue.waiting(lease, 0, 40)
+    statements: list[str] = []
+    event.listen(
+        store.database.engine, "before_cursor_execute", lambda _1, _2, statement, *_: statements.append(statement)
+    )
+    counts = []
+    for batch in (items[:1], items[1:17], items[17:]):
+        statements.clear()
+        store.run_queue.save(lease, [passed(item.id) for item in batch])
+        counts.append(len(statements))
+    assert len(set(counts)) == 1
+    found = store.runs.get(run.eval_id, run.id)
+    assert (found.passed, found.totals.usage["base"].count) == (40, 40)
+    listed = store.runs.items(found, Cursor(40, None, "asc")).data
+    assert [item.number for item in listed] == list(range(40))
+    assert {json.dumps(item.sample) for item in listed} == {'{"o": 1}'}
+
+
+def test_a_row_that_comes_twice_in_a_batch_ends_once(store: Store, make_run: MakeRun) -> None:
+    run = make_run(2)
+    _, lease = store.run_queue.claim("one", 30) or pytest.fail("nothing to claim")
+    first, second = store.run_queue.waiting(lease, 0, 2)
+    kept = Saved(first.id, {"o": "ü\ud800"}, (), spent={"base": Invocations(1, 7, 2, 1)})
+    ended = Saved(first.id, {"o": "ü\ud800"}, ({"passed": True},), "pass", (True,))
+    store.run_queue.save(lease, [kept, ended, passed(first.id), passed(second.id)])
+    found = store.runs.get(run.eval_id, run.id)
+    assert (found.passed, found.totals.criteria) == (2, ((2, 0),))
+    assert found.totals.usage == {"base": Invocations(2, 14, 4, 2)}
+    one, two = store.runs.items(found, Cursor(10, None, "asc")).data
+    assert (one.sample, one.results, one.state, two.number) == ({"o": "ü\ud800"}, ({"passed": True},), "pass", 1)
 
 
 def test_a_cancelled_or_deleted_run_takes_no_more_answers(store: Store, make_run: MakeRun) -> None:

@@ -87,4 +87,10 @@ def test_intervals_of_counts_are_those_of_rows() -> None:
 
 @pytest.mark.parametrize("table", [Table(0, 0, 0, 0), Table(1, 0, 0, 0), Table(0, 1, 0, 0), Table(2, 0, 0, 1)])
 def test_few_rows_decide_nothing(table: Table) -> None:
-    assert compare_shares(table).decision == "not decisive"
+    assert compare_shares(table).decision == "too few rows"
+
+
+def test_rows_that_all_gain_leave_room_for_others() -> None:
+    found = compare_shares(Table(0, 24, 0, 0))
+    assert found.decision == "better"
+    assert [found.difference.low, found.difference.high] == pytest.approx([0.80487, 1.0], abs=1e-5)

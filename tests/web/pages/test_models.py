@@ -92,7 +92,7 @@ def test_lists_are_the_apis(browser: TestClient, make_model: MakeModel) -> None:
     assert linked == [*reversed(tuned), BASE]
     assert set(names) <= set(tuned)
     words = shown(page)
-    assert words.count("Better exact answers: 61 % to 92 %: better") == 2  # of the models, not of their checkpoints
+    assert words.count("better exact answers: 61 % to 92 %: better") == 2  # of the models, not of their checkpoints
     assert words.count("Checkpoint, step 10") == 2
     assert all(alias in page for alias in listed if not alias.startswith("ft:"))
     assert "134,515,008" in words

@@ -2,17 +2,22 @@
 
 import json
 import re
+from typing import get_args
 
 import pytest
 from starlette.testclient import TestClient
+from tests.evals.test_said_everywhere import toned
 from tests.web.conftest import SignIn
 from tests.web.evaluated import finish_with_verdict, make_evaluation
 
+from tunesmith.evals.comparison import Decision
 from tunesmith.evals.criteria import CRITERIA
 from tunesmith.evals.forgetting import general_questions
 from tunesmith.settings import Settings
 from tunesmith.store import Store
+from tunesmith.web.language import CATALOGUES
 from tunesmith.web.views.evaluations import verdict as views
+from tunesmith.web.views.evaluations.decisions import BADGES, badge, text_key
 
 
 @pytest.fixture
@@ -131,3 +136,26 @@ def test_the_pages_have_a_text_for_each_name_of_an_evaluation() -> None:
     kinds = {json.loads(one.reference.text)["kind"] for one in general_questions()}
     assert kinds == set(views.KINDS)
     assert {one.name for one in make_evaluation().measures} | {"loss"} == set(views.MEASURE_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "badge", "said"),
+    [(24, "closer to the wanted wording", "on 24 rows"), (1, "too few rows to tell", "(1 row; at least 10)")],
+)
+def test_a_likeness_and_too_few_rows_are_called_what_they_are(
+    rows: int, badge: str, said: str, browser: TestClient, store: Store, settings: Settings
+) -> None:
+    job_id = finish_with_verdict(store, settings, json.dumps(toned(rows).to_json()).encode())
+    page = text_of(browser.get(f"/ui/evaluations/{job_id}").text)
+    assert f"Verdict {badge} " in page
+    assert said in page
+    assert "does not check facts" in page
+    assert ("at least 10 rows are needed" in page) == (rows == 1)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_decision_has_a_badge_and_a_text(language: str) -> None:
+    known = {key.removeprefix("verdict.") for key in CATALOGUES[language] if key.startswith("verdict.")}
+    assert known == {text_key(one) for one in get_args(Decision)} | {text_key("of a later version")}
+    assert set(BADGES) == set(get_args(Decision))
+    assert [badge(one) for one in ("better", "worse", "of a later version", None)] == ["good", "bad", "info", "info"]

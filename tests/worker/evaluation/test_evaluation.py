@@ -85,6 +85,7 @@ def test_the_verdict_is_an_eval_with_a_run_for_each_side(
     assert shown.metadata == {
         "fine_tuning_job": job.id,
         "verdict": "better",
+        "notes": "4 of 9 rows",
         "decides": "same text",
         "sentence": "same text 0 % -> 100 % on 4 rows: better",
     }

@@ -4,6 +4,7 @@ Such requests run in the background: they fill the batch, and every chat goes be
 """
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -17,11 +18,14 @@ from tunesmith.graders.runner import Messages, Wrote
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.serve.chat.answer import Reply, Usage, start_chat
 from tunesmith.serve.chat.request import chat_request
+from tunesmith.serve.pool import LoadedModel
 from tunesmith.wire.body import read
 from tunesmith.wire.chat import Chat
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds, where an engine's queue is full
 LANE = "/evals"  # added to a project's name: a queue and a prefix cache of its own
+KEEP_SECONDS = 2.0  # that a model's name stands for the same weights: looking it up costs more than asking it
+SMALL = 20_000  # characters of a request that is prepared on the event loop: a thread costs more than that takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,21 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Asks models for one project's runs."""
+class _Opened:
+    """A model that was looked up, and until when that holds."""
 
-    context: Context
+    name: str
+    loaded: LoadedModel
+    until: float
+
+
+class Asker:
+    """Asks models for one run, on the event loop of the runs."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._opened: dict[str, _Opened] = {}
+        self._opening = asyncio.Lock()
 
     async def answer(self, body: JsonObject) -> Answered:
         """The answer to a chat request. Raises what chat would refuse it with."""
@@ -65,17 +80,43 @@ class Asker:
         record.spend(found.model, Tokens(used.prompt_tokens, used.completion_tokens, used.cached_tokens))
         return Wrote(found.model, found.text, found.finish == "length")
 
+    async def open(self, model: str) -> _Opened:
+        """The model, which may have to be loaded. Raises NotFound.
+
+        Rows that come together look it up once.
+        """
+        async with self._opening:
+            found = self._opened.get(model)
+            if found is None or time.monotonic() > found.until:
+                found = self._opened[model] = await asyncio.to_thread(self._open, model)
+            return found
+
     async def _start(self, body: JsonObject) -> tuple[str, Reply]:
         pause = FIRST_PAUSE
         while True:
             try:
-                return await asyncio.to_thread(self._submit, body)
-            except ServiceUnavailable:  # others are before it: a run can wait
+                opened = await self.open(str(body["model"]))
+                if _is_small(body):
+                    return opened.name, self._submit(body, opened)
+                return opened.name, await asyncio.to_thread(self._submit, body, opened)
+            except ServiceUnavailable:  # others are before it, or the model was unloaded: a run can wait
+                self._opened.clear()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _submit(self, body: JsonObject) -> tuple[str, Reply]:
+    def _open(self, model: str) -> _Opened:
+        name, loaded = open_model(self._context, model)
+        behind = replace(loaded, project=f"{self._context.project}{LANE}", background=True)
+        return _Opened(name, behind, time.monotonic() + KEEP_SECONDS)
+
+    def _submit(self, body: JsonObject, opened: _Opened) -> Reply:
         request = chat_request(read(Chat, body))
-        name, loaded = open_model(self.context, request.model)
-        behind = replace(loaded, project=f"{self.context.project}{LANE}", background=True)
-        return name, start_chat(request, behind, self.context.settings.chat_max_tokens)
+        return start_chat(request, opened.loaded, self._context.settings.chat_max_tokens)
+
+
+def _is_small(body: JsonObject) -> bool:
+    """Whether preparing the request takes about a millisecond: no schema or tool to compile, and few texts."""
+    if body.keys() & {"response_format", "tools"}:
+        return False
+    messages = body["messages"]
+    return isinstance(messages, list) and sum(len(str(one)) for one in messages) <= SMALL

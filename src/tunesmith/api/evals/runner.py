@@ -15,7 +15,6 @@ from tunesmith.api.evals.plans import read_asking
 from tunesmith.api.evals.rows import Row
 from tunesmith.api.evals.saving import Saver
 from tunesmith.api.http.context import Context
-from tunesmith.api.http.models import open_model
 from tunesmith.errors import ServiceUnavailable, TunesmithError
 from tunesmith.evals.runs.criteria import Criterion, read_criteria
 from tunesmith.evals.runs.samples import Asking
@@ -50,9 +49,9 @@ class Runner:
 
     def __init__(self, held: Held) -> None:
         self._held = held
-        self._saver = Saver(held.queue, held.lease)
-        self._asker = Asker(held.context)
         settings = held.context.settings
+        self._saver = Saver(held.queue, held.lease, settings.chat_running)
+        self._asker = Asker(held.context)
         self._room = asyncio.Semaphore(BATCHES * settings.chat_running)
         jail = InJail(jail_limits(settings), held.run.project)
         self._helpers = Helpers(self._asker.judge, jail, cosine_of(settings))
@@ -82,7 +81,7 @@ class Runner:
         criteria = read_criteria(row.testing_criteria)
         asking = read_asking(self._held.run.data_source, self._held.context.settings)
         if asking.model:  # a model that is gone, or cannot be loaded, ends the run and not each row
-            await asyncio.to_thread(open_model, self._held.context, asking.model)
+            await self._asker.open(asking.model)
         beside = [asyncio.create_task(self._saver.work()), asyncio.create_task(self._keep_lease())]
         rows = asyncio.create_task(self._rows(asking, criteria))
         try:

@@ -84,7 +84,7 @@ def _base_tokens(report: Report, base: LocalBase) -> str:
     """The base model's own count; empty if it did not count, as for a faulty file."""
     if report.base is None:
         return not_here(base.name) if base.renderer is None else ""
-    about = "" if report.base.exact else f" (±{report.base.margin:.1%}, from {report.base.rows:,} rows)"
+    about = "" if report.base.exact else f" (±{report.base.margin:.1%}, from {plural(report.base.rows, 'row')})"
     return (
         f"[bold]{report.base.tokens:,}[/bold] an epoch as {base.name} counts{about},"
         f" {report.base.learned_tokens:,} learned"

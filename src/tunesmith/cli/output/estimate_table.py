@@ -6,7 +6,7 @@ from tunesmith.check.report.file_report import Report
 from tunesmith.check.report.mask_preview import visible
 from tunesmith.cli.bases import LocalBase
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.output.terminal import duration, facts, not_here, out, print_table, size, warn
+from tunesmith.cli.output.terminal import duration, facts, not_here, out, plural, print_table, size, warn
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import rate_warning, require_multiplier
 from tunesmith.estimate.job_estimate import AnswersCost, Estimate
@@ -18,7 +18,7 @@ def print_estimate(report: Report, estimate: Estimate, base: LocalBase, base_rat
 
     `base_rate`: what the learning rate's multiplier multiplies.
     """
-    out().print(f"[bold]{escape(visible(report.file))}[/bold]  {estimate.examples:,} rows on {base.name}")
+    out().print(f"[bold]{escape(visible(report.file))}[/bold]  {plural(estimate.examples, 'row')} on {base.name}")
     print_table(facts({**_run(estimate, base_rate), **_here(estimate, base), **_money(estimate)}))
 
 
@@ -73,7 +73,7 @@ def _trained_tokens(estimate: Estimate) -> str:
         return ""
     about = "" if estimate.exact else "about "
     return (
-        f"{about}[bold]{estimate.trained_tokens:,} tokens[/bold] ({estimate.learned_tokens:,} of them learned),"
+        f"{about}[bold]{plural(estimate.trained_tokens, 'token')}[/bold] ({estimate.learned_tokens:,} of them learned),"
         " on your own machine"
     )
 
@@ -89,7 +89,7 @@ def _money(estimate: Estimate) -> dict[str, str]:
 
 def openai_training(estimate: Estimate) -> str:
     """What OpenAI would take for the training, in words."""
-    price, tokens = estimate.price, f"{estimate.openai_tokens:,} tokens"
+    price, tokens = estimate.price, plural(estimate.openai_tokens, "token")
     if estimate.openai_cost is not None:
         return f"training {dollars(estimate.openai_cost)}: {tokens} at {dollars(price.training)} a million"
     if price.training_hour is not None:

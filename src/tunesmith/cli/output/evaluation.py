@@ -9,7 +9,7 @@ from rich.markup import escape
 from tunesmith.cli.output.html_report import environment
 from tunesmith.cli.output.terminal import listing, note, out, plural, print_json
 from tunesmith.evals.answers import Pair
-from tunesmith.evals.comparison import Outcome, sentence
+from tunesmith.evals.comparison import DECIDED, Decision, Outcome, sentence
 from tunesmith.evals.criteria import Reply
 from tunesmith.evals.evaluation import Evaluation
 from tunesmith.evals.measures import loss_sentence
@@ -17,7 +17,14 @@ from tunesmith.evals.recorded import recorded_reply
 from tunesmith.evals.statistics import Interval
 from tunesmith.jsonvalue import JsonObject
 
-COLOURS = {"better": "green", "worse": "red", "not decisive": "yellow"}
+COLOURS: dict[Decision, str] = {
+    "better": "green",
+    "worse": "red",
+    "closer": "cyan",
+    "further": "yellow",
+    "not decisive": "yellow",
+    "too few rows": "yellow",
+}
 SHOWN = {  # columns and their titles
     "name": "criterion",
     "before": "before",
@@ -126,12 +133,11 @@ def _say_left_out(found: Evaluation) -> None:
 def _headline(found: Evaluation) -> str:
     if not found.outcomes:
         return "Nothing was compared"
-    words = {
-        "better": f"{found.after} is better than {found.before}",
-        "worse": f"{found.after} is worse than {found.before}",
-        "not decisive": f"Not decisive: {found.after} against {found.before}",
-    }
-    return words[found.outcomes[0].decision]
+    decision = found.outcomes[0].decision
+    if decision in DECIDED:
+        return f"{found.after} is {DECIDED[decision]} than {found.before}"
+    said = "Too few rows to tell" if decision == "too few rows" else "Not decisive"
+    return f"{said}: {found.after} against {found.before}"
 
 
 def _table(found: Evaluation) -> object:
@@ -169,10 +175,10 @@ def _sides(found: Evaluation) -> str:
     words = []
     for index, model in enumerate((found.before, found.after)):
         side = found.side(index)
-        extra = [f"{side.refusals:,} refusals"] if side.refusals else []
+        extra = [plural(side.refusals, "refusal")] if side.refusals else []
         extra += [f"{side.cut:,} cut at the limit"] if side.cut else []
-        per_answer = side.tokens / max(1, len(found.pairs))
-        words.append(", ".join((f"{model}: {per_answer:.0f} tokens an answer", f"{side.median_seconds:.2f} s", *extra)))
+        tokens = plural(round(side.tokens / max(1, len(found.pairs))), "token")
+        words.append(", ".join((f"{model}: {tokens} an answer", f"{side.median_seconds:.2f} s", *extra)))
     return "; ".join(words)
 
 

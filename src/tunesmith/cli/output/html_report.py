@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from tunesmith.check.fix.preview import fix_sentence
 from tunesmith.check.report.file_report import Distribution, Report
+from tunesmith.check.report.histogram import Box, Plot
 from tunesmith.check.report.mask_preview import Preview, visible
 from tunesmith.check.rules.pii_kinds import NAMES
 from tunesmith.cli.output.check_report import split_sentence
@@ -22,19 +23,14 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.codes import CODES
 from tunesmith.rows.findings import Group, grouped
 
-# The chart's size in its own units; the bars leave room at the left and below for the labels of the axes.
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 320, 150, 34, 8, 32
-PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - 8, HEIGHT - TOP - BOTTOM
+PLOT = Plot(width=320, height=150, left=34, right=8, top=8, bottom=32, gap=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
     """A bar of a histogram; `label` is shown under the pointer."""
 
-    x: float
-    y: float
-    width: float
-    height: float
+    box: Box
     label: str
 
 
@@ -75,11 +71,7 @@ def report_html(report: Report, estimate: Estimate | None = None, previews: Sequ
             risks=_risks(report.sections),
             fixable=fix_sentence(report),
             split=split_sentence(report),
-            width=WIDTH,
-            height=HEIGHT,
-            left=LEFT,
-            right=LEFT + PLOT_WIDTH,
-            floor=TOP + PLOT_HEIGHT,
+            plot=PLOT,
             version=version("tunesmith"),
             today=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
@@ -107,26 +99,15 @@ def _charts(report: Report) -> list[Chart]:
 
 
 def _chart(title: str, unit: str, spread: Distribution) -> Chart:
-    most = max(spread.counts, default=0) or 1
-    wide = PLOT_WIDTH / max(1, len(spread.counts))
+    edges, most = spread.bins, max(spread.counts, default=0) or 1
     bars = tuple(
-        Bar(
-            x=round(LEFT + index * wide, 2),
-            y=round(TOP + PLOT_HEIGHT * (1 - count / most), 2),
-            width=round(max(1.0, wide - 1), 2),
-            height=round(PLOT_HEIGHT * count / most, 2),
-            label=f"{spread.bins[index]:,.0f} to {spread.bins[index + 1]:,.0f} {unit}: {plural(count, 'row')}",
-        )
-        for index, count in enumerate(spread.counts)
+        Bar(box, f"{edges[at]:,.0f} to {edges[at + 1]:,.0f} {unit}: {plural(count, 'row')}")
+        for at, (box, count) in enumerate(zip(PLOT.boxes(spread.counts), spread.counts, strict=True))
     )
-    low, high = spread.bins[0], spread.bins[-1]
-
-    def across(value: float) -> float:
-        return round(LEFT + (value - low) / max(high - low, 1e-9) * PLOT_WIDTH, 2)
-
-    ticks = [Tick(across(low + (high - low) * part), f"{low + (high - low) * part:,.0f}") for part in (0, 0.5, 1)]
-    up = tuple(Tick(round(TOP + PLOT_HEIGHT * (1 - part), 2), f"{most * part:,.0f}") for part in (0, 1))
-    return Chart(title, unit, spread, bars, across(spread.median), tuple(ticks), up)
+    values = [edges[0] + (edges[-1] - edges[0]) * part for part in (0, 0.5, 1)]
+    ticks = tuple(Tick(PLOT.across(value, edges), f"{value:,.0f}") for value in values)
+    up = (Tick(PLOT.floor, "0"), Tick(PLOT.top, f"{most:,.0f}"))
+    return Chart(title, unit, spread, bars, PLOT.across(spread.median, edges), ticks, up)
 
 
 def _risks(sections: JsonObject) -> dict[str, str]:
@@ -186,5 +167,5 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"coded": _coded, "visible": visible, "percentages": percentages}
-    environment.filters |= {"openai_training": openai_training, "openai_answers": openai_answers}
+    environment.filters |= {"plural": plural, "openai_training": openai_training, "openai_answers": openai_answers}
     return environment

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.text import Text
 
 from tunesmith.check.report.mask_preview import Preview, visible
-from tunesmith.cli.output.terminal import out
+from tunesmith.cli.output.terminal import out, plural
 
 
 def print_mask(previews: Iterable[Preview]) -> None:
@@ -25,5 +25,5 @@ def _marked(preview: Preview) -> Text:
         shown = visible(span.text)
         text.append(f"⟦{shown}⟧" if span.learned else shown, style="green" if span.learned else "dim")
     if preview.cut_tokens:
-        text.append(f"\n… {preview.cut_tokens:,} tokens cut off at the limit", style="yellow")
+        text.append(f"\n… {plural(preview.cut_tokens, 'token')} cut off at the limit", style="yellow")
     return text

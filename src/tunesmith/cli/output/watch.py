@@ -12,7 +12,7 @@ from tunesmith.cli.chat.system_message import shown_system_message
 from tunesmith.cli.configure import again
 from tunesmith.cli.exits import CommandError, Exit
 from tunesmith.cli.output.job_views import JsonLines, LiveBar, PlainLines, View
-from tunesmith.cli.output.terminal import duration, err, facts, note, out, print_json, print_plain, print_table
+from tunesmith.cli.output.terminal import duration, err, facts, note, out, plural, print_json, print_plain, print_table
 from tunesmith.cli.output.waiting import nothing_known
 from tunesmith.client import Client, Event, Job, ServerRefused, ServerUnreachable
 
@@ -107,7 +107,7 @@ def conclude(job: Job, *, as_json: bool) -> None:
     if not as_json:
         took = duration(job.finished_at - job.created_at) if job.finished_at else "?"
         out().print(f"\n[green]✓[/green] [bold]{escape(job.fine_tuned_model or '?')}[/bold]", soft_wrap=True)
-        shown = {"trained": f"{job.trained_tokens or 0:,} tokens in {took}"}
+        shown = {"trained": f"{plural(job.trained_tokens or 0, 'token')} in {took}"}
         print_table(facts(shown | ({"verdict": escape(job.verdict)} if job.verdict else {})))
 
 

@@ -19,7 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tunesmith.cli.exits import CommandError, Exit
-from tunesmith.cli.output.terminal import warn
+from tunesmith.cli.output.terminal import plural, warn
 from tunesmith.cli.server.announcement import Announcement
 from tunesmith.cli.server.announcer import Announcer
 from tunesmith.cli.server.collector import Collector
@@ -131,7 +131,7 @@ async def _end_streams() -> None:
     from tunesmith.api.http.sse import cut_streams, open_streams
 
     if open_streams():
-        warn(f"stopping: {open_streams()} answers are being streamed; they have {STREAM_SECONDS:g} s to end.")
+        warn(f"stopping: {plural(open_streams(), 'answer')} still streaming, with {STREAM_SECONDS:g} s to end.")
     await asyncio.sleep(STREAM_SECONDS)
     cut_streams()
 

@@ -1,7 +1,7 @@
 """Two runs of an eval over the same rows, and how sure a difference is.
 
 The rows are independent, so all there is to a criterion is four counts. The interval of the difference is the
-bootstrap's of `evals.statistics`, drawn as counts: ten thousand rows take as long as ten.
+bootstrap's of `evals.statistics`, drawn as counts: ten thousand rows take as long as ten. Newcombe's where few change.
 """
 
 import math
@@ -11,7 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunesmith.evals.comparison import Decision, Table
-from tunesmith.evals.statistics import ALPHA, DRAWS, NORMAL, SEED, Interval, mcnemar, student_quantile, wilson
+from tunesmith.evals.statistics import (
+    ALPHA,
+    DRAWS,
+    LEAST_ROWS,
+    NORMAL,
+    SEED,
+    Interval,
+    mcnemar,
+    score_difference,
+    student_quantile,
+    wilson,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +38,13 @@ class Shares:
     @property
     def rows(self) -> int:
         """How many rows both runs have done."""
-        return self.table.both + self.table.gained + self.table.lost + self.table.neither
+        return self.table.rows
 
     @property
     def decision(self) -> Decision:
         """What can be said at the 5 % level."""
         if self.p >= ALPHA or not self.difference.value:
-            return "not decisive"
+            return "too few rows" if self.rows < LEAST_ROWS else "not decisive"
         return "better" if self.difference.value > 0 else "worse"
 
 
@@ -45,19 +56,21 @@ def tabulate(before: Sequence[bool], after: Sequence[bool]) -> Table:
 
 def compare_shares(table: Table) -> Shares:
     """What the counts say; p is McNemar's."""
-    rows = table.both + table.gained + table.lost + table.neither
     return Shares(
         table,
-        wilson(table.both + table.lost, rows),
-        wilson(table.both + table.gained, rows),
-        _difference(table, rows),
+        wilson(table.both + table.lost, table.rows),
+        wilson(table.both + table.gained, table.rows),
+        _difference(table),
         mcnemar(table.gained, table.lost),
     )
 
 
-def _difference(table: Table, rows: int) -> Interval:
+def _difference(table: Table) -> Interval:
+    rows = table.rows
     if rows < 2:
         return Interval((table.gained - table.lost) / max(1, rows), -1.0, 1.0)
+    if table.few_changes:
+        return score_difference(*table.counts)
     shares = np.array([table.gained, table.lost, table.both + table.neither]) / rows
     drawn = np.random.default_rng(SEED).multinomial(rows, shares, DRAWS)
     tail = NORMAL.cdf(-math.sqrt(rows / (rows - 1)) * student_quantile(1 - ALPHA / 2, rows - 1))

@@ -62,12 +62,18 @@ def as_eval(found: JsonObject, job: OfJob) -> FinishedEval | None:
         name=f"Verdict of {job.id}",
         data_source_config={"type": "custom", "schema": shown_schema(ITEM_SCHEMA, with_sample=True)},
         testing_criteria=tuple(grader(one) for one in criteria),
-        metadata={**about, "decides": criteria[0].name, "sentence": sentence[:LONGEST]},
+        metadata={**about, **_noted(found), "decides": criteria[0].name, "sentence": sentence[:LONGEST]},
     )
     samples = cast(list[JsonObject], found["samples"])
     most = cast(int, found.get("max_completion_tokens") or 0)
     runs = [_run(job, str(found[side]), side, _Rows(samples, side, criteria, most)) for side in SIDES]
     return FinishedEval(new, tuple(runs))
+
+
+def _noted(found: JsonObject) -> dict[str, str]:
+    """How the rows were chosen, and what the criterion does not look at."""
+    notes = "; ".join(map(str, cast(list[JsonValue], found.get("notes") or [])))
+    return {"notes": notes[:LONGEST]} if notes else {}
 
 
 class _Rows:

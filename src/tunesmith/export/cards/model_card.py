@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
+from tunesmith.evals.comparison import DECIDED
+from tunesmith.evals.wording import counted
 from tunesmith.export.cards.training_record import CURVES, DataRecord, TrainingRecord
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.system.atomic_write import write_atomically
@@ -77,12 +79,20 @@ def _verdict(verdict: JsonObject | None) -> Iterator[str]:
     yield "## Did the tuning help?"
     yield ""
     notes, sentences = _texts(verdict.get("notes")), _texts(verdict.get("sentences"))
-    rows = f"{_inline(str(verdict.get('rows', '?')))} rows"
-    yield f"{_inline(str(verdict.get('verdict')))}, on {rows}{''.join(f'; {note}' for note in notes)}."
+    said = f"{_inline(_decided(verdict.get('verdict')))}, on {_rows(verdict.get('rows'))}"
+    yield f"{'; '.join((said, *notes))}."
     yield ""
     yield from (f"- {sentence}" for sentence in sentences)
     yield ""
     yield from _right_and_wrong(verdict.get("criteria"))
+
+
+def _decided(decision: JsonValue) -> str:
+    return next((text for known, text in DECIDED.items() if known == decision), str(decision))
+
+
+def _rows(value: JsonValue) -> str:
+    return counted(value, "row") if isinstance(value, int) else "? rows"
 
 
 def _texts(value: JsonValue) -> list[str]:

@@ -26,19 +26,20 @@ from tunesmith.evals.forgetting import GENERAL_TOKENS, Forgetting, forgetting, g
 from tunesmith.evals.questions import Question, in_random_order, read_questions
 from tunesmith.evals.verdict.journal import Journal
 from tunesmith.evals.verdict.spec import TIME_SHARE, VerdictSpec
+from tunesmith.evals.wording import counted
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
 from tunesmith.serve.verdict.asking import Side, answers, longest_answer
+from tunesmith.serve.verdict.pace import AT_ONCE, Pace
 from tunesmith.settings import Settings
 from tunesmith.system.atomic_write import write_atomically
 from tunesmith.system.log import configure_log
 from tunesmith.system.memory import total_memory
 
 LONGEST_ANSWER = 512  # tokens
-AT_ONCE = 8  # questions, each at two sides
-LEAST = 24  # questions of each part that are asked whatever time they take …
-GRACE_SECONDS = 120.0  # … but for this much beyond the job's share
 ROWS_SHARE = 0.7  # of the time; the rest is for the probe
+END_SHARE = 0.02  # of the time, and …
+END_SECONDS = 0.5  # … are kept for what follows the last answer: the probe's statistics, the file, the process's end
 ROWS, GENERAL = "rows", "general"
 
 
@@ -78,13 +79,14 @@ def run(spec: VerdictSpec, log: Callable[[str], None], started: float) -> Evalua
         most = longest_answer(questions, sides[1].loaded.renderer, LONGEST_ANSWER)
         asking = Asking(sides, journal)
         asking.ask(ROWS, chosen, most, started + ROWS_SHARE * spec.seconds)
+        found = _evaluation(spec, journal, chosen, questions)  # before the probe, which fills the time that is left
+        found = replace(found, leaks=_leaks(spec), max_tokens=most)
         general = general_questions()
-        asking.ask(GENERAL, general, GENERAL_TOKENS, started + spec.seconds)
+        asking.ask(GENERAL, general, GENERAL_TOKENS, started + (1 - END_SHARE) * spec.seconds - END_SECONDS)
     finally:
         journal.close()
         pool.close()
-    found = _evaluation(spec, journal, chosen, questions)
-    found = replace(found, forgetting=_forgetting(journal, general), leaks=_leaks(spec), max_tokens=most)
+    found = replace(found, forgetting=_forgetting(journal, general))
     found = replace(found, notes=(*found.notes, *_late(spec, time.monotonic() - started)))
     text = json.dumps(found.to_json(), ensure_ascii=False, indent=1)
     write_atomically(spec.result, text.encode() + b"\n")
@@ -103,12 +105,14 @@ class Asking:
 
         What is begun is finished: long answers must not be the ones that are missing.
         """
-        slots = threading.Semaphore(AT_ONCE)
+        slots, pace = threading.Semaphore(AT_ONCE), Pace(until)
 
         def one(number: int) -> None:
+            begun = time.monotonic()
             try:
                 self._journal.add(part, number, answers(self._sides, questions[number], max_tokens))
             finally:
+                pace.took(time.monotonic() - begun)
                 slots.release()
 
         with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -117,8 +121,7 @@ class Asking:
                 if (part, number) in self._journal.found:
                     continue
                 slots.acquire()
-                late = time.monotonic() - until
-                if late > GRACE_SECONDS or (late > 0 and number >= LEAST):
+                if not pace.admits(number):
                     break
                 futures.append(threads.submit(one, number))
         for future in futures:
@@ -133,7 +136,7 @@ def _evaluation(
         reason = left_out[0][1] if left_out else "there was no time for one"
         raise InvalidRequest(f"No row could be asked: {reason}")
     found = evaluate(spec.before.name, spec.after.name, pairs, left_out, base=spec.before.digest)
-    return replace(found, notes=tuple(_notes(spec, len(pairs), len(chosen), len(questions))))
+    return replace(found, notes=(*found.notes, *_notes(spec, len(pairs), len(chosen), len(questions))))
 
 
 def _notes(spec: VerdictSpec, asked: int, chosen: int, known: int) -> list[str]:
@@ -148,10 +151,10 @@ def _notes(spec: VerdictSpec, asked: int, chosen: int, known: int) -> list[str]:
 
 def _late(spec: VerdictSpec, seconds: float) -> list[str]:
     """What is said where the few rows that are asked in any case took more than the job's share."""
-    percent = round(100 * spec.share(seconds))
+    percent = round(100 * spec.share(seconds), 1)
     if percent <= 100 * TIME_SHARE:
         return []
-    return [f"the evaluation took {percent} % of the job's time, as a few rows are asked whatever that takes"]
+    return [f"the evaluation took {percent:g} % of the job's time, as a few rows are asked whatever that takes"]
 
 
 def _answered(journal: Journal, part: str, questions: Sequence[Question]) -> tuple[list[Pair], list[tuple[int, str]]]:
@@ -179,7 +182,8 @@ def _leaks(spec: VerdictSpec) -> JsonObject | None:
 
 
 def _counted(chosen: Sequence[Question], known: Sequence[Question]) -> str:
-    return f"{len(chosen):,} rows" if len(chosen) == len(known) else f"{len(chosen):,} of {len(known):,} rows"
+    rows = counted(len(known), "row")
+    return rows if len(chosen) == len(known) else f"{len(chosen):,} of {rows}"
 
 
 def say(message: str) -> None:

@@ -8,8 +8,9 @@ committed with its usage and the run's sums, so that a process that is killed as
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, Select, or_, select, update
+from sqlalchemy import BigInteger, Connection, RowMapping, Select, Text, bindparam, or_, select, update
 
 from tunesmith.store.accounts.usage import Account, add_usage, this_minute
 from tunesmith.store.evals.rows import UNFINISHED, ItemRow, RunLease, RunRow, Saved, Totals
@@ -19,6 +20,22 @@ from tunesmith.store.queue.leases import LeaseLost
 from tunesmith.store.rows import Counts
 from tunesmith.store.schema.db import RUN_CLAIM_KEY, Database
 from tunesmith.store.schema.eval_tables import UNFINISHED_RUN, eval_items, eval_runs
+
+_TEXTS = {
+    "sample": bindparam("sample", type_=Text),
+    "results": bindparam("results", type_=Text),
+    "bytes": eval_items.c.bytes + bindparam("more", type_=BigInteger),
+}
+_OF_ITEM = update(eval_items).where(eval_items.c.id == bindparam("of_item", type_=Text))
+KEEP = _OF_ITEM.values(_TEXTS)
+END = _OF_ITEM.values(
+    {
+        **_TEXTS,
+        "state": bindparam("state", type_=Text),
+        "place": bindparam("place", type_=BigInteger),
+        "created_at": bindparam("now", type_=BigInteger),
+    }
+)
 
 
 class RunQueue:
@@ -95,12 +112,11 @@ class RunQueue:
 
         Raises LeaseLost.
         """
+        texts = [_Texts.of(one) for one in saved]  # before the lock is taken: others wait for it
         with self._database.write() as connection:
             row = _lock_held(connection, lease)
             sums = Sums({name: row[name] for name in COUNTED.values()}, Totals.from_json(row["totals"]))
-            for one in saved:
-                if _save_item(connection, one, sums.done + 1):
-                    sums.add(one)
+            _save_items(connection, saved, texts, sums)
             add_usage(connection, _usage(row, sums))
             _change(connection, lease, stalled=0, **sums.values())
 
@@ -127,15 +143,43 @@ def _usage(row: RowMapping, sums: Sums) -> Mapping[Account, Counts]:
     }
 
 
-def _save_item(connection: Connection, one: Saved, place: int) -> bool:
-    """False for an item that is done already."""
-    results = list(one.results)
-    values: dict[str, object] = {"sample": one.sample, "results": results, "state": one.state}
-    values["bytes"] = eval_items.c.bytes + len(json.dumps(one.sample)) + len(json.dumps(results))
-    if one.state != "waiting":
-        values |= {"place": place, "created_at": int(time.time())}
-    change = update(eval_items).where(eval_items.c.id == one.item_id, eval_items.c.state == "waiting")
-    return connection.execute(change.values(values)).rowcount > 0
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """An item's columns of JSON as their texts, so that each is written as JSON once."""
+
+    sample: str | None
+    results: str
+
+    @classmethod
+    def of(cls, one: Saved) -> "_Texts":
+        sample = None if one.sample is None else json.dumps(one.sample)
+        return cls(sample, json.dumps(list(one.results)))
+
+    @property
+    def size(self) -> int:
+        return len(self.sample or "null") + len(self.results)
+
+
+def _save_items(connection: Connection, saved: Sequence[Saved], texts: Sequence[_Texts], sums: Sums) -> None:
+    """Writes the items that have no end yet, all those of a kind at once, and adds them to the sums."""
+    ids = {one.item_id for one in saved}
+    query = select(eval_items.c.id).where(eval_items.c.id.in_(ids), eval_items.c.state == "waiting")
+    waiting = set(connection.execute(query).scalars())
+    kept: list[dict[str, object]] = []
+    ended: list[dict[str, object]] = []
+    for one, text in zip(saved, texts, strict=True):
+        if one.item_id not in waiting:  # done already
+            continue
+        values = {"of_item": one.item_id, "sample": text.sample, "results": text.results, "more": text.size}
+        if one.state == "waiting":
+            kept.append(values)
+        else:
+            waiting.discard(one.item_id)
+            ended.append({**values, "state": one.state, "place": sums.done + 1, "now": int(time.time())})
+        sums.add(one)
+    for change, rows in ((KEEP, kept), (END, ended)):
+        if rows:
+            connection.execute(change, rows)
 
 
 def _next(now: float, worker: str) -> Select[tuple[int]]:

@@ -3,20 +3,17 @@
 from dataclasses import dataclass
 from typing import cast
 
+from tunesmith.check.report.histogram import Box, Plot
 from tunesmith.jsonvalue import JsonObject, JsonValue
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 190, 44, 10, 26  # in the drawing's own units
-PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - 10, HEIGHT - TOP - BOTTOM
+PLOT = Plot(width=640, height=190, left=44, right=10, top=10, bottom=26, gap=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One bar and what it stands for: so many rows of `low` to `high`."""
 
-    x: float
-    y: float
-    width: float
-    height: float
+    box: Box
     low: int
     high: int
     rows: int
@@ -33,12 +30,7 @@ class Histogram:
     p95: int
     high: int
     median_x: float
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-    right: int = LEFT + PLOT_WIDTH
-    top: int = TOP
-    floor: int = TOP + PLOT_HEIGHT
+    plot: Plot = PLOT
 
 
 def histogram(spread: JsonValue) -> Histogram | None:
@@ -50,34 +42,17 @@ def histogram(spread: JsonValue) -> Histogram | None:
         return None
     drawn = cast(JsonObject, spread["histogram"])
     edges, counts = cast(list[float], drawn["edges"]), cast(list[int], drawn["counts"])
-    most = max(counts, default=0) or 1
-    wide = PLOT_WIDTH / max(1, len(counts))
     bars = tuple(
-        _bar(LEFT + at * wide, wide, count / most, (edges[at], edges[at + 1], count)) for at, count in enumerate(counts)
+        Bar(box, round(edges[at]), round(edges[at + 1]), count)
+        for at, (box, count) in enumerate(zip(PLOT.boxes(counts), counts, strict=True))
     )
-    low, high = edges[0], edges[-1]
     numbers = {name: round(cast(float, spread[name])) for name in ("min", "median", "p95", "max")}
-    place = (cast(float, spread["median"]) - low) / max(high - low, 1e-9)
     return Histogram(
         bars,
-        most,
+        max(counts, default=0) or 1,
         numbers["min"],
         numbers["median"],
         numbers["p95"],
         numbers["max"],
-        round(LEFT + place * PLOT_WIDTH, 1),
-    )
-
-
-def _bar(x: float, wide: float, share: float, values: tuple[float, float, int]) -> Bar:
-    low, high, rows = values
-    tall = round(PLOT_HEIGHT * share, 1)
-    return Bar(
-        round(x, 1),
-        round(TOP + PLOT_HEIGHT - tall, 1),
-        round(max(1.0, wide - 2), 1),
-        tall,
-        round(low),
-        round(high),
-        rows,
+        PLOT.across(cast(float, spread["median"]), edges),
     )

@@ -59,7 +59,7 @@ def state_of(row: JobRow) -> str:
 
 
 def decision_of(evaluation: JsonObject | None) -> str | None:
-    """Better, worse or not decisive; None where nothing was compared."""
+    """What the verdict comes to; None where nothing was compared."""
     found = None if evaluation is None else evaluation.get("verdict")
     return found if isinstance(found, str) and found in DECISIONS else None
 

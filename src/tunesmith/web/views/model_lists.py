@@ -11,8 +11,6 @@ from tunesmith.models.registry import BaseModel, GgufFile, alias_table, list_bas
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, ModelRow, ScopedStore
 
-BADGES = {"better": "good", "worse": "bad", "not decisive": "info"}  # how a verdict is coloured
-
 
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -29,19 +27,9 @@ class Base:
 class Verdict:
     """What a job says of its model beside the base, in a sentence."""
 
-    decision: str  # better, worse, not decisive
+    decision: str
     sentence: str
     job: str
-
-    @property
-    def badge(self) -> str:
-        """The class of its badge."""
-        return BADGES.get(self.decision, "info")
-
-    @property
-    def key(self) -> str:
-        """The end of its text's key."""
-        return self.decision.replace(" ", "_") if self.decision in BADGES else "unknown"
 
 
 @dataclass(frozen=True, slots=True)

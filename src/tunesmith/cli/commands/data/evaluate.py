@@ -122,7 +122,7 @@ def _compare_checkpoints(options: EvalOptions) -> None:
     from tunesmith.cli.commands.data.prompts import check_answers
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.reading_bar import CountingBar
-    from tunesmith.cli.output.terminal import note
+    from tunesmith.cli.output.terminal import note, plural
     from tunesmith.cli.server.find import connect
     from tunesmith.evals.checkpoints import compare_checkpoints
     from tunesmith.evals.questions import sample
@@ -136,7 +136,7 @@ def _compare_checkpoints(options: EvalOptions) -> None:
             raise CommandError(f"No job listed here has made {model}: name the job itself.", Exit.USAGE)
         made, before = kept_checkpoints(client, job.id), options.against or job.model
         chosen = sample(_questions(client, options, job), options.rows)
-        note(f"Asking {before} and {len(made):,} checkpoints for {len(chosen):,} answers each.")
+        note(f"Asking {before} and {plural(len(made), 'checkpoint')} for {plural(len(chosen), 'answer')} each.")
         sides = [(name, _as_it_is) for name in (before, *(name for name, _ in made))]
         with CountingBar(len(chosen), "asking") as bar:
             found = ask_sides(Asker(client, options.max_tokens), sides, chosen, options.concurrency, bar)
@@ -221,7 +221,7 @@ def _evaluate(client: "Client", options: EvalOptions) -> "Evaluation":
     from tunesmith.cli.commands.data.asking import Asker
     from tunesmith.cli.names import naming_models
     from tunesmith.cli.output.reading_bar import CountingBar
-    from tunesmith.cli.output.terminal import note
+    from tunesmith.cli.output.terminal import note, plural
     from tunesmith.evals.questions import sample
     from tunesmith.evals.run import Asking
 
@@ -229,8 +229,8 @@ def _evaluate(client: "Client", options: EvalOptions) -> "Evaluation":
     before = options.against or _base_of(model, job)
     questions = _questions(client, options, job)
     chosen = sample(questions, options.rows)
-    part = f"{len(chosen):,} of {len(questions):,}" if len(chosen) < len(questions) else f"{len(chosen):,}"
-    note(f"Asking {before} and {model} for {part} answers.")
+    part = f"{len(chosen):,} of " if len(chosen) < len(questions) else ""
+    note(f"Asking {before} and {model} for {part}{plural(len(questions), 'answer')}.")
     with naming_models(client, model):
         client.model(model)
     with naming_models(client, before):

@@ -113,11 +113,13 @@ def _three_digits(amount: float | None) -> str:
 
 
 def _sentences(results: "Sequence[WayResult]") -> list[str]:
-    from tunesmith.evals.comparison import sentence
+    from tunesmith.evals.comparison import sentence, wording_note
 
     first, long, short = results[0], results[-2], results[-1]
     pairs = [(first, one, one.outcome) for one in results[1:]] + [(long, short, short.shortened)]
-    return [f"{a.way.name} -> {b.way.name}: {sentence(found)}" for a, b, found in pairs if found is not None]
+    said = [f"{a.way.name} -> {b.way.name}: {sentence(found)}" for a, b, found in pairs if found is not None]
+    note = wording_note([found for _, _, found in pairs if found is not None])
+    return said if note is None else [*said, f"{note}."]
 
 
 def _what_costs(price: "Price") -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tunesmith.estimate.prices import Price
     from tunesmith.jsonvalue import JsonObject
     from tunesmith.replay.journal import Journal
-    from tunesmith.replay.run import Cost, Plan, Progress
+    from tunesmith.replay.run import Cost, Plan, Progress, Written
     from tunesmith.replay.upstream import Address
 
 SAMPLING = "Sent to the teacher"
@@ -133,17 +133,27 @@ def _run(
     print_written(written, output, journal.spent if plan.cost else None, as_json=options.as_json)
     if stopped is not None:
         raise stopped
-    if progress.capped:
-        from tunesmith.estimate.prices import dollars
+    _require_all(written, options.max_cost if progress.capped else None)
 
+
+def _require_all(written: "Written", cap: float | None) -> None:
+    """Raises CommandError where rows are missing.
+
+    `cap`: that of the costs, where it was reached.
+    """
+    from tunesmith.cli.output.terminal import plural
+    from tunesmith.estimate.prices import dollars
+
+    if cap is not None:
+        left = f"{plural(written.missing, 'row')} {'is' if written.missing == 1 else 'are'}"
         raise CommandError(
-            f"The cap of {dollars(options.max_cost)} is reached: {written.missing:,} rows are not asked yet. "
+            f"The cap of {dollars(cap)} is reached: {left} not asked yet. "
             "The same command with a larger --max-cost goes on."
         )
     if written.missing:
         raise CommandError("Stopped; the same command goes on from there.", Exit.INTERRUPTED)
     if written.refused:
-        raise CommandError(f"{len(written.refused):,} rows have no answer to learn, as listed above.")
+        raise CommandError(f"{plural(len(written.refused), 'row')} without an answer to learn, as listed above.")
 
 
 async def _ask(plan: "Plan", journal: "Journal", address: "Address", bar: "ReplayBar") -> "Progress":

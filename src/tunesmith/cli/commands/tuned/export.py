@@ -187,9 +187,11 @@ def _print(exported: "Exported", compared: "list[Compared] | None", *, as_json: 
 
 
 def _cells(pair: "Compared") -> tuple[str, str]:
+    from tunesmith.cli.output.terminal import plural
+
     if pair.margin is None:
         return "equal", "-"
-    return f"differs after {pair.same_tokens} tokens", f"{pair.margin:.3f}"
+    return f"differs after {plural(pair.same_tokens, 'token')}", f"{pair.margin:.3f}"
 
 
 def _answer(pair: "Compared") -> "JsonObject":

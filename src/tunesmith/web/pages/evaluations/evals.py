@@ -13,7 +13,6 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.web.access.visit import Visit, signed_in
 from tunesmith.web.render import render
 from tunesmith.web.views.evaluations.runs import Comparison, Shown, compare_runs, graders, shown_item
-from tunesmith.web.views.evaluations.verdict import BADGES
 
 LISTED = 20
 ITEMS = 20
@@ -84,7 +83,6 @@ async def compare(request: Request) -> Response:
         compared=compared,
         kind=chosen,
         pairs=shown,
-        badges=BADGES,
     )
 
 

@@ -13,7 +13,7 @@ from tunesmith.web.access.api_call import Refused
 from tunesmith.web.access.visit import Visit, signed_in
 from tunesmith.web.render import render
 from tunesmith.web.views.evaluations.flips import KINDS, Flips, flips
-from tunesmith.web.views.evaluations.verdict import BADGES, NoEvaluation, Verdict, read_verdict
+from tunesmith.web.views.evaluations.verdict import NoEvaluation, Verdict, read_verdict
 
 LISTED = 20
 MOST_BYTES = 64 * 1024 * 1024  # of a file that a page reads
@@ -32,7 +32,6 @@ async def evaluations(request: Request) -> Response:
         after=page.data[-1].id if page.has_more else None,
         first=after is None,
         evals=evals["data"],
-        badges=BADGES,
     )
 
 
@@ -43,13 +42,13 @@ async def verdict(request: Request) -> Response:
     shown = cast("JsonObject | None", cast(JsonObject, job["tunesmith"]).get("evaluation"))
     found, fault = (None, "") if shown is None else await _read(visit, str(shown["file"]))
     if found is None:
-        return render(request, "evaluations/none.html", job=job, shown=shown, fault=fault, badges=BADGES)
+        return render(request, "evaluations/none.html", job=job, shown=shown, fault=fault)
     query = request.query_params
     page = int(query["page"]) if query.get("page", "").isdecimal() and len(query["page"]) < 7 else 1
     pairs = await run_in_threadpool(_flips, found, query.get("criterion"), query.get("kind"), page)
     part = request.headers.get("hx-target") == "flips"
     template = "evaluations/flips.html" if part else "evaluations/verdict.html"
-    return render(request, template, job=job, found=found, flips=pairs, kinds=KINDS, shown=shown, badges=BADGES)
+    return render(request, template, job=job, found=found, flips=pairs, kinds=KINDS, shown=shown)
 
 
 def evaluation_of(job: JobRow) -> JsonObject:

@@ -2,25 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import orjson
 
+from tunesmith.evals.criteria import ANSWERED, EXACT, ROUGE, SAME_CALLS, SAME_JSON, SHAPE, VALID_JSON, WORDS
 from tunesmith.evals.statistics import Interval
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.web.views.evaluations.intervals import Scale, Whisker, around_zero, read_interval
 
-BADGES = {"better": "good", "worse": "bad", "not decisive": "warn"}
 SHARES = Scale(0.0, 1.0)
 CRITERION_KEYS = {
-    "same tool calls": "calls",
-    "same JSON value": "json_value",
-    "valid JSON": "valid_json",
-    "same JSON keys and types": "json_shape",
-    "same text": "text",
-    "words in common (F1)": "words",
-    "ROUGE-L": "rouge",
-    "no refusal": "answered",
+    SAME_CALLS.name: "calls",
+    SAME_JSON.name: "json_value",
+    VALID_JSON.name: "valid_json",
+    SHAPE.name: "json_shape",
+    EXACT.name: "text",
+    WORDS.name: "words",
+    ROUGE.name: "rouge",
+    ANSWERED.name: "answered",
 }  # in the pages' texts
 MEASURE_KEYS = {"loss": "loss", "answer length": "length", "time to answer": "time"}
 KINDS = ("arithmetic", "facts", "words", "reading", "order", "form")
@@ -30,8 +30,21 @@ class NoEvaluation(Exception):
     """The file is none that this page can show."""
 
 
+class _Named:
+    """What has a name that the pages may have a text for."""
+
+    __slots__ = ()
+    KEYS: ClassVar[Mapping[str, str]]
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Its name among the pages' texts, "" of one that they do not know."""
+        return self.KEYS.get(self.name, "")
+
+
 @dataclass(frozen=True, slots=True)
-class Criterion:
+class Criterion(_Named):
     """One criterion for both sides, with its drawings.
 
     `table`: both, gained, lost, neither; None of graded ones.
@@ -50,15 +63,11 @@ class Criterion:
     drawn_before: Whisker
     drawn_after: Whisker
     drawn_difference: Whisker
-
-    @property
-    def key(self) -> str:
-        """Its name among the pages' texts, "" of one that they do not know."""
-        return CRITERION_KEYS.get(self.name, "")
+    KEYS: ClassVar[Mapping[str, str]] = CRITERION_KEYS
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(_Named):
     """A mean of each side, such as the loss or the time to answer."""
 
     name: str
@@ -68,11 +77,7 @@ class Measured:
     after: float
     difference: Interval
     p: float
-
-    @property
-    def key(self) -> str:
-        """Its name among the pages' texts, "" of one that they do not know."""
-        return MEASURE_KEYS.get(self.name, "")
+    KEYS: ClassVar[Mapping[str, str]] = MEASURE_KEYS
 
 
 @dataclass(frozen=True, slots=True)
