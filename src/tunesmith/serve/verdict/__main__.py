@@ -20,12 +20,13 @@ from types import FrameType
 
 from tunesmith.check.rules.leaks import find_leaks
 from tunesmith.errors import InvalidRequest, TunesmithError
+from tunesmith.estimate.verdict_time import GRACE_SECONDS, LEAST, ROWS_SHARE, TIME_SHARE
 from tunesmith.evals.answers import Answer, Pair
 from tunesmith.evals.evaluation import Evaluation, evaluate
 from tunesmith.evals.forgetting import GENERAL_TOKENS, Forgetting, forgetting, general_questions
 from tunesmith.evals.questions import Question, in_random_order, read_questions
 from tunesmith.evals.verdict.journal import Journal
-from tunesmith.evals.verdict.spec import TIME_SHARE, VerdictSpec
+from tunesmith.evals.verdict.spec import VerdictSpec
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
 from tunesmith.serve.verdict.asking import Side, answers, longest_answer
@@ -36,9 +37,6 @@ from tunesmith.system.memory import total_memory
 
 LONGEST_ANSWER = 512  # tokens
 AT_ONCE = 8  # questions, each at two sides
-LEAST = 24  # questions of each part that are asked whatever time they take …
-GRACE_SECONDS = 120.0  # … but for this much beyond the job's share
-ROWS_SHARE = 0.7  # of the time; the rest is for the probe
 ROWS, GENERAL = "rows", "general"
 
 
