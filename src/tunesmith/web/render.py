@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse
 from tunesmith import __version__
 from tunesmith.web import formats
 from tunesmith.web.language import COOKIE, LANGUAGES, language_of, text
+from tunesmith.web.sentences import said
 from tunesmith.web.static_files import static_url
 
 THEME_COOKIE, THEMES = "tunesmith_theme", ("light", "dark")
@@ -27,6 +28,7 @@ _environment = Environment(
     auto_reload=False,
 )
 _environment.filters.update(formats.FILTERS)
+_environment.filters["said"] = said
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:

@@ -21,10 +21,20 @@ export async function problemOf(answer) {
 }
 
 /** A line at the corner of the page that goes away by itself. */
+/** Shows a sentence of the server; what stands in backticks is code. */
+export function tell(place, sentence) {
+  place.replaceChildren(...String(sentence).split(/(?<!`)`([^`\n]+)`(?!`)/).map((part, n) => {
+    if (n % 2 === 0) return part;
+    const code = document.createElement("code");
+    code.textContent = part;
+    return code;
+  }));
+}
+
 export function toast(message) {
   const line = document.createElement("p");
   line.className = "toast";
-  line.textContent = message;
+  tell(line, message);
   document.getElementById("toasts").append(line);
   setTimeout(() => line.remove(), 6000);
 }

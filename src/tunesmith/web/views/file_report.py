@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from tunesmith.check.report.openai_wording import first_error
 from tunesmith.check.rules.file_rules import method_of
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.codes import CODES
@@ -12,6 +13,8 @@ from tunesmith.rows.findings import Finding
 from tunesmith.web.views.histogram import Histogram, histogram
 
 PAGE = 15  # findings, each with its row's text
+FIX_COMMAND = "`tunesmith fix"
+NOT_BY_BUTTON = ("--", "`tunesmith fix` does not", "converts only", "; then `tunesmith fix")
 PAIRS = 8  # of duplicates
 
 
@@ -37,6 +40,16 @@ class Group:
     total: int
     listed: int
     findings: tuple[Shown, ...]
+
+    @property
+    def by_fix(self) -> bool:
+        """Whether the page's own button does what `cure` says."""
+        return is_done_by_fix(self.cure)
+
+
+def is_done_by_fix(cure: str) -> bool:
+    """Whether `tunesmith fix` does what a cure says, and needs to be told no more."""
+    return FIX_COMMAND in cure and not any(words in cure for words in NOT_BY_BUTTON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +124,7 @@ class FileReport:
     lengths: Histogram | None
     duplicate_rows: int
     pairs: tuple[tuple[int, int, int], ...]  # line, line of one that repeats it, rows of the group
+    first: Finding | None  # the error to begin with
 
 
 def file_report(report: JsonObject) -> FileReport:
@@ -133,6 +147,7 @@ def file_report(report: JsonObject) -> FileReport:
         lengths=histogram(_dict(report, "distributions").get("tokens_per_row")),
         duplicate_rows=int(str(_dict(report, "duplicates").get("rows", 0))),
         pairs=_pairs(report),
+        first=_first(report),
     )
 
 
@@ -143,6 +158,10 @@ def _pairs(report: JsonObject) -> tuple[tuple[int, int, int], ...]:
         if len(lines) > 1:
             found.append((lines[0], lines[1], cast(int, group["rows"])))
     return tuple(found)
+
+
+def _first(report: JsonObject) -> Finding | None:
+    return first_error([Finding.from_json(cast(JsonObject, one)) for one in _list(report, "errors")])
 
 
 def _languages(report: JsonObject) -> tuple[tuple[str, float], ...]:
