@@ -40,8 +40,8 @@ def test_what_is_to_be_typed_is_code(text: str, shown: str) -> None:
         (STARTED.message, "微调任务已开始"),
         (COMPLETED.message, "任务已成功完成"),
         (
-            f"Verdict: {VERDICT}; 4 of 9 rows held out of the training file, drawn at random; 2 of the rows are also in "
-            "the training file, exactly or nearly",
+            f"Verdict: {VERDICT}; 4 of 9 rows held out of the training file, drawn at random; "
+            "2 of the rows are also in the training file, exactly or nearly",
             "结论：文本相同：1,204 行中 0 % → 100 %（+100，95 % 区间 +51 至 +100）：更好；"
             "随机抽取从训练文件留出的 9 行中的 4 行；其中 2 行也完全或近乎出现在训练文件里",
         ),

@@ -65,7 +65,7 @@ def record_pace(folder: Path, base_name: str, questions: int, seconds: float) ->
 
 
 def read_pace(folder: Path, base_name: str) -> float | None:
-    """Seconds for a question in the latest verdict on this base; None where there was none."""
+    """Seconds for a question in the latest verdict on this base, or None."""
     kept = read_checked(_path(folder, base_name))
     pace = kept.get("seconds_per_question") if isinstance(kept, dict) else None
     return float(pace) if isinstance(pace, int | float) and pace > 0 else None

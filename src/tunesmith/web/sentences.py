@@ -31,7 +31,10 @@ class Known(NamedTuple):
 
 @pass_context
 def said(context: Context, sentence: object) -> Markup:
-    """The sentence in the page's language where that is known, with what stands in backticks as code."""
+    """The sentence in the page's language, where it is known in that.
+
+    What stands in backticks is code.
+    """
     return spoken(str(context.get("language", "en")), str(sentence))
 
 

@@ -163,6 +163,12 @@ def test_a_cure_has_its_command_as_code_and_names_the_button(browser: TestClient
     assert "below does this" not in told
 
 
+def test_warnings_that_errors_hide_are_announced(browser: TestClient) -> None:
+    hidden = "Warnings about rows with an error may be missing here"
+    assert hidden not in page_of(browser, f"/ui/files/{upload(browser, lines(SOUND))}/findings")
+    assert hidden in page_of(browser, f"/ui/files/{upload(browser, lines([*SOUND, '{']))}/findings")
+
+
 def test_every_cure_that_names_fix_is_known_to_be_the_buttons_or_not() -> None:
     with_fix = {code for code, one in CODES.items() if "tunesmith fix" in one.fix}
     assert {code for code in with_fix if is_done_by_fix(CODES[code].fix)} == {

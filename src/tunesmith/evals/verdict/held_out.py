@@ -33,9 +33,10 @@ def held_out_count(rows: int, share: float | bool) -> int:
 def verdict_plan(
     asked: float | bool | None, rows: int, validation_rows: int | None, pace: float | None = None
 ) -> VerdictPlan | None:
-    """The rows of the verdict of a job with `rows` in its training file; None for a job without one.
+    """The rows of a job's verdict; None for a job without one.
 
-    `asked` is the job's option `evaluate`, `validation_rows` is None where there is no validation file.
+    `rows` are those of its training file, `asked` is the job's option `evaluate`, `validation_rows` is None where there
+    is no validation file.
     """
     if asked is False or (validation_rows is None and not asked):
         return None

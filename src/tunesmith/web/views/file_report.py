@@ -54,13 +54,17 @@ def is_done_by_fix(cure: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """A page of a report's findings; `listed` of `total` are in the report at all."""
+    """A page of a report's findings; `listed` of `total` are in the report at all.
+
+    `may_grow`: some rows have an error, and not everything else was looked at in them.
+    """
 
     groups: tuple[Group, ...]
     page: int
     pages: int
     listed: int
     total: int
+    may_grow: bool
 
     @property
     def places(self) -> list[JsonValue]:
@@ -92,7 +96,7 @@ def findings_page(report: JsonObject, page: int, places: list[JsonValue] | None 
         _group(code, [one for one in shown if one.finding.code == code], totals[code], listed[code])
         for code in dict.fromkeys(one.finding.code for one in shown)
     ]
-    return Findings(tuple(groups), page, pages, len(found), sum(totals.values()))
+    return Findings(tuple(groups), page, pages, len(found), sum(totals.values()), report["bad_rows"] != 0)
 
 
 def _group(code: str, shown: list[Shown], total: int, listed: int) -> Group:
