@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -34,6 +35,7 @@ from tunesmith.worker.duration import seconds_trained
 from tunesmith.worker.handover import without_secrets
 
 EVALUATOR_MODULE = "tunesmith.serve.verdict"
+MOST_LINES = 1_000  # more than a verdict has questions
 HANGS_SECONDS = 900.0  # beyond its share: then it is ended
 
 
@@ -152,10 +154,10 @@ class EvaluationRun:
 
     def _say_end(self, spec: VerdictSpec) -> None:
         """Until when it will take: what was estimated for the training has passed."""
-        pace = read_pace(self.settings.paths.root, self.job.base_model)
-        trained = spec.seconds * (1 - TIME_SHARE) / TIME_SHARE
-        ends = time.time() + VerdictPlan(_lines(spec.rows_file), pace=pace).seconds(trained)
-        self.store.queue.append(self.lease, [], estimated_finish=int(ends))
+        plan = planned_verdict(self.store, self.settings, self.job)
+        if plan is not None:
+            ends = time.time() + plan.seconds(spec.seconds * (1 - TIME_SHARE) / TIME_SHARE)
+            self.store.queue.append(self.lease, [], estimated_finish=int(ends))
 
     def _parent(self) -> Path | None:
         """The tuned model that the job goes on from."""
@@ -215,8 +217,21 @@ class EvaluationRun:
         return Evaluated(blob, shown, tuple(_events(found, shown)), same)
 
 
+def planned_verdict(store: Store, settings: Settings, job: JobRow) -> VerdictPlan | None:
+    """The rows and the pace of the job's verdict; None for a job without one."""
+    if not is_wanted(job):
+        return None
+    held_out = JobFiles(settings.paths.jobs, job.id).held_out
+    rows = held_out if job.validation_file is None else store.blobs.path(job.validation_file)
+    return VerdictPlan(_lines(rows), pace=read_pace(settings.paths.root, job.base_model))
+
+
 def _lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n") if file.exists() else 0
+    """The file's lines, as far as they are counted."""
+    if not file.exists():
+        return 0
+    with file.open("rb") as lines:
+        return sum(1 for _ in islice(lines, MOST_LINES))
 
 
 def _side(name: str, base: Path, adapter: Path | None) -> SideSpec:

@@ -14,7 +14,6 @@ from tests.worker.conftest import Workers, messages, rows
 
 from tunesmith.api.evals.plans import read_asking
 from tunesmith.api.views.evals import eval_json, item_json, run_json
-from tunesmith.estimate.verdict_time import read_pace, record_pace
 from tunesmith.evals.runs.criteria import read_criteria
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Store
@@ -35,9 +34,6 @@ DIFFERENT = b"".join(
 @pytest.fixture
 def evaluator(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return lambda **values: monkeypatch.setenv("SCRIPTED_EVALUATOR", json.dumps(values))
-
-
-Evaluator = Callable[..., None]
 
 
 def finished(row: JobRow) -> bool:
@@ -119,30 +115,6 @@ def test_the_verdict_is_an_eval_with_a_run_for_each_side(
     EvalRetrieveResponse.model_validate(eval_json(shown), strict=True)
     RunRetrieveResponse.model_validate(run_json(after, shown.testing_criteria, "http://here"), strict=True)
     OutputItemRetrieveResponse.model_validate(item_json(wrong, shown.id), strict=True)
-
-
-def test_a_verdicts_pace_is_kept_for_estimates(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, store_settings: Settings, evaluator: Evaluator
-) -> None:
-    evaluator(answers=9)
-    workers.start()
-    job = wait_for(submit(validation=DIFFERENT), finished)
-    pace = read_pace(store_settings.paths.root, job.base_model)
-    assert pace is not None
-    assert 0 < pace < 10
-
-
-def test_the_time_left_is_the_verdicts_while_it_is_made(
-    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, store_settings: Settings, evaluator: Evaluator
-) -> None:
-    record_pace(store_settings.paths.root, "smollm2-135m-instruct", 50, 50.0)
-    evaluator(seconds=0.5)
-    workers.start()
-    now = time.time()
-    job = wait_for(submit(validation=DIFFERENT), lambda row: (row.estimated_finish or 0) > now + 20)
-    assert job.status is JobStatus.RUNNING
-    assert 24 <= (job.estimated_finish or 0) - now < 70  # a second for each of the rows and of 24 general questions
-    store.jobs.cancel(job.id)
 
 
 @pytest.mark.parametrize("which", ["file", "model"])
