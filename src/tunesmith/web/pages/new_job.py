@@ -120,7 +120,7 @@ def _planned(request: Request, job: NewJob, seen: JsonObject, notes: list[str]) 
         warnings.append(text(say, "new_job.cut", n=seen["cut"], limit=seen["max_tokens"]))
     if seen["leaks"]:
         warnings.append(text(say, "new_job.leaks", n=seen["leaks"]))
-    warnings += [] if "evaluate" in faults else _few_rows(say, job, seen)
+    warnings += [] if faults else _few_rows(say, job, seen)
     if seen["estimate"] is None:
         return Plan(faults, tuple(warnings), used=used_options(job), seen=seen, rate=rate)
     warnings += number_warnings(seen, rate)
