@@ -86,7 +86,14 @@ def test_the_words_of_a_whole_job_are_chinese_on_a_chinese_page(
         store,
         lease,
         checkpoint(store, lease, settings.paths.jobs, 3),
-        {"verdict": "better", "sentence": VERDICT, "before": "b", "rows": 1204},
+        {
+            "verdict": "better",
+            "sentence": VERDICT,
+            "before": "b",
+            "rows": 1204,
+            "forgetting": False,
+            "file": "file-none",
+        },
     )
     store.jobs.pause((waits := new_job(store, suffix="waits")).id)
     browser.headers["accept-language"] = "zh"
