@@ -26,11 +26,13 @@ VERDICT = "same text 0 % -> 100 % on 1,204 rows (+100, 95 % interval +51 to +100
         ("`<b>` & `a`", "<code>&lt;b&gt;</code> &amp; <code>a</code>"),
         ("One ` alone <i>", "One ` alone &lt;i&gt;"),
         ("No ``code`` of `two\nlines`", "No ``code`` of `two\nlines`"),
+        ("There is no eval 'x'. GET /v1/evals lists those of this project.", "There is no eval &#39;x&#39;."),
+        ("Split it, send it in parts (POST /v1/uploads), or wait.", "Split it, send it in parts, or wait."),
         ("", ""),
     ],
-    ids=["command", "hostile", "alone", "odd", "empty"],
+    ids=["command", "hostile", "alone", "odd", "route", "route within", "empty"],
 )
-def test_what_is_to_be_typed_is_code(text: str, shown: str) -> None:
+def test_what_is_to_be_typed_is_code_and_the_apis_routes_are_left_out(text: str, shown: str) -> None:
     assert spoken("en", text) == shown
 
 

@@ -18,6 +18,8 @@ FOLDER = Path(__file__).parent / "texts" / "sentences"
 LONGEST = 1_000  # characters of a sentence that is looked up
 SEVERAL = "; "  # parts the verdict from what is said about how it was made
 _TYPED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")  # what is to be typed, as in `tunesmith fix FILE`
+# What programs are told; a page has its own lists.
+_OF_THE_API = re.compile(r" ?GET /v1/[^.]{,200}\.| \((?:GET|POST|DELETE) /v1/[^)]{,200}\)")
 _PLACE = re.compile(r"\{([a-z]+)\d?\}")
 _KINDS = {"number": r"[-+]?[\d,.]*\d", "word": r"\S+", "said": r".+", "text": r".+"}  # of places in a pattern
 
@@ -40,6 +42,7 @@ def said(context: Context, sentence: object) -> Markup:
 
 def spoken(language: str, sentence: str) -> Markup:
     """The sentence in a language, as HTML; one that is not known is marked as English."""
+    sentence = _OF_THE_API.sub("", sentence)
     if language == "en" or not sentence:
         return _marked(sentence)
     found = translated(language, sentence)

@@ -21,9 +21,10 @@ export async function problemOf(answer) {
 }
 
 /** A line at the corner of the page that goes away by itself. */
-/** Shows a sentence of the server; what stands in backticks is code. */
+/** Shows a sentence of the server, without its words for programs; what stands in backticks is code. */
 export function tell(place, sentence) {
-  place.replaceChildren(...String(sentence).split(/(?<!`)`([^`\n]+)`(?!`)/).map((part, n) => {
+  const plain = String(sentence).replace(/ ?GET \/v1\/[^.]*\.| \((?:GET|POST|DELETE) \/v1\/[^)]*\)/g, "");
+  place.replaceChildren(...plain.split(/(?<!`)`([^`\n]+)`(?!`)/).map((part, n) => {
     if (n % 2 === 0) return part;
     const code = document.createElement("code");
     code.textContent = part;
