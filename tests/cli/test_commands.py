@@ -99,6 +99,15 @@ def test_estimate_shows_the_rate_of_the_multiplier(tunesmith: Run, base_dir: Pat
     assert "0.4 x the base rate (= 1e-4)" in tunesmith("estimate", JOKES, "--lr-multiplier", 0.4).out
 
 
+def test_estimate_counts_the_rows_that_a_verdict_takes(tunesmith: Run, base_dir: Path) -> None:
+    ran = tunesmith("estimate", JOKES, "--evaluate")
+    assert "(3 more are held out for the verdict)" in ran.out
+    assert "The verdict is to be made on 3 rows: that is too few to tell" in " ".join(ran.err.split())
+    found = tunesmith("estimate", JOKES, "--evaluate", "--json").json
+    assert isinstance(found, dict)
+    assert (found["examples"], found["held_out"]) == (9, 3)
+
+
 def test_train_sends_every_option_under_its_wire_name(run: Run, script: ScriptedServer) -> None:
     accept_uploads(script)
     hyperparameters = ("--epochs", 3, "--batch-size", 4, "--lr-multiplier", 0.5)

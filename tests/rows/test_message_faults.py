@@ -180,6 +180,11 @@ def test_the_order_is_judged_only_where_every_message_is_sound() -> None:
     assert codes([USER], training=False) == []
     assert codes([{**USER, "colour": 1}]) == ["message_unrecognized_key"]
     assert codes([USER, "hi"]) == ["message_not_object"]
+    assert codes([{**USER, "name": "Ana"}, {**ANSWER, "parsed": 1}]) == [
+        "name_not_trained",
+        "key_not_trained",
+        "no_system",
+    ]
 
 
 @pytest.mark.parametrize(

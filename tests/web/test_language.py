@@ -27,6 +27,22 @@ def test_both_languages_have_the_same_keys_and_places() -> None:
         assert places == {place for text in forms(chinese[key]) for place in PLACE.findall(text)}, key
 
 
+CJK = "\u3400-\u9fff"
+HALF_WIDTH = re.compile(rf"[{CJK}] *[,:;?!()]|[,:;?!()] *[{CJK}]|[,:;?!](?=[^0-9A-Za-z]|$)")
+OTHER_WORDS = re.compile(rf"词元|Token|基础模型|[{CJK}]token|token[{CJK}]")  # "token" and "基座" are the terms
+
+
+def test_chinese_has_its_own_punctuation_and_one_word_for_one_thing() -> None:
+    faults = []
+    for key, value in language.CATALOGUES["zh"].items():
+        for text in forms(value):
+            if re.search(f"[{CJK}]", text):
+                faults += [(key, text) for pattern in (HALF_WIDTH, OTHER_WORDS) if pattern.search(text)]
+    assert faults == []
+    assert all(HALF_WIDTH.search(text) for text in ("完成,继续", "{n} 行;{m}", "名称(可选)", "步:"))
+    assert not any(HALF_WIDTH.search(text) for text in ("1,000 行", "q_proj,v_proj", "完成，继续", "（可选）"))
+
+
 def forms(value: language.Text) -> list[str]:
     return [value] if isinstance(value, str) else list(value.values())
 

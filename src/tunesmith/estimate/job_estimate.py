@@ -4,12 +4,13 @@ Prices count OpenAI's tokens; time and memory count the base's own, because thos
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunesmith.check.report.file_report import Report
 from tunesmith.estimate.hyperparameters import Hyperparameters, auto_epochs, resolve_hyperparameters
 from tunesmith.estimate.prices import DEFAULT_PRICE, Price, answer_cost, training_cost
 from tunesmith.estimate.speed import Benchmark, Workload, peak_memory, training_seconds, unpacked
+from tunesmith.estimate.verdict_time import VerdictPlan
 from tunesmith.jsonvalue import JsonObject
 
 
@@ -38,8 +39,9 @@ class AnswersCost:
 class Estimate:
     """What a job will be.
 
-    `openai_*` is what OpenAI would have billed, None where that is not known.
-    `trained_tokens` is what the job here will report.
+    `examples` are the rows that are trained, without the `held_out` ones. `openai_*` is what OpenAI would have billed
+    for them, None where that is not known. `trained_tokens` is what the job here will report. `seconds` are the whole
+    job's, `verdict_seconds` those of them in which it is compared with its base.
     """
 
     hyperparameters: Hyperparameters
@@ -56,11 +58,14 @@ class Estimate:
     peak_memory_bytes: int | None = None
     local_cost: float | None = None
     answers: AnswersCost | None = None
+    held_out: int = 0
+    verdict_seconds: float | None = None
 
     def to_json(self) -> JsonObject:
         """The estimate as `tunesmith estimate --json` prints it."""
         return {
             "examples": self.examples,
+            "held_out": self.held_out,
             "hyperparameters": self.hyperparameters.to_json(),
             "steps_per_epoch": self.steps_per_epoch,
             "total_steps": self.total_steps,
@@ -77,6 +82,7 @@ class Estimate:
             "learned_tokens": self.learned_tokens,
             "exact": self.exact,
             "seconds": self.seconds,
+            "verdict_seconds": self.verdict_seconds,
             "peak_memory_bytes": self.peak_memory_bytes,
             "local_cost": self.local_cost,
         }
@@ -102,43 +108,66 @@ class Machine:
 
 
 def estimate(
-    report: Report, hyperparameters: Hyperparameters, price: Price = DEFAULT_PRICE, machine: Machine = Machine()
+    report: Report,
+    hyperparameters: Hyperparameters,
+    price: Price = DEFAULT_PRICE,
+    machine: Machine = Machine(),
+    verdict: VerdictPlan | None = None,
 ) -> Estimate:
-    """The estimate for training on the file that `report` is about."""
-    epochs = hyperparameters.n_epochs
-    steps = math.ceil(report.sound_rows / hyperparameters.batch_size)
-    openai_tokens = report.openai.billed_tokens * epochs
-    seconds, memory = _seconds_and_memory(report, hyperparameters, steps, machine)
-    base = report.base
+    """The estimate for training on the file that `report` is about.
+
+    Which rows are held out for the verdict is drawn when the job begins, so their tokens are the file's mean.
+    """
+    training = _training(report, hyperparameters, price, machine, 0 if verdict is None else verdict.held_out)
+    if verdict is None or training.seconds is None:
+        return training
+    taken = verdict.seconds(training.seconds)
+    seconds = training.seconds + taken
+    return replace(training, seconds=seconds, verdict_seconds=taken, local_cost=machine.cost(seconds))
+
+
+def _training(
+    report: Report, hyperparameters: Hyperparameters, price: Price, machine: Machine, held_out: int
+) -> Estimate:
+    epochs, base = hyperparameters.n_epochs, report.base
+    kept = 1 - held_out / report.sound_rows if held_out else 1.0
+    steps = math.ceil((report.sound_rows - held_out) / hyperparameters.batch_size)
+    openai_tokens = round(report.openai.billed_tokens * kept) * epochs
+    seconds, memory = _seconds_and_memory(report, hyperparameters, steps, machine, kept)
     return Estimate(
         hyperparameters=hyperparameters,
-        examples=report.examples,
+        examples=report.examples - held_out,
         steps_per_epoch=steps,
         total_steps=steps * epochs,
         openai_tokens=openai_tokens,
         openai_cost=_rounded(training_cost(price, openai_tokens)),
         price=price,
-        trained_tokens=base.tokens * epochs if base else None,
-        learned_tokens=base.learned_tokens * epochs if base else None,
-        exact=base.exact if base else True,
+        trained_tokens=round(base.tokens * kept) * epochs if base else None,
+        learned_tokens=round(base.learned_tokens * kept) * epochs if base else None,
+        exact=not held_out and (base.exact if base else True),
         seconds=seconds,
         peak_memory_bytes=memory,
         local_cost=machine.cost(seconds),
         answers=_answers(report, price),
+        held_out=held_out,
     )
 
 
 def _seconds_and_memory(
-    report: Report, hyperparameters: Hyperparameters, steps: int, machine: Machine
+    report: Report, hyperparameters: Hyperparameters, steps: int, machine: Machine, kept: float
 ) -> tuple[float | None, int | None]:
-    """Wall time and peak memory of the training; `steps` are those of one epoch."""
+    """Wall time and peak memory of the training.
+
+    `steps` are those of one epoch, `kept` is the share of the rows that is trained.
+    """
     benchmark, base = machine.benchmark, report.base
     if benchmark is None or base is None:
         return None, None
     longest = base.lengths.maximum if base.lengths else 0
     work = machine.work or unpacked(base.tokens, longest, hyperparameters.batch_size, benchmark)
     epochs = hyperparameters.n_epochs
-    return training_seconds(benchmark, work.tokens * epochs, steps * epochs), peak_memory(benchmark, work.largest)
+    seconds = training_seconds(benchmark, round(work.tokens * kept) * epochs, steps * epochs)
+    return seconds, peak_memory(benchmark, work.largest)
 
 
 def _answers(report: Report, price: Price) -> AnswersCost | None:

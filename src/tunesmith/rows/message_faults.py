@@ -6,6 +6,7 @@ Keys, roles, content, calls, and the order of turns.
 from collections.abc import Iterator
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
+from tunesmith.rows.codes import CODES
 from tunesmith.rows.findings import Fault, shorten
 from tunesmith.rows.other_shapes.turns import role_of
 from tunesmith.rows.tool_faults import are_sound_calls, call_faults, tool_message_faults
@@ -45,7 +46,7 @@ def messages_faults(messages: JsonValue, path: str, *, training: bool = True) ->
         if _is_plain(message):
             continue
         for fault in message_faults(message, f"{path}[{index}]", training=training):
-            sound = False
+            sound = sound and CODES[fault.code].severity != "error"
             yield fault
     if all(isinstance(message, dict) for message in messages):
         objects: list[JsonObject] = [message for message in messages if isinstance(message, dict)]

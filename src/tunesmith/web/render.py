@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse
 from tunesmith import __version__
 from tunesmith.web import formats
 from tunesmith.web.language import COOKIE, LANGUAGES, language_of, text
+from tunesmith.web.sentences import said
 from tunesmith.web.static_files import static_url
 from tunesmith.web.views.evaluations.decisions import badge, text_key
 
@@ -27,7 +28,7 @@ _environment = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-_environment.filters.update(formats.FILTERS | {"badge": badge, "decision_key": text_key})
+_environment.filters.update(formats.FILTERS | {"badge": badge, "decision_key": text_key, "said": said})
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:

@@ -8,14 +8,17 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
 from tunesmith.errors import DataError, TunesmithError
+from tunesmith.estimate.verdict_time import TIME_SHARE, VerdictPlan, read_pace, record_pace
 from tunesmith.evals.verdict.as_eval import OfJob, as_eval
 from tunesmith.evals.verdict.held_out import Split, held_out_count, split_file
-from tunesmith.evals.verdict.spec import ENGINE_SETTINGS, TIME_SHARE, SideSpec, VerdictSpec
+from tunesmith.evals.verdict.spec import ENGINE_SETTINGS, SideSpec, VerdictSpec
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.output import LineReader, log_tail
 from tunesmith.launch.protocol import Launcher, Start, Trainer
@@ -32,6 +35,7 @@ from tunesmith.worker.duration import seconds_trained
 from tunesmith.worker.handover import without_secrets
 
 EVALUATOR_MODULE = "tunesmith.serve.verdict"
+MOST_LINES = 1_000  # more than a verdict has questions
 HANGS_SECONDS = 900.0  # beyond its share: then it is ended
 
 
@@ -106,10 +110,7 @@ class EvaluationRun:
         except OSError as error:  # whose own words name a path of the server
             self._not_done(f"a file cannot be read or written ({error.strerror})")
             return None
-        try:
-            fault = self._follow(child, pause, time.monotonic() + spec.seconds + HANGS_SECONDS)
-        finally:
-            child.stop()
+        fault = self._watch(child, pause, spec)
         if fault is not None:
             self._not_done(fault)
             return None
@@ -118,6 +119,20 @@ class EvaluationRun:
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._not_done(f"its result cannot be read ({type(error).__name__})")
             return None
+
+    def _watch(self, child: Trainer, pause: Callable[[], None], spec: VerdictSpec) -> str | None:
+        """Why the process failed; None where it did not, and then its pace is kept for estimates."""
+        begun, known = time.monotonic(), _lines(self.files.answers)
+        try:
+            self._say_end(spec)
+            fault = self._follow(child, pause, begun + spec.seconds + HANGS_SECONDS)
+        finally:
+            child.stop()
+        if fault is None:
+            asked = _lines(self.files.answers) - known - (known == 0)  # the first line names what is asked
+            with suppress(OSError):
+                record_pace(self.settings.paths.root, self.job.base_model, asked, time.monotonic() - begun)
+        return fault
 
     def _spec(self, adapter: Path) -> VerdictSpec:
         base = materialise(resolve_base(self.job.base_model, self.settings), self.settings)
@@ -136,6 +151,13 @@ class EvaluationRun:
             seconds=trained * TIME_SHARE / (1 - TIME_SHARE),
             held_out=split is not None,
         )
+
+    def _say_end(self, spec: VerdictSpec) -> None:
+        """Until when it will take: what was estimated for the training has passed."""
+        plan = planned_verdict(self.store, self.settings, self.job)
+        if plan is not None:
+            ends = time.time() + plan.seconds(spec.seconds * (1 - TIME_SHARE) / TIME_SHARE)
+            self.store.queue.append(self.lease, [], estimated_finish=int(ends))
 
     def _parent(self) -> Path | None:
         """The tuned model that the job goes on from."""
@@ -193,6 +215,23 @@ class EvaluationRun:
         blob = self.store.blobs.write([text])
         shown = _shown(found, blob.id)
         return Evaluated(blob, shown, tuple(_events(found, shown)), same)
+
+
+def planned_verdict(store: Store, settings: Settings, job: JobRow) -> VerdictPlan | None:
+    """The rows and the pace of the job's verdict; None for a job without one."""
+    if not is_wanted(job):
+        return None
+    held_out = JobFiles(settings.paths.jobs, job.id).held_out
+    rows = held_out if job.validation_file is None else store.blobs.path(job.validation_file)
+    return VerdictPlan(_lines(rows), pace=read_pace(settings.paths.root, job.base_model))
+
+
+def _lines(file: Path) -> int:
+    """The file's lines, as far as they are counted."""
+    if not file.exists():
+        return 0
+    with file.open("rb") as lines:
+        return sum(1 for _ in islice(lines, MOST_LINES))
 
 
 def _side(name: str, base: Path, adapter: Path | None) -> SideSpec:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith.errors import ServiceUnavailable
+from tunesmith.estimate.verdict_time import VerdictPlan
 from tunesmith.store import Lease, NewCheckpoint, NewEvent, Store
 from tunesmith.train.protocol.events import Checkpoint, Done, Event, Failed, Log, Started, Step
 from tunesmith.worker.openai_events import checkpoint_metrics, log_event, step_event
@@ -22,6 +23,7 @@ class Relay:
     """Collects a trainer's events and sends them to the store.
 
     `done` and `failed`: the trainer's last event, once it has come. `logged`: messages that the job already has.
+    `verdict`: what comes after the training, for the estimated finish.
     """
 
     store: Store
@@ -29,6 +31,7 @@ class Relay:
     last_step: int
     logged: set[str]
     keep_checkpoints: int
+    verdict: VerdictPlan | None = None
     done: Done | None = None
     failed: Failed | None = None
     first_steps: list[Step] = field(default_factory=list)  # of this attempt, if it began at the beginning
@@ -37,6 +40,7 @@ class Relay:
     _checkpoints: list[NewCheckpoint] = field(default_factory=list)
     _total_steps: int | None = None
     _estimated_finish: int | None = None
+    _begun: float = field(default_factory=time.monotonic)
 
     def take(self, events: Iterable[Event]) -> None:
         """Keeps the events for the next `send`."""
@@ -86,7 +90,10 @@ class Relay:
         self.last_step = step.step
         self._events.append(step_event(step))
         if step.seconds_left is not None:
-            self._estimated_finish = int(time.time() + step.seconds_left)
+            left = step.seconds_left
+            if self.verdict is not None:
+                left += self.verdict.seconds(time.monotonic() - self._begun + left)
+            self._estimated_finish = int(time.time() + left)
 
     def _log(self, event: NewEvent) -> None:
         if event.message and event.message not in self.logged:

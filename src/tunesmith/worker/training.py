@@ -25,7 +25,7 @@ from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
 from tunesmith.worker.cards import write_cards
 from tunesmith.worker.duration import TrainingTime
-from tunesmith.worker.evaluation import Evaluated, EvaluationRun, is_wanted
+from tunesmith.worker.evaluation import Evaluated, EvaluationRun, is_wanted, planned_verdict
 from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.integrations import Senders, start_senders
@@ -89,7 +89,8 @@ class TrainingRun:
             spec = self._write_spec()
             self._announce()
             told = set(self.store.jobs.messages(self.job.id))
-            relay = Relay(self.store, self.lease, self.job.last_step, told, spec.keep_checkpoints)
+            verdict = planned_verdict(self.store, self.settings, self.job)
+            relay = Relay(self.store, self.lease, self.job.last_step, told, spec.keep_checkpoints, verdict)
             started = time.monotonic()
             trainer = self.launcher.start(self._start())
             senders = start_senders(self.job, self.files, self.settings)

@@ -21,6 +21,7 @@ from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store, open_
 from tunesmith.web.site import create_site
 
 ANSWER, TUNED = "Cloudy ☁ with puns.", "Rain 天气 at noon."
+SYSTEM = "You are the weather."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def tuned(served: Served, random_adapter: Callable[[Path, int], Path], renderer:
     job = store.jobs.create(NewJob(BASE, BASE, file.id, "acme", 1, {}, {"type": "supervised"}))
     for status, following in ((JobStatus.VALIDATING, JobStatus.QUEUED), (JobStatus.QUEUED, JobStatus.RUNNING)):
         _, lease = store.queue.claim("tests", [status], 60) or pytest.fail("nothing to claim")
-        store.queue.set_status(lease, following)
+        store.queue.set_status(lease, following, system_message=SYSTEM)
     adapter = random_adapter(served.settings.paths.jobs / job.id / "adapter", 2)
     served.fake.answers[str(adapter)] = [*renderer.encode(TUNED), min(renderer.eos_ids)]
     return store.queue.finish(lease, JobOutcome(adapter, 1, None)).planned_model
@@ -115,7 +116,7 @@ def test_base_and_tuned_stream_side_by_side_and_each_says_what_answered(
     expect(own.locator(".proof")).to_contain_text(f"adapter digest {digest[:16]}…")
     expect(own.locator(".proof")).to_have_attribute("data-adapter", digest)
     expect(missing.locator("> .problem")).to_have_text(
-        "The model 'ft:none' does not exist. GET /v1/models lists those that do."
+        "There is no model named “ft:none”. Empty the field and click into it to choose one from the list."
     )
     tokens = len(fake.answers[BASE]) - 1
     expect(base.locator("[data-figure=tokens]")).to_contain_text(f"→ {tokens}")
@@ -126,6 +127,27 @@ def test_base_and_tuned_stream_side_by_side_and_each_says_what_answered(
     expect(own.locator(".answer")).to_have_text(TUNED)
     assert page.input_value("#turns li:last-child textarea") == "How is the weather?"
     assert own.locator("input").input_value() == tuned
+
+
+def test_the_training_files_system_message_is_offered_and_never_forced(page: Page, tuned: str, served: Served) -> None:
+    open_playground(page, BASE)
+    system, hint = page.locator("#turns li:first-child textarea"), page.locator("#system-hint")
+    expect(system).to_have_value("")
+    page.click("#add-column")  # which is the newest tuned model
+    expect(page.locator(".column input").nth(1)).to_have_value(tuned)
+    expect(system).to_have_value(SYSTEM)
+    expect(hint).to_be_visible()
+    system.fill("You are brief.")
+    expect(hint).to_be_hidden()
+    page.reload()
+    page.wait_for_selector("#playground[data-ready]", state="attached")
+    expect(system).to_have_value("You are brief.")
+    page.click("#clear")
+    expect(system).to_have_value(SYSTEM)
+    page.locator(".column input").nth(1).fill("")
+    page.locator(".column input").nth(1).press("Tab")
+    expect(system).to_have_value("")
+    expect(hint).to_be_hidden()
 
 
 def test_probabilities_are_read_by_keyboard_and_as_a_table(page: Page, fake: FakeVllm) -> None:

@@ -63,6 +63,23 @@ def messages(text: str) -> list[tuple[str, dict[str, object]]]:
     return [(one["id"], json.loads(one["data"])) for one in found if "id" in one]
 
 
+def test_a_viewer_is_told_when_the_verdict_begins(store: Store) -> None:
+    lease = running_job(store, options={"evaluate": True})
+    train(store, lease, 1, 19, 20)
+
+    async def play() -> None:
+        mine = viewer(store, lease.job_id)
+        mine.watch()
+        await mine.until(lambda text: '"19 / 20"' in text)
+        train(store, lease, 20, 20, 20)
+        await mine.until(lambda text: '"20 / 20"' in text)
+        first, last = (data["marks"]["head"] for _, data in messages(mine.text))  # type: ignore[index]
+        assert first != last  # so the page asks for its head again
+        mine.gone.set()
+
+    run(play)
+
+
 def test_a_viewer_gets_everything_then_what_is_new_then_the_end(store: Store, settings: Settings) -> None:
     lease = running_job(store)
     train(store, lease, 1, 10, 20)

@@ -14,9 +14,12 @@ from tests.web.conftest import SignIn
 from tunesmith.check.report.mask_preview import preview_rows
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer
+from tunesmith.rows.codes import CODES
+from tunesmith.rows.row_faults import FIX_LATER
 from tunesmith.store import Store
 from tunesmith.store.schema.tables import files
 from tunesmith.web.pages.file import fixed_name
+from tunesmith.web.views.file_report import is_done_by_fix
 
 BASE = "smollm2-135m-instruct"
 HOSTILE = "<script>alert(1)<\"' \u202eevil" + "x" * 80 + ".jsonl"
@@ -57,11 +60,11 @@ def test_the_list_has_the_apis_numbers(browser: TestClient, store: Store) -> Non
         "/ui/api/v1/fine_tuning/jobs", json={"model": "smollm2-135m-instruct", "training_file": trained}
     ).json()["id"]
     page = page_of(browser, "/ui/files")
-    rows = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)[1:]
+    rows = re.findall(r'<tr role="row">(.*?)</tr>', page, re.DOTALL)[1:]
     assert [re.findall(r"/ui/files/(file-\w+)", one)[0] for one in rows] == [exam, trained]
     report = store.files.report(trained)
     assert report is not None
-    assert f'<td class="number">{report["examples"]}</td>' in rows[1]
+    assert f' class="number">{report["examples"]}</td>' in rows[1]
     assert f'<a href="/ui/jobs/{job}">' in rows[1]
     assert job not in rows[0]
     assert exam not in page_of(browser, "/ui/files?purpose=fine-tune")
@@ -127,19 +130,80 @@ def test_findings_stand_at_their_place(browser: TestClient, store: Store) -> Non
     assert f"<strong>{report['bad_rows']}</strong>" in page
     found = browser.get(f"/ui/files/{file}/findings").text
     text = html.unescape(found)
+    plain = re.sub(r"</?code>", "`", text)  # of a cure, what is to be typed
     for one in cast(list[JsonObject], report["errors"]):
         assert str(one["message"]).rstrip(".") in text
-        assert str(one["cure"]) in text
+        assert str(one["cure"]) in plain
     assert '<mark>"assistent"</mark>' in text
     assert '{"messages": [<mark>}</mark>' in text
     assert "Hi &lt;b&gt;" in found
     assert "Hi <b>" not in found
 
 
+def test_a_broken_file_is_said_by_its_line_in_plain_words(browser: TestClient) -> None:
+    broken: list[Any] = [*SOUND, '{"messages": [}', '{"messages": []}']
+    head = page_of(browser, f"/ui/files/{upload(browser, lines(broken))}").split("</section>")[0]
+    assert "<strong>Line 13</strong> <code>column 15</code> A value is missing:" in head
+    assert "Write one: a text in double quotes" in head
+    assert "1 more error is listed below." in head
+    for jargon in ("Example 13", "Expecting value", "char 14", "cannot be parsed"):
+        assert jargon not in head
+
+
+def test_a_cure_has_its_command_as_code_and_names_the_button(browser: TestClient, sign_in: SignIn) -> None:
+    shared: list[Any] = [*SOUND, {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}]
+    file = upload(browser, lines(shared))
+    found = page_of(browser, f"/ui/files/{file}/findings")
+    assert "Run <code>tunesmith fix FILE</code>: it writes such rows" in found
+    assert "The button “Store the fixed file” below does this for you." in found
+    assert "below does this" not in sign_in("read-only").get(f"/ui/files/{file}/findings").text
+    unclear: list[Any] = [*SOUND, {"text": "All of it."}]
+    told = page_of(browser, f"/ui/files/{upload(browser, lines(unclear))}/findings")
+    assert "<code>tunesmith fix" in told
+    assert "below does this" not in told
+
+
+def test_warnings_that_errors_hide_are_announced(browser: TestClient) -> None:
+    hidden = "Warnings about rows with an error may be missing here"
+    assert hidden not in page_of(browser, f"/ui/files/{upload(browser, lines(SOUND))}/findings")
+    assert hidden in page_of(browser, f"/ui/files/{upload(browser, lines([*SOUND, '{']))}/findings")
+
+
+def test_every_cure_that_names_fix_is_known_to_be_the_buttons_or_not() -> None:
+    with_fix = {code for code, one in CODES.items() if "tunesmith fix" in one.fix}
+    assert {code for code in with_fix if is_done_by_fix(CODES[code].fix)} == {
+        *("wrong_encoding", "not_jsonl", "byte_order_mark", "blank_line", "invalid_json", "other_shape"),
+        *("invalid_weight", "arguments_not_text", "duplicate_row"),
+    }
+    assert not is_done_by_fix(FIX_LATER)
+
+
+def test_rows_that_fix_leaves_out_are_named_with_why(browser: TestClient) -> None:
+    question: JsonObject = {"role": "user", "content": "And now?"}
+    rows: list[Any] = [*SOUND, {**SOUND[0], "source": "crm"}, SOUND[3], {"messages": []}, {"messages": [question]}]
+    rows.append('{"messages": [}')
+    diff = page_of(browser, f"/ui/files/{upload(browser, lines(rows))}/fix")
+    left = diff.split("Rows that are left out")[1].split("</ul>")[0]
+    assert re.findall(r"<strong>Line (\d+)</strong>", left) == ["13", "14", "15", "16", "17"]
+    assert left.count("repeats an earlier row") == 2
+    assert "is empty" in left
+    assert "<code>messages</code> No message has the role" in left
+    assert "A value is missing" in left
+    assert "more rows are left out" not in diff
+
+
+def test_many_rows_that_are_left_out_are_counted_beyond_the_first(browser: TestClient) -> None:
+    rows: list[Any] = [*SOUND, *[SOUND[3]] * 130]
+    diff = page_of(browser, f"/ui/files/{upload(browser, lines(rows))}/fix")
+    assert diff.split("Rows that are left out")[1].split("</ul>")[0].count("<li>") == 100
+    assert "30 more rows are left out." in diff
+
+
 def test_many_findings_come_page_by_page(browser: TestClient, store: Store) -> None:
     rows = [{**one, "note": n} for n, one in enumerate([*SOUND, *(row(f"More {n}?") for n in range(10))])]
     file = upload(browser, lines(rows))
     first, second = (page_of(browser, f"/ui/files/{file}?page={page}") for page in (1, 2))
+    first, second = (page.split('<div id="findings"')[1] for page in (first, second))
     assert "Line 1</strong> <code>note</code>" in first
     assert "Line 1</strong> <code>note</code>" not in second
     assert "Line 22</strong> <code>note</code>" in second

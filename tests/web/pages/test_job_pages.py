@@ -69,6 +69,25 @@ def test_overview_shows_work_models_errors_and_room(browser: TestClient, store: 
     assert done.fine_tuned_model not in browser.get("/").text
 
 
+def test_a_trained_job_that_makes_its_verdict_is_not_running_at_100_percent(browser: TestClient, store: Store) -> None:
+    lease = running_job(store, suffix="weather", validation_file=new_file(store, "valid.jsonl"))
+    train(store, lease, 1, 29, 30)
+    assert "Running" in text_of(browser.get("/ui/overview").text)
+    train(store, lease, 30, 30, 30, ends=int(time.time()) + 120)
+    for path in ("/ui/overview", "/ui/jobs/rows"):
+        words = text_of(browser.get(path).text)
+        assert "Comparing with the base" in words
+        assert re.search(r"30 steps trained · (2 min|1 min 5\d s) left", words)
+        assert "badge running" not in browser.get(path).text
+    page = browser.get(f"/ui/jobs/{lease.job_id}").text
+    assert 'badge comparing" role="status">Comparing with the base' in page
+    assert "Base and tuned model now answer the same rows" in page
+    assert "Comparing with the base" in browser.get(f"/ui/jobs/compare?job={lease.job_id}").text
+    plain = running_job(store, suffix="plain", options={"evaluate": False}, validation_file=new_file(store, "v.jsonl"))
+    train(store, plain, 1, 30, 30)
+    assert 'badge running" role="status"' in browser.get(f"/ui/jobs/{plain.job_id}").text
+
+
 @pytest.mark.parametrize("path", ["/ui/overview", "/ui/jobs/rows"])
 def test_a_part_is_made_again_only_after_a_write(browser: TestClient, store: Store, path: str) -> None:
     new_job(store, suffix="first")

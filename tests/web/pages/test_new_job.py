@@ -15,8 +15,12 @@ from tunesmith.check.file_check import CheckOptions, check_file
 from tunesmith.estimate.hyperparameters import resolve_hyperparameters
 from tunesmith.estimate.job_estimate import estimate
 from tunesmith.estimate.prices import dollars, require_price
+from tunesmith.estimate.speed import Benchmark, benchmark_path, write_benchmark
+from tunesmith.estimate.verdict_time import record_pace
 from tunesmith.models.directory import context_length
 from tunesmith.render.renderer import Renderer
+from tunesmith.settings import Settings
+from tunesmith.train.measure import hardware_name
 from tunesmith.web.views.job_form import OPTIONS, field_of, request_of
 
 
@@ -62,7 +66,9 @@ def test_the_plan_is_the_commands_estimate(
     assert f"{wanted.openai_tokens:,} tokens of gpt-3.5-turbo-1106" in part
     assert dollars(wanted.openai_cost) in part
     auto = resolve_hyperparameters(None, report)
-    assert f"auto: {auto.n_epochs}. 12 rows are few" in part
+    assert f"Your number; left empty, it would be {auto.n_epochs}." in part
+    assert f"auto: {auto.n_epochs}" not in part
+    assert f"auto: {auto.n_epochs}. 12 rows are few" in plan_of(browser, training_file=file, n_epochs="auto")
     assert f"auto: {auto.batch_size}." in part
     assert "it makes a rate of 0.0005 (x 0.00025)" in part
     assert 'id="create"' in part
@@ -105,13 +111,40 @@ def test_a_broken_file_is_refused_before_the_button(browser: TestClient) -> None
     broken[6] = '{"messages": []}'
     file = upload(browser, lines(broken))
     part = plan_of(browser, training_file=file)
-    assert "Example 7" in fault_of(part, "training_file")
+    fault = fault_of(part, "training_file")
+    assert fault.startswith("Line 7, messages: ")
+    assert "The job failed" not in part
+    assert part.count(fault) == 1
+    assert '<strong>Would be refused:</strong> <a href="#training_file">Training file</a>' in part
     assert "disabled" in part.split('id="create"')[1]
 
 
 def test_too_few_rows_are_left_beside_those_held_out(browser: TestClient) -> None:
     file = upload(browser, lines(SOUND[:10]))
     assert "at least 10 are needed" in fault_of(plan_of(browser, training_file=file, evaluate="true"), "evaluate")
+
+
+def test_the_plan_counts_what_is_trained_and_what_the_verdict_takes(
+    browser: TestClient, settings: Settings, renderer: Renderer, base_dir: Path
+) -> None:
+    rows = [row(f"Ask {n}", f"Answer {n}") for n in range(40)]
+    speed = Benchmark(BASE, "here", 100.0, 0.5, 10.0, 1_000_000, 1000.0)
+    conditions = f"{hardware_name(settings.train_threads)}, rank {settings.lora_rank}"
+    write_benchmark(benchmark_path(settings.paths.root, BASE, conditions), speed)
+    record_pace(settings.paths.root, BASE, 50, 50.0)
+    part = plan_of(browser, training_file=upload(browser, lines(rows)), n_epochs="1", evaluate="0.1")
+    assert "<dt>Rows trained</dt><dd>36</dd>" in part
+    assert "<dt>Rows held out for the verdict</dt><dd>4</dd>" in part
+    assert "<strong>36</strong><span>steps" in part
+    assert "<dt>Of the time, for the verdict</dt><dd>28 s</dd>" in part  # 4 rows, and 24 general questions
+    assert "Of 40 rows, 4 rows are held out: too few for a verdict. With at least 20 it tells something" in part
+    assert "too few for a verdict" not in plan_of(browser, training_file=upload(browser, lines(rows)))
+
+
+def test_few_rows_to_validate_on_are_warned_of(browser: TestClient) -> None:
+    files = {"training_file": upload(browser, lines(SOUND)), "validation_file": upload(browser, lines(SOUND[:1]))}
+    assert "The validation file has 1 row: too few for a verdict." in plan_of(browser, **files)
+    assert "too few for a verdict" not in plan_of(browser, evaluate="false", **files)
 
 
 def test_rows_of_pairs_need_their_method(browser: TestClient) -> None:

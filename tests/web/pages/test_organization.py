@@ -139,9 +139,9 @@ def test_usage_is_the_apis_by_model_and_key(browser: TestClient, used: str) -> N
     # 2,000,000 x $3 + 1,000,000 x $6, a million; 6,810 x $8, a million
     assert f"{used} 1,000 2,000,000 500 1,000,000 6,810 $12.05" in words
     assert "base 1,000 2,000,000 500 1,000,000 0 $12.00" in words
-    assert "ft:model 0 0 0 0 6,810 $0.05" in words
+    assert "ft:model 0 0 0 0 6,810 $0.05448" in words
     assert "old 7" not in words
-    assert "old 7 0 0 0 0 $0.00" in text_of(browser.get("/ui/usage?days=90").text)
+    assert "old 7 0 0 0 0 $0" in text_of(browser.get("/ui/usage?days=90").text)
     api = browser.get(
         "/ui/api/v1/organization/usage/completions", params={"start_time": int(time.time()) - 86_400}
     ).json()

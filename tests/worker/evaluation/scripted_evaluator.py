@@ -1,7 +1,7 @@
 """A stand-in for the evaluating process at its process seam: same lines, same files, no model.
 
 What to do comes from the environment as JSON: `verdict`, `forgetting` (what was found), `fail` (a message), `kill_at`
-(SIGKILL itself, once, after so many answers), `seconds` (an answer).
+(SIGKILL itself, once, after so many answers), `seconds` (an answer), `answers` (how many; 4).
 """
 
 import json
@@ -45,7 +45,7 @@ def main() -> int:
         emit("failed", code="x", message=SCRIPT["fail"])
         return 1
     journal = Path(spec["journal"])
-    for answer in range(len(journal.read_text().splitlines()) if journal.exists() else 0, 4):
+    for answer in range(len(journal.read_text().splitlines()) if journal.exists() else 0, SCRIPT.get("answers", 4)):
         if answer == SCRIPT.get("kill_at") and not journal.with_suffix(".killed").exists():
             journal.with_suffix(".killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tunesmith.check.fix.fixed_row import FixedRow
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.rows.findings import FindingLog
+from tunesmith.rows.findings import LISTED, FindingLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class FixResult:
     """The counts of what was changed and left out.
 
     `changed` counts rows by fix, `converted` by the shape they had, `dropped` by the keys they lost; `rewritten` is
-    what was done to the file as a whole, `shown` are the first changed rows, if they are wanted. `rows_in` =
-    `rows_out` + `duplicates` + `empty` + `rejected`.
+    what was done to the file as a whole. `shown` are the first changed rows, if they are wanted; `dropped_rows` are the
+    first that repeat others or are empty: line and which. `rows_in` = `rows_out` + `duplicates` + `empty` + `rejected`.
     """
 
     rows_in: int = 0
@@ -46,6 +47,16 @@ class FixResult:
     kind: str | None = None
     is_written: bool = False
     shown: list[RowChange] = field(default_factory=list)
+    dropped_rows: list[tuple[int, str]] = field(default_factory=list)
+
+    def drop(self, line: int, why: Literal["duplicate", "empty"]) -> None:
+        """Counts a row that is left out, and keeps the first ones' lines."""
+        if why == "empty":
+            self.empty += 1
+        else:
+            self.duplicates += 1
+        if len(self.dropped_rows) < LISTED:
+            self.dropped_rows.append((line, why))
 
     @property
     def is_unchanged(self) -> bool:

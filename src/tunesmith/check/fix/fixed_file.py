@@ -146,7 +146,7 @@ class _Fixing:
             text = replace(text, before=_spelled(value, text))
         done = fixed_row(value, self._kind, self._columns)
         if done.empty:
-            result.empty += 1
+            result.drop(text.line, "empty")
             self._keep(text, None, ["left out: empty"])
         elif done.errors:
             self._reject([at_line(fault, text.line) for fault in done.errors], text.raw)
@@ -157,7 +157,7 @@ class _Fixing:
     def _write(self, done: FixedRow, text: "_RowText") -> None:
         digest = blake2b(orjson.dumps(done.row, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
         if digest in self._written:
-            self._result.duplicates += 1
+            self._result.drop(text.line, "duplicate")
             self._keep(text, None, ["left out: repeats an earlier row"])
             return
         self._written.add(digest)

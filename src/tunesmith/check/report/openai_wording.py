@@ -4,6 +4,7 @@ Where the service's own sentence for a fault is known it is used; ours adds path
 """
 
 import re
+from collections.abc import Sequence
 
 from tunesmith.check.report.file_report import Report
 from tunesmith.jsonvalue import JsonObject
@@ -22,7 +23,7 @@ def job_error(report: Report, param: str = "training_file", *, file_id: str | No
 
     Its keys are `code`, `message` and `param`.
     """
-    first = first_error(report)
+    first = first_error(report.errors)
     if first is None:
         return None
     which = "validation" if param == "validation_file" else "training"
@@ -45,9 +46,9 @@ def status_details(report: Report) -> str | None:
     return None if first is None else _sentence(first, None) + _more(report)
 
 
-def first_error(report: Report) -> Finding | None:
+def first_error(errors: Sequence[Finding]) -> Finding | None:
     """The error to name: one of a row's format before one that only counts rows."""
-    return next((one for one in report.errors if one.code not in _OF_THE_JOB), None) or next(iter(report.errors), None)
+    return next((one for one in errors if one.code not in _OF_THE_JOB), None) or next(iter(errors), None)
 
 
 def _sentence(found: Finding, file_id: str | None) -> str:

@@ -18,7 +18,8 @@ def print_estimate(report: Report, estimate: Estimate, base: LocalBase, base_rat
 
     `base_rate`: what the learning rate's multiplier multiplies.
     """
-    out().print(f"[bold]{escape(visible(report.file))}[/bold]  {plural(estimate.examples, 'row')} on {base.name}")
+    held = f" ({estimate.held_out:,} more are held out for the verdict)" if estimate.held_out else ""
+    out().print(f"[bold]{escape(visible(report.file))}[/bold]  {plural(estimate.examples, 'row')} on {base.name}{held}")
     print_table(facts({**_run(estimate, base_rate), **_here(estimate, base), **_money(estimate)}))
 
 
@@ -60,7 +61,9 @@ def _here(estimate: Estimate, base: LocalBase) -> dict[str, str]:
     """What the job takes on this machine, as far as it is known."""
     shown = {"trained here": _trained_tokens(estimate) or not_here(base.name)}
     if estimate.seconds is not None:
-        shown["time"] = f"about {duration(estimate.seconds)} on this machine"
+        verdict = estimate.verdict_seconds
+        of_it = f", {duration(verdict)} of it for the verdict" if verdict else ""
+        shown["time"] = f"about {duration(estimate.seconds)} on this machine{of_it}"
     elif base.renderer is not None:
         shown["time"] = "[dim]not measured on this machine yet: add --measure[/dim]"
     if estimate.peak_memory_bytes is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from tunesmith.estimate.verdict_time import VerdictPlan
 from tunesmith.rows.raw_row import RawRow, iter_rows
 from tunesmith.system.atomic_write import make_directories, rename_durably
 
@@ -27,6 +28,22 @@ def held_out_count(rows: int, share: float | bool) -> int:
     if isinstance(share, bool):
         return min(MOST_ROWS, max(round(SHARE * rows), min(LEAST_ROWS, int(MOST_SHARE * rows))))
     return max(1, round(share * rows))
+
+
+def verdict_plan(
+    asked: float | bool | None, rows: int, validation_rows: int | None, pace: float | None = None
+) -> VerdictPlan | None:
+    """The rows of a job's verdict; None for a job without one.
+
+    `rows` are those of its training file, `asked` is the job's option `evaluate`, `validation_rows` is None where there
+    is no validation file.
+    """
+    if asked is False or (validation_rows is None and not asked):
+        return None
+    if validation_rows is not None:
+        return VerdictPlan(validation_rows, pace=pace)
+    held = held_out_count(rows, asked or False)
+    return VerdictPlan(held, held, pace)
 
 
 def split_file(path: Path, split: Split, share: float | bool, seed: int) -> Split:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.estimate.verdict_time import MOST_ROWS, TIME_SHARE
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.system.atomic_write import write_atomically
 
@@ -22,9 +23,6 @@ ENGINE_SETTINGS = {
     "chat_running",
     "chat_waiting",
 }  # those that an engine reads
-
-
-TIME_SHARE = 0.15  # of the job's time, training and evaluation together
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class VerdictSpec:
     journal: Path
     result: Path
     settings: JsonObject  # the server's `ENGINE_SETTINGS`
-    rows: int = 200  # answers at most
+    rows: int = MOST_ROWS  # answers at most
     seconds: float = 60.0  # the time it may take; a few rows are asked however long they take
     held_out: bool = False  # whether the rows are a share of the training file
 

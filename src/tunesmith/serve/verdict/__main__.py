@@ -20,12 +20,13 @@ from types import FrameType
 
 from tunesmith.check.rules.leaks import find_leaks
 from tunesmith.errors import InvalidRequest, TunesmithError
+from tunesmith.estimate.verdict_time import ROWS_SHARE, TIME_SHARE
 from tunesmith.evals.answers import Answer, Pair
 from tunesmith.evals.evaluation import Evaluation, evaluate
 from tunesmith.evals.forgetting import GENERAL_TOKENS, Forgetting, forgetting, general_questions
 from tunesmith.evals.questions import Question, in_random_order, read_questions
 from tunesmith.evals.verdict.journal import Journal
-from tunesmith.evals.verdict.spec import TIME_SHARE, VerdictSpec
+from tunesmith.evals.verdict.spec import VerdictSpec
 from tunesmith.evals.wording import counted
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
@@ -37,7 +38,6 @@ from tunesmith.system.log import configure_log
 from tunesmith.system.memory import total_memory
 
 LONGEST_ANSWER = 512  # tokens
-ROWS_SHARE = 0.7  # of the time; the rest is for the probe
 END_SHARE = 0.02  # of the time, and …
 END_SECONDS = 0.5  # … are kept for what follows the last answer: the probe's statistics, the file, the process's end
 ROWS, GENERAL = "rows", "general"

@@ -5,9 +5,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from tunesmith.estimate.verdict_time import GRACE_SECONDS, LEAST
+
 AT_ONCE = 8  # questions, each at two sides
-LEAST = 24  # questions of each part that are asked whatever time they take …
-GRACE_SECONDS = 120.0  # … but for this much beyond the job's share
 
 
 class Pace:

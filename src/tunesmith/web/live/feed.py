@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import EventRow, JobRow, Logged, Page, ScopedStore, Store
 from tunesmith.web.live.thinning import Curve, Point
+from tunesmith.web.views.job_line import state_of
 
 CURVES = (
     "train_loss",
@@ -159,7 +160,7 @@ class Feed:
     def marks(self) -> Marks:
         """The marks of the page's parts as they are now."""
         job = self.job
-        head = "" if job is None else f"{job.status}-{job.paused}-{(job.estimated_finish or 0) // 60}"
+        head = "" if job is None else f"{state_of(job)}-{(job.estimated_finish or 0) // 60}"
         return Marks(head, str(self.words[-1] if self.words else 0), self.checkpoint)
 
     def patch(self, seen: Place) -> dict[str, tuple[int, list[Point]]]:

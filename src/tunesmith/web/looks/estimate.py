@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 from tunesmith.check.file_check import CheckOptions, report_on, scan_of
 from tunesmith.check.kept_scans import KeptScans
 from tunesmith.check.report.file_report import Report
-from tunesmith.check.report.openai_wording import job_error
+from tunesmith.check.report.openai_wording import first_error
 from tunesmith.check.rules.file_rules import MIN_EXAMPLES
 from tunesmith.check.rules.leaks import compare, index_of
 from tunesmith.errors import DataError
@@ -21,6 +21,8 @@ from tunesmith.estimate.job_estimate import estimate as job_estimate
 from tunesmith.estimate.price_file import read_price_book
 from tunesmith.estimate.prices import Price
 from tunesmith.estimate.speed import Benchmark, Workload
+from tunesmith.estimate.verdict_time import VerdictPlan, read_pace
+from tunesmith.evals.verdict.held_out import verdict_plan
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import TrainingOptions
@@ -50,30 +52,42 @@ def estimate(values: JsonObject) -> JsonObject:
     price = book.require(str(values["price"]))
     training = _counted(values, "training", price.encoding, MIN_EXAMPLES)
     validation = None if values["validation"] is None else _counted(values, "validation", price.encoding, 1)
-    report = _report(training)
+    report, checked = _report(training), None if validation is None else _report(validation)
     refusals = [_refusal(report, "training_file")]
-    refusals += [] if validation is None else [_refusal(_report(validation), "validation_file")]
+    refusals += [] if checked is None else [_refusal(checked, "validation_file")]
+    pace = read_pace(Path(str(values["root"])), str(values["base_name"]))
+    rows = None if checked is None else checked.examples
+    plan = verdict_plan(cast("float | None", values["evaluate"]), report.examples, rows, pace)
     found: JsonObject = {
         "rows": report.examples,
         "cut": report.counts.get("over_limit", 0),
         "max_tokens": report.max_tokens,
         "refusals": [one for one in refusals if one is not None],
         "leaks": 0 if validation is None else _leaks(training, validation),
+        "verdict_rows": None if plan is None else plan.rows,
         "estimate": None,
     }
-    if any(refusals):
+    if any(refusals) or (plan is not None and plan.held_out >= report.sound_rows):
         return found
-    return {**found, **_numbers(values, training, report, (price, book.machine.hourly()))}
+    return {**found, **_numbers(values, training, (report, plan), (price, book.machine.hourly()))}
 
 
-def _numbers(values: JsonObject, file: Counted, report: Report, money: tuple[Price, float | None]) -> JsonObject:
-    """The estimate, and what explains its numbers; `money`: OpenAI's price, and an hour of this machine."""
-    price, hourly = money
+def _numbers(
+    values: JsonObject,
+    file: Counted,
+    rows: tuple[Report, VerdictPlan | None],
+    money: tuple[Price, float | None],
+) -> JsonObject:
+    """The estimate, and what explains its numbers.
+
+    `rows`: the file's, and those of the verdict. `money`: OpenAI's price, and an hour of this machine.
+    """
+    (report, plan), (price, hourly) = rows, money
     requested = cast(JsonObject, values["hyperparameters"])
     numbers = resolve_hyperparameters(requested, report, file.method)
     machine = Machine(*_speed(values, file, report, numbers.batch_size), hourly)
     return {
-        "estimate": job_estimate(report, numbers, price, machine).to_json(),
+        "estimate": job_estimate(report, numbers, price, machine, plan).to_json(),
         "shared_share": report.shared_share,
         "auto": asdict(resolve_hyperparameters(None, report, file.method)),
         "plain_batch": auto_batch_size(report.examples),
@@ -125,8 +139,14 @@ def _leaks(training: Counted, validation: Counted) -> int:
 
 
 def _refusal(report: Report, param: str) -> JsonObject | None:
-    error = job_error(report, param)
-    return None if error is None else {"message": error["message"], "param": error["param"]}
+    """What is wrong with a file, in our words: OpenAI's are about a job that has failed."""
+    first = first_error(report.errors)
+    if first is None:
+        return None
+    others = report.error_count - 1
+    more = f" ({others:,} more error{'s' if others > 1 else ''} in this file.)" if others else ""
+    said = str(first)
+    return {"message": said[0].upper() + said[1:] + more, "param": param}
 
 
 def _speed(

@@ -11,6 +11,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.web.looks.diffs import Part, row_diff
 
 SHOWN_ROWS = 30
+LEFT_OUT = 100  # rows that are named, of those that are left out
 
 
 def fix(values: JsonObject) -> JsonObject:
@@ -44,7 +45,23 @@ def _shown(result: FixResult) -> JsonObject:
         "changes": {**changes_of(result)},
         "unchanged": not (changes_of(result) or result.duplicates or result.empty),
         "shown": [_row(one) for one in result.shown],
+        **_left_out(result),
     }
+
+
+def _left_out(result: FixResult) -> JsonObject:
+    """The rows that are not in the fixed file, by line, each with why; the first of them where they are many."""
+    faults = [
+        {"line": one.line, "path": one.path, "key": None, "text": one.text, "cure": one.fix}
+        for one in result.log.errors
+    ]
+    others = [{"line": line, "path": "", "key": key, "text": "", "cure": ""} for line, key in result.dropped_rows]
+    found = sorted([*faults, *others], key=_line)[:LEFT_OUT]
+    return {"left_out": [*found], "left_out_rows": len({_line(one) for one in found})}
+
+
+def _line(one: JsonObject) -> int:
+    return int(str(one["line"]))
 
 
 def _row(change: RowChange) -> JsonObject:

@@ -13,6 +13,7 @@ from tunesmith.api.new_job import new_job
 from tunesmith.check.rules.file_rules import MIN_EXAMPLES
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.prices import DEFAULT_MODEL, OPENAI
+from tunesmith.estimate.verdict_time import ENOUGH_ROWS
 from tunesmith.families.lora_layers import lora_share
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.moderation.scan_analyser import job_analysers
@@ -65,7 +66,8 @@ async def plan(request: Request) -> Response:
     visit = await signed_in(request)
     form = await _sent(request)
     found = await _plan(request, visit, form) if form.get("training_file") else None
-    return render(request, "jobs/plan.html", plan=found, fields=FIELDS)
+    given = {name for name in FIELDS if form.get(name, "").strip() not in ("", "auto")}
+    return render(request, "jobs/plan.html", plan=found, fields=FIELDS, given=given)
 
 
 async def _form(
@@ -118,10 +120,20 @@ def _planned(request: Request, job: NewJob, seen: JsonObject, notes: list[str]) 
         warnings.append(text(say, "new_job.cut", n=seen["cut"], limit=seen["max_tokens"]))
     if seen["leaks"]:
         warnings.append(text(say, "new_job.leaks", n=seen["leaks"]))
+    warnings += [] if faults else _few_rows(say, job, seen)
     if seen["estimate"] is None:
         return Plan(faults, tuple(warnings), used=used_options(job), seen=seen, rate=rate)
     warnings += number_warnings(seen, rate)
     return Plan(faults, tuple(warnings), autos(seen, rate), used_options(job), seen, rate)
+
+
+def _few_rows(language: str, job: NewJob, seen: JsonObject) -> list[str]:
+    """What is said where a verdict would be made on very few rows."""
+    count = cast(int | None, seen["verdict_rows"])
+    if count is None or count >= ENOUGH_ROWS:
+        return []
+    which = "new_job.few_validation" if job.validation_file is not None else "new_job.few_held_out"
+    return [text(language, which, n=count, rows=seen["rows"], least=ENOUGH_ROWS)]
 
 
 def _values(visit: Visit, job: NewJob, price: str) -> tuple[JsonObject, int]:
@@ -144,6 +156,7 @@ def _values(visit: Visit, job: NewJob, price: str) -> tuple[JsonObject, int]:
         "cache": str(settings.cache_dir),
         "root": str(settings.paths.root),
         "threads": settings.train_threads,
+        "evaluate": job.options.get("evaluate"),
         "options": TrainingOptions.model_validate(used).model_dump(),
     }
     return values, size + more

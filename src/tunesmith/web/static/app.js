@@ -21,10 +21,21 @@ export async function problemOf(answer) {
 }
 
 /** A line at the corner of the page that goes away by itself. */
+/** Shows a sentence of the server, without its words for programs; what stands in backticks is code. */
+export function tell(place, sentence) {
+  const plain = String(sentence).replace(/ ?GET \/v1\/[^.]*\.| \((?:GET|POST|DELETE) \/v1\/[^)]*\)/g, "");
+  place.replaceChildren(...plain.split(/(?<!`)`([^`\n]+)`(?!`)/).map((part, n) => {
+    if (n % 2 === 0) return part;
+    const code = document.createElement("code");
+    code.textContent = part;
+    return code;
+  }));
+}
+
 export function toast(message) {
   const line = document.createElement("p");
   line.className = "toast";
-  line.textContent = message;
+  tell(line, message);
   document.getElementById("toasts").append(line);
   setTimeout(() => line.remove(), 6000);
 }

@@ -49,6 +49,7 @@ export class Chart {
   options(lines) {
     const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
     const spelled = (value) => (value == null ? "–" : this.percent ? `${(value * 100).toFixed(1)} %` : value.toPrecision(4));
+    const last = (place) => this.lines[place]?.points.at(-1) ?? [null, null]; // where nothing is pointed at
     const all = lines.map((line) => ({
       label: line.label,
       stroke: colour(`--line-${line.place}`),
@@ -56,14 +57,14 @@ export class Chart {
       dash: DASHES[line.place - 1],
       spanGaps: true,
       points: { show: line.points.length < 2 || line.sparse === true, size: 6 },
-      value: (_plot, value) => spelled(value),
+      value: (_plot, value, series, at) => spelled(at == null ? last(series - 1)[1] : value),
     }));
     return {
       width: this.place.clientWidth,
       height: HEIGHT,
       scales: { x: { time: false } },
       axes: [axis, { ...axis, size: 60, values: (_plot, ticks) => ticks.map((one) => (this.percent ? `${+(one * 100).toFixed(1)} %` : `${+one.toPrecision(4)}`)) }],
-      series: [{ label: this.place.dataset.step, value: (_plot, value) => (value == null ? "–" : value.toLocaleString()) }, ...all],
+      series: [{ label: this.place.dataset.step, value: (_plot, value, _series, at) => (at == null ? Math.max(...this.lines.map((_, place) => last(place)[0])) : value)?.toLocaleString() ?? "–" }, ...all],
     };
   }
 }

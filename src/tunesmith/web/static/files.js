@@ -1,7 +1,7 @@
 // Bringing files: dropped or chosen, whole or in parts, with progress.
 
 const app = document.querySelector('script[src*="/app.js?"]').src; // the page's own instance
-const { api, problemOf } = await import(app);
+const { api, problemOf, tell } = await import(app);
 
 const drop = document.getElementById("drop");
 const form = document.getElementById("upload");
@@ -106,7 +106,7 @@ async function bring(files) {
     }
     location.assign(files.length === 1 ? `/ui/files/${last.id}` : "/ui/files");
   } catch (error) {
-    problem.textContent = error.message;
+    tell(problem, error.message);
     problem.hidden = false;
     document.getElementById("sending").hidden = true;
     button.disabled = false;

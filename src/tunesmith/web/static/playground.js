@@ -1,10 +1,11 @@
 // The playground: one conversation, up to three models. What is here is kept in the tab until it is closed.
 
 const load = (name) => import(document.querySelector(`script[src*="/${name}?"]`).src); // the page's own instance
-const { api, problemOf, toast } = await load("app.js");
+const { api, problemOf, tell, toast } = await load("app.js");
 const { streamed, tokenTexts, Refused } = await load("playground_stream.js");
 
 const MOST = 3;
+const FINISHES = { stop: "tFinishStop", length: "tCut", tool_calls: "tFinishTools", content_filter: "tFinishFilter" };
 const root = document.getElementById("playground");
 const texts = root.dataset;
 const bases = new Set(JSON.parse(texts.bases));
@@ -15,6 +16,7 @@ const number = (value, digits = 0) =>
 const say = (name, values = {}) => texts[name].replace(/{(\w+)}/g, (_, key) => values[key]);
 const columns = [];
 let numbered = 0;
+let offered = ""; // the system message that stands in the conversation because a model was trained with it
 
 // Conversation
 
@@ -41,6 +43,38 @@ const turns = () => [...find("turns").children].map((turn) => ({
   content: turn.querySelector("textarea").value,
 }));
 
+/** A tuned model answers as it was trained with the system message of its rows: where none is written, it stands there. */
+async function offerSystem() {
+  const place = find("turns").firstElementChild;
+  const free = () => place?.isConnected && place.querySelector("select").value === "system"
+    && ["", offered].includes(place.querySelector("textarea").value.trim());
+  if (!free()) return hint();
+  const names = columns.map((column) => column.input.value.trim()).filter((name) => name && !bases.has(name));
+  let found = "";
+  for (const name of names) found ||= await systemOf(name);
+  if (!free()) return hint();
+  offered = found.trim();
+  place.querySelector("textarea").value = found;
+  hint();
+  save();
+}
+
+const systems = new Map();
+
+async function systemOf(name) {
+  if (!systems.has(name)) {
+    const answer = await api(`/v1/models/${encodeURIComponent(name)}`);
+    systems.set(name, answer.ok ? ((await answer.json()).tunesmith?.system_message ?? "") : "");
+  }
+  return systems.get(name);
+}
+
+/** Says where the system message comes from, while it is the offered one. */
+function hint() {
+  const first = turns()[0];
+  find("system-hint").hidden = !offered || first?.role !== "system" || first.content.trim() !== offered;
+}
+
 // Settings
 
 const settings = () => Object.fromEntries([...document.querySelectorAll("[data-setting]")].map((one) =>
@@ -48,7 +82,7 @@ const settings = () => Object.fromEntries([...document.querySelectorAll("[data-s
 
 function problemAt(id, message) {
   const place = find(id);
-  place.textContent = message;
+  tell(place, message);
   place.hidden = !message;
   if (message) place.closest("details")?.setAttribute("open", "");
 }
@@ -106,6 +140,7 @@ class Column {
     part(".correcting label").htmlFor = `correct-${numbered}`;
     this.input.addEventListener("change", () => {
       this.name();
+      offerSystem();
       save();
     });
     part("[data-remove]").addEventListener("click", () => removeColumn(this));
@@ -154,7 +189,7 @@ class Column {
 
   fault(message) {
     const place = this.part(".column > .problem");
-    place.textContent = message;
+    tell(place, message);
     place.hidden = !message;
   }
 
@@ -171,6 +206,7 @@ class Column {
       return "tDone";
     } catch (error) {
       if (error.name === "AbortError") this.figures.finish = say("tStopped");
+      else if (error.status === 404) this.fault(say("tNoSuch", { model: this.input.value.trim() }));
       else this.fault(error instanceof Refused ? error.message : say("tLost"));
       return error.name === "AbortError" ? "tStopped" : "tFailed";
     } finally {
@@ -202,7 +238,7 @@ class Column {
       known.arguments += call.function.arguments ?? "";
     }
     this.tokens.push(...(choice.logprobs?.content ?? []));
-    if (choice.finish_reason) this.figures.finish = choice.finish_reason === "length" ? say("tCut") : choice.finish_reason;
+    if (choice.finish_reason) this.figures.finish = texts[FINISHES[choice.finish_reason]] ?? choice.finish_reason;
   }
 
   end({ asked, first, last }) {
@@ -337,6 +373,13 @@ function removeColumn(column) {
   save();
 }
 
+/** A model that is not asked yet: the newest tuned one, else a base. */
+function another() {
+  const asked = new Set(columns.map((column) => column.input.value.trim()));
+  const names = [...JSON.parse(texts.first), ...[...find("model-names").options].map((one) => one.value)];
+  return names.find((name) => !asked.has(name)) ?? "";
+}
+
 function showColumns() {
   find("add-column").disabled = columns.length >= MOST;
   find("columns").dataset.count = columns.length;
@@ -406,7 +449,7 @@ async function keep(column) {
 // What stays
 
 function save() {
-  const state = { turns: turns(), settings: settings(), columns: columns.map((column) => column.kept) };
+  const state = { offered, turns: turns(), settings: settings(), columns: columns.map((column) => column.kept) };
   try {
     sessionStorage.setItem(PLACE, JSON.stringify(state));
   } catch {
@@ -432,8 +475,10 @@ function begin() {
     if (field?.type === "checkbox") field.checked = value;
     else if (field) field.value = value;
   }
+  offered = state?.offered ?? "";
   const fresh = (wanted.length ? wanted : JSON.parse(texts.first)).map((model) => ({ model }));
   for (const column of wanted.length ? fresh : state?.columns ?? fresh) addColumn(column);
+  offerSystem();
 }
 
 find("ask").addEventListener("submit", (event) => {
@@ -443,15 +488,19 @@ find("ask").addEventListener("submit", (event) => {
 find("ask").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) find("ask").requestSubmit();
 });
-find("ask").addEventListener("input", save);
+find("ask").addEventListener("input", () => {
+  hint();
+  save();
+});
 find("stop").addEventListener("click", stop);
 find("add-turn").addEventListener("click", () => {
   addTurn(turns().at(-1)?.role === "user" ? "assistant" : "user").focus();
   save();
 });
 find("add-column").addEventListener("click", () => {
-  addColumn({ model: "" });
-  columns.at(-1).input.focus();
+  addColumn({ model: another() });
+  columns.at(-1).input.select();
+  offerSystem();
   save();
 });
 find("clear").addEventListener("click", () => {
@@ -462,6 +511,7 @@ find("clear").addEventListener("click", () => {
   for (const column of columns) Object.assign(column, { sent: null }) && column.begin(null);
   for (const column of columns) column.section.removeAttribute("aria-busy");
   problemAt("ask-problem", "");
+  offerSystem();
 });
 addEventListener("pagehide", stop);
 begin();

@@ -1,7 +1,12 @@
 // One streamed answer of the API: what arrives, as it arrives.
 
 /** The API's own sentence, or ours where it sent none. */
-export class Refused extends Error {}
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
 
 /**
  * Asks for a chat completion and yields its parts:
@@ -14,7 +19,7 @@ export async function* streamed(send, problemOf, body, signal) {
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
     signal,
   });
-  if (!answer.ok) throw new Refused(await problemOf(answer));
+  if (!answer.ok) throw new Refused(await problemOf(answer), answer.status);
   yield { kind: "head", adapter: answer.headers.get("x-tunesmith-adapter") };
   for await (const data of events(answer.body)) {
     if (data === "[DONE]") return;

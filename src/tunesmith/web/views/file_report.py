@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from tunesmith.check.report.openai_wording import first_error
 from tunesmith.check.rules.file_rules import method_of
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.rows.codes import CODES
@@ -12,6 +13,8 @@ from tunesmith.rows.findings import Finding
 from tunesmith.web.views.histogram import Histogram, histogram
 
 PAGE = 15  # findings, each with its row's text
+FIX_COMMAND = "`tunesmith fix"
+NOT_BY_BUTTON = ("--", "`tunesmith fix` does not", "converts only", "; then `tunesmith fix")
 PAIRS = 8  # of duplicates
 
 
@@ -38,16 +41,30 @@ class Group:
     listed: int
     findings: tuple[Shown, ...]
 
+    @property
+    def by_fix(self) -> bool:
+        """Whether the page's own button does what `cure` says."""
+        return is_done_by_fix(self.cure)
+
+
+def is_done_by_fix(cure: str) -> bool:
+    """Whether `tunesmith fix` does what a cure says, and needs to be told no more."""
+    return FIX_COMMAND in cure and not any(words in cure for words in NOT_BY_BUTTON)
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """A page of a report's findings; `listed` of `total` are in the report at all."""
+    """A page of a report's findings; `listed` of `total` are in the report at all.
+
+    `may_grow`: some rows have an error, and not everything else was looked at in them.
+    """
 
     groups: tuple[Group, ...]
     page: int
     pages: int
     listed: int
     total: int
+    may_grow: bool
 
     @property
     def places(self) -> list[JsonValue]:
@@ -79,7 +96,7 @@ def findings_page(report: JsonObject, page: int, places: list[JsonValue] | None 
         _group(code, [one for one in shown if one.finding.code == code], totals[code], listed[code])
         for code in dict.fromkeys(one.finding.code for one in shown)
     ]
-    return Findings(tuple(groups), page, pages, len(found), sum(totals.values()))
+    return Findings(tuple(groups), page, pages, len(found), sum(totals.values()), report["bad_rows"] != 0)
 
 
 def _group(code: str, shown: list[Shown], total: int, listed: int) -> Group:
@@ -111,6 +128,7 @@ class FileReport:
     lengths: Histogram | None
     duplicate_rows: int
     pairs: tuple[tuple[int, int, int], ...]  # line, line of one that repeats it, rows of the group
+    first: Finding | None  # the error to begin with
 
 
 def file_report(report: JsonObject) -> FileReport:
@@ -133,6 +151,7 @@ def file_report(report: JsonObject) -> FileReport:
         lengths=histogram(_dict(report, "distributions").get("tokens_per_row")),
         duplicate_rows=int(str(_dict(report, "duplicates").get("rows", 0))),
         pairs=_pairs(report),
+        first=_first(report),
     )
 
 
@@ -143,6 +162,10 @@ def _pairs(report: JsonObject) -> tuple[tuple[int, int, int], ...]:
         if len(lines) > 1:
             found.append((lines[0], lines[1], cast(int, group["rows"])))
     return tuple(found)
+
+
+def _first(report: JsonObject) -> Finding | None:
+    return first_error([Finding.from_json(cast(JsonObject, one)) for one in _list(report, "errors")])
 
 
 def _languages(report: JsonObject) -> tuple[tuple[str, float], ...]:

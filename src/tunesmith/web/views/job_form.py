@@ -99,6 +99,11 @@ def field_of(param: str | None, code: str | None = None) -> str:
     return next((part for part in reversed(parts) if part in FIELDS), "form")
 
 
+def label_of(name: str) -> str:
+    """The key of a field's label."""
+    return f"option.{name}" if name in (*HYPERPARAMETERS, *OPTIONS) else f"new_job.{name}"
+
+
 def spelled(value: JsonValue) -> str:
     """A value as a field of the form has it."""
     if isinstance(value, bool):

@@ -5,9 +5,10 @@ from typing import get_args
 
 from tunesmith.evals.comparison import Decision
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.store import JobRow
+from tunesmith.store import JobRow, JobStatus
 from tunesmith.web.views.job_numbers import Numbers, job_numbers
 from tunesmith.web.views.sparkline import Sparkline
+from tunesmith.worker.evaluation import is_wanted
 
 SHORT_ID = 13
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
@@ -54,8 +55,16 @@ def title_of(row: JobRow) -> str:
 
 
 def state_of(row: JobRow) -> str:
-    """The status, or `paused`, for which OpenAI's words have none."""
-    return "paused" if row.paused and not row.status.finished else row.status.value
+    """The status, or `paused` or `comparing`, for which OpenAI's words have none."""
+    if row.paused and not row.status.finished:
+        return "paused"
+    return "comparing" if is_comparing(row) else row.status.value
+
+
+def is_comparing(row: JobRow) -> bool:
+    """Whether all is trained and the verdict is being made."""
+    trained = row.total_steps is not None and 0 < row.total_steps <= row.last_step
+    return row.status is JobStatus.RUNNING and trained and is_wanted(row)
 
 
 def decision_of(evaluation: JsonObject | None) -> str | None:

@@ -6,7 +6,7 @@ from typing import cast
 from tunesmith.estimate.hyperparameters import MAX_TARGET_EXAMPLES, MIN_TARGET_EXAMPLES, TARGET_EPOCHS, rate_warning
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store import NewJob
-from tunesmith.web.views.job_form import HYPERPARAMETERS, OPTIONS, spelled
+from tunesmith.web.views.job_form import HYPERPARAMETERS, OPTIONS, label_of, spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class Plan:
     used: dict[str, str] = field(default_factory=dict)
     seen: JsonObject | None = None
     rate: float | None = None
+
+    @property
+    def faulty(self) -> list[tuple[str, str]]:
+        """The fields with a fault, each with the key of its label."""
+        return [(name, label_of(name)) for name in self.faults if name != "form"]
 
     @property
     def estimate(self) -> JsonObject | None:

@@ -8,6 +8,7 @@ from tunesmith.export.cards.model_card import model_card, read_verdict
 from tunesmith.export.cards.training_record import TrainingRecord, read_record
 from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.store import JobRow, ModelRow, ScopedStore
+from tunesmith.web.views.job_line import state_of
 from tunesmith.web.views.model_lists import Verdict, verdict_of
 
 CHECKPOINTS = 20  # of a job that are named; a job keeps few
@@ -42,6 +43,11 @@ class Lineage:
     step: int | None
     weights_sha256: str | None
     others: tuple[tuple[str, int], ...]  # the job's other models, with their steps
+
+    @property
+    def state(self) -> str:
+        """The job's state, as its own page says it."""
+        return state_of(self.job)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,10 @@ class EstimateOptions:
     lr_multiplier: LearningRateMultiplier = None
     adapter: Adapter = None
     lora_rank: LoraRank = None
+    evaluate: Annotated[
+        bool,
+        typer.Option("--evaluate", help="For a job that holds rows of FILE out for a verdict, as train --evaluate."),
+    ] = False
     measure: Annotated[
         bool,
         typer.Option(
@@ -94,6 +98,16 @@ def estimate(options: EstimateOptions) -> None:
     else:
         print_estimate(report, result, base, settings.rate_to_multiply)
         _note_experts(base, settings)
+    _warn_of_few(options, report)
+
+
+def _warn_of_few(options: EstimateOptions, report: "Report") -> None:
+    from tunesmith.cli.output.terminal import warn
+    from tunesmith.evals.verdict.held_out import verdict_plan
+
+    plan = verdict_plan(options.evaluate, report.examples, None)
+    if plan is not None and plan.few_warning is not None:
+        warn(plan.few_warning)
 
 
 def _lora_share(base: "LocalBase", settings: "Settings") -> "JsonObject":
@@ -135,6 +149,8 @@ def _estimate(
     report: "Report",
 ) -> "Estimate":
     from tunesmith.estimate import job_estimate
+    from tunesmith.estimate.verdict_time import read_pace
+    from tunesmith.evals.verdict.held_out import verdict_plan
 
     requested = {
         "n_epochs": options.epochs,
@@ -146,7 +162,9 @@ def _estimate(
     work = _workload(options, report, base, numbers.batch_size) if speed is not None else None
     price, hourly = prices
     machine = job_estimate.Machine(speed, work, hourly)
-    return job_estimate.estimate(report, numbers, price, machine)
+    pace = read_pace(settings.paths.root, base.name)
+    plan = verdict_plan(options.evaluate, report.examples, None, pace)
+    return job_estimate.estimate(report, numbers, price, machine, plan)
 
 
 def _benchmark(base: "LocalBase", settings: "Settings", *, measure: bool) -> "Benchmark | None":

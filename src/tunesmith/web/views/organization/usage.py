@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from tunesmith.estimate.price_file import PriceBook
-from tunesmith.estimate.prices import OPENAI, Price, dollar_column, usage_cost
+from tunesmith.estimate.prices import OPENAI, Price, dollars, usage_cost
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.rows import COUNTERS, Counts
 
@@ -106,11 +106,10 @@ def _with_rest(sums: Mapping[str, Counts], total: Counts) -> dict[str, Counts]:
 
 
 def _lines(sums: Mapping[str, Counts], price: Price) -> tuple[Line, ...]:
-    costs = [usage_cost(price, counts) for counts in sums.values()]
-    spelled = dollar_column(costs)
+    """The digits of a sum are those that every page gives it."""
+    costs = {name: usage_cost(price, counts) for name, counts in sums.items()}
     return tuple(
-        Line(name, counts, None if cost is None else text)
-        for (name, counts), cost, text in zip(sums.items(), costs, spelled, strict=True)
+        Line(name, counts, None if (cost := costs[name]) is None else dollars(cost)) for name, counts in sums.items()
     )
 
 
