@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from tests.web.browser.server import BrowserServer
 from tests.web.evaluated import finish_with_verdict
 from tests.web.numbers.filled import card_of, content, make_evals
-from tests.web.pages.test_files import SOUND, lines
+from tests.web.pages.test_files import SOUND, lines, row
 from tests.web.work import checkpoint, finish, running_job, train
 
 from tunesmith.settings import Settings
@@ -30,6 +30,7 @@ CHROMIUM = shutil.which("chromium")
 VIOLATIONS = (
     "addEventListener('securitypolicyviolation', e => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))"
 )
+ADDING = [row(f"What is {n} plus {n}?", f"It is {2 * n}.") for n in range(60)]
 WAIT_MS = 10_000
 CUT_OFF = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # the network
 ABORTED = ("htmx:afterRequest", "htmx:sendAbort")  # htmx logs requests that newer ones replaced
@@ -114,7 +115,7 @@ def names(server: BrowserServer, objects: Objects) -> dict[str, str]:
             client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": (f"{name}.jsonl", rows)}).json()[
                 "id"
             ]
-            for name, rows in (("shops", content()), ("sound", lines(SOUND)))
+            for name, rows in (("shops", content()), ("sound", lines([*SOUND, *ADDING])))
         ]
         model = client.get(f"/v1/fine_tuning/jobs/{objects.job}").json()["fine_tuned_model"]
     ids = {"eval": found, "before": runs[0], "run": runs[1], "file": files[0], "sound": files[1], "model": str(model)}

@@ -35,7 +35,7 @@ DETAILS = (
     f"/ui/models/{BASE}",
 )
 LANGUAGES = {"en": ("en-US", "light", "dark"), "zh": ("zh-CN", "dark", "light")}  # with the order of the themes
-COLOURS = {"runOnly": ["color-contrast", "color-contrast-enhanced", "link-in-text-block"]}
+COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
 GROUND = "getComputedStyle(document.documentElement).backgroundColor"
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 

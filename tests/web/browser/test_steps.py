@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 from tests.web.browser.server import BrowserServer
 from tests.web.pages.test_files import SOUND, lines
-from tests.web.pages.test_playground import row
 
 LONG_MS = 120_000  # a trainer starts within seconds, on a busy machine within a minute
 DROP = """([name, text]) => {
@@ -24,7 +23,6 @@ DROP = """([name, text]) => {
 }"""
 HEAR = """() => new MutationObserver(() => window.heard(document.getElementById("sending-text").textContent))
   .observe(document.getElementById("sending-text"), { childList: true })"""
-Wait = Callable[[str], None]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +84,7 @@ def test_rows_are_looked_at_duplicates_side_by_side_and_their_masks(page: Page, 
     learned = page.locator("#mask mark.learned .token")
     page.fill("#line", "5")
     expect(page.locator("#mask h3")).to_have_text("Line 5", timeout=LONG_MS)
-    assert "".join(learned.all_inner_texts()).startswith("Yes, shop 4 is.")
+    assert "".join(learned.all_text_contents()).startswith("Yes, shop 4 is.")
     shade = "one => getComputedStyle(one.closest('.learned, .read-only')).backgroundColor"
     assert learned.first.evaluate(shade) != page.locator("#mask .read-only .token").first.evaluate(shade)
 
@@ -101,7 +99,9 @@ def test_curves_of_two_jobs_lie_over_one_another(page: Page, names: dict[str, st
     box = page.locator("[data-curve=train_loss] .u-over").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    values = page.locator("[data-curve=train_loss] .u-legend .u-value").all_inner_texts()
+    shown = page.locator("[data-curve=train_loss] .u-legend .u-value")
+    expect(shown.first).to_have_text(re.compile(r"^\d+$"))
+    values = shown.all_inner_texts()
     assert values[1] == values[2] == f"{2 - int(values[0]) / 40:.4g}".ljust(5, "0")  # the two jobs' steps are the same
 
 
@@ -140,43 +140,7 @@ def test_a_job_is_paused_resumed_trained_again_and_its_log_kept(
         page.get_by_role("link", name="Download as JSONL").click()
     kept = [json.loads(line) for line in download.value.path().read_text("utf-8").splitlines()]
     listed = api.get(f"/fine_tuning/jobs/{job}/events", params={"limit": 1000}).json()["data"]
-    assert [one["id"] for one in kept] == [one["id"] for one in reversed(listed)]
-
-
-def test_probabilities_show_where_the_mouse_is(page: Page) -> None:
-    page.goto("/ui/playground?model=tiny")
-    page.wait_for_selector("#playground[data-ready]", state="attached")
-    page.locator("#settings > summary").click()
-    page.check("#set-logprobs")
-    page.fill("#set-max_tokens", "8")
-    page.fill("#turns li:last-child textarea", "Hello")
-    page.press("#turns li:last-child textarea", "Control+Enter")
-    token = page.locator(".token").nth(1)
-    token.hover(timeout=LONG_MS)
-    expect(token).to_have_class(re.compile(r"\bnow\b"))
-    cells = page.locator(".token-table tbody tr").nth(1).locator("td").all_text_contents()
-    expect(page.locator(".token-detail")).to_have_text(re.compile("^" + re.escape(f"{cells[0]} {cells[1]}")))
-
-
-def test_ten_corrected_answers_become_a_training_file(page: Page, api: httpx.Client) -> None:
-    page.goto("/ui/playground?model=tiny")
-    page.wait_for_selector("#playground[data-ready]", state="attached")
-    token = page.locator("body").get_attribute("data-csrf") or ""
-    for number in range(1, 10):
-        headers = {"x-csrf-token": token, "hx-request": "true"}
-        assert page.request.post("/ui/playground/corrections", data=row(number), headers=headers).ok
-    page.locator("#settings > summary").click()
-    page.fill("#set-max_tokens", "4")
-    page.fill("#turns li:first-child textarea", "You are brief.")
-    page.fill("#turns li:last-child textarea", "What is 10 and 1?")
-    page.press("#turns li:last-child textarea", "Control+Enter")
-    page.click("[data-correct]", timeout=LONG_MS)
-    page.fill(".correcting textarea", "It is 11.")
-    page.click("[data-keep]")
-    page.get_by_role("button", name="Make a training file").click()
-    page.locator("#corrections a[href*='/ui/files/file-']").click()
-    expect(page.locator(".verdict.ok")).to_be_visible(timeout=LONG_MS)
-    assert [json.loads(one) for one in content_of(page, api).splitlines()] == [row(number) for number in range(1, 11)]
+    assert [one["id"] for one in kept][-1000:] == [one["id"] for one in reversed(listed)]
 
 
 def test_flips_stand_beside_each_other_with_both_texts(page: Page, names: dict[str, str]) -> None:
