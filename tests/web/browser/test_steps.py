@@ -34,7 +34,7 @@ def api(server: BrowserServer) -> Iterator[httpx.Client]:
 def drop_and_hear(page: Page, name: str) -> list[str]:
     """Drops a file of sound rows on the page; what was said until its own page came."""
     said: list[str] = []
-    page.expose_function("heard", said.append)
+    page.expose_function("heard", lambda text: said.append(text))  # Playwright asks for a function
     page.evaluate(HEAR)
     assert page.evaluate(DROP, [name, lines(SOUND).decode()]), "the page does not show that it takes the file"
     page.wait_for_url("**/ui/files/file-*")

@@ -69,4 +69,5 @@ def test_a_number_that_nobody_accounts_for_is_found() -> None:
     words = Words("<main><p>Steps <b>1,200</b> of 1.5</p><svg><title>7: 8</title></svg><pre>9</pre></main>").text
     assert words == "Steps 1,200 of 1.5 7: 8"
     assert missing(words, ["Steps 1,200", "Steps 1", "200 of 1", "of 1.5"]) == ["Steps 1", "200 of 1"]
-    assert [one[-3:] for one in unexplained(words, ["Steps 1,200 of 1.5"], ["7: 9"])] == [" 7:", ": 8"]
+    assert unexplained(words, ["Steps 1,200 of 1.5"], ["7: 9"]) == ["¤ 7: 8"] * 2  # around the one and the other
+    assert unexplained(words, ["Steps 1,200 of 1.5"], ["7: 8"]) == []
