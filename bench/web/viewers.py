@@ -26,6 +26,7 @@ from pathlib import Path
 
 import httpx
 from openai import OpenAI
+from openai.types.fine_tuning.job_create_params import Hyperparameters
 from rich.console import Console
 from rich.table import Table
 
@@ -60,7 +61,8 @@ def main() -> None:
     parser.add_argument("--watch", nargs=3, metavar=("URL", "KEY", "JOB"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.watch:
-        asyncio.run(watch(*options.watch, options.viewers))
+        url, key, job = options.watch
+        asyncio.run(watch(url, key, job, options.viewers))
         return
     found: dict[int, list[tuple[float, float, float]]] = {0: [], options.viewers: []}
     with server() as (_, client), options.file.open("rb") as file:
@@ -76,12 +78,9 @@ def measured(
     client: OpenAI, training_file: str, viewers: int, options: argparse.Namespace
 ) -> tuple[float, float, float]:
     """Steps a second, median seconds to the first token, median milliseconds between tokens."""
-    numbers = {"n_epochs": options.epochs, "batch_size": 1}
+    numbers: Hyperparameters = {"n_epochs": options.epochs, "batch_size": 1}
     job = client.fine_tuning.jobs.create(
-        model=options.model,
-        training_file=training_file,
-        seed=1,
-        method={"type": "supervised", "supervised": {"hyperparameters": numbers}},  # type: ignore[typeddict-item]
+        model=options.model, training_file=training_file, seed=1, hyperparameters=numbers
     ).id
     wait_for_step(client, job, 2)
     try:
