@@ -75,7 +75,7 @@ def _running(store: Store, settings: Settings) -> str:
         more = {"valid_loss": 2.5 - number / 97, "valid_mean_token_accuracy": 0.31 + number / 190, "epoch": 2}
         more |= {"train_mean_token_accuracy": 0.4 + number / 110}
         made.append(step(number, TOTAL, 2 - number / 71, **more))
-    ends = int(time.time()) + 2 * 3600 + 5 * 60 + 30
+    ends = int(time.time()) + 2 * 3600 + 5 * 60 + 59
     store.queue.append(lease, made, total_steps=TOTAL, estimated_finish=ends)
     checkpoint(store, lease, settings.paths.jobs, 20)
     return lease.job_id
