@@ -11,21 +11,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, StorageState, sync_playwright
 from tests.web.browser.server import BrowserServer
 from tests.web.evaluated import finish_with_verdict
+from tests.web.numbers.filled import card_of, content, make_evals
+from tests.web.pages.test_files import SOUND, lines, row
+from tests.web.work import checkpoint, finish, running_job, train
 
 from tunesmith.settings import Settings
-from tunesmith.store import open_store
+from tunesmith.store import Store, open_store
 
 CHROMIUM = shutil.which("chromium")
 VIOLATIONS = (
     "addEventListener('securitypolicyviolation', e => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`))"
 )
+ADDING = [row(f"What is {n} plus {n}?", f"It is {2 * n}.") for n in range(60)]
 WAIT_MS = 10_000
+CUT_OFF = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # the network
 ABORTED = ("htmx:afterRequest", "htmx:sendAbort")  # htmx logs requests that newer ones replaced
 
 
@@ -48,37 +55,71 @@ def chromium() -> Iterator[Browser]:
         reason = "there is no chromium on this machine (Debian: apt-get install chromium)"
         pytest.fail(reason) if "CI" in os.environ else pytest.skip(reason)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", CUT_OFF])
         yield browser
         browser.close()
 
 
+def _with_curves(store: Store, settings: Settings, suffix: str) -> str:
+    lease = running_job(store, suffix=suffix)
+    train(store, lease, 1, 40, 40)
+    finish(store, lease, checkpoint(store, lease, settings.paths.jobs, 20))
+    return lease.job_id
+
+
+class Objects(NamedTuple):
+    """The server's folder, and three jobs in its store: one that has ended with a verdict, two with curves."""
+
+    folder: Path
+    job: str
+    curves: str
+    others: str
+
+
 @pytest.fixture(scope="session")
-def job_with_verdict(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The server's folder, and a job in its store that has ended with a verdict."""
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """They are made before there is a worker."""
     folder = tmp_path_factory.mktemp("browser")
     settings = Settings(data_dir=folder / "data")
     store = open_store(settings)
     try:
         store.keys.ensure_first(settings.paths.api_key_file)
-        return folder, finish_with_verdict(store, settings)
+        job = finish_with_verdict(store, settings)
+        card_of(store, settings, job)
+        return Objects(folder, job, *(_with_curves(store, settings, name) for name in ("curves", "others")))
     finally:
         store.close()
 
 
 @pytest.fixture(scope="session")
-def server(job_with_verdict: tuple[Path, str], base_dir: Path) -> Iterator[BrowserServer]:
+def server(objects: Objects, base_dir: Path) -> Iterator[BrowserServer]:
     """Its second base is tiny, so that jobs take seconds."""
     from tests.train.conftest import write_tiny_base  # which brings torch
 
-    tiny = job_with_verdict[0] / "tiny"
+    tiny = objects.folder / "tiny"
     tiny.mkdir()
     bases = json.dumps({"tiny": str(write_tiny_base(base_dir, tiny))})
     settings = {"lease_seconds": "2", "poll_seconds": "0.1", "checkpoint_seconds": "0.5", "train_idle": "false"}
-    server = BrowserServer(job_with_verdict[0], bases=bases, **settings)
+    server = BrowserServer(objects.folder, bases=bases, **settings)
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def names(server: BrowserServer, objects: Objects) -> dict[str, str]:
+    """The ids that the addresses of single objects have in them."""
+    with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {server.key}"}) as client:
+        found, *runs = make_evals(client, "/v1")
+        files = [
+            client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": (f"{name}.jsonl", rows)}).json()[
+                "id"
+            ]
+            for name, rows in (("shops", content()), ("sound", lines([*SOUND, *ADDING])))
+        ]
+        model = client.get(f"/v1/fine_tuning/jobs/{objects.job}").json()["fine_tuned_model"]
+    ids = {"eval": found, "before": runs[0], "run": runs[1], "file": files[0], "sound": files[1], "model": str(model)}
+    return {**ids, "job": objects.job, "curves": objects.curves, "others": objects.others}
 
 
 @contextmanager

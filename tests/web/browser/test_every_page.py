@@ -1,6 +1,7 @@
 """Every page in both themes and both languages: no violation axe-core knows of, nothing wider than its window.
 
-Pages of the navigation come by themselves; a page about one object is added to `DETAILS`.
+Pages of the navigation come by themselves; a page about one object is added to `DETAILS`. Each is loaded once in each
+language, and its theme is changed on the loaded page, where only colours are looked at again.
 """
 
 import re
@@ -13,13 +14,29 @@ from playwright.sync_api import Browser, Page, StorageState
 from starlette.routing import Match
 from tests.web.browser.conftest import Seen, watched
 from tests.web.browser.server import BrowserServer
+from tests.web.evaluated import BASE
 
 from tunesmith.web import language
 from tunesmith.web.pages import ROUTES
 
 NAVIGATION = Path(language.__file__).parent / "templates/parts/navigation.html"
-DETAILS = ("/ui/evaluations/{job}",)  # `{job}`: one that has ended with a verdict
-LOOKS = {"light-en": ("light", "en-US"), "dark-zh": ("dark", "zh-CN")}
+EVAL = "/ui/evaluations/evals/{eval}"
+DETAILS = (
+    "/ui/evaluations/{job}",  # that has ended with a verdict
+    "/ui/evaluations/{curves}",  # without one
+    EVAL,
+    EVAL + "/runs/{run}",
+    EVAL + "/compare?before={before}&after={run}",
+    "/ui/files/{file}",
+    "/ui/jobs/{curves}",
+    "/ui/jobs/{curves}/events?steps=1",
+    "/ui/jobs/compare?job={job}&job={curves}",
+    "/ui/models/{model}",
+    f"/ui/models/{BASE}",
+)
+LANGUAGES = {"en": ("en-US", "light", "dark"), "zh": ("zh-CN", "dark", "light")}  # with the order of the themes
+COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
+GROUND = "getComputedStyle(document.documentElement).backgroundColor"
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 
 
@@ -34,23 +51,30 @@ def addresses() -> list[str]:
     return [*dict.fromkeys(one for one in named if is_there(one)), "/ui/none", *DETAILS]
 
 
-@pytest.fixture(scope="module", params=LOOKS)
+@pytest.fixture(scope="module", params=LANGUAGES)
 def look(
     request: pytest.FixtureRequest, chromium: Browser, server: BrowserServer, signed_in: StorageState
-) -> Iterator[tuple[Page, Seen]]:
-    scheme, locale = LOOKS[request.param]
-    with watched(chromium, server, signed_in, color_scheme=scheme, locale=locale) as found:
-        yield found
+) -> Iterator[tuple[Page, Seen, tuple[str, str]]]:
+    locale, first, second = LANGUAGES[request.param]
+    with watched(chromium, server, signed_in, color_scheme=first, locale=locale) as (page, seen):
+        yield page, seen, (first, second)
 
 
 @pytest.mark.parametrize("address", addresses())
-def test_page_is_open_to_everybody(look: tuple[Page, Seen], address: str, job_with_verdict: tuple[Path, str]) -> None:
-    page, seen = look
+def test_page_is_open_to_everybody(
+    look: tuple[Page, Seen, tuple[str, str]], address: str, names: dict[str, str]
+) -> None:
+    page, seen, (first, second) = look
     seen.faults.clear()
     page.set_viewport_size(DESK)  # type: ignore[arg-type]
-    page.goto(address.format(job=job_with_verdict[1]))
-    found = Axe().run(page).response["violations"]
-    assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
+    page.emulate_media(color_scheme=first)  # type: ignore[arg-type]
+    page.goto(address.format(**names))
+    page.wait_for_function("() => !document.querySelector('.htmx-request')")  # what comes after the page
+    assert violations(page) == []
+    before = page.evaluate(GROUND)
+    page.emulate_media(color_scheme=second)  # type: ignore[arg-type]
+    assert page.evaluate(GROUND) != before
+    assert violations(page, COLOURS) == []
     for size in (DESK, PHONE):
         page.set_viewport_size(size)  # type: ignore[arg-type]
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
@@ -65,6 +89,11 @@ def test_sign_in_is_open_to_everybody(chromium: Browser, server: BrowserServer, 
         page.goto("/ui/sign-in")
         assert Axe().run(page).response["violations"] == []
         assert seen.faults == []
+
+
+def violations(page: Page, options: dict[str, list[str]] | None = None) -> list[tuple[str, list[str]]]:
+    found = Axe().run(page, options=options).response["violations"]
+    return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
 
 
 def test_navigation_is_read() -> None:

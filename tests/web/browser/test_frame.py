@@ -3,7 +3,7 @@
 import re
 
 from playwright.sync_api import Browser, Page, expect
-from tests.web.browser.conftest import Seen, sign_in, watched
+from tests.web.browser.conftest import Objects, Seen, sign_in, watched
 from tests.web.browser.server import BrowserServer
 
 
@@ -111,8 +111,8 @@ def test_what_is_wrong_is_said_in_its_place(page: Page, seen: Seen) -> None:
     seen.expect("400")
 
 
-def test_flips_are_paged_without_a_new_page(page: Page, job_with_verdict: tuple[object, str]) -> None:
-    page.goto(f"/ui/evaluations/{job_with_verdict[1]}")
+def test_flips_are_paged_without_a_new_page(page: Page, objects: Objects) -> None:
+    page.goto(f"/ui/evaluations/{objects.job}")
     page.evaluate("window.kept = true")
     page.locator("#flips").get_by_role("link", name=re.compile("^Lost")).click()
     expect(page.locator("#flips [aria-current]")).to_contain_text("Lost")

@@ -1,5 +1,6 @@
 """The playground in a browser: real pages, API, store and adapter; a stand-in for vLLM generates."""
 
+import json
 import re
 import threading
 import time
@@ -165,6 +166,19 @@ def test_probabilities_are_read_by_keyboard_and_as_a_table(page: Page, fake: Fak
     expect(column.locator(".token-detail")).to_contain_text("60.7")  # exp(-0.5) of what was likeliest instead
 
 
+def test_probabilities_show_where_the_mouse_is(page: Page, fake: FakeVllm) -> None:
+    open_playground(page, BASE)
+    page.locator("#settings > summary").click()
+    page.check("#set-logprobs")
+    ask(page)
+    for place in (2, 0):
+        token = page.locator(".token").nth(place)
+        token.hover()
+        expect(token).to_have_class(re.compile(r"\bnow\b"))
+        said = page.locator(".token-table tbody tr").nth(place).locator("td").all_text_contents()
+        expect(page.locator(".token-detail")).to_have_text(re.compile("^" + re.escape(f"{said[0]} {said[1]}")))
+
+
 def test_stop_ends_the_answer_at_the_server_too(page: Page, fake: FakeVllm) -> None:
     fake.ending = "endless"
     fake.answers[BASE] = fake.answers[BASE][:-1]
@@ -216,6 +230,23 @@ def test_a_corrected_answer_becomes_a_row(page: Page) -> None:
     assert page.locator("#turns li").count() == 4
     page.locator("#corrections .kept button").click()
     expect(page.locator("#corrections")).to_contain_text("Ten such rows make a training file")
+
+
+def test_ten_corrected_answers_become_a_training_file(page: Page) -> None:
+    open_playground(page, BASE)
+    headers = {"x-csrf-token": page.locator("body").get_attribute("data-csrf") or "", "hx-request": "true"}
+    for number in range(1, 10):
+        assert page.request.post("/ui/playground/corrections", data=row(number), headers=headers).ok
+    page.fill("#turns li:first-child textarea", "You are brief.")
+    ask(page, "What is 10 and 1?")
+    page.click("[data-correct]")
+    page.fill(".correcting textarea", "It is 11.")
+    page.click("[data-keep]")
+    page.get_by_role("button", name="Make a training file").click()
+    page.locator("#corrections a[href*='/ui/files/file-']").click()
+    expect(page.locator(".verdict.ok")).to_be_visible(timeout=60_000)
+    content = page.request.get(f"/ui/api/v1/files/{page.url.rpartition('/')[2]}/content").text()
+    assert [json.loads(one) for one in content.splitlines()] == [row(number) for number in range(1, 11)]
 
 
 def test_a_models_page_shares_and_deletes_in_place(page: Page, tuned: str, served: Served) -> None:

@@ -49,8 +49,10 @@ class Viewer:
                 await asyncio.sleep(0.005)
 
 
-def viewer(store: Store, job_id: str, seen: str = "", session: str = "s", *, valid: bool = True) -> Viewer:
-    return Viewer(LiveStream(Feed(store, job_id), Place.read(seen), session, lambda: valid))
+def viewer(
+    store: Store, job_id: str, seen: str = "", session: str = "s", *, key: str = "k", valid: bool = True
+) -> Viewer:
+    return Viewer(LiveStream(Feed(store, job_id), Place.read(seen), session, key, lambda: valid))
 
 
 def run(play: Callable[[], Awaitable[None]]) -> None:
@@ -175,6 +177,27 @@ def test_the_oldest_of_too_many_streams_of_a_session_ends(store: Store, monkeypa
         await tasks[1]
         assert mine[0].text.endswith("event: replaced\ndata: {}\n\n")
         assert open_viewers() == 3
+        end_viewers()
+        await asyncio.gather(*tasks)
+
+    run(play)
+
+
+def test_signing_in_again_and_again_takes_no_places_of_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MOST_OF_KEY", 3)
+    monkeypatch.setattr(stream, "MOST", 5)
+    job = new_job(store)
+
+    async def play() -> None:
+        others = [viewer(store, job.id, session="other", key="other") for _ in range(2)]
+        mine = [viewer(store, job.id, session=f"mine-{number}") for number in range(9)]
+        tasks = []
+        for one in (*others, *mine):
+            tasks.append(one.watch())
+            await one.until(lambda text: "marks" in text)
+        await asyncio.gather(*tasks[2:8])
+        assert all(one.text.endswith("event: replaced\ndata: {}\n\n") for one in mine[:6])
+        assert [task.done() for task in (*tasks[:2], *tasks[8:])] == [False] * 5
         end_viewers()
         await asyncio.gather(*tasks)
 

@@ -4,12 +4,13 @@ They are in the database, for every server on it and across restarts.
 
 A session is a random token in a cookie; its hash is stored beside the id of the key that signed in. It ends with that
 key: each look-up asks whether the key is still valid. A link that signs in is a token of the same kind that works once.
+A key has so many of both at most: the oldest ends when another begins.
 """
 
 import time
 from hashlib import sha256
 
-from sqlalchemy import delete, exists, insert, select
+from sqlalchemy import Connection, delete, exists, insert, select
 
 from tunesmith.store.accounts.keys import active, key_row
 from tunesmith.store.ids import base62
@@ -19,6 +20,7 @@ from tunesmith.store.schema.tables import keys, projects, sessions
 
 SESSION_SECONDS = 14 * 86_400
 LINK_SECONDS = 300
+MOST_SESSIONS, MOST_LINKS = 50, 10  # of a key
 TOKEN_LENGTH = 43  # base62: 256 bits, so one round of SHA-256 cannot be searched
 
 
@@ -31,7 +33,7 @@ class SessionStore:
     def create(self, key_id: str, *, one_time: bool = False) -> str:
         """Return the token of a new session, or of a link that makes one.
 
-        It is stored nowhere.
+        It is stored nowhere. The key's oldest one ends, if it has too many.
         """
         token, now = base62(TOKEN_LENGTH), int(time.time())
         values = {
@@ -42,6 +44,7 @@ class SessionStore:
             "expires_at": now + (LINK_SECONDS if one_time else SESSION_SECONDS),
         }
         with self._database.write() as connection:
+            _make_room(connection, key_id, one_time=one_time)
             connection.execute(insert(sessions).values(values))
         return token
 
@@ -74,6 +77,14 @@ class SessionStore:
         old = delete(sessions).where(sessions.c.expires_at <= int(time.time()))
         with self._database.write() as connection:
             return connection.execute(old).rowcount
+
+
+def _make_room(connection: Connection, key_id: str, *, one_time: bool) -> None:
+    """End the key's oldest sessions or links, so that there is room for one more."""
+    mine = (sessions.c.key_id == key_id, sessions.c.one_time == one_time)
+    newest = select(sessions.c.sha256).where(*mine).order_by(sessions.c.created_at.desc())
+    kept = newest.limit((MOST_LINKS if one_time else MOST_SESSIONS) - 1)
+    connection.execute(delete(sessions).where(*mine, sessions.c.sha256.not_in(kept)))
 
 
 def _hash(token: str) -> str:

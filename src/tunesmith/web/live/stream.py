@@ -22,6 +22,7 @@ from tunesmith.web.views.job_numbers import job_numbers
 SECONDS = 1.0  # between two looks
 ALIVE_SECONDS = 15.0  # between two signs of life, and two questions whether the session has ended
 MOST_OF_SESSION = 8  # the oldest one ends; a browser opens six connections to a server at most
+MOST_OF_KEY = 40  # so that whoever signs in again and again takes no place of others
 MOST = 400
 
 _open: "dict[LiveStream, None]" = {}  # touched by the event loop only, oldest first
@@ -31,15 +32,17 @@ _threads = CapacityLimiter(2)  # so that viewers never take those of requests
 class LiveStream(Response):
     """Sends what is new of a feed until somebody leaves.
 
-    `session`: whose viewer it is, as a name for the bound; `is_valid` tells in a thread whether it may still look.
+    `session` and `key`: whose viewer it is, as names for the bounds; `is_valid` tells in a thread whether it may still
+    look.
     """
 
-    def __init__(self, feed: Feed, seen: Place, session: str, is_valid: Callable[[], bool]) -> None:
+    def __init__(self, feed: Feed, seen: Place, session: str, key: str, is_valid: Callable[[], bool]) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store"})
         del self.headers["content-length"]
         self._feed = feed
         self._seen = seen
         self._session = session
+        self._key = key
         self._is_valid = is_valid
         self._told, self._looks = b"", -1
         self._ended = asyncio.Event()
@@ -64,9 +67,16 @@ class LiveStream(Response):
         self._ended.set()
 
     def _make_room(self) -> None:
-        mine = [one for one in _open if one._session == self._session]
-        for one in [*mine[: max(0, len(mine) - MOST_OF_SESSION + 1)], *[*_open][: max(0, len(_open) - MOST + 1)]]:
-            one.end("replaced")
+        """Ends the oldest streams of this session, of this key and of all, where there are too many."""
+        bounds: tuple[tuple[Callable[[LiveStream], bool], int], ...] = (
+            (lambda one: one._session == self._session, MOST_OF_SESSION),
+            (lambda one: one._key == self._key, MOST_OF_KEY),
+            (lambda _: True, MOST),
+        )
+        for is_counted, most in bounds:
+            counted = [one for one in _open if is_counted(one) and not one._ended.is_set()]
+            for one in counted[: max(0, len(counted) - most + 1)]:
+                one.end("replaced")
 
     async def _run(self, tell: Callable[[bytes], Awaitable[None]]) -> None:
         alive = time.monotonic()

@@ -25,7 +25,11 @@ async def stream(request: Request) -> Response:
         raise no_job(job_id)
     seen = Place.read(request.headers.get("last-event-id") or request.query_params.get("after", ""))
     token = request.cookies[session_cookie(request)]
-    return LiveStream(web.feeds.of(job_id), seen, visit.csrf, lambda: web.store.sessions.find(token) is not None)
+
+    def is_valid() -> bool:
+        return web.store.sessions.find(token) is not None
+
+    return LiveStream(web.feeds.of(job_id), seen, visit.csrf, visit.key.id, is_valid)
 
 
 async def curves(request: Request) -> Response:

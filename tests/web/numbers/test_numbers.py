@@ -1,0 +1,73 @@
+"""Every page over one filled store: it says the API's numbers, and no others."""
+
+import json
+import re
+from pathlib import Path
+
+from starlette.testclient import TestClient
+from tests.web.numbers.filled import fill
+from tests.web.numbers.pages import Pages
+from tests.web.numbers.words import Words, missing, unexplained
+
+from tunesmith.settings import Settings
+from tunesmith.store import Store
+from tunesmith.system.disk import disk_bytes
+from tunesmith.system.memory import total_memory
+from tunesmith.web.formats import size
+from tunesmith.web.pages import ROUTES
+
+ELSEWHERE = {
+    "/ui/overview": "a part of the overview",
+    "/ui/jobs/rows": "a part of the list",
+    "/ui/jobs/{id}/parts/{part}": "the parts of a job",
+    "/ui/jobs/{id}/events.jsonl": "a file",
+    "/ui/live/jobs/{id}": "tests/web/live",
+    "/ui/live/curves": "tests/web/live",
+    "/ui/files/{file_id}/state": "no number",
+    "/ui/files/{file_id}/mask": "not of the API: test_files compares it with the renderer",
+    "/ui/files/{file_id}/fix": "not of the API: test_files compares it with the file that it makes",
+    "/ui/playground/corrections.jsonl": "a file",
+    "/ui/model-card": "a file",
+    "/ui/sign-in": "no number",
+    "/ui/link/{token}": "no number",
+}
+ROOM = r"([\d.]+ [kMGT]?B) of ([\d.]+ [kMGT]?B) free"
+
+
+def test_every_page_says_the_apis_numbers_and_no_others(
+    browser: TestClient, store: Store, settings: Settings, base_dir: Path
+) -> None:
+    pages = Pages(browser, store, base_dir, fill(store, settings, browser))
+    checks = pages.checks()
+    assert {one.route for one in checks} == {
+        one.path for one in ROUTES if "GET" in (one.methods or ())
+    } - ELSEWHERE.keys()
+    wrong = {}
+    for one in checks:
+        answer = browser.get(one.address)
+        assert answer.status_code == 200, one.address
+        words = Words(answer.text).text
+        said = [*one.said, *rooms(words, settings)]
+        answers = [one.answers, pages.get(one.again) if one.again else None]
+        if found := [*missing(words, said), *unexplained(words, said, answers)]:
+            wrong[one.address] = found
+    assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
+
+
+def rooms(words: str, settings: Settings) -> list[str]:
+    """What a page says of disk and memory: their sizes are the machine's; what is free changes while it is asked."""
+    totals = [disk_bytes(settings.paths.root), total_memory()]
+    found = re.findall(ROOM, words)
+    assert [total for _, total in found] in ([], [size(one) for one in totals])
+    meters = [one[0] for total in totals for one in re.finditer(rf"\d+ of {total}\b", words)]
+    shares = [one[0] for one in re.finditer(r"(\d+) of 100 \w+ \1 %", words)]
+    assert len(meters) + len(shares) == len(found)
+    return [f"{free} of {total} free" for free, total in found] + meters + shares
+
+
+def test_a_number_that_nobody_accounts_for_is_found() -> None:
+    words = Words("<main><p>Steps <b>1,200</b> of 1.5</p><svg><title>7: 8</title></svg><pre>9</pre></main>").text
+    assert words == "Steps 1,200 of 1.5 7: 8"
+    assert missing(words, ["Steps 1,200", "Steps 1", "200 of 1", "of 1.5"]) == ["Steps 1", "200 of 1"]
+    assert unexplained(words, ["Steps 1,200 of 1.5"], ["7: 9"]) == ["¤ 7: 8"] * 2  # around the one and the other
+    assert unexplained(words, ["Steps 1,200 of 1.5"], ["7: 8"]) == []
