@@ -84,6 +84,9 @@ class Thoughts:
                 self._held, self._again = self._held[len(self._again) :].lstrip(), ""
             elif self._again and self._held and self._again.startswith(self._held):
                 return ""
+            if any(self._opened(one) == 0 for one in self._calls if self._held.startswith(one)):  # no thought
+                self._closing, self._done, self._after = None, True, True
+                return ""
         at = self._held.find(closing, self._tried)
         if at >= 0:
             thought, self._held = self._held[:at].rstrip(), self._held[at + len(closing) :]
