@@ -45,7 +45,10 @@ CASES: list[tuple[str, str, str, str | None, list[Call], str | None]] = [
     ("llama3_json", "", f"<|python_tag|>{OBJECT}<|python_tag|>{OBJECT}", None, [W, W], None),
     ("llama3_json", "", '{"parameters": {"a": 1}}', '{"parameters": {"a": 1}}', [], None),
     ("llama3_json", "", '{"name": "Ada"}', '{"name": "Ada"}', [], None),
+    ("llama3_json", "", '{"name": "Ada", "age": 36}', '{"name": "Ada", "age": 36}', [], None),
+    ("llama3_json", "", '```json\n[{"name": "Ada", "age": 36}]\n```', '```json\n[{"name": "Ada", "age": 36}]\n```', [], None),
     ("llama3_json", "", '{"name": "now"}', None, [NOW], None),
+    ("llama3_json", "", '{"name": "later", "parameters": {}}', None, [("later", {})], None),
     ("pythonic", "", "[later()]", None, [("later", {})], None),
     # What the mark is forgotten of, or another release's.
     ("granite", "", f"<tool_call>[{OBJECT}]", None, [W], None),
@@ -77,7 +80,7 @@ CASES: list[tuple[str, str, str, str | None, list[Call], str | None]] = [
      [("sh", {"command": "python -c \"from a import b\nb(f(x, y='\\,'))\"", "days": 2}), NOW], None),
     # An answer whose prompt begins a thought, but which has none; what is sent to nobody that was declared.
     ("kimi_k3", "<|open|>think<|sep|>", "<|open|>response<|sep|>Four.<|close|>response<|sep|>", "Four.", [], None),
-    ("qwen3_coder", "<think>\n", "<tool_call>\n<function=now>\n</function>\n</tool_call>\nWait.</think>", "Wait.</think>", [NOW], None),
+    ("hunyuan", "<think>\n", "<answer>\nFour.\n</answer>", "Four.", [], None),
 ]  # fmt: skip
 
 

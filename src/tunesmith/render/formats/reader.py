@@ -18,6 +18,7 @@ from tunesmith.render.tool_call_reader import CallPart, Found, Reader, ReplyPart
 from tunesmith.rows.messages import Tool
 
 MOST_FAILED = 32  # ends within one block that are tried, each of which reads the block anew
+_ARGUMENTS = re.compile(r'"(?:arguments|parameters|args|input)"\s*+:')
 _JSON = re.compile(r"[\s\[]*+(?:```|\{)")
 BEGIN_CHARS = 64  # of a line decide whether a block without a mark begins there
 
@@ -31,7 +32,7 @@ def answer_reader(form: CallForm, tools: Sequence[Tool], *, with_calls: bool, be
         return HarmonyReader(with_calls=with_calls)
     inner: Reader = ReplyReader() if form is HERMES and with_calls else BlockReader(form, schemas_of(tools), with_calls)
     calls = (*form.opens, *form.drops) if with_calls else form.drops
-    return _ThoughtfulReader(Thoughts(form.thinks, begun, calls), inner)
+    return _ThoughtfulReader(Thoughts(form.thinks, begun, calls, form.drops), inner)
 
 
 class _ThoughtfulReader:
@@ -217,7 +218,7 @@ class BlockReader:
         """Whether what stands there without a mark is more than an answer in JSON, such as `{"name": "Ada"}`."""
         if self._opener or not _JSON.match(body):
             return True
-        return all(call.name in self._schemas or call.arguments != "{}" for call in calls)
+        return all(call.name in self._schemas for call in calls) or _ARGUMENTS.search(body) is not None
 
     def _call(self, call: CallText, found: Found) -> None:
         found.calls += [CallPart(self.opened, "", call.name), CallPart(self.opened, call.arguments)]

@@ -11,12 +11,16 @@ class Thoughts:
 
     Blanks around a thought belong to neither. `begun` is how the prompt ends: the answer goes on with a thought that
     was begun there. `calls`: the marks that open a block of calls, which end a thought that
-    is not closed later; one that is closed may talk of calls.
+    is not closed later; one that is closed may talk of calls. `others`: marks of content;
+    where one of them is the first of a thought that the prompt began, there is none.
     """
 
-    def __init__(self, marks: Sequence[tuple[str, str]], begun: str = "", calls: Sequence[str] = ()) -> None:
+    def __init__(
+        self, marks: Sequence[tuple[str, str]], begun: str = "", calls: Sequence[str] = (), others: Sequence[str] = ()
+    ) -> None:
         self._marks = tuple(marks)
         self._calls = tuple(one for one in calls if one[0] in "<[]")
+        self._others = tuple(others)
         opened = [closing for opening, closing in marks if begun.rstrip().endswith(opening)]
         self._closing: str | None = opened[0] if opened else None
         self._again = next((opening for opening, closing in marks if [closing] == opened), "")
@@ -84,7 +88,7 @@ class Thoughts:
                 self._held, self._again = self._held[len(self._again) :].lstrip(), ""
             elif self._again and self._held and self._again.startswith(self._held):
                 return ""
-            if any(self._opened(one) == 0 for one in self._calls if self._held.startswith(one)):  # no thought
+            if any(self._opened(one) == 0 for one in self._others if self._held.startswith(one)):  # no thought
                 self._closing, self._done, self._after = None, True, True
                 return ""
         at = self._held.find(closing, self._tried)
