@@ -80,6 +80,11 @@ CASES: list[tuple[str, str, str, str | None, list[Call], str | None]] = [
      [("sh", {"command": "python -c \"from a import b\nb(f(x, y='\\,'))\"", "days": 2}), NOW], None),
     # An answer whose prompt begins a thought, but which has none; what is sent to nobody that was declared.
     ("kimi_k3", "<|open|>think<|sep|>", "<|open|>response<|sep|>Four.<|close|>response<|sep|>", "Four.", [], None),
+    # Further thoughts, behind a text and behind a call.
+    ("gemma4", "", "Four.\n<|channel>thought\nOr five?<channel|>\nNo.", "Four.\n\nNo.", [], "Or five?"),
+    ("gemma4", "", "<|channel>thought\nA.<channel|>Four.<|channel>B.<channel|><|channel>thought\n<channel|>Five.<|channel>C.", "Four.Five.", [], "A.\nB.\nC."),
+    ("apertus", "", '<|inner_prefix|>A.<|inner_suffix|><|tools_prefix|>[{"now": {}}]<|tools_suffix|><|inner_prefix|>B.<|inner_suffix|>Four.', "Four.", [NOW], "A.\nB."),
+    ("hermes", "", "Write <think>a</think>.", "Write <think>a</think>.", [], None),
     ("hunyuan", "<think>\n", "<answer>\nFour.\n</answer>", "Four.", [], None),
 ]  # fmt: skip
 

@@ -208,10 +208,16 @@ def _typed_call(name: str, pairs: Iterator[tuple[str, str]], known: JsonObject, 
 
 
 def call_of(name: str, arguments: JsonObject, known: JsonObject) -> CallText:
-    """A call with its arguments as JSON; `known`: the schemas of those that the function has."""
+    """A call with its arguments as JSON.
+
+    `known`: the schemas of those that the function has.
+    """
     return CallText(name, json.dumps(unwrapped(arguments, known), ensure_ascii=False))
 
 
 def inner_text(text: str) -> str:
-    """A value on lines of its own without the line breaks around it; one that begins beside its mark as it is."""
+    """A value on lines of its own without the line breaks around it.
+
+    One that begins beside its mark stays as it is.
+    """
     return text[1:].removesuffix("\n") if text.startswith("\n") else text

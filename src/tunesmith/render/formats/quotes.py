@@ -13,7 +13,10 @@ _LINES = {"\n": "\\n", "\r": "\\r", "\0": "\\0"}
 
 
 def requoted(text: str) -> str:
-    """The same with such quotes escaped. Each character is looked at once, and what may end a text twice."""
+    """The same with such quotes escaped.
+
+    Each character is looked at once, and what may end a text twice.
+    """
     pieces: list[str] = []
     quote, at = "", 0
     while at < len(text):

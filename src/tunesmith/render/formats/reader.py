@@ -12,7 +12,7 @@ from tunesmith.render.formats.brackets import ListEnd
 from tunesmith.render.formats.form import CallForm
 from tunesmith.render.formats.harmony import HarmonyReader
 from tunesmith.render.formats.table import HARMONY, HERMES
-from tunesmith.render.formats.thoughts import Thoughts
+from tunesmith.render.formats.thoughts import LaterThoughts, Thoughts
 from tunesmith.render.formats.values import Schemas, schemas_of
 from tunesmith.render.tool_call_reader import CallPart, Found, Reader, ReplyPart, ReplyReader
 from tunesmith.rows.messages import Tool
@@ -32,14 +32,15 @@ def answer_reader(form: CallForm, tools: Sequence[Tool], *, with_calls: bool, be
         return HarmonyReader(with_calls=with_calls)
     inner: Reader = ReplyReader() if form is HERMES and with_calls else BlockReader(form, schemas_of(tools), with_calls)
     calls = (*form.opens, *form.drops) if with_calls else form.drops
-    return _ThoughtfulReader(Thoughts(form.thinks, begun, calls, form.drops), inner)
+    return _ThoughtfulReader(Thoughts(form.thinks, begun, calls, form.drops), LaterThoughts(form.thinks), inner)
 
 
 class _ThoughtfulReader:
     """First the thought, then the rest."""
 
-    def __init__(self, thoughts: Thoughts, inner: Reader) -> None:
-        self._thoughts, self._inner = thoughts, inner
+    def __init__(self, thoughts: Thoughts, later: LaterThoughts, inner: Reader) -> None:
+        self._thoughts, self._later, self._inner = thoughts, later, inner
+        self._thought = False  # whether there is a thought
 
     @property
     def complete(self) -> int:
@@ -49,19 +50,28 @@ class _ThoughtfulReader:
     @property
     def held(self) -> int:
         """Characters whose meaning is not known yet."""
-        return self._thoughts.held + self._inner.held
+        return self._thoughts.held + self._later.held + self._inner.held
 
     def add(self, text: str) -> ReplyPart:
         """What the text adds to the reply, as far as it is certain."""
         reasoning, rest = self._thoughts.add(text)
+        more, rest = self._later.add(rest)
         part = self._inner.add(rest)
-        return ReplyPart(part.text, part.calls, reasoning)
+        return ReplyPart(part.text, part.calls, self._joined(reasoning, more))
 
     def finish(self, *, cut: bool = False) -> ReplyPart:
         """Returns what is left of the reply."""
         reasoning, rest = self._thoughts.finish(cut=cut)
-        part, end = self._inner.add(rest), self._inner.finish(cut=cut)
-        return ReplyPart(part.text + end.text, part.calls + end.calls, reasoning)
+        more, rest = self._later.add(rest)
+        last, left = self._later.finish(cut=cut)
+        part, end = self._inner.add(rest + left), self._inner.finish(cut=cut)
+        return ReplyPart(part.text + end.text, part.calls + end.calls, self._joined(reasoning, more + last))
+
+    def _joined(self, first: str, later: str) -> str:
+        if not (first or self._thought):
+            later = later.removeprefix("\n")
+        self._thought = self._thought or bool(first or later)
+        return first + later
 
 
 class BlockReader:

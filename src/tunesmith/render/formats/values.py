@@ -68,7 +68,10 @@ class _References:
 
 
 def unwrapped(arguments: JsonObject, known: JsonObject) -> JsonObject:
-    """Arguments that a model has put into one of its own, such as `arguments`, which the function does not have."""
+    """Arguments that a model has put into another one.
+
+    That is one such as `arguments`, which the function does not have.
+    """
     if len(arguments) != 1 or not known:
         return arguments
     ((key, inner),) = arguments.items()
