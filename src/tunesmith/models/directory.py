@@ -25,7 +25,16 @@ from tunesmith.families.config_file import read_text_config
 from tunesmith.models.adapters import MANIFEST_FILE, read_manifest
 from tunesmith.models.base_check import check_base, check_config, relative_place, unusable
 from tunesmith.models.gguf import convert
-from tunesmith.models.hub import HubUnreachable, Started, config_folder, download, find_snapshot, has_snapshot
+from tunesmith.models.hub import (
+    CHECKING,
+    CONVERTING,
+    HubUnreachable,
+    Started,
+    config_folder,
+    download,
+    find_snapshot,
+    has_snapshot,
+)
 from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf
 from tunesmith.models.seal import is_whole, seal, seal_file
 from tunesmith.settings import Settings
@@ -41,7 +50,7 @@ CACHE_NOT_WRITABLE = "cache_not_writable"  # the code of an error
 CONVERTER_VERSION, FILE_VERSION = 1, 2
 
 
-def _ignore(folder: Path, total: int | None) -> None:
+def _ignore(folder: Path | None, total: int | None, step: str = "") -> None:
     """Nobody watches."""
 
 
@@ -120,7 +129,7 @@ def present_directory(base: BaseModel, settings: Settings) -> Path | None:
 def pull(base: BaseModel, settings: Settings, started: Started = _ignore) -> Path:
     """The Hugging Face directory of `base`, after downloading missing weights.
 
-    `started` is called with each folder that a step fills.
+    `started` is told of each step.
     """
     match base.source:
         case PackagedGguf() as source:
@@ -166,6 +175,7 @@ def _converted(
     make_directories(target.parent)
     with FileLock(target.with_suffix(".lock")):
         if not is_whole(target):
+            started(None, None, CHECKING)
             check_digest(gguf_file, digest)
             _convert(gguf_file, target, started)
     return target
@@ -189,8 +199,8 @@ def _convert(gguf_file: Path, target: Path, started: Started) -> None:
     with _scratch(target.parent, f".converting-{target.name}-") as scratch, _disk_errors(), converting:
         directory = scratch / "base"
         directory.mkdir()
-        started(scratch, None)
-        convert(gguf_file, directory)
+        started(None, None, CONVERTING)
+        convert(gguf_file, directory, lambda size: started(scratch, size, CONVERTING))
         if target.exists():
             log.warning("the converted base %s is not as it was made; it was converted again", target)
             target.rename(scratch / "damaged")

@@ -5,13 +5,13 @@ interrupted download continues where it stopped.
 """
 
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from hashlib import sha1
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from tunesmith.errors import InvalidRequest, ServerFault, TunesmithError
 from tunesmith.models.base_check import check_base, check_config, unusable
@@ -21,10 +21,19 @@ from tunesmith.system.atomic_write import sha256_of
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-Started: TypeAlias = Callable[[Path, int | None], None]  # the folder that grows now, and its bytes in the end if known
-
+FETCHING, CHECKING, CONVERTING = "Fetching", "Checking the file of", "Converting"  # the steps that are told of
 PATTERNS = ("*.json", "*.safetensors", "*.jinja")
 LEFT_OUT = ("*/*", "consolidated*")  # other formats of the same weights
+
+
+class Started(Protocol):
+    """Is told of a step that begins.
+
+    `folder`: the one that grows now, if any. `total`: its bytes in the end, if known.
+    """
+
+    def __call__(self, folder: Path | None, total: int | None, step: str = FETCHING) -> None:
+        """A step begins."""
 
 
 class HubUnreachable(ServerFault):

@@ -30,6 +30,14 @@ def test_lines_tell_bytes_and_seconds(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert capfd.readouterr().err.startswith("Fetching qwen, 1.5 MB of 4.0 MB, 2s …\n")
 
 
+def test_a_conversion_is_called_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with PullProgress("qwen") as progress:
+        progress.started(tmp_path, 4_000_000, "Converting")
+        (tmp_path / "weights").write_bytes(b"x" * 1_500_000)
+        time.sleep(0.9)
+    assert capfd.readouterr().err == "Converting qwen, 1.5 MB of 4.0 MB …\n"
+
+
 def test_lines_come_at_least_every_two_seconds() -> None:
     assert pull_progress.FIRST_SECONDS < 1
     assert pull_progress.SECONDS <= 2

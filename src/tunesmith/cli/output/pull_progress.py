@@ -20,11 +20,12 @@ class PullProgress(Waiting):
         self._name = name
         self._folder: Path | None = None
         self._total: int | None = None
+        self._step = "Fetching"
         super().__init__(f"Fetching {name}")
 
-    def started(self, folder: Path, total: int | None) -> None:
+    def started(self, folder: Path | None, total: int | None, step: str = "Fetching") -> None:
         """A step begins that fills `folder`, to `total` bytes if that is known."""
-        self._folder, self._total = folder, total
+        self._step, self._folder, self._total = step, folder, total
 
     def _pace(self) -> tuple[float, float, float]:
         return FIRST_SECONDS, FIRST_SECONDS, SECONDS
@@ -32,7 +33,7 @@ class PullProgress(Waiting):
     def _text(self) -> str:
         passed = time.monotonic() - self._started
         done = [] if self._folder is None else [self._bytes(_bytes_below(self._folder))]
-        return ", ".join([f"Fetching {self._name}", *done, *([duration(passed)] if passed >= 1 else [])]) + " …"
+        return ", ".join([f"{self._step} {self._name}", *done, *([duration(passed)] if passed >= 1 else [])]) + " …"
 
     def _bytes(self, there: int) -> str:
         return size(there) if self._total is None else f"{size(min(there, self._total))} of {size(self._total)}"

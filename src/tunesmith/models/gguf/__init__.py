@@ -9,7 +9,7 @@ Source of the key names: the GGUF specification.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from tunesmith.models.gguf.config import config
 from tunesmith.models.gguf.gguf_model import GgufModel
 from tunesmith.models.gguf.metadata import open_gguf
 from tunesmith.models.gguf.tokenizer import check_tokenizer, ends, tokenizer, tokenizer_config
-from tunesmith.models.gguf.weights import check_names, tensors
+from tunesmith.models.gguf.weights import check_names, weights_of
+from tunesmith.models.gguf.writer import file_size, write
 from tunesmith.models.headers.gguf_header import BadGguf, check_header
 
 MOST_SAID = 500  # characters of an error
@@ -59,13 +60,18 @@ def read_facts(gguf_file: Path, name: str) -> GgufFacts:
     return GgufFacts(found, values, None if licence is None else str(licence))
 
 
-def convert(gguf_file: Path, directory: Path) -> None:
+def _unasked(size: int) -> None:
+    """Nobody wants to know."""
+
+
+def convert(gguf_file: Path, directory: Path, planned: Callable[[int], None] = _unasked) -> None:
     """Writes the model into `directory`, in Hugging Face's layout and float32.
 
-    Raises InvalidRequest for a file that is damaged or of another kind.
+    `planned` is told how many bytes its weights will take. Each is read and written by itself, so the memory that this
+    takes does not grow with the model. Raises InvalidRequest for a file that is damaged or of another kind.
     """
     with _explaining(gguf_file):
-        _convert(gguf_file, directory)
+        _convert(gguf_file, directory, planned)
 
 
 @contextmanager
@@ -95,15 +101,15 @@ def _open(gguf_file: Path) -> tuple[GgufModel, Architecture]:
     return GgufModel(name, reader, metadata), ARCHITECTURES[name]
 
 
-def _convert(gguf_file: Path, directory: Path) -> None:
-    from safetensors.numpy import save_file
-
+def _convert(gguf_file: Path, directory: Path, planned: Callable[[int], None]) -> None:
     model, architecture = _open(gguf_file)
+    found = weights_of(model, architecture)
+    planned(file_size(found))
     _write_json(directory / "tokenizer.json", tokenizer(model))
     _write_json(directory / "config.json", config(model, architecture))
     _write_json(directory / "tokenizer_config.json", tokenizer_config(model))
     _write_json(directory / "generation_config.json", {"eos_token_id": ends(model.metadata)})
-    save_file(dict(tensors(model, architecture)), directory / "model.safetensors", metadata={"format": "pt"})
+    write(directory / "model.safetensors", found)
 
 
 def _write_json(path: Path, value: JsonObject) -> None:

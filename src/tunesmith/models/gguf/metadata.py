@@ -104,15 +104,19 @@ def open_gguf(file: Path) -> tuple[GgufReader, Metadata]:
     return reader, Metadata(reader.fields)
 
 
-def values_of(tensor: GgufTensor) -> NDArray[np.float32]:
+def values_of(tensor: GgufTensor, data: NDArray[np.generic] | None = None) -> NDArray[np.float32]:
     """The numbers of a tensor in float32, as the gguf library reads its quantisation.
+
+    `data`: only these of its rows.
 
     Raises InvalidRequest for one that it does not read.
     """
     from gguf import dequantize
 
     try:
-        return np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+        return np.ascontiguousarray(
+            dequantize(tensor.data if data is None else data, tensor.tensor_type), dtype=np.float32
+        )
     except NotImplementedError:
         raise InvalidRequest(
             f"The GGUF tensor {tensor.name} is quantized as {tensor.tensor_type.name}, which the installed gguf package"

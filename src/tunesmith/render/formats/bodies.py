@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.call_forms import CallText, read_calls
 from tunesmith.render.formats.form import Calls
-from tunesmith.render.formats.values import Schemas, typed
+from tunesmith.render.formats.quotes import requoted
+from tunesmith.render.formats.values import Schemas, typed, unwrapped
 
 MAX_PYTHON_CHARS = 65_536  # Python's parser takes about 1 ms for 1,000 characters
 # Outside of strings: a name before a bracket, and zeros before a number; Python has no hyphens in names.
@@ -39,6 +40,7 @@ _KEYED = re.compile(
     re.DOTALL,
 )
 _KEYED_NAME = re.compile(r"\s*+([^\s<{]++)\s*+(?:<tool_sep>\s*+)?+(?=<arg_key>|\Z)")
+_OPEN_LIST = re.compile(r"\[\s*+\{")
 _FENCED = re.compile(r"\s*+```\w*+\n?(.*?)\n?```\s*+", re.DOTALL)
 
 
@@ -54,7 +56,10 @@ def json_calls(body: str, schemas: Schemas) -> Calls | None:
         try:
             value, end = decoder.raw_decode(rest)
         except _UNREADABLE:
-            break
+            if calls or not _OPEN_LIST.match(rest):
+                break
+            rest = rest[1:].lstrip()  # what is whole in a list that is not closed
+            continue
         found = [_json_call(one) for one in (value if isinstance(value, list) else [value])]
         if not all(found):
             break
@@ -89,7 +94,7 @@ def _json_call(value: JsonValue) -> CallText | None:
         return CallText(name, dump(arguments))
     if len(value) == 1:  # {name: {…}}, as Apertus writes it
         ((name, arguments),) = value.items()
-        if isinstance(arguments, dict):
+        if isinstance(arguments, dict) and name not in _ARGUMENTS:
             return CallText(name, dump(arguments))
     return None
 
@@ -105,13 +110,17 @@ def python_calls(body: str, schemas: Schemas) -> Calls | None:
     """`[f(a=1), g()]`, or a call on each line, with JSON's words for values too."""
     if len(body) > MAX_PYTHON_CHARS or "(" not in body:
         return None
-    text = _PYTHON_NAME.sub(_readable, body.strip())
+    text = body.strip()
+    calls = _python_calls(text) or _python_calls(requoted(text))
+    return (calls, "") if calls else None
+
+
+def _python_calls(text: str) -> tuple[CallText, ...]:
     try:
-        tree = ast.parse(text)
-        calls = [_python_call(one) for line in tree.body for one in _elements(line)]
+        tree = ast.parse(_PYTHON_NAME.sub(_readable, text))
+        return tuple(_python_call(one) for line in tree.body for one in _elements(line))
     except _UNREADABLE:
-        return None
-    return (tuple(calls), "") if calls else None
+        return ()
 
 
 def _readable(found: re.Match[str]) -> str:
@@ -158,7 +167,7 @@ def xml_calls(body: str, schemas: Schemas) -> Calls | None:
             calls.append(CallText(name, inner.strip()))
             continue
         known = schemas.get(name, {})
-        pairs = ((one[1].strip().strip("\"'"), _unwrapped(one[2])) for one in _PARAMETER.finditer(inner))
+        pairs = ((one[1].strip().strip("\"'"), inner_text(one[2])) for one in _PARAMETER.finditer(inner))
         calls.append(_typed_call(name, pairs, known, guess=False))
     return (tuple(calls), "") if calls else json_calls(body, schemas)
 
@@ -167,16 +176,16 @@ def invoke_calls(body: str, schemas: Schemas) -> Calls | None:
     """Calls of MiniMax-M2 and DeepSeek V3.2.
 
     `<invoke name="NAME"><parameter name="KEY">VALUE</parameter></invoke>`"""
-    calls = []
+    calls, end = [], 0
     for found in _INVOKE.finditer(body):
         name, arguments = found[1], {}
+        known, end = schemas.get(name, {}), found.end()
         for one in _NAMED.finditer(found[2]):
-            text = _unwrapped(one[3])
             is_text = 'string="true"' in one[2]
-            schema: JsonValue = schemas.get(name, {}).get(one[1]) or ({"type": "string"} if is_text else None)
-            arguments[one[1]] = typed(text, schema, guess='string="false"' in one[2])
-        calls.append(CallText(name, json.dumps(arguments, ensure_ascii=False)))
-    return (tuple(calls), "") if calls else json_calls(body, schemas)
+            schema: JsonValue = known.get(one[1]) or ({"type": "string"} if is_text else None)
+            arguments[one[1]] = typed(inner_text(one[3]), schema, guess='string="false"' in one[2])
+        calls.append(call_of(name, arguments, known))
+    return (tuple(calls), body[end:]) if calls else json_calls(body, schemas)
 
 
 def keyed_calls(body: str, schemas: Schemas) -> Calls | None:
@@ -195,10 +204,20 @@ def ifm_calls(body: str, schemas: Schemas) -> Calls | None:
 
 
 def _typed_call(name: str, pairs: Iterator[tuple[str, str]], known: JsonObject, *, guess: bool) -> CallText:
-    arguments = {key: typed(text, known.get(key), guess=guess) for key, text in pairs}
-    return CallText(name, json.dumps(arguments, ensure_ascii=False))
+    return call_of(name, {key: typed(text, known.get(key), guess=guess) for key, text in pairs}, known)
 
 
-def _unwrapped(text: str) -> str:
-    """A value without the one line break that may be on each side of it."""
-    return text.removeprefix("\n").removesuffix("\n")
+def call_of(name: str, arguments: JsonObject, known: JsonObject) -> CallText:
+    """A call with its arguments as JSON.
+
+    `known`: the schemas of those that the function has.
+    """
+    return CallText(name, json.dumps(unwrapped(arguments, known), ensure_ascii=False))
+
+
+def inner_text(text: str) -> str:
+    """A value on lines of its own without the line breaks around it.
+
+    One that begins beside its mark stays as it is.
+    """
+    return text[1:].removesuffix("\n") if text.startswith("\n") else text

@@ -13,6 +13,7 @@ from tunesmith.render.tool_call_reader import CallPart, ReplyPart
 MARKS = ("<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|call|>", "<|return|>")
 _HEADER = re.compile(r"(?:<\|start\|>\w*+)?+((?:(?!<\|message\|>).)*+)<\|message\|>", re.DOTALL)
 _RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]++)")
+_PEOPLE = frozenset({"assistant", "all", "user"})  # what is sent to others is a call, and never content
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
 _STARTS = ("<|start|>", "<|channel|>", " to=", "to=")
 
@@ -23,7 +24,7 @@ class HarmonyReader:
     def __init__(self, *, with_calls: bool) -> None:
         self._with_calls = with_calls
         self._held = ""
-        self._kind = ""  # of the message being read: "analysis", "call", "content"; "" in a header
+        self._kind = ""  # of the message being read: "analysis", "call", "content", "other"; "" in a header
         self._said: dict[str, bool] = {}
         self.opened = 0
         self.complete = 0
@@ -75,10 +76,13 @@ class HarmonyReader:
             return ReplyPart("" if text.startswith("<|") else text)
         self._held = text[found.end() :]
         recipient, header = _RECIPIENT.search(found[1]), found[1]
-        if recipient is not None and recipient[1] not in {"assistant", "all", "user"} and self._with_calls:
+        if recipient is not None and recipient[1] not in _PEOPLE and self._with_calls:
             self._kind = "call"
             self.opened += 1
             return ReplyPart(calls=(CallPart(self.opened - 1, "", recipient[1]),))
+        if recipient is not None and recipient[1] not in _PEOPLE:
+            self._kind = "other"
+            return ReplyPart()
         self._kind = "analysis" if "analysis" in header else "content"
         return self._between()
 
@@ -111,7 +115,7 @@ class HarmonyReader:
             return ReplyPart(reasoning=text)
         if self._kind == "call":
             return ReplyPart(calls=(CallPart(self.opened - 1, text),) if text else ())
-        return ReplyPart(text)
+        return ReplyPart(text if self._kind == "content" else "")
 
 
 def _partial(text: str) -> int:

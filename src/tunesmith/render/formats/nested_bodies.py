@@ -5,21 +5,22 @@ MiniMax-M3, MiniCPM5 and Kimi K3 write them.
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.call_forms import CallText
-from tunesmith.render.formats.bodies import json_calls
+from tunesmith.render.formats.bodies import call_of, inner_text, json_calls
 from tunesmith.render.formats.form import Calls
 from tunesmith.render.formats.values import Schemas, kinds_of, typed
 
 MINIMAX = "]<]minimax[>["  # stands before every tag
 MOST_LEVELS = 64
 _TAG = re.compile(r'<(/?)([^\s<>"]++)(?:\s++name="([^"<>]*+)")?+\s*+>')
-_FUNCTION = re.compile(r'<function\s++name="([^"<>]++)"\s*+>(.*?)(?:</function>|(?=<function\s)|\Z)', re.DOTALL)
+_FUNCTION = re.compile(r'<function\s*+name="([^"<>]++)"\s*+>(.*?)(?:</function>|(?=<function\s*+name=)|\Z)', re.DOTALL)
 _PARAM = re.compile(
-    r'<param(?:eter)?\s++name="([^"<>]++)"\s*+>(<!\[CDATA\[.*?\]\]>|.*?)'
-    r"(?:</param(?:eter)?>|(?=<param(?:eter)?\s)|\Z)",
+    r'<param(?:eter)?\s*+name="([^"<>]++)"\s*+>(<!\[CDATA\[.*?\]\]>|.*?)'
+    r"(?:</param(?:eter)?>|(?=<param(?:eter)?\s*+name=)|\Z)",
     re.DOTALL,
 )
 _CDATA = re.compile(r"\s*+<!\[CDATA\[(.*)\]\]>\s*+", re.DOTALL)
@@ -52,7 +53,7 @@ def minimax_m3_calls(body: str, schemas: Schemas) -> Calls | None:
             continue
         name = one.name.removeprefix("invoke ")
         known = schemas.get(name, {})
-        arguments = {child.name: _value(child, known.get(child.name)) for child in one.children}
+        arguments = _members(one.children, known)
         calls.append(CallText(name, json.dumps(arguments, ensure_ascii=False)))
     return (tuple(calls), "") if calls else None
 
@@ -98,7 +99,22 @@ def _value(element: _Element, schema: JsonValue) -> JsonValue:
         return element.text
     if not kinds and all(one.name == "item" for one in element.children):
         return [_value(one, None) for one in element.children]
-    return {one.name: _value(one, _part(schema, "properties", one.name)) for one in element.children}
+    return _members(element.children, {one.name: _part(schema, "properties", one.name) for one in element.children})
+
+
+def _members(elements: Sequence[_Element], schemas: JsonObject) -> JsonObject:
+    """Their values by name; those of elements with the same name are a list."""
+    found: JsonObject = {}
+    several: dict[str, list[JsonValue]] = {}
+    for one in elements:
+        value = _value(one, schemas.get(one.name))
+        if one.name not in found:
+            found[one.name] = value
+        elif one.name in several:
+            several[one.name].append(value)
+        else:
+            found[one.name] = several[one.name] = [found[one.name], value]
+    return found
 
 
 def _part(schema: JsonValue, *path: str) -> JsonValue:
@@ -124,13 +140,13 @@ def param_calls(body: str, schemas: Schemas) -> Calls | None:
     for found in _FUNCTION.finditer(body):
         known = schemas.get(found[1], {})
         arguments = {one[1]: _param(one[2], known.get(one[1])) for one in _PARAM.finditer(found[2])}
-        calls.append(CallText(found[1], json.dumps(arguments, ensure_ascii=False)))
+        calls.append(call_of(found[1], arguments, known))
     return (tuple(calls), "") if calls else json_calls(body, schemas)
 
 
 def _param(text: str, schema: JsonValue) -> JsonValue:
     quoted = _CDATA.fullmatch(text)
-    return typed(quoted[1] if quoted else text.removeprefix("\n").removesuffix("\n"), schema, guess=True)
+    return typed(quoted[1] if quoted else inner_text(text), schema, guess=True)
 
 
 def kimi_k3_calls(body: str, schemas: Schemas) -> Calls | None:

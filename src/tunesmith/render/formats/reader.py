@@ -4,6 +4,7 @@ A thought stands at the start of an answer. Calls come out whole, once their blo
 block that cannot be read is content, so nothing is lost. What is shown does not depend on where the text was cut.
 """
 
+import re
 from collections.abc import Sequence
 
 from tunesmith.render.call_forms import CallText
@@ -11,12 +12,14 @@ from tunesmith.render.formats.brackets import ListEnd
 from tunesmith.render.formats.form import CallForm
 from tunesmith.render.formats.harmony import HarmonyReader
 from tunesmith.render.formats.table import HARMONY, HERMES
-from tunesmith.render.formats.thoughts import Thoughts
+from tunesmith.render.formats.thoughts import LaterThoughts, Thoughts
 from tunesmith.render.formats.values import Schemas, schemas_of
 from tunesmith.render.tool_call_reader import CallPart, Found, Reader, ReplyPart, ReplyReader
 from tunesmith.rows.messages import Tool
 
 MOST_FAILED = 32  # ends within one block that are tried, each of which reads the block anew
+_ARGUMENTS = re.compile(r'"(?:arguments|parameters|args|input)"\s*+:')
+_JSON = re.compile(r"[\s\[]*+(?:```|\{)")
 BEGIN_CHARS = 64  # of a line decide whether a block without a mark begins there
 
 
@@ -28,15 +31,16 @@ def answer_reader(form: CallForm, tools: Sequence[Tool], *, with_calls: bool, be
     if form is HARMONY:
         return HarmonyReader(with_calls=with_calls)
     inner: Reader = ReplyReader() if form is HERMES and with_calls else BlockReader(form, schemas_of(tools), with_calls)
-    calls = (*form.opens, *form.drops) if with_calls else ()
-    return _ThoughtfulReader(Thoughts(form.thinks, begun, calls), inner)
+    calls = (*form.opens, *form.drops) if with_calls else form.drops
+    return _ThoughtfulReader(Thoughts(form.thinks, begun, calls, form.drops), LaterThoughts(form.thinks), inner)
 
 
 class _ThoughtfulReader:
     """First the thought, then the rest."""
 
-    def __init__(self, thoughts: Thoughts, inner: Reader) -> None:
-        self._thoughts, self._inner = thoughts, inner
+    def __init__(self, thoughts: Thoughts, later: LaterThoughts, inner: Reader) -> None:
+        self._thoughts, self._later, self._inner = thoughts, later, inner
+        self._thought = False  # whether there is a thought
 
     @property
     def complete(self) -> int:
@@ -46,19 +50,28 @@ class _ThoughtfulReader:
     @property
     def held(self) -> int:
         """Characters whose meaning is not known yet."""
-        return self._thoughts.held + self._inner.held
+        return self._thoughts.held + self._later.held + self._inner.held
 
     def add(self, text: str) -> ReplyPart:
         """What the text adds to the reply, as far as it is certain."""
         reasoning, rest = self._thoughts.add(text)
+        more, rest = self._later.add(rest)
         part = self._inner.add(rest)
-        return ReplyPart(part.text, part.calls, reasoning)
+        return ReplyPart(part.text, part.calls, self._joined(reasoning, more))
 
     def finish(self, *, cut: bool = False) -> ReplyPart:
         """Returns what is left of the reply."""
         reasoning, rest = self._thoughts.finish(cut=cut)
-        part, end = self._inner.add(rest), self._inner.finish(cut=cut)
-        return ReplyPart(part.text + end.text, part.calls + end.calls, reasoning)
+        more, rest = self._later.add(rest)
+        last, left = self._later.finish(cut=cut)
+        part, end = self._inner.add(rest + left), self._inner.finish(cut=cut)
+        return ReplyPart(part.text + end.text, part.calls + end.calls, self._joined(reasoning, more + last))
+
+    def _joined(self, first: str, later: str) -> str:
+        if not (first or self._thought):
+            later = later.removeprefix("\n")
+        self._thought = self._thought or bool(first or later)
+        return first + later
 
 
 class BlockReader:
@@ -134,7 +147,7 @@ class BlockReader:
     def _begun_block(self, *, last: bool) -> bool | None:
         """Whether a block without a mark begins here; None where none does."""
         text = self._held.lstrip()
-        if text[:1] not in ("{", "[") and text:
+        if text[:1] not in ("{", "[", "`") and text:
             return None
         if len(text) < BEGIN_CHARS and not last:
             return False
@@ -162,7 +175,7 @@ class BlockReader:
         )
         if at >= 0:
             if self._closes_pairs(at) and self._take(self._held[:at], found):
-                self._held = self._held[at + len(close) if self._form.closes else at :]
+                self._held = self._held[at if close in self._opens else at + len(close) :]
                 return True
             self._tried = at + len(close)
             self._failed += 1
@@ -201,7 +214,7 @@ class BlockReader:
         if self._list is not None or (self._opener or "").endswith("="):
             body = f"{self._opener}{body}"
         read = self._form.read(body, self._schemas)
-        if read is None or not read[0]:
+        if read is None or not read[0] or not self._is_meant(body, read[0]):
             return False
         calls, rest = read
         for call in calls:
@@ -211,6 +224,12 @@ class BlockReader:
             self._show(rest, found)
         return True
 
+    def _is_meant(self, body: str, calls: Sequence[CallText]) -> bool:
+        """Whether what stands there without a mark is more than an answer in JSON, such as `{"name": "Ada"}`."""
+        if self._opener or not _JSON.match(body):
+            return True
+        return all(call.name in self._schemas for call in calls) or _ARGUMENTS.search(body) is not None
+
     def _call(self, call: CallText, found: Found) -> None:
         found.calls += [CallPart(self.opened, "", call.name), CallPart(self.opened, call.arguments)]
         self.opened += 1
@@ -219,7 +238,8 @@ class BlockReader:
 
     def _give_up(self, found: Found) -> None:
         """At the end of an answer: the block is content up to its first end, and what follows is read anew."""
-        ends = [at + len(one) for one in self._form.closes if (at := self._held.find(one)) >= 0]
+        closes = [one for one in self._form.closes if one not in self._opens]
+        ends = [at + len(one) for one in closes if (at := self._held.find(one)) >= 0]
         end = min(ends, default=len(self._held))
         self._show((self._opener or "") + self._held[:end], found)
         self._held, self._opener, self._at_line = self._held[end:], None, False

@@ -13,7 +13,7 @@ from tunesmith.render.formats.marked_bodies import deepseek_calls, gemma_calls, 
 from tunesmith.render.formats.nested_bodies import MINIMAX, kimi_k3_calls, minimax_m3_calls, param_calls
 
 THINKS = (("<think>", "</think>"),)
-_JSON_CALL = re.compile(r'\{\s*"(?:name|type|function|tool_name|parameters|arguments)"\s*:')
+_JSON_CALL = re.compile(r'(?:```\w*\n\s*)?\[?\s*\{\s*"(?:name|type|function|tool_name|parameters|arguments)"\s*:')
 _PYTHON_CALL = re.compile(r"\[\s*[A-Za-z_][\w.]*\(")
 
 
@@ -68,12 +68,15 @@ FORMS = (
     _form("kimi_k3", r"<\|open\|>", kimi_k3_calls, "<|open|>tools<|sep|>", "<|close|>tools<|sep|>",
           thinks=(("<|open|>think<|sep|>", "<|close|>think<|sep|>"),), inner=("<|open|>", "<|close|>", "<|sep|>"),
           drops=("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>")),
-    _form("minicpm5", r"<function name=", param_calls, ("<function name=",), "</function>"),
+    _form("minicpm5", r"<function name=", param_calls, ("<function name=", "<functionname="), "</function>"),
     _form("dots", r"<dots_function_call>", invoke_calls, "<dots_function_call>", "</dots_function_call>"),
-    _form("minimax", r"<minimax:tool_call>", invoke_calls, "<minimax:tool_call>", "</minimax:tool_call>"),
-    _form("deepseek_v32", r"｜DSML｜", invoke_calls, "<｜DSML｜function_calls> <｜DSML｜tool_calls>",
+    _form("minimax", r"<minimax:tool_call>", invoke_calls, ("<minimax:tool_call>", "<invoke name="),
+          "</minimax:tool_call>"),
+    _form("deepseek_v32", r"｜DSML｜", invoke_calls,
+          ("<｜DSML｜function_calls>", "<｜DSML｜tool_calls>", "<｜DSML｜invoke name="),
           "</｜DSML｜function_calls> </｜DSML｜tool_calls>"),
-    _form("muse", r"<atem:invoke", invoke_calls, "<atem:function_calls>", "</atem:function_calls>"),
+    _form("muse", r"<atem:invoke", invoke_calls, ("<atem:function_calls>", "<atem:invoke name="),
+          "</atem:function_calls>", drops=(" to=user<|message|>",)),
     _form("qwen3_coder", r"<tool_call>\s*<function=", xml_calls, "<tool_call> <function=", "</tool_call>",
           pair=("<parameter=", "</function>")),
     _form("functionary", r"<function=", xml_calls, "<function=", "</function>"),
@@ -94,7 +97,7 @@ FORMS = (
           drops=("<channel|>", "<|channel>thought\n<channel|>"), inner=('<|"|>', "<|channel>")),
     _form("function_gemma", r"<start_function_call>", gemma_calls, "<start_function_call>", "<end_function_call>",
           inner=("<escape>",)),
-    _form("granite", r"<\|tool_call\|>", json_calls, "<|tool_call|>",
+    _form("granite", r"<\|tool_call\|>", json_calls, "<|tool_call|> <tool_call>",
           thinks=(*THINKS, ("Here is my thought process:", "Here is my response:"))),
     _form("lfm2", r"<\|tool_call_start\|>", python_calls, "<|tool_call_start|>", "<|tool_call_end|>"),
     _form("olmo3", r"<function_calls>", python_calls, "<function_calls>", "</function_calls>"),
@@ -116,8 +119,9 @@ FORMS = (
     _form("phi4", r"functools", json_calls, "functools <|tool_call|>", "<|/tool_call|>", begins=_JSON_CALL),
     _form("pythonic", r"\[probe_tool\(", python_calls, "<|python_start|>", "<|python_end|>", begins=_PYTHON_CALL,
           inline=("[{}(",)),
-    _form("llama3_json", r'\{\s*"(?:name|function)":\s*"probe_tool"', json_calls, "<|python_tag|>", begins=_JSON_CALL,
-          inline=('{{"name": "{}"', '{{"name":"{}"')),
+    _form("llama3_json", r'\{\s*"(?:name|function)":\s*"probe_tool"', json_calls,
+          "<|python_tag|> [TOOL_CALLS] <tool_call>", "</tool_call> <|python_tag|> [TOOL_CALLS] <tool_call>",
+          begins=_JSON_CALL, inline=('{{"name": "{}"', '{{"name":"{}"', '[{{"name": "{}"', '[{{"name":"{}"')),
 )  # fmt: skip
 BLOCK_MARKS = frozenset(
     mark

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+MOST_THOUGHTS = 64  # of an answer that are taken out of its content
 _OPENS = re.compile(r"[\w\n{<\[\]]")  # what follows the mark that opens a call
 
 
@@ -11,12 +12,16 @@ class Thoughts:
 
     Blanks around a thought belong to neither. `begun` is how the prompt ends: the answer goes on with a thought that
     was begun there. `calls`: the marks that open a block of calls, which end a thought that
-    is not closed later; one that is closed may talk of calls.
+    is not closed later; one that is closed may talk of calls. `others`: marks of content;
+    where one of them is the first of a thought that the prompt began, there is none.
     """
 
-    def __init__(self, marks: Sequence[tuple[str, str]], begun: str = "", calls: Sequence[str] = ()) -> None:
+    def __init__(
+        self, marks: Sequence[tuple[str, str]], begun: str = "", calls: Sequence[str] = (), others: Sequence[str] = ()
+    ) -> None:
         self._marks = tuple(marks)
         self._calls = tuple(one for one in calls if one[0] in "<[]")
+        self._others = tuple(others)
         opened = [closing for opening, closing in marks if begun.rstrip().endswith(opening)]
         self._closing: str | None = opened[0] if opened else None
         self._again = next((opening for opening, closing in marks if [closing] == opened), "")
@@ -25,7 +30,20 @@ class Thoughts:
         self._call = -1  # where a block of calls begins in it
         self._done = not marks
         self._said = False  # whether the thought has text
+        self._trims = True  # whether blanks behind the thought are left out
         self._after = False  # a thought has just ended
+
+    @classmethod
+    def within(cls, marks: Sequence[tuple[str, str]]) -> "Thoughts":
+        """For a thought within a text, whose blanks are the text's."""
+        found = cls(marks)
+        found._trims = False
+        return found
+
+    @property
+    def done(self) -> bool:
+        """Whether all that follows is no thought."""
+        return self._done and not self._after
 
     @property
     def held(self) -> int:
@@ -84,10 +102,13 @@ class Thoughts:
                 self._held, self._again = self._held[len(self._again) :].lstrip(), ""
             elif self._again and self._held and self._again.startswith(self._held):
                 return ""
+            if any(self._opened(one) == 0 for one in self._others if self._held.startswith(one)):  # no thought
+                self._closing, self._done, self._after = None, True, True
+                return ""
         at = self._held.find(closing, self._tried)
         if at >= 0:
             thought, self._held = self._held[:at].rstrip(), self._held[at + len(closing) :]
-            self._closing, self._done, self._after = None, True, True
+            self._closing, self._done, self._after = None, True, self._trims
             return thought
         self._tried = max(0, len(self._held) - len(closing) + 1)
         sure = self._held[: self._sure(closing)].rstrip()
@@ -119,6 +140,76 @@ class Thoughts:
             self._after = not self._held
         held, self._held = self._held, ""
         return held
+
+
+class LaterThoughts:
+    """Splits what follows the first thought, where further ones may begin.
+
+    Only marks that nobody writes as text begin them: not `<think>`.
+    """
+
+    def __init__(self, marks: Sequence[tuple[str, str]]) -> None:
+        self._marks = tuple((opening, closing) for opening, closing in marks if _is_token(opening))
+        self._first = "".join({opening[0] for opening, _ in self._marks})
+        self._longest = max((len(opening) for opening, _ in self._marks), default=0)
+        self._now: Thoughts | None = None
+        self._begun = False  # a thought of which nothing has been shown
+        self._held = ""
+        self._left = MOST_THOUGHTS if self._marks else 0
+
+    @property
+    def held(self) -> int:
+        """Characters of which nothing is known yet."""
+        return len(self._held) + (self._now.held if self._now else 0)
+
+    def add(self, text: str) -> tuple[str, str]:
+        """(thoughts, rest) that the text adds."""
+        if not self._left and self._now is None and not self._held:
+            return "", text
+        thoughts, shown = [], []
+        self._held += text
+        while self._held:
+            if self._now is not None:
+                thought, self._held = self._now.add(self._held)
+                thoughts.append(self._apart(thought))
+                if not self._now.done:
+                    break
+                self._now = None
+                continue
+            at, whole = self._opened()
+            shown.append(self._held[:at])
+            self._held = self._held[at:]
+            if not whole:
+                break
+            self._now, self._left, self._begun = Thoughts.within(self._marks), self._left - 1, True
+        return "".join(thoughts), "".join(shown)
+
+    def finish(self, *, cut: bool = False) -> tuple[str, str]:
+        """What is left, when no more text will come."""
+        held, self._held = self._held, ""
+        thought, rest = self._now.finish(cut=cut) if self._now else ("", "")
+        return self._apart(thought), rest + held
+
+    def _apart(self, thought: str) -> str:
+        """On a line of its own."""
+        begun, self._begun = self._begun and bool(thought), self._begun and not thought
+        return f"\n{thought}" if begun else thought
+
+    def _opened(self) -> tuple[int, bool]:
+        """Where a thought begins, or may with more text; and whether it does."""
+        if not self._left:
+            return len(self._held), False
+        places = [at for opening, _ in self._marks if (at := self._held.find(opening)) >= 0]
+        if places:
+            return min(places), True
+        tail = self._held[-self._longest :]
+        if not any(one in tail for one in self._first):
+            return len(self._held), False
+        return len(self._held) - max(_begun(self._held, opening) for opening, _ in self._marks), False
+
+
+def _is_token(opening: str) -> bool:
+    return opening[0] in "<[" and opening != "<think>"
 
 
 def _begun(text: str, mark: str) -> int:
