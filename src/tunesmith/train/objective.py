@@ -55,8 +55,9 @@ class Supervised:
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
-        total = sum(sum(row.weights[1:]) for (row,) in batch.units)
-        units = share_of_units(batch.units, self.ranks)
+        everything = batch.units
+        total = sum(sum(row.weights[1:]) for (row,) in everything)
+        units = share_of_units(everything, self.ranks)
         loss, correct, learned, computed = 0.0, 0, 0, Computed()
         for part in split(units, self.micro_batch_tokens):
             scores = self.scorer.score([units[index][0] for index in part])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tunesmith.train.core.interrupt import RankLost
+from tunesmith.train.core.interrupt import RankLost, Stopped
 from tunesmith.train.ranks.watch import Ending, RankFailed, Watch
 
 
@@ -42,6 +42,14 @@ def test_each_hears_how_the_other_ends(pair: Pair) -> None:
     assert pair.heard[1].empty()  # it has ended itself
 
 
+def test_why_a_rank_ends_is_passed_on(pair: Pair) -> None:
+    pair.second.connect(pair.address)
+    pair.first.tell(Ending("stopped", "rank 2 ended without a word"))
+    lost = pair.hears(1)
+    assert isinstance(lost, RankLost)
+    assert str(lost) == "rank 2 ended without a word"
+
+
 def test_a_connection_that_breaks_is_a_loss(pair: Pair) -> None:
     where = json.loads(pair.address)
     with socket.create_connection((where["host"], where["port"])) as other:
@@ -64,5 +72,5 @@ def test_a_stranger_is_turned_away(pair: Pair, hello: bytes) -> None:
             assert stranger.recv(1) == b""
     pair.second.connect(pair.address)  # and the rank is still awaited
     pair.second.tell(Ending("stopped"))
-    assert str(pair.hears(0)) == "rank 1 was stopped"
+    assert type(pair.hears(0)) is Stopped  # who stops one of them stops the run
     assert pair.heard[0].empty()

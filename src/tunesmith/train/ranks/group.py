@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import FileStore, Store
+from torch._C._distributed_c10d import FileStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from tunesmith.errors import TrainerError
@@ -154,7 +154,7 @@ def _met(place: Place) -> Store:
     if place.meeting:
         kept = FileStore(place.meeting, place.size)
         kept.set_timeout(timedelta(seconds=MEET_SECONDS))
-        return kept
+        return cast(Store, kept)
     store, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=timedelta(seconds=MEET_SECONDS)))
     return cast(Store, store)
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
 from tunesmith.errors import TrainerError
-from tunesmith.train.core.interrupt import RankLost
+from tunesmith.train.core.interrupt import RankLost, Stopped
 
 LINE_BYTES = 1 << 16
 HELLO_SECONDS = 20.0
@@ -47,7 +47,7 @@ class Ending:
 class Watch:
     """One rank's connections.
 
-    `lost` is called with RankLost or RankFailed, in a thread, when a rank ends before the run has.
+    `lost` is called with RankLost, RankFailed or Stopped, in a thread, when a rank ends before the run has.
     """
 
     def __init__(self, rank: int, lost: Callable[[BaseException], None]) -> None:
@@ -136,7 +136,7 @@ def _reason(rank: int, ending: Ending | None) -> BaseException | None:
         return None
     if ending.how == "failed":
         return RankFailed(f"{ending.message} (Rank {rank} says so.)", code=ending.code, param=ending.param)
-    return RankLost(f"rank {rank} was stopped" + (f" because {ending.message}" if ending.message else ""))
+    return RankLost(ending.message) if ending.message else Stopped()  # who stops one of them stops the run
 
 
 def _keep_alive(connection: socket.socket) -> None:
