@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy
 import torch
+import torch._dynamo  # these are imported late by what the trainer calls
+from transformers.models.llama import modeling_llama
 
-import tunesmith.train.start  # the trainer imports it late
+import tunesmith.kernels.train_step
+import tunesmith.train.start
 from tunesmith.train.__main__ import main
 from tunesmith.train.core.device import Device
 from tunesmith.train.core.interrupt import Interrupt, Stopped
@@ -17,6 +20,8 @@ from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.ranks.group import join
 from tunesmith.train.ranks.place import Place
 from tunesmith.train.ranks.watch import Ending
+
+LATE = (torch._dynamo, modeling_llama, tunesmith.kernels.train_step)
 
 
 def trainer(environment: dict[str, str], spec: Path, output: Path) -> None:

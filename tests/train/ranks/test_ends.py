@@ -21,7 +21,7 @@ def make_long(make_spec: Make, tmp_path: Path) -> Make:
     """Runs of a few seconds, that save their progress often."""
 
     def make(**changes: object) -> TrainSpec:
-        return make_spec(**{"n_epochs": 60, "checkpoint_seconds": 0.05, "output_dir": tmp_path / "long", **changes})
+        return make_spec(**{"n_epochs": 15, "checkpoint_seconds": 0.05, "output_dir": tmp_path / "long", **changes})
 
     return make
 
@@ -49,18 +49,18 @@ def test_a_killed_rank_interrupts_all_and_no_bit_is_lost(
     assert losses(again) == losses(expected)
 
 
-@pytest.mark.parametrize("ranks", [(0, 1, 2), (1,), (0,)], ids=["all", "one", "first"])
+@pytest.mark.parametrize("ranks", [(0, 1), (1,)], ids=["all", "one"])
 def test_sigterm_ends_all_with_the_progress_saved(
     make_long: Make, start_ranks: StartRanks, ranks: tuple[int, ...]
 ) -> None:
-    run = start_ranks(trainer, 3, make_long(checkpoint_seconds=0))
+    run = start_ranks(trainer, 2, make_long(checkpoint_seconds=0))
     run.wait_for_step(5)
     for rank in ranks:
         run.signal(rank, signal.SIGTERM)
-    assert run.codes(30.0) == [143, 143, 143]
+    assert run.codes(30.0) == [143, 143]
     last = of_type(run.events(), "step")[-1]["step"]
     assert run.events()[-1]["message"] == "Stopped as asked; the progress is saved."
-    resumed = start_ranks(trainer, 1, make_long(n_epochs=60, checkpoint_seconds=0))
+    resumed = start_ranks(trainer, 1, make_long(checkpoint_seconds=0))
     assert resumed.codes() == [0]
     assert of_type(resumed.events(), "started")[0]["resumed_from_step"] in (last, int(str(last)) + 1)
 
@@ -94,7 +94,7 @@ def test_what_fails_on_one_rank_fails_the_job_in_its_words(
 
 
 def test_a_loss_that_is_no_number_is_said_once(make_spec: Make, start_ranks: StartRanks) -> None:
-    run = start_ranks(trainer, 2, make_spec(base_learning_rate=1e30, n_epochs=5))
+    run = start_ranks(trainer, 2, make_spec(learning_rate_multiplier=1e30))
     assert run.codes() == [1, 1]
     (failed,) = of_type(run.events(), "failed")
     assert failed["code"] == "non_finite_loss"

@@ -154,7 +154,7 @@ def _met(place: Place) -> Store:
     if place.meeting:
         kept = FileStore(place.meeting, place.size)
         kept.set_timeout(timedelta(seconds=MEET_SECONDS))
-        return cast(Store, kept)
+        return kept
     store, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=timedelta(seconds=MEET_SECONDS)))
     return cast(Store, store)
 
