@@ -97,7 +97,7 @@ class Watch:
         """Takes a connection whose first line is a rank's; drops any other."""
         try:
             connection.settimeout(HELLO_SECONDS)
-            hello = json.loads(connection.makefile("rb").readline(LINE_BYTES))
+            hello = json.loads(_read_line(connection))
             rank, given = int(hello["rank"]), str(hello["token"])
         except (OSError, ValueError, TypeError, KeyError):
             connection.close()
@@ -116,9 +116,10 @@ class Watch:
 
     def _read(self, connection: socket.socket, rank: int) -> None:
         try:
-            ending = Ending(**json.loads(connection.makefile("rb").readline(LINE_BYTES)))
+            ending = Ending(**json.loads(_read_line(connection)))
         except (OSError, ValueError, TypeError):
             ending = None
+        connection.close()
         reason = _reason(rank, ending)
         if isinstance(reason, RankFailed):
             time.sleep(OWN_WORDS_SECONDS)
@@ -144,6 +145,11 @@ def _keep_alive(connection: socket.socket) -> None:
     for name, value in KEEPALIVE.items():
         if hasattr(socket, name):  # Linux has all three
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    with connection.makefile("rb") as stream:
+        return stream.readline(LINE_BYTES)
 
 
 def _line(value: object) -> bytes:
