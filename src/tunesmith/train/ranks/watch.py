@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Literal, TypeAlias
+from typing import IO, Literal, TypeAlias
 
 from tunesmith.errors import TrainerError
 from tunesmith.train.core.interrupt import RankLost, Stopped
@@ -73,7 +73,7 @@ class Watch:
             connection.sendall(_line({"rank": self._rank, "token": where["token"]}))
         except OSError as error:
             raise RankLost(f"rank 0 cannot be reached at {where['host']}:{where['port']} ({error})") from error
-        self._follow(connection, 0)
+        self._follow(connection, connection.makefile("rb"), 0)
 
     def tell(self, ending: Ending) -> None:
         """Tells the others how this rank ends; from here on no loss is reported."""
@@ -95,30 +95,32 @@ class Watch:
 
     def _greet(self, connection: socket.socket, token: str) -> None:
         """Takes a connection whose first line is a rank's; drops any other."""
+        connection.settimeout(HELLO_SECONDS)
+        stream = connection.makefile("rb")  # one for all lines: it reads ahead
         try:
-            connection.settimeout(HELLO_SECONDS)
-            hello = json.loads(_read_line(connection))
+            hello = json.loads(stream.readline(LINE_BYTES))
             rank, given = int(hello["rank"]), str(hello["token"])
         except (OSError, ValueError, TypeError, KeyError):
-            connection.close()
-            return
+            rank, given = 0, ""
         if hmac.compare_digest(given.encode(), token.encode()):
-            self._follow(connection, rank)
+            self._follow(connection, stream, rank)
         else:
+            stream.close()
             connection.close()
 
-    def _follow(self, connection: socket.socket, rank: int) -> None:
+    def _follow(self, connection: socket.socket, stream: IO[bytes], rank: int) -> None:
         connection.settimeout(None)
         _keep_alive(connection)
         with self._lock:
             self._connections[rank] = connection
-        _thread(self._read, connection, rank)
+        _thread(self._read, connection, stream, rank)
 
-    def _read(self, connection: socket.socket, rank: int) -> None:
+    def _read(self, connection: socket.socket, stream: IO[bytes], rank: int) -> None:
         try:
-            ending = Ending(**json.loads(_read_line(connection)))
+            ending = Ending(**json.loads(stream.readline(LINE_BYTES)))
         except (OSError, ValueError, TypeError):
             ending = None
+        stream.close()
         connection.close()
         reason = _reason(rank, ending)
         if isinstance(reason, RankFailed):
@@ -145,11 +147,6 @@ def _keep_alive(connection: socket.socket) -> None:
     for name, value in KEEPALIVE.items():
         if hasattr(socket, name):  # Linux has all three
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _read_line(connection: socket.socket) -> bytes:
-    with connection.makefile("rb") as stream:
-        return stream.readline(LINE_BYTES)
 
 
 def _line(value: object) -> bytes:
