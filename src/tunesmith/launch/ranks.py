@@ -1,6 +1,7 @@
-"""The ranks of one run as one trainer: children of this process, of which rank 0 reports.
+"""The ranks of one run as one trainer.
 
-They meet through a file beside the spec, and talk over loopback: no port is open to others.
+They are children of this process; rank 0 reports. They meet through a file beside the spec, and talk over loopback: no
+port is open to others.
 """
 
 import os

@@ -17,7 +17,7 @@ from tunesmith.train.validation import Quality, quality_of, validate, validate_p
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """A rank's share of the loss and accuracy of one batch, and how much went through its model.
+    """A rank's share of one batch's loss, accuracy and work.
 
     The loss is a share of the batch's mean. Of `counted` predictions or pairs, `right` were right.
     """

@@ -1,4 +1,4 @@
-"""What the model said of the answers of preference pairs before it was trained: DPO compares with it."""
+"""What the model said of preference pairs before it was trained, for DPO."""
 
 from collections.abc import Sequence
 from contextlib import suppress

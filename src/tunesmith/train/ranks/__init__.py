@@ -1,1 +1,1 @@
-"""Several processes that train one run together: each takes rows of every step, and their gradients are added."""
+"""Several processes that train one run together, each with rows of every step."""

@@ -1,4 +1,7 @@
-"""Do all ranks have the same job before them? Otherwise their sum would be nobody's gradient."""
+"""Do all ranks have the same job before them?
+
+Otherwise the sum of their gradients would be nobody's.
+"""
 
 from hashlib import sha256
 
@@ -39,7 +42,7 @@ def check_same_job(ranks: Ranks, values: JsonObject) -> None:
 
 
 def check_same_values(ranks: Ranks, flat: torch.Tensor, step: int) -> None:
-    """Raises TrainerError where the ranks have not come to the same trained values, bit by bit."""
+    """Raises TrainerError where the ranks' trained values differ in a bit."""
     if ranks.size == 1:
         return
     digests = ranks.of_all(sha256(flat.detach().cpu().numpy().data).hexdigest())

@@ -1,4 +1,4 @@
-"""Which rows of a step each rank takes: whole rows, equal shares of distinct tokens, the same division everywhere.
+"""Which rows of a step each rank takes: whole rows, and about as many tokens.
 
 Rows with a common prefix are best kept by one rank, which computes it once; rows of different lengths are best dealt
 out by length. Both divisions are made, and the one whose heaviest rank has fewer tokens is taken. Pure Python, and a

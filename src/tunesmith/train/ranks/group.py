@@ -1,4 +1,4 @@
-"""The ranks of a run as one of them uses them: sums over all, and what rank 0 knows.
+"""The ranks of a run as one of them sees them: sums, and what rank 0 knows.
 
 `torch.distributed` moves the bytes: gloo for tensors on a CPU, NCCL for those on a GPU. Every rank makes the same calls
 in the same order. A call waits for the slowest rank for as long as that takes, but ends with RankLost or RankFailed

@@ -16,9 +16,10 @@ PORTS = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A rank among `size` ranks, from 0; `local_rank` among the `local_size` of its machine.
+    """A rank among `size` ranks, from 0.
 
-    The ranks meet at `address`:`port`, where rank 0 or torchrun listens, or in the file `meeting` of one machine.
+    On its machine it is `local_rank` among `local_size`. The ranks meet at `address`:`port`, where rank 0 or torchrun
+    listens, or in the file `meeting` of one machine.
     """
 
     rank: int = 0

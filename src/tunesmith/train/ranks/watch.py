@@ -1,7 +1,8 @@
-"""Connections between rank 0 and each other rank, on which an end is told and a death is seen at once.
+"""Connections between rank 0 and each other rank, on which ends are told.
 
-The kernel closes a dead process's connection, and asks after a silent machine (TCP keepalive, 25 seconds). A rank that
-ends says how; one that says nothing was killed. Training itself may take as long as it likes between two messages.
+A death is seen there too: the kernel closes a dead process's connection, and asks after a silent machine (TCP keepalive,
+25 seconds). A rank that ends says how; one that says nothing was killed. Training itself may take as long as it likes
+between two messages.
 
 Not covered: a process that is stopped or hangs; nobody can tell it from a long step. Messages are not encrypted, as the
 gradients are not: the ranks' network has to be a trusted one.
@@ -58,7 +59,10 @@ class Watch:
         self._over = False
 
     def listen(self, host: str, size: int) -> str:
-        """Waits in a thread for the other ranks; returns what they need for `connect`. Rank 0 only."""
+        """Waits in a thread for the other ranks, and returns where they `connect`.
+
+        Rank 0 only.
+        """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         server = socket.create_server((host, 0), family=family, backlog=size)
         token = secrets.token_hex(16)
