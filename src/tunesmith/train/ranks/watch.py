@@ -1,8 +1,8 @@
 """Connections between rank 0 and each other rank, on which ends are told.
 
-A death is seen there too: the kernel closes a dead process's connection, and asks after a silent machine (TCP keepalive,
-25 seconds). A rank that ends says how; one that says nothing was killed. Training itself may take as long as it likes
-between two messages.
+A death is seen there too: the kernel closes a dead process's connection, and asks after a silent machine every few
+seconds (TCP keepalive, 25 in all). A rank that ends says how; one that says nothing was killed. Training itself may
+take as long as it likes between two messages.
 
 Not covered: a process that is stopped or hangs; nobody can tell it from a long step. Messages are not encrypted, as the
 gradients are not: the ranks' network has to be a trusted one.
