@@ -220,6 +220,12 @@ class Settings(BaseSettings, TrainingOptions):
         True, description="Rows share their prefixes, and layers may be compiled; false: padded rows, as a reference."
     )
     train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all processors it may use.")
+    train_ranks: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes of this machine that train a job together and share train_threads; one for each GPU.",
+    )
     checkpoint_seconds: float = Field(
         120.0,
         ge=0,

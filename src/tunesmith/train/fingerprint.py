@@ -4,6 +4,7 @@ import json
 from hashlib import file_digest, sha256
 from pathlib import Path
 
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import read_manifest
 from tunesmith.models.directory import fingerprint
 from tunesmith.train.protocol.old_spec import fingerprinted
@@ -16,6 +17,11 @@ def spec_fingerprint(spec: TrainSpec) -> str:
     They are the same for every attempt at a job, wherever its files are. What is hashed has been the same in all
     releases; a change makes the jobs that run during an update start again.
     """
+    return digest_of(deciding_values(spec))
+
+
+def deciding_values(spec: TrainSpec) -> JsonObject:
+    """Whatever changes the result of a run, by name; files by their hashes."""
     value = fingerprinted(spec)
     value["training_file"] = spec.training_sha256 or _file_sha256(spec.training_file)
     held_out = spec.validation_file
@@ -23,7 +29,12 @@ def spec_fingerprint(spec: TrainSpec) -> str:
     if spec.init_adapter_dir:
         value["init_adapter_dir"] = read_manifest(spec.init_adapter_dir).sha256
     value["base"] = fingerprint(spec.base_dir)
-    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return value
+
+
+def digest_of(values: JsonObject) -> str:
+    """The fingerprint of `deciding_values`."""
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _file_sha256(path: Path) -> str:

@@ -29,8 +29,11 @@ from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.core.optimizer import AdamW, learning_rate
 from tunesmith.train.objective import BatchResult, Objective
 from tunesmith.train.paths.flops import Work
+from tunesmith.train.paths.scoring import Computed
 from tunesmith.train.protocol.events import Checkpoint, Done, Step
 from tunesmith.train.protocol.spec import TrainSpec
+from tunesmith.train.ranks.agreement import check_same_values
+from tunesmith.train.ranks.group import ONE_RANK, Ranks
 from tunesmith.train.validation import Quality, sample
 
 EPOCH_SAVE_SECONDS = 20.0  # progress is saved at epoch ends too, but not more often than this
@@ -63,7 +66,8 @@ class Run:
     room: DiskRoom
     interrupt: Interrupt
     work: Work
-    peak_flops: float  # per second, of large matrix products on this machine
+    peak_flops: float  # per second, of large matrix products on the machines of all ranks
+    ranks: Ranks = ONE_RANK
     step: int = 0
     trained_tokens: int = 0
     unreported: Step | None = None  # measures of the last step, if it was not reported yet
@@ -93,6 +97,10 @@ class Run:
         except Stopped:
             self.save()
             raise
+        if self.ranks.leads:
+            self._finish()
+
+    def _finish(self) -> None:
         manifest = replace(self.manifest, step=self.step)
         self.room.write(
             "the tuned model",
@@ -138,7 +146,14 @@ class Run:
         began = time.monotonic()
         with self.interrupt.interruptible():
             sampled, full = self._validate(last_of_epoch)
+            if last_of_epoch:
+                check_same_values(self.ranks, self.trainable.flat, self.step)
         self._seconds_here += time.monotonic() - began
+        if self.ranks.leads:
+            self._write_step(measures, sampled, full, last_of_epoch)
+        self.unreported = None
+
+    def _write_step(self, measures: Step, sampled: Quality | None, full: Quality | None, last_of_epoch: bool) -> None:
         report = replace(
             measures,
             valid_loss=sampled.loss if sampled else None,
@@ -149,16 +164,18 @@ class Run:
             seconds_left=self._seconds_left(),
         )
         self._report(report)
-        self.unreported = None
+        self.unreported = None  # before what is saved below
         if last_of_epoch:
             self._checkpoint(report)
         self._save_when_due(last_of_epoch)
 
     def _gradient(self, batch: Batch) -> tuple[BatchResult, float]:
         self.trainable.grad.zero_()
-        torch.manual_seed(self.spec.seed * 1_000_003 + batch.step)  # dropout: a function of seed and step
-        result = self.objective.backward(batch)
-        norm = self.optimizer.norm()
+        other_rows = self.ranks.place.rank << 40
+        torch.manual_seed(self.spec.seed * 1_000_003 + batch.step + other_rows)  # dropout: a function of seed and step
+        share = self.objective.backward(batch)
+        self.ranks.add_up(self.trainable.grad)
+        result, norm = self._whole(share, self.optimizer.norm())
         if not math.isfinite(result.loss) or not math.isfinite(norm):
             lines = ", ".join(str(example.line) for example in batch.examples)
             raise NonFiniteLoss(
@@ -167,6 +184,15 @@ class Run:
                 code="non_finite_loss",
             )
         return result, norm
+
+    def _whole(self, share: BatchResult, norm: float) -> tuple[BatchResult, float]:
+        """The result of all ranks, and rank 0's `norm`: of other numbers of threads, sums may be rounded otherwise."""
+        computed = share.computed
+        sums = [share.loss, share.right, share.counted, computed.tokens, computed.learned, computed.visible]
+        *sums, norm = self.ranks.totals([*sums, norm if self.ranks.leads else 0.0])
+        loss, *counts = sums
+        right, counted, tokens, learned, visible = map(int, counts)
+        return BatchResult(loss, right, counted, Computed(tokens, learned, visible)), norm
 
     def _validate(self, last_of_epoch: bool) -> tuple[Quality | None, Quality | None]:
         """On a sample and on all rows, each where it is due."""
@@ -213,7 +239,7 @@ class Run:
 
     def save(self) -> None:
         """Saves the progress after the last finished step, durably."""
-        if not self.step:
+        if not self.step or not self.ranks.leads:
             return
         tensors = {"adapter": self.trainable.flat.detach(), **self.optimizer.state()}
         state = Progress(self.step, self.trained_tokens, self.unreported, self.fingerprint, tensors)

@@ -195,7 +195,8 @@ def _run(spec: Path) -> tuple[list[_Step], float]:
     """The steps, and the seconds of the whole run."""
     began = time.monotonic()
     steps: list[_Step] = []
-    start = partial(subprocess.Popen, module_command("tunesmith.train", str(spec)), env=trainer_environment())
+    environment = {**trainer_environment(), "WORLD_SIZE": "1"}  # whatever this process is part of
+    start = partial(subprocess.Popen, module_command("tunesmith.train", str(spec)), env=environment)
     log = spec.with_name("log")
     with log.open("wb") as stderr, start(stdout=subprocess.PIPE, stderr=stderr) as process:
         before = 0

@@ -10,27 +10,38 @@ from tunesmith.train.core.examples import Batch, Example
 from tunesmith.train.core.losses import dpo_loss, supervised_loss
 from tunesmith.train.core.packing import TokenRow, split
 from tunesmith.train.paths.scoring import Computed, Scorer
-from tunesmith.train.validation import Quality, validate, validate_pairs
+from tunesmith.train.ranks.division import share_of_examples, share_of_units
+from tunesmith.train.ranks.group import ONE_RANK, Ranks
+from tunesmith.train.validation import Quality, quality_of, validate, validate_pairs
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """The mean loss and accuracy of one batch, and how much went through the model."""
+    """A rank's share of one batch's loss, accuracy and work.
+
+    The loss is a share of the batch's mean. Of `counted` predictions or pairs, `right` were right.
+    """
 
     loss: float
-    accuracy: float
+    right: int
+    counted: int
     computed: Computed
+
+    @property
+    def accuracy(self) -> float:
+        """The share that was right, of the complete batch's result."""
+        return self.right / self.counted
 
 
 class Objective(Protocol):
     """A training method."""
 
     def backward(self, batch: Batch) -> BatchResult:
-        """Adds the batch's gradient to the parameters' `grad`."""
+        """Adds this rank's share of the batch's gradient to the parameters' `grad`."""
         ...
 
     def quality(self, examples: Sequence[Example]) -> Quality:
-        """Loss and accuracy of rows that are not trained."""
+        """Loss and accuracy of rows that are not trained, shared by the ranks."""
         ...
 
 
@@ -40,11 +51,13 @@ class Supervised:
 
     scorer: Scorer
     micro_batch_tokens: int
+    ranks: Ranks = ONE_RANK
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
-        units = batch.units
-        total = sum(sum(row.weights[1:]) for (row,) in units)
+        everything = batch.units
+        total = sum(sum(row.weights[1:]) for (row,) in everything)
+        units = share_of_units(everything, self.ranks)
         loss, correct, learned, computed = 0.0, 0, 0, Computed()
         for part in split(units, self.micro_batch_tokens):
             scores = self.scorer.score([units[index][0] for index in part])
@@ -54,11 +67,12 @@ class Supervised:
             correct += int(scores.correct.sum())
             learned += scores.correct.numel()
             computed += scores.computed
-        return BatchResult(loss, correct / learned, computed)
+        return BatchResult(loss, correct, learned, computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         """See `Objective`."""
-        return validate(self.scorer, examples, self.micro_batch_tokens)
+        mine = share_of_examples(examples, self.ranks)
+        return quality_of(validate(self.scorer, mine, self.micro_batch_tokens), self.ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +87,14 @@ class Preference:
     beta: float
     references: dict[int, tuple[float, float]]  # line -> log-probabilities of its answers where the job began
     validation_references: dict[int, tuple[float, float]]
+    ranks: Ranks = ONE_RANK
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
+        examples = share_of_examples(batch.examples, self.ranks)
         loss, right, computed = 0.0, 0, Computed()
-        for part in split([example.rows for example in batch.examples], self.micro_batch_tokens):
-            chosen = [batch.examples[index] for index in part]
+        for part in split([example.rows for example in examples], self.micro_batch_tokens):
+            chosen = [examples[index] for index in part]
             scores = self.scorer.score(_rows(chosen))
             sums = scores.row_sums(2 * len(chosen))
             known = torch.tensor([self.references[item.line] for item in chosen], dtype=sums.dtype, device=sums.device)
@@ -88,11 +104,13 @@ class Preference:
             loss += float(part_loss.detach())
             right += int((margins > 0).sum())
             computed += scores.computed
-        return BatchResult(loss, right / len(batch.examples), computed)
+        return BatchResult(loss, right, len(examples), computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         """See `Objective`."""
-        return validate_pairs(self.scorer, examples, self.validation_references, self.beta, self.micro_batch_tokens)
+        mine = share_of_examples(examples, self.ranks)
+        sums = validate_pairs(self.scorer, mine, self.validation_references, self.beta, self.micro_batch_tokens)
+        return quality_of(sums, self.ranks)
 
 
 def answer_logprobs(scorer: Scorer, examples: Sequence[Example], budget: int) -> dict[int, tuple[float, float]]:

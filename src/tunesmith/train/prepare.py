@@ -29,6 +29,8 @@ from tunesmith.train.paths.scoring import Scorer
 from tunesmith.train.paths.verify import Disagreement, compare, expect, probe
 from tunesmith.train.protocol.events import Listener, Log
 from tunesmith.train.protocol.spec import TrainSpec
+from tunesmith.train.ranks.group import ONE_RANK, Ranks
+from tunesmith.train.ranks.plans import common_plan, plan_of_first
 
 REASON_CHARACTERS = 300  # of an exception's text in an event
 
@@ -44,17 +46,23 @@ class PreparedModel:
 
 
 @doing("loading the base model")
-def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, room: DiskRoom) -> PreparedModel:
-    """Loads the base and prepares its path.
+def prepare(
+    spec: TrainSpec,
+    examples: Sequence[Example],
+    plan_file: Path,
+    room: DiskRoom,
+    device: Device | None = None,
+    ranks: Ranks = ONE_RANK,
+) -> PreparedModel:
+    """Loads the base onto `device` (None: the fastest one) and prepares its path.
 
     `examples`: all that will be scored, the training rows first. The memory plan is kept in `plan_file`.
     """
-    device, emit = Device.best(), room.emit
+    device, emit = device or Device.best(), room.emit
     reserve = _reserve(spec, device, examples)
     base = load_base(spec, device)
     work = Work.of(base.model, base.trainable)
-    plan = _memory_plan(spec, base, device, examples)
-    plan = room.write("the plan of the memory", LITTLE, partial(kept_plan, plan_file, plan))
+    plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room, ranks)
     choice = choose_stack(spec, base.model, base.trainable, plan)
     _report(base, plan, choice, emit)
     try:
@@ -62,13 +70,26 @@ def prepare(spec: TrainSpec, examples: Sequence[Example], plan_file: Path, room:
     except Exception as reason:  # whatever it is: the reference path shares nothing with what failed
         if _is_not_the_paths_fault(choice, reason):
             raise
-        restore()
-        emit(Log("warn", f"This base takes the padded path, slower and with the same result: {_said(reason)}."))
-        base = load_base(spec, device)
-        scorer = PaddedScorer(base.model, choice.trains)
+        base, scorer = _reference_path(spec, device, choice, reason, emit)
     if plan.activation_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, work)
+
+
+def _kept_plan(mine: MemoryPlan, path: Path, room: DiskRoom, ranks: Ranks) -> MemoryPlan:
+    plan = common_plan(mine, ranks)
+    if ranks.leads:
+        plan = room.write("the plan of the memory", LITTLE, partial(kept_plan, path, plan))
+    return plan_of_first(plan, ranks)
+
+
+def _reference_path(
+    spec: TrainSpec, device: Device, choice: StackChoice, reason: Exception, emit: Listener
+) -> tuple[LoadedBase, Scorer]:
+    restore()
+    emit(Log("warn", f"This base takes the padded path, slower and with the same result: {_said(reason)}."))
+    base = load_base(spec, device)
+    return base, PaddedScorer(base.model, choice.trains)
 
 
 def _is_not_the_paths_fault(choice: StackChoice, reason: Exception) -> bool:

@@ -1,12 +1,12 @@
 """From a spec to a run that is ready to train."""
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import AUTO_BETA
@@ -15,7 +15,6 @@ from tunesmith.models import directory
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.system.activity import doing
-from tunesmith.system.checked_json import read_checked, write_checked
 from tunesmith.train.adapters.checkpoint import Journal, RunFiles, TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.adapters.progress import Checkpointed, Origin, Progress, load_progress
@@ -24,15 +23,18 @@ from tunesmith.train.core.disk_room import LITTLE, DiskRoom
 from tunesmith.train.core.examples import Example, Sampler, read_examples
 from tunesmith.train.core.interrupt import Interrupt
 from tunesmith.train.core.optimizer import AdamW
-from tunesmith.train.fingerprint import spec_fingerprint
+from tunesmith.train.fingerprint import deciding_values, digest_of
 from tunesmith.train.loop import Run
-from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
+from tunesmith.train.objective import Objective, Preference, Supervised
 from tunesmith.train.paths.flops import matmul_peak
 from tunesmith.train.prepare import PreparedModel, prepare
-from tunesmith.train.protocol.events import Listener, Log, Started
+from tunesmith.train.protocol.events import Listener, Log, Started, Step
 from tunesmith.train.protocol.spec import TrainSpec
+from tunesmith.train.ranks.agreement import check_same_job
+from tunesmith.train.ranks.group import ONE_RANK, Ranks
+from tunesmith.train.references import References
 
-_REFERENCES = TypeAdapter(dict[int, tuple[float, float]])
+_Beginning = TypeAdapter(tuple[int, int, dict[str, object] | None])  # step, trained tokens, measures not yet reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,42 +46,74 @@ class Data:
     renderer: Renderer
 
 
-def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
-    """Returns a run that is ready to train.
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """Where a run writes, and what is known of it before its base is loaded."""
 
-    Emits `Started` and, on a resume, the events of the steps that are already done.
+    files: RunFiles
+    fingerprint: str
+    sampler: Sampler
+    origin: Origin
+    journal: Journal
+    room: DiskRoom
+    ranks: Ranks
+
+    @property
+    def plan_file(self) -> Path:
+        return self.files.root / f"plan-{self.fingerprint[:16]}.json"
+
+
+def start(
+    spec: TrainSpec, emit: Listener, interrupt: Interrupt, ranks: Ranks = ONE_RANK, device: Device | None = None
+) -> Run:
+    """Returns a run that is ready to train on `device`; None: the fastest one.
+
+    Emits `Started` and, on a resume, the events of the steps that are already done. Only rank 0 writes.
     """
-    _limit_processor(spec)
-    data = read_data(spec)
-    sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
-    files, fingerprint = RunFiles(spec.output_dir), spec_fingerprint(spec)
-    origin, room = load_progress(files, fingerprint), DiskRoom(spec.output_dir, emit, interrupt)
-    journal = _reported(files, sampler, origin, room)
-    plan_file = files.root / f"plan-{fingerprint[:16]}.json"
-    model = prepare(spec, [*data.training, *data.validation], plan_file, room)
+    device = _limit_processor(spec, device or Device.best(ranks.place))
+    data, values = read_data(spec), deciding_values(spec)
+    check_same_job(ranks, values)
+    output = _output(spec, data, digest_of(values), DiskRoom(spec.output_dir, emit, interrupt), ranks)
+    model = prepare(spec, [*data.training, *data.validation], output.plan_file, output.room, device, ranks)
     run = Run(
         spec=spec,
-        sampler=sampler,
+        sampler=output.sampler,
         validation=data.validation,
         trainable=model.trainable,
         optimizer=_optimizer(spec, model.trainable),
-        objective=_objective(spec, model, data, room, fingerprint),
-        manifest=_manifest(spec, model.trainable, data.renderer, fingerprint),
-        fingerprint=fingerprint,
-        files=files,
-        journal=journal,
-        room=room,
+        objective=_objective(spec, model, data, output),
+        manifest=_manifest(spec, model.trainable, data.renderer, output.fingerprint),
+        fingerprint=output.fingerprint,
+        files=output.files,
+        journal=output.journal,
+        room=output.room,
         interrupt=interrupt,
         work=model.work,
-        peak_flops=matmul_peak(Device.best()),
+        peak_flops=ranks.totals([matmul_peak(device)])[0],
+        ranks=ranks,
     )
-    return _restored(run, origin)
+    return _shared(_restored(run, output.origin))
 
 
-def _limit_processor(spec: TrainSpec) -> None:
-    use_threads(spec.threads)
+def _output(spec: TrainSpec, data: Data, fingerprint: str, room: DiskRoom, ranks: Ranks) -> _Output:
+    """Emits what is known already."""
+    sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
+    files = RunFiles(spec.output_dir)
+    if not ranks.leads:
+        return _Output(files, fingerprint, sampler, Origin(), Journal(files.journal), room, ranks)
+    origin = load_progress(files, fingerprint)
+    journal = _reported(files, sampler, origin, room)
+    if ranks.size > spec.batch_size:
+        few = f"A step has {spec.batch_size} rows for {ranks.size} ranks: the others only wait"
+        room.emit(Log("warn", f"{few}. Raise batch_size, or start fewer ranks"))
+    return _Output(files, fingerprint, sampler, origin, journal, room, ranks)
+
+
+def _limit_processor(spec: TrainSpec, device: Device) -> Device:
+    use_threads(spec.threads, device.sharers)
     if spec.nice:
         os.nice(spec.nice)
+    return device
 
 
 @doing("reading the training file")
@@ -103,6 +137,20 @@ def _restored(run: Run, origin: Origin) -> Run:
         _restore_progress(run, origin.progress)
     elif origin.checkpoint:
         _restore_checkpoint(run, origin.checkpoint)
+    return run
+
+
+def _shared(run: Run) -> Run:
+    """Has every rank begin where rank 0 does: the others may not see its disk."""
+    if run.ranks.size == 1:
+        return run
+    unreported = run.unreported.to_json() if run.unreported else None
+    first = _Beginning.validate_python(run.ranks.of_first([run.step, run.trained_tokens, unreported]))
+    run.step, run.trained_tokens = first[:2]
+    run.unreported = Step.from_json(cast(JsonObject, first[2])) if first[2] else None
+    run.ranks.copy_from_first(run.trainable.flat.data)
+    for tensor in run.optimizer.state().values() if run.step else ():
+        run.ranks.copy_from_first(tensor)
     return run
 
 
@@ -148,28 +196,13 @@ def _started(sampler: Sampler, origin: Origin) -> Started:
     )
 
 
-def _objective(spec: TrainSpec, model: PreparedModel, data: Data, room: DiskRoom, fingerprint: str) -> Objective:
+def _objective(spec: TrainSpec, model: PreparedModel, data: Data, output: _Output) -> Objective:
+    ranks, references = output.ranks, References(spec.output_dir, output.fingerprint, output.room, output.ranks)
     if spec.method == "supervised":
-        return Supervised(model.scorer, model.micro_batch_tokens)
-    training, validation = (
-        _references(model, examples, spec.output_dir / f"references-{part}-{fingerprint[:16]}.json", room)
-        for part, examples in (("training", data.training), ("validation", data.validation))
-    )
-    return Preference(model.scorer, model.micro_batch_tokens, spec.beta or AUTO_BETA, training, validation)
-
-
-def _references(
-    model: PreparedModel, examples: list[Example], path: Path, room: DiskRoom
-) -> dict[int, tuple[float, float]]:
-    """Computed once, before the first step, while the adapter is as the job found it; afterwards read from disk."""
-    kept = read_checked(path)
-    if kept is not None:
-        with suppress(ValidationError):  # of a damaged file of an earlier release, which had no digest
-            return _REFERENCES.validate_python(kept)
-    known = answer_logprobs(model.scorer, examples, model.micro_batch_tokens)
-    plain: JsonObject = {str(line): list(pair) for line, pair in known.items()}
-    room.write("what the untrained model says of the rows", LITTLE, lambda: write_checked(path, plain))
-    return known
+        return Supervised(model.scorer, model.micro_batch_tokens, ranks)
+    training = references.of("training", model, data.training)
+    validation = references.of("validation", model, data.validation)
+    return Preference(model.scorer, model.micro_batch_tokens, spec.beta or AUTO_BETA, training, validation, ranks)
 
 
 def _manifest(spec: TrainSpec, trainable: TrainableParameters, renderer: Renderer, fingerprint: str) -> AdapterManifest:

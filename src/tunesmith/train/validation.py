@@ -10,6 +10,7 @@ from tunesmith.train.core.examples import Example
 from tunesmith.train.core.losses import dpo_loss
 from tunesmith.train.core.packing import split
 from tunesmith.train.paths.scoring import Scorer
+from tunesmith.train.ranks.group import Ranks
 
 SAMPLE_ROWS = 32  # of a validation between epoch ends
 
@@ -29,8 +30,24 @@ def sample(examples: Sequence[Example], seed: int, rows: int = SAMPLE_ROWS) -> l
     return random.Random(f"{seed}/validation").sample(list(examples), rows)
 
 
-def validate(scorer: Scorer, examples: Sequence[Example], budget: int) -> Quality:
-    """Mean loss and accuracy over the learned tokens of `examples`."""
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the means are made of: of all rows, or of a rank's share of them."""
+
+    loss: float
+    weight: float  # of the loss
+    right: float
+    counted: float  # what may be right
+
+
+def quality_of(sums: Sums, ranks: Ranks) -> Quality:
+    """The means over the rows of all ranks."""
+    loss, weight, right, counted = ranks.totals([sums.loss, sums.weight, sums.right, sums.counted])
+    return Quality(loss / weight, right / counted)
+
+
+def validate(scorer: Scorer, examples: Sequence[Example], budget: int) -> Sums:
+    """Loss and accuracy over the learned tokens of `examples`."""
     loss = weight = correct = learned = 0.0
     with torch.no_grad():
         for part in split([example.rows for example in examples], budget):
@@ -39,13 +56,13 @@ def validate(scorer: Scorer, examples: Sequence[Example], budget: int) -> Qualit
             weight += float(scores.weights.sum())
             correct += float(scores.correct.sum())
             learned += scores.correct.numel()
-    return Quality(loss / weight, correct / learned)
+    return Sums(loss, weight, correct, learned)
 
 
 def validate_pairs(
     scorer: Scorer, examples: Sequence[Example], references: dict[int, tuple[float, float]], beta: float, budget: int
-) -> Quality:
-    """DPO's mean loss, and the share of pairs that prefer the preferred answer."""
+) -> Sums:
+    """DPO's loss, and how many pairs prefer the preferred answer."""
     loss = right = 0.0
     with torch.no_grad():
         for part in split([example.rows for example in examples], budget):
@@ -55,4 +72,4 @@ def validate_pairs(
             losses, margins = dpo_loss(sums[0::2], sums[1::2], known[:, 0], known[:, 1], beta)
             loss += float(losses.sum())
             right += float((margins > 0).sum())
-    return Quality(loss / len(examples), right / len(examples))
+    return Sums(loss, len(examples), right, len(examples))

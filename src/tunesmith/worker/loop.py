@@ -15,6 +15,7 @@ import structlog
 from tunesmith.errors import ServiceUnavailable, TunesmithError
 from tunesmith.launch.child import ChildLauncher
 from tunesmith.launch.protocol import Launcher
+from tunesmith.launch.ranks import RanksLauncher
 from tunesmith.models.directory import CACHE_NOT_WRITABLE
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Lease, LeaseLost, NewEvent, Store
@@ -48,7 +49,8 @@ def run_worker(
 
     Then the trainer saves its progress and the job goes back to the queue.
     """
-    worker = Worker(store, settings, stop, launcher or ChildLauncher(), evaluator or ChildLauncher(EVALUATOR_MODULE))
+    launcher = launcher or RanksLauncher(settings.train_ranks)
+    worker = Worker(store, settings, stop, launcher, evaluator or ChildLauncher(EVALUATOR_MODULE))
     store.models.clean_all()
     checking = threading.Thread(target=worker.check_files, name="worker-check", daemon=True)
     checking.start()

@@ -217,6 +217,8 @@ class TrainingRun:
 
     def _remember_speed(self, spec: TrainSpec, relay: Relay, started: float) -> None:
         """Keeps how fast this machine trained, for `tunesmith estimate`. The job has succeeded whatever comes of it."""
+        if self.settings.train_ranks > 1:  # the estimate is that of one process
+            return
         try:
             record_job(self.settings.paths.root, spec, relay.first_steps, relay.first_at - started)
         except (OSError, ValueError, TunesmithError) as error:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
+from tunesmith.errors import InvalidRequest
 from tunesmith.system.cpu import cpu_count
 from tunesmith.system.memory import free_memory
+from tunesmith.train.ranks.place import ALONE, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +21,36 @@ class Device:
 
     name: str  # as torch calls it
     dtype: torch.dtype  # of the frozen base; the adapter is kept in fp32
+    sharers: int = 1  # ranks that share this machine's processors and memory
 
     @classmethod
-    def best(cls) -> "Device":
-        """The fastest device of this machine."""
-        if torch.cuda.is_available():
-            return cls("cuda", torch.bfloat16)
-        return cls("cpu", torch.float32)
+    def best(cls, place: Place = ALONE) -> "Device":
+        """The fastest device of this machine; for each of several ranks its own.
+
+        Raises InvalidRequest where there are more ranks than GPUs.
+        """
+        if not torch.cuda.is_available():
+            return cls("cpu", torch.float32, place.local_size)
+        if place.local_size > torch.cuda.device_count():
+            raise InvalidRequest(
+                f"{place.local_size} ranks were started on a machine of {torch.cuda.device_count()} GPUs: start at "
+                "most one for each (torchrun's --nproc-per-node).",
+                code="invalid_rank",
+            )
+        torch.cuda.set_device(place.local_rank)
+        return cls("cuda", torch.bfloat16, place.local_size)
 
     def free_memory(self) -> int:
         """How many bytes are free for activations."""
-        return int(torch.cuda.mem_get_info()[0]) if self.name == "cuda" else free_memory()
+        return int(torch.cuda.mem_get_info()[0]) if self.name == "cuda" else free_memory() // self.sharers
 
 
-def use_threads(wanted: int) -> None:
-    """Sets the number of torch's threads; 0: all processors this process may use."""
-    torch.set_num_threads(wanted or cpu_count())
+def use_threads(wanted: int, sharers: int = 1) -> None:
+    """Sets the number of torch's threads to a share of `wanted`.
+
+    0: of all processors that this process may use.
+    """
+    torch.set_num_threads(max(1, (wanted or cpu_count()) // sharers))
 
 
 def peak_memory() -> int:

@@ -3,6 +3,7 @@
 A stopped step leaves no trace; a finished one is kept.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ class Stopped(BaseException):
     """
 
 
+class RankLost(Stopped):
+    """Another rank of the run has ended before it; the text says which and how."""
+
+
 class Interrupt:
     """Turns SIGTERM and SIGINT into `Stopped`.
 
@@ -23,7 +28,7 @@ class Interrupt:
     """
 
     def __init__(self) -> None:
-        self._requested = False
+        self._reason: BaseException | None = None  # what is raised, once there is a reason to
         self._open = False
 
     def install(self) -> None:
@@ -36,13 +41,20 @@ class Interrupt:
         """A block that a signal may interrupt at any place."""
         before, self._open = self._open, True
         try:
-            if self._requested:
-                raise Stopped
+            if self._reason is not None:
+                raise self._reason
             yield
         finally:
             self._open = before
 
+    def end(self, reason: BaseException) -> None:
+        """Raises `reason` as a signal would raise `Stopped`; for threads."""
+        if self._reason is None:
+            self._reason = reason
+            os.kill(os.getpid(), signal.SIGTERM)  # its handler runs in the main thread
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._requested = True
+        if self._reason is None:
+            self._reason = Stopped()
         if self._open:
-            raise Stopped
+            raise self._reason

@@ -31,7 +31,7 @@ class MemoryPlan:
     both_directions: bool = True  # once for each direction; compiled layers need only one
 
 
-_PLAN = TypeAdapter(MemoryPlan)
+PLAN = TypeAdapter(MemoryPlan)
 
 
 def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, wanted_tokens: int = 0) -> MemoryPlan:
@@ -70,6 +70,6 @@ def kept_plan(path: Path, made: MemoryPlan) -> MemoryPlan:
     kept = read_checked(path)
     if isinstance(kept, dict):
         with suppress(ValidationError):  # of a damaged file of an earlier release, which had no digest
-            return _PLAN.validate_python(kept)
+            return PLAN.validate_python(kept)
     write_checked(path, asdict(made))
     return made

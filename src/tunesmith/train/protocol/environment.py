@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from tunesmith.system.python import module_command, without_keys
 
 TRAINER = "tunesmith.train"
+MEETING_FILE = "RANKS_FILE"  # names a file, of one machine's ranks, through which they meet instead of a port
 
 # Freed memory is kept and reused, in pages of 2 MB where the kernel gives them: a step frees and needs about a
 # gigabyte. Measured on one thread, support rows: 630 -> 680 useful tokens/s, peak memory 1.87 -> 1.97 GB.
@@ -43,6 +44,7 @@ def restart_with_environment(arguments: list[str]) -> None:
     Anything else goes on: in a launcher's process a new start would lose what the launcher holds for it.
     """
     wanted = trainer_environment()
-    by_hand = [part for part in sys.orig_argv[1:] if part != "-P"][:2] == ["-m", TRAINER]
+    options = [part for part in sys.orig_argv[1:] if part not in ("-P", "-u")]  # torchrun starts its ranks with -u
+    by_hand = options[:2] == ["-m", TRAINER]
     if by_hand and sys.platform == "linux" and wanted != dict(os.environ):
         os.execve(sys.executable, module_command(TRAINER, *arguments), wanted)  # noqa: S606

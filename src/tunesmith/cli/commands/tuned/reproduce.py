@@ -55,7 +55,7 @@ def _refuse_lost(changes: "Sequence[Change]") -> None:
 def _train(spec: "TrainSpec", scratch: Path) -> dict[int, str]:
     from tunesmith.cli.output.waiting import Waiting
     from tunesmith.export.cards.reproduction import train_again
-    from tunesmith.launch.child import ChildLauncher
+    from tunesmith.launch.ranks import RanksLauncher
     from tunesmith.train.protocol.events import Step
 
     said = ["starting the trainer"]
@@ -65,7 +65,7 @@ def _train(spec: "TrainSpec", scratch: Path) -> dict[int, str]:
             said[0] = f"step {event.step} of {event.total_steps}"
 
     with Waiting("training again", lambda: said[0]):
-        return train_again(spec, scratch, ChildLauncher(), heard)
+        return train_again(spec, scratch, RanksLauncher(1), heard)
 
 
 def _print(record: "TrainingRecord", found: "Reproduced", *, as_json: bool) -> None:

@@ -1,0 +1,88 @@
+"""The ranks of one run as one trainer.
+
+They are children of this process; rank 0 reports. They meet through a file beside the spec, and talk over loopback: no
+port is open to others.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tunesmith.launch.child import ChildLauncher, ChildTrainer
+from tunesmith.launch.protocol import Start, Trainer
+from tunesmith.train.protocol.environment import MEETING_FILE
+
+END_SECONDS = 120.0  # from the failure of one rank to the end of all; a rank that knows of it ends by itself
+
+
+@dataclass(frozen=True, slots=True)
+class RanksLauncher:
+    """Starts `ranks` child processes for each trainer."""
+
+    ranks: int
+    child: ChildLauncher = field(default_factory=ChildLauncher)
+
+    def start(self, start: Start) -> Trainer:
+        """Starts all of them; one is a trainer as `ChildLauncher` starts it."""
+        if self.ranks == 1:
+            return self.child.start(replace(start, environment={**_given(start), "WORLD_SIZE": "1"}))
+        meeting = start.spec.with_name(f"{start.spec.stem}-ranks-{secrets.token_hex(8)}")
+        running: list[ChildTrainer] = []
+        try:
+            for one in _starts(start, self.ranks, meeting):
+                running.append(self.child.start(one))  # noqa: PERF401  # those that run are stopped where the next fails
+        except BaseException:
+            _stop(running, meeting)
+            raise
+        return RankedTrainer(running, meeting)
+
+
+@dataclass(slots=True)
+class RankedTrainer:
+    """The children, rank 0 first."""
+
+    ranks: list[ChildTrainer]
+    meeting: Path
+    clock: Callable[[], float] = time.monotonic
+    _failed_at: float | None = None
+
+    def poll(self) -> int | None:
+        """See `Trainer.poll`: rank 0's status, once all have ended."""
+        found = [rank.poll() for rank in self.ranks]
+        if None not in found:
+            return found[0]
+        if any(found):
+            self._failed_at = self._failed_at or self.clock()
+            if self.clock() - self._failed_at > END_SECONDS:
+                self.stop()
+        return None
+
+    def stop(self) -> None:
+        """See `Trainer.stop`. The others end with rank 0, which saves the progress."""
+        _stop(self.ranks, self.meeting)
+
+
+def _starts(start: Start, size: int, meeting: Path) -> list[Start]:
+    return [_of_rank(start, rank, size, meeting) for rank in range(size)]
+
+
+def _of_rank(start: Start, rank: int, size: int, meeting: Path) -> Start:
+    places = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, MEETING_FILE: meeting}
+    own = replace(start, environment={**_given(start), **{name: str(value) for name, value in places.items()}})
+    if rank == 0:
+        return own
+    return replace(own, events=start.log, lock=start.lock.with_name(f"{start.lock.name}-{rank}"))
+
+
+def _given(start: Start) -> Mapping[str, str]:
+    """The environment without a change; it may name the worker's own place in something else."""
+    return os.environ if start.environment is None else start.environment
+
+
+def _stop(ranks: list[ChildTrainer], meeting: Path) -> None:
+    for rank in ranks:
+        rank.stop()
+    meeting.unlink(missing_ok=True)

@@ -1,0 +1,46 @@
+"""A worker whose jobs are trained by two ranks, kill -9 on one of them: the job goes on and loses no step."""
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.acceptance.test_worker_kill import STEPS, start_worker, store, submit, wait_for
+from tests.processes import children
+from tests.train.conftest import write_tiny_base
+
+from tunesmith.settings import Settings
+from tunesmith.store import JobStatus, Store
+
+__all__ = ["start_worker", "store"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, base_dir: Path) -> Settings:
+    (tmp_path / "base").mkdir()
+    return Settings(
+        data_dir=tmp_path / "data",
+        bases={"tiny": str(write_tiny_base(base_dir, tmp_path / "base"))},
+        checkpoint_seconds=0.01,
+        poll_seconds=0.1,
+        train_ranks=2,
+        train_threads=2,
+        train_idle=False,
+    )
+
+
+def test_a_job_survives_kill_9_of_one_of_its_ranks(
+    store: Store, start_worker: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    job = submit(store)
+    worker = start_worker()
+    wait_for(store, job, lambda row: row.last_step >= 3, 120)
+    first, second = children("tunesmith.train", worker.pid)
+    (first if int(first.environ()["RANK"]) else second).send_signal(signal.SIGKILL)
+    done = wait_for(store, job, lambda row: row.status.finished, 180)
+    assert (done.status, done.error) == (JobStatus.SUCCEEDED, None)
+    assert [data["step"] for data in store.jobs.metrics(job.id)] == list(range(1, STEPS + 1))
+    said = [event.message for event in store.jobs.events(job.id, limit=100).data]
+    assert sum(text.startswith("Training was interrupted: rank 1 ended without a word") for text in said) == 1
+    assert sum(text.startswith("Training goes on after an interruption") for text in said) == 1
