@@ -83,7 +83,7 @@ def test_paths_are_named_to_owners_only(app: FastAPI, calling_as: As, settings: 
 def test_addresses_of_other_servers_are_named_to_owners_only(
     tmp_path: Path, store: Store, calling_as: As, app: FastAPI
 ) -> None:
-    there = Settings(data_dir=tmp_path / "data", serve_remote={"big": "http://gpu.internal:8000"})
+    there = Settings(data_dir=tmp_path / "data", serve_remote={"big": ["http://gpu.internal:8000"]})
     app.state.parts = replace(app.state.parts, settings=there)
 
     def fail() -> None:

@@ -22,7 +22,7 @@ from tunesmith.models.facts import count_text_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
-from tunesmith.serve.vllm.engine import check_remotes, load_remote_engine
+from tunesmith.serve.vllm.loading import check_remotes, load_remote_engine
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory

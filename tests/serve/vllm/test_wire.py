@@ -1,15 +1,29 @@
 """Chunks of vLLM's stream as deltas, and what in them cannot be an answer to the request."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.serve.engine.protocol import Delta, GenerateRequest
+from tunesmith.serve.chat.answer_grammar import answer_grammar
+from tunesmith.serve.chat.tools import ToolUse
+from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Matcher
 from tunesmith.serve.vllm.wire import SMALLEST_TOP_P, Chunk, ChunkReader, request_body
 
 EOS = 2
+ESCAPES = "json_allow_general_unicode_escapes"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A grammar that is only sent."""
+
+    text: str
+
+    def start(self) -> Matcher:
+        raise AssertionError("not here")
 
 
 def request(**fields: Any) -> GenerateRequest:
@@ -57,28 +71,28 @@ def test_a_server_that_ends_first_ends_the_answer() -> None:
     (last,) = read(request(), chunk([5], finish="length"))  # its context is smaller than ours
     assert (last.token, last.finish) == (5, "length")
     assert [delta.finish for delta in read(request(), chunk([5], finish="stop"))] == [None, "stop"]
-    with pytest.raises(ServerFault, match=r"ended the answer early \('abort'\)"):
+    with pytest.raises(ServerFault, match=r"ended the answer early\..*\(abort\)"):
         read(request(), chunk([5], finish="abort"))
-    with pytest.raises(ServerFault, match=r"ended the answer early \('stop'\)"):
+    with pytest.raises(ServerFault, match=r"ended the answer early\..*\(stop\)"):
         read(request(eos_ids=frozenset()), chunk([5], finish="stop"))  # there is no end token to show
 
 
 @pytest.mark.parametrize(
     ("faulty", "asked", "words"),
     [
-        (chunk(None), request(), "upgrade it to 0.10.2 or later"),
+        (chunk(None), request(), "upgrade it to 0.12 or later"),
         (chunk([5], index=2), request(n=2), "sent choice 2 where 2 were asked for"),
         (chunk([5], index=-1), request(), "sent choice -1"),
-        (chunk([5]), request(top_logprobs=0), r"log-probabilities () for 1 tokens"),
+        (chunk([5]), request(top_logprobs=0), "tokens without their log-probabilities"),
         (
             chunk([5, 6], logprobs={"token_logprobs": [-1.0], "top_logprobs": [{}, {}]}),
             request(top_logprobs=0),
-            "log-probabilities (1, 2) for 2 tokens",
+            "tokens without their log-probabilities",
         ),
         (
-            Chunk.model_validate({"error": {"message": "out of memory."}}),
-            request(),
-            "failed in mid-answer: out of memory.",
+            chunk([5, 6], logprobs={"token_logprobs": [-1.0], "top_logprobs": [{}]}),
+            request(top_logprobs=0),
+            "log-probabilities of 1 tokens for 2",
         ),
     ],
 )
@@ -117,3 +131,41 @@ def test_cached_tokens_are_read_where_the_server_counts_them() -> None:
     values: list[JsonObject] = [{}, {"usage": {}}, {"usage": {"prompt_tokens_details": {"cached_tokens": None}}}]
     for value in values:
         assert Chunk.model_validate(value).cached_tokens == 0
+
+
+def logprobs(*values: float | None) -> Any:
+    return {
+        "token_logprobs": [*values],
+        "top_logprobs": [None if one is None else {"token_id:9": one} for one in values],
+    }
+
+
+def test_the_prompts_log_probabilities_come_before_the_first_tokens() -> None:
+    asked = request(prompt=(1, 7, 8), top_logprobs=1, prompt_logprobs=True)
+    body = request_body(asked, "base")
+    assert (body["echo"], body["logprobs"], body["max_tokens"]) == (True, 1, 4)
+    reader = ChunkReader(asked)
+    first = reader.read(chunk([5], logprobs=logprobs(None, -0.7, -0.8, -0.5)))
+    rest = reader.read(chunk([6], logprobs=logprobs(-0.6)))
+    assert reader.prompt == [Delta(0, 7, -0.7, ((9, -0.7),)), Delta(0, 8, -0.8, ((9, -0.8),))]
+    assert [(delta.token, delta.logprob) for delta in (*first, *rest)] == [(5, -0.5), (6, -0.6)]
+
+
+def test_of_a_prompt_alone_the_token_that_vllm_makes_is_not_shown() -> None:
+    reader = ChunkReader(
+        request(prompt=(1, 7, 8), max_tokens=0, n=2, temperature=0.0, top_logprobs=0, prompt_logprobs=True)
+    )
+    assert reader.read(chunk([5], finish="length", logprobs=logprobs(None, -0.7, -0.8))) == []
+    assert [(delta.token, delta.logprob, delta.top) for delta in reader.prompt] == [(7, -0.7, ()), (8, -0.8, ())]
+    assert (reader.finished(0), reader.finished(1)) == (True, True)
+
+
+def test_grammar_is_sent_as_vllms_llguidance_reads_it() -> None:
+    schema: JsonObject = {"type": "object", "properties": {"a": {"const": {"x": 1, ESCAPES: True}}}, "required": ["a"]}
+    text = answer_grammar({**schema, "additionalProperties": False}, ToolUse())
+    assert text is not None
+    sent = request_body(request(grammar=Plain(text)), "base")["structured_outputs"]
+    assert sent == {"grammar": text.replace(f',"{ESCAPES}":true}}}}\n', "}}\n")}
+    assert text.count(ESCAPES) == 2
+    assert str(sent).count(ESCAPES) == 1  # the one that is part of the answer
+    assert "structured_outputs" not in request_body(request(), "base")

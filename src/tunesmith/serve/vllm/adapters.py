@@ -75,6 +75,12 @@ class RemoteAdapters:
         """Records that the server no longer has the adapter."""
         self._resident.pop(name, None)
 
+    def found(self, names: Iterable[str]) -> None:
+        """Records what the server has after a restart: those of ours that it lost are loaded again by need."""
+        there = set(names)
+        for name in [name for name in self._resident if name not in there]:
+            self.discard(name)
+
     async def _load(self, name: str, directory: Path) -> None:
         await asyncio.to_thread(check_tensors, directory)  # a damaged file must not answer
         await self._evict()
@@ -91,4 +97,4 @@ class RemoteAdapters:
             try:
                 await self._server.unload_adapter(name)
             except TunesmithError as error:  # which only costs memory there
-                log.warning("adapter not unloaded", adapter=name, error=error.message)
+                log.warning("adapter not unloaded", adapter=name, error=str(error))
