@@ -28,16 +28,19 @@ def host_names(given: str | list[str]) -> list[str]:
 
 
 def lists_of_one(table: object) -> object:
-    """A table of lists in which a text stands for a list of one; an empty text for none."""
+    """A table of lists in which a text stands for a list of one.
+
+    An empty text stands for none.
+    """
     if not isinstance(table, Mapping):
         return table
     return {name: ([value] if value else []) if isinstance(value, str) else value for name, value in table.items()}
 
 
 def server_urls(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """URLs, each once, without a trailing slash or /v1, which many people write out of habit.
+    """URLs, each once, without a trailing slash or /v1.
 
-    An empty list removes the entry of another source.
+    Many people write those out of habit. An empty list removes the entry of another source.
     """
     for name, urls in given.items():
         for url in urls:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy import QueuePool
 from starlette.testclient import TestClient
 from tests.api.conftest import Refused
+from tests.api.evals.conftest import CUSTOM, SAME, sampled
 from tests.security.conftest import As
 from tests.servers import wait_until
 
@@ -78,6 +79,18 @@ def test_paths_are_named_to_owners_only(app: FastAPI, calling_as: As, settings: 
     app.add_api_route("/v1/failing", fail)
     assert calling_as("owner").get("/v1/failing").json()["error"]["message"] == f"{secret} is broken."
     assert calling_as("read-only").get("/v1/failing").json()["error"]["message"] == "DATA_DIR/jobs/x is broken."
+
+
+def test_rows_of_an_evals_run_name_no_path(client: TestClient, tmp_path: Path) -> None:
+    """They are kept, for all members of the project."""
+    made = client.post("/v1/evals", json={"data_source_config": CUSTOM, "testing_criteria": [SAME]}).json()
+    source = sampled([{"item": {"answer": "4"}}], model="broken")
+    run = client.post(f"/v1/evals/{made['id']}/runs", json={"data_source": source}).json()
+    place = f"/v1/evals/{made['id']}/runs/{run['id']}"
+    wait_until(lambda: client.get(place).json()["status"] in ("completed", "failed"), 20, "the run's end")
+    told = client.get(place).text + client.get(f"{place}/output_items").text
+    assert "(the base broken)" in told
+    assert str(tmp_path) not in told
 
 
 def test_addresses_of_other_servers_are_named_to_owners_only(

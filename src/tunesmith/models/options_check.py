@@ -48,7 +48,7 @@ def check_options(
 
 
 def check_remote_rank(options: TrainingOptions, base: str, settings: Settings) -> None:
-    """Raises InvalidRequest for an adapter that the vLLM servers of its base would not load."""
+    """Raises InvalidRequest for an adapter that its base's vLLM would not load."""
     highest = settings.serve_remote_max_rank
     if base not in settings.serve_remote or options.adapter != "lora" or options.lora_rank <= highest:
         return

@@ -79,14 +79,14 @@ def test_a_fault_of_vllm_is_an_ordinary_error_answer(client: TestClient, fake: F
 
 SCHEMA = {"type": "object", "properties": {"rain": {"type": "boolean"}}, "required": ["rain"]}
 FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": {**SCHEMA, "additionalProperties": False}}}
-TOOL = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
 
 
 def test_answer_is_held_to_a_schema_by_vllm(client: TestClient, fake: FakeVllm, renderer: Renderer) -> None:
-    fake.answers[BASE] = [*renderer.encode('{"rain": true}'), min(renderer.eos_ids)]
+    text = '{ \n\n  "rain":  true}'  # vLLM's llguidance 1.7 takes white space several times
+    fake.answers[BASE] = [*renderer.encode(text), min(renderer.eos_ids)]
     answer = client.post("/v1/chat/completions", json=BODY | {"response_format": FORMAT}).json()
     choice = answer["choices"][0]
-    assert (choice["message"]["content"], choice["finish_reason"]) == ('{"rain": true}', "stop")
+    assert (choice["message"]["content"], choice["finish_reason"]) == (text, "stop")
     grammar = fake.bodies[-1]["structured_outputs"]["grammar"]
     assert grammar.startswith("start: answer\nanswer: %json {")
     assert '"required":["rain"]' in grammar
@@ -99,9 +99,8 @@ def test_forced_and_strict_tools_are_held_by_vllm(
 ) -> None:
     call = '<tool_call>\n{"name": "look", "arguments": {"rain": true}}\n</tool_call>'
     fake.answers[BASE] = [*renderer.encode(call), min(renderer.eos_ids)]
-    tool = {"type": "function", "function": {**TOOL["function"], "strict": strict}}
-    if strict:
-        tool["function"]["parameters"] = {**SCHEMA, "additionalProperties": False}
+    parameters = {**SCHEMA, "additionalProperties": False} if strict else SCHEMA
+    tool = {"type": "function", "function": {"name": "look", "parameters": parameters, "strict": strict}}
     body = BODY | {"tools": [tool], "tool_choice": "auto" if strict else "required"}
     choice = client.post("/v1/chat/completions", json=body).json()["choices"][0]
     assert choice["finish_reason"] == "tool_calls"

@@ -110,11 +110,16 @@ def _ours(request: Request, error: Exception) -> JSONResponse:
 
 
 def without_places(request: Request, message: str) -> str:
-    """The message without paths of this machine and addresses of others, unless an owner asks."""
+    """The message without paths and addresses, unless an owner asks."""
     key, parts = getattr(request.state, "key", None), getattr(request.app.state, "parts", None)
     if parts is None or (key is not None and key.role == "owner"):
         return message
-    known = _places(parts.settings)
+    return hide_places(parts.settings, message)
+
+
+def hide_places(settings: Settings, message: str) -> str:
+    """The message without paths of this machine and addresses of others."""
+    known = _places(settings)
     for place in sorted(known, key=len, reverse=True):
         message = message.replace(place, known[place])
     return message

@@ -30,6 +30,7 @@ LOCATED_BYTES = 60_000  # checked to find the place of a fault; beyond, it is na
 PATTERN_STEPS = 50_000  # of comparing patterns; they take about 0.5 s
 CACHED_SCHEMAS = 64
 WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
+SPACES = f"({WHITESPACE})+"
 OPTIONS = "x-guidance"  # of llguidance, in a schema
 PLAIN: JsonObject = {"whitespace_pattern": WHITESPACE}
 ANY_ESCAPES: JsonObject = {
@@ -37,6 +38,7 @@ ANY_ESCAPES: JsonObject = {
     "json_allow_general_unicode_escapes": True,
 }  # many a row was written with ASCII only
 NAMES_PLAIN: JsonObject = {**PLAIN, "json_allowed_escapes": 'nrbtf\\"'}
+NEWER = ("json_allow_general_unicode_escapes",)
 ANY_OBJECT: JsonObject = {"type": "object"}
 NO_ARGUMENTS: JsonObject = {"type": "object", "properties": {}, "additionalProperties": False}
 
@@ -63,12 +65,16 @@ def json_rule(schema: JsonObject) -> str:
 
 
 def for_older_llguidance(grammar: str) -> str:
-    r"""The grammar without the option that llguidance 1.7 does not know.
+    r"""The grammar as llguidance 1.7 and later read alike.
 
-    There `\uXXXX` stands for control characters only: less is allowed, never more.
+    1.7 takes white space any number of times where it may stand, and has no option for `\uXXXX`, which stands for
+    control characters only.
     """
-    newer, plain = (orjson.dumps({OPTIONS: options}).decode()[1:-1] for options in (ANY_ESCAPES, PLAIN))
-    return grammar.replace(newer, plain)
+    for options in (ANY_ESCAPES, NAMES_PLAIN):
+        older = {key: value for key, value in options.items() if key not in NEWER} | {"whitespace_pattern": SPACES}
+        ours, theirs = (orjson.dumps({OPTIONS: one}).decode()[1:-1] for one in (options, older))
+        grammar = grammar.replace(ours, theirs)
+    return grammar
 
 
 def arguments_schema(parameters: JsonObject | None) -> JsonObject:

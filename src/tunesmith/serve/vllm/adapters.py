@@ -76,10 +76,16 @@ class RemoteAdapters:
         self._resident.pop(name, None)
 
     def found(self, names: Iterable[str]) -> None:
-        """Records what the server has after a restart: those of ours that it lost are loaded again by need."""
-        there = set(names)
-        for name in [name for name in self._resident if name not in there]:
+        """Records what the server has when it is back.
+
+        Those of ours that it lost are loaded again by need.
+        """
+        there = {name for name in names if name.startswith(PREFIX)}
+        for name in self._resident.keys() - there:
             self.discard(name)
+        for name in there - self._resident.keys():
+            self._resident[name] = _Resident()
+            self._resident.move_to_end(name, last=False)
 
     async def _load(self, name: str, directory: Path) -> None:
         await asyncio.to_thread(check_tensors, directory)  # a damaged file must not answer

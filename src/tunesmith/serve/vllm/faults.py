@@ -76,7 +76,10 @@ class Faults:
         )
 
     def refused(self, status: int, words: str, *, held: bool = False) -> TunesmithError:
-        """For an answer that is a refusal, of a request that was `held` to a grammar or not."""
+        """For an answer that is a refusal.
+
+        `held`: the request had a grammar.
+        """
         detail = f"{self._url} answered {status}, {words!r}"
         if status in KEY_REFUSED:
             text = f"{self._who} refuses our key. Set `serve_remote_key` to the value of its --api-key."
@@ -161,7 +164,10 @@ def said(answer: httpx.Response) -> str:
 
 
 def vllm_message(answer: httpx.Response) -> str | None:
-    """The message of vLLM itself; None if the web server below it answered, as for an unknown route."""
+    """The message of vLLM itself.
+
+    None if the web server below it answered, as for an unknown route.
+    """
     try:
         value = orjson.loads(answer.content)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""What is wrong with the vLLM servers that the settings name, before a request finds it out."""
+"""What is wrong with vLLM servers, before a request finds it out."""
 
 import asyncio
 from collections.abc import Iterator
@@ -36,7 +36,10 @@ class Inspection:
 
 
 def inspect_servers(settings: Settings) -> Iterator[Inspection]:
-    """All servers of all bases; asks each for a token. Must not run on an event loop's thread."""
+    """All servers of all bases; asks each for a token.
+
+    Must not run on an event loop's thread.
+    """
     for base in settings.serve_remote:
         found = look_at_servers(base, settings)
         contexts = {one.context_length for one in found if one.context_length is not None}

@@ -1,4 +1,7 @@
-"""The engine of a base that vLLM servers answer for, made after asking them what they serve."""
+"""The engine of a base that vLLM servers answer for.
+
+It is made after asking them what they serve.
+"""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The vLLM servers of one base: which of them takes the next request, and which of them is left out.
+"""The vLLM servers of one base: which takes a request, and which is left out.
 
 The one with the fewest of our requests under way takes the next. One that cannot be reached, breaks off or answers for
 something else is left out, and asked from time to time whether it is well again. One that fails may have been asked
@@ -20,7 +20,7 @@ from tunesmith.serve.vllm.faults import BrokeOff, Failed, Misplaced, Unreachable
 from tunesmith.serve.vllm.server import RemoteServer
 from tunesmith.serve.vllm.wire import Card
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds for which a server is left out, doubled each time
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0  # seconds for which a server is left out, doubled each time
 SHAKY_SECONDS = 5.0
 LEFT_OUT_FOR = (Unreachable, BrokeOff, Misplaced)
 
@@ -68,7 +68,10 @@ class Replicas:
         self._probes: set[asyncio.Task[None]] = set()
 
     def best(self, tried: Collection[Replica] = ()) -> Replica | None:
-        """The server for the next request, none of those `tried`; None if there is no other."""
+        """The server for the next request, none of those `tried`.
+
+        None if there is no other.
+        """
         now = time.monotonic()
         able = [one for one in self._replicas if one.out_until is None and one not in tried]
         return min(able, key=lambda one: (one.shaky_until > now, one.in_flight), default=None)

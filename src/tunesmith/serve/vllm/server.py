@@ -75,7 +75,10 @@ class RemoteServer:
         return str(value.get("version", "")) if isinstance(value, dict) else ""
 
     async def takes_adapters(self) -> bool:
-        """Whether adapters may be loaded at run time; asked with a request that loads none."""
+        """Whether adapters may be loaded at run time.
+
+        Asked with a request that loads none.
+        """
         answer = await self._call("POST", "/v1/load_lora_adapter", {"lora_name": "", "lora_path": ""}, LOOK_SECONDS)
         return answer.status_code not in (404, 405)
 

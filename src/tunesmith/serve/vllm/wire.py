@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field
 
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.protocol import GREEDY_BELOW, Delta, Finish, GenerateRequest
 
 SMALLEST_TOP_P = 1e-6  # vLLM refuses 0, which means only the likeliest token
@@ -111,15 +110,21 @@ def request_body(request: GenerateRequest, model: str) -> JsonObject:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    return body | _extras(request)
+
+
+def _extras(request: GenerateRequest) -> JsonObject:
+    """What only some requests have."""
+    extras: JsonObject = {}
     if request.top_logprobs is not None:
-        body |= {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
+        extras |= {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
     if request.prompt_logprobs:
-        body["echo"] = True
+        extras["echo"] = True
     if request.grammar is not None:
-        body["structured_outputs"] = {"grammar": for_older_llguidance(request.grammar.text)}
+        extras["structured_outputs"] = {"grammar": request.grammar.text}
     if request.project:
-        body["cache_salt"] = request.project  # keeps the prefix caches of projects apart
-    return body
+        extras["cache_salt"] = request.project  # keeps the prefix caches of projects apart
+    return extras
 
 
 class ChunkReader:

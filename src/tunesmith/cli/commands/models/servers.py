@@ -1,4 +1,4 @@
-"""`tunesmith models servers`: are the vLLM servers of the settings as they have to be?"""
+"""`tunesmith models servers`: are the vLLM servers as they have to be?"""
 
 from tunesmith.cli.options import AsJson, DataDir
 
