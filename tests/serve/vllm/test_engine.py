@@ -244,6 +244,8 @@ def test_grammar_and_the_prompts_log_probabilities_are_vllms(
             (7, -0.7, ((100, -0.25),)),
             (8, -0.8, ((100, -0.25),)),
         ]
+    alone = engine.submit(asked(prompt=(1,), max_tokens=2, top_logprobs=1, prompt_logprobs=True))
+    assert (tokens([*alone]), alone.prompt) == ([11, 12], [])
 
 
 def test_server_without_guidance_is_told_how_to(engine: RemoteEngine, renderer: Renderer, fake: FakeVllm) -> None:

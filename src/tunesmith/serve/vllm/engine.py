@@ -133,11 +133,11 @@ class RemoteEngine:
                 begun = generation not in self._waiting
                 if begun or broken > 1 or not isinstance(error, (*ANOTHER_MAY, *ANOTHER_ONCE)):
                     break
-        out = self._replicas.all_out() or ServiceUnavailable("Ask again.", code="remote_unreachable")
-        if failure is None:
-            raise out
-        failure.retry_after = out.retry_after
-        raise failure
+        out = self._replicas.all_out()
+        if failure is not None:
+            failure.retry_after = None if out is None else out.retry_after
+            raise failure
+        raise out or ServiceUnavailable(f"No vLLM server takes requests for {self._base}; ask again in a moment.")
 
     async def _ask(self, replica: Replica, request: GenerateRequest, generation: Generation) -> None:
         """Streams one server's answer, a second time if it was restarted and has lost the adapter."""
@@ -172,7 +172,7 @@ class RemoteEngine:
                     return
         if left:
             raise replica.server.faults.broke_off("the answer is not complete")
-        if request.prompt_logprobs and not generation.prompt:
+        if request.prompt_logprobs and len(generation.prompt) < len(request.prompt) - 1:
             raise replica.server.faults.not_vllm("no log-probabilities of the prompt")
 
     def _joined(self, card: Card) -> None:
