@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -57,47 +58,64 @@ def main() -> None:
     raise SystemExit(any(result.startswith("**failed**") for _, result in found))
 
 
-def run(
-    pair: tuple[VllmServer, VllmServer], folder: Path, prompts: int, only: list[str] | None
-) -> list[tuple[str, str]]:
-    urls = [server.url for server in pair]
-    sides, narrow = Sides.open(BASE, urls), Sides.open(BASE, urls, adapters=2)
+def run(pair: Pair, folder: Path, prompts: int, only: list[str] | None) -> list[tuple[str, str]]:
+    trial = Trial(pair, folder, prompts)
     try:
-        planned = plan(sides, narrow, pair, folder, prompts)
-        return [(name, _tried(name, check)) for name, check in planned.items() if not only or name in only]
+        return [(name, _tried(name, check)) for name, check in trial.checks().items() if not only or name in only]
     finally:
-        sides.close()
-        narrow.close()
+        trial.sides.close()
+        trial.narrow.close()
 
 
-def plan(sides: Sides, narrow: Sides, pair: Pair, folder: Path, count: int) -> dict[str, Check]:
-    """The checks by name, in their order: the last ones end servers."""
-    here, _ = sides.models()
-    prompts = make_prompts(here, count)
-    rows = folder / "rows.jsonl"
-    rows.write_text("\n".join(joke_rows()) + "\n", encoding="utf-8")
-    tuned = tune(sides.base_dir, rows, folder / "tuned", epochs=2)
-    (first, *_) = sorted((folder / "tuned" / "job" / "checkpoints").glob("step-*"))
-    others = [random_adapter(sides.base_dir, folder / str(seed), here.renderer, seed) for seed in (1, 2)]
-    adapters = [tuned, first, *others]
-    return {
-        "base": lambda: checks.greedy(sides, prompts),
-        "tuned model": lambda: checks.greedy(sides, prompts, tuned),
-        "checkpoint": lambda: checks.greedy(sides, prompts, first),
-        "another adapter": lambda: checks.greedy(sides, prompts, others[0]),
-        "log-probabilities": lambda: checks.log_probabilities(sides, prompts[:10]),
-        "`echo` with `logprobs`": lambda: checks.scored_prompts(sides, prompts[:5]),
-        "stream": lambda: checks.streams(sides),
-        "`response_format`": lambda: checks.schemas(sides),
-        "tools": lambda: checks.tools(sides),
-        "rank too high": lambda: checks.rank(sides, _with_rank(tuned, folder / "high", 64)),
-        "hang-up": lambda: checks.hang_up(sides, prompts, pair),
-        "least loaded": lambda: checks.spread(sides, prompts, pair),
-        "eviction": lambda: checks.eviction(narrow, prompts, adapters, pair),
-        "killed in mid-stream": lambda: checks.killed(sides, prompts, pair),
-        "restart": lambda: checks.restart(sides, prompts, tuned, pair),
-        "both killed": lambda: checks.all_gone(sides, prompts, pair),
-    }
+class Trial:
+    """What the checks share; adapters are made when the first check needs them."""
+
+    def __init__(self, pair: Pair, folder: Path, prompts: int) -> None:
+        self.pair, self.folder = pair, folder
+        urls = [server.url for server in pair]
+        self.sides, self.narrow = Sides.open(BASE, urls), Sides.open(BASE, urls, adapters=2)
+        self.prompts = make_prompts(self.sides.models()[0], prompts)
+
+    @cached_property
+    def tuned(self) -> Path:
+        rows = self.folder / "rows.jsonl"
+        rows.write_text("\n".join(joke_rows()) + "\n", encoding="utf-8")
+        return tune(self.sides.base_dir, rows, self.folder / "tuned", epochs=2)
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """The first of the same job."""
+        return min(self.tuned.parent.glob("checkpoints/step-*"))
+
+    @cached_property
+    def others(self) -> list[Path]:
+        """Adapters of random values."""
+        renderer = self.sides.models()[0].renderer
+        return [random_adapter(self.sides.base_dir, self.folder / str(seed), renderer, seed) for seed in (1, 2)]
+
+    def checks(self) -> dict[str, Check]:
+        """By name, in their order: the last ones end servers."""
+        sides, prompts, pair = self.sides, self.prompts, self.pair
+        return {
+            "base": lambda: checks.greedy(sides, prompts),
+            "tuned model": lambda: checks.greedy(sides, prompts, self.tuned),
+            "checkpoint": lambda: checks.greedy(sides, prompts, self.checkpoint),
+            "another adapter": lambda: checks.greedy(sides, prompts, self.others[0]),
+            "log-probabilities": lambda: checks.log_probabilities(sides, prompts[:10]),
+            "`echo` with `logprobs`": lambda: checks.scored_prompts(sides, prompts[:5]),
+            "stream": lambda: checks.streams(sides),
+            "`response_format`": lambda: checks.schemas(sides),
+            "tools": lambda: checks.tools(sides),
+            "rank too high": lambda: checks.rank(sides, _with_rank(self.tuned, self.folder / "high", 64)),
+            "hang-up": lambda: checks.hang_up(sides, prompts, pair),
+            "least loaded": lambda: checks.spread(sides, prompts, pair),
+            "eviction": lambda: checks.eviction(
+                self.narrow, prompts, [self.tuned, self.checkpoint, *self.others], pair
+            ),
+            "killed in mid-stream": lambda: checks.killed(sides, prompts, pair),
+            "restart": lambda: checks.restart(sides, prompts, self.tuned, pair),
+            "both killed": lambda: checks.all_gone(sides, prompts, pair),
+        }
 
 
 def _with_rank(adapter: Path, directory: Path, rank: int) -> Path:

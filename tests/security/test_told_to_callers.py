@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from fastapi import FastAPI
 from sqlalchemy import QueuePool
 from starlette.testclient import TestClient
 from tests.api.conftest import Refused
-from tests.api.evals.conftest import CUSTOM, SAME, sampled
 from tests.security.conftest import As
 from tests.servers import wait_until
 
 from tunesmith.api.app import create_app
-from tunesmith.errors import InvalidRequest, ServiceUnavailable
+from tunesmith.api.http.sse import EventStream
+from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Role, Store, open_store
@@ -81,16 +82,16 @@ def test_paths_are_named_to_owners_only(app: FastAPI, calling_as: As, settings: 
     assert calling_as("read-only").get("/v1/failing").json()["error"]["message"] == "DATA_DIR/jobs/x is broken."
 
 
-def test_rows_of_an_evals_run_name_no_path(client: TestClient, tmp_path: Path) -> None:
-    """They are kept, for all members of the project."""
-    made = client.post("/v1/evals", json={"data_source_config": CUSTOM, "testing_criteria": [SAME]}).json()
-    source = sampled([{"item": {"answer": "4"}}], model="broken")
-    run = client.post(f"/v1/evals/{made['id']}/runs", json={"data_source": source}).json()
-    place = f"/v1/evals/{made['id']}/runs/{run['id']}"
-    wait_until(lambda: client.get(place).json()["status"] in ("completed", "failed"), 20, "the run's end")
-    told = client.get(place).text + client.get(f"{place}/output_items").text
-    assert "(the base broken)" in told
-    assert str(tmp_path) not in told
+def test_paths_are_named_to_owners_only_in_mid_stream_too(app: FastAPI, calling_as: As, settings: Settings) -> None:
+    secret = settings.paths.root / "jobs" / "x"
+
+    async def events() -> AsyncIterator[dict[str, object]]:
+        yield {"text": "a"}
+        raise ServerFault(f"{secret} is broken.")
+
+    app.add_api_route("/v1/failing", lambda: EventStream(events(), lambda: None), response_model=None)
+    assert f'"message":"{secret} is broken."' in calling_as("owner").get("/v1/failing").text
+    assert '"message":"DATA_DIR/jobs/x is broken."' in calling_as("member").get("/v1/failing").text
 
 
 def test_addresses_of_other_servers_are_named_to_owners_only(

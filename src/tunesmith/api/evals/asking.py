@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from tunesmith.api.http.context import Context
-from tunesmith.api.http.errors import hide_places
 from tunesmith.api.http.models import open_model
 from tunesmith.api.views.chat import Head, completion
-from tunesmith.errors import NotFound, ServerFault, ServiceUnavailable, TunesmithError
+from tunesmith.errors import NotFound, ServerFault, ServiceUnavailable
 from tunesmith.graders.grader import ModelGrader
 from tunesmith.graders.results import Record, Tokens
 from tunesmith.graders.runner import Messages, Wrote
@@ -43,19 +42,12 @@ class Asker:
     context: Context
 
     async def answer(self, body: JsonObject) -> Answered:
-        """The answer to a chat request.
-
-        Raises what chat would refuse it with, in words that may be kept.
-        """
+        """The answer to a chat request. Raises what chat would refuse it with."""
+        name, reply = await self._start(body)
         try:
-            name, reply = await self._start(body)
-            try:
-                pieces = await reply.whole_async()
-            finally:
-                reply.close()  # a run that has ended leaves the engine nothing to do
-        except TunesmithError as error:
-            error.message = hide_places(self.context.settings, error.message)
-            raise
+            pieces = await reply.whole_async()
+        finally:
+            reply.close()  # a run that has ended leaves the engine nothing to do
         head = Head(name, reply.fingerprint, legacy_functions=False, logprobs=False)
         choice = completion(head, pieces, reply.usage, 1)["choices"][0]
         message = choice["message"]

@@ -114,12 +114,7 @@ def without_places(request: Request, message: str) -> str:
     key, parts = getattr(request.state, "key", None), getattr(request.app.state, "parts", None)
     if parts is None or (key is not None and key.role == "owner"):
         return message
-    return hide_places(parts.settings, message)
-
-
-def hide_places(settings: Settings, message: str) -> str:
-    """The message without paths of this machine and addresses of others."""
-    known = _places(settings)
+    known = _places(parts.settings)
     for place in sorted(known, key=len, reverse=True):
         message = message.replace(place, known[place])
     return message
