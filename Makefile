@@ -8,7 +8,7 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 export TORCH_INDEX
 
-.PHONY: help demo serve test test-failed power-cuts fuzz wheel lint format docs families coverage-api client-trials setup clean
+.PHONY: help demo serve test test-failed power-cuts fuzz wheel lint format docs families coverage-api client-trials trial-vllm setup clean
 
 help:
 	@echo "make demo    set up, train a small model on examples/weather-jokes.jsonl, compare it with its base"
@@ -21,6 +21,7 @@ help:
 	@echo "make families   train and serve a tiny model of each family, rewrite docs/families.md"
 	@echo "make coverage-api   rewrite docs/api-coverage.md by asking the application"
 	@echo "make client-trials  LangChain, LlamaIndex, LiteLLM and llm ask a tuned model (docs/clients.md)"
+	@echo "make trial-vllm     two vLLM servers (CPU build, 3.5 GB) answer through serve_remote (docs/serving.md)"
 	@echo "make setup   environment only   make clean   remove .venv and caches"
 
 setup:
@@ -73,6 +74,9 @@ coverage-api: setup
 
 client-trials: setup
 	$(BIN)/python scripts/client_trials.py
+
+trial-vllm: setup
+	OMP_NUM_THREADS=1 $(BIN)/python bench/remote/trial.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

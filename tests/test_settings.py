@@ -60,7 +60,7 @@ def test_layers_that_cannot_be_names_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_tables_of_environment_and_file_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tunesmith.toml").write_text(
         '[aliases]\nmine = "a"\nboth = "a"\ngpt-4.1-mini = "a"\n[bases]\na = "/a"\n'
-        '[serve_remote]\na = "http://a"\ngone = "http://gone"\n'
+        '[serve_remote]\na = "http://a"\nx.y = ["http://x/v1/", "http://x", "http://y"]\ngone = "http://gone"\n'
     )
     monkeypatch.setenv("TUNESMITH_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TUNESMITH_ALIASES", '{"both": "b", "gpt-4.1-nano": "b"}')
@@ -69,7 +69,7 @@ def test_tables_of_environment_and_file_are_merged(tmp_path: Path, monkeypatch: 
     settings = Settings()
     assert settings.aliases == {"mine": "a", "both": "b", "gpt-4.1-mini": "a", "gpt-4.1-nano": "b"}
     assert settings.bases == {"a": "/a", "b": "/b"}
-    assert settings.serve_remote == {"a": "http://a"}
+    assert settings.serve_remote == {"a": ["http://a"], "x.y": ["http://x", "http://y"]}
 
 
 class Renamed(Settings):

@@ -14,20 +14,28 @@ from tunesmith.jsonvalue import JsonObject
 class TunesmithError(Exception):
     """The root. `status` is the HTTP status, `type` the type in the envelope.
 
-    `detail`: what only this machine's owner may read, such as a host's name; for logs and commands.
+    `detail`: what only this machine's owner may read, such as a host's name; for logs and commands. `retry_after`: when
+    to ask again, seconds.
     """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
 
     def __init__(
-        self, message: str, *, param: str | None = None, code: str | None = None, detail: str | None = None
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        detail: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message if detail is None else f"{message} ({detail})")
         self.message = message
         self.detail = detail
         self.param = param
         self.code = code
+        self.retry_after = retry_after
 
     def envelope(self, message: str | None = None) -> JsonObject:
         """The error as OpenAI's API sends it, with `message` in place of its own."""

@@ -4,7 +4,7 @@ A wrong one raises ValueError with a sentence, which pydantic shows with the set
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 
 def origins(given: str | list[str]) -> list[str]:
@@ -27,17 +27,27 @@ def host_names(given: str | list[str]) -> list[str]:
     return names
 
 
-def server_urls(given: Mapping[str, str]) -> dict[str, str]:
-    """URLs without a trailing slash or /v1, which many people write out of habit.
+def lists_of_one(table: object) -> object:
+    """A table of lists in which a text stands for a list of one.
 
-    An empty one removes the entry of another source.
+    An empty text stands for none.
     """
-    urls = {name: url for name, url in given.items() if url}
-    for name, url in urls.items():
-        if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
-            raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
+    if not isinstance(table, Mapping):
+        return table
+    return {name: ([value] if value else []) if isinstance(value, str) else value for name, value in table.items()}
+
+
+def server_urls(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """URLs, each once, without a trailing slash or /v1.
+
+    Many people write those out of habit. An empty list removes the entry of another source.
+    """
+    for name, urls in given.items():
+        for url in urls:
+            if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+                raise ValueError(f"{url!r} of {name!r} is not the URL of a server, such as http://gpu:8000")
     # To the end: the worker validates once more what the server hands it.
-    return {name: _without_version(url) for name, url in urls.items()}
+    return {name: list(dict.fromkeys(map(_without_version, urls))) for name, urls in given.items() if urls}
 
 
 def _without_version(url: str) -> str:

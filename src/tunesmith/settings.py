@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from tunesmith.data_paths import Paths
-from tunesmith.setting_values import dotted_names, host_names, origins, server_urls
+from tunesmith.setting_values import dotted_names, host_names, lists_of_one, origins, server_urls
 
 log = logging.getLogger(__name__)  # without a handler a warning is one line on standard error
 
@@ -252,12 +252,15 @@ class Settings(BaseSettings, TrainingOptions):
     serve_cache_mib: int = Field(
         0, ge=0, description="Memory for the KV cache, per base model, MiB; 0: an eighth of all."
     )
-    serve_remote: dict[str, str] = Field(
+    serve_remote: dict[str, list[str]] = Field(
         default_factory=dict,
-        description="Base models served by a vLLM server: name -> its URL, such as http://gpu:8000; not measured.",
+        description="Base models served by vLLM servers: name -> URL, such as http://gpu:8000, or a list of URLs.",
     )
     serve_remote_key: SecretStr | None = Field(None, description="API key of the vLLM servers (their --api-key).")
     serve_remote_adapters: int = Field(64, ge=1, description="Maximum number of adapters loaded in a vLLM server.")
+    serve_remote_max_rank: int = Field(
+        16, ge=1, le=512, description="Highest rank that the vLLM servers take (their --max-lora-rank, 16 by default)."
+    )
     chat_running: int = Field(16, ge=1, description="Answers that a base model generates together.")
     chat_waiting: int = Field(
         256, ge=1, description="Chat requests of a project that may wait for a base model; more get a 503."
@@ -310,14 +313,19 @@ class Settings(BaseSettings, TrainingOptions):
     def _hosts(cls, given: str | list[str]) -> list[str]:
         return host_names(given)
 
-    @field_validator("aliases", "bases", "serve_remote", mode="before")
+    @field_validator("aliases", "bases", mode="before")
     @classmethod
     def _dotted_names(cls, table: object) -> object:
         return dotted_names(table)
 
+    @field_validator("serve_remote", mode="before")
+    @classmethod
+    def _one_or_several(cls, table: object) -> object:
+        return lists_of_one(dotted_names(table))
+
     @field_validator("serve_remote")
     @classmethod
-    def _remotes(cls, remotes: dict[str, str]) -> dict[str, str]:
+    def _remotes(cls, remotes: dict[str, list[str]]) -> dict[str, list[str]]:
         return server_urls(remotes)
 
     def training_options(self) -> TrainingOptions:

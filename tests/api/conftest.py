@@ -16,7 +16,17 @@ from tunesmith.api.app import create_app
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import JobOutcome, JobStatus, KeyRow, NewCheckpoint, NewEvent, Store, open_store
+from tunesmith.store import (
+    JobOutcome,
+    JobStatus,
+    KeyRow,
+    NewCheckpoint,
+    NewEvent,
+    NewFile,
+    NewJob,
+    Store,
+    open_store,
+)
 
 Json = dict[str, Any]
 Upload = Callable[..., Json]
@@ -144,6 +154,24 @@ def finished_job(client: TestClient, store: Store, settings: Settings, create: C
     job: Json = client.get(f"/v1/fine_tuning/jobs/{job_id}").json()
     job["checkpoints"] = client.get(f"/v1/fine_tuning/jobs/{job_id}/checkpoints").json()["data"]
     return job
+
+
+@pytest.fixture
+def tuned(store: Store, settings: Settings, random_adapter: Callable[[Path, int], Path]) -> str:
+    """A tuned model whose adapter holds random tensors; its name."""
+    file_id = store.files.create(store.blobs.write([b"{}\n"]), NewFile(purpose="fine-tune", filename="x.jsonl")).id
+    auto: JsonObject = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0}
+    job = store.jobs.create(
+        NewJob("smollm2-135m-instruct", "smollm2-135m-instruct", file_id, "acme", 1, auto, {"type": "supervised"})
+    )
+    for status in (JobStatus.VALIDATING, JobStatus.QUEUED):
+        _, lease = store.queue.claim("tests", [status], 60) or pytest.fail("nothing to claim")
+        after = JobStatus.QUEUED if status is JobStatus.VALIDATING else JobStatus.RUNNING
+        store.queue.set_status(lease, after)
+    adapter = random_adapter(settings.paths.jobs / job.id / "final", 2)
+    done = store.queue.finish(lease, JobOutcome(adapter, trained_tokens=1, result=None))
+    assert done.fine_tuned_model is not None
+    return done.fine_tuned_model
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from tests.security.conftest import As
 from tests.servers import wait_until
 
 from tunesmith.api.app import create_app
-from tunesmith.errors import InvalidRequest, ServiceUnavailable
+from tunesmith.api.http.sse import EventStream
+from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Role, Store, open_store
@@ -80,10 +82,22 @@ def test_paths_are_named_to_owners_only(app: FastAPI, calling_as: As, settings: 
     assert calling_as("read-only").get("/v1/failing").json()["error"]["message"] == "DATA_DIR/jobs/x is broken."
 
 
+def test_paths_are_named_to_owners_only_in_mid_stream_too(app: FastAPI, calling_as: As, settings: Settings) -> None:
+    secret = settings.paths.root / "jobs" / "x"
+
+    async def events() -> AsyncIterator[dict[str, object]]:
+        yield {"text": "a"}
+        raise ServerFault(f"{secret} is broken.")
+
+    app.add_api_route("/v1/failing", lambda: EventStream(events(), lambda: None), response_model=None)
+    assert f'"message":"{secret} is broken."' in calling_as("owner").get("/v1/failing").text
+    assert '"message":"DATA_DIR/jobs/x is broken."' in calling_as("member").get("/v1/failing").text
+
+
 def test_addresses_of_other_servers_are_named_to_owners_only(
     tmp_path: Path, store: Store, calling_as: As, app: FastAPI
 ) -> None:
-    there = Settings(data_dir=tmp_path / "data", serve_remote={"big": "http://gpu.internal:8000"})
+    there = Settings(data_dir=tmp_path / "data", serve_remote={"big": ["http://gpu.internal:8000"]})
     app.state.parts = replace(app.state.parts, settings=there)
 
     def fail() -> None:

@@ -66,7 +66,9 @@ def test_a_line_of_settings_is_read_as_the_same_settings(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("secret", ["a\nb", "\"'\\", "ünï 日本 😀", "\u2028\0", "", "x" * 100_000])
 def test_a_secret_may_be_any_text(secret: str) -> None:
-    settings = Settings(wandb_api_key=secret, serve_remote_key=secret, serve_remote={"a": "http://x/v1/v1"})
+    settings = Settings(
+        wandb_api_key=secret, serve_remote_key=secret, serve_remote={"a": ["http://x/v1/v1", "http://y"]}
+    )
     line = settings_line(settings)
     assert line.count(b"\n") == 1
     assert read_settings(line, Settings) == settings

@@ -15,7 +15,7 @@ from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.models.adapters import CONFIG_FILE as ADAPTER_CONFIG
 from tunesmith.models.adapters import AdapterManifest, read_manifest
 from tunesmith.models.directory import check_usable, is_present, present_directory
-from tunesmith.models.options_check import check_options
+from tunesmith.models.options_check import check_options, check_remote_rank
 from tunesmith.models.registry import resolve_base
 from tunesmith.render.renderer import chat_fault
 from tunesmith.rows.row import first_kind
@@ -97,6 +97,7 @@ def _check_options(context: Context, options: JsonObject, base: str, parent: Ada
     directory = present_directory(resolve_base(base, context.settings), context.settings)
     used = TrainingOptions.model_validate({**context.settings.training_options().model_dump(), **options})
     check_options(used, directory, base, parent)
+    check_remote_rank(used, base, context.settings)
 
 
 def _require_files(context: Context, base: str, request: CreateJob) -> None:

@@ -14,11 +14,12 @@ from tunesmith.families.lora_layers import PARAM, check_targets, is_target, line
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.facts import count_text_parameters
 from tunesmith.models.weights import refuse_packed, require_nf4
-from tunesmith.settings import TrainingOptions
+from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.system.memory import total_memory
 
 FLOAT32_BYTES = 4
 STATE_BYTES = 16  # of each weight that is trained: itself, its gradient and AdamW's two moments, all in fp32
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
 CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))  # NVIDIA's driver, AMD's
 
 
@@ -44,6 +45,21 @@ def check_options(
     if parent is not None and parent.target_modules:
         chosen = {path.rpartition(".")[2] for path in paths if is_target(path, options.target_names)}
         _check_same_layers(chosen, set(parent.target_modules))
+
+
+def check_remote_rank(options: TrainingOptions, base: str, settings: Settings) -> None:
+    """Raises InvalidRequest for an adapter that its base's vLLM would not load."""
+    highest = settings.serve_remote_max_rank
+    if base not in settings.serve_remote or options.adapter != "lora" or options.lora_rank <= highest:
+        return
+    enough = next((rank for rank in VLLM_RANKS if rank >= options.lora_rank), VLLM_RANKS[-1])
+    raise InvalidRequest(
+        f"The adapter's rank would be {options.lora_rank}, but the vLLM server that answers for {base} takes at most"
+        f" {highest}: the model would be trained and never answer. Set lora_rank to {highest} or less; or have the"
+        f" server started with --max-lora-rank {enough} and the setting serve_remote_max_rank set to {enough}.",
+        param="tunesmith.lora_rank",
+        code="rank_too_high",
+    )
 
 
 def required_memory(parameters: int) -> int:

@@ -20,9 +20,10 @@ from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest
 from tunesmith.models.directory import fingerprint
 from tunesmith.models.facts import count_text_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
+from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
-from tunesmith.serve.vllm.engine import check_remotes, load_remote_engine
+from tunesmith.serve.vllm.loading import check_remotes, load_remote_engine
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
@@ -131,7 +132,8 @@ class Pool:
             load = partial(load_remote_engine, base_name) if remote else self._load
             with doing(f"loading the base model {base_name}".rstrip()):
                 engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
-            base = _Base(engine, renderer, fingerprint(base_dir), nbytes, Grammars(renderer), _tuned(base_dir))
+            grammars = _grammars(renderer, remote=remote)
+            base = _Base(engine, renderer, fingerprint(base_dir), nbytes, grammars, _tuned(base_dir))
         except BaseException as error:
             with self._lock:
                 self._bases.pop(base_dir, None)  # so that the next request tries again
@@ -183,7 +185,7 @@ def _as_trained(manifest: AdapterManifest, base: _Base, base_dir: Path) -> tuple
     """The renderer with which the adapter was trained, the older one of its base if need be."""
     if manifest.renderer == base.renderer.name:
         return base.renderer, base.grammars
-    renderer, grammars = _older(base_dir, base.fingerprint)
+    renderer, grammars = _older(base_dir, base.fingerprint, remote=not base.nbytes)
     if manifest.renderer != renderer.name:
         raise ServerFault(
             f"A model tuned from {manifest.base_name} was trained with the renderer {manifest.renderer!r}, its base "
@@ -193,9 +195,13 @@ def _as_trained(manifest: AdapterManifest, base: _Base, base_dir: Path) -> tuple
 
 
 @lru_cache(maxsize=8)
-def _older(base_dir: Path, _fingerprint: str) -> tuple[Renderer, Grammars]:
+def _older(base_dir: Path, _fingerprint: str, *, remote: bool) -> tuple[Renderer, Grammars]:
     renderer = load_renderer(base_dir, native=False)
-    return renderer, Grammars(renderer)
+    return renderer, _grammars(renderer, remote=remote)
+
+
+def _grammars(renderer: Renderer, *, remote: bool) -> Grammars:
+    return Grammars(renderer, for_older_llguidance) if remote else Grammars(renderer)
 
 
 def _weight_bytes(base_dir: Path) -> int:

@@ -20,13 +20,12 @@ from tests.api.conftest import Refused
 
 from tunesmith.api.app import create_app
 from tunesmith.errors import ServerFault
-from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import read_manifest
 from tunesmith.render.renderer import Renderer
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
-from tunesmith.store import JobOutcome, JobStatus, NewFile, NewJob, Store
+from tunesmith.store import Store
 
 Json = dict[str, Any]
 CHAT = "/v1/chat/completions"
@@ -37,24 +36,6 @@ CHUNK_KEYS = ["id", "object", "created", "model", "service_tier", "system_finger
 @pytest.fixture
 def app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     return create_app(settings, store, pool)
-
-
-@pytest.fixture
-def tuned(store: Store, settings: Settings, random_adapter: Callable[[Path, int], Path]) -> str:
-    """A tuned model whose adapter holds random tensors; its name."""
-    file_id = store.files.create(store.blobs.write([b"{}\n"]), NewFile(purpose="fine-tune", filename="x.jsonl")).id
-    auto: JsonObject = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0}
-    job = store.jobs.create(
-        NewJob("smollm2-135m-instruct", "smollm2-135m-instruct", file_id, "acme", 1, auto, {"type": "supervised"})
-    )
-    for status in (JobStatus.VALIDATING, JobStatus.QUEUED):
-        _, lease = store.queue.claim("tests", [status], 60) or pytest.fail("nothing to claim")
-        after = JobStatus.QUEUED if status is JobStatus.VALIDATING else JobStatus.RUNNING
-        store.queue.set_status(lease, after)
-    adapter = random_adapter(settings.paths.jobs / job.id / "final", 2)
-    done = store.queue.finish(lease, JobOutcome(adapter, trained_tokens=1, result=None))
-    assert done.fine_tuned_model is not None
-    return done.fine_tuned_model
 
 
 def ask(client: TestClient, **fields: Any) -> Json:

@@ -141,6 +141,23 @@ def test_a_discarded_adapter_is_loaded_again(fake: FakeVllm, write: Write) -> No
     assert fake.calls == [f"load {directory}"] * 2
 
 
+def test_server_that_is_back_has_what_it_says(fake: FakeVllm, write: Write) -> None:
+    first, second = write(1), write(2)
+
+    async def work(server: RemoteServer) -> None:
+        adapters = RemoteAdapters(server, limit=2)
+        for directory in (first, second):
+            await use(adapters, directory)
+        del fake.adapters[adapter_name(first)]
+        fake.adapters |= {f"{PREFIX}old": "/old", "somebody-elses": "/x"}
+        adapters.found([*fake.adapters])
+        await use(adapters, first)  # in the place of the one that nobody asked for since
+
+    with_server(fake, work)
+    assert fake.calls == [f"load {first}", f"load {second}", "unload /old", f"load {first}"]
+    assert {*fake.adapters.values()} == {str(first), str(second), "/x"}
+
+
 def test_an_adapter_that_cannot_be_unloaded_does_not_hinder_the_next(fake: FakeVllm, write: Write) -> None:
     first, second = write(1), write(2)
 

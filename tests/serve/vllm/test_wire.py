@@ -1,15 +1,26 @@
 """Chunks of vLLM's stream as deltas, and what in them cannot be an answer to the request."""
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
 
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.serve.engine.protocol import Delta, GenerateRequest
+from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Matcher
 from tunesmith.serve.vllm.wire import SMALLEST_TOP_P, Chunk, ChunkReader, request_body
 
 EOS = 2
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A grammar that is only sent."""
+
+    text: str
+
+    def start(self) -> Matcher:
+        raise AssertionError("not here")
 
 
 def request(**fields: Any) -> GenerateRequest:
@@ -57,28 +68,28 @@ def test_a_server_that_ends_first_ends_the_answer() -> None:
     (last,) = read(request(), chunk([5], finish="length"))  # its context is smaller than ours
     assert (last.token, last.finish) == (5, "length")
     assert [delta.finish for delta in read(request(), chunk([5], finish="stop"))] == [None, "stop"]
-    with pytest.raises(ServerFault, match=r"ended the answer early \('abort'\)"):
+    with pytest.raises(ServerFault, match=r"ended the answer early\..*\(abort\)"):
         read(request(), chunk([5], finish="abort"))
-    with pytest.raises(ServerFault, match=r"ended the answer early \('stop'\)"):
+    with pytest.raises(ServerFault, match=r"ended the answer early\..*\(stop\)"):
         read(request(eos_ids=frozenset()), chunk([5], finish="stop"))  # there is no end token to show
 
 
 @pytest.mark.parametrize(
     ("faulty", "asked", "words"),
     [
-        (chunk(None), request(), "upgrade it to 0.10.2 or later"),
+        (chunk(None), request(), "upgrade it to 0.12 or later"),
         (chunk([5], index=2), request(n=2), "sent choice 2 where 2 were asked for"),
         (chunk([5], index=-1), request(), "sent choice -1"),
-        (chunk([5]), request(top_logprobs=0), r"log-probabilities () for 1 tokens"),
+        (chunk([5]), request(top_logprobs=0), "tokens without their log-probabilities"),
         (
             chunk([5, 6], logprobs={"token_logprobs": [-1.0], "top_logprobs": [{}, {}]}),
             request(top_logprobs=0),
-            "log-probabilities (1, 2) for 2 tokens",
+            "tokens without their log-probabilities",
         ),
         (
-            Chunk.model_validate({"error": {"message": "out of memory."}}),
-            request(),
-            "failed in mid-answer: out of memory.",
+            chunk([5, 6], logprobs={"token_logprobs": [-1.0], "top_logprobs": [{}]}),
+            request(top_logprobs=0),
+            "log-probabilities of 1 tokens for 2",
         ),
     ],
 )
@@ -111,9 +122,69 @@ def test_a_request_says_everything_that_the_server_would_fill_in() -> None:
     assert "cache_salt" not in request_body(request(), "base")
 
 
+OTHER: dict[str, Any] = {
+    "prompt": (1, 8),
+    "max_tokens": 5,
+    "eos_ids": frozenset({EOS}),
+    "n": 2,
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "seed": 7,
+    "presence_penalty": 0.5,
+    "frequency_penalty": 0.5,
+    "logit_bias": ((5, 1.0),),
+    "top_logprobs": 1,
+    "prompt_logprobs": True,
+    "project": "p",
+    "grammar": Plain("x"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_field_of_a_request_reaches_vllm(name: str) -> None:
+    assert request_body(request(**{name: OTHER[name]}), "base") != request_body(request(), "base")
+
+
+def test_no_field_of_a_request_is_ignored() -> None:
+    """An adapter is the model's name there; nothing there knows of a background."""
+    assert {field.name for field in fields(GenerateRequest)} == {*OTHER, "adapter", "background"}
+
+
 def test_cached_tokens_are_read_where_the_server_counts_them() -> None:
     usage = {"prompt_tokens_details": {"cached_tokens": 7}}
     assert Chunk.model_validate({"usage": usage}).cached_tokens == 7
     values: list[JsonObject] = [{}, {"usage": {}}, {"usage": {"prompt_tokens_details": {"cached_tokens": None}}}]
     for value in values:
         assert Chunk.model_validate(value).cached_tokens == 0
+
+
+def logprobs(*values: float | None) -> Any:
+    return {
+        "token_logprobs": [*values],
+        "top_logprobs": [None if one is None else {"token_id:9": one} for one in values],
+    }
+
+
+def test_the_prompts_log_probabilities_come_before_the_first_tokens() -> None:
+    asked = request(prompt=(1, 7, 8), top_logprobs=1, prompt_logprobs=True)
+    body = request_body(asked, "base")
+    assert (body["echo"], body["logprobs"], body["max_tokens"]) == (True, 1, 4)
+    reader = ChunkReader(asked)
+    first = reader.read(chunk([5], logprobs=logprobs(None, -0.7, -0.8, -0.5)))
+    rest = reader.read(chunk([6], logprobs=logprobs(-0.6)))
+    assert reader.prompt == [Delta(0, 7, -0.7, ((9, -0.7),)), Delta(0, 8, -0.8, ((9, -0.8),))]
+    assert [(delta.token, delta.logprob) for delta in (*first, *rest)] == [(5, -0.5), (6, -0.6)]
+
+
+def test_of_a_prompt_alone_the_token_that_vllm_makes_is_not_shown() -> None:
+    reader = ChunkReader(
+        request(prompt=(1, 7, 8), max_tokens=0, n=2, temperature=0.0, top_logprobs=0, prompt_logprobs=True)
+    )
+    assert reader.read(chunk([5], finish="length", logprobs=logprobs(None, -0.7, -0.8))) == []
+    assert [(delta.token, delta.logprob, delta.top) for delta in reader.prompt] == [(7, -0.7, ()), (8, -0.8, ())]
+    assert (reader.finished(0), reader.finished(1)) == (True, True)
+
+
+def test_grammar_is_sent_as_it_is() -> None:
+    assert request_body(request(grammar=Plain("x")), "base")["structured_outputs"] == {"grammar": "x"}
+    assert "structured_outputs" not in request_body(request(), "base")

@@ -38,7 +38,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with running(FakeVllm()) as fake:
-        settings = Settings(data_dir=tmp_path_factory.mktemp("site") / "data", serve_remote={BASE: fake.url})
+        settings = Settings(data_dir=tmp_path_factory.mktemp("site") / "data", serve_remote={BASE: [fake.url]})
         store, pool = open_store(settings), Pool(settings)
         server = uvicorn.Server(uvicorn.Config(create_site(settings, store, pool), port=0, log_level="critical"))
         thread = threading.Thread(target=server.run)

@@ -76,7 +76,7 @@ def error_response(
     """
     extra = dict(headers or {})
     if error.status in (429, 503):
-        extra.setdefault("retry-after", "1")  # seconds; 0.28.1 wants a whole number
+        extra.setdefault("retry-after", str(error.retry_after or 1))  # seconds; 0.28.1 wants a whole number
     if retry is not None:
         extra["x-should-retry"] = "true" if retry else "false"
     return _Envelope(error.envelope(message), status_code=error.status, headers=extra)
@@ -106,11 +106,11 @@ def _ours(request: Request, error: Exception) -> JSONResponse:
         log.error("fault", path=request.url.path, exception="".join(format_exception(ours)))
     note_refusal(request.scope, ours)
     retry = False if ours.status == DiskFull.status else None
-    return error_response(ours, retry=retry, message=_without_paths(request, ours.message))
+    return error_response(ours, retry=retry, message=without_places(request, ours.message))
 
 
-def _without_paths(request: Request, message: str) -> str:
-    """The message without paths of this machine and addresses of others, unless an owner asks."""
+def without_places(request: Request, message: str) -> str:
+    """The message without paths and addresses, unless an owner asks."""
     key, parts = getattr(request.state, "key", None), getattr(request.app.state, "parts", None)
     if parts is None or (key is not None and key.role == "owner"):
         return message
@@ -125,7 +125,7 @@ def _places(settings: Settings) -> dict[str, str]:
     paths = {settings.paths.root: "DATA_DIR", settings.cache_dir: "CACHE_DIR", Path.home(): "~"}
     paths |= {Path(value): f"(the base {name})" for name, value in settings.bases.items() if value.startswith("/")}
     known = {str(one): shown for path, shown in paths.items() for one in (path, path.resolve())}
-    known |= {url: f"(of {name})" for name, url in settings.serve_remote.items()}
+    known |= {url: f"(of {name})" for name, urls in settings.serve_remote.items() for url in urls}
     if settings.moderation_url is not None:
         known[settings.moderation_url] = "(moderation_url)"
     return {place: shown for place, shown in known.items() if place not in ("/", ".")}

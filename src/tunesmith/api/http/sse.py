@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import orjson
 import structlog
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from tunesmith.api.http.errors import without_places
 from tunesmith.errors import ServerFault, ServiceUnavailable, TunesmithError
 
 log = structlog.get_logger(__name__)
@@ -49,7 +51,7 @@ class EventStream(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if first is not None:
                 await send(_event(orjson.dumps(first)))
-            await self._send_rest(send)
+            await self._send_rest(send, Request(scope))
         finally:
             _open.discard(self)
             self._close()
@@ -60,14 +62,15 @@ class EventStream(Response):
         self._cut_by = error
         self._close()
 
-    async def _send_rest(self, send: Send) -> None:
+    async def _send_rest(self, send: Send, request: Request) -> None:
         try:
             async for event in self._events:
                 await send(_event(orjson.dumps(event)))
             if self._cut_by is not None:
                 raise self._cut_by
         except TunesmithError as error:
-            await send(_event(orjson.dumps(error.envelope()), more=False))
+            envelope = error.envelope(without_places(request, error.message))
+            await send(_event(orjson.dumps(envelope), more=False))
         except Exception:
             log.exception("fault in a stream")
             fault = ServerFault("The server had an error while it wrote this answer; its log has the details.")

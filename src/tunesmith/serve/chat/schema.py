@@ -30,6 +30,15 @@ LOCATED_BYTES = 60_000  # checked to find the place of a fault; beyond, it is na
 PATTERN_STEPS = 50_000  # of comparing patterns; they take about 0.5 s
 CACHED_SCHEMAS = 64
 WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
+SPACES = f"({WHITESPACE})+"
+OPTIONS = "x-guidance"  # of llguidance, in a schema
+PLAIN: JsonObject = {"whitespace_pattern": WHITESPACE}
+ANY_ESCAPES: JsonObject = {
+    **PLAIN,
+    "json_allow_general_unicode_escapes": True,
+}  # many a row was written with ASCII only
+NAMES_PLAIN: JsonObject = {**PLAIN, "json_allowed_escapes": 'nrbtf\\"'}
+NEWER = ("json_allow_general_unicode_escapes",)
 ANY_OBJECT: JsonObject = {"type": "object"}
 NO_ARGUMENTS: JsonObject = {"type": "object", "properties": {}, "additionalProperties": False}
 
@@ -53,6 +62,19 @@ def json_rule(schema: JsonObject) -> str:
     The schema must have no `schema_fault`.
     """
     return f"%json {_held(orjson.dumps(schema)).guided.decode()}"
+
+
+def for_older_llguidance(grammar: str) -> str:
+    r"""The grammar as llguidance 1.7 and later read alike.
+
+    1.7 takes white space any number of times where it may stand, and has no option for `\uXXXX`, which stands for
+    control characters only.
+    """
+    for options in (ANY_ESCAPES, NAMES_PLAIN):
+        older = {key: value for key, value in options.items() if key not in NEWER} | {"whitespace_pattern": SPACES}
+        ours, theirs = (orjson.dumps({OPTIONS: one}).decode()[1:-1] for one in (options, older))
+        grammar = grammar.replace(ours, theirs)
+    return grammar
 
 
 def arguments_schema(parameters: JsonObject | None) -> JsonObject:
@@ -162,12 +184,7 @@ def _bounds(schema: JsonObject, *keywords: str) -> dict[str, float]:
 
 def _guided(schema: JsonObject) -> bytes:
     """With our options for llguidance in the place of any that came along."""
-    guidance: JsonObject = {"whitespace_pattern": WHITESPACE}
-    if _open_to_names(schema):
-        guidance["json_allowed_escapes"] = 'nrbtf\\"'
-    else:
-        guidance["json_allow_general_unicode_escapes"] = True  # many a row was written with ASCII only
-    return orjson.dumps({**schema, "x-guidance": guidance})
+    return orjson.dumps({**schema, OPTIONS: NAMES_PLAIN if _open_to_names(schema) else ANY_ESCAPES})
 
 
 def _open_to_names(schema: JsonObject) -> bool:

@@ -5,6 +5,7 @@ A matcher tells which tokens may come next and is told which one did; docs/servi
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -62,13 +63,16 @@ class Grammars:
     later it would hold up everybody who is being answered.
     """
 
-    def __init__(self, renderer: Renderer) -> None:
+    def __init__(self, renderer: Renderer, adapt: Callable[[str], str] = str) -> None:
+        """`adapt`: what becomes of a grammar's text first, for another server that reads the same."""
+        self._adapt = adapt
         self._tokenizer = _tokenizer(renderer)
         self._compiled: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._lock = Lock()
 
     def compile(self, text: str) -> CompiledGrammar:
         """The compiled grammar. Raises InvalidRequest if it exceeds llguidance's limits."""
+        text = self._adapt(text)
         with self._lock:
             if text in self._compiled:
                 self._compiled.move_to_end(text)

@@ -75,6 +75,18 @@ class RemoteAdapters:
         """Records that the server no longer has the adapter."""
         self._resident.pop(name, None)
 
+    def found(self, names: Iterable[str]) -> None:
+        """Records what the server has when it is back.
+
+        Those of ours that it lost are loaded again by need.
+        """
+        there = {name for name in names if name.startswith(PREFIX)}
+        for name in self._resident.keys() - there:
+            self.discard(name)
+        for name in there - self._resident.keys():
+            self._resident[name] = _Resident()
+            self._resident.move_to_end(name, last=False)
+
     async def _load(self, name: str, directory: Path) -> None:
         await asyncio.to_thread(check_tensors, directory)  # a damaged file must not answer
         await self._evict()
@@ -91,4 +103,4 @@ class RemoteAdapters:
             try:
                 await self._server.unload_adapter(name)
             except TunesmithError as error:  # which only costs memory there
-                log.warning("adapter not unloaded", adapter=name, error=error.message)
+                log.warning("adapter not unloaded", adapter=name, error=str(error))

@@ -1,87 +1,30 @@
-"""An engine that sends token ids to a vLLM server and gets tokens back.
+"""An engine that sends token ids to vLLM servers and gets tokens back.
 
-For GPUs. Written from vLLM's documentation and tested with a small fake of its API; it has neither been measured nor
-run against a real vLLM. One thread per engine runs an event loop with a connection for each request under way.
+One thread per engine runs an event loop with a connection for each request under way. `make trial-vllm` tries it
+against vLLM itself.
 
-What is not covered: grammars and a prompt's log-probabilities (refused), and fairness between projects, whose requests
-vLLM serves in the order they arrive.
+What is not covered: fairness between projects, whose requests vLLM serves in the order they arrive.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
-from dataclasses import fields
-from pathlib import Path
 from threading import Lock, Thread
 
 import structlog
 
-from tunesmith.errors import InvalidRequest, ServerFault, ServiceUnavailable, TunesmithError
-from tunesmith.models.directory import context_length, fingerprint
-from tunesmith.models.registry import list_bases
+from tunesmith.errors import ServiceUnavailable, TunesmithError
+from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
-from tunesmith.serve.vllm.adapters import RemoteAdapters
-from tunesmith.serve.vllm.server import RemoteServer, UnknownModel
+from tunesmith.serve.vllm.faults import AdapterRefused, BrokeOff, Busy, Failed, Misplaced, UnknownModel, Unreachable
+from tunesmith.serve.vllm.replicas import Replica, Replicas
 from tunesmith.serve.vllm.wire import Card, ChunkReader, request_body
-from tunesmith.settings import Settings
 
-SAMPLING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs")
-# What vLLM gets, or what changes no answer.
-SENT = frozenset(("prompt", "max_tokens", "eos_ids", "n", "adapter", "project", "background", *SAMPLING))
+ANOTHER_MAY = (Unreachable, Busy, Misplaced, AdapterRefused)  # answer what this server did not
+ANOTHER_ONCE = (BrokeOff, Failed)  # it may be the request that broke it
 
 log = structlog.get_logger(__name__)
-
-
-def check_remotes(settings: Settings) -> None:
-    """Raises ServerFault if the setting `serve_remote` names an unknown base."""
-    known = {base.name for base in list_bases(settings)}
-    for name in settings.serve_remote:
-        if name not in known:
-            raise ServerFault(
-                f"The setting `serve_remote` names {name!r}, which is not a base. Bases here:"
-                f" {', '.join(sorted(known))}; further ones belong into the setting `bases`."
-            )
-
-
-def load_remote_engine(base: str, base_dir: Path, settings: Settings) -> "RemoteEngine":
-    """The engine for `base`, after asking its server what it serves.
-
-    Must not run on an event loop's thread.
-
-    Raises ServiceUnavailable if the server cannot be reached, and ServerFault if it serves something else.
-    """
-    url, key = settings.serve_remote[base], settings.serve_remote_key
-    secret = None if key is None else key.get_secret_value()
-    cards, version = asyncio.run(_ask(base, url, secret))
-    card = _card(base, url, cards)
-    return RemoteEngine(
-        RemoteServer(base, url, secret),
-        context_length=card.max_model_len or context_length(base_dir),
-        fingerprint=f"{fingerprint(base_dir)} vllm {version} {card.root}",
-        waiting=settings.chat_waiting,
-        adapters=settings.serve_remote_adapters,
-        loaded=[card.id for card in cards if card.parent is not None],
-    )
-
-
-async def _ask(base: str, url: str, key: str | None) -> tuple[list[Card], str]:
-    server = RemoteServer(base, url, key)
-    try:
-        return await server.models(), await server.version()
-    finally:
-        await server.close()
-
-
-def _card(base: str, url: str, cards: list[Card]) -> Card:
-    for card in cards:
-        if card.id == base and card.parent is None:
-            return card
-    served = ", ".join(repr(card.id) for card in cards if card.parent is None) or "nothing"
-    raise ServerFault(
-        f"The vLLM server at {url} serves {served}, not {base!r}. Start it on that base with --served-model-name"
-        f" {base}, or correct the setting `serve_remote`."
-    )
 
 
 class RemoteGeneration(Generation):
@@ -104,27 +47,20 @@ class RemoteGeneration(Generation):
 
 
 class RemoteEngine:
-    """An `Engine` whose model runs in a vLLM server."""
+    """An `Engine` whose model runs in vLLM servers."""
 
     def __init__(
-        self,
-        server: RemoteServer,
-        *,
-        context_length: int,
-        fingerprint: str,
-        waiting: int,
-        adapters: int,
-        loaded: list[str],
+        self, base: str, replicas: Sequence[Replica], *, context_length: int, fingerprint: str, waiting: int
     ) -> None:
         """Starts the engine's thread.
 
-        `waiting`: requests of a project that may be without a first token. `adapters`: how many may stay loaded at the
-        server. `loaded`: the names of those it has already.
+        `waiting`: requests of a project that may be without a first token.
         """
         self.context_length = context_length
         self.fingerprint = fingerprint
-        self._server = server
-        self._adapters = RemoteAdapters(server, adapters, loaded)
+        self._base = base
+        self._numbered = tuple(replicas)
+        self._replicas = Replicas(base, replicas, self._joined)
         self._waiting_limit = waiting
         self._waiting: dict[Generation, str] = {}  # whose
         self._open: set[Generation] = set()
@@ -135,12 +71,17 @@ class RemoteEngine:
         self._thread = Thread(target=self._run, name="tunesmith-remote", daemon=True)
         self._thread.start()
 
-    def submit(self, request: GenerateRequest) -> Generation:
-        """Sends the request to the server.
+    def leave_out(self, number: int, error: TunesmithError) -> None:
+        """Gives a server no requests until it is well."""
+        self._loop.call_soon_threadsafe(self._replicas.leave_out, self._numbered[number], error)
 
-        Raises InvalidRequest if vLLM cannot serve it, and ServiceUnavailable if too many requests wait.
+    def submit(self, request: GenerateRequest) -> Generation:
+        """Sends the request to a server.
+
+        Raises ServiceUnavailable if too many requests wait, or no server can be reached.
         """
-        self._check(request)
+        if (out := self._replicas.all_out()) is not None:
+            raise out
         generation = RemoteGeneration(request.n)
         with self._lock:
             if self._closing:
@@ -174,37 +115,55 @@ class RemoteEngine:
         """True while the thread that talks to the server runs."""
         return self._thread.is_alive()
 
-    def _check(self, request: GenerateRequest) -> None:
-        """Refuses a request with fields that vLLM would not get, rather than ignoring them."""
-        for field in fields(request):
-            if field.name in SENT or getattr(request, field.name) == field.default:
-                continue
-            raise InvalidRequest(
-                f"{self._server.base} answers through vLLM, where this is not implemented: {field.name}. Leave out what"
-                " asks for it (`response_format`, a forced `tool_choice`, `strict` tools, `echo` with `logprobs`), or"
-                " take the base out of the setting `serve_remote`."
-            )
-
     async def _answer(self, request: GenerateRequest, generation: Generation) -> None:
-        """Streams the answer, a second time if the server was restarted and has lost the adapter."""
+        """Streams the answer: from another server where one gives none, and none of it has come."""
+        tried: list[Replica] = []
+        failure: TunesmithError | None = None
+        broken = 0
+        while (replica := self._replicas.best(tried)) is not None:
+            tried.append(replica)
+            try:
+                with replica.busy():
+                    await self._ask(replica, request, generation)
+                return replica.answered()
+            except TunesmithError as error:
+                self._replicas.failed(replica, error)
+                failure = error
+                broken += isinstance(error, ANOTHER_ONCE)
+                begun = generation not in self._waiting
+                if begun or broken > 1 or not isinstance(error, (*ANOTHER_MAY, *ANOTHER_ONCE)):
+                    break
+        out = self._replicas.all_out()
+        if failure is not None:
+            failure.retry_after = None if out is None else out.retry_after
+            raise failure
+        raise out or ServiceUnavailable(f"No vLLM server takes requests for {self._base}; ask again in a moment.")
+
+    async def _ask(self, replica: Replica, request: GenerateRequest, generation: Generation) -> None:
+        """Streams one server's answer, a second time if it was restarted and has lost the adapter."""
         for again in (True, False):
-            async with self._model(request) as model:
+            async with self._model(replica, request) as model:
                 try:
-                    return await self._stream(model, request, generation)
-                except UnknownModel:
-                    if request.adapter is None or not again:
+                    return await self._stream(replica, request_body(request, model), request, generation)
+                except UnknownModel as error:
+                    if request.adapter is None:
+                        raise replica.server.faults.lost_base(error) from error
+                    replica.adapters.discard(model)
+                    if not again:
                         raise
-                    self._adapters.discard(model)
 
-    def _model(self, request: GenerateRequest) -> AbstractAsyncContextManager[str]:
-        return nullcontext(self._server.base) if request.adapter is None else self._adapters.using(request.adapter)
+    def _model(self, replica: Replica, request: GenerateRequest) -> AbstractAsyncContextManager[str]:
+        return nullcontext(self._base) if request.adapter is None else replica.adapters.using(request.adapter)
 
-    async def _stream(self, model: str, request: GenerateRequest, generation: Generation) -> None:
+    async def _stream(
+        self, replica: Replica, body: JsonObject, request: GenerateRequest, generation: Generation
+    ) -> None:
         reader, left = ChunkReader(request), [*range(request.n)]
-        async with aclosing(self._server.complete(request_body(request, model))) as chunks:
+        async with aclosing(replica.server.complete(body)) as chunks:
             async for chunk in chunks:
                 generation.cached_tokens = max(generation.cached_tokens, chunk.cached_tokens)
                 deltas = reader.read(chunk)
+                generation.prompt = generation.prompt or reader.prompt
                 if deltas:
                     self._waiting.pop(generation, None)
                     generation.put(deltas)
@@ -212,14 +171,23 @@ class RemoteEngine:
                 if left and not any(generation.wanted(choice) for choice in left):
                     return
         if left:
-            raise self._server.broke_off("the answer is not complete")
+            raise replica.server.faults.broke_off("the answer is not complete")
+        if request.prompt_logprobs and len(generation.prompt) < len(request.prompt) - 1:
+            raise replica.server.faults.not_vllm("no log-probabilities of the prompt")
+
+    def _joined(self, card: Card) -> None:
+        """A server is back: the context is the smallest of all."""
+        if card.max_model_len is not None:
+            self.context_length = min(self.context_length, card.max_model_len)
 
     def _done(self, generation: Generation, done: "Future[None]") -> None:
         error = None if done.cancelled() else done.exception()
         if error is None:
             generation.end()
         else:
-            if not isinstance(error, TunesmithError):
+            if isinstance(error, TunesmithError):  # also in mid-stream, where nobody else writes down the detail
+                log.warning("remote answer failed", base=self._base, reason=str(error))
+            else:
                 log.error("remote answer failed", exc_info=error)
             generation.fail(error)
         with self._lock:
@@ -242,6 +210,7 @@ class RemoteEngine:
 
     async def _serve(self) -> None:
         await self._idle.wait()
+        await self._replicas.stop_asking()
         others = asyncio.all_tasks() - {asyncio.current_task()}  # cancelled requests that are closing their connections
         await asyncio.gather(*others, return_exceptions=True)
-        await self._server.close()
+        await self._replicas.close()

@@ -1,12 +1,13 @@
 """Requests to vLLM's /v1/completions, and the tokens in its answers.
 
-Written from vLLM's documentation and source (0.10.2 and later, which has `return_token_ids`); it has not been run
-against a vLLM. Whatever such a server would take from a model's `generation_config.json` (temperature, top_k, stop
-tokens) is sent with every request, so that the answer depends on the request alone.
+From vLLM 0.12 on; `make trial-vllm` tries it. Whatever such a server would take from a model's
+`generation_config.json` (temperature, top_k, stop tokens) is sent with every request, so that the answer depends on the
+request alone.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 from pydantic import BaseModel, Field
 
@@ -16,6 +17,9 @@ from tunesmith.serve.engine.protocol import GREEDY_BELOW, Delta, Finish, Generat
 
 SMALLEST_TOP_P = 1e-6  # vLLM refuses 0, which means only the likeliest token
 ID_MARK = "token_id:"  # followed by the id; stands for a token's text in `top_logprobs`
+
+Entry: TypeAlias = tuple[float | None, tuple[tuple[int, float], ...]]  # a token's log-probability, and the likeliest
+NOTHING_SAID: Entry = (None, ())
 
 
 class Card(BaseModel):
@@ -44,6 +48,7 @@ class Choice(BaseModel):
     """New tokens of one choice."""
 
     index: int
+    text: str = ""
     token_ids: list[int] | None = None
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
@@ -62,9 +67,10 @@ class Usage(BaseModel):
 
 
 class Trouble(BaseModel):
-    """A failure in the middle of a stream."""
+    """A refusal or a failure in a stream, which begins with status 200 all the same."""
 
     message: str
+    code: int | str | None = None  # an HTTP status
 
 
 class Chunk(BaseModel):
@@ -104,17 +110,28 @@ def request_body(request: GenerateRequest, model: str) -> JsonObject:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    return body | _extras(request)
+
+
+def _extras(request: GenerateRequest) -> JsonObject:
+    """What only some requests have."""
+    extras: JsonObject = {}
     if request.top_logprobs is not None:
-        body |= {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
+        extras |= {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
+    if request.prompt_logprobs:
+        extras["echo"] = True
+    if request.grammar is not None:
+        extras["structured_outputs"] = {"grammar": request.grammar.text}
     if request.project:
-        body["cache_salt"] = request.project  # keeps the prefix caches of projects apart
-    return body
+        extras["cache_salt"] = request.project  # keeps the prefix caches of projects apart
+    return extras
 
 
 class ChunkReader:
     """Turns the chunks of one request into deltas."""
 
     def __init__(self, request: GenerateRequest) -> None:
+        self.prompt: list[Delta] = []  # the prompt's tokens from the second on, if requested, once they have come
         self._request = request
         self._requested = _choices_to_request(request)
         self._made = [0] * self._requested
@@ -126,8 +143,6 @@ class ChunkReader:
 
     def read(self, chunk: Chunk) -> list[Delta]:
         """The deltas in `chunk`. Raises ServerFault if it does not fit the request."""
-        if chunk.error is not None:
-            raise ServerFault(f"vLLM failed in mid-answer: {chunk.error.message} Its log says more.")
         return [copied for choice in chunk.choices for delta in self._deltas(choice) for copied in self._copies(delta)]
 
     def _copies(self, delta: Delta) -> Iterator[Delta]:
@@ -135,24 +150,39 @@ class ChunkReader:
         return (replace(delta, choice=delta.choice + index) for index in range(self._request.n // self._requested))
 
     def _deltas(self, choice: Choice) -> list[Delta]:
-        _check(choice, self._requested, logprobs=self._request.top_logprobs is not None)
+        _check(choice, self._requested)
+        entries = self._entries(choice)
+        if not self._request.max_tokens:  # vLLM makes one token all the same
+            self._finished.add(choice.index)
+            return []
         deltas: list[Delta] = []
         for place, token in enumerate(choice.token_ids or ()):
             if choice.index not in self._finished:
                 self._made[choice.index] += 1
-                deltas.append(self._delta(choice, place, token))
+                deltas.append(self._delta(choice.index, token, entries[place] if entries else NOTHING_SAID))
         if choice.finish_reason is not None and choice.index not in self._finished:
             deltas = self._ended(choice, deltas)
         return deltas
 
-    def _delta(self, choice: Choice, place: int, token: int) -> Delta:
-        finish = self._finish(token, self._made[choice.index])
+    def _entries(self, choice: Choice) -> "list[Entry]":
+        """What is said of each new token; the prompt's entries, which come before the first one's, are kept."""
+        tokens = len(choice.token_ids or ()) if self._request.max_tokens else 0
+        if self._request.top_logprobs is None or (choice.logprobs is None and not tokens):
+            return []
+        entries = _logprobs(choice, self._request.top_logprobs)
+        if self._request.prompt_logprobs and len(entries) == len(self._request.prompt) + tokens:
+            pairs = zip(self._request.prompt, entries, strict=False)
+            self.prompt = self.prompt or [Delta(0, token, *entry) for token, entry in pairs][1:]
+            entries = entries[len(self._request.prompt) :]
+        if len(entries) != tokens:
+            raise ServerFault(f"vLLM sent log-probabilities of {len(entries)} tokens for {tokens}.")
+        return entries
+
+    def _delta(self, choice: int, token: int, entry: "Entry") -> Delta:
+        finish = self._finish(token, self._made[choice])
         if finish is not None:
-            self._finished.add(choice.index)
-        if choice.logprobs is None or self._request.top_logprobs is None:
-            return Delta(choice.index, token, finish=finish)
-        top = _top(choice.logprobs.top_logprobs[place] or {}, self._request.top_logprobs)
-        return Delta(choice.index, token, choice.logprobs.token_logprobs[place], top, finish)
+            self._finished.add(choice)
+        return Delta(choice, token, *entry, finish=finish)
 
     def _finish(self, token: int, made: int) -> Finish | None:
         if token in self._request.eos_ids:
@@ -166,7 +196,7 @@ class ChunkReader:
             return [*deltas[:-1], replace(deltas[-1], finish="length")]
         if choice.finish_reason == "stop" and self._request.eos_ids:
             return [*deltas, Delta(choice.index, min(self._request.eos_ids), finish="stop")]
-        raise ServerFault(f"vLLM ended the answer early ({choice.finish_reason!r}). Its log says why; ask again.")
+        raise ServerFault("vLLM ended the answer early. Its log says why; ask again.", detail=choice.finish_reason)
 
 
 def _choices_to_request(request: GenerateRequest) -> int:
@@ -174,19 +204,19 @@ def _choices_to_request(request: GenerateRequest) -> int:
     return 1 if request.temperature < GREEDY_BELOW else request.n
 
 
-def _check(choice: Choice, requested: int, *, logprobs: bool) -> None:
+def _check(choice: Choice, requested: int) -> None:
     if choice.token_ids is None:
-        raise ServerFault(
-            "vLLM sent text without token ids; it needs `return_token_ids`: upgrade it to 0.10.2 or later."
-        )
+        raise ServerFault("vLLM sent text without token ids; it needs `return_token_ids`: upgrade it to 0.12 or later.")
     if not 0 <= choice.index < requested:
         raise ServerFault(f"vLLM sent choice {choice.index} where {requested} were asked for. Is it really vLLM?")
-    if not logprobs:
-        return
+
+
+def _logprobs(choice: Choice, wanted: int) -> list[Entry]:
     found = choice.logprobs
-    counts = () if found is None else (len(found.token_logprobs), len(found.top_logprobs))
-    if choice.token_ids and set(counts) != {len(choice.token_ids)}:
-        raise ServerFault(f"vLLM sent log-probabilities {counts} for {len(choice.token_ids)} tokens.")
+    if found is None or len(found.token_logprobs) != len(found.top_logprobs):
+        raise ServerFault("vLLM sent tokens without their log-probabilities. Is it really vLLM?")
+    pairs = zip(found.token_logprobs, found.top_logprobs, strict=True)
+    return [(logprob, _top(top or {}, wanted)) for logprob, top in pairs]
 
 
 def _top(logprobs: dict[str, float], wanted: int) -> tuple[tuple[int, float], ...]:
