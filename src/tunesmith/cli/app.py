@@ -16,6 +16,7 @@ from tunesmith.cli.commands import (
     open_dashboard,
     projects,
     serve,
+    storage,
     train,
     usage,
 )
@@ -93,5 +94,6 @@ app.command(rich_help_panel=SERVER)(serve.worker)
 app.command("open", rich_help_panel=SERVER)(open_dashboard.open_dashboard)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)
 app.add_typer(projects.app, name="projects", rich_help_panel=SERVER)
+app.add_typer(storage.app, name="storage", rich_help_panel=SERVER)
 app.command(rich_help_panel=SERVER)(usage.usage)
 app.command(rich_help_panel=SERVER)(migrate.migrate)

@@ -1,0 +1,96 @@
+"""Copying all files' bytes from the data directory to a bucket, back, or to another bucket.
+
+Each copy is read again and its SHA-256 compared with the row's. What is there already is not copied again, so a move
+that broke off goes on where it was. Nothing is removed where it came from.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from tunesmith.errors import ServerFault
+from tunesmith.store.objects.blobs import BlobStore
+from tunesmith.store.rows import Blob
+from tunesmith.store.storage.bucket import Bucket
+from tunesmith.store.storage.cached_blobs import CachedBlobStore, file_key, sign
+from tunesmith.system.atomic_write import sha256_of
+
+UNBOUNDED_GIB = 1e9
+
+
+@dataclass(slots=True)
+class Moved:
+    """What a move has done so far."""
+
+    copied: int = 0
+    there: int = 0  # files that were there already
+    bytes: int = 0  # of those that were copied
+    missing: list[str] = field(default_factory=list)  # files whose bytes are not where they should come from
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """From one bucket to another; None is the data directory, whose `directory` of files also is on the way."""
+
+    source: Bucket | None
+    target: Bucket | None
+    directory: Path
+    cache_gib: float
+
+    def run(self, blobs: Iterable[Blob], done: Moved) -> None:
+        """Copy what is not there yet, and count in `done`.
+
+        Raises ServerFault for bytes that are not those of their row, StorageUnavailable and OSError.
+        """
+        here = self._here()
+        for blob in blobs:
+            if self._is_there(blob):
+                done.there += 1
+            else:
+                try:
+                    self._copy(blob, here)
+                    done.copied += 1
+                    done.bytes += blob.bytes
+                except FileNotFoundError:
+                    done.missing.append(blob.id)
+        if self.target is not None and not done.missing:
+            sign(self.target)
+
+    def _here(self) -> BlobStore:
+        if self.source is None:
+            return BlobStore(self.directory)
+        return CachedBlobStore(self.directory, self.source, self.cache_gib if self.target else UNBOUNDED_GIB)
+
+    def _is_there(self, blob: Blob) -> bool:
+        if self.target is None:
+            path = BlobStore(self.directory).path(blob.id)
+            return path.is_file() and sha256_of(path) == blob.sha256
+        found = self.target.find(file_key(blob.id))
+        return found is not None and found.bytes == blob.bytes and _digest(self.target, blob) == blob.sha256
+
+    def _copy(self, blob: Blob, here: BlobStore) -> None:
+        if self.target is None:
+            here.path(blob.id).unlink(missing_ok=True)  # bytes that are not the row's
+        path = here.fetch(blob)
+        if self.source is None and sha256_of(path) != blob.sha256:
+            raise _damaged(blob, str(path))
+        if self.target is not None:
+            self.target.put(file_key(blob.id), path)
+            if _digest(self.target, blob) != blob.sha256:
+                raise _damaged(blob, self.target.url)
+
+
+def _digest(bucket: Bucket, blob: Blob) -> str:
+    digest = sha256()
+    for chunk in bucket.read_whole(file_key(blob.id), blob.bytes):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _damaged(blob: Blob, where: str) -> ServerFault:
+    return ServerFault(
+        f"The bytes of {blob.id} in {where} are not those that were stored (SHA-256 {blob.sha256}). Nothing was"
+        " removed. Restore them from a backup, or delete the file; then move again.",
+        code="storage_damaged",
+    )
