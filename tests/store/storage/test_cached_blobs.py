@@ -199,6 +199,18 @@ def test_an_upload_that_cannot_be_put_leaves_nothing_here(
     assert [path for path in directory.rglob("*") if path.is_file()] == []
 
 
+def test_a_bucket_that_is_away_does_not_keep_other_sweeps_from_their_work(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = add(store)
+    copy = other.files.local_copy(row.id)
+    monkeypatch.setattr(other.blobs, "_bucket", open_bucket("s3://tunesmith-is-not-there/x"))
+    assert other.expire() == 0
+    store.files.delete(row.id)
+    assert other.expire() == 1
+    assert not copy.exists()
+
+
 def test_a_database_with_files_and_an_empty_bucket_do_not_belong_together(
     store: Store, store_settings: Settings, storage: str
 ) -> None:

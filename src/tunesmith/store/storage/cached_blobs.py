@@ -27,7 +27,7 @@ from tunesmith.store.ids import FILE_ID
 from tunesmith.store.objects.blobs import BlobStore, Leftovers, stream_to
 from tunesmith.store.queue.job_files import KEPT
 from tunesmith.store.rows import Blob
-from tunesmith.store.storage.bucket import Bucket, StorageUnavailable
+from tunesmith.store.storage.bucket import Bucket, StorageUnavailable, StoredObject
 from tunesmith.system.atomic_write import make_directories
 
 log = structlog.get_logger(__name__)
@@ -127,11 +127,14 @@ class CachedBlobStore(BlobStore):
         here = frozenset(path.name for path in self._copies())
         if self._listed is not None and time.monotonic() - self._listed < LIST_SECONDS:
             return Leftovers(here)
-        now = datetime.now(UTC)
-        marks = [one for one in self._bucket.list(MARKS) if (now - one.modified).total_seconds() > ABANDONED_SECONDS]
-        there = frozenset(_ids(one.key for one in self._bucket.list(FILES)))
+        try:
+            abandoned = frozenset(_ids(one.key for one in self._bucket.list(MARKS) if _is_abandoned(one)))
+            there = frozenset(_ids(one.key for one in self._bucket.list(FILES)))
+        except StorageUnavailable as error:
+            log.warning("the bucket is looked through another time", error=str(error))
+            return Leftovers(here)
         self._listed = time.monotonic()
-        return Leftovers(here, there, frozenset(_ids(one.key for one in marks)))
+        return Leftovers(here, there, abandoned)
 
     def remove(self, left: Leftovers, live: Collection[str], deleted: Collection[str]) -> int:
         """Remove what is left of deleted rows, and of abandoned blobs that are not `live`; return how many."""
@@ -238,6 +241,10 @@ def _held(path: Path) -> Iterator[Path]:
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield path
+
+
+def _is_abandoned(mark: StoredObject) -> bool:
+    return (datetime.now(UTC) - mark.modified).total_seconds() > ABANDONED_SECONDS
 
 
 def _link(source: Path, target: Path) -> None:
