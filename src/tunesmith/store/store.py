@@ -36,6 +36,7 @@ from tunesmith.store.schema.tables import files
 from tunesmith.store.scope import EVERYBODY, Scope
 from tunesmith.store.storage.bucket import open_bucket
 from tunesmith.store.storage.cached_blobs import CachedBlobStore
+from tunesmith.store.storage.model_folders import BucketFolders, ModelFolders
 from tunesmith.system.atomic_write import make_directories, remove_abandoned
 from tunesmith.system.disk import require_writable
 
@@ -148,7 +149,7 @@ def open_store(settings: Settings) -> Store:
         database.close()
         raise
     try:
-        store = _assemble(database, _blobs(database, settings), paths)
+        store = _assemble(database, *_bytes(database, settings), paths)
     except BaseException:
         database.close()
         raise
@@ -157,19 +158,19 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
-def _blobs(database: Database, settings: Settings) -> BlobStore:
-    """Where files' bytes are kept: in the data directory, or in the bucket of the setting `storage`."""
+def _bytes(database: Database, settings: Settings) -> tuple[BlobStore, ModelFolders]:
+    """Where files and models are kept: in the data directory alone, or in the bucket of the setting `storage` too."""
     if settings.storage is None:
-        return BlobStore(settings.paths.blobs)
+        return BlobStore(settings.paths.blobs), ModelFolders()
     bucket = open_bucket(settings.storage, settings.storage_endpoint)
     blobs = CachedBlobStore(settings.paths.blobs, bucket, settings.storage_cache_gib)
     with database.read() as connection:
         has_files = connection.execute(select(files.c.seq).where(files.c.deleted_at.is_(None)).limit(1)).first()
     blobs.require(has_files=has_files is not None)
-    return blobs
+    return blobs, BucketFolders(settings.paths.root, bucket)
 
 
-def _assemble(database: Database, blobs: BlobStore, paths: Paths) -> Store:
+def _assemble(database: Database, blobs: BlobStore, folders: ModelFolders, paths: Paths) -> Store:
     return Store(
         blobs=blobs,
         files=FileStore(database, blobs, EVERYBODY),
@@ -178,7 +179,7 @@ def _assemble(database: Database, blobs: BlobStore, paths: Paths) -> Store:
         progress=ProgressStore(database, EVERYBODY),
         queue=Queue(database, blobs, paths.root),
         aliases=AliasStore(database),
-        models=ModelStore(database, paths.root, paths.jobs, EVERYBODY),
+        models=ModelStore(database, paths.root, paths.jobs, EVERYBODY, folders),
         permissions=PermissionStore(database, EVERYBODY),
         chats=ChatStore(database, EVERYBODY),
         evals=EvalStore(database, EVERYBODY),

@@ -37,6 +37,15 @@ def write_cards(store: Store, settings: Settings, job: JobRow, spec: TrainSpec, 
             log.warning("a model has no card", job=job.id, model=model.name, error=str(error))
 
 
+def publish_models(store: Store, job: JobRow, outcome: JobOutcome) -> None:
+    """Keeps the model and the kept checkpoints, with their cards, where every machine finds them.
+
+    Raises StorageUnavailable.
+    """
+    for model in _models(store, job, outcome.adapter_dir):
+        store.models.publish(model.adapter_dir)
+
+
 def _models(store: Store, job: JobRow, adapter_dir: Path) -> list[ModelRow]:
     """The job's model, as it is about to be, and its kept checkpoints."""
     kept = {one.fine_tuned_model_checkpoint for one in store.jobs.checkpoints(job.id, limit=100).data}

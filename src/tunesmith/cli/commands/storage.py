@@ -44,7 +44,7 @@ def check(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 
 @app.command()
 def move(source: Place, target: Place, as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Copy all files' bytes to another place and verify them; nothing is removed.
+    """Copy all files and models to another place and verify them; nothing is removed.
 
     Can be repeated: it goes on where it broke off.
     """
@@ -57,16 +57,19 @@ def move(source: Place, target: Place, as_json: AsJson = False, data_dir: DataDi
     _demand_rest(settings)
     done = _moved(settings, _bucket(source, settings), _bucket(target, settings))
     if as_json:
-        values = {"copied": done.copied, "already_there": done.there, "bytes": done.bytes, "missing": done.missing}
-        print_json(values)
+        counts = {"copied": done.copied, "already_there": done.there, "bytes": done.bytes, "models": done.models}
+        print_json({**counts, "missing": done.missing})
     if done.missing:
         shown = ", ".join(done.missing[:5]) + (" …" if len(done.missing) > 5 else "")
         raise CommandError(
-            f"The bytes of {plural(len(done.missing), 'file')} are not in {source}: {shown}. The others were copied."
-            " Restore them there, or delete these files; then move again."
+            f"Not in {source}: {shown}. The others were copied. Restore what is missing there, or delete these files"
+            " and models; then move again."
         )
     audit("storage.moved", target, source=source, files=done.copied + done.there)
-    note(f"{plural(done.copied, 'file')} copied ({size(done.bytes)}), {done.there} already there; all verified.")
+    note(
+        f"{plural(done.copied, 'file')} copied ({size(done.bytes)}), {done.there} already there, and"
+        f" {plural(done.models, 'folder')} of models; all verified."
+    )
     change = "unset the setting storage" if target == LOCAL else f"set storage to {target}"
     note(f"Now {change} for every server and worker, and start them.")
 
@@ -102,10 +105,10 @@ def _moved(settings: "Settings", source: "Bucket | None", target: "Bucket | None
     keep_audit_in(settings.paths.root)
     try:
         blobs = store.files.all_blobs()
-        way = Move(source, target, settings.paths.blobs, settings.storage_cache_gib)
+        way = Move(source, target, settings.paths, settings.storage_cache_gib)
         done = Moved()
         with Waiting(f"moving {plural(len(blobs), 'file')}", lambda: f"{done.copied + done.there} are there"):
-            way.run(blobs, done)
+            way.run(blobs, store.models.all_folders(), done)
         return done
     finally:
         store.close()

@@ -1,4 +1,4 @@
-"""Copying all files' bytes from the data directory to a bucket, back, or to another bucket.
+"""Copying all files' bytes, and the folders of models, from the data directory to a bucket, back, or to another bucket.
 
 Each copy is read again and its SHA-256 compared with the row's. What is there already is not copied again, so a move
 that broke off goes on where it was. Nothing is removed where it came from.
@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from tunesmith.data_paths import Paths
 from tunesmith.errors import ServerFault
 from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.rows import Blob
 from tunesmith.store.storage.bucket import Bucket
 from tunesmith.store.storage.cached_blobs import CachedBlobStore, file_key, sign
+from tunesmith.store.storage.model_folders import MANIFEST, BucketFolders
 from tunesmith.system.atomic_write import sha256_of
 
 UNBOUNDED_GIB = 1e9
@@ -26,19 +28,20 @@ class Moved:
     copied: int = 0
     there: int = 0  # files that were there already
     bytes: int = 0  # of those that were copied
-    missing: list[str] = field(default_factory=list)  # files whose bytes are not where they should come from
+    models: int = 0  # folders of models and checkpoints that are there now
+    missing: list[str] = field(default_factory=list)  # files and folders that are not where they should come from
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """From one bucket to another; None is the data directory, whose `directory` of files also is on the way."""
+    """From one bucket to another; None is the data directory, which `paths` names and which is on the way, too."""
 
     source: Bucket | None
     target: Bucket | None
-    directory: Path
+    paths: Paths
     cache_gib: float
 
-    def run(self, blobs: Iterable[Blob], done: Moved) -> None:
+    def run(self, blobs: Iterable[Blob], folders: Iterable[Path], done: Moved) -> None:
         """Copy what is not there yet, and count in `done`.
 
         Raises ServerFault for bytes that are not those of their row, StorageUnavailable and OSError.
@@ -54,20 +57,37 @@ class Move:
                     done.bytes += blob.bytes
                 except FileNotFoundError:
                     done.missing.append(blob.id)
+        for folder in folders:
+            if self._copy_folder(folder):
+                done.models += 1
+            else:
+                done.missing.append(str(folder.relative_to(self.paths.root)))
         if self.target is not None and not done.missing:
             sign(self.target)
 
     def _here(self) -> BlobStore:
         if self.source is None:
-            return BlobStore(self.directory)
-        return CachedBlobStore(self.directory, self.source, self.cache_gib if self.target else UNBOUNDED_GIB)
+            return BlobStore(self.paths.blobs)
+        return CachedBlobStore(self.paths.blobs, self.source, self.cache_gib if self.target else UNBOUNDED_GIB)
 
     def _is_there(self, blob: Blob) -> bool:
         if self.target is None:
-            path = BlobStore(self.directory).path(blob.id)
+            path = BlobStore(self.paths.blobs).path(blob.id)
             return path.is_file() and sha256_of(path) == blob.sha256
         found = self.target.find(file_key(blob.id))
         return found is not None and found.bytes == blob.bytes and _digest(self.target, blob) == blob.sha256
+
+    def _copy_folder(self, folder: Path) -> bool:
+        """Copies a model's folder unless it is there; whether it is there now, and whole."""
+        if self.source is not None:
+            BucketFolders(self.paths.root, self.source).fetch(folder)
+        if self.target is None:
+            return (folder / MANIFEST).is_file()
+        target = BucketFolders(self.paths.root, self.target)
+        if target.is_published(folder):
+            return True
+        target.publish(folder)
+        return target.is_published(folder)
 
     def _copy(self, blob: Blob, here: BlobStore) -> None:
         if self.target is None:
