@@ -17,8 +17,8 @@ def test_a_run_resumes_on_another_machine_to_the_same_bits(
     expected = train(whole)
     one, two = (tmp_path / name / "jobs" / "ftjob-x" / "output" for name in ("one", "two"))
     stopped(make_spec(output_dir=one), StopAfter(5))
-    BucketFolders(tmp_path / "one", bucket).publish_progress(one)
-    BucketFolders(tmp_path / "two", bucket).fetch_progress(two)
+    BucketFolders(tmp_path / "one", bucket, 1).publish_progress(one)
+    BucketFolders(tmp_path / "two", bucket, 1).fetch_progress(two)
     there = make_spec(output_dir=two, attempt=2)
     events = train(there)
     assert of_type(events, "started")[0]["resumed_from_step"] == 5

@@ -167,7 +167,7 @@ def _bytes(database: Database, settings: Settings) -> tuple[BlobStore, ModelFold
     with database.read() as connection:
         has_files = connection.execute(select(files.c.seq).where(files.c.deleted_at.is_(None)).limit(1)).first()
     blobs.require(has_files=has_files is not None)
-    return blobs, BucketFolders(settings.paths.root, bucket)
+    return blobs, BucketFolders(settings.paths.root, bucket, settings.storage_cache_gib)
 
 
 def _assemble(database: Database, blobs: BlobStore, folders: ModelFolders, paths: Paths) -> Store:

@@ -1,6 +1,8 @@
 """Folders of models and progress in object storage, on two machines."""
 
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from tunesmith.errors import ServerFault
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, Lease, NewCheckpoint, Store
 from tunesmith.store.storage.bucket import PART_BYTES, Bucket
-from tunesmith.store.storage.model_folders import BucketFolders
+from tunesmith.store.storage.model_folders import DIGESTS, BucketFolders
 
 Running = Callable[..., Lease]
 WEIGHTS = b"w" * (PART_BYTES + 5)
@@ -31,7 +33,11 @@ def checkpoint_of(store: Store) -> str:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != DIGESTS
+    }
 
 
 @pytest.fixture
@@ -107,14 +113,14 @@ def test_a_name_that_leads_out_of_its_folder_is_refused(bucket: Bucket, tmp_path
     bucket.put_bytes("jobs/a/manifest.json", b"{}")
     bucket.put_bytes("jobs/a/digests.json", b'{"../../stolen": "00"}')
     with pytest.raises(ServerFault, match="is not inside its folder"):
-        BucketFolders(tmp_path, bucket).fetch(tmp_path / "jobs" / "a")
+        BucketFolders(tmp_path, bucket, 1).fetch(tmp_path / "jobs" / "a")
     assert list(tmp_path.rglob("stolen")) == []
 
 
 def test_a_folder_that_the_trainer_has_dropped_or_that_is_elsewhere_is_passed_over(
     bucket: Bucket, tmp_path: Path
 ) -> None:
-    folders = BucketFolders(tmp_path / "data", bucket)
+    folders = BucketFolders(tmp_path / "data", bucket, 1)
     folders.publish(tmp_path / "data" / "jobs" / "gone")
     folders.publish(write(tmp_path / "elsewhere"))
     assert keys(bucket) == set()
@@ -129,7 +135,8 @@ def progress_of(output: Path, *names: str) -> None:
 
 def test_the_newest_progress_goes_along_and_an_older_one_does_not_replace_it(bucket: Bucket, tmp_path: Path) -> None:
     (one, here), (two, there) = (
-        (BucketFolders(tmp_path / name, bucket), tmp_path / name / "jobs" / "x" / "output") for name in ("one", "two")
+        (BucketFolders(tmp_path / name, bucket, 1), tmp_path / name / "jobs" / "x" / "output")
+        for name in ("one", "two")
     )
     two.fetch_progress(there)
     assert not there.exists()
@@ -149,3 +156,25 @@ def test_the_newest_progress_goes_along_and_an_older_one_does_not_replace_it(buc
     shutil.rmtree(there / "progress" / "step-000009")
     two.fetch_progress(there)
     assert (there / "progress" / "step-000007-reported" / "state.json").is_file()
+
+
+def test_fetched_models_leave_the_cache_when_there_is_no_room_and_trained_ones_stay(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    ids = ("a", "b", "c")
+    trained = [write(tmp_path / "one" / "jobs" / name / "output" / "adapter") for name in ids]
+    for folder in trained:
+        BucketFolders(tmp_path / "one", bucket, 1).publish(folder)
+    own = write(tmp_path / "two" / "jobs" / "own" / "output" / "adapter")
+    small = BucketFolders(tmp_path / "two", bucket, 2.5 * len(WEIGHTS) / 2**30)
+    fetched = [tmp_path / "two" / "jobs" / name / "output" / "adapter" for name in ids]
+    for folder in fetched[:2]:
+        small.fetch(folder)
+    hour_ago = time.time() - 3600
+    for folder in (own, *fetched[:2]):
+        os.utime(folder / "manifest.json", (hour_ago, hour_ago))
+    small.fetch(fetched[0])
+    small.fetch(fetched[2])
+    assert [folder.exists() for folder in (own, *fetched)] == [True, True, False, True]
+    small.fetch(fetched[1])  # the others were used a moment ago: more than the limit, but nothing is taken away
+    assert [contents(folder) for folder in fetched] == [contents(folder) for folder in trained]

@@ -27,6 +27,8 @@ LONGEST_REQUEST = timedelta(minutes=5)  # of one part, on a slow line
 SILENCE = timedelta(seconds=30)
 RETRIES = 5
 RETRY_TIME = timedelta(seconds=20)
+GIB = 1024**3
+RECENT_SECONDS = 300.0  # a copy of an object that was asked for so lately may be about to be read
 NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 SCHEMES = ("s3", "gs", "az")
 CURES = {

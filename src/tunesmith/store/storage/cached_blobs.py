@@ -27,7 +27,7 @@ from tunesmith.store.ids import FILE_ID
 from tunesmith.store.objects.blobs import BlobStore, Leftovers, stream_to
 from tunesmith.store.queue.job_files import KEPT
 from tunesmith.store.rows import Blob
-from tunesmith.store.storage.bucket import Bucket, StorageUnavailable, StoredObject
+from tunesmith.store.storage.bucket import GIB, RECENT_SECONDS, Bucket, StorageUnavailable, StoredObject
 from tunesmith.system.atomic_write import make_directories
 
 log = structlog.get_logger(__name__)
@@ -35,8 +35,6 @@ log = structlog.get_logger(__name__)
 FILES, MARKS, INSTALLED = "files", "unclaimed", "tunesmith.json"
 ABANDONED_SECONDS = 86_400  # a mark this old is of a process that died
 LIST_SECONDS = 86_400.0  # between two listings of the whole bucket
-RECENT_SECONDS = 300.0  # a copy that was asked for so lately may be about to be read
-GIB = 1024**3
 SCANS = 50  # the cache is looked through again once a 50th of its limit has been added
 
 

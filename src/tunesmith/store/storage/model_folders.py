@@ -20,7 +20,7 @@ import structlog
 
 from tunesmith.errors import ServerFault
 from tunesmith.store.objects.blobs import stream_to
-from tunesmith.store.storage.bucket import Bucket, StorageUnavailable
+from tunesmith.store.storage.bucket import GIB, RECENT_SECONDS, Bucket, StorageUnavailable
 from tunesmith.system.atomic_write import make_directories, rename_durably, sha256_of, write_atomically
 
 log = structlog.get_logger(__name__)
@@ -54,12 +54,15 @@ class ModelFolders:
 class BucketFolders(ModelFolders):
     """Folders below `root`, the data directory, that are in a bucket too. Others are left where they are.
 
+    Models that were fetched are a cache of `gib`; one that was trained here stays. A fetched one has `digests.json`.
     Each method raises StorageUnavailable, but for `publish_progress` and `keep_only`: their work may be done later.
     """
 
-    def __init__(self, root: Path, bucket: Bucket) -> None:
+    def __init__(self, root: Path, bucket: Bucket, gib: float) -> None:
         self._root = root
         self._bucket = bucket
+        self._limit = int(gib * GIB)
+        self._scanning = threading.Lock()
         self._published: dict[Path, str] = {}  # a job's output -> its newest progress in the bucket
         self._again_at = 0.0  # by the monotonic clock; the storage did not answer
         self._lock = threading.Lock()
@@ -75,10 +78,10 @@ class BucketFolders(ModelFolders):
         Raises ServerFault for bytes that are not those that were put.
         """
         key = self._key(folder)
-        if key is None or (folder / MANIFEST).is_file():
+        if key is None or _is_here(folder):
             return
         with self._turn(key):
-            if not (folder / MANIFEST).is_file():
+            if not _is_here(folder):
                 self._get(key, folder, MANIFEST)
 
     def publish_progress(self, output: Path) -> None:
@@ -183,11 +186,15 @@ class BucketFolders(ModelFolders):
         if last not in there or DIGESTS not in there:
             return
         digests = self._digests(f"{key}/{DIGESTS}", there[DIGESTS])
+        if last == MANIFEST:
+            self._make_room(sum(there.values()))
         partial = folder.with_name(f".{folder.name}.{os.getpid()}-{threading.get_ident()}{FETCHING}")
         make_directories(partial)
         try:
             for name, digest in digests.items():
                 self._get_file(f"{key}/{name}", there.get(name, 0), _inside(partial, name), digest)
+            if last == MANIFEST:
+                (partial / DIGESTS).write_text(json.dumps(digests))
             if not (folder / last).is_file():
                 shutil.rmtree(folder, ignore_errors=True)  # what a crash left
                 rename_durably(partial, folder)
@@ -204,6 +211,26 @@ class BucketFolders(ModelFolders):
                 " the object from a backup or an older version, or train the model again.",
                 code="storage_damaged",
             )
+
+    def _make_room(self, coming: int) -> None:
+        """Removes fetched folders that were not used for longest, until `coming` more bytes are within the limit."""
+        with self._scanning:
+            output = self._root / "jobs"
+            marks = [*output.glob(f"*/output/*/{DIGESTS}"), *output.glob(f"*/output/checkpoints/*/{DIGESTS}")]
+            folders = sorted((mark.parent for mark in marks), key=_used)
+            excess = coming + sum(map(_size, folders)) - self._limit
+            for folder in folders:
+                if excess > 0 and time.time() - _used(folder) > RECENT_SECONDS:
+                    excess -= self._evict(folder)
+
+    def _evict(self, folder: Path) -> int:
+        """Removes a folder that the bucket has; the bytes that this freed."""
+        if self._bucket.find(f"{self._key(folder)}/{MANIFEST}") is None:
+            return 0
+        size, gone = _size(folder), folder.with_name(f".{folder.name}.{os.getpid()}{FETCHING}")
+        folder.rename(gone)  # whole or not at all, for others
+        shutil.rmtree(gone, ignore_errors=True)
+        return size
 
     def _delete(self, keys: list[str]) -> None:
         """What makes a folder complete goes first."""
@@ -226,7 +253,28 @@ class _Turn:
 
 def _names(folder: Path) -> list[str]:
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    names = (path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    return sorted(name for name in names if name != DIGESTS)
+
+
+def _is_here(folder: Path) -> bool:
+    """Whether a model's folder is complete on this machine; it now counts as used."""
+    try:
+        os.utime(folder / MANIFEST, ns=(time.time_ns(), (folder / MANIFEST).stat().st_mtime_ns))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _used(folder: Path) -> float:
+    try:
+        return (folder / MANIFEST).stat().st_atime
+    except FileNotFoundError:
+        return time.time()  # another process has just removed it
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -15,7 +15,7 @@ from tunesmith.store.objects.blobs import BlobStore
 from tunesmith.store.rows import Blob
 from tunesmith.store.storage.bucket import Bucket
 from tunesmith.store.storage.cached_blobs import CachedBlobStore, file_key, sign
-from tunesmith.store.storage.model_folders import MANIFEST, BucketFolders
+from tunesmith.store.storage.model_folders import DIGESTS, MANIFEST, BucketFolders
 from tunesmith.system.atomic_write import sha256_of
 
 UNBOUNDED_GIB = 1e9
@@ -79,15 +79,21 @@ class Move:
 
     def _copy_folder(self, folder: Path) -> bool:
         """Copies a model's folder unless it is there; whether it is there now, and whole."""
+        gib = self.cache_gib if self.target else UNBOUNDED_GIB
         if self.source is not None:
-            BucketFolders(self.paths.root, self.source).fetch(folder)
+            BucketFolders(self.paths.root, self.source, gib).fetch(folder)
         if self.target is None:
-            return (folder / MANIFEST).is_file()
-        target = BucketFolders(self.paths.root, self.target)
+            return self._is_kept(folder)
+        target = BucketFolders(self.paths.root, self.target, gib)
         if target.is_published(folder):
             return True
         target.publish(folder)
         return target.is_published(folder)
+
+    def _is_kept(self, folder: Path) -> bool:
+        """Whether a model's folder is here; from now on it is no copy of another one."""
+        (folder / DIGESTS).unlink(missing_ok=True)
+        return (folder / MANIFEST).is_file()
 
     def _copy(self, blob: Blob, here: BlobStore) -> None:
         if self.target is None:
