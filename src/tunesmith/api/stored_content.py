@@ -1,4 +1,7 @@
-"""A file's bytes as an answer, from the disk or from object storage, whole or a range of them."""
+"""A file's bytes as an answer, whole or a range of them.
+
+From the disk or from object storage.
+"""
 
 import re
 from base64 import b64encode

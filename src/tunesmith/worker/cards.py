@@ -38,9 +38,9 @@ def write_cards(store: Store, settings: Settings, job: JobRow, spec: TrainSpec, 
 
 
 def publish_models(store: Store, job: JobRow, outcome: JobOutcome) -> None:
-    """Keeps the model and the kept checkpoints, with their cards, where every machine finds them.
+    """Keeps the model and the kept checkpoints where every machine finds them.
 
-    Raises StorageUnavailable.
+    With their cards. Raises StorageUnavailable.
     """
     for model in _models(store, job, outcome.adapter_dir):
         store.models.publish(model.adapter_dir)

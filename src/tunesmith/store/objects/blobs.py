@@ -24,7 +24,10 @@ READ_BYTES = 3 * 64 * 1024  # of a stream: a multiple of 3, so that only its las
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """Ids of files, to be compared with the rows: bytes here, bytes in object storage, and abandoned ones there."""
+    """Ids of files, to be compared with the rows.
+
+    Those with bytes here, with bytes in object storage, and abandoned ones there.
+    """
 
     here: frozenset[str] = frozenset()
     there: frozenset[str] = frozenset()
@@ -93,7 +96,10 @@ class BlobStore:
         return self.path(blob.id)
 
     def read(self, blob: Blob, start: int, end: int) -> Iterator[bytes]:
-        """Yield the bytes from `start` to before `end`, wherever they are. Raises FileNotFoundError."""
+        """Yield the bytes from `start` to before `end`, wherever they are.
+
+        Raises FileNotFoundError.
+        """
         with self.path(blob.id).open("rb") as file:
             file.seek(start)
             while start < end and (chunk := file.read(min(READ_BYTES, end - start))):
@@ -101,7 +107,10 @@ class BlobStore:
                 yield chunk
 
     def keep(self, file_id: str, folder: Path, copy: Callable[[str], Path]) -> Path:
-        """Return a path that stays while a job has this folder. `copy` gives a path of the bytes here."""
+        """Return a path that stays while a job has this folder.
+
+        `copy` gives a path of the bytes here.
+        """
         return copy(file_id)
 
     def hold(self, path: Path) -> AbstractContextManager[Path]:

@@ -108,7 +108,10 @@ class FileStore:
             return int(connection.execute(query).scalar_one())
 
     def all_blobs(self) -> list[Blob]:
-        """Return what every file that is there, expired ones included, should have as bytes; oldest first."""
+        """Return what every file should have as bytes, oldest first.
+
+        Expired files that are not deleted yet are among them.
+        """
         query = select(files.c.id, files.c.bytes, files.c.sha256).where(files.c.deleted_at.is_(None))
         with self._database.read() as connection:
             rows = connection.execute(query.where(self._scope.of(files)).order_by(files.c.seq)).all()
@@ -152,9 +155,10 @@ class FileStore:
         return len(expired)
 
     def local_copy(self, file_id: str) -> Path:
-        """Return a path of the file's bytes on this machine, fetched from object storage if they are not here.
+        """Return a path of the file's bytes on this machine.
 
-        To be opened soon; nothing is there when the file was deleted. Raises StorageUnavailable.
+        They are fetched from object storage if they are not here. To be opened soon; nothing is there when the file was
+        deleted. Raises StorageUnavailable.
         """
         path = self._blobs.cached(file_id)
         if path is not None:
@@ -168,7 +172,7 @@ class FileStore:
         return self._blobs.fetch(Blob(file_id, row.bytes, row.sha256))
 
     def copy_for_job(self, file_id: str, folder: Path) -> Path:
-        """Return a path of the file's bytes that stays as long as the job whose folder it is.
+        """Return a path of the file's bytes that stays as long as a job's `folder`.
 
         Raises FileNotFoundError and StorageUnavailable where they have to be fetched.
         """
@@ -179,7 +183,10 @@ class FileStore:
         return self._blobs.hold(self.local_copy(file_id))
 
     def tidy(self) -> int:
-        """Remove bytes that a crash, another machine or an object storage that did not answer left; return how many."""
+        """Remove bytes of files that are gone; return of how many.
+
+        A crash, another machine's deletion, or an object storage that did not answer has left them.
+        """
         left = self._blobs.leftovers()
         if left == Leftovers():
             return 0

@@ -121,9 +121,9 @@ class ModelStore:
         return folder
 
     def publish(self, folder: Path) -> None:
-        """Keep the folder of a model or checkpoint where every machine finds it, before a row names it.
+        """Keep the folder of a model or checkpoint where every machine finds it.
 
-        Raises StorageUnavailable.
+        To be done before a row names it. Raises StorageUnavailable.
         """
         self._folders.publish(folder)
 

@@ -1,1 +1,1 @@
-"""Bytes in object storage: the bucket, copies of it on this machine, and moving there and back."""
+"""Object storage: the bucket, copies on this machine, moving there and back."""

@@ -66,7 +66,10 @@ class Bucket:
         self._store = store
 
     def put(self, key: str, path: Path) -> None:
-        """Store a local file under `key`, in parts if it is large. Returns once all of it is there."""
+        """Store a local file under `key`, in parts if it is large.
+
+        Returns once all of it is there.
+        """
         import obstore
 
         size = path.stat().st_size
@@ -95,12 +98,18 @@ class Bucket:
         return StoredObject(key, meta["size"], meta["last_modified"])
 
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
-        """Yield the bytes of an object from `start` to before `end`. Raises FileNotFoundError."""
+        """Yield the bytes of an object from `start` to before `end`.
+
+        Raises FileNotFoundError.
+        """
         for place in range(start, end, READ_BYTES):
             yield self._range(key, place, min(end, place + READ_BYTES))
 
     def read_whole(self, key: str, size: int) -> Iterator[bytes]:
-        """Yield all bytes of an object of `size` bytes, several parts at once. Raises FileNotFoundError."""
+        """Yield all bytes of an object of `size` bytes, several parts at once.
+
+        Raises FileNotFoundError.
+        """
         import obstore
 
         step = PART_BYTES * PARTS_AT_ONCE

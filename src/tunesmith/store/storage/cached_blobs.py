@@ -70,12 +70,18 @@ class CachedBlobStore(BlobStore):
         self._remove(mark_key(blob.id))
 
     def delete(self, file_id: str) -> None:
-        """Remove the bytes here and there. What the bucket does not do now, a sweep does later."""
+        """Remove the bytes here and there.
+
+        What the bucket does not do now, a sweep does later.
+        """
         super().delete(file_id)
         self._remove(file_key(file_id), mark_key(file_id))
 
     def cached(self, file_id: str) -> Path | None:
-        """Return the path of the copy here, which now counts as used; None if there is none."""
+        """Return the path of the copy here; None if there is none.
+
+        It now counts as used.
+        """
         path = self.path(file_id)
         with suppress(FileNotFoundError):
             os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
@@ -92,7 +98,10 @@ class CachedBlobStore(BlobStore):
             return self.cached(blob.id) or self._fetched(blob)
 
     def read(self, blob: Blob, start: int, end: int) -> Iterator[bytes]:
-        """Yield a part of the bytes, from the bucket. Raises FileNotFoundError and StorageUnavailable."""
+        """Yield a part of the bytes, from the bucket.
+
+        Raises FileNotFoundError and StorageUnavailable.
+        """
         return self._bucket.read(file_key(blob.id), start, end)
 
     def keep(self, file_id: str, folder: Path, copy: Callable[[str], Path]) -> Path:
@@ -108,7 +117,10 @@ class CachedBlobStore(BlobStore):
         return _held(path)
 
     def require(self, *, has_files: bool) -> None:
-        """Raise InvalidRequest if the bucket has nothing of an installation with files, else note that it has."""
+        """Raise InvalidRequest if an installation has files and the bucket has nothing.
+
+        A new one signs the bucket.
+        """
         if self._bucket.find(INSTALLED) is not None:
             return
         next(self._bucket.list(FILES), None)  # a bucket that is not there says so here
@@ -121,7 +133,10 @@ class CachedBlobStore(BlobStore):
         sign(self._bucket)
 
     def leftovers(self) -> Leftovers:
-        """Return what a sweep has to compare with the rows; once a day that includes the whole bucket."""
+        """Return what a sweep has to compare with the rows.
+
+        Once a day that includes the whole bucket.
+        """
         here = frozenset(path.name for path in self._copies())
         if self._listed is not None and time.monotonic() - self._listed < LIST_SECONDS:
             return Leftovers(here)
@@ -135,7 +150,10 @@ class CachedBlobStore(BlobStore):
         return Leftovers(here, there, abandoned)
 
     def remove(self, left: Leftovers, live: Collection[str], deleted: Collection[str]) -> int:
-        """Remove what is left of deleted rows, and of abandoned blobs that are not `live`; return how many."""
+        """Remove what is left of deleted rows; return of how many.
+
+        And of abandoned blobs that are not `live`.
+        """
         gone = (left.here | left.there).intersection(deleted) | left.abandoned.difference(live)
         for file_id in sorted(gone):
             self.delete(file_id)

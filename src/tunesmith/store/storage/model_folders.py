@@ -1,8 +1,9 @@
-"""Folders of tuned models, checkpoints and progress in object storage, under their paths in the data directory.
+"""Folders of tuned models, checkpoints and progress in object storage.
 
-A folder is put file by file, then `digests.json` with the SHA-256 of each, and what makes it complete last: a model's
-`manifest.json`, a progress's `state.json`. So a folder exists once that file does. It does not change afterwards, but
-for the cards that are written beside a model at its job's end.
+Their keys are their paths in the data directory. A folder is put file by file, then `digests.json` with the SHA-256
+of each, and what makes it complete last: a model's `manifest.json`, a progress's `state.json`. So a folder exists
+once that file does. It does not change afterwards, but for the cards that are written beside a model at its job's
+end.
 """
 
 import json
@@ -36,7 +37,10 @@ class ModelFolders:
     """Folders that are kept in the data directory alone: there is nothing to do."""
 
     def publish(self, folder: Path) -> None:
-        """Make a model's complete folder known to all machines; one that is gone or incomplete is passed over."""
+        """Make a model's complete folder known to all machines.
+
+        One that is gone or incomplete is passed over.
+        """
 
     def fetch(self, folder: Path) -> None:
         """Make sure that a model's folder is on this machine, if there is one anywhere."""
@@ -48,14 +52,15 @@ class ModelFolders:
         """Make sure that a job's newest progress is on this machine."""
 
     def keep_only(self, output: Path, needed: Collection[Path]) -> None:
-        """Remove what is below a job's output and not in a needed folder, except on this machine's disk."""
+        """Remove what no needed folder has of a job's output, but not on this disk."""
 
 
 class BucketFolders(ModelFolders):
-    """Folders below `root`, the data directory, that are in a bucket too. Others are left where they are.
+    """Folders below `root`, the data directory, that are in a bucket too.
 
-    Models that were fetched are a cache of `gib`; one that was trained here stays. A fetched one has `digests.json`.
-    Each method raises StorageUnavailable, but for `publish_progress` and `keep_only`: their work may be done later.
+    Others are left where they are. Models that were fetched, which have `digests.json`, are a cache of `gib`; one
+    that was trained here stays. Each method raises StorageUnavailable, but for `publish_progress` and `keep_only`:
+    their work may be done later.
     """
 
     def __init__(self, root: Path, bucket: Bucket, gib: float) -> None:

@@ -1,4 +1,4 @@
-"""Copying all files' bytes, and the folders of models, from the data directory to a bucket, back, or to another bucket.
+"""Copying all files and models to a bucket, back, or to another bucket.
 
 Each copy is read again and its SHA-256 compared with the row's. What is there already is not copied again, so a move
 that broke off goes on where it was. Nothing is removed where it came from.
@@ -34,7 +34,10 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """From one bucket to another; None is the data directory, which `paths` names and which is on the way, too."""
+    """From one bucket to another; None is the data directory.
+
+    `paths` names that directory, which is on the way in any case.
+    """
 
     source: Bucket | None
     target: Bucket | None
