@@ -178,3 +178,17 @@ def test_fetched_models_leave_the_cache_when_there_is_no_room_and_trained_ones_s
     assert [folder.exists() for folder in (own, *fetched)] == [True, True, False, True]
     small.fetch(fetched[1])  # the others were used a moment ago: more than the limit, but nothing is taken away
     assert [contents(folder) for folder in fetched] == [contents(folder) for folder in trained]
+
+
+def test_a_worker_that_lost_its_job_does_not_undo_the_progress_of_the_next(bucket: Bucket, tmp_path: Path) -> None:
+    late, next_one = (BucketFolders(tmp_path / name, bucket, 1) for name in ("one", "two"))
+    behind, ahead = (tmp_path / name / "jobs" / "x" / "output" for name in ("one", "two"))
+    progress_of(ahead, "step-000009")
+    next_one.publish_progress(ahead)
+    before = keys(bucket)
+    progress_of(behind, "step-000005")
+    late.publish_progress(behind)
+    assert keys(bucket) == before
+    third = tmp_path / "three" / "jobs" / "x" / "output"
+    BucketFolders(tmp_path / "three", bucket, 1).fetch_progress(third)
+    assert contents(third) == contents(ahead)

@@ -105,14 +105,17 @@ class BucketFolders(ModelFolders):
             log.warning("a job's progress is on this machine alone", job=output.parent.name, error=str(error))
 
     def _put_progress(self, output: Path, key: str, newest: str) -> None:
-        journal = output / JOURNAL
-        if journal.is_file():  # first: what is in it beyond the progress is cut off by whoever resumes
-            self._bucket.put_bytes(f"{key}/{JOURNAL}", journal.read_bytes())
-        if self._put(output / PROGRESS / newest, STATE):
-            place = f"{key}/{PROGRESS}/"
-            older = [one.key for one in self._bucket.list(f"{key}/{PROGRESS}")]
-            self._delete([one for one in older if not one.startswith(f"{place}{newest}/")])
-            self._published[output] = newest
+        place = f"{key}/{PROGRESS}/"
+        steps = {one.key: one.key.removeprefix(place).partition("/")[0] for one in self._bucket.list(place)}
+        is_behind = any(step > newest for one, step in steps.items() if one.endswith(f"/{STATE}"))
+        if not is_behind:  # else another worker has taken the job from us, and is further
+            journal = output / JOURNAL
+            if journal.is_file():  # first: what is in it beyond the progress is cut off by whoever resumes
+                self._bucket.put_bytes(f"{key}/{JOURNAL}", journal.read_bytes())
+            if not self._put(output / PROGRESS / newest, STATE):
+                return
+            self._delete([one for one, step in steps.items() if step < newest])
+        self._published[output] = newest
 
     def fetch_progress(self, output: Path) -> None:
         """Fetch the newest progress and the journal, unless those here are as new."""
