@@ -16,7 +16,8 @@ from tunesmith.settings import Settings
 
 os.environ.setdefault("TUNESMITH_TRAIN_IDLE", "false")  # tests keep all cores busy: a trainer would hardly get on
 
-pytest_plugins = ["tests.databases", "tests.two_processes"]  # stores over SQLite and PostgreSQL; `make test`
+# Stores over SQLite and PostgreSQL, object storage, `make test`.
+pytest_plugins = ["tests.databases", "tests.buckets", "tests.two_processes"]
 
 
 @pytest.fixture(autouse=True)

@@ -87,8 +87,14 @@ def _new_schema(postgres_socket: Path) -> str:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings of a new, empty installation."""
+    return settings_over(request, tmp_path)
+
+
+def settings_over(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Over what `request.param` says: sqlite, postgresql, or bucket, which is SQLite and object storage."""
+    storage = request.getfixturevalue("storage") if request.param == "bucket" else None
     url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    return Settings(data_dir=tmp_path / "data", database_url=url, poll_seconds=0.05)
+    return Settings(data_dir=tmp_path / "data", database_url=url, storage=storage, poll_seconds=0.05)
 
 
 @pytest.fixture(scope="session")

@@ -128,6 +128,21 @@ class Settings(BaseSettings, TrainingOptions):
         repr=False,  # it may have a password
         description="SQLAlchemy URL; unset: SQLite in the data directory.",
     )
+    storage: str | None = Field(
+        None,
+        description="Bucket of files and models: s3://bucket/prefix, gs://… or az://… (docs/storage.md);"
+        " unset: the data directory.",
+    )
+    storage_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="URL of the server of s3:// or az://, such as http://minio:9000; unset: the cloud's own.",
+    )
+    storage_cache_gib: float = Field(
+        20.0,
+        gt=0,
+        description="Room for copies of a bucket's files in the data directory, and as much for fetched models, GiB.",
+    )
     host: str = Field("127.0.0.1", description="Address the API binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API binds to; 0 takes a free one.")
     allowed_origins: Annotated[list[str], NoDecode] = Field(

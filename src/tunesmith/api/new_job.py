@@ -114,7 +114,7 @@ def _require_files(context: Context, base: str, request: CreateJob) -> None:
     if fault is None:
         return
     for param, file_id in (("training_file", request.training_file), ("validation_file", request.validation_file)):
-        kind = None if file_id is None else first_kind(context.store.blobs.path(file_id))
+        kind = None if file_id is None else first_kind(context.store.files.local_copy(file_id))
         if kind not in (None, "completion"):
             raise InvalidRequest(f"invalid {param}: {file_id} holds {kind} rows. {fault.message}", param=param)
 

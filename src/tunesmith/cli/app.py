@@ -16,6 +16,7 @@ from tunesmith.cli.commands import (
     open_dashboard,
     projects,
     serve,
+    storage,
     train,
     usage,
 )
@@ -93,6 +94,7 @@ app.command(rich_help_panel=SERVER)(serve.worker)
 app.command("open", rich_help_panel=SERVER)(open_dashboard.open_dashboard)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)
 app.add_typer(projects.app, name="projects", rich_help_panel=SERVER)
+app.add_typer(storage.app, name="storage", rich_help_panel=SERVER)
 app.command(rich_help_panel=SERVER)(usage.usage)
 app.command(rich_help_panel=SERVER)(database.migrate)
 app.add_typer(database.app, name="db", rich_help_panel=SERVER)

@@ -5,6 +5,8 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy import select
+
 from tunesmith.data_paths import Paths
 from tunesmith.settings import Settings
 from tunesmith.store.accounts.keys import KeyStore
@@ -30,7 +32,11 @@ from tunesmith.store.queue.progress import ProgressStore
 from tunesmith.store.schema.db import Database, database_url
 from tunesmith.store.schema.migrate import migrate
 from tunesmith.store.schema.presence import require_own_database
+from tunesmith.store.schema.tables import files
 from tunesmith.store.scope import EVERYBODY, Scope
+from tunesmith.store.storage.bucket import open_bucket
+from tunesmith.store.storage.cached_blobs import CachedBlobStore
+from tunesmith.store.storage.model_folders import BucketFolders, ModelFolders
 from tunesmith.system.atomic_write import make_directories, remove_abandoned
 from tunesmith.system.disk import require_writable
 
@@ -114,7 +120,7 @@ class Store:
 
         A running server calls this from time to time.
         """
-        gone = self.files.expire() + self.uploads.sweep() + delete_old_requests(self.database)
+        gone = self.files.expire() + self.files.tidy() + self.uploads.sweep() + delete_old_requests(self.database)
         return gone + self.sessions.expire()
 
     def close(self) -> None:
@@ -126,9 +132,9 @@ class Store:
 def open_store(settings: Settings) -> Store:
     """Create the data directory, migrate the schema and sweep.
 
-    Any number of processes may do this at the same time. Raises OSError when the directory cannot be written, and
+    Any number of processes may do this at the same time. Raises OSError when the directory cannot be written,
     ServerFault when a newer version wrote the database, or when the directory has the files of an installation whose
-    database is not there.
+    database is not there, InvalidRequest for a bucket that is not this installation's, and StorageUnavailable.
     """
     paths = settings.paths
     make_directories(paths.root, mode=0o700)
@@ -142,14 +148,29 @@ def open_store(settings: Settings) -> Store:
     except BaseException:
         database.close()
         raise
-    store = _assemble(database, paths)
+    try:
+        store = _assemble(database, *_bytes(database, settings), paths)
+    except BaseException:
+        database.close()
+        raise
     store.files.sweep()
     store.uploads.sweep()
     return store
 
 
-def _assemble(database: Database, paths: Paths) -> Store:
-    blobs = BlobStore(paths.blobs)
+def _bytes(database: Database, settings: Settings) -> tuple[BlobStore, ModelFolders]:
+    """Where files and models are kept: in the data directory alone, or in the bucket of the setting `storage` too."""
+    if settings.storage is None:
+        return BlobStore(settings.paths.blobs), ModelFolders()
+    bucket = open_bucket(settings.storage, settings.storage_endpoint)
+    blobs = CachedBlobStore(settings.paths.blobs, bucket, settings.storage_cache_gib)
+    with database.read() as connection:
+        has_files = connection.execute(select(files.c.seq).where(files.c.deleted_at.is_(None)).limit(1)).first()
+    blobs.require(has_files=has_files is not None)
+    return blobs, BucketFolders(settings.paths.root, bucket, settings.storage_cache_gib)
+
+
+def _assemble(database: Database, blobs: BlobStore, folders: ModelFolders, paths: Paths) -> Store:
     return Store(
         blobs=blobs,
         files=FileStore(database, blobs, EVERYBODY),
@@ -158,7 +179,7 @@ def _assemble(database: Database, paths: Paths) -> Store:
         progress=ProgressStore(database, EVERYBODY),
         queue=Queue(database, blobs, paths.root),
         aliases=AliasStore(database),
-        models=ModelStore(database, paths.root, paths.jobs, EVERYBODY),
+        models=ModelStore(database, paths.root, paths.jobs, EVERYBODY, folders),
         permissions=PermissionStore(database, EVERYBODY),
         chats=ChatStore(database, EVERYBODY),
         evals=EvalStore(database, EVERYBODY),

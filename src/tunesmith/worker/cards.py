@@ -27,7 +27,7 @@ def write_cards(store: Store, settings: Settings, job: JobRow, spec: TrainSpec, 
         try:
             if outcome.evaluation is not None and model.adapter_dir == outcome.adapter_dir:
                 # For the card: the job's own copy ends with the job.
-                verdict = store.blobs.path(outcome.evaluation.id).read_bytes()
+                verdict = store.files.local_copy(outcome.evaluation.id).read_bytes()
                 write_atomically(model.adapter_dir / VERDICT_FILE, verdict, private=True)
             record = make_record(store, model, spec, trained_now=True, digests=settings.cache_dir / DIGESTS)
             record = replace(record, trained_tokens=outcome.trained_tokens)
@@ -35,6 +35,15 @@ def write_cards(store: Store, settings: Settings, job: JobRow, spec: TrainSpec, 
             write_card(model.adapter_dir, record)
         except (OSError, ValueError, TunesmithError) as error:
             log.warning("a model has no card", job=job.id, model=model.name, error=str(error))
+
+
+def publish_models(store: Store, job: JobRow, outcome: JobOutcome) -> None:
+    """Keeps the model and the kept checkpoints where every machine finds them.
+
+    With their cards. Raises StorageUnavailable.
+    """
+    for model in _models(store, job, outcome.adapter_dir):
+        store.models.publish(model.adapter_dir)
 
 
 def _models(store: Store, job: JobRow, adapter_dir: Path) -> list[ModelRow]:

@@ -62,7 +62,8 @@ def split_of(store: Store, settings: Settings, job: JobRow) -> Split | None:
         return None
     files = JobFiles(settings.paths.jobs, job.id)
     split = Split(files.trained, files.held_out)
-    return split_file(store.blobs.path(job.training_file), split, cast(float, share), job.seed)
+    rows = store.files.copy_for_job(job.training_file, files.directory)
+    return split_file(rows, split, cast(float, share), job.seed)
 
 
 def demand_rows(job: JobRow | NewJob, rows: int, least: int) -> None:
@@ -137,14 +138,14 @@ class EvaluationRun:
     def _spec(self, adapter: Path) -> VerdictSpec:
         base = materialise(resolve_base(self.job.base_model, self.settings), self.settings)
         split = split_of(self.store, self.settings, self.job)
-        rows = split.held_out if split else self.store.blobs.path(str(self.job.validation_file))
+        rows = split.held_out if split else self._copy(str(self.job.validation_file))
         trained = seconds_trained(self.files, self.job.attempt)
         return VerdictSpec(
             before=_side(self.job.model, base, self._parent()),
             after=_side(self.job.planned_model, base, adapter),
             rows_file=rows,
             rows_sha256=sha256_of(rows),
-            training_file=split.training if split else self.store.blobs.path(self.job.training_file),
+            training_file=split.training if split else self._copy(self.job.training_file),
             journal=self.files.answers,
             result=self.files.evaluation,
             settings=self.settings.model_dump(mode="json", include=ENGINE_SETTINGS),
@@ -158,6 +159,9 @@ class EvaluationRun:
         if plan is not None:
             ends = time.time() + plan.seconds(spec.seconds * (1 - TIME_SHARE) / TIME_SHARE)
             self.store.queue.append(self.lease, [], estimated_finish=int(ends))
+
+    def _copy(self, file_id: str) -> Path:
+        return self.store.files.copy_for_job(file_id, self.files.directory)
 
     def _parent(self) -> Path | None:
         """The tuned model that the job goes on from."""
@@ -222,7 +226,7 @@ def planned_verdict(store: Store, settings: Settings, job: JobRow) -> VerdictPla
     if not is_wanted(job):
         return None
     held_out = JobFiles(settings.paths.jobs, job.id).held_out
-    rows = held_out if job.validation_file is None else store.blobs.path(job.validation_file)
+    rows = held_out if job.validation_file is None else store.files.local_copy(job.validation_file)
     return VerdictPlan(_lines(rows), pace=read_pace(settings.paths.root, job.base_model))
 
 

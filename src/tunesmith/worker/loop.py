@@ -118,7 +118,7 @@ class Worker:
                 return False
             self._guarded(work, *claimed)
         except ServiceUnavailable as error:
-            log.warning("the database does not answer", error=error.message)
+            log.warning("the database or the object storage does not answer", error=str(error))
             return False
         return True
 

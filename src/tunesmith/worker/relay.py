@@ -72,6 +72,7 @@ class Relay:
                 )
                 self._events, self._total_steps, self._estimated_finish = [], None, None
             while self._checkpoints:
+                self.store.models.publish(self._checkpoints[0].adapter_dir)
                 self.store.queue.add_checkpoint(self.lease, self._checkpoints[0], keep=self.keep_checkpoints)
                 del self._checkpoints[0]
         except ServiceUnavailable:

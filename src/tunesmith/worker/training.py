@@ -23,7 +23,7 @@ from tunesmith.train.measure import record_job
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
-from tunesmith.worker.cards import write_cards
+from tunesmith.worker.cards import publish_models, write_cards
 from tunesmith.worker.duration import TrainingTime
 from tunesmith.worker.evaluation import Evaluated, EvaluationRun, is_wanted, planned_verdict
 from tunesmith.worker.handover import without_secrets
@@ -98,6 +98,7 @@ class TrainingRun:
                 status = self._follow(trainer, relay, senders, heartbeat)
             finally:
                 trainer.stop()
+                self.store.models.publish_progress(self.job.id)  # what it saved when it was stopped
                 senders.close()
             relay.take(senders.events())
             relay.send()
@@ -119,6 +120,7 @@ class TrainingRun:
     def _write_spec(self) -> TrainSpec:
         spec = train_spec(self.store, self.settings, self.job)
         make_directories(self.files.output)
+        self.store.models.fetch_progress(self.job.id)
         spec.write(self.files.spec(self.job.attempt))
         return spec
 
@@ -151,6 +153,7 @@ class TrainingRun:
             relay.take(events_of(reader.read()))
             relay.take(senders.events())
             stored = relay.send()
+            self.store.models.publish_progress(self.job.id)
             heartbeat.demand()
             if status is not None and stored:
                 return status
@@ -207,6 +210,7 @@ class TrainingRun:
                 if outcome is None:  # once: it writes files
                     made = self._outcome(done, evaluated)
                     write_cards(self.store, self.settings, self.job, spec, made)
+                    publish_models(self.store, self.job, made)
                     outcome = made
                 self.store.queue.finish(self.lease, outcome)
                 break

@@ -21,7 +21,7 @@ from tunesmith.models.registry import resolve_base
 from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import Settings, TrainingOptions
-from tunesmith.store import FileRow, JobRow, JobStatus, Lease, NewEvent, Store
+from tunesmith.store import FileRow, JobFiles, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.data_warnings import leak_notices, moderation_notices
 from tunesmith.worker.evaluation import demand_rows, split_of
 
@@ -117,9 +117,10 @@ def trained_files(store: Store, settings: Settings, job: JobRow) -> TrainedFiles
     split = split_of(store, settings, job)
     if split is not None:
         return TrainedFiles(split.training, None, split.held_out, None)
-    validation = None if job.validation_file is None else store.blobs.path(job.validation_file)
+    folder = JobFiles(settings.paths.jobs, job.id).directory
+    validation = None if job.validation_file is None else store.files.copy_for_job(job.validation_file, folder)
     sums = [_sha256(store, one) for one in (job.training_file, job.validation_file)]
-    return TrainedFiles(store.blobs.path(job.training_file), sums[0], validation, sums[1])
+    return TrainedFiles(store.files.copy_for_job(job.training_file, folder), sums[0], validation, sums[1])
 
 
 def _sha256(store: Store, file_id: str | None) -> str | None:
@@ -148,8 +149,8 @@ def _check(store: Store, settings: Settings, job: JobRow, param: str) -> Checked
         analysers=job_analysers(settings),
         min_examples=LEAST_EXAMPLES[param],
     )
-    path = store.blobs.path(file.id)
     try:
+        path = store.files.copy_for_job(file.id, JobFiles(settings.paths.jobs, job.id).directory)
         scan = scan_of(path, options, KeptScans(settings.paths.checks).of(file.sha256))
         report = report_on(path, scan, options)
     except FileNotFoundError:  # deleted while we looked

@@ -11,11 +11,14 @@ import pytest
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.store.objects.blobs import BlobStore
+from tunesmith.store.storage.cached_blobs import CachedBlobStore
 
 
-@pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path)
+@pytest.fixture(params=["local", "bucket"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    if request.param == "local":
+        return BlobStore(tmp_path)
+    return CachedBlobStore(tmp_path, request.getfixturevalue("bucket"), 1)
 
 
 def names(directory: Path) -> set[str]:

@@ -3,13 +3,20 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
+from tests.databases import settings_over
 
 from tunesmith.settings import Settings
 from tunesmith.store import FileRow, JobRow, NewFile, Store, open_store
 from tunesmith.store.schema.tables import files
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "bucket"])
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    return settings_over(request, tmp_path)
 
 
 def add(store: Store, name: str = "rows.jsonl", **values: object) -> FileRow:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.databases import settings_over
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.settings import Settings
@@ -46,6 +47,11 @@ CHECKPOINTS = [
     ImportedCheckpoint("ftckpt_earlier00", 1755206600, EARLIER, 90, {"train_loss": 0.5}),
     ImportedCheckpoint("ftckpt_last00000", 1755206620, NAME, 100, {"train_loss": 0.4}),
 ]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "bucket"])
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    return settings_over(request, tmp_path)
 
 
 @pytest.fixture

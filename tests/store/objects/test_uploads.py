@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from tests.databases import settings_over
 
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.settings import Settings
@@ -19,6 +21,11 @@ from tunesmith.store.objects.uploads import GRACE_SECONDS, ORPHAN_SECONDS
 from tunesmith.store.schema.tables import uploads
 
 ROOM = 1000
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "bucket"])
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    return settings_over(request, tmp_path)
 
 
 def begin(store: Store, size: int = 6, **changes: object) -> UploadRow:

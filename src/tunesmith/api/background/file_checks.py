@@ -12,6 +12,7 @@ Not covered: token counts of a particular base. A file does not know its base; t
 import queue
 import threading
 import time
+from pathlib import Path
 from typing import Annotated, cast
 
 import structlog
@@ -158,7 +159,10 @@ class FileChecks:
             if earlier > 1:
                 return self._give_up(row, CUT_OFF.format(times=earlier))
             try:
-                verdict = self._children.check(self._task(row, seconds), wait=seconds)
+                with self._store.files.held(row.id) as path:
+                    verdict = self._children.check(self._task(row, path, seconds), wait=seconds)
+            except FileNotFoundError:
+                return None
             except CheckDied as death:
                 return self._give_up(row, death.message)
             except CheckFailed as failure:
@@ -174,9 +178,9 @@ class FileChecks:
         log.error("a file's check was given up", file=row.id, reason=reason)
         return self._store.files.set_status(row.id, "error", details=CHECK_DIED.format(reason=reason))
 
-    def _task(self, row: FileRow, seconds: float) -> CheckTask:
+    def _task(self, row: FileRow, path: Path, seconds: float) -> CheckTask:
         return CheckTask(
-            path=self._store.blobs.path(row.id),
+            path=path,
             sha256=row.sha256,
             kept=self._settings.paths.checks,
             analysers=self._analysers,

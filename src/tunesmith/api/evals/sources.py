@@ -86,7 +86,7 @@ def _of_file(context: Context, file_id: str) -> Iterator[RunItem]:
         message = f"The file has {row.bytes:,} bytes; a run reads at most {MAX_BYTES:,}. Split it. - '{PARAM}.id'"
         raise InvalidRequest(message, param=f"{PARAM}.id", code="file_too_large")
     count = 0
-    with context.store.blobs.path(row.id).open("rb") as file:
+    with context.store.files.local_copy(row.id).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

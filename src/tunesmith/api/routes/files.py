@@ -3,16 +3,13 @@
 Source of the shapes: OpenAI's recorded answers.
 """
 
-import base64
 import time
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response
 
 from tunesmith.api.background.file_checks import ChecksDep, FileChecks
 from tunesmith.api.http.body import announced_bytes, body_chunks, upload_threads
@@ -23,6 +20,7 @@ from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.multipart import UploadForm
 from tunesmith.api.http.paging import After, Limit, Order, id_listing
 from tunesmith.api.http.rules import rule
+from tunesmith.api.stored_content import stored_content
 from tunesmith.api.views.files import file_json
 from tunesmith.errors import InvalidRequest, NotFound
 from tunesmith.jsonvalue import JsonObject
@@ -102,7 +100,7 @@ def delete_file(file_id: str, context: ContextDep, checks: ChecksDep) -> JSONAns
 
 @router.get("/{file_id}/content")
 @rule("read-only")
-def file_content(file_id: str, context: ContextDep, encoding: Encoding = None) -> Response:
+def file_content(request: Request, file_id: str, context: ContextDep, encoding: Encoding = None) -> Response:
     """The bytes as they were uploaded.
 
     Result files come as the setting `result_encoding` says; `?encoding=base64` is for code that decodes them, as it
@@ -111,11 +109,7 @@ def file_content(file_id: str, context: ContextDep, encoding: Encoding = None) -
     row = find_file(context, file_id)
     if encoding is None and row.purpose == "fine-tune-results":
         encoding = context.settings.result_encoding
-    path = context.store.blobs.path(row.id)
-    media_type = "application/octet-stream"
-    if encoding == "base64":
-        return StreamingResponse(_base64(path), media_type=media_type)
-    return FileResponse(path, filename=row.filename, media_type=media_type)
+    return stored_content(request, context.store.blobs, row, base64=encoding == "base64")
 
 
 def find_file(context: Context, file_id: str) -> FileRow:
@@ -143,9 +137,3 @@ def _validated(form: UploadForm, blob: Blob) -> tuple[str, int | None]:
         )
     lifetime = BATCH_EXPIRY if body.seconds is None and body.purpose == "batch" else body.seconds
     return body.purpose, None if lifetime is None else int(time.time()) + lifetime
-
-
-def _base64(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(3 * 64 * 1024):  # a multiple of 3, so that only the last chunk is padded
-            yield base64.b64encode(chunk)

@@ -6,7 +6,9 @@ becomes a path: only ids of our own shape do.
 
 import fcntl
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +19,19 @@ from tunesmith.system.atomic_write import make_directories, sync
 
 PARTIAL = ".partial"
 UNCLAIMED = ".unclaimed"
+READ_BYTES = 3 * 64 * 1024  # of a stream: a multiple of 3, so that only its last chunk is padded in base64
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Ids of files, to be compared with the rows.
+
+    Those with bytes here, with bytes in object storage, and abandoned ones there.
+    """
+
+    here: frozenset[str] = frozenset()
+    there: frozenset[str] = frozenset()
+    abandoned: frozenset[str] = frozenset()
 
 
 class BlobStore:
@@ -26,6 +41,8 @@ class BlobStore:
     that no row refers to yet; the process that is to claim the blob holds a lock on the mark. Only marked blobs are
     ever swept, so a data directory that is opened with the wrong database loses nothing.
     """
+
+    is_cache = False  # whether the bytes are kept elsewhere, and here as far as there is room
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -46,6 +63,7 @@ class BlobStore:
             size, digest = stream_to(partial, limit)
             self._hold(file_id)
             sync(self._partial)
+            self._publish(file_id, partial)
             partial.rename(self._directory / file_id)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -68,6 +86,44 @@ class BlobStore:
         if not FILE_ID.fullmatch(file_id):
             raise NotFound(f"No such File object: {file_id}", param="id")
         return self._directory / file_id
+
+    def cached(self, file_id: str) -> Path | None:
+        """Return the path of bytes on this machine; None where they are to be fetched."""
+        return self.path(file_id)
+
+    def fetch(self, blob: Blob) -> Path:
+        """Return the path of bytes on this machine, fetched if they are not here."""
+        return self.path(blob.id)
+
+    def read(self, blob: Blob, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` to before `end`, wherever they are.
+
+        Raises FileNotFoundError.
+        """
+        with self.path(blob.id).open("rb") as file:
+            file.seek(start)
+            while start < end and (chunk := file.read(min(READ_BYTES, end - start))):
+                start += len(chunk)
+                yield chunk
+
+    def keep(self, file_id: str, folder: Path, copy: Callable[[str], Path]) -> Path:
+        """Return a path that stays while a job has this folder.
+
+        `copy` gives a path of the bytes here.
+        """
+        return copy(file_id)
+
+    def hold(self, path: Path) -> AbstractContextManager[Path]:
+        """Keep a path that `fetch` gave until the block ends."""
+        return nullcontext(path)
+
+    def leftovers(self) -> Leftovers:
+        """Return what is to be compared with the rows from time to time; here nothing."""
+        return Leftovers()
+
+    def remove(self, left: Leftovers, live: Collection[str], deleted: Collection[str]) -> int:
+        """Remove what is left over, and return of how many files."""
+        return 0
 
     def delete(self, file_id: str) -> None:
         """Remove the bytes; no error when they are gone already."""
@@ -100,6 +156,9 @@ class BlobStore:
         for file_id in set(abandoned).intersection(live):
             self._unmark(file_id)
         return len(gone)
+
+    def _publish(self, file_id: str, partial: Path) -> None:
+        """What has to be done with complete bytes before they have their name."""
 
     def _hold(self, file_id: str) -> None:
         """Marks the blob as one that this process is to claim; an import may write one again under its id."""

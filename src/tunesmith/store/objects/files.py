@@ -1,12 +1,14 @@
 """Uploaded files and results: the rows. Their bytes are blobs of the same id."""
 
 import time
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func, insert, not_, or_, select, update
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.evals.evals import erase_evals
-from tunesmith.store.objects.blobs import BlobStore
+from tunesmith.store.objects.blobs import BlobStore, Leftovers
 from tunesmith.store.objects.idempotency import CreateRequest, find_earlier, remember_request
 from tunesmith.store.objects.pagination import Cursor, by_time, fetch_page
 from tunesmith.store.rows import Blob, FileRow, FileStatus, NewFile, Order, Page
@@ -105,6 +107,16 @@ class FileStore:
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def all_blobs(self) -> list[Blob]:
+        """Return what every file should have as bytes, oldest first.
+
+        Expired files that are not deleted yet are among them.
+        """
+        query = select(files.c.id, files.c.bytes, files.c.sha256).where(files.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            rows = connection.execute(query.where(self._scope.of(files)).order_by(files.c.seq)).all()
+        return [Blob(row.id, row.bytes, row.sha256) for row in rows]
+
     def unchecked(self) -> list[FileRow]:
         """Return files whose check has not ended, oldest first.
 
@@ -142,14 +154,58 @@ class FileStore:
             self._blobs.delete(file_id)
         return len(expired)
 
+    def local_copy(self, file_id: str) -> Path:
+        """Return a path of the file's bytes on this machine.
+
+        They are fetched from object storage if they are not here. To be opened soon; nothing is there when the file was
+        deleted. Raises StorageUnavailable.
+        """
+        path = self._blobs.cached(file_id)
+        if path is not None:
+            return path
+        query = select(files.c.bytes, files.c.sha256)
+        query = query.where(files.c.id == file_id, self._scope.of(files), files.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return self._blobs.path(file_id)
+        return self._blobs.fetch(Blob(file_id, row.bytes, row.sha256))
+
+    def copy_for_job(self, file_id: str, folder: Path) -> Path:
+        """Return a path of the file's bytes that stays as long as a job's `folder`.
+
+        Raises FileNotFoundError and StorageUnavailable where they have to be fetched.
+        """
+        return self._blobs.keep(file_id, folder, self.local_copy)
+
+    def held(self, file_id: str) -> AbstractContextManager[Path]:
+        """Return a path as of `local_copy` that stays until the block ends."""
+        return self._blobs.hold(self.local_copy(file_id))
+
+    def tidy(self) -> int:
+        """Remove bytes of files that are gone; return of how many.
+
+        A crash, another machine's deletion, or an object storage that did not answer has left them.
+        """
+        left = self._blobs.leftovers()
+        if left == Leftovers():
+            return 0
+        live, deleted = self._known()
+        return self._blobs.remove(left, live, deleted)
+
     def sweep(self) -> int:
         """Delete expired files and what crashes left; return how many bodies went."""
         expired, abandoned = self.expire(), self._blobs.sweep_partial()
+        live, deleted = self._known()
+        return expired + self._blobs.sweep(abandoned, live, deleted)
+
+    def _known(self) -> tuple[set[str], set[str]]:
+        """The ids of the files that are there, and of those that were."""
         with self._database.read() as connection:
             rows = connection.execute(select(files.c.id, files.c.deleted_at)).all()
-        live = {row.id for row in rows if row.deleted_at is None}
-        deleted = {row.id for row in rows if row.deleted_at is not None}
-        return expired + self._blobs.sweep(abandoned, live, deleted)
+        return {row.id for row in rows if row.deleted_at is None}, {
+            row.id for row in rows if row.deleted_at is not None
+        }
 
 
 def insert_file(connection: Connection, blob: Blob, new: NewFile) -> FileRow:

@@ -5,6 +5,7 @@ Base models are elsewhere (`models.registry`), and so is the meaning of the file
 
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, exists, insert, or_, select, update
@@ -18,22 +19,27 @@ from tunesmith.store.schema.db import Database
 from tunesmith.store.schema.eval_tables import evals
 from tunesmith.store.schema.tables import UNFINISHED, checkpoints, jobs, models, permissions
 from tunesmith.store.scope import Scope
+from tunesmith.store.storage.model_folders import FETCHING, ModelFolders
 
+LONGEST_FETCH_SECONDS = 3600  # a folder that is older and not complete is left of a crash
 NO_WEIGHTS = ""  # in place of an adapter's path: imported models have none here
 
 
 class ModelStore:
     """Tuned models, and checkpoints that were kept."""
 
-    def __init__(self, database: Database, root: Path, jobs_directory: Path, scope: Scope) -> None:
+    def __init__(
+        self, database: Database, root: Path, jobs_directory: Path, scope: Scope, folders: ModelFolders | None = None
+    ) -> None:
         self._database = database
+        self._folders = folders or ModelFolders()
         self._root = root
         self._jobs_directory = jobs_directory
         self._scope = scope
 
     def within(self, scope: Scope) -> "ModelStore":
         """The same store, limited to `scope`."""
-        return ModelStore(self._database, self._root, self._jobs_directory, scope)
+        return ModelStore(self._database, self._root, self._jobs_directory, scope, self._folders)
 
     def get(self, name: str) -> ModelRow | None:
         """Return a model; None when it is unknown or deleted."""
@@ -58,6 +64,7 @@ class ModelStore:
                 param="model",
                 code="model_without_weights",
             )
+        self._folders.fetch(row.adapter_dir)
         return ResolvedModel(row.name, row.base_model, row.adapter_dir, row.created_at, row.owned_by)
 
     def system_message(self, name: str) -> str | None:
@@ -107,7 +114,32 @@ class ModelStore:
         query = select(models.c.adapter).where(models.c.name == name, self._usable())
         with self._database.read() as connection:
             adapter = connection.execute(query).scalar_one_or_none()
-        return None if adapter is None else self._root / adapter
+        if adapter is None:
+            return None
+        folder = self._root / str(adapter)
+        self._folders.fetch(folder)
+        return folder
+
+    def publish(self, folder: Path) -> None:
+        """Keep the folder of a model or checkpoint where every machine finds it.
+
+        To be done before a row names it. Raises StorageUnavailable.
+        """
+        self._folders.publish(folder)
+
+    def publish_progress(self, job_id: str) -> None:
+        """Keep a running job's newest progress where every machine finds it."""
+        self._folders.publish_progress(JobFiles(self._jobs_directory, job_id).output)
+
+    def fetch_progress(self, job_id: str) -> None:
+        """Have a job's newest progress on this machine. Raises StorageUnavailable."""
+        self._folders.fetch_progress(JobFiles(self._jobs_directory, job_id).output)
+
+    def all_folders(self) -> list[Path]:
+        """Return the folder of every model and checkpoint that is needed."""
+        query = select(models.c.adapter).where(models.c.adapter != NO_WEIGHTS, _needed(), self._scope.of(models))
+        with self._database.read() as connection:
+            return [self._root / adapter for adapter in dict.fromkeys(connection.execute(query).scalars())]
 
     def replace(self, name: str, by: str) -> None:
         """Let `name`, imported without weights, stand for the weights of `by`.
@@ -176,11 +208,11 @@ class ModelStore:
         self.clean(job_id)
         return True
 
-    def clean(self, job_id: str) -> None:
+    def clean(self, job_id: str, *, is_sweep: bool = False) -> None:
         """Remove every directory of a finished job's output that no model needs.
 
         The optimizer's state is among them. While the job is active its trainer needs all of them to resume, those of
-        deleted models included.
+        deleted models included. A sweep looks into object storage only where something is left here.
         """
         with self._database.read() as connection:
             status = connection.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar_one_or_none()
@@ -188,7 +220,11 @@ class ModelStore:
             needed = {self._root / adapter for adapter in connection.execute(query).scalars()}
         if status is not None and JobStatus(status).finished:
             files = JobFiles(self._jobs_directory, job_id)
-            _keep_only(needed, files.output)
+            unneeded = list(_unneeded(needed, files.output))
+            if unneeded or not is_sweep:
+                self._folders.keep_only(files.output, needed)  # first: what is left here says that it has to be done
+            for path in unneeded:
+                shutil.rmtree(path, ignore_errors=True)
             for path in files.passing:
                 path.unlink(missing_ok=True)
 
@@ -198,7 +234,7 @@ class ModelStore:
         Removes what a crash between `finish` and `clean` left.
         """
         for directory in self._jobs_directory.iterdir():
-            self.clean(directory.name)
+            self.clean(directory.name, is_sweep=True)
 
     def _usable(self) -> ColumnElement[bool]:
         """The project's own models, and those that it has a permission for."""
@@ -257,16 +293,20 @@ def _needed() -> ColumnElement[bool]:
     return or_(models.c.deleted_at.is_(None), models.c.name.in_(continued))
 
 
-def _keep_only(needed: set[Path], directory: Path) -> None:
+def _unneeded(needed: set[Path], directory: Path) -> Iterator[Path]:
     if not directory.is_dir():
         return
     for entry in directory.iterdir():
-        if entry in needed or not entry.is_dir():
+        if entry in needed or not entry.is_dir() or _is_being_fetched(entry):
             continue
         if any(path.is_relative_to(entry) for path in needed):
-            _keep_only(needed, entry)
+            yield from _unneeded(needed, entry)
         else:
-            shutil.rmtree(entry, ignore_errors=True)
+            yield entry
+
+
+def _is_being_fetched(folder: Path) -> bool:
+    return folder.name.endswith(FETCHING) and time.time() - folder.stat().st_mtime < LONGEST_FETCH_SECONDS
 
 
 def register_model(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+KEPT = "rows-"  # begins the name of a job's own link to a file that is kept in object storage
+
 
 @dataclass(frozen=True, slots=True)
 class JobFiles:
@@ -64,7 +66,8 @@ class JobFiles:
     @property
     def passing(self) -> tuple[Path, ...]:
         """Copies of the user's rows and answers, which end with the job."""
-        return self.trained, self.held_out, self.answers, self.evaluation
+        links = self.directory.glob(f"{KEPT}*") if self.directory.is_dir() else ()
+        return self.trained, self.held_out, self.answers, self.evaluation, *links
 
     def evaluation_spec(self, attempt: int) -> Path:
         """What the evaluating process of this attempt is told to do."""

@@ -57,7 +57,7 @@ async def findings(request: Request) -> Response:
         raise NotFound("This file has no report yet.")
     page = _number(request, "page")
     wanted = findings_page(report, page)
-    seen = await look(request, ROWS, {"path": _path(visit, row), "places": wanted.places}, row.bytes)
+    seen = await look(request, ROWS, {"path": await _path(visit, row), "places": wanted.places}, row.bytes)
     full = findings_page(report, page, cast(list[JsonValue], seen["places"]))
     return render(request, "files/findings.html", file=row, findings=full, with_rows=True)
 
@@ -67,7 +67,7 @@ async def duplicates(request: Request) -> Response:
     visit, row, report = await _asked(request)
     pairs = () if report is None else file_report(report).pairs
     lines: list[JsonValue] = [line for one, other, _ in pairs for line in (one, other)]
-    seen = await look(request, ROWS, {"path": _path(visit, row), "lines": lines}, row.bytes)
+    seen = await look(request, ROWS, {"path": await _path(visit, row), "lines": lines}, row.bytes)
     return render(request, "files/duplicates.html", file=row, pairs=pairs, texts=seen["rows"])
 
 
@@ -77,7 +77,12 @@ async def mask(request: Request) -> Response:
     base = request.query_params.get("base", "")
     line = _number(request, "line")
     folder, limit = await run_in_threadpool(base_folder, base, visit.settings)
-    values: JsonObject = {"path": _path(visit, row), "base": str(folder.absolute()), "line": line, "max_tokens": limit}
+    values: JsonObject = {
+        "path": await _path(visit, row),
+        "base": str(folder.absolute()),
+        "line": line,
+        "max_tokens": limit,
+    }
     seen = await look(request, MASK, values, row.bytes)
     return render(request, "files/mask.html", previews=seen["previews"], line=line, base=base)
 
@@ -85,7 +90,7 @@ async def mask(request: Request) -> Response:
 async def fix(request: Request) -> Response:
     """What `fix` would change."""
     visit, row, _ = await _asked(request)
-    seen = await look(request, FIX, {"path": _path(visit, row)}, row.bytes)
+    seen = await look(request, FIX, {"path": await _path(visit, row)}, row.bytes)
     return render(request, "files/fix.html", file=row, fix=seen)
 
 
@@ -94,7 +99,7 @@ async def apply_fix(request: Request) -> Response:
     visit, row, _ = await _asked(request)
     with TemporaryDirectory(prefix="tunesmith-fix-") as folder:
         target = Path(folder) / "fixed.jsonl"
-        seen = await look(request, FIX, {"path": _path(visit, row), "target": str(target)}, row.bytes)
+        seen = await look(request, FIX, {"path": await _path(visit, row), "target": str(target)}, row.bytes)
         if not seen["written"]:
             raise InvalidRequest("Nothing was stored: no row of this file would be changed, or none would be left.")
         made = await visit.api.upload(fixed_name(row.filename), target, row.purpose)
@@ -131,8 +136,8 @@ async def _asked(request: Request) -> tuple[Visit, FileRow, JsonObject | None]:
     return visit, row, report if report and "examples" in report else None  # of an earlier version
 
 
-def _path(visit: Visit, row: FileRow) -> str:
-    return str(visit.store.blobs.path(row.id).absolute())
+async def _path(visit: Visit, row: FileRow) -> str:
+    return str((await run_in_threadpool(visit.store.files.local_copy, row.id)).absolute())
 
 
 def _number(request: Request, name: str) -> int:

@@ -166,7 +166,7 @@ def _file(visit: Visit, file_id: str) -> tuple[JsonValue, int]:
     row = visit.store.files.get(file_id)
     if row is None:
         raise InvalidRequest(f"No such File object: {file_id}", param="training_file")
-    return {"path": str(visit.store.blobs.path(row.id).absolute()), "sha256": row.sha256}, row.bytes
+    return {"path": str(visit.store.files.local_copy(row.id).absolute()), "sha256": row.sha256}, row.bytes
 
 
 def _base(job: NewJob, settings: Settings) -> tuple[JsonObject, list[str]]:

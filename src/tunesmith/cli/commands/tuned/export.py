@@ -101,7 +101,7 @@ def _write(settings: "Settings", row: "ModelRow", options: ExportOptions, system
 def _questions(store: "Store", row: "ModelRow") -> "list[Conversation]":
     """Those of the first training rows, if they are still there, else some of everyday life."""
     job = store.jobs.get(row.job_id)
-    path = None if job is None else store.blobs.path(job.training_file)
+    path = None if job is None else store.files.local_copy(job.training_file)
     found = _first_questions(path) if path is not None and path.is_file() else []
     return found[: len(QUESTIONS)] or [(("user", question),) for question in QUESTIONS]
 

@@ -1,0 +1,1 @@
+"""Object storage: the bucket, copies on this machine, moving there and back."""
