@@ -150,7 +150,7 @@ STATUSES = {
     "404": "There is no such object in the key's project.",
     "429": "A limit of the project is reached: `Retry-After` says for how long.",
     "500": "A fault of the server's own; nothing was committed, or `x-should-retry` is false.",
-    "503": "The server is too busy, or its database does not answer.",
+    "503": "The server is too busy, or its database or object storage does not answer.",
 }
 
 
