@@ -51,11 +51,13 @@ def _shown(result: FixResult) -> JsonObject:
 
 def _left_out(result: FixResult) -> JsonObject:
     """The rows that are not in the fixed file, by line, each with why; the first of them where they are many."""
-    faults = [
+    faults: list[JsonObject] = [
         {"line": one.line, "path": one.path, "key": None, "text": one.text, "cure": one.fix}
         for one in result.log.errors
     ]
-    others = [{"line": line, "path": "", "key": key, "text": "", "cure": ""} for line, key in result.dropped_rows]
+    others: list[JsonObject] = [
+        {"line": line, "path": "", "key": key, "text": "", "cure": ""} for line, key in result.dropped_rows
+    ]
     found = sorted([*faults, *others], key=_line)[:LEFT_OUT]
     return {"left_out": [*found], "left_out_rows": len({_line(one) for one in found})}
 
