@@ -1,6 +1,6 @@
-"""Writes weights as a safetensors file, a part at a time: none is in memory as a whole.
+"""Writes weights as a safetensors file, a part at a time.
 
-The bytes are those that safetensors' own `save_file` writes.
+No model is in memory as a whole. The bytes are those that safetensors' own `save_file` writes.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""Python calls whose texts contain the quote that also ends them, as small models write shell commands.
+"""Python calls whose texts contain the quote that also ends them.
 
-`bash(command='sed -n '1,5p' x.py')`: a quote ends a text only where an argument, an element or the whole may end.
+Small models write shell commands so: `bash(command='sed -n '1,5p' x.py')`. A quote ends a text only where an argument,
+an element or the whole may end.
 """
 
 import re

@@ -164,7 +164,7 @@ class LaterThoughts:
 
     def add(self, text: str) -> tuple[str, str]:
         """(thoughts, rest) that the text adds."""
-        if not self._left and self._now is None and not self._held:
+        if self._now is None and not self._held and not (self._left and any(one in text for one in self._first)):
             return "", text
         thoughts, shown = [], []
         self._held += text
