@@ -56,7 +56,7 @@ class Watch:
         self._connections: dict[int, socket.socket] = {}
         self._lock = threading.Lock()
         self.reason: BaseException | None = None  # the first that `lost` was called with
-        self._over = False
+        self._over: Ending | None = None  # how this rank has ended
 
     def listen(self, host: str, size: int) -> str:
         """Waits in a thread for the other ranks, and returns where they `connect`.
@@ -81,14 +81,11 @@ class Watch:
 
     def tell(self, ending: Ending) -> None:
         """Tells the others how this rank ends; from here on no loss is reported."""
-        self._over = True
         with self._lock:
+            self._over = ending
             connections = [*self._connections.values()]
         for connection in connections:
-            with suppress(OSError):
-                connection.settimeout(TELL_SECONDS)
-                connection.sendall(_line(asdict(ending)))
-                connection.shutdown(socket.SHUT_WR)
+            _send(connection, ending)
 
     def _accept(self, server: socket.socket, token: str, count: int) -> None:
         server.settimeout(1.0)  # to see that all are here, and close
@@ -117,6 +114,9 @@ class Watch:
         _keep_alive(connection)
         with self._lock:
             self._connections[rank] = connection
+            over = self._over
+        if over:
+            _send(connection, over)
         _thread(self._read, connection, stream, rank)
 
     def _read(self, connection: socket.socket, stream: IO[bytes], rank: int) -> None:
@@ -151,6 +151,13 @@ def _keep_alive(connection: socket.socket) -> None:
     for name, value in KEEPALIVE.items():
         if hasattr(socket, name):  # Linux has all three
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _send(connection: socket.socket, ending: Ending) -> None:
+    with suppress(OSError):
+        connection.settimeout(TELL_SECONDS)
+        connection.sendall(_line(asdict(ending)))
+        connection.shutdown(socket.SHUT_WR)
 
 
 def _line(value: object) -> bytes:
