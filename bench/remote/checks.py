@@ -32,13 +32,14 @@ WEATHER: JsonObject = {
     "required": ["city", "celsius", "rain"],
     "additionalProperties": False,
 }
+CLOSED: JsonObject = {"type": "object", "additionalProperties": False}  # so that a small model comes to an end
 SCHEMAS: tuple[JsonObject, ...] = (
     WEATHER,
-    {"type": "object", "properties": {"kind": {"enum": ["rain", "snow", "sun"]}}, "required": ["kind"]},
+    {**CLOSED, "properties": {"kind": {"enum": ["rain", "snow", "sun"]}}, "required": ["kind"]},
     {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 2, "maxItems": 3},
     {"anyOf": [{"type": "null"}, {"type": "string", "pattern": "^[A-Z][a-z]{2,8}$"}]},
-    {"type": "object", "properties": {"at": {"type": "string", "format": "date"}}, "required": ["at"]},
-    {"$defs": {"n": {"type": "object", "properties": {"next": {"type": "null"}}}}, "$ref": "#/$defs/n"},
+    {**CLOSED, "properties": {"at": {"type": "string", "format": "date"}}, "required": ["at"]},
+    {"$defs": {"n": {**CLOSED, "properties": {"next": {"type": "null"}}}}, "$ref": "#/$defs/n"},
 )
 
 

@@ -82,7 +82,7 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": {**SCHEM
 
 
 def test_answer_is_held_to_a_schema_by_vllm(client: TestClient, fake: FakeVllm, renderer: Renderer) -> None:
-    text = '{ \n\n  "rain":  true}'  # vLLM's llguidance 1.7 takes white space several times
+    text = '{"rain":\n  true}'
     fake.answers[BASE] = [*renderer.encode(text), min(renderer.eos_ids)]
     answer = client.post("/v1/chat/completions", json=BODY | {"response_format": FORMAT}).json()
     choice = answer["choices"][0]
@@ -91,6 +91,7 @@ def test_answer_is_held_to_a_schema_by_vllm(client: TestClient, fake: FakeVllm, 
     assert grammar.startswith("start: answer\nanswer: %json {")
     assert '"required":["rain"]' in grammar
     assert "json_allow_general_unicode_escapes" not in grammar
+    assert '"whitespace_flexible":false' in grammar
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -3,9 +3,16 @@
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.serve.chat.schema import MAX_SCHEMA_BYTES, arguments_schema, json_rule, schema_fault
+from tunesmith.serve.chat.schema import (
+    MAX_SCHEMA_BYTES,
+    arguments_schema,
+    for_older_llguidance,
+    json_rule,
+    schema_fault,
+)
 
 DEEP: dict[str, Any] = {}
 for _ in range(300):
@@ -135,3 +142,29 @@ def test_escapes_are_free_only_where_no_name_can_be_forged() -> None:
 def test_arguments_are_an_object() -> None:
     assert arguments_schema(None) == {"type": "object", "properties": {}, "additionalProperties": False}
     assert arguments_schema({"properties": {}}) == {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize("additional", [True, False])
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ('{"a":[1,2]}', True),
+        ('{"a": [1, 2]}', True),
+        ('{"a":\n  [1,\n\t2]}', True),
+        ('{ "a": [1]}', False),
+        ('{"a": [1] }', False),
+        ('{"a":  [1]}', False),
+        ('{"a" :[1]}', False),
+    ],
+)
+def test_grammar_for_older_llguidance_has_white_space_after_commas_and_colons_alone(
+    text: str, held: bool, additional: bool
+) -> None:
+    """There it may stand any number of times where a pattern allows it, and fill an answer up to its end."""
+    schema: JsonObject = {
+        "type": "object",
+        "properties": {"a": {"type": "array", "items": {"type": "integer"}}},
+        "additionalProperties": additional,
+    }
+    matcher = LLMatcher(LLTokenizer("byte"), for_older_llguidance(f"start: answer\nanswer: {json_rule(schema)}\n"))
+    assert (matcher.consume_tokens(list(text.encode())) and matcher.is_accepting()) == held

@@ -30,7 +30,6 @@ LOCATED_BYTES = 60_000  # checked to find the place of a fault; beyond, it is na
 PATTERN_STEPS = 50_000  # of comparing patterns; they take about 0.5 s
 CACHED_SCHEMAS = 64
 WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
-SPACES = f"({WHITESPACE})+"
 OPTIONS = "x-guidance"  # of llguidance, in a schema
 PLAIN: JsonObject = {"whitespace_pattern": WHITESPACE}
 ANY_ESCAPES: JsonObject = {
@@ -38,7 +37,12 @@ ANY_ESCAPES: JsonObject = {
     "json_allow_general_unicode_escapes": True,
 }  # many a row was written with ASCII only
 NAMES_PLAIN: JsonObject = {**PLAIN, "json_allowed_escapes": 'nrbtf\\"'}
-NEWER = ("json_allow_general_unicode_escapes",)
+NEWER = ("json_allow_general_unicode_escapes", "whitespace_pattern")
+SEPARATED: JsonObject = {
+    "whitespace_flexible": False,
+    "item_separator": f",({WHITESPACE})?",
+    "key_separator": f":({WHITESPACE})?",
+}
 ANY_OBJECT: JsonObject = {"type": "object"}
 NO_ARGUMENTS: JsonObject = {"type": "object", "properties": {}, "additionalProperties": False}
 
@@ -67,11 +71,11 @@ def json_rule(schema: JsonObject) -> str:
 def for_older_llguidance(grammar: str) -> str:
     r"""The grammar as llguidance 1.7 and later read alike.
 
-    1.7 takes white space any number of times where it may stand, and has no option for `\uXXXX`, which stands for
-    control characters only.
+    1.7 takes a `whitespace_pattern` any number of times, up to the end of an answer, and has no option for `\uXXXX`,
+    which stands for control characters only. So white space comes after commas and colons alone.
     """
     for options in (ANY_ESCAPES, NAMES_PLAIN):
-        older = {key: value for key, value in options.items() if key not in NEWER} | {"whitespace_pattern": SPACES}
+        older = {key: value for key, value in options.items() if key not in NEWER} | SEPARATED
         ours, theirs = (orjson.dumps({OPTIONS: one}).decode()[1:-1] for one in (options, older))
         grammar = grammar.replace(ours, theirs)
     return grammar
