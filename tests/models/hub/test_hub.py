@@ -20,7 +20,12 @@ def test_a_repository_is_downloaded_once_and_without_code(hub: Hub, settings: Se
     files |= {"pytorch_model.bin": b"x", "modeling.py": b"x", "consolidated.safetensors": b"x", "onnx/m.json": b"{}"}
     assert not is_present(BASE, settings)
     steps: list[tuple[Path, int | None]] = []
-    directory = pull(BASE, settings, lambda folder, total: steps.append((folder, total)))
+
+    def started(folder: Path | None, total: int | None, step: str = "") -> None:
+        assert folder is not None
+        steps.append((folder, total))
+
+    directory = pull(BASE, settings, started)
     assert {path.name for path in directory.iterdir()} == {path.name for path in tiny_dir.iterdir()}
     assert [total for _, total in steps] == [sum(path.stat().st_size for path in tiny_dir.iterdir())]
     assert sum(path.stat().st_size for path in steps[0][0].iterdir()) == steps[0][1]

@@ -5,8 +5,8 @@ from heapq import heapify, heappop, heappush
 
 import pytest
 
-from tunesmith.evals.verdict.spec import TIME_SHARE
-from tunesmith.serve.verdict.pace import AT_ONCE, GRACE_SECONDS, LEAST, Pace
+from tunesmith.estimate.verdict_time import GRACE_SECONDS, LEAST, TIME_SHARE
+from tunesmith.serve.verdict.pace import AT_ONCE, Pace
 
 
 class Clock:

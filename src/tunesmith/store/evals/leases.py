@@ -170,7 +170,12 @@ def _save_items(connection: Connection, saved: Sequence[Saved], texts: Sequence[
     for one, text in zip(saved, texts, strict=True):
         if one.item_id not in waiting:  # done already
             continue
-        values = {"of_item": one.item_id, "sample": text.sample, "results": text.results, "more": text.size}
+        values: dict[str, object] = {
+            "of_item": one.item_id,
+            "sample": text.sample,
+            "results": text.results,
+            "more": text.size,
+        }
         if one.state == "waiting":
             kept.append(values)
         else:
