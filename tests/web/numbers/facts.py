@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tests.web.numbers.spelling import Json, t
 
-from tunesmith.estimate.prices import DEFAULT_MODEL, Price, dollar_column, require_price, usage_cost
+from tunesmith.estimate.prices import DEFAULT_MODEL, Price, dollars, require_price, usage_cost
 from tunesmith.store.rows import COUNTERS, Counts
 from tunesmith.web.formats import size
 from tunesmith.web.views.organization.usage import counts_of
@@ -71,6 +71,10 @@ def line_facts(steps: list[Json]) -> Iterator[str]:
 
 def file_facts(file: Json, report: Json) -> Iterator[str]:
     """Of a file's page: its report."""
+    first = report["errors"][0]
+    at = t("file.line", line=first["line"]) + (f" {first['path']}" if first.get("path") else "")
+    told = f"{at} {first['message']} {first['cure']}".replace("`", "")  # the page shows a command as code
+    yield f"{told} {t('file.and_more', n=report['error_count'] - 1)}"
     yield t("file.refused", n=report["error_count"])
     yield t("file.with_warnings", n=report["warning_count"])
     yield f"{report['examples']} {t('file.rows', n=report['examples'])}"
@@ -113,7 +117,7 @@ def usage_facts(days: list[Json], sums: dict[str, list[Json]], names: dict[str, 
     total = sum(by_day.values(), Counts())
     for name in ("requests", "prompt_tokens", "completion_tokens", "trained_tokens"):
         yield f"{t(f'counter.{name}')} {getattr(total, name):,}"
-    yield f"{t('usage.would_cost')} {dollar_column([usage_cost(price, total)])[0]}"
+    yield f"{t('usage.would_cost')} {dollars(usage_cost(price, total))}"
     yield from _cost_lines(by_day, price)
     for group, results in sums.items():
         of = {one[group]: _sum([two for two in results if two[group] == one[group]]) for one in results}
@@ -126,8 +130,8 @@ def usage_facts(days: list[Json], sums: dict[str, list[Json]], names: dict[str, 
 
 
 def _cost_lines(sums: dict[str, Counts], price: Price) -> Iterator[str]:
-    costs = dollar_column([usage_cost(price, one) for one in sums.values()])
-    for (name, one), cost in zip(sums.items(), costs, strict=True):
+    for name, one in sums.items():
+        cost = dollars(usage_cost(price, one))
         yield f"{name} {' '.join(f'{getattr(one, counter):,}' for counter in COUNTERS)} {cost}"
 
 
