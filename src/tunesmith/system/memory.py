@@ -1,4 +1,4 @@
-"""The memory this process may use: the machine's, or less in a container."""
+"""The memory this process may use: the machine's, or less in a container; and how it tells that there is no more."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,9 @@ from pathlib import Path
 from tunesmith.system.cgroups import ROOT, memory_groups, whole_number
 
 UNKNOWN_MACHINE = 4 << 30  # bytes, assumed where the system does not say
+# What torch and CUDA's libraries say in a RuntimeError; torch's own class for a GPU is one too, and no MemoryError.
+NO_MEMORY_CLASS = "OutOfMemoryError"
+NO_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "status_alloc_failed")
 
 
 def total_memory(root: Path = ROOT) -> int:
@@ -26,6 +29,16 @@ def free_memory(root: Path = ROOT) -> int:
     if machine is None:  # not Linux
         machine = (_meminfo(root, "MemTotal") or _physical_memory()) // 2
     return max(0, min([machine, *(group.limit - group.used for group in memory_groups(root))]))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was not enough memory, of the machine or of a GPU.
+
+    By class and words: torch need not be imported.
+    """
+    if isinstance(error, MemoryError) or any(kind.__name__ == NO_MEMORY_CLASS for kind in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY_WORDS)
 
 
 def _meminfo(root: Path, name: str) -> int | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tunesmith.errors import TunesmithError
 from tunesmith.system.activity import doing
 from tunesmith.system.disk import is_full
+from tunesmith.system.memory import is_out_of_memory
 from tunesmith.train.core.disk_room import Patience
 from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.protocol.environment import restart_with_environment
@@ -21,6 +22,7 @@ from tunesmith.train.protocol.spec import TrainSpec
 
 STOPPED = 143
 NO_ROOM = 74
+WORDS_KEPT = 200  # characters of an allocator's report; the rest is advice to programmers
 
 
 def main(arguments: list[str]) -> int:
@@ -47,13 +49,23 @@ def _run(path: Path, emit: Listener, interrupt: Interrupt) -> int:
         return _train(path, emit, interrupt)
     except TunesmithError as error:
         emit(Failed(error.code or "invalid_training_job", error.message, error.param))
-    except MemoryError:
-        emit(Failed("out_of_memory", "The trainer ran out of memory: lower batch_size, or shorten the rows."))
     except Exception as error:
+        if is_out_of_memory(error):
+            emit(Failed("out_of_memory", _out_of_memory(error)))
+            return 1
         with suppress(OSError):  # stderr is a file too
             traceback.print_exc()
         emit(Failed("trainer_error", f"The trainer failed: {type(error).__name__}: {error}"))
     return 1
+
+
+def _out_of_memory(error: Exception) -> str:
+    """Outside of the steps, which are tried again: mostly while the base is loaded."""
+    said = " ".join(str(error).split())[:WORDS_KEPT].rstrip(".")
+    return (
+        f"The trainer ran out of memory{f' ({said})' if said else ''}. Free some, take a smaller base, or shorten "
+        "the rows."
+    )
 
 
 def _train(path: Path, emit: Listener, interrupt: Interrupt) -> int:

@@ -5,8 +5,10 @@ for each batch: gradient -> optimizer step -> validation where due -> report -> 
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -31,6 +33,7 @@ from tunesmith.train.objective import BatchResult, Objective
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.protocol.events import Checkpoint, Done, Step
 from tunesmith.train.protocol.spec import TrainSpec
+from tunesmith.train.retry import Result, retried
 from tunesmith.train.validation import Quality, sample
 
 EPOCH_SAVE_SECONDS = 20.0  # progress is saved at epoch ends too, but not more often than this
@@ -155,9 +158,7 @@ class Run:
         self._save_when_due(last_of_epoch)
 
     def _gradient(self, batch: Batch) -> tuple[BatchResult, float]:
-        self.trainable.grad.zero_()
-        torch.manual_seed(self.spec.seed * 1_000_003 + batch.step)  # dropout: a function of seed and step
-        result = self.objective.backward(batch)
+        result = self._retried(partial(self._backward, batch), batch.examples, f"Step {batch.step}")
         norm = self.optimizer.norm()
         if not math.isfinite(result.loss) or not math.isfinite(norm):
             lines = ", ".join(str(example.line) for example in batch.examples)
@@ -168,6 +169,20 @@ class Run:
             )
         return result, norm
 
+    def _backward(self, batch: Batch, objective: Objective) -> BatchResult:
+        """The batch's gradient, from the step's start: with the same numbers, however often."""
+        self.trainable.grad.zero_()
+        torch.manual_seed(self.spec.seed * 1_000_003 + batch.step)  # dropout: a function of seed and step
+        return objective.backward(batch)
+
+    def _retried(self, work: Callable[[Objective], Result], examples: Sequence[Example], what: str) -> Result:
+        self.objective, result = retried(self.objective, work, examples, what, self.room.emit)
+        return result
+
+    def _quality(self, examples: Sequence[Example]) -> Quality:
+        what = f"The validation after step {self.step}"
+        return self._retried(lambda objective: objective.quality(examples), examples, what)
+
     def _validate(self, last_of_epoch: bool) -> tuple[Quality | None, Quality | None]:
         """On a sample and on all rows, each where it is due."""
         if not self.validation:
@@ -175,9 +190,9 @@ class Run:
         sampled = full = None
         every = self.spec.validate_every or max(1, self.sampler.total_steps // VALIDATIONS)
         if self.step % every == 0 or self.step == 1:
-            sampled = self.objective.quality(sample(self.validation, self.spec.seed))
+            sampled = self._quality(sample(self.validation, self.spec.seed))
         if last_of_epoch:
-            full = self.objective.quality(self.validation)
+            full = self._quality(self.validation)
         return sampled, full
 
     def _seconds_left(self) -> float | None:

@@ -1,14 +1,14 @@
 """What a step minimises: the gradient of a batch, and what is reported of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
 from tunesmith.train.core.examples import Batch, Example
 from tunesmith.train.core.losses import dpo_loss, supervised_loss
-from tunesmith.train.core.packing import TokenRow, split
+from tunesmith.train.core.packing import ENOUGH_TOKENS, TokenRow, largest_part, split
 from tunesmith.train.paths.scoring import Computed, Scorer
 from tunesmith.train.validation import Quality, validate, validate_pairs
 
@@ -33,6 +33,10 @@ class Objective(Protocol):
         """Loss and accuracy of rows that are not trained."""
         ...
 
+    def in_smaller_pieces(self, examples: Sequence[Example]) -> "Objective":
+        """The same, with at most half of the tokens at once that the largest part of `examples` has now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
@@ -40,13 +44,14 @@ class Supervised:
 
     scorer: Scorer
     micro_batch_tokens: int
+    enough_tokens: int = ENOUGH_TOKENS  # see `split`
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
         units = batch.units
         total = sum(sum(row.weights[1:]) for (row,) in units)
         loss, correct, learned, computed = 0.0, 0, 0, Computed()
-        for part in split(units, self.micro_batch_tokens):
+        for part in split(units, self.micro_batch_tokens, self.enough_tokens):
             scores = self.scorer.score([units[index][0] for index in part])
             part_loss = supervised_loss(scores.logprobs, scores.weights, total)
             part_loss.backward()
@@ -58,7 +63,13 @@ class Supervised:
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         """See `Objective`."""
-        return validate(self.scorer, examples, self.micro_batch_tokens)
+        return validate(self.scorer, examples, self.micro_batch_tokens, self.enough_tokens)
+
+    def in_smaller_pieces(self, examples: Sequence[Example]) -> "Supervised":
+        """See `Objective`."""
+        units = [(row,) for example in examples for row in example.rows]
+        half = largest_part(units, self.micro_batch_tokens, self.enough_tokens) // 2
+        return replace(self, micro_batch_tokens=half, enough_tokens=min(half, self.enough_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +84,13 @@ class Preference:
     beta: float
     references: dict[int, tuple[float, float]]  # line -> log-probabilities of its answers where the job began
     validation_references: dict[int, tuple[float, float]]
+    enough_tokens: int = ENOUGH_TOKENS
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
         loss, right, computed = 0.0, 0, Computed()
-        for part in split([example.rows for example in batch.examples], self.micro_batch_tokens):
+        units = [example.rows for example in batch.examples]
+        for part in split(units, self.micro_batch_tokens, self.enough_tokens):
             chosen = [batch.examples[index] for index in part]
             scores = self.scorer.score(_rows(chosen))
             sums = scores.row_sums(2 * len(chosen))
@@ -92,7 +105,14 @@ class Preference:
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         """See `Objective`."""
-        return validate_pairs(self.scorer, examples, self.validation_references, self.beta, self.micro_batch_tokens)
+        known, tokens = self.validation_references, self.micro_batch_tokens
+        return validate_pairs(self.scorer, examples, known, self.beta, tokens, self.enough_tokens)
+
+    def in_smaller_pieces(self, examples: Sequence[Example]) -> "Preference":
+        """See `Objective`."""
+        units = [example.rows for example in examples]
+        half = largest_part(units, self.micro_batch_tokens, self.enough_tokens) // 2
+        return replace(self, micro_batch_tokens=half, enough_tokens=min(half, self.enough_tokens))
 
 
 def answer_logprobs(scorer: Scorer, examples: Sequence[Example], budget: int) -> dict[int, tuple[float, float]]:

@@ -1,0 +1,63 @@
+"""A computation whose memory was not enough, once more in pieces half as large."""
+
+import gc
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from tunesmith.errors import TrainerError
+from tunesmith.system.memory import is_out_of_memory
+from tunesmith.train.core.examples import Example
+from tunesmith.train.objective import Objective
+from tunesmith.train.protocol.events import Listener, Log
+
+Result = TypeVar("Result")
+
+
+class OutOfMemory(TrainerError):
+    """Not even half of the tokens fit into the memory at once."""
+
+
+def retried(
+    objective: Objective,
+    work: Callable[[Objective], Result],
+    examples: Sequence[Example],
+    what: str,
+    emit: Listener,
+) -> tuple[Objective, Result]:
+    """What `work` returns, and the objective that it was computed with; the run goes on with that one.
+
+    `work` begins anew when it is called again. `what` names it, such as "Step 7". Raises OutOfMemory where the second
+    try fails too.
+    """
+    try:
+        return objective, work(objective)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    free_unused()  # only here: until the exception is gone, its frames hold the tensors
+    smaller = objective.in_smaller_pieces(examples)
+    emit(Log("warn", f"{what} did not fit into memory: it is computed again, in pieces half as large from here on."))
+    try:
+        return smaller, work(smaller)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(_sentence(examples, what), code="out_of_memory") from error
+
+
+def free_unused() -> None:
+    """Gives up what nobody holds any more, also in the memory that torch keeps of a GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _sentence(examples: Sequence[Example], what: str) -> str:
+    longest = max(examples, key=lambda example: example.tokens)
+    return (
+        f"{what} does not fit into memory, not even in pieces half as large. Its longest row is line {longest.line}, "
+        f"with {longest.tokens:,} tokens, and a row cannot be divided: shorten such rows, "
+        "take a smaller base, or a device with more memory."
+    )
