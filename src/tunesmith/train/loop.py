@@ -148,7 +148,7 @@ class Run:
             valid_mean_token_accuracy=sampled.accuracy if sampled else None,
             full_valid_loss=full.loss if full else None,
             full_valid_mean_token_accuracy=full.accuracy if full else None,
-            peak_memory_bytes=peak_memory(),
+            peak_memory_bytes=peak_memory(self.trainable.flat.device),
             seconds_left=self._seconds_left(),
         )
         self._report(report)

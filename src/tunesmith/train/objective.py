@@ -6,11 +6,13 @@ from typing import Protocol
 
 import torch
 
-from tunesmith.train.core.examples import Batch, Example
+from tunesmith.train.core.batches import Batch, Example
 from tunesmith.train.core.losses import dpo_loss, supervised_loss
 from tunesmith.train.core.packing import ENOUGH_TOKENS, TokenRow, largest_part, split
 from tunesmith.train.paths.scoring import Computed, Scorer
 from tunesmith.train.validation import Quality, validate, validate_pairs
+
+ZERO = torch.zeros((), dtype=torch.float64)  # of sums that are read after the last part: a GPU is not waited for before
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,16 @@ class Supervised:
         """See `Objective`."""
         units = batch.units
         total = sum(sum(row.weights[1:]) for (row,) in units)
-        loss, correct, learned, computed = 0.0, 0, 0, Computed()
+        loss, correct, learned, computed = ZERO, ZERO, 0, Computed()
         for part in split(units, self.micro_batch_tokens, self.enough_tokens):
             scores = self.scorer.score([units[index][0] for index in part])
             part_loss = supervised_loss(scores.logprobs, scores.weights, total)
             part_loss.backward()
-            loss += float(part_loss.detach())
-            correct += int(scores.correct.sum())
+            loss = loss + part_loss.detach()
+            correct = correct + scores.correct.sum()
             learned += scores.correct.numel()
             computed += scores.computed
-        return BatchResult(loss, correct / learned, computed)
+        return BatchResult(float(loss), float(correct) / learned, computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         """See `Objective`."""
@@ -88,7 +90,7 @@ class Preference:
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
-        loss, right, computed = 0.0, 0, Computed()
+        loss, right, computed = ZERO, ZERO, Computed()
         units = [example.rows for example in batch.examples]
         for part in split(units, self.micro_batch_tokens, self.enough_tokens):
             chosen = [batch.examples[index] for index in part]
@@ -98,10 +100,10 @@ class Preference:
             losses, margins = dpo_loss(sums[0::2], sums[1::2], known[:, 0], known[:, 1], self.beta)
             part_loss = losses.sum() / len(batch.examples)
             part_loss.backward()
-            loss += float(part_loss.detach())
-            right += int((margins > 0).sum())
+            loss = loss + part_loss.detach()
+            right = right + (margins > 0).sum()
             computed += scores.computed
-        return BatchResult(loss, right / len(batch.examples), computed)
+        return BatchResult(float(loss), float(right) / len(batch.examples), computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         """See `Objective`."""
@@ -115,11 +117,13 @@ class Preference:
         return replace(self, micro_batch_tokens=half, enough_tokens=min(half, self.enough_tokens))
 
 
-def answer_logprobs(scorer: Scorer, examples: Sequence[Example], budget: int) -> dict[int, tuple[float, float]]:
+def answer_logprobs(
+    scorer: Scorer, examples: Sequence[Example], budget: int, enough: int = ENOUGH_TOKENS
+) -> dict[int, tuple[float, float]]:
     """Log-probabilities of each line's two answers under the model as it is now."""
     known: dict[int, tuple[float, float]] = {}
     with torch.no_grad():
-        for part in split([example.rows for example in examples], budget):
+        for part in split([example.rows for example in examples], budget, enough):
             chosen = [examples[index] for index in part]
             sums = scorer.score(_rows(chosen)).row_sums(2 * len(chosen)).tolist()
             known.update({item.line: (sums[2 * i], sums[2 * i + 1]) for i, item in enumerate(chosen)})

@@ -1,14 +1,12 @@
 """A computation whose memory was not enough, once more in pieces half as large."""
 
-import gc
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
-
 from tunesmith.errors import TrainerError
 from tunesmith.system.memory import is_out_of_memory
-from tunesmith.train.core.examples import Example
+from tunesmith.train.core.batches import Example
+from tunesmith.train.core.device import free_unused
 from tunesmith.train.objective import Objective
 from tunesmith.train.protocol.events import Listener, Log
 
@@ -45,13 +43,6 @@ def retried(
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(_sentence(examples, what), code="out_of_memory") from error
-
-
-def free_unused() -> None:
-    """Gives up what nobody holds any more, also in the memory that torch keeps of a GPU."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _sentence(examples: Sequence[Example], what: str) -> str:

@@ -28,7 +28,7 @@ from tunesmith.train.fingerprint import spec_fingerprint
 from tunesmith.train.loop import Run
 from tunesmith.train.objective import Objective, Preference, Supervised, answer_logprobs
 from tunesmith.train.paths.flops import matmul_peak
-from tunesmith.train.prepare import PreparedModel, prepare
+from tunesmith.train.prepare import PreparedModel, device_of, prepare
 from tunesmith.train.protocol.events import Listener, Log, Started
 from tunesmith.train.protocol.spec import TrainSpec
 
@@ -49,14 +49,16 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
 
     Emits `Started` and, on a resume, the events of the steps that are already done.
     """
-    _limit_processor(spec)
+    device = device_of(spec)
+    _limit_processor(spec, device)
+    device.use()
     data = read_data(spec)
     sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
     files, fingerprint = RunFiles(spec.output_dir), spec_fingerprint(spec)
     origin, room = load_progress(files, fingerprint), DiskRoom(spec.output_dir, emit, interrupt)
-    journal = _reported(files, sampler, origin, room)
+    journal = _reported(files, _started(sampler, origin, device), origin, room)
     plan_file = files.root / f"plan-{fingerprint[:16]}.json"
-    model = prepare(spec, [*data.training, *data.validation], plan_file, room)
+    model = prepare(spec, [*data.training, *data.validation], plan_file, room, device)
     run = Run(
         spec=spec,
         sampler=sampler,
@@ -71,14 +73,14 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
         room=room,
         interrupt=interrupt,
         work=model.work,
-        peak_flops=matmul_peak(Device.best()),
+        peak_flops=matmul_peak(device),
     )
     return _restored(run, origin)
 
 
-def _limit_processor(spec: TrainSpec) -> None:
+def _limit_processor(spec: TrainSpec, device: Device) -> None:
     use_threads(spec.threads)
-    if spec.nice:
+    if spec.nice and not device.is_gpu:  # the thread that feeds a GPU needs little time, and needs it at once
         os.nice(spec.nice)
 
 
@@ -120,11 +122,11 @@ def _restore_checkpoint(run: Run, checkpoint: Checkpointed) -> None:
     run.trained_tokens = sum(batch.tokens for batch in batches if batch.step <= checkpoint.step)
 
 
-def _reported(files: RunFiles, sampler: Sampler, origin: Origin, room: DiskRoom) -> Journal:
+def _reported(files: RunFiles, started: Started, origin: Origin, room: DiskRoom) -> Journal:
     """Emits what is known before the base is loaded; the journal of the steps that are done."""
     journal, past = room.write("the journal", LITTLE, lambda: Journal.resume(files.journal, origin.step))
     emit = room.emit
-    emit(_started(sampler, origin))
+    emit(started)
     if origin.notice:
         emit(Log("warn", origin.notice))
     for event in past:
@@ -136,7 +138,7 @@ def _optimizer(spec: TrainSpec, trainable: TrainableParameters) -> AdamW:
     return AdamW(trainable.flat, trainable.grad, spec.options.weight_decay, trainable.matrices)
 
 
-def _started(sampler: Sampler, origin: Origin) -> Started:
+def _started(sampler: Sampler, origin: Origin, device: Device) -> Started:
     examples = sampler.examples
     return Started(
         total_steps=sampler.total_steps,
@@ -145,17 +147,19 @@ def _started(sampler: Sampler, origin: Origin) -> Started:
         tokens_per_epoch=sum(example.tokens for example in examples),
         learned_tokens_per_epoch=sum(example.learned for example in examples),
         resumed_from_step=origin.step,
+        element_bytes=device.dtype.itemsize,
     )
 
 
 def _objective(spec: TrainSpec, model: PreparedModel, data: Data, room: DiskRoom, fingerprint: str) -> Objective:
     if spec.method == "supervised":
-        return Supervised(model.scorer, model.micro_batch_tokens)
+        return Supervised(model.scorer, model.micro_batch_tokens, model.enough_tokens)
     training, validation = (
         _references(model, examples, spec.output_dir / f"references-{part}-{fingerprint[:16]}.json", room)
         for part, examples in (("training", data.training), ("validation", data.validation))
     )
-    return Preference(model.scorer, model.micro_batch_tokens, spec.beta or AUTO_BETA, training, validation)
+    beta, most, enough = spec.beta or AUTO_BETA, model.micro_batch_tokens, model.enough_tokens
+    return Preference(model.scorer, most, beta, training, validation, enough)
 
 
 def _references(
@@ -166,7 +170,7 @@ def _references(
     if kept is not None:
         with suppress(ValidationError):  # of a damaged file of an earlier release, which had no digest
             return _REFERENCES.validate_python(kept)
-    known = answer_logprobs(model.scorer, examples, model.micro_batch_tokens)
+    known = answer_logprobs(model.scorer, examples, model.micro_batch_tokens, model.enough_tokens)
     plain: JsonObject = {str(line): list(pair) for line, pair in known.items()}
     room.write("what the untrained model says of the rows", LITTLE, lambda: write_checked(path, plain))
     return known

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.train.core.examples import Example
+from tunesmith.train.core.batches import Example
 from tunesmith.train.core.losses import dpo_loss
 from tunesmith.train.core.packing import ENOUGH_TOKENS, split
 from tunesmith.train.paths.scoring import Scorer

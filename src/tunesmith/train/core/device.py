@@ -1,35 +1,98 @@
-"""The device of a run: CUDA in bf16 where there is a GPU, else the CPU in fp32.
+"""The device of a run, and the number format of its base.
 
-Only the CPU path has been measured; the other is written with the same operations and has not been run by us.
+    CPU                                    float32
+    GPU, compute capability 8.0 and above  bfloat16; all weights: float32, products in TF32
+    older GPU                              float32
+
+The CPU alone has been measured. What is below for GPUs is tested with fake tensors, and has not been run on one.
 """
 
+import gc
 import resource
 import sys
 from dataclasses import dataclass
 
 import torch
 
+from tunesmith.errors import InvalidRequest
 from tunesmith.system.cpu import cpu_count
 from tunesmith.system.memory import free_memory
+
+BF16_CAPABILITY = (8, 0)  # Ampere: before it bfloat16 is emulated, and there is no TF32
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """A device and the type of the frozen base on it."""
 
-    name: str  # as torch calls it
-    dtype: torch.dtype  # of the frozen base; the adapter is kept in fp32
+    name: str  # as torch calls it: cpu, cuda:1
+    dtype: torch.dtype  # of the base; an adapter is kept in fp32
+    tf32: bool = False  # products of float32 matrices are made of their first 11 bits
+    reason: str = ""  # why `dtype` is not the one that is expected of a GPU
 
     @classmethod
     def best(cls) -> "Device":
-        """The fastest device of this machine."""
-        if torch.cuda.is_available():
-            return cls("cuda", torch.bfloat16)
-        return cls("cpu", torch.float32)
+        """The fastest device of this machine, for a LoRA."""
+        return cls.chosen("auto")
+
+    @classmethod
+    def chosen(cls, wanted: str, *, all_weights: bool = False) -> "Device":
+        """The device called `wanted`: auto, cpu, cuda or cuda:N. Raises InvalidRequest where there is none."""
+        if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+            return cls("cpu", torch.float32)
+        index = _card(wanted)
+        return of_gpu(index, torch.cuda.get_device_capability(index), all_weights=all_weights)
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is not the processor."""
+        return self.name != "cpu"
+
+    def use(self) -> None:
+        """Makes it the one that torch means by "cuda", and sets how its products are made."""
+        if self.is_gpu:
+            torch.cuda.set_device(self.name)
+            torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
 
     def free_memory(self) -> int:
-        """How many bytes are free for activations."""
-        return int(torch.cuda.mem_get_info()[0]) if self.name == "cuda" else free_memory()
+        """How many bytes are free for weights and activations, with what torch keeps of a GPU and does not use."""
+        if not self.is_gpu:
+            return free_memory()
+        kept = torch.cuda.memory_reserved(self.name) - torch.cuda.memory_allocated(self.name)
+        return int(torch.cuda.mem_get_info(self.name)[0]) + kept
+
+
+def of_gpu(index: int, capability: tuple[int, int], *, all_weights: bool) -> Device:
+    """What is computed in on a GPU of this compute capability."""
+    name, recent = f"cuda:{index}", capability >= BF16_CAPABILITY
+    if all_weights:
+        return Device(name, torch.float32, tf32=recent)
+    if recent:
+        return Device(name, torch.bfloat16)
+    reason = (
+        f"The base is in float32: bfloat16 needs a GPU of compute capability 8.0, this one has {capability[0]}."
+        f"{capability[1]}, and in float16 small gradients would be zero."
+    )
+    return Device(name, torch.float32, reason=reason)
+
+
+def _card(wanted: str) -> int:
+    """The number of the GPU called auto, cuda or cuda:N."""
+    if not torch.cuda.is_available():
+        raise InvalidRequest(
+            f"train_device is {wanted!r}, but PyTorch finds no GPU that it can use here. Set it to 'cpu' or 'auto', or "
+            "install PyTorch for CUDA and the GPU's driver.",
+            param="train_device",
+            code="device_not_available",
+        )
+    _, numbered, number = wanted.partition(":")
+    index, count = int(number) if numbered else torch.cuda.current_device(), torch.cuda.device_count()
+    if index >= count:
+        there = ", ".join(f"cuda:{one}" for one in range(count))
+        raise InvalidRequest(
+            f"train_device is {wanted!r}; this machine has {there}.", param="train_device", code="device_not_available"
+        )
+    return index
 
 
 def use_threads(wanted: int) -> None:
@@ -37,12 +100,16 @@ def use_threads(wanted: int) -> None:
     torch.set_num_threads(wanted or cpu_count())
 
 
-def peak_memory() -> int:
-    """The most memory held so far, bytes.
-
-    The accelerator's where there is one, else this process's resident size.
-    """
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device: torch.device | None = None) -> int:
+    """The most memory held so far, bytes: of the GPU `device`, else this process's resident size."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024  # Linux counts in KiB
+
+
+def free_unused() -> None:
+    """Gives up what nobody holds any more, also in the memory that torch keeps of a GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
