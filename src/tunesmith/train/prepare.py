@@ -106,10 +106,8 @@ def _checked_scorer(
         return build_scorer(choice, base, plan, emit)
     rows = probe(examples)
     own_modules = family_gap(base.model.config.model_type, "training") is not None
-    with float32_head(base.model):
-        expected = expect(
-            PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules
-        )  # before they change
+    with float32_head(base.model):  # before its modules change
+        expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
         reserve.release()
     scorer = build_scorer(choice, base, plan, emit)
