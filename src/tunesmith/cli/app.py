@@ -8,6 +8,7 @@ from tunesmith import __version__
 from tunesmith.cli.commands import (
     chat,
     demo,
+    doctor,
     files,
     jobs,
     keys,
@@ -94,4 +95,5 @@ app.command("open", rich_help_panel=SERVER)(open_dashboard.open_dashboard)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)
 app.add_typer(projects.app, name="projects", rich_help_panel=SERVER)
 app.command(rich_help_panel=SERVER)(usage.usage)
+app.command(rich_help_panel=SERVER)(doctor.doctor)
 app.command(rich_help_panel=SERVER)(migrate.migrate)
