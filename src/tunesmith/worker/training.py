@@ -302,7 +302,8 @@ def interruption(status: int, last_step: int, *, ran_out: bool) -> TrainerInterr
 
     `ran_out`: meanwhile the kernel has killed a process here for want of memory.
     """
-    after, cause = f"after step {last_step}.", cast(Death, "outside")
+    after = f"after step {last_step}."
+    cause: Death = "outside"
     if status == -signal.SIGKILL and ran_out:
         text, cause = f"The machine ran out of memory, and the trainer was killed {after}", "memory"
     elif -status in CRASHES:

@@ -34,14 +34,15 @@ def gemma2() -> PreTrainedModel:
     """A window in every second layer, and scores with a soft cap."""
     sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4}
     config = Gemma2Config(**sizes, num_key_value_heads=2, head_dim=16, vocab_size=61, sliding_window=16)
-    return Gemma2ForCausalLM(config).eval()
+    model: PreTrainedModel = Gemma2ForCausalLM(config).eval()
+    return model
 
 
 class Watched(TorchDispatchMode):
     """Sees every call of a kernel: its name, and whether it mixes devices."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
         self.mixed: list[str] = []
 

@@ -79,7 +79,7 @@ def float32_head(model: "PreTrainedModel") -> Iterator[None]:
     finally:
         del head.forward
         if own is not None:  # as accelerate's hooks have it
-            head.forward = own
+            head.forward = own  # type: ignore[method-assign]
 
 
 def reference_logprobs(scorer: Scorer, rows: Sequence[TokenRow]) -> Tensor:

@@ -81,8 +81,8 @@ def _tokenizer(vocabulary: int) -> "PreTrainedTokenizerFast":
 
 def vllm_answers(base: Path, adapters: list[Path], shape: Shape) -> Measures:
     """Greedy answers of a base with two adapters in one batch: their speed, and whether the adapters act."""
-    from vllm import LLM, SamplingParams
-    from vllm.lora.request import LoRARequest
+    from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
+    from vllm.lora.request import LoRARequest  # type: ignore[import-not-found]
 
     engine = LLM(
         str(base), enable_lora=True, max_loras=2, max_lora_rank=16, skip_tokenizer_init=True, gpu_memory_utilization=0.5
