@@ -47,7 +47,10 @@ def check_options(
 
 
 def trains_on_gpu(device: str) -> bool:
-    """Whether a trainer with this `train_device` will use a GPU, as far as can be told without torch."""
+    """Whether a trainer with this `train_device` will use a GPU.
+
+    As far as can be told without torch.
+    """
     return device.startswith("cuda") or (device == "auto" and _has_card() and not is_cpu_build())
 
 

@@ -91,7 +91,10 @@ def require_nf4(*, cuda: bool | None = None) -> None:
 
 
 def is_cpu_build() -> bool:
-    """Whether the installed torch can use no GPU at all, by what it says of itself in its version.py."""
+    """Whether the installed torch can use no GPU at all.
+
+    By what it says of itself in its version.py.
+    """
     spec = importlib.util.find_spec("torch")
     version = Path(spec.origin).with_name("version.py") if spec is not None and spec.origin else None
     if version is None or not version.is_file():

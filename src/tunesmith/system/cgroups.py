@@ -43,9 +43,9 @@ def memory_groups(root: Path = ROOT) -> list[MemoryGroup]:
 
 
 def memory_kills(root: Path = ROOT) -> int | None:
-    """How many processes of this one's innermost group the kernel has killed for want of memory.
+    """How many processes of this group the kernel has killed for want of memory.
 
-    None where the group does not say.
+    The innermost group counts. None where the group does not say.
     """
     for directory in _groups(root, "memory"):
         for name in ("memory.events", "memory.oom_control"):  # version 2, version 1

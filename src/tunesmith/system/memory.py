@@ -1,4 +1,4 @@
-"""The memory this process may use: the machine's, or less in a container; and how it tells that there is no more."""
+"""The memory this process may use, and how it is told that there is no more."""
 
 import os
 from pathlib import Path
@@ -32,9 +32,9 @@ def free_memory(root: Path = ROOT) -> int:
 
 
 def out_of_memory_kills(root: Path = ROOT) -> int:
-    """How often the kernel has killed a process for want of memory: in this one's group, else on the whole machine.
+    """How often the kernel has killed a process for want of memory.
 
-    0 where neither says; only its growth means something.
+    In this one's group, else on the whole machine; 0 where neither says; only its growth means something.
     """
     kills = memory_kills(root)
     if kills is not None:
@@ -48,9 +48,9 @@ def out_of_memory_kills(root: Path = ROOT) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that there was not enough memory, of the machine or of a GPU.
+    """Whether an exception says that there was not enough memory.
 
-    By class and words: torch need not be imported.
+    Of the machine or of a GPU. By class and words: torch need not be imported.
     """
     if isinstance(error, MemoryError) or any(kind.__name__ == NO_MEMORY_CLASS for kind in type(error).__mro__):
         return True

@@ -36,7 +36,10 @@ class Objective(Protocol):
         ...
 
     def in_smaller_pieces(self, examples: Sequence[Example]) -> "Objective":
-        """The same, with at most half of the tokens at once that the largest part of `examples` has now."""
+        """The same, with half as many tokens at once.
+
+        Half of what the largest part of `examples` has now.
+        """
         ...
 
 

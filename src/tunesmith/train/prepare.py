@@ -47,16 +47,17 @@ class PreparedModel:
 def prepare(
     spec: TrainSpec, examples: Sequence[Example], plan_file: Path, room: DiskRoom, device: Device | None = None
 ) -> PreparedModel:
-    """Loads the base and prepares its path, on `device` or the one that the spec names.
+    """Loads the base and prepares its path.
 
-    `examples`: all that will be scored, the training rows first. The memory plan is kept in `plan_file`.
+    `device`: None takes the one that the spec names. `examples`: all that will be scored, the training rows first. The
+    memory plan is kept in `plan_file`.
     """
     device, emit = device or device_of(spec), room.emit
     reserve = _reserve(spec, device, examples)
     base = load_base(spec, device)
     work = Work.of(base.model, base.trainable)
-    plan = _memory_plan(spec, base, device, examples)
-    plan = room.write("the plan of the memory", LITTLE, partial(kept_plan, plan_file, plan))
+    made = _memory_plan(spec, base, device, examples)
+    plan = room.write("the plan of the memory", LITTLE, partial(kept_plan, plan_file, made))
     choice = choose_stack(spec, base.model, base.trainable, plan)
     _report(base, plan, choice, device, emit)
     scorer: Scorer | None = None
@@ -72,9 +73,13 @@ def prepare(
         free_unused()
         base = load_base(spec, device)
         scorer = PaddedScorer(base.model, choice.trains)
+    _recompute_activations(base, plan)
+    return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, plan.enough_tokens, work)
+
+
+def _recompute_activations(base: LoadedBase, plan: MemoryPlan) -> None:
     if plan.activation_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
-    return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, plan.enough_tokens, work)
 
 
 def device_of(spec: TrainSpec) -> Device:

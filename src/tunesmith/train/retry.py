@@ -24,10 +24,10 @@ def retried(
     what: str,
     emit: Listener,
 ) -> tuple[Objective, Result]:
-    """What `work` returns, and the objective that it was computed with; the run goes on with that one.
+    """The objective that `work` succeeded with, and what it returned.
 
-    `work` begins anew when it is called again. `what` names it, such as "Step 7". Raises OutOfMemory where the second
-    try fails too.
+    The run goes on with that objective. `work` begins anew when it is called again. `what` names it, such as "Step 7".
+    Raises OutOfMemory where the second try fails too.
     """
     try:
         return objective, work(objective)

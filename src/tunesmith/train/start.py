@@ -49,9 +49,7 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
 
     Emits `Started` and, on a resume, the events of the steps that are already done.
     """
-    device = device_of(spec)
-    _limit_processor(spec, device)
-    device.use()
+    device = _prepared_device(spec)
     data = read_data(spec)
     sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
     files, fingerprint = RunFiles(spec.output_dir), spec_fingerprint(spec)
@@ -78,10 +76,13 @@ def start(spec: TrainSpec, emit: Listener, interrupt: Interrupt) -> Run:
     return _restored(run, origin)
 
 
-def _limit_processor(spec: TrainSpec, device: Device) -> None:
+def _prepared_device(spec: TrainSpec) -> Device:
+    device = device_of(spec)
     use_threads(spec.threads)
     if spec.nice and not device.is_gpu:  # the thread that feeds a GPU needs little time, and needs it at once
         os.nice(spec.nice)
+    device.use()
+    return device
 
 
 @doing("reading the training file")

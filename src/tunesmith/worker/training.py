@@ -54,7 +54,7 @@ class Stopping(TunesmithError):
 
 
 class TrainerInterrupted(TrainerError):
-    """The trainer has died without a word of its own; the next attempt goes on from its progress."""
+    """The trainer has died without a word; the next attempt goes on."""
 
     cause: Death = "outside"
 

@@ -154,7 +154,7 @@ def test_scores_of_a_bf16_base_are_summed_in_float32(way: str) -> None:
     mine = torch.autograd.grad((result.float() * weights).sum(), narrow)
     theirs = torch.autograd.grad((expected * weights).sum(), wide)
     for one, other in zip(mine, theirs, strict=True):
-        assert float((one.float() - other).norm() / other.norm()) < 0.01
+        assert float((one.float() - other).norm() / other.norm()) < 0.02
 
 
 @settings(max_examples=40, deadline=None)

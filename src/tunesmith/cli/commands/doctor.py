@@ -40,9 +40,10 @@ def doctor(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Try what this machine computes on: speed, memory, numbers, and whether a resumed run has the same bits.
+    """Try and measure what this machine trains on.
 
-    Nothing is downloaded. TRL and vLLM are compared where they are installed.
+    Speed, memory, the loss beside float32, and whether a resumed run has the same bits. Nothing is downloaded. TRL and
+    vLLM are compared where they are installed.
     """
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import print_plain
@@ -50,18 +51,18 @@ def doctor(
 
     if not gpu:
         raise CommandError("Say what to try: tunesmith doctor --gpu", Exit.USAGE)
-    settings = load_settings(data_dir)
-    arguments = ["--device", device or settings.train_device]
-    for one in shape or ():
-        arguments += ["--shape", str(one)]
-    base = None if shape else _base(settings)
-    if base is not None:
-        arguments += ["--base", str(base)]
+    arguments = _arguments(load_settings(data_dir), device, shape or [])
     done = subprocess.run(module_command(TRIAL, *arguments), stdout=subprocess.PIPE, text=True, check=False)
     if done.stdout:
         print_plain(done.stdout.splitlines()[-1] if as_json else done.stdout.rstrip())
     if done.returncode:
         raise typer.Exit(Exit.FAILED)
+
+
+def _arguments(settings: "Settings", device: str | None, shapes: list[TrialShape]) -> list[str]:
+    base = None if shapes else _base(settings)
+    asked = [word for one in shapes for word in ("--shape", str(one))]
+    return ["--device", device or settings.train_device, *asked, *(("--base", str(base)) if base else ())]
 
 
 def _base(settings: "Settings") -> "Path | None":

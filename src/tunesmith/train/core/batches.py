@@ -1,4 +1,4 @@
-"""What a step trains: lines as tokens, and the order in which epochs go through them."""
+"""What a step trains: lines as tokens, in the order of an epoch."""
 
 import random
 from collections.abc import Iterator, Sequence

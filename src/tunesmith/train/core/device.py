@@ -37,7 +37,10 @@ class Device:
 
     @classmethod
     def chosen(cls, wanted: str, *, all_weights: bool = False) -> "Device":
-        """The device called `wanted`: auto, cpu, cuda or cuda:N. Raises InvalidRequest where there is none."""
+        """The device called `wanted`: auto, cpu, cuda or cuda:N.
+
+        Raises InvalidRequest where there is none.
+        """
         if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
             return cls("cpu", torch.float32)
         index = _card(wanted)
@@ -55,7 +58,10 @@ class Device:
             torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
 
     def free_memory(self) -> int:
-        """How many bytes are free for weights and activations, with what torch keeps of a GPU and does not use."""
+        """How many bytes are free for weights and activations.
+
+        What torch keeps of a GPU and does not use is free.
+        """
         if not self.is_gpu:
             return free_memory()
         kept = torch.cuda.memory_reserved(self.name) - torch.cuda.memory_allocated(self.name)
@@ -101,7 +107,10 @@ def use_threads(wanted: int) -> None:
 
 
 def peak_memory(device: torch.device | None = None) -> int:
-    """The most memory held so far, bytes: of the GPU `device`, else this process's resident size."""
+    """The most memory held so far, bytes.
+
+    Of the GPU `device`, else this process's resident size.
+    """
     if device is not None and device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -109,7 +118,7 @@ def peak_memory(device: torch.device | None = None) -> int:
 
 
 def free_unused() -> None:
-    """Gives up what nobody holds any more, also in the memory that torch keeps of a GPU."""
+    """Gives up what nobody holds any more, also what torch keeps of a GPU."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

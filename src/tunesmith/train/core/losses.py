@@ -32,8 +32,7 @@ class TokenLogprobs(torch.autograd.Function):
         correct = hidden_LD.new_empty(count, dtype=torch.bool)
         wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         grad_hidden = torch.empty_like(hidden_LD) if wanted else None
-        most = CHUNK_LOGITS if hidden_LD.device.type == "cpu" else GPU_CHUNK_LOGITS
-        step = max(1, most // head.outputs)
+        step = _tokens_at_once(hidden_LD.device, head.outputs)
         for start in range(0, count, step):
             here = slice(start, start + step)
             targets = targets_L[here].unsqueeze(1)
@@ -60,6 +59,10 @@ class TokenLogprobs(torch.autograd.Function):
         """See the class."""
         (grad_hidden,) = cast(tuple[Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
         return (grad_hidden * grads[0].unsqueeze(1)).to(grad_hidden.dtype), None, None, None
+
+
+def _tokens_at_once(device: torch.device, outputs: int) -> int:
+    return max(1, (CHUNK_LOGITS if device.type == "cpu" else GPU_CHUNK_LOGITS) // outputs)
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -107,9 +107,10 @@ class Tree:
         return self._pairs[device]
 
     def mask(self, window: int | None, device: torch.device | None = None) -> Tensor:
-        """The same for the complete step [T, T], made where it is used, once for all layers with this window.
+        """The same for the complete step [T, T].
 
-        With nodes laid out depth first a query sees the keys before it whose descendants end behind it.
+        It is made where it is used, once for all layers with this window. With nodes laid out depth first a query sees
+        the keys before it whose descendants end behind it.
         """
         known = (window if self.is_cut(window) else None, device or self.positions.device)
         if known not in self._masks:

@@ -1,4 +1,7 @@
-"""A token tree as sequences of queries with the keys that they see, for kernels that take many of them in a call."""
+"""A token tree as sequences of queries with the keys that they see.
+
+For kernels that take many of them in a call.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +36,10 @@ class Pairs:
 
 
 def tree_pairs(nodes: Sequence[Node], device: torch.device) -> list[Pairs]:
-    """The calls that compute a tree: the nodes themselves first, then by the depth of an ancestor."""
+    """The calls that compute a tree.
+
+    The nodes themselves first, then by the depth of an ancestor.
+    """
     found = [_pairs([(node.start, node.stop) for node in nodes], None, device)]
     depths: list[int] = []
     for node in nodes:

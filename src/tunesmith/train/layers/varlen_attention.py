@@ -1,9 +1,10 @@
-"""Attention over a token tree through FlashAttention's kernel for sequences of different lengths, on GPUs.
+"""Attention over a token tree through FlashAttention's kernel, on GPUs.
 
-The kernel takes any number of pairs of queries and keys in one call. One call computes each node against itself
-(causal). One more for each depth of the tree computes all descendants of the nodes at this depth against those nodes:
-they are disjoint, and lie side by side. The parts of one query are merged by their log-sum-exp, and the backward pass
-of each part with the merged result is exact, as in `layers.attention`. No mask is made and nothing is compiled.
+The kernel for sequences of different lengths takes any number of pairs of queries and keys in one call. One call
+computes each node against itself (causal). One more for each depth of the tree computes all descendants of the nodes at
+this depth against those nodes: they are disjoint, and lie side by side. The parts of one query are merged by their
+log-sum-exp, and the backward pass of each part with the merged result is exact, as in `layers.attention`. No mask is
+made and nothing is compiled.
 
 Not covered: windows that cut a row, soft-capped scores, sinks, and formats other than 16 bits. These take the dense
 mask. The kernel has not been run by us: `paths.choose_attention` compares it with the mask before a run takes it.
@@ -33,7 +34,10 @@ class Kernel(Protocol):
     def backward(
         self, grad: Tensor, qkv: Inputs, out_lse: tuple[Tensor, Tensor], pairs: Pairs, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and v, given those of the merged result, itself and its log-sum-exp."""
+        """Gradients of q, k and v.
+
+        `grad` is that of the merged result, which is given with its log-sum-exp.
+        """
         ...
 
 
@@ -71,7 +75,10 @@ class Calls:
 
 
 class VarlenAttention(torch.autograd.Function):
-    """Computes softmax(q k^T * scale) v over the tree. Shapes: q [T, H, D], k and v [T, K, D]; result [T, H, D]."""
+    """Computes softmax(q k^T * scale) v over the tree.
+
+    Shapes: q [T, H, D], k and v [T, K, D]; result [T, H, D].
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, calls: Calls) -> Tensor:
@@ -130,7 +137,8 @@ def varlen_attention(
 ) -> Tensor:
     """q [1, H, T, D], k and v [1, K, T, D] -> [1, T, H, D]."""
     q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))
-    return cast(Tensor, VarlenAttention.apply(q, k, v, Calls(pairs, scale, kernel))).unsqueeze(0)  # type: ignore[no-untyped-call]
+    return cast(Tensor, VarlenAttention.apply(q, k, v, Calls(pairs, scale, kernel))).unsqueeze(0)  # type:
+    ignore[no - untyped - call]
 
 
 def computes(query: Tensor, value: Tensor) -> bool:

@@ -31,7 +31,7 @@ def wide_product(x_NI: Tensor, weight_OI: Tensor, bias: Tensor | None = None) ->
 
 
 class WideHead(torch.autograd.Function):
-    """An output layer whose matrix is frozen in 16 bits, and whose logits are in float32."""
+    """An output layer with a frozen 16-bit matrix and logits in float32."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, hidden: Tensor, weight_VD: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,4 +1,7 @@
-"""Whether FlashAttention's kernel computes the token tree on this GPU: tried on a few tokens beside the dense mask."""
+"""Whether FlashAttention's kernel computes the token tree on this GPU.
+
+It is tried on a few tokens beside the dense mask.
+"""
 
 from typing import TYPE_CHECKING
 

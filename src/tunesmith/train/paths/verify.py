@@ -63,10 +63,10 @@ def probe(examples: Sequence[Example]) -> list[TokenRow]:
 
 @contextmanager
 def float32_head(model: "PreTrainedModel") -> Iterator[None]:
-    """Within it the model's own output layer gives its logits in float32, as the faster paths' does.
+    """Within it the model's own output layer gives its logits in float32.
 
-    Rounded to bfloat16 they differ by an eighth between two computations that are both right, and the check would look
-    at little else.
+    As the faster paths' does. Rounded to bfloat16 they differ by an eighth between two computations that are both
+    right, and the check would look at little else.
     """
     head = cast(nn.Linear, model.get_output_embeddings())
     if not is_narrow(head.weight):

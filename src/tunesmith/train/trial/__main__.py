@@ -1,4 +1,4 @@
-"""`python -m tunesmith.train.trial`: tries the device of this machine, and prints a table and a JSON."""
+"""`python -m tunesmith.train.trial` tries the device of this machine."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Our own path on one model: speed, memory, the loss beside float32's, and whether a resumed run has the same bits."""
+"""Our own path on one model: speed, memory, the loss, and a resumed run."""
 
 import time
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ def tuned(model: "PreTrainedModel", device: Device, *, padded: bool = False) -> 
 
 
 def speed(one: Tuned, shape: Shape, peak_flops: float, seconds: float) -> Measures:
-    """Tokens a second, share of the peak and memory over steps that take about `seconds`."""
+    """Tokens a second, share of the peak and memory, in about `seconds`."""
     rows = batch(shape, one.model.config.get_text_config().vocab_size)
     if one.device.is_gpu:
         torch.cuda.reset_peak_memory_stats(one.device.name)
@@ -106,9 +106,9 @@ def distinct(rows: Batch) -> int:
 
 
 def against_float32(wide: "PreTrainedModel", dtype: torch.dtype, shape: Shape) -> Measures:
-    """The mean loss of a few rows in float32, and how far `dtype` is from it on either path.
+    """The mean loss of a few rows in float32, and how far `dtype` is from it.
 
-    Leaves the model in `dtype`.
+    On either path. Leaves the model in `dtype`.
     """
     few = batch(shape, wide.config.get_text_config().vocab_size).examples[:4]
     rows = [row for example in few for row in example.rows]
@@ -127,7 +127,7 @@ def against_float32(wide: "PreTrainedModel", dtype: torch.dtype, shape: Shape) -
 
 
 def resume(one: Tuned, shape: Shape) -> Measures:
-    """Four steps, the same again, and two with the rest after a restart from what was saved."""
+    """Four steps, the same again, and two with two more after a restart."""
     vocabulary = one.model.config.get_text_config().vocab_size
     begun = one.state()
 

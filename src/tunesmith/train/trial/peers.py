@@ -1,4 +1,7 @@
-"""The same rows through TRL, and adapters through vLLM, where these are installed. Not run on a GPU yet."""
+"""The same rows through TRL, and adapters through vLLM, where installed.
+
+Not run on a GPU yet.
+"""
 
 import importlib.util
 import json
@@ -13,6 +16,7 @@ from tunesmith.train.trial.shapes import Shape, batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from trl import SFTConfig
 
 TRL_STEPS = 3
 ANSWERS, ANSWER_TOKENS = 64, 128  # that vLLM generates, half of them with either adapter
@@ -25,11 +29,14 @@ def missing(*packages: str) -> str | None:
 
 
 def trl_speed(model: "PreTrainedModel", shape: Shape, device: Device, folder: Path) -> Measures:
-    """TRL's SFTTrainer with PEFT's LoRA of rank 16 on the same rows; its first step is not counted."""
+    """TRL's SFTTrainer with PEFT's LoRA of rank 16 on the same rows.
+
+    Its first step is not counted.
+    """
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     ended: list[float] = []
 
@@ -39,7 +46,22 @@ def trl_speed(model: "PreTrainedModel", shape: Shape, device: Device, folder: Pa
 
     rows = batch(shape, shape.sizes["vocab_size"])
     data = [_example(one.rows[0]) for one in rows.examples]
-    arguments = SFTConfig(
+    SFTTrainer(
+        model=model,
+        args=_trl_arguments(shape, device, folder),
+        train_dataset=Dataset.from_list(data * TRL_STEPS),
+        processing_class=_tokenizer(shape.sizes["vocab_size"]),
+        peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
+        callbacks=[Clock()],
+    ).train()
+    taken = (ended[-1] - ended[0]) / (len(ended) - 1)
+    return {"tokens/s": rows.tokens / taken}
+
+
+def _trl_arguments(shape: Shape, device: Device, folder: Path) -> "SFTConfig":
+    from trl import SFTConfig
+
+    return SFTConfig(
         output_dir=str(folder),
         max_steps=TRL_STEPS,
         per_device_train_batch_size=8,
@@ -53,16 +75,6 @@ def trl_speed(model: "PreTrainedModel", shape: Shape, device: Device, folder: Pa
         report_to=[],
         disable_tqdm=True,
     )
-    SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=Dataset.from_list(data * TRL_STEPS),
-        processing_class=_tokenizer(shape.sizes["vocab_size"]),
-        peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
-        callbacks=[Clock()],
-    ).train()
-    taken = (ended[-1] - ended[0]) / (len(ended) - 1)
-    return {"tokens/s": rows.tokens / taken}
 
 
 def _example(row: TokenRow) -> dict[str, list[int]]:
@@ -80,7 +92,7 @@ def _tokenizer(vocabulary: int) -> "PreTrainedTokenizerFast":
 
 
 def vllm_answers(base: Path, adapters: list[Path], shape: Shape) -> Measures:
-    """Greedy answers of a base with two adapters in one batch: their speed, and whether the adapters act."""
+    """Greedy answers with two adapters in one batch: do the adapters act?"""
     from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
     from vllm.lora.request import LoRARequest  # type: ignore[import-not-found]
 
@@ -104,7 +116,7 @@ def vllm_answers(base: Path, adapters: list[Path], shape: Shape) -> Measures:
 
 
 def write_adapter(base: Path, shape: Shape, seed: int, folder: Path) -> Path:
-    """An adapter in PEFT's format with random values in both matrices, for the base in `base`."""
+    """A random adapter in PEFT's format, for the base in `base`."""
     import torch
     from safetensors.torch import save_file
 

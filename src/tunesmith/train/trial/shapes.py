@@ -1,4 +1,4 @@
-"""Models of real shapes with random weights, and batches of random tokens: nothing is downloaded."""
+"""Models of real shapes with random weights, and random batches."""
 
 import random
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ REAL = ("0.6B", "1.7B", "8B")
 
 
 def build(shape: Shape, device: Device, dtype: torch.dtype | None = None) -> "PreTrainedModel":
-    """The shape with random weights that depend on nothing but the device, frozen, in eval mode."""
+    """The shape with random weights, frozen, in eval mode."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(shape.family, **shape.sizes, tie_word_embeddings=False)
@@ -82,7 +82,7 @@ def load(directory: Path, device: Device) -> "PreTrainedModel":
 
 
 def batch(shape: Shape, vocabulary: int, step: int = 1) -> Batch:
-    """Rows with a common beginning; the second half of what each has of its own is learned."""
+    """Rows with a common beginning; the second half of the rest is learned."""
     draw = random.Random(step)
 
     def ids(count: int) -> tuple[int, ...]:
