@@ -46,10 +46,9 @@ class StandIns(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """See `Loader`."""
         if module.__name__ == "pydantic_settings":
-            names = dict.fromkeys(
-                ("EnvSettingsSource", "PydanticBaseSettingsSource", "TomlConfigSettingsSource"), object
-            )
-            vars(module).update(BaseSettings=pydantic.BaseModel, SettingsConfigDict=dict, NoDecode=object(), **names)
+            base = type("BaseSettings", (pydantic.BaseModel,), {"__module__": module.__name__})
+            vars(module).update(BaseSettings=base, SettingsConfigDict=dict, NoDecode=object())
+            vars(module).update(dict.fromkeys(SOURCES, object))
 
 
 def main() -> None:

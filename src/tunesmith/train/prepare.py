@@ -56,11 +56,10 @@ def prepare(
     reserve = _reserve(spec, device, examples)
     base = load_base(spec, device)
     work = Work.of(base.model, base.trainable)
-    made = _memory_plan(spec, base, device, examples)
-    plan = room.write("the plan of the memory", LITTLE, partial(kept_plan, plan_file, made))
+    plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room)
     choice = choose_stack(spec, base.model, base.trainable, plan)
     _report(base, plan, choice, device, emit)
-    scorer: Scorer | None = None
+    scorer = None
     try:
         scorer = _checked_scorer(choice, base, plan, examples, reserve, emit)
     except Exception as reason:  # whatever it is: the reference path shares nothing with what failed
@@ -75,6 +74,10 @@ def prepare(
         scorer = PaddedScorer(base.model, choice.trains)
     _recompute_activations(base, plan)
     return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, plan.enough_tokens, work)
+
+
+def _kept_plan(made: MemoryPlan, file: Path, room: DiskRoom) -> MemoryPlan:
+    return room.write("the plan of the memory", LITTLE, partial(kept_plan, file, made))
 
 
 def _recompute_activations(base: LoadedBase, plan: MemoryPlan) -> None:

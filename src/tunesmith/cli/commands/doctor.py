@@ -55,7 +55,11 @@ def doctor(
     done = subprocess.run(module_command(TRIAL, *arguments), stdout=subprocess.PIPE, text=True, check=False)
     if done.stdout:
         print_plain(done.stdout.splitlines()[-1] if as_json else done.stdout.rstrip())
-    if done.returncode:
+    _demand_success(done.returncode)
+
+
+def _demand_success(status: int) -> None:
+    if status:
         raise typer.Exit(Exit.FAILED)
 
 

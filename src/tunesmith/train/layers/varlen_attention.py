@@ -137,8 +137,8 @@ def varlen_attention(
 ) -> Tensor:
     """q [1, H, T, D], k and v [1, K, T, D] -> [1, T, H, D]."""
     q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))
-    return cast(Tensor, VarlenAttention.apply(q, k, v, Calls(pairs, scale, kernel))).unsqueeze(0)  # type:
-    ignore[no - untyped - call]
+    out = VarlenAttention.apply(q, k, v, Calls(pairs, scale, kernel))  # type: ignore[no-untyped-call]
+    return cast(Tensor, out).unsqueeze(0)
 
 
 def computes(query: Tensor, value: Tensor) -> bool:
