@@ -12,11 +12,13 @@ from tunesmith.train import __main__ as trainer
 from tunesmith.train.core.interrupt import Interrupt
 from tunesmith.train.core.packing import TokenRow, added_tokens
 from tunesmith.train.loop import Run
-from tunesmith.train.objective import Preference, Supervised
+from tunesmith.train.objective import BatchResult, Preference, Supervised
 from tunesmith.train.paths.scoring import Scorer, Scores
 from tunesmith.train.protocol.events import Event, Failed, Log, Started, Step
 from tunesmith.train.protocol.spec import TrainSpec
-from tunesmith.train.retry import OutOfMemory
+from tunesmith.train.ranks.group import Ranks
+from tunesmith.train.ranks.place import Place
+from tunesmith.train.retry import OutOfMemory, retried
 from tunesmith.train.start import start
 
 Make = Callable[..., TrainSpec]
@@ -91,6 +93,31 @@ def test_a_row_that_never_fits_is_named(make_spec: Make) -> None:
     assert c.value.code == "out_of_memory"
 
 
+@pytest.mark.parametrize("method", ["supervised", "dpo"])
+def test_each_rank_halves_its_own_share(make_spec: Make, preference_file: Path, method: str) -> None:
+    dpo = {"method": "dpo", "beta": 0.1, "training_file": preference_file} if method == "dpo" else {}
+    run, events = begun(make_spec(**dpo, batch_size=8), room=None)
+    assert isinstance(run.objective, Supervised | Preference)
+    (batch, *_) = run.sampler.batches(after_step=0)
+    whole, sums = run.objective.backward(batch), list[BatchResult]()
+    for rank in range(2):
+        scorer = SmallDevice(run.objective.scorer, room=0)
+        objective = replace(run.objective, scorer=scorer, ranks=Ranks(Place(rank, 2)))
+        with pytest.raises(torch.OutOfMemoryError):
+            objective.backward(batch)
+        scorer.room = scorer.sizes[0] - 1
+        smaller, share = retried(
+            objective, lambda chosen: chosen.backward(batch), batch.examples, "Step 1", events.append
+        )
+        assert isinstance(smaller, Supervised | Preference)
+        assert smaller.micro_batch_tokens == scorer.sizes[0] // 2  # not of the whole batch's largest part
+        sums.append(share)
+    assert sum(share.loss for share in sums) == pytest.approx(whole.loss, rel=1e-5)
+    assert sum(share.counted for share in sums) == whole.counted
+    if method == "supervised":  # an untrained model prefers neither answer but by rounding
+        assert sum(share.right for share in sums) == whole.right
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -119,7 +146,7 @@ def test_memory_that_is_short_before_the_first_step_is_told_in_a_sentence(make_s
         if isinstance(event, Failed):
             failures.append(event)
 
-    assert trainer._run(tmp_path / "spec.json", listen, Interrupt()) == 1
+    assert trainer._Trainer(listen, Interrupt()).run(tmp_path / "spec.json") == 1
     (failed,) = failures
     assert failed.code == "out_of_memory"
     assert failed.message == (

@@ -7,6 +7,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.models import options_check
 from tunesmith.models.options_check import trains_on_gpu
 from tunesmith.train.core.device import Device, of_gpu, peak_memory
+from tunesmith.train.ranks.place import Place
 
 
 @pytest.fixture
@@ -47,6 +48,41 @@ def test_a_gpu_that_is_not_there_is_refused_by_name_and_the_processor_can_be_ask
         Device.chosen("cuda:2")
     assert caught.value.param == "train_device"
     assert Device.chosen("cpu") == Device("cpu", torch.float32)
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize("wanted", ["auto", "cuda"])
+def test_each_rank_of_a_machine_takes_its_own_gpu(wanted: str) -> None:
+    devices = [Device.chosen(wanted, Place(rank + 2, 4, local_rank=rank, local_size=2)) for rank in range(2)]
+    assert [(one.name, one.dtype, one.sharers) for one in devices] == [
+        ("cuda:0", torch.bfloat16, 2),
+        ("cuda:1", torch.float32, 2),
+    ]
+    assert [one.free_memory() for one in devices] == [62e9, 10e9]  # a card is not shared
+    assert Device.chosen("cuda:1", Place(1, 2)).name == "cuda:1"  # the other rank is on another machine
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("wanted", "size", "said"),
+    [
+        ("cuda:1", 2, "train_device is 'cuda:1', one GPU for the 2 ranks of this machine. Set it to 'cuda'"),
+        ("auto", 3, "3 ranks were started on a machine of 2 GPUs"),
+        ("cuda", 3, "3 ranks were started on a machine of 2 GPUs"),
+    ],
+)
+def test_ranks_never_share_a_gpu(wanted: str, size: int, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Device.chosen(wanted, Place(1, size, local_rank=1, local_size=size))
+    assert caught.value.message.startswith(said)
+    assert caught.value.code == "invalid_rank"
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_ranks_on_the_processor_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.train.core.device.free_memory", lambda: 9_000)
+    device = Device.chosen("cpu", Place(1, 3, local_rank=1, local_size=3))
+    assert (device, device.free_memory()) == (Device("cpu", torch.float32, sharers=3), 3_000)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
