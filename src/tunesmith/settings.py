@@ -60,6 +60,7 @@ AdapterKind: TypeAlias = Literal["lora", "none"]
 Quantization: TypeAlias = Literal["none", "nf4"]
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 MAX_ALPHA = 4096.0
+DEVICES = r"auto|cpu|cuda(:[0-9]{1,2})?"
 TARGET_SETS = ("all-linear", "attention", "mlp")
 
 
@@ -234,6 +235,11 @@ class Settings(BaseSettings, TrainingOptions):
     train_packing: bool = Field(
         True, description="Rows share their prefixes, and layers may be compiled; false: padded rows, as a reference."
     )
+    train_device: str = Field(
+        "auto",
+        pattern=rf"^({DEVICES})$",
+        description="Device of a trainer: auto (a GPU where PyTorch can use one), cpu, cuda, or a certain one: cuda:1.",
+    )
     train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all processors it may use.")
     train_ranks: int = Field(
         1,
@@ -246,7 +252,9 @@ class Settings(BaseSettings, TrainingOptions):
         ge=0,
         description="Interval between saves of a trainer's progress, seconds; 0: only at the end of each epoch.",
     )
-    train_nice: int = Field(10, ge=0, le=19, description="Nice value of a trainer (higher: lower priority).")
+    train_nice: int = Field(
+        10, ge=0, le=19, description="Nice value of a trainer (higher: lower priority); 0 on a GPU."
+    )
     train_idle: bool = Field(
         True,
         description="A trainer only gets processor time that nothing else wants (Linux); false: a share by train_nice.",

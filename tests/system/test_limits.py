@@ -11,7 +11,7 @@ import pytest
 
 from tunesmith.system.cgroups import cpu_quota
 from tunesmith.system.cpu import affinity_count, cpu_count
-from tunesmith.system.memory import free_memory, total_memory
+from tunesmith.system.memory import free_memory, out_of_memory_kills, total_memory
 
 GIB = 1 << 30
 NO_LIMIT_V1 = "9223372036854771712\n"
@@ -205,3 +205,32 @@ def test_groups_that_may_not_be_read_are_skipped(machine: Machine) -> None:
     finally:
         (root / "sys/fs/cgroup/a").chmod(0o755)
     assert done.stdout.strip() == str(64 * GIB), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "kills"),
+    [
+        ({"proc/vmstat": "nr_free_pages 5\noom_kill 3\n"}, 3),
+        ({"proc/vmstat": "nr_free_pages 5\n"}, 0),  # a kernel that does not say
+        (
+            {
+                "proc/self/cgroup": "0::/pod\n",
+                "sys/fs/cgroup/pod/memory.events": "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 4\n",
+                "proc/vmstat": "oom_kill 30\n",  # of other groups too
+            },
+            1,
+        ),
+        (
+            {
+                "proc/self/cgroup": V1,
+                f"{MEMORY_V1}/docker/abc/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+            },
+            2,
+        ),
+    ],
+    ids=["machine", "silent", "v2", "v1"],
+)
+def test_kills_for_want_of_memory_are_counted_where_the_kernel_tells(
+    machine: Machine, files: dict[str, str], kills: int
+) -> None:
+    assert out_of_memory_kills(machine(files)) == kills

@@ -115,6 +115,16 @@ def test_a_job_leaves_its_speed_for_estimates(base_dir: Path, tmp_path: Path) ->
     assert job_benchmark(tmp_path / "data", "base", TrainingOptions(lora_rank=8), threads=1) is None
 
 
+def test_a_base_in_16_bits_takes_half_of_the_bytes_a_token(base_dir: Path, tmp_path: Path) -> None:
+    done, spec = job_steps(10, 300, 80, 200, 120, 40, 250, 90), spec_of(base_dir, tmp_path)
+    wide = record_job(tmp_path / "data", spec, done, first_at=4.6)
+    narrow = record_job(tmp_path / "data", spec, done, 4.6, element_bytes=2)
+    assert wide is not None
+    assert narrow is not None
+    assert narrow.bytes_per_token == wide.bytes_per_token / 2
+    assert narrow.fixed_bytes == 2_000_000_000 - 300 * narrow.bytes_per_token
+
+
 @pytest.mark.parametrize(
     ("tokens", "changes"),
     [

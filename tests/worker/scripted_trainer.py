@@ -1,9 +1,9 @@
 """A stand-in for the trainer at its process seam: it speaks the same lines, trains nothing, and misbehaves on demand.
 
 What to do comes from the environment as JSON: `steps`, `seconds` a step, `every` (steps between checkpoints), and
-`kill_at` (SIGKILL itself once), `kill_always`, `fail_at` (with `fail_code`), `exit_at`, `deaf` (ignores SIGTERM),
-`skip_replay`, `short` (so many times it gets no thread), `noise` (lines written before the first step), `tokens` (of
-each step, at 100 a second).
+`kill_at` (SIGKILL itself once), `kill_always`, `signal` (in place of SIGKILL), `fail_at` (with `fail_code`),
+`exit_at`, `deaf` (ignores SIGTERM), `skip_replay`, `short` (so many times it gets no thread), `noise` (lines written
+before the first step), `tokens` (of each step, at 100 a second).
 """
 
 import json
@@ -55,7 +55,7 @@ def misbehave(number: int, output: Path) -> None:
     once = output / "misbehaved"
     if SCRIPT.get("kill_always") == number or (SCRIPT.get("kill_at") == number and not once.exists()):
         once.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), SCRIPT.get("signal", signal.SIGKILL))
     tries = len(list(output.glob("short-*")))
     if tries < SCRIPT.get("short", 0):
         (output / f"short-{tries}").touch()

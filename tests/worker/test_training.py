@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Event
+from typing import cast
 
 import pytest
 from tests.worker.conftest import Workers
 
 from tunesmith.jsonvalue import JsonObject
+from tunesmith.launch.child import ChildLauncher
 from tunesmith.settings import Settings
-from tunesmith.store import JobRow, Store
-from tunesmith.worker.training import train_spec
+from tunesmith.store import JobRow, Lease, Store
+from tunesmith.worker.training import TrainingRun, train_spec
 
 Submit = Callable[..., JobRow]
 WaitFor = Callable[..., JobRow]
@@ -67,6 +70,20 @@ def test_packing_can_be_switched_off_by_a_setting(store: Store, store_settings: 
     job = replace(submit(), hyperparameters=numbers)
     assert train_spec(store, store_settings, job).packing
     assert not train_spec(store, store_settings.model_copy(update={"train_packing": False}), job).packing
+
+
+@ONCE
+@pytest.mark.parametrize(("device", "nice", "idle"), [("cpu", 10, True), ("cuda:1", 0, False)])
+def test_the_thread_that_feeds_a_gpu_keeps_its_priority(
+    store: Store, store_settings: Settings, submit: Submit, device: str, nice: int, idle: bool
+) -> None:
+    numbers: JsonObject = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 2.0}
+    job = replace(submit(), hyperparameters=numbers)
+    settings = store_settings.model_copy(update={"train_device": device, "train_nice": 10, "train_idle": True})
+    run = TrainingRun(store, settings, job, cast(Lease, None), ChildLauncher(), Event(), ChildLauncher())
+    started = run._start()
+    assert (started.nice, started.idle) == (nice, idle)
+    assert train_spec(store, settings, job).device == device
 
 
 @ONCE

@@ -1,6 +1,7 @@
 """A worker from claim to the last event, with trainers in real processes, over SQLite and PostgreSQL."""
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -17,6 +18,7 @@ from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow, JobStatus, Store
 from tunesmith.train.measure import job_benchmark
 from tunesmith.train.protocol.spec import TrainSpec
+from tunesmith.worker.training import interruption
 
 Submit = Callable[..., JobRow]
 WaitFor = Callable[..., JobRow]
@@ -251,7 +253,21 @@ def test_a_killed_trainer_is_started_again_and_goes_on(
 
 
 @ONCE
-def test_a_trainer_that_dies_at_one_place_three_times_fails_the_job(
+def test_a_trainer_that_crashes_at_one_place_three_times_fails_the_job(
+    store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
+) -> None:
+    script(kill_always=2, signal=int(signal.SIGSEGV))
+    job = submit()
+    workers.start()
+    failed = wait_for(job, finished)
+    assert failed.error is not None
+    assert failed.error["code"] == "trainer_killed"
+    assert "crashed (signal 11) after step 1. This happened 3 times without a step" in str(failed.error["message"])
+    assert steps(store, job) == [1]
+
+
+@ONCE
+def test_a_trainer_that_others_kill_is_started_many_times_and_memory_is_not_blamed(
     store: Store, workers: Workers, submit: Submit, wait_for: WaitFor, script: Script
 ) -> None:
     script(kill_always=2)
@@ -259,9 +275,25 @@ def test_a_trainer_that_dies_at_one_place_three_times_fails_the_job(
     workers.start()
     failed = wait_for(job, finished)
     assert failed.error is not None
-    assert failed.error["code"] == "trainer_killed"
-    assert "3 times without a step of progress" in str(failed.error["message"])
-    assert steps(store, job) == [1]
+    assert failed.error["message"] == (
+        "The trainer was killed by signal 9 from outside after step 1. This happened 20 times without a step of "
+        "progress. Something on the machine ends it: a limit of memory or time, or whoever runs it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "ran_out", "cause", "text"),
+    [
+        (-9, True, "memory", "The machine ran out of memory, and the trainer was killed after step 7."),
+        (-9, False, "outside", "The trainer was killed by signal 9 from outside after step 7."),
+        (-15, True, "outside", "The trainer was killed by signal 15 from outside after step 7."),
+        (143, False, "outside", "The trainer was asked to end from outside after step 7."),
+        (-6, False, "crash", "The trainer crashed (signal 6) after step 7."),
+    ],
+)
+def test_what_a_trainer_died_of_is_told_apart(status: int, ran_out: bool, cause: str, text: str) -> None:
+    error = interruption(status, 7, ran_out=ran_out)
+    assert (error.cause, error.message) == (cause, text)
 
 
 def test_a_cancelled_job_loses_its_trainer_within_seconds(

@@ -9,6 +9,7 @@ from tunesmith.cli.commands import (
     chat,
     database,
     demo,
+    doctor,
     files,
     jobs,
     keys,
@@ -96,5 +97,6 @@ app.add_typer(keys.app, name="keys", rich_help_panel=SERVER)
 app.add_typer(projects.app, name="projects", rich_help_panel=SERVER)
 app.add_typer(storage.app, name="storage", rich_help_panel=SERVER)
 app.command(rich_help_panel=SERVER)(usage.usage)
+app.command(rich_help_panel=SERVER)(doctor.doctor)
 app.command(rich_help_panel=SERVER)(database.migrate)
 app.add_typer(database.app, name="db", rich_help_panel=SERVER)

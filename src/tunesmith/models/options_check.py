@@ -13,7 +13,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.families.lora_layers import PARAM, check_targets, is_target, linear_paths
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.facts import count_text_parameters
-from tunesmith.models.weights import refuse_packed, require_nf4
+from tunesmith.models.weights import is_cpu_build, refuse_packed, require_nf4
 from tunesmith.settings import Settings, TrainingOptions
 from tunesmith.system.memory import total_memory
 
@@ -30,7 +30,7 @@ def check_options(
 
     `base_dir` None: the weights are not here yet. `parent`: the adapter that is trained further.
     """
-    if base_dir is not None and not any(path.exists() for path in CARDS):
+    if base_dir is not None and not _has_card():
         (_check_weights if options.adapter == "lora" else _check_memory)(base_dir, base)
     if options.adapter != "lora":
         return
@@ -62,9 +62,21 @@ def check_remote_rank(options: TrainingOptions, base: str, settings: Settings) -
     )
 
 
+def trains_on_gpu(device: str) -> bool:
+    """Whether a trainer with this `train_device` will use a GPU.
+
+    As far as can be told without torch.
+    """
+    return device.startswith("cuda") or (device == "auto" and _has_card() and not is_cpu_build())
+
+
 def required_memory(parameters: int) -> int:
     """Bytes that training all weights takes besides the activations."""
     return STATE_BYTES * parameters
+
+
+def _has_card() -> bool:
+    return any(path.exists() for path in CARDS)
 
 
 def _check_weights(base_dir: Path, base: str) -> None:

@@ -32,7 +32,7 @@ def load_model(
 
     logging.disable_progress_bar()
     if quantization == "nf4":
-        return _load_nf4(directory, dtype)
+        return _load_nf4(directory, dtype, device)
     model = text_part(_whole(directory, dtype=dtype))
     model.requires_grad_(False)
     return model.to(device).eval()
@@ -77,7 +77,7 @@ def require_nf4(*, cuda: bool | None = None) -> None:
     noticed.
     """
     missing = []
-    if cuda is False or (cuda is None and _is_cpu_build()):
+    if cuda is False or (cuda is None and is_cpu_build()):
         missing.append("no CUDA GPU that PyTorch can use")
     if importlib.util.find_spec("bitsandbytes") is None:
         missing.append("no package bitsandbytes (pip install bitsandbytes accelerate)")
@@ -90,8 +90,11 @@ def require_nf4(*, cuda: bool | None = None) -> None:
         )
 
 
-def _is_cpu_build() -> bool:
-    """Whether the installed torch can use no GPU at all, by what it says of itself in its version.py."""
+def is_cpu_build() -> bool:
+    """Whether the installed torch can use no GPU at all.
+
+    By what it says of itself in its version.py.
+    """
     spec = importlib.util.find_spec("torch")
     version = Path(spec.origin).with_name("version.py") if spec is not None and spec.origin else None
     if version is None or not version.is_file():
@@ -100,7 +103,7 @@ def _is_cpu_build() -> bool:
     return all(re.search(rf"^{name}\b.*= None$", text, re.MULTILINE) for name in ("cuda", "hip"))
 
 
-def _load_nf4(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
+def _load_nf4(directory: Path, dtype: "torch.dtype", device: str) -> "PreTrainedModel":
     """The base in 4 bits, as QLoRA has it (arXiv:2305.14314). We have run this on a CPU once, never on a GPU."""
     import torch
 
@@ -115,6 +118,6 @@ def _load_nf4(directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    model = text_part(_whole(directory, dtype=dtype, quantization_config=config, device_map={"": 0}))
+    model = text_part(_whole(directory, dtype=dtype, quantization_config=config, device_map={"": device}))
     model.requires_grad_(False)
     return model.eval()

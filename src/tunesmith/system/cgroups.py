@@ -42,6 +42,19 @@ def memory_groups(root: Path = ROOT) -> list[MemoryGroup]:
     return [group for directory in _groups(root, "memory") if (group := _memory(directory)) is not None]
 
 
+def memory_kills(root: Path = ROOT) -> int | None:
+    """How many processes of this group the kernel has killed for want of memory.
+
+    The innermost group counts. None where the group does not say.
+    """
+    for directory in _groups(root, "memory"):
+        for name in ("memory.events", "memory.oom_control"):  # version 2, version 1
+            text = _text(directory / name)
+            if "oom_kill " in text:
+                return _field(directory / name, "oom_kill")
+    return None
+
+
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """The directories of this process's groups, each followed by the groups above it."""
     mount = root / MOUNT

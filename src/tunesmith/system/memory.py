@@ -1,11 +1,14 @@
-"""The memory this process may use: the machine's, or less in a container."""
+"""The memory this process may use, and how it is told that there is no more."""
 
 import os
 from pathlib import Path
 
-from tunesmith.system.cgroups import ROOT, memory_groups, whole_number
+from tunesmith.system.cgroups import ROOT, memory_groups, memory_kills, whole_number
 
 UNKNOWN_MACHINE = 4 << 30  # bytes, assumed where the system does not say
+# What torch and CUDA's libraries say in a RuntimeError; torch's own class for a GPU is one too, and no MemoryError.
+NO_MEMORY_CLASS = "OutOfMemoryError"
+NO_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "status_alloc_failed")
 
 
 def total_memory(root: Path = ROOT) -> int:
@@ -26,6 +29,32 @@ def free_memory(root: Path = ROOT) -> int:
     if machine is None:  # not Linux
         machine = (_meminfo(root, "MemTotal") or _physical_memory()) // 2
     return max(0, min([machine, *(group.limit - group.used for group in memory_groups(root))]))
+
+
+def out_of_memory_kills(root: Path = ROOT) -> int:
+    """How often the kernel has killed a process for want of memory.
+
+    In this one's group, else on the whole machine; 0 where neither says; only its growth means something.
+    """
+    kills = memory_kills(root)
+    if kills is not None:
+        return kills
+    try:
+        lines = (root / "proc/vmstat").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return 0
+    words = (line.split() for line in lines)
+    return next((whole_number(pair[1]) or 0 for pair in words if len(pair) == 2 and pair[0] == "oom_kill"), 0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was not enough memory.
+
+    Of the machine or of a GPU. By class and words: torch need not be imported.
+    """
+    if isinstance(error, MemoryError) or any(kind.__name__ == NO_MEMORY_CLASS for kind in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY_WORDS)
 
 
 def _meminfo(root: Path, name: str) -> int | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from tunesmith.errors import TunesmithError
 from tunesmith.system.activity import doing
 from tunesmith.system.disk import is_full
+from tunesmith.system.memory import is_out_of_memory
 from tunesmith.train.core.disk_room import Patience
 from tunesmith.train.core.interrupt import Interrupt, RankLost, Stopped
 from tunesmith.train.protocol.environment import restart_with_environment
@@ -30,6 +31,7 @@ from tunesmith.train.ranks.watch import Ending
 
 STOPPED = 143
 NO_ROOM = 74
+WORDS_KEPT = 200  # characters of an allocator's report; the rest is advice to programmers
 
 
 def main(arguments: list[str]) -> int:
@@ -73,6 +75,23 @@ def _say(event: Event) -> None:
         print(f"Rank {os.environ.get('RANK')}: {event.message}", file=sys.stderr)  # noqa: T201
 
 
+def _unexpected(error: Exception) -> Failed:
+    if is_out_of_memory(error):
+        return Failed("out_of_memory", _out_of_memory(error))
+    with suppress(OSError):  # stderr is a file too
+        traceback.print_exception(error)
+    return Failed("trainer_error", f"The trainer failed: {type(error).__name__}: {error}")
+
+
+def _out_of_memory(error: Exception) -> str:
+    """Outside of the steps, which are tried again: mostly while the base is loaded."""
+    said = " ".join(str(error).split())[:WORDS_KEPT].rstrip(".")
+    return (
+        f"The trainer ran out of memory{f' ({said})' if said else ''}. Free some, take a smaller base, or shorten "
+        "the rows."
+    )
+
+
 def _to_nobody(ending: Ending) -> None:
     """Where there are no other ranks."""
 
@@ -88,12 +107,8 @@ class _Trainer:
             return self._train(path)
         except TunesmithError as error:
             failed = Failed(error.code or "invalid_training_job", error.message, error.param)
-        except MemoryError:
-            failed = Failed("out_of_memory", "The trainer ran out of memory: lower batch_size, or shorten the rows.")
         except Exception as error:
-            with suppress(OSError):  # stderr is a file too
-                traceback.print_exc()
-            failed = Failed("trainer_error", f"The trainer failed: {type(error).__name__}: {error}")
+            failed = _unexpected(error)
         self.tell(Ending("failed", failed.message, failed.code, failed.param))
         self.emit(failed)
         return 1

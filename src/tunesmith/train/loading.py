@@ -7,6 +7,7 @@ import torch
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
+from tunesmith.models.facts import count_text_parameters
 from tunesmith.models.options_check import required_memory
 from tunesmith.models.weights import load_model
 from tunesmith.train.adapters.checkpoint import TrainableParameters
@@ -36,6 +37,8 @@ def load_base(spec: TrainSpec, device: Device) -> LoadedBase:
 
 
 def _with_adapter(spec: TrainSpec, device: Device) -> LoadedBase:
+    if device.is_gpu and spec.options.quantization == "none":
+        _check_weights(spec, device)
     model = load_model(spec.base_dir, device.dtype, device.name, spec.options.quantization)
     adapter = attach(model, spec.options, spec.seed, model.get_output_embeddings())
     if spec.init_adapter_dir:
@@ -45,18 +48,31 @@ def _with_adapter(spec: TrainSpec, device: Device) -> LoadedBase:
     return LoadedBase(model, adapter)
 
 
-def _full(spec: TrainSpec, device: Device) -> LoadedBase:
-    model = load_model(spec.base_dir, torch.float32, device.name)
-    needed, free = required_memory(model.num_parameters()), device.free_memory()
+def _check_weights(spec: TrainSpec, device: Device) -> None:
+    """A CPU maps the file; a GPU has to hold the weights."""
+    parameters, free = count_text_parameters(spec.base_dir), device.free_memory()
+    needed = device.dtype.itemsize * parameters
     if needed > free:
         raise InvalidRequest(
-            f"Training all {model.num_parameters():,} weights takes {needed / 1e9:.1f} GB for them, their gradients "
+            f"The {parameters:,} weights of the base take {needed / 1e9:.1f} GB on {device.name}, where "
+            f"{free / 1e9:.1f} GB are free. Take a smaller base, another device (train_device), or free memory.",
+            param="model",
+            code="out_of_memory",
+        )
+
+
+def _full(spec: TrainSpec, device: Device) -> LoadedBase:
+    parameters, free = count_text_parameters(spec.base_dir), device.free_memory()
+    needed = required_memory(parameters)
+    if needed > free:  # told by the files' headers, before anything is loaded
+        raise InvalidRequest(
+            f"Training all {parameters:,} weights takes {needed / 1e9:.1f} GB for them, their gradients "
             f"and the optimizer, without activations; {free / 1e9:.1f} GB are free. Train a LoRA ('adapter': 'lora'), "
             "take a smaller base, or free memory.",
             param="tunesmith.adapter",
             code="out_of_memory",
         )
-    full = FullFinetuning(model, spec.base_dir)
+    full = FullFinetuning(load_model(spec.base_dir, torch.float32, device.name), spec.base_dir)
     if spec.init_adapter_dir:
         full.merge(spec.init_adapter_dir)
-    return LoadedBase(model, full)
+    return LoadedBase(full.model, full)

@@ -5,8 +5,10 @@ for each batch: gradient -> optimizer step -> validation where due -> report -> 
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -34,6 +36,7 @@ from tunesmith.train.protocol.events import Checkpoint, Done, Step
 from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.ranks.agreement import check_same_values
 from tunesmith.train.ranks.group import ONE_RANK, Ranks
+from tunesmith.train.retry import Result, retried
 from tunesmith.train.validation import Quality, sample
 
 EPOCH_SAVE_SECONDS = 20.0  # progress is saved at epoch ends too, but not more often than this
@@ -160,7 +163,7 @@ class Run:
             valid_mean_token_accuracy=sampled.accuracy if sampled else None,
             full_valid_loss=full.loss if full else None,
             full_valid_mean_token_accuracy=full.accuracy if full else None,
-            peak_memory_bytes=peak_memory(),
+            peak_memory_bytes=peak_memory(self.trainable.flat.device),
             seconds_left=self._seconds_left(),
         )
         self._report(report)
@@ -170,10 +173,7 @@ class Run:
         self._save_when_due(last_of_epoch)
 
     def _gradient(self, batch: Batch) -> tuple[BatchResult, float]:
-        self.trainable.grad.zero_()
-        other_rows = self.ranks.place.rank << 40
-        torch.manual_seed(self.spec.seed * 1_000_003 + batch.step + other_rows)  # dropout: a function of seed and step
-        share = self.objective.backward(batch)
+        share = self._retried(partial(self._backward, batch), batch.examples, f"Step {batch.step}")
         self.ranks.add_up(self.trainable.grad)
         result, norm = self._whole(share, self.optimizer.norm())
         if not math.isfinite(result.loss) or not math.isfinite(norm):
@@ -185,6 +185,13 @@ class Run:
             )
         return result, norm
 
+    def _backward(self, batch: Batch, objective: Objective) -> BatchResult:
+        """This rank's share of the gradient, from the step's start: with the same numbers, however often."""
+        self.trainable.grad.zero_()
+        other_rows = self.ranks.place.rank << 40
+        torch.manual_seed(self.spec.seed * 1_000_003 + batch.step + other_rows)  # dropout: a function of seed and step
+        return objective.backward(batch)
+
     def _whole(self, share: BatchResult, norm: float) -> tuple[BatchResult, float]:
         """The result of all ranks, and rank 0's `norm`: of other numbers of threads, sums may be rounded otherwise."""
         computed = share.computed
@@ -194,6 +201,15 @@ class Run:
         right, counted, tokens, learned, visible = map(int, counts)
         return BatchResult(loss, right, counted, Computed(tokens, learned, visible)), norm
 
+    def _retried(self, work: Callable[[Objective], Result], examples: Sequence[Example], what: str) -> Result:
+        """Of this rank alone; the others wait for its sums."""
+        self.objective, result = retried(self.objective, work, examples, what, self.room.emit)
+        return result
+
+    def _quality(self, examples: Sequence[Example]) -> Quality:
+        what = f"The validation after step {self.step}"
+        return self._retried(lambda objective: objective.quality(examples), examples, what)
+
     def _validate(self, last_of_epoch: bool) -> tuple[Quality | None, Quality | None]:
         """On a sample and on all rows, each where it is due."""
         if not self.validation:
@@ -201,9 +217,9 @@ class Run:
         sampled = full = None
         every = self.spec.validate_every or max(1, self.sampler.total_steps // VALIDATIONS)
         if self.step % every == 0 or self.step == 1:
-            sampled = self.objective.quality(sample(self.validation, self.spec.seed))
+            sampled = self._quality(sample(self.validation, self.spec.seed))
         if last_of_epoch:
-            full = self.objective.quality(self.validation)
+            full = self._quality(self.validation)
         return sampled, full
 
     def _seconds_left(self) -> float | None:

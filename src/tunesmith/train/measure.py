@@ -34,7 +34,7 @@ from tunesmith.train.core.examples import Sampler, read_examples
 from tunesmith.train.core.packing import added_tokens, split
 from tunesmith.train.core.plan import MOST_TOKENS
 from tunesmith.train.protocol.environment import trainer_environment
-from tunesmith.train.protocol.events import Failed, Step, from_json
+from tunesmith.train.protocol.events import Failed, Started, Step, from_json
 from tunesmith.train.protocol.spec import Method, TrainSpec
 
 ROW_WORDS = (40, 300, 80, 200, 120, 260, 60, 160, 100, 240)  # a word is one to two tokens
@@ -43,7 +43,7 @@ LEAST_JOB_STEPS = 8  # of a job whose speed is kept
 ALIKE = 1.5  # steps whose sizes differ by less do not tell a step's cost from its tokens'
 SAMPLED_ROWS = 2_000  # rows; a second to render
 TIMEOUT_SECONDS = 600
-ELEMENT_BYTES = 4  # weights and activations are float32
+ELEMENT_BYTES = 4  # of weights and activations, where the trainer does not say: float32
 _WORDS = ("river", "stone", "light", "garden", "winter", "paper", "music", "table", "window", "bread", "silver")
 
 
@@ -78,10 +78,13 @@ def benchmark_of(
     return found
 
 
-def record_job(folder: Path, spec: TrainSpec, steps: Sequence[Step], first_at: float) -> Benchmark | None:
+def record_job(
+    folder: Path, spec: TrainSpec, steps: Sequence[Step], first_at: float, element_bytes: int = ELEMENT_BYTES
+) -> Benchmark | None:
     """Keeps the speed of a job below `folder`; None where it says too little.
 
-    `steps` are its first ones, the first of which ended `first_at` seconds after the trainer's start. Preference pairs
+    `steps` are its first ones, the first of which ended `first_at` seconds after the trainer's start; `element_bytes`
+    as it said in `Started`. Preference pairs
     are computed otherwise and quantized bases are slower, so they say nothing.
     """
     if spec.method != "supervised" or spec.options.quantization != "none" or len(steps) < LEAST_JOB_STEPS:
@@ -94,7 +97,7 @@ def record_job(folder: Path, spec: TrainSpec, steps: Sequence[Step], first_at: f
         before = step.trained_tokens
     seconds = first_at + sum(step.seconds for step in made[1:])
     conditions = _conditions(spec.options, spec.threads)
-    found = _fit(spec.base_name, conditions, made, seconds, _token_bytes(spec.base_dir))
+    found = _fit(spec.base_name, conditions, made, seconds, _token_bytes(spec.base_dir, element_bytes))
     write_benchmark(benchmark_path(folder, spec.base_name, conditions), found)
     return found
 
@@ -156,8 +159,9 @@ def measure_speed(
             checkpoint_seconds=0,
             blocked_weights=True,  # as in any job of small steps that lasts; in these few steps it would not pay
         ).write(root / "spec.json")
-        steps, seconds = _run(root / "spec.json")
-    return _fit(base_name, _conditions(options, threads), steps, seconds, _token_bytes(base_dir))
+        steps, seconds, element_bytes = _run(root / "spec.json")
+    conditions = _conditions(options, threads)
+    return _fit(base_name, conditions, steps, seconds, _token_bytes(base_dir, element_bytes))
 
 
 def _conditions(options: TrainingOptions, threads: int) -> str:
@@ -191,9 +195,9 @@ def _rows(*, chat: bool) -> list[JsonObject]:
     ]
 
 
-def _run(spec: Path) -> tuple[list[_Step], float]:
-    """The steps, and the seconds of the whole run."""
-    began = time.monotonic()
+def _run(spec: Path) -> tuple[list[_Step], float, int]:
+    """The steps, the seconds of the whole run, and the bytes of a weight."""
+    began, element_bytes = time.monotonic(), ELEMENT_BYTES
     steps: list[_Step] = []
     environment = {**trainer_environment(), "WORLD_SIZE": "1"}  # whatever this process is part of
     start = partial(subprocess.Popen, module_command("tunesmith.train", str(spec)), env=environment)
@@ -204,13 +208,15 @@ def _run(spec: Path) -> tuple[list[_Step], float]:
             event = from_json(json.loads(line))
             if isinstance(event, Failed):
                 raise TrainerError(f"The speed of this machine could not be measured: {event.message}")
+            if isinstance(event, Started):
+                element_bytes = event.element_bytes or element_bytes
             if isinstance(event, Step):
                 steps.append(_measured(event, before, time.monotonic() - began))
                 before = event.trained_tokens or 0
         if process.wait(TIMEOUT_SECONDS) != 0 or len(steps) <= WARM_UP_STEPS:
             tail = log.read_text(encoding="utf-8", errors="replace")[-300:]
             raise TrainerError(f"The speed of this machine could not be measured: the trainer ended early. {tail}")
-    return steps, time.monotonic() - began
+    return steps, time.monotonic() - began, element_bytes
 
 
 def _measured(step: Step, trained_before: int, at: float) -> _Step:
@@ -220,9 +226,9 @@ def _measured(step: Step, trained_before: int, at: float) -> _Step:
     return _Step(step.computed_tokens, (trained - trained_before) / rate, step.peak_memory_bytes, at)
 
 
-def _token_bytes(base_dir: Path) -> int:
+def _token_bytes(base_dir: Path, element_bytes: int) -> int:
     """What the trainer's own plan expects of each token; the measured peak gives the rest."""
-    return token_bytes(SimpleNamespace(**read_text_config(base_dir)), ELEMENT_BYTES, checkpointing=False)
+    return token_bytes(SimpleNamespace(**read_text_config(base_dir)), element_bytes, checkpointing=False)
 
 
 def _fit(base: str, hardware: str, steps: list[_Step], run_seconds: float, bytes_per_token: int) -> Benchmark:

@@ -1,18 +1,20 @@
 """What a step minimises: the gradient of a batch, and what is reported of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
-from tunesmith.train.core.examples import Batch, Example
+from tunesmith.train.core.batches import Batch, Example
 from tunesmith.train.core.losses import dpo_loss, supervised_loss
-from tunesmith.train.core.packing import TokenRow, split
+from tunesmith.train.core.packing import ENOUGH_TOKENS, TokenRow, largest_part, split
 from tunesmith.train.paths.scoring import Computed, Scorer
 from tunesmith.train.ranks.division import share_of_examples, share_of_units
 from tunesmith.train.ranks.group import ONE_RANK, Ranks
 from tunesmith.train.validation import Quality, quality_of, validate, validate_pairs
+
+ZERO = torch.zeros((), dtype=torch.float64)  # of sums that are read after the last part: a GPU is not waited for before
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,13 @@ class Objective(Protocol):
         """Loss and accuracy of rows that are not trained, shared by the ranks."""
         ...
 
+    def in_smaller_pieces(self, examples: Sequence[Example]) -> "Objective":
+        """The same, with half as many tokens at once.
+
+        Half of what the largest part of this rank's share of `examples` has now.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
@@ -52,27 +61,34 @@ class Supervised:
     scorer: Scorer
     micro_batch_tokens: int
     ranks: Ranks = ONE_RANK
+    enough_tokens: int = ENOUGH_TOKENS  # see `split`
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
         everything = batch.units
         total = sum(sum(row.weights[1:]) for (row,) in everything)
         units = share_of_units(everything, self.ranks)
-        loss, correct, learned, computed = 0.0, 0, 0, Computed()
-        for part in split(units, self.micro_batch_tokens):
+        loss, correct, learned, computed = ZERO, ZERO, 0, Computed()
+        for part in split(units, self.micro_batch_tokens, self.enough_tokens):
             scores = self.scorer.score([units[index][0] for index in part])
             part_loss = supervised_loss(scores.logprobs, scores.weights, total)
             part_loss.backward()
-            loss += float(part_loss.detach())
-            correct += int(scores.correct.sum())
+            loss = loss + part_loss.detach()
+            correct = correct + scores.correct.sum()
             learned += scores.correct.numel()
             computed += scores.computed
-        return BatchResult(loss, correct, learned, computed)
+        return BatchResult(float(loss), int(correct), learned, computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         """See `Objective`."""
         mine = share_of_examples(examples, self.ranks)
-        return quality_of(validate(self.scorer, mine, self.micro_batch_tokens), self.ranks)
+        return quality_of(validate(self.scorer, mine, self.micro_batch_tokens, self.enough_tokens), self.ranks)
+
+    def in_smaller_pieces(self, examples: Sequence[Example]) -> "Supervised":
+        """See `Objective`."""
+        units = share_of_units([(row,) for example in examples for row in example.rows], self.ranks)
+        half = largest_part(units, self.micro_batch_tokens, self.enough_tokens) // 2
+        return replace(self, micro_batch_tokens=half, enough_tokens=min(half, self.enough_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +104,13 @@ class Preference:
     references: dict[int, tuple[float, float]]  # line -> log-probabilities of its answers where the job began
     validation_references: dict[int, tuple[float, float]]
     ranks: Ranks = ONE_RANK
+    enough_tokens: int = ENOUGH_TOKENS
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
         examples = share_of_examples(batch.examples, self.ranks)
-        loss, right, computed = 0.0, 0, Computed()
-        for part in split([example.rows for example in examples], self.micro_batch_tokens):
+        loss, right, computed = ZERO, ZERO, Computed()
+        for part in split([example.rows for example in examples], self.micro_batch_tokens, self.enough_tokens):
             chosen = [examples[index] for index in part]
             scores = self.scorer.score(_rows(chosen))
             sums = scores.row_sums(2 * len(chosen))
@@ -101,23 +118,30 @@ class Preference:
             losses, margins = dpo_loss(sums[0::2], sums[1::2], known[:, 0], known[:, 1], self.beta)
             part_loss = losses.sum() / len(batch.examples)
             part_loss.backward()
-            loss += float(part_loss.detach())
-            right += int((margins > 0).sum())
+            loss = loss + part_loss.detach()
+            right = right + (margins > 0).sum()
             computed += scores.computed
-        return BatchResult(loss, right, len(examples), computed)
+        return BatchResult(float(loss), int(right), len(examples), computed)
 
     def quality(self, examples: Sequence[Example]) -> Quality:
         """See `Objective`."""
-        mine = share_of_examples(examples, self.ranks)
-        sums = validate_pairs(self.scorer, mine, self.validation_references, self.beta, self.micro_batch_tokens)
-        return quality_of(sums, self.ranks)
+        mine, known, most = share_of_examples(examples, self.ranks), self.validation_references, self.micro_batch_tokens
+        return quality_of(validate_pairs(self.scorer, mine, known, self.beta, most, self.enough_tokens), self.ranks)
+
+    def in_smaller_pieces(self, examples: Sequence[Example]) -> "Preference":
+        """See `Objective`."""
+        units = [example.rows for example in share_of_examples(examples, self.ranks)]
+        half = largest_part(units, self.micro_batch_tokens, self.enough_tokens) // 2
+        return replace(self, micro_batch_tokens=half, enough_tokens=min(half, self.enough_tokens))
 
 
-def answer_logprobs(scorer: Scorer, examples: Sequence[Example], budget: int) -> dict[int, tuple[float, float]]:
+def answer_logprobs(
+    scorer: Scorer, examples: Sequence[Example], budget: int, enough: int = ENOUGH_TOKENS
+) -> dict[int, tuple[float, float]]:
     """Log-probabilities of each line's two answers under the model as it is now."""
     known: dict[int, tuple[float, float]] = {}
     with torch.no_grad():
-        for part in split([example.rows for example in examples], budget):
+        for part in split([example.rows for example in examples], budget, enough):
             chosen = [examples[index] for index in part]
             sums = scorer.score(_rows(chosen)).row_sums(2 * len(chosen)).tolist()
             known.update({item.line: (sums[2 * i], sums[2 * i + 1]) for i, item in enumerate(chosen)})

@@ -5,15 +5,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from tunesmith.errors import TunesmithError
 from tunesmith.families.table import family_gap
 from tunesmith.system.activity import doing
+from tunesmith.system.memory import is_out_of_memory
 from tunesmith.system.pages import Reserve, trim_heap
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
-from tunesmith.train.core.device import Device
+from tunesmith.train.core.device import Device, free_unused
 from tunesmith.train.core.disk_room import LITTLE, DiskRoom
 from tunesmith.train.core.examples import Example
 from tunesmith.train.core.packing import added_tokens
@@ -26,10 +25,11 @@ from tunesmith.train.paths.choose_stack import StackChoice, choose_stack, copies
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.paths.padded import PaddedScorer
 from tunesmith.train.paths.scoring import Scorer
-from tunesmith.train.paths.verify import Disagreement, compare, expect, probe
+from tunesmith.train.paths.verify import Disagreement, compare, expect, float32_head, probe
 from tunesmith.train.protocol.events import Listener, Log
 from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.ranks.group import ONE_RANK, Ranks
+from tunesmith.train.ranks.place import ALONE, Place
 from tunesmith.train.ranks.plans import common_plan, plan_of_first
 
 REASON_CHARACTERS = 300  # of an exception's text in an event
@@ -42,6 +42,7 @@ class PreparedModel:
     trainable: TrainableParameters
     scorer: Scorer
     micro_batch_tokens: int  # at most so many go through it at once
+    enough_tokens: int  # see `packing.split`
     work: Work
 
 
@@ -54,26 +55,43 @@ def prepare(
     device: Device | None = None,
     ranks: Ranks = ONE_RANK,
 ) -> PreparedModel:
-    """Loads the base onto `device` (None: the fastest one) and prepares its path.
+    """Loads the base and prepares its path.
 
-    `examples`: all that will be scored, the training rows first. The memory plan is kept in `plan_file`.
+    `device`: None takes the one that the spec names. `examples`: all that will be scored, the training rows first. The
+    memory plan is kept in `plan_file`.
     """
-    device, emit = device or Device.best(), room.emit
+    device, emit = device or device_of(spec, ranks.place), room.emit
     reserve = _reserve(spec, device, examples)
     base = load_base(spec, device)
     work = Work.of(base.model, base.trainable)
     plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room, ranks)
     choice = choose_stack(spec, base.model, base.trainable, plan)
-    _report(base, plan, choice, emit)
+    _report(base, plan, choice, device, emit)
+    scorer = None
     try:
         scorer = _checked_scorer(choice, base, plan, examples, reserve, emit)
     except Exception as reason:  # whatever it is: the reference path shares nothing with what failed
         if _is_not_the_paths_fault(choice, reason):
             raise
-        base, scorer = _reference_path(spec, device, choice, reason, emit)
+        restore()
+        emit(Log("warn", f"This base takes the padded path, slower and with the same result: {_said(reason)}."))
+    if scorer is None:  # the exception is gone, whose frames held the base: a GPU may have no room for two
+        del base
+        free_unused()
+        base = load_base(spec, device)
+        scorer = PaddedScorer(base.model, choice.trains)
+    _recompute_activations(base, plan)
+    return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, plan.enough_tokens, work)
+
+
+def _recompute_activations(base: LoadedBase, plan: MemoryPlan) -> None:
     if plan.activation_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
-    return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, work)
+
+
+def device_of(spec: TrainSpec, place: Place = ALONE) -> Device:
+    """The device that the spec names; InvalidRequest where this machine has none such."""
+    return Device.chosen(spec.device, place, all_weights=spec.options.adapter == "none")
 
 
 def _kept_plan(mine: MemoryPlan, path: Path, room: DiskRoom, ranks: Ranks) -> MemoryPlan:
@@ -83,18 +101,9 @@ def _kept_plan(mine: MemoryPlan, path: Path, room: DiskRoom, ranks: Ranks) -> Me
     return plan_of_first(plan, ranks)
 
 
-def _reference_path(
-    spec: TrainSpec, device: Device, choice: StackChoice, reason: Exception, emit: Listener
-) -> tuple[LoadedBase, Scorer]:
-    restore()
-    emit(Log("warn", f"This base takes the padded path, slower and with the same result: {_said(reason)}."))
-    base = load_base(spec, device)
-    return base, PaddedScorer(base.model, choice.trains)
-
-
 def _is_not_the_paths_fault(choice: StackChoice, reason: Exception) -> bool:
     """Whether the padded path would fail too: it is the one that failed, or there is not enough memory."""
-    return choice.kind == "padded" or isinstance(reason, TunesmithError | MemoryError | torch.OutOfMemoryError)
+    return choice.kind == "padded" or isinstance(reason, TunesmithError) or is_out_of_memory(reason)
 
 
 def _said(reason: Exception) -> str:
@@ -116,7 +125,8 @@ def _checked_scorer(
         return build_scorer(choice, base, plan, emit)
     rows = probe(examples)
     own_modules = family_gap(base.model.config.model_type, "training") is not None
-    expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)  # before they change
+    with float32_head(base.model):  # before its modules change
+        expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
         reserve.release()
     scorer = build_scorer(choice, base, plan, emit)
@@ -125,10 +135,14 @@ def _checked_scorer(
     return scorer
 
 
-def _report(base: LoadedBase, plan: MemoryPlan, choice: StackChoice, emit: Listener) -> None:
+def _report(base: LoadedBase, plan: MemoryPlan, choice: StackChoice, device: Device, emit: Listener) -> None:
     emit(Log("info", f"{base.trainable.description}; at most {plan.micro_batch_tokens} tokens at once."))
     if plan.activation_checkpointing:
         emit(Log("info", "Memory is short for these rows: activations are recomputed in the backward pass."))
+    if device.tf32:
+        emit(Log("info", "All weights are float32, and their products are made in TF32."))
+    if device.reason:
+        emit(Log("warn", device.reason))
     emit(Log("info", choice.reason))
 
 
@@ -137,12 +151,13 @@ def _memory_plan(spec: TrainSpec, base: LoadedBase, device: Device, examples: Se
     shape, size = base.model.config.get_text_config(), base.model.dtype.itemsize
     free = max(0, device.free_memory() - 3 * base.trainable.flat.nbytes)  # gradients and moments are not touched yet
     plan = make_plan(shape, size, heaviest, free, spec.micro_batch_tokens)
-    copies = copies_of_weights(spec, examples, base.model.get_memory_footprint(), free)
-    return replace(plan, blocked_weights=copies > 0, both_directions=copies == 2)
+    copies = 0 if device.is_gpu else copies_of_weights(spec, examples, base.model.get_memory_footprint(), free)
+    enough = plan.micro_batch_tokens if device.is_gpu else plan.enough_tokens  # launches cost more there than memory
+    return replace(plan, blocked_weights=copies > 0, both_directions=copies == 2, enough_tokens=enough)
 
 
 def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example]) -> Reserve:
     """Memory for repacked weights, if there will be any; it is asked for while transformers is imported."""
     stored = sum(path.stat().st_size for path in spec.base_dir.glob("*.safetensors"))
-    wanted = device.name == "cpu" and spec.options.adapter == "lora" and spec.packing
+    wanted = not device.is_gpu and spec.options.adapter == "lora" and spec.packing
     return Reserve(stored * copies_of_weights(spec, examples, stored, device.free_memory()) if wanted else 0)

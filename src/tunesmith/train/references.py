@@ -40,10 +40,11 @@ class References:
         if kept is not None:
             with suppress(ValidationError):  # of a damaged file of an earlier release, which had no digest
                 return _REFERENCES.validate_python(kept)
-        mine = answer_logprobs(model.scorer, share_of_examples(examples, self.ranks), model.micro_batch_tokens)
+        share = share_of_examples(examples, self.ranks)
+        mine = answer_logprobs(model.scorer, share, model.micro_batch_tokens, model.enough_tokens)
         known: JsonObject = {}
-        for share in self.ranks.of_all(_plain(mine)):
-            known |= share if isinstance(share, dict) else {}
+        for part_known in self.ranks.of_all(_plain(mine)):
+            known |= part_known if isinstance(part_known, dict) else {}
         if self.ranks.leads:
             self.room.write("what the untrained model says of the rows", LITTLE, lambda: write_checked(path, known))
         return _REFERENCES.validate_python(known)

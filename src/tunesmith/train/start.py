@@ -27,7 +27,7 @@ from tunesmith.train.fingerprint import deciding_values, digest_of
 from tunesmith.train.loop import Run
 from tunesmith.train.objective import Objective, Preference, Supervised
 from tunesmith.train.paths.flops import matmul_peak
-from tunesmith.train.prepare import PreparedModel, prepare
+from tunesmith.train.prepare import PreparedModel, device_of, prepare
 from tunesmith.train.protocol.events import Listener, Log, Started, Step
 from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.ranks.agreement import check_same_job
@@ -66,14 +66,15 @@ class _Output:
 def start(
     spec: TrainSpec, emit: Listener, interrupt: Interrupt, ranks: Ranks = ONE_RANK, device: Device | None = None
 ) -> Run:
-    """Returns a run that is ready to train on `device`; None: the fastest one.
+    """Returns a run that is ready to train on `device`; None: the one that the spec names.
 
     Emits `Started` and, on a resume, the events of the steps that are already done. Only rank 0 writes.
     """
-    device = _limit_processor(spec, device or Device.best(ranks.place))
+    device = _prepared(device or device_of(spec, ranks.place), spec)
     data, values = read_data(spec), deciding_values(spec)
     check_same_job(ranks, values)
-    output = _output(spec, data, digest_of(values), DiskRoom(spec.output_dir, emit, interrupt), ranks)
+    room = DiskRoom(spec.output_dir, emit, interrupt)
+    output = _output(spec, data, digest_of(values), room, ranks, device)
     model = prepare(spec, [*data.training, *data.validation], output.plan_file, output.room, device, ranks)
     run = Run(
         spec=spec,
@@ -95,24 +96,25 @@ def start(
     return _shared(_restored(run, output.origin))
 
 
-def _output(spec: TrainSpec, data: Data, fingerprint: str, room: DiskRoom, ranks: Ranks) -> _Output:
+def _output(spec: TrainSpec, data: Data, fingerprint: str, room: DiskRoom, ranks: Ranks, device: Device) -> _Output:
     """Emits what is known already."""
     sampler = Sampler(data.training, spec.batch_size, spec.n_epochs, spec.seed)
     files = RunFiles(spec.output_dir)
     if not ranks.leads:
         return _Output(files, fingerprint, sampler, Origin(), Journal(files.journal), room, ranks)
     origin = load_progress(files, fingerprint)
-    journal = _reported(files, sampler, origin, room)
+    journal = _reported(files, _started(sampler, origin, device), origin, room)
     if ranks.size > spec.batch_size:
         few = f"A step has {spec.batch_size} rows for {ranks.size} ranks: the others only wait"
         room.emit(Log("warn", f"{few}. Raise batch_size, or start fewer ranks"))
     return _Output(files, fingerprint, sampler, origin, journal, room, ranks)
 
 
-def _limit_processor(spec: TrainSpec, device: Device) -> Device:
+def _prepared(device: Device, spec: TrainSpec) -> Device:
     use_threads(spec.threads, device.sharers)
-    if spec.nice:
+    if spec.nice and not device.is_gpu:  # the thread that feeds a GPU needs little time, and needs it at once
         os.nice(spec.nice)
+    device.use()
     return device
 
 
@@ -168,11 +170,11 @@ def _restore_checkpoint(run: Run, checkpoint: Checkpointed) -> None:
     run.trained_tokens = sum(batch.tokens for batch in batches if batch.step <= checkpoint.step)
 
 
-def _reported(files: RunFiles, sampler: Sampler, origin: Origin, room: DiskRoom) -> Journal:
+def _reported(files: RunFiles, started: Started, origin: Origin, room: DiskRoom) -> Journal:
     """Emits what is known before the base is loaded; the journal of the steps that are done."""
     journal, past = room.write("the journal", LITTLE, lambda: Journal.resume(files.journal, origin.step))
     emit = room.emit
-    emit(_started(sampler, origin))
+    emit(started)
     if origin.notice:
         emit(Log("warn", origin.notice))
     for event in past:
@@ -184,7 +186,7 @@ def _optimizer(spec: TrainSpec, trainable: TrainableParameters) -> AdamW:
     return AdamW(trainable.flat, trainable.grad, spec.options.weight_decay, trainable.matrices)
 
 
-def _started(sampler: Sampler, origin: Origin) -> Started:
+def _started(sampler: Sampler, origin: Origin, device: Device) -> Started:
     examples = sampler.examples
     return Started(
         total_steps=sampler.total_steps,
@@ -193,16 +195,18 @@ def _started(sampler: Sampler, origin: Origin) -> Started:
         tokens_per_epoch=sum(example.tokens for example in examples),
         learned_tokens_per_epoch=sum(example.learned for example in examples),
         resumed_from_step=origin.step,
+        element_bytes=device.dtype.itemsize,
     )
 
 
 def _objective(spec: TrainSpec, model: PreparedModel, data: Data, output: _Output) -> Objective:
     ranks, references = output.ranks, References(spec.output_dir, output.fingerprint, output.room, output.ranks)
     if spec.method == "supervised":
-        return Supervised(model.scorer, model.micro_batch_tokens, ranks)
+        return Supervised(model.scorer, model.micro_batch_tokens, ranks, model.enough_tokens)
     training = references.of("training", model, data.training)
     validation = references.of("validation", model, data.validation)
-    return Preference(model.scorer, model.micro_batch_tokens, spec.beta or AUTO_BETA, training, validation, ranks)
+    beta, most, enough = spec.beta or AUTO_BETA, model.micro_batch_tokens, model.enough_tokens
+    return Preference(model.scorer, most, beta, training, validation, ranks, enough)
 
 
 def _manifest(spec: TrainSpec, trainable: TrainableParameters, renderer: Renderer, fingerprint: str) -> AdapterManifest:

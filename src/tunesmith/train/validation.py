@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.train.core.examples import Example
+from tunesmith.train.core.batches import Example
 from tunesmith.train.core.losses import dpo_loss
-from tunesmith.train.core.packing import split
+from tunesmith.train.core.packing import ENOUGH_TOKENS, split
 from tunesmith.train.paths.scoring import Scorer
 from tunesmith.train.ranks.group import Ranks
 
@@ -46,11 +46,11 @@ def quality_of(sums: Sums, ranks: Ranks) -> Quality:
     return Quality(loss / weight, right / counted)
 
 
-def validate(scorer: Scorer, examples: Sequence[Example], budget: int) -> Sums:
+def validate(scorer: Scorer, examples: Sequence[Example], budget: int, enough: int = ENOUGH_TOKENS) -> Sums:
     """Loss and accuracy over the learned tokens of `examples`."""
     loss = weight = correct = learned = 0.0
     with torch.no_grad():
-        for part in split([example.rows for example in examples], budget):
+        for part in split([example.rows for example in examples], budget, enough):
             scores = scorer.score([row for index in part for row in examples[index].rows])
             loss -= float((scores.logprobs * scores.weights).sum())
             weight += float(scores.weights.sum())
@@ -60,12 +60,17 @@ def validate(scorer: Scorer, examples: Sequence[Example], budget: int) -> Sums:
 
 
 def validate_pairs(
-    scorer: Scorer, examples: Sequence[Example], references: dict[int, tuple[float, float]], beta: float, budget: int
+    scorer: Scorer,
+    examples: Sequence[Example],
+    references: dict[int, tuple[float, float]],
+    beta: float,
+    budget: int,
+    enough: int = ENOUGH_TOKENS,
 ) -> Sums:
     """DPO's loss, and how many pairs prefer the preferred answer."""
     loss = right = 0.0
     with torch.no_grad():
-        for part in split([example.rows for example in examples], budget):
+        for part in split([example.rows for example in examples], budget, enough):
             chosen = [examples[index] for index in part]
             sums = scorer.score([row for example in chosen for row in example.rows]).row_sums(2 * len(chosen))
             known = torch.tensor([references[example.line] for example in chosen], dtype=sums.dtype, device=sums.device)

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -25,7 +25,15 @@ from tunesmith.system.disk import free_bytes, is_full
 from tunesmith.system.processes import is_shortage
 from tunesmith.worker.evaluation import EVALUATOR_MODULE
 from tunesmith.worker.heartbeat import Heartbeat
-from tunesmith.worker.training import NoRoom, Shortage, Stopping, TrainerInterrupted, TrainingRun, interruption_event
+from tunesmith.worker.training import (
+    Death,
+    NoRoom,
+    Shortage,
+    Stopping,
+    TrainerInterrupted,
+    TrainingRun,
+    interruption_event,
+)
 from tunesmith.worker.validation import validate_job
 
 log = structlog.get_logger(__name__)
@@ -34,7 +42,16 @@ TO_CHECK = (JobStatus.VALIDATING,)
 TO_TRAIN = (JobStatus.QUEUED, JobStatus.RUNNING)
 SHORTAGE_SECONDS = 600.0  # how long a job waits for processes, files or memory that the machine lacks
 SHORTAGE_PAUSE, LONGEST_SHORTAGE_PAUSE = 1.0, 20.0  # between two tries; less than a lease
-RESTARTS_WITHOUT_PROGRESS = 3  # a trainer that keeps dying at the same step is out of memory, not unlucky
+RESTARTS_WITHOUT_PROGRESS = 3  # a trainer that keeps running out of memory or crashing at one step will do so again
+KILLS_WITHOUT_PROGRESS = (
+    20  # by others: machines are taken back, nodes are lost, and nothing of that is the job's fault
+)
+
+ADVICE: Mapping[Death, str] = {
+    "memory": "Shorten the rows, take a smaller base, or a machine with more memory.",
+    "crash": "The end of the trainer's log, in the job's folder, may say more.",
+    "outside": "Something on the machine ends it: a limit of memory or time, or whoever runs it.",
+}
 
 
 def run_worker(
@@ -56,6 +73,23 @@ def run_worker(
     checking.start()
     worker.train()
     checking.join()
+
+
+@dataclass(slots=True)
+class _Deaths:
+    """How often a job's trainer has died at its last step: by itself, and by others."""
+
+    step: int
+    own: int = 0
+    outside: int = 0
+
+    def add(self, error: TrainerInterrupted) -> int:
+        """How many more the job survives."""
+        if error.cause == "outside":
+            self.outside += 1
+        else:
+            self.own += 1
+        return min(RESTARTS_WITHOUT_PROGRESS - self.own, KILLS_WITHOUT_PROGRESS - self.outside)
 
 
 @dataclass(slots=True)
@@ -86,7 +120,7 @@ class Worker:
     evaluator: Launcher
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{base62(6)}")
     _checked: threading.Event = field(default_factory=threading.Event)  # a job has just become ready to train
-    _interruptions: dict[str, tuple[int, int]] = field(default_factory=dict)  # job -> (last step, deaths at that step)
+    _interruptions: dict[str, "_Deaths"] = field(default_factory=dict)
     _shortages: dict[str, "_Wait"] = field(default_factory=dict)  # job -> how it waits for what the machine lacks
 
     def train(self) -> None:
@@ -169,10 +203,10 @@ class Worker:
         """Put the job back into the queue, unless it keeps dying at the same step."""
         row = self.store.jobs.get(job.id)
         step = 0 if row is None else row.last_step
-        before, times = self._interruptions.get(job.id, (-1, 0))
-        times = times + 1 if step == before else 1
-        self._interruptions[job.id] = (step, times)
-        left = RESTARTS_WITHOUT_PROGRESS - times
+        deaths = self._interruptions.get(job.id)
+        if deaths is None or deaths.step != step:
+            deaths = self._interruptions[job.id] = _Deaths(step)
+        left = deaths.add(error)
         try:
             self.store.queue.append(lease, [interruption_event(error, left)])
         except LeaseLost:
@@ -180,10 +214,8 @@ class Worker:
         if left > 0:
             self.store.queue.release(lease)
             return
-        text = (
-            f"{error.message} This happened {times} times without a step of progress; the machine may be out of"
-            " memory. Lower batch_size, or shorten the rows."
-        )
+        times = deaths.outside if error.cause == "outside" else deaths.own
+        text = f"{error.message} This happened {times} times without a step of progress. {ADVICE[error.cause]}"
         self._fail(job, lease, TunesmithError(text, code="trainer_killed"))
 
     def _short(self, job: JobRow, lease: Lease, error: Shortage) -> None:

@@ -35,6 +35,7 @@ class Relay:
     done: Done | None = None
     failed: Failed | None = None
     first_steps: list[Step] = field(default_factory=list)  # of this attempt, if it began at the beginning
+    element_bytes: int = 4  # of the base's weights, as the trainer says
     first_at: float = 0.0  # when the first of them came, by the monotonic clock
     _events: list[NewEvent] = field(default_factory=list)
     _checkpoints: list[NewCheckpoint] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Relay:
             match event:
                 case Started():
                     self._total_steps = event.total_steps
+                    self.element_bytes = event.element_bytes or self.element_bytes
                 case Step():
                     self._step(event)
                 case Checkpoint():

@@ -1,10 +1,11 @@
 """The second phase of a job: spec, trainer, relay, and its final transaction."""
 
+import signal
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import structlog
 
@@ -12,12 +13,14 @@ from tunesmith.errors import DataError, ServiceUnavailable, TrainerError, Tunesm
 from tunesmith.launch.output import LineReader, log_tail
 from tunesmith.launch.protocol import Launcher, Start, Trainer
 from tunesmith.models.directory import materialise
+from tunesmith.models.options_check import trains_on_gpu
 from tunesmith.models.registry import resolve_base
 from tunesmith.models.tuned import own_base
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.system.atomic_write import make_directories
 from tunesmith.system.disk import free_bytes, tells_full
+from tunesmith.system.memory import out_of_memory_kills
 from tunesmith.system.processes import tells_shortage
 from tunesmith.train.measure import record_job
 from tunesmith.train.protocol.environment import trainer_environment
@@ -42,12 +45,18 @@ NO_ROOM_STATUS = 74  # of a trainer that waited in vain for room on the disk, an
 LEAST_ROOM = 2 * 1024**2  # bytes; with less, neither spec nor events nor log of a trainer may be whole
 
 
+Death = Literal["outside", "memory", "crash"]  # killed by somebody, by the kernel for want of memory, by its own fault
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
+
+
 class Stopping(TunesmithError):
     """The worker was asked to end; its job goes back into the queue."""
 
 
 class TrainerInterrupted(TrainerError):
-    """The trainer was killed from outside; the next attempt goes on from its progress."""
+    """The trainer has died without a word; the next attempt goes on."""
+
+    cause: Death = "outside"
 
 
 class Shortage(TrainerError):
@@ -91,7 +100,7 @@ class TrainingRun:
             told = set(self.store.jobs.messages(self.job.id))
             verdict = planned_verdict(self.store, self.settings, self.job)
             relay = Relay(self.store, self.lease, self.job.last_step, told, spec.keep_checkpoints, verdict)
-            started = time.monotonic()
+            started, kills = time.monotonic(), out_of_memory_kills()
             trainer = self.launcher.start(self._start())
             senders = start_senders(self.job, self.files, self.settings)
             try:
@@ -102,7 +111,7 @@ class TrainingRun:
                 senders.close()
             relay.take(senders.events())
             relay.send()
-            done = self._done(relay, status)
+            done = self._done(relay, status, kills)
             self._finish(done, self._evaluated(done, heartbeat), heartbeat, spec)
         self._remember_speed(spec, relay, started)
 
@@ -133,15 +142,16 @@ class TrainingRun:
             self.store.queue.set_status(self.lease, JobStatus.RUNNING, [] if resumed else [STARTED])
 
     def _start(self) -> Start:
-        attempt = self.job.attempt
+        attempt, settings = self.job.attempt, self.settings
+        gpu = trains_on_gpu(settings.train_device)  # the thread that feeds it must not wait for other processes
         return Start(
             spec=self.files.spec(attempt),
             events=self.files.events(attempt),
             log=self.files.log(attempt),
             lock=self.files.lock,
-            nice=self.settings.train_nice,
-            idle=self.settings.train_idle,
-            environment=without_secrets(trainer_environment(), type(self.settings)),
+            nice=0 if gpu else settings.train_nice,
+            idle=settings.train_idle and not gpu,
+            environment=without_secrets(trainer_environment(), type(settings)),
         )
 
     def _follow(self, trainer: Trainer, relay: Relay, senders: Senders, heartbeat: Heartbeat) -> int:
@@ -161,7 +171,7 @@ class TrainingRun:
             if self.stop.wait(RELAY_SECONDS):
                 raise Stopping("The worker was asked to end.")
 
-    def _done(self, relay: Relay, status: int) -> Done:
+    def _done(self, relay: Relay, status: int, kills_before: int) -> Done:
         if relay.done is not None:
             return relay.done
         if relay.failed is not None:
@@ -170,8 +180,7 @@ class TrainingRun:
                 self._check_shortage(relay.failed.message)
             raise TrainerError(relay.failed.message, code=relay.failed.code, param=relay.failed.param)
         if status < 0 or status == STOPPED_STATUS:
-            how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
-            raise TrainerInterrupted(f"The trainer was {how} from outside after step {relay.last_step}.")
+            raise interruption(status, relay.last_step, ran_out=out_of_memory_kills() > kills_before)
         if status == NO_ROOM_STATUS:
             text = "The server's disk was full for 10 minutes, even for a line of the trainer's report."
             raise TrainerError(f"{text} Free some space there, then create the job again.", code="disk_full")
@@ -224,7 +233,7 @@ class TrainingRun:
         if self.settings.train_ranks > 1:  # the estimate is that of one process
             return
         try:
-            record_job(self.settings.paths.root, spec, relay.first_steps, relay.first_at - started)
+            record_job(self.settings.paths.root, spec, relay.first_steps, relay.first_at - started, relay.element_bytes)
         except (OSError, ValueError, TunesmithError) as error:
             log.warning("the speed of the training was not kept", job=self.job.id, error=str(error))
 
@@ -266,6 +275,7 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         seed=job.seed,
         max_tokens=row_limit(base_dir, settings),
         options=job_options(job, settings),
+        device=settings.train_device,
         threads=settings.train_threads,
         packing=settings.train_packing,
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -292,6 +302,25 @@ def _continued(store: Store, job: JobRow) -> Path | None:
             code="deleted_model",
         )
     return adapter
+
+
+def interruption(status: int, last_step: int, *, ran_out: bool) -> TrainerInterrupted:
+    """What a trainer died of that ended with this status, negative for a signal.
+
+    `ran_out`: meanwhile the kernel has killed a process here for want of memory.
+    """
+    after = f"after step {last_step}."
+    cause: Death = "outside"
+    if status == -signal.SIGKILL and ran_out:
+        text, cause = f"The machine ran out of memory, and the trainer was killed {after}", "memory"
+    elif -status in CRASHES:
+        text, cause = f"The trainer crashed (signal {-status}) {after}", "crash"
+    else:
+        how = "asked to end" if status == STOPPED_STATUS else f"killed by signal {-status}"
+        text = f"The trainer was {how} from outside {after}"
+    error = TrainerInterrupted(text)
+    error.cause = cause
+    return error
 
 
 def interruption_event(error: TrainerInterrupted, left: int) -> NewEvent:

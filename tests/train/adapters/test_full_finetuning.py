@@ -24,6 +24,7 @@ from tunesmith.train.core.device import Device
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.layers import trained_head
 from tunesmith.train.layers.trained_head import trained_token_logprobs
+from tunesmith.train.loading import load_base
 from tunesmith.train.paths.accelerate import accelerate
 from tunesmith.train.paths.padded import PaddedScorer
 from tunesmith.train.paths.scoring import TreeScorer
@@ -175,6 +176,13 @@ def test_too_little_memory_for_all_weights_is_said_before_the_first_step(
     with pytest.raises(InvalidRequest, match=r"Training all 3,\d+,\d+ weights takes 0\.1 GB .*Train a LoRA") as error:
         train(make_spec(base_dir=base, adapter="none"))
     assert error.value.code == "out_of_memory"
+    (base / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:4096])  # nothing can be loaded
+    with pytest.raises(InvalidRequest, match="Training all 3,"):
+        load_base(make_spec(base_dir=base, adapter="none"), Device("cuda:0", torch.float32, tf32=True))
+    with pytest.raises(
+        InvalidRequest, match=r"The 3,\d+,\d+ weights of the base take 0\.0 GB on cuda:0, where 0\.0 GB"
+    ):
+        load_base(make_spec(base_dir=base), Device("cuda:0", torch.bfloat16))
 
 
 def test_quantization_is_refused_where_it_cannot_be_had(make_spec: Make) -> None:

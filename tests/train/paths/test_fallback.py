@@ -1,7 +1,10 @@
 """A path that fails while it is built or tried is left for the padded one, and leaves nothing behind in the process."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -45,9 +48,13 @@ class FragileModel(LlamaModel):  # type: ignore[misc]
 
 class FragileForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
     config_class = FragileConfig
+    living: ClassVar[WeakSet[LlamaForCausalLM]] = WeakSet()
+    met: ClassVar[list[int]] = []  # how many others there were when each was made
 
     def __init__(self, config: FragileConfig) -> None:
+        self.met.append(len(self.living))
         super().__init__(config)
+        self.living.add(self)
         self.model = FragileModel(config)
         self.post_init()
 
@@ -73,8 +80,11 @@ def prepared(spec: TrainSpec, folder: Path) -> tuple[PreparedModel, list[Log]]:
 def test_any_exception_of_the_fast_path_is_told_and_the_run_is_padded(make_spec: Make, tmp_path: Path) -> None:
     own = modeling_llama.apply_rotary_pos_emb
     FragileForCausalLM(FragileConfig(**SIZES)).save_pretrained(tmp_path / "base")
+    gc.collect()
+    FragileForCausalLM.met.clear()
     model, logs = prepared(make_spec(base_dir=tmp_path / "base"), tmp_path)
     assert isinstance(model.scorer, PaddedScorer)
+    assert FragileForCausalLM.met == [0, 0]  # the first base is gone before the second is loaded
     warned = [log.message for log in logs if log.level == "warn"]
     assert warned == [
         "This base takes the padded path, slower and with the same result: "

@@ -1,11 +1,11 @@
 """A base in bfloat16: what is summed over tokens and the vocabulary is summed in float32, on every path."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from tests.train.conftest import tiny_llama
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.settings import TrainingOptions
@@ -14,7 +14,8 @@ from tunesmith.train.core.examples import Batch, Example
 from tunesmith.train.core.packing import TokenRow
 from tunesmith.train.objective import Preference, answer_logprobs
 from tunesmith.train.paths.padded import PaddedScorer
-from tunesmith.train.paths.scoring import Scorer, TreeScorer
+from tunesmith.train.paths.scoring import Scorer, Scores, TreeScorer
+from tunesmith.train.paths.verify import Disagreement, compare, expect, float32_head
 
 PATHS: list[Callable[[PreTrainedModel], Scorer]] = [PaddedScorer, TreeScorer]
 PROMPT = tuple(range(3, 11))
@@ -66,3 +67,41 @@ def test_the_margin_of_a_pair_is_not_rounded_to_whole_numbers(path: Callable[[Pr
     result = Preference(path(model), 4096, 0.1, known, {}).backward(Batch(1, 1, True, (pair,)))
     assert result.loss == pytest.approx(0.6931, abs=1e-3)
     assert adapter.grad.abs().sum() > 0
+
+
+def test_the_check_looks_at_float32_logits_of_both_paths() -> None:
+    """Logits of 20 and more: rounded to bfloat16 they alone would differ by up to an eighth."""
+    model = tiny_llama().bfloat16()
+    nn.init.normal_(model.lm_head.weight, std=1.0)
+    adapter = attach(model, TrainingOptions(lora_rank=4), 0, model.get_output_embeddings())
+    rows = [answer(4), answer(5)]
+    rounded = expect(PaddedScorer(model), rows, adapter, with_gradient=False)
+    with float32_head(model):
+        expected = expect(PaddedScorer(model), rows, adapter, with_gradient=False)
+        graded = expect(PaddedScorer(model), rows, adapter, with_gradient=True)
+    assert "forward" not in vars(model.get_output_embeddings())
+    with torch.no_grad():
+        mine = TreeScorer(model).score(rows).logprobs
+    assert float((mine - expected.logprobs).abs().mean()) < float((mine - rounded.logprobs).abs().mean())
+    torch.testing.assert_close(graded.logprobs, expected.logprobs)
+    compare(graded, TreeScorer(model), adapter, torch.bfloat16)
+
+
+class OneTokenLate:
+    """A path whose tokens do not see the one before them."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.scorer = TreeScorer(model)
+
+    def score(self, rows: Sequence[TokenRow]) -> Scores:
+        return self.scorer.score([TokenRow((row.ids[0], *row.ids[:-1]), row.weights) for row in rows])
+
+
+def test_a_wrong_path_is_found_in_bf16_too() -> None:
+    model = tiny_llama().bfloat16()
+    adapter = attach(model, TrainingOptions(lora_rank=4), 0, model.get_output_embeddings())
+    with float32_head(model):
+        expected = expect(PaddedScorer(model), [answer(6)], adapter, with_gradient=False)
+    compare(expected, TreeScorer(model), adapter, torch.bfloat16)
+    with pytest.raises(Disagreement, match="log-probabilities differ by"):
+        compare(expected, OneTokenLate(model), adapter, torch.bfloat16)

@@ -89,6 +89,10 @@ def test_the_rate_of_a_spec_of_the_release_before_is_kept_to_the_bit(base_rate: 
     [
         ({"n_epochs": 0}, "n_epochs is 0; it has to be at least 1"),
         ({"batch_size": 0}, "batch_size is 0"),
+        (
+            {"device": "gpu:1"},
+            "device is 'gpu:1'; it has to be auto, cpu, cuda, or one of several GPUs, such as cuda:1",
+        ),
         ({"method": "reinforcement"}, "method is 'reinforcement'; it has to be 'supervised' or 'dpo'"),
         ({"learning_rate_multiplier": 0.0}, "learning_rate_multiplier is 0.0; it has to be above 0"),
     ],

@@ -48,7 +48,7 @@ def exact(environment: dict[str, str], spec: Path, output: Path) -> None:
     ending = Ending("done")
     with interrupt.interruptible():
         ranks = join(place, interrupt)
-        device = Device("cpu", torch.float64, place.local_size)
+        device = Device("cpu", torch.float64, sharers=place.local_size)
         run = tunesmith.train.start.start(TrainSpec.read(spec), listen, interrupt, ranks, device)
     try:
         run.train()

@@ -1,7 +1,7 @@
 """Trains a model again from its record, and compares the bits.
 
-The trainer gives the same bits for the same inputs on one machine: data, base, options, seed, versions, threads. Where
-the bits differ, what of these has changed is named. Imports no torch.
+On a processor the trainer gives the same bits for the same inputs on one machine: data, base, options, seed, versions,
+threads. Where the bits differ, what of these has changed is named; a GPU may give others each time. Imports no torch.
 """
 
 import time

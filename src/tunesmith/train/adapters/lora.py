@@ -38,8 +38,9 @@ class LoraLinear(nn.Module):
         self.in_features, self.out_features = base.in_features, base.out_features
         self.scale, self.dropout = options.lora_scaling, options.lora_dropout
         self.enabled = True
-        self.lora_a = nn.Parameter(torch.empty(options.lora_rank, base.in_features))
-        self.lora_b = nn.Parameter(torch.empty(base.out_features, options.lora_rank))
+        device = base.weight.device
+        self.lora_a = nn.Parameter(torch.empty(options.lora_rank, base.in_features, device=device))
+        self.lora_b = nn.Parameter(torch.empty(base.out_features, options.lora_rank, device=device))
 
     @property
     def weight(self) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
 
 CHUNK_LOGITS = 1 << 22  # elements of the logits that exist at once: 16 MB in fp32; more makes no product faster
+GPU_CHUNK_LOGITS = 1 << 27  # the matrix, up to 1 GB, is read once for each chunk: a thousand tokens pay for that
 
 
 class TokenLogprobs(torch.autograd.Function):
@@ -31,11 +32,11 @@ class TokenLogprobs(torch.autograd.Function):
         correct = hidden_LD.new_empty(count, dtype=torch.bool)
         wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         grad_hidden = torch.empty_like(hidden_LD) if wanted else None
-        step = max(1, CHUNK_LOGITS // head.outputs)
+        step = _tokens_at_once(hidden_LD.device, head.outputs)
         for start in range(0, count, step):
             here = slice(start, start + step)
             targets = targets_L[here].unsqueeze(1)
-            logits, cap_grad = _capped(head.product(hidden_LD[here]).to(wide), cap, wanted)
+            logits, cap_grad = _capped(head.logits(hidden_LD[here]), cap, wanted)
             top, guess = logits.max(1, keepdim=True)
             chosen = logits.gather(1, targets)
             correct[here] = (guess == targets).squeeze(1)
@@ -60,10 +61,15 @@ class TokenLogprobs(torch.autograd.Function):
         return (grad_hidden * grads[0].unsqueeze(1)).to(grad_hidden.dtype), None, None, None
 
 
+def _tokens_at_once(device: torch.device, outputs: int) -> int:
+    return max(1, (CHUNK_LOGITS if device.type == "cpu" else GPU_CHUNK_LOGITS) // outputs)
+
+
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     """What sums over a vocabulary or an answer are made in: float32 for 16 bits.
 
-    In bfloat16 a log-probability of 12 is kept to 0.03, and the sum of an answer's to whole numbers.
+    In bfloat16 a log-probability of 12 is kept to 0.03, a logit of 20 to 0.06, and the sum of an answer's to whole
+    numbers.
     """
     return torch.promote_types(dtype, torch.float32)
 

@@ -162,6 +162,13 @@ def split(examples: Sequence[Sequence[TokenRow]], budget: int, enough: int = ENO
     return parts
 
 
+def largest_part(examples: Sequence[Sequence[TokenRow]], budget: int, enough: int = ENOUGH_TOKENS) -> int:
+    """Distinct tokens of the largest micro-batch that `split` makes of the examples."""
+    return max(
+        added_tokens((), [row for index in part for row in examples[index]]) for part in split(examples, budget, enough)
+    )
+
+
 def added_tokens(before: tuple[int, ...], rows: Sequence[TokenRow]) -> int:
     """Distinct tokens that `rows` add after a neighbour with the ids `before`."""
     added = 0

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tunesmith.families.layout import Shape, token_bytes
 from tunesmith.system.checked_json import read_checked, write_checked
+from tunesmith.train.core.packing import ENOUGH_TOKENS
 
 MEMORY_SHARE = 0.5  # of what is free now may hold activations; the rest is the allocator's and other processes'
 MOST_TOKENS = 8192  # beyond this a larger micro-batch is not faster
@@ -29,6 +30,7 @@ class MemoryPlan:
     activation_checkpointing: bool
     blocked_weights: bool = False  # the frozen weights are repacked for the fastest products
     both_directions: bool = True  # once for each direction; compiled layers need only one
+    enough_tokens: int = ENOUGH_TOKENS  # a micro-batch ends here where that costs little: see `packing.split`
 
 
 PLAN = TypeAdapter(MemoryPlan)

@@ -12,7 +12,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from tunesmith.train.core.packing import Packed
+from tunesmith.train.core.packing import Node, Packed
+from tunesmith.train.core.tree_pairs import Pairs, tree_pairs
 
 CHUNK = 256  # a causal block this long wastes half of itself: longer nodes are cut and become a chain
 
@@ -48,10 +49,16 @@ class Tree:
 
     blocks: list[Block]
     positions: Tensor  # of the tokens in their row [T]
+    ends: Tensor  # where the descendants of each token's node end [T]
+    nodes: list[Node]
+    longest: int  # tokens of the longest row
+    varlen: bool = False  # on a GPU: attention through `layers.varlen_attention` where it computes the layer
     _windowed: dict[int, list[Block]] = field(default_factory=dict)  # layers share a window
+    _pairs: dict[torch.device, list[Pairs]] = field(default_factory=dict)
+    _masks: dict[tuple[int | None, torch.device], Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, packed: Packed, chunk: int = CHUNK) -> "Tree":
+    def of(cls, packed: Packed, chunk: int = CHUNK, *, varlen: bool = False) -> "Tree":
         """Each node against itself, and its descendants against it, in parts of `chunk`."""
         causal, full = [], []
         for node in packed.nodes:
@@ -60,7 +67,9 @@ class Tree:
                 causal.append(Block(start, stop, start, stop, causal=True))
                 if node.end > stop:
                     full.append(Block(stop, node.end, start, stop, causal=False))
-        return cls(causal + full, torch.tensor(packed.positions))
+        ends = [node.end for node in packed.nodes for _ in range(node.start, node.stop)]
+        positions, longest = torch.tensor(packed.positions), max(packed.positions, default=0) + 1
+        return cls(causal + full, positions, torch.tensor(ends), packed.nodes, longest, varlen)
 
     @property
     def length(self) -> int:
@@ -87,13 +96,34 @@ class Tree:
             return causal if block.causal else None
         return causal & (self.positions[block.rows, None] - self.positions[None, block.columns] < window)
 
-    def mask(self, window: int | None) -> Tensor:
-        """The same for the complete step [T, T]."""
-        mask = torch.zeros(self.length, self.length, dtype=torch.bool)
-        for block in self.within(window):
-            seen = self.seen(block, window)
-            mask[block.rows, block.columns] = True if seen is None else seen
-        return mask
+    def is_cut(self, window: int | None) -> bool:
+        """Whether some row is longer than the window."""
+        return window is not None and window < self.longest
+
+    def pairs(self, device: torch.device) -> list[Pairs]:
+        """The calls of `layers.varlen_attention`, made once for all layers."""
+        if device not in self._pairs:
+            self._pairs[device] = tree_pairs(self.nodes, device)
+        return self._pairs[device]
+
+    def mask(self, window: int | None, device: torch.device | None = None) -> Tensor:
+        """The same for the complete step [T, T].
+
+        It is made where it is used, once for all layers with this window. With nodes laid out depth first a query sees
+        the keys before it whose descendants end behind it.
+        """
+        known = (window if self.is_cut(window) else None, device or self.positions.device)
+        if known not in self._masks:
+            self._masks[known] = self._whole(*known)
+        return self._masks[known]
+
+    def _whole(self, window: int | None, device: torch.device) -> Tensor:
+        places = torch.arange(self.length, device=device)
+        seen = (places[None] <= places[:, None]) & (places[:, None] < self.ends.to(device)[None])
+        if window is None:
+            return seen
+        positions = self.positions.to(device)
+        return seen.logical_and_(positions[:, None] - positions[None] < window)
 
 
 def _cut(block: Block, positions: list[int], window: int) -> Iterator[Block]:

@@ -23,6 +23,7 @@ from torch.autograd.function import FunctionCtx
 from tunesmith.families.table import FULL_ATTENTION
 from tunesmith.train.core.token_tree import Block, Tree
 from tunesmith.train.layers.dense_blocks import Attended, Rule, dense_attention, dense_block, dense_block_backward
+from tunesmith.train.layers.varlen_attention import computes, varlen_attention
 
 NAME = "tunesmith_tree"
 SLIDING_ATTENTION = "sliding_attention"
@@ -199,7 +200,7 @@ def tree_attention(
     rule = Rule(query.shape[-1] ** -0.5 if scaling is None else scaling, window, options.get("softcap"))
     layer = TreeRule(tree, rule)
     if query.device.type != "cpu":
-        return masked_attention(query, key, value, sinks, layer), None
+        return accelerated_attention(query, key, value, sinks, layer), None
     missing = query.shape[-1] - value.shape[-1]
     if missing:  # the kernel wants one size
         value = nn.functional.pad(value, (0, missing))
@@ -235,13 +236,21 @@ def _kind(module: nn.Module) -> str | None:
     return str(kinds[index]) if kinds and isinstance(index, int) and index < len(kinds) else None
 
 
+def accelerated_attention(query: Tensor, key: Tensor, value: Tensor, sinks: Tensor | None, layer: TreeRule) -> Tensor:
+    """The same on an accelerator: [1, T, H, D]."""
+    plain = sinks is None and layer.rule.softcap is None and not layer.tree.is_cut(layer.rule.window)
+    if layer.tree.varlen and plain and computes(query, value):
+        return varlen_attention(query, key, value, layer.tree.pairs(query.device), layer.rule.scale)
+    return masked_attention(query, key, value, sinks, layer)
+
+
 def masked_attention(query: Tensor, key: Tensor, value: Tensor, sinks: Tensor | None, layer: TreeRule) -> Tensor:
     """The same with a dense mask, for accelerators: through SDPA where it can.
 
     Its speed has not been measured.
     """
     rule = layer.rule
-    seen = layer.tree.mask(rule.window).to(query.device)
+    seen = layer.tree.mask(rule.window, query.device)
     if rule.softcap is not None or sinks is not None:
         return dense_attention(query, key, value, seen, rule, sinks).transpose(1, 2).contiguous()
     out = nn.functional.scaled_dot_product_attention(

@@ -2,7 +2,8 @@
 
 The fused kernel does not compute these. Scores are held as a matrix, at most `token_tree.CHUNK` keys wide. As with the
 fused kernel, a block's result comes with its log-sum-exp, and the gradient takes those of the complete row:
-P = exp(S - lse), dS = P (dP - rowsum(dO O)) (Dao et al., 2022, arXiv:2205.14135, section B).
+P = exp(S - lse), dS = P (dP - rowsum(dO O)) (Dao et al., 2022, arXiv:2205.14135, section B). Of a base in 16 bits, the
+scores, their softmax and the difference in dS are in float32, as in the fused kernel; the other products are not.
 Shapes: queries [K, H/K, Q, D], keys and values [K, N, D].
 """
 
@@ -47,7 +48,7 @@ def dense_block(
     """
     scores, _ = _scores(queries, keys, seen, rule)
     lse = torch.logsumexp(scores, -1)
-    return _product(torch.exp(scores - lse.unsqueeze(-1)), values), lse
+    return _product(torch.exp(scores - lse.unsqueeze(-1)).to(values.dtype), values), lse
 
 
 def dense_block_backward(
@@ -55,12 +56,14 @@ def dense_block_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of a block's queries [K, H/K, Q, D], keys and values [K, 1, N, D]."""
     scores, cap_grad = _scores(attended.queries, keys, seen, rule)
-    weights = torch.exp(scores - attended.lse.unsqueeze(-1)).to(scores.dtype)
-    grad_weights = _product(attended.grad, values.mT)
-    from_sum = (attended.grad * attended.out).sum(-1, keepdim=True)
+    wide, narrow = scores.dtype, keys.dtype
+    weights = torch.exp(scores - attended.lse.unsqueeze(-1)).to(wide)
+    grad_weights = _product(attended.grad, values.mT).to(wide)
+    from_sum = (attended.grad.to(wide) * attended.out.to(wide)).sum(-1, keepdim=True)
     grad_scores = weights * (grad_weights - from_sum) * rule.scale
     if cap_grad is not None:
         grad_scores *= cap_grad
+    weights, grad_scores = weights.to(narrow), grad_scores.to(narrow)
     return (
         _product(grad_scores, keys),
         (_rows(grad_scores).mT @ _rows(attended.queries)).unsqueeze(1),
@@ -79,15 +82,16 @@ def dense_attention(
     queries = query[0].reshape(groups, -1, *query.shape[2:])
     scores, _ = _scores(queries, key[0], seen, rule)
     if sinks is None:
-        return _product(torch.softmax(scores, -1), value[0]).flatten(0, 1).unsqueeze(0)
+        return _product(torch.softmax(scores, -1).to(value.dtype), value[0]).flatten(0, 1).unsqueeze(0)
     sink = sinks.to(scores.dtype).view(groups, -1, 1, 1).expand(*scores.shape[:-1], 1)
     weights = torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]
-    return _product(weights, value[0]).flatten(0, 1).unsqueeze(0)
+    return _product(weights.to(value.dtype), value[0]).flatten(0, 1).unsqueeze(0)
 
 
 def _scores(queries: Tensor, keys: Tensor, seen: Tensor | None, rule: Rule) -> tuple[Tensor, Tensor | None]:
-    """[K, H/K, Q, N], and the derivative of the soft cap."""
-    scores, cap_grad = _product(queries, keys.mT) * rule.scale, None
+    """[K, H/K, Q, N] in at least float32, and the derivative of the soft cap."""
+    wide = torch.promote_types(queries.dtype, torch.float32)
+    scores, cap_grad = _product(queries.to(wide), keys.mT.to(wide)) * rule.scale, None
     if rule.softcap is not None:
         squashed = torch.tanh(scores / rule.softcap)
         scores, cap_grad = squashed * rule.softcap, 1 - squashed * squashed

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from tunesmith.system.pages import release_pages
+from tunesmith.train.layers.wide_products import wide_product
 
 _TYPICAL_ROWS = 256  # the layout is chosen for this many tokens; the speed was the same for 16 to 768
 _PACKS = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # absent where torch was built without oneDNN
@@ -49,6 +50,14 @@ class FrozenMatrix:
             return _blocked_product(x_NI, self._forward, bias)
         weight = self._layer.weight.t()
         return torch.mm(x_NI, weight) if bias is None else torch.addmm(bias, x_NI, weight)
+
+    def logits(self, x_NI: Tensor) -> Tensor:
+        """The product in float32 at least, also of a matrix in 16 bits."""
+        return (
+            self.product(x_NI)
+            if self._forward is not None
+            else wide_product(x_NI, self._layer.weight, self._layer.bias)
+        )
 
     def grad_input(self, grad_NO: Tensor) -> Tensor:
         """The gradient g W [N, in] with respect to x, where g is that of the product."""

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from tunesmith.train.layers.wide_products import wide_product
+
 CHUNK_LOGITS = 1 << 24  # elements of the logits that exist at once: 64 MB in fp32
+GPU_CHUNK_LOGITS = 1 << 27  # see `core.losses`
 
 
 class TrainedHead(torch.autograd.Function):
@@ -66,7 +69,8 @@ def trained_token_logprobs(
 
 
 def _slices(hidden_LD: Tensor, weight_VD: Tensor) -> list[slice]:
-    step = max(1, CHUNK_LOGITS // weight_VD.shape[0])
+    most = CHUNK_LOGITS if hidden_LD.device.type == "cpu" else GPU_CHUNK_LOGITS
+    step = max(1, most // weight_VD.shape[0])
     return [slice(start, start + step) for start in range(0, hidden_LD.shape[0], step)]
 
 
@@ -76,5 +80,5 @@ def _wide(hidden_LD: Tensor) -> torch.dtype:
 
 
 def _logits(hidden_LD: Tensor, weight_VD: Tensor, cap: float) -> Tensor:
-    logits = torch.mm(hidden_LD, weight_VD.t()).to(_wide(hidden_LD))
+    logits = wide_product(hidden_LD, weight_VD)
     return logits if not cap else torch.tanh(logits / cap).mul_(cap)

@@ -7,6 +7,7 @@ from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.plan import MemoryPlan
 from tunesmith.train.loading import LoadedBase
 from tunesmith.train.paths.accelerate import accelerate
+from tunesmith.train.paths.choose_attention import varlen_gap
 from tunesmith.train.paths.choose_stack import StackChoice
 from tunesmith.train.paths.compiled import CompiledLayers
 from tunesmith.train.paths.layer_stack import LayerStack, TorchLayers
@@ -37,7 +38,17 @@ def _stack(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: Listen
         return CompiledLayers(base.model, base.trainable, plan.both_directions)
     if choice.fuses:
         accelerate(base.model)
-    return TorchLayers(base.model, choice.trains)
+    return TorchLayers(base.model, choice.trains, _takes_varlen(base, emit))
+
+
+def _takes_varlen(base: LoadedBase, emit: Listener) -> bool:
+    """On a GPU, whether attention need not take a dense mask; said in the job's events."""
+    if base.model.device.type == "cpu":
+        return False
+    gap = varlen_gap(base.model)
+    way = "FlashAttention, a call for each depth of the tree" if gap is None else f"a dense mask: {gap}"
+    emit(Log("info", f"Attention goes through {way}."))
+    return gap is None
 
 
 def _compile_once(emit: Listener) -> None:

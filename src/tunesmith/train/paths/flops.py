@@ -63,13 +63,13 @@ def matmul_peak(device: Device, size: int = 0) -> float:
 
     `size` 0: one that takes a tenth of a second in all.
     """
-    size = size or (CPU_SIZE if device.name == "cpu" else ACCELERATOR_SIZE)
+    size = size or (ACCELERATOR_SIZE if device.is_gpu else CPU_SIZE)
     one = torch.ones(size, size, dtype=device.dtype, device=device.name)
     best = float("inf")
     for _ in range(ROUNDS):
         began = time.perf_counter()
         torch.mm(one, one)
-        if device.name != "cpu":
-            torch.cuda.synchronize()
+        if device.is_gpu:
+            torch.cuda.synchronize(device.name)
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best

@@ -34,10 +34,13 @@ class LayerStack(Protocol):
 class TorchLayers:
     """The base's own modules, whose attention follows the token tree."""
 
-    def __init__(self, model: "PreTrainedModel", trains: bool = False) -> None:
-        """`trains`: the model is in training mode where gradients are wanted (dropout, recomputed activations)."""
+    def __init__(self, model: "PreTrainedModel", trains: bool = False, varlen: bool = False) -> None:
+        """`trains`: the model is in training mode where gradients are wanted (dropout, recomputed activations).
+
+        `varlen`: on a GPU, attention takes no mask where it need not.
+        """
         attention.register()
-        self._model, self._trains = model, trains
+        self._model, self._trains, self._varlen = model, trains, varlen
 
     def hidden(self, packed: Packed, sources: Tensor) -> Tensor:
         """See `LayerStack`; UnsupportedAttention if the model does not compute the tree."""
@@ -46,7 +49,7 @@ class TorchLayers:
             input_ids=torch.tensor([packed.ids], device=sources.device),
             position_ids=torch.tensor([packed.positions], device=sources.device),
             use_cache=False,
-            tree=Tree.of(packed),
+            tree=Tree.of(packed, varlen=self._varlen),
         )
         return output.last_hidden_state[0].index_select(0, sources)
 

@@ -37,6 +37,7 @@ class Started(_Event):
     tokens_per_epoch: int | None = None
     learned_tokens_per_epoch: int | None = None
     resumed_from_step: int = 0
+    element_bytes: int | None = None  # of the base's weights and its activations
 
     @classmethod
     def from_json(cls, line: JsonObject) -> "Started":
@@ -48,6 +49,7 @@ class Started(_Event):
             tokens_per_epoch=_maybe_integer(line, "tokens_per_epoch"),
             learned_tokens_per_epoch=_maybe_integer(line, "learned_tokens_per_epoch"),
             resumed_from_step=_maybe_integer(line, "resumed_from_step") or 0,
+            element_bytes=_maybe_integer(line, "element_bytes"),
         )
 
 

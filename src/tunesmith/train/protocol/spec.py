@@ -4,6 +4,7 @@ Imports no torch.
 """
 
 import json
+import re
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import AUTO_MULTIPLIER, TARGET_EPOCHS
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.settings import TrainingOptions
+from tunesmith.settings import DEVICES, TrainingOptions
 from tunesmith.system.atomic_write import write_atomically
 from tunesmith.train.protocol import old_spec
 
@@ -31,7 +32,8 @@ class SpecError(InvalidRequest):
 class TrainSpec:
     """One training run.
 
-    Nothing else (settings, environment) changes the result on one machine.
+    Nothing else (settings, environment) changes the result on one machine's processor; a GPU adds some sums in an order
+    of its own.
     """
 
     job_id: str
@@ -52,6 +54,7 @@ class TrainSpec:
     seed: int = 0
     max_tokens: int | None = None  # per row; longer rows are cut at the end
     options: TrainingOptions = field(default_factory=TrainingOptions)
+    device: str = "auto"  # or cpu, cuda, cuda:1
     threads: int = 0  # 0 = all cores
     nice: int = 0
     keep_checkpoints: int = 3
@@ -72,6 +75,8 @@ class TrainSpec:
         where = "'none' where all weights are trained (adapter 'none')"
         _require(frozen or quantization == "none", "quantization", quantization, where)
         _require(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "at least 1")
+        known = re.fullmatch(DEVICES, self.device) is not None
+        _require(known, "device", self.device, "auto, cpu, cuda, or one of several GPUs, such as cuda:1")
         _require(self.beta is None or self.beta > 0, "beta", self.beta, "above 0")
 
     @property

@@ -14,6 +14,7 @@ def common_plan(mine: MemoryPlan, ranks: Ranks) -> MemoryPlan:
         activation_checkpointing=any(plan.activation_checkpointing for plan in plans),
         blocked_weights=all(plan.blocked_weights for plan in plans),
         both_directions=all(plan.both_directions for plan in plans),
+        enough_tokens=min(plan.enough_tokens for plan in plans),
     )
 
 
