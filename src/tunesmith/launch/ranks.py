@@ -15,6 +15,7 @@ from tunesmith.launch.child import ChildLauncher, ChildTrainer
 from tunesmith.launch.protocol import Start, Trainer
 from tunesmith.train.protocol.environment import MEETING_FILE
 
+STOPPED_STATUS = 143  # of a rank that saved the progress because another was gone
 END_SECONDS = 120.0  # from the failure of one rank to the end of all; a rank that knows of it ends by itself
 
 
@@ -50,10 +51,15 @@ class RankedTrainer:
     _failed_at: float | None = None
 
     def poll(self) -> int | None:
-        """See `Trainer.poll`: rank 0's status, once all have ended."""
+        """See `Trainer.poll`: rank 0's status, once all have ended.
+
+        Where rank 0 ended because another was killed, that one's: the kernel may have done so for want of memory.
+        """
         found = [rank.poll() for rank in self.ranks]
-        if None not in found:
-            return found[0]
+        ended = [status for status in found if status is not None]
+        if len(ended) == len(found):
+            killed = [status for status in ended if status < 0]
+            return killed[0] if killed and ended[0] == STOPPED_STATUS else ended[0]
         if any(found):
             self._failed_at = self._failed_at or self.clock()
             if self.clock() - self._failed_at > END_SECONDS:

@@ -60,8 +60,8 @@ class Supervised:
 
     scorer: Scorer
     micro_batch_tokens: int
-    ranks: Ranks = ONE_RANK
     enough_tokens: int = ENOUGH_TOKENS  # see `split`
+    ranks: Ranks = ONE_RANK
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""
@@ -103,8 +103,8 @@ class Preference:
     beta: float
     references: dict[int, tuple[float, float]]  # line -> log-probabilities of its answers where the job began
     validation_references: dict[int, tuple[float, float]]
-    ranks: Ranks = ONE_RANK
     enough_tokens: int = ENOUGH_TOKENS
+    ranks: Ranks = ONE_RANK
 
     def backward(self, batch: Batch) -> BatchResult:
         """See `Objective`."""

@@ -202,11 +202,11 @@ def _started(sampler: Sampler, origin: Origin, device: Device) -> Started:
 def _objective(spec: TrainSpec, model: PreparedModel, data: Data, output: _Output) -> Objective:
     ranks, references = output.ranks, References(spec.output_dir, output.fingerprint, output.room, output.ranks)
     if spec.method == "supervised":
-        return Supervised(model.scorer, model.micro_batch_tokens, ranks, model.enough_tokens)
+        return Supervised(model.scorer, model.micro_batch_tokens, model.enough_tokens, ranks)
     training = references.of("training", model, data.training)
     validation = references.of("validation", model, data.validation)
     beta, most, enough = spec.beta or AUTO_BETA, model.micro_batch_tokens, model.enough_tokens
-    return Preference(model.scorer, most, beta, training, validation, ranks, enough)
+    return Preference(model.scorer, most, beta, training, validation, enough, ranks)
 
 
 def _manifest(spec: TrainSpec, trainable: TrainableParameters, renderer: Renderer, fingerprint: str) -> AdapterManifest:

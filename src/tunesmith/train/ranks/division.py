@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tunesmith.train.core.examples import Example
+from tunesmith.train.core.batches import Example
 from tunesmith.train.core.packing import TokenRow, added_tokens
 from tunesmith.train.ranks.group import Ranks
 
