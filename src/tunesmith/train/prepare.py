@@ -67,14 +67,7 @@ def prepare(
     plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room, ranks)
     choice = choose_stack(spec, base.model, base.trainable, plan)
     _report(base, plan, choice, device, emit)
-    scorer = None
-    try:
-        scorer = _checked_scorer(choice, base, plan, examples, reserve, emit)
-    except Exception as reason:  # whatever it is: the reference path shares nothing with what failed
-        if _is_not_the_paths_fault(choice, reason):
-            raise
-        restore()
-        emit(Log("warn", f"This base takes the padded path, slower and with the same result: {_said(reason)}."))
+    scorer = _scorer_of(choice, base, plan, examples, reserve, emit)
     if scorer is None:  # the exception is gone, whose frames held the base: a GPU may have no room for two
         del base
         free_unused()
@@ -110,6 +103,25 @@ def _said(reason: Exception) -> str:
     """The reason in one line; that of an exception which we do not raise ourselves begins with its name."""
     text = " ".join(str(reason).split())[:REASON_CHARACTERS].rstrip(".")
     return text if isinstance(reason, UnsupportedAttention | Disagreement) else f"{type(reason).__name__}: {text}"
+
+
+def _scorer_of(
+    choice: StackChoice,
+    base: LoadedBase,
+    plan: MemoryPlan,
+    examples: Sequence[Example],
+    reserve: Reserve,
+    emit: Listener,
+) -> Scorer | None:
+    """The scorer of the chosen path; None where it does not work, and the padded path may."""
+    try:
+        return _checked_scorer(choice, base, plan, examples, reserve, emit)
+    except Exception as reason:  # whatever it is: the reference path shares nothing with what failed
+        if _is_not_the_paths_fault(choice, reason):
+            raise
+        restore()
+        emit(Log("warn", f"This base takes the padded path, slower and with the same result: {_said(reason)}."))
+        return None
 
 
 def _checked_scorer(

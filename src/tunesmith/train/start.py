@@ -66,9 +66,9 @@ class _Output:
 def start(
     spec: TrainSpec, emit: Listener, interrupt: Interrupt, ranks: Ranks = ONE_RANK, device: Device | None = None
 ) -> Run:
-    """Returns a run that is ready to train on `device`; None: the one that the spec names.
+    """Returns a run that is ready to train on `device`.
 
-    Emits `Started` and, on a resume, the events of the steps that are already done. Only rank 0 writes.
+    None: the device that the spec names. Emits `Started` and, on a resume, the events of the steps that are already done. Only rank 0 writes.
     """
     device = _prepared(device or device_of(spec, ranks.place), spec)
     data, values = read_data(spec), deciding_values(spec)
