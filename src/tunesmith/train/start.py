@@ -66,15 +66,14 @@ class _Output:
 def start(
     spec: TrainSpec, emit: Listener, interrupt: Interrupt, ranks: Ranks = ONE_RANK, device: Device | None = None
 ) -> Run:
-    """Returns a run that is ready to train on `device`.
+    """Returns a run that is ready to train on `device`, or on the spec's.
 
-    None: the device that the spec names. Emits `Started` and, on a resume, the events of the steps that are already done. Only rank 0 writes.
+    Emits `Started` and, on a resume, the events of the steps that are already done. Only rank 0 writes.
     """
     device = _prepared(device or device_of(spec, ranks.place), spec)
     data, values = read_data(spec), deciding_values(spec)
     check_same_job(ranks, values)
-    room = DiskRoom(spec.output_dir, emit, interrupt)
-    output = _output(spec, data, digest_of(values), room, ranks, device)
+    output = _output(spec, data, digest_of(values), DiskRoom(spec.output_dir, emit, interrupt), ranks, device)
     model = prepare(spec, [*data.training, *data.validation], output.plan_file, output.room, device, ranks)
     run = Run(
         spec=spec,
