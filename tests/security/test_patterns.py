@@ -18,6 +18,7 @@ MADE_LATER = {
     "render/vocabulary.py '|'.join((re.escape(token) for token in sorted(tokens, key=len, reverse=True))) or '(?!)'": (
         "literals of a base"
     ),
+    "web/sentences.py pattern + re.escape(english[end:])": "places of bounded lengths",
     "evals/forgetting.py f'(?<![A-Za-z0-9]){re.escape(wanted)}(?![A-Za-z0-9])'": "a literal of our own questions",
     "models/weights.py f'^{name}\\\\b.*= None$'": "torch's own version.py",
     "render/formats/marked_bodies.py '[^,\\\\]}]*'": "one class of characters",

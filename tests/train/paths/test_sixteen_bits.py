@@ -72,6 +72,7 @@ def test_the_margin_of_a_pair_is_not_rounded_to_whole_numbers(path: Callable[[Pr
 def test_the_check_looks_at_float32_logits_of_both_paths() -> None:
     """Logits of 20 and more: rounded to bfloat16 they alone would differ by up to an eighth."""
     model = tiny_llama().bfloat16()
+    torch.manual_seed(0)
     nn.init.normal_(model.lm_head.weight, std=1.0)
     adapter = attach(model, TrainingOptions(lora_rank=4), 0, model.get_output_embeddings())
     rows = [answer(4), answer(5)]

@@ -111,7 +111,10 @@ def _ours(request: Request, error: Exception) -> JSONResponse:
 
 def without_places(request: Request, message: str) -> str:
     """The message without paths and addresses, unless an owner asks."""
-    key, parts = getattr(request.state, "key", None), getattr(request.app.state, "parts", None)
+    key, parts = (
+        getattr(request.state, "key", None),
+        getattr(getattr(request.scope.get("app"), "state", None), "parts", None),
+    )
     if parts is None or (key is not None and key.role == "owner"):
         return message
     known = _places(parts.settings)

@@ -13,7 +13,9 @@ from tunesmith.render.formats.marked_bodies import deepseek_calls, gemma_calls, 
 from tunesmith.render.formats.nested_bodies import MINIMAX, kimi_k3_calls, minimax_m3_calls, param_calls
 
 THINKS = (("<think>", "</think>"),)
-_JSON_CALL = re.compile(r'(?:```\w*\n\s*)?\[?\s*\{\s*"(?:name|type|function|tool_name|parameters|arguments)"\s*:')
+_JSON_CALL = re.compile(
+    r'(?:```\w{0,20}\n\s{0,64})?\[?\s{0,64}\{\s{0,64}"(?:name|type|function|tool_name|parameters|arguments)"\s{0,64}:'
+)
 _PYTHON_CALL = re.compile(r"\[\s*[A-Za-z_][\w.]*\(")
 
 
