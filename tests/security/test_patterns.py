@@ -6,6 +6,8 @@ import time
 import pytest
 from tests.security.patterns import Found, all_patterns, hard_texts
 
+from tunesmith.web.sentences import LONGEST, translated
+
 FOUND, UNKNOWN = all_patterns()
 LENGTHS = (20, 400, 10_000)  # the first, since some take time that doubles with each character
 QUICK = 0.02  # seconds for 10,000 characters; where time grows with the square it is 0.05 and more
@@ -18,7 +20,7 @@ MADE_LATER = {
     "render/vocabulary.py '|'.join((re.escape(token) for token in sorted(tokens, key=len, reverse=True))) or '(?!)'": (
         "literals of a base"
     ),
-    "web/sentences.py pattern + re.escape(english[end:])": "places of bounded lengths",
+    "web/sentences.py pattern + re.escape(english[end:])": "sentences of bounded length",
     "evals/forgetting.py f'(?<![A-Za-z0-9]){re.escape(wanted)}(?![A-Za-z0-9])'": "a literal of our own questions",
     "models/weights.py f'^{name}\\\\b.*= None$'": "torch's own version.py",
     "render/formats/marked_bodies.py '[^,\\\\]}]*'": "one class of characters",
@@ -49,7 +51,19 @@ def hard(found: Found) -> str:
     return ""
 
 
-@pytest.mark.parametrize("found", FOUND, ids=[re.sub(r"\W+", "-", one.where)[:80] for one in FOUND])
+# Quadratic in a sentence, of which `translated` looks at 1,000 characters at most.
+BOUNDED = "web/sentences.py KNOWN"
+TIMED = [one for one in FOUND if not one.where.startswith(BOUNDED)]
+
+
+@pytest.mark.parametrize("text", [" " * LONGEST, "a: 1 " * (LONGEST // 5)], ids=["blanks", "words"])
+def test_the_longest_sentence_is_looked_up_at_once(text: str) -> None:
+    begun = time.thread_time()
+    translated("zh", text)
+    assert time.thread_time() - begun < 1.0
+
+
+@pytest.mark.parametrize("found", TIMED, ids=[re.sub(r"\W+", "-", one.where)[:80] for one in TIMED])
 def test_time_is_in_proportion_to_the_text(found: Found) -> None:
     assert hard(found) == ""
 

@@ -21,12 +21,7 @@ _TYPED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")  # what is to be typed, as in `tu
 # What programs are told; a page has its own lists.
 _OF_THE_API = re.compile(r" ?GET /v1/[^.]{,200}\.| \((?:GET|POST|DELETE) /v1/[^)]{,200}\)")
 _PLACE = re.compile(r"\{([a-z]+)\d?\}")
-_KINDS = {
-    "number": r"[-+]?[\d,.]{0,20}\d",
-    "word": r"\S{1,200}",
-    "said": r".{1,300}",
-    "text": r".{1,300}",
-}  # of places in a pattern; bounded, so that the time is in proportion to the sentence
+_KINDS = {"number": r"[-+]?[\d,.]*\d", "word": r"\S+", "said": r".+", "text": r".+"}  # of places in a pattern
 
 
 class Known(NamedTuple):
