@@ -77,7 +77,8 @@ def test_page_is_open_to_everybody(
     assert violations(page, COLOURS) == []
     for size in (DESK, PHONE):
         page.set_viewport_size(size)  # type: ignore[arg-type]
-        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        fits = "width => document.documentElement.scrollWidth <= width"  # once charts have followed the window
+        page.wait_for_function(fits, arg=size["width"], timeout=5_000)
     if address == "/ui/none":
         seen.expect("404")
     assert seen.faults == []
