@@ -8,7 +8,8 @@ import pytest
 import tunesmith
 from tunesmith.families.layout import HEAD_NORMS, LAYER_NORMS, SHARED_INPUTS, head_size, norm_names, shared_inputs
 from tunesmith.families.table import FAMILIES, Use, compiled_gap, family_gap
-from tunesmith.kernels.step_args import LAYER, LAYER_MATRICES
+from tunesmith.kernels.records import LAYER_MATRICES
+from tunesmith.kernels.serving.step_args import LAYER
 
 SOURCE = Path(tunesmith.__file__).parent
 LLAMA = {"model_type": "llama", "hidden_act": "silu"}

@@ -21,7 +21,7 @@ from tests.kernels.reference import (
     wide,
 )
 
-from tunesmith.kernels import elementwise, linear, multiply
+from tunesmith.kernels import elementwise, multiply, pieces
 from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.kernels.vectors import LANES
 
@@ -126,14 +126,14 @@ def softmax_case(size: int) -> Pairs:
     return pairs
 
 
-@reference(linear.add_bias)
+@reference(pieces.add_bias)
 def add_bias_case(size: int) -> Pairs:
     """Rows further apart than they are long: what is between them stays."""
     random = numpy.random.default_rng(size)
     bias, out = normal(random, size), normal(random, 3, size + 2)
     expected = wide(out)
     expected[:, :size] += bias
-    linear.add_bias(at(bias), size, 3, at(out), out.strides[0])
+    pieces.add_bias(at(bias), size, 3, at(out), out.strides[0])
     return [(out, expected)]
 
 

@@ -7,7 +7,7 @@ import numpy
 from numpy.typing import NDArray
 from tests.kernels.reference import Floats, Record, normal, to_panels, whole, wide
 
-from tunesmith.kernels.step_args import (
+from tunesmith.kernels.serving.step_args import (
     LORA_A,
     LORA_COLUMNS,
     LORA_PANELS,

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy
 from numpy.typing import NDArray
 
-from tunesmith.kernels.step_args import new_counters
+from tunesmith.kernels.records import new_counters
 from tunesmith.kernels.vectors import LANES
 
 Floats: TypeAlias = NDArray[Any]  # float64, float32, float16 or, for places and counts, int64

@@ -20,9 +20,9 @@ from tests.kernels.reference import (
     wide,
 )
 
-from tunesmith.kernels import attention, linear
 from tunesmith.kernels.multiply import HAS_HALF
-from tunesmith.kernels.step_args import CHUNK_COLUMNS, LAYER, QUERY_ROWS, STEP_ARGS
+from tunesmith.kernels.serving import attention, linear
+from tunesmith.kernels.serving.step_args import CHUNK_COLUMNS, LAYER, QUERY_ROWS, STEP_ARGS
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
 
 HEADS, KV_HEADS, HEAD_SIZE, CAPACITY, SLOTS = 4, 2, 20, 64, 2  # heads that fill no whole panels

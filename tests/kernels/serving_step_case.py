@@ -21,8 +21,9 @@ from tests.kernels.reference import (
     wide,
 )
 
-from tunesmith.kernels.forward import serving_step
-from tunesmith.kernels.step_args import LAYER, LORA_PANELS, QUERY_ROWS, STEP_ARGS, LayerMatrix, new_counters, phases
+from tunesmith.kernels.records import LayerMatrix, new_counters
+from tunesmith.kernels.serving.step import serving_step
+from tunesmith.kernels.serving.step_args import LAYER, LORA_PANELS, QUERY_ROWS, STEP_ARGS, phases
 from tunesmith.kernels.thread_pool import ThreadPool
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
 

@@ -26,7 +26,7 @@ VIEW, THREADS = "a view of memory", "threads and counters: test_thread_pool.py"
 HELPERS = {  # compute no numbers
     "elementwise.floats": VIEW,
     "elementwise.table": VIEW,
-    "linear.piece_panels": "how work is divided; steps on 1 to 3 threads give the same bits",
+    "pieces.piece_panels": "how work is divided; steps on 1 to 3 threads give the same bits",
     "thread_pool.barrier": THREADS,
     "thread_pool._sleep": THREADS,
     "thread_pool.claim": THREADS,
@@ -42,12 +42,13 @@ HELPERS = {  # compute no numbers
 def dispatchers() -> dict[str, Dispatcher]:
     """All compiled functions of the package, by module and name."""
     found = {}
-    for module in pkgutil.iter_modules(kernels.__path__):
-        if module.name != "__main__":  # which ends the process
-            path = f"{kernels.__name__}.{module.name}"
+    package = f"{kernels.__name__}."
+    for module in pkgutil.walk_packages(kernels.__path__, package):
+        path = module.name
+        if not path.endswith("__main__"):  # which ends the process
             for name, value in vars(importlib.import_module(path)).items():
                 if isinstance(value, Dispatcher) and value.py_func.__module__ == path:
-                    found[f"{module.name}.{name}"] = value
+                    found[f"{path.removeprefix(package)}.{name}"] = value
     return found
 
 
@@ -91,7 +92,9 @@ def test_every_kernel_has_a_case_or_runs_within_one() -> None:
     without = {
         name
         for name, kernel in found.items()
-        if name not in HELPERS and kernel not in CASES and not (name.split(".")[1].startswith("_") and kernel in within)
+        if name not in HELPERS
+        and kernel not in CASES
+        and not (name.split(".")[-1].startswith("_") and kernel in within)
     }
     assert not without, "no test compares these with numpy: add a case (docs/kernels.md)"
 
@@ -111,8 +114,8 @@ def test_entries_take_arrays_and_no_addresses() -> None:
     """What Python calls; of its arguments only the numbers of threads are integers."""
     entries = {name: kernel for name, kernel in dispatchers().items() if kernel.stats.cache_path}
     assert set(entries) == {
-        "forward.serving_step",
-        "train_step.training_step",
+        "serving.step.serving_step",
+        "training.step.training_step",
         "thread_pool.initialize",
         "thread_pool.close",
     }

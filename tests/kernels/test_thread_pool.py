@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled
-from tunesmith.kernels.step_args import LAYER_PHASES, STEP_PHASES, LayerPhase, StepPhase, new_counters, phases
+from tunesmith.kernels.records import new_counters
+from tunesmith.kernels.serving.step_args import LAYER_PHASES, STEP_PHASES, LayerPhase, StepPhase, phases
 from tunesmith.kernels.thread_pool import (
     CACHE_LINE,
     ThreadPool,
@@ -22,7 +23,13 @@ from tunesmith.kernels.thread_pool import (
     start_step,
     step_threads,
 )
-from tunesmith.kernels.train_args import BACKWARD_PHASES, FORWARD_PHASES, BackwardPhase, ForwardPhase, train_phases
+from tunesmith.kernels.training.step_args import (
+    BACKWARD_PHASES,
+    FORWARD_PHASES,
+    BackwardPhase,
+    ForwardPhase,
+    train_phases,
+)
 
 PIECES, ROUNDS, STEPS = 40, 30, 25
 MOST = 3

@@ -21,9 +21,9 @@ from tests.kernels.reference import (
     wide,
 )
 
-from tunesmith.kernels import train_attention, train_linear
 from tunesmith.kernels.multiply import TILE_PANELS
-from tunesmith.kernels.train_args import (
+from tunesmith.kernels.training import attention, linear
+from tunesmith.kernels.training.step_args import (
     KEY_ROWS,
     LORA_PART,
     OUT_BLOCK,
@@ -130,8 +130,8 @@ def forward(size: int, norms: bool, rotates: bool = True) -> tuple[Tree, Floats,
     block = QUERY_TOKENS * (2 * whole(size) + HEADS * HEAD_SIZE)
     args.set(scratch=numpy.zeros(max(block, 2 * KEY_ROWS * LANES), numpy.float32))
     scratch = args["scratch"].ctypes.data
-    train_attention.rotate_rows(args.one, counter(), tree.layer.one)
-    train_attention.attend(args.one, counter(), tree.layer.one, scratch)
+    attention.rotate_rows(args.one, counter(), tree.layer.one)
+    attention.attend(args.one, counter(), tree.layer.one, scratch)
     return tree, raw, scratch
 
 
@@ -140,7 +140,7 @@ def panels_of(rows: Floats) -> Floats:
     return numpy.stack([to_panels(rows[:, head]) for head in range(KV_HEADS)])
 
 
-@reference(train_attention.rotate_rows, train_attention.attend)
+@reference(attention.rotate_rows, attention.attend)
 def attend_case(size: int) -> Pairs:
     """Over a random tree, with norms of heads, without, and without rotary embedding."""
     pairs: list[tuple[Floats, Floats]] = []
@@ -156,7 +156,7 @@ def attend_case(size: int) -> Pairs:
     return pairs
 
 
-@reference(train_attention.prepare_back, train_attention.attend_back, tolerance=1e-4)
+@reference(attention.prepare_back, attention.attend_back, tolerance=1e-4)
 def attend_back_case(size: int) -> Pairs:
     """The gradient of what the linears computed; its reference is that of numpy's forward pass."""
     pairs: list[tuple[Floats, Floats]] = []
@@ -165,9 +165,9 @@ def attend_back_case(size: int) -> Pairs:
         args, layer, qkv = tree.args, tree.layer, tree.qkv(wide(raw))
         if norms:
             layer["qkv"][:] = 7.0  # another layer has used it meanwhile
-        train_attention.prepare_back(args.one, counter(), layer.one)
+        attention.prepare_back(args.one, counter(), layer.one)
         keys, values = panels_of(qkv[:, HEADS:-KV_HEADS]), panels_of(qkv[:, -KV_HEADS:])
-        train_attention.attend_back(args.one, counter(), layer.one, scratch)
+        attention.attend_back(args.one, counter(), layer.one, scratch)
         delta = (tree.attended(wide(raw))[0] * args["grad_attended"]).sum(-1)
         pairs += [(args["key_panels"], keys), (args["value_panels"], values), (args["delta"], delta)]
         pairs.append((args["grad_qkv"].reshape(raw.shape), tree_gradient(tree, wide(raw))))
@@ -273,7 +273,7 @@ class Lora:
         return result
 
     def repack(self) -> None:
-        train_linear.repack(self.args.one, counter(), self.matrix.rows, records(*self.parts))
+        linear.repack(self.args.one, counter(), self.matrix.rows, records(*self.parts))
 
 
 def _lora_args(random: numpy.random.Generator, rows: int, width: int, numbers: list[Floats]) -> Record:
@@ -308,7 +308,7 @@ def _lora_matrix(random: numpy.random.Generator, rows: int, width: int, weight: 
     )
 
 
-@reference(train_linear.repack, train_linear.lora_hidden_forward, train_linear.linear)
+@reference(linear.repack, linear.lora_hidden_forward, linear.linear)
 def linear_case(size: int) -> Pairs:
     """Of `size` rows and rank `size`, and as many inputs in whole panels; with a residual, and with the base alone."""
     lora = Lora.of(size, (size, LANES))
@@ -318,20 +318,20 @@ def linear_case(size: int) -> Pairs:
     pairs += [(part["b_panels"], to_panels(wide(b)).ravel()) for part, b in zip(lora.parts, lora.b, strict=True)]
     args, matrix, parts = lora.args, lora.matrix, records(*lora.parts)
     x, target, residual = lora.x.ctypes.data, numpy.zeros_like(lora.grad), lora.grad
-    train_linear.lora_hidden_forward(args.one, counter(), matrix.one, x)
+    linear.lora_hidden_forward(args.one, counter(), matrix.one, x)
     pairs.append((matrix["lora_hidden"].copy(), lora.lora_hidden()))
     base = wide(lora.x) @ wide(lora.weight).T + matrix["bias"]
     expected = base + residual
     for index in range(2):
         expected[:, lora.columns(index)] += lora.lora_hidden()[:, lora.hidden(index)] @ wide(lora.b[index]).T
-    train_linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, residual.ctypes.data)
+    linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, residual.ctypes.data)
     pairs.append((target.copy(), expected))
     args.set(adapted=0)
-    train_linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, 0)
+    linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, 0)
     return [*pairs, (target, base)]
 
 
-@reference(train_linear.lora_back, train_linear.linear_back)
+@reference(linear.lora_back, linear.linear_back)
 def linear_back_case(size: int) -> Pairs:
     """Of `size` rows and rank `size`, with weights for both directions and without; gradients are added."""
     pairs: list[tuple[Floats, Floats]] = []
@@ -341,12 +341,12 @@ def linear_back_case(size: int) -> Pairs:
         before, hidden = wide(lora.args["grads"]), lora.grad_lora_hidden()
         args, matrix, parts = lora.args, lora.matrix, records(*lora.parts)
         grad, x, target = lora.grad.ctypes.data, lora.x.ctypes.data, numpy.zeros_like(lora.x)
-        train_linear.lora_back(args.one, counter(), matrix.one, parts, grad, lora.scratch)
+        linear.lora_back(args.one, counter(), matrix.one, parts, grad, lora.scratch)
         for index in range(2):
             got = args["grad_lora_hidden"][:, lora.hidden(index)]
             pairs.append((got, hidden[:, lora.hidden(index)]))
         back_args = grad, x, target.ctypes.data, lora.scratch
-        train_linear.linear_back(args.one, counter(), 2, matrix.one, parts, *back_args)
+        linear.linear_back(args.one, counter(), 2, matrix.one, parts, *back_args)
         expected, grads = wide(lora.grad) @ wide(lora.weight), []
         for index in range(2):
             part = hidden[:, lora.hidden(index)]

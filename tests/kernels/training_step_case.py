@@ -8,9 +8,10 @@ from tests.kernels.reference import Floats, Pairs, Record, normal, records, refe
 from tests.kernels.training_cases import HEAD_SIZE, HEADS, KV_HEADS, WIDTH, Tree, tree_args
 
 from tunesmith.kernels.multiply import TILE_PANELS
-from tunesmith.kernels.step_args import LAYER_MATRICES, new_counters
+from tunesmith.kernels.records import LAYER_MATRICES, new_counters
 from tunesmith.kernels.thread_pool import ThreadPool
-from tunesmith.kernels.train_args import (
+from tunesmith.kernels.training.step import training_step
+from tunesmith.kernels.training.step_args import (
     KEY_ROWS,
     LORA_PART,
     OUT_BLOCK,
@@ -19,7 +20,6 @@ from tunesmith.kernels.train_args import (
     TRAIN_MATRIX,
     train_phases,
 )
-from tunesmith.kernels.train_step import training_step
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
 
 LAYERS, HIDDEN, INNER, SCALE = 2, 2 * LANES, 3 * LANES, 0.5

@@ -10,21 +10,22 @@ import sys
 import numpy
 
 from tunesmith.kernels.compiler import command
-from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, new_counters
+from tunesmith.kernels.records import Records, new_counters
+from tunesmith.kernels.serving.step_args import LAYER, MATRIX, STEP_ARGS
 from tunesmith.kernels.thread_pool import ThreadPool
-from tunesmith.kernels.train_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS
+from tunesmith.kernels.training.step_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS
 
 
 def compile_serving() -> None:
     """Runs a step of a model without layers, over no tokens."""
-    from tunesmith.kernels.forward import serving_step
+    from tunesmith.kernels.serving.step import serving_step
 
     serving_step(0, 1, _empty(STEP_ARGS), numpy.zeros(1, LAYER), numpy.zeros(1, MATRIX))
 
 
 def compile_training() -> None:
     """Runs a forward pass of a model without layers, over no tokens."""
-    from tunesmith.kernels.train_step import training_step
+    from tunesmith.kernels.training.step import training_step
 
     layers, matrices, parts = (numpy.zeros(1, kind) for kind in (TRAIN_LAYER, TRAIN_MATRIX, LORA_PART))
     training_step(0, 1, _empty(TRAIN_STEP_ARGS), layers, matrices, parts)

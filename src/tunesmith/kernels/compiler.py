@@ -45,7 +45,7 @@ number = cast(Callable[[int], int], numpy.int64)
 
 def _folder() -> Path:
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     return _CACHE / "kernels" / digest.hexdigest()[:16]
 

@@ -10,7 +10,7 @@ import torch
 import torch._dynamo  # these are imported late by what the trainer calls
 from transformers.models.llama import modeling_llama
 
-import tunesmith.kernels.train_step
+import tunesmith.kernels.training.step
 import tunesmith.train.start
 from tunesmith.train.__main__ import main
 from tunesmith.train.core.device import Device
@@ -21,7 +21,7 @@ from tunesmith.train.ranks.group import join
 from tunesmith.train.ranks.place import Place
 from tunesmith.train.ranks.watch import Ending
 
-LATE = (torch._dynamo, modeling_llama, tunesmith.kernels.train_step)
+LATE = (torch._dynamo, modeling_llama, tunesmith.kernels.training.step)
 
 
 def trainer(environment: dict[str, str], spec: Path, output: Path) -> None:

@@ -7,7 +7,7 @@ import numpy
 from numpy.typing import NDArray
 
 from tunesmith.families.panels import pack, packed_bytes, whole_panels
-from tunesmith.kernels.step_args import LORA_A, LORA_COLUMNS, LORA_PANELS, LORA_PARTS, PART_COLUMNS
+from tunesmith.kernels.serving.step_args import LORA_A, LORA_COLUMNS, LORA_PANELS, LORA_PARTS, PART_COLUMNS
 from tunesmith.kernels.vectors import LANES
 from tunesmith.serve.local.adapters import LowRank
 from tunesmith.system.pages import Slab, SpareSlab
@@ -15,7 +15,7 @@ from tunesmith.system.pages import Slab, SpareSlab
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanelAdapter:
-    """An adapter's updates of all matrices, as `kernels.step_args` describes them."""
+    """An adapter's updates of all matrices, as `kernels.serving.step_args` describes them."""
 
     table: NDArray[numpy.int64]  # [matrices, LORA_COLUMNS]
     slab: Slab  # holds the tensors that the table points to

@@ -24,8 +24,9 @@ from tunesmith.families.compiled_shapes import model_gap
 from tunesmith.families.layout import head_size, layer_path, norm_names, shared_inputs
 from tunesmith.families.panels import Width, pack, pack_bias, packed_bytes, whole_panels
 from tunesmith.families.text_part import is_plain_linear
-from tunesmith.kernels.forward import serving_step
-from tunesmith.kernels.step_args import LAYER, MATRIX, STEP_ARGS, Records, phases
+from tunesmith.kernels.records import Records
+from tunesmith.kernels.serving.step import serving_step
+from tunesmith.kernels.serving.step_args import LAYER, MATRIX, STEP_ARGS, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
 from tunesmith.kernels.vectors import LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.model import SequenceChunk

@@ -10,7 +10,7 @@ from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
 from tunesmith.families.panels import Width
 from tunesmith.kernels.compiler import is_cached, precompile
-from tunesmith.kernels.forward import serving_step
+from tunesmith.kernels.serving.step import serving_step
 from tunesmith.models.directory import fingerprint
 from tunesmith.models.weights import load_model
 from tunesmith.render.renderer import load_renderer

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.families.panels import whole_panels
-from tunesmith.kernels.step_args import QUERY_ROWS, Records, new_counters
+from tunesmith.kernels.records import Records, new_counters
+from tunesmith.kernels.serving.step_args import QUERY_ROWS
 from tunesmith.kernels.thread_pool import CACHE_LINE
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.model import SequenceChunk

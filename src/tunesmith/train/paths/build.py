@@ -1,7 +1,7 @@
 """Building the scorer of a chosen path."""
 
 from tunesmith.kernels.compiler import is_cached, precompile
-from tunesmith.kernels.train_step import training_step
+from tunesmith.kernels.training.step import training_step
 from tunesmith.system.activity import doing
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.plan import MemoryPlan

@@ -15,10 +15,10 @@ from torch.autograd.function import FunctionCtx
 
 from tunesmith.families.layout import head_size, layer_path, norm_names
 from tunesmith.families.panels import whole_panels
-from tunesmith.kernels.step_args import new_counters
+from tunesmith.kernels.records import new_counters
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
-from tunesmith.kernels.train_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS, train_phases
-from tunesmith.kernels.train_step import training_step
+from tunesmith.kernels.training.step import training_step
+from tunesmith.kernels.training.step_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS, train_phases
 from tunesmith.kernels.vectors import LANES
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.packing import Packed

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from tunesmith.families.layout import shared_inputs
 from tunesmith.families.panels import pack, pack_back, pack_bias, whole_panels
 from tunesmith.kernels.multiply import TILE_PANELS
-from tunesmith.kernels.step_args import Records
+from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import CACHE_LINE
-from tunesmith.kernels.train_args import KEY_ROWS, OUT_BLOCK, QUERY_TOKENS
+from tunesmith.kernels.training.step_args import KEY_ROWS, OUT_BLOCK, QUERY_TOKENS
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
 from tunesmith.system.pages import Slab, fresh_zeros, release_pages
 from tunesmith.train.adapters.lora import LoraLinear

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import floats
-from tunesmith.kernels.linear import add_bias, piece_panels
 from tunesmith.kernels.multiply import TILE_PANELS, multiply_float32, multiply_strided
-from tunesmith.kernels.step_args import Records
+from tunesmith.kernels.pieces import add_bias, piece_panels
+from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import claim
-from tunesmith.kernels.train_args import OUT_BLOCK, LoraPart, TrainMatrix, TrainStepArgs
+from tunesmith.kernels.training.step_args import OUT_BLOCK, LoraPart, TrainMatrix, TrainStepArgs
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, transpose
 
 ROW_BLOCK, IN_PANELS = 64, 8  # of a piece of low-rank work

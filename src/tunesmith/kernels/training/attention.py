@@ -15,7 +15,7 @@ from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import exp, floats, rms_norm, rms_norm_back_in_place, rotate, rotate_back, table
 from tunesmith.kernels.multiply import multiply_float32, multiply_strided
 from tunesmith.kernels.thread_pool import claim
-from tunesmith.kernels.train_args import KEY_ROWS, QUERY_TOKENS, TrainLayer, TrainStepArgs
+from tunesmith.kernels.training.step_args import KEY_ROWS, QUERY_TOKENS, TrainLayer, TrainStepArgs
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 
 _MASKED = float32(-1e30)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import floats, rms_norm, rotate, softmax, table
 from tunesmith.kernels.multiply import multiply
-from tunesmith.kernels.step_args import (
+from tunesmith.kernels.serving.step_args import (
     CHUNK_COLUMNS,
     CHUNK_FIRST_BLOCK,
     CHUNK_NEW,

@@ -6,9 +6,11 @@ are added to. Every sum has a fixed order, so a step's gradients are the same to
 
 from tunesmith.kernels.compiler import compiled, entry, number
 from tunesmith.kernels.elementwise import rms_norm, rms_norm_back, silu_mul, silu_mul_back
-from tunesmith.kernels.step_args import LAYER_MATRICES, LayerMatrix, Records
+from tunesmith.kernels.records import LAYER_MATRICES, LayerMatrix, Records
 from tunesmith.kernels.thread_pool import barrier, claim, counter_of, next_step, start_step, step_threads
-from tunesmith.kernels.train_args import (
+from tunesmith.kernels.training.attention import attend, attend_back, prepare_back, rotate_rows
+from tunesmith.kernels.training.linear import linear, linear_back, lora_back, lora_hidden_forward, repack
+from tunesmith.kernels.training.step_args import (
     BACKWARD_PHASES,
     FORWARD_PHASES,
     PASS_PHASES,
@@ -18,8 +20,6 @@ from tunesmith.kernels.train_args import (
     TrainLayer,
     TrainStepArgs,
 )
-from tunesmith.kernels.train_attention import attend, attend_back, prepare_back, rotate_rows
-from tunesmith.kernels.train_linear import linear, linear_back, lora_back, lora_hidden_forward, repack
 from tunesmith.kernels.vectors import FLOAT_BYTES, no_inline
 
 
@@ -31,7 +31,7 @@ def training_step(
 
     Thread 0 is helped by `threads` - 1 others, which return when the pool is closed. `steps`: one TRAIN_STEP_ARGS,
     which says whether the pass is forward or backward; `layers`: a TRAIN_LAYER each; `matrices`: LAYER_MATRICES of each
-    layer; `parts`: a LORA_PART for each linear with LoRA. The records hold addresses (see `train_args`), which must
+    layer; `parts`: a LORA_PART for each linear with LoRA. The records hold addresses (see `step_args`), which must
     stay valid from a forward pass to the end of its backward pass.
     """
     pool = steps[0].pool

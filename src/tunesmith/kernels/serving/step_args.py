@@ -9,13 +9,7 @@ in keeps the arrays alive until the step is over (`serve.local.step.Steps`, `ser
 from enum import IntEnum
 from typing import Protocol
 
-import numpy
-from numpy.typing import NDArray
-
-from tunesmith.kernels.thread_pool import CACHE_LINE
-
-Records = NDArray[numpy.void]
-"""An array of one of the records below."""
+from tunesmith.kernels.records import record
 
 
 class StepArgs(Protocol):
@@ -87,25 +81,7 @@ class Matrix(Protocol):
     panel_stride: int
 
 
-def record(protocol: type) -> numpy.dtype[numpy.void]:
-    """The record type with a protocol's fields: int as int64, float as float64."""
-    kinds = {int: numpy.int64, float: numpy.float64}
-    return numpy.dtype([(name, kinds[kind]) for name, kind in protocol.__annotations__.items()])
-
-
 STEP_ARGS, LAYER, MATRIX = record(StepArgs), record(Layer), record(Matrix)
-
-
-class LayerMatrix(IntEnum):
-    """The order of a layer's matrices; linears of the same input are one matrix."""
-
-    QKV = 0
-    OUTPUT = 1
-    GATE_UP = 2
-    DOWN = 3
-
-
-LAYER_MATRICES = len(LayerMatrix)
 
 
 class StepPhase(IntEnum):
@@ -142,14 +118,6 @@ def phases(layers: int) -> int:
     Counters are in this order: phases outside the layers, then those of each layer.
     """
     return STEP_PHASES + layers * LAYER_PHASES
-
-
-def new_counters(count: int) -> NDArray[numpy.int64]:
-    """Counters of pieces of work [count, 8], a cache line for each phase.
-
-    All are 0 when a step starts.
-    """
-    return numpy.zeros((count, CACHE_LINE // 8), numpy.int64)
 
 
 # Columns of the tables. A chunk: consecutive new tokens of one sequence.

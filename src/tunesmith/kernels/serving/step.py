@@ -7,18 +7,16 @@ other rows, threads or steps: a sequence's logits are the same to the bit whatev
 Constants that are passed on are written number(0), not 0: Numba compiles a function anew for each literal.
 """
 
-from tunesmith.kernels.attention import attend, rotate_rows
 from tunesmith.kernels.compiler import compiled, entry, number
 from tunesmith.kernels.elementwise import floats, rms_norm, table
-from tunesmith.kernels.linear import gate_up, linear, lora_hidden
-from tunesmith.kernels.step_args import (
-    LAYER_MATRICES,
+from tunesmith.kernels.records import LAYER_MATRICES, LayerMatrix, Records
+from tunesmith.kernels.serving.attention import attend, rotate_rows
+from tunesmith.kernels.serving.linear import gate_up, linear, lora_hidden
+from tunesmith.kernels.serving.step_args import (
     LAYER_PHASES,
     SEGMENT_COLUMNS,
     STEP_PHASES,
-    LayerMatrix,
     LayerPhase,
-    Records,
     StepArgs,
     StepPhase,
 )

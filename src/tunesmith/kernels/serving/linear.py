@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import floats, silu_mul_in_place, table
 from tunesmith.kernels.multiply import multiply
-from tunesmith.kernels.step_args import (
+from tunesmith.kernels.pieces import add_bias, piece_panels
+from tunesmith.kernels.serving.step_args import (
     LORA_A,
     LORA_COLUMNS,
     LORA_PANELS,
@@ -25,8 +26,6 @@ from tunesmith.kernels.step_args import (
 )
 from tunesmith.kernels.thread_pool import claim
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
-
-MAX_PIECE_PANELS = 32  # of one piece of work
 
 
 @compiled
@@ -75,12 +74,6 @@ def _add_lora(
                 here = out + row * stride + begin * PANEL_ROW_BYTES
                 rank, panels = part[PART_RANK], end - begin
                 multiply(number(0), rows, x, lora_stride, b, panel_stride, rank, panels, here, stride, here, stride)
-
-
-@compiled
-def piece_panels(panels: int, threads: int) -> int:
-    """How many panels of a matrix are a piece of work: three pieces a thread."""
-    return min(max(-(-panels // (3 * threads)) // 2 * 2, 2), MAX_PIECE_PANELS)
 
 
 @compiled
@@ -134,16 +127,6 @@ def linear(
         if index >= 0:
             _add_lora(args, segments, index, first, last, out, out_stride)
         first = claim(counter) * step
-
-
-@compiled
-def add_bias(bias: int, count: int, rows: int, out: int, stride: int) -> None:
-    """Adds `count` numbers to each of the rows at `out`, `stride` bytes apart."""
-    numbers = floats(bias, count)
-    for row in range(rows):
-        sums = floats(out + row * stride, count)
-        for i in range(count):
-            sums[i] += numbers[i]
 
 
 @compiled

@@ -1,15 +1,15 @@
 """Arguments of a training step: addresses and sizes.
 
-As `kernels.step_args` has them for serving. Numbers are float32 and tables int64. Strides follow from the sizes, since
-all widths are multiples of 16; ranks need not be, and low-rank products are padded. Fields that begin with `grad` are
-gradients of the loss with respect to what the rest of the name says. Whoever fills a record in keeps the arrays that it
-points to alive (`train.paths.compiled`).
+As `kernels.serving.step_args` has them for serving. Numbers are float32 and tables int64. Strides follow from the
+sizes, since all widths are multiples of 16; ranks need not be, and low-rank products are padded. Fields that begin with
+`grad` are gradients of the loss with respect to what the rest of the name says. Whoever fills a record in keeps the
+arrays that it points to alive (`train.paths.compiled`).
 """
 
 from enum import IntEnum
 from typing import Protocol
 
-from tunesmith.kernels.step_args import record
+from tunesmith.kernels.records import record
 
 
 class TrainStepArgs(Protocol):

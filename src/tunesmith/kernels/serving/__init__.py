@@ -1,0 +1,1 @@
+"""A serving step as compiled code."""
