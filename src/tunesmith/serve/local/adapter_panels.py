@@ -15,7 +15,7 @@ from tunesmith.system.pages import Slab, SpareSlab
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanelAdapter:
-    """An adapter's updates of all matrices, as `kernels.serving.step_args` describes them."""
+    """An adapter's updates of all matrices: see `kernels.serving.step_args`."""
 
     table: NDArray[numpy.int64]  # [matrices, LORA_COLUMNS]
     slab: Slab  # holds the tensors that the table points to
