@@ -21,7 +21,7 @@ from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.pool import LoadedModel, Pool
 from tunesmith.settings import Settings
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 
 LONGEST = 300  # tokens of a prompt
 

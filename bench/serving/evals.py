@@ -39,7 +39,7 @@ from tunesmith.serve.pool import LoadedModel, Pool
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 
 BASE = "smollm2-135m-instruct"
 QUESTION = "Story {}: a lighthouse keeper finds a letter in a bottle. Tell what it says."

@@ -14,7 +14,7 @@ from tunesmith.settings import Settings
 from tunesmith.store import Store
 from tunesmith.system.deadline import OutOfTime, time_limit
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 
 JSON_ROUTES = ("/v1/chat/completions", "/v1/fine_tuning/jobs", "/v1/moderations", "/v1/fine_tuning/alpha/graders/run")
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.wire.body import Body, read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 from tunesmith.wire.completions import CreateCompletion
 from tunesmith.wire.faults import explain
 from tunesmith.wire.files import FileForm

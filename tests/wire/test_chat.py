@@ -7,7 +7,7 @@ import pytest
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.wire.body import IGNORED, read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 from tunesmith.wire.tools import AllowedToolsChoice, FunctionChoice
 
 HELLO: list[JsonValue] = [{"role": "user", "content": "Hello"}]

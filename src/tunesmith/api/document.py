@@ -16,7 +16,9 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.wire import chat, completions, files, graders, jobs, lists, models, moderations, organization
+from tunesmith.wire import completions, files, graders, jobs, lists, models, moderations, organization
+from tunesmith.wire.chat import answers as chats
+from tunesmith.wire.chat.bodies import Chat
 from tunesmith.wire.evals import answers as evals
 from tunesmith.wire.evals import bodies as eval_bodies
 
@@ -57,13 +59,13 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/models/{name}": models.Model,
     "POST /v1/models/{name}": models.Model,
     "DELETE /v1/models/{name}": lists.Deleted,
-    f"POST {CHATS}": chat.Completion,
-    "POST /v1/engines/{model}/chat/completions": chat.Completion,
-    f"GET {CHATS}": lists.IdListing[chat.StoredCompletion],
-    f"GET {CHATS}/{{completion_id}}": chat.StoredCompletion,
-    f"POST {CHATS}/{{completion_id}}": chat.StoredCompletion,
+    f"POST {CHATS}": chats.Completion,
+    "POST /v1/engines/{model}/chat/completions": chats.Completion,
+    f"GET {CHATS}": lists.IdListing[chats.StoredCompletion],
+    f"GET {CHATS}/{{completion_id}}": chats.StoredCompletion,
+    f"POST {CHATS}/{{completion_id}}": chats.StoredCompletion,
     f"DELETE {CHATS}/{{completion_id}}": lists.Deleted,
-    f"GET {CHATS}/{{completion_id}}/messages": lists.IdListing[chat.StoredMessage],
+    f"GET {CHATS}/{{completion_id}}/messages": lists.IdListing[chats.StoredMessage],
     "POST /v1/completions": completions.TextCompletion,
     "POST /v1/engines/{model}/completions": completions.TextCompletion,
     "POST /v1/moderations": moderations.Moderation,
@@ -106,8 +108,8 @@ STREAMED = (
 BODIES: dict[str, tuple[Media, Any]] = {
     "POST /v1/files": (FORM, files.FileForm),
     f"POST {UPLOADS}/{{upload_id}}/parts": (FORM, files.PartForm),
-    f"POST {CHATS}": (JSON, chat.Chat),
-    "POST /v1/engines/{model}/chat/completions": (JSON, chat.Chat),
+    f"POST {CHATS}": (JSON, Chat),
+    "POST /v1/engines/{model}/chat/completions": (JSON, Chat),
     "POST /v1/completions": (JSON, completions.CreateCompletion),
     "POST /v1/engines/{model}/completions": (JSON, completions.CreateCompletion),
     "POST /v1/moderations": (JSON, moderations.CreateModeration),

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SkipValidation, mod
 from typing_extensions import TypedDict
 
 from tunesmith.wire.body import FIRST_FAULT
-from tunesmith.wire.chat import Sampling, TokenUsage
+from tunesmith.wire.chat.answers import TokenUsage
+from tunesmith.wire.chat.bodies import Sampling
 from tunesmith.wire.faults import invalid_value, unsupported, worded, wrong_type
 
 MAX_PROMPTS = 128

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.wire.body import FIRST_FAULT, ChatBody, Refused, described_as
-from tunesmith.wire.chat import Seed
+from tunesmith.wire.chat.bodies import Seed
 from tunesmith.wire.faults import worded
 
 TEXT_PARTS = ("input_text", "output_text", "text")

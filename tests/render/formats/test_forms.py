@@ -157,6 +157,14 @@ def joined(parts: list[ReplyPart]) -> tuple[str, str, list[tuple[str, str]]]:
     return "".join(part.text for part in parts), "".join(part.reasoning for part in parts), whole
 
 
+def in_pieces(form: str, tools: tuple[Tool, ...], begun: str, answer: str, step: int) -> tuple[str, str, list[Call]]:
+    """Text, thought and calls of an answer that comes `step` characters at a time; 0: at once."""
+    reader = answer_reader(BY_NAME[form], tools, with_calls=True, begun=begun)
+    pieces = [answer[at : at + step] for at in range(0, len(answer), step)] if step else [answer]
+    text, thought, found = joined([*map(reader.add, pieces), reader.finish()])
+    return text, thought, [(name, json.loads(arguments)) for name, arguments in found]
+
+
 @pytest.mark.parametrize(("form", "answer", "content", "calls", "thought"), CASES, ids=numbered())
 def test_an_answer_is_read(form: str, answer: str, content: str | None, calls: list[Call], thought: str | None) -> None:
     parsed = parse_reply(answer, answer_reader(BY_NAME[form], TOOLS, with_calls=True))

@@ -1,11 +1,10 @@
 """Calls that are written loosely: a mark forgotten, arguments wrapped once more, quotes within quotes."""
 # ruff: noqa: E501  (answers are kept in one piece)
 
-import json
 import time
 
 import pytest
-from tests.render.formats.test_forms import NOW, Call, W, joined, read
+from tests.render.formats.test_forms import NOW, Call, W, in_pieces, read
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.formats.nested_bodies import MINIMAX as M
@@ -98,11 +97,7 @@ CASES: list[tuple[str, str, str, str | None, list[Call], str | None]] = [
 def test_an_answer_is_read(
     form: str, begun: str, answer: str, content: str | None, calls: list[Call], thought: str | None, step: int
 ) -> None:
-    reader = answer_reader(BY_NAME[form], TOOLS, with_calls=True, begun=begun)
-    pieces = [answer[at : at + step] for at in range(0, len(answer), step)] if step else [answer]
-    text, reasoning, found = joined([*map(reader.add, pieces), reader.finish()])
-    assert [(name, json.loads(arguments)) for name, arguments in found] == calls
-    assert (text, reasoning) == (content or "", thought or "")
+    assert in_pieces(form, TOOLS, begun, answer, step) == (content or "", thought or "", calls)
 
 
 @pytest.mark.parametrize("head", [" to=container.exec<|channel|>commentary", "<|channel|>commentary to=python"])

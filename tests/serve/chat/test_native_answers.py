@@ -18,7 +18,7 @@ from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Delta, GenerateRequest, Generation
 from tunesmith.serve.pool import LoadedModel
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 
 TOOL: dict[str, Any] = {
     "type": "function",

@@ -5,7 +5,7 @@ import pytest
 from tunesmith.errors import InvalidRequest
 from tunesmith.serve.chat.request import ChatRequest, chat_request
 from tunesmith.wire.body import IGNORED, read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 
 HELLO = [{"role": "user", "content": "Hello"}]
 

@@ -9,7 +9,7 @@ from tunesmith.rows.messages import Tool
 from tunesmith.serve.chat.request import ChatRequest, chat_request
 from tunesmith.serve.chat.schema import ANY_OBJECT
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 
 WEATHER = {"name": "get_weather", "description": "Now", "parameters": {"type": "object"}}
 TIME = {"name": "get_time"}

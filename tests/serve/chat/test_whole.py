@@ -10,7 +10,7 @@ from tunesmith.serve.chat.answer import Piece, Reply, start_chat
 from tunesmith.serve.chat.request import chat_request
 from tunesmith.serve.pool import LoadedModel
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 
 ASKED: JsonObject = {
     "model": "base",

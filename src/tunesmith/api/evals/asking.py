@@ -20,7 +20,7 @@ from tunesmith.serve.chat.answer import Reply, Usage, start_chat
 from tunesmith.serve.chat.request import chat_request
 from tunesmith.serve.pool import LoadedModel
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds, where an engine's queue is full
 LANE = "/evals"  # added to a project's name: a queue and a prefix cache of its own

@@ -9,7 +9,7 @@ from tunesmith.graders.templates import PATH, checked_template
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.settings import Settings
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 from tunesmith.wire.evals.bodies import (
     CompletionsParams,
     JsonlData,

@@ -18,7 +18,8 @@ from tunesmith.api.middleware.roles import demand_allowed
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
-from tunesmith.wire.chat import Chat, Completion
+from tunesmith.wire.chat.answers import Completion
+from tunesmith.wire.chat.bodies import Chat
 
 DEFAULTS: JsonObject = {"top_p": 1.0, "temperature": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 REQUEST_FIELDS = ("tool_choice", "seed", *DEFAULTS, "tools", "response_format")

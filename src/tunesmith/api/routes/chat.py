@@ -26,7 +26,8 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.chat.answer import Piece, Reply, start_chat
 from tunesmith.serve.chat.request import Options, chat_request
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat, Chunk
+from tunesmith.wire.chat.answers import Chunk
+from tunesmith.wire.chat.bodies import Chat
 
 router = APIRouter()
 

@@ -33,7 +33,7 @@ from tunesmith.serve.chat.answer import Reply, Usage, start_chat
 from tunesmith.serve.chat.request import chat_request
 from tunesmith.serve.embeddings.cosine import check_cosine, cosine_of
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 from tunesmith.wire.graders import RunGrader, ValidatedGrader, ValidateGrader
 from tunesmith.wire.lists import Anything
 

@@ -16,7 +16,8 @@ from tunesmith.api.middleware.body_limits import check_metadata
 from tunesmith.errors import NotFound
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.store import ChatRow
-from tunesmith.wire.chat import StoredCompletion, StoredMessage, UpdateChat
+from tunesmith.wire.chat.answers import StoredCompletion, StoredMessage
+from tunesmith.wire.chat.bodies import UpdateChat
 from tunesmith.wire.lists import deleted
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"], route_class=JsonRoute)

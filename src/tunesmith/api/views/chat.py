@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field, replace
 
 from tunesmith.serve.chat.answer import CallDelta, Piece, TokenLogprob, Usage, random_id
-from tunesmith.wire import chat, tools
+from tunesmith.wire import tools
+from tunesmith.wire.chat import answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Head:
     created: int = field(default_factory=lambda: int(time.time()))
 
 
-def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> chat.Completion:
+def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> answers.Completion:
     """The whole answer. `pieces`: of all `n` choices, in the order in which they came."""
     return {
         "id": head.id,
@@ -37,17 +38,17 @@ def completion(head: Head, pieces: list[Piece], usage: Usage, n: int) -> chat.Co
     }
 
 
-def role_chunk(head: Head, choice: int) -> chat.Chunk:
+def role_chunk(head: Head, choice: int) -> answers.Chunk:
     """The first chunk of a choice."""
     return _chunk(head, choice, {"role": "assistant", "content": "", "refusal": None}, [])
 
 
-def piece_chunks(head: Head, piece: Piece) -> list[chat.Chunk]:
+def piece_chunks(head: Head, piece: Piece) -> list[answers.Chunk]:
     """The chunks of one piece: text, then tool calls, then why it ended.
 
     Log-probabilities go with the first chunk.
     """
-    deltas: list[chat.Delta] = [{"reasoning_content": piece.reasoning}] if piece.reasoning else []
+    deltas: list[answers.Delta] = [{"reasoning_content": piece.reasoning}] if piece.reasoning else []
     if piece.text or (piece.logprobs and not piece.calls and not deltas):
         deltas.append({"content": piece.text})
     deltas += [_call_delta(head, call) for call in piece.calls]
@@ -58,14 +59,14 @@ def piece_chunks(head: Head, piece: Piece) -> list[chat.Chunk]:
     return chunks
 
 
-def usage_chunk(head: Head, usage: Usage) -> chat.Chunk:
+def usage_chunk(head: Head, usage: Usage) -> answers.Chunk:
     """The last chunk, where usage was asked for."""
     chunk = _chunk_of(head, [])
     chunk["usage"] = usage_json(usage)
     return chunk
 
 
-def usage_json(usage: Usage) -> chat.TokenUsage:
+def usage_json(usage: Usage) -> answers.TokenUsage:
     """OpenAI's names; what there is not here, such as audio, is 0."""
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -81,7 +82,7 @@ def usage_json(usage: Usage) -> chat.TokenUsage:
     }
 
 
-def _choice(head: Head, index: int, pieces: list[Piece]) -> chat.Choice:
+def _choice(head: Head, index: int, pieces: list[Piece]) -> answers.Choice:
     calls = _calls([call for piece in pieces for call in piece.calls])
     text = "".join(piece.text for piece in pieces)
     return {
@@ -99,7 +100,7 @@ def _choice(head: Head, index: int, pieces: list[Piece]) -> chat.Choice:
     }
 
 
-def _reasoned(pieces: list[Piece]) -> chat.Reasoned:
+def _reasoned(pieces: list[Piece]) -> answers.Reasoned:
     reasoning = "".join(piece.reasoning for piece in pieces)
     return {"reasoning_content": reasoning} if reasoning else {}
 
@@ -129,7 +130,7 @@ def _calls(deltas: list[CallDelta]) -> list[CallDelta]:
     return [replace(call, arguments=text) for call, text in zip(opened, arguments, strict=True)]
 
 
-def _call_delta(head: Head, call: CallDelta) -> chat.Delta:
+def _call_delta(head: Head, call: CallDelta) -> answers.Delta:
     """The name comes first, with no arguments; then their pieces, without the name."""
     function: tools.FunctionDelta = {"arguments": call.arguments}
     if call.name is not None:
@@ -144,16 +145,16 @@ def _call_delta(head: Head, call: CallDelta) -> chat.Delta:
 def _chunk(
     head: Head,
     choice: int,
-    delta: chat.Delta,
+    delta: answers.Delta,
     logprobs: list[TokenLogprob] | None = None,
-    finish: chat.FinishReason | None = None,
-) -> chat.Chunk:
+    finish: answers.FinishReason | None = None,
+) -> answers.Chunk:
     shown = _logprobs(logprobs) if head.logprobs and logprobs is not None else None
     return _chunk_of(head, [{"index": choice, "delta": delta, "logprobs": shown, "finish_reason": finish}])
 
 
-def _chunk_of(head: Head, choices: list[chat.ChunkChoice]) -> chat.Chunk:
-    chunk: chat.Chunk = {
+def _chunk_of(head: Head, choices: list[answers.ChunkChoice]) -> answers.Chunk:
+    chunk: answers.Chunk = {
         "id": head.id,
         "object": "chat.completion.chunk",
         "created": head.created,
@@ -167,13 +168,13 @@ def _chunk_of(head: Head, choices: list[chat.ChunkChoice]) -> chat.Chunk:
     return chunk
 
 
-def _logprobs(entries: list[TokenLogprob]) -> chat.Logprobs:
+def _logprobs(entries: list[TokenLogprob]) -> answers.Logprobs:
     return {"content": [{**_entry(entry), "top_logprobs": _top(entry)} for entry in entries], "refusal": None}
 
 
-def _top(entry: TokenLogprob) -> list[chat.TokenLogprob]:
+def _top(entry: TokenLogprob) -> list[answers.TokenLogprob]:
     return [_entry(other) for other in entry.top]
 
 
-def _entry(entry: TokenLogprob) -> chat.TokenLogprob:
+def _entry(entry: TokenLogprob) -> answers.TokenLogprob:
     return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.bytes)}

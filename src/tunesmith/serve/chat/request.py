@@ -9,7 +9,7 @@ from tunesmith.serve.chat.messages import read_messages
 from tunesmith.serve.chat.response_format import response_schema
 from tunesmith.serve.chat.schema_limits import schemas_in_time
 from tunesmith.serve.chat.tools import ToolUse, tool_use
-from tunesmith.wire.chat import Chat, Sampling
+from tunesmith.wire.chat.bodies import Chat, Sampling
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.rows.messages import Tool
 from tunesmith.serve.chat.schema import arguments_schema, schema_fault
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 from tunesmith.wire.faults import invalid_value
 from tunesmith.wire.tools import AllowedTools, AllowedToolsChoice, Function, FunctionChoice, NamedFunction
 

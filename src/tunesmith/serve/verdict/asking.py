@@ -18,7 +18,7 @@ from tunesmith.serve.chat.request import ChatRequest, chat_request
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
 from tunesmith.serve.pool import LoadedModel, Pool
 from tunesmith.wire.body import read
-from tunesmith.wire.chat import Chat
+from tunesmith.wire.chat.bodies import Chat
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.wire.body import FIRST_FAULT, ChatBody, Ignored, Metadata, Refused, Text, described_as
-from tunesmith.wire.chat import Seed
+from tunesmith.wire.chat.bodies import Seed
 from tunesmith.wire.faults import worded
 from tunesmith.wire.graders import GradingMessage
 from tunesmith.wire.limits import MAX_TOOLS

@@ -1,0 +1,1 @@
+"""`/v1/chat/completions`: requests, completions and stored completions."""
