@@ -240,6 +240,10 @@ class Settings(BaseSettings, TrainingOptions):
         pattern=rf"^({DEVICES})$",
         description="Device of a trainer: auto (a GPU where PyTorch can use one), cpu, cuda, or a certain one: cuda:1.",
     )
+    train_weights: Literal["auto", "float32"] = Field(
+        "auto",
+        description="Frozen weights of a trainer on a CPU; auto: 16 bits where the base's files have them, exactly.",
+    )
     train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all processors it may use.")
     train_ranks: int = Field(
         1,

@@ -8,6 +8,7 @@ from tests.kernels.reference import (
     EPS,
     EVEN_REASON,
     EVEN_SIZES,
+    KINDS,
     Floats,
     Pairs,
     gradient,
@@ -17,15 +18,13 @@ from tests.kernels.reference import (
     rotated,
     silu,
     softmax,
+    stored,
     to_panels,
     wide,
 )
 
 from tunesmith.kernels import elementwise, multiply, pieces
-from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.kernels.vectors import LANES
-
-WIDTHS = [numpy.float32, *([numpy.float16] if HAS_HALF else [])]
 
 
 def at(array: Floats) -> int:
@@ -137,29 +136,29 @@ def add_bias_case(size: int) -> Pairs:
     return [(out, expected)]
 
 
-def product(x: Floats, weight: Floats, addend: Floats | None = None) -> Floats:
-    """x @ weight^T (+ addend: a row for all, or one for each) by `multiply`."""
+def product(kind: int, x: Floats, weight: Floats, addend: Floats | None = None) -> Floats:
+    """x @ weight^T (+ addend: a row for all, or one for each) by `multiply`; the weight is stored in this format."""
     w, out = to_panels(weight), numpy.full((len(x), len(weight)), 7.0, numpy.float32)
-    half, length = int(w.dtype == numpy.float16), x.shape[1]
+    length = x.shape[1]
     add, add_stride = (0, 0) if addend is None else (at(addend), addend.strides[0] if addend.ndim == 2 else 0)
     panels, stride = len(w), w.strides[0]
     multiply.multiply(
-        half, len(x), at(x), x.strides[0], at(w), stride, length, panels, at(out), out.strides[0], add, add_stride
+        int(kind), len(x), at(x), x.strides[0], at(w), stride, length, panels, at(out), out.strides[0], add, add_stride
     )
     return out
 
 
 @reference(multiply.multiply)
 def multiply_case(size: int) -> Pairs:
-    """Of `size` rows and sums of `size` numbers, in both widths, with each kind of addend."""
+    """Of `size` rows and sums of `size` numbers, in every format, with each kind of addend."""
     random = numpy.random.default_rng(size)
     x, addend = normal(random, size, size), normal(random, size, 3 * LANES)
     pairs = []
-    for dtype in WIDTHS:
-        weight = normal(random, 3 * LANES, size).astype(dtype)
+    for kind in KINDS:
+        weight = stored(normal(random, 3 * LANES, size), kind)
         exact = wide(x) @ wide(weight).T
-        pairs += [(product(x, weight), exact), (product(x, weight, addend), exact + addend)]
-        pairs.append((product(x, weight, addend[0]), exact + addend[0]))
+        pairs += [(product(kind, x, weight), exact), (product(kind, x, weight, addend), exact + addend)]
+        pairs.append((product(kind, x, weight, addend[0]), exact + addend[0]))
     return pairs
 
 

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from tests.kernels.linears import Adapter, Linears, segments_of
 from tests.kernels.reference import (
     EPS,
+    KINDS,
     Floats,
     Pairs,
     Record,
@@ -20,7 +21,6 @@ from tests.kernels.reference import (
     wide,
 )
 
-from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.kernels.serving import attention, linear
 from tunesmith.kernels.serving.step_args import CHUNK_COLUMNS, LAYER, QUERY_ROWS, STEP_ARGS
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
@@ -142,18 +142,17 @@ def lora_hidden_case(size: int) -> Pairs:
 
 @reference(linear.linear)
 def linear_case(size: int) -> Pairs:
-    """`size` rows of `size` numbers: by float32 and float16, added to what is there or not, with adapters or none."""
+    """`size` rows of `size` numbers: in every format, added to what is there or not, with adapters or none."""
     random, pairs = numpy.random.default_rng(size), []
     linears = Linears.of(random, size, size, (20, 33))
-    for half in range(1 + HAS_HALF):
+    for kind in KINDS:
         for add in range(2):
             for bias in range(2):
                 args, segments = lora_args(random, size, linears)
                 updates = segments_of(_kept, wide(linears.x), 1)[3]
-                matrix, x, index = linears.matrix(half, bias), linears.x, 1 if add == bias else -1
+                matrix, x, index = linears.matrix(kind, bias), linears.x, 1 if add == bias else -1
                 out = normal(random, size, linears.columns)
-                expected = linears.product(half, bias) + add * out + (updates if index == 1 else 0)
-                args.set(half=half)
+                expected = linears.product(kind, bias) + add * out + (updates if index == 1 else 0)
                 target = out.ctypes.data, out.strides[0]
                 source = x.ctypes.data, x.strides[0]
                 linear.linear(args.one, counter(), 2, size, segments, index, matrix.one, *source, *target, add)
@@ -163,17 +162,17 @@ def linear_case(size: int) -> Pairs:
 
 @reference(linear.gate_up)
 def gate_up_case(size: int) -> Pairs:
-    """`size` rows of `size` numbers to `size` gates, in float32 and float16."""
+    """`size` rows of `size` numbers to `size` gates, in every format."""
     random, pairs = numpy.random.default_rng(size), []
     linears = Linears.of(random, size, size, (size, size))
-    for half in range(1 + HAS_HALF):
+    for kind in KINDS:
         args, segments = lora_args(random, size, linears)
         updates = segments_of(_kept, wide(linears.x), 1)[3]
         gates = numpy.zeros((size, linears.columns), numpy.float32)
-        matrix, columns = linears.matrix(half, 1), linears.columns // 2
+        matrix, columns = linears.matrix(kind, 1), linears.columns // 2
         stride = linears.x.strides[0]
-        args.set(half=half, normed=linears.x, hidden_stride=stride, inner_panels=columns // LANES, gate_up=gates)
+        args.set(normed=linears.x, hidden_stride=stride, inner_panels=columns // LANES, gate_up=gates)
         linear.gate_up(args.one, counter(), 2, segments, 1, matrix.one)
-        both = linears.product(half, 1) + updates
+        both = linears.product(kind, 1) + updates
         pairs.append((gates[:, :columns], silu(both[:, :columns]) * both[:, columns:]))
     return pairs

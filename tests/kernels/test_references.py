@@ -10,6 +10,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 from tests.kernels import (
     elementwise_cases,
+    frozen_cases,
     serving_cases,
     serving_step_case,
     training_cases,
@@ -20,12 +21,20 @@ from tests.kernels.reference import CASES, SIZES, Case
 from tunesmith import kernels
 from tunesmith.kernels.vectors import LANES
 
-CASE_FILES = (elementwise_cases, serving_cases, serving_step_case, training_cases, training_step_case)  # fill CASES
+CASE_FILES = (
+    elementwise_cases,
+    frozen_cases,
+    serving_cases,
+    serving_step_case,
+    training_cases,
+    training_step_case,
+)  # fill CASES
 
 VIEW, THREADS = "a view of memory", "threads and counters: test_thread_pool.py"
 HELPERS = {  # compute no numbers
     "elementwise.floats": VIEW,
     "elementwise.table": VIEW,
+    "widths.number_bytes": "how long a number is; every case of a matrix in 16 bits reads by it",
     "pieces.piece_panels": "how work is divided; steps on 1 to 3 threads give the same bits",
     "thread_pool.barrier": THREADS,
     "thread_pool._sleep": THREADS,

@@ -1,11 +1,13 @@
 """Cases of a training step's kernels: attention on random trees, and linears with LoRA, forward and backward."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy
 from numpy.typing import NDArray
 from tests.kernels.reference import (
     EPS,
+    KINDS,
     Floats,
     Pairs,
     Record,
@@ -16,6 +18,7 @@ from tests.kernels.reference import (
     reference,
     rms_norm,
     rotated,
+    stored,
     to_panels,
     whole,
     wide,
@@ -32,7 +35,7 @@ from tunesmith.kernels.training.step_args import (
     TRAIN_MATRIX,
     TRAIN_STEP_ARGS,
 )
-from tunesmith.kernels.vectors import LANES
+from tunesmith.kernels.vectors import LANES, Number
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, LANES
 WIDTH = (HEADS + 2 * KV_HEADS) * HEAD_SIZE
@@ -219,16 +222,18 @@ class Lora:
     firsts: tuple[int, int]
 
     @classmethod
-    def of(cls, rows: int, ranks: tuple[int, int], back: bool = True) -> "Lora":
-        """Widths are multiples of 16: models with others train by their own layers."""
+    def of(cls, rows: int, ranks: tuple[int, int], back: bool = True, kind: int = Number.FLOAT32) -> "Lora":
+        """Widths are multiples of 16: models with others train by their own layers. `kind`: of the stored weight."""
         random, ins = numpy.random.default_rng(rows), whole(rows)
         a = normal(random, ranks[0], ins), normal(random, ranks[1], ins)
         b = normal(random, OUTS[0], ranks[0]), normal(random, OUTS[2], ranks[1])
-        weight, firsts = normal(random, sum(OUTS), ins), (0, OUTS[0] + OUTS[1])
+        kept, firsts = stored(normal(random, sum(OUTS), ins), kind), (0, OUTS[0] + OUTS[1])
+        weight = wide(kept).astype(numpy.float32)
         width = sum(map(whole, ranks))
-        args, matrix = _lora_args(random, rows, width, [*a, *b]), _lora_matrix(random, rows, width, weight)
+        args, matrix = _lora_args(random, rows, width, [*a, *b]), _lora_matrix(random, rows, width, kept)
+        matrix.set(kind=int(kind))
         if back:
-            matrix.set(back=to_panels(weight.T))
+            matrix.set(back=to_panels(kept.T))
         offsets = numpy.cumsum([0, *(part.nbytes for part in (*a, *b))]).tolist()
         parts = [
             Record(
@@ -289,7 +294,7 @@ def _lora_args(random: numpy.random.Generator, rows: int, width: int, numbers: l
         values=flat,
         grads=normal(random, len(flat)),
         grad_lora_hidden=numpy.zeros((rows, width), numpy.float32),
-        scratch=numpy.zeros(max(OUT_BLOCK * width, TILE_PANELS * LANES * sum(OUTS)), numpy.float32),
+        scratch=numpy.zeros(max(OUT_BLOCK * width, TILE_PANELS * LANES * max(sum(OUTS), whole(rows))), numpy.float32),
     )
 
 
@@ -324,10 +329,10 @@ def linear_case(size: int) -> Pairs:
     expected = base + residual
     for index in range(2):
         expected[:, lora.columns(index)] += lora.lora_hidden()[:, lora.hidden(index)] @ wide(lora.b[index]).T
-    linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, residual.ctypes.data)
+    linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, residual.ctypes.data, lora.scratch)
     pairs.append((target.copy(), expected))
     args.set(adapted=0)
-    linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, 0)
+    linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, 0, lora.scratch)
     return [*pairs, (target, base)]
 
 
@@ -335,8 +340,8 @@ def linear_case(size: int) -> Pairs:
 def linear_back_case(size: int) -> Pairs:
     """Of `size` rows and rank `size`, with weights for both directions and without; gradients are added."""
     pairs: list[tuple[Floats, Floats]] = []
-    for back in (True, False):
-        lora = Lora.of(size, (size, LANES), back=back)
+    for back, kind in product((True, False), KINDS):
+        lora = Lora.of(size, (size, LANES), back, kind)
         lora.matrix["lora_hidden"][:] = lora.lora_hidden()
         before, hidden = wide(lora.args["grads"]), lora.grad_lora_hidden()
         args, matrix, parts = lora.args, lora.matrix, records(*lora.parts)

@@ -18,7 +18,7 @@ from tunesmith import __version__
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
-from tunesmith.models.facts import count_text_parameters
+from tunesmith.models.facts import compiled_width, count_text_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
@@ -126,7 +126,7 @@ class Pool:
 
     def _load_base(self, base_dir: Path, base_name: str, future: "Future[_Base]") -> None:
         remote = base_name in self._settings.serve_remote
-        nbytes = 0 if remote else _weight_bytes(base_dir)
+        nbytes = 0 if remote else _weight_bytes(base_dir, self._settings)
         self._evict(nbytes, keep=base_dir)
         try:
             load = partial(load_remote_engine, base_name) if remote else self._load
@@ -204,6 +204,8 @@ def _grammars(renderer: Renderer, *, remote: bool) -> Grammars:
     return Grammars(renderer, for_older_llguidance) if remote else Grammars(renderer)
 
 
-def _weight_bytes(base_dir: Path) -> int:
-    """What the base takes in memory: its text model in float32, in whatever format it is stored."""
-    return FLOAT32_BYTES * count_text_parameters(base_dir)
+def _weight_bytes(base_dir: Path, settings: Settings) -> int:
+    """What the base takes in memory: 16 bits a weight where compiled code reads them as they are stored, else 32."""
+    as_stored = settings.serve_compiled and settings.serve_weights == "auto"
+    narrow = as_stored and compiled_width(base_dir, "serving") != "float32"
+    return (FLOAT32_BYTES // 2 if narrow else FLOAT32_BYTES) * count_text_parameters(base_dir)

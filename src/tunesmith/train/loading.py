@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.families.panels import DTYPES
 from tunesmith.models.adapters import MANIFEST_FILE, load_tensors
 from tunesmith.models.facts import count_text_parameters
 from tunesmith.models.options_check import required_memory
@@ -14,6 +15,8 @@ from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.full_finetuning import FullFinetuning
 from tunesmith.train.adapters.lora import attach
 from tunesmith.train.core.device import Device
+from tunesmith.train.layers.wide_modules import widen_vectors
+from tunesmith.train.paths.choose_stack import width_in_memory
 from tunesmith.train.protocol.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -27,6 +30,15 @@ class LoadedBase:
     model: "PreTrainedModel"
     trainable: TrainableParameters
 
+    @property
+    def computes(self) -> torch.dtype:
+        """What its layers compute in.
+
+        On a CPU float32 at least, also where weights are kept in 16 bits.
+        """
+        dtype = self.model.dtype
+        return torch.promote_types(dtype, torch.float32) if self.model.device.type == "cpu" else dtype
+
 
 def load_base(spec: TrainSpec, device: Device) -> LoadedBase:
     """Loads the spec's base, and the tuned model that the job continues.
@@ -39,7 +51,10 @@ def load_base(spec: TrainSpec, device: Device) -> LoadedBase:
 def _with_adapter(spec: TrainSpec, device: Device) -> LoadedBase:
     if device.is_gpu and spec.options.quantization == "none":
         _check_weights(spec, device)
-    model = load_model(spec.base_dir, device.dtype, device.name, spec.options.quantization)
+    dtype = device.dtype if device.is_gpu else DTYPES[width_in_memory(spec)]
+    model = load_model(spec.base_dir, dtype, device.name, spec.options.quantization)
+    if not device.is_gpu:
+        widen_vectors(model)
     adapter = attach(model, spec.options, spec.seed, model.get_output_embeddings())
     if spec.init_adapter_dir:
         adapter.load(load_tensors(spec.init_adapter_dir))

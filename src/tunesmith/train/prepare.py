@@ -18,10 +18,11 @@ from tunesmith.train.core.examples import Example
 from tunesmith.train.core.packing import added_tokens
 from tunesmith.train.core.plan import MemoryPlan, kept_plan, make_plan
 from tunesmith.train.layers.attention import UnsupportedAttention
+from tunesmith.train.layers.wide_modules import widen_all, widened
 from tunesmith.train.loading import LoadedBase, load_base
 from tunesmith.train.paths.accelerate import restore
 from tunesmith.train.paths.build import build_scorer
-from tunesmith.train.paths.choose_stack import StackChoice, choose_stack, copies_of_weights
+from tunesmith.train.paths.choose_stack import StackChoice, StackKind, choose_stack, copies_of_weights
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.paths.padded import PaddedScorer
 from tunesmith.train.paths.scoring import Scorer
@@ -66,15 +67,23 @@ def prepare(
     work = Work.of(base.model, base.trainable)
     plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room, ranks)
     choice = choose_stack(spec, base.model, base.trainable, plan)
+    _compute_widely(base, choice.kind)
     _report(base, plan, choice, device, emit)
     scorer = _scorer_of(choice, base, plan, examples, reserve, emit)
     if scorer is None:  # the exception is gone, whose frames held the base: a GPU may have no room for two
         del base
         free_unused()
         base = load_base(spec, device)
+        _compute_widely(base, "padded")
         scorer = PaddedScorer(base.model, choice.trains)
     _recompute_activations(base, plan)
     return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, plan.enough_tokens, work)
+
+
+def _compute_widely(base: LoadedBase, kind: StackKind) -> None:
+    """Makes a base that was loaded in 16 bits for compiled layers one for its own modules."""
+    if kind != "compiled" and base.computes != base.model.dtype:
+        widen_all(base.model)
 
 
 def _recompute_activations(base: LoadedBase, plan: MemoryPlan) -> None:
@@ -137,12 +146,12 @@ def _checked_scorer(
         return build_scorer(choice, base, plan, emit)
     rows = probe(examples)
     own_modules = family_gap(base.model.config.model_type, "training") is not None
-    with float32_head(base.model):  # before its modules change
+    with widened(base.model), float32_head(base.model):  # before its modules change
         expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
         reserve.release()
     scorer = build_scorer(choice, base, plan, emit)
-    compare(expected, scorer, base.trainable, base.model.dtype)
+    compare(expected, scorer, base.trainable, base.computes)
     trim_heap()  # memory that was needed to make the copies
     return scorer
 
@@ -160,7 +169,7 @@ def _report(base: LoadedBase, plan: MemoryPlan, choice: StackChoice, device: Dev
 
 def _memory_plan(spec: TrainSpec, base: LoadedBase, device: Device, examples: Sequence[Example]) -> MemoryPlan:
     heaviest = max(added_tokens((), example.rows) for example in examples)
-    shape, size = base.model.config.get_text_config(), base.model.dtype.itemsize
+    shape, size = base.model.config.get_text_config(), base.computes.itemsize
     free = max(0, device.free_memory() - 3 * base.trainable.flat.nbytes)  # gradients and moments are not touched yet
     plan = make_plan(shape, size, heaviest, free, spec.micro_batch_tokens)
     copies = 0 if device.is_gpu else copies_of_weights(spec, examples, base.model.get_memory_footprint(), free)

@@ -276,6 +276,7 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         max_tokens=row_limit(base_dir, settings),
         options=job_options(job, settings),
         device=settings.train_device,
+        weights=settings.train_weights,
         threads=settings.train_threads,
         packing=settings.train_packing,
         checkpoint_seconds=settings.checkpoint_seconds,

@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.serve.local import loading
 from tunesmith.serve.local.fp16_check import Finding, compare, fits_fp16, overflows_fp16, read_width
 from tunesmith.serve.local.loading import load_runner

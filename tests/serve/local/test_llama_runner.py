@@ -26,7 +26,7 @@ from transformers import (
 
 from tunesmith.errors import ServerFault
 from tunesmith.families.panels import Width
-from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.llama_runner import CompiledRunner, supports
@@ -51,7 +51,7 @@ MODELS: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**{**SIZES, "use_sliding_window": False})),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES)),
 }
-WIDTHS: list[Width] = ["float32", *(["float16"] if HAS_HALF else [])]  # type: ignore[list-item]
+WIDTHS: list[Width] = ["float32", "bfloat16", *(["float16"] if HAS_HALF else [])]  # type: ignore[list-item]
 TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj")
 
 

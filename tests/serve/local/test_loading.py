@@ -12,7 +12,7 @@ from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCau
 
 from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
-from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local import loading
@@ -141,6 +141,34 @@ def test_weights_beyond_float16_stay_float32(save: Save, tmp_path: Path) -> None
     assert load_runner(base, Settings(data_dir=tmp_path / "data"))[1] == "float32"
     with pytest.raises(InvalidRequest, match="beyond float16's range"):
         load_runner(base, Settings(data_dir=tmp_path / "data", serve_weights="float16"))
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", *(["float16"] if HAS_HALF else [])])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_a_base_stored_in_16_bits_is_served_so_with_the_bits_of_its_float32_copy(
+    save: Save, tmp_path: Path, stored: str, tied: bool
+) -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied)).to(getattr(torch, stored))
+    chunks: list[SequenceChunk[AnyAdapter]] = [SequenceChunk(0, 0, (5, 17, 900, 3), None, 4)]
+    settings, base = Settings(data_dir=tmp_path / "data"), save(model)
+    narrow, width = load_runner(base, settings)
+    assert (type(narrow), width) == (CompiledRunner, stored)
+    wide, width = load_runner(base, settings.model_copy(update={"serve_weights": "float32"}))
+    assert width == "float32"
+    model.float().save_pretrained(base)
+    copy, _ = load_runner(base, settings.model_copy(update={"serve_weights": "float32"}))
+    with torch.inference_mode():
+        expected = copy.forward(chunks)
+        assert torch.equal(narrow.forward(chunks), expected)
+        assert torch.equal(wide.forward(chunks), expected)
+    assert not note(settings, base).exists()
+
+
+def test_a_base_in_16_bits_of_another_family_is_served_in_float32(save: Save, tmp_path: Path) -> None:
+    runner, width = load_runner(save(GemmaForCausalLM(GemmaConfig(**SIZES)).bfloat16()), Settings(data_dir=tmp_path))
+    assert (type(runner), width) == (TransformersRunner, "float32")
+    assert {parameter.dtype for parameter in runner.model.parameters()} == {torch.float32}  # type: ignore[attr-defined]
 
 
 def test_nothing_is_compiled_for_a_family_that_has_no_compiled_code(

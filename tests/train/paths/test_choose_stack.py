@@ -45,7 +45,7 @@ def test_spec_and_plan_choose_the_path(
 def test_other_weights_and_sizes_take_the_tree(make_spec: Make) -> None:
     spec, model = make_spec(), tiny_llama()
     adapter = attach(model, spec.options, 0, model.get_output_embeddings())
-    assert "float32" in choose_stack(spec, model.to(torch.bfloat16), adapter, PLAN).reason
+    assert "16 or 32 bits" in choose_stack(spec, model.to(torch.float64), adapter, PLAN).reason
     model.config.model_type = "gemma"
     assert "its norms multiply by 1 + weight" in choose_stack(spec, model, adapter, PLAN).reason
 

@@ -109,7 +109,7 @@ def linear(
         w = matrix.weight + first * matrix.panel_stride
         here = out + column
         multiply(
-            args.half,
+            matrix.kind,
             rows,
             source,
             stride,
@@ -147,7 +147,7 @@ def gate_up(args: StepArgs, counter: int, threads: int, segments: NDArray[int64]
             bias = matrix.bias + column if matrix.bias else 0
             w, out = matrix.weight + first * matrix.panel_stride, args.gate_up + column
             multiply(
-                args.half,
+                matrix.kind,
                 args.rows,
                 args.normed,
                 args.hidden_stride,

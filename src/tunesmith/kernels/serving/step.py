@@ -8,7 +8,7 @@ Constants that are passed on are written number(0), not 0: Numba compiles a func
 """
 
 from tunesmith.kernels.compiler import compiled, entry, number
-from tunesmith.kernels.elementwise import floats, rms_norm, table
+from tunesmith.kernels.elementwise import rms_norm, table
 from tunesmith.kernels.records import LAYER_MATRICES, LayerMatrix, Records
 from tunesmith.kernels.serving.attention import attend, rotate_rows
 from tunesmith.kernels.serving.linear import gate_up, linear, lora_hidden
@@ -22,6 +22,7 @@ from tunesmith.kernels.serving.step_args import (
 )
 from tunesmith.kernels.thread_pool import barrier, claim, counter_of, next_step, start_step, step_threads
 from tunesmith.kernels.vectors import FLOAT_BYTES, PANEL_ROW_BYTES, no_inline
+from tunesmith.kernels.widths import number_bytes, read_numbers
 
 
 @entry
@@ -141,12 +142,10 @@ def _mlp(args: StepArgs, counters: int, threads: int, index: int, layers: Record
 def _embed(args: StepArgs, counter: int) -> None:
     """residual = the embeddings of the tokens."""
     tokens = table(args.tokens, args.rows, 1)
-    row = claim(counter)
+    row, stride = claim(counter), args.hidden * number_bytes(args.embedding_kind)
     while row < args.rows:
-        source = floats(args.embedding + tokens[row, 0] * args.hidden * FLOAT_BYTES, args.hidden)
-        target = floats(args.residual + row * args.hidden_stride, args.hidden)
-        for i in range(args.hidden):
-            target[i] = source[i]
+        target = args.residual + row * args.hidden_stride
+        read_numbers(args.embedding_kind, args.embedding + tokens[row, 0] * stride, target, args.hidden)
         row = claim(counter)
 
 

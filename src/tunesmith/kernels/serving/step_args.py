@@ -16,7 +16,6 @@ class StepArgs(Protocol):
     """One step: the first fields are the model's, the others change every step."""
 
     pool: int  # the memory of a `ThreadPool`
-    half: int  # 1: matrices are float16
     layers: int
     hidden: int
     hidden_stride: int  # of a row of `residual` and `normed`
@@ -29,6 +28,7 @@ class StepArgs(Protocol):
     value_column: int
     inner_panels: int  # of the gate projection, and as many of the up projection
     embedding: int  # [vocabulary, hidden]
+    embedding_kind: int  # the format of its numbers, one of `Number`
     final_norm: int  # [hidden]
     eps: float
 
@@ -72,8 +72,9 @@ class Layer(Protocol):
 
 
 class Matrix(Protocol):
-    """A weight matrix in panels; float32 or, with `StepArgs.half`, float16."""
+    """A weight matrix in panels."""
 
+    kind: int  # the format of the weight's numbers, one of `Number`
     weight: int  # [panels, length, 16]
     bias: int  # [panels * 16]; 0: none
     length: int  # inputs

@@ -1,7 +1,8 @@
 """Forward and backward pass of all layers of the Llama family, with LoRA.
 
-One compiled function, by the formulas of transformers' models. Frozen weights get no gradient; the adapter's gradients
-are added to. Every sum has a fixed order, so a step's gradients are the same to the bit on any number of threads.
+One compiled function, by the formulas of transformers' models; it computes the output layer too, in passes of its own.
+Frozen weights get no gradient; the adapter's gradients are added to. Every sum has a fixed order, so a step's gradients
+are the same to the bit on any number of threads.
 """
 
 from tunesmith.kernels.compiler import compiled, entry, number
@@ -9,6 +10,7 @@ from tunesmith.kernels.elementwise import rms_norm, rms_norm_back, silu_mul, sil
 from tunesmith.kernels.records import LAYER_MATRICES, LayerMatrix, Records
 from tunesmith.kernels.thread_pool import barrier, claim, counter_of, next_step, start_step, step_threads
 from tunesmith.kernels.training.attention import attend, attend_back, prepare_back, rotate_rows
+from tunesmith.kernels.training.head import head_back, head_logits
 from tunesmith.kernels.training.linear import linear, linear_back, lora_back, lora_hidden_forward, repack
 from tunesmith.kernels.training.step_args import (
     BACKWARD_PHASES,
@@ -16,8 +18,10 @@ from tunesmith.kernels.training.step_args import (
     PASS_PHASES,
     BackwardPhase,
     ForwardPhase,
+    HeadPass,
     PassPhase,
     TrainLayer,
+    TrainMatrix,
     TrainStepArgs,
 )
 from tunesmith.kernels.vectors import FLOAT_BYTES, no_inline
@@ -31,8 +35,8 @@ def training_step(
 
     Thread 0 is helped by `threads` - 1 others, which return when the pool is closed. `steps`: one TRAIN_STEP_ARGS,
     which says whether the pass is forward or backward; `layers`: a TRAIN_LAYER each; `matrices`: LAYER_MATRICES of each
-    layer; `parts`: a LORA_PART for each linear with LoRA. The records hold addresses (see `step_args`), which must
-    stay valid from a forward pass to the end of its backward pass.
+    layer, and the output layer's; `parts`: a LORA_PART for each linear with LoRA. The records hold addresses (see
+    `step_args`), which must stay valid from a forward pass to the end of its backward pass.
     """
     pool = steps[0].pool
     if thread == 0:
@@ -52,6 +56,9 @@ def training_step(
 def _pass(thread: int, threads: int, steps: Records, layers: Records, matrices: Records, parts: Records) -> None:
     no_inline()
     args = steps[0]
+    if args.head:
+        _head(args, threads, args.scratch + thread * args.scratch_bytes, matrices[LAYER_MATRICES * args.layers])
+        return
     scratch, counters = args.scratch + thread * args.scratch_bytes, counter_of(args.counters, number(PASS_PHASES))
     if args.backward:
         for index in range(args.layers - 1, -1, -1):
@@ -64,8 +71,19 @@ def _pass(thread: int, threads: int, steps: Records, layers: Records, matrices: 
         barrier(args.pool, threads)
     for index in range(args.layers):
         _attention(args, counters, threads, scratch, index, layers, matrices, parts)
-        _mlp(args, counters, threads, index, layers, matrices, parts)
+        _mlp(args, counters, threads, scratch, index, layers, matrices, parts)
         counters = counter_of(counters, number(FORWARD_PHASES))
+
+
+@compiled
+def _head(args: TrainStepArgs, threads: int, scratch: int, head: TrainMatrix) -> None:
+    """A pass of the output layer."""
+    counter = counter_of(args.counters, PassPhase.HEAD)
+    if args.head == HeadPass.LOGITS:
+        head_logits(args, counter, threads, head, scratch)
+    else:
+        head_back(args, counter, head, scratch)
+    barrier(args.pool, threads)
 
 
 @compiled
@@ -90,7 +108,8 @@ def _attention(
     if args.adapted:
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.QKV_LORA), qkv, args.normed)
         barrier(args.pool, threads)
-    linear(args, counter_of(counters, ForwardPhase.QKV), threads, qkv, parts, args.normed, layer.raw, number(0))
+    counter = counter_of(counters, ForwardPhase.QKV)
+    linear(args, counter, threads, qkv, parts, args.normed, layer.raw, number(0), scratch)
     barrier(args.pool, threads)
     rotate_rows(args, counter_of(counters, ForwardPhase.ROTATE), layer)
     barrier(args.pool, threads)
@@ -100,13 +119,20 @@ def _attention(
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.OUTPUT_LORA), output, layer.attended)
         barrier(args.pool, threads)
     counter = counter_of(counters, ForwardPhase.OUTPUT)
-    linear(args, counter, threads, output, parts, layer.attended, layer.after_attention, layer.source)
+    linear(args, counter, threads, output, parts, layer.attended, layer.after_attention, layer.source, scratch)
     barrier(args.pool, threads)
 
 
 @compiled
 def _mlp(
-    args: TrainStepArgs, counters: int, threads: int, index: int, layers: Records, matrices: Records, parts: Records
+    args: TrainStepArgs,
+    counters: int,
+    threads: int,
+    scratch: int,
+    index: int,
+    layers: Records,
+    matrices: Records,
+    parts: Records,
 ) -> None:
     """target = after_attention + mlp(norm(after_attention)).
 
@@ -120,7 +146,7 @@ def _mlp(
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.GATE_UP_LORA), wide, args.normed)
         barrier(args.pool, threads)
     counter = counter_of(counters, ForwardPhase.GATE_UP)
-    linear(args, counter, threads, wide, parts, args.normed, layer.gate_up, number(0))
+    linear(args, counter, threads, wide, parts, args.normed, layer.gate_up, number(0), scratch)
     barrier(args.pool, threads)
     _activate_rows(args, counter_of(counters, ForwardPhase.ACTIVATE), layer.gate_up)
     barrier(args.pool, threads)
@@ -128,7 +154,7 @@ def _mlp(
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.DOWN_LORA), down, args.activated)
         barrier(args.pool, threads)
     counter = counter_of(counters, ForwardPhase.DOWN)
-    linear(args, counter, threads, down, parts, args.activated, layer.target, layer.after_attention)
+    linear(args, counter, threads, down, parts, args.activated, layer.target, layer.after_attention, scratch)
     barrier(args.pool, threads)
 
 

@@ -53,6 +53,11 @@ class TrainStepArgs(Protocol):
     scratch_bytes: int
     counters: int  # table: see `step_args.new_counters`
 
+    head: int  # 0: the pass is one of layers; else one of the `HeadPass`, of the matrix behind the layers'
+    head_rows: int
+    head_input: int  # [head_rows, hidden], or its gradient
+    logits: int  # [head_rows, outs of the head], or their gradient
+
 
 class TrainLayer(Protocol):
     """The weights of a layer's norms, and what its backward pass needs."""
@@ -75,6 +80,7 @@ class TrainLayer(Protocol):
 class TrainMatrix(Protocol):
     """Linears that read the same input, as one frozen matrix in panels."""
 
+    kind: int  # the format of the weight's numbers, one of `Number`
     weight: int  # [outs / 16, ins, 16]
     back: int  # [ins / 16, outs, 16]: the same for the backward pass; 0: made from `weight` in each step
     bias: int  # [outs]; 0: none
@@ -104,10 +110,18 @@ TRAIN_STEP_ARGS, TRAIN_LAYER = record(TrainStepArgs), record(TrainLayer)
 TRAIN_MATRIX, LORA_PART = record(TrainMatrix), record(LoraPart)
 
 
+class HeadPass(IntEnum):
+    """What a pass of the output layer computes."""
+
+    LOGITS = 1
+    GRADIENT = 2
+
+
 class PassPhase(IntEnum):
-    """Phases of a forward pass before its layers."""
+    """Phases of a forward pass before its layers, and of the output layer's passes."""
 
     REPACK = 0
+    HEAD = 1
 
 
 class ForwardPhase(IntEnum):
@@ -158,4 +172,5 @@ def train_phases(layers: int) -> int:
 
 KEY_ROWS = 256  # queries that a panel of keys is multiplied with at once
 QUERY_TOKENS = 8  # of a block of attention
+HEAD_OUTPUTS = 1024  # of the vocabulary, whose weights are transposed at once
 OUT_BLOCK = 64  # rows of b whose gradients are one piece of work

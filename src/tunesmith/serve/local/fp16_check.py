@@ -1,8 +1,9 @@
 """Whether a base may be served with 16-bit weights, measured on the base itself.
 
-If every weight is a float16 number already, rounding changes nothing. Otherwise the rounded weights and the reference
-path read the same text: the rounded ones must predict it as well and choose the same next tokens. The finding is kept
-on disk, so that only the first load of a base takes the time.
+What is stored in 16 bits is served as it is, and is not looked at here. If every weight is a float16 number, rounding
+changes nothing. Otherwise the rounded weights and the reference path read the same text: the rounded ones must predict
+it as well and choose the same next tokens. The finding is kept on disk, so that only the first load of a base takes the
+time.
 """
 
 from contextlib import suppress
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.families.panels import Width
-from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.system.checked_json import read_checked, write_checked
 
 LARGEST = torch.finfo(torch.float16).max
@@ -96,7 +97,7 @@ def fits_fp16(weight: Tensor) -> bool:
 
 def overflows_fp16(weight: Tensor) -> bool:
     """True if a value is beyond float16's range."""
-    return bool(weight.abs().max() > LARGEST)
+    return float(weight.abs().max()) > LARGEST
 
 
 def _linears(model: PreTrainedModel) -> list[nn.Linear]:

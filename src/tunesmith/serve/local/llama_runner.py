@@ -22,20 +22,20 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from tunesmith.families.compiled_shapes import model_gap
 from tunesmith.families.layout import head_size, layer_path, norm_names, shared_inputs
-from tunesmith.families.panels import Width, pack, pack_bias, packed_bytes, whole_panels
+from tunesmith.families.panels import KINDS, Width, pack, pack_bias, packed_bytes, whole_panels
 from tunesmith.families.text_part import is_plain_linear
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.serving.step import serving_step
 from tunesmith.kernels.serving.step_args import LAYER, MATRIX, STEP_ARGS, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
-from tunesmith.kernels.vectors import LANES, PANEL_ROW_BYTES
+from tunesmith.kernels.vectors import HAS_HALF, LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.adapter_panels import PanelAdapter, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
 from tunesmith.serve.local.kv_cache import KeyValues
 from tunesmith.serve.local.runner import AnyAdapter, cache_bytes
 from tunesmith.serve.local.step import Rotation, Steps
-from tunesmith.system.pages import Slab, SpareSlab, fresh_slab, release_pages
+from tunesmith.system.pages import Slab, SpareSlab, evict_pages, fresh_slab, release_pages
 
 HEAD = ("lm_head",)
 
@@ -74,13 +74,14 @@ class CompiledRunner:
             if is_plain_linear(module)
         }
         self._rotation = Rotation(model.base_model.rotary_emb)
-        self._embedding: Tensor = model.base_model.embed_tokens.weight.data.float().contiguous()
+        self._embedding = _embedding(model)
         self._lines = _lines(model, layers, width)
+        evict_pages(self._embedding)  # few rows of it are read
         self._norms = [_norms(model, index) for index in range(layers)]
         self._final_norm = _numbers(cast(Tensor, model.base_model.norm.weight))
         self._cache = KeyValues(layers, config.num_key_value_heads, head_size(config))
         self._step_args, self._layer_table, self._matrix_table = _tables(self._lines, self._norms)
-        self._describe(config, width)
+        self._describe(config)
         self._steps = Steps(self._step_args, phases(layers))
         self._spare = SpareSlab()
         self._pool = self._start_pool()
@@ -119,13 +120,12 @@ class CompiledRunner:
         weakref.finalize(self, pool.close)
         return pool
 
-    def _describe(self, config: PretrainedConfig, width: Width) -> None:
+    def _describe(self, config: PretrainedConfig) -> None:
         """Fills in what stays the same from step to step."""
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         head = head_size(config)
         queries, keys = whole_panels(heads * head), whole_panels(kv_heads * head)
         fields = {
-            "half": width == "float16",
             "layers": config.num_hidden_layers,
             "hidden": config.hidden_size,
             "hidden_stride": whole_panels(config.hidden_size) * PANEL_ROW_BYTES,
@@ -138,6 +138,7 @@ class CompiledRunner:
             "value_column": (queries + keys) * LANES,
             "inner_panels": whole_panels(config.intermediate_size),
             "embedding": self._embedding.data_ptr(),
+            "embedding_kind": KINDS[self._embedding.dtype],
             "final_norm": self._final_norm.data_ptr(),
             "eps": config.rms_norm_eps,
             "logits_stride": whole_panels(self._vocabulary) * PANEL_ROW_BYTES,
@@ -163,6 +164,7 @@ def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple
     for row, line in zip(matrix_table, lines, strict=True):
         panels, length, _ = line.weight.shape
         row["weight"], row["length"], row["panels"] = line.weight.data_ptr(), length, panels
+        row["kind"] = KINDS[line.weight.dtype]
         row["bias"] = 0 if line.bias is None else line.bias.data_ptr()
         row["panel_stride"] = length * LANES * line.weight.itemsize
     return numpy.zeros(1, STEP_ARGS), layer_table, matrix_table
@@ -172,8 +174,16 @@ def _lines(model: PreTrainedModel, layers: int, width: Width) -> list[_Line]:
     """Of all layers, LAYER_MATRICES each, and the output layer's."""
     groups = [parts for index in range(layers) for parts in shared_inputs(index)]
     slab = fresh_slab(sum(packed_bytes([_weight(model, part) for part in parts], width) for parts in [*groups, HEAD]))
-    head = _line(model, HEAD, width, slab)  # it may be the embedding too, which stays
+    tied = _weight(model, HEAD[0]).data_ptr() == model.base_model.embed_tokens.weight.data_ptr()
+    head = (_line if tied else _freed_line)(model, HEAD, width, slab)  # the embedding stays
     return [*(_freed_line(model, parts, width, slab) for parts in groups), head]
+
+
+def _embedding(model: PreTrainedModel) -> Tensor:
+    """[V, hidden], as it is stored."""
+    weight: Tensor = model.base_model.embed_tokens.weight.data
+    readable = weight.dtype in KINDS and (HAS_HALF or weight.dtype != torch.float16)
+    return (weight if readable else weight.float()).contiguous()
 
 
 def _weight(model: PreTrainedModel, path: str) -> Tensor:

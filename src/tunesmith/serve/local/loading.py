@@ -1,4 +1,8 @@
-"""Loads a base into a runner, in 16 bits where that is accurate enough."""
+"""Loads a base into a runner, in 16 bits where that is accurate enough.
+
+It is where its file is in 16 bits. A base is loaded in the format of its file, so that its weights are views of it until
+each is packed and let go: there is never a copy of the whole base beside the panels.
+"""
 
 from pathlib import Path
 
@@ -8,10 +12,11 @@ from transformers import PreTrainedModel
 
 from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
-from tunesmith.families.panels import Width
+from tunesmith.families.panels import DTYPES, Width, panel_width
 from tunesmith.kernels.compiler import is_cached, precompile
 from tunesmith.kernels.serving.step import serving_step
 from tunesmith.models.directory import fingerprint
+from tunesmith.models.facts import compiled_width
 from tunesmith.models.weights import load_model
 from tunesmith.render.renderer import load_renderer
 from tunesmith.serve.engine.model import SequenceChunk
@@ -39,8 +44,9 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     if not settings.serve_compiled:
         _refuse_fp16(settings.serve_weights, False, "is served by its own modules (serve_compiled is off), in float32")
         return TransformersRunner(load_model(base_dir, torch.float32)), "float32"
-    model = load_model(base_dir, torch.float32)
-    wanted, compiled = settings.serve_weights, supports(model)
+    wanted, stored = settings.serve_weights, compiled_width(base_dir, "serving")
+    model = load_model(base_dir, DTYPES[stored])
+    compiled = supports(model)
     if compiled and not is_cached(serving_step):
         log.info("compiling the kernels for answering, once: half a minute, or more where the processor is busy")
         with doing("compiling the kernels for answering (once on this machine)"):
@@ -48,6 +54,8 @@ def load_runner(base_dir: Path, settings: Settings) -> tuple[Runner, Width]:
     if wanted == "float32" or not compiled:
         _refuse_fp16(wanted, compiled, "is of a family that is only served in float32")
         return _float32(model), "float32"
+    if wanted == "auto" and stored != "float32":
+        return CompiledRunner(model, panel_width(stored)), panel_width(stored)
     usable = can_use_fp16(model)
     _refuse_fp16(wanted, usable, "has weights beyond float16's range, or this machine cannot multiply in float16")
     if not usable:
@@ -63,7 +71,7 @@ def _refuse_fp16(wanted: str, can: bool, why: str) -> None:
 
 
 def _float32(model: PreTrainedModel) -> Runner:
-    return CompiledRunner(model) if supports(model) else TransformersRunner(model)
+    return CompiledRunner(model) if supports(model) else TransformersRunner(model.float())
 
 
 def _fp16_if_accurate(model: PreTrainedModel, base_dir: Path, settings: Settings) -> tuple[Runner, Width]:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from tunesmith.train.layers.frozen_weights import FrozenMatrix
+from tunesmith.train.layers.frozen_weights import FrozenHead
 
 CHUNK_LOGITS = 1 << 22  # elements of the logits that exist at once: 16 MB in fp32; more makes no product faster
 GPU_CHUNK_LOGITS = 1 << 27  # the matrix, up to 1 GB, is read once for each chunk: a thousand tokens pay for that
@@ -24,7 +24,7 @@ class TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float
+        ctx: torch.autograd.function.FunctionCtx, hidden_LD: Tensor, head: FrozenHead, targets_L: Tensor, cap: float
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
         count, wide = hidden_LD.shape[0], sum_dtype(hidden_LD.dtype)
@@ -74,7 +74,7 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def token_logprobs(hidden_LD: Tensor, head: FrozenMatrix, targets_L: Tensor, cap: float = 0.0) -> tuple[Tensor, Tensor]:
+def token_logprobs(hidden_LD: Tensor, head: FrozenHead, targets_L: Tensor, cap: float = 0.0) -> tuple[Tensor, Tensor]:
     """Log-probability of each target [L], and whether it is the likeliest token [L].
 
     Log-probabilities are in float32 also where `hidden_LD` is in 16 bits. `cap`: soft cap of the logits, 0 = none.

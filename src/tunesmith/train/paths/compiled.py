@@ -18,10 +18,18 @@ from tunesmith.families.panels import whole_panels
 from tunesmith.kernels.records import new_counters
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
 from tunesmith.kernels.training.step import training_step
-from tunesmith.kernels.training.step_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS, train_phases
+from tunesmith.kernels.training.step_args import (
+    LORA_PART,
+    TRAIN_LAYER,
+    TRAIN_MATRIX,
+    TRAIN_STEP_ARGS,
+    HeadPass,
+    train_phases,
+)
 from tunesmith.kernels.vectors import LANES
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.packing import Packed
+from tunesmith.train.paths.compiled_head import CompiledHead
 from tunesmith.train.paths.compiled_tables import Buffers, fill_lines, fill_parts, groups_of
 
 if TYPE_CHECKING:
@@ -41,7 +49,8 @@ class CompiledLayers:
         self._embedding: Tensor = model.base_model.embed_tokens.weight.detach()
         groups, layers = groups_of(model), model.config.num_hidden_layers
         self._step, self._layers = numpy.zeros(1, TRAIN_STEP_ARGS), numpy.zeros(layers, TRAIN_LAYER)
-        self._matrices = numpy.zeros(len(groups), TRAIN_MATRIX)
+        self._matrices = numpy.zeros(len(groups) + 1, TRAIN_MATRIX)  # the last one is the output layer's
+        lines = self._matrices[:-1]
         self._parts = numpy.zeros(len(adapter.layers), LORA_PART)
         self._norms = [_norms(model, index) for index in range(layers)]
         for row, norms in zip(self._layers, self._norms, strict=True):
@@ -50,11 +59,11 @@ class CompiledLayers:
         attentions = [model.get_submodule(layer_path(index)).self_attn for index in range(layers)]
         self._layers["rotated"] = [getattr(attention, "use_rope", True) for attention in attentions]
         # The tables point into what is kept here, in `_norms` and in the adapter.
-        self._weights = [*fill_lines(self._matrices, groups, both)]
-        self._panels = [*fill_parts(self._parts, self._matrices, groups, adapter.flat)]
+        self._weights = [*fill_lines(lines, groups, both)]
+        self._panels = [*fill_parts(self._parts, lines, groups, adapter.flat)]
         self._counters = new_counters(train_phases(layers))
         self._describe(model)
-        self._buffers = Buffers(self._step, self._layers, self._matrices)
+        self._buffers = Buffers(self._step, self._layers, lines)
         self._pointed: dict[str, Tensor] = {}  # by the step, so they must live as long as it
         self._passes = 0
         self._pool = self._start_pool()
@@ -64,11 +73,15 @@ class CompiledLayers:
         output = _Layers.apply(self._adapter.flat, self, packed)  # type: ignore[no-untyped-call]
         return cast(Tensor, self._final_norm(output.index_select(0, sources)))
 
+    def take_head(self, head: nn.Linear) -> CompiledHead:
+        """The output layer `head`, computed here; it may not be used otherwise afterwards."""
+        return CompiledHead(head, self._embedding, self._matrices[-1], self._head_pass)
+
     def forward(self, packed: Packed) -> tuple[Tensor, int]:
         """The last layer's output [T, hidden], and a number that `backward` asks for."""
         self._buffers.make(packed.length, torch.get_num_threads())
         self._fill(packed)
-        torch.index_select(self._embedding, 0, torch.tensor(packed.ids), out=self._buffers.input(packed.length))
+        self._buffers.input(packed.length).copy_(self._embedding[torch.tensor(packed.ids)])
         self._run(backward=False)
         return self._buffers.output(packed.length).clone(), self._passes
 
@@ -90,6 +103,16 @@ class CompiledLayers:
         self._passes += 1
         threads = self._pool.gather(torch.get_num_threads())
         training_step(0, threads, step, self._layers, self._matrices, self._parts)
+
+    def _head_pass(self, kind: HeadPass, hidden_LD: Tensor, logits_LV: Tensor) -> None:
+        """Fills in one of both from the other; the layers have made room for as many threads."""
+        step = self._step
+        step["head"], step["head_rows"] = kind, len(hidden_LD)
+        step["head_input"], step["logits"] = hidden_LD.data_ptr(), logits_LV.data_ptr()
+        self._counters.fill(0)
+        threads = self._pool.gather(torch.get_num_threads())
+        training_step(0, threads, step, self._layers, self._matrices, self._parts)
+        step["head"] = 0
 
     def _start_pool(self) -> ThreadPool:
         """The threads, which end with this object: nothing that they run may refer to it."""
@@ -125,7 +148,7 @@ class CompiledLayers:
         until = torch.zeros(panels * LANES, dtype=torch.int64)
         for node in packed.nodes:
             until[node.start : node.stop] = node.end
-        cos, sin = self._rotary(self._embedding[:1].unsqueeze(0), torch.tensor([packed.positions]))
+        cos, sin = self._rotary(torch.empty(1), torch.tensor([packed.positions]))
         self._pointed = {
             "cos": cos[0].contiguous(),
             "sin": sin[0].contiguous(),
@@ -160,4 +183,4 @@ def _norms(model: "PreTrainedModel", index: int) -> dict[str, Tensor]:
     weights = {
         field: cast(Tensor, layer.get_submodule(name).weight) for field, name in norm_names(layer.self_attn).items()
     }
-    return {field: weight.detach().contiguous() for field, weight in weights.items()}
+    return {field: weight.detach().float().contiguous() for field, weight in weights.items()}

@@ -61,6 +61,7 @@ class TrainSpec:
     checkpoint_seconds: float = 120.0  # between saves of the progress; 0 = only at epoch ends
     validate_every: int = 0  # steps; 0 = chosen by the trainer
     micro_batch_tokens: int = 0  # distinct tokens per forward pass; 0 = chosen from the available memory
+    weights: Literal["auto", "float32"] = "auto"  # auto: in memory as they are stored in 16 bits, with the same result
     blocked_weights: bool | None = None  # repack the frozen weights for the fastest products; None = where it pays
     packing: bool = True  # False = the reference path, on padded rows
 
