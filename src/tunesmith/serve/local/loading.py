@@ -1,7 +1,7 @@
 """Loads a base into a runner, in 16 bits where that is accurate enough.
 
-It is where its file is in 16 bits. A base is loaded in the format of its file, so that its weights are views of it until
-each is packed and let go: there is never a copy of the whole base beside the panels.
+It is where its file is in 16 bits. A base is loaded in the format of its file: its weights are views of it until each
+is packed and let go, so there is never a copy of the whole base beside the panels.
 """
 
 from pathlib import Path
