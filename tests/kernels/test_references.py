@@ -23,6 +23,7 @@ from tunesmith.kernels.vectors import LANES
 CASE_FILES = (elementwise_cases, serving_cases, serving_step_case, training_cases, training_step_case)  # fill CASES
 
 VIEW, THREADS = "a view of memory", "threads and counters: test_thread_pool.py"
+CLOCK = "the clock: test_phase_times.py"
 HELPERS = {  # compute no numbers
     "elementwise.floats": VIEW,
     "elementwise.table": VIEW,
@@ -36,6 +37,11 @@ HELPERS = {  # compute no numbers
     "thread_pool.step_threads": THREADS,
     "thread_pool.initialize": THREADS,
     "thread_pool.close": THREADS,
+    "training.phase_times.thread_times": CLOCK,
+    "training.phase_times.lap": CLOCK,
+    "training.phase_times.meet": CLOCK,
+    "training.phase_times._add": CLOCK,
+    "training.phase_times._now": CLOCK,
 }
 
 

@@ -14,6 +14,7 @@ from tunesmith.kernels.multiply import TILE_PANELS, multiply_float32, multiply_s
 from tunesmith.kernels.pieces import add_bias, piece_panels
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import claim
+from tunesmith.kernels.training.phase_times import Share, lap
 from tunesmith.kernels.training.step_args import OUT_BLOCK, LoraPart, TrainMatrix, TrainStepArgs
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, transpose
 
@@ -91,6 +92,7 @@ def linear(
     args: TrainStepArgs,
     counter: int,
     threads: int,
+    times: int,
     matrix: TrainMatrix,
     parts: Records,
     source: int,
@@ -119,8 +121,10 @@ def linear(
         multiply_float32(rows, source, stride, w, panel_stride, ins, count, out, out_stride, addition, addition_stride)
         if addend and matrix.bias:
             add_bias(matrix.bias + column, count * LANES, args.rows, out, out_stride)
+        lap(times, Share.PRODUCTS_FORWARD)
         if args.adapted:
             _add_lora(args, matrix, parts, first, first + count, target, out_stride)
+            lap(times, Share.LOW_RANK)
         first = claim(counter) * step
 
 
@@ -203,6 +207,7 @@ def linear_back(
     args: TrainStepArgs,
     counter: int,
     threads: int,
+    times: int,
     matrix: TrainMatrix,
     parts: Records,
     grad: int,
@@ -223,6 +228,7 @@ def linear_back(
     while piece < first_piece:
         _a_back(args, matrix, parts[matrix.first_part + piece // blocks], source, piece % blocks * IN_PANELS)
         piece = claim(counter)
+    lap(times, Share.LOW_RANK)
     if target == 0:
         return
     step = piece_panels(panels, threads)
@@ -235,9 +241,13 @@ def linear_back(
             for panel in range(0, count, TILE_PANELS):
                 made = min(TILE_PANELS, count - panel)
                 _make_back(matrix, first + panel, made, scratch)
+                lap(times, Share.PANELS)
                 _weights_back(args, matrix, grad, scratch, made, out + panel * PANEL_ROW_BYTES)
+                lap(times, Share.PRODUCTS_BACK)
+        lap(times, Share.PRODUCTS_BACK)
         if args.adapted:
             _add_lora_back(args, matrix, parts, first, count, out)
+            lap(times, Share.LOW_RANK)
         first = (claim(counter) - first_piece) * step
 
 

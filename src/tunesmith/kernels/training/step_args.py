@@ -51,7 +51,8 @@ class TrainStepArgs(Protocol):
     delta: int  # [rows, heads]: the dot product of attention's output and its gradient
     scratch: int  # [threads, scratch_bytes]
     scratch_bytes: int
-    counters: int  # table: see `step_args.new_counters`
+    counters: int  # table: see `records.new_counters`
+    times: int  # table of a `phase_times.PhaseTimes`; 0: not measured
 
 
 class TrainLayer(Protocol):

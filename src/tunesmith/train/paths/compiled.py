@@ -17,6 +17,7 @@ from tunesmith.families.layout import head_size, layer_path, norm_names
 from tunesmith.families.panels import whole_panels
 from tunesmith.kernels.records import new_counters
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
+from tunesmith.kernels.training.phase_times import PhaseTimes
 from tunesmith.kernels.training.step import training_step
 from tunesmith.kernels.training.step_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS, train_phases
 from tunesmith.kernels.vectors import LANES
@@ -81,6 +82,12 @@ class CompiledLayers:
             raise RuntimeError("Another pass has overwritten what this backward pass needs.")
         self._buffers.grad(len(grad_TD)).copy_(grad_TD)
         self._run(backward=True)
+
+    def measure(self) -> PhaseTimes:
+        """Counts from now on what the threads' time goes to."""
+        self._times = PhaseTimes()
+        self._step["times"] = self._times.address
+        return self._times
 
     def _run(self, *, backward: bool) -> None:
         step, adapter = self._step, self._adapter

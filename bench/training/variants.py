@@ -1,0 +1,128 @@
+"""A training step by this tree and by an earlier revision in turn, in one process: what a change wins.
+
+    python bench/training/variants.py [--before REVISION] [--only KIND ...] [--shape NAME] [--rounds N]
+
+The rate of a shared machine changes by half within minutes, and both versions see the same minutes. Rounds are steps of
+both, the first one warming up; the order changes from round to round. Printed: the ratio of medians (this tree over the
+earlier one), its quartiles over the rounds, the ratio of the best, and the distance of the gradients over their norm.
+"""
+
+import argparse
+import gc
+import importlib
+import io
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from bench.training.step_rows import KINDS, SHAPES, micro_batches, random_model, rows_of, scorer_of
+
+from tunesmith.train.core.losses import supervised_loss
+from tunesmith.train.core.packing import TokenRow
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("settings", "train.adapters.lora", "train.paths.compiled", "train.paths.scoring", "kernels.training.step")
+
+
+def package(name: str) -> ModuleType:
+    """A version of Tunesmith with its training kernels compiled."""
+    for part in PARTS:
+        importlib.import_module(f"{name}.{part}")
+    found = sys.modules[name]
+    found.kernels.compiler.precompile("training", found.kernels.training.step.training_step)
+    return found
+
+
+def earlier(revision: str, folder: Path) -> ModuleType:
+    """The sources of a revision (or of a folder that has src/) as a package of another name."""
+    name = "tunesmith_" + re.sub(r"\W", "_", revision)[-40:]
+    if Path(revision).is_dir():
+        packed = subprocess.run(["tar", "-c", "-C", revision, "src/tunesmith"], capture_output=True, check=True)
+    else:
+        command = ["git", "-C", str(ROOT), "archive", revision, "src/tunesmith"]
+        packed = subprocess.run(command, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    (folder / "src" / "tunesmith").rename(folder / name)
+    for file in (folder / name).rglob("*.py"):
+        file.write_text(re.sub(r"\btunesmith(?=[.\" ])", name, file.read_text("utf-8")), "utf-8")
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
+    return package(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One version's model and adapter."""
+
+    adapter: Any
+    scorer: Any
+
+    def step(self, parts: list[list[TokenRow]]) -> float:
+        """Seconds of forward and backward, head and loss."""
+        self.adapter.grad.zero_()
+        began = time.perf_counter()
+        for part in parts:
+            scores = self.scorer.score(part)
+            supervised_loss(scores.logprobs, scores.weights, float(scores.weights.sum())).backward()
+        return time.perf_counter() - began
+
+
+def compare(sides: list[Side], parts: list[list[TokenRow]], rounds: int) -> str:
+    times: list[list[float]] = [[], []]
+    for turn in range(rounds + 1):
+        for index in (0, 1) if turn % 2 else (1, 0):
+            seconds = sides[index].step(parts)
+            if turn:
+                times[index].append(seconds)
+    ratios = sorted(now / before for now, before in zip(*times, strict=True))
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    now, before = (side.adapter.grad.double() for side in sides)
+    apart = float((now - before).norm() / before.norm())
+    medians = [statistics.median(one) for one in times]
+    return (
+        f"{medians[0] / medians[1]:.3f} | {middle:.3f} ({low:.3f}-{high:.3f}) | {min(times[0]) / min(times[1]):.3f} | "
+        f"{medians[0] * 1000:,.0f} | {medians[1] * 1000:,.0f} | {apart:.1e}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", default="HEAD", help="a revision, or a folder with src/tunesmith")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
+    parser.add_argument("--layers", type=int, help="another number of layers than the shape's")
+    parser.add_argument("--vocabulary", type=int, help="another size of the vocabulary, such as 1024: layers alone")
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    changes = {"num_hidden_layers": options.layers, "vocab_size": options.vocabulary}
+    changes = {name: value for name, value in changes.items() if value}
+    with tempfile.TemporaryDirectory() as folder:
+        packages = [package("tunesmith"), earlier(options.before, Path(folder))]
+        print("| rows | ratio of medians | of rounds (quartiles) | of best | ms | ms before | gradients apart |")
+        for kind in options.only:
+            models = [random_model(options.shape, changes) for _ in packages]
+            vocabulary = models[0].config.vocab_size
+            sides = [
+                Side(*scorer_of(one, model, both=kind == "weather"))
+                for one, model in zip(packages, models, strict=True)
+            ]
+            print(
+                f"| {kind} | {compare(sides, micro_batches(rows_of(kind, vocabulary)), options.rounds)} |", flush=True
+            )
+            del sides, models
+            gc.collect()
+
+
+if __name__ == "__main__":
+    main()
