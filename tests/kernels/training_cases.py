@@ -324,10 +324,10 @@ def linear_case(size: int) -> Pairs:
     expected = base + residual
     for index in range(2):
         expected[:, lora.columns(index)] += lora.lora_hidden()[:, lora.hidden(index)] @ wide(lora.b[index]).T
-    linear.linear(args.one, counter(), 2, 0, matrix.one, parts, x, target.ctypes.data, residual.ctypes.data)
+    linear.linear(args.one, counter(), 0, matrix.one, parts, x, target.ctypes.data, residual.ctypes.data)
     pairs.append((target.copy(), expected))
     args.set(adapted=0)
-    linear.linear(args.one, counter(), 2, 0, matrix.one, parts, x, target.ctypes.data, 0)
+    linear.linear(args.one, counter(), 0, matrix.one, parts, x, target.ctypes.data, 0)
     return [*pairs, (target, base)]
 
 
@@ -346,7 +346,7 @@ def linear_back_case(size: int) -> Pairs:
             got = args["grad_lora_hidden"][:, lora.hidden(index)]
             pairs.append((got, hidden[:, lora.hidden(index)]))
         back_args = grad, x, target.ctypes.data, lora.scratch
-        linear.linear_back(args.one, counter(), 2, 0, matrix.one, parts, *back_args)
+        linear.linear_back(args.one, counter(), 0, matrix.one, parts, *back_args)
         expected, grads = wide(lora.grad) @ wide(lora.weight), []
         for index in range(2):
             part = hidden[:, lora.hidden(index)]

@@ -138,6 +138,8 @@ def _product(*, strided: bool, halves: bool) -> _Product:
             row = 0
             while row < rows:
                 count = min(rows - row, MAX_TILE_ROWS)
+                if MAX_TILE_ROWS < rows - row <= 8:
+                    count = 4  # and then at most 4: a block of 2 would leave the adders waiting
                 if strided and count < 8:
                     count = 4 if count >= 4 else count
                     count = 2 if count == 3 else count

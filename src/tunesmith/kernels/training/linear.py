@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import floats
 from tunesmith.kernels.multiply import TILE_PANELS, multiply_float32, multiply_strided
-from tunesmith.kernels.pieces import add_bias, piece_panels
+from tunesmith.kernels.pieces import add_bias
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import claim
 from tunesmith.kernels.training.phase_times import Share, lap
@@ -19,6 +19,7 @@ from tunesmith.kernels.training.step_args import OUT_BLOCK, LoraPart, TrainMatri
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, transpose
 
 ROW_BLOCK, IN_PANELS = 64, 8  # of a piece of low-rank work
+PIECE_PANELS = 2  # of a frozen matrix: with more a thread waits for the other's last piece
 
 
 @compiled
@@ -91,7 +92,6 @@ def _scale_rows(address: int, stride: int, rows: int, columns: int, scale: float
 def linear(
     args: TrainStepArgs,
     counter: int,
-    threads: int,
     times: int,
     matrix: TrainMatrix,
     parts: Records,
@@ -106,10 +106,9 @@ def linear(
     """
     panels, stride, out_stride = matrix.outs // LANES, matrix.ins * FLOAT_BYTES, matrix.outs * FLOAT_BYTES
     panel_stride = matrix.ins * PANEL_ROW_BYTES
-    step = piece_panels(panels, threads)
-    first = claim(counter) * step
+    first = claim(counter) * PIECE_PANELS
     while first < panels:
-        count = min(step, panels - first)
+        count = min(PIECE_PANELS, panels - first)
         column = first * PANEL_ROW_BYTES
         addition, addition_stride = number(0), number(0)
         if addend:
@@ -125,7 +124,7 @@ def linear(
         if args.adapted:
             _add_lora(args, matrix, parts, first, first + count, target, out_stride)
             lap(times, Share.LOW_RANK)
-        first = claim(counter) * step
+        first = claim(counter) * PIECE_PANELS
 
 
 @compiled
@@ -206,7 +205,6 @@ def _add_columns(source: int, source_stride: int, target: int, stride: int, rows
 def linear_back(
     args: TrainStepArgs,
     counter: int,
-    threads: int,
     times: int,
     matrix: TrainMatrix,
     parts: Records,
@@ -231,10 +229,9 @@ def linear_back(
     lap(times, Share.LOW_RANK)
     if target == 0:
         return
-    step = piece_panels(panels, threads)
-    first = (piece - first_piece) * step
+    first = (piece - first_piece) * PIECE_PANELS
     while first < panels:
-        count, out = min(step, panels - first), target + first * PANEL_ROW_BYTES
+        count, out = min(PIECE_PANELS, panels - first), target + first * PANEL_ROW_BYTES
         if matrix.back:
             _weights_back(args, matrix, grad, matrix.back + first * matrix.outs * PANEL_ROW_BYTES, count, out)
         else:
@@ -248,7 +245,7 @@ def linear_back(
         if args.adapted:
             _add_lora_back(args, matrix, parts, first, count, out)
             lap(times, Share.LOW_RANK)
-        first = (claim(counter) - first_piece) * step
+        first = (claim(counter) - first_piece) * PIECE_PANELS
 
 
 @compiled

@@ -93,7 +93,7 @@ def _attention(
     if args.adapted:
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.QKV_LORA), qkv, args.normed)
         meet(args.pool, threads, times, Share.LOW_RANK)
-    linear(args, counter_of(counters, ForwardPhase.QKV), threads, times, qkv, parts, args.normed, layer.raw, number(0))
+    linear(args, counter_of(counters, ForwardPhase.QKV), times, qkv, parts, args.normed, layer.raw, number(0))
     meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
     rotate_rows(args, counter_of(counters, ForwardPhase.ROTATE), layer)
     meet(args.pool, threads, times, Share.ROTATION)
@@ -103,7 +103,7 @@ def _attention(
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.OUTPUT_LORA), output, layer.attended)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.OUTPUT)
-    linear(args, counter, threads, times, output, parts, layer.attended, layer.after_attention, layer.source)
+    linear(args, counter, times, output, parts, layer.attended, layer.after_attention, layer.source)
     meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
 
 
@@ -130,7 +130,7 @@ def _mlp(
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.GATE_UP_LORA), wide, args.normed)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.GATE_UP)
-    linear(args, counter, threads, times, wide, parts, args.normed, layer.gate_up, number(0))
+    linear(args, counter, times, wide, parts, args.normed, layer.gate_up, number(0))
     meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
     _activate_rows(args, counter_of(counters, ForwardPhase.ACTIVATE), layer.gate_up)
     meet(args.pool, threads, times, Share.ACTIVATION)
@@ -138,7 +138,7 @@ def _mlp(
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.DOWN_LORA), down, args.activated)
         meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.DOWN)
-    linear(args, counter, threads, times, down, parts, args.activated, layer.target, layer.after_attention)
+    linear(args, counter, times, down, parts, args.activated, layer.target, layer.after_attention)
     meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
 
 
@@ -165,14 +165,14 @@ def _mlp_back(
     lora_back(args, counter_of(counters, BackwardPhase.DOWN_LORA), down, parts, args.grad, scratch)
     meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, BackwardPhase.DOWN)
-    linear_back(args, counter, threads, times, down, parts, args.grad, args.activated, args.grad_activated, scratch)
+    linear_back(args, counter, times, down, parts, args.grad, args.activated, args.grad_activated, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_BACK)
     _activate_rows_back(args, counter_of(counters, BackwardPhase.ACTIVATE_BACK), layer.gate_up)
     meet(args.pool, threads, times, Share.ACTIVATION)
     lora_back(args, counter_of(counters, BackwardPhase.GATE_UP_LORA), wide, parts, layer.gate_up, scratch)
     meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, BackwardPhase.GATE_UP)
-    linear_back(args, counter, threads, times, wide, parts, layer.gate_up, args.normed, args.grad_normed, scratch)
+    linear_back(args, counter, times, wide, parts, layer.gate_up, args.normed, args.grad_normed, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_BACK)
 
 
@@ -202,7 +202,7 @@ def _attention_back(
     lora_back(args, counter_of(counters, BackwardPhase.OUTPUT_LORA), output, parts, args.grad, scratch)
     meet(args.pool, threads, times, Share.LOW_RANK)
     counter, attended = counter_of(counters, BackwardPhase.OUTPUT), layer.attended
-    linear_back(args, counter, threads, times, output, parts, args.grad, attended, args.grad_attended, scratch)
+    linear_back(args, counter, times, output, parts, args.grad, attended, args.grad_attended, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_BACK)
     prepare_back(args, counter_of(counters, BackwardPhase.PREPARE_ATTENTION), layer)
     meet(args.pool, threads, times, Share.ROTATION)
@@ -211,7 +211,7 @@ def _attention_back(
     lora_back(args, counter_of(counters, BackwardPhase.QKV_LORA), qkv, parts, args.grad_qkv, scratch)
     meet(args.pool, threads, times, Share.LOW_RANK)
     counter, grad_source = counter_of(counters, BackwardPhase.QKV), args.grad_normed if index else 0
-    linear_back(args, counter, threads, times, qkv, parts, args.grad_qkv, args.normed, grad_source, scratch)
+    linear_back(args, counter, times, qkv, parts, args.grad_qkv, args.normed, grad_source, scratch)
     meet(args.pool, threads, times, Share.PRODUCTS_BACK)
     if index:
         # The first phase of the next layer reads and writes nothing that this one writes.
