@@ -22,7 +22,7 @@ _MANY_REGISTERS = "avx512f" in _FEATURES
 MAX_TILE_ROWS = 8 if _MANY_REGISTERS else 6  # rows for which a weight is read once
 # From so many rows on a float16 panel stays in the nearest cache, and 8 rows with one are a tenth faster than with two.
 MANY_ROWS = 12
-STRIDED_COUNTS = (1, 2, 4, 8)  # rows of a strided block: each takes a second of compiling
+STRIDED_COUNTS = (1, 2, 4, MAX_TILE_ROWS)  # rows of a strided block: each takes a second of compiling
 
 
 def _tile_panels(rows: int) -> int:
@@ -140,7 +140,7 @@ def _product(*, strided: bool, halves: bool) -> _Product:
                 count = min(rows - row, MAX_TILE_ROWS)
                 if MAX_TILE_ROWS < rows - row <= 8:
                     count = 4  # and then at most 4: a block of 2 would leave the adders waiting
-                if strided and count < 8:
+                if strided and count < MAX_TILE_ROWS:
                     count = 4 if count >= 4 else count
                     count = 2 if count == 3 else count
                 add = addend + row * adds + column if addend else 0

@@ -182,23 +182,21 @@ def _lora_hidden_back(args: TrainStepArgs, matrix: TrainMatrix, part: LoraPart, 
 def _b_back(args: TrainStepArgs, matrix: TrainMatrix, part: LoraPart, grad: int, first: int, scratch: int) -> None:
     """The gradient of b += grad^T @ lora_hidden, of a block of b's rows from `first` on."""
     stride, lora_stride, b_stride = matrix.outs * FLOAT_BYTES, matrix.lora_width * FLOAT_BYTES, part.rank * FLOAT_BYTES
-    count, panels, rows, step = min(OUT_BLOCK, part.outs - first), _panels_of(part.rank), args.rows, number(FLOAT_BYTES)
-    x, w = grad + (part.first + first) * FLOAT_BYTES, matrix.lora_hidden + part.lora_column * FLOAT_BYTES
-    out = args.grads + part.b + first * b_stride
-    if panels * LANES == part.rank:
-        multiply_strided(count, x, step, stride, w, lora_stride, rows, panels, out, b_stride, out, b_stride)
-    else:
-        wide, none = panels * PANEL_ROW_BYTES, number(0)
-        multiply_strided(count, x, step, stride, w, lora_stride, rows, panels, scratch, wide, none, none)
-        _add_columns(scratch, wide, out, b_stride, count, part.rank)
+    count, step, none = min(OUT_BLOCK, part.outs - first), number(FLOAT_BYTES), number(0)
+    x, w = matrix.lora_hidden + part.lora_column * FLOAT_BYTES, grad + (part.first + first) * FLOAT_BYTES
+    # As rows of b^T: the gradient is read by whole cache lines.
+    rank, panels, wide = part.rank, count // LANES, count * FLOAT_BYTES
+    multiply_strided(rank, x, step, lora_stride, w, stride, args.rows, panels, scratch, wide, none, none)
+    _add_transposed(scratch, args.grads + part.b + first * b_stride, count, part.rank)
 
 
 @compiled
-def _add_columns(source: int, source_stride: int, target: int, stride: int, rows: int, columns: int) -> None:
+def _add_transposed(source: int, target: int, rows: int, columns: int) -> None:
+    """target [rows, columns] += source [columns, rows], transposed."""
+    numbers, sums = floats(source, rows * columns), floats(target, rows * columns)
     for row in range(rows):
-        numbers, sums = floats(source + row * source_stride, columns), floats(target + row * stride, columns)
-        for i in range(columns):
-            sums[i] += numbers[i]
+        for column in range(columns):
+            sums[row * columns + column] += numbers[column * rows + row]
 
 
 @compiled
