@@ -169,6 +169,15 @@ def _shuffled(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, lanes: list
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def _prefetch_at(typing: "NumbaObject", address: "NumbaObject") -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
+        _prefetch(builder, builder.inttoptr(arguments[0], _BYTE.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.intp), make
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def _pointer(typing: "NumbaObject", address: "NumbaObject") -> "NumbaObject":
     def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         return builder.inttoptr(arguments[0], _F32.as_pointer())
@@ -231,6 +240,8 @@ def _write(typing: "NumbaObject", address: "NumbaObject", number: "NumbaObject")
 
 transpose = cast(Callable[[int, int, int], None], _transpose)
 """Transposes 16 x 16 numbers: (source, source_stride in bytes, target); the target is contiguous."""
+prefetch = cast(Callable[[int], None], _prefetch_at)
+"""Asks for the cache line at an address, which need not be valid."""
 pointer = cast(Callable[[int], Any], _pointer)
 """An address as a pointer to float32, for `numba.carray`."""
 table_pointer = cast(Callable[[int], Any], _table_pointer)

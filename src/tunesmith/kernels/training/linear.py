@@ -16,10 +16,11 @@ from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import claim
 from tunesmith.kernels.training.phase_times import Share, lap
 from tunesmith.kernels.training.step_args import OUT_BLOCK, LoraPart, TrainMatrix, TrainStepArgs
-from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, transpose
+from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, prefetch, transpose
 
 ROW_BLOCK, IN_PANELS = 64, 8  # of a piece of low-rank work
 PIECE_PANELS = 2  # of a frozen matrix: with more a thread waits for the other's last piece
+BLOCKS_AHEAD = 6  # of a weight that is transposed: they are far apart, so the hardware does not ask for the next
 
 
 @compiled
@@ -264,6 +265,9 @@ def _make_back(matrix: TrainMatrix, first: int, panels: int, target: int) -> Non
     for panel in range(panels):
         for block in range(matrix.outs // LANES):
             source = matrix.weight + block * matrix.ins * PANEL_ROW_BYTES + (first + panel) * square
+            ahead = source + BLOCKS_AHEAD * matrix.ins * PANEL_ROW_BYTES
+            for line in range(LANES):
+                prefetch(ahead + line * PANEL_ROW_BYTES)
             transpose(source, panel_stride, target + panel * matrix.outs * PANEL_ROW_BYTES + block * square)
 
 
