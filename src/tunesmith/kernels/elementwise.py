@@ -9,7 +9,7 @@ import numpy
 from numba import carray
 from numpy.typing import NDArray
 
-from tunesmith.kernels.compiler import compiled, number
+from tunesmith.kernels.compiler import compiled
 from tunesmith.kernels.vectors import from_bits, pointer, table_pointer
 
 _ONE, _HALF, _ZERO = numpy.float32(1.0), numpy.float32(0.5), numpy.float32(0.0)
@@ -45,7 +45,8 @@ def exp(x: numpy.float32) -> numpy.float32:
     n = numpy.floor(x * _LOG2E + _HALF)
     r = x - n * _LN2_HIGH - n * _LN2_LOW
     p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
-    power = from_bits((number(n) + 127) << 23)
+    # A processor with AVX2 makes vectors of integers of 32 bits from floats, but none of 64.
+    power = from_bits((numpy.int32(n) + 127) << 23)
     result: numpy.float32 = (p * r * r + r + _ONE) * power
     return result
 
