@@ -1,6 +1,7 @@
 """A training step by this tree and by an earlier revision in turn, in one process: what a change wins.
 
     python bench/training/variants.py [--before REVISION] [--only KIND ...] [--shape NAME] [--rounds N]
+        [--threads 1 --cpu]
 
 The rate of a shared machine changes by half within minutes, and both versions see the same minutes. Rounds are steps of
 both, the first one warming up; the order changes from round to round. Printed: the ratio of medians (this tree over the
@@ -19,10 +20,13 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bench.training.step_rows import KINDS, SHAPES, micro_batches, random_model, rows_of, scorer_of
@@ -68,21 +72,21 @@ class Side:
     adapter: Any
     scorer: Any
 
-    def step(self, parts: list[list[TokenRow]]) -> float:
+    def step(self, parts: list[list[TokenRow]], clock: Callable[[], float]) -> float:
         """Seconds of forward and backward, head and loss."""
         self.adapter.grad.zero_()
-        began = time.perf_counter()
+        began = clock()
         for part in parts:
             scores = self.scorer.score(part)
             supervised_loss(scores.logprobs, scores.weights, float(scores.weights.sum())).backward()
-        return time.perf_counter() - began
+        return clock() - began
 
 
-def compare(sides: list[Side], parts: list[list[TokenRow]], rounds: int) -> str:
+def compare(sides: list[Side], parts: list[list[TokenRow]], rounds: int, clock: Callable[[], float]) -> str:
     times: list[list[float]] = [[], []]
     for turn in range(rounds + 1):
         for index in (0, 1) if turn % 2 else (1, 0):
-            seconds = sides[index].step(parts)
+            seconds = sides[index].step(parts, clock)
             if turn:
                 times[index].append(seconds)
     ratios = sorted(now / before for now, before in zip(*times, strict=True))
@@ -104,7 +108,12 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="another number of layers than the shape's")
     parser.add_argument("--vocabulary", type=int, help="another size of the vocabulary, such as 1024: layers alone")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, help="as many as there are processors unless given")
+    parser.add_argument("--cpu", action="store_true", help="the process's time, on a machine that others use too")
     options = parser.parse_args()
+    clock = time.process_time if options.cpu else time.perf_counter
+    if options.threads:
+        torch.set_num_threads(options.threads)
     changes = {"num_hidden_layers": options.layers, "vocab_size": options.vocabulary}
     changes = {name: value for name, value in changes.items() if value}
     with tempfile.TemporaryDirectory() as folder:
@@ -117,9 +126,8 @@ def main() -> None:
                 Side(*scorer_of(one, model, both=kind == "weather"))
                 for one, model in zip(packages, models, strict=True)
             ]
-            print(
-                f"| {kind} | {compare(sides, micro_batches(rows_of(kind, vocabulary)), options.rounds)} |", flush=True
-            )
+            parts = micro_batches(rows_of(kind, vocabulary))
+            print(f"| {kind} | {compare(sides, parts, options.rounds, clock)} |", flush=True)
             del sides, models
             gc.collect()
 

@@ -186,3 +186,14 @@ def multiply_strided_case(size: int) -> Pairs:
         multiply.multiply_strided(size, at(x), x_stride, x_step, w, w_step, size, 3, at(out), out.strides[0], 0, 0)
     exact = wide(matrix[:, : 3 * LANES])
     return [(outs[0], wide(x) @ exact), (outs[1], wide(x).T @ exact)]
+
+
+@reference(multiply.multiply_columns)
+def multiply_columns_case(size: int) -> Pairs:
+    """x by columns, the matrix in panels; added to what is there."""
+    random = numpy.random.default_rng(size)
+    x, weight, out = normal(random, size, size), normal(random, 3 * LANES, size), normal(random, size, 3 * LANES)
+    w, expected, (stride, step) = to_panels(weight), wide(x).T @ wide(weight).T + out, x.strides
+    here = at(out), out.strides[0]
+    multiply.multiply_columns(size, at(x), step, stride, at(w), w.strides[0], size, len(w), *here, *here)
+    return [(out, expected)]

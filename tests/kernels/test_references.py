@@ -24,6 +24,7 @@ CASE_FILES = (elementwise_cases, serving_cases, serving_step_case, training_case
 
 VIEW, THREADS = "a view of memory", "threads and counters: test_thread_pool.py"
 CLOCK = "the clock: test_phase_times.py"
+PLACE = "where something is in memory; a wrong one is seen in all cases of attention"
 HELPERS = {  # compute no numbers
     "elementwise.floats": VIEW,
     "elementwise.table": VIEW,
@@ -37,6 +38,10 @@ HELPERS = {  # compute no numbers
     "thread_pool.step_threads": THREADS,
     "thread_pool.initialize": THREADS,
     "thread_pool.close": THREADS,
+    "training.attention.qkv_stride": PLACE,
+    "training.attention.head_bytes": PLACE,
+    "training.attention.copied_bytes": PLACE,
+    "training.attention.next_run": PLACE,
     "training.phase_times.thread_times": CLOCK,
     "training.phase_times.lap": CLOCK,
     "training.phase_times.meet": CLOCK,

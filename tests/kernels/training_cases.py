@@ -22,7 +22,7 @@ from tests.kernels.reference import (
 )
 
 from tunesmith.kernels.multiply import TILE_PANELS
-from tunesmith.kernels.training import attention, linear
+from tunesmith.kernels.training import attention, attention_back, linear
 from tunesmith.kernels.training.step_args import (
     KEY_ROWS,
     LORA_PART,
@@ -49,6 +49,14 @@ def random_until(random: numpy.random.Generator, rows: int) -> NDArray[numpy.int
     return until
 
 
+QUERY_COPIES = ("query_panels", "query_columns", "grad_panels", "grad_columns")
+
+
+def copies(heads: int, panels: int) -> Floats:
+    """Of some heads of all tokens: in panels or in columns."""
+    return numpy.zeros((heads, panels * HEAD_SIZE, LANES), numpy.float32)
+
+
 def tree_args(random: numpy.random.Generator, rows: int) -> tuple[Record, Floats]:
     """A step's arguments for attention, and which token sees which: [rows, rows]."""
     panels, until = whole(rows) // LANES, random_until(random, rows)
@@ -68,11 +76,15 @@ def tree_args(random: numpy.random.Generator, rows: int) -> tuple[Record, Floats
         sin=sin,
         until=padded,
         panel_until=padded.reshape(panels, LANES).max(1),
-        key_panels=numpy.zeros((KV_HEADS, panels, HEAD_SIZE, LANES), numpy.float32),
-        value_panels=numpy.zeros((KV_HEADS, panels, HEAD_SIZE, LANES), numpy.float32),
+        panel_least=padded.reshape(panels, LANES).min(1),
+        **{name: copies(KV_HEADS, panels) for name in ("key_panels", "value_columns", "key_columns")},
+        **{name: copies(HEADS, panels) for name in QUERY_COPIES},
+        score_grads=numpy.full(HEADS * (panels * LANES) ** 2, 7.0, numpy.float32),
+        range_heads=KV_HEADS,
+        range_panels=panels,
         grad_attended=normal(random, rows, HEADS, HEAD_SIZE),
         grad_qkv=numpy.zeros((rows, WIDTH), numpy.float32),
-        delta=numpy.zeros((rows, HEADS), numpy.float32),
+        delta=numpy.zeros((HEADS, rows), numpy.float32),
     )
     return args, sees
 
@@ -84,7 +96,7 @@ def tree_layer(random: numpy.random.Generator, rows: int, norms: bool, rotates: 
         "raw": raw,
         "qkv": numpy.zeros_like(raw) if norms else raw,
         "attended": numpy.zeros((rows, HEADS, HEAD_SIZE), numpy.float32),
-        "lse": numpy.zeros((rows, HEADS), numpy.float32),
+        "lse": numpy.zeros((HEADS, rows), numpy.float32),
     }
     if norms:
         fields |= {name: normal(random, HEAD_SIZE) for name in ("query_norm", "key_norm")}
@@ -110,7 +122,7 @@ class Tree:
         return numpy.concatenate([*parts, raw[:, HEADS + KV_HEADS :]], 1)
 
     def attended(self, raw: Floats) -> tuple[Floats, Floats]:
-        """The output [rows, heads, head size], and the log of the sum of exponentials [rows, heads]."""
+        """The output [rows, heads, head size], and the log of the sum of exponentials [heads, rows]."""
         qkv = self.qkv(raw)
         keys, values = (
             numpy.repeat(part, HEADS // KV_HEADS, 1) for part in (qkv[:, HEADS:-KV_HEADS], qkv[:, -KV_HEADS:])
@@ -118,7 +130,7 @@ class Tree:
         scores = numpy.einsum("thd,khd->htk", qkv[:, :HEADS], keys) / HEAD_SIZE**0.5
         exponentials = numpy.exp(scores) * self.sees
         sums = exponentials.sum(-1)
-        return numpy.einsum("htk,khd->thd", exponentials / sums[..., None], values), numpy.log(sums).T
+        return numpy.einsum("htk,khd->thd", exponentials / sums[..., None], values), numpy.log(sums)
 
 
 def forward(size: int, norms: bool, rotates: bool = True) -> tuple[Tree, Floats, int]:
@@ -127,7 +139,7 @@ def forward(size: int, norms: bool, rotates: bool = True) -> tuple[Tree, Floats,
     args, sees = tree_args(random, size)
     tree = Tree(args, tree_layer(random, size, norms, rotates), sees)
     raw = tree.layer["raw"].reshape(size, -1, HEAD_SIZE).copy()
-    block = QUERY_TOKENS * (2 * whole(size) + HEADS * HEAD_SIZE)
+    block = QUERY_TOKENS * (whole(size) + LANES)
     args.set(scratch=numpy.zeros(max(block, 2 * KEY_ROWS * LANES), numpy.float32))
     scratch = args["scratch"].ctypes.data
     attention.rotate_rows(args.one, counter(), tree.layer.one)
@@ -136,11 +148,17 @@ def forward(size: int, norms: bool, rotates: bool = True) -> tuple[Tree, Floats,
 
 
 def panels_of(rows: Floats) -> Floats:
-    """[rows, kv heads, head size] -> [kv heads, panels, head size, 16]."""
-    return numpy.stack([to_panels(rows[:, head]) for head in range(KV_HEADS)])
+    """[rows, heads, head size] -> [heads, panels, head size, 16]."""
+    return numpy.stack([to_panels(rows[:, head]) for head in range(rows.shape[1])])
 
 
-@reference(attention.rotate_rows, attention.attend)
+def columns_of(rows: Floats) -> Floats:
+    """[rows, heads, head size] -> [heads, head size / 16, 16 * panels, 16]."""
+    padded = numpy.pad(rows, ((0, whole(len(rows)) - len(rows)), (0, 0), (0, 0)))
+    return padded.reshape(len(padded), -1, HEAD_SIZE // LANES, LANES).transpose(1, 2, 0, 3)
+
+
+@reference(attention.rotate_rows, attention.rotate_panel, attention.to_panels, attention.to_columns, attention.attend)
 def attend_case(size: int) -> Pairs:
     """Over a random tree, with norms of heads, without, and without rotary embedding."""
     pairs: list[tuple[Floats, Floats]] = []
@@ -149,28 +167,45 @@ def attend_case(size: int) -> Pairs:
         qkv, (attended, lse) = tree.qkv(wide(raw)), tree.attended(wide(raw))
         pairs += [
             (tree.layer["qkv"].reshape(raw.shape), qkv),
-            (tree.args["key_panels"], panels_of(qkv[:, HEADS:-KV_HEADS])),
+            (tree.args["key_panels"], flat(panels_of(qkv[:, HEADS:-KV_HEADS]))),
+            (tree.args["value_columns"], flat(columns_of(qkv[:, -KV_HEADS:]))),
             (tree.layer["attended"], attended),
             (tree.layer["lse"], lse),
         ]
     return pairs
 
 
-@reference(attention.prepare_back, attention.attend_back, tolerance=1e-4)
+def flat(copied: Floats) -> Floats:
+    """As the arguments have it: [heads, …, 16]."""
+    return copied.reshape(len(copied), -1, LANES)
+
+
+@reference(attention_back.prepare_back, attention_back.attend_back, tolerance=1e-4)
 def attend_back_case(size: int) -> Pairs:
-    """The gradient of what the linears computed; its reference is that of numpy's forward pass."""
+    """The gradient of what the linears computed; its reference is that of numpy's forward pass.
+
+    In one range, by key heads, and by key heads and two panels of queries.
+    """
     pairs: list[tuple[Floats, Floats]] = []
     for norms in (False, True):
         tree, raw, scratch = forward(size, norms)
         args, layer, qkv = tree.args, tree.layer, tree.qkv(wide(raw))
         if norms:
             layer["qkv"][:] = 7.0  # another layer has used it meanwhile
-        attention.prepare_back(args.one, counter(), layer.one)
-        keys, values = panels_of(qkv[:, HEADS:-KV_HEADS]), panels_of(qkv[:, -KV_HEADS:])
-        attention.attend_back(args.one, counter(), layer.one, scratch)
-        delta = (tree.attended(wide(raw))[0] * args["grad_attended"]).sum(-1)
-        pairs += [(args["key_panels"], keys), (args["value_panels"], values), (args["delta"], delta)]
-        pairs.append((args["grad_qkv"].reshape(raw.shape), tree_gradient(tree, wide(raw))))
+        attention_back.prepare_back(args.one, counter(), layer.one)
+        grad, queries, keys = wide(args["grad_attended"]), qkv[:, :HEADS], qkv[:, HEADS:-KV_HEADS]
+        for name, copied in (("query", queries), ("grad", grad)):
+            pairs.append((args[f"{name}_panels"], flat(panels_of(copied))))
+            pairs.append((args[f"{name}_columns"], flat(columns_of(copied))))
+        pairs.append((args["key_columns"], flat(columns_of(keys))))
+        pairs.append((args["delta"], (tree.attended(wide(raw))[0] * grad).sum(-1).T))
+        expected = tree_gradient(tree, wide(raw))
+        for heads, panels in ((KV_HEADS, whole(size) // LANES), (1, whole(size) // LANES), (1, 2), (KV_HEADS, 1)):
+            args.set(range_heads=heads, range_panels=panels)
+            args["grad_qkv"][:] = 7.0
+            args["score_grads"][:] = numpy.nan
+            attention_back.attend_back(args.one, counter(), 1, 0, layer.one, scratch)
+            pairs.append((args["grad_qkv"].reshape(raw.shape).copy(), expected))
     return pairs
 
 

@@ -243,3 +243,25 @@ def multiply_strided(
     _strided(
         number(0), rows, x, x_stride, x_step, w, column, w_step, length, panels, out, out_stride, addend, addend_stride
     )
+
+
+@compiled
+def multiply_columns(
+    rows: int,
+    x: int,
+    x_stride: int,
+    x_step: int,
+    w: int,
+    panel_stride: int,
+    length: int,
+    panels: int,
+    out: int,
+    out_stride: int,
+    addend: int,
+    addend_stride: int,
+) -> None:
+    """As `multiply_float32`, with the numbers of x's rows `x_step` bytes apart: x is read column by column."""
+    none, step = number(0), number(PANEL_ROW_BYTES)
+    _strided(
+        none, rows, x, x_stride, x_step, w, panel_stride, step, length, panels, out, out_stride, addend, addend_stride
+    )

@@ -8,7 +8,8 @@ from tunesmith.kernels.compiler import compiled, entry, number
 from tunesmith.kernels.elementwise import rms_norm, rms_norm_back, silu_mul, silu_mul_back
 from tunesmith.kernels.records import LAYER_MATRICES, LayerMatrix, Records
 from tunesmith.kernels.thread_pool import claim, counter_of, next_step, start_step, step_threads
-from tunesmith.kernels.training.attention import attend, attend_back, prepare_back, rotate_rows
+from tunesmith.kernels.training.attention import attend, rotate_rows
+from tunesmith.kernels.training.attention_back import attend_back, prepare_back
 from tunesmith.kernels.training.linear import linear, linear_back, lora_back, lora_hidden_forward, repack
 from tunesmith.kernels.training.phase_times import Share, lap, meet, thread_times
 from tunesmith.kernels.training.step_args import (
@@ -206,8 +207,7 @@ def _attention_back(
     meet(args.pool, threads, times, Share.PRODUCTS_BACK)
     prepare_back(args, counter_of(counters, BackwardPhase.PREPARE_ATTENTION), layer)
     meet(args.pool, threads, times, Share.ROTATION)
-    attend_back(args, counter_of(counters, BackwardPhase.ATTEND), layer, scratch)
-    meet(args.pool, threads, times, Share.ATTENTION_BACK)
+    attend_back(args, counter_of(counters, BackwardPhase.ATTEND), threads, times, layer, scratch)
     lora_back(args, counter_of(counters, BackwardPhase.QKV_LORA), qkv, parts, args.grad_qkv, scratch)
     meet(args.pool, threads, times, Share.LOW_RANK)
     counter, grad_source = counter_of(counters, BackwardPhase.QKV), args.grad_normed if index else 0

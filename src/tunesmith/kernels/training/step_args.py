@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from tunesmith.kernels.records import record
+from tunesmith.kernels.vectors import LANES
 
 
 class TrainStepArgs(Protocol):
@@ -40,15 +41,24 @@ class TrainStepArgs(Protocol):
     panel_until: int  # table [panels]: the largest `until` of its tokens
     normed: int  # [rows, hidden]
     activated: int  # [rows, inner]: silu(gate) * up
+    panel_least: int  # table [panels]: the smallest, 0 where tokens are missing
     key_panels: int  # [kv heads, panels, head_size, 16]
-    value_panels: int
+    value_columns: int  # [kv heads, head_size / 16, 16 * panels, 16]
+    query_panels: int  # [heads, panels, head_size, 16], and so on: of the backward pass
+    query_columns: int
+    key_columns: int
+    grad_panels: int  # of attention's output
+    grad_columns: int
+    score_grads: int  # [heads of a range, its query panels, 16 * panels, 16]: see `attention_back`
+    range_heads: int  # key heads of a range
+    range_panels: int  # panels of queries of a range
     grad: int  # [rows, hidden], of the residual stream
     grad_normed: int
     grad_activated: int
     grad_attended: int  # [rows, heads * head_size]
     grad_qkv: int
     grad_lora_hidden: int  # [rows, lora_width]
-    delta: int  # [rows, heads]: the dot product of attention's output and its gradient
+    delta: int  # [heads, rows]: the dot product of attention's output and its gradient
     scratch: int  # [threads, scratch_bytes]
     scratch_bytes: int
     counters: int  # table: see `records.new_counters`
@@ -69,7 +79,7 @@ class TrainLayer(Protocol):
     raw: int  # [rows, (heads + 2 kv heads) * head_size], as the linears compute it
     qkv: int  # with queries and keys normalized and rotated: the same memory as `raw`, or with norms one of all layers
     attended: int  # [rows, heads * head_size]
-    lse: int  # [rows, heads]: log of the sum of exponentials of the scores
+    lse: int  # [heads, rows]: log of the sum of exponentials of the scores
     gate_up: int  # [rows, 2 * inner]: gate and up; in the backward pass their gradients
 
 
@@ -158,5 +168,21 @@ def train_phases(layers: int) -> int:
 
 
 KEY_ROWS = 256  # queries that a panel of keys is multiplied with at once
+SCORE_GRADS = 1 << 22  # of a range: 16 MB, which stay in the cache
 QUERY_TOKENS = 8  # of a block of attention
 OUT_BLOCK = 64  # rows of b whose gradients are one piece of work
+
+
+def score_ranges(panels: int, heads: int, kv_heads: int) -> tuple[int, int]:
+    """How many key heads and panels of queries a range of attention's backward pass has.
+
+    `panels`: of 16 tokens. All heads where their scores' gradients are few enough, else equal numbers of heads, else
+    one head and so many panels as have few enough.
+    """
+    panel = heads // kv_heads * panels * LANES * LANES  # numbers of a panel of queries, of one key head
+    most = SCORE_GRADS // (panel * panels)
+    if most:
+        ranges = -(-kv_heads // most)
+        return -(-kv_heads // ranges), panels
+    block = KEY_ROWS // LANES
+    return 1, max(SCORE_GRADS // panel // block * block, block)

@@ -138,6 +138,7 @@ class CompiledLayers:
             "sin": sin[0].contiguous(),
             "until": until,
             "panel_until": until.view(panels, LANES).amax(1),
+            "panel_least": until.view(panels, LANES).amin(1),
         }
         for name, tensor in self._pointed.items():
             self._step[name] = tensor.data_ptr()

@@ -15,7 +15,7 @@ from tunesmith.families.panels import pack, pack_back, pack_bias, whole_panels
 from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import CACHE_LINE
-from tunesmith.kernels.training.step_args import KEY_ROWS, OUT_BLOCK, QUERY_TOKENS
+from tunesmith.kernels.training.step_args import KEY_ROWS, OUT_BLOCK, QUERY_TOKENS, score_ranges
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
 from tunesmith.system.pages import Slab, fresh_zeros, release_pages
 from tunesmith.train.adapters.lora import LoraLinear
@@ -131,8 +131,7 @@ class Buffers:
         self._lay_out(sizes)
         for name in self._shared(rows, threads):
             self._step[name] = self._places[name].data_ptr()
-        for name in ("key_panels", "value_panels"):
-            self._places[name].zero_()  # what fills up their last panel is never used, but must be numbers
+        self._step["range_heads"], self._step["range_panels"] = self._ranges(rows)
         self._step["scratch_bytes"] = FLOAT_BYTES * self._scratch(rows)
         self._point(rows)
 
@@ -159,13 +158,21 @@ class Buffers:
             "normed": hidden, "grad": hidden, "grad_normed": hidden, "activated": inner, "grad_activated": inner,
             "grad_attended": queries, "grad_qkv": self._qkv, "grad_lora_hidden": self._low_width, "delta": self._heads,
         }  # fmt: skip
-        panels = whole_panels(rows) * LANES * self._kv_heads * self._head
         sizes = {name: rows * width for name, width in widths.items()}
-        return sizes | {"key_panels": panels, "value_panels": panels, "scratch": threads * self._scratch(rows)}
+        tokens = whole_panels(rows) * LANES
+        sizes |= dict.fromkeys(("key_panels", "value_columns", "key_columns"), tokens * self._kv_heads * self._head)
+        copies = ("query_panels", "query_columns", "grad_panels", "grad_columns")
+        sizes |= dict.fromkeys(copies, tokens * self._queries)
+        heads, panels = self._ranges(rows)
+        sizes["score_grads"] = heads * self._heads // self._kv_heads * panels * LANES * tokens
+        return sizes | {"scratch": threads * self._scratch(rows)}
+
+    def _ranges(self, rows: int) -> tuple[int, int]:
+        return score_ranges(whole_panels(rows), self._heads, self._kv_heads)
 
     def _scratch(self, rows: int) -> int:
         """Of one thread: whole cache lines."""
-        block = QUERY_TOKENS * (2 * whole_panels(rows) * LANES + self._queries)
+        block = QUERY_TOKENS * (whole_panels(rows) + 1) * LANES
         return _lines_of(max(block, 2 * KEY_ROWS * LANES, OUT_BLOCK * self._low_width, self._back))
 
     def _kept(self, rows: int) -> dict[str, int]:
