@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
@@ -21,9 +21,11 @@ from bench.training.step_rows import KINDS, SHAPES, micro_batches, random_model,
 from bench.training.variants import package
 
 from tunesmith.kernels.training.phase_times import Share
+from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.losses import supervised_loss
 from tunesmith.train.core.packing import Packed, TokenRow
 from tunesmith.train.paths.compiled import CompiledLayers
+from tunesmith.train.paths.scoring import TreeScorer
 
 NAMES = {
     Share.PRODUCTS_FORWARD: "frozen products, forward",
@@ -67,7 +69,7 @@ def timed(layers: CompiledLayers, measured: Measured) -> None:
     layers.forward, layers.backward = forward_timed, backward_timed  # type: ignore[method-assign]
 
 
-def step(adapter: Any, scorer: Any, optimizer: torch.optim.Optimizer, parts: list[list[TokenRow]]) -> float:
+def step(adapter: Adapter, scorer: TreeScorer, optimizer: torch.optim.Optimizer, parts: list[list[TokenRow]]) -> float:
     """One step; the seconds of the optimizer in it."""
     adapter.grad.zero_()
     for part in parts:
@@ -86,7 +88,7 @@ def shares(shape: str, changes: dict[str, int], kind: str, steps: int) -> dict[s
     values = adapter.flat.detach().requires_grad_()
     values.grad = adapter.grad
     optimizer = torch.optim.AdamW([values], fused=True)
-    layers: CompiledLayers = scorer._stack
+    layers = cast(CompiledLayers, scorer._stack)
     step(adapter, scorer, optimizer, parts)
     measured, times, threads = Measured(), layers.measure(), torch.get_num_threads()
     timed(layers, measured)

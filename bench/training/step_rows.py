@@ -15,6 +15,9 @@ from tunesmith.train.core.packing import ENOUGH_TOKENS, TokenRow, split
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from tunesmith.train.adapters.lora import Adapter
+    from tunesmith.train.paths.scoring import TreeScorer
+
 RANK, ALPHA = 16, 32.0
 MICRO_BATCH = 2048
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {  # all layers of the first; two of the others, as layers are alike
@@ -60,7 +63,7 @@ def micro_batches(rows: list[TokenRow]) -> list[list[TokenRow]]:
     return [[rows[index] for index in part] for part in split([(row,) for row in rows], MICRO_BATCH, ENOUGH_TOKENS)]
 
 
-def scorer_of(package: ModuleType, model: "PreTrainedModel", *, both: bool) -> tuple["ModuleType", "ModuleType"]:
+def scorer_of(package: ModuleType, model: "PreTrainedModel", *, both: bool) -> tuple["Adapter", "TreeScorer"]:
     """The adapter, and what scores rows by it, made by a package that is Tunesmith or an earlier version of it."""
     options = package.settings.TrainingOptions(lora_rank=RANK, lora_alpha=ALPHA)
     adapter = package.train.adapters.lora.attach(model, options, 0, model.get_output_embeddings())

@@ -24,15 +24,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bench.training.step_rows import KINDS, SHAPES, micro_batches, random_model, rows_of, scorer_of
 
+from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.losses import supervised_loss
 from tunesmith.train.core.packing import TokenRow
+from tunesmith.train.paths.scoring import TreeScorer
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("settings", "train.adapters.lora", "train.paths.compiled", "train.paths.scoring", "kernels.training.step")
@@ -47,8 +48,8 @@ def package(name: str) -> ModuleType:
     return found
 
 
-def earlier(revision: str, folder: Path) -> ModuleType:
-    """The sources of a revision (or of a folder that has src/) as a package of another name."""
+def unpack(revision: str, folder: Path) -> str:
+    """The sources of a revision (or of a folder that has src/) as a package of another name, which is returned."""
     name = "tunesmith_" + re.sub(r"\W", "_", revision)[-40:]
     if Path(revision).is_dir():
         packed = subprocess.run(["tar", "-c", "-C", revision, "src/tunesmith"], capture_output=True, check=True)
@@ -62,15 +63,15 @@ def earlier(revision: str, folder: Path) -> ModuleType:
         file.write_text(re.sub(r"\btunesmith(?=[.\" ])", name, file.read_text("utf-8")), "utf-8")
     sys.path.insert(0, str(folder))
     os.environ["PYTHONPATH"] = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
-    return package(name)
+    return name
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
     """One version's model and adapter."""
 
-    adapter: Any
-    scorer: Any
+    adapter: Adapter
+    scorer: TreeScorer
 
     def step(self, parts: list[list[TokenRow]], clock: Callable[[], float]) -> float:
         """Seconds of forward and backward, head and loss."""
@@ -117,7 +118,7 @@ def main() -> None:
     changes = {"num_hidden_layers": options.layers, "vocab_size": options.vocabulary}
     changes = {name: value for name, value in changes.items() if value}
     with tempfile.TemporaryDirectory() as folder:
-        packages = [package("tunesmith"), earlier(options.before, Path(folder))]
+        packages = [package("tunesmith"), package(unpack(options.before, Path(folder)))]
         print("| rows | ratio of medians | of rounds (quartiles) | of best | ms | ms before | gradients apart |")
         for kind in options.only:
             models = [random_model(options.shape, changes) for _ in packages]
