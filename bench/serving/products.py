@@ -44,7 +44,7 @@ def main() -> None:
                 for turn in range(options.rounds):
                     for index in (0, 1) if turn % 2 else (1, 0):
                         least[index] = min(least[index], _measure(products[index], clock, x, weight, outs[index]))
-                assert numpy.array_equal(*outs)
+                assert numpy.array_equal(outs[0], outs[1])
                 now, before = (nanoseconds / CALLS / 1000 for nanoseconds in least)
                 print(f"| {rows} | {dtype.__name__} | {now:.0f} | {before:.0f} | {now / before:.3f} |", flush=True)
 

@@ -4,6 +4,8 @@ exp, RMSNorm, SiLU, rotary embedding and softmax. Rows are given by their addres
 """
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import numpy
 from numba import carray
@@ -15,6 +17,7 @@ from tunesmith.kernels.vectors import from_bits, pointer, table_pointer
 _ONE, _HALF, _ZERO = numpy.float32(1.0), numpy.float32(0.5), numpy.float32(0.0)
 _LOG2E = numpy.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = numpy.float32(0.693359375), numpy.float32(-2.12194440e-4)
+_int32 = cast(Callable[[numpy.float32], int], numpy.int32)
 _SMALLEST, _LARGEST = numpy.float32(-87.0), numpy.float32(88.0)
 # exp(r) = 1 + r + r^2 p(r) for |r| <= ln(2) / 2; coefficients of Cephes' expf, within two units in the last place.
 _P0, _P1, _P2 = numpy.float32(1.9875691500e-4), numpy.float32(1.3981999507e-3), numpy.float32(8.3334519073e-3)
@@ -46,7 +49,7 @@ def exp(x: numpy.float32) -> numpy.float32:
     r = x - n * _LN2_HIGH - n * _LN2_LOW
     p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
     # A processor with AVX2 makes vectors of integers of 32 bits from floats, but none of 64.
-    power = from_bits((numpy.int32(n) + 127) << 23)
+    power = from_bits((_int32(n) + 127) << 23)
     result: numpy.float32 = (p * r * r + r + _ONE) * power
     return result
 

@@ -260,7 +260,10 @@ def multiply_columns(
     addend: int,
     addend_stride: int,
 ) -> None:
-    """As `multiply_float32`, with the numbers of x's rows `x_step` bytes apart: x is read column by column."""
+    """As `multiply_float32`, for x that is read column by column.
+
+    The numbers of its rows are `x_step` bytes apart.
+    """
     none, step = number(0), number(PANEL_ROW_BYTES)
     _strided(
         none, rows, x, x_stride, x_step, w, panel_stride, step, length, panels, out, out_stride, addend, addend_stride

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tunesmith.kernels.training import step_args
 from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import Adapter, attach
 from tunesmith.train.core.losses import supervised_loss
@@ -51,6 +52,7 @@ class Pair:
         torch.testing.assert_close(logprobs.double(), expected, rtol=1e-4, atol=1e-4)
         scale = float(expected_grad.abs().max())
         torch.testing.assert_close(grad.double() / scale, expected_grad / scale, rtol=1e-3, atol=1e-5)
+        assert float((grad - expected_grad).norm()) < 2e-5 * float(expected_grad.norm())
 
 
 def build(name: str, spec: TrainingOptions, changes: Changes) -> tuple[transformers.PreTrainedModel, Adapter]:
@@ -144,6 +146,40 @@ def test_a_tree_has_the_gradient_of_the_models_own_layers(rows: list[TokenRow]) 
 
 def test_a_row_longer_than_any_block_has_it_too() -> None:
     LLAMA.compare([random_row(600, 5), random_row(30, 6, random_row(600, 5).ids[:300])])
+
+
+@pytest.mark.parametrize("both", [LLAMA, QWEN3], ids=["Llama", "Qwen3"])
+def test_a_row_too_long_for_one_range_has_it_too(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges of one key head and 256 queries, on any number of threads; the room for them is that of one range."""
+    rows = [random_row(600, 5), random_row(30, 6, random_row(600, 5).ids[:300])]
+    _, whole = scored(both.compiled, both.compiled_adapter, rows)
+    monkeypatch.setattr(step_args, "SCORE_GRADS", 1)
+    both.compare(rows)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(scored(both.compiled, both.compiled_adapter, rows)[1])
+    torch.set_num_threads(2)
+    assert torch.equal(results[1], results[0])
+    assert torch.equal(results[2], results[0])
+    assert float((whole - results[0]).norm()) < 1e-5 * float(whole.norm())
+
+
+@pytest.mark.parametrize(
+    ("panels", "heads", "kv_heads", "expected"),
+    [
+        (50, 9, 3, (2, 50)),  # SmolLM2, 800 tokens: two of its three key heads have 15 MB
+        (25, 16, 8, (8, 25)),
+        (64, 16, 8, (2, 64)),
+        (36, 15, 5, (3, 36)),  # four would fit, and then one: three and two
+        (512, 9, 3, (1, 16)),  # 10 panels would fit; 256 queries are the least
+        (200, 4, 4, (1, 80)),
+    ],
+)
+def test_ranges_of_attention_are_equal_and_fit_into_the_cache(
+    panels: int, heads: int, kv_heads: int, expected: tuple[int, int]
+) -> None:
+    assert step_args.score_ranges(panels, heads, kv_heads) == expected
 
 
 @pytest.mark.parametrize("both", [LLAMA, QWEN3], ids=["Llama", "Qwen3"])

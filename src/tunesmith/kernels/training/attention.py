@@ -77,9 +77,10 @@ def rotate_panel(args: TrainStepArgs, layer: TrainLayer, panel: int) -> None:
 
 @compiled
 def to_panels(args: TrainStepArgs, source: int, stride: int, heads: int, target: int, panel: int) -> None:
-    """Copies a panel of tokens of some heads: [16, head] -> [head, 16] of [heads, panels, head, 16].
+    """Copies a panel of tokens of some heads: [16, head] -> [head, 16].
 
-    `source`: the first token's first head, `stride` bytes before the second token's.
+    The target is [heads, panels, head, 16]. `source`: the first token's first head, `stride` bytes before that of the
+    second token.
     """
     first, size = panel * LANES, args.head_size
     for head in range(heads):
@@ -98,9 +99,9 @@ def to_panels(args: TrainStepArgs, source: int, stride: int, heads: int, target:
 
 @compiled
 def to_columns(args: TrainStepArgs, source: int, stride: int, heads: int, target: int, panel: int) -> None:
-    """Copies a panel of tokens of some heads: [16, head] -> [head / 16, 16, 16] of [heads, head / 16, tokens, 16].
+    """Copies a panel of tokens of some heads: [16, head] -> [head / 16, 16, 16].
 
-    `source`: as for `to_panels`.
+    The target is [heads, head / 16, tokens, 16]. `source`: as for `to_panels`.
     """
     first = panel * LANES
     for head in range(heads):

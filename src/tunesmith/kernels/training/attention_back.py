@@ -37,7 +37,7 @@ _SQUARE = LANES * PANEL_ROW_BYTES
 
 @compiled
 def prepare_back(args: TrainStepArgs, counter: int, layer: TrainLayer) -> None:
-    """Copies what `attend_back` reads to panels and columns, and computes delta [heads, rows].
+    """Copies what `attend_back` reads to panels and columns, and computes delta.
 
     With norms of heads qkv is computed again first. A piece of work is a panel of tokens.
     """

@@ -40,7 +40,10 @@ _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32
 
 @compiled
 def thread_times(times: int, thread: int) -> int:
-    """The row of a thread in the table at `times`, which begins to count; 0: nothing is measured."""
+    """The row of a thread in the table at `times`, which begins to count.
+
+    0: nothing is measured.
+    """
     if times == 0:
         return 0
     row = times + thread * ROW_NUMBERS * 8
@@ -80,7 +83,8 @@ def _now(row: int) -> int:
     """Nanoseconds since any moment."""
     _clock_gettime(_CLOCK, row + _NOW * 8)
     numbers = table(row, number(1), number(2))
-    return numbers[0, 0] * 1_000_000_000 + numbers[0, 1]
+    now: int = numbers[0, 0] * 1_000_000_000 + numbers[0, 1]
+    return now
 
 
 class PhaseTimes:

@@ -169,12 +169,12 @@ def train_phases(layers: int) -> int:
 
 KEY_ROWS = 256  # queries that a panel of keys is multiplied with at once
 SCORE_GRADS = 1 << 22  # of a range: 16 MB, which stay in the cache
-QUERY_TOKENS = 8  # of a block of attention
+QUERY_TOKENS = 12  # of a block of attention: two blocks of the six rows that AVX2 multiplies at once
 OUT_BLOCK = 64  # rows of b whose gradients are one piece of work
 
 
 def score_ranges(panels: int, heads: int, kv_heads: int) -> tuple[int, int]:
-    """How many key heads and panels of queries a range of attention's backward pass has.
+    """How many key heads and panels of queries a range of `attention_back` has.
 
     `panels`: of 16 tokens. All heads where their scores' gradients are few enough, else equal numbers of heads, else
     one head and so many panels as have few enough.

@@ -62,7 +62,10 @@ class TokenLogprobs(torch.autograd.Function):
 
 
 def slices(count: int, typical: int) -> list[slice]:
-    """Slices of `count` tokens, as equal as they can be, of about `typical` tokens: a short last one would be slow."""
+    """`count` tokens in slices of about `typical` ones, as equal as they can be.
+
+    A short last one would be slow.
+    """
     pieces = max(1, round(count / typical))
     ends = [count * piece // pieces for piece in range(pieces + 1)]
     return [slice(start, end) for start, end in pairwise(ends) if start < end]
