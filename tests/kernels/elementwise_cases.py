@@ -10,6 +10,8 @@ from tests.kernels.reference import (
     EVEN_SIZES,
     Floats,
     Pairs,
+    capped,
+    gelu,
     gradient,
     normal,
     reference,
@@ -46,6 +48,26 @@ def silu_mul_in_place_case(size: int) -> Pairs:
     expected = silu(wide(gate)) * up
     elementwise.silu_mul_in_place(gate, up)
     return [(gate, expected)]
+
+
+@reference(elementwise.gelu_mul_in_place)
+def gelu_mul_in_place_case(size: int) -> Pairs:
+    """Also where the gate is shut, and the exponential at its bound."""
+    gate, up = normal(numpy.random.default_rng(size), 2, size) * 4
+    gate[-1] = -30 if size > 1 else gate[-1]
+    expected = gelu(wide(gate)) * up
+    elementwise.gelu_mul_in_place(gate, up)
+    return [(gate, expected)]
+
+
+@reference(elementwise.soft_cap)
+def soft_cap_case(size: int) -> Pairs:
+    """Small numbers, which stay nearly as they are, and such as become the cap."""
+    x = normal(numpy.random.default_rng(size), size) * 30
+    x[0] = -1e4
+    expected = capped(wide(x), 50.0)
+    elementwise.soft_cap(x, numpy.float32(50.0))
+    return [(x, expected)]
 
 
 @reference(elementwise.silu_mul)

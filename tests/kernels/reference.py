@@ -136,6 +136,17 @@ def silu(x: Floats) -> Floats:
     return result
 
 
+def gelu(x: Floats) -> Floats:
+    """With tanh in place of erf."""
+    result: Floats = 0.5 * x * (1 + numpy.tanh((2 / numpy.pi) ** 0.5 * (x + 0.044715 * x**3)))
+    return result
+
+
+def capped(x: Floats, cap: float) -> Floats:
+    result: Floats = cap * numpy.tanh(x / cap)
+    return result
+
+
 def rotated(x: Floats, cos: Floats, sin: Floats) -> Floats:
     """Rotary embedding of the last dimension, as transformers computes it."""
     half = x.shape[-1] // 2

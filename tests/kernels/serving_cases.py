@@ -9,7 +9,9 @@ from tests.kernels.reference import (
     Pairs,
     Record,
     angles,
+    capped,
     counter,
+    gelu,
     normal,
     reference,
     rms_norm,
@@ -22,7 +24,7 @@ from tests.kernels.reference import (
 
 from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.kernels.serving import attention, linear
-from tunesmith.kernels.serving.step_args import CHUNK_COLUMNS, LAYER, QUERY_ROWS, STEP_ARGS
+from tunesmith.kernels.serving.step_args import CHUNK_COLUMNS, LAYER, QUERY_ROWS, STEP_ARGS, Activation
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
 
 HEADS, KV_HEADS, HEAD_SIZE, CAPACITY, SLOTS = 4, 2, 20, 64, 2  # heads that fill no whole panels
@@ -38,6 +40,7 @@ def cache(random: numpy.random.Generator) -> Record:
         LAYER,
         query_norm=normal(random, HEAD_SIZE),
         key_norm=normal(random, HEAD_SIZE),
+        rotation=1,
         keys=normal(random, SLOTS, KV_HEADS, CAPACITY // LANES, HEAD_SIZE, LANES),
         values=normal(random, SLOTS, KV_HEADS, HEAD_PANELS, CAPACITY, LANES),
     )
@@ -64,25 +67,47 @@ def attention_args(random: numpy.random.Generator, rows: int) -> Record:
         capacity=CAPACITY,
         rows=rows,
         eps=EPS,
+        score_scale=HEAD_SIZE**-0.5,
+        rotary_size=HEAD_SIZE,
         qkv=normal(random, rows, QKV),
         attended=numpy.zeros((rows, HEADS, HEAD_SIZE), numpy.float32),
     )
 
 
+ROTATIONS = ((HEAD_SIZE, 1, False), (12, 2, False), (HEAD_SIZE, 0, False), (HEAD_SIZE, 1, True))
+
+
 @reference(attention.rotate_rows)
 def rotate_rows_case(size: int) -> Pairs:
+    """Heads rotated whole, in part by the second table, or not at all, and normed one by one or all together."""
+    return [pair for way in ROTATIONS for pair in rotate_rows_pairs(size, *way)]
+
+
+def rotate_rows_pairs(size: int, rotary: int, rotation: int, together: bool) -> Pairs:
     """Rows of two sequences in turn; what is in other places of the cache stays."""
     random = numpy.random.default_rng(size)
     args, layer = attention_args(random, size), cache(random)
     positions, slots = random.permutation(CAPACITY)[:size], numpy.arange(size) % SLOTS
-    cos, sin = angles(positions, HEAD_SIZE)
-    args.set(positions=positions, slots=slots, cos=cos, sin=sin)
+    tables = [angles(positions + 7 * other, rotary) for other in range(2)]
+    both = [numpy.stack([table[which] for table in tables]) for which in range(2)]
+    args.set(positions=positions, slots=slots, cos=both[0], sin=both[1], rotary_size=rotary, wide_norms=together)
+    layer.set(rotation=rotation)
+    if together:
+        layer.set(query_norm=normal(random, HEADS * HEAD_SIZE), key_norm=normal(random, KV_HEADS * HEAD_SIZE))
+    cos, sin = tables[max(rotation - 1, 0)]
+
+    def turned(heads: Floats, norm: Floats) -> Floats:
+        shape = (size, -1) if together else heads.shape
+        normed = rms_norm(heads.reshape(shape), norm).reshape(heads.shape)
+        first = rotated(normed[..., :rotary], cos[:, None], sin[:, None]) if rotation else normed[..., :rotary]
+        return numpy.concatenate([first, normed[..., rotary:]], -1)
+
     heads = wide(args["qkv"])[:, : HEADS * HEAD_SIZE].reshape(size, HEADS, HEAD_SIZE)
     new_keys = wide(args["qkv"])[:, KEY_COLUMN:][:, : KV_HEADS * HEAD_SIZE].reshape(size, KV_HEADS, HEAD_SIZE)
     new_values = wide(args["qkv"])[:, VALUE_COLUMN:][:, : KV_HEADS * HEAD_SIZE].reshape(size, KV_HEADS, HEAD_SIZE)
-    queries = rotated(rms_norm(heads, layer["query_norm"]), cos[:, None], sin[:, None])
+    queries = turned(heads, layer["query_norm"])
     keys, values = keys_and_values(layer)
-    keys[slots, :, positions] = rotated(rms_norm(new_keys, layer["key_norm"]), cos[:, None], sin[:, None])
+    keys[slots, :, positions] = turned(new_keys, layer["key_norm"])
     values[slots, :, positions] = new_values
     attention.rotate_rows(args.one, counter(), layer.one)
     got_queries = args["qkv"][:, : HEADS * HEAD_SIZE].reshape(size, HEADS, HEAD_SIZE)
@@ -92,6 +117,11 @@ def rotate_rows_case(size: int) -> Pairs:
 
 @reference(attention.attend)
 def attend_case(size: int) -> Pairs:
+    """With and without a window, of fewer and of more positions than a panel, and a cap."""
+    return [pair for window, cap in ((0, 0.0), (3, 0.0), (LANES + 4, 2.0)) for pair in attend_pairs(size, window, cap)]
+
+
+def attend_pairs(size: int, window: int, cap: float) -> Pairs:
     """A sequence of `size` tokens from its beginning, and the last tokens of another one as long."""
     random = numpy.random.default_rng(size)
     news, slots = (size, min(size, 3)), (1, 0)
@@ -102,7 +132,8 @@ def attend_case(size: int) -> Pairs:
     chunk_table = numpy.array([*zip(first_rows, news, starts, slots, [0, blocks[0]], strict=True)])
     assert chunk_table.shape == (2, CHUNK_COLUMNS)
     scratch = numpy.zeros(QUERY_ROWS * (HEAD_SIZE + HEAD_PANELS * LANES + whole(size)), numpy.float32)
-    args.set(chunks=2, blocks=sum(blocks), chunk_table=chunk_table)
+    args.set(chunks=2, blocks=sum(blocks), chunk_table=chunk_table, score_cap=cap)
+    layer.set(window=window)
     attention.attend(args.one, counter(), layer.one, scratch.ctypes.data)
     queries = wide(args["qkv"])[:, : HEADS * HEAD_SIZE].reshape(rows, HEADS, HEAD_SIZE)
     keys, values = keys_and_values(layer)
@@ -110,9 +141,10 @@ def attend_case(size: int) -> Pairs:
     for row, new, start, slot, _ in chunk_table:
         for token in range(new):
             for head in range(HEADS):
-                seen = slot, head // group, slice(start + token + 1)
-                weights = softmax(keys[seen] @ queries[row + token, head] / HEAD_SIZE**0.5)
-                expected[row + token, head] = weights @ values[seen]
+                place = start + token + 1
+                seen = slot, head // group, slice(max(place - window, 0) if window else 0, place)
+                scores = keys[seen] @ queries[row + token, head] / HEAD_SIZE**0.5
+                expected[row + token, head] = softmax(capped(scores, cap) if cap else scores) @ values[seen]
     return [(args["attended"], expected)]
 
 
@@ -166,14 +198,19 @@ def gate_up_case(size: int) -> Pairs:
     """`size` rows of `size` numbers to `size` gates, in float32 and float16."""
     random, pairs = numpy.random.default_rng(size), []
     linears = Linears.of(random, size, size, (size, size))
-    for half in range(1 + HAS_HALF):
+    ways = [
+        (half, *kind)
+        for half in range(1 + HAS_HALF)
+        for kind in ((Activation.SILU, silu), (Activation.GELU_TANH, gelu))
+    ]
+    for half, kind, activation in ways:
         args, segments = lora_args(random, size, linears)
         updates = segments_of(_kept, wide(linears.x), 1)[3]
         gates = numpy.zeros((size, linears.columns), numpy.float32)
         matrix, columns = linears.matrix(half, 1), linears.columns // 2
         stride = linears.x.strides[0]
-        args.set(half=half, normed=linears.x, hidden_stride=stride, inner_panels=columns // LANES, gate_up=gates)
-        linear.gate_up(args.one, counter(), 2, segments, 1, matrix.one)
+        args.set(half=half, hidden_stride=stride, inner_panels=columns // LANES, gate_up=gates, activation=kind)
+        linear.gate_up(args.one, counter(), 2, segments, 1, matrix.one, linears.x.ctypes.data)
         both = linears.product(half, 1) + updates
-        pairs.append((gates[:, :columns], silu(both[:, :columns]) * both[:, columns:]))
+        pairs.append((gates[:, :columns], activation(both[:, :columns]) * both[:, columns:]))
     return pairs

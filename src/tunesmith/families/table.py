@@ -5,17 +5,21 @@ A family that is not compiled is trained and served through transformers' own mo
 Imports neither torch nor transformers.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from tunesmith.families.layout import Layout
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 Use: TypeAlias = Literal["training", "serving"]
 
-FULL_ATTENTION = "full_attention"
-# The angles of a position are always the same; the others depend on the length of the sequence.
-FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
+FULL_ATTENTION, SLIDING_ATTENTION = "full_attention", "sliding_attention"
+# The angles of a position are always the same, or one of two; the others depend on the length of the sequence.
+ROTATIONS = ("default", "linear", "llama3", "yarn", "longrope")
+ACTIVATIONS: dict[Use, tuple[str, ...]] = {"training": ("silu",), "serving": ("silu", "gelu_pytorch_tanh")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Family:
     training_gap: str | None = None
     serving_gap: str | None = None
     recurrent: bool = False  # some layers keep a state instead of keys and values: rows cannot share a prefix
+    layout: Layout = field(default_factory=Layout)
 
     def gap(self, use: Use) -> str | None:
         """Why the family has no compiled code for `use`; None where it has."""
@@ -40,6 +45,11 @@ def _other(title: str, gap: str) -> Family:
     return Family(title, gap, gap)
 
 
+def _served(title: str, gap: str, layout: Layout = Layout()) -> Family:  # noqa: B008 (frozen)
+    """A family that is served by compiled code, but trained by its own modules."""
+    return Family(title, gap, None, layout=layout)
+
+
 def _recurrent(title: str) -> Family:
     gap = "some of its layers have a running state instead of keys and values"
     return Family(title, gap, gap, recurrent=True)
@@ -47,7 +57,7 @@ def _recurrent(title: str) -> Family:
 
 EXPERTS = "it is a mixture of experts"
 PART_ROTATED = "a part of each head is not rotated"
-WINDOWS = "some of its layers attend to a window only"
+WINDOWS = "some of its layers attend to a window"
 FAMILIES = {
     "apertus": _other("Apertus", "its MLP has no gate"),
     "arcee": _other("Arcee", "its MLP has no gate"),
@@ -80,9 +90,9 @@ FAMILIES = {
     "llama4_text": _other("Llama 4", EXPERTS),
     "minicpm3": _other("MiniCPM 3", "its attention is latent"),
     "minimax_m2": _other("MiniMax M2", f"{EXPERTS}, and {PART_ROTATED}"),
-    "ministral": _other("Ministral 8B", WINDOWS),
+    "ministral": _served("Ministral 8B", WINDOWS),
     "ministral3": _other("Ministral 3", "its queries are scaled by their position"),
-    "mistral": Family("Mistral"),
+    "mistral": Family("Mistral", layout=Layout(windowed=True)),
     "mixtral": _other("Mixtral", EXPERTS),
     "nemotron": _other("Nemotron 4, Minitron", PART_ROTATED),
     "nemotron_h": _recurrent("Nemotron H"),
@@ -101,10 +111,7 @@ FAMILIES = {
     "qwen3_moe": _other("Qwen3 MoE", EXPERTS),
     "qwen3_next": _recurrent("Qwen3-Next"),
     "seed_oss": _other("Seed-OSS", "its attention scores have dropout in training"),
-    "smollm3": Family(
-        "SmolLM3",
-        serving_gap="some of its layers have no rotary embedding, which the serving kernel applies in every layer",
-    ),
+    "smollm3": Family("SmolLM3"),
     "stablelm": _other("StableLM", PART_ROTATED),
     "starcoder2": _other("StarCoder 2", "its MLP has no gate"),
 }
@@ -132,25 +139,64 @@ def family_gap(model_type: str, use: Use) -> str | None:
     return f"the family {model_type} is not known" if family is None else family.gap(use)
 
 
-def compiled_gap(config: "PretrainedConfig", use: Use) -> str | None:
-    """Why compiled code does not compute a model of this config; None where it does."""
-    return family_gap(config.model_type, use) or _architecture_gap(config) or _use_gap(config, use)
+def compiled_gap(config: "PretrainedConfig", use: Use, longest: int | None = None) -> str | None:
+    """Why compiled code does not compute a model of this config; None where it does.
+
+    `longest`: tokens of the longest row; None: not known.
+    """
+    gap = family_gap(config.model_type, use) or _activation_gap(config, use) or _attention_gap(config, use, longest)
+    return gap or (_training_gap(config) if use == "training" else _serving_gap(config))
 
 
-def _architecture_gap(config: "PretrainedConfig") -> str | None:
-    """What neither the training kernel nor the serving one computes."""
-    if config.hidden_act != "silu":
-        return f"its activation is {config.hidden_act}, not SiLU"
-    kinds = getattr(config, "layer_types", None) or ()
-    windowed = config.model_type == "mistral" and config.sliding_window
-    if windowed or any(kind != FULL_ATTENTION for kind in kinds):
+def activation(config: "PretrainedConfig") -> str:
+    """The name of what the gate of the MLP goes through."""
+    return str(getattr(config, "hidden_activation", None) or config.hidden_act)
+
+
+def windows(config: "PretrainedConfig", longest: int | None = None) -> list[int]:
+    """How many positions a token sees in each layer, its own included; 0: all.
+
+    A window that no sequence fills is none. `longest`: tokens of the longest; None: what the config allows.
+    """
+    window = getattr(config, "sliding_window", None) or 0
+    if window >= (longest or getattr(config, "max_position_embeddings", None) or window + 1):
+        window = 0
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return [window if kind == SLIDING_ATTENTION else 0 for kind in kinds]
+    family = FAMILIES.get(config.model_type)
+    return [window if family and family.layout.windowed else 0] * getattr(config, "num_hidden_layers", 1)
+
+
+def _activation_gap(config: "PretrainedConfig", use: Use) -> str | None:
+    name = activation(config)
+    known = "SiLU" if use == "training" else "SiLU or GELU with tanh"
+    return None if name in ACTIVATIONS[use] else f"its activation is {name}, not {known}"
+
+
+def _attention_gap(config: "PretrainedConfig", use: Use, longest: int | None) -> str | None:
+    if any(kind not in (FULL_ATTENTION, SLIDING_ATTENTION) for kind in getattr(config, "layer_types", None) or ()):
         return "not every layer has full attention"
-    return None
+    window = max(windows(config, longest)) if use == "training" else 0
+    if window:
+        rows = f"has {longest}" if longest else "may have more"
+        return f"{WINDOWS} of {window} tokens, and a row {rows}"
+    return "its tokens see those that follow" if getattr(config, "use_bidirectional_attention", None) else None
 
 
-def _use_gap(config: "PretrainedConfig", use: Use) -> str | None:
-    if use == "training":
-        return "attention scores have dropout" if getattr(config, "attention_dropout", 0.0) else None
+def _training_gap(config: "PretrainedConfig") -> str | None:
+    return "attention scores have dropout" if getattr(config, "attention_dropout", 0.0) else None
+
+
+def _serving_gap(config: "PretrainedConfig") -> str | None:
+    other = next((kind for kind in _rotation_kinds(config) if kind not in ROTATIONS), None)
+    return None if other is None else f"its rotary embedding is of the kind {other}"
+
+
+def _rotation_kinds(config: "PretrainedConfig") -> Iterator[str]:
+    """Of the rotary embedding, or of that of each type of layer."""
     rope = getattr(config, "rope_parameters", None) or {}
-    kind = rope.get("rope_type", "default")
-    return None if kind in FIXED_ROTATIONS else f"its rotary embedding is of the kind {kind}"
+    by_layer = [of_type for of_type in rope.values() if isinstance(of_type, dict)]
+    for parameters in by_layer or [rope]:
+        kind = parameters.get("rope_type", "default")
+        yield f"{kind} by layer" if by_layer and kind == "longrope" else kind

@@ -13,6 +13,9 @@ from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.vectors import from_bits, pointer, table_pointer
 
 _ONE, _HALF, _ZERO = numpy.float32(1.0), numpy.float32(0.5), numpy.float32(0.0)
+_TWO = numpy.float32(2.0)
+# GELU with tanh: x * (1 + tanh(u)) / 2 = x / (1 + exp(-2 u)), u = sqrt(2 / pi) * (x + 0.044715 x^3).
+_GELU_SLOPE, _GELU_CUBE = numpy.float32(2.0 * math.sqrt(2.0 / math.pi)), numpy.float32(0.044715)
 _LOG2E = numpy.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = numpy.float32(0.693359375), numpy.float32(-2.12194440e-4)
 _SMALLEST, _LARGEST = numpy.float32(-87.0), numpy.float32(88.0)
@@ -55,6 +58,22 @@ def silu_mul_in_place(gate: NDArray[numpy.float32], up: NDArray[numpy.float32]) 
     """gate = silu(gate) * up."""
     for i in range(len(gate)):
         gate[i] = gate[i] / (_ONE + exp(-gate[i])) * up[i]
+
+
+@compiled
+def gelu_mul_in_place(gate: NDArray[numpy.float32], up: NDArray[numpy.float32]) -> None:
+    """gate = gelu(gate) * up, by the formula with tanh."""
+    for i in range(len(gate)):
+        inner = _GELU_SLOPE * gate[i] * (_ONE + _GELU_CUBE * gate[i] * gate[i])
+        gate[i] = gate[i] / (_ONE + exp(-inner)) * up[i]
+
+
+@compiled
+def soft_cap(numbers: NDArray[numpy.float32], cap: numpy.float32) -> None:
+    """Replaces each number x by cap * tanh(x / cap)."""
+    scale = _TWO / cap
+    for i in range(len(numbers)):
+        numbers[i] = cap - _TWO * cap / (exp(numbers[i] * scale) + _ONE)
 
 
 @compiled

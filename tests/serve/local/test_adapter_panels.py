@@ -1,14 +1,16 @@
 """Adapters in panels: as much memory as they need, and the same logits as transformers for any rank."""
 
+import ctypes
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tunesmith.kernels.serving.step_args import LORA_PARTS, PART_B, PART_FIRST, PART_LAST
 from tunesmith.models.adapters import AdapterManifest, write_adapter
 from tunesmith.serve.engine.model import SequenceChunk
-from tunesmith.serve.local.adapter_panels import pack_adapter
+from tunesmith.serve.local.adapter_panels import Part, pack_adapter
 from tunesmith.serve.local.adapters import LowRank
 from tunesmith.serve.local.llama_runner import CompiledRunner
 from tunesmith.serve.local.runner import TransformersRunner
@@ -30,6 +32,10 @@ def low_rank(rank: int, inputs: int = 32, outputs: int = 48) -> LowRank:
     return LowRank(torch.ones(rank, inputs), torch.ones(outputs, rank), 2.0)
 
 
+def parts(*outputs: int) -> list[Part]:
+    return [Part("", (count,)) for count in outputs]
+
+
 def make_model() -> LlamaForCausalLM:
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
@@ -39,7 +45,7 @@ def make_model() -> LlamaForCausalLM:
 
 
 def test_an_adapter_of_no_layer_takes_no_memory() -> None:
-    packed = pack_adapter([[None, None], [None]], [[48, 16], [32]], SpareSlab())
+    packed = pack_adapter([[None, None], [None]], [parts(48, 16), parts(32)], SpareSlab())
     assert (packed.nbytes, packed.lora_panels) == (0, 0)
     assert not packed.table.any()
 
@@ -48,8 +54,8 @@ def test_an_adapter_of_no_layer_takes_no_memory() -> None:
     ("ranks", "panels"), [((1,), 1), ((16,), 1), ((17,), 2), ((4, 4), 2), ((33, 1), 4), ((None, 20), 2)], ids=str
 )
 def test_each_part_has_panels_of_its_own_that_zeros_fill_up(ranks: tuple[int | None, ...], panels: int) -> None:
-    parts = [None if rank is None else low_rank(rank) for rank in ranks]
-    packed = pack_adapter([parts], [[48] * len(parts)], SpareSlab())
+    lows = [None if rank is None else low_rank(rank) for rank in ranks]
+    packed = pack_adapter([lows], [parts(*[48] * len(lows))], SpareSlab())
     assert packed.lora_panels == panels
     a_bytes = panels * 16 * 32 * 4
     b_bytes = sum(3 * 16 * rank * 4 for rank in ranks if rank is not None)  # 48 outputs are three panels
@@ -57,14 +63,25 @@ def test_each_part_has_panels_of_its_own_that_zeros_fill_up(ranks: tuple[int | N
 
 
 def test_the_widest_line_decides_about_the_panels_of_a_step() -> None:
-    packed = pack_adapter([[low_rank(4)], [low_rank(40)], [None]], [[48], [48], [48]], SpareSlab())
+    packed = pack_adapter([[low_rank(4)], [low_rank(40)], [None]], [parts(48)] * 3, SpareSlab())
     assert packed.lora_panels == 3
 
 
 def test_the_adapter_it_was_packed_from_is_not_changed() -> None:
     low = low_rank(4)
-    pack_adapter([[low]], [[48]], SpareSlab())
+    pack_adapter([[low]], [parts(48)], SpareSlab())
     assert torch.equal(low.b, torch.ones(48, 4))  # the scale goes into the packed copy
+
+
+def test_the_pieces_of_one_linear_begin_a_panel_each_and_share_its_a() -> None:
+    fused = Part("qkv_proj", (20, 8, 8))
+    low = LowRank(torch.ones(4, 32), torch.arange(36.0).unsqueeze(1).repeat(1, 4), 1.0)
+    packed = pack_adapter([[low]], [[fused]], SpareSlab())
+    assert packed.lora_panels == 1
+    assert packed.table[0, LORA_PARTS + PART_FIRST] == 0
+    assert packed.table[0, LORA_PARTS + PART_LAST] == 4  # 2 + 1 + 1 panels
+    b = (ctypes.c_float * (4 * 4 * 16)).from_address(int(packed.table[0, LORA_PARTS + PART_B]))
+    assert [b[panel * 4 * 16] for panel in range(4)] == [0, 16, 20, 28]
 
 
 @pytest.mark.parametrize("rank", [1, 15, 16, 17, 33])

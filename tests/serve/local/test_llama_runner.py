@@ -11,17 +11,20 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    GemmaConfig,
+    CohereConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
     PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from tunesmith.errors import ServerFault
@@ -50,6 +53,7 @@ MODELS: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
     "mistral": (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=None)),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**{**SIZES, "use_sliding_window": False})),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES)),
+    "smollm3": (SmolLM3ForCausalLM, SmolLM3Config(**SIZES, no_rope_layers=[1, 1, 0], pad_token_id=0)),
 }
 WIDTHS: list[Width] = ["float32", *(["float16"] if HAS_HALF else [])]  # type: ignore[list-item]
 TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj")
@@ -182,8 +186,8 @@ def test_the_threads_end_with_the_runner() -> None:
 
 
 def test_a_family_with_other_formulas_is_left_to_transformers() -> None:
-    windowed = Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=64, max_window_layers=1)
-    for config in (GemmaConfig(**SIZES), MistralConfig(**SIZES, sliding_window=64), windowed):
+    dynamic = LlamaConfig(**SIZES, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4})
+    for config in (CohereConfig(**SIZES), MixtralConfig(**SIZES, num_local_experts=2), dynamic):
         assert not supports(AutoModelForCausalLM.from_config(config))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.families.zoo import ZOO, write
 from tests.render.bases import VOCABULARY, make_base
-from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import CohereConfig, CohereForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
@@ -127,7 +127,7 @@ def test_a_damaged_finding_is_made_again(save: Save, tmp_path: Path, text: str) 
 
 
 def test_another_family_is_served_by_transformers_in_float32(save: Save, tmp_path: Path) -> None:
-    base = save(GemmaForCausalLM(GemmaConfig(**SIZES)))
+    base = save(CohereForCausalLM(CohereConfig(**SIZES)))
     runner, width = load_runner(base, Settings(data_dir=tmp_path / "data"))
     assert (type(runner), width) == (TransformersRunner, "float32")
     with pytest.raises(InvalidRequest, match=r"Setting serve_weights: this base is of a family .*'auto' or 'float32'"):
@@ -150,7 +150,7 @@ def test_nothing_is_compiled_for_a_family_that_has_no_compiled_code(
     monkeypatch.setattr(loading, "is_cached", lambda _: False)
     monkeypatch.setattr(loading, "precompile", lambda name, _: compiled.append(name))
     settings = Settings(data_dir=tmp_path, serve_weights="float32")
-    load_runner(write(ZOO["gemma3_text"], tmp_path / "gemma"), settings)
+    load_runner(write(ZOO["cohere"], tmp_path / "cohere"), settings)
     assert compiled == []
     load_runner(write(ZOO["llama"], tmp_path / "llama"), settings)
     assert compiled == ["serving"]

@@ -5,7 +5,7 @@ from itertools import accumulate
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tunesmith.families.panels import whole_panels
 from tunesmith.kernels.records import Records, new_counters
@@ -14,24 +14,8 @@ from tunesmith.kernels.thread_pool import CACHE_LINE
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.adapter_panels import PanelAdapter
+from tunesmith.serve.local.rotation import Rotation
 from tunesmith.serve.local.runner import AnyAdapter
-
-POSITIONS = 1024  # whose cosines and sines are computed at first
-
-
-class Rotation:
-    """The rotary cosines and sines of positions, by transformers' own code."""
-
-    def __init__(self, rotary: nn.Module) -> None:
-        self._rotary = rotary
-        self._cos = self._sin = torch.empty(0, 0)
-
-    def of(self, positions: Tensor, end: int) -> tuple[Tensor, Tensor]:
-        """The cosines and the sines [positions, head size] of positions below `end`."""
-        if end > len(self._cos):
-            cos, sin = self._rotary(torch.empty(1), torch.arange(max(POSITIONS, 2 * end)).unsqueeze(0))
-            self._cos, self._sin = cos[0].float().contiguous(), sin[0].float().contiguous()
-        return self._cos[positions], self._sin[positions]
 
 
 class Steps:
@@ -60,7 +44,8 @@ class Steps:
         first_rows = {chunk.slot: start for chunk, start in zip(order, starts, strict=False)}
         wanted = [row for chunk in chunks for row in _last(chunk, first_rows[chunk.slot])]
         self._write_tables(order, starts, wanted)
-        cos, sin = rotation.of(self._pointed["positions"], end)
+        lengths = [(len(chunk.ids), chunk.start + len(chunk.ids)) for chunk in order]
+        cos, sin = rotation.of(self._pointed["positions"], lengths)
         logits = torch.empty(len(wanted), int(self._args["logits_stride"]) // FLOAT_BYTES)
         self._point(cos=cos, sin=sin, logits=logits)
         self._args["rows"], self._args["logit_count"], self._args["chunks"] = rows, len(wanted), len(order)

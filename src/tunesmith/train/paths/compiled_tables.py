@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from tunesmith.families.layout import shared_inputs
+from tunesmith.families.layout import layer_inputs, layer_path
 from tunesmith.families.panels import pack, pack_back, pack_bias, whole_panels
 from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.records import Records
@@ -53,7 +53,12 @@ class Group:
 
 def groups_of(model: "PreTrainedModel") -> list[Group]:
     """The groups of all layers, in the order of a table of lines."""
-    return [Group.of(model, paths) for index in range(model.config.num_hidden_layers) for paths in shared_inputs(index)]
+    layers = [layer_path(index) for index in range(model.config.num_hidden_layers)]
+    return [
+        Group.of(model, [f"{layer}.{path}" for path in paths])
+        for layer in layers
+        for paths in layer_inputs(model.get_submodule(layer))
+    ]
 
 
 def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[Tensor]:
