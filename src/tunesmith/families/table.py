@@ -101,7 +101,7 @@ FAMILIES = {
     "olmo3": _other("OLMo 3", "its norms follow attention and MLP instead of preceding them"),
     "olmoe": _other("OLMoE", EXPERTS),
     "phi": _other("Phi 1.5, Phi 2", PART_ROTATED),
-    "phi3": _other("Phi-3, Phi-4", "one matrix holds its queries, keys and values"),
+    "phi3": _served("Phi-3, Phi-4", "one matrix holds its queries, keys and values", Layout(windowed=True)),
     "phimoe": _other("Phi-3.5 MoE", EXPERTS),
     "qwen2": Family("Qwen2"),
     "qwen2_moe": _other("Qwen2 MoE", EXPERTS),

@@ -18,7 +18,7 @@ from tunesmith.serve.local.llama_runner import CompiledRunner, supports
 from tunesmith.serve.local.runner import AnyAdapter
 
 FAMILIES = [
-    "smollm3", "mistral 0.1", "ministral",
+    "smollm3", "mistral 0.1", "ministral", "phi3", "phi4-mini",
 ]  # fmt: skip
 NEW, ALPHA = 64, 8.0
 RANKS = (4, 9)  # of two adapters
@@ -130,3 +130,30 @@ def test_logits_in_company_and_in_pieces_are_the_same_to_the_bit(name: str, tmp_
         runner.copy(1, 7, 33)
         chunk: SequenceChunk[AnyAdapter] = SequenceChunk(7, 33, ids[33:], adapters[1], 27)
         assert torch.equal(runner.forward([chunk]), alone[1][33:])
+
+
+@pytest.mark.parametrize("length", [5, 63, 64, 65, 70])
+def test_a_sequence_that_outgrows_its_angles_is_read_anew(length: int) -> None:
+    """LongRoPE: sequences of more than 64 tokens have other angles from their first token on."""
+    tiny = ZOO["phi4-mini"]
+    whole, engine = build(tiny), TorchEngine(CompiledRunner(build(tiny)), OPTIONS, fingerprint="x")
+    ids = text(length)
+    given = [delta.token for delta in engine.submit(GenerateRequest(ids, 80 - length, frozenset(), temperature=0))]
+    engine.close()
+    engine.join(5)
+    ours = list(ids)
+    for token in given:  # as `generate` does, which drops its cache there
+        with torch.inference_mode():
+            assert int(whole(input_ids=torch.tensor([ours])).logits[0, -1].argmax()) == token
+        ours.append(token)
+
+
+def test_a_sequence_that_is_cut_or_copied_below_the_border_is_read_anew() -> None:
+    runner, whole, ids = CompiledRunner(build(ZOO["phi4-mini"])), build(ZOO["phi4-mini"]), text(80)
+    with torch.inference_mode():
+        runner.forward([SequenceChunk(0, 0, ids[:70], None, 1)])
+        runner.copy(0, 1, 50)
+        for slot, start, stop in ((1, 50, 60), (1, 60, 64), (1, 64, 70), (0, 40, 50), (0, 50, 80)):
+            logits = runner.forward([SequenceChunk(slot, start, ids[start:stop], None, 3)])
+            expected = whole(input_ids=torch.tensor([ids[:stop]])).logits[0, -3:]
+            torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
