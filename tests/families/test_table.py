@@ -40,6 +40,7 @@ def test_a_gap_is_the_reason_and_no_gap_is_none() -> None:
     assert family_gap("smollm3", "training") is None
     assert family_gap("smollm3", "serving") is None
     assert "soft-capped" in str(family_gap("gemma2", "training"))
+    assert family_gap("gemma2", "serving") is None
     assert family_gap("mixtral", "serving") == "it is a mixture of experts"
     assert family_gap("mamba", "serving") == "the family mamba is not known"
 

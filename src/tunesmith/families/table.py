@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from tunesmith.families.layout import Layout
+from tunesmith.families.layout import FOUR_NORMS, Layout
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -69,9 +69,15 @@ FAMILIES = {
     "ernie4_5_moe": _other("ERNIE 4.5 MoE", EXPERTS),
     "exaone4": _other("EXAONE 4", "its norms follow attention and MLP instead of preceding them"),
     "falcon_h1": _recurrent("Falcon H1"),
-    "gemma": _other("Gemma", "its norms multiply by 1 + weight, and its embeddings are scaled"),
-    "gemma2": _other("Gemma 2", "its attention scores are soft-capped"),
-    "gemma3_text": _other("Gemma 3", "its norms multiply by 1 + weight, and each layer has four"),
+    "gemma": _served(
+        "Gemma", "its norms multiply by 1 + weight, and its embeddings are scaled", Layout(norm_offset=1.0)
+    ),
+    "gemma2": _served(
+        "Gemma 2", "its attention scores are soft-capped", Layout(FOUR_NORMS, norm_offset=1.0, capped_scores=True)
+    ),
+    "gemma3_text": _served(
+        "Gemma 3", "its norms multiply by 1 + weight, and each layer has four", Layout(FOUR_NORMS, norm_offset=1.0)
+    ),
     "gemma3n_text": _other("Gemma 3n", "each token has four streams of values, and its layers inputs of their own"),
     "gemma4_text": _other("Gemma 4", "its layers have heads of different sizes"),
     "glm": _other("GLM 4 9B", PART_ROTATED),
