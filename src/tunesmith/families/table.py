@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from tunesmith.families.layout import FOUR_NORMS, Layout
+from tunesmith.families.layout import FOUR_NORMS, GLM_NORMS, POST_NORMS, Layout
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -57,6 +57,7 @@ def _recurrent(title: str) -> Family:
 
 EXPERTS = "it is a mixture of experts"
 PART_ROTATED = "a part of each head is not rotated"
+POSTERIOR = "its norms follow attention and MLP instead of preceding them"
 WINDOWS = "some of its layers attend to a window"
 FAMILIES = {
     "apertus": _other("Apertus", "its MLP has no gate"),
@@ -65,9 +66,9 @@ FAMILIES = {
     "cohere2": _other("Command R7B, Command A", "its norms subtract the mean, and its logits are scaled"),
     "deepseek_v2": _other("DeepSeek V2", f"{EXPERTS} with latent attention"),
     "deepseek_v3": _other("DeepSeek V3", f"{EXPERTS} with latent attention"),
-    "ernie4_5": _other("ERNIE 4.5", "it rotates neighbouring values of a head"),
+    "ernie4_5": _served("ERNIE 4.5", "it rotates neighbouring values of a head", Layout(neighbours=True)),
     "ernie4_5_moe": _other("ERNIE 4.5 MoE", EXPERTS),
-    "exaone4": _other("EXAONE 4", "its norms follow attention and MLP instead of preceding them"),
+    "exaone4": _served("EXAONE 4", POSTERIOR, Layout(POST_NORMS, only_windows_rotate=True)),
     "falcon_h1": _recurrent("Falcon H1"),
     "gemma": _served(
         "Gemma", "its norms multiply by 1 + weight, and its embeddings are scaled", Layout(norm_offset=1.0)
@@ -80,12 +81,12 @@ FAMILIES = {
     ),
     "gemma3n_text": _other("Gemma 3n", "each token has four streams of values, and its layers inputs of their own"),
     "gemma4_text": _other("Gemma 4", "its layers have heads of different sizes"),
-    "glm": _other("GLM 4 9B", PART_ROTATED),
-    "glm4": _other("GLM 4 0414", PART_ROTATED),
+    "glm": _served("GLM 4 9B", PART_ROTATED, Layout(neighbours=True)),
+    "glm4": _served("GLM 4 0414", "its norms follow attention and MLP too", Layout(GLM_NORMS, neighbours=True)),
     "glm4_moe": _other("GLM 4.5", f"{EXPERTS}, and {PART_ROTATED}"),
     "gpt_neox": _other("GPT-NeoX", "its MLP has no gate"),
     "gpt_oss": _other("GPT-OSS", f"{EXPERTS} with attention sinks"),
-    "granite": _other("Granite 3", "its logits and residuals are scaled"),
+    "granite": _served("Granite 3", "its logits and residuals are scaled"),
     "granitemoe": _other("Granite 3 MoE", EXPERTS),
     "granitemoehybrid": _recurrent("Granite 4"),
     "hunyuan_v1_dense": _other("Hunyuan", "its queries and keys are normed after they are rotated"),
@@ -103,8 +104,8 @@ FAMILIES = {
     "nemotron": _other("Nemotron 4, Minitron", PART_ROTATED),
     "nemotron_h": _recurrent("Nemotron H"),
     "olmo": _other("OLMo", "its norms have no weight, and its queries, keys and values are clipped"),
-    "olmo2": _other("OLMo 2", "its norms follow attention and MLP instead of preceding them"),
-    "olmo3": _other("OLMo 3", "its norms follow attention and MLP instead of preceding them"),
+    "olmo2": _served("OLMo 2", POSTERIOR, Layout(POST_NORMS)),
+    "olmo3": _served("OLMo 3", POSTERIOR, Layout(POST_NORMS)),
     "olmoe": _other("OLMoE", EXPERTS),
     "phi": _other("Phi 1.5, Phi 2", PART_ROTATED),
     "phi3": _served("Phi-3, Phi-4", "one matrix holds its queries, keys and values", Layout(windowed=True)),
@@ -116,7 +117,7 @@ FAMILIES = {
     "qwen3_5_text": _recurrent("Qwen3.5"),
     "qwen3_moe": _other("Qwen3 MoE", EXPERTS),
     "qwen3_next": _recurrent("Qwen3-Next"),
-    "seed_oss": _other("Seed-OSS", "its attention scores have dropout in training"),
+    "seed_oss": _served("Seed-OSS", "its attention scores have dropout in training"),
     "smollm3": Family("SmolLM3"),
     "stablelm": _other("StableLM", PART_ROTATED),
     "starcoder2": _other("StarCoder 2", "its MLP has no gate"),

@@ -18,7 +18,8 @@ from tunesmith.serve.local.llama_runner import CompiledRunner, supports
 from tunesmith.serve.local.runner import AnyAdapter
 
 FAMILIES = [
-    "smollm3", "mistral 0.1", "ministral", "phi3", "phi4-mini", "gemma", "gemma2", "gemma3_text",
+    "smollm3", "mistral 0.1", "ministral", "phi3", "phi4-mini", "gemma", "gemma2", "gemma3_text", "olmo2", "olmo3",
+    "granite", "glm", "glm4", "exaone4", "ernie4_5", "seed_oss",
 ]  # fmt: skip
 NEW, ALPHA = 64, 8.0
 RANKS = (4, 9)  # of two adapters
