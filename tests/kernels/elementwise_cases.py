@@ -17,6 +17,7 @@ from tests.kernels.reference import (
     reference,
     rms_norm,
     rotated,
+    rotated_neighbours,
     silu,
     softmax,
     to_panels,
@@ -126,6 +127,19 @@ def rotate_back_case(size: int) -> Pairs:
     return rotation(
         elementwise.rotate_back, lambda x, cos, sin, any_x: gradient(partial(rotated, cos=cos, sin=sin), any_x, x), size
     )
+
+
+@reference(elementwise.rotate_neighbours, sizes=EVEN_SIZES, reason=EVEN_REASON)
+def rotate_neighbours_case(size: int) -> Pairs:
+    return rotation(elementwise.rotate_neighbours, lambda x, cos, sin, _: rotated_neighbours(wide(x), cos, sin), size)
+
+
+@reference(elementwise.rotate_neighbours_back, sizes=EVEN_SIZES, reason=EVEN_REASON)
+def rotate_neighbours_back_case(size: int) -> Pairs:
+    def expected(x: Floats, cos: Floats, sin: Floats, any_x: Floats) -> Floats:
+        return gradient(partial(rotated_neighbours, cos=cos, sin=sin), any_x, x)
+
+    return rotation(elementwise.rotate_neighbours_back, expected, size)
 
 
 def rotation(kernel: Callable[..., None], expected: Callable[..., Floats], size: int) -> Pairs:

@@ -154,6 +154,16 @@ def rotated(x: Floats, cos: Floats, sin: Floats) -> Floats:
     return result
 
 
+def rotated_neighbours(x: Floats, cos: Floats, sin: Floats) -> Floats:
+    """The same for numbers 2i and 2i + 1, by the angles of the first half."""
+    half = x.shape[-1] // 2
+    cos, sin = cos[..., :half], sin[..., :half]
+    low, high = x[..., ::2], x[..., 1::2]
+    turned = numpy.stack([low * cos - high * sin, high * cos + low * sin], -1)
+    result: Floats = turned.reshape(x.shape)
+    return result
+
+
 def softmax(scores: Floats) -> Floats:
     weights: Floats = numpy.exp(scores - scores.max(-1, keepdims=True))
     result: Floats = weights / weights.sum(-1, keepdims=True)

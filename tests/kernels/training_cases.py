@@ -16,6 +16,7 @@ from tests.kernels.reference import (
     reference,
     rms_norm,
     rotated,
+    rotated_neighbours,
     to_panels,
     whole,
     wide,
@@ -35,6 +36,7 @@ from tunesmith.kernels.training.step_args import (
 from tunesmith.kernels.vectors import LANES
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, LANES
+SCORE_SCALE = 0.3  # a family may have another than 1 / sqrt(head size)
 WIDTH = (HEADS + 2 * KV_HEADS) * HEAD_SIZE
 
 
@@ -50,17 +52,24 @@ def random_until(random: numpy.random.Generator, rows: int) -> NDArray[numpy.int
 
 
 def tree_args(random: numpy.random.Generator, rows: int) -> tuple[Record, Floats]:
-    """A step's arguments for attention, and which token sees which: [rows, rows]."""
+    """A step's arguments for attention, and which token sees which: [rows, rows].
+
+    Heads are rotated in half where there are few rows, and whole elsewhere; at one size neighbours are.
+    """
     panels, until = whole(rows) // LANES, random_until(random, rows)
     padded = numpy.pad(until, (0, whole(rows) - rows))
     token, key = numpy.arange(rows)[:, None], numpy.arange(rows)[None]
     sees = (key <= token) & (until[None] > token)
-    cos, sin = angles(sees.sum(1) - 1, HEAD_SIZE)
+    rotary = HEAD_SIZE if rows > LANES else HEAD_SIZE // 2
+    cos, sin = angles(sees.sum(1) - 1, rotary)
     args = Record(
         TRAIN_STEP_ARGS,
         heads=HEADS,
         kv_heads=KV_HEADS,
         head_size=HEAD_SIZE,
+        rotary_size=rotary,
+        neighbours=rows % 5 == 2,
+        score_scale=SCORE_SCALE,
         eps=EPS,
         rows=rows,
         panels=panels,
@@ -106,7 +115,10 @@ class Tree:
             if self.layer.rows[name][0]:
                 parts[index] = rms_norm(parts[index], wide(self.layer[name]))
             if self.layer.rows["rotated"][0]:
-                parts[index] = rotated(parts[index], self.args["cos"][:, None], self.args["sin"][:, None])
+                cos, sin = self.args["cos"][:, None], self.args["sin"][:, None]
+                first, rest = numpy.split(parts[index], [cos.shape[-1]], -1)
+                turned = rotated_neighbours if self.args.rows["neighbours"][0] else rotated
+                parts[index] = numpy.concatenate([turned(first, cos, sin), rest], -1)
         return numpy.concatenate([*parts, raw[:, HEADS + KV_HEADS :]], 1)
 
     def attended(self, raw: Floats) -> tuple[Floats, Floats]:
@@ -115,7 +127,7 @@ class Tree:
         keys, values = (
             numpy.repeat(part, HEADS // KV_HEADS, 1) for part in (qkv[:, HEADS:-KV_HEADS], qkv[:, -KV_HEADS:])
         )
-        scores = numpy.einsum("thd,khd->htk", qkv[:, :HEADS], keys) / HEAD_SIZE**0.5
+        scores = numpy.einsum("thd,khd->htk", qkv[:, :HEADS], keys) * SCORE_SCALE
         exponentials = numpy.exp(scores) * self.sees
         sums = exponentials.sum(-1)
         return numpy.einsum("htk,khd->thd", exponentials / sums[..., None], values), numpy.log(sums).T
@@ -176,7 +188,7 @@ def attend_back_case(size: int) -> Pairs:
 
 def tree_gradient(tree: Tree, raw: Floats) -> Floats:
     """By the rules of softmax and products, then through norms and rotary embedding by central differences."""
-    group, scale, grad = HEADS // KV_HEADS, HEAD_SIZE**-0.5, wide(tree.args["grad_attended"])
+    group, scale, grad = HEADS // KV_HEADS, SCORE_SCALE, wide(tree.args["grad_attended"])
     qkv = tree.qkv(raw)
     result = numpy.zeros(qkv.shape)
     for head in range(HEADS):

@@ -174,6 +174,26 @@ def rotate_back(address: int, cos: int, sin: int, size: int) -> None:
 
 
 @compiled
+def rotate_neighbours(address: int, cos: int, sin: int, size: int) -> None:
+    """As `rotate`, with the same angle for numbers 2i and 2i + 1."""
+    x, c, s = floats(address, size), floats(cos, size), floats(sin, size)
+    for i in range(size // 2):
+        low, high = x[2 * i], x[2 * i + 1]
+        x[2 * i] = low * c[i] - high * s[i]
+        x[2 * i + 1] = high * c[i] + low * s[i]
+
+
+@compiled
+def rotate_neighbours_back(address: int, cos: int, sin: int, size: int) -> None:
+    """Replaces the gradient of the output of `rotate_neighbours` by that of its input."""
+    x, c, s = floats(address, size), floats(cos, size), floats(sin, size)
+    for i in range(size // 2):
+        low, high = x[2 * i], x[2 * i + 1]
+        x[2 * i] = low * c[i] + high * s[i]
+        x[2 * i + 1] = high * c[i] - low * s[i]
+
+
+@compiled
 def softmax(scores: NDArray[numpy.float32], seen: int) -> None:
     """Softmax of the first `seen` scores, in place; the others become 0."""
     largest = scores[0]

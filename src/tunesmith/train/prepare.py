@@ -65,7 +65,8 @@ def prepare(
     base = load_base(spec, device)
     work = Work.of(base.model, base.trainable)
     plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room, ranks)
-    choice = choose_stack(spec, base.model, base.trainable, plan)
+    longest = max(len(row.ids) for example in examples for row in example.rows)
+    choice = choose_stack(spec, base.model, base.trainable, plan, longest)
     _report(base, plan, choice, device, emit)
     scorer = _scorer_of(choice, base, plan, examples, reserve, emit)
     if scorer is None:  # the exception is gone, whose frames held the base: a GPU may have no room for two

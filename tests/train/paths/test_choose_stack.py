@@ -50,6 +50,14 @@ def test_other_weights_and_sizes_take_the_tree(make_spec: Make) -> None:
     assert "its norms multiply by 1 + weight" in choose_stack(spec, model, adapter, PLAN).reason
 
 
+def test_a_window_that_no_row_fills_is_none(make_spec: Make) -> None:
+    spec, model = make_spec(), tiny_llama()
+    adapter = attach(model, spec.options, 0, model.get_output_embeddings())
+    model.config.model_type, model.config.sliding_window = "mistral", 20
+    assert choose_stack(spec, model, adapter, PLAN, 20).kind == "compiled"
+    assert "a window of 20 tokens, and a row has 21" in choose_stack(spec, model, adapter, PLAN, 21).reason
+
+
 def test_a_size_that_fills_no_vectors_takes_the_tree(make_spec: Make) -> None:
     sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 61}
     spec, model = make_spec(), LlamaForCausalLM(LlamaConfig(**sizes, intermediate_size=90))

@@ -32,6 +32,17 @@ SHAPE = {
     "eos_token_id": 2,
 }
 Changes = dict[str, object]  # of SHAPE
+LONGROPE: Changes = {  # over three quarters of each head, and other angles for rows of more than 60 tokens
+    "sliding_window": 4096,
+    "rope_parameters": {
+        "rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75, "short_factor": [1.0] * 6,
+        "long_factor": [1.0 + 0.5 * place for place in range(6)], "original_max_position_embeddings": 60,
+    },
+}  # fmt: skip
+MULTIPLIERS: Changes = {
+    "embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22, "attention_multiplier": 0.06,
+}  # fmt: skip
+HALF = {"partial_rotary_factor": 0.5}
 PLAIN_LORA = TrainingOptions(lora_rank=16, lora_alpha=32.0)
 
 
@@ -70,7 +81,12 @@ def build(name: str, spec: TrainingOptions, changes: Changes) -> tuple[transform
 
 
 def pair(
-    name: str = "Llama", spec: TrainingOptions = PLAIN_LORA, changes: Changes | None = None, *, both: bool = False
+    name: str = "Llama",
+    spec: TrainingOptions = PLAIN_LORA,
+    changes: Changes | None = None,
+    *,
+    both: bool = False,
+    longest: int | None = None,
 ) -> Pair:
     """The plain one in float64, but for what transformers computes in float32."""
     model, adapter = build(name, spec, changes or {})
@@ -81,7 +97,7 @@ def pair(
         for path, layer in twin_adapter.layers.items():
             layer.lora_a.copy_(adapter.layers[path].lora_a)
             layer.lora_b.copy_(adapter.layers[path].lora_b)
-    assert compiled_layers_gap(model, adapter) is None
+    assert compiled_layers_gap(model, adapter, longest) is None
     layers = CompiledLayers(model, adapter, both)
     return Pair(TreeScorer(twin), twin_adapter, TreeScorer(model, layers), adapter, layers)
 
@@ -117,12 +133,26 @@ QWEN3 = pair("Qwen3")  # with norms of heads, which the backward pass makes agai
         ("Qwen2", PLAIN_LORA, {"tie_word_embeddings": True}),
         ("Qwen3", PLAIN_LORA, {"attention_bias": True}),
         ("SmolLM3", PLAIN_LORA, {"no_rope_layer_interval": 2}),
+        ("Phi3", PLAIN_LORA, {"sliding_window": None}),
+        ("Phi3", TrainingOptions(lora_rank=3, lora_targets=["qkv_proj", "down_proj"]), LONGROPE),
+        ("Granite", PLAIN_LORA, MULTIPLIERS),
+        ("Glm", PLAIN_LORA, {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, **HALF}}),
+        ("Ernie4_5", PLAIN_LORA, {}),
+        ("SeedOss", PLAIN_LORA, {"attention_dropout": 0.0, "attention_bias": True}),
     ],
 )
 def test_a_family_has_the_gradient_of_its_own_layers(name: str, spec: TrainingOptions, changes: Changes) -> None:
     both = pair(name, spec, changes)
     both.compare([random_row(n, n, PROMPT) for n in (3, 20, 41)])
     both.compare([random_row(9, 1)])
+
+
+def test_rows_that_fill_no_window_have_the_gradient_and_longer_ones_are_refused() -> None:
+    """The packed tree may be longer than the window: each row counts alone."""
+    both = pair("Mistral", changes={"sliding_window": 60}, longest=60)
+    both.compare([random_row(n, n, PROMPT) for n in (10, 5, 9)])
+    with pytest.raises(RuntimeError, match="longer than a layer's window of 60 tokens"):
+        both.compiled.score([random_row(61, 1)])
 
 
 @st.composite

@@ -12,7 +12,17 @@ import math
 from numpy import float32
 
 from tunesmith.kernels.compiler import compiled, number
-from tunesmith.kernels.elementwise import exp, floats, rms_norm, rms_norm_back_in_place, rotate, rotate_back, table
+from tunesmith.kernels.elementwise import (
+    exp,
+    floats,
+    rms_norm,
+    rms_norm_back_in_place,
+    rotate,
+    rotate_back,
+    rotate_neighbours,
+    rotate_neighbours_back,
+    table,
+)
 from tunesmith.kernels.multiply import multiply_float32, multiply_strided
 from tunesmith.kernels.thread_pool import claim
 from tunesmith.kernels.training.step_args import KEY_ROWS, QUERY_TOKENS, TrainLayer, TrainStepArgs
@@ -50,14 +60,16 @@ def rotate_rows(args: TrainStepArgs, counter: int, layer: TrainLayer) -> None:
 def _rotate_panel(args: TrainStepArgs, layer: TrainLayer, panel: int) -> None:
     """qkv of a panel of tokens, from what the linears computed."""
     for row in range(panel * LANES, min(panel * LANES + LANES, args.rows)):
-        offset, angle = row * _qkv_stride(args), row * _head_bytes(args)
+        offset, angle = row * _qkv_stride(args), row * args.rotary_size * FLOAT_BYTES
         for head in range(args.heads + args.kv_heads):
             place = offset + head * _head_bytes(args)
             norm = layer.query_norm if head < args.heads else layer.key_norm
             if norm:
                 rms_norm(layer.raw + place, layer.qkv + place, norm, args.head_size, args.eps)
-            if layer.rotated:
-                rotate(layer.qkv + place, args.cos + angle, args.sin + angle, args.head_size)
+            if layer.rotated and args.neighbours:
+                rotate_neighbours(layer.qkv + place, args.cos + angle, args.sin + angle, args.rotary_size)
+            elif layer.rotated:
+                rotate(layer.qkv + place, args.cos + angle, args.sin + angle, args.rotary_size)
         if layer.qkv != layer.raw:
             values, size = offset + (args.heads + args.kv_heads) * _head_bytes(args), args.kv_heads * args.head_size
             source, target = floats(layer.raw + values, size), floats(layer.qkv + values, size)
@@ -71,9 +83,12 @@ def _rotate_head_back(args: TrainStepArgs, layer: TrainLayer, row: int, head: in
 
     From the gradient of what attention reads to that of what the linears computed, in place.
     """
-    place, angle = row * _qkv_stride(args) + head * _head_bytes(args), row * _head_bytes(args)
-    if layer.rotated:
-        rotate_back(args.grad_qkv + place, args.cos + angle, args.sin + angle, args.head_size)
+    place = row * _qkv_stride(args) + head * _head_bytes(args)
+    angle = row * args.rotary_size * FLOAT_BYTES
+    if layer.rotated and args.neighbours:
+        rotate_neighbours_back(args.grad_qkv + place, args.cos + angle, args.sin + angle, args.rotary_size)
+    elif layer.rotated:
+        rotate_back(args.grad_qkv + place, args.cos + angle, args.sin + angle, args.rotary_size)
     if norm:
         rms_norm_back_in_place(layer.raw + place, args.grad_qkv + place, norm, args.head_size, args.eps)
 
@@ -120,7 +135,7 @@ def prepare_back(args: TrainStepArgs, counter: int, layer: TrainLayer) -> None:
 
 @compiled
 def attend(args: TrainStepArgs, counter: int, layer: TrainLayer, scratch: int) -> None:
-    """layer.attended = softmax(q @ k^T / sqrt(head_size)) @ v over the tree.
+    """layer.attended = softmax(q @ k^T * score_scale) @ v over the tree.
 
     Also layer.lse, for the backward pass. A piece of work is a block of tokens of one head. `scratch`: memory of this
     thread.
@@ -203,7 +218,7 @@ def _softmax(
     `block`: the first token of its block. Also writes its layer.lse.
     """
     until, scores = table(args.until, args.panels * LANES, 1), floats(address, args.panels * LANES)
-    scale = float32(1.0 / math.sqrt(args.head_size))
+    scale = float32(args.score_scale)
     largest = _MASKED
     begin, end = _next_run(args, number(0), last, block)
     while begin < last:
@@ -295,7 +310,7 @@ def _score_grads(
     In place; `scores` become probabilities.
     """
     until, p, g = table(args.until, args.panels * LANES, 1), floats(scores, length), floats(score_grads, length)
-    scale = float32(1.0 / math.sqrt(args.head_size))
+    scale = float32(args.score_scale)
     for k in range(length):
         p[k] = exp(p[k] * scale - lse)
     for k in range(length):

@@ -21,10 +21,13 @@ class TrainStepArgs(Protocol):
     heads: int
     kv_heads: int
     head_size: int
+    rotary_size: int  # the numbers at the beginning of a head that are rotated
+    neighbours: int  # 1: numbers 2i and 2i + 1 of a head are rotated by the same angle, not i and i + half
     inner: int  # columns of the gate projection, and of the up projection
     parts: int  # linears with LoRA, of all layers
     lora_width: int  # the largest of the matrices'
     eps: float
+    score_scale: float  # of attention
     update_scale: float  # of the adapter: alpha / rank
 
     # 0: from the first layer's input to the last layer's output; 1: from that output's gradient to the adapter's
@@ -34,7 +37,7 @@ class TrainStepArgs(Protocol):
     grads: int  # the adapter's gradients are added here, laid out as the values
     rows: int  # tokens
     panels: int  # of 16 tokens
-    cos: int  # [rows, head_size]
+    cos: int  # [rows, rotary_size]
     sin: int
     until: int  # table [16 * panels]: the end of the tokens that see this one as a key
     panel_until: int  # table [panels]: the largest `until` of its tokens

@@ -45,26 +45,35 @@ class StackChoice:
 
 
 def choose_stack(
-    spec: TrainSpec, model: "PreTrainedModel", trainable: TrainableParameters, plan: MemoryPlan
+    spec: TrainSpec,
+    model: "PreTrainedModel",
+    trainable: TrainableParameters,
+    plan: MemoryPlan,
+    longest: int | None = None,
 ) -> StackChoice:
-    """Chooses by the spec, the base, what is trained of it, and the memory plan."""
+    """Chooses by the spec, the base, what is trained of it, and the memory plan.
+
+    `longest`: tokens of the longest row; None: not known.
+    """
     trains = bool(spec.options.lora_dropout) or plan.activation_checkpointing
     if not spec.packing:
         return StackChoice("padded", "The layers run on padded rows: packing is off.", trains)
     if is_recurrent(model.config.to_dict()):
         return StackChoice("padded", "The layers run on padded rows: some keep a state, so rows share nothing.", trains)
-    gap = _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
+    gap = _plan_gap(spec, plan) or compiled_layers_gap(model, trainable, longest)
     if gap is None:
         return StackChoice("compiled", "The layers run as compiled code.")
     fuses = spec.options.quantization == "none"  # fused functions read plain weights
     return StackChoice("tree", f"The layers run as the base's own modules: {gap}.", trains, fuses)
 
 
-def compiled_layers_gap(model: "PreTrainedModel", trainable: TrainableParameters) -> str | None:
+def compiled_layers_gap(
+    model: "PreTrainedModel", trainable: TrainableParameters, longest: int | None = None
+) -> str | None:
     """Why `CompiledLayers` do not compute this model; None where they do."""
     if not isinstance(trainable, Adapter):
         return "all weights are trained"
-    return model_gap(model, "training") or _size_gap(model) or _weights_gap(model, trainable)
+    return model_gap(model, "training", longest) or _size_gap(model) or _weights_gap(model, trainable)
 
 
 def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> int:

@@ -5,6 +5,7 @@ a run (output layer, losses, optimizer, resume) is the same on all paths. `famil
 compiled, `paths.choose_stack` when they are used.
 """
 
+import sys
 import weakref
 from typing import TYPE_CHECKING, cast
 
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from tunesmith.families.formulas import formulas_of, layout_of
 from tunesmith.families.layout import head_size, layer_path, norm_names
 from tunesmith.families.panels import whole_panels
+from tunesmith.families.table import windows
 from tunesmith.kernels.records import new_counters
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
 from tunesmith.kernels.training.step import training_step
@@ -39,6 +42,8 @@ class CompiledLayers:
         self._adapter, self._rotary = adapter, model.base_model.rotary_emb
         self._final_norm: nn.Module = model.base_model.norm
         self._embedding: Tensor = model.base_model.embed_tokens.weight.detach()
+        self._formulas = formulas_of(model)
+        self._window = min(filter(None, windows(model.config, sys.maxsize)), default=sys.maxsize)
         groups, layers = groups_of(model), model.config.num_hidden_layers
         self._step, self._layers = numpy.zeros(1, TRAIN_STEP_ARGS), numpy.zeros(layers, TRAIN_LAYER)
         self._matrices = numpy.zeros(len(groups), TRAIN_MATRIX)
@@ -68,9 +73,12 @@ class CompiledLayers:
         """The last layer's output [T, hidden], and a number that `backward` asks for."""
         self._buffers.make(packed.length, torch.get_num_threads())
         self._fill(packed)
-        torch.index_select(self._embedding, 0, torch.tensor(packed.ids), out=self._buffers.input(packed.length))
+        stream = self._buffers.input(packed.length)
+        torch.index_select(self._embedding, 0, torch.tensor(packed.ids), out=stream)
+        if (scale := self._formulas.embedding_scale / self._formulas.branch_scale) != 1.0:
+            stream *= scale
         self._run(backward=False)
-        return self._buffers.output(packed.length).clone(), self._passes
+        return self._buffers.output(packed.length) * self._formulas.branch_scale, self._passes
 
     def backward(self, grad_TD: Tensor, number: int) -> None:
         """Adds to the adapter's gradient.
@@ -79,7 +87,7 @@ class CompiledLayers:
         """
         if number != self._passes:
             raise RuntimeError("Another pass has overwritten what this backward pass needs.")
-        self._buffers.grad(len(grad_TD)).copy_(grad_TD)
+        torch.mul(grad_TD, self._formulas.branch_scale, out=self._buffers.grad(len(grad_TD)))
         self._run(backward=True)
 
     def _run(self, *, backward: bool) -> None:
@@ -100,7 +108,11 @@ class CompiledLayers:
         return pool
 
     def _describe(self, model: "PreTrainedModel") -> None:
-        """What does not change from step to step."""
+        """What does not change from step to step.
+
+        Where a family scales what attention and MLP add to the residual stream, the stream is divided by that scale
+        instead. Norms take no notice once their epsilon is divided too, and gradients of the adapter stay the same.
+        """
         config = model.config
         layer = next(iter(self._adapter.layers.values()))
         fields = {
@@ -109,10 +121,13 @@ class CompiledLayers:
             "heads": config.num_attention_heads,
             "kv_heads": config.num_key_value_heads,
             "head_size": head_size(config),
+            "rotary_size": self._formulas.rotary_size,
+            "score_scale": self._formulas.score_scale,
+            "neighbours": layout_of(config).neighbours,
             "inner": config.intermediate_size,
             "parts": len(self._parts),
             "lora_width": int(self._matrices["lora_width"].max()),
-            "eps": config.rms_norm_eps,
+            "eps": config.rms_norm_eps / self._formulas.branch_scale**2,
             "update_scale": layer.scale,
             "counters": self._counters.ctypes.data,
         }
@@ -120,7 +135,9 @@ class CompiledLayers:
             self._step[name] = value
 
     def _fill(self, packed: Packed) -> None:
-        """What a step says of its tokens."""
+        """What a step says of its tokens. RuntimeError where a row is longer than a layer's window."""
+        if max(packed.positions) >= self._window:
+            raise RuntimeError(f"A row is longer than a layer's window of {self._window} tokens.")
         panels = whole_panels(packed.length)
         until = torch.zeros(panels * LANES, dtype=torch.int64)
         for node in packed.nodes:
