@@ -16,12 +16,13 @@ from tests.kernels.reference import (
     rotated,
     silu,
     softmax,
+    to_panels,
     whole,
     wide,
 )
 
 from tunesmith.kernels.multiply import HAS_HALF
-from tunesmith.kernels.serving import attention, linear
+from tunesmith.kernels.serving import attention, linear, packing
 from tunesmith.kernels.serving.step_args import CHUNK_COLUMNS, LAYER, QUERY_ROWS, STEP_ARGS
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
 
@@ -177,3 +178,33 @@ def gate_up_case(size: int) -> Pairs:
         both = linears.product(half, 1) + updates
         pairs.append((gates[:, :columns], silu(both[:, :columns]) * both[:, columns:]))
     return pairs
+
+
+@reference(packing.pack_squares, sizes=(LANES, 3 * LANES, 5 * LANES), reason="whole squares only", tolerance=0)
+def pack_squares_case(size: int) -> Pairs:
+    """Numbers of which float16 and bfloat16 have all bits, from each format to each."""
+    random, pairs = numpy.random.default_rng(size), []
+    numbers = random.integers(-128, 128, (2 * size, size)).astype(numpy.float32) / 64
+    brain = (numbers.view(numpy.uint32) >> 16).astype(numpy.uint16)
+    for stored in (numbers, brain, *([numbers.astype(numpy.float16)] if HAS_HALF else [])):
+        for kind in (
+            numpy.float32,
+            *([numpy.float16] if HAS_HALF else []),
+            *([numpy.uint16] if stored is brain else []),
+        ):
+            panels = numpy.zeros((2 * size // LANES, size, LANES), kind)
+            args = numpy.zeros(1, packing.PACK_ARGS)
+            args["source"], args["source_kind"] = stored.ctypes.data, PACK_KINDS[stored.dtype.type]
+            args["target"], args["target_kind"] = panels.ctypes.data, PACK_KINDS[kind]
+            args["panels"], args["inputs"] = len(panels), size
+            packing.pack_squares(args)
+            got = (panels.astype(numpy.uint32) << 16).view(numpy.float32) if kind is numpy.uint16 else panels
+            pairs.append((got, wide(to_panels(numbers))))
+    return pairs
+
+
+PACK_KINDS = {
+    numpy.float32: packing.Kind.FLOAT32,
+    numpy.float16: packing.Kind.FLOAT16,
+    numpy.uint16: packing.Kind.BFLOAT16,
+}

@@ -114,6 +114,7 @@ def test_entries_take_arrays_and_no_addresses() -> None:
     """What Python calls; of its arguments only the numbers of threads are integers."""
     entries = {name: kernel for name, kernel in dispatchers().items() if kernel.stats.cache_path}
     assert set(entries) == {
+        "serving.packing.pack_squares",
         "serving.step.serving_step",
         "training.step.training_step",
         "thread_pool.initialize",

@@ -18,7 +18,7 @@ from tunesmith.export.architectures import Shape, read_shape, rope_factors
 from tunesmith.export.gguf_tokenizer import GgufTokenizer, read_tokenizer
 from tunesmith.export.merged import Told, Update, merged_tensors, updates_of, weight_shapes
 from tunesmith.export.tuned_model import TunedModel
-from tunesmith.families.text_part import own_path
+from tunesmith.families.peft_names import own_path
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter

@@ -8,6 +8,8 @@ Imports neither torch nor transformers.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from tunesmith.families.layout import ATTENTION_INPUTS
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
@@ -16,6 +18,16 @@ Use: TypeAlias = Literal["training", "serving"]
 FULL_ATTENTION = "full_attention"
 # The angles of a position are always the same; the others depend on the length of the sequence.
 FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
+
+
+@dataclass(frozen=True, slots=True)
+class FileForm:
+    """What a base of the family has in its files, for reading them without transformers (`families.served_shape`)."""
+
+    needs: tuple[str, ...] = ()  # keys of config.json whose defaults are other than none
+    head_norms: bool = False
+    bias: tuple[str, ...] = ()  # modules of a layer that have one, whatever the config says
+    bias_keys: tuple[str, ...] = ()  # of the config: whether attention and MLP have one
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,7 @@ class Family:
     training_gap: str | None = None
     serving_gap: str | None = None
     recurrent: bool = False  # some layers keep a state instead of keys and values: rows cannot share a prefix
+    files: FileForm | None = None  # None: transformers is asked what a base is
 
     def gap(self, use: Use) -> str | None:
         """Why the family has no compiled code for `use`; None where it has."""
@@ -76,13 +89,13 @@ FAMILIES = {
     "hunyuan_v1_moe": _other("Hunyuan MoE", EXPERTS),
     "lfm2": _recurrent("LFM2"),
     "lfm2_moe": _recurrent("LFM2 MoE"),
-    "llama": Family("Llama"),
+    "llama": Family("Llama", files=FileForm(bias_keys=("attention_bias", "mlp_bias"))),
     "llama4_text": _other("Llama 4", EXPERTS),
     "minicpm3": _other("MiniCPM 3", "its attention is latent"),
     "minimax_m2": _other("MiniMax M2", f"{EXPERTS}, and {PART_ROTATED}"),
     "ministral": _other("Ministral 8B", WINDOWS),
     "ministral3": _other("Ministral 3", "its queries are scaled by their position"),
-    "mistral": Family("Mistral"),
+    "mistral": Family("Mistral", files=FileForm(needs=("sliding_window",))),
     "mixtral": _other("Mixtral", EXPERTS),
     "nemotron": _other("Nemotron 4, Minitron", PART_ROTATED),
     "nemotron_h": _recurrent("Nemotron H"),
@@ -93,9 +106,9 @@ FAMILIES = {
     "phi": _other("Phi 1.5, Phi 2", PART_ROTATED),
     "phi3": _other("Phi-3, Phi-4", "one matrix holds its queries, keys and values"),
     "phimoe": _other("Phi-3.5 MoE", EXPERTS),
-    "qwen2": Family("Qwen2"),
+    "qwen2": Family("Qwen2", files=FileForm(bias=ATTENTION_INPUTS)),
     "qwen2_moe": _other("Qwen2 MoE", EXPERTS),
-    "qwen3": Family("Qwen3"),
+    "qwen3": Family("Qwen3", files=FileForm(needs=("head_dim",), head_norms=True, bias_keys=("attention_bias",))),
     "qwen3_5_moe_text": _recurrent("Qwen3.5 MoE"),
     "qwen3_5_text": _recurrent("Qwen3.5"),
     "qwen3_moe": _other("Qwen3 MoE", EXPERTS),

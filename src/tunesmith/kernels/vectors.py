@@ -82,8 +82,8 @@ def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *,
     ahead = builder.mul(w_step, ir.Constant(_I64, PREFETCH_BYTES // (LANES * size)))
     zero = ir.Constant(_VECTOR, [0.0] * LANES)
     sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(panels)] for _ in range(rows)]
-    x_rows = [_at(builder, x, x_stride, row, _BYTE) for row in range(rows)]
-    w_panels = [_at(builder, w, panel_stride, panel, _BYTE) for panel in range(panels)]
+    x_rows = [at_row(builder, x, x_stride, row, _BYTE) for row in range(rows)]
+    w_panels = [at_row(builder, w, panel_stride, panel, _BYTE) for panel in range(panels)]
     multiply_add = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
     )
@@ -104,11 +104,11 @@ def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *,
     places = [(row, panel) for row in range(rows) for panel in range(panels)]
     with builder.if_then(builder.icmp_signed("!=", addend, ir.Constant(_I64, 0))):
         for row, panel in places:
-            other = builder.bitcast(_at(builder, addend, addend_stride, row, _F32, panel), _VECTOR.as_pointer())
+            other = builder.bitcast(at_row(builder, addend, addend_stride, row, _F32, panel), _VECTOR.as_pointer())
             total = builder.fadd(builder.load(sums[row][panel]), builder.load(other, align=4))
             builder.store(total, sums[row][panel])
     for row, panel in places:
-        place = builder.bitcast(_at(builder, out, out_stride, row, _F32, panel), _VECTOR.as_pointer())
+        place = builder.bitcast(at_row(builder, out, out_stride, row, _F32, panel), _VECTOR.as_pointer())
         builder.store(builder.load(sums[row][panel]), place, align=4)
 
 
@@ -119,7 +119,10 @@ def _prefetch(builder: ir.IRBuilder, place: ir.Value) -> None:
     builder.call(function, [place, *(ir.Constant(_I32, number) for number in (0, 3, 1))])
 
 
-def _at(builder: ir.IRBuilder, base: ir.Value, stride: ir.Value, index: int, kind: ir.Type, panel: int = 0) -> ir.Value:
+def at_row(
+    builder: ir.IRBuilder, base: ir.Value, stride: ir.Value, index: int, kind: ir.Type, panel: int = 0
+) -> ir.Value:
+    """The address of row `index`, as a pointer to `kind`; further on by `panel` rows of panels."""
     offset = builder.add(builder.mul(stride, ir.Constant(_I64, index)), ir.Constant(_I64, panel * PANEL_ROW_BYTES))
     return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
 
@@ -136,18 +139,18 @@ def _transpose(
 ) -> "NumbaObject":
     def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
         source, stride, target = arguments
-        places = (_at(builder, source, stride, row, _BYTE) for row in range(LANES))
+        places = (at_row(builder, source, stride, row, _BYTE) for row in range(LANES))
         rows = [builder.load(builder.bitcast(place, _VECTOR.as_pointer()), align=4) for place in places]
-        for index, row in enumerate(_transposed(builder, rows)):
-            place = _at(builder, target, ir.Constant(_I64, PANEL_ROW_BYTES), index, _BYTE)
+        for index, row in enumerate(transposed(builder, rows)):
+            place = at_row(builder, target, ir.Constant(_I64, PANEL_ROW_BYTES), index, _BYTE)
             builder.store(row, builder.bitcast(place, _VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 3), make
 
 
-def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
-    """The rows transposed, in four rounds.
+def transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """The rows of 16 numbers transposed, in four rounds.
 
     Each round swaps halves of blocks twice as wide as those of the round before.
     """

@@ -2,7 +2,7 @@
 
 The least recently used base goes first.
 
-Thread-safe. `open` may take seconds and must not run on the event loop; the first base imports torch.
+Thread-safe. `open` may take seconds and must not run on the event loop; a base that is not compiled imports torch.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,6 @@ from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
-from tunesmith.serve.vllm.loading import check_remotes, load_remote_engine
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
@@ -56,8 +55,8 @@ class _Base:
     tuned: str  # SHA-256 of its weights where they are tuned ones
 
 
-def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
-    """The in-process engine for `base_dir`; imports torch."""
+def load_local_engine(base_dir: Path, settings: Settings) -> Engine:
+    """The in-process engine for `base_dir`; imports numba, and torch where the base is not compiled."""
     from tunesmith.serve.local.engine import load_engine
 
     return load_engine(base_dir, settings)
@@ -66,9 +65,12 @@ def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
 class Pool:
     """Opens models, and keeps as many bases in memory as the settings allow."""
 
-    def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_torch_engine) -> None:
+    def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_local_engine) -> None:
         """Raises ServerFault if the setting `serve_remote` names an unknown base."""
-        check_remotes(settings)
+        if settings.serve_remote:
+            from tunesmith.serve.vllm.loading import check_remotes  # with an HTTP client, which takes a while
+
+            check_remotes(settings)
         self._settings = settings
         self._load = load
         self._limit_bytes = settings.serve_memory_mib * 2**20 or total_memory() // 2
@@ -109,7 +111,7 @@ class Pool:
             self._bases.clear()
         for future in bases:
             _unload(future)
-        for future in bases:  # a process that ends while torch works on another thread is aborted
+        for future in bases:  # a process that ends while compiled code or torch works on another thread is aborted
             if future.done() and future.exception() is None:
                 future.result().engine.join(CLOSE_SECONDS)
 
@@ -129,7 +131,7 @@ class Pool:
         nbytes = 0 if remote else _weight_bytes(base_dir)
         self._evict(nbytes, keep=base_dir)
         try:
-            load = partial(load_remote_engine, base_name) if remote else self._load
+            load = _remote(base_name) if remote else self._load
             with doing(f"loading the base model {base_name}".rstrip()):
                 engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
             grammars = _grammars(renderer, remote=remote)
@@ -156,6 +158,12 @@ class Pool:
                 evicted.append(self._bases.pop(path))
         for future in evicted:
             _unload(future)
+
+
+def _remote(base_name: str) -> Callable[[Path, Settings], Engine]:
+    from tunesmith.serve.vllm.loading import load_remote_engine
+
+    return partial(load_remote_engine, base_name)
 
 
 def _tuned(base_dir: Path) -> str:

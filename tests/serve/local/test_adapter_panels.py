@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -11,7 +12,8 @@ from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.adapter_panels import pack_adapter
 from tunesmith.serve.local.adapters import LowRank
 from tunesmith.serve.local.llama_runner import CompiledRunner
-from tunesmith.serve.local.runner import TransformersRunner
+from tunesmith.serve.local.torch_weights import weights_of
+from tunesmith.serve.local.transformers_runner import TransformersRunner
 from tunesmith.system.pages import SpareSlab
 
 SIZES = {
@@ -27,7 +29,7 @@ SIZES = {
 
 
 def low_rank(rank: int, inputs: int = 32, outputs: int = 48) -> LowRank:
-    return LowRank(torch.ones(rank, inputs), torch.ones(outputs, rank), 2.0)
+    return LowRank(numpy.ones((rank, inputs), numpy.float32), numpy.ones((outputs, rank), numpy.float32), 2.0)
 
 
 def make_model() -> LlamaForCausalLM:
@@ -64,7 +66,7 @@ def test_the_widest_line_decides_about_the_panels_of_a_step() -> None:
 def test_the_adapter_it_was_packed_from_is_not_changed() -> None:
     low = low_rank(4)
     pack_adapter([[low]], [[48]], SpareSlab())
-    assert torch.equal(low.b, torch.ones(48, 4))  # the scale goes into the packed copy
+    assert (low.b == 1).all()  # the scale goes into the packed copy
 
 
 @pytest.mark.parametrize("rank", [1, 15, 16, 17, 33])
@@ -81,10 +83,9 @@ def test_any_rank_gives_the_logits_of_transformers(rank: int, tmp_path: Path) ->
     write_adapter(tmp_path, tensors, AdapterManifest("tiny", "x", "y", rank, 8.0, targets, step=1))
     ids = tuple(torch.randint(0, 97, (20,), generator=generator).tolist())
     reference = TransformersRunner(model)
-    with torch.inference_mode():
-        expected = reference.forward([SequenceChunk(0, 0, ids, reference.read_adapter(tmp_path), 20)])
-        plain = reference.forward([SequenceChunk(1, 0, ids, None, 20)])
-        runner = CompiledRunner(model)
-        found = runner.forward([SequenceChunk(0, 0, ids, runner.read_adapter(tmp_path), 20)])
-    assert (expected - plain).abs().max() > 0.02
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    expected = reference.forward([SequenceChunk(0, 0, ids, reference.read_adapter(tmp_path), 20)])
+    plain = reference.forward([SequenceChunk(1, 0, ids, None, 20)])
+    runner = CompiledRunner(weights_of(model))
+    found = runner.forward([SequenceChunk(0, 0, ids, runner.read_adapter(tmp_path), 20)])
+    assert abs(expected - plain).max() > 0.02
+    numpy.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

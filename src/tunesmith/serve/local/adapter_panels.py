@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy
 from numpy.typing import NDArray
 
-from tunesmith.families.panels import pack, packed_bytes, whole_panels
+from tunesmith.families.array_panels import pack, panel_bytes, whole_panels
 from tunesmith.kernels.serving.step_args import LORA_A, LORA_COLUMNS, LORA_PANELS, LORA_PARTS, PART_COLUMNS
 from tunesmith.kernels.vectors import LANES
 from tunesmith.serve.local.adapters import LowRank
-from tunesmith.system.pages import Slab, SpareSlab
+from tunesmith.system.pages import ArraySlab, SpareSlab
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,7 +18,7 @@ class PanelAdapter:
     """An adapter's updates of all matrices: see `kernels.serving.step_args`."""
 
     table: NDArray[numpy.int64]  # [matrices, LORA_COLUMNS]
-    slab: Slab  # holds the tensors that the table points to
+    slab: ArraySlab  # holds the arrays that the table points to
     nbytes: int
 
     @property
@@ -37,7 +37,7 @@ def pack_adapter(
     table = numpy.zeros((len(lines), LORA_COLUMNS), numpy.int64)
     lows = [[low for low in parts if low is not None] for parts in lines]
     size = sum(
-        packed_bytes([low.a for low in known], "float32") + sum(packed_bytes([low.b], "float32") for low in known)
+        panel_bytes([low.a for low in known], "float32") + sum(panel_bytes([low.b], "float32") for low in known)
         for known in lows
         if known
     )
@@ -46,13 +46,14 @@ def pack_adapter(
         if not known:
             continue
         a = pack([low.a for low in known], "float32", slab)
-        row[LORA_A], row[LORA_PANELS] = a.data_ptr(), len(a)
+        row[LORA_A], row[LORA_PANELS] = a.ctypes.data, len(a)
         offset = panel = 0
         for number, (low, outs) in enumerate(zip(parts, outputs, strict=True)):
             if low is not None:
-                b, rank = pack([low.b], "float32", slab).mul_(low.scale), low.a.shape[0]
+                b, rank = pack([low.b], "float32", slab), low.a.shape[0]
+                b *= numpy.float32(low.scale)
                 place = LORA_PARTS + number * PART_COLUMNS
-                row[place : place + PART_COLUMNS] = b.data_ptr(), offset, rank, panel, panel + len(b)
+                row[place : place + PART_COLUMNS] = b.ctypes.data, offset, rank, panel, panel + len(b)
                 offset += whole_panels(rank) * LANES
             panel += whole_panels(outs)
     return PanelAdapter(table, slab, size)

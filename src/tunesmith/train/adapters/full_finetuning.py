@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ServerFault
-from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name
-from tunesmith.families.text_part import own_path
+from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name, own_path
 from tunesmith.models.adapters import AdapterManifest, load_tensors, read_manifest
 from tunesmith.models.tuned import write_model
 from tunesmith.models.weights import load_model
