@@ -270,6 +270,9 @@ class Settings(BaseSettings, TrainingOptions):
     serve_prompt_lookup: bool = Field(
         True, description="Guess tokens from earlier text, and verify several of them in one step."
     )
+    serve_preload: str = Field(
+        "", description="Base model that a server loads once it is ready; empty: with the first request for it."
+    )
     serve_memory_mib: int = Field(0, ge=0, description="Memory for loaded base models, MiB; 0: half of the machine's.")
     serve_adapter_mib: int = Field(512, gt=0, description="Memory for loaded adapters, per base model, MiB.")
     serve_cache_mib: int = Field(

@@ -115,7 +115,7 @@ def worker(data_dir: DataDir = None) -> None:
     from tunesmith.system.activity import share
     from tunesmith.system.log import configure_log
     from tunesmith.system.streams import outlive_readers
-    from tunesmith.worker import run_worker
+    from tunesmith.worker.loop import run_worker
 
     outlive_readers()
     settings = load_settings(data_dir)

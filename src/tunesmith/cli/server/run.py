@@ -64,23 +64,35 @@ def run_server(
 ) -> None:
     """Serves until a signal comes, or until idle. The caller closes the store."""
     from tunesmith.serve.pool import Pool
+    from tunesmith.serve.preload import preloading
     from tunesmith.web.site import create_site
-    from tunesmith.worker import WorkerProcess
+    from tunesmith.worker.process import WorkerProcess
 
     pool = Pool(settings)
+    preload = preloading(settings, pool)
     app = _Activity(site := create_site(settings, store, pool))
     announcement = Announcement.of_this_process(url_of(listener))
     announcer = Announcer(settings, announcement)
     config = _uvicorn_config(Proving(app, announcement))
-    server = _Server(config, lambda: _announce(announcer, announcement, options, on_ready))
     worker = WorkerProcess(settings) if options.with_worker else None
+
+    def ready() -> None:
+        _announce(announcer, options, on_ready)
+        if worker is not None:
+            worker.start()  # only now: its imports would take the processor from ours
+        threading.Thread(target=site.prepare, name="tunesmith-pages", daemon=True).start()
+        if preload is not None:
+            preload.start()
+        if options.ready_file is not None:  # last: when it exists, everything else is done
+            replace(announcement, secret="").write(options.ready_file)
+
+    server = _Server(config, ready)
     _take_signals()
     collector = Collector.started()
     if options.idle_seconds is not None:
         _start_watching(app, store, options.idle_seconds, server)
     if worker is not None:
         site.api.state.worker_fault = worker.why_absent
-        worker.start()
     try:
         server.run(sockets=[listener])
     finally:
@@ -166,14 +178,10 @@ def _watch_idleness(app: _Activity, store: Store, seconds: float, server: uvicor
             server.should_exit = True
 
 
-def _announce(
-    announcer: Announcer, announcement: Announcement, options: ServeOptions, on_ready: Callable[[], None]
-) -> None:
+def _announce(announcer: Announcer, options: ServeOptions, on_ready: Callable[[], None]) -> None:
     if options.announce:
         announcer.announce()
     on_ready()
-    if options.ready_file is not None:  # last: when it exists, everything else is done
-        replace(announcement, secret="").write(options.ready_file)
 
 
 def _take_signals() -> None:
