@@ -15,7 +15,7 @@ from tunesmith.models.mapped import map_tensors
 from tunesmith.serve.local.base_weights import map_weights
 from tunesmith.serve.local.torch_weights import weights_of
 
-LINEAR = {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}
+LINEAR: dict[str, object] = {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}
 READ = {
     "llama": ZOO["llama"],
     "llama 3.2": ZOO["llama 3.2"],
@@ -57,7 +57,7 @@ def test_a_base_of_files_alone_is_the_one_of_transformers(name: str, tmp_path: P
 
 @pytest.mark.parametrize("name", sorted({*ZOO} - {*READ}))
 def test_transformers_is_asked_for_other_families(name: str) -> None:
-    assert served_shape(json.loads(ZOO[name].config().to_json_string())) is None
+    assert served_shape(ZOO[name].config().to_dict()) is None
 
 
 def test_the_older_words_for_a_rotation_are_read() -> None:

@@ -186,7 +186,8 @@ def pack_squares_case(size: int) -> Pairs:
     random, pairs = numpy.random.default_rng(size), []
     numbers = random.integers(-128, 128, (2 * size, size)).astype(numpy.float32) / 64
     brain = (numbers.view(numpy.uint32) >> 16).astype(numpy.uint16)
-    for stored in (numbers, brain, *([numbers.astype(numpy.float16)] if HAS_HALF else [])):
+    sources: list[Floats] = [numbers, brain, *([numbers.astype(numpy.float16)] if HAS_HALF else [])]
+    for stored in sources:
         for kind in (
             numpy.float32,
             *([numpy.float16] if HAS_HALF else []),

@@ -1,4 +1,4 @@
-"""Matrices in the panels that the serving kernels read, packed of arrays without torch.
+"""Matrices in the panels that the serving kernels read, packed without torch.
 
 `families.panels` does the same with torch's tensors for training; a test holds the two together. What panels are for
 stands in `kernels.multiply`. Numbers of bfloat16, which numpy does not have, are uint16 arrays of their bits.
@@ -6,7 +6,7 @@ stands in `kernels.multiply`. Numbers of bfloat16, which numpy does not have, ar
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import numpy
 from numpy.typing import NDArray
@@ -32,8 +32,11 @@ def whole_panels(columns: int) -> int:
 
 
 def take_panels(parts_OI: Sequence[Weights], width: Width, slab: ArraySlab) -> Weights:
-    """Room for matrices over the same input: panels [panels, I, 16] that `packing` fills."""
-    return slab.take((_panels(parts_OI), parts_OI[0].shape[1], LANES), numpy.dtype(width))
+    """Room for matrices over the same input: panels [panels, I, 16].
+
+    `packing` fills them.
+    """
+    return cast(Weights, slab.take((_panels(parts_OI), parts_OI[0].shape[1], LANES), numpy.dtype(width)))
 
 
 def panel_bytes(parts_OI: Sequence[Weights], width: Width) -> int:
@@ -42,9 +45,9 @@ def panel_bytes(parts_OI: Sequence[Weights], width: Width) -> int:
 
 
 def packing(parts_OI: Sequence[Weights], panels: Weights) -> list[tuple[Callable[[], None], Weights]]:
-    """What packs the matrices, in pieces that threads may run in any order, with the rows that each reads.
+    """What packs the matrices, in pieces, with the rows that each piece reads.
 
-    Each matrix begins a panel of its own, and zeros pad its last one.
+    Threads may run them in any order. Each matrix begins a panel of its own, and zeros pad its last one.
     """
     pieces, first = [], 0
     for part in parts_OI:
@@ -71,7 +74,10 @@ def pack_bias(parts_O: Sequence[Weights]) -> NDArray[numpy.float32]:
 
 
 def widen(numbers: Weights) -> NDArray[numpy.float32]:
-    """The numbers in float32, which all of these formats are part of; the same array where they are."""
+    """The numbers in float32, which all of these formats are part of.
+
+    The same array where they are float32.
+    """
     if numbers.dtype == numpy.uint16:
         return (numbers.astype(numpy.uint32) << 16).view(numpy.float32)
     return numpy.ascontiguousarray(numbers, numpy.float32)

@@ -1,4 +1,4 @@
-"""Rotary embedding: the rates at which the values of a head turn, and the cosines and sines of positions.
+"""Rotary embedding: how fast the values of a head turn, and by what angles.
 
 Angles are float32, as transformers has them; their cosines and sines are computed in float64 and rounded once, so that
 they are the same on every machine.

@@ -49,7 +49,10 @@ class ServedShape:
     frequencies: Frequencies
 
     def linears(self) -> dict[str, tuple[int, int]]:
-        """Outputs and inputs of every linear layer, by its path; the output layer's is `lm_head`."""
+        """Outputs and inputs of every linear layer, by its path.
+
+        The output layer's is `lm_head`.
+        """
         queries, keys = self.heads * self.head, self.kv_heads * self.head
         hidden, inner = self.hidden, self.inner
         sizes = [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries)]
@@ -78,7 +81,7 @@ def served_shape(config: JsonObject) -> ServedShape | None:
 
 
 def has_its_tensors(config: JsonObject, shape: ServedShape, tensors: Mapping[str, NDArray[numpy.generic]]) -> bool:
-    """Whether a base of this config has exactly the tensors that its shape says, in their sizes.
+    """Whether a base has exactly the tensors that its shape says, in their sizes.
 
     transformers would make up for others, each in its own way.
     """

@@ -22,7 +22,10 @@ FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
 
 @dataclass(frozen=True, slots=True)
 class FileForm:
-    """What a base of the family has in its files, for reading them without transformers (`families.served_shape`)."""
+    """What a base of the family has in its files.
+
+    By this `families.served_shape` reads them without transformers.
+    """
 
     needs: tuple[str, ...] = ()  # keys of config.json whose defaults are other than none
     head_norms: bool = False

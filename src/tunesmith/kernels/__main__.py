@@ -17,7 +17,7 @@ from tunesmith.kernels.training.step_args import LORA_PART, TRAIN_LAYER, TRAIN_M
 
 
 def compile_serving() -> None:
-    """Packs a matrix of no panels, and runs a step of a model without layers, over no tokens."""
+    """Packs no panels, and runs a step of a model without layers over no tokens."""
     from tunesmith.kernels.serving.packing import PACK_ARGS, pack_squares
     from tunesmith.kernels.serving.step import serving_step
 

@@ -122,7 +122,10 @@ def _prefetch(builder: ir.IRBuilder, place: ir.Value) -> None:
 def at_row(
     builder: ir.IRBuilder, base: ir.Value, stride: ir.Value, index: int, kind: ir.Type, panel: int = 0
 ) -> ir.Value:
-    """The address of row `index`, as a pointer to `kind`; further on by `panel` rows of panels."""
+    """The address of row `index`, as a pointer to `kind`.
+
+    Further on by `panel` rows of panels.
+    """
     offset = builder.add(builder.mul(stride, ir.Constant(_I64, index)), ir.Constant(_I64, panel * PANEL_ROW_BYTES))
     return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
 

@@ -1,4 +1,4 @@
-"""The tensors of a base's weight files as arrays over the mapped files, without torch.
+"""The tensors of a base's weight files as arrays over them, without torch.
 
 Processes that map the same base share its pages. Numbers of bfloat16 are uint16 arrays of their bits. The files must be
 those of a checked base (`models.base_check`): here only what is read is bounded, by the header.
@@ -19,7 +19,10 @@ SINGLE = "model.safetensors"
 
 
 def map_tensors(directory: Path) -> dict[str, NDArray[numpy.generic]] | None:
-    """The tensors by name, read when used; None if a file is not as expected, or has other kinds of numbers."""
+    """The tensors by name, read when used.
+
+    None if a file is not as expected, or has other kinds of numbers.
+    """
     tensors: dict[str, NDArray[numpy.generic]] = {}
     try:
         for file in _files(directory):
@@ -30,7 +33,10 @@ def map_tensors(directory: Path) -> dict[str, NDArray[numpy.generic]] | None:
 
 
 def map_file(file: Path) -> dict[str, NDArray[numpy.generic]]:
-    """The tensors of one file. Raises BadHeader, or KeyError for other kinds of numbers."""
+    """The tensors of one file.
+
+    Raises BadHeader, or KeyError for other kinds of numbers.
+    """
     header = read_header(file)
     with file.open("rb") as handle:
         start = 8 + int.from_bytes(handle.read(8), "little")

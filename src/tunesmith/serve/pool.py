@@ -56,7 +56,10 @@ class _Base:
 
 
 def load_local_engine(base_dir: Path, settings: Settings) -> Engine:
-    """The in-process engine for `base_dir`; imports numba, and torch where the base is not compiled."""
+    """The in-process engine for `base_dir`.
+
+    Imports numba, and torch where the base is not compiled.
+    """
     from tunesmith.serve.local.engine import load_engine
 
     return load_engine(base_dir, settings)

@@ -26,9 +26,9 @@ READ_BYTES = 1 << 22
 
 
 def preloading(settings: Settings, pool: Pool) -> threading.Thread | None:
-    """The thread that loads the base of the setting, to be started; None if the setting is empty.
+    """The thread that loads the base of the setting, to be started.
 
-    Raises InvalidRequest if the setting names an unknown base.
+    None if the setting is empty. Raises InvalidRequest if the setting names an unknown base.
     """
     if not settings.serve_preload:
         return None

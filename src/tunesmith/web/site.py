@@ -35,12 +35,12 @@ class Site:
 
     def prepare(self) -> ASGIApp:
         """The pages, made now if they are not there."""
-        with self._making:
-            if self._pages is None:
-                from tunesmith.web.pages_app import create_pages
+        from tunesmith.web.pages_app import create_pages
 
-                self._pages = create_pages(self.api, *self._parts)
-            return self._pages
+        with self._making:
+            pages = self._pages or create_pages(self.api, *self._parts)
+            self._pages = pages
+        return pages
 
 
 def create_site(settings: Settings, store: Store, pool: Pool) -> Site:

@@ -1,5 +1,6 @@
 """`tunesmith serve` and `tunesmith worker`: the processes that keep running."""
 
+import gc
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,14 @@ class ServeCommand:
 @takes(ServeCommand)
 def serve(command: ServeCommand) -> None:
     """Run the API and one worker, until Ctrl-C."""
+    gc.disable()  # walks through what is being imported find nothing; `Collector` begins once all is there
+    try:
+        _run(command)
+    finally:
+        gc.enable()
+
+
+def _run(command: ServeCommand) -> None:
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import note
     from tunesmith.cli.server.listener import bind

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,7 +32,12 @@ from tunesmith.store import Store
 from tunesmith.system.log import configure_log
 from tunesmith.system.processes import end_on_hangup
 
+if TYPE_CHECKING:
+    from tunesmith.web.site import Site
+    from tunesmith.worker.process import WorkerProcess
+
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
+PAGES_SECONDS = 3.0  # after the server is ready, when its first answer is likely given
 STREAM_SECONDS = 3.0  # and answers that are being streamed, which then end with an error event
 
 
@@ -73,34 +79,45 @@ def run_server(
     app = _Activity(site := create_site(settings, store, pool))
     announcement = Announcement.of_this_process(url_of(listener))
     announcer = Announcer(settings, announcement)
-    config = _uvicorn_config(Proving(app, announcement))
     worker = WorkerProcess(settings) if options.with_worker else None
 
     def ready() -> None:
         _announce(announcer, options, on_ready)
-        if worker is not None:
-            worker.start()  # only now: its imports would take the processor from ours
-        threading.Thread(target=site.prepare, name="tunesmith-pages", daemon=True).start()
-        if preload is not None:
-            preload.start()
+        _start_the_rest(site, worker, preload)
         if options.ready_file is not None:  # last: when it exists, everything else is done
             replace(announcement, secret="").write(options.ready_file)
 
-    server = _Server(config, ready)
-    _take_signals()
-    collector = Collector.started()
+    server = _Server(_uvicorn_config(Proving(app, announcement)), ready)
     if options.idle_seconds is not None:
         _start_watching(app, store, options.idle_seconds, server)
-    if worker is not None:
-        site.api.state.worker_fault = worker.why_absent
     try:
-        server.run(sockets=[listener])
+        _run(server, listener)
     finally:
-        collector.stop()
         announcer.withdraw()
         if worker is not None:
             worker.stop()
         pool.close()
+
+
+def _run(server: "_Server", listener: socket.socket) -> None:
+    _take_signals()
+    collector = Collector.started()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        collector.stop()
+
+
+def _start_the_rest(site: "Site", worker: "WorkerProcess | None", preload: threading.Thread | None) -> None:
+    """Starts what would take the processor from a server that is not ready yet."""
+    if worker is not None:
+        site.api.state.worker_fault = worker.why_absent
+        worker.start()
+    pages = threading.Timer(PAGES_SECONDS, site.prepare)  # sooner, if one is asked for
+    pages.daemon = True
+    pages.start()
+    if preload is not None:
+        preload.start()
 
 
 def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:

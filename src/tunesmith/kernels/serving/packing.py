@@ -1,4 +1,4 @@
-"""Weights into panels: read as they are stored, transposed and rounded in registers.
+"""Weights into panels: read as stored, transposed and rounded in registers.
 
 A square of 16 outputs and 16 inputs is read once and written once, so packing takes as long as reading and writing.
 """
@@ -36,7 +36,10 @@ KIND_BYTES = {Kind.FLOAT32: 4, Kind.FLOAT16: 2, Kind.BFLOAT16: 2}
 
 
 class PackArgs(Protocol):
-    """One matrix [outputs, inputs] and its panels [outputs / 16, inputs, 16]; addresses and counts."""
+    """One matrix [outputs, inputs] and its panels [outputs / 16, inputs, 16].
+
+    Addresses and counts.
+    """
 
     source: int
     source_kind: int

@@ -112,7 +112,8 @@ def _diverged() -> ServerFault:
 
 def _weights(logits_V: NDArray[float32], temperature: float) -> NDArray[float32]:
     """What the probabilities are proportional to; the likeliest has 1."""
-    return numpy.exp((logits_V - logits_V.max()) / float32(temperature))
+    weights_V: NDArray[float32] = numpy.exp((logits_V - logits_V.max()) / float32(temperature))
+    return weights_V
 
 
 def _log_sum(logits_V: NDArray[float32]) -> float:

@@ -1,4 +1,4 @@
-"""A base as the compiled runner takes it: a shape and arrays, without torch where its files say all."""
+"""A base as the compiled runner takes it: a shape and arrays, without torch."""
 
 import json
 from collections.abc import Mapping
@@ -34,7 +34,10 @@ class BaseWeights:
 
 
 def map_weights(directory: Path) -> BaseWeights | None:
-    """The base over its mapped files; None where only transformers can tell what it is."""
+    """The base over its mapped files.
+
+    None where only transformers can tell what it is.
+    """
     config: JsonObject = json.loads((directory / "config.json").read_text("utf-8"))
     shape = served_shape(config)
     tensors = None if shape is None else map_tensors(directory)

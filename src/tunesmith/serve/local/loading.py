@@ -81,10 +81,10 @@ def _compiled(
         log.info("compiling the kernels for answering, once: half a minute, or more where the processor is busy")
         with doing("compiling the kernels for answering (once on this machine)"):
             precompile("serving", serving_step, pack_squares)
-    wanted, note = settings.serve_weights, _note(base_dir, settings)
+    wanted = settings.serve_weights
     if wanted == "float32":
         return CompiledRunner(weights), "float32"
-    width = read_width(note) if wanted == "auto" else None
+    width = read_width(_note(base_dir, settings)) if wanted == "auto" else None
     if width is not None:
         return CompiledRunner(weights, width), width
     usable = can_use_fp16(weights.linears())
@@ -93,7 +93,7 @@ def _compiled(
         return CompiledRunner(weights), "float32"
     if wanted == "float16" or is_exact_in_fp16(weights.linears()):
         return CompiledRunner(weights, "float16"), "float16"
-    return _fp16_if_accurate(weights, again, base_dir, note)
+    return _fp16_if_accurate(weights, again, base_dir, _note(base_dir, settings))
 
 
 def _refuse_fp16(wanted: str, can: bool, why: str) -> None:

@@ -1,4 +1,4 @@
-"""LoRA adapters beside the modules of transformers: forward hooks on its linear layers."""
+"""LoRA adapters beside the modules of transformers, by forward hooks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +32,9 @@ class TorchAdapter:
 def to_torch(adapter: Adapter, dtype: torch.dtype, device: torch.device) -> TorchAdapter:
     """The adapter as the hooks need it."""
     layers = {
-        path: TorchLowRank(*(torch.from_numpy(side).to(device, dtype) for side in (low.a, low.b)), low.scale)
+        path: TorchLowRank(
+            torch.from_numpy(low.a).to(device, dtype), torch.from_numpy(low.b).to(device, dtype), low.scale
+        )
         for path, low in adapter.layers.items()
     }
     return TorchAdapter(layers, sum(low.a.nbytes + low.b.nbytes for low in layers.values()))

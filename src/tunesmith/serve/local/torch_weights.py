@@ -1,4 +1,7 @@
-"""A base for the compiled runner by way of transformers, where its files leave something to the family."""
+"""A base for the compiled runner by way of transformers.
+
+For bases whose files leave something to the family.
+"""
 
 from typing import TYPE_CHECKING, cast
 
@@ -25,7 +28,7 @@ def supports(model: "PreTrainedModel") -> bool:
 def weights_of(model: "PreTrainedModel") -> BaseWeights:
     """The weights of a model that `supports` takes; they share its memory."""
     config = model.config
-    rotary = cast(torch.nn.Module, model.base_model.rotary_emb)
+    rotary = model.base_model.rotary_emb
     rates = cast("Tensor", rotary.inv_freq).float().numpy()
     shape = ServedShape(
         layers=config.num_hidden_layers,

@@ -1,4 +1,4 @@
-"""Any causal language model that transformers has, by its own modules, for the engine."""
+"""Any causal language model that transformers has, by its own modules."""
 
 from collections.abc import Sequence
 from pathlib import Path
