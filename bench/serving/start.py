@@ -2,7 +2,8 @@
 
     python bench/serving/start.py [--rounds 3] [--base NAME] [--no-job]
 
-Starts servers of its own, each in a new data directory, and asks through the official client. Prints the medians; then
+Starts servers of its own and asks through the official client, each time in a data directory in which the base has
+answered before (the first answer of all checks 16-bit weights, once, and is shown apart). Prints the medians; then
 the parts of a load, each timed within one new process: imports, kernels, weights, panels, tokenizer, the first step;
 and what the imports of the server and of some commands take. Run it on an idle machine: compiled code and the base must
 be in the cache (it makes both first).
@@ -87,10 +88,14 @@ def main() -> None:
     parser.add_argument("--width", default="float16", help="of the panels, in the table of parts")
     parser.add_argument("--no-job", action="store_true", help="leave out the answer after a job, which trains one")
     options = parser.parse_args()
-    prepare(options.base)
-    show("seconds", [serve_once(options.base) for _ in range(options.rounds)])
-    if not options.no_job:
-        show("after a job", [after_a_job(options.base) for _ in range(options.rounds)])
+    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as folder:
+        with server(folder) as (_, client):  # makes what a machine makes once: the base's directory, the compiled code
+            ask(client, options.base)
+        show("seconds", [serve_once(options.base, folder) for _ in range(options.rounds)])
+        show("with serve_preload", [preloaded(options.base, folder) for _ in range(options.rounds)])
+        if not options.no_job:
+            show("after a job", [after_a_job(options.base, folder) for _ in range(options.rounds)])
+    show("in a new data directory", [first_of_all(options.base) for _ in range(options.rounds)])
     show("parts of a load", [parts(options.base, options.width) for _ in range(options.rounds)])
     show("imports", [{name: seconds_of("-c", f"import {name}") for name in IMPORTS} for _ in range(options.rounds)])
     command = {name: [*("-m", "tunesmith.cli"), *arguments] for name, arguments in COMMANDS.items()}
@@ -105,16 +110,24 @@ def show(title: str, rounds: list[dict[str, float]]) -> None:
     Console().print(table)
 
 
-def prepare(base: str) -> None:
-    """Makes what a machine makes once: the base's directory, the compiled code."""
-    with server() as (_, client):
-        ask(client, base)
+def first_of_all(base: str) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as folder, server(folder) as (_, client):
+        return {"first answer of all": ask(client, base)}
 
 
-def serve_once(base: str) -> dict[str, float]:
-    """A server in a new data directory, and two answers."""
+def preloaded(base: str, folder: str) -> dict[str, float]:
+    """A request that comes with the server's being ready, and one that comes three seconds later."""
+    with server(folder, {"TUNESMITH_SERVE_PRELOAD": base}) as (_, client):
+        at_once = ask(client, base)
+    with server(folder, {"TUNESMITH_SERVE_PRELOAD": base}) as (_, client):
+        time.sleep(3)
+        return {"asked at once": at_once, "asked after 3 s": ask(client, base)}
+
+
+def serve_once(base: str, folder: str) -> dict[str, float]:
+    """A server, and two answers."""
     started = time.monotonic()
-    with server() as (process, client):
+    with server(folder) as (process, client):
         found = {"serve -> ready": time.monotonic() - started}
         found["ready -> first answer"] = ask(client, base)
         found["the next answer"] = ask(client, base)
@@ -122,9 +135,9 @@ def serve_once(base: str) -> dict[str, float]:
     return found
 
 
-def after_a_job(base: str) -> dict[str, float]:
-    """A tuned model's first answer, on a server that has answered nothing before; and the one after a chat."""
-    with server() as (_, client):
+def after_a_job(base: str, folder: str) -> dict[str, float]:
+    """A tuned model's first answer, on a server that has answered nothing before, and the next one."""
+    with server(folder) as (_, client):
         with (HERE.parent / "examples" / "weather-jokes.jsonl").open("rb") as handle:
             uploaded = client.files.create(file=handle, purpose="fine-tune")
         job = client.fine_tuning.jobs.create(
@@ -175,23 +188,23 @@ def peak_mb(pid: int) -> float:
 
 
 @contextmanager
-def server() -> Iterator[tuple[subprocess.Popen[bytes], OpenAI]]:
+def server(folder: str, settings: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[bytes], OpenAI]]:
     """As `bench.job.server`, looked at more often."""
-    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as folder:
-        ready = Path(folder) / "ready.json"
-        command = [PYTHON, "-m", "tunesmith.cli", "serve", "--port", "0", "--ready-file", str(ready)]
-        environment = {**os.environ, "TUNESMITH_DATA_DIR": folder}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            while not ready.exists():
-                if process.poll() is not None:
-                    raise SystemExit(f"The server ended: {' '.join(command)}")
-                time.sleep(0.01)
-            key = (Path(folder) / "api-key").read_text().strip()
-            yield process, OpenAI(base_url=json.loads(ready.read_text())["base_url"], api_key=key)
-        finally:
-            process.terminate()
-            process.wait()
+    ready = Path(folder) / "ready.json"
+    ready.unlink(missing_ok=True)
+    command = [PYTHON, "-m", "tunesmith.cli", "serve", "--port", "0", "--ready-file", str(ready)]
+    environment = {**os.environ, "TUNESMITH_DATA_DIR": folder, **(settings or {})}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not ready.exists():
+            if process.poll() is not None:
+                raise SystemExit(f"The server ended: {' '.join(command)}")
+            time.sleep(0.01)
+        key = (Path(folder) / "api-key").read_text().strip()
+        yield process, OpenAI(base_url=json.loads(ready.read_text())["base_url"], api_key=key)
+    finally:
+        process.terminate()
+        process.wait()
 
 
 if __name__ == "__main__":
