@@ -37,7 +37,7 @@ IMPORTS = (
     "tunesmith.cli.app",
     "tunesmith.cli.server.run",
     "tunesmith.web.site",
-    "tunesmith.worker",
+    "tunesmith.worker.loop",
     "tunesmith.serve.local.engine",
 )
 # What a first answer does, in its order; the last line is a JSON object of seconds.

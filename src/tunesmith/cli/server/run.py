@@ -33,6 +33,7 @@ from tunesmith.system.log import configure_log
 from tunesmith.system.processes import end_on_hangup
 
 if TYPE_CHECKING:
+    from tunesmith.serve.pool import Pool
     from tunesmith.web.site import Site
     from tunesmith.worker.process import WorkerProcess
 
@@ -94,9 +95,7 @@ def run_server(
         _run(server, listener)
     finally:
         announcer.withdraw()
-        if worker is not None:
-            worker.stop()
-        pool.close()
+        _stop(worker, pool)
 
 
 def _run(server: "_Server", listener: socket.socket) -> None:
@@ -106,6 +105,12 @@ def _run(server: "_Server", listener: socket.socket) -> None:
         server.run(sockets=[listener])
     finally:
         collector.stop()
+
+
+def _stop(worker: "WorkerProcess | None", pool: "Pool") -> None:
+    if worker is not None:
+        worker.stop()
+    pool.close()
 
 
 def _start_the_rest(site: "Site", worker: "WorkerProcess | None", preload: threading.Thread | None) -> None:
