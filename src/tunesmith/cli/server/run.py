@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tunesmith.worker.process import WorkerProcess
 
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
+PAGES = "tunesmith.web.pages_app"  # the module that imports all of them
 PAGES_SECONDS = 3.0  # after the server is ready, when its first answer is likely given
 STREAM_SECONDS = 3.0  # and answers that are being streamed, which then end with an error event
 
@@ -151,9 +153,10 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        from tunesmith.web.live.stream import end_viewers
+        if PAGES in sys.modules:
+            from tunesmith.web.live.stream import end_viewers
 
-        end_viewers()  # at once: their pages come back to the next server by themselves
+            end_viewers()  # at once: their pages come back to the next server by themselves
         ending = asyncio.create_task(_end_streams())
         try:
             await super().shutdown(sockets)
