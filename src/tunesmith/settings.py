@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from tunesmith.data_paths import Paths
-from tunesmith.setting_values import dotted_names, host_names, lists_of_one, origins, server_urls
+from tunesmith.setting_values import dotted_names, host_names, launcher_address, lists_of_one, origins, server_urls
 
 log = logging.getLogger(__name__)  # without a handler a warning is one line on standard error
 
@@ -111,6 +111,23 @@ class TrainingOptions(BaseModel):
         if not 1 <= len(names) <= 64 or not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name) for name in names):
             raise ValueError(f"{targets!r} is neither one of {', '.join(TARGET_SETS)} nor a list of layers' names")
         return names
+
+
+class Resources(BaseModel):
+    """What a job takes of a node of a cluster while it trains."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    gpus: FiniteFloat = Field(0, ge=0, le=64, description="GPUs; with 2 and more, as many ranks train the job.")
+    cpus: FiniteFloat = Field(1, ge=0, le=1024, description="Processors, and threads where train_threads is 0.")
+    memory_gib: FiniteFloat = Field(0, ge=0, le=65536, description="Memory, GiB; 0: none is set aside.")
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g} is not possible: give a whole number of GPUs, or a share of one")
+        return gpus
 
 
 class Settings(BaseSettings, TrainingOptions):
@@ -247,6 +264,26 @@ class Settings(BaseSettings, TrainingOptions):
         le=64,
         description="Processes of this machine that train a job together and share train_threads; one for each GPU.",
     )
+    launcher: str = Field(
+        "child",
+        description="Where trainers run: child, on the worker's machine; or a Ray cluster (docs/scaling.md): its"
+        " address head:6379 or ray://head:10001, auto (the one that this machine is part of), local (one for trying).",
+    )
+    ray_resources: dict[str, Resources] = Field(
+        default_factory=dict,
+        description='What a job takes of a Ray node: base -> {"gpus": 1, "cpus": 8, "memory_gib": 64}; "*": of all'
+        " other bases. Unset: 1 processor.",
+    )
+    ray_runtime_env: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description='Environment of trainers on Ray: {"image_uri": "…"} or {"pip": ["tunesmith"]}; everybody who may'
+        " use the cluster can read it. Unset: that of the nodes.",
+    )
+    ray_node_dir: Path | None = Field(
+        None,
+        description="Directory of a Ray node for jobs' files, which then come and go through `storage`; unset: nodes"
+        " have the data directory at the same path.",
+    )
     checkpoint_seconds: float = Field(
         120.0,
         ge=0,
@@ -326,6 +363,11 @@ class Settings(BaseSettings, TrainingOptions):
     def _expanded(cls, directory: Path) -> Path:
         return directory.expanduser()
 
+    @field_validator("launcher")
+    @classmethod
+    def _launcher(cls, given: str) -> str:
+        return launcher_address(given)
+
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _origins(cls, given: str | list[str]) -> list[str]:
@@ -350,6 +392,10 @@ class Settings(BaseSettings, TrainingOptions):
     @classmethod
     def _remotes(cls, remotes: dict[str, list[str]]) -> dict[str, list[str]]:
         return server_urls(remotes)
+
+    def resources_of(self, base: str) -> Resources:
+        """What a job on `base` takes of a cluster's node, unless it says otherwise."""
+        return self.ray_resources.get(base) or self.ray_resources.get("*") or Resources.model_validate({})
 
     def training_options(self) -> TrainingOptions:
         """The options of a job that does not set its own."""

@@ -20,7 +20,7 @@ from tunesmith.models.options_check import check_options
 from tunesmith.models.registry import resolve_base
 from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.render.renderer import Renderer, load_renderer
-from tunesmith.settings import Settings, TrainingOptions
+from tunesmith.settings import Resources, Settings, TrainingOptions
 from tunesmith.store import FileRow, JobFiles, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.data_warnings import leak_notices, moderation_notices
 from tunesmith.worker.evaluation import demand_rows, split_of
@@ -179,6 +179,13 @@ def job_options(job: JobRow, settings: Settings) -> TrainingOptions:
     A changed setting does not change a job under way.
     """
     return TrainingOptions.model_validate({**settings.training_options().model_dump(), **job.options})
+
+
+def resources_of(job: JobRow, settings: Settings) -> Resources:
+    """What the job takes of a cluster's node: its own wish, else the setting for its base."""
+    given = job.options.get("resources")
+    default = settings.resources_of(job.base_model)
+    return Resources.model_validate({**default.model_dump(), **given}) if isinstance(given, dict) else default
 
 
 def _data_warnings(

@@ -88,11 +88,13 @@ def _serve(command: ServeCommand, settings: "Settings", listener: "socket") -> N
     from tunesmith.cli.server.announcement import activity_dir
     from tunesmith.cli.server.listener import url_of
     from tunesmith.cli.server.run import run_server
+    from tunesmith.launch.ray.launcher import check_launcher
     from tunesmith.system.activity import share
 
     secure_data_dir(settings)
     share(activity_dir(settings))
     if command.worker:
+        check_launcher(settings)
         _warn_of_second_worker(settings, url_of(listener))
     store, first_key = _open(settings)
     try:

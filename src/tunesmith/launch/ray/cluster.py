@@ -1,0 +1,173 @@
+"""Ray itself, as far as it is used: connecting, one actor, its calls. Everything else here is plain Python."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith.launch.ray.node import NodeTrainer
+from tunesmith.launch.ray.order import MEMORY, OUTSIDE, Order, Part
+from tunesmith.train.protocol.events import SETUP
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 5.0  # of one call; a node that is busy may be late, and is asked again
+CLOSE_SECONDS = 3.0
+GIB = 1024**3
+
+
+class NoCluster(Exception):
+    """The cluster does not answer, for the reason that this says."""
+
+
+class Late(Exception):
+    """The node did not answer this time."""
+
+
+class Lost(Exception):
+    """The trainer is gone with its node, its actor or the cluster."""
+
+    def __init__(self, cause: str, reason: str) -> None:
+        super().__init__(reason)
+        self.cause, self.reason = cause, reason
+
+
+def connect(order: Order) -> None:
+    """Connects this process. Raises NoCluster."""
+    _demand_listener(order.address)
+    import ray
+
+    local = order.address == "local"
+    more = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if local else {}
+    try:
+        ray.init(address=order.address, log_to_driver=False, logging_level=logging.ERROR, **more)
+    except Exception as error:  # Ray raises a dozen kinds, RuntimeError among them
+        words = " ".join(str(error).split())[:300]
+        ray.shutdown()
+        raise NoCluster(f"{type(error).__name__}: {words}") from error
+
+
+def disconnect() -> None:
+    """Leaves the cluster; without one, that is not waited for."""
+    import ray
+
+    closing = threading.Thread(target=ray.shutdown, name="disconnect", daemon=True)
+    closing.start()
+    closing.join(CLOSE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The actor that starts the trainer. It ends with this process's connection."""
+
+    handle: "ActorHandle"
+
+    def begin(self, order_text: str) -> Callable[[float], bool]:
+        """Has the trainer started; the result waits up to so many seconds, and is true once that was done.
+
+        It raises Lost where it cannot be.
+        """
+        import ray
+
+        started = self.handle.start.remote(order_text)
+
+        def wait(seconds: float) -> bool:
+            done, _ = ray.wait([started], timeout=seconds)
+            if not done:
+                return False
+            fault = _answer(started, ANSWER_SECONDS)
+            if fault is not None:
+                raise Lost(SETUP, str(fault))
+            return True
+
+        return wait
+
+    def read(self, events_from: int, log_from: int) -> Part:
+        """Raises Late or Lost."""
+        return Part(*_answer(self.handle.read.remote(events_from, log_from), ANSWER_SECONDS))
+
+    def stop(self) -> None:
+        """Asks it to end the trainer; `read` tells when that is done."""
+        self.handle.stop.remote()
+
+    def kill(self) -> None:
+        """Ends the actor, and with it what it started."""
+        import ray
+
+        ray.kill(self.handle, no_restart=True)
+
+
+def actor_of(order: Order) -> Actor:
+    """An actor that waits for a node with what the job needs."""
+    import ray
+
+    wanted = order.resources
+    kind = ray.remote(NodeTrainer).options(
+        num_cpus=wanted.cpus,
+        num_gpus=wanted.gpus,
+        memory=int(wanted.memory_gib * GIB) or None,
+        max_restarts=0,
+        max_concurrency=4,  # `read` and `stop` beside each other
+        runtime_env=dict(order.runtime_env) or None,
+    )
+    return Actor(kind.remote())
+
+
+def totals() -> list[Mapping[str, float]]:
+    """What each living node has in all."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _answer(reference: object, seconds: float) -> "tuple[object, ...]":
+    import ray
+    from ray import exceptions
+
+    try:
+        found = ray.get(reference, timeout=seconds)
+    except (exceptions.GetTimeoutError, exceptions.ActorUnavailableError) as error:
+        raise Late from error
+    except exceptions.RuntimeEnvSetupError as error:
+        words = _words(error)
+        raise Lost(SETUP, f"The setting ray_runtime_env cannot be had on the cluster's nodes: {words}") from error
+    except exceptions.RayActorError as error:
+        raise _lost(error) from error
+    except exceptions.RayError as error:
+        raise Lost(OUTSIDE, f"The Ray cluster has lost the trainer ({type(error).__name__})") from error
+    return found
+
+
+def _lost(error: Exception) -> Lost:
+    words = str(error)
+    if "tunesmith" in words and ("ModuleNotFoundError" in words or "failed to be imported" in words):
+        return Lost(
+            SETUP,
+            "The cluster's nodes have no Tunesmith. Use an image that has it, or the setting ray_runtime_env.",
+        )
+    if "OutOfMemory" in words or "low memory" in words or "due to high memory" in words:
+        return Lost(MEMORY, "The node ran out of memory, and Ray ended the trainer")
+    if "node" in words and ("died" in words or "dead" in words):
+        return Lost(OUTSIDE, "The node of the trainer was lost")
+    return Lost(OUTSIDE, "The process on the node that watched the trainer was lost")
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _demand_listener(address: str) -> None:
+    """Raises NoCluster where nobody listens: Ray itself would wait for a minute and end the process."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise NoCluster(error.strerror or str(error)) from error
