@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from tunesmith import __version__
 from tunesmith.errors import TunesmithError
 from tunesmith.launch.child import ChildLauncher
 from tunesmith.launch.protocol import Start, Trainer
-from tunesmith.launch.ranks import RanksLauncher
+from tunesmith.launch.ranks import STOPPED_STATUS, RanksLauncher
 from tunesmith.launch.ray.files import NodeFiles, files_on_node
 from tunesmith.launch.ray.order import NodeOrder, order_version
 from tunesmith.system.memory import out_of_memory_kills
@@ -119,13 +120,22 @@ class NodeTrainer:
             self._trainer.stop()
 
     def _watch(self, pump: "_Pump", silence: float) -> None:
+        try:
+            self._status = self._pumped(pump, silence)
+        except Exception:  # without this thread nobody would hear of the trainer again
+            self.stop()
+            self._log.put(traceback.format_exc().encode())
+            self._status = STOPPED_STATUS
+
+    def _pumped(self, pump: "_Pump", silence: float) -> int:
+        """Pumps until the trainer has ended; its status."""
         ended = False
         while (status := pump.step()) is None:
             time.sleep(WATCH_SECONDS)
             if not ended and time.monotonic() - self._heard > silence:
                 ended = True
                 self.stop()
-        self._status = status
+        return status
 
 
 @dataclass(slots=True)
