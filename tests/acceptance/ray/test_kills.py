@@ -45,9 +45,7 @@ def test_no_job_is_lost_and_adapters_are_equal(
         _check_done(store, job)
     wanted = digest(uninterrupted(settings, _row(store, jobs[0]), tmp_path))
     assert {digest(_adapter(store, job)) for job in jobs} == {wanted}
-    print(
-        f"{kills} kills, {len(jobs)} jobs, 0 lost; all adapters have the SHA-256 of an undisturbed run: {wanted[:16]}"
-    )
+    print(f"{kills} kills, {len(jobs)} jobs, 0 lost; all adapters are those of an undisturbed run ({wanted[:16]})")
 
 
 def _row(store: Store, job: JobRow) -> JobRow:

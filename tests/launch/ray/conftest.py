@@ -25,12 +25,7 @@ def start(data_dir: Path, script: Callable[..., None]) -> Start:
     files.output.mkdir(parents=True)
     rows = data_dir.with_name("rows.jsonl")
     rows.write_text("{}\n")
-    spec = {
-        "job_id": "ftjob-1",
-        "attempt": 1,
-        "output_dir": str(files.output),
-        "training_file": str(rows),
-        "threads": 0,
-    }
+    spec = {"job_id": "ftjob-1", "attempt": 1, "output_dir": str(files.output), "threads": 0}
+    spec["training_file"] = str(rows)
     files.spec(1).write_text(json.dumps(spec))
     return Start(files.spec(1), files.events(1), files.log(1), files.lock)
