@@ -40,15 +40,16 @@ class RayCluster:
 
     def start(self) -> None:
         """Starts head and nodes; after `kill`, at the same address."""
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, str(self.port), self.directory.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(Path(self.directory.name) / "stderr").open("ab"),
-            text=True,
-            env={**os.environ, **self.environment},
-            start_new_session=True,
-        )
+        with (Path(self.directory.name) / "stderr").open("ab") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(self.port), self.directory.name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
         self.address = cast(str, self._answer())
         for _ in range(self.nodes):
             self.add_node()

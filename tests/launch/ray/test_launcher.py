@@ -104,6 +104,7 @@ def test_a_process_that_loses_its_cluster_without_a_word_interrupts_the_job(star
     trainer.child.process.kill()  # type: ignore[attr-defined]
     trainer.child.process.wait()  # type: ignore[attr-defined]
     assert (trainer.poll(), trainer.poll()) == (143, 143)
+    trainer.stop()
     *_, last = LineReader(start.events).read()
     assert last == {"type": "interrupted", "cause": "outside", "reason": "The connection to the Ray cluster was lost"}
 
