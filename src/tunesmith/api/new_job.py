@@ -99,7 +99,7 @@ def _check_options(context: Context, options: JsonObject, base: str, parent: Ada
     """Raises InvalidRequest for options that the base or this machine does not have."""
     directory = present_directory(resolve_base(base, context.settings), context.settings)
     used = TrainingOptions.model_validate({**context.settings.training_options().model_dump(), **options})
-    check_options(used, directory, base, parent)
+    check_options(used, directory, base, parent, here=context.settings.launcher == "child")
     check_remote_rank(used, base, context.settings)
 
 

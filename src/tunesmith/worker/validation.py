@@ -166,7 +166,7 @@ def _check_options(settings: Settings, job: JobRow) -> list[NewEvent]:
     """What only the base and this machine can tell, before the job waits for its turn."""
     options = job_options(job, settings)
     base_dir = materialise(resolve_base(job.base_model, settings), settings)
-    check_options(options, base_dir, job.base_model)
+    check_options(options, base_dir, job.base_model, here=settings.launcher == "child")
     if options.adapter != "lora":
         return []
     notice = lora_share(base_dir, options.target_names).notice

@@ -4,6 +4,7 @@ It is a process of its own because Ray ends the process that it is in when the c
 Its stdout is the trainer's, its log the trainer's log.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -30,6 +31,8 @@ def main(arguments: list[str]) -> None:
     listen()
     status = follow(order, claim_stdout(), stop, listen)
     write_atomically(order.status, str(status).encode())
+    sys.stderr.flush()
+    os._exit(0)  # Ray's threads may still wait for a cluster that is gone
 
 
 if __name__ == "__main__":

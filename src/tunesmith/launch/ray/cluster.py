@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,11 +52,19 @@ def connect(order: Order) -> None:
         raise NoCluster(f"{type(error).__name__}: {words}") from error
 
 
-def disconnect() -> None:
-    """Leaves the cluster; without one, that is not waited for."""
-    import ray
+def disconnect(actor: "Actor | None") -> None:
+    """Ends the actor and leaves the cluster; one that is gone is not waited for."""
+    if "ray" not in sys.modules:
+        return
 
-    closing = threading.Thread(target=ray.shutdown, name="disconnect", daemon=True)
+    def close() -> None:
+        import ray
+
+        if actor is not None:
+            actor.kill()
+        ray.shutdown()
+
+    closing = threading.Thread(target=close, name="disconnect", daemon=True)
     closing.start()
     closing.join(CLOSE_SECONDS)
 

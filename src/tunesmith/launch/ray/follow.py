@@ -52,8 +52,7 @@ def follow(order: Order, stdout: TextIO, stop: Event, connected: Callable[[], No
         following.emit(Interrupted(SETUP, str(error)))
         return STOPPED
     finally:
-        if "ray" in sys.modules:
-            disconnect()
+        disconnect(following.actor)
 
 
 @dataclass(slots=True)
@@ -62,6 +61,7 @@ class _Following:
     stdout: TextIO
     stop: Event
     emit: EventWriter = field(init=False)
+    actor: Actor | None = None
 
     def __post_init__(self) -> None:
         self.emit = EventWriter(self.stdout)
@@ -69,12 +69,9 @@ class _Following:
     def run(self, connected: Callable[[], None]) -> int:
         text = self._node_order().to_json()
         self._connect(connected)
-        actor = actor_of(self.order)
-        try:
-            self._place(actor, text)
-            return self._relay(actor)
-        finally:
-            actor.kill()
+        self.actor = actor_of(self.order)
+        self._place(self.actor, text)
+        return self._relay(self.actor)
 
     def _connect(self, connected: Callable[[], None]) -> None:
         """Waits for the cluster, however long that takes: the job is not to blame."""
@@ -113,6 +110,7 @@ class _Following:
             try:
                 part = actor.read(writer.events, writer.log)
             except Late:
+                self._pause(0)
                 if time.monotonic() - heard > self.order.silence + SETTLE_SECONDS:
                     raise Lost(OUTSIDE, "The node of the trainer has not answered for long") from None
                 continue
