@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
 }
+STORE_BYTES = 80 * 1024**2
 HEAD_CPUS = 0  # so that jobs run on nodes, which can be killed
 
 
@@ -29,20 +30,18 @@ class RayCluster:
     """A head without room for jobs, and nodes with one processor each."""
 
     def __init__(self, nodes: int = 2) -> None:
-        with socket.socket() as free:
-            free.bind(("", 0))
-            self.port = int(free.getsockname()[1])
+        self.ports = [_free_port(), _free_port()]
         self.environment = {**ENVIRONMENT, "TMPDIR": tempfile.gettempdir()}
         self.nodes = nodes
         self.directory = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp")
         self._process: subprocess.Popen[str] | None = None
-        self.address = ""
+        self.address = self.client_address = ""
 
     def start(self) -> None:
         """Starts head and nodes; after `kill`, at the same address."""
         with (Path(self.directory.name) / "stderr").open("ab") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(self.port), self.directory.name],
+                [sys.executable, __file__, self.directory.name, *map(str, self.ports)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -51,6 +50,7 @@ class RayCluster:
                 start_new_session=True,
             )
         self.address = cast(str, self._answer())
+        self.client_address = f"ray://{self.address.rpartition(':')[0]}:{self.ports[1]}"
         for _ in range(self.nodes):
             self.add_node()
 
@@ -103,17 +103,30 @@ class RayCluster:
         return json.loads(line.removeprefix("answer "))
 
 
-def _main(port: int, directory: str) -> None:
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
+
+
+def _main(directory: str, port: int, client_port: int) -> None:
     from ray.cluster_utils import Cluster
 
-    common = {"include_dashboard": False, "temp_dir": directory, "object_store_memory": 80 * 1024**2}
-    cluster = Cluster(initialize_head=True, head_node_args={**common, "num_cpus": HEAD_CPUS, "gcs_server_port": port})
+    head = {
+        "num_cpus": HEAD_CPUS,
+        "gcs_server_port": port,
+        "ray_client_server_port": client_port,
+        "include_dashboard": False,
+        "temp_dir": directory,
+        "object_store_memory": STORE_BYTES,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = {}
     _say(cluster.address)
     for line in sys.stdin:
         command, *rest = json.loads(line)
         if command == "add":
-            node = cluster.add_node(num_cpus=1, object_store_memory=80 * 1024**2)
+            node = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
             pid = _pids(node, "raylet")[0]
             nodes[pid] = node
             _say(pid)
@@ -136,4 +149,4 @@ def _say(value: object) -> None:
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), sys.argv[2])
+    _main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -108,7 +108,18 @@ def _adapter(store: Store, job: JobRow) -> Path:
     return model.adapter_dir
 
 
-def test_a_cancelled_job_ends_within_seconds(store: Store, worker: Worker) -> None:
+def test_a_cancelled_job_ends_within_seconds_also_through_rays_client(
+    cluster: RayCluster, store: Store, settings: Settings
+) -> None:
+    worker = Worker(settings.model_copy(update={"launcher": cluster.client_address}), cluster.environment)
+    worker.start()
+    try:
+        _cancel(store)
+    finally:
+        worker.stop()
+
+
+def _cancel(store: Store) -> None:
     job = submit(store)
     wait_for(store, job, lambda row: row.last_step >= 2, 120)
     assert len(trainers(job.id)) == 1

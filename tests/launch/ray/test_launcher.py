@@ -44,7 +44,7 @@ def test_without_ray_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if name in ("ray", "grpc") else found(name)
 
     monkeypatch.setattr(importlib.util, "find_spec", without_ray)
-    with pytest.raises(InvalidRequest, match=r"needs Ray, which is not installed: pip install 'tunesmith\[ray\]'"):
+    with pytest.raises(InvalidRequest, match=r"needs Ray, which is not installed here: pip install 'ray\[client\]"):
         check_launcher(Settings(launcher="auto"))
     check_launcher(Settings())
 

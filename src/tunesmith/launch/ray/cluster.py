@@ -88,7 +88,10 @@ class Actor:
             done, _ = ray.wait([started], timeout=seconds)
             if not done:
                 return False
-            fault = _answer(started, ANSWER_SECONDS)
+            try:
+                fault = _answer(started, ANSWER_SECONDS)
+            except Late:  # it was not: the call is not made again
+                raise Lost(OUTSIDE, "The node of the trainer was lost before it had started") from None
             if fault is not None:
                 raise Lost(SETUP, str(fault))
             return True
@@ -147,6 +150,7 @@ def _answer(reference: object, seconds: float) -> "tuple[object, ...]":
     except exceptions.RayActorError as error:
         raise _lost(error) from error
     except exceptions.RayError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # the job's log
         raise Lost(OUTSIDE, f"The Ray cluster has lost the trainer ({type(error).__name__})") from error
     return found
 

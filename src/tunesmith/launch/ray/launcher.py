@@ -29,8 +29,8 @@ def check_launcher(settings: Settings) -> None:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise InvalidRequest(
-            f"Setting launcher: {settings.launcher} needs Ray, which is not installed: pip install 'tunesmith[ray]',"
-            " or set launcher to child."
+            f"Setting launcher: {settings.launcher} needs Ray, which is not installed here: pip install"
+            " 'ray[client]==2.60.*', the version of the cluster's nodes; or set launcher to child."
         )
     if settings.ray_node_dir is not None and settings.storage is None:
         raise InvalidRequest(
