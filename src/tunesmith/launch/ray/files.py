@@ -14,8 +14,7 @@ import structlog
 from tunesmith.errors import InvalidRequest, TunesmithError
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.ray.order import Bucket, Input, NodeOrder
-from tunesmith.launch.ray.transfer import fetch_file, fetch_folder
-from tunesmith.models.directory import fingerprint
+from tunesmith.launch.ray.transfer import fetch_file, fetch_folder, mark_of
 from tunesmith.store.queue.job_files import JobFiles
 from tunesmith.store.storage.bucket import StorageUnavailable, open_bucket
 from tunesmith.store.storage.model_folders import BucketFolders
@@ -155,7 +154,7 @@ def _input(one: Input, root: Path, files: JobFiles, folders: BucketFolders) -> P
         fetch_file(folders.bucket, one, target)
         return target
     seen = Path(one.path)
-    if (seen / "config.json").is_file() and fingerprint(seen) == one.digest:
+    if (seen / "config.json").is_file() and mark_of(seen) == one.digest:
         return seen  # the image has it, or a disk that all nodes see
     return fetch_folder(folders.bucket, one, root)
 

@@ -91,7 +91,7 @@ class Input:
     key: str  # in the bucket
     path: str  # the worker's
     size: int = 0
-    digest: str = ""  # SHA-256 of a file, the fingerprint of a base
+    digest: str = ""  # SHA-256 of a file, the mark of a base
 
 
 _NODE_ORDERS = TypeAdapter(NodeOrder)

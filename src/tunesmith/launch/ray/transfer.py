@@ -13,7 +13,6 @@ from pathlib import Path
 from tunesmith.errors import ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.ray.order import Input
-from tunesmith.models.directory import fingerprint
 from tunesmith.store.objects.blobs import stream_to
 from tunesmith.store.queue.job_files import JobFiles
 from tunesmith.store.storage.bucket import Bucket
@@ -40,6 +39,16 @@ def put_inputs(spec: JsonObject, data_dir: Path, bucket: Bucket, gib: float) -> 
         else:
             found[name] = _put_folder(bucket, folder)
     return found
+
+
+def mark_of(folder: Path) -> str:
+    """16 hex digits that change with the files of a base: their names and sizes, and what its JSON files say."""
+    digest = sha256()
+    for path in _files(folder):
+        digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
+        if path.suffix == ".json":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def fetch_file(bucket: Bucket, one: Input, target: Path) -> None:
@@ -76,16 +85,19 @@ def _put_file(bucket: Bucket, folder: str, path: Path) -> Input:
 
 
 def _put_folder(bucket: Bucket, folder: Path) -> Input:
-    mark = fingerprint(folder)
+    mark = mark_of(folder)
     key = f"{BASES}/{mark}"
     if bucket.find(f"{key}/{LISTING}") is None:
         listing = {}
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                listing[path.name] = (path.stat().st_size, sha256_of(path))
-                bucket.put(f"{key}/{path.name}", path)
+        for path in _files(folder):
+            listing[path.name] = (path.stat().st_size, sha256_of(path))
+            bucket.put(f"{key}/{path.name}", path)
         bucket.put_bytes(f"{key}/{LISTING}", json.dumps(listing).encode())  # last: now the base is there
     return Input("folder", key, str(folder), digest=mark)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _listing(bucket: Bucket, key: str) -> dict[str, tuple[int, str]]:
