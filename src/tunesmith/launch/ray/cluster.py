@@ -162,9 +162,9 @@ def _lost(error: Exception) -> Lost:
             SETUP,
             "The cluster's nodes have no Tunesmith. Use an image that has it, or the setting ray_runtime_env.",
         )
-    if "OutOfMemory" in words or "low memory" in words or "due to high memory" in words:
+    if "running low on memory" in words:  # not "high memory usage", which Ray guesses of every process that is gone
         return Lost(MEMORY, "The node ran out of memory, and Ray ended the trainer")
-    if "node" in words and ("died" in words or "dead" in words):
+    if "its node has died" in words:
         return Lost(OUTSIDE, "The node of the trainer was lost")
     return Lost(OUTSIDE, "The process on the node that watched the trainer was lost")
 
