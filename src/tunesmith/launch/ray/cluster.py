@@ -22,7 +22,11 @@ GIB = 1024**3
 
 
 class NoCluster(Exception):
-    """The cluster does not answer, for the reason that this says."""
+    """The cluster does not answer, or (`refuses`) not to us, for the reason that this says."""
+
+    def __init__(self, reason: str, *, refuses: bool = False) -> None:
+        super().__init__(reason)
+        self.refuses = refuses
 
 
 class Late(Exception):
@@ -49,7 +53,7 @@ def connect(order: Order) -> None:
     except Exception as error:  # Ray raises a dozen kinds, RuntimeError among them
         words = " ".join(str(error).split())[:300]
         ray.shutdown()
-        raise NoCluster(f"{type(error).__name__}: {words}") from error
+        raise NoCluster(f"{type(error).__name__}: {words}", refuses=not local) from error
 
 
 def disconnect(actor: "Actor | None") -> None:

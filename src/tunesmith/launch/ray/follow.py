@@ -82,7 +82,7 @@ class _Following:
                 break
             except NoCluster as error:
                 if not told:
-                    text = f"The Ray cluster at {self.order.address} does not answer: the job waits for it"
+                    text = no_cluster(self.order.address, refuses=error.refuses)
                     self.emit(Log("warn", text))
                     print(f"{text} ({error}).", file=sys.stderr)  # noqa: T201  # the log is the operator's
                     told = True
@@ -189,6 +189,18 @@ class _Writer:
         event: JsonObject = json.loads(line)
         folders = BucketFolders(self.order.data_dir, open_bucket(given.url, given.endpoint), given.gib)
         patiently(lambda: folders.fetch(Path(str(event["path"]))))
+
+
+def no_cluster(address: str, *, refuses: bool) -> str:
+    """Why the job waits, for its owner."""
+    if address == "local":
+        return "Ray does not start on the worker's machine: the job waits for it"
+    if not refuses:
+        return f"The Ray cluster at {address} does not answer: the job waits for it"
+    return (
+        f"The Ray cluster at {address} does not take the worker's connection: the job waits. Version and token"
+        " (RAY_AUTH_MODE, RAY_AUTH_TOKEN) have to be the same for both"
+    )
 
 
 def waiting_for(wanted: Resources) -> str:
