@@ -16,6 +16,7 @@ from tunesmith.launch.choose import launcher_of
 from tunesmith.launch.output import LineReader
 from tunesmith.launch.protocol import Start
 from tunesmith.launch.ranks import RanksLauncher
+from tunesmith.launch.ray.follow import no_cluster
 from tunesmith.launch.ray.launcher import RayLauncher, check_launcher
 from tunesmith.launch.ray.order import Order
 from tunesmith.settings import Resources, Settings
@@ -96,6 +97,13 @@ def test_a_job_waits_for_a_cluster_that_does_not_answer_and_can_be_stopped(start
     assert trainer.poll() == 143
     assert time.monotonic() - begun < 5
     assert not any("of the worker" in path.read_text() for path in start.spec.parent.glob("*.json"))
+
+
+def test_a_cluster_that_refuses_the_worker_is_told_from_one_that_is_away() -> None:
+    assert no_cluster("head:6379", refuses=False) == (
+        "The Ray cluster at head:6379 does not answer: the job waits for it"
+    )
+    assert "(RAY_AUTH_MODE, RAY_AUTH_TOKEN) have to be the same for both" in no_cluster("head:6379", refuses=True)
 
 
 def test_a_process_that_loses_its_cluster_without_a_word_interrupts_the_job(start: Start, data_dir: Path) -> None:

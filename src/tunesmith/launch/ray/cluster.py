@@ -53,7 +53,7 @@ def connect(order: Order) -> None:
     except Exception as error:  # Ray raises a dozen kinds, RuntimeError among them
         words = " ".join(str(error).split())[:300]
         ray.shutdown()
-        raise NoCluster(f"{type(error).__name__}: {words}", refuses=not local) from error
+        raise NoCluster(f"{type(error).__name__}: {words}", refuses=not local and order.address != "auto") from error
 
 
 def disconnect(actor: "Actor | None") -> None:

@@ -75,17 +75,17 @@ class _Following:
 
     def _connect(self, connected: Callable[[], None]) -> None:
         """Waits for the cluster, however long that takes: the job is not to blame."""
-        told = False
+        told = ""
         while True:
             try:
                 connect(self.order)
                 break
             except NoCluster as error:
-                if not told:
-                    text = no_cluster(self.order.address, refuses=error.refuses)
+                text = no_cluster(self.order.address, refuses=error.refuses)
+                if text != told:
                     self.emit(Log("warn", text))
                     print(f"{text} ({error}).", file=sys.stderr)  # noqa: T201  # the log is the operator's
-                    told = True
+                    told = text
             finally:
                 connected()
             self._pause(AGAIN_SECONDS)
