@@ -15,11 +15,14 @@ import tempfile
 from pathlib import Path
 from typing import cast
 
+from tunesmith.launch.ray.launcher import LOOPBACK
+
 TOKEN = secrets.token_hex(32)
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": TOKEN,
     "RAY_USAGE_STATS_ENABLED": "0",
+    **LOOPBACK,
     "OMP_NUM_THREADS": "1",
 }
 STORE_BYTES = 80 * 1024**2

@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 from tests.acceptance.ray.conftest import Worker, eventually, trainers
 from tests.acceptance.test_worker_kill import STEPS, digest, submit, uninterrupted, wait_for
+from tests.processes import lives
 from tests.ray_cluster import RayCluster
 
 from tunesmith.settings import Settings
@@ -131,3 +133,31 @@ def _cancel(store: Store) -> None:
     assert actor is None or not actor.is_running()
     assert time.monotonic() - begun < 15
     assert _row(store, job).status is JobStatus.CANCELLED
+
+
+@pytest.mark.skipif(KILLS == 1, reason="a third cluster takes longer than CI has: make kills-ray")
+def test_a_cluster_of_this_machine_listens_on_loopback_alone_and_ends_with_its_job(
+    store: Store, settings: Settings
+) -> None:
+    worker = Worker(settings.model_copy(update={"launcher": "local"}), {})
+    worker.start()
+    try:
+        job = submit(store)
+        wait_for(store, job, lambda row: row.last_step >= 2, 120)
+        assert worker.process is not None
+        started = psutil.Process(worker.process.pid).children(recursive=True)
+        found = {address for process in started for address in _listening(process)}
+        assert found
+        assert found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        store.jobs.cancel(job.id)
+        eventually(lambda: not any(lives(process) for process in started), 20)
+    finally:
+        worker.stop()
+
+
+def _listening(process: psutil.Process) -> list[str]:
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.Error:
+        return []
+    return [one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN]

@@ -19,6 +19,7 @@ CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0  # of one call; a node that is busy may be late, and is asked again
 CLOSE_SECONDS = 3.0
 GIB = 1024**3
+LOCAL_STORE_BYTES = 100 * 1024**2  # nothing large goes through Ray
 
 
 class NoCluster(Exception):
@@ -47,7 +48,7 @@ def connect(order: Order) -> None:
     import ray
 
     local = order.address == "local"
-    more = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if local else {}
+    more = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES} if local else {}
     try:
         ray.init(address=order.address, log_to_driver=False, logging_level=logging.ERROR, **more)
     except Exception as error:  # Ray raises a dozen kinds, RuntimeError among them

@@ -19,6 +19,7 @@ from tunesmith.train.protocol.events import Interrupted
 CONNECTING_MODULE = "tunesmith.launch.ray"
 STOP_SECONDS = 13.0  # of the connecting process: the trainer has 10 of them, and the worker's own end takes 15
 STOPPED_STATUS = 143
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's way to listen on loopback alone, on Linux too
 
 
 def check_launcher(settings: Settings) -> None:
@@ -99,8 +100,10 @@ class RayLauncher:
         kept = self.environment if self.settings.ray_node_dir else without_keys(self.environment)
         ray = {name: value for name, value in self.environment.items() if name.startswith("RAY_")}
         given = {"RAY_USAGE_STATS_ENABLED": "0", **kept, **ray}
-        if self.settings.launcher == "local" and "RAY_AUTH_MODE" not in given:
-            given |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        if self.settings.launcher == "local":
+            given |= LOOPBACK
+            if "RAY_AUTH_MODE" not in given:
+                given |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         return given
 
 
