@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -140,7 +141,8 @@ def _main(directory: str, port: int, client_port: int) -> None:
             _say(None)
         elif command == "all":
             _say([*_pids(cluster.head_node, "gcs_server"), *_pids(cluster.head_node, "raylet"), *nodes])
-    cluster.shutdown()
+    close: Callable[[], None] = cluster.shutdown
+    close()
 
 
 def _pids(node: object, kind: str) -> list[int]:

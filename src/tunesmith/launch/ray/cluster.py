@@ -6,15 +6,17 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from tunesmith.launch.ray.node import NodeTrainer
 from tunesmith.launch.ray.order import MEMORY, OUTSIDE, Order, Part
 from tunesmith.train.protocol.events import SETUP
 
 if TYPE_CHECKING:
+    from ray import ObjectRef
     from ray.actor import ActorHandle
 
+Answer = TypeVar("Answer")
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0  # of one call; a node that is busy may be late, and is asked again
 CLOSE_SECONDS = 3.0
@@ -48,9 +50,14 @@ def connect(order: Order) -> None:
     import ray
 
     local = order.address == "local"
-    more = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES} if local else {}
     try:
-        ray.init(address=order.address, log_to_driver=False, logging_level=logging.ERROR, **more)
+        ray.init(
+            address=order.address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if local else None,
+            object_store_memory=LOCAL_STORE_BYTES if local else None,
+        )
     except Exception as error:  # Ray raises a dozen kinds, RuntimeError among them
         words = " ".join(str(error).split())[:300]
         ray.shutdown()
@@ -78,7 +85,7 @@ def disconnect(actor: "Actor | None") -> None:
 class Actor:
     """The actor that starts the trainer. It ends with this process's connection."""
 
-    handle: "ActorHandle"
+    handle: "ActorHandle[NodeTrainer]"
 
     def begin(self, order_text: str) -> Callable[[float], bool]:
         """Has the trainer started; the result waits up to so many seconds, and is true once that was done.
@@ -87,7 +94,7 @@ class Actor:
         """
         import ray
 
-        started = self.handle.start.remote(order_text)
+        started: ObjectRef[str | None] = self.handle.start.remote(order_text)
 
         def wait(seconds: float) -> bool:
             done, _ = ray.wait([started], timeout=seconds)
@@ -105,7 +112,8 @@ class Actor:
 
     def read(self, events_from: int, log_from: int) -> Part:
         """Raises Late or Lost."""
-        return Part(*_answer(self.handle.read.remote(events_from, log_from), ANSWER_SECONDS))
+        part: ObjectRef[tuple[bytes, bytes, int | None, bool]] = self.handle.read.remote(events_from, log_from)
+        return Part(*_answer(part, ANSWER_SECONDS))
 
     def stop(self) -> None:
         """Asks it to end the trainer; `read` tells when that is done."""
@@ -131,22 +139,23 @@ def actor_of(order: Order) -> Actor:
         max_concurrency=4,  # `read` and `stop` beside each other
         runtime_env=dict(order.runtime_env) or None,
     )
-    return Actor(kind.remote())
+    return Actor(cast("ActorHandle[NodeTrainer]", kind.remote()))
 
 
 def totals() -> list[Mapping[str, float]]:
     """What each living node has in all."""
     import ray
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = cast("Callable[[], list[dict[str, object]]]", ray.nodes)()
+    return [cast("Mapping[str, float]", node["Resources"]) for node in nodes if node["Alive"]]
 
 
-def _answer(reference: object, seconds: float) -> "tuple[object, ...]":
+def _answer(reference: "ObjectRef[Answer]", seconds: float) -> Answer:
     import ray
     from ray import exceptions
 
     try:
-        found = ray.get(reference, timeout=seconds)
+        return ray.get(reference, timeout=seconds)
     except (exceptions.GetTimeoutError, exceptions.ActorUnavailableError) as error:
         raise Late from error
     except exceptions.RuntimeEnvSetupError as error:
@@ -157,7 +166,6 @@ def _answer(reference: object, seconds: float) -> "tuple[object, ...]":
     except exceptions.RayError as error:
         print(error, file=sys.stderr)  # noqa: T201  # the job's log
         raise Lost(OUTSIDE, f"The Ray cluster has lost the trainer ({type(error).__name__})") from error
-    return found
 
 
 def _lost(error: Exception) -> Lost:
