@@ -30,9 +30,9 @@ def requested_evaluation(given: JsonObject, validation_file: str | None) -> Json
 
 
 def requested_resources(given: JsonObject, settings: Settings, base: str) -> JsonObject:
-    """The option `resources`, taken out of `given`, with defaults; empty where it is not there.
+    """The option `resources`, taken out of `given`, with defaults.
 
-    Raises InvalidRequest where jobs do not run on a cluster.
+    Empty where it is not there.     Raises InvalidRequest where jobs do not run on a cluster.
     """
     if "resources" not in given:
         return {}

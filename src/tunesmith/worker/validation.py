@@ -182,7 +182,7 @@ def job_options(job: JobRow, settings: Settings) -> TrainingOptions:
 
 
 def resources_of(job: JobRow, settings: Settings) -> Resources:
-    """What the job takes of a cluster's node: its own wish, else the setting for its base."""
+    """What the job takes of a cluster's node: as it asks, else by its base."""
     given = job.options.get("resources")
     default = settings.resources_of(job.base_model)
     return Resources.model_validate({**default.model_dump(), **given}) if isinstance(given, dict) else default

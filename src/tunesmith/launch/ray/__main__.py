@@ -1,4 +1,4 @@
-"""The process that is connected to the cluster: `python -m tunesmith.launch.ray ORDER`.
+"""The process with the connection: `python -m tunesmith.launch.ray ORDER`.
 
 It is a process of its own because Ray ends the process that it is in when the cluster's head is gone for a minute.
 Its stdout is the trainer's, its log the trainer's log.

@@ -1,4 +1,4 @@
-"""Ray itself, as far as it is used: connecting, one actor, its calls. Everything else here is plain Python."""
+"""Ray itself, as far as it is used: connecting, one actor, its calls."""
 
 import logging
 import socket
@@ -25,7 +25,7 @@ LOCAL_STORE_BYTES = 100 * 1024**2  # nothing large goes through Ray
 
 
 class NoCluster(Exception):
-    """The cluster does not answer, or (`refuses`) not to us, for the reason that this says."""
+    """The cluster does not answer, or not to us (`refuses`), and why."""
 
     def __init__(self, reason: str, *, refuses: bool = False) -> None:
         super().__init__(reason)
@@ -88,9 +88,9 @@ class Actor:
     handle: "ActorHandle[NodeTrainer]"
 
     def begin(self, order_text: str) -> Callable[[float], bool]:
-        """Has the trainer started; the result waits up to so many seconds, and is true once that was done.
+        """Has the trainer started; the result waits up to so many seconds for it.
 
-        It raises Lost where it cannot be.
+        It is true once that was done, and raises Lost where it cannot be.
         """
         import ray
 

@@ -1,4 +1,7 @@
-"""The files of a job on a node: those of the data directory, or copies that come and go through object storage."""
+"""The files of a job on a node.
+
+Those of the data directory, or copies that come and go through object storage.
+"""
 
 import fcntl
 import json
@@ -29,7 +32,7 @@ MODELS = ("checkpoint", "done")  # events that name a folder
 
 @dataclass(slots=True)
 class NodeFiles:
-    """Where the trainer's files are, in a data directory that this node shares with the worker."""
+    """The trainer's files, in a data directory that the worker sees too."""
 
     spec: Path
     lock: Path
@@ -37,7 +40,7 @@ class NodeFiles:
     log: Path
 
     def handed_on(self, lines: bytes) -> bytes:
-        """The trainer's lines as the worker has to see them, once it can have what they name."""
+        """The trainer's lines for the worker, once it can have what they name."""
         return lines
 
     def keep_progress(self, *, last: bool) -> None:
@@ -60,11 +63,11 @@ class FetchedFiles(NodeFiles):
     _published: float = 0.0
 
     def handed_on(self, lines: bytes) -> bytes:
-        """Puts models into the bucket before the worker hears of them, under its own paths."""
+        """The lines with the worker's own paths; the models are in the bucket then."""
         return b"".join(self._of_worker(line) for line in lines.splitlines(keepends=True))
 
     def keep_progress(self, *, last: bool) -> None:
-        """Puts the newest progress into the bucket; at the end in any case, else twice a second."""
+        """Puts the newest progress into the bucket, at most twice a second."""
         if last or time.monotonic() - self._published > PUBLISH_SECONDS:
             self.folders.publish_progress(self.files.output)
             self._published = time.monotonic()
@@ -85,7 +88,7 @@ class FetchedFiles(NodeFiles):
 
 
 def files_on_node(order: NodeOrder) -> NodeFiles:
-    """Makes what the trainer reads present on this node. Raises TunesmithError where that cannot be."""
+    """Has what the trainer reads on this node; TunesmithError where that cannot be."""
     return _shared(order) if order.bucket is None else _fetched(order, order.bucket)
 
 

@@ -1,4 +1,4 @@
-"""One trainer on the cluster, from the connection to the last line of what it writes."""
+"""One trainer on the cluster, from the connection to its last line."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The worker's side: a launcher whose trainers run on a Ray cluster. It imports no Ray."""
+"""The worker's side: a launcher for a Ray cluster. It imports no Ray."""
 
 import importlib.util
 import json
@@ -117,7 +117,7 @@ class RayTrainer:
     _said: int | None = None
 
     def poll(self) -> int | None:
-        """See `Trainer.poll`. A process that did not say how the trainer ended has lost it."""
+        """See `Trainer.poll`; a process that ends without a word has lost its trainer."""
         if self._said is None and self.child.poll() is not None:
             self._said = self._read()
         return self._said

@@ -1,4 +1,4 @@
-"""The actor: on a node of the cluster, starts a trainer and keeps what it writes until that is fetched.
+"""The actor: starts a trainer on its node, and keeps what that writes.
 
 It imports no Ray. Its calls come from several threads. The trainer ends with it, since it holds the trainer's stdin;
 and it ends the trainer when the worker has been silent for as long as a lease lasts: the job may be another's by then.
@@ -30,7 +30,10 @@ WATCH_SECONDS = 0.1
 
 @dataclass(slots=True)
 class Outbox:
-    """Bytes that wait to be fetched. Those before the last offset that was asked for are dropped."""
+    """Bytes that wait to be fetched.
+
+    Those before the last offset that was asked for are dropped.
+    """
 
     _bytes: bytearray = field(default_factory=bytearray)
     _start: int = 0
@@ -58,7 +61,7 @@ class Tail:
     offset: int = 0
 
     def read(self) -> bytes:
-        """The bytes since the last call, up to the last complete line where lines are wanted."""
+        """The bytes since the last call; only whole lines where lines are wanted."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
@@ -108,7 +111,7 @@ class NodeTrainer:
         return None
 
     def read(self, events_from: int, log_from: int) -> tuple[bytes, bytes, int | None, bool]:
-        """The fields of a `Part`: what follows these offsets. The worker is known to live now."""
+        """The fields of a `Part`: what follows these offsets. The worker lives."""
         self._heard = time.monotonic()
         status = self._status  # before the bytes, so that the last ones are complete
         out_of_memory = out_of_memory_kills() > self._kills

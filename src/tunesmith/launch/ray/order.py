@@ -1,4 +1,4 @@
-"""What the worker has its connecting process do, and what that has a node do. No secret is in it."""
+"""What the worker tells the connecting process, and that a node: no secrets."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ OUTSIDE, MEMORY = "outside", "memory"  # causes of an interruption, beside `SETU
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Where the files of jobs come from, and go to, for nodes without the data directory."""
+    """Where jobs' files come from, and go to, for nodes without the data directory."""
 
     url: str
     endpoint: str | None
@@ -24,7 +24,10 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One attempt of a job on the cluster. Paths are the worker's, but for `bucket.node_dir`."""
+    """One attempt of a job on the cluster.
+
+    Paths are the worker's, but for `bucket.node_dir`.
+    """
 
     address: str
     data_dir: Path
@@ -74,7 +77,10 @@ class NodeOrder:
     inputs: "dict[str, Input]"
 
     def to_json(self) -> str:
-        """As text: no class of ours has to be the same on both machines for it to be refused with a sentence."""
+        """As text.
+
+        So a node of another version can refuse it with a sentence.
+        """
         return _NODE_ORDERS.dump_json(self).decode()
 
     @classmethod
@@ -85,7 +91,10 @@ class NodeOrder:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Where a node finds what a path of the spec names: `kind` is file, folder (of a base), or model."""
+    """Where a node finds what a path of the spec names.
+
+    `kind` is file, folder (of a base), or model.
+    """
 
     kind: str
     key: str  # in the bucket

@@ -1,4 +1,4 @@
-"""What a trainer reads, put into object storage by the worker's machine and fetched by a node.
+"""What a trainer reads, put into object storage and fetched by a node.
 
 Rows go below their job's output, where they are removed at the job's end; a base goes to `bases/`, once, and stays.
 """
@@ -42,7 +42,10 @@ def put_inputs(spec: JsonObject, data_dir: Path, bucket: Bucket, gib: float) -> 
 
 
 def mark_of(folder: Path) -> str:
-    """16 hex digits that change with the files of a base: their names and sizes, and what its JSON files say."""
+    """16 hex digits that change with the files of a base.
+
+    With their names and sizes, and with what its JSON files say.
+    """
     digest = sha256()
     for path in _files(folder):
         digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
