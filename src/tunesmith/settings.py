@@ -59,6 +59,7 @@ def default_data_dir() -> Path:
 AdapterKind: TypeAlias = Literal["lora", "none"]
 Quantization: TypeAlias = Literal["none", "nf4"]
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
+Sharding: TypeAlias = Literal["auto", "none", "full"]
 MAX_ALPHA = 4096.0
 DEVICES = r"auto|cpu|cuda(:[0-9]{1,2})?"
 TARGET_SETS = ("all-linear", "attention", "mlp")
@@ -246,6 +247,10 @@ class Settings(BaseSettings, TrainingOptions):
         ge=1,
         le=64,
         description="Processes of this machine that train a job together and share train_threads; one for each GPU.",
+    )
+    train_sharding: Sharding = Field(
+        "auto",
+        description="Ranks share the weights out among them; auto: where one has too little memory; none: never; full.",
     )
     checkpoint_seconds: float = Field(
         120.0,

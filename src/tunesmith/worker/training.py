@@ -278,6 +278,7 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         device=settings.train_device,
         threads=settings.train_threads,
         packing=settings.train_packing,
+        sharding=settings.train_sharding,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
 

@@ -31,6 +31,7 @@ from tunesmith.train.protocol.spec import TrainSpec
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+SHARDED = "the weights are shared out among the ranks"
 StackKind: TypeAlias = Literal["compiled", "tree", "padded"]
 
 
@@ -45,18 +46,26 @@ class StackChoice:
 
 
 def choose_stack(
-    spec: TrainSpec, model: "PreTrainedModel", trainable: TrainableParameters, plan: MemoryPlan
+    spec: TrainSpec,
+    model: "PreTrainedModel",
+    trainable: TrainableParameters,
+    plan: MemoryPlan,
+    *,
+    sharded: bool = False,
 ) -> StackChoice:
-    """Chooses by the spec, the base, what is trained of it, and the memory plan."""
+    """Chooses by the spec, the base, what is trained of it, and the memory plan.
+
+    `sharded`: a layer's weights are there only while its own modules compute it.
+    """
     trains = bool(spec.options.lora_dropout) or plan.activation_checkpointing
     if not spec.packing:
         return StackChoice("padded", "The layers run on padded rows: packing is off.", trains)
     if is_recurrent(model.config.to_dict()):
         return StackChoice("padded", "The layers run on padded rows: some keep a state, so rows share nothing.", trains)
-    gap = _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
+    gap = (SHARDED if sharded else None) or _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
     if gap is None:
         return StackChoice("compiled", "The layers run as compiled code.")
-    fuses = spec.options.quantization == "none"  # fused functions read plain weights
+    fuses = spec.options.quantization == "none" and not sharded  # fused functions read plain weights
     return StackChoice("tree", f"The layers run as the base's own modules: {gap}.", trains, fuses)
 
 
