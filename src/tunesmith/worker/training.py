@@ -22,7 +22,7 @@ from tunesmith.system.atomic_write import make_directories
 from tunesmith.system.disk import free_bytes, tells_full
 from tunesmith.system.memory import out_of_memory_kills
 from tunesmith.system.processes import tells_shortage
-from tunesmith.train.measure import record_job
+from tunesmith.train.measure import Seen, record_job
 from tunesmith.train.protocol.environment import trainer_environment
 from tunesmith.train.protocol.events import Done, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
@@ -230,10 +230,9 @@ class TrainingRun:
 
     def _remember_speed(self, spec: TrainSpec, relay: Relay, started: float) -> None:
         """Keeps how fast this machine trained, for `tunesmith estimate`. The job has succeeded whatever comes of it."""
-        if self.settings.train_ranks > 1:  # the estimate is that of one process
-            return
+        seen = Seen(relay.first_steps, relay.first_at - started, relay.element_bytes, self.settings.train_ranks)
         try:
-            record_job(self.settings.paths.root, spec, relay.first_steps, relay.first_at - started, relay.element_bytes)
+            record_job(self.settings.paths.root, spec, seen)
         except (OSError, ValueError, TunesmithError) as error:
             log.warning("the speed of the training was not kept", job=self.job.id, error=str(error))
 

@@ -62,8 +62,10 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     if validation is not None:
         notices += _notices(validation.report, "validation")
     notices += _data_warnings(store, settings, job, training, validation)
-    numbers = resolve_hyperparameters(job.hyperparameters, training.report, str(job.method["type"]))
-    reason = batch_reason(job.hyperparameters, training.report, numbers)
+    numbers = resolve_hyperparameters(
+        job.hyperparameters, training.report, str(job.method["type"]), settings.train_ranks
+    )
+    reason = batch_reason(job.hyperparameters, training.report, numbers, settings.train_ranks)
     notices += [NewEvent(reason)] if reason else []
     base_rate = job_options(job, settings).base_learning_rate
     warning = rate_warning(numbers.learning_rate_multiplier, base_rate)

@@ -156,6 +156,7 @@ def _values(visit: Visit, job: NewJob, price: str) -> tuple[JsonObject, int]:
         "cache": str(settings.cache_dir),
         "root": str(settings.paths.root),
         "threads": settings.train_threads,
+        "ranks": settings.train_ranks,
         "evaluate": job.options.get("evaluate"),
         "options": TrainingOptions.model_validate(used).model_dump(),
     }
