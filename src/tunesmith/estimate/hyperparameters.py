@@ -112,9 +112,9 @@ def shared_batch_size(rows: int, shared_share: float) -> int:
 
 
 def batch_for_ranks(batch_size: int, examples: int, ranks: int) -> int:
-    """The least batch from `batch_size` on of which every rank has rows in every step, the last of an epoch too.
+    """The least batch from `batch_size` on of which every rank has rows.
 
-    It is less than twice what is needed; where there are fewer examples than ranks, all of them.
+    In every step, the last of an epoch too. It is less than twice what is needed; where there are fewer examples than ranks, all of them.
     """
     if ranks == 1 or examples <= 0:
         return batch_size
@@ -126,7 +126,10 @@ def batch_for_ranks(batch_size: int, examples: int, ranks: int) -> int:
 def batch_reason(
     requested: Mapping[str, JsonValue] | None, report: HasExamples, chosen: Hyperparameters, ranks: int = 1
 ) -> str | None:
-    """Why "auto" chose a batch for the sake of a shared system message or of several ranks; else None."""
+    """Why "auto" chose a larger batch; else None.
+
+    For the sake of a shared system message, or of several ranks.
+    """
     batch_size = (requested or {}).get("batch_size")
     if batch_size not in (None, "auto") or chosen.batch_size <= auto_batch_size(report.examples):
         return None

@@ -91,7 +91,10 @@ class Estimate:
 
     @property
     def machine_memory_bytes(self) -> int | None:
-        """Of all ranks together; processors' ranks that map one base's file have its pages in common, and take less."""
+        """Of all ranks together.
+
+        Ranks on one processor have the pages of the base's file in common, and take less.
+        """
         return None if self.peak_memory_bytes is None else self.ranks * self.peak_memory_bytes
 
     def _of_ranks(self) -> JsonObject:

@@ -61,7 +61,10 @@ def peak_memory(benchmark: Benchmark, largest: int, longest_row: int = 0) -> int
 
 
 def of_ranks(one: Benchmark, ranks: int, *, cards: bool) -> Benchmark:
-    """What one process's speed lets expect of several: of as many GPUs the sum, of the same processors no more."""
+    """What one process's speed lets expect of several.
+
+    `cards`: of as many GPUs the sum; of the same processors no more.
+    """
     return replace(one, ranks=ranks, tokens_per_second=one.tokens_per_second * (ranks if cards else 1))
 
 

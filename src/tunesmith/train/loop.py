@@ -286,7 +286,10 @@ class Run:
             self.save()
 
     def save(self) -> None:
-        """Saves the progress after the last finished step, durably; of sharded values all ranks have to call it."""
+        """Saves the progress after the last finished step, durably.
+
+        Of sharded values all ranks have to call it.
+        """
         if not self.step or not self._keeps:
             return
         values, state = self.trainable.values(), self.optimizer.state()

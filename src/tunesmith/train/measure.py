@@ -57,7 +57,10 @@ class Trainers:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a worker saw of a job: its first steps, the first of which ended `first_at` seconds after its start."""
+    """What a worker saw of a job: its first steps.
+
+    The first of them ended `first_at` seconds after the trainer's start.
+    """
 
     steps: Sequence[Step]
     first_at: float
@@ -126,7 +129,10 @@ def job_benchmark(
 def speed_of_ranks(
     one: Benchmark | None, folder: Path, base_name: str, options: TrainingOptions, trainers: Trainers
 ) -> Benchmark | None:
-    """The figures for so many ranks: of the latest such job, else what `one` process's let expect."""
+    """The figures for so many ranks.
+
+    Of the latest such job, else what `one` process's let expect.
+    """
     if trainers.ranks == 1:
         return one
     kept = job_benchmark(folder, base_name, options, trainers.threads, trainers.ranks)

@@ -63,8 +63,7 @@ def prepare(
     memory plan is kept in `plan_file`.
     """
     device, emit = device or device_of(spec, ranks.place), room.emit
-    reserve = _reserve(spec, device, examples, ranks)
-    base = load_base(spec, device, ranks)
+    reserve, base = _reserve(spec, device, examples, ranks), load_base(spec, device, ranks)
     work = Work.of(base.model, base.trainable)
     plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room, ranks)
     plan = replace(plan, blocked_weights=False) if base.sharded else plan
@@ -78,8 +77,7 @@ def prepare(
         base = load_base(spec, device, ranks)
         scorer = _together(setting, base, PaddedScorer(base.model, choice.trains))
     _recompute_activations(base, plan)
-    most, enough = plan.micro_batch_tokens, plan.enough_tokens
-    return PreparedModel(base.trainable, scorer, most, enough, work, base.sharded)
+    return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, plan.enough_tokens, work, base.sharded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,18 @@ def start(
     check_same_job(ranks, values)
     output = _output(spec, data, digest_of(values), DiskRoom(spec.output_dir, emit, interrupt), ranks, device)
     model = prepare(spec, [*data.training, *data.validation], output.plan_file, output.room, device, ranks)
-    run = Run(
+    run = _run(spec, model, data, output, interrupt, device)
+    _restore(run, output.origin)
+    _share(run)
+    run.saved_step = run.step
+    return run
+
+
+def _run(
+    spec: TrainSpec, model: PreparedModel, data: Data, output: _Output, interrupt: Interrupt, device: Device
+) -> Run:
+    ranks = output.ranks
+    return Run(
         spec=spec,
         sampler=output.sampler,
         validation=data.validation,
@@ -93,10 +104,6 @@ def start(
         ranks=ranks,
         sharded=model.sharded,
     )
-    _restore(run, output.origin)
-    _share(run)
-    run.saved_step = run.step
-    return run
 
 
 def _output(spec: TrainSpec, data: Data, fingerprint: str, room: DiskRoom, ranks: Ranks, device: Device) -> _Output:

@@ -62,10 +62,9 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     if validation is not None:
         notices += _notices(validation.report, "validation")
     notices += _data_warnings(store, settings, job, training, validation)
-    numbers = resolve_hyperparameters(
-        job.hyperparameters, training.report, str(job.method["type"]), settings.train_ranks
-    )
-    reason = batch_reason(job.hyperparameters, training.report, numbers, settings.train_ranks)
+    asked, ranks = job.hyperparameters, settings.train_ranks
+    numbers = resolve_hyperparameters(asked, training.report, str(job.method["type"]), ranks)
+    reason = batch_reason(asked, training.report, numbers, ranks)
     notices += [NewEvent(reason)] if reason else []
     base_rate = job_options(job, settings).base_learning_rate
     warning = rate_warning(numbers.learning_rate_multiplier, base_rate)

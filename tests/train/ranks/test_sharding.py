@@ -74,9 +74,7 @@ def test_two_and_three_ranks_with_a_part_each_agree_with_one(
         assert (values(run, "weights") == values(run, "again")).all()  # equal ranks, equal bits
         assert all((values(run, "adapter", rank) == values(run, "adapter")).all() for rank in range(len(run.processes)))
         said = [str(event["message"]) for event in of_type(events(run, "weights"), "log")]
-        assert any(
-            text.endswith(f"a part of each by each of {len(run.processes)} ranks.") or "ranks;" in text for text in said
-        )
+        assert any(f"a part of each by each of {len(run.processes)} ranks" in text for text in said)
         assert any("the weights are shared out among the ranks" in text for text in said)
     assert abs(values(one, "weights") - values(one, "pairs")).max() > 1e-3  # they have learned something
     mine, theirs = (load_file(tmp_path / f"weights-{size}" / "adapter" / "model.safetensors") for size in (1, 3))

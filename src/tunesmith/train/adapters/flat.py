@@ -11,7 +11,10 @@ from tunesmith.train.ranks.group import Ranks
 
 
 class FlatParameters:
-    """What `Adapter` and `FullFinetuning` have in common: `flat` has all values, `grad` the gradients of these."""
+    """What `Adapter` and `FullFinetuning` have in common.
+
+    `flat` has all values, `grad` the gradients of these.
+    """
 
     flat: nn.Parameter
     grad: Tensor

@@ -90,7 +90,7 @@ class FullFinetuning(FlatParameters):
 
 
 def updates_of(model: nn.Module, adapter_dir: Path) -> Iterator[tuple[nn.Module, Tensor, Tensor, float]]:
-    """The layers that the LoRA in `adapter_dir` changes, each with B, A and their scale."""
+    """The layers that the LoRA in a directory changes, with B, A and their scale."""
     manifest, tensors = read_manifest(adapter_dir), load_tensors(adapter_dir)
     for name, a in tensors.items():
         path, found, _ = name.removeprefix(PREFIX).partition(A_SUFFIX)

@@ -1,1 +1,1 @@
-"""Ranks that each hold a part of the weights (FSDP2), for what does not fit into one of them."""
+"""Ranks that each hold a part of the weights, by FSDP2."""

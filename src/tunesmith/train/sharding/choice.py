@@ -17,7 +17,7 @@ _Found = TypeAdapter(list[tuple[Sharding, bool]])
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Bytes that a run's weights take on a rank that holds all of them, and what is free there."""
+    """Bytes that a run's weights take on a rank with all of them, and the free ones."""
 
     parameters: int
     needed: int
@@ -25,16 +25,16 @@ class Demand:
 
     @classmethod
     def of(cls, spec: TrainSpec, device: Device) -> "Demand":
-        """With gradients and moments where all weights are trained, and without activations."""
+        """With gradients and moments where all weights are trained; no activations."""
         parameters = count_text_parameters(spec.base_dir)
         needed = required_memory(parameters) if spec.options.adapter == "none" else device.dtype.itemsize * parameters
         return cls(parameters, needed, device.free_memory())
 
 
 def is_sharded(spec: TrainSpec, device: Device, ranks: Ranks) -> bool:
-    """The same on all ranks: rank 0's setting holds, and "auto" means where one of them has too little memory.
+    """Whether the weights are shared out; the same on all ranks.
 
-    Raises InvalidRequest for a quantized base that has to be sharded.
+    Rank 0's setting holds, and "auto" means where one of them has too little memory. Raises InvalidRequest for a quantized base that has to be sharded.
     """
     if ranks.size == 1:
         return False

@@ -1,4 +1,4 @@
-"""Parts of a weight brought together on rank 0's processor, and back: a weight at a time."""
+"""Parts of weights brought together on rank 0's processor, and back, one by one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from tunesmith.train.ranks.group import Ranks
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a weight is cut: its rows in pieces of equal size, of which the last ranks may have less or nothing."""
+    """How a weight is cut: its rows in pieces of equal size.
+
+    The last ranks may have less, or nothing.
+    """
 
     shape: tuple[int, ...]
     ranks: int
@@ -33,7 +36,10 @@ class Cut:
 
 
 def gathered(mine: Tensor, cut: Cut, ranks: Ranks) -> Tensor | None:
-    """The whole weight on rank 0, on its processor; None elsewhere. `mine`: this rank's rows."""
+    """The whole weight on rank 0, on its processor; None elsewhere.
+
+    `mine`: this rank's rows.
+    """
     padded = torch.zeros(cut.rows, *cut.shape[1:], dtype=mine.dtype)
     padded[: mine.shape[0]].copy_(mine)
     pieces = ranks.gather_to_first(padded)
@@ -49,7 +55,7 @@ def scatter(whole: Tensor | None, mine: Tensor, cut: Cut, ranks: Ranks) -> None:
 
 
 def as_flat(parts: Sequence[Tensor], cuts: Sequence[Cut], starts: Sequence[int], ranks: Ranks) -> Tensor | None:
-    """All weights in one tensor on rank 0, each at its start, as `FullFinetuning.flat` has them."""
+    """All weights in one tensor on rank 0, laid out as `FullFinetuning.flat`."""
     flat = torch.zeros(starts[-1], dtype=parts[0].dtype) if ranks.leads else None
     for mine, cut, start in zip(parts, cuts, starts, strict=False):
         whole = gathered(mine, cut, ranks)

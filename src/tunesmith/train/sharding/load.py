@@ -47,5 +47,5 @@ def load_sharded_weights(spec: TrainSpec, device: Device, ranks: Ranks) -> Shard
 
 
 def stored_dtype(directory: Path) -> torch.dtype:
-    """What holds all of the base's weights exactly, so that its file need only be mapped."""
+    """What holds all of the base's weights exactly: its file need only be mapped."""
     return STORED.get(tuple(count_parameters(directory)), torch.float32)

@@ -1,4 +1,7 @@
-"""AdamW over a rank's parts of the weights: the same numbers as `core.optimizer.AdamW` over all of them."""
+"""AdamW over a rank's parts of the weights.
+
+The numbers are those of `core.optimizer.AdamW` over all of them.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,7 +32,10 @@ class Parts(Protocol):
 
 
 class ShardedAdamW:
-    """Adam with decoupled weight decay; `matrices`: how many of `values`, from the first, decay."""
+    """Adam with decoupled weight decay.
+
+    `matrices`: how many of `values`, from the first, decay.
+    """
 
     def __init__(self, values: Sequence[nn.Parameter], matrices: int, weight_decay: float, parts: Parts) -> None:
         self._values, self._parts = list(values), parts
@@ -74,7 +80,7 @@ class ShardedAdamW:
         return {"step": self._step.cpu(), **whole} if whole else {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what `state` returned; called by all ranks, those other than rank 0 with nothing."""
+        """Takes over what `state` returned; ranks other than 0 have nothing to give."""
         self._step.fill_(self._parts.sum_over_ranks(float(state["step"]) if state else 0.0))
         for name, moments in self._moments.items():
             self._parts.share_out(state.get(name), moments)

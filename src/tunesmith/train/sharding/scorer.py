@@ -1,4 +1,4 @@
-"""Scoring with weights that no rank has as a whole: all ranks compute together, or none does."""
+"""Scoring with weights that no rank has as a whole: all ranks compute together."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, cast

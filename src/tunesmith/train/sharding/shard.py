@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def shard(
     model: "PreTrainedModel", device: Device, ranks: Ranks, changed: Callable[[nn.Module], None] = lambda _: None
 ) -> None:
-    """Leaves a part of each weight of `model`, which is on the CPU, on this rank's device, in the device's format.
+    """Leaves a part of each weight of `model` on this rank's device.
 
-    A layer is converted, `changed`, and cut before the next one is: the model is never there as a whole.
+    In the device's format; `model` is on the CPU. A layer is converted, `changed`, and cut before the next one is: the model is never there as a whole.
     """
     mesh = DeviceMesh.from_group(dist.group.WORLD, "cuda" if device.is_gpu else "cpu")
     done: set[nn.Parameter] = set()

@@ -1,4 +1,4 @@
-"""All weights of a model as trainable parameters, of which each rank has a part, with its gradients and moments."""
+"""All weights of a model as trainable parameters, of which each rank has a part."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GatheredModel:
-    """All weights on rank 0's processor; on the others none, and nothing is written there."""
+    """All weights, on rank 0's processor; nothing is written by the others."""
 
     model: "PreTrainedModel"
     base_dir: Path
@@ -100,7 +100,10 @@ class ShardedWeights:
         self.share_out(values, self._values)
 
     def whole(self, parts: Sequence[Tensor]) -> Tensor | None:
-        """One tensor on rank 0 of what each rank has a part of, laid out as `FullFinetuning.flat`."""
+        """One tensor on rank 0 of what each rank has a part of.
+
+        Laid out as `FullFinetuning.flat`.
+        """
         return as_flat(parts, self._cuts, self._starts, self._ranks)
 
     def share_out(self, whole: Tensor | None, parts: Sequence[Tensor]) -> None:
