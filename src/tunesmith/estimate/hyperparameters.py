@@ -114,7 +114,8 @@ def shared_batch_size(rows: int, shared_share: float) -> int:
 def batch_for_ranks(batch_size: int, examples: int, ranks: int) -> int:
     """The least batch from `batch_size` on of which every rank has rows.
 
-    In every step, the last of an epoch too. It is less than twice what is needed; where there are fewer examples than ranks, all of them.
+    In every step, the last of an epoch too. It is less than twice what is needed; where there are fewer examples
+    than ranks, all of them.
     """
     if ranks == 1 or examples <= 0:
         return batch_size

@@ -64,10 +64,9 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     notices += _data_warnings(store, settings, job, training, validation)
     asked, ranks = job.hyperparameters, settings.train_ranks
     numbers = resolve_hyperparameters(asked, training.report, str(job.method["type"]), ranks)
-    reason = batch_reason(asked, training.report, numbers, ranks)
-    notices += [NewEvent(reason)] if reason else []
-    base_rate = job_options(job, settings).base_learning_rate
-    warning = rate_warning(numbers.learning_rate_multiplier, base_rate)
+    if reason := batch_reason(asked, training.report, numbers, ranks):
+        notices.append(NewEvent(reason))
+    warning = rate_warning(numbers.learning_rate_multiplier, job_options(job, settings).base_learning_rate)
     notices += [NewEvent(warning, level="warn")] if warning else []
     store.queue.set_status(
         lease,

@@ -34,7 +34,8 @@ class Demand:
 def is_sharded(spec: TrainSpec, device: Device, ranks: Ranks) -> bool:
     """Whether the weights are shared out; the same on all ranks.
 
-    Rank 0's setting holds, and "auto" means where one of them has too little memory. Raises InvalidRequest for a quantized base that has to be sharded.
+    Rank 0's setting holds, and "auto" means where one of them has too little memory. Raises InvalidRequest for a
+    quantized base that has to be sharded.
     """
     if ranks.size == 1:
         return False

@@ -27,7 +27,8 @@ def shard(
 ) -> None:
     """Leaves a part of each weight of `model` on this rank's device.
 
-    In the device's format; `model` is on the CPU. A layer is converted, `changed`, and cut before the next one is: the model is never there as a whole.
+    In the device's format; `model` is on the CPU. A layer is converted, `changed`, and cut before the next one is:
+    the model is never there as a whole.
     """
     mesh = DeviceMesh.from_group(dist.group.WORLD, "cuda" if device.is_gpu else "cpu")
     done: set[nn.Parameter] = set()
