@@ -128,11 +128,17 @@ def test_a_job_is_paused_resumed_trained_again_and_its_log_kept(
         "seed": "7",
     }
     page.fill("#n_epochs", "2")
+    page.get_by_text("Metadata and Weights & Biases").click()
+    expect(page.locator(".pair:visible")).to_have_count(1)
+    page.fill("[name=metadata_key_1]", "team")  # which brings the next pair
+    expect(page.locator(".pair:visible")).to_have_count(2)
+    page.fill("[name=metadata_value_1]", "shops")
     page.get_by_role("button", name="Create the job").click()
     page.wait_for_url(lambda url: "/ui/jobs/ftjob-" in url and job not in url)
     again = page.url.rpartition("/")[2]
     found = api.get(f"/fine_tuning/jobs/{again}").json()
     assert (found["seed"], found["method"]["supervised"]["hyperparameters"]["n_epochs"]) == (7, 2)
+    assert found["metadata"] == {"team": "shops"}
     for one in (again, job):
         api.post(f"/fine_tuning/jobs/{one}/cancel")
     page.goto(f"/ui/jobs/{job}")
