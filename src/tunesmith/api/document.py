@@ -56,6 +56,7 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/models": models.Models,
     "GET /v1/models/{name}": models.Model,
     "POST /v1/models/{name}": models.Model,
+    "POST /v1/models/{name}/display_name": models.Model,
     "DELETE /v1/models/{name}": lists.Deleted,
     f"POST {CHATS}": chat.Completion,
     "POST /v1/engines/{model}/chat/completions": chat.Completion,

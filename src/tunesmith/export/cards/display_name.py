@@ -25,9 +25,11 @@ def write_display_name(directory: Path, model: str, text: str) -> str | None:
     """
     name = " ".join(text.split())
     if len(name) > MOST_CHARACTERS:
-        raise InvalidRequest(f"The name has {len(name):,} characters; {MOST_CHARACTERS} are allowed.", param="display")
+        raise InvalidRequest(
+            f"The name has {len(name):,} characters; {MOST_CHARACTERS} are allowed.", param="display_name"
+        )
     if not name.isprintable():
-        raise InvalidRequest("The name has characters that cannot be seen. Type it again.", param="display")
+        raise InvalidRequest("The name has characters that cannot be seen. Type it again.", param="display_name")
     names = {**_read(directory), model: name}  # of an imported model too that these weights answer for
     kept = {one: given for one, given in names.items() if given}
     data = json.dumps(kept, ensure_ascii=False, indent=1).encode()
