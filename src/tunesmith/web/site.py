@@ -39,7 +39,7 @@ def create_site(settings: Settings, store: Store, pool: Pool) -> Site:
     The caller opens and closes the store and the pool.
     """
     api = create_app(settings, store, pool)
-    web = Web(settings, store, pool, api, Feeds(store))
+    web = Web(api.state.parts, api, Feeds(store))
     pages = Starlette(
         routes=[Mount("/ui/static", StaticFolder()), gateway_route(), *ROUTES],
         middleware=[Middleware(Guard, settings=settings)],

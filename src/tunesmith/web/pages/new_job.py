@@ -98,7 +98,7 @@ async def _form(
 
 async def _plan(request: Request, visit: Visit, form: Mapping[str, str]) -> Plan:
     """Everything that is refused before files are read is refused by the API's own function."""
-    context = Context(visit.settings, visit.store, web_of(request).pool, visit.key.project)
+    context = Context(visit.settings, visit.store, web_of(request).parts.pool, visit.key.project)
     try:
         job = await run_in_threadpool(lambda: new_job(read(CreateJob, request_of(form)), context, visit.key))
     except InvalidRequest as error:
