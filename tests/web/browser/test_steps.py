@@ -178,3 +178,14 @@ def test_a_model_gets_a_name_to_show(page: Page, names: dict[str, str]) -> None:
         page.fill("#display", name)
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("heading", level=1)).to_have_text(shown)
+
+
+def test_an_export_is_prepared_and_what_hinders_it_is_told(page: Page, names: dict[str, str]) -> None:
+    page.goto(f"/ui/models/{names['model']}")
+    page.get_by_role("button", name="Prepare peft").click()
+    expect(page.locator("#exports progress")).to_be_visible()
+    expect(page.get_by_role("button", name="Prepare gguf")).to_be_disabled()
+    expect(page.locator("#exports .problem")).to_contain_text(
+        "adapter_model.safetensors is missing", timeout=LONG_MS
+    )  # it has no weights
+    expect(page.get_by_role("button", name="Prepare gguf")).to_be_enabled()
