@@ -17,6 +17,7 @@ from tests.web.numbers.spelling import Json, t
 
 from tunesmith import __version__
 from tunesmith.estimate.prices import DEFAULT_MODEL, OPENAI, require_price
+from tunesmith.export.kinds import WIDTHS
 from tunesmith.models.facts import count_parameters
 from tunesmith.rows.codes import CODES
 from tunesmith.store import Store
@@ -117,7 +118,7 @@ class Pages:
         record = json.loads((self.filled.adapter / "card.json").read_text("utf-8"))
         said = [t("models.rows", n=record["training"]["rows"]), t("models.trained_tokens", n=job["trained_tokens"])]
         evaluation = _content(self, job["tunesmith"]["evaluation"]["file"])
-        said.append(t("models.at_step", step=record["step"]))
+        said += [t("models.at_step", step=record["step"]), *WIDTHS]
         yield Check(
             "/ui/models/{name:path}",
             f"/ui/models/{job['fine_tuned_model']}",
