@@ -54,6 +54,10 @@ class Exports:
                 self._remove(order.model, order.kind)
                 self._writing = Writing(order, self._folder, self._settings, lock, self._ended)
                 self._writing.begin()
+            except OSError as error:  # no process or memory just now
+                raise ServiceUnavailable(
+                    f"The export cannot be started ({error.strerror}). Try again later."
+                ) from error
             finally:
                 os.close(lock)  # the child has it
 
@@ -80,7 +84,8 @@ class Exports:
 
     def remove(self, model: str, kind: Kind) -> None:
         """Ends it if it is being written, and removes what there is of it."""
-        writing = self._writing
+        with self._mutex:  # which `start` holds until the writing is heard
+            writing = self._writing
         if writing is not None and (writing.order.model, writing.order.kind) == (model, kind):
             writing.stop()
         with self._mutex:
@@ -88,8 +93,10 @@ class Exports:
 
     def stop(self) -> None:
         """Ends the one that is written."""
-        if self._writing is not None:
-            self._writing.stop()
+        with self._mutex:
+            writing = self._writing
+        if writing is not None:
+            writing.stop()
 
     def sweep(self) -> int:
         """Removes exports that are a day old or whose model is gone; counts them.

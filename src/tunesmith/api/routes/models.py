@@ -12,7 +12,7 @@ from tunesmith.api.http.body import JsonRoute
 from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.rules import rule
-from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.errors import InvalidRequest, NotFound, ServerFault
 from tunesmith.export.cards.display_name import read_display_name, write_display_name
 from tunesmith.models.registry import alias_table, list_bases, new_alias
 from tunesmith.store import ModelRow
@@ -58,6 +58,8 @@ def name_model(name: str, body: Annotated[DisplayNameBody, Body()], context: Con
     if row is None or row.project != context.project:
         raise _unknown(name)
     context.store.models.resolve(name)  # one without weights has no folder
+    if not row.adapter_dir.is_dir():
+        raise ServerFault("This model's files are missing, and its name would be kept among them. Restore them first.")
     given = write_display_name(row.adapter_dir, name, body.display_name)
     audit.note("model.named", name, display=given)
     return JSONAnswer(_detailed(row, context))
