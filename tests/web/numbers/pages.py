@@ -28,6 +28,7 @@ from tunesmith.web.views.organization.usage import SPANS, first_day
 
 JOBS, FILES, EVALS, ORGANIZATION = "/v1/fine_tuning/jobs", "/v1/files", "/v1/evals", "/v1/organization"
 NOTHING_SENT = "0 of 1"  # the bar of an upload, which is hidden
+PAIRS = 16  # of metadata, as OpenAI has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ class Pages:
             f"{one['filename']} · {size(one['bytes'])}" for one in self.files["data"] if one["purpose"] == "fine-tune"
         ]
         prices = [one.model for one in OPENAI.prices]
-        said.append("nf4")
+        said += ["nf4", t("new_job.metadata_hint", most=PAIRS)]
+        said += [t(f"new_job.metadata_{part}_n", n=one) for part in ("key", "value") for one in range(1, PAIRS + 1)]
         yield Check("/ui/jobs/new", "/ui/jobs/new", said, [self.files, self.models, prices])
 
     def _files(self) -> Iterator[Check]:
