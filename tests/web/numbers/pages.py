@@ -120,7 +120,7 @@ class Pages:
         record = json.loads((self.filled.adapter / "card.json").read_text("utf-8"))
         said = [t("models.rows", n=record["training"]["rows"]), t("models.trained_tokens", n=job["trained_tokens"])]
         evaluation = _content(self, job["tunesmith"]["evaluation"]["file"])
-        said += [t("models.at_step", step=record["step"]), *WIDTHS]
+        said += [t("models.at_step", step=record["step"]), *WIDTHS[1:]]
         yield Check(
             "/ui/models/{name:path}",
             f"/ui/models/{job['fine_tuned_model']}",

@@ -32,7 +32,10 @@ _threads = CapacityLimiter(2)  # so that viewers never take those of requests
 
 @dataclass(frozen=True, slots=True)
 class Looker:
-    """Whose stream it is: names of the session and the key, for the bounds, and the page's language."""
+    """Whose stream it is.
+
+    The names of the session and the key are for the bounds; the language is the page's.
+    """
 
     session: str
     key: str

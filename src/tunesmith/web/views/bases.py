@@ -35,9 +35,10 @@ def base_folder(name: str, settings: Settings) -> tuple[Path, int]:
 
 
 def model_folder(name: str, store: ScopedStore, settings: Settings) -> tuple[Path, int]:
-    """The same for a base or a tuned model, whose rows its base's tokenizer and template cut, or its own.
+    """The same for a base or a tuned model.
 
-    Raises InvalidRequest as for a base, and for a tuned model without weights.
+    A tuned model has its base's tokenizer and template, or its own where all weights were trained. Raises
+    InvalidRequest as for a base, and for a tuned model without weights.
     """
     tuned = store.models.resolve(name)
     own = None if tuned is None else own_base(tuned.adapter_dir)
