@@ -111,7 +111,7 @@ def _start(request: Request, visit: Visit, row: ModelRow, kind: Kind, width: str
         raise InvalidRequest(f"There are no weights {width[:20]!r}. Choose one of: {', '.join(WIDTHS)}.", param="width")
     visit.store.models.resolve(row.name)  # says what is to be done about a model without weights
     message = visit.store.models.system_message(row.name)
-    order = Order(row.name, row.base_model, row.adapter_dir, kind, cast(Width, width), message)
+    order = Order(row.name, row.base_model, row.adapter_dir, kind, width, message)
     _service(request).start(order)
     who, where = f"{visit.key.id} (…{visit.key.hint})", request.client.host if request.client else "unknown"
     note_change("model.exported", row.name, who=who, where=where, format=kind)

@@ -41,7 +41,7 @@ def model_folder(name: str, store: ScopedStore, settings: Settings) -> tuple[Pat
     InvalidRequest as for a base, and for a tuned model without weights.
     """
     tuned = store.models.resolve(name)
-    own = None if tuned is None else own_base(tuned.adapter_dir)
+    own = None if tuned is None or tuned.adapter_dir is None else own_base(tuned.adapter_dir)
     if own is None:
         return base_folder(name if tuned is None else tuned.base_model, settings)
     context = context_length(own)
