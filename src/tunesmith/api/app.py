@@ -107,7 +107,7 @@ def _middleware(settings: Settings, store: Store, recorder: UsageRecorder, rules
         Middleware(PlainPaths),
         Middleware(AzurePaths),
         Middleware(Authentication, store=store, rules=rules),
-        Middleware(RateLimits, settings=settings),
+        Middleware(RateLimits, settings=settings, shared=store.limits),
         Middleware(Metering, recorder=recorder),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout),
     ]

@@ -85,10 +85,14 @@ def web_of(request: Request) -> Web:
 def session_cookie(request: Request) -> str:
     """The name of the session's cookie.
 
-    It has the port in it: cookies know no ports, and a machine may have two servers.
+    It has the port in it that the browser asked for: cookies know no ports, and a machine may have two servers. Not the
+    port that we listen on: of two servers behind one address each has to know the other's.
     """
-    server = request.scope.get("server")
-    return f"tunesmith_session_{server[1] if server else 0}"
+    try:
+        port = request.url.port
+    except ValueError:  # a Host that no browser sends
+        port = None
+    return f"tunesmith_session_{port or 0}"
 
 
 def csrf_token(session: str) -> str:

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from tunesmith.errors import PermissionDenied
-from tunesmith.export.cards.display_name import write_display_name
+from tunesmith.export.cards.display_name import checked_display_name
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.store.objects.models import no_such_model
 from tunesmith.system.audit import note_change
@@ -88,11 +88,11 @@ async def rename(request: Request) -> Response:
     row = await run_in_threadpool(visit.store.models.get, name)
     if row is None or row.project != visit.key.project:
         raise no_such_model(name)
-    await run_in_threadpool(visit.store.models.resolve, name)  # one without weights has no folder
-    display = str((await request.form()).get("display", ""))
-    given = await run_in_threadpool(write_display_name, row.adapter_dir, name, display)
+    await run_in_threadpool(visit.store.models.resolve, name)  # one without weights has no page to show it
+    display = checked_display_name(str((await request.form()).get("display", "")))
+    await run_in_threadpool(visit.store.models.rename, name, display)
     who, where = f"{visit.key.id} (…{visit.key.hint})", request.client.host if request.client else "unknown"
-    note_change("model.named", name, who=who, where=where, display=given)
+    note_change("model.named", name, who=who, where=where, display=display or None)
     return _to(request, f"{MODELS}/{quote(name)}")
 
 
