@@ -155,6 +155,14 @@ class Settings(BaseSettings, TrainingOptions):
         description="Names of this server under which the dashboard is shown, beside its addresses: tune.example.",
     )
 
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="How long a server that is asked to end answers on while /healthz says 503, seconds; longer than a"
+        " proxy takes to notice that.",
+    )
+
     organization: str = Field("personal", pattern=r"^[a-z0-9-]{1,40}$", description="Slug in `ft:` names, owned_by.")
     base_model: str = Field("smollm2-135m-instruct", description="Base model of the demo, and behind OpenAI's names.")
     aliases: dict[str, str] = Field(

@@ -1,6 +1,7 @@
 """Runs a server: API, dashboard, chat engine, and one worker as a child process.
 
-On SIGINT or SIGTERM the API finishes its requests, then the worker stops its trainer, whose progress is kept.
+On SIGINT or SIGTERM the API answers on for the setting `drain_seconds`, as a server that is not ready any more; then it
+finishes its requests, and the worker stops its trainer, whose progress is kept.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from tunesmith.cli.server.announcement import Announcement
 from tunesmith.cli.server.announcer import Announcer
 from tunesmith.cli.server.collector import Collector
 from tunesmith.cli.server.connections import ACCEPTED_AT_ONCE, BoundedProtocol, most_connections
+from tunesmith.cli.server.draining import Draining, accept_waiting
 from tunesmith.cli.server.listener import WAITING_CONNECTIONS, url_of
 from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
@@ -32,6 +34,7 @@ from tunesmith.system.log import configure_log
 from tunesmith.system.processes import end_on_hangup
 
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
+TICK_SECONDS = 0.1
 STREAM_SECONDS = 3.0  # and answers that are being streamed, which then end with an error event
 
 
@@ -69,10 +72,10 @@ def run_server(
 
     pool = Pool(settings)
     app = _Activity(site := create_site(settings, store, pool))
-    announcement = Announcement.of_this_process(url_of(listener))
-    announcer = Announcer(settings, announcement)
-    config = _uvicorn_config(Proving(app, announcement))
-    server = _Server(config, lambda: _announce(announcer, announcement, options, on_ready))
+    announcer = Announcer(settings, announcement := Announcement.of_this_process(url_of(listener)))
+    draining = Draining(app, settings.drain_seconds)
+    config = _uvicorn_config(Proving(draining, announcement))
+    server = _Server(config, draining, lambda: _announce(announcer, announcement, options, on_ready))
     worker = WorkerProcess(settings) if options.with_worker else None
     _take_signals()
     collector = Collector.started()
@@ -105,9 +108,29 @@ def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, draining: Draining, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self._draining = draining
         self._on_ready = on_ready
+        self._signals = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        if not (self._draining.begun and self._signals == 2):  # that one ends the draining, and nothing else
+            super().handle_exit(sig, frame)
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        if not self._signals:  # it was idle: nobody asks it
+            return
+        self._draining.begin()
+        if self._draining.seconds:
+            warn(f"draining for {self._draining.seconds:g} s; a second signal ends that.")
+        end, ticks = time.monotonic() + self._draining.seconds, 0
+        while time.monotonic() < end and self._signals < 2:
+            ticks += 1
+            await self.on_tick(ticks)
+            await asyncio.sleep(TICK_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -120,6 +143,7 @@ class _Server(uvicorn.Server):
         from tunesmith.web.live.stream import end_viewers
 
         end_viewers()  # at once: their pages come back to the next server by themselves
+        await accept_waiting(sockets or ())
         ending = asyncio.create_task(_end_streams())
         try:
             await super().shutdown(sockets)
