@@ -83,10 +83,12 @@ def test_answers_of_a_server_that_is_gone_count_for_a_minute(stores: list[Store]
     gone, other = of(stores[0]), of(stores[1])
     assert gone.admit("p", [], server="gone", most=1).admitted
     earlier(stores[0], 55.0)
-    gone.renew("gone", {"p": 1})  # it lives
+    gone.renew("gone", {"p": None})  # it lives
     earlier(stores[0], 55.0)
     assert other.admit("p", [], server="other", most=1).elsewhere == 1
-    earlier(stores[0], 10.0)
+    gone.renew("gone", {"p": 3})
+    assert other.admit("p", [], server="other", most=1).elsewhere == 3
+    earlier(stores[0], 65.0)
     assert other.admit("p", [], server="other", most=1).admitted
 
 

@@ -71,8 +71,10 @@ class SharedCounter:
         """Says again what is under way, for as long as anything is."""
         while self._running:
             await asyncio.sleep(RENEW_SECONDS)
-            if self._running and not self._asking and not self._tasks:  # else the numbers are about to change
-                await _told(run_in_threadpool(self._limits.renew, self._server, dict(self._running)))
+            in_flux = self._asking or self._tasks  # what is told in a moment is not in the database yet
+            running = {project: None if in_flux else number for project, number in self._running.items()}
+            if running:
+                await _told(run_in_threadpool(self._limits.renew, self._server, running))
         self._renewing = None
 
 

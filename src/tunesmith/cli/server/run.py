@@ -34,6 +34,7 @@ from tunesmith.system.log import configure_log
 from tunesmith.system.processes import end_on_hangup
 
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
+IDLE_SECONDS = 75  # longer than proxies keep a connection (60), which would else send a request into one that closes
 TICK_SECONDS = 0.1
 STREAM_SECONDS = 3.0  # and answers that are being streamed, which then end with an error event
 
@@ -102,6 +103,7 @@ def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         backlog=ACCEPTED_AT_ONCE,
         log_config=None,
         access_log=False,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )

@@ -41,7 +41,8 @@ _COUNT = text(
     " + CASE WHEN limit_running.until < extract(epoch FROM clock_timestamp()) THEN 0 ELSE limit_running.running END)"
 )
 _RENEW = text(
-    "UPDATE limit_running SET running = :running, until = extract(epoch FROM clock_timestamp()) + :seconds"
+    "UPDATE limit_running SET running = coalesce(CAST(:running AS bigint), running),"
+    " until = extract(epoch FROM clock_timestamp()) + :seconds"
     " WHERE project = :project AND server = :server"
 )
 _FORGET = (
@@ -105,8 +106,8 @@ class SharedLimits:
             if places:
                 _count(connection, project, server, places)
 
-    def renew(self, server: str, running: Mapping[str, int]) -> None:
-        """Say that answers are still under way: their number by project."""
+    def renew(self, server: str, running: Mapping[str, int | None]) -> None:
+        """Say that answers are still under way: their number by project, None for as many as it was told."""
         values = [{"project": project, "server": server, "running": running[project]} for project in sorted(running)]
         with self._database.write() as connection:
             connection.execute(_RENEW, [{**one, "seconds": RUNNING_SECONDS} for one in values])
