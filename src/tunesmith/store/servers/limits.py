@@ -130,8 +130,9 @@ def _running(connection: Connection, project: str, server: str) -> tuple[int, in
 
 
 def _levels(connection: Connection, project: str, charges: Sequence[Charge]) -> dict[str, float]:
-    rows = connection.execute(_LEVELS, {"project": project}) if charges else ()
-    found = {row.what: float(row.level) for row in rows}
+    if not charges:
+        return {}
+    found = {row.what: float(row.level) for row in connection.execute(_LEVELS, {"project": project})}
     return {one.what: min(float(one.per_minute), found.get(one.what, float(one.per_minute))) for one in charges}
 
 
