@@ -37,7 +37,7 @@ class Spent:
 
 
 def of_both(stores: tuple[Store, Store], app: object, **limits: int) -> list[RateLimits]:
-    settings = Settings(**limits)
+    settings = Settings().model_copy(update=limits)
     return [RateLimits(app, settings, shared=store.limits) for store in stores]  # type: ignore[arg-type]
 
 
@@ -145,7 +145,8 @@ def test_one_idempotency_key_at_two_servers_at_once_makes_one_object(stores: tup
     async def both() -> list[object]:
         clients = [TestClient(app, headers=headers) for app in apps]
         calls = [asyncio.to_thread(lambda one: one.post("/v1/uploads", json=body).json(), one) for one in clients * 8]
-        return await asyncio.gather(*calls)
+        answers: list[object] = await asyncio.gather(*calls)
+        return answers
 
     found = asyncio.run(both())
     assert all(one == found[0] for one in found)
