@@ -2,6 +2,7 @@
 
     python bench/serve.py [--quick] [--rounds N] [--streams N ...] [--engines NAME ...] [--only FIGURE ...]
                           [--data FOLDER] [--adapter DIR ...] [--tuned-on FILE]
+                          [--shape qwen3-0.6b | llama3.2-1b | qwen3-1.7b | llama3.2-3b]
 
 transformers and PEFT are in the environment that `make setup` makes. The other peers have environments of their own;
 one that is missing is left out, with a message:
@@ -32,6 +33,9 @@ matrix product allows, whichever is less. A 16-bit engine may exceed the latter.
 The machine has to be idle otherwise. llama.cpp's threads wait for each other without sleeping: eight answers of four
 tokens took it 0.7 s on idle cores and 15.7 s beside another program. The share that other programs took is printed.
 
+`--shape` takes a base of that shape with random weights in bfloat16 (`bench/shapes.py`), which is made once, and random
+adapters: its answers mean nothing, its speed and memory do. llama.cpp's files of it are our own exports.
+
 By default the rows are made from a seed, the first adapter is tuned on two thirds of the demo's rows in about a minute,
 and the others are random. One round takes three to five minutes on two cores, and about two with `--quick`.
 """
@@ -53,10 +57,11 @@ from tunesmith.settings import Settings
 from tunesmith.system.cpu import cpu_count
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from bench.serving.engines import KINDS, ForeignWork, Models, Running, present
+from bench.serving.engines import KINDS, SHAPED, UNSHAPED, ForeignWork, Models, Running, present
 from bench.serving.peers import MOST_STREAMS
 from bench.serving.tables import Figure, Machine, Sample, Sizes, print_tables
 from bench.serving.texts import Texts, random_adapter, read_texts, tune
+from bench.shapes import SHAPES, base_of_shape
 from bench.training.rows import write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,7 +173,9 @@ def make_adapters(options: argparse.Namespace, base_dir: Path, scratch: Path, pl
     Those given, or a tuned one, come first; the others are random.
     """
     renderer, streams = load_renderer(base_dir), max(plan.streams)
-    adapters: list[Path] = options.adapter or [tune(base_dir, options.tuned_on, scratch / "tuned", plan.epochs)]
+    adapters: list[Path] = options.adapter or []
+    if not adapters and not options.shape:
+        adapters = [tune(base_dir, options.tuned_on, scratch / "tuned", plan.epochs)]
     known = adapters[:streams]
     return known + [
         random_adapter(base_dir, scratch / f"random-{seed}", renderer, seed)
@@ -179,7 +186,7 @@ def make_adapters(options: argparse.Namespace, base_dir: Path, scratch: Path, pl
 def run(options: argparse.Namespace, plan: Plan, scratch: Path) -> None:
     settings = Settings()
     base = resolve_base(BASE, settings)
-    base_dir = pull(base, settings)
+    base_dir = base_of_shape(options.shape, settings) if options.shape else pull(base, settings)
     data = options.data or scratch / "rows"
     if options.data is None:
         write_rows(data)
@@ -188,7 +195,7 @@ def run(options: argparse.Namespace, plan: Plan, scratch: Path) -> None:
     adapters = make_adapters(options, base_dir, scratch, plan)
     derived = settings.cache_dir / "bench"
     derived.mkdir(parents=True, exist_ok=True)
-    gguf, environments = packaged_gguf(base, settings), options.environments
+    gguf, environments = None if options.shape else packaged_gguf(base, settings), options.environments
     models = Models(base_dir, gguf, adapters[: -plan.rounds], derived, scratch, environments, options.threads)
     with ExitStack() as stack:
         engines = [stack.enter_context(Running(name, models)) for name in present(options.engines, models)]
@@ -224,13 +231,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="default: 3; of fewer, the ranges say little")
     parser.add_argument("--streams", type=int, nargs="+", help=f"decoded together, at most {MOST_STREAMS}")
     parser.add_argument("--threads", type=int, default=cpu_count(), help="default: all processors it may use")
-    parser.add_argument("--engines", nargs="+", choices=KINDS, default=[*KINDS])
+    parser.add_argument("--engines", nargs="+", choices=KINDS, help="default: all, or those for a base of a shape")
     parser.add_argument("--only", nargs="+", choices=FIGURES, default=[*FIGURES])
     parser.add_argument("--data", type=Path, help="folder of *.jsonl files; default: rows made from a seed")
     parser.add_argument("--adapter", type=Path, nargs="+", help="tuned models; the first answers the drafts' rows")
     parser.add_argument("--tuned-on", type=Path, default=DEMO, help="rows that the first adapter is tuned on")
+    parser.add_argument("--shape", choices=SHAPES, help="a base of this shape with random weights")
     parser.add_argument("--environments", type=Path, default=ROOT / ".venvs")
     options = parser.parse_args()
+    options.engines = options.engines or [*(SHAPED if options.shape else UNSHAPED)]
     plan = QUICK if options.quick else THOROUGH
     streams = tuple(options.streams or plan.streams)
     if not all(1 <= number <= MOST_STREAMS for number in streams):

@@ -1,6 +1,7 @@
 """Tunesmith's trainer beside its peers: same base, rows, batches, LoRA values, optimizer; one engine after the other.
 
     python bench/train.py [--data FOLDER] [--steps N] [--rounds N] [--only DATASET ...] [--engines NAME ...]
+                          [--shape qwen3-0.6b | llama3.2-1b | qwen3-1.7b | llama3.2-3b]
 
 transformers, PEFT and TRL are in the environment that `make setup` makes. LLaMA-Factory wants older ones and needs an
 environment of its own; without it its lines are left out, and that is said:
@@ -18,6 +19,10 @@ Tunesmith runs before, between and after its peers. The table has medians over a
 the largest value where there is more than one run; `--rounds` repeats everything, so that the peers have ranges too.
 One round takes over an hour on two cores, most of it the peers'; `--steps 2` takes about 25 minutes and counts
 one step.
+
+`--shape` takes a base of that shape with random weights in bfloat16 (`bench/shapes.py`), which is made once; with it
+`--only shared-prompt instructions --engines trl --steps 2 --batch 4` is what is worth its minutes. Peers load it in
+float32, as Tunesmith computes, so their losses are the same; they need 4 bytes a weight.
 """
 
 import argparse
@@ -37,6 +42,7 @@ from tunesmith.train.core.device import Device
 from tunesmith.train.paths.flops import matmul_peak
 
 import_path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench.shapes import SHAPES, base_of_shape
 from bench.training.engines import PEERS, Result, python_of, run_peer, run_tunesmith
 from bench.training.rows import write_rows
 from bench.training.task import Task, make_task, starting_adapter
@@ -167,10 +173,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="the datasets whose names begin so")
     parser.add_argument("--steps", type=int, default=6, help="of each run; the first is not counted")
     parser.add_argument("--rounds", type=int, default=1, help="how often every peer runs")
+    parser.add_argument("--shape", choices=SHAPES, help="a base of this shape with random weights")
     parser.add_argument("--batch", type=int, help="rows of a step; default: 8, 4 with tools, 2 pairs")
     options = parser.parse_args()
     settings = Settings()
-    base_dir = pull(resolve_base("smollm2-135m-instruct", settings), settings)
+    base_dir = (
+        base_of_shape(options.shape, settings)
+        if options.shape
+        else pull(resolve_base("smollm2-135m-instruct", settings), settings)
+    )
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         data = options.data

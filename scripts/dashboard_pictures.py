@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.web import work
 from tests.web.evaluated import finish_with_verdict, make_evaluation
+from tests.web.numbers.filled import card_of
 
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.serve.pool import Pool
@@ -111,6 +112,7 @@ def _fill(settings: Settings, store: Store, url: str, key: str) -> dict[str, str
         _upload(api, "support-held-out.jsonl", _rows(draw, 30))
         evaluation = json.dumps(make_evaluation(60, hostile=False).to_json()).encode()
         verdict = finish_with_verdict(store, settings, evaluation)
+        card_of(store, settings, verdict)
         running = _running(store, good, draw)
         eval_id = _eval(api, draw)
     _people(store, draw)

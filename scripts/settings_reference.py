@@ -65,7 +65,7 @@ def _type(name: str) -> str:
     field = Settings.model_fields[name]
     kind = getattr(field.annotation, "__name__", None) if "|" not in str(field.annotation) else None
     kind = kind if kind not in (None, "dict", "Literal") else str(field.annotation)
-    return kind.replace("typing.", "").replace("pathlib.", "").replace("|", "\\|")
+    return kind.replace("typing.", "").replace("pathlib.", "").replace("tunesmith.settings.", "").replace("|", "\\|")
 
 
 def _row(name: str, kind: str) -> str:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -22,9 +23,9 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "
 _numbers = count(1)
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """The URL of the server, which has one bucket, `tunesmith`."""
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """A server of our own; its URL. It has one bucket, `tunesmith`."""
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=log, stderr=log)
         try:
@@ -34,6 +35,12 @@ def s3_endpoint() -> Iterator[str]:
         finally:
             server.send_signal(signal.SIGKILL)
             server.wait(10)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
@@ -51,7 +58,7 @@ def bucket(storage: str) -> Bucket:
 
 def keys(bucket: Bucket) -> set[str]:
     """Every key below the bucket's prefix."""
-    return {one.key for folder in ("files", "unclaimed", "probes", "jobs") for one in bucket.list(folder)}
+    return {one.key for folder in ("files", "unclaimed", "uploads", "probes", "jobs") for one in bucket.list(folder)}
 
 
 def _endpoint(server: subprocess.Popen[bytes], log: Path) -> str:

@@ -1,4 +1,8 @@
-"""Real server processes for tests: `python -m tunesmith.cli serve` on a free port, with a data directory of its own."""
+"""Real server processes for tests: `python -m tunesmith.cli serve` on a free port, with a data directory of its own.
+
+With TUNESMITH_TEST_CLUSTER=1 each is a cluster instead: two servers behind a proxy, and two workers (`make
+test-cluster`).
+"""
 
 import json
 import os
@@ -13,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+CLUSTER = "TUNESMITH_TEST_CLUSTER"
 START_SECONDS = 60  # the base model is converted once per data directory
 
 
@@ -21,6 +26,11 @@ class Server:
     base_url: str
     key: str
     data_dir: Path
+    other_dirs: tuple[Path, ...] = ()  # of further servers behind the same address
+
+    @property
+    def data_dirs(self) -> tuple[Path, ...]:
+        return (self.data_dir, *self.other_dirs)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -29,6 +39,13 @@ class Server:
 @contextmanager
 def serving(directory: Path, *options: str, **settings: str) -> Iterator[Server]:
     """Fails when the server does not start, or is gone at the end. `settings` without `TUNESMITH_`, in lower case."""
+    if os.environ.get(CLUSTER):
+        from tests.cluster.machines import clustered
+
+        with clustered(directory, *options, **settings) as cluster:
+            first, *others = cluster.data_dirs
+            yield Server(cluster.base_url, cluster.key, first, tuple(others))
+        return
     data_dir, ready, log = directory / "data", directory / "ready.json", directory / "server.log"
     command = [sys.executable, "-m", "tunesmith.cli", "serve", "--port", "0", "--ready-file", str(ready), *options]
     given = {f"TUNESMITH_{name.upper()}": value for name, value in settings.items()}

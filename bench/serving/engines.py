@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from bench.serving.gguf_files import write_adapter, write_base
+from bench.serving.gguf_files import export_base, write_adapter, write_base
 
 HELPER = Path(__file__).with_name("peers.py")
 OURS = ""  # the environment of the tests
@@ -55,11 +55,16 @@ KINDS = {
     "float32-undrafted": _ours("Tunesmith float32, no drafts", "float32", 4.0, drafts=False),
     "float16": _ours("Tunesmith float16", "float16", 2.0, drafts=True),
     "float16-undrafted": _ours("Tunesmith float16, no drafts", "float16", 2.0, drafts=False),
+    "stored": _ours("Tunesmith, 16 bits as stored", "auto", 2.0, drafts=True),
     "llamacpp-f16": Kind("llama.cpp F16", "llamacpp", "llamacpp", 2.0, 2.0, options={"weights": "F16"}),
     "llamacpp-q8": Kind("llama.cpp Q8_0", "llamacpp", "llamacpp", 34 / 32, 2.0, options={"weights": "Q8_0"}),
     "openvino": Kind("OpenVINO fp32", "openvino", "openvino", caches=False),
     "transformers": Kind("transformers + PEFT", "transformers", caches=False),
 }
+
+
+SHAPED = ("stored", "llamacpp-f16", "llamacpp-q8")  # for a base in bfloat16
+UNSHAPED = tuple(name for name in KINDS if name != "stored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +102,11 @@ class Models:
         return job
 
     def _gguf(self, width: str) -> Path:
-        if self.gguf is None:
-            raise SystemExit("llama.cpp: this base did not come as a GGUF file; leave it out with --engines.")
         target = self.derived / f"{self.base_dir.name}.{width}.gguf"
         if not target.is_file():
-            write_base(self.gguf, target.with_suffix(".partial"), width).rename(target)
+            partial = target.with_suffix(".partial")
+            made = write_base(self.gguf, partial, width) if self.gguf else export_base(self.base_dir, partial, width)
+            made.rename(target)
         return target
 
     def _gguf_adapters(self) -> list[str]:

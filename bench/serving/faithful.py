@@ -34,6 +34,7 @@ from tunesmith.serve.local.fp16_check import compare
 from tunesmith.serve.local.loading import load_runner
 from tunesmith.serve.local.runner import Runner
 from tunesmith.settings import get_settings
+from tunesmith.system.cpu import cpu_count
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bench.training.rows import write_rows
@@ -151,9 +152,9 @@ def teacher_forced(
     found = []
     for question, answer in zip(questions, answers, strict=True):
         ids = (*question.prompt, *answer)
-        with torch.inference_mode():
-            ours = runner.forward([SequenceChunk(0, 0, ids[:-1], adapters[question.adapter], len(answer))])
-        found.append(compare(reference.logits(question, answer), ours, [question.prompt[-1], *answer[:-1]]))
+        ours = runner.forward([SequenceChunk(0, 0, ids[:-1], adapters[question.adapter], len(answer))], cpu_count())
+        theirs = reference.logits(question, answer).numpy()
+        found.append(compare(theirs, ours, [question.prompt[-1], *answer[:-1]]))
     count = len(found)
     return sum(one.agreement for one in found) / count, sum(one.surprise for one in found) / count
 

@@ -4,7 +4,9 @@ The base is written from its original GGUF file with all metadata, so that token
 is converted to float32 first, as Tunesmith does. Norms stay float32, as in llama.cpp's own converter.
 Names and metadata of adapters: llama.cpp's `convert_lora_to_gguf.py`.
 
-What is not covered: bases that did not come as a GGUF file, and adapters on others than the Llama family.
+A base that did not come as a GGUF file is written by our own export.
+
+What is not covered: adapters on others than the Llama family.
 """
 
 import json
@@ -15,6 +17,13 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, Ll
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from tunesmith.export.architectures import read_shape
+from tunesmith.export.gguf_file import plan_gguf, write_gguf
+from tunesmith.export.kinds import Width
+from tunesmith.export.tuned_model import TunedModel
+from tunesmith.models.adapters import AdapterManifest
+
+EXPORTED: dict[str, Width] = {"F16": "f16", "Q8_0": "q8_0"}
 FILE_TYPES = {"F16": LlamaFileType.MOSTLY_F16, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
 OWN_FIELDS = ("GGUF.", "general.architecture", "general.file_type", "general.quantization_version")
 PARTS = {
@@ -51,12 +60,21 @@ def write_base(source: Path, target: Path, width: str) -> Path:
     return target
 
 
+def export_base(base_dir: Path, target: Path, width: str) -> Path:
+    """Writes a base that did not come as a GGUF file, by our own export."""
+    manifest = AdapterManifest("bench", "", "", 1, 1.0, (), step=0, adapter="none")
+    model = TunedModel("bench", base_dir, base_dir, str(base_dir), manifest)
+    write_gguf(plan_gguf(model, EXPORTED[width]), target, lambda _: None)
+    return target
+
+
 def write_adapter(directory: Path, base_dir: Path, target: Path) -> Path:
     """Writes the PEFT adapter in `directory` for the base in `base_dir`."""
+    shape = read_shape(base_dir)
     config = json.loads((directory / "adapter_config.json").read_text("utf-8"))
     base = json.loads((base_dir / "config.json").read_text("utf-8"))
     heads = {"attn_q": base["num_attention_heads"], "attn_k": base["num_key_value_heads"]}
-    writer = GGUFWriter(target, "llama")
+    writer = GGUFWriter(target, shape.architecture)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", float(config["lora_alpha"]))
@@ -65,7 +83,7 @@ def write_adapter(directory: Path, base_dir: Path, target: Path) -> Path:
         layer, _, module = path.partition(".")
         part = PARTS[module]
         values = tensor.astype(np.float32)
-        if kind == "B.weight" and part in heads:
+        if kind == "B.weight" and part in heads and shape.is_interleaved:
             values = _permute(values, heads[part])
         letter = kind[0].lower()
         writer.add_tensor(f"blk.{layer}.{part}.weight.lora_{letter}", values.astype(np.float16))

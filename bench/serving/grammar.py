@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import numpy
 import torch
 
 from tunesmith.jsonvalue import JsonObject
@@ -64,7 +65,10 @@ def _row(name: str, text: str, answer: str, grammars: Grammars, renderer: Render
     started = time.perf_counter()
     matcher = grammars.compile(text).start()
     compiled_ms = (time.perf_counter() - started) * 1e3
-    ids, logits_V = renderer.encode(answer), torch.randn(renderer.vocab_size)
+    ids, logits_V = (
+        renderer.encode(answer),
+        numpy.random.default_rng(0).standard_normal(renderer.vocab_size, numpy.float32),
+    )
     columns: list[list[float]] = [[], [], []]
     for token in ids:
         bits, mask_us = _timed(matcher.allowed)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
+from tunesmith.families.panels import DTYPES
 from tunesmith.models.adapters import AdapterManifest, write_adapter
+from tunesmith.models.facts import stored_width
 from tunesmith.models.weights import load_model
 from tunesmith.render.renderer import load_renderer
 from tunesmith.settings import TrainingOptions
@@ -108,7 +108,7 @@ def needed_flops(batch: Batch, work: Work) -> float:
 
 def starting_adapter(base_dir: Path, folder: Path) -> tuple[Path, Work]:
     """The values that Tunesmith's adapter begins with, for the peers to begin with; what a step of it costs."""
-    model = load_model(base_dir, torch.float32)
+    model = load_model(base_dir, DTYPES[stored_width(base_dir)])  # views of the file, whatever its size
     adapter = attach(model, OPTIONS, 0, model.get_output_embeddings())
     write_adapter(folder, adapter.tensors(), AdapterManifest("bench", "", "", RANK, ALPHA, adapter.target_modules, 0))
     return folder, Work.of(model, adapter)

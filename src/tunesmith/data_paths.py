@@ -41,6 +41,11 @@ class Paths:
         return self.root / "checking"
 
     @property
+    def exports(self) -> Path:
+        """Models written for other programs, for a day; made again where they are missing."""
+        return self.root / "exports"
+
+    @property
     def api_key_file(self) -> Path:
         """The first API key, mode 0600."""
         return self.root / "api-key"

@@ -27,6 +27,17 @@ def host_names(given: str | list[str]) -> list[str]:
     return names
 
 
+def launcher_address(given: str) -> str:
+    """Where trainers run: `child`, or the address of a Ray cluster."""
+    known = given in ("child", "auto", "local") or re.fullmatch(r"(ray://)?[A-Za-z0-9_.-]+:[0-9]{1,5}", given)
+    if not known:
+        raise ValueError(
+            f"{given!r} is no place for trainers: give child (this machine), or a Ray cluster: its address as"
+            " head:6379 or ray://head:10001, auto, or local"
+        )
+    return given
+
+
 def lists_of_one(table: object) -> object:
     """A table of lists in which a text stands for a list of one.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from tunesmith.data_paths import Paths
-from tunesmith.setting_values import dotted_names, host_names, lists_of_one, origins, server_urls
+from tunesmith.setting_values import dotted_names, host_names, launcher_address, lists_of_one, origins, server_urls
 
 log = logging.getLogger(__name__)  # without a handler a warning is one line on standard error
 
@@ -59,6 +59,7 @@ def default_data_dir() -> Path:
 AdapterKind: TypeAlias = Literal["lora", "none"]
 Quantization: TypeAlias = Literal["none", "nf4"]
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
+Sharding: TypeAlias = Literal["auto", "none", "full"]
 MAX_ALPHA = 4096.0
 DEVICES = r"auto|cpu|cuda(:[0-9]{1,2})?"
 TARGET_SETS = ("all-linear", "attention", "mlp")
@@ -113,6 +114,23 @@ class TrainingOptions(BaseModel):
         return names
 
 
+class Resources(BaseModel):
+    """What a job takes of a node of a cluster while it trains."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    gpus: FiniteFloat = Field(0, ge=0, le=64, description="GPUs; with 2 and more, as many ranks train the job.")
+    cpus: FiniteFloat = Field(1, ge=0, le=1024, description="Processors, and threads where train_threads is 0.")
+    memory_gib: FiniteFloat = Field(0, ge=0, le=65536, description="Memory, GiB; 0: none is set aside.")
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g} is not possible: give a whole number of GPUs, or a share of one")
+        return gpus
+
+
 class Settings(BaseSettings, TrainingOptions):
     """The settings of a server, its worker and every command."""
 
@@ -153,6 +171,14 @@ class Settings(BaseSettings, TrainingOptions):
     page_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Names of this server under which the dashboard is shown, beside its addresses: tune.example.",
+    )
+
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="How long a server that is asked to end answers on while /healthz says 503, seconds; longer than a"
+        " proxy takes to notice that.",
     )
 
     organization: str = Field("personal", pattern=r"^[a-z0-9-]{1,40}$", description="Slug in `ft:` names, owned_by.")
@@ -240,12 +266,40 @@ class Settings(BaseSettings, TrainingOptions):
         pattern=rf"^({DEVICES})$",
         description="Device of a trainer: auto (a GPU where PyTorch can use one), cpu, cuda, or a certain one: cuda:1.",
     )
+    train_weights: Literal["auto", "float32"] = Field(
+        "auto",
+        description="Frozen weights of a trainer on a CPU; auto: 16 bits where the base's files have them, exactly.",
+    )
     train_threads: int = Field(0, ge=0, description="Threads of a trainer; 0: all processors it may use.")
     train_ranks: int = Field(
         1,
         ge=1,
         le=64,
         description="Processes of this machine that train a job together and share train_threads; one for each GPU.",
+    )
+    launcher: str = Field(
+        "child",
+        description="Where trainers run: child, on the worker's machine; or a Ray cluster (docs/scaling.md): its"
+        " address head:6379 or ray://head:10001, auto (the one that this machine is part of), local (one for trying).",
+    )
+    ray_resources: dict[str, Resources] = Field(
+        default_factory=dict,
+        description='What a job takes of a Ray node: base -> {"gpus": 1, "cpus": 8, "memory_gib": 64}; "*": of all'
+        " other bases. Unset: 1 processor.",
+    )
+    ray_runtime_env: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description='Environment of trainers on Ray: {"image_uri": "…"} or {"pip": ["tunesmith"]}; everybody who may'
+        " use the cluster can read it. Unset: that of the nodes.",
+    )
+    ray_node_dir: Path | None = Field(
+        None,
+        description="Directory of a Ray node for jobs' files, which then come and go through `storage`; unset: nodes"
+        " have the data directory at the same path.",
+    )
+    train_sharding: Sharding = Field(
+        "auto",
+        description="Ranks share the weights out among them; auto: where one has too little memory; none: never; full.",
     )
     checkpoint_seconds: float = Field(
         120.0,
@@ -269,6 +323,9 @@ class Settings(BaseSettings, TrainingOptions):
     )
     serve_prompt_lookup: bool = Field(
         True, description="Guess tokens from earlier text, and verify several of them in one step."
+    )
+    serve_preload: str = Field(
+        "", description="Base model that a server loads once it is ready; empty: with the first request for it."
     )
     serve_memory_mib: int = Field(0, ge=0, description="Memory for loaded base models, MiB; 0: half of the machine's.")
     serve_adapter_mib: int = Field(512, gt=0, description="Memory for loaded adapters, per base model, MiB.")
@@ -326,6 +383,11 @@ class Settings(BaseSettings, TrainingOptions):
     def _expanded(cls, directory: Path) -> Path:
         return directory.expanduser()
 
+    @field_validator("launcher")
+    @classmethod
+    def _launcher(cls, given: str) -> str:
+        return launcher_address(given)
+
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _origins(cls, given: str | list[str]) -> list[str]:
@@ -350,6 +412,10 @@ class Settings(BaseSettings, TrainingOptions):
     @classmethod
     def _remotes(cls, remotes: dict[str, list[str]]) -> dict[str, list[str]]:
         return server_urls(remotes)
+
+    def resources_of(self, base: str) -> Resources:
+        """What a job on `base` takes of a cluster's node, unless it says otherwise."""
+        return self.ray_resources.get(base) or self.ray_resources.get("*") or Resources.model_validate({})
 
     def training_options(self) -> TrainingOptions:
         """The options of a job that does not set its own."""

@@ -12,7 +12,7 @@ from tests.train.conftest import write_tiny_base
 
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobStatus, NewFile, NewJob, Store, open_store
-from tunesmith.worker import run_worker
+from tunesmith.worker.loop import run_worker
 
 ROWS, HELD_OUT = 300, 200
 NUMBERS = {"n_epochs": 1, "batch_size": 8, "learning_rate_multiplier": 1.0}

@@ -18,7 +18,7 @@ from tunesmith.store import Store, open_store
 
 
 def test_importing_the_application_imports_no_torch() -> None:
-    code = "import sys, tunesmith.api.app; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    code = "import sys, tunesmith.web.site; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -35,9 +35,13 @@ def test_many_slow_uploads_do_not_keep_others_waiting(server: Server, client: op
 def test_an_upload_that_breaks_off_leaves_nothing(
     server: Server, client: openai.OpenAI, eventually: Callable[[Callable[[], bool], float, str], None]
 ) -> None:
-    partial = server.data_dir / "files" / ".partial"
+    partial = [folder / "files" / ".partial" for folder in server.data_dirs]
+
+    def is_there() -> bool:
+        return any(True for folder in partial for _ in folder.iterdir())
+
     upload = begin_upload(server)
-    eventually(lambda: any(partial.iterdir()), 10, "the upload's first bytes")
+    eventually(is_there, 10, "the upload's first bytes")
     upload.close()
-    eventually(lambda: not any(partial.iterdir()), 10, "the upload's removal")
+    eventually(lambda: not is_there(), 10, "the upload's removal")
     assert client.models.list().data

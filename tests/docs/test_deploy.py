@@ -1,9 +1,11 @@
 """What `deploy/` says is true of this version: settings, commands, paths; systemd accepts the unit."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,30 @@ def test_kubernetes_names_files_that_are_there() -> None:
     folder = DEPLOY / "kubernetes"
     named = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))["resources"]
     assert {*named, "kustomization.yaml"} == {path.name for path in folder.iterdir()}
+
+
+def test_the_ray_cluster_has_our_image_and_rays_version_and_a_token() -> None:
+    folder = DEPLOY / "kuberay"
+    overlay = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))
+    named = {*overlay["resources"], *(patch["path"] for patch in overlay["patches"])} - {"../kubernetes"}
+    assert {*named, "kustomization.yaml"} == {path.name for path in folder.iterdir()}
+    cluster = yaml.safe_load((folder / "raycluster.yaml").read_text("utf-8"))
+    spec, name = cluster["spec"], cluster["metadata"]["name"]
+    assert (spec["authOptions"]["mode"], spec["rayVersion"]) == ("token", version("ray"))
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        [container] = pod["containers"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert (container["image"], container["securityContext"]["readOnlyRootFilesystem"]) == ("tunesmith", True)
+        assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/data", "/cache", "/tmp"}
+    worker = yaml.safe_load((folder / "worker.yaml").read_text("utf-8"))["spec"]["template"]["spec"]["containers"][0]
+    given = {variable["name"]: variable for variable in worker["env"]}
+    launcher, wanted = given["TUNESMITH_LAUNCHER"]["value"], given["TUNESMITH_RAY_RESOURCES"]["value"]
+    settings = Settings.model_validate({"launcher": launcher, "ray_resources": json.loads(wanted)})
+    assert settings.launcher == f"ray://{name}-head-svc:10001"
+    assert given["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]["name"] == name
+    gpus = spec["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]
+    assert settings.resources_of("any").gpus <= gpus
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")

@@ -22,6 +22,7 @@ from tunesmith.estimate.speed import (
     Benchmark,
     Workload,
     benchmark_path,
+    of_ranks,
     peak_memory,
     read_benchmark,
     training_seconds,
@@ -101,6 +102,26 @@ def test_auto_null_and_missing_become_numbers() -> None:
     assert resolve_hyperparameters(None, Rows(10), "dpo").beta == 0.1
 
 
+@pytest.mark.parametrize(
+    ("examples", "ranks", "batch_size"),
+    [(10, 1, 1), (10, 2, 2), (9, 2, 3), (9, 8, 9), (17, 8, 9), (3, 8, 3), (1000, 4, 4), (5000, 4, 10), (1000, 64, 72)],
+)
+def test_auto_leaves_no_rank_without_rows(examples: int, ranks: int, batch_size: int) -> None:
+    chosen = resolve_hyperparameters({"batch_size": "auto"}, Rows(examples), "supervised", ranks)
+    assert chosen.batch_size == batch_size
+    rest = examples % batch_size
+    assert not rest or rest >= min(ranks, examples)
+
+
+def test_auto_says_that_ranks_decided_the_batch() -> None:
+    chosen = resolve_hyperparameters(None, Rows(17), "supervised", 8)
+    reason = batch_reason(None, Rows(17), chosen, 8)
+    assert reason is not None
+    assert reason.startswith("batch_size 'auto' is 9, so that each of 8 ranks has rows in every step.")
+    assert batch_reason({"batch_size": 9}, Rows(17), chosen, 8) is None
+    assert resolve_hyperparameters({"batch_size": 4}, Rows(17), "supervised", 8).batch_size == 4
+
+
 def test_given_numbers_are_kept() -> None:
     asked = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 0.5, "beta": 0.3}
     assert resolve_hyperparameters(asked, Rows(10), "dpo") == Hyperparameters(2, 4, 0.5, 0.3)
@@ -164,6 +185,11 @@ def test_trained_tokens_are_the_lengths_of_what_the_renderer_makes(tmp_path: Pat
     assert found.local_cost == pytest.approx(found.seconds / 1000)
     longest = max(len(one.ids) for one in rendered)
     assert found.peak_memory_bytes == 1_000_000 + 1000 * longest
+    assert not {"ranks", "machine_memory_bytes"} & found.to_json().keys()
+    two = estimate(report, Hyperparameters(4, 2, 2.0), machine=Machine(of_ranks(BENCHMARK, 2, cards=True))).to_json()
+    assert (two["ranks"], two["peak_memory_bytes"]) == (2, found.peak_memory_bytes)
+    assert two["machine_memory_bytes"] == 2 * found.peak_memory_bytes
+    assert two["seconds"] == pytest.approx(10 + found.trained_tokens / 200 + 24 * 0.5)
 
 
 def test_a_thousand_answers_are_like_the_rows_of_the_file(tmp_path: Path) -> None:
@@ -188,6 +214,14 @@ def test_price_that_is_not_known_leaves_the_cost_open(tmp_path: Path) -> None:
 def test_time_and_memory_are_linear_in_the_measurement() -> None:
     assert training_seconds(BENCHMARK, 1000, 4) == 10 + 10 + 2
     assert peak_memory(BENCHMARK, 100) == 1_000_000 + 100_000
+
+
+@pytest.mark.parametrize(("cards", "speed"), [(False, 1), (True, 4)], ids=["processors", "GPUs"])
+def test_ranks_share_a_pass_and_each_has_the_base(cards: bool, speed: int) -> None:
+    four = of_ranks(BENCHMARK, 4, cards=cards)
+    assert four.tokens_per_second == BENCHMARK.tokens_per_second * speed
+    assert peak_memory(four, 100) == 1_000_000 + 25_000
+    assert peak_memory(four, 100, longest_row=60) == 1_000_000 + 60_000
 
 
 def test_rows_nobody_looked_at_are_taken_for_the_worst() -> None:

@@ -20,8 +20,9 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from tunesmith.errors import InvalidRequest
 from tunesmith.export.architectures import read_shape, rope_factors
 from tunesmith.export.formats import export
-from tunesmith.export.gguf_file import Width, interleave, plan_gguf, separate
+from tunesmith.export.gguf_file import interleave, plan_gguf, separate
 from tunesmith.export.gguf_tokenizer import read_tokenizer
+from tunesmith.export.kinds import Width
 from tunesmith.export.tuned_model import TunedModel
 from tunesmith.export.verify import load_exported
 from tunesmith.models.gguf import convert

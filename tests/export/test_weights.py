@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.export.folder import SPARE, new_folder
-from tunesmith.export.formats import Kind, export
+from tunesmith.export.formats import export
 from tunesmith.export.gguf_file import plan_gguf
+from tunesmith.export.kinds import Kind
 from tunesmith.export.merged import merged_bytes
 from tunesmith.export.peft_folder import peft_bytes
 from tunesmith.export.tuned_model import TunedModel, open_tuned

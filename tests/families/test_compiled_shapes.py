@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 import torch
-from tests.families.zoo import ZOO, Tiny, build
+from tests.families.zoo import ZOO, build
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -36,13 +36,24 @@ def other_epsilon(layer: nn.Module) -> None:
     layer.get_submodule("post_attention_layernorm").variance_epsilon = 0.1  # type: ignore[assignment]
 
 
+def other_scale(layer: nn.Module) -> None:
+    cast(nn.Module, layer.self_attn).scaling = 0.5  # type: ignore[assignment]
+
+
 CHANGES: dict[Change, str] = {
     another_norm: "layer 1 has extra_norm",
     no_norm: "input_layernorm is no RMSNorm of 64 values",
     one_bias: "only some of self_attn.q_proj, self_attn.k_proj, self_attn.v_proj have a bias",
     wide_mlp: "mlp.up_proj of layer 1 has 192 outputs and 64 inputs",
     other_epsilon: "post_attention_layernorm has another epsilon than the config",
+    other_scale: "its layers have a scaling of their own",
 }
+
+
+def test_a_final_norm_of_another_kind_is_a_gap() -> None:
+    model = build(ZOO["llama"])
+    model.base_model.norm = nn.LayerNorm(64)
+    assert model_gap(model, "serving") == "norm is no RMSNorm of 64 values"
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -53,11 +64,13 @@ def test_one_layer_that_differs_is_a_gap(change: Change) -> None:
     assert model_gap(model, "serving") == CHANGES[change]
 
 
-def test_a_share_of_each_head_and_layers_of_their_own_size_are_gaps() -> None:
-    rope = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
-    partial = build(Tiny("stablelm", {"rope_parameters": rope}))
-    partial.config.model_type = "llama"  # as if the table did not know better
-    assert model_gap(partial, "serving") == "8 of the 16 values of a head are rotated"
+def test_angles_that_fit_no_head_and_layers_of_their_own_size_are_gaps() -> None:
+    odd = build(ZOO["llama"])
+    odd.base_model.rotary_emb.inv_freq = torch.ones(9)
+    assert model_gap(odd, "training") == "18 of the 16 values of a head are rotated"
+    olmo = build(ZOO["olmo3"])
+    olmo.base_model.rotary_emb.full_attention_inv_freq = torch.ones(4)
+    assert model_gap(olmo, "serving") == "its layers rotate shares of different sizes"
     mixed = build(ZOO["gemma4_text"])
     assert model_gap(mixed, "training") == "its layers have different sizes"
 
@@ -68,6 +81,6 @@ def with_lora(name: str) -> PreTrainedModel:
     return model
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral", "smollm3"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral", "smollm3", "phi4-mini"])
 def test_a_lora_beside_the_layers_is_no_gap(name: str) -> None:
     assert model_gap(with_lora(name), "training") is None

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunesmith.families.panels import Width, pack, pack_back, pack_bias, packed_bytes, whole_panels
+from tunesmith.families.array_panels import Width
+from tunesmith.families.panels import DTYPES, pack, pack_back, pack_bias, packed_bytes, whole_panels
 from tunesmith.system.pages import Slab
 
 
@@ -23,7 +24,7 @@ def test_a_panel_begun_is_a_whole_one(columns: int, panels: int) -> None:
     assert whole_panels(columns) == panels
 
 
-@pytest.mark.parametrize("width", ["float32", "float16"])
+@pytest.mark.parametrize("width", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("outputs", [(1,), (15, 17), (16, 32), (53, 1, 16)])
 def test_each_matrix_begins_a_panel_and_zeros_pad_its_last_one(outputs: tuple[int, ...], width: Width) -> None:
     parts = [torch.randn(count, 7) for count in outputs]
@@ -46,7 +47,8 @@ def test_biases_are_padded_as_their_matrices_are() -> None:
     assert packed.tolist() == [1, 2, 3, *[0] * 13, *range(4, 21), *[0] * 15]
 
 
-def test_matrices_are_packed_from_their_outputs_side() -> None:
-    parts = [torch.randn(count, 32) for count in (16, 48)]
-    packed = pack_back(parts, slab(4 * 64 * 32))
+@pytest.mark.parametrize("width", ["float32", "float16", "bfloat16"])
+def test_matrices_are_packed_from_their_outputs_side(width: Width) -> None:
+    parts = [torch.randn(count, 32).to(DTYPES[width]) for count in (16, 48)]
+    packed = pack_back(parts, width, slab(packed_bytes(parts, width)))
     assert torch.equal(unpacked(packed), torch.cat(parts).T)

@@ -6,8 +6,16 @@ from types import SimpleNamespace
 import pytest
 
 import tunesmith
-from tunesmith.families.layout import HEAD_NORMS, LAYER_NORMS, SHARED_INPUTS, head_size, norm_names, shared_inputs
-from tunesmith.families.table import FAMILIES, Use, compiled_gap, family_gap
+from tunesmith.families.layout import (
+    HEAD_NORMS,
+    LAYER_NORMS,
+    POST_NORMS,
+    SHARED_INPUTS,
+    head_size,
+    layer_inputs,
+    norm_names,
+)
+from tunesmith.families.table import FAMILIES, Use, compiled_gap, family_gap, windows
 from tunesmith.kernels.records import LAYER_MATRICES
 from tunesmith.kernels.serving.step_args import LAYER
 
@@ -30,8 +38,10 @@ def test_a_gap_is_the_reason_and_no_gap_is_none() -> None:
     assert family_gap("qwen3", "training") is None
     assert family_gap("qwen3", "serving") is None
     assert family_gap("smollm3", "training") is None
-    assert "no rotary embedding" in str(family_gap("smollm3", "serving"))
+    assert family_gap("smollm3", "serving") is None
     assert "soft-capped" in str(family_gap("gemma2", "training"))
+    assert family_gap("gemma2", "serving") is None
+    assert family_gap("mixtral", "serving") == "it is a mixture of experts"
     assert family_gap("mamba", "serving") == "the family mamba is not known"
 
 
@@ -40,24 +50,63 @@ def test_a_gap_is_the_reason_and_no_gap_is_none() -> None:
     [
         ({}, "training", None),
         ({}, "serving", None),
-        ({"hidden_act": "gelu"}, "serving", "its activation is gelu, not SiLU"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "training", "not every layer has full attention"),
-        ({"model_type": "mistral", "sliding_window": 64}, "serving", "not every layer has full attention"),
+        ({"hidden_act": "gelu"}, "training", "its activation is gelu, not SiLU"),
+        ({"hidden_act": "gelu"}, "serving", "its activation is gelu, not SiLU or GELU with tanh"),
+        ({"hidden_activation": "gelu_pytorch_tanh"}, "serving", None),
+        ({"hidden_activation": "gelu_pytorch_tanh"}, "training", "its activation is gelu_pytorch_tanh, not SiLU"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "serving", None),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "serving", "not every layer has full attention"),
+        (
+            {"model_type": "mistral", "sliding_window": 64},
+            "training",
+            "some of its layers attend to a window of 64 tokens, and a row may have more",
+        ),
+        ({"model_type": "mistral", "sliding_window": 64}, "serving", None),
+        ({"model_type": "mistral", "sliding_window": 64, "max_position_embeddings": 64}, "training", None),
+        ({"use_bidirectional_attention": True}, "serving", "its tokens see those that follow"),
         ({"model_type": "mistral", "sliding_window": None}, "serving", None),
         ({"attention_dropout": 0.1}, "training", "attention scores have dropout"),
         ({"attention_dropout": 0.1}, "serving", None),
         ({"rope_parameters": {"rope_type": "dynamic"}}, "serving", "its rotary embedding is of the kind dynamic"),
         ({"rope_parameters": {"rope_type": "dynamic"}}, "training", None),
+        ({"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0]}}, "serving", None),
+        (
+            {"rope_parameters": {"full_attention": {"rope_type": "dynamic"}, "sliding_attention": {}}},
+            "serving",
+            "its rotary embedding is of the kind dynamic",
+        ),
     ],
 )
 def test_what_a_config_asks_for_can_be_a_gap(change: dict[str, object], use: Use, gap: str | None) -> None:
     assert compiled_gap(SimpleNamespace(**{**LLAMA, **change}), use) == gap  # type: ignore[arg-type]
 
 
+def test_a_window_is_that_of_the_layers_that_have_one() -> None:
+    def of(**values: object) -> list[int]:
+        return windows(SimpleNamespace(**{**LLAMA, "num_hidden_layers": 2, **values}))  # type: ignore[arg-type]
+
+    mixed = ["sliding_attention", "full_attention"]
+    assert of(sliding_window=8) == [0, 0]  # Llama knows no such value
+    assert of(model_type="mistral", sliding_window=8) == [8, 8]
+    assert of(model_type="mistral", sliding_window=None) == [0, 0]
+    assert of(model_type="phi3", sliding_window=64, max_position_embeddings=64) == [0, 0]  # no sequence fills it
+    assert of(layer_types=mixed, sliding_window=8) == [8, 0]
+
+
+@pytest.mark.parametrize("longest", [64, 65])
+def test_rows_that_fill_no_window_are_trained_by_compiled_code(longest: int) -> None:
+    config = SimpleNamespace(**{**LLAMA, "model_type": "mistral", "sliding_window": 64})
+    assert (compiled_gap(config, "training", longest) is None) == (longest == 64)  # type: ignore[arg-type]
+
+
 def test_the_layout_is_that_of_the_kernels_tables() -> None:
     assert len(SHARED_INPUTS) == LAYER_MATRICES
-    assert set(LAYER_NORMS | HEAD_NORMS) <= set(LAYER.names or ())
-    assert shared_inputs(3)[1] == ("model.layers.3.self_attn.o_proj",)
+    assert set(LAYER_NORMS | POST_NORMS | HEAD_NORMS) <= set(LAYER.names or ())
+    for family in FAMILIES.values():
+        assert set(family.layout.norms) <= set(LAYER.names or ())
+    fused = SimpleNamespace(self_attn=SimpleNamespace(qkv_proj=1), mlp=SimpleNamespace(gate_up_proj=1))
+    assert layer_inputs(object()) == list(SHARED_INPUTS)
+    assert layer_inputs(fused) == [("self_attn.qkv_proj",), SHARED_INPUTS[1], ("mlp.gate_up_proj",), SHARED_INPUTS[3]]
 
 
 def test_sizes_and_norms_follow_from_config_and_attention() -> None:

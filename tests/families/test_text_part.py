@@ -9,7 +9,8 @@ from peft import PeftModel
 from tests.families.trial import OPTIONS, TEXT, train
 from tests.families.zoo import ZOO, build, write
 
-from tunesmith.families.text_part import own_path, stored_path, text_part
+from tunesmith.families.peft_names import own_path
+from tunesmith.families.text_part import stored_path, text_part
 from tunesmith.models.adapters import AdapterManifest
 from tunesmith.models.weights import load_model
 from tunesmith.train.adapters.full_finetuning import FullFinetuning

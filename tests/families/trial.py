@@ -143,7 +143,8 @@ def compare_logits(runner: Runner, whole: PreTrainedModel, trained: Trained, fol
     ids = torch.tensor([TEXT])
     with torch.inference_mode():
         for expected, used, slot in ((whole, None, 0), (trained.model, adapter, 1)):
-            logits = torch.cat([runner.forward([piece(slot, start, stop, used)]) for start, stop in PIECES])
+            found = [runner.forward([piece(slot, start, stop, used)]) for start, stop in PIECES]
+            logits = torch.cat([*map(torch.from_numpy, found)])
             torch.testing.assert_close(logits, expected(input_ids=ids).logits[0].float(), rtol=0, atol=1e-4)
             runner.clear(slot)
 

@@ -72,6 +72,10 @@ YARN = {
     "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 32, "beta_fast": 32.0,
     "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1, "max_position_embeddings": 512,
 }  # fmt: skip
+OLMO_YARN = {
+    "rope_type": "yarn", "rope_theta": 5e5, "factor": 8.0, "original_max_position_embeddings": 64,
+    "attention_factor": 1.2079441541679836, "beta_fast": 32.0, "beta_slow": 1.0,
+}  # fmt: skip
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 5e5, "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
@@ -98,7 +102,17 @@ class Tiny:
         return config
 
 
-GEMMA3: dict[str, object] = {**MIXED, "query_pre_attn_scalar": 16}
+GEMMA3: dict[str, object] = {
+    **MIXED, "query_pre_attn_scalar": 24, "rms_norm_eps": 1e-6,
+    "rope_parameters": {
+        FULL: {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        SLIDING: {"rope_type": "default", "rope_theta": 1e4},
+    },
+}  # fmt: skip
+LONGROPE: dict[str, object] = {
+    "rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75, "original_max_position_embeddings": 64,
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [1.0, 1.6, 2.4, 5.0, 12.0, 24.0],
+}  # fmt: skip
 GEMMA4: dict[str, object] = {
     **MIXED, "head_dim": 16, "per_layer_config": {"1": {"head_dim": 32}}, "vocab_size_per_layer_input": VOCABULARY,
     "hidden_size_per_layer_input": 8,
@@ -120,7 +134,10 @@ ZOO = {
     "ministral3": Tiny("ministral3", {"rope_parameters": YARN, "head_dim": 32}),
     "mixtral": Tiny("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "gemma": Tiny("gemma", {"head_dim": 32, "num_key_value_heads": 1}),
-    "gemma2": Tiny("gemma2", {**MIXED, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0}),
+    "gemma2": Tiny(
+        "gemma2",
+        {**MIXED, "query_pre_attn_scalar": 24, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+    ),
     "gemma3_text": Tiny("gemma3_text", GEMMA3),
     "gemma3n_text": Tiny(
         "gemma3n_text",
@@ -147,10 +164,10 @@ ZOO = {
             "moe_intermediate_size": 32, "hidden_size_per_layer_input": 0, "final_logit_softcapping": 30.0,
         },
     ),
-    "smollm3": Tiny("smollm3", {"no_rope_layers": [1, 0], "no_rope_layer_interval": 2}),
+    "smollm3": Tiny("smollm3", {"num_hidden_layers": 4, "no_rope_layer_interval": 4, "tie_word_embeddings": True}),
     "phi": Tiny("phi", {"num_key_value_heads": 4, **rotated(0.5)}),
-    "phi3": Tiny("phi3", {"num_key_value_heads": 4, "sliding_window": 511, **rotated(1.0)}),
-    "phi4-mini": Tiny("phi3", {"tie_word_embeddings": True, "sliding_window": 512, **rotated(0.75), "head_dim": 16}),
+    "phi3": Tiny("phi3", {"num_key_value_heads": 4, "sliding_window": 15, **rotated(1.0)}),
+    "phi4-mini": Tiny("phi3", {"tie_word_embeddings": True, "sliding_window": 1024, "rope_parameters": LONGROPE}),
     "phimoe": Tiny("phimoe", {"num_local_experts": 4, "num_experts_per_tok": 2, "attention_bias": True}),
     "gpt_oss": Tiny("gpt_oss", {**MIXED, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "glm": Tiny("glm", {**rotated(0.5)}),
@@ -159,7 +176,10 @@ ZOO = {
     "deepseek_v2": Tiny("deepseek_v2", {**ROUTED, **LATENT, "n_group": 1, "topk_group": 1}),
     "deepseek_v3": Tiny("deepseek_v3", {**ROUTED, **LATENT}),
     "olmo2": Tiny("olmo2"),
-    "olmo3": Tiny("olmo3", MIXED),
+    "olmo3": Tiny(
+        "olmo3",
+        {**MIXED, "rope_parameters": {SLIDING: {"rope_type": "default", "rope_theta": 5e5}, FULL: OLMO_YARN}},
+    ),
     "olmoe": Tiny("olmoe", {"num_experts": 8, "num_experts_per_tok": 2}),
     "granite": Tiny(
         "granite",

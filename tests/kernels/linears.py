@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy
 from numpy.typing import NDArray
-from tests.kernels.reference import Floats, Record, normal, to_panels, whole, wide
+from tests.kernels.reference import Floats, Record, normal, stored, to_panels, whole, wide
 
 from tunesmith.kernels.serving.step_args import (
     LORA_A,
@@ -38,18 +38,23 @@ class Linears:
         """Of the product, each linear's padded to whole panels."""
         return sum(whole(len(weight)) for weight in self.weights)
 
-    def matrix(self, half: int, bias: int) -> Record:
-        kind = numpy.float16 if half else numpy.float32
-        panels = numpy.concatenate([to_panels(weight.astype(kind)) for weight in self.weights])
-        fields = {"weight": panels, "panels": len(panels), "length": panels.shape[1], "panel_stride": panels.strides[0]}
+    def matrix(self, kind: int, bias: int) -> Record:
+        panels = numpy.concatenate([to_panels(stored(weight, kind)) for weight in self.weights])
+        fields = {
+            "kind": kind,
+            "weight": panels,
+            "panels": len(panels),
+            "length": panels.shape[1],
+            "panel_stride": panels.strides[0],
+        }
         padded = numpy.concatenate([numpy.pad(part, (0, -len(part) % LANES)) for part in self.biases])
         return Record(MATRIX, **fields, **({"bias": padded} if bias else {}))
 
-    def product(self, half: int, bias: int, x: Floats | None = None) -> Floats:
+    def product(self, kind: int, bias: int, x: Floats | None = None) -> Floats:
         """[rows, columns] in float64."""
-        kind, x = numpy.float16 if half else numpy.float32, wide(self.x if x is None else x)
+        x = wide(self.x if x is None else x)
         parts = [
-            x @ wide(weight.astype(kind)).T + bias * part
+            x @ wide(stored(weight, kind)).T + bias * part
             for weight, part in zip(self.weights, self.biases, strict=True)
         ]
         return numpy.concatenate([numpy.pad(part, ((0, 0), (0, -part.shape[1] % LANES))) for part in parts], 1)

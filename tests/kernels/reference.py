@@ -13,7 +13,7 @@ import numpy
 from numpy.typing import NDArray
 
 from tunesmith.kernels.records import new_counters
-from tunesmith.kernels.vectors import LANES
+from tunesmith.kernels.vectors import HAS_HALF, LANES, Number
 
 Floats: TypeAlias = NDArray[Any]  # float64, float32, float16 or, for places and counts, int64
 Pairs: TypeAlias = Sequence[tuple[Floats, Floats]]
@@ -53,8 +53,8 @@ def reference(
 class Record:
     """A record for compiled code, with the arrays that its fields point to."""
 
-    def __init__(self, kind: numpy.dtype[numpy.void], **fields: float | Floats) -> None:
-        self.rows = numpy.zeros(1, kind)
+    def __init__(self, of: numpy.dtype[numpy.void], **fields: float | Floats) -> None:
+        self.rows = numpy.zeros(1, of)
         self.arrays: dict[str, Floats] = {}
         self.set(**fields)
 
@@ -62,7 +62,7 @@ class Record:
         for name, value in fields.items():
             if isinstance(value, numpy.ndarray):
                 assert value.flags.c_contiguous
-                assert value.dtype in (numpy.float32, numpy.float16, numpy.int64)
+                assert value.dtype in (numpy.float32, numpy.float16, numpy.uint16, numpy.int64)
                 self.arrays[name] = value
                 self.rows[name] = value.ctypes.data
             else:
@@ -97,8 +97,20 @@ def normal(random: numpy.random.Generator, *shape: int) -> Floats:
 
 
 def wide(array: Floats) -> Floats:
-    """In float64, as numpy's side computes."""
+    """In float64, as numpy's side computes; uint16 are the first halves of float32 numbers."""
+    if array.dtype == numpy.uint16:
+        array = (array.astype(numpy.uint32) << 16).view(numpy.float32)
     return array.astype(numpy.float64)
+
+
+KINDS = [kind for kind in Number if kind != Number.FLOAT16 or HAS_HALF]  # that this processor reads
+
+
+def stored(array: Floats, kind: int) -> Floats:
+    """Numbers as a matrix of this format has them; bfloat16, which numpy lacks, as uint16, cut off and not rounded."""
+    if kind == Number.BFLOAT16:
+        return (numpy.ascontiguousarray(array).view(numpy.uint32) >> 16).astype(numpy.uint16)
+    return array.astype(numpy.float16 if kind == Number.FLOAT16 else numpy.float32)
 
 
 def whole(count: int) -> int:
@@ -136,10 +148,31 @@ def silu(x: Floats) -> Floats:
     return result
 
 
+def gelu(x: Floats) -> Floats:
+    """With tanh in place of erf."""
+    result: Floats = 0.5 * x * (1 + numpy.tanh((2 / numpy.pi) ** 0.5 * (x + 0.044715 * x**3)))
+    return result
+
+
+def capped(x: Floats, cap: float) -> Floats:
+    result: Floats = cap * numpy.tanh(x / cap)
+    return result
+
+
 def rotated(x: Floats, cos: Floats, sin: Floats) -> Floats:
     """Rotary embedding of the last dimension, as transformers computes it."""
     half = x.shape[-1] // 2
     result: Floats = x * cos + numpy.concatenate([-x[..., half:], x[..., :half]], -1) * sin
+    return result
+
+
+def rotated_neighbours(x: Floats, cos: Floats, sin: Floats) -> Floats:
+    """The same for numbers 2i and 2i + 1, by the angles of the first half."""
+    half = x.shape[-1] // 2
+    cos, sin = cos[..., :half], sin[..., :half]
+    low, high = x[..., ::2], x[..., 1::2]
+    turned = numpy.stack([low * cos - high * sin, high * cos + low * sin], -1)
+    result: Floats = turned.reshape(x.shape)
     return result
 
 

@@ -5,7 +5,7 @@ import pkgutil
 import re
 from pathlib import Path
 
-from tests.kernels import elementwise_cases
+from tests.kernels.cases import elementwise_cases
 from tests.kernels.reference import CASES, SIZES
 
 from tunesmith import kernels
@@ -48,6 +48,9 @@ def test_the_page_has_the_sizes_of_tables_and_panels() -> None:
 def test_the_page_shows_a_case_of_the_tests() -> None:
     shown = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert shown is not None
-    lines = {line.strip() for line in (Path(__file__).parent / "elementwise_cases.py").read_text("utf-8").splitlines()}
+    lines = {
+        line.strip()
+        for line in (Path(__file__).parent / "cases" / "elementwise_cases.py").read_text("utf-8").splitlines()
+    }
     assert {line.strip() for line in shown[1].splitlines()} <= lines
     assert CASES[silu_mul].run is elementwise_cases.silu_mul_case

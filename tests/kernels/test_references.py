@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy
 import pytest
 from numba.core.dispatcher import Dispatcher
-from tests.kernels import (
+from tests.kernels.cases import (
     elementwise_cases,
+    frozen_cases,
     serving_cases,
     serving_step_case,
     training_cases,
@@ -20,12 +21,22 @@ from tests.kernels.reference import CASES, SIZES, Case
 from tunesmith import kernels
 from tunesmith.kernels.vectors import LANES
 
-CASE_FILES = (elementwise_cases, serving_cases, serving_step_case, training_cases, training_step_case)  # fill CASES
+CASE_FILES = (
+    elementwise_cases,
+    frozen_cases,
+    serving_cases,
+    serving_step_case,
+    training_cases,
+    training_step_case,
+)  # fill CASES
 
 VIEW, THREADS = "a view of memory", "threads and counters: test_thread_pool.py"
+CLOCK = "the clock: test_phase_times.py"
+PLACE = "where something is in memory; a wrong one is seen in all cases of attention"
 HELPERS = {  # compute no numbers
     "elementwise.floats": VIEW,
     "elementwise.table": VIEW,
+    "widths.number_bytes": "how long a number is; every case of a matrix in 16 bits reads by it",
     "pieces.piece_panels": "how work is divided; steps on 1 to 3 threads give the same bits",
     "thread_pool.barrier": THREADS,
     "thread_pool._sleep": THREADS,
@@ -36,6 +47,15 @@ HELPERS = {  # compute no numbers
     "thread_pool.step_threads": THREADS,
     "thread_pool.initialize": THREADS,
     "thread_pool.close": THREADS,
+    "training.attention.qkv_stride": PLACE,
+    "training.attention.head_bytes": PLACE,
+    "training.attention.copied_bytes": PLACE,
+    "training.attention.next_run": PLACE,
+    "training.phase_times.thread_times": CLOCK,
+    "training.phase_times.lap": CLOCK,
+    "training.phase_times.meet": CLOCK,
+    "training.phase_times._add": CLOCK,
+    "training.phase_times._now": CLOCK,
 }
 
 
@@ -114,6 +134,7 @@ def test_entries_take_arrays_and_no_addresses() -> None:
     """What Python calls; of its arguments only the numbers of threads are integers."""
     entries = {name: kernel for name, kernel in dispatchers().items() if kernel.stats.cache_path}
     assert set(entries) == {
+        "serving.packing.pack_squares",
         "serving.step.serving_step",
         "training.step.training_step",
         "thread_pool.initialize",

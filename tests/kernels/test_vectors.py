@@ -4,20 +4,20 @@ from collections.abc import Callable
 
 import numpy
 import pytest
-from tests.kernels.reference import Floats, normal, to_panels, wide
+from tests.kernels.reference import KINDS, Floats, normal, stored, to_panels, wide
 
 from tunesmith.kernels.compiler import compiled
 from tunesmith.kernels.elementwise import exp
-from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.kernels.vectors import (
     LANES,
+    Number,
     TileFunction,
     atomic_add,
     atomic_read,
     atomic_write,
     from_bits,
     tile,
-    transpose,
+    transposer,
 )
 
 LENGTHS = (1, LANES - 1, LANES + 1, 3 * LANES + 5)
@@ -46,13 +46,13 @@ def as_function(of: TileFunction) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize(("rows", "panels"), [(1, 1), (1, 4), (3, 2), (8, 2)])
-@pytest.mark.parametrize("half", [False, *([True] if HAS_HALF else [])])
-def test_a_tile_is_the_product_with_its_panels(rows: int, panels: int, half: bool) -> None:
-    product = as_function(tile(rows, panels, half=half))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tile_is_the_product_with_its_panels(rows: int, panels: int, kind: Number) -> None:
+    product = as_function(tile(rows, panels, kind))
     for length in LENGTHS:
         random = numpy.random.default_rng(length)
         x, weight = normal(random, rows, length), normal(random, panels * LANES, length)
-        weight = weight.astype(numpy.float16 if half else numpy.float32)
+        weight = stored(weight, kind)
         addend, out = normal(random, rows, panels * LANES), normal(random, rows, panels * LANES + 3)
         w, exact, beside = to_panels(weight), wide(x) @ wide(weight).T, out[:, panels * LANES :].copy()
         operands = x.ctypes.data, x.strides[0], 0, w.ctypes.data, w.strides[0], 0, length
@@ -66,7 +66,7 @@ def test_a_tile_is_the_product_with_its_panels(rows: int, panels: int, half: boo
 
 @pytest.mark.parametrize(("rows", "panels"), [(1, 1), (4, 2)])
 def test_a_strided_tile_takes_its_operands_as_they_are(rows: int, panels: int) -> None:
-    product = as_function(tile(rows, panels, half=False, strided=True))
+    product = as_function(tile(rows, panels, strided=True))
     for length in LENGTHS:
         random = numpy.random.default_rng(length)
         x, matrix = normal(random, length, rows + 1), normal(random, length, panels * LANES + 3)
@@ -80,9 +80,12 @@ def close(got: Floats, exact: Floats) -> None:
     numpy.testing.assert_allclose(got, exact, rtol=1e-5, atol=2e-5)
 
 
+of_wide = transposer(Number.FLOAT32)
+
+
 @compiled
 def transposed(source: int, stride: int, target: int) -> None:
-    transpose(source, stride, target)
+    of_wide(source, stride, target)
 
 
 def test_sixteen_rows_are_transposed_from_a_wider_matrix() -> None:

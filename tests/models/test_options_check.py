@@ -58,6 +58,11 @@ def test_training_all_weights_of_a_base_too_large_for_the_machine_is_refused_wit
     assert (caught.value.param, caught.value.code) == ("tunesmith.adapter", "out_of_memory")
 
 
+def test_what_a_clusters_nodes_have_is_not_judged_by_this_machine(tmp_path: Path) -> None:
+    _write_header(tmp_path, {"model.layers.0.mlp.up_proj.weight": [1 << 20, 1 << 20]})
+    check_options(TrainingOptions(adapter="none"), tmp_path, "huge", here=False)
+
+
 @ON_A_CPU
 def test_a_lora_is_refused_where_the_base_alone_does_not_fit_the_machine(tmp_path: Path) -> None:
     _write_header(tmp_path, {"model.layers.0.mlp.up_proj.weight": [1 << 20, 1 << 20]})

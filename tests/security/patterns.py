@@ -49,8 +49,9 @@ def all_patterns() -> tuple[list[Found], list[str]]:
         where = str(path.relative_to(SOURCE))
         module = importlib.import_module(".".join(("tunesmith", *path.relative_to(SOURCE).with_suffix("").parts)))
         for name, value in vars(module).items():
-            methods = frozenset(uses[path, name] or uses[None, name] or {"search"})
-            found.extend(Found(f"{where} {name}", pattern, methods) for pattern in _inside(value))
+            for pattern, place in _inside(value, name):
+                methods = frozenset(uses[path, place] or uses[None, place] or {"search"})
+                found.append(Found(f"{where} {name}", pattern, methods))
         _add_calls(where, tree, vars(module), found, unknown)
     return found, unknown
 
@@ -106,28 +107,32 @@ def _calls(tree: ast.Module) -> Iterator[ast.Call]:
 
 
 def _uses(trees: Mapping[Path, ast.Module]) -> dict[tuple[Path | None, str], set[str]]:
-    """The methods that are called on a name, in a file and (None) in any."""
+    """The methods that are called on a name or, with a dot before it, on a field; in a file and (None) in any."""
     found: dict[tuple[Path | None, str], set[str]] = defaultdict(set)
     for path, tree in trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr in METHODS and isinstance(node.value, ast.Name):
                 for place in (path, None):
                     found[place, node.value.id].add(node.attr)
+            elif isinstance(node, ast.Attribute) and node.attr in METHODS and isinstance(node.value, ast.Attribute):
+                found[path, f".{node.value.attr}"].add(node.attr)
     return found
 
 
-def _inside(value: object) -> Iterator[Pattern]:
+def _inside(value: object, name: str) -> Iterator[tuple[Pattern, str]]:
+    """The patterns in a value, each with the name or the field that it is used by."""
+    fields = [] if isinstance(value, type) else getattr(value, "_fields", getattr(value, "__dataclass_fields__", ()))
     if isinstance(value, re.Pattern):
-        yield value
+        yield value, name
+    elif fields:
+        for field in fields:
+            yield from _inside(getattr(value, field, None), f".{field}")
     elif isinstance(value, dict):
         for one in (*value, *value.values()):
-            yield from _inside(one)
+            yield from _inside(one, name)
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from _inside(one)
-    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        for name in value.__dataclass_fields__:
-            yield from _inside(getattr(value, name, None))
+            yield from _inside(one, name)
 
 
 def _chars(tree: Sequence[tuple[object, object]]) -> Iterator[str]:

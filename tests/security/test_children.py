@@ -4,15 +4,21 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from tests.servers import serving, wait_until
 from tests.train.conftest import of_tiny_base, write_tiny_base
 
 from tunesmith.client import Client
+from tunesmith.launch.child import ChildLauncher
+from tunesmith.settings import Settings
+from tunesmith.store import Lease, NewJob, Store
 from tunesmith.system.python import module_command, without_keys
+from tunesmith.worker import integrations
+from tunesmith.worker.evaluation import EvaluationRun
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "tunesmith"
@@ -94,11 +100,63 @@ def test_names_of_keys_are_known() -> None:
     assert without_keys({**kept, **gone, **KEYS, "TUNESMITH_DATABASE_URL": "postgres://u:p@h/d"}) == kept
 
 
+CLOUD = {
+    "AWS_ACCESS_KEY_ID": "cloud-1",
+    "AWS_SECRET_ACCESS_KEY": "cloud-2",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://cloud-3",
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "/cloud-4",
+    "AZURE_STORAGE_CONNECTION_STRING": "AccountKey=cloud-5",
+    "AZURE_CLIENT_ID": "cloud-6",
+    "GOOGLE_SERVICE_ACCOUNT": "cloud-7",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/cloud-8",
+    "PGPASSFILE": "/cloud-9",
+    "IDENTITY_ENDPOINT": "http://cloud-10",
+}
+
+
+def test_what_opens_an_object_storage_is_known() -> None:
+    assert without_keys({**CLOUD, "AWSOME": "yes", "TUNESMITH_STORAGE": "s3://b/p"}) == {
+        "AWSOME": "yes",
+        "TUNESMITH_STORAGE": "s3://b/p",
+    }
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**KEYS, **CLOUD, "WANDB_MODE": "offline"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def told(environment: Mapping[str, str] | None) -> list[str]:
+    """The names of the secrets in it; None is our own environment."""
+    known = {*KEYS.values(), *CLOUD.values()}
+    return sorted(
+        name for name, value in (os.environ if environment is None else environment).items() if value in known
+    )
+
+
+@pytest.mark.usefixtures("secrets")
+def test_an_evaluation_is_started_without_any_key(store: Store) -> None:
+    job = store.jobs.create(NewJob("base", "base", "file-" + "0" * 24, "acme", 1, {}, {"type": "supervised"}))
+    settings = Settings(data_dir=Path("/nowhere"))
+    started = EvaluationRun(store, settings, job, Lease(job.id, "worker", 1), ChildLauncher())._start()
+    assert told(os.environ) != []
+    assert told(started.environment) == []
+
+
+@pytest.mark.usefixtures("secrets")
+def test_weights_and_biases_gets_its_own_key_alone() -> None:
+    found = integrations._environment(Settings(wandb_api_key=SecretStr("ours")))
+    assert told(found) == []
+    assert (found["WANDB_API_KEY"], found["WANDB_MODE"]) == ("ours", "offline")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_running_trainer_has_no_key_in_its_environment(
     tmp_path: Path, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in KEYS.items():
+    known = {**KEYS, **CLOUD}
+    for name, value in known.items():
         monkeypatch.setenv(name, value)
     with serving(tmp_path) as server:
         client = Client(server.base_url, server.key)
@@ -110,7 +168,7 @@ def test_a_running_trainer_has_no_key_in_its_environment(
             client.change_job(job.id, "cancel")
             client.close()
     assert b"TUNESMITH_DATA_DIR" in environments[0]
-    assert [secret for secret in KEYS.values() if any(secret.encode() in one for one in environments)] == []
+    assert [secret for secret in known.values() if any(secret.encode() in one for one in environments)] == []
 
 
 def trainers(data_dir: Path) -> list[int]:

@@ -15,6 +15,7 @@ from tunesmith.settings import TrainingOptions
 from tunesmith.system.cpu import cpu_count
 from tunesmith.train.core.packing import TokenRow, pack
 from tunesmith.train.measure import (
+    Seen,
     _fit,
     _Step,
     benchmark_of,
@@ -106,7 +107,7 @@ def job_steps(*tokens: int) -> list[Step]:
 def test_a_job_leaves_its_speed_for_estimates(base_dir: Path, tmp_path: Path) -> None:
     done = job_steps(10, 300, 80, 200, 120, 40, 250, 90)
     spec = spec_of(base_dir, tmp_path)
-    found = record_job(tmp_path / "data", spec, done, first_at=4.6)
+    found = record_job(tmp_path / "data", spec, Seen(done, 4.6))
     assert found is not None
     assert found.tokens_per_second == pytest.approx(100)
     assert found.seconds_per_step == pytest.approx(0.5)
@@ -117,8 +118,8 @@ def test_a_job_leaves_its_speed_for_estimates(base_dir: Path, tmp_path: Path) ->
 
 def test_a_base_in_16_bits_takes_half_of_the_bytes_a_token(base_dir: Path, tmp_path: Path) -> None:
     done, spec = job_steps(10, 300, 80, 200, 120, 40, 250, 90), spec_of(base_dir, tmp_path)
-    wide = record_job(tmp_path / "data", spec, done, first_at=4.6)
-    narrow = record_job(tmp_path / "data", spec, done, 4.6, element_bytes=2)
+    wide = record_job(tmp_path / "data", spec, Seen(done, 4.6))
+    narrow = record_job(tmp_path / "data", spec, Seen(done, 4.6, element_bytes=2))
     assert wide is not None
     assert narrow is not None
     assert narrow.bytes_per_token == wide.bytes_per_token / 2
@@ -138,7 +139,7 @@ def test_a_base_in_16_bits_takes_half_of_the_bytes_a_token(base_dir: Path, tmp_p
 def test_a_job_that_says_too_little_leaves_nothing(
     base_dir: Path, tmp_path: Path, tokens: tuple[int, ...], changes: dict[str, object]
 ) -> None:
-    assert record_job(tmp_path / "data", spec_of(base_dir, tmp_path, **changes), job_steps(*tokens), 4.6) is None
+    assert record_job(tmp_path / "data", spec_of(base_dir, tmp_path, **changes), Seen(job_steps(*tokens), 4.6)) is None
     assert not (tmp_path / "data").exists()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tunesmith.errors import DataError, InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import load_tensors, read_manifest
 from tunesmith.render.renderer import load_renderer
+from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.interrupt import Interrupt, Stopped
 from tunesmith.train.loop import NonFiniteLoss, Run
 from tunesmith.train.protocol.events import Event, Step
@@ -158,7 +160,7 @@ def test_a_changed_job_does_not_resume(make_spec: Make) -> None:
 def test_a_loss_that_is_no_number_names_step_and_lines(make_spec: Make) -> None:
     run = start(make_spec(), lambda event: None, Interrupt())
     with torch.no_grad():
-        run.trainable.flat.fill_(float("nan"))
+        cast(Adapter, run.trainable).flat.fill_(float("nan"))
     with pytest.raises(NonFiniteLoss, match=r"step 1 is nan.*lines \d+, \d+, \d+ of the training file") as caught:
         run.train()
     assert caught.value.code == "non_finite_loss"

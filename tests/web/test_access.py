@@ -6,10 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import SignIn
 
+from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store
 from tunesmith.store.accounts import sessions
 from tunesmith.web.access.visit import csrf_token
+from tunesmith.web.site import create_site
 
 
 def cookie_of(client: TestClient) -> str:
@@ -47,6 +49,21 @@ def test_cookie_is_closed_to_scripts_and_to_other_sites(stranger: TestClient, st
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert raw not in cookie
+
+
+def test_a_session_of_one_server_is_known_by_the_other_behind_one_address(settings: Settings, store: Store) -> None:
+    """Two servers of one machine listen on two ports; the browser asks for a third, the proxy's."""
+    raw, _ = store.keys.create("mine")
+    asked = {"host": "localhost:9000"}
+    one, other = (
+        TestClient(create_site(settings, store, Pool(settings)), base_url=f"http://localhost:{port}", headers=asked)
+        for port in (8001, 8002)
+    )
+    made = one.post("/ui/sign-in", data={"key": raw}, follow_redirects=False)
+    cookie = made.headers["set-cookie"].partition(";")[0]
+    assert cookie.startswith("tunesmith_session_9000=")
+    assert other.get("/", headers={"cookie": cookie}, follow_redirects=False).status_code == 200
+    assert other.get("/", headers={"cookie": cookie, "host": "localhost:x"}, follow_redirects=False).status_code == 303
 
 
 def test_the_api_takes_no_cookie(browser: TestClient) -> None:

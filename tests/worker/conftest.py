@@ -13,7 +13,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.child import ChildLauncher
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, NewFile, NewJob, Store
-from tunesmith.worker import run_worker
+from tunesmith.worker.loop import run_worker
 
 ROW = {"messages": [{"role": "user", "content": "How is the weather?"}, {"role": "assistant", "content": "Fine."}]}
 AUTO = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}

@@ -10,8 +10,8 @@ import pytest
 from tests.worker.settings_reader import READY, TOLD, FutureSettings
 
 from tunesmith.settings import Settings
-from tunesmith.worker import WorkerProcess
 from tunesmith.worker.handover import read_settings, secret_fields, settings_line, without_secrets
+from tunesmith.worker.process import WorkerProcess
 
 PLAIN_SECRETS = ("serve_remote_key", "moderation_api_key", "wandb_api_key")
 NESTED: dict[str, Any] = {

@@ -10,14 +10,14 @@ import psutil
 import pytest
 
 from tunesmith.settings import Settings
-from tunesmith.worker import WorkerProcess
 from tunesmith.worker import process as process_module
+from tunesmith.worker.process import WorkerProcess
 
 PARENT = """
 import sys, time
 from pathlib import Path
 from tunesmith.settings import Settings
-from tunesmith.worker import WorkerProcess
+from tunesmith.worker.process import WorkerProcess
 worker = WorkerProcess(Settings(data_dir=Path(sys.argv[1])))
 worker.start()
 print(worker.pid, flush=True)

@@ -14,8 +14,9 @@ from tests.worker.conftest import Workers, messages
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Store
 from tunesmith.system import processes
-from tunesmith.worker import WorkerProcess, loop
+from tunesmith.worker import loop
 from tunesmith.worker import process as process_module
+from tunesmith.worker.process import WorkerProcess
 
 ONCE = pytest.mark.parametrize("store_settings", ["sqlite"], indirect=True)
 

@@ -14,6 +14,7 @@ from tunesmith.api import document
 from tunesmith.api.background.file_checks import FileChecks
 from tunesmith.api.background.sweeper import Sweeper
 from tunesmith.api.evals.service import EvalRuns
+from tunesmith.api.exports.service import Exports
 from tunesmith.api.http import errors
 from tunesmith.api.http.context import Parts
 from tunesmith.api.http.rules import Rules
@@ -57,13 +58,13 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     """
     checks = FileChecks(store, settings)
     usage_recorder = UsageRecorder(store)
-    sweeper = Sweeper(store, settings.sweep_seconds, checks)
-    eval_runs = EvalRuns(store, settings, pool)
+    eval_runs, exports = EvalRuns(store, settings, pool), Exports(store, settings)
+    sweeper = Sweeper(store, settings.sweep_seconds, checks, exports)
     rules = Rules(route for router in ROUTERS for route in router.routes)
     app = FastAPI(
         title="Tunesmith",
         version=__version__,
-        lifespan=_lifespan(checks, usage_recorder, sweeper, eval_runs),
+        lifespan=_lifespan(checks, usage_recorder, sweeper, eval_runs, exports),
         docs_url=None,  # its page loads scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST loses its body in both clients
@@ -72,6 +73,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
     )
     app.state.parts = Parts(settings, store, pool)
     app.state.checks = checks
+    app.state.exports = exports
     app.state.usage = usage_recorder
     app.state.eval_runs = eval_runs
     errors.install(app)
@@ -82,7 +84,7 @@ def create_app(settings: Settings, store: Store, pool: Pool) -> FastAPI:
 
 
 def _lifespan(
-    checks: FileChecks, recorder: UsageRecorder, sweeper: Sweeper, eval_runs: EvalRuns
+    checks: FileChecks, recorder: UsageRecorder, sweeper: Sweeper, eval_runs: EvalRuns, exports: Exports
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -93,6 +95,7 @@ def _lifespan(
         yield
         eval_runs.stop()
         sweeper.stop()
+        exports.stop()
         checks.stop()
         recorder.stop()
 
@@ -107,7 +110,7 @@ def _middleware(settings: Settings, store: Store, recorder: UsageRecorder, rules
         Middleware(PlainPaths),
         Middleware(AzurePaths),
         Middleware(Authentication, store=store, rules=rules),
-        Middleware(RateLimits, settings=settings),
+        Middleware(RateLimits, settings=settings, shared=store.limits),
         Middleware(Metering, recorder=recorder),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout),
     ]

@@ -58,6 +58,7 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/models": models.Models,
     "GET /v1/models/{name}": models.Model,
     "POST /v1/models/{name}": models.Model,
+    "POST /v1/models/{name}/display_name": models.Model,
     "DELETE /v1/models/{name}": lists.Deleted,
     f"POST {CHATS}": chats.Completion,
     "POST /v1/engines/{model}/chat/completions": chats.Completion,

@@ -8,7 +8,7 @@ import re
 
 from tunesmith.api.http.context import Context
 from tunesmith.api.middleware.body_limits import check_metadata, check_suffix
-from tunesmith.api.training_options import requested_evaluation, resolve_options
+from tunesmith.api.training_options import requested_evaluation, requested_resources, resolve_options
 from tunesmith.check.rules.file_rules import TRAINED_METHODS
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -42,7 +42,7 @@ def new_job(request: CreateJob, context: Context, key: KeyRow) -> NewJob:
     check_metadata(request.metadata, context.settings)
     method, hyperparameters = _method(request)
     model, base, parent = _model(context, request.model)
-    options, evaluate = _options(request, context, parent)
+    options, others = _options(request, context, base, parent)
     _check_options(context, options, base, parent)
     _require_files(context, base, request)
     return NewJob(
@@ -59,7 +59,7 @@ def new_job(request: CreateJob, context: Context, key: KeyRow) -> NewJob:
         metadata=request.metadata,
         project=key.project,
         key_id=key.id,
-        options={**options, **evaluate},
+        options={**options, **others},
     )
 
 
@@ -85,18 +85,21 @@ def _method(request: CreateJob) -> tuple[str, JsonObject]:
     return method.type, shape(**given).model_dump()
 
 
-def _options(request: CreateJob, context: Context, parent: AdapterManifest | None) -> tuple[JsonObject, JsonObject]:
-    """All training options of the job, and the one that asks for an evaluation."""
+def _options(
+    request: CreateJob, context: Context, base: str, parent: AdapterManifest | None
+) -> tuple[JsonObject, JsonObject]:
+    """All training options of the job, and those that do not decide its result."""
     given = request.tunesmith.given() if request.tunesmith else {}
-    evaluate = requested_evaluation(given, request.validation_file)
-    return resolve_options(given, context.settings, parent), evaluate
+    others = requested_evaluation(given, request.validation_file)
+    others |= requested_resources(given, context.settings, base)
+    return resolve_options(given, context.settings, parent), others
 
 
 def _check_options(context: Context, options: JsonObject, base: str, parent: AdapterManifest | None) -> None:
     """Raises InvalidRequest for options that the base or this machine does not have."""
     directory = present_directory(resolve_base(base, context.settings), context.settings)
     used = TrainingOptions.model_validate({**context.settings.training_options().model_dump(), **options})
-    check_options(used, directory, base, parent)
+    check_options(used, directory, base, parent, here=context.settings.launcher == "child")
     check_remote_rank(used, base, context.settings)
 
 

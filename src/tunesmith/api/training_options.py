@@ -29,6 +29,23 @@ def requested_evaluation(given: JsonObject, validation_file: str | None) -> Json
     return {"evaluate": asked}
 
 
+def requested_resources(given: JsonObject, settings: Settings, base: str) -> JsonObject:
+    """The option `resources`, taken out of `given`, with defaults.
+
+    Empty where it is not there.     Raises InvalidRequest where jobs do not run on a cluster.
+    """
+    if "resources" not in given:
+        return {}
+    asked = cast(JsonObject, given.pop("resources"))
+    if settings.launcher == "child":
+        raise InvalidRequest(
+            f"'{KEY}.resources' is for servers whose jobs train on a Ray cluster; this one trains on its own machine "
+            "(setting launcher). Leave it out.",
+            param=f"{KEY}.resources",
+        )
+    return {"resources": {**settings.resources_of(base).model_dump(), **asked}}
+
+
 def resolve_options(given: JsonObject, settings: Settings, parent: AdapterManifest | None) -> JsonObject:
     """All options that the job will use.
 

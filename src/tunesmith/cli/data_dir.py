@@ -15,6 +15,7 @@ OURS = (
     "audit.log",
     "activity",
     "checking",
+    "exports",
     "checks",
     "files",
     "jobs",

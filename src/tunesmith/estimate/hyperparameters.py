@@ -64,19 +64,19 @@ class Hyperparameters:
 
 
 def resolve_hyperparameters(
-    requested: Mapping[str, JsonValue] | None, report: HasExamples, method: str = "supervised"
+    requested: Mapping[str, JsonValue] | None, report: HasExamples, method: str = "supervised", ranks: int = 1
 ) -> Hyperparameters:
     """Numbers for all that is "auto", null or missing.
 
-    Raises InvalidRequest, which names what is out of range.
+    `ranks`: how many processes share the rows of a step. Raises InvalidRequest, which names what is out of range.
     """
     given = requested or {}
     examples = report.examples
     epochs = _whole(given, "n_epochs", MAX_EPOCHS) or auto_epochs(examples)
-    shared = shared_batch_size(examples * epochs, report.shared_share)
+    alone = max(auto_batch_size(examples), shared_batch_size(examples * epochs, report.shared_share))
     return Hyperparameters(
         n_epochs=epochs,
-        batch_size=_whole(given, "batch_size", MAX_BATCH_SIZE) or max(auto_batch_size(examples), shared),
+        batch_size=_whole(given, "batch_size", MAX_BATCH_SIZE) or batch_for_ranks(alone, examples, ranks),
         learning_rate_multiplier=_positive(given, "learning_rate_multiplier", MAX_MULTIPLIER) or AUTO_MULTIPLIER,
         beta=(_positive(given, "beta", MAX_BETA) or AUTO_BETA) if method == "dpo" else None,
     )
@@ -111,11 +111,34 @@ def shared_batch_size(rows: int, shared_share: float) -> int:
     return next((size for size in SHARED_BATCHES if rows >= LEAST_STEPS * size), 1)
 
 
-def batch_reason(requested: Mapping[str, JsonValue] | None, report: HasExamples, chosen: Hyperparameters) -> str | None:
-    """Why "auto" chose a batch for the sake of a shared system message; else None."""
+def batch_for_ranks(batch_size: int, examples: int, ranks: int) -> int:
+    """The least batch from `batch_size` on of which every rank has rows.
+
+    In every step, the last of an epoch too. It is less than twice what is needed; where there are fewer examples
+    than ranks, all of them.
+    """
+    if ranks == 1 or examples <= 0:
+        return batch_size
+    least = max(batch_size, min(ranks, examples))
+    sizes = range(least, min(2 * least, examples, MAX_BATCH_SIZE) + 1)
+    return next((size for size in sizes if examples % size == 0 or examples % size >= ranks), least)
+
+
+def batch_reason(
+    requested: Mapping[str, JsonValue] | None, report: HasExamples, chosen: Hyperparameters, ranks: int = 1
+) -> str | None:
+    """Why "auto" chose a larger batch; else None.
+
+    For the sake of a shared system message, or of several ranks.
+    """
     batch_size = (requested or {}).get("batch_size")
     if batch_size not in (None, "auto") or chosen.batch_size <= auto_batch_size(report.examples):
         return None
+    if ranks > 1 and chosen.batch_size > shared_batch_size(report.examples * chosen.n_epochs, report.shared_share):
+        return (
+            f"batch_size 'auto' is {chosen.batch_size}, so that each of {ranks} ranks has rows in every step. Give "
+            "batch_size a number to have it otherwise."
+        )
     return (
         f"batch_size 'auto' is {chosen.batch_size}: {report.shared_share:.0%} of the tokens are one system message, "
         f"which a step of {chosen.batch_size} rows computes once. Give batch_size a number to have it otherwise."

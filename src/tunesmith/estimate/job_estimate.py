@@ -60,6 +60,7 @@ class Estimate:
     answers: AnswersCost | None = None
     held_out: int = 0
     verdict_seconds: float | None = None
+    ranks: int = 1  # processes that train it, each of which takes `peak_memory_bytes`
 
     def to_json(self) -> JsonObject:
         """The estimate as `tunesmith estimate --json` prints it."""
@@ -85,7 +86,19 @@ class Estimate:
             "verdict_seconds": self.verdict_seconds,
             "peak_memory_bytes": self.peak_memory_bytes,
             "local_cost": self.local_cost,
+            **self._of_ranks(),
         }
+
+    @property
+    def machine_memory_bytes(self) -> int | None:
+        """Of all ranks together.
+
+        Ranks on one processor have the pages of the base's file in common, and take less.
+        """
+        return None if self.peak_memory_bytes is None else self.ranks * self.peak_memory_bytes
+
+    def _of_ranks(self) -> JsonObject:
+        return {"ranks": self.ranks, "machine_memory_bytes": self.machine_memory_bytes} if self.ranks > 1 else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +163,7 @@ def _training(
         local_cost=machine.cost(seconds),
         answers=_answers(report, price),
         held_out=held_out,
+        ranks=machine.benchmark.ranks if machine.benchmark else 1,
     )
 
 
@@ -167,7 +181,7 @@ def _seconds_and_memory(
     work = machine.work or unpacked(base.tokens, longest, hyperparameters.batch_size, benchmark)
     epochs = hyperparameters.n_epochs
     seconds = training_seconds(benchmark, round(work.tokens * kept) * epochs, steps * epochs)
-    return seconds, peak_memory(benchmark, work.largest)
+    return seconds, peak_memory(benchmark, work.largest, longest)
 
 
 def _answers(report: Report, price: Price) -> AnswersCost | None:

@@ -5,7 +5,7 @@ as JSON per base and hardware, and the arithmetic.
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tunesmith.jsonvalue import JsonObject
@@ -28,6 +28,7 @@ class Benchmark:
     bytes_per_token: float
     tokens_at_once: int = 8192  # the trainer divides larger steps
     measured_at: int = 0  # Unix time
+    ranks: int = 1  # processes that train together: the speed is that of all, the bytes are those of each
 
     def to_json(self) -> JsonObject:
         """The measurement as it is cached."""
@@ -50,9 +51,21 @@ def training_seconds(benchmark: Benchmark, tokens: int, steps: int) -> float:
     return benchmark.start_seconds + tokens / benchmark.tokens_per_second + steps * benchmark.seconds_per_step
 
 
-def peak_memory(benchmark: Benchmark, largest: int) -> int:
-    """Bytes at the peak, which the pass with the most tokens makes."""
-    return round(benchmark.fixed_bytes + benchmark.bytes_per_token * largest)
+def peak_memory(benchmark: Benchmark, largest: int, longest_row: int = 0) -> int:
+    """Bytes of a process at the peak, which the pass with the most tokens makes.
+
+    Several ranks share the rows of a pass; `longest_row` is one rank's as a whole.
+    """
+    of_rank = max(longest_row, -(-largest // benchmark.ranks)) if benchmark.ranks > 1 else largest
+    return round(benchmark.fixed_bytes + benchmark.bytes_per_token * of_rank)
+
+
+def of_ranks(one: Benchmark, ranks: int, *, cards: bool) -> Benchmark:
+    """What one process's speed lets expect of several.
+
+    `cards`: of as many GPUs the sum; of the same processors no more.
+    """
+    return replace(one, ranks=ranks, tokens_per_second=one.tokens_per_second * (ranks if cards else 1))
 
 
 def unpacked(tokens: int, longest_row: int, batch_size: int, benchmark: Benchmark) -> Workload:

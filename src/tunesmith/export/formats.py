@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tunesmith.export.folder import new_folder
-from tunesmith.export.gguf_file import FILE, GgufPlan, Width, plan_gguf, write_gguf
+from tunesmith.export.gguf_file import FILE, GgufPlan, plan_gguf, write_gguf
+from tunesmith.export.kinds import Kind, Width
 from tunesmith.export.merged import Told, merged_bytes, updates_of, write_merged
 from tunesmith.export.modelfile import write_modelfile
 from tunesmith.export.peft_folder import check_adapter, peft_bytes, write_peft
 from tunesmith.export.tuned_model import TunedModel
-
-Kind = Literal["peft", "safetensors", "gguf", "ollama"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,17 @@ class Exported:
     def files(self) -> list[Path]:
         """All files in the folder."""
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+
+def export_bytes(model: TunedModel, kind: Kind, width: Width) -> int:
+    """How many bytes `export` would write.
+
+    Raises InvalidRequest where the model cannot be written so.
+    """
+    if kind == "peft":
+        check_adapter(model)
+        return peft_bytes(model)
+    return merged_bytes(model) if kind == "safetensors" else plan_gguf(model, width).bytes
 
 
 def export(

@@ -7,7 +7,7 @@ as llama.cpp's own converter has them.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from tunesmith.errors import InvalidRequest
 from tunesmith.export.architectures import Shape, read_shape, rope_factors
 from tunesmith.export.gguf_tokenizer import GgufTokenizer, read_tokenizer
+from tunesmith.export.kinds import Width
 from tunesmith.export.merged import Told, Update, merged_tensors, updates_of, weight_shapes
 from tunesmith.export.tuned_model import TunedModel
-from tunesmith.families.text_part import own_path
+from tunesmith.families.peft_names import own_path
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-Width = Literal["auto", "f32", "f16", "bf16", "q8_0"]
 BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
 BLOCK = 32  # values of a row that share a scale in q8_0
 ROPE_FREQS = "rope_freqs.weight"

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.export.tuned_model import TunedModel, side_files
-from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name
-from tunesmith.families.text_part import own_path
+from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name, own_path
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import load_tensors
 

@@ -16,13 +16,12 @@ from torch import Tensor
 
 from tunesmith.export.formats import Exported
 from tunesmith.export.gguf_file import read_gguf
-from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name
-from tunesmith.families.text_part import own_path
+from tunesmith.families.peft_names import A_SUFFIX, PREFIX, lora_b_name, own_path
 from tunesmith.models.adapters import CONFIG_FILE, TENSORS_FILE
 from tunesmith.models.weights import load_model
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.rows.messages import Message
-from tunesmith.serve.local.adapters import Adapter, LoraHooks, LowRank
+from tunesmith.serve.local.lora_hooks import LoraHooks, TorchAdapter, TorchLowRank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -73,7 +72,7 @@ def load_exported(exported: Exported) -> "PreTrainedModel":
     return model
 
 
-def _read_peft(folder: Path) -> Adapter:
+def _read_peft(folder: Path) -> TorchAdapter:
     from safetensors.torch import load_file
 
     config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
@@ -82,8 +81,8 @@ def _read_peft(folder: Path) -> Adapter:
     for name, a in tensors.items():
         path, is_a, _ = name.removeprefix(PREFIX).partition(A_SUFFIX)
         if is_a:
-            layers[own_path(path)] = LowRank(a.float(), tensors[lora_b_name(path)].float(), scale)
-    return Adapter(layers, 0)
+            layers[own_path(path)] = TorchLowRank(a.float(), tensors[lora_b_name(path)].float(), scale)
+    return TorchAdapter(layers, 0)
 
 
 def _compared(

@@ -1,9 +1,10 @@
-"""Names of the modules in a compiled family's layers, and sizes from its config.
+"""Names of modules in a compiled family's layers; sizes and multipliers.
 
 Imports no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
@@ -16,9 +17,26 @@ SHARED_INPUTS = (
     ("mlp.gate_proj", "mlp.up_proj"),
     ("mlp.down_proj",),
 )
+# In some families one matrix holds all linears of an input: its path -> those whose place it takes.
+FUSED_INPUTS = {"self_attn.qkv_proj": SHARED_INPUTS[0], "mlp.gate_up_proj": SHARED_INPUTS[2]}
 # A layer's norms: the field of the kernels' table -> the module.
 LAYER_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+POST_NORMS = {"attention_post_norm": "post_attention_layernorm", "mlp_post_norm": "post_feedforward_layernorm"}
+FOUR_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "pre_feedforward_layernorm"} | POST_NORMS
+GLM_NORMS = LAYER_NORMS | {"attention_post_norm": "post_self_attn_layernorm", "mlp_post_norm": "post_mlp_layernorm"}
 HEAD_NORMS = {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}  # in some families only
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What compiled code must know of a family that its modules and config do not say."""
+
+    norms: Mapping[str, str] = field(default_factory=lambda: LAYER_NORMS)
+    norm_offset: float = 0.0  # norms multiply by this + weight
+    windowed: bool = False  # without layer types in the config, `sliding_window` is that of all layers
+    neighbours: bool = False  # numbers 2i and 2i + 1 of a head are rotated by the same angle, not i and i + half
+    only_windows_rotate: bool = False  # beside layers with a window, those without one have no rotary embedding
+    capped_scores: bool = False  # by `attn_logit_softcapping`, which others have and do not apply
 
 
 class HeadShape(Protocol):
@@ -84,14 +102,30 @@ def layer_path(index: int) -> str:
     return f"model.layers.{index}"
 
 
-def shared_inputs(index: int) -> list[tuple[str, ...]]:
-    """The paths of a layer's linears in a causal model, by the input that they share."""
-    return [tuple(f"{layer_path(index)}.{name}" for name in names) for names in SHARED_INPUTS]
+def layer_inputs(layer: object) -> list[tuple[str, ...]]:
+    """The paths of this layer's linears in it, by the input that they share."""
+    fused = {names: (path,) for path, names in FUSED_INPUTS.items() if _has(layer, path)}
+    return [fused.get(names, names) for names in SHARED_INPUTS]
 
 
-def norm_names(attention: object) -> dict[str, str]:
+def _has(layer: object, path: str) -> bool:
+    holder, _, name = path.partition(".")
+    return hasattr(getattr(layer, holder, None), name)
+
+
+def norm_names(attention: object, norms: Mapping[str, str] = LAYER_NORMS) -> dict[str, str]:
     """The norms of the layer with this attention module.
 
-    Field of the kernels' table -> path of the norm in the layer.
+    Field of the kernels' table -> path of the norm in the layer. `norms`: those of its family besides norms of heads.
     """
-    return LAYER_NORMS | (HEAD_NORMS if hasattr(attention, "q_norm") else {})
+    return {**norms, **(HEAD_NORMS if hasattr(attention, "q_norm") else {})}
+
+
+def logit_scale(config: object) -> float:
+    """What the family multiplies its logits by."""
+    return (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+
+
+def logit_cap(config: object) -> float:
+    """The logits become cap * tanh(logit / cap); 0: they stay."""
+    return getattr(config, "final_logit_softcapping", None) or 0.0

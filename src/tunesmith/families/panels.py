@@ -4,16 +4,37 @@ Serving and training share it; `kernels.multiply` says what panels are for.
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from tunesmith.kernels.vectors import LANES
+from tunesmith.families.array_panels import Width
+from tunesmith.kernels.vectors import HAS_HALF, LANES, Number
 from tunesmith.system.pages import Slab, slab_bytes
 
-Width: TypeAlias = Literal["float32", "float16"]
-DTYPES: dict[Width, torch.dtype] = {"float32": torch.float32, "float16": torch.float16}
+DTYPES: dict[Width, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+KINDS = {torch.float32: Number.FLOAT32, torch.float16: Number.FLOAT16, torch.bfloat16: Number.BFLOAT16}
+"""What the kernels call the formats of a matrix."""
+
+
+def panel_width(stored: Width) -> Width:
+    """The width of panels that hold weights stored like this without rounding.
+
+    float32 for float16 on a processor that does not read it.
+    """
+    return "float32" if stored == "float16" and not HAS_HALF else stored
+
+
+def stored_width(dtype: torch.dtype) -> Width:
+    """The width of panels of weights of this type, as `panel_width` has it.
+
+    float32 for any other type.
+    """
+    return panel_width(next((width for width, known in DTYPES.items() if known == dtype), "float32"))
 
 
 def whole_panels(columns: int) -> int:
@@ -53,13 +74,13 @@ def pack_bias(parts_O: Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.nn.functional.pad(part.float(), (0, -len(part) % LANES)) for part in parts_O])
 
 
-def pack_back(parts_OI: Sequence[Tensor], slab: Slab) -> Tensor:
-    """The matrices stacked and transposed, as float32 panels [I / 16, O, 16].
+def pack_back(parts_OI: Sequence[Tensor], width: Width, slab: Slab) -> Tensor:
+    """The matrices stacked and transposed, as panels [I / 16, O, 16].
 
     For products from the outputs' side. I and each O are multiples of 16.
     """
     inputs = parts_OI[0].shape[1]
-    packed = slab.take((inputs // LANES, sum(map(len, parts_OI)), LANES), torch.float32)
+    packed = slab.take((inputs // LANES, sum(map(len, parts_OI)), LANES), DTYPES[width])
     first = 0
     for part in parts_OI:
         packed[:, first : first + len(part)] = part.view(len(part), -1, LANES).transpose(0, 1)

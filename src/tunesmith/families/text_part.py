@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
+from tunesmith.families.peft_names import PART
 from tunesmith.families.table import STAND_INS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-PART = "language_model"  # transformers' name for the text model, in every such family
 IMAGE_ROTATION = ("mrope_section", "mrope_interleaved")  # text alone is rotated as by a plain rotary embedding
 
 
@@ -40,11 +40,6 @@ def stored_path(model: nn.Module, path: str) -> str:
     """What the whole base calls the module that is at `path` in `model`."""
     prefix, whole = getattr(model, "_stored_as", ("", ""))
     return f"{whole}.{path.removeprefix(prefix).removeprefix('.')}".removeprefix(".")
-
-
-def own_path(stored: str) -> str:
-    """The reverse of `stored_path`."""
-    return ".".join(part for part in stored.split(".") if part != PART)
 
 
 def is_plain_linear(module: nn.Module) -> bool:

@@ -17,9 +17,11 @@ from tunesmith.kernels.training.step_args import LORA_PART, TRAIN_LAYER, TRAIN_M
 
 
 def compile_serving() -> None:
-    """Runs a step of a model without layers, over no tokens."""
+    """Packs no panels, and runs a step of a model without layers over no tokens."""
+    from tunesmith.kernels.serving.packing import PACK_ARGS, pack_squares
     from tunesmith.kernels.serving.step import serving_step
 
+    pack_squares(numpy.zeros(1, PACK_ARGS))
     serving_step(0, 1, _empty(STEP_ARGS), numpy.zeros(1, LAYER), numpy.zeros(1, MATRIX))
 
 

@@ -141,13 +141,13 @@ def is_cached(function: Callable[..., object]) -> bool:
     return bool(names) and all(_is_whole(Path(kept._data_path(name))) for name in names)
 
 
-def precompile(mode: Literal["serving", "training"], function: Callable[..., object]) -> None:
-    """Has another process compile an entry, unless its code is on disk.
+def precompile(mode: Literal["serving", "training"], *functions: Callable[..., object]) -> None:
+    """Has another process compile the entries of a mode, unless their code is on disk.
 
     A process that compiles has every function twice, alone and within the entry, and the linker picks either: sums may
     run in another order there and differ in their last bits from all processes that read the code from disk.
     """
-    if not is_cached(function):
+    if not all(map(is_cached, functions)):
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(_CACHE)}  # this process's, whatever has changed since
         subprocess.run(command(mode), stdout=subprocess.DEVNULL, check=False, env=environment)
         # If it fails, this process compiles.

@@ -4,17 +4,23 @@ exp, RMSNorm, SiLU, rotary embedding and softmax. Rows are given by their addres
 """
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import numpy
 from numba import carray
 from numpy.typing import NDArray
 
-from tunesmith.kernels.compiler import compiled, number
+from tunesmith.kernels.compiler import compiled
 from tunesmith.kernels.vectors import from_bits, pointer, table_pointer
 
 _ONE, _HALF, _ZERO = numpy.float32(1.0), numpy.float32(0.5), numpy.float32(0.0)
+_TWO = numpy.float32(2.0)
+# GELU with tanh: x * (1 + tanh(u)) / 2 = x / (1 + exp(-2 u)), u = sqrt(2 / pi) * (x + 0.044715 x^3).
+_GELU_SLOPE, _GELU_CUBE = numpy.float32(2.0 * math.sqrt(2.0 / math.pi)), numpy.float32(0.044715)
 _LOG2E = numpy.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = numpy.float32(0.693359375), numpy.float32(-2.12194440e-4)
+_int32 = cast(Callable[[numpy.float32], int], numpy.int32)
 _SMALLEST, _LARGEST = numpy.float32(-87.0), numpy.float32(88.0)
 # exp(r) = 1 + r + r^2 p(r) for |r| <= ln(2) / 2; coefficients of Cephes' expf, within two units in the last place.
 _P0, _P1, _P2 = numpy.float32(1.9875691500e-4), numpy.float32(1.3981999507e-3), numpy.float32(8.3334519073e-3)
@@ -45,7 +51,8 @@ def exp(x: numpy.float32) -> numpy.float32:
     n = numpy.floor(x * _LOG2E + _HALF)
     r = x - n * _LN2_HIGH - n * _LN2_LOW
     p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
-    power = from_bits((number(n) + 127) << 23)
+    # A processor with AVX2 makes vectors of integers of 32 bits from floats, but none of 64.
+    power = from_bits((_int32(n) + 127) << 23)
     result: numpy.float32 = (p * r * r + r + _ONE) * power
     return result
 
@@ -55,6 +62,22 @@ def silu_mul_in_place(gate: NDArray[numpy.float32], up: NDArray[numpy.float32]) 
     """gate = silu(gate) * up."""
     for i in range(len(gate)):
         gate[i] = gate[i] / (_ONE + exp(-gate[i])) * up[i]
+
+
+@compiled
+def gelu_mul_in_place(gate: NDArray[numpy.float32], up: NDArray[numpy.float32]) -> None:
+    """gate = gelu(gate) * up, by the formula with tanh."""
+    for i in range(len(gate)):
+        inner = _GELU_SLOPE * gate[i] * (_ONE + _GELU_CUBE * gate[i] * gate[i])
+        gate[i] = gate[i] / (_ONE + exp(-inner)) * up[i]
+
+
+@compiled
+def soft_cap(numbers: NDArray[numpy.float32], cap: numpy.float32) -> None:
+    """Replaces each number x by cap * tanh(x / cap)."""
+    scale = _TWO / cap
+    for i in range(len(numbers)):
+        numbers[i] = cap - _TWO * cap / (exp(numbers[i] * scale) + _ONE)
 
 
 @compiled
@@ -152,6 +175,26 @@ def rotate_back(address: int, cos: int, sin: int, size: int) -> None:
         low, high = x[i], x[i + half]
         x[i] = low * c[i] + high * s[i + half]
         x[i + half] = high * c[i + half] - low * s[i]
+
+
+@compiled
+def rotate_neighbours(address: int, cos: int, sin: int, size: int) -> None:
+    """As `rotate`, where numbers 2i and 2i + 1 are rotated by the same angle."""
+    x, c, s = floats(address, size), floats(cos, size), floats(sin, size)
+    for i in range(size // 2):
+        low, high = x[2 * i], x[2 * i + 1]
+        x[2 * i] = low * c[i] - high * s[i]
+        x[2 * i + 1] = high * c[i] + low * s[i]
+
+
+@compiled
+def rotate_neighbours_back(address: int, cos: int, sin: int, size: int) -> None:
+    """Replaces the gradient of the output of `rotate_neighbours` by that of its input."""
+    x, c, s = floats(address, size), floats(cos, size), floats(sin, size)
+    for i in range(size // 2):
+        low, high = x[2 * i], x[2 * i + 1]
+        x[2 * i] = low * c[i] + high * s[i]
+        x[2 * i + 1] = high * c[i] - low * s[i]
 
 
 @compiled

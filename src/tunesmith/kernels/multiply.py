@@ -12,17 +12,15 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from tunesmith.kernels.compiler import compiled, number
-from tunesmith.kernels.vectors import PANEL_ROW_BYTES, TileFunction, features, no_inline, tile
+from tunesmith.kernels.vectors import PANEL_ROW_BYTES, Number, TileFunction, features, no_inline, tile
 
 Rows: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 
-_FEATURES = features()
-HAS_HALF = bool(_FEATURES & {"f16c", "avx512f", "neon", "fullfp16"})  # the processor converts float16
-_MANY_REGISTERS = "avx512f" in _FEATURES
+_MANY_REGISTERS = "avx512f" in features()
 MAX_TILE_ROWS = 8 if _MANY_REGISTERS else 6  # rows for which a weight is read once
-# From so many rows on a float16 panel stays in the nearest cache, and 8 rows with one are a tenth faster than with two.
+# From so many rows on a narrow panel stays in the nearest cache, and 8 rows with one are a tenth faster than with two.
 MANY_ROWS = 12
-STRIDED_COUNTS = (1, 2, 4, 8)  # rows of a strided block: each takes a second of compiling
+STRIDED_COUNTS = (1, 2, 4, MAX_TILE_ROWS)  # rows of a strided block: each takes a second of compiling
 
 
 def _tile_panels(rows: int) -> int:
@@ -36,20 +34,20 @@ def _tile_panels(rows: int) -> int:
     return (4, 2, 2)[rows - 1] if rows <= 3 else 1
 
 
-def _rows(count: int, *, strided: bool, halves: bool) -> Rows:
+def _rows(count: int, *, strided: bool, narrow: bool) -> Rows:
     """A function for exactly `count` rows and 4, 2 or 1 panels.
 
-    With `halves` the panels may be of float16.
+    With `narrow` the panels may be of 16 bits.
     """
     most = _tile_panels(count)
-    four, half_four = _both(count, 4, strided=strided, halves=halves) if most == 4 else _UNUSED
-    two, half_two = _both(count, 2, strided=strided, halves=halves) if most >= 2 else _UNUSED
-    one, half_one = _both(count, 1, strided=strided, halves=halves)
+    four, half_four, bfloat_four = _formats(count, 4, strided=strided, narrow=narrow) if most == 4 else _UNUSED
+    two, half_two, bfloat_two = _formats(count, 2, strided=strided, narrow=narrow) if most >= 2 else _UNUSED
+    one, half_one, bfloat_one = _formats(count, 1, strided=strided, narrow=narrow)
 
     @compiled
     def multiply(
         panels: int,
-        half: int,
+        kind: int,
         x: int,
         xs: int,
         x_step: int,
@@ -65,50 +63,55 @@ def _rows(count: int, *, strided: bool, halves: bool) -> Rows:
         """As `tile`; `panels`: 1, 2 or 4, not more than `most`."""
         no_inline()
         if most == 4 and panels == 4:
-            if halves and half:
+            if narrow and kind == Number.FLOAT16:
                 half_four(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
+            elif narrow and kind == Number.BFLOAT16:
+                bfloat_four(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
             else:
                 four(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
         elif most >= 2 and panels == 2:
-            if halves and half:
+            if narrow and kind == Number.FLOAT16:
                 half_two(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
+            elif narrow and kind == Number.BFLOAT16:
+                bfloat_two(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
             else:
                 two(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
-        elif halves and half:
+        elif narrow and kind == Number.FLOAT16:
             half_one(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
+        elif narrow and kind == Number.BFLOAT16:
+            bfloat_one(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
         else:
             one(x, xs, x_step, w, ws, w_step, length, out, outs, add, adds)
 
     return multiply
 
 
-def _both(rows: int, panels: int, *, strided: bool, halves: bool) -> tuple[TileFunction, TileFunction]:
-    """A tile for float32 panels, and one for float16 panels.
+def _formats(rows: int, panels: int, *, strided: bool, narrow: bool) -> tuple[TileFunction, TileFunction, TileFunction]:
+    """A tile for panels of each format; without `narrow` all are the one for float32."""
+    plain = tile(rows, panels, strided=strided)
+    if not narrow:
+        return plain, plain, plain
+    return plain, tile(rows, panels, Number.FLOAT16), tile(rows, panels, Number.BFLOAT16)
 
-    On a processor without float16 the second is never called.
-    """
-    plain = tile(rows, panels, half=False, strided=strided)
-    return plain, tile(rows, panels, half=True, strided=strided) if halves and HAS_HALF else plain
 
-
-_UNUSED = _both(1, 1, strided=False, halves=False)
+_UNUSED = _formats(1, 1, strided=False, narrow=False)
 TILE_PANELS = _tile_panels(MAX_TILE_ROWS)  # panels that a product with many rows reads at once
 _PANELS_BY_ROWS = tuple(_tile_panels(min(count, MAX_TILE_ROWS)) for count in range(9))
 _Product: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int, int, int, int], None]
 
 
-def _product(*, strided: bool, halves: bool) -> _Product:
+def _product(*, strided: bool, narrow: bool) -> _Product:
     """A function for any number of rows and panels.
 
     Each of its tiles takes a while to compile, so those that are never called are left out.
     """
     offered = STRIDED_COUNTS if strided else range(MAX_TILE_ROWS + 1)
     counts = [count if count in offered else 1 for count in range(1, 9)]  # the others are never called
-    one, two, three, four, five, six, seven, eight = (_rows(count, strided=strided, halves=halves) for count in counts)
+    one, two, three, four, five, six, seven, eight = (_rows(count, strided=strided, narrow=narrow) for count in counts)
 
     @compiled
     def product(
-        half: int,
+        kind: int,
         rows: int,
         x: int,
         xs: int,
@@ -126,7 +129,7 @@ def _product(*, strided: bool, halves: bool) -> _Product:
         """As `tile`, for any number of rows and panels."""
         no_inline()
         most = _PANELS_BY_ROWS[min(rows, MAX_TILE_ROWS)]
-        if half and rows >= MANY_ROWS:
+        if kind and rows >= MANY_ROWS:
             most = 1
         panel = 0
         while panel < panels:
@@ -138,41 +141,43 @@ def _product(*, strided: bool, halves: bool) -> _Product:
             row = 0
             while row < rows:
                 count = min(rows - row, MAX_TILE_ROWS)
-                if strided and count < 8:
+                if MAX_TILE_ROWS < rows - row <= 8:
+                    count = 4  # and then at most 4: a block of 2 would leave the adders waiting
+                if strided and count < MAX_TILE_ROWS:
                     count = 4 if count >= 4 else count
                     count = 2 if count == 3 else count
                 add = addend + row * adds + column if addend else 0
                 xr, outr = x + row * xs, out + row * outs + column
                 if count == 1:
-                    one(width, half, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
+                    one(width, kind, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
                 elif count == 2:
-                    two(width, half, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
+                    two(width, kind, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
                 elif count == 3:
-                    three(width, half, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
+                    three(width, kind, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
                 elif count == 4:
-                    four(width, half, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
+                    four(width, kind, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
                 elif count == 5:
-                    five(width, half, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
+                    five(width, kind, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
                 elif count == 6:
-                    six(width, half, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
+                    six(width, kind, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
                 elif count == 7:
-                    seven(width, half, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
+                    seven(width, kind, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
                 else:
-                    eight(width, half, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
+                    eight(width, kind, xr, xs, x_step, here, ws, w_step, length, outr, outs, add, adds)
                 row += count
             panel += width
 
     return product
 
 
-_packed = _product(strided=False, halves=True)
-_packed_float32 = _product(strided=False, halves=False)
-_strided = _product(strided=True, halves=False)
+_packed = _product(strided=False, narrow=True)
+_packed_float32 = _product(strided=False, narrow=False)
+_strided = _product(strided=True, narrow=False)
 
 
 @compiled
 def multiply(
-    half: int,
+    kind: int,
     rows: int,
     x: int,
     x_stride: int,
@@ -187,12 +192,13 @@ def multiply(
 ) -> None:
     """out [rows, 16 * panels] = x [rows, length] @ w (+ addend).
 
-    `w`: panels of float32 or, with `half`, of float16. Strides are in bytes, from row to row and from panel to panel.
+    `w`: panels of numbers in the format `kind`, one of `Number`. Strides are in bytes, from row to row and from panel
+    to panel.
     `addend` 0: none; `addend_stride` 0: one row for all, such as a bias. The addend may be `out`.
     """
     none = number(0)
     _packed(
-        half, rows, x, x_stride, none, w, panel_stride, none, length, panels, out, out_stride, addend, addend_stride
+        kind, rows, x, x_stride, none, w, panel_stride, none, length, panels, out, out_stride, addend, addend_stride
     )
 
 
@@ -240,4 +246,29 @@ def multiply_strided(
     column = number(PANEL_ROW_BYTES)
     _strided(
         number(0), rows, x, x_stride, x_step, w, column, w_step, length, panels, out, out_stride, addend, addend_stride
+    )
+
+
+@compiled
+def multiply_columns(
+    rows: int,
+    x: int,
+    x_stride: int,
+    x_step: int,
+    w: int,
+    panel_stride: int,
+    length: int,
+    panels: int,
+    out: int,
+    out_stride: int,
+    addend: int,
+    addend_stride: int,
+) -> None:
+    """As `multiply_float32`, for x that is read column by column.
+
+    The numbers of its rows are `x_step` bytes apart.
+    """
+    none, step = number(0), number(PANEL_ROW_BYTES)
+    _strided(
+        none, rows, x, x_stride, x_step, w, panel_stride, step, length, panels, out, out_stride, addend, addend_stride
     )

@@ -155,7 +155,7 @@ class ThreadPool:
 
         `work` returns when the pool is closed; threads are counted from 1, since 0 is the caller.
         """
-        self._memory = _aligned_zeros(POOL_BYTES)
+        self._memory = aligned_zeros(POOL_BYTES)
         self._most, self._work = most, work
         self._helpers: list[Thread] = []
         initialize(self._memory)
@@ -183,7 +183,7 @@ class ThreadPool:
             helper.join()
 
 
-def _aligned_zeros(size: int) -> NDArray[numpy.uint8]:
+def aligned_zeros(size: int) -> NDArray[numpy.uint8]:
     """Zeros [size] that begin with a cache line."""
     memory = numpy.zeros(size + CACHE_LINE, numpy.uint8)
     first = -memory.ctypes.data % CACHE_LINE

@@ -7,6 +7,7 @@ with it.
 """
 
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from llvmlite import ir
@@ -25,9 +26,23 @@ PANEL_ROW_BYTES = LANES * FLOAT_BYTES  # of a float32 panel, and of its columns 
 PREFETCH_BYTES = 2048  # how far ahead a panel is prefetched: the hardware prefetches within a page only
 TileFunction: TypeAlias = Callable[[int, int, int, int, int, int, int, int, int, int, int], None]
 
-_I64, _I32, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
-_F32, _F16 = ir.FloatType(), ir.HalfType()
-_VECTOR, _HALVES = ir.VectorType(_F32, LANES), ir.VectorType(_F16, LANES)
+
+class Number(IntEnum):
+    """The formats of a frozen matrix's numbers.
+
+    Those of 16 bits become float32 without rounding.
+    """
+
+    FLOAT32 = 0
+    FLOAT16 = 1
+    BFLOAT16 = 2  # the first half of a float32
+
+
+_I64, _I32, _I16, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.IntType(8)
+_F32 = ir.FloatType()
+_VECTOR, _INTEGERS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
+_STORED = {Number.FLOAT32: _F32, Number.FLOAT16: ir.HalfType(), Number.BFLOAT16: _I16}
+_BYTES = {Number.FLOAT32: FLOAT_BYTES, Number.FLOAT16: 2, Number.BFLOAT16: 2}
 
 
 def features() -> frozenset[str]:
@@ -38,13 +53,24 @@ def features() -> frozenset[str]:
     return frozenset({get_host_cpu_name(), *(name for name, present in get_host_cpu_features().items() if present)})
 
 
-def tile(rows: int, panels: int, *, half: bool, strided: bool = False) -> TileFunction:
+HAS_HALF = bool(features() & {"f16c", "avx512f", "neon", "fullfp16"})  # the processor converts float16
+
+
+def readable(number: Number) -> Number:
+    """The format itself.
+
+    FLOAT32 for float16 on a processor without it, where code for it is never called.
+    """
+    return Number.FLOAT32 if number == Number.FLOAT16 and not HAS_HALF else number
+
+
+def tile(rows: int, panels: int, number: Number = Number.FLOAT32, *, strided: bool = False) -> TileFunction:
     """The product of `rows` rows with `panels` panels, for compiled code.
 
     Called with (x, x_stride, x_step, w, panel_stride, w_step, length, out, out_stride, addend, addend_stride):
     addresses, and distances in bytes: from row to row, from panel to panel, and from one term of a sum to the next. The
-    steps are used with `strided` only; without it x's rows are contiguous and `w` holds panels [length, 16] of float32,
-    or of float16 with `half`. `addend` 0: nothing is added.
+    steps are used with `strided` only; without it x's rows are contiguous and `w` holds panels [length, 16] of numbers
+    in the format `number`. `addend` 0: nothing is added.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -65,7 +91,7 @@ def tile(rows: int, panels: int, *, half: bool, strided: bool = False) -> TileFu
         def make(
             context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values"
         ) -> ir.Value:
-            _tile(builder, arguments, rows, panels, half=half, strided=strided)
+            _tile(builder, arguments, rows, panels, readable(number), strided=strided)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 11), make
@@ -73,17 +99,16 @@ def tile(rows: int, panels: int, *, half: bool, strided: bool = False) -> TileFu
     return cast(TileFunction, product)
 
 
-def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *, half: bool, strided: bool) -> None:
+def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, number: Number, *, strided: bool) -> None:
     x, x_stride, x_step, w, panel_stride, w_step, length, out, out_stride, addend, addend_stride = arguments
-    size = 2 if half else FLOAT_BYTES
+    size = _BYTES[number]
     if not strided:
         x_step, w_step = ir.Constant(_I64, FLOAT_BYTES), ir.Constant(_I64, LANES * size)
-    vector = _HALVES if half else _VECTOR
     ahead = builder.mul(w_step, ir.Constant(_I64, PREFETCH_BYTES // (LANES * size)))
     zero = ir.Constant(_VECTOR, [0.0] * LANES)
     sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(panels)] for _ in range(rows)]
-    x_rows = [_at(builder, x, x_stride, row, _BYTE) for row in range(rows)]
-    w_panels = [_at(builder, w, panel_stride, panel, _BYTE) for panel in range(panels)]
+    x_rows = [at_row(builder, x, x_stride, row, _BYTE) for row in range(rows)]
+    w_panels = [at_row(builder, w, panel_stride, panel, _BYTE) for panel in range(panels)]
     multiply_add = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
     )
@@ -93,23 +118,34 @@ def _tile(builder: ir.IRBuilder, arguments: "Values", rows: int, panels: int, *,
         for panel in w_panels:
             address = builder.gep(panel, [w_offset])
             _prefetch(builder, builder.gep(address, [ahead]))
-            loaded = builder.load(builder.bitcast(address, vector.as_pointer()), align=size)
-            weights.append(builder.fpext(loaded, _VECTOR) if half else loaded)
+            weights.append(_load(builder, address, number))
         for row, x_row in enumerate(x_rows):
             place = builder.bitcast(builder.gep(x_row, [x_offset]), _F32.as_pointer())
-            number = _broadcast(builder, builder.load(place, align=4))
+            factor = _broadcast(builder, builder.load(place, align=4))
             for panel, weight in enumerate(weights):
                 place = sums[row][panel]
-                builder.store(builder.call(multiply_add, [weight, number, builder.load(place)]), place)
+                builder.store(builder.call(multiply_add, [weight, factor, builder.load(place)]), place)
     places = [(row, panel) for row in range(rows) for panel in range(panels)]
     with builder.if_then(builder.icmp_signed("!=", addend, ir.Constant(_I64, 0))):
         for row, panel in places:
-            other = builder.bitcast(_at(builder, addend, addend_stride, row, _F32, panel), _VECTOR.as_pointer())
+            other = builder.bitcast(at_row(builder, addend, addend_stride, row, _F32, panel), _VECTOR.as_pointer())
             total = builder.fadd(builder.load(sums[row][panel]), builder.load(other, align=4))
             builder.store(total, sums[row][panel])
     for row, panel in places:
-        place = builder.bitcast(_at(builder, out, out_stride, row, _F32, panel), _VECTOR.as_pointer())
+        place = builder.bitcast(at_row(builder, out, out_stride, row, _F32, panel), _VECTOR.as_pointer())
         builder.store(builder.load(sums[row][panel]), place, align=4)
+
+
+def _load(builder: ir.IRBuilder, address: ir.Value, number: Number) -> ir.Value:
+    """The 16 numbers at an address, in float32."""
+    stored = ir.VectorType(_STORED[number], LANES)
+    loaded = builder.load(builder.bitcast(address, stored.as_pointer()), align=_BYTES[number])
+    if number == Number.FLOAT16:
+        return builder.fpext(loaded, _VECTOR)
+    if number == Number.BFLOAT16:
+        sixteen = ir.Constant(_INTEGERS, [16] * LANES)
+        return builder.bitcast(builder.shl(builder.zext(loaded, _INTEGERS), sixteen), _VECTOR)
+    return loaded
 
 
 def _prefetch(builder: ir.IRBuilder, place: ir.Value) -> None:
@@ -119,7 +155,13 @@ def _prefetch(builder: ir.IRBuilder, place: ir.Value) -> None:
     builder.call(function, [place, *(ir.Constant(_I32, number) for number in (0, 3, 1))])
 
 
-def _at(builder: ir.IRBuilder, base: ir.Value, stride: ir.Value, index: int, kind: ir.Type, panel: int = 0) -> ir.Value:
+def at_row(
+    builder: ir.IRBuilder, base: ir.Value, stride: ir.Value, index: int, kind: ir.Type, panel: int = 0
+) -> ir.Value:
+    """The address of row `index`, as a pointer to `kind`.
+
+    Further on by `panel` rows of panels.
+    """
     offset = builder.add(builder.mul(stride, ir.Constant(_I64, index)), ir.Constant(_I64, panel * PANEL_ROW_BYTES))
     return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
 
@@ -130,24 +172,86 @@ def _broadcast(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _transpose(
-    typing: "NumbaObject", source: "NumbaObject", source_stride: "NumbaObject", target: "NumbaObject"
-) -> "NumbaObject":
-    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
-        source, stride, target = arguments
-        places = (_at(builder, source, stride, row, _BYTE) for row in range(LANES))
-        rows = [builder.load(builder.bitcast(place, _VECTOR.as_pointer()), align=4) for place in places]
-        for index, row in enumerate(_transposed(builder, rows)):
-            place = _at(builder, target, ir.Constant(_I64, PANEL_ROW_BYTES), index, _BYTE)
-            builder.store(row, builder.bitcast(place, _VECTOR.as_pointer()), align=4)
-        return context.get_dummy_value()
+def transposer(number: Number) -> Callable[[int, int, int], None]:
+    """Transposes 16 x 16 numbers of a format, into float32.
 
-    return types.void(*[types.intp] * 3), make
+    Called with (source, source_stride in bytes, target); the target is contiguous.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def into_float32(
+        typing: "NumbaObject", source: "NumbaObject", source_stride: "NumbaObject", target: "NumbaObject"
+    ) -> "NumbaObject":
+        def make(
+            context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values"
+        ) -> ir.Value:
+            source, stride, target = arguments
+            places = (at_row(builder, source, stride, row, _BYTE) for row in range(LANES))
+            rows = [_load(builder, place, readable(number)) for place in places]
+            for index, row in enumerate(transposed(builder, rows)):
+                place = at_row(builder, target, ir.Constant(_I64, PANEL_ROW_BYTES), index, _BYTE)
+                builder.store(row, builder.bitcast(place, _VECTOR.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 3), make
+
+    return cast(Callable[[int, int, int], None], into_float32)
 
 
-def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
-    """The rows transposed, in four rounds.
+def widener(number: Number) -> Callable[[int, int, int], None]:
+    """Copies rows of 16 numbers of a format to float32.
+
+    Called with (source, target, rows), both contiguous.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def widened(
+        typing: "NumbaObject", source: "NumbaObject", target: "NumbaObject", rows: "NumbaObject"
+    ) -> "NumbaObject":
+        def make(
+            context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values"
+        ) -> ir.Value:
+            source, target, rows = arguments
+            kind = readable(number)
+            ahead = ir.Constant(_I64, PREFETCH_BYTES)
+            first, begin = (builder.inttoptr(place, _BYTE.as_pointer()) for place in (source, target))
+            with cgutils.for_range(builder, rows, intp=_I64) as loop:
+                here = builder.gep(first, [builder.mul(loop.index, ir.Constant(_I64, LANES * _BYTES[kind]))])
+                _prefetch(builder, builder.gep(here, [ahead]))
+                place = builder.gep(begin, [builder.mul(loop.index, ir.Constant(_I64, PANEL_ROW_BYTES))])
+                row = _load(builder, here, kind)
+                builder.store(row, builder.bitcast(place, _VECTOR.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 3), make
+
+    return cast(Callable[[int, int, int], None], widened)
+
+
+def reader(number: Number) -> Callable[[int], float]:
+    """Reads one number of a format, in float32."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def read(typing: "NumbaObject", address: "NumbaObject") -> "NumbaObject":
+        def make(
+            context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values"
+        ) -> ir.Value:
+            kind = readable(number)
+            place = builder.inttoptr(arguments[0], _STORED[kind].as_pointer())
+            loaded = builder.load(place, align=_BYTES[kind])
+            if kind == Number.FLOAT16:
+                return builder.fpext(loaded, _F32)
+            if kind == Number.BFLOAT16:
+                return builder.bitcast(builder.shl(builder.zext(loaded, _I32), ir.Constant(_I32, 16)), _F32)
+            return loaded
+
+        return types.float32(types.intp), make
+
+    return cast(Callable[[int], float], read)
+
+
+def transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """The rows of 16 numbers transposed, in four rounds.
 
     Each round swaps halves of blocks twice as wide as those of the round before.
     """
@@ -166,6 +270,15 @@ def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
 
 def _shuffled(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, lanes: list[int]) -> ir.Value:
     return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_I32, LANES), lanes))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch_at(typing: "NumbaObject", address: "NumbaObject") -> "NumbaObject":
+    def make(context: "NumbaObject", builder: ir.IRBuilder, signature: "NumbaObject", arguments: "Values") -> ir.Value:
+        _prefetch(builder, builder.inttoptr(arguments[0], _BYTE.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.intp), make
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -229,8 +342,8 @@ def _write(typing: "NumbaObject", address: "NumbaObject", number: "NumbaObject")
     return types.void(types.intp, types.int64), make
 
 
-transpose = cast(Callable[[int, int, int], None], _transpose)
-"""Transposes 16 x 16 numbers: (source, source_stride in bytes, target); the target is contiguous."""
+prefetch = cast(Callable[[int], None], _prefetch_at)
+"""Asks for the cache line at an address, which need not be valid."""
 pointer = cast(Callable[[int], Any], _pointer)
 """An address as a pointer to float32, for `numba.carray`."""
 table_pointer = cast(Callable[[int], Any], _table_pointer)

@@ -24,6 +24,7 @@ class ChildLauncher:
     """
 
     module: str = TRAINER_MODULE
+    stop_seconds: float | None = None  # from SIGTERM to SIGKILL; None: STOP_SECONDS
 
     def start(self, start: Start) -> "ChildTrainer":
         """Starts the child, whose first code is `tunesmith.launch.__main__`."""
@@ -37,7 +38,7 @@ class ChildLauncher:
                 env=start.environment,
                 start_new_session=True,  # Ctrl-C in the worker's terminal is the worker's to handle
             )
-        return ChildTrainer(process, StopWatch(process.pid))
+        return ChildTrainer(process, StopWatch(process.pid), self.stop_seconds or STOP_SECONDS)
 
 
 @dataclass(slots=True)
@@ -46,6 +47,7 @@ class ChildTrainer:
 
     process: subprocess.Popen[bytes]
     watch: StopWatch
+    stop_seconds: float
 
     def poll(self) -> int | None:
         """See `Trainer.poll`. A trainer that was stopped for a minute is killed."""
@@ -57,7 +59,7 @@ class ChildTrainer:
         """See `Trainer.stop`."""
         self._signal(signal.SIGTERM)
         try:
-            self.process.wait(STOP_SECONDS)
+            self.process.wait(self.stop_seconds)
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self.process.wait()

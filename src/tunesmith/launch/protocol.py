@@ -1,12 +1,14 @@
 """What a worker needs of whatever starts its trainers.
 
-Here that is a child process (`launch.child`); a cluster's scheduler can stand behind the same protocol.
+That is a child process (`launch.child`), or an actor on a Ray cluster (`launch.ray`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from tunesmith.settings import Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Start:
     nice: int = 0
     idle: bool = False  # takes only the processor time that others leave (Linux)
     environment: Mapping[str, str] | None = None  # None: this process's own
+    resources: Resources | None = None  # of a cluster's node; a child process takes what there is
 
 
 class Trainer(Protocol):

@@ -6,11 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+from tunesmith.families.config_file import read_text_config
 from tunesmith.families.lora_layers import OTHER_PARTS, PACKED, SCALES, lora_share, percent
+from tunesmith.families.table import STAND_INS, Use, family_gap
 from tunesmith.models.directory import is_present, materialise, present_directory
 from tunesmith.models.registry import BaseModel, GgufFile, HubRepository, LocalDirectory, PackagedGguf, place_of
 from tunesmith.settings import Settings
+
+Stored: TypeAlias = Literal["float32", "float16", "bfloat16"]
+STORED: dict[str, Stored] = {"F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,25 @@ def count_text_parameters(directory: Path) -> int:
     What a base has for images or sound is not trained.
     """
     return sum(values for name, _, values in _tensors(directory) if not OTHER_PARTS.search(name))
+
+
+def stored_width(directory: Path) -> Stored:
+    """The format of all weights of the text model.
+
+    float32 unless all are in the same one of 16 bits.
+    """
+    formats = {dtype for name, dtype, _ in _tensors(directory) if not OTHER_PARTS.search(name)}
+    return STORED.get(formats.pop(), "float32") if len(formats) == 1 else "float32"
+
+
+def compiled_width(directory: Path, use: Use) -> Stored:
+    """The format in which a base is loaded.
+
+    As it is stored where compiled code widens it, else float32.
+    """
+    family = str(read_text_config(directory).get("model_type"))
+    compiled = family_gap(STAND_INS.get(family, family), use) is None
+    return stored_width(directory) if compiled else "float32"
 
 
 def _tensors(directory: Path) -> Iterator[tuple[str, str, int]]:

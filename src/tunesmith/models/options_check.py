@@ -24,17 +24,23 @@ CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))  # NVIDIA's driver,
 
 
 def check_options(
-    options: TrainingOptions, base_dir: Path | None, base: str, parent: AdapterManifest | None = None
+    options: TrainingOptions,
+    base_dir: Path | None,
+    base: str,
+    parent: AdapterManifest | None = None,
+    *,
+    here: bool = True,
 ) -> None:
     """Raises InvalidRequest for options that this base or machine does not have.
 
-    `base_dir` None: the weights are not here yet. `parent`: the adapter that is trained further.
+    `base_dir` None: the weights are not here yet. `parent`: the adapter that is trained further. `here`: on this
+    machine; a cluster's nodes have what they have.
     """
-    if base_dir is not None and not _has_card():
+    if base_dir is not None and here and not _has_card():
         (_check_weights if options.adapter == "lora" else _check_memory)(base_dir, base)
     if options.adapter != "lora":
         return
-    if options.quantization == "nf4":
+    if options.quantization == "nf4" and here:
         require_nf4()
     if base_dir is None:
         return

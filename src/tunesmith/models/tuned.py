@@ -21,6 +21,7 @@ from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest, check_tens
 from tunesmith.system.atomic_write import make_directories, sync
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 BASE_DIR = "base"
@@ -37,13 +38,19 @@ def own_base(directory: Path) -> Path | None:
     return None
 
 
-def write_model(directory: Path, model: "PreTrainedModel", base_dir: Path, manifest: AdapterManifest) -> None:
+def write_model(
+    directory: Path,
+    model: "PreTrainedModel",
+    base_dir: Path,
+    manifest: AdapterManifest,
+    state: "dict[str, Tensor] | None" = None,
+) -> None:
     """Writes all weights in float32, durably, the manifest last.
 
-    The tokenizer and templates are those of `base_dir`.
+    The tokenizer and templates are those of `base_dir`. `state`: the weights by name; None: those of `model`.
     """
     make_directories(directory)
-    model.save_pretrained(directory)
+    model.save_pretrained(directory, state_dict=state)
     config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
     if config.get("model_type") in WHOLES:  # only the base's text model is tuned, and it stands alone
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))

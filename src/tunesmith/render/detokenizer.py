@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
+from tunesmith.jsonvalue import JsonValue
+
 
 class Detokenizer:
     """Turns tokens into text, as soon as it is certain.
@@ -30,24 +32,21 @@ class Detokenizer:
         return self._decoder.decode(b"", final=True)
 
 
-def token_bytes_table(tokenizer: Tokenizer, tokenizer_json: str) -> list[bytes]:
+def token_bytes_table(tokenizer: Tokenizer, decoder: JsonValue) -> list[bytes]:
     """The bytes of every token id.
 
-    Knows byte-level BPE (GPT-2's alphabet) and SentencePiece's `▁` and `<0xNN>`.
+    Knows byte-level BPE (GPT-2's alphabet) and SentencePiece's `▁` and `<0xNN>`. `decoder`: that of tokenizer.json.
     """
-    byte_level = '"ByteLevel"' in json.dumps(json.loads(tokenizer_json).get("decoder"))
-    added = {index: token.content for index, token in tokenizer.get_added_tokens_decoder().items()}
-    alphabet = _gpt2_alphabet()
-    table = []
-    for index in range(tokenizer.get_vocab_size()):
-        token = tokenizer.id_to_token(index) or ""
-        if index in added:
-            table.append(added[index].encode())
-        elif byte_level:
-            table.append(bytes(alphabet[character] for character in token if character in alphabet))
-        else:
-            table.append(_sentencepiece_bytes(token))
+    spelled = _gpt2_bytes if '"ByteLevel"' in json.dumps(decoder) else _sentencepiece_bytes
+    table = [spelled(tokenizer.id_to_token(index) or "") for index in range(tokenizer.get_vocab_size())]
+    for index, token in tokenizer.get_added_tokens_decoder().items():
+        if index < len(table):
+            table[index] = token.content.encode()
     return table
+
+
+def _gpt2_bytes(token: str) -> bytes:
+    return token.translate(_GPT2_TABLE).encode("latin-1", "ignore")  # what is not of the alphabet spells nothing
 
 
 def _sentencepiece_bytes(token: str) -> bytes:
@@ -61,3 +60,9 @@ def _gpt2_alphabet() -> dict[str, int]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + offset): byte for offset, byte in enumerate(others)}
+
+
+_GPT2_TABLE: dict[int, int | None] = {
+    **dict.fromkeys(range(256)),
+    **{ord(character): byte for character, byte in _gpt2_alphabet().items()},
+}

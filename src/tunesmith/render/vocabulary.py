@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
+import orjson
 from tokenizers import Tokenizer
 
 from tunesmith.jsonvalue import JsonObject, JsonValue
@@ -34,7 +35,7 @@ class Vocabulary:
     """
 
     def __init__(self, tokenizer_json: str, template: str, *, every_mark: bool = False) -> None:
-        value: JsonObject = json.loads(tokenizer_json)
+        value = _read(tokenizer_json)
         special = {str(one["content"]): bool(one["special"]) for one in _added(value)}
         marks = [one for one in special if _MARK_LIKE.search(one)]
         template = "".join([template, *marks]) if every_mark else template
@@ -43,7 +44,7 @@ class Vocabulary:
         self._following = self._first if bare is None else _Spelling(bare, template)
         self._prefixes_sections = bare is not None and not _prefixes_start_only(value)
         literal = self._first.literal
-        self.bytes = token_bytes_table(literal, tokenizer_json)
+        self.bytes = token_bytes_table(literal, value.get("decoder"))
         added = literal.get_added_tokens_decoder()
         self.special_ids = frozenset(index for index, token in added.items() if token.special)
         self.hidden_ids = frozenset(index for index in self.special_ids if not _is_said(added[index].content, special))
@@ -82,13 +83,13 @@ class _Spelling:
     """One tokenizer in its three ways of reading special tokens."""
 
     def __init__(self, value: JsonObject, template: str) -> None:
-        self.literal = _tokenizer(value, template)
-        self._content = _tokenizer(value, template)
+        text = _marked(value, template)
+        self.literal, self._content = _tokenizer(text), _tokenizer(text)
         self._content.encode_special_tokens = True
         tags = {CALL_START, CALL_TAG_END}
         self._calls = self._content
         if tags & {str(token["content"]) for token in _added(value)}:
-            self._calls = _tokenizer(value, template, plain=tags)
+            self._calls = _tokenizer(_marked(value, template, plain=tags))
             self._calls.encode_special_tokens = True
         self._literal_ids = lru_cache(maxsize=4096)(self._encode_literal)
 
@@ -118,14 +119,34 @@ def _added(value: JsonObject) -> list[JsonObject]:
     return [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
 
 
-def _tokenizer(value: JsonObject, template: str, plain: set[str] | None = None) -> Tokenizer:
+def _marked(value: JsonObject, template: str, plain: set[str] | None = None) -> str:
     """With every added token that the template writes marked special, so that no content can produce it."""
     changed: list[JsonValue] = [
         {**token, "special": (bool(token["special"]) or str(token["content"]) in template)}
         | ({"special": False} if str(token["content"]) in (plain or ()) else {})
         for token in _added(value)
     ]
-    tokenizer: Tokenizer = Tokenizer.from_str(json.dumps({**value, "added_tokens": changed}, ensure_ascii=False))
+    return _written({**value, "added_tokens": changed})
+
+
+def _read(text: str) -> JsonObject:
+    """A tokenizer's JSON, of megabytes: the quicker parser takes half a surrogate or a long number for a fault."""
+    try:
+        value: JsonObject = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = json.loads(text)
+    return value
+
+
+def _written(value: JsonObject) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # as above
+        return json.dumps(value, ensure_ascii=False)
+
+
+def _tokenizer(text: str) -> Tokenizer:
+    tokenizer: Tokenizer = Tokenizer.from_str(text)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -2,7 +2,7 @@
 
 The least recently used base goes first.
 
-Thread-safe. `open` may take seconds and must not run on the event loop; the first base imports torch.
+Thread-safe. `open` may take seconds and must not run on the event loop; a base that is not compiled imports torch.
 """
 
 from collections import OrderedDict
@@ -18,12 +18,11 @@ from tunesmith import __version__
 from tunesmith.errors import ServerFault
 from tunesmith.models.adapters import MANIFEST_FILE, NO_ADAPTER, AdapterManifest, read_manifest, unusable_adapter
 from tunesmith.models.directory import fingerprint
-from tunesmith.models.facts import count_text_parameters
+from tunesmith.models.facts import compiled_width, count_text_parameters
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.serve.chat.schema import for_older_llguidance
 from tunesmith.serve.engine.grammar import Grammars
 from tunesmith.serve.engine.protocol import Engine
-from tunesmith.serve.vllm.loading import check_remotes, load_remote_engine
 from tunesmith.settings import Settings
 from tunesmith.system.activity import doing
 from tunesmith.system.memory import total_memory
@@ -56,8 +55,11 @@ class _Base:
     tuned: str  # SHA-256 of its weights where they are tuned ones
 
 
-def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
-    """The in-process engine for `base_dir`; imports torch."""
+def load_local_engine(base_dir: Path, settings: Settings) -> Engine:
+    """The in-process engine for `base_dir`.
+
+    Imports numba, and torch where the base is not compiled.
+    """
     from tunesmith.serve.local.engine import load_engine
 
     return load_engine(base_dir, settings)
@@ -66,9 +68,12 @@ def load_torch_engine(base_dir: Path, settings: Settings) -> Engine:
 class Pool:
     """Opens models, and keeps as many bases in memory as the settings allow."""
 
-    def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_torch_engine) -> None:
+    def __init__(self, settings: Settings, load: Callable[[Path, Settings], Engine] = load_local_engine) -> None:
         """Raises ServerFault if the setting `serve_remote` names an unknown base."""
-        check_remotes(settings)
+        if settings.serve_remote:
+            from tunesmith.serve.vllm.loading import check_remotes  # with an HTTP client, which takes a while
+
+            check_remotes(settings)
         self._settings = settings
         self._load = load
         self._limit_bytes = settings.serve_memory_mib * 2**20 or total_memory() // 2
@@ -109,7 +114,7 @@ class Pool:
             self._bases.clear()
         for future in bases:
             _unload(future)
-        for future in bases:  # a process that ends while torch works on another thread is aborted
+        for future in bases:  # a process that ends while compiled code or torch works on another thread is aborted
             if future.done() and future.exception() is None:
                 future.result().engine.join(CLOSE_SECONDS)
 
@@ -126,10 +131,10 @@ class Pool:
 
     def _load_base(self, base_dir: Path, base_name: str, future: "Future[_Base]") -> None:
         remote = base_name in self._settings.serve_remote
-        nbytes = 0 if remote else _weight_bytes(base_dir)
+        nbytes = 0 if remote else _weight_bytes(base_dir, self._settings)
         self._evict(nbytes, keep=base_dir)
         try:
-            load = partial(load_remote_engine, base_name) if remote else self._load
+            load = _remote(base_name) if remote else self._load
             with doing(f"loading the base model {base_name}".rstrip()):
                 engine, renderer = load(base_dir, self._settings), load_renderer(base_dir)
             grammars = _grammars(renderer, remote=remote)
@@ -156,6 +161,12 @@ class Pool:
                 evicted.append(self._bases.pop(path))
         for future in evicted:
             _unload(future)
+
+
+def _remote(base_name: str) -> Callable[[Path, Settings], Engine]:
+    from tunesmith.serve.vllm.loading import load_remote_engine
+
+    return partial(load_remote_engine, base_name)
 
 
 def _tuned(base_dir: Path) -> str:
@@ -204,6 +215,8 @@ def _grammars(renderer: Renderer, *, remote: bool) -> Grammars:
     return Grammars(renderer, for_older_llguidance) if remote else Grammars(renderer)
 
 
-def _weight_bytes(base_dir: Path) -> int:
-    """What the base takes in memory: its text model in float32, in whatever format it is stored."""
-    return FLOAT32_BYTES * count_text_parameters(base_dir)
+def _weight_bytes(base_dir: Path, settings: Settings) -> int:
+    """What the base takes in memory: 16 bits a weight where compiled code reads them as they are stored, else 32."""
+    as_stored = settings.serve_compiled and settings.serve_weights == "auto"
+    narrow = as_stored and compiled_width(base_dir, "serving") != "float32"
+    return (FLOAT32_BYTES // 2 if narrow else FLOAT32_BYTES) * count_text_parameters(base_dir)

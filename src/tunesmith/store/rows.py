@@ -273,6 +273,7 @@ class ModelRow:
     created_at: int
     owned_by: str
     project: str
+    display: str | None = None  # what people call it; "": nothing; None: see `export.cards.display_name`
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ from tunesmith.store.schema.migrate import migrate
 from tunesmith.store.schema.presence import require_own_database
 from tunesmith.store.schema.tables import files
 from tunesmith.store.scope import EVERYBODY, Scope
+from tunesmith.store.servers.leases import WorkLeases
+from tunesmith.store.servers.limits import SharedLimits
 from tunesmith.store.storage.bucket import open_bucket
+from tunesmith.store.storage.bucket_parts import BucketParts
 from tunesmith.store.storage.cached_blobs import CachedBlobStore
 from tunesmith.store.storage.model_folders import BucketFolders, ModelFolders
 from tunesmith.system.atomic_write import make_directories, remove_abandoned
@@ -92,6 +95,8 @@ class Store:
     imports: ImportStore
     run_queue: RunQueue
     sessions: SessionStore
+    limits: SharedLimits | None  # None: there is one server, which keeps them in memory
+    leases: WorkLeases
     database: Database
 
     def of(self, project: str) -> ScopedStore:
@@ -121,7 +126,7 @@ class Store:
         A running server calls this from time to time.
         """
         gone = self.files.expire() + self.files.tidy() + self.uploads.sweep() + delete_old_requests(self.database)
-        return gone + self.sessions.expire()
+        return gone + self.sessions.expire() + (self.limits.expire() if self.limits else 0)
 
     def close(self) -> None:
         """Close all connections, and leave what was not finished to the next sweep."""
@@ -149,7 +154,7 @@ def open_store(settings: Settings) -> Store:
         database.close()
         raise
     try:
-        store = _assemble(database, *_bytes(database, settings), paths)
+        store = _assemble(database, _bytes(database, settings), paths)
     except BaseException:
         database.close()
         raise
@@ -158,28 +163,39 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
-def _bytes(database: Database, settings: Settings) -> tuple[BlobStore, ModelFolders]:
-    """Where files and models are kept: in the data directory alone, or in the bucket of the setting `storage` too."""
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """Where bytes are kept: in the data directory alone, or in the bucket of the setting `storage` too."""
+
+    blobs: BlobStore
+    parts: PartStore
+    folders: ModelFolders
+
+
+def _bytes(database: Database, settings: Settings) -> _Bytes:
+    directory = settings.paths.blobs
     if settings.storage is None:
-        return BlobStore(settings.paths.blobs), ModelFolders()
+        return _Bytes(BlobStore(directory), PartStore(directory), ModelFolders())
     bucket = open_bucket(settings.storage, settings.storage_endpoint)
-    blobs = CachedBlobStore(settings.paths.blobs, bucket, settings.storage_cache_gib)
+    blobs = CachedBlobStore(directory, bucket, settings.storage_cache_gib)
     with database.read() as connection:
         has_files = connection.execute(select(files.c.seq).where(files.c.deleted_at.is_(None)).limit(1)).first()
     blobs.require(has_files=has_files is not None)
-    return blobs, BucketFolders(settings.paths.root, bucket, settings.storage_cache_gib)
+    folders = BucketFolders(settings.paths.root, bucket, settings.storage_cache_gib)
+    return _Bytes(blobs, BucketParts(directory, bucket), folders)
 
 
-def _assemble(database: Database, blobs: BlobStore, folders: ModelFolders, paths: Paths) -> Store:
+def _assemble(database: Database, kept: _Bytes, paths: Paths) -> Store:
+    blobs = kept.blobs
     return Store(
         blobs=blobs,
         files=FileStore(database, blobs, EVERYBODY),
-        uploads=UploadStore(database, blobs, PartStore(paths.blobs), EVERYBODY),
+        uploads=UploadStore(database, blobs, kept.parts, EVERYBODY),
         jobs=JobStore(database, EVERYBODY),
         progress=ProgressStore(database, EVERYBODY),
         queue=Queue(database, blobs, paths.root),
         aliases=AliasStore(database),
-        models=ModelStore(database, paths.root, paths.jobs, EVERYBODY, folders),
+        models=ModelStore(database, paths.root, paths.jobs, EVERYBODY, kept.folders),
         permissions=PermissionStore(database, EVERYBODY),
         chats=ChatStore(database, EVERYBODY),
         evals=EvalStore(database, EVERYBODY),
@@ -190,5 +206,7 @@ def _assemble(database: Database, blobs: BlobStore, folders: ModelFolders, paths
         imports=ImportStore(database, blobs),
         run_queue=RunQueue(database),
         sessions=SessionStore(database),
+        limits=None if database.is_sqlite else SharedLimits(database),
+        leases=WorkLeases(database),
         database=database,
     )

@@ -8,15 +8,18 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+import numpy
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-def release_pages(tensor: "Tensor") -> None:
+def release_pages(tensor: "Tensor | NDArray[numpy.generic]") -> None:
     """Frees the pages of a contiguous tensor whose values are not needed.
 
-    They then read as zeros, or as before.
+    They then read as zeros, or as before: a tensor of a file is read again.
 
     Only whole pages, since the others hold a neighbour's values too. Does nothing on systems other than Linux.
     """
@@ -30,12 +33,12 @@ def trim_heap() -> None:
         trim(0)
 
 
-def evict_pages(tensor: "Tensor") -> None:
+def evict_pages(tensor: "Tensor | NDArray[numpy.generic]") -> None:
     """Evicts the pages of a contiguous view of a file, until they are read again.
 
     Unlike `release_pages` it never loses values: a tensor in other memory stays as it is.
     """
-    if sys.platform == "linux" and _is_of_a_file(tensor.data_ptr()):
+    if sys.platform == "linux" and _is_of_a_file(_address(tensor)):
         _advise(tensor, mmap.MADV_DONTNEED)
 
 
@@ -57,8 +60,12 @@ def fresh_zeros(shape: tuple[int, ...], *, huge: bool = False) -> "Tensor":
     """
     import torch
 
-    zeros = _mapped(4 * math.prod(shape), huge=huge)
-    return zeros.view(torch.float32).view(shape)
+    return torch.from_numpy(fresh_array(shape, huge=huge))
+
+
+def fresh_array(shape: tuple[int, ...], *, huge: bool = False) -> NDArray[numpy.float32]:
+    """As `fresh_zeros`, without torch."""
+    return _mapped(4 * math.prod(shape), huge=huge).view(numpy.float32).reshape(shape)
 
 
 class Slab:
@@ -77,22 +84,37 @@ class Slab:
         return tensor
 
 
-def fresh_slab(size: int) -> Slab:
+class ArraySlab:
+    """As `Slab`, for arrays."""
+
+    def __init__(self, memory: NDArray[numpy.uint8]) -> None:
+        self._memory = memory
+        self._used = 0
+
+    def take(self, shape: tuple[int, ...], kind: "numpy.dtype[numpy.generic]") -> "NDArray[numpy.generic]":
+        """An array from the next free bytes; `slab_bytes` says how many it takes."""
+        end = self._used + kind.itemsize * math.prod(shape)
+        array = self._memory[self._used : end].view(kind).reshape(shape)
+        self._used = slab_bytes(end)
+        return array
+
+
+def fresh_slab(size: int) -> ArraySlab:
     """A slab of `size` zero bytes on huge pages.
 
     20 MB in small pages are 5,000 of them, and a virtual machine may wait 10 us for each.
     """
-    return Slab(_mapped(size, huge=True))
+    return ArraySlab(_mapped(size, huge=True))
 
 
 class SpareSlab:
     """Makes the next slab ahead of time: most adapters of a base have one size."""
 
     def __init__(self) -> None:
-        self._made: dict[int, Tensor] = {}
+        self._made: dict[int, NDArray[numpy.uint8]] = {}
         self._maker: Thread | None = None
 
-    def take(self, size: int) -> Slab:
+    def take(self, size: int) -> ArraySlab:
         """A slab of `size` zero bytes. To be called from one thread only."""
         if self._maker is not None:
             self._maker.join()
@@ -102,11 +124,11 @@ class SpareSlab:
         self._made.clear()  # of another size than expected
         self._maker = Thread(target=self._make, args=(size,), daemon=True)
         self._maker.start()
-        return Slab(memory)
+        return ArraySlab(memory)
 
     def _make(self, size: int) -> None:
         memory = _mapped(size, huge=True)
-        _touch(memory)
+        _touch(memory.ctypes.data, size)
         self._made[size] = memory
 
 
@@ -115,15 +137,13 @@ def slab_bytes(size: int) -> int:
     return -(-size // 64) * 64
 
 
-def _mapped(size: int, *, huge: bool) -> "Tensor":
+def _mapped(size: int, *, huge: bool) -> NDArray[numpy.uint8]:
     """Zeros of one byte, straight from the system."""
-    import torch
-
     if sys.platform != "linux":
-        return torch.zeros(size, dtype=torch.uint8)
+        return numpy.zeros(size, numpy.uint8)
     memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8)[:size]  # keeps the mapping alive
+    return numpy.frombuffer(memory, numpy.uint8)[:size]  # keeps the mapping alive
 
 
 class Reserve:
@@ -140,7 +160,7 @@ class Reserve:
 
         self._tensor: Tensor | None = torch.empty(size, dtype=torch.uint8)
         # The thread holds the tensor: it must outlive this object while it is being written.
-        self._thread = Thread(target=_touch, args=(self._tensor,), daemon=True)
+        self._thread = Thread(target=_touch_tensor, args=(self._tensor,), daemon=True)
         self._thread.start()
 
     def release(self) -> None:
@@ -149,12 +169,21 @@ class Reserve:
         self._tensor = None
 
 
-def _touch(tensor: "Tensor") -> None:
-    ctypes.memset(tensor.data_ptr(), 0, tensor.nbytes)  # other Python threads run meanwhile
+def _touch_tensor(tensor: "Tensor") -> None:
+    _touch(tensor.data_ptr(), tensor.nbytes)
 
 
-def _advise(tensor: "Tensor", advice: int) -> None:
-    first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    size = (tensor.data_ptr() + tensor.nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
+def _touch(address: int, size: int) -> None:
+    ctypes.memset(address, 0, size)  # other Python threads run meanwhile
+
+
+def _address(tensor: "Tensor | NDArray[numpy.generic]") -> int:
+    return tensor.ctypes.data if isinstance(tensor, numpy.ndarray) else tensor.data_ptr()
+
+
+def _advise(tensor: "Tensor | NDArray[numpy.generic]", advice: int) -> None:
+    address = _address(tensor)
+    first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (address + tensor.nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
     if size > 0:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), advice)

@@ -4,7 +4,11 @@ import re
 import sys
 from collections.abc import Mapping
 
-SECRET_NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS|DATABASE_URL)$", re.IGNORECASE)
+SECRET_NAMES = re.compile(
+    r"(KEY|KEY_ID|TOKEN|TOKEN_FILE|SECRET|PASSWORD|PASSWD|PASSFILE|CREDENTIALS|CONNECTION_STRING|DATABASE_URL)$"
+    r"|^(AWS|AZURE|GOOGLE|GCLOUD|IDENTITY|MSI)_",  # all that an object storage's client reads, files' names among them
+    re.IGNORECASE,
+)
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -17,7 +21,7 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without variables of keys and passwords, by their names.
+    """The environment without keys, passwords and cloud accounts, by their names.
 
     For processes that read bases and rows, which come from elsewhere, and call nobody.
     """

@@ -135,11 +135,11 @@ class _Trainer:
     def _stopped(self, stopped: Stopped) -> None:
         if isinstance(stopped, RankLost):
             self.tell(Ending("stopped", str(stopped)))
-            saved = "; the progress is saved, and the same command goes on from there"
+            saved = f"; {stopped.kept}, and the same command goes on from there"
             self.emit(Log("warn", f"Training was interrupted: {stopped}{saved}."))
             return
         self.tell(Ending("stopped"))
-        self.emit(Log("info", f"Stopped as asked; {str(stopped) or 'the progress is saved'}."))
+        self.emit(Log("info", f"Stopped as asked; {str(stopped) or stopped.kept}."))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from tunesmith.errors import TrainerError
-from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, read_benchmark, write_benchmark
+from tunesmith.estimate.speed import Benchmark, Workload, benchmark_path, of_ranks, read_benchmark, write_benchmark
 from tunesmith.families.config_file import read_text_config
 from tunesmith.families.layout import token_bytes
 from tunesmith.jsonvalue import JsonObject
@@ -45,6 +45,27 @@ SAMPLED_ROWS = 2_000  # rows; a second to render
 TIMEOUT_SECONDS = 600
 ELEMENT_BYTES = 4  # of weights and activations, where the trainer does not say: float32
 _WORDS = ("river", "stone", "light", "garden", "winter", "paper", "music", "table", "window", "bread", "silver")
+
+
+@dataclass(frozen=True, slots=True)
+class Trainers:
+    """The processes that train a job: how many, and the threads of all."""
+
+    threads: int = 0
+    ranks: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a worker saw of a job: its first steps.
+
+    The first of them ended `first_at` seconds after the trainer's start.
+    """
+
+    steps: Sequence[Step]
+    first_at: float
+    element_bytes: int = ELEMENT_BYTES  # of a weight, as the trainer said in `Started`
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +99,44 @@ def benchmark_of(
     return found
 
 
-def record_job(
-    folder: Path, spec: TrainSpec, steps: Sequence[Step], first_at: float, element_bytes: int = ELEMENT_BYTES
-) -> Benchmark | None:
+def record_job(folder: Path, spec: TrainSpec, seen: Seen) -> Benchmark | None:
     """Keeps the speed of a job below `folder`; None where it says too little.
 
-    `steps` are its first ones, the first of which ended `first_at` seconds after the trainer's start; `element_bytes`
-    as it said in `Started`. Preference pairs
-    are computed otherwise and quantized bases are slower, so they say nothing.
+    Preference pairs are computed otherwise and quantized bases are slower, so they say nothing.
     """
-    if spec.method != "supervised" or spec.options.quantization != "none" or len(steps) < LEAST_JOB_STEPS:
+    if spec.method != "supervised" or spec.options.quantization != "none" or len(seen.steps) < LEAST_JOB_STEPS:
         return None
     made, before = [], 0
-    for step in steps:
+    for step in seen.steps:
         if not (step.tokens_per_second and step.computed_tokens and step.peak_memory_bytes and step.trained_tokens):
             return None
-        made.append(_measured(step, before, first_at))
+        made.append(_measured(step, before, seen.first_at))
         before = step.trained_tokens
-    seconds = first_at + sum(step.seconds for step in made[1:])
-    conditions = _conditions(spec.options, spec.threads)
-    found = _fit(spec.base_name, conditions, made, seconds, _token_bytes(spec.base_dir, element_bytes))
+    seconds = seen.first_at + sum(step.seconds for step in made[1:])
+    conditions = _conditions(spec.options, spec.threads, seen.ranks)
+    found = _fit(spec.base_name, conditions, made, seconds, _token_bytes(spec.base_dir, seen.element_bytes), seen.ranks)
     write_benchmark(benchmark_path(folder, spec.base_name, conditions), found)
     return found
 
 
-def job_benchmark(folder: Path, base_name: str, options: TrainingOptions, threads: int) -> Benchmark | None:
+def job_benchmark(
+    folder: Path, base_name: str, options: TrainingOptions, threads: int, ranks: int = 1
+) -> Benchmark | None:
     """The figures of the latest such job, as `record_job` kept them; else None."""
-    return read_benchmark(benchmark_path(folder, base_name, _conditions(options, threads)))
+    return read_benchmark(benchmark_path(folder, base_name, _conditions(options, threads, ranks)))
+
+
+def speed_of_ranks(
+    one: Benchmark | None, folder: Path, base_name: str, options: TrainingOptions, trainers: Trainers
+) -> Benchmark | None:
+    """The figures for so many ranks.
+
+    Of the latest such job, else what `one` process's let expect.
+    """
+    if trainers.ranks == 1:
+        return one
+    kept = job_benchmark(folder, base_name, options, trainers.threads, trainers.ranks)
+    return kept or (one and of_ranks(one, trainers.ranks, cards=bool(_cards())))
 
 
 def workload(
@@ -164,17 +196,21 @@ def measure_speed(
     return _fit(base_name, conditions, steps, seconds, _token_bytes(base_dir, element_bytes))
 
 
-def _conditions(options: TrainingOptions, threads: int) -> str:
+def _conditions(options: TrainingOptions, threads: int, ranks: int = 1) -> str:
     trained = f"rank {options.lora_rank}" if options.adapter == "lora" else "all weights"
-    return f"{hardware_name(threads)}, {trained}"
+    together = f"{ranks} processes, " if ranks > 1 else ""  # before what a long name may cut off
+    return f"{together}{hardware_name(threads)}, {trained}"
 
 
 def hardware_name(threads: int = 0) -> str:
     """The processor, its usable cores and the graphics cards, in the system's words."""
     cores = threads or cpu_count()
-    cards = [_value(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     processor = _value(Path("/proc/cpuinfo"), "model name") or platform.machine()
-    return ", ".join([f"{processor} {cores} threads", *cards])
+    return ", ".join([f"{processor} {cores} threads", *_cards()])
+
+
+def _cards() -> list[str]:
+    return [_value(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
 
 
 def _value(path: Path, name: str) -> str:
@@ -231,8 +267,10 @@ def _token_bytes(base_dir: Path, element_bytes: int) -> int:
     return token_bytes(SimpleNamespace(**read_text_config(base_dir)), element_bytes, checkpointing=False)
 
 
-def _fit(base: str, hardware: str, steps: list[_Step], run_seconds: float, bytes_per_token: int) -> Benchmark:
-    """Seconds of a step as a line over its tokens."""
+def _fit(
+    base: str, hardware: str, steps: list[_Step], run_seconds: float, bytes_per_token: int, ranks: int = 1
+) -> Benchmark:
+    """Seconds of a step as a line over its tokens, which `ranks` processes share."""
     warm = steps[WARM_UP_STEPS:]
     tokens = np.asarray([step.tokens for step in warm], float)
     taken = np.asarray([step.seconds for step in warm], float)
@@ -240,7 +278,7 @@ def _fit(base: str, hardware: str, steps: list[_Step], run_seconds: float, bytes
     per_token, offset = (0.0, 0.0) if alike else np.polyfit(tokens, taken, 1)
     if per_token <= 0 or offset < 0:  # noise on a busy machine: all of the time is the tokens'
         per_token, offset = taken.sum() / tokens.sum(), 0.0
-    largest = max(step.tokens for step in steps)
+    largest = max(step.tokens for step in steps) // ranks
     return Benchmark(
         base=base,
         hardware=hardware,
@@ -251,4 +289,5 @@ def _fit(base: str, hardware: str, steps: list[_Step], run_seconds: float, bytes
         bytes_per_token=float(bytes_per_token),
         tokens_at_once=MOST_TOKENS,
         measured_at=int(time.time()),
+        ranks=ranks,
     )

@@ -8,10 +8,11 @@ import torch
 
 from tunesmith.train.core.batches import Batch, Example
 from tunesmith.train.core.losses import dpo_loss, supervised_loss
-from tunesmith.train.core.packing import ENOUGH_TOKENS, TokenRow, largest_part, split
+from tunesmith.train.core.packing import ENOUGH_TOKENS, TokenRow, largest_part
 from tunesmith.train.paths.scoring import Computed, Scorer
 from tunesmith.train.ranks.division import share_of_examples, share_of_units
 from tunesmith.train.ranks.group import ONE_RANK, Ranks
+from tunesmith.train.sharding.scorer import parts_of
 from tunesmith.train.validation import Quality, quality_of, validate, validate_pairs
 
 ZERO = torch.zeros((), dtype=torch.float64)  # of sums that are read after the last part: a GPU is not waited for before
@@ -69,7 +70,7 @@ class Supervised:
         total = sum(sum(row.weights[1:]) for (row,) in everything)
         units = share_of_units(everything, self.ranks)
         loss, correct, learned, computed = ZERO, ZERO, 0, Computed()
-        for part in split(units, self.micro_batch_tokens, self.enough_tokens):
+        for part in parts_of(self.scorer, units, self.micro_batch_tokens, self.enough_tokens):
             scores = self.scorer.score([units[index][0] for index in part])
             part_loss = supervised_loss(scores.logprobs, scores.weights, total)
             part_loss.backward()
@@ -110,7 +111,7 @@ class Preference:
         """See `Objective`."""
         examples = share_of_examples(batch.examples, self.ranks)
         loss, right, computed = ZERO, ZERO, Computed()
-        for part in split([example.rows for example in examples], self.micro_batch_tokens, self.enough_tokens):
+        for part in parts_of(self.scorer, [one.rows for one in examples], self.micro_batch_tokens, self.enough_tokens):
             chosen = [examples[index] for index in part]
             scores = self.scorer.score(_rows(chosen))
             sums = scores.row_sums(2 * len(chosen))
@@ -141,7 +142,7 @@ def answer_logprobs(
     """Log-probabilities of each line's two answers under the model as it is now."""
     known: dict[int, tuple[float, float]] = {}
     with torch.no_grad():
-        for part in split([example.rows for example in examples], budget, enough):
+        for part in parts_of(scorer, [example.rows for example in examples], budget, enough):
             chosen = [examples[index] for index in part]
             sums = scorer.score(_rows(chosen)).row_sums(2 * len(chosen)).tolist()
             known.update({item.line: (sums[2 * i], sums[2 * i + 1]) for i, item in enumerate(chosen)})

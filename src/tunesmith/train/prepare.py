@@ -18,10 +18,11 @@ from tunesmith.train.core.examples import Example
 from tunesmith.train.core.packing import added_tokens
 from tunesmith.train.core.plan import MemoryPlan, kept_plan, make_plan
 from tunesmith.train.layers.attention import UnsupportedAttention
+from tunesmith.train.layers.wide_modules import widen_all, widened
 from tunesmith.train.loading import LoadedBase, load_base
 from tunesmith.train.paths.accelerate import restore
 from tunesmith.train.paths.build import build_scorer
-from tunesmith.train.paths.choose_stack import StackChoice, choose_stack, copies_of_weights
+from tunesmith.train.paths.choose_stack import StackChoice, StackKind, choose_stack, copies_of_weights
 from tunesmith.train.paths.flops import Work
 from tunesmith.train.paths.padded import PaddedScorer
 from tunesmith.train.paths.scoring import Scorer
@@ -31,6 +32,7 @@ from tunesmith.train.protocol.spec import TrainSpec
 from tunesmith.train.ranks.group import ONE_RANK, Ranks
 from tunesmith.train.ranks.place import ALONE, Place
 from tunesmith.train.ranks.plans import common_plan, plan_of_first
+from tunesmith.train.sharding.scorer import ShardedScorer
 
 REASON_CHARACTERS = 300  # of an exception's text in an event
 
@@ -44,6 +46,7 @@ class PreparedModel:
     micro_batch_tokens: int  # at most so many go through it at once
     enough_tokens: int  # see `packing.split`
     work: Work
+    sharded: bool = False  # its weights are shared out among the ranks
 
 
 @doing("loading the base model")
@@ -61,20 +64,55 @@ def prepare(
     memory plan is kept in `plan_file`.
     """
     device, emit = device or device_of(spec, ranks.place), room.emit
-    reserve = _reserve(spec, device, examples)
-    base = load_base(spec, device)
+    reserve, base = _reserve(spec, device, examples, ranks), load_base(spec, device, ranks)
     work = Work.of(base.model, base.trainable)
     plan = _kept_plan(_memory_plan(spec, base, device, examples), plan_file, room, ranks)
-    choice = choose_stack(spec, base.model, base.trainable, plan)
+    plan = replace(plan, blocked_weights=False) if base.sharded else plan
+    choice = _chosen(spec, base, plan, examples)
     _report(base, plan, choice, device, emit)
-    scorer = _scorer_of(choice, base, plan, examples, reserve, emit)
+    setting = _Setting(choice, plan, examples, reserve, emit, ranks)
+    scorer = _scorer_of(setting, base)
     if scorer is None:  # the exception is gone, whose frames held the base: a GPU may have no room for two
         del base
         free_unused()
-        base = load_base(spec, device)
-        scorer = PaddedScorer(base.model, choice.trains)
+        base = load_base(spec, device, ranks)
+        _compute_widely(base, "padded")
+        scorer = _together(setting, base, PaddedScorer(base.model, choice.trains))
     _recompute_activations(base, plan)
-    return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, plan.enough_tokens, work)
+    return PreparedModel(base.trainable, scorer, plan.micro_batch_tokens, plan.enough_tokens, work, base.sharded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What a scorer is built with, besides the base."""
+
+    choice: StackChoice
+    plan: MemoryPlan
+    examples: Sequence[Example]
+    reserve: Reserve
+    emit: Listener
+    ranks: Ranks
+
+
+def _chosen(spec: TrainSpec, base: LoadedBase, plan: MemoryPlan, examples: Sequence[Example]) -> StackChoice:
+    """The path, for which the base is made ready."""
+    longest = max(len(row.ids) for example in examples for row in example.rows)
+    choice = choose_stack(spec, base.model, base.trainable, plan, longest, sharded=base.sharded)
+    _compute_widely(base, choice.kind)
+    return choice
+
+
+def _together(setting: _Setting, base: LoadedBase, scorer: Scorer) -> Scorer:
+    """The scorer as the ranks use it: where weights are sharded, all of them at once."""
+    if not base.sharded:
+        return scorer
+    return ShardedScorer(base.model, scorer, setting.ranks, setting.examples[0].rows[0])
+
+
+def _compute_widely(base: LoadedBase, kind: StackKind) -> None:
+    """Makes a base that was loaded in 16 bits for compiled layers one for its own modules."""
+    if kind != "compiled" and base.computes != base.model.dtype:
+        widen_all(base.model)
 
 
 def _recompute_activations(base: LoadedBase, plan: MemoryPlan) -> None:
@@ -105,44 +143,32 @@ def _said(reason: Exception) -> str:
     return text if isinstance(reason, UnsupportedAttention | Disagreement) else f"{type(reason).__name__}: {text}"
 
 
-def _scorer_of(
-    choice: StackChoice,
-    base: LoadedBase,
-    plan: MemoryPlan,
-    examples: Sequence[Example],
-    reserve: Reserve,
-    emit: Listener,
-) -> Scorer | None:
+def _scorer_of(setting: _Setting, base: LoadedBase) -> Scorer | None:
     """The scorer of the chosen path; None where it does not work, and the padded path may."""
     try:
-        return _checked_scorer(choice, base, plan, examples, reserve, emit)
+        return _checked_scorer(setting, base)
     except Exception as reason:  # whatever it is: the reference path shares nothing with what failed
-        if _is_not_the_paths_fault(choice, reason):
+        if _is_not_the_paths_fault(setting.choice, reason):
             raise
         restore()
-        emit(Log("warn", f"This base takes the padded path, slower and with the same result: {_said(reason)}."))
+        text = f"This base takes the padded path, slower and with the same result: {_said(reason)}."
+        setting.emit(Log("warn", text))
         return None
 
 
-def _checked_scorer(
-    choice: StackChoice,
-    base: LoadedBase,
-    plan: MemoryPlan,
-    examples: Sequence[Example],
-    reserve: Reserve,
-    emit: Listener,
-) -> Scorer:
+def _checked_scorer(setting: _Setting, base: LoadedBase) -> Scorer:
     """The scorer of the chosen path. Raises Disagreement where it differs from the reference path on a few rows."""
+    choice, plan, emit = setting.choice, setting.plan, setting.emit
     if choice.kind == "padded":
-        return build_scorer(choice, base, plan, emit)
-    rows = probe(examples)
+        return _together(setting, base, build_scorer(choice, base, plan, emit))
+    rows = probe(setting.examples)
     own_modules = family_gap(base.model.config.model_type, "training") is not None
-    with float32_head(base.model):  # before its modules change
+    with widened(base.model), float32_head(base.model):  # before its modules change
         expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
-        reserve.release()
-    scorer = build_scorer(choice, base, plan, emit)
-    compare(expected, scorer, base.trainable, base.model.dtype)
+        setting.reserve.release()
+    scorer = _together(setting, base, build_scorer(choice, base, plan, emit))
+    compare(expected, scorer, base.trainable, base.computes)
     trim_heap()  # memory that was needed to make the copies
     return scorer
 
@@ -160,16 +186,21 @@ def _report(base: LoadedBase, plan: MemoryPlan, choice: StackChoice, device: Dev
 
 def _memory_plan(spec: TrainSpec, base: LoadedBase, device: Device, examples: Sequence[Example]) -> MemoryPlan:
     heaviest = max(added_tokens((), example.rows) for example in examples)
-    shape, size = base.model.config.get_text_config(), base.model.dtype.itemsize
-    free = max(0, device.free_memory() - 3 * base.trainable.flat.nbytes)  # gradients and moments are not touched yet
+    shape, size = base.model.config.get_text_config(), base.computes.itemsize
+    free = max(0, device.free_memory() - 3 * base.trainable.bytes_here)  # gradients and moments are not touched yet
     plan = make_plan(shape, size, heaviest, free, spec.micro_batch_tokens)
-    copies = 0 if device.is_gpu else copies_of_weights(spec, examples, base.model.get_memory_footprint(), free)
+    copies = (
+        0
+        if device.is_gpu or base.sharded
+        else copies_of_weights(spec, examples, base.model.get_memory_footprint(), free)
+    )
     enough = plan.micro_batch_tokens if device.is_gpu else plan.enough_tokens  # launches cost more there than memory
     return replace(plan, blocked_weights=copies > 0, both_directions=copies == 2, enough_tokens=enough)
 
 
-def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example]) -> Reserve:
+def _reserve(spec: TrainSpec, device: Device, examples: Sequence[Example], ranks: Ranks) -> Reserve:
     """Memory for repacked weights, if there will be any; it is asked for while transformers is imported."""
     stored = sum(path.stat().st_size for path in spec.base_dir.glob("*.safetensors"))
-    wanted = not device.is_gpu and spec.options.adapter == "lora" and spec.packing
+    whole = ranks.size == 1 or spec.sharding != "full"
+    wanted = whole and not device.is_gpu and spec.options.adapter == "lora" and spec.packing
     return Reserve(stored * copies_of_weights(spec, examples, stored, device.free_memory()) if wanted else 0)

@@ -45,10 +45,28 @@ def retried(
         raise OutOfMemory(_sentence(examples, what), code="out_of_memory") from error
 
 
+def once(objective: Objective, work: Callable[[Objective], Result], examples: Sequence[Example], what: str) -> Result:
+    """What `work` returns.
+
+    Raises OutOfMemory where it does not fit.
+    """
+    try:
+        return work(objective)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        text = f"{what} does not fit into memory beside a part of the weights. {_cure(examples)}, or more ranks."
+        raise OutOfMemory(text, code="out_of_memory") from error
+
+
 def _sentence(examples: Sequence[Example], what: str) -> str:
+    text = f"{what} does not fit into memory, not even in pieces half as large."
+    return f"{text} {_cure(examples)}, or a device with more memory."
+
+
+def _cure(examples: Sequence[Example]) -> str:
     longest = max(examples, key=lambda example: example.tokens)
     return (
-        f"{what} does not fit into memory, not even in pieces half as large. Its longest row is line {longest.line}, "
-        f"with {longest.tokens:,} tokens, and a row cannot be divided: shorten such rows, "
-        "take a smaller base, or a device with more memory."
+        f"Its longest row is line {longest.line}, with {longest.tokens:,} tokens, and a row cannot be divided: shorten "
+        "such rows, take a smaller base"
     )

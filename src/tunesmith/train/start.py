@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import torch
 from pydantic import TypeAdapter
 
 from tunesmith.errors import InvalidRequest
@@ -17,12 +16,11 @@ from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.system.activity import doing
 from tunesmith.train.adapters.checkpoint import Journal, RunFiles, TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
-from tunesmith.train.adapters.progress import Checkpointed, Origin, Progress, load_progress
+from tunesmith.train.adapters.progress import Origin, load_progress
 from tunesmith.train.core.device import Device, use_threads
 from tunesmith.train.core.disk_room import LITTLE, DiskRoom
 from tunesmith.train.core.examples import Example, Sampler, read_examples
 from tunesmith.train.core.interrupt import Interrupt
-from tunesmith.train.core.optimizer import AdamW
 from tunesmith.train.fingerprint import deciding_values, digest_of
 from tunesmith.train.loop import Run
 from tunesmith.train.objective import Objective, Preference, Supervised
@@ -35,6 +33,8 @@ from tunesmith.train.ranks.group import ONE_RANK, Ranks
 from tunesmith.train.references import References
 
 _Beginning = TypeAdapter(tuple[int, int, dict[str, object] | None])  # step, trained tokens, measures not yet reported
+
+_Found = TypeAdapter(list[bool])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,23 @@ def start(
     check_same_job(ranks, values)
     output = _output(spec, data, digest_of(values), DiskRoom(spec.output_dir, emit, interrupt), ranks, device)
     model = prepare(spec, [*data.training, *data.validation], output.plan_file, output.room, device, ranks)
-    run = Run(
+    run = _run(spec, model, data, output, interrupt, device)
+    _restore(run, output.origin)
+    _share(run)
+    run.saved_step = run.step
+    return run
+
+
+def _run(
+    spec: TrainSpec, model: PreparedModel, data: Data, output: _Output, interrupt: Interrupt, device: Device
+) -> Run:
+    ranks = output.ranks
+    return Run(
         spec=spec,
         sampler=output.sampler,
         validation=data.validation,
         trainable=model.trainable,
-        optimizer=_optimizer(spec, model.trainable),
+        optimizer=model.trainable.optimizer(spec.options.weight_decay),
         objective=_objective(spec, model, data, output),
         manifest=_manifest(spec, model.trainable, data.renderer, output.fingerprint),
         fingerprint=output.fingerprint,
@@ -91,8 +102,8 @@ def start(
         work=model.work,
         peak_flops=ranks.totals([matmul_peak(device)])[0],
         ranks=ranks,
+        sharded=model.sharded,
     )
-    return _shared(_restored(run, output.origin))
 
 
 def _output(spec: TrainSpec, data: Data, fingerprint: str, room: DiskRoom, ranks: Ranks, device: Device) -> _Output:
@@ -133,40 +144,39 @@ def read_data(spec: TrainSpec) -> Data:
     return Data(training, validation, renderer)
 
 
-def _restored(run: Run, origin: Origin) -> Run:
-    if origin.progress:
-        _restore_progress(run, origin.progress)
-    elif origin.checkpoint:
-        _restore_checkpoint(run, origin.checkpoint)
-    return run
+def _restore(run: Run, origin: Origin) -> None:
+    """Where this rank begins, by what rank 0 has on its disk; sharded values are given to all."""
+    progress, checkpoint = origin.progress, origin.checkpoint
+    found = [progress is not None, checkpoint is not None]
+    if run.trainable.sharded:
+        found = _Found.validate_python(run.ranks.of_first([*found]))
+    if found[0]:
+        tensors = progress.tensors if progress else {}
+        run.trainable.take(tensors.get("adapter"))
+        run.optimizer.load(tensors)
+    elif found[1]:
+        run.trainable.restore(checkpoint.directory if checkpoint else None)
+    if progress:
+        run.step, run.trained_tokens, run.unreported = progress.step, progress.trained_tokens, progress.unreported
+    elif checkpoint:
+        run.step = checkpoint.step
+        batches = run.sampler.batches(after_step=0)
+        run.trained_tokens = sum(batch.tokens for batch in batches if batch.step <= checkpoint.step)
 
 
-def _shared(run: Run) -> Run:
+def _share(run: Run) -> None:
     """Has every rank begin where rank 0 does: the others may not see its disk."""
     if run.ranks.size == 1:
-        return run
+        return
     unreported = run.unreported.to_json() if run.unreported else None
     first = _Beginning.validate_python(run.ranks.of_first([run.step, run.trained_tokens, unreported]))
     run.step, run.trained_tokens = first[:2]
     run.unreported = Step.from_json(cast(JsonObject, first[2])) if first[2] else None
-    run.ranks.copy_from_first(run.trainable.flat.data)
-    for tensor in run.optimizer.state().values() if run.step else ():
-        run.ranks.copy_from_first(tensor)
-    return run
-
-
-def _restore_progress(run: Run, progress: Progress) -> None:
-    with torch.no_grad():
-        run.trainable.flat.copy_(progress.tensors["adapter"])
-    run.optimizer.load(progress.tensors)
-    run.step, run.trained_tokens, run.unreported = progress.step, progress.trained_tokens, progress.unreported
-
-
-def _restore_checkpoint(run: Run, checkpoint: Checkpointed) -> None:
-    run.trainable.restore(checkpoint.directory)
-    run.step = checkpoint.step
-    batches = run.sampler.batches(after_step=0)
-    run.trained_tokens = sum(batch.tokens for batch in batches if batch.step <= checkpoint.step)
+    if run.trainable.sharded:
+        return
+    for tensor in (run.trainable.values(), *(run.optimizer.state().values() if run.step else ())):
+        if tensor is not None:
+            run.ranks.copy_from_first(tensor)
 
 
 def _reported(files: RunFiles, started: Started, origin: Origin, room: DiskRoom) -> Journal:
@@ -179,10 +189,6 @@ def _reported(files: RunFiles, started: Started, origin: Origin, room: DiskRoom)
     for event in past:
         emit(event)
     return journal
-
-
-def _optimizer(spec: TrainSpec, trainable: TrainableParameters) -> AdamW:
-    return AdamW(trainable.flat, trainable.grad, spec.options.weight_decay, trainable.matrices)
 
 
 def _started(sampler: Sampler, origin: Origin, device: Device) -> Started:

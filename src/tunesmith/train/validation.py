@@ -8,9 +8,10 @@ import torch
 
 from tunesmith.train.core.batches import Example
 from tunesmith.train.core.losses import dpo_loss
-from tunesmith.train.core.packing import ENOUGH_TOKENS, split
+from tunesmith.train.core.packing import ENOUGH_TOKENS
 from tunesmith.train.paths.scoring import Scorer
 from tunesmith.train.ranks.group import Ranks
+from tunesmith.train.sharding.scorer import parts_of
 
 SAMPLE_ROWS = 32  # of a validation between epoch ends
 
@@ -50,7 +51,7 @@ def validate(scorer: Scorer, examples: Sequence[Example], budget: int, enough: i
     """Loss and accuracy over the learned tokens of `examples`."""
     loss = weight = correct = learned = 0.0
     with torch.no_grad():
-        for part in split([example.rows for example in examples], budget, enough):
+        for part in parts_of(scorer, [example.rows for example in examples], budget, enough):
             scores = scorer.score([row for index in part for row in examples[index].rows])
             loss -= float((scores.logprobs * scores.weights).sum())
             weight += float(scores.weights.sum())
@@ -70,7 +71,7 @@ def validate_pairs(
     """DPO's loss, and how many pairs prefer the preferred answer."""
     loss = right = 0.0
     with torch.no_grad():
-        for part in split([example.rows for example in examples], budget, enough):
+        for part in parts_of(scorer, [example.rows for example in examples], budget, enough):
             chosen = [examples[index] for index in part]
             sums = scorer.score([row for example in chosen for row in example.rows]).row_sums(2 * len(chosen))
             known = torch.tensor([references[example.line] for example in chosen], dtype=sums.dtype, device=sums.device)

@@ -1,36 +1,47 @@
 """API and dashboard as one application."""
 
+from threading import Lock
 from typing import cast
 
 from fastapi import FastAPI
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.routing import Mount
-from starlette.types import Receive, Scope, Send
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tunesmith.api.app import create_app
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import Store
-from tunesmith.web.access.guard import Guard
-from tunesmith.web.access.visit import Web
-from tunesmith.web.gateway import gateway_route
-from tunesmith.web.live.feed import Feeds
-from tunesmith.web.pages import ROUTES
-from tunesmith.web.refusals import HANDLERS
-from tunesmith.web.static_files import StaticFolder
 
 
 class Site:
-    """Answers `/` and all below `/ui/` with pages, and everything else with the API."""
+    """Answers `/` and all below `/ui/` with pages, and everything else with the API.
 
-    def __init__(self, api: FastAPI, pages: Starlette) -> None:
+    The pages are made when they are first asked for, or by `prepare`: importing them takes as long as the API.
+    """
+
+    def __init__(self, api: FastAPI, settings: Settings, store: Store) -> None:
         self.api = api
-        self.pages = pages
+        self._parts = settings, store
+        self._pages: ASGIApp | None = None
+        self._making = Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the call on; the application's start and end are the API's."""
-        await (self.pages if _is_page(scope) else self.api)(scope, receive, send)
+        if not _is_page(scope):
+            await self.api(scope, receive, send)
+            return
+        if self._pages is None:
+            await run_in_threadpool(self.prepare)
+        await self.prepare()(scope, receive, send)
+
+    def prepare(self) -> ASGIApp:
+        """The pages, made now if they are not there."""
+        from tunesmith.web.pages_app import create_pages
+
+        with self._making:
+            if self._pages is None:
+                self._pages = create_pages(self.api, *self._parts)
+            return self._pages
 
 
 def create_site(settings: Settings, store: Store, pool: Pool) -> Site:
@@ -38,15 +49,7 @@ def create_site(settings: Settings, store: Store, pool: Pool) -> Site:
 
     The caller opens and closes the store and the pool.
     """
-    api = create_app(settings, store, pool)
-    web = Web(settings, store, pool, api, Feeds(store))
-    pages = Starlette(
-        routes=[Mount("/ui/static", StaticFolder()), gateway_route(), *ROUTES],
-        middleware=[Middleware(Guard, settings=settings)],
-        exception_handlers=HANDLERS,
-    )
-    pages.state.web = web
-    return Site(api, pages)
+    return Site(create_app(settings, store, pool), settings, store)
 
 
 def _is_page(scope: Scope) -> bool:

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core.core_schema import ValidationInfo
 
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.settings import TARGET_SETS, TrainingOptions
+from tunesmith.settings import TARGET_SETS, Resources, TrainingOptions
 from tunesmith.wire.body import whole
 from tunesmith.wire.faults import shown
 
@@ -41,6 +41,12 @@ class JobOptions(TrainingOptions):
         description="Whether the job ends with a verdict: base and tuned model answer rows that were not trained. "
         "true or a share (0.1): of a job without a validation file that many rows are held out; false: not even with "
         "one. Unset: with a validation file.",
+    )
+
+    resources: Resources | None = Field(
+        None,
+        description="What the job takes of a node of the Ray cluster: {'gpus': 1, 'cpus': 8, 'memory_gib': 64}. Unset: "
+        "the server's setting ray_resources for its base.",
     )
 
     @model_validator(mode="before")
@@ -75,6 +81,8 @@ def wanted(name: str) -> str:
     """What the option `name` may be, in words."""
     if name == "evaluate":
         return f"true, false or the share of the rows to hold out, above 0 and at most {MOST_HELD_OUT}"
+    if name == "resources":
+        return "an object with gpus (a share of one, or 1 to 64), cpus and memory_gib, each a number from 0 on"
     if name == "lora_targets":
         return f"{_any_of(TARGET_SETS)}, or a list of layers' names such as ['q_proj', 'v_proj']"
     field = TrainingOptions.model_fields[name]

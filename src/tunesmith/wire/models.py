@@ -26,10 +26,21 @@ class AliasBody(Body):
     base: Text = Field(min_length=1, max_length=256, description="A base, or another alias of it.")
 
 
+class DisplayNameBody(Body):
+    """The body of `POST /v1/models/{name}/display_name`."""
+
+    display_name: Text = Field(
+        max_length=1000,
+        description="What pages show, at most 80 characters in one line; empty takes the name away. Requests go on "
+        "using the model's own name.",
+    )
+
+
 class ModelDetails(TypedDict):
     """What one tuned model tells beyond OpenAI's keys; lists leave it out."""
 
-    system_message: str  # of most rows of its training file
+    system_message: NotRequired[str]  # of most rows of its training file
+    display_name: NotRequired[str]  # what people call it
 
 
 class Model(TypedDict):

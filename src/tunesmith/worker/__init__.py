@@ -1,9 +1,5 @@
 """The worker: claim a job, check its files, train, relay reports, finish.
 
 Several workers may run on one database. Each trains one job at a time and checks the files of others meanwhile.
+`process` keeps one beside a server, and imports none of the rest.
 """
-
-from tunesmith.worker.loop import run_worker
-from tunesmith.worker.process import WorkerProcess
-
-__all__ = ["WorkerProcess", "run_worker"]

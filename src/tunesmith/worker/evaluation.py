@@ -30,6 +30,7 @@ from tunesmith.settings import Settings
 from tunesmith.store import Blob, JobFiles, JobRow, Lease, NewEvent, NewJob, Store
 from tunesmith.store.evals.rows import FinishedEval
 from tunesmith.system.atomic_write import sha256_of
+from tunesmith.system.python import without_keys
 from tunesmith.train.protocol.events import Failed, Log, events_of
 from tunesmith.worker.duration import seconds_trained
 from tunesmith.worker.handover import without_secrets
@@ -181,7 +182,7 @@ class EvaluationRun:
             lock=self.files.lock,
             nice=self.settings.train_nice,
             idle=self.settings.train_idle,
-            environment=without_secrets(os.environ, type(self.settings)),
+            environment=without_secrets(without_keys(os.environ), type(self.settings)),  # it calls nobody
         )
 
     def _follow(self, child: Trainer, pause: Callable[[], None], until: float) -> str | None:

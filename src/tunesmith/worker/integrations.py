@@ -16,7 +16,7 @@ from tunesmith.jsonvalue import JsonObject
 from tunesmith.launch.output import LineReader
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobRow
-from tunesmith.system.python import module_command
+from tunesmith.system.python import module_command, without_keys
 from tunesmith.train.protocol.events import Event, Log, events_of
 from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.wandb_run import Plan
@@ -121,17 +121,24 @@ def _plan(job: JobRow, files: JobFiles, integration: JsonObject, number: int) ->
 
 def _start(plan: Plan, files: JobFiles, settings: Settings) -> Sender:
     output = files.directory / f"{plan.run_id}.wandb.jsonl"
-    key = _key(settings)
     with output.open("wb") as stdout, output.with_suffix(".log").open("ab") as stderr:
         process = subprocess.Popen(
             module_command("tunesmith.worker.wandb_run", plan.to_argument()),
             stdin=subprocess.PIPE,  # closed when the worker ends, however it ends
             stdout=stdout,
             stderr=stderr,
-            env={**without_secrets(os.environ, type(settings)), **({} if key is None else {"WANDB_API_KEY": key})},
+            env=_environment(settings),
             start_new_session=True,
         )
     return Sender(process, LineReader(output))
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """What the process that reports to Weights & Biases may know: nothing of the database and the object storage."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
+    key = _key(settings)
+    given = {} if key is None else {"WANDB_API_KEY": key}
+    return {**without_secrets(without_keys(os.environ), type(settings)), **own, **given}
 
 
 def _warning(message: str) -> Log:

@@ -14,8 +14,8 @@ import structlog
 
 from tunesmith.errors import ServiceUnavailable, TunesmithError
 from tunesmith.launch.child import ChildLauncher
+from tunesmith.launch.choose import launcher_of
 from tunesmith.launch.protocol import Launcher
-from tunesmith.launch.ranks import RanksLauncher
 from tunesmith.models.directory import CACHE_NOT_WRITABLE
 from tunesmith.settings import Settings
 from tunesmith.store import JobRow, JobStatus, Lease, LeaseLost, NewEvent, Store
@@ -24,6 +24,7 @@ from tunesmith.system.activity import doing
 from tunesmith.system.disk import free_bytes, is_full
 from tunesmith.system.processes import is_shortage
 from tunesmith.worker.evaluation import EVALUATOR_MODULE
+from tunesmith.worker.handover import without_secrets
 from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.training import (
     Death,
@@ -66,7 +67,7 @@ def run_worker(
 
     Then the trainer saves its progress and the job goes back to the queue.
     """
-    launcher = launcher or RanksLauncher(settings.train_ranks)
+    launcher = launcher or launcher_of(settings, without_secrets(os.environ, type(settings)))
     worker = Worker(store, settings, stop, launcher, evaluator or ChildLauncher(EVALUATOR_MODULE))
     store.models.clean_all()
     checking = threading.Thread(target=worker.check_files, name="worker-check", daemon=True)

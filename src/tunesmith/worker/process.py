@@ -18,6 +18,7 @@ from types import FrameType
 import structlog
 
 from tunesmith.errors import TunesmithError
+from tunesmith.launch.ray.launcher import check_launcher
 from tunesmith.settings import Settings
 from tunesmith.store import Store, open_store
 from tunesmith.system.disk import failure
@@ -152,11 +153,19 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, on_signal)
     end_on_hangup()
     settings = inherited_settings(stop, Settings) if inherits else Settings()
+    _check_launcher(settings)
     store = _opened(settings)
     try:
         run_worker(store, settings, stop)
     finally:
         store.close()
+
+
+def _check_launcher(settings: Settings) -> None:
+    try:
+        check_launcher(settings)
+    except TunesmithError as error:
+        sys.exit(f"error: the worker cannot start: {error}")
 
 
 def _opened(settings: Settings) -> Store:

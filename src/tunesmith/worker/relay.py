@@ -12,7 +12,7 @@ from pathlib import Path
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.estimate.verdict_time import VerdictPlan
 from tunesmith.store import Lease, NewCheckpoint, NewEvent, Store
-from tunesmith.train.protocol.events import Checkpoint, Done, Event, Failed, Log, Started, Step
+from tunesmith.train.protocol.events import Checkpoint, Done, Event, Failed, Interrupted, Log, Started, Step
 from tunesmith.worker.openai_events import checkpoint_metrics, log_event, step_event
 
 MOST_FIRST_STEPS = 500  # whose measures are kept until the job's end
@@ -34,6 +34,8 @@ class Relay:
     verdict: VerdictPlan | None = None
     done: Done | None = None
     failed: Failed | None = None
+    interrupted: Interrupted | None = None  # by its launcher's account
+    begun: bool = False  # the trainer has said its first word
     first_steps: list[Step] = field(default_factory=list)  # of this attempt, if it began at the beginning
     element_bytes: int = 4  # of the base's weights, as the trainer says
     first_at: float = 0.0  # when the first of them came, by the monotonic clock
@@ -48,6 +50,7 @@ class Relay:
         for event in events:
             match event:
                 case Started():
+                    self.begun = True
                     self._total_steps = event.total_steps
                     self.element_bytes = event.element_bytes or self.element_bytes
                 case Step():
@@ -61,6 +64,8 @@ class Relay:
                     self.done = event
                 case Failed():
                     self.failed = event
+                case Interrupted():
+                    self.interrupted = event
 
     def send(self) -> bool:
         """Whether all is in the store now.

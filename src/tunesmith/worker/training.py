@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import structlog
 
@@ -22,9 +22,9 @@ from tunesmith.system.atomic_write import make_directories
 from tunesmith.system.disk import free_bytes, tells_full
 from tunesmith.system.memory import out_of_memory_kills
 from tunesmith.system.processes import tells_shortage
-from tunesmith.train.measure import record_job
+from tunesmith.train.measure import Seen, record_job
 from tunesmith.train.protocol.environment import trainer_environment
-from tunesmith.train.protocol.events import Done, events_of
+from tunesmith.train.protocol.events import SETUP, Done, Interrupted, events_of
 from tunesmith.train.protocol.spec import Method, TrainSpec
 from tunesmith.worker.cards import publish_models, write_cards
 from tunesmith.worker.duration import TrainingTime
@@ -34,7 +34,7 @@ from tunesmith.worker.heartbeat import Heartbeat
 from tunesmith.worker.integrations import Senders, start_senders
 from tunesmith.worker.openai_events import STARTED, final_events, step_metrics_csv
 from tunesmith.worker.relay import Relay
-from tunesmith.worker.validation import job_options, require_files, row_limit, trained_files
+from tunesmith.worker.validation import job_options, require_files, resources_of, row_limit, trained_files
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +129,8 @@ class TrainingRun:
     def _write_spec(self) -> TrainSpec:
         spec = train_spec(self.store, self.settings, self.job)
         make_directories(self.files.output)
-        self.store.models.fetch_progress(self.job.id)
+        if self.settings.ray_node_dir is None:  # else the node fetches it
+            self.store.models.fetch_progress(self.job.id)
         spec.write(self.files.spec(self.job.attempt))
         return spec
 
@@ -143,7 +144,10 @@ class TrainingRun:
 
     def _start(self) -> Start:
         attempt, settings = self.job.attempt, self.settings
-        gpu = trains_on_gpu(settings.train_device)  # the thread that feeds it must not wait for other processes
+        resources = resources_of(self.job, settings)
+        on_cluster = settings.launcher != "child"
+        # The thread that feeds a GPU must not wait for other processes.
+        gpu = resources.gpus > 0 if on_cluster else trains_on_gpu(settings.train_device)
         return Start(
             spec=self.files.spec(attempt),
             events=self.files.events(attempt),
@@ -152,12 +156,13 @@ class TrainingRun:
             nice=0 if gpu else settings.train_nice,
             idle=settings.train_idle and not gpu,
             environment=without_secrets(trainer_environment(), type(settings)),
+            resources=resources,
         )
 
     def _follow(self, trainer: Trainer, relay: Relay, senders: Senders, heartbeat: Heartbeat) -> int:
         """Relays until the trainer has ended and all is stored; its exit status."""
         reader = LineReader(self.files.events(self.job.attempt))
-        time_spent = TrainingTime.of(self.files, self.job.attempt, self.settings.limit_job_seconds)
+        time_spent = self._time_spent()
         while True:
             status = trainer.poll()  # before reading, so that the last read is complete
             relay.take(events_of(reader.read()))
@@ -167,9 +172,15 @@ class TrainingRun:
             heartbeat.demand()
             if status is not None and stored:
                 return status
-            time_spent.demand()
+            if relay.begun:
+                time_spent.demand()
+            else:  # a cluster, or a node of it, may be waited for
+                time_spent = self._time_spent()
             if self.stop.wait(RELAY_SECONDS):
                 raise Stopping("The worker was asked to end.")
+
+    def _time_spent(self) -> TrainingTime:
+        return TrainingTime.of(self.files, self.job.attempt, self.settings.limit_job_seconds)
 
     def _done(self, relay: Relay, status: int, kills_before: int) -> Done:
         if relay.done is not None:
@@ -179,6 +190,8 @@ class TrainingRun:
                 require_files(self.store, self.job)
                 self._check_shortage(relay.failed.message)
             raise TrainerError(relay.failed.message, code=relay.failed.code, param=relay.failed.param)
+        if relay.interrupted is not None:
+            raise told_interruption(relay.interrupted, relay.last_step)
         if status < 0 or status == STOPPED_STATUS:
             raise interruption(status, relay.last_step, ran_out=out_of_memory_kills() > kills_before)
         if status == NO_ROOM_STATUS:
@@ -230,10 +243,11 @@ class TrainingRun:
 
     def _remember_speed(self, spec: TrainSpec, relay: Relay, started: float) -> None:
         """Keeps how fast this machine trained, for `tunesmith estimate`. The job has succeeded whatever comes of it."""
-        if self.settings.train_ranks > 1:  # the estimate is that of one process
+        if self.settings.launcher != "child":  # the estimate is of this machine
             return
+        seen = Seen(relay.first_steps, relay.first_at - started, relay.element_bytes, self.settings.train_ranks)
         try:
-            record_job(self.settings.paths.root, spec, relay.first_steps, relay.first_at - started, relay.element_bytes)
+            record_job(self.settings.paths.root, spec, seen)
         except (OSError, ValueError, TunesmithError) as error:
             log.warning("the speed of the training was not kept", job=self.job.id, error=str(error))
 
@@ -253,7 +267,6 @@ class TrainingRun:
 
 def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
     """All that decides a job's result; DataError when a file or model is gone."""
-    require_files(store, job)
     base_dir, init_adapter_dir = _start_of(store, settings, job)
     numbers, files = job.hyperparameters, trained_files(store, settings, job)
     return TrainSpec(
@@ -276,14 +289,17 @@ def train_spec(store: Store, settings: Settings, job: JobRow) -> TrainSpec:
         max_tokens=row_limit(base_dir, settings),
         options=job_options(job, settings),
         device=settings.train_device,
+        weights=settings.train_weights,
         threads=settings.train_threads,
         packing=settings.train_packing,
+        sharding=settings.train_sharding,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
 
 
 def _start_of(store: Store, settings: Settings, job: JobRow) -> tuple[Path, Path | None]:
     """The base's directory, and that of the adapter to start from."""
+    require_files(store, job)
     parent = _continued(store, job)
     base_dir = (parent and own_base(parent)) or materialise(resolve_base(job.base_model, settings), settings)
     return base_dir, None if parent == base_dir else parent  # tuned weights are a base
@@ -320,6 +336,15 @@ def interruption(status: int, last_step: int, *, ran_out: bool) -> TrainerInterr
         text = f"The trainer was {how} from outside {after}"
     error = TrainerInterrupted(text)
     error.cause = cause
+    return error
+
+
+def told_interruption(told: Interrupted, last_step: int) -> TrainerError:
+    """What to raise for an interruption that the launcher told of."""
+    if told.cause == SETUP:
+        return Shortage(told.reason if told.reason.endswith(".") else f"{told.reason}.")
+    error = TrainerInterrupted(f"{told.reason} after step {last_step}.")
+    error.cause = cast(Death, told.cause) if told.cause in get_args(Death) else "outside"
     return error
 
 

@@ -20,7 +20,7 @@ from tunesmith.models.options_check import check_options
 from tunesmith.models.registry import resolve_base
 from tunesmith.moderation.scan_analyser import job_analysers
 from tunesmith.render.renderer import Renderer, load_renderer
-from tunesmith.settings import Settings, TrainingOptions
+from tunesmith.settings import Resources, Settings, TrainingOptions
 from tunesmith.store import FileRow, JobFiles, JobRow, JobStatus, Lease, NewEvent, Store
 from tunesmith.worker.data_warnings import leak_notices, moderation_notices
 from tunesmith.worker.evaluation import demand_rows, split_of
@@ -62,11 +62,11 @@ def validate_job(store: Store, settings: Settings, job: JobRow, lease: Lease) ->
     if validation is not None:
         notices += _notices(validation.report, "validation")
     notices += _data_warnings(store, settings, job, training, validation)
-    numbers = resolve_hyperparameters(job.hyperparameters, training.report, str(job.method["type"]))
-    reason = batch_reason(job.hyperparameters, training.report, numbers)
-    notices += [NewEvent(reason)] if reason else []
-    base_rate = job_options(job, settings).base_learning_rate
-    warning = rate_warning(numbers.learning_rate_multiplier, base_rate)
+    asked, ranks = job.hyperparameters, settings.train_ranks
+    numbers = resolve_hyperparameters(asked, training.report, str(job.method["type"]), ranks)
+    if reason := batch_reason(asked, training.report, numbers, ranks):
+        notices.append(NewEvent(reason))
+    warning = rate_warning(numbers.learning_rate_multiplier, job_options(job, settings).base_learning_rate)
     notices += [NewEvent(warning, level="warn")] if warning else []
     store.queue.set_status(
         lease,
@@ -166,7 +166,7 @@ def _check_options(settings: Settings, job: JobRow) -> list[NewEvent]:
     """What only the base and this machine can tell, before the job waits for its turn."""
     options = job_options(job, settings)
     base_dir = materialise(resolve_base(job.base_model, settings), settings)
-    check_options(options, base_dir, job.base_model)
+    check_options(options, base_dir, job.base_model, here=settings.launcher == "child")
     if options.adapter != "lora":
         return []
     notice = lora_share(base_dir, options.target_names).notice
@@ -179,6 +179,13 @@ def job_options(job: JobRow, settings: Settings) -> TrainingOptions:
     A changed setting does not change a job under way.
     """
     return TrainingOptions.model_validate({**settings.training_options().model_dump(), **job.options})
+
+
+def resources_of(job: JobRow, settings: Settings) -> Resources:
+    """What the job takes of a cluster's node: as it asks, else by its base."""
+    given = job.options.get("resources")
+    default = settings.resources_of(job.base_model)
+    return Resources.model_validate({**default.model_dump(), **given}) if isinstance(given, dict) else default
 
 
 def _data_warnings(

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.api.conftest import Json, Refused, Upload
 
-from tunesmith.api.training_options import resolve_options
+from tunesmith.api.training_options import requested_resources, resolve_options
 from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.models.adapters import AdapterManifest
@@ -62,6 +62,33 @@ def test_a_share_to_hold_out_and_a_validation_file_contradict_each_other(
     assert error["param"] == "tunesmith.evaluate"
     assert "the job has a validation file" in error["message"]
     assert create(validation_file=held_out, tunesmith={"evaluate": True})["tunesmith"]["evaluate"] is True
+
+
+def test_resources_are_refused_where_jobs_train_on_the_servers_machine(
+    client: TestClient, upload: Upload, refused: Refused
+) -> None:
+    body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "tunesmith": {"resources": {"gpus": 2}}}
+    error = refused(client.post(JOBS, json=body))
+    assert error["param"] == "tunesmith.resources"
+    assert "this one trains on its own machine (setting launcher). Leave it out." in error["message"]
+
+
+def test_resources_are_completed_from_the_setting_of_the_base() -> None:
+    settings = Settings.model_validate({"launcher": "auto", "ray_resources": {"b": {"gpus": 1, "cpus": 8}}})
+    given: JsonObject = {"resources": {"gpus": 2.0}, "lora_rank": 4}
+    assert requested_resources(given, settings, "b") == {"resources": {"gpus": 2.0, "cpus": 8, "memory_gib": 0}}
+    assert given == {"lora_rank": 4}
+    assert requested_resources({}, settings, "b") == {}
+
+
+@pytest.mark.parametrize("asked", [{"gpus": 1.5}, {"gpu": 1}, {"cpus": "8"}, {"gpus": -1}, 2], ids=str)
+def test_resources_that_no_node_has_are_refused_with_those_that_one_may(
+    client: TestClient, upload: Upload, refused: Refused, asked: object
+) -> None:
+    body = {"model": "gpt-3.5-turbo", "training_file": upload()["id"], "tunesmith": {"resources": asked}}
+    error = refused(client.post(JOBS, json=body))
+    assert error["param"] == "tunesmith.resources"
+    assert "give an object with gpus (a share of one, or 1 to 64), cpus and memory_gib" in error["message"]
 
 
 def test_a_rank_alone_keeps_the_strength_of_the_adapter(create: Callable[..., Json]) -> None:

@@ -147,6 +147,31 @@ def test_only_owners_set_aliases(client: TestClient, store: Store, refused: Refu
     assert dict(store.aliases.all()) == {}
 
 
+def test_members_give_a_tuned_model_a_name_to_show(
+    client: TestClient, store: Store, finished_job: Json, refused: Refused
+) -> None:
+    tuned = finished_job["fine_tuned_model"]
+    store.models.get(tuned).adapter_dir.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
+    raw, _ = store.keys.create("member", role="member")
+    member, path = {"Authorization": f"Bearer {raw}"}, f"/v1/models/{tuned}/display_name"
+    named = client.post(path, json={"display_name": " Weather \n desk "}, headers=member).json()
+    assert (named["id"], named["tunesmith"]["display_name"]) == (tuned, "Weather desk")
+    assert client.get(f"/v1/models/{tuned}").json() == named
+    assert client.post(path, json={"display_name": ""}).json() == client.get(f"/v1/models/{tuned}").json()
+    assert "display_name" not in client.get(f"/v1/models/{tuned}").json().get("tunesmith", {})
+    said = refused(client.post(path, json={"display_name": "x" * 81}), 400)
+    assert (said["param"], "The name has 81 characters" in said["message"]) == ("display_name", True)
+    assert refused(client.post(path, json={}), 400)["param"] == "display_name"
+    for name in ("ft:none", "smollm2-135m-instruct", "gpt-3.5-turbo"):
+        refused(client.post(f"/v1/models/{name}/display_name", json={"display_name": "a"}), 404)
+    raw, _ = store.keys.create("reader", role="read-only")
+    reader = {"Authorization": f"Bearer {raw}"}
+    assert "names" in refused(client.post(path, json={"display_name": "a"}, headers=reader), 403)["message"]
+    raw, _ = store.keys.create("other", role="owner", project=store.projects.create("other").id)
+    other = {"Authorization": f"Bearer {raw}"}
+    refused(client.post(path, json={"display_name": "a"}, headers=other), 404)
+
+
 def test_an_alias_of_a_base_that_this_server_lacks_says_so_and_breaks_no_list(
     client: TestClient, store: Store, refused: Refused
 ) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from numpy import float32, zeros
+from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -235,9 +237,9 @@ class SlowRunner:
     def read_adapter(self, directory: Path) -> AnyAdapter:
         raise AssertionError(directory)
 
-    def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> torch.Tensor:
+    def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]], threads: int = 1) -> NDArray[float32]:
         assert self.gate.wait(10)
-        return torch.zeros(sum(chunk.logits for chunk in chunks), 16)
+        return zeros((sum(chunk.logits for chunk in chunks), 16), float32)
 
     def copy(self, source: int, target: int, length: int) -> None: ...
 

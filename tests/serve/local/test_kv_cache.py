@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from tunesmith.serve.local.kv_cache import FEW, ROOM, KeyValues
 
@@ -42,15 +41,15 @@ def cache() -> KeyValues:
 def test_tensors_are_laid_out_in_panels_of_16(cache: KeyValues) -> None:
     assert cache.hold(0, 1)
     assert cache.room == ROOM
-    assert [tuple(tensor.shape) for tensor in cache.keys] == [(FEW, KV_HEADS, ROOM // 16, HEAD, 16)] * LAYERS
-    assert [tuple(tensor.shape) for tensor in cache.values] == [(FEW, KV_HEADS, 2, ROOM, 16)] * LAYERS
+    assert [tuple(array.shape) for array in cache.keys] == [(FEW, KV_HEADS, ROOM // 16, HEAD, 16)] * LAYERS
+    assert [tuple(array.shape) for array in cache.values] == [(FEW, KV_HEADS, 2, ROOM, 16)] * LAYERS
 
 
 def test_nothing_is_replaced_while_there_is_room(cache: KeyValues) -> None:
     cache.hold(0, 1)
-    before = [tensor.data_ptr() for tensor in (*cache.keys, *cache.values)]
+    before = [array.ctypes.data for array in (*cache.keys, *cache.values)]
     assert not cache.hold(FEW - 1, ROOM)
-    assert [tensor.data_ptr() for tensor in (*cache.keys, *cache.values)] == before
+    assert [array.ctypes.data for array in (*cache.keys, *cache.values)] == before
 
 
 @pytest.mark.parametrize(("slot", "end"), [(FEW, 1), (3 * FEW, 1), (1, ROOM + 1), (FEW, 3 * ROOM)], ids=str)
@@ -98,8 +97,8 @@ def test_a_cleared_slot_leaves_its_neighbours_and_can_be_used_again(cache: KeyVa
 def test_a_cleared_slot_takes_no_memory() -> None:
     cache = KeyValues(layers=2, kv_heads=4, head_size=64)
     cache.hold(0, 8192)
-    for tensor in (*cache.keys, *cache.values):
-        tensor[0].fill_(1.0)
+    for array in (*cache.keys, *cache.values):
+        array[0].fill(1.0)
     before = resident()
     cache.clear(0)
     assert before - resident() > 30 << 20  # of 32 MiB
@@ -110,7 +109,7 @@ def test_room_that_nobody_wrote_to_takes_no_memory() -> None:
     before = resident()
     cache = KeyValues(layers=8, kv_heads=8, head_size=64)
     cache.hold(15, 8192)
-    assert sum(tensor.nbytes for tensor in (*cache.keys, *cache.values)) == 8 << 29
+    assert sum(array.nbytes for array in (*cache.keys, *cache.values)) == 8 << 29
     assert resident() - before < 64 << 20
 
 
@@ -122,4 +121,4 @@ def resident() -> int:
 def test_zeros_stand_where_nothing_was_written(cache: KeyValues) -> None:
     """Columns that fill up a panel are computed with: NaN there would spread."""
     cache.hold(0, 5)
-    assert all(not torch.any(tensor) for tensor in (*cache.keys, *cache.values))
+    assert all(not array.any() for array in (*cache.keys, *cache.values))

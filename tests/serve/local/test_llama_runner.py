@@ -4,33 +4,41 @@ import copy
 import gc
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from numpy import float32
+from numpy.typing import NDArray
 from transformers import (
     AutoModelForCausalLM,
-    GemmaConfig,
+    CohereConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
     PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from tunesmith.errors import ServerFault
-from tunesmith.families.panels import Width
-from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.families.array_panels import Width
+from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
 from tunesmith.serve.engine.model import SequenceChunk
-from tunesmith.serve.local.llama_runner import CompiledRunner, supports
-from tunesmith.serve.local.runner import AnyAdapter, Runner, TransformersRunner
+from tunesmith.serve.local.llama_runner import CompiledRunner
+from tunesmith.serve.local.runner import AnyAdapter, Runner
+from tunesmith.serve.local.torch_weights import supports, weights_of
+from tunesmith.serve.local.transformers_runner import TransformersRunner
 
 SIZES = {
     "vocab_size": 97,
@@ -50,18 +58,17 @@ MODELS: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
     "mistral": (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=None)),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**{**SIZES, "use_sliding_window": False})),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES)),
+    "smollm3": (SmolLM3ForCausalLM, SmolLM3Config(**SIZES, no_rope_layers=[1, 1, 0], pad_token_id=0)),
 }
-WIDTHS: list[Width] = ["float32", *(["float16"] if HAS_HALF else [])]  # type: ignore[list-item]
+WIDTHS: list[Width] = ["float32", "bfloat16", *(["float16"] if HAS_HALF else [])]  # type: ignore[list-item]
 TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These models are too small to share: on busy cores the second thread would only be waited for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def compiled(model: PreTrainedModel) -> Runner:
+    return CompiledRunner(weights_of(model))
+
+
+RUNNERS = [compiled, TransformersRunner]
 
 
 def make(name: str) -> PreTrainedModel:
@@ -84,7 +91,7 @@ def write_sparse_adapter(model: PreTrainedModel, directory: Path, rank: int = 4)
     return directory
 
 
-def logits(runner: Runner, adapter_dir: Path | None) -> list[torch.Tensor]:
+def logits(runner: Runner, adapter_dir: Path | None) -> list[NDArray[float32]]:
     """A prompt in two pieces, a copy of it, both in one batch with drafts, one going back, one far beyond its room."""
     adapter = runner.read_adapter(adapter_dir) if adapter_dir else None
     ids = torch.randint(0, 97, (200,), generator=torch.Generator().manual_seed(1)).tolist() * 6
@@ -92,14 +99,13 @@ def logits(runner: Runner, adapter_dir: Path | None) -> list[torch.Tensor]:
     def chunk(slot: int, start: int, stop: int, logits: int = 1) -> SequenceChunk[AnyAdapter]:
         return SequenceChunk(slot, start, tuple(ids[start:stop]), adapter, logits)
 
-    with torch.inference_mode():
-        steps = [runner.forward([chunk(0, 0, 23, 0)]), runner.forward([chunk(0, 23, 40)])]
-        runner.copy(0, 5, 35)
-        steps.append(runner.forward([chunk(0, 40, 44, 4), chunk(2, 0, 30), chunk(5, 35, 36)]))
-        steps.append(runner.forward([chunk(0, 41, 42), chunk(1, 0, 1), chunk(2, 30, 31), chunk(5, 36, 37)]))
-        runner.clear(2)
-        steps.append(runner.forward([chunk(0, 42, 1100), chunk(2, 0, 3)]))
-        steps += [runner.forward([chunk(0, place, place + 1), chunk(1, 0, 1)]) for place in (1100, 1101)]
+    steps = [runner.forward([chunk(0, 0, 23, 0)]), runner.forward([chunk(0, 23, 40)])]
+    runner.copy(0, 5, 35)
+    steps.append(runner.forward([chunk(0, 40, 44, 4), chunk(2, 0, 30), chunk(5, 35, 36)]))
+    steps.append(runner.forward([chunk(0, 41, 42), chunk(1, 0, 1), chunk(2, 30, 31), chunk(5, 36, 37)]))
+    runner.clear(2)
+    steps.append(runner.forward([chunk(0, 42, 1100), chunk(2, 0, 3)]))
+    steps += [runner.forward([chunk(0, place, place + 1), chunk(1, 0, 1)]) for place in (1100, 1101)]
     return steps
 
 
@@ -110,22 +116,22 @@ def test_logits_equal_transformers(name: str, tuned: bool, tmp_path: Path) -> No
     adapter = write_sparse_adapter(model, tmp_path) if tuned else None
     expected = logits(TransformersRunner(copy.deepcopy(model)), adapter)
     assert supports(model)
-    ours = logits(CompiledRunner(model), adapter)
+    ours = logits(CompiledRunner(weights_of(model)), adapter)
     for mine, theirs in zip(ours, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=2e-4)
+        numpy.testing.assert_allclose(mine, theirs, atol=2e-4, rtol=2e-4)
 
 
 def test_an_adapter_changes_the_logits(tmp_path: Path) -> None:
     model = make("llama")
-    adapter, runner = write_sparse_adapter(model, tmp_path), CompiledRunner(model)
-    assert not torch.allclose(logits(runner, adapter)[1], logits(runner, None)[1], atol=0.1)
+    adapter, runner = write_sparse_adapter(model, tmp_path), CompiledRunner(weights_of(model))
+    assert not numpy.allclose(logits(runner, adapter)[1], logits(runner, None)[1], atol=0.1)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_logits_are_the_same_to_the_bit_in_any_company(width: Width, tmp_path: Path) -> None:
     """Adapters of different rank, some tokens without one, a longer piece, another number of threads."""
     model = make("llama")
-    runner = CompiledRunner(model, width)
+    runner = CompiledRunner(weights_of(model), width)
     folders = [write_sparse_adapter(make("llama"), tmp_path / str(place), rank=2 + 5 * place) for place in range(5)]
     adapters = [None, *[runner.read_adapter(folder) for folder in folders]]
     adapters += [adapters[1]]  # not side by side
@@ -134,11 +140,9 @@ def test_logits_are_the_same_to_the_bit_in_any_company(width: Width, tmp_path: P
         SequenceChunk(place, 0, tuple(ids[place : place + (30 if place == 1 else 2 + place)]), adapter, 2)
         for place, adapter in enumerate(adapters)
     ]
-    with torch.inference_mode():
-        alone = torch.cat([runner.forward([chunk]) for chunk in chunks])
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            assert torch.equal(runner.forward(chunks), alone)
+    alone = numpy.concatenate([runner.forward([chunk]) for chunk in chunks])
+    for threads in (1, 2, 5):
+        assert numpy.array_equal(runner.forward(chunks, threads), alone)
 
 
 @pytest.mark.parametrize("pieces", [[60], [1] * 60, [7, 30, 1, 22], [25, 35]], ids=str)
@@ -146,34 +150,30 @@ def test_logits_are_the_same_to_the_bit_in_any_pieces(pieces: list[int], tmp_pat
     """A prompt read at once, token by token, with drafts, or copied from another sequence half-way."""
     model = make("qwen3")
     folder = write_sparse_adapter(model, tmp_path)
-    runner = CompiledRunner(model)
+    runner = CompiledRunner(weights_of(model))
     adapter = runner.read_adapter(folder)
     ids = torch.randint(0, 97, (60,), generator=torch.Generator().manual_seed(3)).tolist()
-    with torch.inference_mode():
-        expected = runner.forward([SequenceChunk(0, 0, tuple(ids), adapter, 60)])
-        found, start = [], 0
-        for size in pieces:
-            found.append(runner.forward([SequenceChunk(1, start, tuple(ids[start : start + size]), adapter, size)]))
-            start += size
-        assert torch.equal(torch.cat(found), expected)
-        runner.copy(1, 2, 37)
-        assert torch.equal(runner.forward([SequenceChunk(2, 37, tuple(ids[37:]), adapter, 3)]), expected[-3:])
+    expected = runner.forward([SequenceChunk(0, 0, tuple(ids), adapter, 60)])
+    found, start = [], 0
+    for size in pieces:
+        found.append(runner.forward([SequenceChunk(1, start, tuple(ids[start : start + size]), adapter, size)]))
+        start += size
+    assert numpy.array_equal(numpy.concatenate(found), expected)
+    runner.copy(1, 2, 37)
+    assert numpy.array_equal(runner.forward([SequenceChunk(2, 37, tuple(ids[37:]), adapter, 3)]), expected[-3:])
 
 
 def test_nan_in_the_weights_is_nan_in_the_logits() -> None:
     """Or a broken model would answer as if it were none."""
     model = make("llama")
     model.get_parameter("model.layers.1.mlp.up_proj.weight").data[3, 5] = float("nan")
-    with torch.inference_mode():
-        assert CompiledRunner(model).forward([SequenceChunk(0, 0, (1, 2), None, 1)]).isnan().any()
+    assert numpy.isnan(CompiledRunner(weights_of(model)).forward([SequenceChunk(0, 0, (1, 2), None, 1)])).any()
 
 
 def test_the_threads_end_with_the_runner() -> None:
-    torch.set_num_threads(3)
-    runner = CompiledRunner(make("llama"))
+    runner = CompiledRunner(weights_of(make("llama")))
     before = {thread for thread in threading.enumerate() if thread.name.startswith("tunesmith-kernel")}
-    with torch.inference_mode():
-        runner.forward([SequenceChunk(0, 0, (1, 2), None, 1)])
+    runner.forward([SequenceChunk(0, 0, (1, 2), None, 1)], threads=3)
     helpers = {thread for thread in threading.enumerate() if thread.name.startswith("tunesmith-kernel")} - before
     assert len(helpers) == 2
     del runner
@@ -182,22 +182,22 @@ def test_the_threads_end_with_the_runner() -> None:
 
 
 def test_a_family_with_other_formulas_is_left_to_transformers() -> None:
-    windowed = Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=64, max_window_layers=1)
-    for config in (GemmaConfig(**SIZES), MistralConfig(**SIZES, sliding_window=64), windowed):
+    dynamic = LlamaConfig(**SIZES, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4})
+    for config in (CohereConfig(**SIZES), MixtralConfig(**SIZES, num_local_experts=2), dynamic):
         assert not supports(AutoModelForCausalLM.from_config(config))
 
 
-@pytest.mark.parametrize("runner", [CompiledRunner, TransformersRunner])
-def test_an_adapter_of_another_size_is_refused(runner: type[CompiledRunner], tmp_path: Path) -> None:
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_an_adapter_of_another_size_is_refused(runner: Callable[[PreTrainedModel], Runner], tmp_path: Path) -> None:
     small = LlamaForCausalLM(LlamaConfig(**{**SIZES, "hidden_size": 24}))
     adapter = write_sparse_adapter(small, tmp_path)
     with pytest.raises(Exception, match="does not fit its base"):
         runner(make("llama")).read_adapter(adapter)
 
 
-@pytest.mark.parametrize("runner", [CompiledRunner, TransformersRunner])
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_an_adapter_that_lacks_a_layer_is_refused_and_never_answered_by_the_base(
-    runner: type[CompiledRunner], tmp_path: Path
+    runner: Callable[[PreTrainedModel], Runner], tmp_path: Path
 ) -> None:
     model = make("llama")
     adapter = write_sparse_adapter(model, tmp_path)
@@ -217,4 +217,4 @@ def test_an_adapter_that_is_more_than_a_lora_is_refused_by_name(field: str, valu
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, field: value}))
     with pytest.raises(Exception, match=field):
-        CompiledRunner(model).read_adapter(adapter)
+        CompiledRunner(weights_of(model)).read_adapter(adapter)

@@ -4,22 +4,24 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from tests.families.zoo import ZOO, write
 from tests.render.bases import VOCABULARY, make_base
-from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import CohereConfig, CohereForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tunesmith import __version__
 from tunesmith.errors import InvalidRequest
-from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.models.directory import fingerprint
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local import loading
 from tunesmith.serve.local.fp16_check import LARGEST, Finding, read_width, write_finding
 from tunesmith.serve.local.llama_runner import CompiledRunner
 from tunesmith.serve.local.loading import load_runner
-from tunesmith.serve.local.runner import AnyAdapter, TransformersRunner
+from tunesmith.serve.local.runner import AnyAdapter
+from tunesmith.serve.local.transformers_runner import TransformersRunner
 from tunesmith.settings import Settings
 
 SIZES = {
@@ -66,8 +68,7 @@ def test_compiled_code_can_be_switched_off_and_logits_agree(save: Save, tmp_path
     compiled, _ = load_runner(base, settings)
     assert (type(reference), type(compiled)) == (TransformersRunner, CompiledRunner)
     chunk: SequenceChunk[AnyAdapter] = SequenceChunk(0, 0, (5, 17, 900, 3), None, 4)
-    with torch.inference_mode():
-        assert torch.allclose(compiled.forward([chunk]), reference.forward([chunk]), atol=1e-4)
+    assert numpy.allclose(compiled.forward([chunk]), reference.forward([chunk]), atol=1e-4)
 
 
 def test_switched_off_code_serves_no_float16(save: Save, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_a_damaged_finding_is_made_again(save: Save, tmp_path: Path, text: str) 
 
 
 def test_another_family_is_served_by_transformers_in_float32(save: Save, tmp_path: Path) -> None:
-    base = save(GemmaForCausalLM(GemmaConfig(**SIZES)))
+    base = save(CohereForCausalLM(CohereConfig(**SIZES)))
     runner, width = load_runner(base, Settings(data_dir=tmp_path / "data"))
     assert (type(runner), width) == (TransformersRunner, "float32")
     with pytest.raises(InvalidRequest, match=r"Setting serve_weights: this base is of a family .*'auto' or 'float32'"):
@@ -143,14 +144,42 @@ def test_weights_beyond_float16_stay_float32(save: Save, tmp_path: Path) -> None
         load_runner(base, Settings(data_dir=tmp_path / "data", serve_weights="float16"))
 
 
+@pytest.mark.parametrize("stored", ["bfloat16", *(["float16"] if HAS_HALF else [])])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_a_base_stored_in_16_bits_is_served_so_with_the_bits_of_its_float32_copy(
+    save: Save, tmp_path: Path, stored: str, tied: bool
+) -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied)).to(getattr(torch, stored))
+    chunks: list[SequenceChunk[AnyAdapter]] = [SequenceChunk(0, 0, (5, 17, 900, 3), None, 4)]
+    settings, base = Settings(data_dir=tmp_path / "data"), save(model)
+    narrow, width = load_runner(base, settings)
+    assert (type(narrow), width) == (CompiledRunner, stored)
+    wide, width = load_runner(base, settings.model_copy(update={"serve_weights": "float32"}))
+    assert width == "float32"
+    model.float().save_pretrained(base)
+    copy, _ = load_runner(base, settings.model_copy(update={"serve_weights": "float32"}))
+    with torch.inference_mode():
+        expected = copy.forward(chunks)
+        assert numpy.array_equal(narrow.forward(chunks), expected)
+        assert numpy.array_equal(wide.forward(chunks), expected)
+    assert not note(settings, base).exists()
+
+
+def test_a_base_in_16_bits_of_another_family_is_served_in_float32(save: Save, tmp_path: Path) -> None:
+    runner, width = load_runner(save(CohereForCausalLM(CohereConfig(**SIZES)).bfloat16()), Settings(data_dir=tmp_path))
+    assert (type(runner), width) == (TransformersRunner, "float32")
+    assert {parameter.dtype for parameter in runner.model.parameters()} == {torch.float32}  # type: ignore[attr-defined]
+
+
 def test_nothing_is_compiled_for_a_family_that_has_no_compiled_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[str] = []
     monkeypatch.setattr(loading, "is_cached", lambda _: False)
-    monkeypatch.setattr(loading, "precompile", lambda name, _: compiled.append(name))
+    monkeypatch.setattr(loading, "precompile", lambda name, *_: compiled.append(name))
     settings = Settings(data_dir=tmp_path, serve_weights="float32")
-    load_runner(write(ZOO["gemma3_text"], tmp_path / "gemma"), settings)
+    load_runner(write(ZOO["cohere"], tmp_path / "cohere"), settings)
     assert compiled == []
     load_runner(write(ZOO["llama"], tmp_path / "llama"), settings)
     assert compiled == ["serving"]

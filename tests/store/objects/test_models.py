@@ -3,8 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from sqlalchemy import select
+
+from tunesmith.errors import NotFound
 from tunesmith.settings import Settings
 from tunesmith.store import JobFiles, JobOutcome, JobRow, JobStatus, Lease, NewCheckpoint, Store
+from tunesmith.store.schema.tables import models
 
 Running = Callable[..., Lease]
 
@@ -38,6 +43,20 @@ def test_a_finished_job_keeps_what_its_models_need(store: Store, running: Runnin
     store.models.clean(job.id)
     assert left(store_settings, job) == {"adapter", "checkpoints/step-000010"}
     assert [row.step for row in store.models.all()] == [10, None]
+
+
+def test_a_name_that_people_give_is_in_the_row_and_goes_with_it(
+    store: Store, running: Running, store_settings: Settings
+) -> None:
+    job = trained(store, store_settings, running())
+    store.models.rename(job.planned_model, "Weather 天气")
+    assert [row.display for row in store.models.page().data] == ["Weather 天气", None]
+    with pytest.raises(NotFound):
+        store.of("proj_other").models.rename(job.planned_model, "Theirs")
+    assert store.models.delete(job.planned_model)
+    with store.database.read() as connection:
+        query = select(models.c.display).where(models.c.name == job.planned_model)
+        assert connection.execute(query).scalar_one() is None
 
 
 def test_a_deleted_model_is_none_and_its_files_go(store: Store, running: Running, store_settings: Settings) -> None:

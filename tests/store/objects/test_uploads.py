@@ -19,6 +19,7 @@ from tunesmith.settings import Settings
 from tunesmith.store import NewUpload, Store, UploadRow, open_store
 from tunesmith.store.objects.uploads import GRACE_SECONDS, ORPHAN_SECONDS
 from tunesmith.store.schema.tables import uploads
+from tunesmith.store.storage.bucket import open_bucket
 
 ROOM = 1000
 
@@ -44,8 +45,12 @@ def age(store: Store, upload: UploadRow, seconds: int) -> None:
         connection.execute(update(uploads).where(uploads.c.id == upload.id).values(expires_at=ended))
 
 
-def on_disk(settings: Settings) -> list[str]:
-    return sorted(path.name for path in (settings.paths.blobs / ".uploads").rglob("*"))
+def kept(settings: Settings) -> list[str]:
+    """The names of uploads' folders and of their parts, wherever they are kept."""
+    found = {path.name for path in (settings.paths.blobs / ".uploads").rglob("*")}
+    if settings.storage is not None:
+        found |= {name for one in open_bucket(settings.storage).list("uploads") for name in one.key.split("/")[1:]}
+    return sorted(found)
 
 
 def test_parts_become_a_file_in_the_order_of_their_ids(store: Store, store_settings: Settings) -> None:
@@ -58,7 +63,7 @@ def test_parts_become_a_file_in_the_order_of_their_ids(store: Store, store_setti
     assert file.expires_at == pytest.approx(time.time() + 3600, abs=2)
     assert store.blobs.path(file.id).read_bytes() == b"abcdef"
     assert store.files.get(file.id) == file
-    assert on_disk(store_settings) == []
+    assert kept(store_settings) == []
 
 
 def test_parts_may_come_at_once(store: Store) -> None:
@@ -128,7 +133,7 @@ def test_a_cancelled_upload_takes_nothing_and_keeps_nothing(store: Store, store_
         with pytest.raises(InvalidRequest, match="is cancelled") as caught:
             call()
         assert caught.value.code == "upload_cancelled"
-    assert on_disk(store_settings) == []
+    assert kept(store_settings) == []
 
 
 def test_a_cancel_while_a_part_comes_in_refuses_the_part(store: Store, store_settings: Settings) -> None:
@@ -141,7 +146,7 @@ def test_a_cancel_while_a_part_comes_in_refuses_the_part(store: Store, store_set
 
     with pytest.raises(InvalidRequest, match="is cancelled"):
         store.uploads.add_part(upload.id, slow(), room=ROOM)
-    assert on_disk(store_settings) == []
+    assert kept(store_settings) == []
 
 
 def test_an_upload_expires_at_once_and_its_bytes_later(store: Store, store_settings: Settings) -> None:
@@ -161,7 +166,7 @@ def test_an_upload_expires_at_once_and_its_bytes_later(store: Store, store_setti
     assert store.uploads.sweep() == 0  # a completion that began in time may still read
     age(store, upload, GRACE_SECONDS + 1)
     assert store.uploads.sweep() == 1
-    assert on_disk(store_settings) == []
+    assert kept(store_settings) == []
     again = store.uploads.get(upload.id)
     assert again is not None
     assert again.status == "expired"
@@ -185,7 +190,7 @@ def test_parts_that_nobody_names_have_an_end(store: Store, store_settings: Setti
     store.uploads.add_part(upload.id, [b"abcdef"], room=10)
     with pytest.raises(InvalidRequest, match="more than the 10"):
         store.uploads.add_part(upload.id, [b"abcdef"], room=10)
-    assert len(on_disk(store_settings)) == 2  # the upload's directory and its one part
+    assert len(kept(store_settings)) == 2  # the upload's directory and its one part
 
 
 @pytest.mark.parametrize("upload_id", ["upload_" + "0" * 32, "upload_../..", "../../etc", ""])

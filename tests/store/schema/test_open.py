@@ -42,6 +42,7 @@ WITHOUT_16 = (
     "DROP TABLE eval_sources",
     "DROP INDEX ix_evals_result_file",
     "ALTER TABLE evals DROP COLUMN result_file",
+    "ALTER TABLE models DROP COLUMN display",
 )
 
 

@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from tunesmith.train.core import losses
-from tunesmith.train.core.losses import dpo_loss, supervised_loss, token_logprobs
+from tunesmith.train.core.losses import dpo_loss, slices, supervised_loss, token_logprobs
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
 from tunesmith.train.layers.trained_head import trained_token_logprobs
 
 
 @pytest.mark.parametrize("cap", [0.0, 1.5])
-@pytest.mark.parametrize("chunk", [1 << 24, 20])  # 20: two of nine tokens at once
-def test_token_logprobs_have_torchs_value_and_gradient(cap: float, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "CHUNK_LOGITS", chunk)
+@pytest.mark.parametrize("tokens", [96, 2])  # at once, of nine
+def test_token_logprobs_have_torchs_value_and_gradient(
+    cap: float, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", 16)
+    monkeypatch.setattr(losses, "CHUNK_TOKENS", tokens)
     torch.manual_seed(0)
     hidden = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
     head = torch.nn.Linear(4, 8, dtype=torch.float64).requires_grad_(False)
@@ -30,6 +33,22 @@ def test_token_logprobs_have_torchs_value_and_gradient(cap: float, chunk: int, m
     (mine,) = torch.autograd.grad((logprobs * direction).sum(), hidden)
     (theirs,) = torch.autograd.grad((expected * direction).sum(), hidden)
     torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("count", "lengths"),
+    [(0, []), (1, [1]), (96, [96]), (140, [140]), (150, [75, 75]), (181, [90, 91]), (400, [100, 100, 100, 100])],
+)
+def test_slices_of_the_logits_are_nearly_equal_and_not_small(count: int, lengths: list[int]) -> None:
+    found = slices(count, 96)
+    assert [here.stop - here.start for here in found] == lengths
+    assert [index for here in found for index in range(count)[here]] == list(range(count))
+
+
+@pytest.mark.parametrize(("outputs", "tokens"), [(49_152, 96), (151_936, 96), (4_096, 1024)])
+def test_a_large_vocabulary_has_no_short_slices(outputs: int, tokens: int) -> None:
+    """27 tokens of the largest, by their logits alone."""
+    assert losses._tokens_at_once(torch.device("cpu"), outputs) == tokens
 
 
 def test_supervised_loss_is_the_weighted_mean() -> None:

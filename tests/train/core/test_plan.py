@@ -61,6 +61,16 @@ def test_compiled_layers_want_one_copy_where_steps_are_large_or_memory_is_short(
     assert copies(94, free_bytes=1 << 29, compiled=True) == 0
 
 
+def test_weights_in_16_bits_are_always_repacked_since_nothing_else_computes_with_them() -> None:
+    def narrow(step_tokens: float, run_tokens: int, free_bytes: int) -> int:
+        return weight_copies(step_tokens, run_tokens, 1 << 28, free_bytes, compiled=True, narrow=True)
+
+    assert narrow(94, 4000, 1 << 33) == 2
+    assert narrow(94, 400, 1 << 33) == 1
+    assert narrow(800, 4000, 1 << 33) == 1
+    assert narrow(94, 4000, 1 << 27) == 1
+
+
 def test_a_resumed_run_keeps_the_first_plan(tmp_path: Path) -> None:
     first = kept_plan(tmp_path / "run" / "plan.json", MemoryPlan(1000, False))
     assert kept_plan(tmp_path / "run" / "plan.json", MemoryPlan(500, True)) == first

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import cast
 
+import pytest
 import torch
 from tests.train.conftest import tiny_llama
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import attach
@@ -114,6 +116,43 @@ def test_accelerate_changes_the_modules_and_not_the_output() -> None:
     assert isinstance(layer.input_layernorm, FusedNorm)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_norms_of_a_16_bit_base_are_fused(dtype: torch.dtype) -> None:
+    model = tiny_llama().to(dtype)
+    accelerate(model)
+    norms = [module for module in model.modules() if type(module).__name__.endswith("Norm")]
+    assert len(norms) == 2 * model.config.num_hidden_layers + 1
+    assert all(isinstance(norm, FusedNorm) for norm in norms)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_norm_in_16_bits_and_its_gradient_are_as_near_to_float64_as_transformers(dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, grad = (3 * torch.randn(64, 96, generator=draw, dtype=torch.float64) for _ in range(2))
+    own = LlamaRMSNorm(96).to(dtype)
+    own.weight.data += torch.randn(96, generator=draw).to(dtype)
+    x, grad = x.to(dtype), grad.to(dtype)
+    weight, epsilon = own.weight.detach().double(), own.variance_epsilon
+    exact = through(
+        lambda x, w: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * w, x.double(), weight, grad
+    )
+    theirs = through(lambda x, _: own(x), x, own.weight, grad)
+    ours = through(lambda x, weight: apply(RmsNorm, x, weight, epsilon), x, own.weight, grad)
+    for right, one, other in zip(exact, theirs, ours, strict=True):
+        assert 0 < error(other, right) <= 1.05 * error(one, right)
+
+
+def through(norm: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, grad: Tensor) -> list[Tensor]:
+    """The output, and the gradients of the input and of the weight."""
+    x, weight = x.clone().requires_grad_(), weight.requires_grad_()
+    y = norm(x, weight)
+    return [y.detach(), *torch.autograd.grad(y, (x, weight), grad.to(y.dtype))]
+
+
+def error(numbers: Tensor, right: Tensor) -> float:
+    return float((numbers.double() - right).abs().mean())
+
+
 class OtherRMSNorm(nn.Module):
     """Gemma's: the weight is stored minus one."""
 
@@ -127,6 +166,7 @@ class OtherRMSNorm(nn.Module):
 
 
 def test_accelerate_leaves_a_norm_of_another_kind_alone() -> None:
-    model = nn.Sequential(OtherRMSNorm())
-    accelerate(model)
-    assert isinstance(model[0], OtherRMSNorm)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = nn.Sequential(OtherRMSNorm()).to(dtype)
+        accelerate(model)
+        assert isinstance(model[0], OtherRMSNorm)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tunesmith.kernels.training import step_args
 from tunesmith.settings import TrainingOptions
 from tunesmith.train.adapters.lora import Adapter, attach
 from tunesmith.train.core.losses import supervised_loss
@@ -32,6 +33,17 @@ SHAPE = {
     "eos_token_id": 2,
 }
 Changes = dict[str, object]  # of SHAPE
+LONGROPE: Changes = {  # over three quarters of each head, and other angles for rows of more than 60 tokens
+    "sliding_window": 4096,
+    "rope_parameters": {
+        "rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75, "short_factor": [1.0] * 6,
+        "long_factor": [1.0 + 0.5 * place for place in range(6)], "original_max_position_embeddings": 60,
+    },
+}  # fmt: skip
+MULTIPLIERS: Changes = {
+    "embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22, "attention_multiplier": 0.06,
+}  # fmt: skip
+HALF = {"partial_rotary_factor": 0.5}
 PLAIN_LORA = TrainingOptions(lora_rank=16, lora_alpha=32.0)
 
 
@@ -51,6 +63,7 @@ class Pair:
         torch.testing.assert_close(logprobs.double(), expected, rtol=1e-4, atol=1e-4)
         scale = float(expected_grad.abs().max())
         torch.testing.assert_close(grad.double() / scale, expected_grad / scale, rtol=1e-3, atol=1e-5)
+        assert float((grad - expected_grad).norm()) < 2e-5 * float(expected_grad.norm())
 
 
 def build(name: str, spec: TrainingOptions, changes: Changes) -> tuple[transformers.PreTrainedModel, Adapter]:
@@ -70,7 +83,12 @@ def build(name: str, spec: TrainingOptions, changes: Changes) -> tuple[transform
 
 
 def pair(
-    name: str = "Llama", spec: TrainingOptions = PLAIN_LORA, changes: Changes | None = None, *, both: bool = False
+    name: str = "Llama",
+    spec: TrainingOptions = PLAIN_LORA,
+    changes: Changes | None = None,
+    *,
+    both: bool = False,
+    longest: int | None = None,
 ) -> Pair:
     """The plain one in float64, but for what transformers computes in float32."""
     model, adapter = build(name, spec, changes or {})
@@ -81,7 +99,7 @@ def pair(
         for path, layer in twin_adapter.layers.items():
             layer.lora_a.copy_(adapter.layers[path].lora_a)
             layer.lora_b.copy_(adapter.layers[path].lora_b)
-    assert compiled_layers_gap(model, adapter) is None
+    assert compiled_layers_gap(model, adapter, longest) is None
     layers = CompiledLayers(model, adapter, both)
     return Pair(TreeScorer(twin), twin_adapter, TreeScorer(model, layers), adapter, layers)
 
@@ -117,12 +135,26 @@ QWEN3 = pair("Qwen3")  # with norms of heads, which the backward pass makes agai
         ("Qwen2", PLAIN_LORA, {"tie_word_embeddings": True}),
         ("Qwen3", PLAIN_LORA, {"attention_bias": True}),
         ("SmolLM3", PLAIN_LORA, {"no_rope_layer_interval": 2}),
+        ("Phi3", PLAIN_LORA, {"sliding_window": None}),
+        ("Phi3", TrainingOptions(lora_rank=3, lora_targets=["qkv_proj", "down_proj"]), LONGROPE),
+        ("Granite", PLAIN_LORA, MULTIPLIERS),
+        ("Glm", PLAIN_LORA, {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, **HALF}}),
+        ("Ernie4_5", PLAIN_LORA, {}),
+        ("SeedOss", PLAIN_LORA, {"attention_dropout": 0.0, "attention_bias": True}),
     ],
 )
 def test_a_family_has_the_gradient_of_its_own_layers(name: str, spec: TrainingOptions, changes: Changes) -> None:
     both = pair(name, spec, changes)
     both.compare([random_row(n, n, PROMPT) for n in (3, 20, 41)])
     both.compare([random_row(9, 1)])
+
+
+def test_rows_that_fill_no_window_have_the_gradient_and_longer_ones_are_refused() -> None:
+    """The packed tree may be longer than the window: each row counts alone."""
+    both = pair("Mistral", changes={"sliding_window": 60}, longest=60)
+    both.compare([random_row(n, n, PROMPT) for n in (10, 5, 9)])
+    with pytest.raises(RuntimeError, match="longer than a layer's window of 60 tokens"):
+        both.compiled.score([random_row(61, 1)])
 
 
 @st.composite
@@ -144,6 +176,40 @@ def test_a_tree_has_the_gradient_of_the_models_own_layers(rows: list[TokenRow]) 
 
 def test_a_row_longer_than_any_block_has_it_too() -> None:
     LLAMA.compare([random_row(600, 5), random_row(30, 6, random_row(600, 5).ids[:300])])
+
+
+@pytest.mark.parametrize("both", [LLAMA, QWEN3], ids=["Llama", "Qwen3"])
+def test_a_row_too_long_for_one_range_has_it_too(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges of one key head and 256 queries, on any number of threads; the room for them is that of one range."""
+    rows = [random_row(600, 5), random_row(30, 6, random_row(600, 5).ids[:300])]
+    _, whole = scored(both.compiled, both.compiled_adapter, rows)
+    monkeypatch.setattr(step_args, "SCORE_GRADS", 1)
+    both.compare(rows)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(scored(both.compiled, both.compiled_adapter, rows)[1])
+    torch.set_num_threads(2)
+    assert torch.equal(results[1], results[0])
+    assert torch.equal(results[2], results[0])
+    assert float((whole - results[0]).norm()) < 1e-5 * float(whole.norm())
+
+
+@pytest.mark.parametrize(
+    ("panels", "heads", "kv_heads", "expected"),
+    [
+        (50, 9, 3, (2, 50)),  # SmolLM2, 800 tokens: two of its three key heads have 15 MB
+        (25, 16, 8, (8, 25)),
+        (64, 16, 8, (2, 64)),
+        (36, 15, 5, (3, 36)),  # four would fit, and then one: three and two
+        (512, 9, 3, (1, 16)),  # 10 panels would fit; 256 queries are the least
+        (200, 4, 4, (1, 80)),
+    ],
+)
+def test_ranges_of_attention_are_equal_and_fit_into_the_cache(
+    panels: int, heads: int, kv_heads: int, expected: tuple[int, int]
+) -> None:
+    assert step_args.score_ranges(panels, heads, kv_heads) == expected
 
 
 @pytest.mark.parametrize("both", [LLAMA, QWEN3], ids=["Llama", "Qwen3"])

@@ -16,6 +16,7 @@ from transformers.models.glm4_moe import modeling_glm4_moe
 from transformers.models.llama import modeling_llama
 
 from tunesmith.errors import InvalidRequest
+from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.disk_room import DiskRoom
 from tunesmith.train.core.examples import Example
 from tunesmith.train.core.interrupt import Interrupt
@@ -91,6 +92,7 @@ def test_any_exception_of_the_fast_path_is_told_and_the_run_is_padded(make_spec:
         "KeyError: 'block_mask is not\\n in the tree'."
     ]
     model.scorer.score(ROWS).logprobs.sum().backward()
+    assert isinstance(model.trainable, Adapter)
     assert bool(model.trainable.grad.abs().sum() > 0)
     assert modeling_llama.apply_rotary_pos_emb is own
 

@@ -59,9 +59,23 @@ CHANGES: dict[str, dict[str, object]] = {
     "Phi3": {"sliding_window": None},
     "Gemma2": {**WINDOW, "attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 8},
     "Gemma3": {**WINDOW, "query_pre_attn_scalar": 8},
+    "Qwen3Moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True},
     "GptOss": {**WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
 }
-FAMILIES = ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "Phi3", "SmolLM3", "Olmo2", "GptOss"]
+FAMILIES = [
+    "Llama",
+    "Mistral",
+    "Qwen2",
+    "Qwen3",
+    "Gemma",
+    "Gemma2",
+    "Gemma3",
+    "Phi3",
+    "SmolLM3",
+    "Olmo2",
+    "Qwen3Moe",
+    "GptOss",
+]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -128,11 +128,17 @@ def test_a_job_is_paused_resumed_trained_again_and_its_log_kept(
         "seed": "7",
     }
     page.fill("#n_epochs", "2")
+    page.get_by_text("Metadata and Weights & Biases").click()
+    expect(page.locator(".pair:visible")).to_have_count(1)
+    page.fill("[name=metadata_key_1]", "team")  # which brings the next pair
+    expect(page.locator(".pair:visible")).to_have_count(2)
+    page.fill("[name=metadata_value_1]", "shops")
     page.get_by_role("button", name="Create the job").click()
     page.wait_for_url(lambda url: "/ui/jobs/ftjob-" in url and job not in url)
     again = page.url.rpartition("/")[2]
     found = api.get(f"/fine_tuning/jobs/{again}").json()
     assert (found["seed"], found["method"]["supervised"]["hyperparameters"]["n_epochs"]) == (7, 2)
+    assert found["metadata"] == {"team": "shops"}
     for one in (again, job):
         api.post(f"/fine_tuning/jobs/{one}/cancel")
     page.goto(f"/ui/jobs/{job}")
@@ -172,3 +178,14 @@ def test_a_model_gets_a_name_to_show(page: Page, names: dict[str, str]) -> None:
         page.fill("#display", name)
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("heading", level=1)).to_have_text(shown)
+
+
+def test_an_export_is_prepared_and_what_hinders_it_is_told(page: Page, names: dict[str, str]) -> None:
+    page.goto(f"/ui/models/{names['model']}")
+    page.get_by_role("button", name="Prepare peft").click()
+    expect(page.locator("#exports progress")).to_be_visible()
+    expect(page.get_by_role("button", name="Prepare gguf")).to_be_disabled()
+    expect(page.locator("#exports .problem")).to_contain_text(
+        "adapter_model.safetensors is missing", timeout=LONG_MS
+    )  # it has no weights
+    expect(page.get_by_role("button", name="Prepare gguf")).to_be_enabled()

@@ -16,7 +16,7 @@ from tunesmith.store import Store
 from tunesmith.web.live import feed as feeds
 from tunesmith.web.live import stream
 from tunesmith.web.live.feed import Feed, Place
-from tunesmith.web.live.stream import LiveStream, end_viewers, open_viewers
+from tunesmith.web.live.stream import LiveStream, Looker, end_viewers, open_viewers
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ class Viewer:
 def viewer(
     store: Store, job_id: str, seen: str = "", session: str = "s", *, key: str = "k", valid: bool = True
 ) -> Viewer:
-    return Viewer(LiveStream(Feed(store, job_id), Place.read(seen), session, key, lambda: valid))
+    return Viewer(LiveStream(Feed(store, job_id), Place.read(seen), Looker(session, key, "en"), lambda: valid))
 
 
 def run(play: Callable[[], Awaitable[None]]) -> None:

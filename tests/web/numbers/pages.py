@@ -17,6 +17,7 @@ from tests.web.numbers.spelling import Json, t
 
 from tunesmith import __version__
 from tunesmith.estimate.prices import DEFAULT_MODEL, OPENAI, require_price
+from tunesmith.export.kinds import WIDTHS
 from tunesmith.models.facts import count_parameters
 from tunesmith.rows.codes import CODES
 from tunesmith.store import Store
@@ -27,6 +28,7 @@ from tunesmith.web.views.organization.usage import SPANS, first_day
 
 JOBS, FILES, EVALS, ORGANIZATION = "/v1/fine_tuning/jobs", "/v1/files", "/v1/evals", "/v1/organization"
 NOTHING_SENT = "0 of 1"  # the bar of an upload, which is hidden
+PAIRS = 16  # of metadata, as OpenAI has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class Pages:
             f"{one['filename']} · {size(one['bytes'])}" for one in self.files["data"] if one["purpose"] == "fine-tune"
         ]
         prices = [one.model for one in OPENAI.prices]
-        said.append("nf4")
+        said += ["nf4", t("new_job.metadata_hint", most=PAIRS)]
+        said += [t(f"new_job.metadata_{part}_n", n=one) for part in ("key", "value") for one in range(1, PAIRS + 1)]
         yield Check("/ui/jobs/new", "/ui/jobs/new", said, [self.files, self.models, prices])
 
     def _files(self) -> Iterator[Check]:
@@ -117,7 +120,7 @@ class Pages:
         record = json.loads((self.filled.adapter / "card.json").read_text("utf-8"))
         said = [t("models.rows", n=record["training"]["rows"]), t("models.trained_tokens", n=job["trained_tokens"])]
         evaluation = _content(self, job["tunesmith"]["evaluation"]["file"])
-        said.append(t("models.at_step", step=record["step"]))
+        said += [t("models.at_step", step=record["step"]), *WIDTHS[1:]]
         yield Check(
             "/ui/models/{name:path}",
             f"/ui/models/{job['fine_tuned_model']}",

@@ -10,12 +10,14 @@ import pytest
 from sqlalchemy import update
 from starlette.testclient import TestClient
 from tests.web.conftest import SignIn
+from tests.web.work import checkpoint, finish, running_job
 
 from tunesmith.check.report.mask_preview import preview_rows
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.render.renderer import Renderer
 from tunesmith.rows.codes import CODES
 from tunesmith.rows.row_faults import FIX_LATER
+from tunesmith.settings import Settings
 from tunesmith.store import Store
 from tunesmith.store.schema.tables import files
 from tunesmith.web.pages.file import fixed_name
@@ -235,7 +237,9 @@ def test_duplicates_stand_side_by_side(browser: TestClient) -> None:
     assert sides.count("<dd>Is shop 2 open?</dd>") == 2
 
 
-def test_the_mask_is_the_renderers(browser: TestClient, renderer: Renderer, tmp_path: Path) -> None:
+def test_the_mask_is_the_renderers(
+    browser: TestClient, renderer: Renderer, tmp_path: Path, store: Store, settings: Settings
+) -> None:
     file = upload(browser, lines(SOUND))
     copy = tmp_path / "rows.jsonl"
     copy.write_bytes(lines(SOUND))
@@ -247,6 +251,11 @@ def test_the_mask_is_the_renderers(browser: TestClient, renderer: Renderer, tmp_
     pieces = [tuple(re.findall(r'<span class="token">(.*?)</span>', one, re.DOTALL)) for one in learned]
     assert pieces == [span.pieces for span in wanted.spans if span.learned]
     assert "There is no row in line 400" in page_of(browser, f"/ui/files/{file}/mask?base={BASE}&line=400")
+    lease = running_job(store, suffix="shops")
+    tuned = finish(store, lease, checkpoint(store, lease, settings.paths.jobs, 1)).planned_model
+    assert f"<option>{tuned}</option>" in page_of(browser, f"/ui/files/{file}")
+    own = page_of(browser, f"/ui/files/{file}/mask?base={tuned}&line=3")
+    assert own.replace(tuned, BASE) == part
     unknown = browser.get(f"/ui/files/{file}/mask?base=none&line=3", headers={"hx-request": "true"})
     assert unknown.status_code == 400
     assert "<html" not in unknown.text

@@ -155,7 +155,8 @@ def test_a_checkpoint_has_a_page_without_a_verdict(browser: TestClient, make_mod
 
 def test_lines_to_copy_call_this_server(browser: TestClient, make_model: MakeModel) -> None:
     name = make_model()
-    page = browser.get(f"/ui/models/{name}", headers={"host": "127.0.0.1:8123"}).text
+    cookie = f"tunesmith_session_8123={next(iter(browser.cookies.values()))}"
+    page = browser.get(f"/ui/models/{name}", headers={"host": "127.0.0.1:8123", "cookie": cookie}).text
     python, curl = (html.unescape(page.split(f'id="use-{one}"')[1].split("</pre>")[0]) for one in ("python", "curl"))
     assert 'base_url="http://127.0.0.1:8123/v1"' in python
     assert f'model="{name}"' in python

@@ -89,6 +89,8 @@ def test_the_plan_is_the_commands_estimate(
         ("model", "gpt-9", "gpt-9"),
         ("training_file", "file-none", "there is no such file"),
         ("evaluate", "0.9", "at most 0.5"),
+        ("wandb_project", "p" * 129, "at most 128 characters"),
+        ("wandb_tags", "night", "Missing required parameter: 'integrations[0].wandb.project'"),
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else None,
 )
@@ -96,12 +98,13 @@ def test_what_would_be_refused_stands_at_its_field(browser: TestClient, field: s
     file = upload(browser, lines(SOUND))
     form = {"training_file": file, field: value}
     part = plan_of(browser, **form)
-    assert sentence in fault_of(part, field)
+    at = "wandb_project" if field == "wandb_tags" else field  # tags without the project they belong to
+    assert sentence in fault_of(part, at)
     assert "disabled" in part.split('id="create"')[1]
     refused = browser.post("/ui/jobs/new", data={"model": BASE, **form})
     assert refused.status_code in (400, 404)
     page = html.unescape(refused.text)
-    assert fault_of(page, field) == fault_of(part, field)
+    assert fault_of(page, at) == fault_of(part, at)
     assert f'value="{value}"' in page or f"selected>{value}" in page
     assert browser.get("/ui/api/v1/fine_tuning/jobs").json()["data"] == []
 
@@ -205,6 +208,81 @@ def test_a_job_can_be_made_again(browser: TestClient) -> None:
     }
 
 
+NOTES = {
+    "metadata_key_1": "team",
+    "metadata_value_1": "shop <b>",
+    "metadata_key_3": "empty",
+    "wandb_project": "shops",
+    "wandb_name": "night",
+    "wandb_entity": "acme",
+    "wandb_tags": "one,two",
+}
+
+
+def test_metadata_and_wandb_reach_the_job_and_the_next_form(browser: TestClient) -> None:
+    file = upload(browser, lines(SOUND))
+    answer = browser.post("/ui/jobs/new", data={"model": BASE, "training_file": file, **NOTES})
+    job = answer.headers["location"].rpartition("/")[2]
+    made = browser.get(f"/ui/api/v1/fine_tuning/jobs/{job}").json()
+    assert made["metadata"] == {"team": "shop <b>", "empty": ""}
+    wandb = {"project": "shops", "name": "night", "entity": "acme", "tags": ["one", "two"]}
+    assert made["integrations"] == [{"type": "wandb", "wandb": wandb}]
+    shown = browser.get(f"/ui/jobs/{job}").text
+    for name, value in (("team", "shop &lt;b&gt;"), ("empty", "–"), ("W&amp;B project", "shops"), ("Tags", "one, two")):
+        assert re.search(rf"<dt[^>]*>{name}</dt><dd>{value}</dd>", shown), name
+    again = browser.get(f"/ui/jobs/new?from={job}").text
+    fields = dict(re.findall(r'<input [^>]*name="(\w+)" value="([^"]*)"', again))
+    assert {name: html.unescape(fields[name]) for name in NOTES if name.startswith("wandb")} == {
+        name: value for name, value in NOTES.items() if name.startswith("wandb")
+    }
+    assert (fields["metadata_value_1"], fields["metadata_key_2"]) == ("shop &lt;b&gt;", "empty")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sentence"),
+    [
+        ({"metadata_key_1": "a", "metadata_key_2": "a"}, "The metadata has the key 'a' twice."),
+        ({"metadata_key_1": "k" * 65}, "it must have 1 to 64"),
+        ({"metadata_value_1": "v"}, "the key '' has 0 characters"),
+        ({"metadata_key_1": "a", "metadata_value_1": "v" * 513}, "at most 512 are kept"),
+    ],
+    ids=["twice", "long key", "no key", "long value"],
+)
+def test_wrong_metadata_is_told_below_its_rows(browser: TestClient, pairs: dict[str, str], sentence: str) -> None:
+    form = {"training_file": upload(browser, lines(SOUND)), **pairs}
+    part = plan_of(browser, **form)
+    assert sentence in fault_of(part, "metadata")
+    assert '<a href="#metadata">Metadata</a>' in part
+    refused = browser.post("/ui/jobs/new", data={"model": BASE, **form})
+    assert refused.status_code == 400
+    assert fault_of(html.unescape(refused.text), "metadata") == fault_of(part, "metadata")
+    assert all(f'name="{name}" value="{value}"' in refused.text for name, value in pairs.items())
+
+
+def test_every_field_keeps_its_value_when_a_job_is_refused(browser: TestClient) -> None:
+    files = {name: upload(browser, lines(SOUND)) for name in ("training_file", "validation_file")}
+    chosen = {"model": BASE, "evaluate": "0.1", "price": "gpt-3.5-turbo-1106", **files}
+    page = browser.get("/ui/jobs/new").text
+    typed = {name: f"{name[:40]} <1>" for name in re.findall(r'<input id="\w+" name="(\w+)"', page)} | {
+        f"metadata_{part}_{n}": f"{part} {n}" for part in ("key", "value") for n in range(1, 17)
+    }
+    lists = re.findall(
+        r'<select id="(\w+)"[^>]*><option value="">As this server.*?<option>([^<]+)</option></select>', page
+    )
+    assert {"seed", "suffix", "beta", "lora_targets", "wandb_tags"} < set(typed)
+    assert len(lists) >= 3
+    answer = browser.post("/ui/jobs/new", data={**typed, **chosen, **dict(lists), "method": "dpo"})
+    assert answer.status_code == 400
+    shown = html.unescape(answer.text)
+    for name, value in typed.items():
+        assert f'name="{name}" value="{value}"' in shown, name
+    for name, value in lists:
+        assert re.search(rf'<select id="{name}".*?<option selected>{value}</option>', shown), name
+    for name, value in chosen.items():
+        assert re.search(rf'<select id="{name}".*?(value="{value}"| )? ?selected>', shown, re.DOTALL), name
+    assert 'value="dpo" checked' in shown
+
+
 def test_a_reader_sees_why_the_button_is_off(browser: TestClient, sign_in: SignIn) -> None:
     file = upload(browser, lines(SOUND))
     reader = sign_in("read-only")
@@ -229,6 +307,14 @@ def test_a_plan_without_a_file_asks_for_one(browser: TestClient) -> None:
         ({"method": "dpo", "beta": ".5"}, {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.5}}}}),
         ({"beta": "1"}, {"method": {"type": "supervised", "supervised": {"hyperparameters": {}}}}),
         (
+            {"metadata_key_2": " team", "metadata_value_2": "a, b", "wandb_project": "p", "wandb_tags": "x, ,y"},
+            {
+                "method": {"type": "supervised", "supervised": {"hyperparameters": {}}},
+                "metadata": {"team": "a, b"},
+                "integrations": [{"type": "wandb", "wandb": {"project": "p", "tags": ["x", "y"]}}],
+            },
+        ),
+        (
             {"evaluate": "true", "lora_targets": "q_proj, v_proj", "other": "1"},
             {
                 "method": {"type": "supervised", "supervised": {"hyperparameters": {}}},
@@ -236,7 +322,7 @@ def test_a_plan_without_a_file_asks_for_one(browser: TestClient) -> None:
             },
         ),
     ],
-    ids=["auto", "dpo", "beta", "options"],
+    ids=["auto", "dpo", "beta", "notes", "options"],
 )
 def test_a_form_makes_a_request(form: dict[str, str], expected: dict[str, Any]) -> None:
     assert request_of(form) == expected
@@ -249,7 +335,9 @@ def test_a_form_makes_a_request(form: dict[str, str], expected: dict[str, Any]) 
         ("tunesmith.lora_rank", "lora_rank"),
         ("method.type", "method"),
         (None, "form"),
-        ("metadata", "form"),
+        ("metadata", "metadata"),
+        ("integrations[0].wandb.tags[3]", "wandb_tags"),
+        ("integrations[0].type", "form"),
     ],
 )
 def test_a_refusal_finds_its_field(param: str | None, field: str) -> None:

@@ -19,7 +19,7 @@ import json, sys, threading
 from tunesmith.launch.child import ChildLauncher
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
-from tunesmith.worker import run_worker
+from tunesmith.worker.loop import run_worker
 settings = Settings(**json.loads(sys.argv[1]))
 run_worker(open_store(settings), settings, threading.Event(), launcher=ChildLauncher("scripted_trainer"))
 """

@@ -18,7 +18,7 @@ from tunesmith.launch.child import ChildLauncher
 from tunesmith.settings import Settings
 from tunesmith.store import open_store
 from tunesmith.store.queue import leases
-from tunesmith.worker import run_worker
+from tunesmith.worker.loop import run_worker
 
 kill = lambda *args, **more: os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "commit":

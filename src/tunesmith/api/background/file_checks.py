@@ -1,7 +1,9 @@
 """Checks uploaded files: small ones at once, large ones in the background.
 
 A file stays `uploaded` until its check has ended. The check writes nothing but its result, so a process that dies
-in the middle loses nothing: `start()` checks again what was left. The pass over the rows is kept for the jobs on them.
+in the middle loses nothing: `start()` checks again what was left, and any other server on the database finds it within
+a minute. A check in the background holds a lease, so that one server makes it. The pass over the rows is kept for the
+jobs on them.
 
 Checks run in child processes. One that takes too much time or memory, or crashes, ends its child alone, and the file
 becomes `error`. Where the server itself died with a check under way, as in a power cut, it is begun once more.
@@ -12,6 +14,7 @@ Not covered: token counts of a particular base. A file does not know its base; t
 import queue
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -47,6 +50,8 @@ LEAST_MEMORY = 1 << 30  # bytes
 
 RETRY_SECONDS = 1.0
 LOOK_WAIT = 20.0  # seconds, of a page for a free child
+LEFT_SECONDS = 15.0  # how often an idle process looks for files that another one has left
+LEFT_AGE = 20  # seconds since a file came; a younger one is being checked at once
 
 CHECK_FAILED = "The check of this file failed unexpectedly; the server's log has the details. Upload it again."
 CHECK_DIED = (
@@ -75,8 +80,7 @@ class FileChecks:
         """Starts the thread with every file whose check did not finish."""
         self._thread = threading.Thread(target=self._work, name="file-checks", daemon=True)
         self._thread.start()
-        for row in self._store.files.unchecked():
-            self._waiting.put(row.id)
+        self.find_left(0)
 
     def stop(self) -> None:
         """Ends a check under way: the next start repeats it."""
@@ -100,6 +104,12 @@ class FileChecks:
                 log.info("a file is checked in the background", file=row.id)
         self._waiting.put(row.id)
         return row
+
+    def find_left(self, age: int = LEFT_AGE) -> None:
+        """Queues the files whose check has not ended, if they came so many seconds ago."""
+        for row in self._store.files.unchecked():
+            if row.created_at <= time.time() - age:
+                self._waiting.put(row.id)
 
     def discard(self, row: FileRow) -> None:
         """Removes what is kept of a deleted file.
@@ -131,9 +141,15 @@ class FileChecks:
 
     def _work(self) -> None:
         self._children.warm()
-        while (file_id := self._waiting.get()) is not None:
+        while True:
             try:
+                file_id = self._waiting.get(timeout=LEFT_SECONDS)
+                if file_id is None:
+                    return
                 self._check_in_background(file_id)
+            except queue.Empty:
+                with suppress(ServiceUnavailable):  # then at the next look
+                    self.find_left()
             except (ServiceUnavailable, CheckBusy) as error:
                 if self._children.stopped:
                     return
@@ -142,14 +158,16 @@ class FileChecks:
                 self._waiting.put(file_id)
 
     def _check_in_background(self, file_id: str) -> None:
-        row = self._store.files.get(file_id)
-        if row is None or row.status != "uploaded":
-            return
-        seconds = self._settings.check_seconds + row.bytes / BYTES_A_SECOND
-        try:
-            self._check(row, seconds)
-        except CheckTimedOut:
-            self._give_up(row, f"it took longer than {seconds:.0f} s")
+        """Checks a file, unless another server does: it is looked for again while it is `uploaded`."""
+        with self._store.leases.held(f"check {file_id}") as mine:
+            row = self._store.files.get(file_id) if mine else None
+            if row is None or row.status != "uploaded":
+                return
+            seconds = self._settings.check_seconds + row.bytes / BYTES_A_SECOND
+            try:
+                self._check(row, seconds)
+            except CheckTimedOut:
+                self._give_up(row, f"it took longer than {seconds:.0f} s")
 
     def _check(self, row: FileRow, seconds: float) -> FileRow | None:
         """None: the file was deleted meanwhile."""

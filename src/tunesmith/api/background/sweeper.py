@@ -1,4 +1,4 @@
-"""Removes expired files, uploads and their parts at intervals.
+"""Removes expired files, uploads, their parts and old exports at intervals.
 
 Several servers may do so at once.
 
@@ -10,6 +10,7 @@ import threading
 import structlog
 
 from tunesmith.api.background.file_checks import FileChecks
+from tunesmith.api.exports.service import Exports
 from tunesmith.store import Store
 
 log = structlog.get_logger(__name__)
@@ -18,9 +19,10 @@ log = structlog.get_logger(__name__)
 class Sweeper:
     """Sweeps every `seconds`, in a thread of its own."""
 
-    def __init__(self, store: Store, seconds: float, checks: FileChecks) -> None:
+    def __init__(self, store: Store, seconds: float, checks: FileChecks, exports: Exports) -> None:
         self._store = store
         self._checks = checks
+        self._exports = exports
         self._seconds = seconds
         self._stopped = threading.Event()
 
@@ -36,7 +38,7 @@ class Sweeper:
     def _work(self) -> None:
         while not self._stopped.wait(self._seconds):
             try:
-                gone = self._store.expire() + self._checks.sweep()
+                gone = self._store.expire() + self._checks.sweep() + self._exports.sweep()
             except Exception:  # a database that does not answer now may answer next time
                 log.exception("a sweep failed; the next one will try again")
             else:

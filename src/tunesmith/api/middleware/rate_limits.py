@@ -4,13 +4,19 @@ Tokens are only known afterwards, so a request is admitted on an estimate (a qua
 for what it used when its answer has ended. So a project may exceed its limit once, and then waits longer. A request
 counts as many times as the answers that it asks for (`n` times the prompts).
 
-Not covered: several server processes each have limits of their own, and a restart begins with full buckets.
+On PostgreSQL all servers count together, in the database (`shared_limits`): a request is admitted there before it
+begins. Two requests for several answers each, which come to two servers within milliseconds, may exceed the number of
+answers at a time.
+
+Not covered: on SQLite a restart begins with full buckets.
 """
 
+import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,11 +25,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tunesmith.api.http.errors import error_response
 from tunesmith.api.http.rules import Rule
 from tunesmith.api.middleware.metering import Metered
+from tunesmith.api.middleware.shared_limits import SharedCounter
 from tunesmith.api.middleware.token_bucket import TokenBucket, shown
-from tunesmith.errors import InvalidRequest, RateLimited
+from tunesmith.errors import InvalidRequest, RateLimited, ServiceUnavailable
 from tunesmith.settings import Settings
+from tunesmith.store.servers.limits import Charge, SharedLimits
 
 BYTES_PER_TOKEN = 4
+TRIES, TOLD_SECONDS = 3, 0.05
 
 
 @dataclass(slots=True)
@@ -34,6 +43,12 @@ class Project:
     tokens: TokenBucket | None
     uploads: TokenBucket | None
     running: int = 0
+    elsewhere: int = 0  # answers that other servers had under way when a request was last admitted
+
+    def buckets(self) -> dict[str, TokenBucket]:
+        """Those that have a limit, by name."""
+        all_of_them = {"requests": self.requests, "tokens": self.tokens, "uploads": self.uploads}
+        return {what: bucket for what, bucket in all_of_them.items() if bucket is not None}
 
 
 @dataclass(slots=True)
@@ -44,6 +59,7 @@ class Admission:
     most: int  # at a time; 0: no limit
     clock: Callable[[], float]
     counted: int = 1
+    tell: Callable[[int], None] | None = None  # other servers, of answers beyond the first
 
     def count(self, choices: int, param: str) -> None:
         """Count the request as `choices` requests, before its work is done.
@@ -58,14 +74,17 @@ class Admission:
                 param=param,
                 code="too_many_choices",
             )
-        if self.most and self.project.running + more > self.most:
+        running = self.project.running + self.project.elsewhere
+        if self.most and running + more > self.most:
             raise RateLimited(
-                f"Rate limit reached: {self.project.running - self.counted} answers are under way and {choices} were "
+                f"Rate limit reached: {running - self.counted} answers are under way and {choices} were "
                 f"asked for, at most {self.most} at a time (limit_concurrent_requests). Ask again when one has ended.",
                 code="rate_limit_exceeded",
             )
         self.project.running += more
         self.counted = choices
+        if self.tell is not None:
+            self.tell(more)
         if self.project.requests is not None:
             self.project.requests.spend(float(more), self.clock())  # may exceed what is left, and is then waited off
 
@@ -83,11 +102,18 @@ class RateLimits:
     Runs inside authentication, since it needs the key's project. Only the event loop touches its state.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        shared: SharedLimits | None = None,
+    ) -> None:
         self.app = app
         self.settings = settings
         self.clock = clock
         self.projects: dict[str, Project] = {}
+        self.counter = None if shared is None else SharedCounter(shared)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the call on if the project's limits allow it; answers 429 otherwise."""
@@ -102,48 +128,69 @@ class RateLimits:
             if rule.limit == "model":
                 await self._ask(project, key.project, scope, receive, send)
                 return
-            self._take(project.uploads, "uploads", key.project)
+            await self._admit(project, key.project, {"uploads": 1.0}, 0)
         except _Refusal as refusal:
             await refusal.answer(self._headers(project))(scope, receive, send)
+            return
+        except ServiceUnavailable as error:
+            await error_response(error)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
     async def _ask(self, project: Project, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         estimate = self._estimate(scope)
-        self._admit(project, name, estimate)
-        admission = Admission(project, self.settings.limit_concurrent_requests, self.clock)
+        most = self.settings.limit_concurrent_requests
+        await self._admit(project, name, {"requests": 1.0, "tokens": estimate}, most)
+        tell = None if self.counter is None else partial(self._settle, project, name)
+        admission = Admission(project, most, self.clock, tell=tell)
         scope.setdefault("state", {})["admission"] = admission
         project.running += 1
         try:
             await self.app(scope, receive, self._with_headers(send, project))
         finally:
             project.running -= admission.counted
-            self._settle(project, estimate, scope.get("state", {}).get("metered"))
+            more = _used(scope.get("state", {}).get("metered")) - estimate
+            if project.tokens is not None:
+                project.tokens.spend(more, self.clock())
+            if self.counter is not None:
+                self._settle(project, name, -admission.counted, tokens=more)
 
-    def _admit(self, project: Project, name: str, estimate: float) -> None:
+    async def _admit(self, project: Project, name: str, amounts: Mapping[str, float], most: int) -> None:
         """Checks every limit before charging any: a refused request costs nothing."""
-        most = self.settings.limit_concurrent_requests
+        buckets = {what: bucket for what, bucket in project.buckets().items() if what in amounts}
+        if self.counter is not None and (buckets or most):
+            await self._admit_among_servers(self.counter, project, name, amounts)
+            return
         if most and project.running >= most:
-            raise _Refusal(
-                f"Rate limit reached for project {name}: {most} requests at a time (limit_concurrent_requests). Send "
-                "the next one when an answer has ended.",
-                1.0,
-            )
-        for bucket, amount, what in ((project.requests, 1.0, "requests"), (project.tokens, estimate, "tokens")):
-            self._demand(bucket, amount, what, name)
-        for bucket, amount in ((project.requests, 1.0), (project.tokens, estimate)):
-            if bucket is not None:
-                bucket.spend(amount, self.clock())
+            raise _too_many(name, most)
+        for what, bucket in buckets.items():
+            self._demand(bucket, amounts[what], what, name)
+        for what, bucket in buckets.items():
+            bucket.spend(amounts[what], self.clock())
 
-    def _take(self, bucket: TokenBucket | None, what: str, name: str) -> None:
-        self._demand(bucket, 1.0, what, name)
-        if bucket is not None:
-            bucket.spend(1.0, self.clock())
+    async def _admit_among_servers(
+        self, counter: SharedCounter, project: Project, name: str, amounts: Mapping[str, float]
+    ) -> None:
+        """As `_admit`, in the database; our own buckets then say what it has, and why it refuses."""
+        buckets = {what: bucket for what, bucket in project.buckets().items() if what in amounts}
+        charges = [Charge(what, bucket.per_minute, amounts[what]) for what, bucket in buckets.items()]
+        most = 0 if "uploads" in amounts else self.settings.limit_concurrent_requests
+        for _ in range(TRIES):
+            found = await counter.admit(name, charges, most)
+            project.elsewhere = found.elsewhere
+            for what, level in found.levels.items():
+                buckets[what].put(level, self.clock())
+            if found.admitted:
+                return
+            for what, bucket in buckets.items():
+                self._demand(bucket, amounts[what], what, name)
+            await asyncio.sleep(TOLD_SECONDS)  # an answer that has just ended may not be told yet
+        raise _too_many(name, most)
 
-    def _demand(self, bucket: TokenBucket | None, amount: float, what: str, name: str) -> None:
+    def _demand(self, bucket: TokenBucket, amount: float, what: str, name: str) -> None:
         now = self.clock()
-        wait = 0.0 if bucket is None else bucket.wait(amount, now)
-        if bucket is None or wait <= 0:
+        wait = bucket.wait(amount, now)
+        if wait <= 0:
             return
         raise _Refusal(
             f"Rate limit reached for project {name} on {what} per min: Limit {bucket.per_minute}, Remaining "
@@ -152,12 +199,17 @@ class RateLimits:
             wait,
         )
 
-    def _settle(self, project: Project, estimate: float, metered: Metered | None) -> None:
-        if project.tokens is None:
-            return
-        usage = None if metered is None else metered.answer.usage
-        used = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
-        project.tokens.spend(used - estimate, self.clock())
+    def _settle(self, project: Project, name: str, places: int, tokens: float = 0.0) -> None:
+        """Tells the other servers of answers that have begun (or with a minus ended), and of tokens used."""
+        amounts = {"requests": float(max(0, places)), "tokens": tokens}
+        charges = [
+            Charge(what, bucket.per_minute, amounts[what])
+            for what, bucket in project.buckets().items()
+            if amounts.get(what)
+        ]
+        if self.counter is not None:
+            most = self.settings.limit_concurrent_requests
+            self.counter.settle(name, charges, places if most else 0)
 
     def _estimate(self, scope: Scope) -> float:
         announced = Headers(scope=scope).get("content-length", "")
@@ -208,3 +260,16 @@ class _Refusal(Exception):
         """
         retry = {"retry-after": str(max(1, math.ceil(self.wait))), "retry-after-ms": str(math.ceil(self.wait * 1000))}
         return error_response(RateLimited(self.message, code="rate_limit_exceeded"), headers={**headers, **retry})
+
+
+def _too_many(name: str, most: int) -> _Refusal:
+    return _Refusal(
+        f"Rate limit reached for project {name}: {most} requests at a time (limit_concurrent_requests). Send the next "
+        "one when an answer has ended.",
+        1.0,
+    )
+
+
+def _used(metered: Metered | None) -> int:
+    usage = None if metered is None else metered.answer.usage
+    return 0 if usage is None else usage.prompt_tokens + usage.completion_tokens

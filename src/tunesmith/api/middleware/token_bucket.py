@@ -30,6 +30,11 @@ class TokenBucket:
         self._level = min(float(self.per_minute), self._filled(now) - amount)
         self._at = now
 
+    def put(self, level: float, now: float) -> None:
+        """Sets what it has, as another place has counted it."""
+        self._level = min(float(self.per_minute), level)
+        self._at = now
+
     def remaining(self, now: float) -> int:
         """Whole tokens available now."""
         return max(0, math.floor(self._filled(now)))

@@ -1,8 +1,9 @@
 """/v1/models: bases, their aliases, tuned models and kept checkpoints.
 
-The last two can be deleted, and aliases that were set here.
+The last two can be deleted and given a name to show; aliases that were set here can be deleted.
 """
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Body, HTTPException
@@ -13,9 +14,11 @@ from tunesmith.api.http.context import Context, ContextDep
 from tunesmith.api.http.json_answers import JSONAnswer
 from tunesmith.api.http.rules import rule
 from tunesmith.errors import InvalidRequest, NotFound
+from tunesmith.export.cards.display_name import checked_display_name, display_name
 from tunesmith.models.registry import alias_table, list_bases, new_alias
+from tunesmith.store import ModelRow
 from tunesmith.wire.lists import deleted
-from tunesmith.wire.models import AliasBody, Model, Models
+from tunesmith.wire.models import AliasBody, DisplayNameBody, Model, ModelDetails, Models
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=JsonRoute)
 
@@ -41,14 +44,25 @@ def retrieve_model(name: str, context: ContextDep) -> JSONAnswer:
     _require_name(name)
     row = context.store.models.get(name)
     if row is not None:
-        model = _model(row.name, row.created_at, row.owned_by)
-        if message := context.store.models.system_message(name):
-            model["tunesmith"] = {"system_message": message}
-        return JSONAnswer(model)
+        return JSONAnswer(_detailed(row, context))
     fixed = _fixed(context).get(name)
     if fixed is None:
         raise _unknown(name)
     return JSONAnswer(fixed)
+
+
+@router.post("/{name:path}/display_name")
+@rule("member", deed="gives models names")
+def name_model(name: str, body: Annotated[DisplayNameBody, Body()], context: ContextDep, audit: AuditDep) -> JSONAnswer:
+    """Gives a tuned model or a checkpoint of this project the name that pages show."""
+    row = context.store.models.get(name)
+    if row is None or row.project != context.project:
+        raise _unknown(name)
+    context.store.models.resolve(name)  # one without weights has no page to show it
+    display = checked_display_name(body.display_name)
+    context.store.models.rename(name, display)
+    audit.note("model.named", name, display=display or None)
+    return JSONAnswer(_detailed(replace(row, display=display), context))
 
 
 @router.post("/{name:path}")
@@ -85,6 +99,18 @@ def delete_model(name: str, context: ContextDep, audit: AuditDep) -> JSONAnswer:
     if not context.store.models.delete(name):
         raise _unknown(name)
     return JSONAnswer(deleted(name, "model"))
+
+
+def _detailed(row: ModelRow, context: Context) -> Model:
+    model = _model(row.name, row.created_at, row.owned_by)
+    details: ModelDetails = {}
+    if message := context.store.models.system_message(row.name):
+        details["system_message"] = message
+    if display := display_name(row):
+        details["display_name"] = display
+    if details:
+        model["tunesmith"] = details
+    return model
 
 
 def _fixed(context: Context) -> dict[str, Model]:

@@ -15,14 +15,12 @@ import orjson
 
 from tunesmith.check.file_check import CheckOptions, report_on, scan_of
 from tunesmith.check.isolated.look import LOOK, Look, answer_to, look_from_json
-from tunesmith.check.isolated.task import CheckTask, task_from_json
+from tunesmith.check.isolated.task import FAULT, GONE, NO_MEMORY, CheckTask, task_from_json
 from tunesmith.check.kept_scans import KeptScans
 from tunesmith.check.report.openai_wording import status_details
 from tunesmith.check.scan.chunk import scan
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.cpu import cpu_count
-
-FAULT, GONE, NO_MEMORY = "fault", "gone", "no_memory"  # keys of an answer without a verdict
 
 WARMING = b'{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'  # loads token tables
 

@@ -18,9 +18,8 @@ from typing import IO
 
 import orjson
 
-from tunesmith.check.isolated.child import FAULT, GONE, NO_MEMORY
 from tunesmith.check.isolated.look import REFUSED, SEEN, Look
-from tunesmith.check.isolated.task import CheckTask
+from tunesmith.check.isolated.task import FAULT, GONE, NO_MEMORY, CheckTask
 from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.jsonvalue import JsonObject
 from tunesmith.system.cpu import cpu_count

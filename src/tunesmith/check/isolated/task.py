@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tunesmith.jsonvalue import JsonObject
 
+FAULT, GONE, NO_MEMORY = "fault", "gone", "no_memory"  # keys of an answer without a verdict
+
 
 @dataclass(frozen=True, slots=True)
 class CheckTask:

@@ -1,5 +1,6 @@
 """`tunesmith serve` and `tunesmith worker`: the processes that keep running."""
 
+import gc
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,14 @@ class ServeCommand:
 @takes(ServeCommand)
 def serve(command: ServeCommand) -> None:
     """Run the API and one worker, until Ctrl-C."""
+    gc.disable()  # walks through what is being imported find nothing; `Collector` begins once all is there
+    try:
+        _run(command)
+    finally:
+        gc.enable()
+
+
+def _run(command: ServeCommand) -> None:
     from tunesmith.cli.configure import load_settings
     from tunesmith.cli.output.terminal import note
     from tunesmith.cli.server.listener import bind
@@ -88,11 +97,13 @@ def _serve(command: ServeCommand, settings: "Settings", listener: "socket") -> N
     from tunesmith.cli.server.announcement import activity_dir
     from tunesmith.cli.server.listener import url_of
     from tunesmith.cli.server.run import run_server
+    from tunesmith.launch.ray.launcher import check_launcher
     from tunesmith.system.activity import share
 
     secure_data_dir(settings)
     share(activity_dir(settings))
     if command.worker:
+        check_launcher(settings)
         _warn_of_second_worker(settings, url_of(listener))
     store, first_key = _open(settings)
     try:
@@ -115,7 +126,7 @@ def worker(data_dir: DataDir = None) -> None:
     from tunesmith.system.activity import share
     from tunesmith.system.log import configure_log
     from tunesmith.system.streams import outlive_readers
-    from tunesmith.worker import run_worker
+    from tunesmith.worker.loop import run_worker
 
     outlive_readers()
     settings = load_settings(data_dir)

@@ -67,8 +67,14 @@ def _here(estimate: Estimate, base: LocalBase) -> dict[str, str]:
     elif base.renderer is not None:
         shown["time"] = "[dim]not measured on this machine yet: add --measure[/dim]"
     if estimate.peak_memory_bytes is not None:
-        shown["memory"] = f"about {size(estimate.peak_memory_bytes)} at the peak"
+        shown["memory"] = f"about {size(estimate.peak_memory_bytes)} at the peak{_of_ranks(estimate)}"
     return shown
+
+
+def _of_ranks(estimate: Estimate) -> str:
+    if estimate.ranks == 1:
+        return ""
+    return f" of each of {estimate.ranks} ranks, {size(estimate.machine_memory_bytes or 0)} in all"
 
 
 def _trained_tokens(estimate: Estimate) -> str:

@@ -29,6 +29,7 @@ class Collector:
         collector = cls(clock)
         gc.collect()
         gc.freeze()
+        gc.enable()  # `serve` imports without it
         gc.callbacks.append(collector._note)
         return collector
 

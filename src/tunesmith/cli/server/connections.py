@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES = 64 * 1024  # of the request line and all headers; of trailers too, which are dropped
 HEAD_SECONDS = 20.0  # from the connection, or the first byte of a request, to the end of its head
 ACCEPTED_AT_ONCE = 32  # of those that wait, before the others are heard; they are above the limit for a moment
+LAST_HEAD_SECONDS, LAST_IDLE_SECONDS = 0.5, 0.05  # for requests that are on their way when the server ends
 OWN_DESCRIPTORS = 256  # left for the database, files, children and answers under way
 MOST_DESCRIPTORS = 65_536
 _TOO_LONG = (
@@ -46,6 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _in_head = True
     _idle_bytes = 0  # since the body's last: chunk extensions, and trailers
     _head_timer: asyncio.TimerHandle | None = None
+    _is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Makes room for the connection where there are too many.
@@ -112,12 +114,26 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._idle_bytes = 0
         super().on_headers_complete()
+        if self._is_ending and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         """The answer has been sent."""
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():  # otherwise the next request has begun
             self.idle[self] = None
+
+    def shutdown(self) -> None:
+        """Ends the connection behind the answer under way.
+
+        Without one it stays open for a moment: a request may have been sent that has not been read yet.
+        """
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().shutdown()
+            return
+        self._is_ending = True
+        seconds = LAST_IDLE_SECONDS if self._head_timer is None else LAST_HEAD_SECONDS
+        self.loop.call_later(seconds, super().shutdown)
 
     def _make_room(self) -> bool:
         oldest = next((one for those in (self.new, self.idle) for one in those if one._same_server(self)), None)

@@ -1,12 +1,14 @@
 """Runs a server: API, dashboard, chat engine, and one worker as a child process.
 
-On SIGINT or SIGTERM the API finishes its requests, then the worker stops its trainer, whose progress is kept.
+On SIGINT or SIGTERM the API answers on for the setting `drain_seconds`, as a server that is not ready any more; then it
+finishes its requests, and the worker stops its trainer, whose progress is kept.
 """
 
 import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,6 +27,7 @@ from tunesmith.cli.server.announcement import Announcement
 from tunesmith.cli.server.announcer import Announcer
 from tunesmith.cli.server.collector import Collector
 from tunesmith.cli.server.connections import ACCEPTED_AT_ONCE, BoundedProtocol, most_connections
+from tunesmith.cli.server.draining import Draining, accept_waiting
 from tunesmith.cli.server.listener import WAITING_CONNECTIONS, url_of
 from tunesmith.cli.server.proving import Proving
 from tunesmith.settings import Settings
@@ -31,7 +35,16 @@ from tunesmith.store import Store
 from tunesmith.system.log import configure_log
 from tunesmith.system.processes import end_on_hangup
 
+if TYPE_CHECKING:
+    from tunesmith.serve.pool import Pool
+    from tunesmith.web.site import Site
+    from tunesmith.worker.process import WorkerProcess
+
 SHUTDOWN_SECONDS = 5  # how long running requests may still take
+PAGES = "tunesmith.web.pages_app"  # the module that imports all of them
+PAGES_SECONDS = 3.0  # after the server is ready, when its first answer is likely given
+IDLE_SECONDS = 75  # longer than proxies keep a connection (60), which would else send a request into one that closes
+TICK_SECONDS = 0.1
 STREAM_SECONDS = 3.0  # and answers that are being streamed, which then end with an error event
 
 
@@ -64,31 +77,58 @@ def run_server(
 ) -> None:
     """Serves until a signal comes, or until idle. The caller closes the store."""
     from tunesmith.serve.pool import Pool
+    from tunesmith.serve.preload import preloading
     from tunesmith.web.site import create_site
-    from tunesmith.worker import WorkerProcess
+    from tunesmith.worker.process import WorkerProcess
 
     pool = Pool(settings)
+    preload = preloading(settings, pool)
     app = _Activity(site := create_site(settings, store, pool))
-    announcement = Announcement.of_this_process(url_of(listener))
-    announcer = Announcer(settings, announcement)
-    config = _uvicorn_config(Proving(app, announcement))
-    server = _Server(config, lambda: _announce(announcer, announcement, options, on_ready))
+    announcer = Announcer(settings, announcement := Announcement.of_this_process(url_of(listener)))
+    draining = Draining(app, settings.drain_seconds)
     worker = WorkerProcess(settings) if options.with_worker else None
-    _take_signals()
-    collector = Collector.started()
+
+    def ready() -> None:
+        _announce(announcer, options, on_ready)
+        _start_the_rest(site, worker, preload)
+        if options.ready_file is not None:  # last: when it exists, everything else is done
+            replace(announcement, secret="").write(options.ready_file)
+
+    server = _Server(_uvicorn_config(Proving(draining, announcement)), draining, ready)
     if options.idle_seconds is not None:
         _start_watching(app, store, options.idle_seconds, server)
-    if worker is not None:
-        site.api.state.worker_fault = worker.why_absent
-        worker.start()
+    try:
+        _run(server, listener)
+    finally:
+        announcer.withdraw()
+        _stop(worker, pool)
+
+
+def _run(server: "_Server", listener: socket.socket) -> None:
+    _take_signals()
+    collector = Collector.started()
     try:
         server.run(sockets=[listener])
     finally:
         collector.stop()
-        announcer.withdraw()
-        if worker is not None:
-            worker.stop()
-        pool.close()
+
+
+def _stop(worker: "WorkerProcess | None", pool: "Pool") -> None:
+    if worker is not None:
+        worker.stop()
+    pool.close()
+
+
+def _start_the_rest(site: "Site", worker: "WorkerProcess | None", preload: threading.Thread | None) -> None:
+    """Starts what would take the processor from a server that is not ready yet."""
+    if worker is not None:
+        site.api.state.worker_fault = worker.why_absent
+        worker.start()
+    pages = threading.Timer(PAGES_SECONDS, site.prepare)  # sooner, if one is asked for
+    pages.daemon = True
+    pages.start()
+    if preload is not None:
+        preload.start()
 
 
 def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
@@ -99,15 +139,36 @@ def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         backlog=ACCEPTED_AT_ONCE,
         log_config=None,
         access_log=False,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, draining: Draining, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self._draining = draining
         self._on_ready = on_ready
+        self._signals = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        if not (self._draining.begun and self._signals == 2):  # that one ends the draining, and nothing else
+            super().handle_exit(sig, frame)
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        if not self._signals:  # it was idle: nobody asks it
+            return
+        self._draining.begin()
+        if self._draining.seconds:
+            warn(f"draining for {self._draining.seconds:g} s; a second signal ends that.")
+        end, ticks = time.monotonic() + self._draining.seconds, 0
+        while time.monotonic() < end and self._signals < 2:
+            ticks += 1
+            await self.on_tick(ticks)
+            await asyncio.sleep(TICK_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -117,9 +178,11 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        from tunesmith.web.live.stream import end_viewers
+        if PAGES in sys.modules:
+            from tunesmith.web.live.stream import end_viewers
 
-        end_viewers()  # at once: their pages come back to the next server by themselves
+            end_viewers()  # at once: their pages come back to the next server by themselves
+        await accept_waiting(sockets or ())
         ending = asyncio.create_task(_end_streams())
         try:
             await super().shutdown(sockets)
@@ -166,14 +229,10 @@ def _watch_idleness(app: _Activity, store: Store, seconds: float, server: uvicor
             server.should_exit = True
 
 
-def _announce(
-    announcer: Announcer, announcement: Announcement, options: ServeOptions, on_ready: Callable[[], None]
-) -> None:
+def _announce(announcer: Announcer, options: ServeOptions, on_ready: Callable[[], None]) -> None:
     if options.announce:
         announcer.announce()
     on_ready()
-    if options.ready_file is not None:  # last: when it exists, everything else is done
-        replace(announcement, secret="").write(options.ready_file)
 
 
 def _take_signals() -> None:

@@ -1,38 +1,40 @@
-"""What people call a tuned model: `display.json` in its folder.
+"""What people call a tuned model.
 
 Requests go on naming it by its own name, which never changes.
+
+The name is in the model's row; earlier versions kept it in `display.json`, in the model's folder.
 """
 
 import json
 from pathlib import Path
 
 from tunesmith.errors import InvalidRequest
-from tunesmith.system.atomic_write import write_atomically
+from tunesmith.store import ModelRow
 
 FILE = "display.json"
 MOST_CHARACTERS = 80
 
 
-def read_display_name(directory: Path, model: str) -> str | None:
-    """The name that people gave to `model`; None where nobody did."""
-    return _read(directory).get(model)
+def display_name(row: ModelRow) -> str | None:
+    """The name that people gave to a model; None where nobody did."""
+    if row.display is not None:
+        return row.display or None
+    return _read(row.adapter_dir).get(row.name)
 
 
-def write_display_name(directory: Path, model: str, text: str) -> str | None:
-    """Gives `model` a name, or with an empty text takes it away; returns it.
+def checked_display_name(text: str) -> str:
+    """The name without needless spaces.
 
     Raises InvalidRequest for one that is too long or has characters that cannot be seen.
     """
     name = " ".join(text.split())
     if len(name) > MOST_CHARACTERS:
-        raise InvalidRequest(f"The name has {len(name):,} characters; {MOST_CHARACTERS} are allowed.", param="display")
+        raise InvalidRequest(
+            f"The name has {len(name):,} characters; {MOST_CHARACTERS} are allowed.", param="display_name"
+        )
     if not name.isprintable():
-        raise InvalidRequest("The name has characters that cannot be seen. Type it again.", param="display")
-    names = {**_read(directory), model: name}  # of an imported model too that these weights answer for
-    kept = {one: given for one, given in names.items() if given}
-    data = json.dumps(kept, ensure_ascii=False, indent=1).encode()
-    write_atomically(directory / FILE, data, durable=False, private=True)
-    return name or None
+        raise InvalidRequest("The name has characters that cannot be seen. Type it again.", param="display_name")
+    return name
 
 
 def _read(directory: Path) -> dict[str, str]:

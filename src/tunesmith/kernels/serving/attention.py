@@ -4,13 +4,11 @@ A slot's keys are panels of 16 positions and its values panels of 16 columns, so
 products with panels like any other. Query heads that share a key head are computed together.
 """
 
-import math
-
 from numpy import float32, int64
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled, number
-from tunesmith.kernels.elementwise import floats, rms_norm, rotate, softmax, table
+from tunesmith.kernels.elementwise import floats, rms_norm, rotate, soft_cap, softmax, table
 from tunesmith.kernels.multiply import multiply
 from tunesmith.kernels.serving.step_args import (
     CHUNK_COLUMNS,
@@ -31,31 +29,36 @@ from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 def rotate_rows(args: StepArgs, counter: int, layer: Layer) -> None:
     """Rotates queries and keys, and writes keys and values to their slots.
 
-    Families with norms of heads apply these first. A piece of work is a row of args.qkv, whose queries and keys are
-    changed in place.
+    Families with norms of queries and keys apply these first. A piece of work is a row of args.qkv, whose queries and
+    keys are changed in place.
     """
     positions, slots = table(args.positions, args.rows, 1), table(args.slots, args.rows, 1)
     row = claim(counter)
     while row < args.rows:
         base = args.qkv + row * args.qkv_stride
+        if args.wide_norms:
+            keys = base + args.key_column * FLOAT_BYTES
+            rms_norm(base, base, layer.query_norm, args.heads * args.head_size, args.eps)
+            rms_norm(keys, keys, layer.key_norm, args.kv_heads * args.head_size, args.eps)
         for head in range(args.heads):
-            _norm_and_rotate(args, row, base + head * args.head_size * FLOAT_BYTES, layer.query_norm)
+            _norm_and_rotate(args, layer, row, base + head * args.head_size * FLOAT_BYTES, layer.query_norm)
         position, slot = positions[row, 0], slots[row, 0]
         for head in range(args.kv_heads):
             key = base + (args.key_column + head * args.head_size) * FLOAT_BYTES
-            _norm_and_rotate(args, row, key, layer.key_norm)
+            _norm_and_rotate(args, layer, row, key, layer.key_norm)
             block = (slot * args.kv_heads + head) * args.capacity
             _write(args, layer, block, position, key, key + (args.value_column - args.key_column) * FLOAT_BYTES)
         row = claim(counter)
 
 
 @compiled
-def _norm_and_rotate(args: StepArgs, row: int, address: int, norm: int) -> None:
+def _norm_and_rotate(args: StepArgs, layer: Layer, row: int, address: int, norm: int) -> None:
     """Of one head [head_size] of a row, in place."""
-    if norm:
+    if norm and not args.wide_norms:
         rms_norm(address, address, norm, args.head_size, args.eps)
-    angle = row * args.head_size * FLOAT_BYTES
-    rotate(address, args.cos + angle, args.sin + angle, args.head_size)
+    if layer.rotation:
+        angle = ((layer.rotation - 1) * args.rows + row) * args.rotary_size * FLOAT_BYTES
+        rotate(address, args.cos + angle, args.sin + angle, args.rotary_size)
 
 
 @compiled
@@ -80,10 +83,10 @@ def _write(args: StepArgs, layer: Layer, block: int, position: int, key: int, va
 
 @compiled
 def attend(args: StepArgs, counter: int, layer: Layer, scratch: int) -> None:
-    """args.attended = softmax(q @ k^T / sqrt(head_size)) @ v.
+    """args.attended = softmax(q @ k^T * score_scale) @ v.
 
-    Each token sees its slot up to its own position. A piece of work is up to QUERY_ROWS queries of one chunk and one
-    key head. `scratch`: memory of this thread.
+    Each token sees its slot up to its own position, or the layer's window of it. A piece of work is up to QUERY_ROWS
+    queries of one chunk and one key head. `scratch`: memory of this thread.
     """
     chunks = table(args.chunk_table, args.chunks, CHUNK_COLUMNS)
     piece = claim(counter)
@@ -101,14 +104,15 @@ def attend(args: StepArgs, counter: int, layer: Layer, scratch: int) -> None:
 def _attend_block(args: StepArgs, layer: Layer, chunk: NDArray[int64], first: int, head: int, scratch: int) -> None:
     """Computes a block of queries from `first` on.
 
-    A chunk's queries are counted token by token, and within a token by the heads that share the key head.
+    A chunk's queries are counted token by token, and within a token by the heads that share the key head. With a window
+    panels of keys that no query of the block sees are left out: sums that begin with zeros have the same bits.
     """
     group, size, head_bytes = args.heads // args.kv_heads, args.head_size, args.head_size * FLOAT_BYTES
     count = min(QUERY_ROWS, chunk[CHUNK_NEW] * group - first)
     queries, outputs = scratch, scratch + QUERY_ROWS * head_bytes
     output_stride = args.head_panels * PANEL_ROW_BYTES
     scores = outputs + QUERY_ROWS * output_stride
-    scale = float32(1.0 / math.sqrt(size))
+    scale = float32(args.score_scale)
     none = number(0)
     for i in range(count):
         token, member = (first + i) // group, (first + i) % group
@@ -117,20 +121,26 @@ def _attend_block(args: StepArgs, layer: Layer, chunk: NDArray[int64], first: in
         target = floats(queries + i * head_bytes, size)
         for d in range(size):
             target[d] = source[d] * scale
+    begin = number(0)
     end = chunk[CHUNK_START] + (first + count - 1) // group + 1
-    panels = -(-end // LANES)
+    if layer.window:
+        begin = max(chunk[CHUNK_START] + first // group + 1 - layer.window, 0) // LANES * LANES
+    panels = -(-end // LANES) - begin // LANES
     score_stride, key_stride, value_stride = (
         panels * PANEL_ROW_BYTES,
         LANES * head_bytes,
         args.capacity * PANEL_ROW_BYTES,
     )
     block = (chunk[CHUNK_SLOT] * args.kv_heads + head) * args.capacity
-    keys, values = layer.keys + block * head_bytes, layer.values + block * output_stride
+    keys = layer.keys + (block + begin) * head_bytes
+    values = layer.values + block * output_stride + begin * PANEL_ROW_BYTES
     multiply(none, count, queries, head_bytes, keys, key_stride, size, panels, scores, score_stride, none, none)
     for i in range(count):
-        softmax(floats(scores + i * score_stride, end), chunk[CHUNK_START] + (first + i) // group + 1)
+        seen = chunk[CHUNK_START] + (first + i) // group + 1
+        _weights(args, layer, scores + i * score_stride, begin, seen, end)
     wide = args.head_panels
-    multiply(none, count, scores, score_stride, values, value_stride, end, wide, outputs, output_stride, none, none)
+    length = end - begin
+    multiply(none, count, scores, score_stride, values, value_stride, length, wide, outputs, output_stride, none, none)
     for i in range(count):
         token, member = (first + i) // group, (first + i) % group
         source = floats(outputs + i * output_stride, size)
@@ -138,3 +148,20 @@ def _attend_block(args: StepArgs, layer: Layer, chunk: NDArray[int64], first: in
         target = floats(row + (head * group + member) * head_bytes, size)
         for d in range(size):
             target[d] = source[d]
+
+
+@compiled
+def _weights(args: StepArgs, layer: Layer, scores: int, begin: int, seen: int, end: int) -> None:
+    """Softmax of one query's scores of the positions from `begin` to `end`, in place.
+
+    Positions from `seen` on, and those before the layer's window, get the weight 0.
+    """
+    if args.score_cap:
+        soft_cap(floats(scores, seen - begin), float32(args.score_cap))
+    hidden = number(0)
+    if layer.window:
+        hidden = max(seen - layer.window - begin, 0)
+        before = floats(scores, hidden)
+        for i in range(hidden):
+            before[i] = float32(0.0)
+    softmax(floats(scores + hidden * FLOAT_BYTES, end - begin - hidden), seen - begin - hidden)

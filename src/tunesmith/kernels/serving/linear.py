@@ -4,7 +4,7 @@ from numpy import int64
 from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled, number
-from tunesmith.kernels.elementwise import floats, silu_mul_in_place, table
+from tunesmith.kernels.elementwise import floats, gelu_mul_in_place, silu_mul_in_place, table
 from tunesmith.kernels.multiply import multiply
 from tunesmith.kernels.pieces import add_bias, piece_panels
 from tunesmith.kernels.serving.step_args import (
@@ -21,6 +21,7 @@ from tunesmith.kernels.serving.step_args import (
     SEGMENT_LORA,
     SEGMENT_ROW,
     SEGMENT_ROWS,
+    Activation,
     Matrix,
     StepArgs,
 )
@@ -109,7 +110,7 @@ def linear(
         w = matrix.weight + first * matrix.panel_stride
         here = out + column
         multiply(
-            args.half,
+            matrix.kind,
             rows,
             source,
             stride,
@@ -130,11 +131,13 @@ def linear(
 
 
 @compiled
-def gate_up(args: StepArgs, counter: int, threads: int, segments: NDArray[int64], index: int, matrix: Matrix) -> None:
-    """The left half of args.gate_up = silu(normed @ gate) * (normed @ up).
+def gate_up(
+    args: StepArgs, counter: int, threads: int, segments: NDArray[int64], index: int, matrix: Matrix, source: int
+) -> None:
+    """The left half of args.gate_up = activation(source @ gate) * (source @ up).
 
-    Biases and LoRA included. A piece of work is some panels of the gate projection and the same ones of the up
-    projection, for all rows.
+    Source [rows, hidden]. Biases and LoRA included. A piece of work is some panels of the gate projection and
+    the same ones of the up projection, for all rows.
     """
     stride = 2 * args.inner_panels * PANEL_ROW_BYTES
     step, none = piece_panels(args.inner_panels, threads), number(0)
@@ -147,9 +150,9 @@ def gate_up(args: StepArgs, counter: int, threads: int, segments: NDArray[int64]
             bias = matrix.bias + column if matrix.bias else 0
             w, out = matrix.weight + first * matrix.panel_stride, args.gate_up + column
             multiply(
-                args.half,
+                matrix.kind,
                 args.rows,
-                args.normed,
+                source,
                 args.hidden_stride,
                 w,
                 matrix.panel_stride,
@@ -163,5 +166,9 @@ def gate_up(args: StepArgs, counter: int, threads: int, segments: NDArray[int64]
             _add_lora(args, segments, index, first, first + panels, args.gate_up, stride)
         for row in range(args.rows):
             gate = args.gate_up + row * stride + begin * PANEL_ROW_BYTES
-            silu_mul_in_place(floats(gate, panels * LANES), floats(gate + stride // 2, panels * LANES))
+            gates, ups = floats(gate, panels * LANES), floats(gate + stride // 2, panels * LANES)
+            if args.activation == Activation.GELU_TANH:
+                gelu_mul_in_place(gates, ups)
+            else:
+                silu_mul_in_place(gates, ups)
         begin = claim(counter) * step

@@ -16,7 +16,6 @@ class StepArgs(Protocol):
     """One step: the first fields are the model's, the others change every step."""
 
     pool: int  # the memory of a `ThreadPool`
-    half: int  # 1: matrices are float16
     layers: int
     hidden: int
     hidden_stride: int  # of a row of `residual` and `normed`
@@ -29,8 +28,16 @@ class StepArgs(Protocol):
     value_column: int
     inner_panels: int  # of the gate projection, and as many of the up projection
     embedding: int  # [vocabulary, hidden]
+    embedding_kind: int  # the format of its numbers, one of `Number`
     final_norm: int  # [hidden]
     eps: float
+    embedding_scale: float  # embeddings are multiplied by it
+    branch_scale: float  # what attention and MLP add to the residual stream is multiplied by it
+    score_scale: float  # of attention
+    score_cap: float  # scores become cap * tanh(score / cap); 0: they stay
+    rotary_size: int  # the numbers at the beginning of a head that are rotated
+    wide_norms: int  # 1: query_norm and key_norm are of all heads together
+    activation: int  # an `Activation`
 
     rows: int  # tokens of the step
     logit_count: int  # rows whose logits are computed
@@ -38,7 +45,7 @@ class StepArgs(Protocol):
     positions: int  # table [rows]
     slots: int  # table [rows]
     logit_rows: int  # table [logit_count]
-    cos: int  # [rows, head_size]
+    cos: int  # [rotations, rows, rotary_size]
     sin: int
     chunks: int
     chunk_table: int  # table [chunks, CHUNK_COLUMNS], in the order of their rows
@@ -61,19 +68,24 @@ class StepArgs(Protocol):
 
 
 class Layer(Protocol):
-    """The weights of a layer's norms, and its part of the key-value cache."""
+    """A layer's norms, angles and window, and its part of the key-value cache."""
 
-    attention_norm: int  # [hidden]
-    query_norm: int  # [head_size]; 0: none
+    attention_norm: int  # [hidden], of attention's input; 0: none
+    attention_post_norm: int  # [hidden], of what attention adds; 0: none
+    query_norm: int  # [head_size], or with `StepArgs.wide_norms` [heads * head_size]; 0: none
     key_norm: int
-    mlp_norm: int  # [hidden]
+    mlp_norm: int  # [hidden], of the MLP's input; 0: none
+    mlp_post_norm: int  # [hidden], of what the MLP adds; 0: none
+    rotation: int  # 1 + the index of its angles in `StepArgs.cos`; 0: a layer without rotary embedding
+    window: int  # positions that a token sees, its own the last; 0: all
     keys: int  # [slots, kv heads, capacity / 16, head_size, 16]
     values: int  # [slots, kv heads, head panels, capacity, 16]
 
 
 class Matrix(Protocol):
-    """A weight matrix in panels; float32 or, with `StepArgs.half`, float16."""
+    """A weight matrix in panels."""
 
+    kind: int  # the format of the weight's numbers, one of `Number`
     weight: int  # [panels, length, 16]
     bias: int  # [panels * 16]; 0: none
     length: int  # inputs
@@ -82,6 +94,13 @@ class Matrix(Protocol):
 
 
 STEP_ARGS, LAYER, MATRIX = record(StepArgs), record(Layer), record(Matrix)
+
+
+class Activation(IntEnum):
+    """What the gate of the MLP goes through."""
+
+    SILU = 0
+    GELU_TANH = 1  # GELU with tanh in place of erf
 
 
 class StepPhase(IntEnum):
@@ -102,11 +121,13 @@ class LayerPhase(IntEnum):
     ATTEND = 4
     OUTPUT_LORA = 5
     OUTPUT = 6
-    MLP_NORM = 7
-    GATE_UP_LORA = 8
-    GATE_UP = 9
-    DOWN_LORA = 10
-    DOWN = 11
+    ATTENTION_ADD = 7  # of layers with norms behind attention, or with a scale
+    MLP_NORM = 8
+    GATE_UP_LORA = 9
+    GATE_UP = 10
+    DOWN_LORA = 11
+    DOWN = 12
+    MLP_ADD = 13
 
 
 STEP_PHASES, LAYER_PHASES = len(StepPhase), len(LayerPhase)

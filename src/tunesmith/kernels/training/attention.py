@@ -1,126 +1,128 @@
-"""Attention over a token tree, forward and backward.
+"""Attention over a token tree, forward.
 
 `train.layers.attention` says what a tree is. Tokens are in depth-first order, so those that see key k are k to until[k]
-- 1. Keys and values are copied to panels of 16 tokens; panels that no query of a block sees are skipped, and single
-tokens are masked. The backward pass computes the scores twice, by blocks of queries for the queries' gradient and by
-panels of keys for theirs: no thread adds to what another writes, so sums have one order whatever the number of threads
-(Dao, 2023, arXiv:2307.08691, recomputes likewise).
+- 1. Keys are copied to panels of 16 tokens, and values to columns, 16 numbers of all tokens one after the other: both
+products read memory in order, however far apart the rows of qkv are. Panels that no query of a block sees are skipped,
+and single tokens are masked only in panels of which a query sees a part.
 """
 
 import math
 
 from numpy import float32
+from numpy.typing import NDArray
 
 from tunesmith.kernels.compiler import compiled, number
-from tunesmith.kernels.elementwise import exp, floats, rms_norm, rms_norm_back_in_place, rotate, rotate_back, table
-from tunesmith.kernels.multiply import multiply_float32, multiply_strided
+from tunesmith.kernels.elementwise import exp, floats, rms_norm, rotate, rotate_neighbours, table
+from tunesmith.kernels.multiply import multiply_float32
 from tunesmith.kernels.thread_pool import claim
-from tunesmith.kernels.training.step_args import KEY_ROWS, QUERY_TOKENS, TrainLayer, TrainStepArgs
-from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
+from tunesmith.kernels.training.step_args import QUERY_TOKENS, TrainLayer, TrainStepArgs
+from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, Number, transposer
 
 _MASKED = float32(-1e30)
 _ZERO = float32(0.0)
+_transpose = transposer(Number.FLOAT32)
 
 
 @compiled
-def _qkv_stride(args: TrainStepArgs) -> int:
+def qkv_stride(args: TrainStepArgs) -> int:
     """Bytes from one row of qkv to the next."""
-    return (args.heads + 2 * args.kv_heads) * _head_bytes(args)
+    return (args.heads + 2 * args.kv_heads) * head_bytes(args)
 
 
 @compiled
-def _head_bytes(args: TrainStepArgs) -> int:
+def head_bytes(args: TrainStepArgs) -> int:
+    """Bytes of one token's head."""
     return args.head_size * FLOAT_BYTES
+
+
+@compiled
+def copied_bytes(args: TrainStepArgs) -> int:
+    """Bytes of one head of all tokens, in panels or in columns."""
+    return args.panels * args.head_size * PANEL_ROW_BYTES
 
 
 @compiled
 def rotate_rows(args: TrainStepArgs, counter: int, layer: TrainLayer) -> None:
     """layer.qkv = layer.raw with queries and keys normalized and rotated.
 
-    Keys are copied to args.key_panels too. A piece of work is a panel of tokens.
+    Keys are copied to args.key_panels, and values to args.value_columns. A piece of work is a panel of tokens.
     """
     panel = claim(counter)
     while panel < args.panels:
-        _rotate_panel(args, layer, panel)
-        _to_panels(args, layer.qkv + args.heads * _head_bytes(args), args.key_panels, panel)
+        rotate_panel(args, layer, panel)
+        keys = layer.qkv + args.heads * head_bytes(args)
+        to_panels(args, keys, qkv_stride(args), args.kv_heads, args.key_panels, panel)
+        values = keys + args.kv_heads * head_bytes(args)
+        to_columns(args, values, qkv_stride(args), args.kv_heads, args.value_columns, panel)
         panel = claim(counter)
 
 
 @compiled
-def _rotate_panel(args: TrainStepArgs, layer: TrainLayer, panel: int) -> None:
-    """qkv of a panel of tokens, from what the linears computed."""
+def rotate_panel(args: TrainStepArgs, layer: TrainLayer, panel: int) -> None:
+    """The qkv of a panel of tokens, from what the linears computed."""
     for row in range(panel * LANES, min(panel * LANES + LANES, args.rows)):
-        offset, angle = row * _qkv_stride(args), row * _head_bytes(args)
+        offset, angle = row * qkv_stride(args), row * args.rotary_size * FLOAT_BYTES
         for head in range(args.heads + args.kv_heads):
-            place = offset + head * _head_bytes(args)
+            place = offset + head * head_bytes(args)
             norm = layer.query_norm if head < args.heads else layer.key_norm
             if norm:
                 rms_norm(layer.raw + place, layer.qkv + place, norm, args.head_size, args.eps)
-            if layer.rotated:
-                rotate(layer.qkv + place, args.cos + angle, args.sin + angle, args.head_size)
+            if layer.rotated and args.neighbours:
+                rotate_neighbours(layer.qkv + place, args.cos + angle, args.sin + angle, args.rotary_size)
+            elif layer.rotated:
+                rotate(layer.qkv + place, args.cos + angle, args.sin + angle, args.rotary_size)
         if layer.qkv != layer.raw:
-            values, size = offset + (args.heads + args.kv_heads) * _head_bytes(args), args.kv_heads * args.head_size
+            values, size = offset + (args.heads + args.kv_heads) * head_bytes(args), args.kv_heads * args.head_size
             source, target = floats(layer.raw + values, size), floats(layer.qkv + values, size)
             for i in range(size):
                 target[i] = source[i]
 
 
 @compiled
-def _rotate_head_back(args: TrainStepArgs, layer: TrainLayer, row: int, head: int, norm: int) -> None:
-    """Takes grad_qkv of one head back through rotary embedding and norm.
+def to_panels(args: TrainStepArgs, source: int, stride: int, heads: int, target: int, panel: int) -> None:
+    """Copies a panel of tokens of some heads: [16, head] -> [head, 16].
 
-    From the gradient of what attention reads to that of what the linears computed, in place.
-    """
-    place, angle = row * _qkv_stride(args) + head * _head_bytes(args), row * _head_bytes(args)
-    if layer.rotated:
-        rotate_back(args.grad_qkv + place, args.cos + angle, args.sin + angle, args.head_size)
-    if norm:
-        rms_norm_back_in_place(layer.raw + place, args.grad_qkv + place, norm, args.head_size, args.eps)
-
-
-@compiled
-def _to_panels(args: TrainStepArgs, source: int, target: int, panel: int) -> None:
-    """Copies a panel of tokens of all key heads, [16, head] -> [head, 16].
-
-    `source`: the first token's first head.
+    The target is [heads, panels, head, 16]. `source`: the first token's first head, `stride` bytes before that of the
+    second token.
     """
     first, size = panel * LANES, args.head_size
-    for head in range(args.kv_heads):
-        panel_numbers = floats(target + (head * args.panels + panel) * size * PANEL_ROW_BYTES, size * LANES)
-        for lane in range(min(LANES, args.rows - first)):
-            numbers = floats(source + (first + lane) * _qkv_stride(args) + head * _head_bytes(args), size)
-            for i in range(size):
-                panel_numbers[i * LANES + lane] = numbers[i]
+    for head in range(heads):
+        place = target + head * copied_bytes(args) + panel * size * PANEL_ROW_BYTES
+        here = source + first * stride + head * head_bytes(args)
+        if args.rows - first >= LANES:
+            for block in range(size // LANES):
+                _transpose(here + block * PANEL_ROW_BYTES, stride, place + block * LANES * PANEL_ROW_BYTES)
+        else:
+            panel_numbers = floats(place, size * LANES)
+            for lane in range(args.rows - first):
+                numbers = floats(here + lane * stride, size)
+                for i in range(size):
+                    panel_numbers[i * LANES + lane] = numbers[i]
 
 
 @compiled
-def prepare_back(args: TrainStepArgs, counter: int, layer: TrainLayer) -> None:
-    """Copies keys and values to panels, and computes delta.
+def to_columns(args: TrainStepArgs, source: int, stride: int, heads: int, target: int, panel: int) -> None:
+    """Copies a panel of tokens of some heads: [16, head] -> [head / 16, 16, 16].
 
-    With norms of heads qkv is computed again first. A piece of work is a panel of tokens.
+    The target is [heads, head / 16, tokens, 16]. `source`: as for `to_panels`.
     """
-    panel = claim(counter)
-    while panel < args.panels:
-        if layer.qkv != layer.raw:
-            _rotate_panel(args, layer, panel)
-        keys = layer.qkv + args.heads * _head_bytes(args)
-        _to_panels(args, keys, args.key_panels, panel)
-        _to_panels(args, keys + args.kv_heads * _head_bytes(args), args.value_panels, panel)
-        for row in range(panel * LANES, min(panel * LANES + LANES, args.rows)):
-            for head in range(args.heads):
-                place = (row * args.heads + head) * _head_bytes(args)
-                output = floats(layer.attended + place, args.head_size)
-                grad = floats(args.grad_attended + place, args.head_size)
-                total = _ZERO
-                for i in range(args.head_size):
-                    total += output[i] * grad[i]
-                floats(args.delta + (row * args.heads + head) * FLOAT_BYTES, number(1))[0] = total
-        panel = claim(counter)
+    first = panel * LANES
+    for head in range(heads):
+        for column in range(args.head_size // LANES):
+            place = target + head * copied_bytes(args) + (column * args.panels + panel) * LANES * PANEL_ROW_BYTES
+            here = source + first * stride + head * head_bytes(args) + column * PANEL_ROW_BYTES
+            for row in range(min(LANES, args.rows - first)):
+                numbers, copy = (
+                    floats(here + row * stride, number(LANES)),
+                    floats(place + row * PANEL_ROW_BYTES, number(LANES)),
+                )
+                for i in range(LANES):
+                    copy[i] = numbers[i]
 
 
 @compiled
 def attend(args: TrainStepArgs, counter: int, layer: TrainLayer, scratch: int) -> None:
-    """layer.attended = softmax(q @ k^T / sqrt(head_size)) @ v over the tree.
+    """layer.attended = softmax(q @ k^T * score_scale) @ v over the tree.
 
     Also layer.lse, for the backward pass. A piece of work is a block of tokens of one head. `scratch`: memory of this
     thread.
@@ -134,7 +136,7 @@ def attend(args: TrainStepArgs, counter: int, layer: TrainLayer, scratch: int) -
 
 
 @compiled
-def _next_run(args: TrainStepArgs, panel: int, last: int, token: int) -> tuple[int, int]:
+def next_run(args: TrainStepArgs, panel: int, last: int, token: int) -> tuple[int, int]:
     """The next run of panels with keys to see: (first, end).
 
     From `panel` on and before `last`; tokens from `token` on see some of their keys.
@@ -149,6 +151,26 @@ def _next_run(args: TrainStepArgs, panel: int, last: int, token: int) -> tuple[i
 
 
 @compiled
+def _attend_block(args: TrainStepArgs, layer: TrainLayer, first: int, head: int, scratch: int) -> None:
+    count, kv_head = min(QUERY_TOKENS, args.rows - first), head // (args.heads // args.kv_heads)
+    stride, width = qkv_stride(args), args.panels * PANEL_ROW_BYTES
+    queries = layer.qkv + first * stride + head * head_bytes(args)
+    _scores(args, first, count, queries, stride, args.key_panels + kv_head * copied_bytes(args), scratch)
+    last = (first + count - 1) // LANES + 1
+    out, out_stride = layer.attended + (first * args.heads + head) * head_bytes(args), args.heads * head_bytes(args)
+    lanes = scratch + QUERY_TOKENS * width
+    for i in range(count):
+        floats(lanes + i * PANEL_ROW_BYTES, number(1))[0] = _softmax(
+            args, layer, first, first + i, head, scratch + i * width, last, lanes + i * PANEL_ROW_BYTES
+        )
+    _weighted(args, first, count, scratch, args.value_columns + kv_head * copied_bytes(args), out)
+    for i in range(count):
+        scale, numbers = floats(lanes + i * PANEL_ROW_BYTES, number(1))[0], floats(out + i * out_stride, args.head_size)
+        for k in range(args.head_size):
+            numbers[k] *= scale
+
+
+@compiled
 def _scores(args: TrainStepArgs, first: int, count: int, x: int, stride: int, panels: int, target: int) -> None:
     """target [count, 16 * args.panels] = rows at `x` @ panels of keys that are seen.
 
@@ -156,188 +178,85 @@ def _scores(args: TrainStepArgs, first: int, count: int, x: int, stride: int, pa
     """
     last, width = (first + count - 1) // LANES + 1, args.panels * PANEL_ROW_BYTES
     size = args.head_size * PANEL_ROW_BYTES
-    begin, end = _next_run(args, number(0), last, first)
+    begin, end = next_run(args, number(0), last, first)
     while begin < last:
         out = target + begin * PANEL_ROW_BYTES
         w, none = panels + begin * size, number(0)
         multiply_float32(count, x, stride, w, size, args.head_size, end - begin, out, width, none, none)
-        begin, end = _next_run(args, end, last, first)
+        begin, end = next_run(args, end, last, first)
 
 
 @compiled
-def _attend_block(args: TrainStepArgs, layer: TrainLayer, first: int, head: int, scratch: int) -> None:
-    count, kv_head = min(QUERY_TOKENS, args.rows - first), head // (args.heads // args.kv_heads)
-    stride, width = _qkv_stride(args), args.panels * PANEL_ROW_BYTES
-    queries = layer.qkv + first * stride + head * _head_bytes(args)
-    keys = args.key_panels + kv_head * args.panels * args.head_size * PANEL_ROW_BYTES
-    values = layer.qkv + (args.heads + args.kv_heads + kv_head) * _head_bytes(args)
-    _scores(args, first, count, queries, stride, keys, scratch)
-    last = (first + count - 1) // LANES + 1
-    for i in range(count):
-        _softmax(args, layer, first, first + i, head, scratch + i * width, last)
-    out = layer.attended + (first * args.heads + head) * _head_bytes(args)
-    _weighted(args, first, count, scratch, values, stride, out)
-
-
-@compiled
-def _weighted(args: TrainStepArgs, first: int, count: int, weights: int, source: int, stride: int, out: int) -> None:
-    """out [count, head_size] = weights @ rows of the source that are seen."""
-    last, out_stride = (first + count - 1) // LANES + 1, args.heads * _head_bytes(args)
-    width, step, panels = args.panels * PANEL_ROW_BYTES, number(FLOAT_BYTES), args.head_size // LANES
+def _weighted(args: TrainStepArgs, first: int, count: int, weights: int, values: int, out: int) -> None:
+    """out [count, head_size] = weights @ values that are seen."""
+    last, out_stride = (first + count - 1) // LANES + 1, args.heads * head_bytes(args)
+    width, column, panels = (
+        args.panels * PANEL_ROW_BYTES,
+        args.panels * LANES * PANEL_ROW_BYTES,
+        args.head_size // LANES,
+    )
     addend = number(0)
-    begin, end = _next_run(args, number(0), last, first)
+    begin, end = next_run(args, number(0), last, first)
     while begin < last:
         length = min(end * LANES, args.rows) - begin * LANES
-        x, w = weights + begin * PANEL_ROW_BYTES, source + begin * LANES * stride
-        multiply_strided(count, x, width, step, w, stride, length, panels, out, out_stride, addend, out_stride)
+        x, w = weights + begin * PANEL_ROW_BYTES, values + begin * LANES * PANEL_ROW_BYTES
+        multiply_float32(count, x, width, w, column, length, panels, out, out_stride, addend, out_stride)
         addend = out
-        begin, end = _next_run(args, end, last, first)
+        begin, end = next_run(args, end, last, first)
 
 
 @compiled
 def _softmax(
-    args: TrainStepArgs, layer: TrainLayer, block: int, token: int, head: int, address: int, last: int
-) -> None:
-    """Softmax of one query's scores, in place; 0 for keys that it does not see.
+    args: TrainStepArgs, layer: TrainLayer, block: int, token: int, head: int, scores: int, last: int, lanes: int
+) -> float32:
+    """exp(scaled scores - the largest) of one query, in place; 0 for keys that it does not see.
 
-    `block`: the first token of its block. Also writes its layer.lse.
+    Returns 1 / their sum, and writes layer.lse. `block`: the first token of its block; `lanes`: memory of 16 numbers.
     """
-    until, scores = table(args.until, args.panels * LANES, 1), floats(address, args.panels * LANES)
-    scale = float32(1.0 / math.sqrt(args.head_size))
-    largest = _MASKED
-    begin, end = _next_run(args, number(0), last, block)
+    scale, largest = float32(args.score_scale), floats(lanes, number(LANES))
+    for lane in range(LANES):
+        largest[lane] = _MASKED
+    begin, end = next_run(args, number(0), last, block)
     while begin < last:
-        for k in range(begin * LANES, end * LANES):
-            scores[k] = scores[k] * scale if k <= token and until[k, 0] > token else _MASKED
-        for k in range(begin * LANES, end * LANES):
-            largest = max(largest, scores[k])
-        begin, end = _next_run(args, end, last, block)
+        _mask(args, scores, begin, end, token, _MASKED)
+        for panel in range(begin, end):
+            numbers = floats(scores + panel * PANEL_ROW_BYTES, number(LANES))
+            for lane in range(LANES):
+                largest[lane] = max(largest[lane], numbers[lane])
+        begin, end = next_run(args, end, last, block)
+    most, total = largest[0], _ZERO
+    for lane in range(1, LANES):
+        most = max(most, largest[lane])
+    begin, end = next_run(args, number(0), last, block)
+    while begin < last:
+        # A view from the run's begin: an index that might be negative, for all the compiler knows, is no vector code.
+        total += _exponentials(floats(scores + begin * PANEL_ROW_BYTES, (end - begin) * LANES), most, scale)
+        _mask(args, scores, begin, end, token, _ZERO)
+        begin, end = next_run(args, end, last, block)
+    place = layer.lse + (head * args.rows + token) * FLOAT_BYTES
+    floats(place, number(1))[0] = most * scale + float32(math.log(total))
+    return float32(1.0) / total
+
+
+@compiled
+def _exponentials(scores: NDArray[float32], most: float32, scale: float32) -> float32:
+    """exp((scores - most) * scale) in place; their sum, to which what is masked adds less than one rounding."""
     total = _ZERO
-    begin, end = _next_run(args, number(0), last, block)
-    while begin < last:
-        for k in range(begin * LANES, end * LANES):
-            scores[k] = exp(scores[k] - largest)
-        for k in range(begin * LANES, end * LANES):
-            scores[k] = scores[k] if k <= token and until[k, 0] > token else _ZERO
-            total += scores[k]
-        begin, end = _next_run(args, end, last, block)
-    inverse = float32(1.0) / total
-    begin, end = _next_run(args, number(0), last, block)
-    while begin < last:
-        for k in range(begin * LANES, end * LANES):
-            scores[k] *= inverse
-        begin, end = _next_run(args, end, last, block)
-    floats(layer.lse + (token * args.heads + head) * FLOAT_BYTES, number(1))[0] = largest + float32(math.log(total))
+    for k in range(len(scores)):
+        scores[k] = exp((scores[k] - most) * scale)
+    for k in range(len(scores)):
+        total += scores[k]
+    return total
 
 
 @compiled
-def attend_back(args: TrainStepArgs, counter: int, layer: TrainLayer, scratch: int) -> None:
-    """grad_qkv from grad_attended, lse and delta.
-
-    A piece of work is a block of tokens of one head, or a panel of keys of one key head.
-    """
-    query_pieces = -(-args.rows // QUERY_TOKENS) * args.heads
-    piece = claim(counter)
-    while piece < query_pieces + args.panels * args.kv_heads:
-        if piece < query_pieces:
-            block = -(-args.rows // QUERY_TOKENS) - 1 - piece // args.heads
-            _queries_back(args, layer, block * QUERY_TOKENS, piece % args.heads, scratch)
-        else:
-            piece -= query_pieces
-            _keys_back(args, layer, piece // args.kv_heads, piece % args.kv_heads, scratch)
-        piece = claim(counter)
-
-
-@compiled
-def _queries_back(args: TrainStepArgs, layer: TrainLayer, first: int, head: int, scratch: int) -> None:
-    count, kv_head = min(QUERY_TOKENS, args.rows - first), head // (args.heads // args.kv_heads)
-    stride, width, out_stride = _qkv_stride(args), args.panels * PANEL_ROW_BYTES, args.heads * _head_bytes(args)
-    score_grads = scratch + QUERY_TOKENS * width
-    panels = kv_head * args.panels * args.head_size * PANEL_ROW_BYTES
-    queries = layer.qkv + first * stride + head * _head_bytes(args)
-    _scores(args, first, count, queries, stride, args.key_panels + panels, scratch)
-    grads = args.grad_attended + (first * args.heads + head) * _head_bytes(args)
-    _scores(args, first, count, grads, out_stride, args.value_panels + panels, score_grads)
-    last = (first + count - 1) // LANES + 1
-    for i in range(count):
-        place = ((first + i) * args.heads + head) * FLOAT_BYTES
-        lse, delta = floats(layer.lse + place, number(1))[0], floats(args.delta + place, number(1))[0]
-        begin, end = _next_run(args, number(0), last, first)
-        while begin < last:
-            offset, length = i * width + begin * PANEL_ROW_BYTES, (end - begin) * LANES
-            _score_grads(args, scratch + offset, score_grads + offset, begin * LANES, length, first + i, lse, delta)
-            begin, end = _next_run(args, end, last, first)
-    # `_weighted` writes rows with the stride of `attended`: into the scratch, to be copied from there.
-    result = score_grads + QUERY_TOKENS * width
-    keys = layer.qkv + (args.heads + kv_head) * _head_bytes(args)
-    _weighted(args, first, count, score_grads, keys, stride, result)
-    for i in range(count):
-        source = floats(result + i * out_stride, args.head_size)
-        target = floats(args.grad_qkv + (first + i) * stride + head * _head_bytes(args), args.head_size)
-        for k in range(args.head_size):
-            target[k] = source[k]
-        _rotate_head_back(args, layer, first + i, head, layer.query_norm)
-
-
-@compiled
-def _score_grads(
-    args: TrainStepArgs,
-    scores: int,
-    score_grads: int,
-    first_key: int,
-    length: int,
-    token: int,
-    lse: float32,
-    delta: float32,
-) -> None:
-    """Takes one query's gradients of probabilities back to those of its scores.
-
-    In place; `scores` become probabilities.
-    """
-    until, p, g = table(args.until, args.panels * LANES, 1), floats(scores, length), floats(score_grads, length)
-    scale = float32(1.0 / math.sqrt(args.head_size))
-    for k in range(length):
-        p[k] = exp(p[k] * scale - lse)
-    for k in range(length):
-        seen = first_key + k <= token and until[first_key + k, 0] > token
-        p[k] = p[k] if seen else _ZERO
-        g[k] = p[k] * (g[k] - delta) * scale
-
-
-@compiled
-def _keys_back(args: TrainStepArgs, layer: TrainLayer, panel: int, kv_head: int, scratch: int) -> None:
-    """The gradients of 16 keys and values of one head, from all queries that see them."""
-    key, group, stride = panel * LANES, args.heads // args.kv_heads, _qkv_stride(args)
-    keys, out_stride, step = min(LANES, args.rows - key), args.heads * _head_bytes(args), number(FLOAT_BYTES)
-    panels = (kv_head * args.panels + panel) * args.head_size * PANEL_ROW_BYTES
-    grad_key = args.grad_qkv + key * stride + (args.heads + kv_head) * _head_bytes(args)
-    grad_value = grad_key + args.kv_heads * _head_bytes(args)
-    score_grads, size = scratch + KEY_ROWS * PANEL_ROW_BYTES, args.head_size * PANEL_ROW_BYTES
-    one, none = number(1), number(0)
-    width, row_bytes, begun = args.head_size // LANES, number(PANEL_ROW_BYTES), none
-    end = table(args.panel_until, args.panels, 1)[panel, 0]
-    first = key
-    while first < end:
-        count = min(KEY_ROWS, end - first)
-        for head in range(kv_head * group, kv_head * group + group):
-            queries = layer.qkv + first * stride + head * _head_bytes(args)
-            grads = args.grad_attended + (first * args.heads + head) * _head_bytes(args)
-            k, v = args.key_panels + panels, args.value_panels + panels
-            multiply_float32(count, queries, stride, k, size, args.head_size, one, scratch, row_bytes, none, none)
-            multiply_float32(count, grads, out_stride, v, size, args.head_size, one, score_grads, row_bytes, none, none)
-            for i in range(count):
-                place = ((first + i) * args.heads + head) * FLOAT_BYTES
-                lse, delta = floats(layer.lse + place, one)[0], floats(args.delta + place, one)[0]
-                offset = i * row_bytes
-                _score_grads(args, scratch + offset, score_grads + offset, key, number(LANES), first + i, lse, delta)
-            value_sum, key_sum = (grad_value, grad_key) if begun else (none, none)
-            multiply_strided(
-                keys, scratch, step, row_bytes, grads, out_stride, count, width, grad_value, stride, value_sum, stride
-            )
-            multiply_strided(
-                keys, score_grads, step, row_bytes, queries, stride, count, width, grad_key, stride, key_sum, stride
-            )
-            begun = one
-        first += count
-    for i in range(keys):
-        _rotate_head_back(args, layer, key + i, args.heads + kv_head, layer.key_norm)
+def _mask(args: TrainStepArgs, scores: int, begin: int, end: int, token: int, value: float32) -> None:
+    """Sets the scores of keys that the token does not see, in the panels of which it sees a part."""
+    until, least = table(args.until, args.panels * LANES, 1), table(args.panel_least, args.panels, 1)
+    for panel in range(begin, end):
+        if least[panel, 0] <= token or panel * LANES + LANES - 1 > token:
+            numbers = floats(scores + panel * PANEL_ROW_BYTES, number(LANES))
+            for lane in range(LANES):
+                key = panel * LANES + lane
+                if key > token or until[key, 0] <= token:
+                    numbers[lane] = value

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from tunesmith.kernels.compiler import compiled, number
 from tunesmith.kernels.elementwise import floats
 from tunesmith.kernels.multiply import TILE_PANELS, multiply_float32, multiply_strided
-from tunesmith.kernels.pieces import add_bias, piece_panels
+from tunesmith.kernels.pieces import add_bias
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import claim
+from tunesmith.kernels.training.phase_times import Share, lap
 from tunesmith.kernels.training.step_args import OUT_BLOCK, LoraPart, TrainMatrix, TrainStepArgs
-from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, transpose
+from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES, Number
+from tunesmith.kernels.widths import number_bytes, transpose_panel, widen
 
 ROW_BLOCK, IN_PANELS = 64, 8  # of a piece of low-rank work
+PIECE_PANELS = 2  # of a frozen matrix: with more a thread waits for the other's last piece
 
 
 @compiled
@@ -90,38 +93,72 @@ def _scale_rows(address: int, stride: int, rows: int, columns: int, scale: float
 def linear(
     args: TrainStepArgs,
     counter: int,
-    threads: int,
+    times: int,
     matrix: TrainMatrix,
     parts: Records,
     source: int,
     target: int,
     addend: int,
+    scratch: int,
 ) -> None:
     """target = source @ w^T + bias (+ addend) + lora_hidden @ b^T.
 
     Shapes: source [rows, ins], target and addend [rows, outs]; `addend` 0: none. A piece of work is some panels of the
-    outputs.
+    outputs. `scratch`: memory of this thread, for widened panels of a weight in 16 bits.
     """
     panels, stride, out_stride = matrix.outs // LANES, matrix.ins * FLOAT_BYTES, matrix.outs * FLOAT_BYTES
-    panel_stride = matrix.ins * PANEL_ROW_BYTES
-    step = piece_panels(panels, threads)
-    first = claim(counter) * step
+    panel_stride = matrix.ins * LANES * number_bytes(matrix.kind)
+    first = claim(counter) * PIECE_PANELS
     while first < panels:
-        count = min(step, panels - first)
+        count = min(PIECE_PANELS, panels - first)
         column = first * PANEL_ROW_BYTES
         addition, addition_stride = number(0), number(0)
         if addend:
             addition, addition_stride = addend + column, out_stride
         elif matrix.bias:
             addition = matrix.bias + column
-        w, out = matrix.weight + first * panel_stride, target + column
-        rows, ins = args.rows, matrix.ins
-        multiply_float32(rows, source, stride, w, panel_stride, ins, count, out, out_stride, addition, addition_stride)
+        w, out, ins = matrix.weight + first * panel_stride, target + column, matrix.ins
+        frozen_product(
+            matrix.kind, args.rows, source, stride, w, ins, count, out, out_stride, addition, addition_stride, scratch
+        )
         if addend and matrix.bias:
             add_bias(matrix.bias + column, count * LANES, args.rows, out, out_stride)
+        lap(times, Share.PRODUCTS_FORWARD)
         if args.adapted:
             _add_lora(args, matrix, parts, first, first + count, target, out_stride)
-        first = claim(counter) * step
+            lap(times, Share.LOW_RANK)
+        first = claim(counter) * PIECE_PANELS
+
+
+@compiled
+def frozen_product(
+    kind: int,
+    rows: int,
+    x: int,
+    x_stride: int,
+    w: int,
+    length: int,
+    panels: int,
+    out: int,
+    out_stride: int,
+    addend: int,
+    addend_stride: int,
+    scratch: int,
+) -> None:
+    """As `multiply_float32`, for panels side by side of numbers in the format `kind`.
+
+    A panel of 16 bits is widened once, and read by all rows from there: `scratch` [TILE_PANELS, length, 16].
+    """
+    wide = length * PANEL_ROW_BYTES
+    if kind == Number.FLOAT32:
+        multiply_float32(rows, x, x_stride, w, wide, length, panels, out, out_stride, addend, addend_stride)
+        return
+    narrow = length * LANES * number_bytes(kind)
+    for panel in range(0, panels, TILE_PANELS):
+        count, column = min(TILE_PANELS, panels - panel), panel * PANEL_ROW_BYTES
+        widen(kind, w + panel * narrow, scratch, count * length)
+        add = addend + column if addend else 0
+        multiply_float32(rows, x, x_stride, scratch, wide, length, count, out + column, out_stride, add, addend_stride)
 
 
 @compiled
@@ -179,30 +216,28 @@ def _lora_hidden_back(args: TrainStepArgs, matrix: TrainMatrix, part: LoraPart, 
 def _b_back(args: TrainStepArgs, matrix: TrainMatrix, part: LoraPart, grad: int, first: int, scratch: int) -> None:
     """The gradient of b += grad^T @ lora_hidden, of a block of b's rows from `first` on."""
     stride, lora_stride, b_stride = matrix.outs * FLOAT_BYTES, matrix.lora_width * FLOAT_BYTES, part.rank * FLOAT_BYTES
-    count, panels, rows, step = min(OUT_BLOCK, part.outs - first), _panels_of(part.rank), args.rows, number(FLOAT_BYTES)
-    x, w = grad + (part.first + first) * FLOAT_BYTES, matrix.lora_hidden + part.lora_column * FLOAT_BYTES
-    out = args.grads + part.b + first * b_stride
-    if panels * LANES == part.rank:
-        multiply_strided(count, x, step, stride, w, lora_stride, rows, panels, out, b_stride, out, b_stride)
-    else:
-        wide, none = panels * PANEL_ROW_BYTES, number(0)
-        multiply_strided(count, x, step, stride, w, lora_stride, rows, panels, scratch, wide, none, none)
-        _add_columns(scratch, wide, out, b_stride, count, part.rank)
+    count, step, none = min(OUT_BLOCK, part.outs - first), number(FLOAT_BYTES), number(0)
+    x, w = matrix.lora_hidden + part.lora_column * FLOAT_BYTES, grad + (part.first + first) * FLOAT_BYTES
+    # As rows of b^T: the gradient is read by whole cache lines.
+    rank, panels, wide = part.rank, count // LANES, count * FLOAT_BYTES
+    multiply_strided(rank, x, step, lora_stride, w, stride, args.rows, panels, scratch, wide, none, none)
+    _add_transposed(scratch, args.grads + part.b + first * b_stride, count, part.rank)
 
 
 @compiled
-def _add_columns(source: int, source_stride: int, target: int, stride: int, rows: int, columns: int) -> None:
+def _add_transposed(source: int, target: int, rows: int, columns: int) -> None:
+    """target [rows, columns] += source [columns, rows], transposed."""
+    numbers, sums = floats(source, rows * columns), floats(target, rows * columns)
     for row in range(rows):
-        numbers, sums = floats(source + row * source_stride, columns), floats(target + row * stride, columns)
-        for i in range(columns):
-            sums[i] += numbers[i]
+        for column in range(columns):
+            sums[row * columns + column] += numbers[column * rows + row]
 
 
 @compiled
 def linear_back(
     args: TrainStepArgs,
     counter: int,
-    threads: int,
+    times: int,
     matrix: TrainMatrix,
     parts: Records,
     grad: int,
@@ -223,29 +258,37 @@ def linear_back(
     while piece < first_piece:
         _a_back(args, matrix, parts[matrix.first_part + piece // blocks], source, piece % blocks * IN_PANELS)
         piece = claim(counter)
+    lap(times, Share.LOW_RANK)
     if target == 0:
         return
-    step = piece_panels(panels, threads)
-    first = (piece - first_piece) * step
+    first = (piece - first_piece) * PIECE_PANELS
     while first < panels:
-        count, out = min(step, panels - first), target + first * PANEL_ROW_BYTES
+        count, out = min(PIECE_PANELS, panels - first), target + first * PANEL_ROW_BYTES
         if matrix.back:
-            _weights_back(args, matrix, grad, matrix.back + first * matrix.outs * PANEL_ROW_BYTES, count, out)
+            back = matrix.back + first * matrix.outs * LANES * number_bytes(matrix.kind)
+            _weights_back(args, matrix, matrix.kind, grad, back, count, out, scratch)
         else:
             for panel in range(0, count, TILE_PANELS):
                 made = min(TILE_PANELS, count - panel)
                 _make_back(matrix, first + panel, made, scratch)
-                _weights_back(args, matrix, grad, scratch, made, out + panel * PANEL_ROW_BYTES)
+                lap(times, Share.PANELS)
+                column = panel * PANEL_ROW_BYTES
+                _weights_back(args, matrix, number(Number.FLOAT32), grad, scratch, made, out + column, scratch)
+                lap(times, Share.PRODUCTS_BACK)
+        lap(times, Share.PRODUCTS_BACK)
         if args.adapted:
             _add_lora_back(args, matrix, parts, first, count, out)
-        first = (claim(counter) - first_piece) * step
+            lap(times, Share.LOW_RANK)
+        first = (claim(counter) - first_piece) * PIECE_PANELS
 
 
 @compiled
-def _weights_back(args: TrainStepArgs, matrix: TrainMatrix, grad: int, back: int, panels: int, out: int) -> None:
+def _weights_back(
+    args: TrainStepArgs, matrix: TrainMatrix, kind: int, grad: int, back: int, panels: int, out: int, scratch: int
+) -> None:
     none, outs = number(0), matrix.outs
-    grad_stride, stride, panel_stride = outs * FLOAT_BYTES, matrix.ins * FLOAT_BYTES, outs * PANEL_ROW_BYTES
-    multiply_float32(args.rows, grad, grad_stride, back, panel_stride, outs, panels, out, stride, none, none)
+    grad_stride, stride = outs * FLOAT_BYTES, matrix.ins * FLOAT_BYTES
+    frozen_product(kind, args.rows, grad, grad_stride, back, outs, panels, out, stride, none, none, scratch)
 
 
 @compiled
@@ -254,12 +297,11 @@ def _make_back(matrix: TrainMatrix, first: int, panels: int, target: int) -> Non
 
     They stay in a near cache while all rows are multiplied with them.
     """
-    square = LANES * PANEL_ROW_BYTES
-    panel_stride = number(PANEL_ROW_BYTES)
+    block = LANES * LANES * number_bytes(matrix.kind)
+    panel_stride, blocks = matrix.ins // LANES * block, matrix.outs // LANES
     for panel in range(panels):
-        for block in range(matrix.outs // LANES):
-            source = matrix.weight + block * matrix.ins * PANEL_ROW_BYTES + (first + panel) * square
-            transpose(source, panel_stride, target + panel * matrix.outs * PANEL_ROW_BYTES + block * square)
+        source, there = matrix.weight + (first + panel) * block, target + panel * matrix.outs * PANEL_ROW_BYTES
+        transpose_panel(matrix.kind, source, panel_stride, blocks, there)
 
 
 @compiled

@@ -1,23 +1,29 @@
 """Forward and backward pass of all layers of the Llama family, with LoRA.
 
-One compiled function, by the formulas of transformers' models. Frozen weights get no gradient; the adapter's gradients
-are added to. Every sum has a fixed order, so a step's gradients are the same to the bit on any number of threads.
+One compiled function, by the formulas of transformers' models; it computes the output layer too, in passes of its own.
+Frozen weights get no gradient; the adapter's gradients are added to. Every sum has a fixed order, so a step's gradients
+are the same to the bit on any number of threads.
 """
 
 from tunesmith.kernels.compiler import compiled, entry, number
 from tunesmith.kernels.elementwise import rms_norm, rms_norm_back, silu_mul, silu_mul_back
 from tunesmith.kernels.records import LAYER_MATRICES, LayerMatrix, Records
 from tunesmith.kernels.thread_pool import barrier, claim, counter_of, next_step, start_step, step_threads
-from tunesmith.kernels.training.attention import attend, attend_back, prepare_back, rotate_rows
+from tunesmith.kernels.training.attention import attend, rotate_rows
+from tunesmith.kernels.training.attention_back import attend_back, prepare_back
+from tunesmith.kernels.training.head import head_back, head_logits
 from tunesmith.kernels.training.linear import linear, linear_back, lora_back, lora_hidden_forward, repack
+from tunesmith.kernels.training.phase_times import Share, lap, meet, thread_times
 from tunesmith.kernels.training.step_args import (
     BACKWARD_PHASES,
     FORWARD_PHASES,
     PASS_PHASES,
     BackwardPhase,
     ForwardPhase,
+    HeadPass,
     PassPhase,
     TrainLayer,
+    TrainMatrix,
     TrainStepArgs,
 )
 from tunesmith.kernels.vectors import FLOAT_BYTES, no_inline
@@ -31,8 +37,8 @@ def training_step(
 
     Thread 0 is helped by `threads` - 1 others, which return when the pool is closed. `steps`: one TRAIN_STEP_ARGS,
     which says whether the pass is forward or backward; `layers`: a TRAIN_LAYER each; `matrices`: LAYER_MATRICES of each
-    layer; `parts`: a LORA_PART for each linear with LoRA. The records hold addresses (see `step_args`), which must
-    stay valid from a forward pass to the end of its backward pass.
+    layer, and the output layer's; `parts`: a LORA_PART for each linear with LoRA. The records hold addresses (see
+    `step_args`), which must stay valid from a forward pass to the end of its backward pass.
     """
     pool = steps[0].pool
     if thread == 0:
@@ -52,20 +58,35 @@ def training_step(
 def _pass(thread: int, threads: int, steps: Records, layers: Records, matrices: Records, parts: Records) -> None:
     no_inline()
     args = steps[0]
+    if args.head:
+        _head(args, threads, args.scratch + thread * args.scratch_bytes, matrices[LAYER_MATRICES * args.layers])
+        return
     scratch, counters = args.scratch + thread * args.scratch_bytes, counter_of(args.counters, number(PASS_PHASES))
+    times = thread_times(args.times, thread)
     if args.backward:
         for index in range(args.layers - 1, -1, -1):
-            _mlp_back(args, counters, threads, scratch, index, layers, matrices, parts)
-            _attention_back(args, counters, threads, scratch, index, layers, matrices, parts)
+            _mlp_back(args, counters, threads, times, scratch, index, layers, matrices, parts)
+            _attention_back(args, counters, threads, times, scratch, index, layers, matrices, parts)
             counters = counter_of(counters, number(BACKWARD_PHASES))
         return
     if args.adapted:
         repack(args, counter_of(args.counters, PassPhase.REPACK), matrices, parts)
-        barrier(args.pool, threads)
+        meet(args.pool, threads, times, Share.LOW_RANK)
     for index in range(args.layers):
-        _attention(args, counters, threads, scratch, index, layers, matrices, parts)
-        _mlp(args, counters, threads, index, layers, matrices, parts)
+        _attention(args, counters, threads, times, scratch, index, layers, matrices, parts)
+        _mlp(args, counters, threads, times, scratch, index, layers, matrices, parts)
         counters = counter_of(counters, number(FORWARD_PHASES))
+
+
+@compiled
+def _head(args: TrainStepArgs, threads: int, scratch: int, head: TrainMatrix) -> None:
+    """A pass of the output layer."""
+    counter = counter_of(args.counters, PassPhase.HEAD)
+    if args.head == HeadPass.LOGITS:
+        head_logits(args, counter, threads, head, scratch)
+    else:
+        head_back(args, counter, head, scratch)
+    barrier(args.pool, threads)
 
 
 @compiled
@@ -73,6 +94,7 @@ def _attention(
     args: TrainStepArgs,
     counters: int,
     threads: int,
+    times: int,
     scratch: int,
     index: int,
     layers: Records,
@@ -86,27 +108,36 @@ def _attention(
     first, layer = LAYER_MATRICES * index, layers[index]
     qkv, output = matrices[first + LayerMatrix.QKV], matrices[first + LayerMatrix.OUTPUT]
     _norm_rows(args, counter_of(counters, ForwardPhase.ATTENTION_NORM), layer.source, layer.attention_norm)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.NORMS)
     if args.adapted:
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.QKV_LORA), qkv, args.normed)
-        barrier(args.pool, threads)
-    linear(args, counter_of(counters, ForwardPhase.QKV), threads, qkv, parts, args.normed, layer.raw, number(0))
-    barrier(args.pool, threads)
+        meet(args.pool, threads, times, Share.LOW_RANK)
+    counter = counter_of(counters, ForwardPhase.QKV)
+    linear(args, counter, times, qkv, parts, args.normed, layer.raw, number(0), scratch)
+    meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
     rotate_rows(args, counter_of(counters, ForwardPhase.ROTATE), layer)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.ROTATION)
     attend(args, counter_of(counters, ForwardPhase.ATTEND), layer, scratch)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.ATTENTION_FORWARD)
     if args.adapted:
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.OUTPUT_LORA), output, layer.attended)
-        barrier(args.pool, threads)
+        meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.OUTPUT)
-    linear(args, counter, threads, output, parts, layer.attended, layer.after_attention, layer.source)
-    barrier(args.pool, threads)
+    linear(args, counter, times, output, parts, layer.attended, layer.after_attention, layer.source, scratch)
+    meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
 
 
 @compiled
 def _mlp(
-    args: TrainStepArgs, counters: int, threads: int, index: int, layers: Records, matrices: Records, parts: Records
+    args: TrainStepArgs,
+    counters: int,
+    threads: int,
+    times: int,
+    scratch: int,
+    index: int,
+    layers: Records,
+    matrices: Records,
+    parts: Records,
 ) -> None:
     """target = after_attention + mlp(norm(after_attention)).
 
@@ -115,21 +146,21 @@ def _mlp(
     first, layer = LAYER_MATRICES * index, layers[index]
     wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
     _norm_rows(args, counter_of(counters, ForwardPhase.MLP_NORM), layer.after_attention, layer.mlp_norm)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.NORMS)
     if args.adapted:
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.GATE_UP_LORA), wide, args.normed)
-        barrier(args.pool, threads)
+        meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.GATE_UP)
-    linear(args, counter, threads, wide, parts, args.normed, layer.gate_up, number(0))
-    barrier(args.pool, threads)
+    linear(args, counter, times, wide, parts, args.normed, layer.gate_up, number(0), scratch)
+    meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
     _activate_rows(args, counter_of(counters, ForwardPhase.ACTIVATE), layer.gate_up)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.ACTIVATION)
     if args.adapted:
         lora_hidden_forward(args, counter_of(counters, ForwardPhase.DOWN_LORA), down, args.activated)
-        barrier(args.pool, threads)
+        meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, ForwardPhase.DOWN)
-    linear(args, counter, threads, down, parts, args.activated, layer.target, layer.after_attention)
-    barrier(args.pool, threads)
+    linear(args, counter, times, down, parts, args.activated, layer.target, layer.after_attention, scratch)
+    meet(args.pool, threads, times, Share.PRODUCTS_FORWARD)
 
 
 @compiled
@@ -137,6 +168,7 @@ def _mlp_back(
     args: TrainStepArgs,
     counters: int,
     threads: int,
+    times: int,
     scratch: int,
     index: int,
     layers: Records,
@@ -150,18 +182,19 @@ def _mlp_back(
     first, layer = LAYER_MATRICES * index, layers[index]
     wide, down = matrices[first + LayerMatrix.GATE_UP], matrices[first + LayerMatrix.DOWN]
     _activate_and_norm(args, counter_of(counters, BackwardPhase.ACTIVATE), layer)
+    lap(times, Share.ACTIVATION)
     lora_back(args, counter_of(counters, BackwardPhase.DOWN_LORA), down, parts, args.grad, scratch)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, BackwardPhase.DOWN)
-    linear_back(args, counter, threads, down, parts, args.grad, args.activated, args.grad_activated, scratch)
-    barrier(args.pool, threads)
+    linear_back(args, counter, times, down, parts, args.grad, args.activated, args.grad_activated, scratch)
+    meet(args.pool, threads, times, Share.PRODUCTS_BACK)
     _activate_rows_back(args, counter_of(counters, BackwardPhase.ACTIVATE_BACK), layer.gate_up)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.ACTIVATION)
     lora_back(args, counter_of(counters, BackwardPhase.GATE_UP_LORA), wide, parts, layer.gate_up, scratch)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.LOW_RANK)
     counter = counter_of(counters, BackwardPhase.GATE_UP)
-    linear_back(args, counter, threads, wide, parts, layer.gate_up, args.normed, args.grad_normed, scratch)
-    barrier(args.pool, threads)
+    linear_back(args, counter, times, wide, parts, layer.gate_up, args.normed, args.grad_normed, scratch)
+    meet(args.pool, threads, times, Share.PRODUCTS_BACK)
 
 
 @compiled
@@ -169,6 +202,7 @@ def _attention_back(
     args: TrainStepArgs,
     counters: int,
     threads: int,
+    times: int,
     scratch: int,
     index: int,
     layers: Records,
@@ -183,26 +217,26 @@ def _attention_back(
     first, layer = LAYER_MATRICES * index, layers[index]
     qkv, output = matrices[first + LayerMatrix.QKV], matrices[first + LayerMatrix.OUTPUT]
     _norm_back(args, counter_of(counters, BackwardPhase.MLP_NORM_BACK), layer.after_attention, layer.mlp_norm)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.NORMS)
     _norm_rows(args, counter_of(counters, BackwardPhase.ATTENTION_NORM), layer.source, layer.attention_norm)
+    lap(times, Share.NORMS)
     lora_back(args, counter_of(counters, BackwardPhase.OUTPUT_LORA), output, parts, args.grad, scratch)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.LOW_RANK)
     counter, attended = counter_of(counters, BackwardPhase.OUTPUT), layer.attended
-    linear_back(args, counter, threads, output, parts, args.grad, attended, args.grad_attended, scratch)
-    barrier(args.pool, threads)
+    linear_back(args, counter, times, output, parts, args.grad, attended, args.grad_attended, scratch)
+    meet(args.pool, threads, times, Share.PRODUCTS_BACK)
     prepare_back(args, counter_of(counters, BackwardPhase.PREPARE_ATTENTION), layer)
-    barrier(args.pool, threads)
-    attend_back(args, counter_of(counters, BackwardPhase.ATTEND), layer, scratch)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.ROTATION)
+    attend_back(args, counter_of(counters, BackwardPhase.ATTEND), threads, times, layer, scratch)
     lora_back(args, counter_of(counters, BackwardPhase.QKV_LORA), qkv, parts, args.grad_qkv, scratch)
-    barrier(args.pool, threads)
+    meet(args.pool, threads, times, Share.LOW_RANK)
     counter, grad_source = counter_of(counters, BackwardPhase.QKV), args.grad_normed if index else 0
-    linear_back(args, counter, threads, qkv, parts, args.grad_qkv, args.normed, grad_source, scratch)
-    barrier(args.pool, threads)
+    linear_back(args, counter, times, qkv, parts, args.grad_qkv, args.normed, grad_source, scratch)
+    meet(args.pool, threads, times, Share.PRODUCTS_BACK)
     if index:
         # The first phase of the next layer reads and writes nothing that this one writes.
         _norm_back(args, counter_of(counters, BackwardPhase.ATTENTION_NORM_BACK), layer.source, layer.attention_norm)
-        barrier(args.pool, threads)
+        meet(args.pool, threads, times, Share.NORMS)
 
 
 @compiled

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from tunesmith.kernels.records import record
+from tunesmith.kernels.vectors import LANES
 
 
 class TrainStepArgs(Protocol):
@@ -21,10 +22,13 @@ class TrainStepArgs(Protocol):
     heads: int
     kv_heads: int
     head_size: int
+    rotary_size: int  # the numbers at the beginning of a head that are rotated
+    neighbours: int  # 1: numbers 2i and 2i + 1 of a head are rotated by the same angle, not i and i + half
     inner: int  # columns of the gate projection, and of the up projection
     parts: int  # linears with LoRA, of all layers
     lora_width: int  # the largest of the matrices'
     eps: float
+    score_scale: float  # of attention
     update_scale: float  # of the adapter: alpha / rank
 
     # 0: from the first layer's input to the last layer's output; 1: from that output's gradient to the adapter's
@@ -34,24 +38,39 @@ class TrainStepArgs(Protocol):
     grads: int  # the adapter's gradients are added here, laid out as the values
     rows: int  # tokens
     panels: int  # of 16 tokens
-    cos: int  # [rows, head_size]
+    cos: int  # [rows, rotary_size]
     sin: int
     until: int  # table [16 * panels]: the end of the tokens that see this one as a key
     panel_until: int  # table [panels]: the largest `until` of its tokens
     normed: int  # [rows, hidden]
     activated: int  # [rows, inner]: silu(gate) * up
+    panel_least: int  # table [panels]: the smallest, 0 where tokens are missing
     key_panels: int  # [kv heads, panels, head_size, 16]
-    value_panels: int
+    value_columns: int  # [kv heads, head_size / 16, 16 * panels, 16]
+    query_panels: int  # [heads, panels, head_size, 16], and so on: of the backward pass
+    query_columns: int
+    key_columns: int
+    grad_panels: int  # of attention's output
+    grad_columns: int
+    score_grads: int  # [heads of a range, its query panels, 16 * panels, 16]: see `attention_back`
+    range_heads: int  # key heads of a range
+    range_panels: int  # panels of queries of a range
     grad: int  # [rows, hidden], of the residual stream
     grad_normed: int
     grad_activated: int
     grad_attended: int  # [rows, heads * head_size]
     grad_qkv: int
     grad_lora_hidden: int  # [rows, lora_width]
-    delta: int  # [rows, heads]: the dot product of attention's output and its gradient
+    delta: int  # [heads, rows]: the dot product of attention's output and its gradient
     scratch: int  # [threads, scratch_bytes]
     scratch_bytes: int
-    counters: int  # table: see `step_args.new_counters`
+    counters: int  # table: see `records.new_counters`
+    times: int  # table of a `phase_times.PhaseTimes`; 0: not measured
+
+    head: int  # 0: the pass is one of layers; else one of the `HeadPass`, of the matrix behind the layers'
+    head_rows: int
+    head_input: int  # [head_rows, hidden], or its gradient
+    logits: int  # [head_rows, outs of the head], or their gradient
 
 
 class TrainLayer(Protocol):
@@ -68,13 +87,14 @@ class TrainLayer(Protocol):
     raw: int  # [rows, (heads + 2 kv heads) * head_size], as the linears compute it
     qkv: int  # with queries and keys normalized and rotated: the same memory as `raw`, or with norms one of all layers
     attended: int  # [rows, heads * head_size]
-    lse: int  # [rows, heads]: log of the sum of exponentials of the scores
+    lse: int  # [heads, rows]: log of the sum of exponentials of the scores
     gate_up: int  # [rows, 2 * inner]: gate and up; in the backward pass their gradients
 
 
 class TrainMatrix(Protocol):
     """Linears that read the same input, as one frozen matrix in panels."""
 
+    kind: int  # the format of the weight's numbers, one of `Number`
     weight: int  # [outs / 16, ins, 16]
     back: int  # [ins / 16, outs, 16]: the same for the backward pass; 0: made from `weight` in each step
     bias: int  # [outs]; 0: none
@@ -104,10 +124,18 @@ TRAIN_STEP_ARGS, TRAIN_LAYER = record(TrainStepArgs), record(TrainLayer)
 TRAIN_MATRIX, LORA_PART = record(TrainMatrix), record(LoraPart)
 
 
+class HeadPass(IntEnum):
+    """What a pass of the output layer computes."""
+
+    LOGITS = 1
+    GRADIENT = 2
+
+
 class PassPhase(IntEnum):
-    """Phases of a forward pass before its layers."""
+    """Phases of a forward pass before its layers, and of the output layer's passes."""
 
     REPACK = 0
+    HEAD = 1
 
 
 class ForwardPhase(IntEnum):
@@ -157,5 +185,22 @@ def train_phases(layers: int) -> int:
 
 
 KEY_ROWS = 256  # queries that a panel of keys is multiplied with at once
-QUERY_TOKENS = 8  # of a block of attention
+SCORE_GRADS = 1 << 22  # of a range: 16 MB, which stay in the cache
+HEAD_OUTPUTS = 1024  # of the vocabulary, whose weights are transposed at once
+QUERY_TOKENS = 12  # of a block of attention: two blocks of the six rows that AVX2 multiplies at once
 OUT_BLOCK = 64  # rows of b whose gradients are one piece of work
+
+
+def score_ranges(panels: int, heads: int, kv_heads: int) -> tuple[int, int]:
+    """How many key heads and panels of queries a range of `attention_back` has.
+
+    `panels`: of 16 tokens. All heads where their scores' gradients are few enough, else equal numbers of heads, else
+    one head and so many panels as have few enough.
+    """
+    panel = heads // kv_heads * panels * LANES * LANES  # numbers of a panel of queries, of one key head
+    most = SCORE_GRADS // (panel * panels)
+    if most:
+        ranges = -(-kv_heads // most)
+        return -(-kv_heads // ranges), panels
+    block = KEY_ROWS // LANES
+    return 1, max(SCORE_GRADS // panel // block * block, block)

@@ -8,9 +8,9 @@ tokens after penalties and bias, so neither can bring one back. Log-probabilitie
 import math
 import random
 
-import numpy as np
-import torch
-from torch import Tensor
+import numpy
+from numpy import float32, float64, int64
+from numpy.typing import NDArray
 
 from tunesmith.errors import ServerFault
 from tunesmith.serve.engine.protocol import GREEDY_BELOW, GenerateRequest
@@ -25,8 +25,8 @@ class Sampler:
         self._request = request
         self._random = random.Random() if request.seed is None else random.Random(f"{request.seed}/{choice}")
         self._counts: dict[int, int] = {}
-        self._bias_ids = torch.tensor([token for token, _ in request.logit_bias], dtype=torch.long)
-        self._bias_values = torch.tensor([value for _, value in request.logit_bias], dtype=torch.float32)
+        self._bias_ids = numpy.array([token for token, _ in request.logit_bias], int64)
+        self._bias_values = numpy.array([value for _, value in request.logit_bias], float32)
         self._matcher = None if request.grammar is None else request.grammar.start()
         self._penalised = bool(request.presence_penalty or request.frequency_penalty)
 
@@ -37,7 +37,7 @@ class Sampler:
         changed = self._penalised or request.logit_bias or request.grammar or request.top_logprobs is not None
         return not changed and request.temperature < GREEDY_BELOW
 
-    def next(self, logits_V: Tensor) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
+    def next(self, logits_V: NDArray[float32]) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
         """The next token, its log-probability, and the likeliest tokens with theirs.
 
         The last two only if the request asks for them. Raises ServerFault if the logits contain NaN.
@@ -52,56 +52,55 @@ class Sampler:
             return token, None, ()
         return token, *self.score(logits_V, token)
 
-    def score(self, logits_V: Tensor, token: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+    def score(self, logits_V: NDArray[float32], token: int) -> tuple[float, tuple[tuple[int, float], ...]]:
         """The log-probability of `token`, and the requested likeliest tokens with theirs."""
-        logprobs_V = torch.log_softmax(logits_V, dim=-1)
-        values, ids = torch.topk(logprobs_V, self._request.top_logprobs or 0)
-        logprob = float(logprobs_V[token])
-        if math.isnan(logprob):
+        ids_N = _likeliest(logits_V, self._request.top_logprobs or 0)
+        chosen_N = logits_V[[token, *ids_N.tolist()]].astype(float64) - _log_sum(logits_V)
+        if math.isnan(chosen_N[0]):
             raise _diverged()
-        return logprob, tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        logprob, *values = chosen_N.astype(float32).tolist()
+        return logprob, tuple(zip(ids_N.tolist(), values, strict=True))
 
-    def _adjusted(self, logits_V: Tensor) -> Tensor:
+    def _adjusted(self, logits_V: NDArray[float32]) -> NDArray[float32]:
         request = self._request
         if not request.logit_bias and not self._counts:
             return logits_V
-        logits_V = logits_V.clone()
+        logits_V = logits_V.copy()
         if self._counts:
-            ids = torch.tensor(list(self._counts), dtype=torch.long)
-            counts = torch.tensor(list(self._counts.values()), dtype=logits_V.dtype)
-            logits_V[ids] -= request.presence_penalty + request.frequency_penalty * counts
+            counts = numpy.array([*self._counts.values()], float32)
+            penalties = float32(request.presence_penalty) + float32(request.frequency_penalty) * counts
+            logits_V[[*self._counts]] -= penalties
         if request.logit_bias:
-            logits_V.index_add_(0, self._bias_ids, self._bias_values.to(logits_V.dtype))
+            numpy.add.at(logits_V, self._bias_ids, self._bias_values)
         return logits_V
 
-    def _choose(self, logits_V: Tensor) -> int:
+    def _choose(self, logits_V: NDArray[float32]) -> int:
         likeliest = int(logits_V.argmax())
         if math.isnan(float(logits_V[likeliest])):  # argmax takes a NaN where there is one
             raise _diverged()
         if self._request.temperature < GREEDY_BELOW:
             return likeliest
-        probabilities_V = torch.softmax(logits_V / self._request.temperature, dim=-1)
+        weights_V = _weights(logits_V, self._request.temperature)
         if self._request.top_p >= 1:
-            return self._draw(probabilities_V)
-        probabilities_N, ids_N = _nucleus(probabilities_V, self._request.top_p)
-        return int(ids_N[self._draw(probabilities_N)])
+            return self._draw(weights_V)
+        weights_N, ids_N = _nucleus(weights_V, self._request.top_p)
+        return int(ids_N[self._draw(weights_N)])
 
-    def _draw(self, probabilities_N: Tensor) -> int:
+    def _draw(self, weights_N: NDArray[float32]) -> int:
         """Inverts the cumulative sum, in float64: with 49,152 terms, float32 loses the tail."""
-        cumulative_N = torch.cumsum(probabilities_N, dim=0, dtype=torch.float64)
+        cumulative_N = numpy.cumsum(weights_N, dtype=float64)
         point = self._random.random() * float(cumulative_N[-1])
-        index = int(torch.searchsorted(cumulative_N, point, right=True))
+        index = int(numpy.searchsorted(cumulative_N, point, side="right"))
         return min(index, len(cumulative_N) - 1)
 
 
-def mask_logits(bits: bytes, logits_V: Tensor) -> Tensor:
+def mask_logits(bits: bytes, logits_V: NDArray[float32]) -> NDArray[float32]:
     """The logits, with -inf where `bits` has a zero.
 
     Ids beyond the vocabulary, the padding of the matrix, are never allowed.
     """
-    allowed = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=len(logits_V), bitorder="little")
-    forbidden_V = torch.from_numpy(allowed == 0).to(logits_V.device)
-    return logits_V.masked_fill(forbidden_V, -math.inf)
+    allowed = numpy.unpackbits(numpy.frombuffer(bits, numpy.uint8), count=len(logits_V), bitorder="little")
+    return numpy.where(allowed.view(bool), logits_V, float32(-math.inf))
 
 
 def _diverged() -> ServerFault:
@@ -111,11 +110,35 @@ def _diverged() -> ServerFault:
     )
 
 
-def _nucleus(probabilities_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """The smallest set of likeliest tokens that reaches `top_p`, at least one: (probabilities, ids)."""
-    values, ids = torch.topk(probabilities_V, min(NUCLEUS_FIRST_TRY, len(probabilities_V)))
-    if float(values.sum()) < top_p:
-        values, ids = torch.sort(probabilities_V, descending=True)
-    before = torch.cumsum(values, dim=0) - values
-    kept = max(1, int((before < top_p).sum()))
-    return values[:kept], ids[:kept]
+def _weights(logits_V: NDArray[float32], temperature: float) -> NDArray[float32]:
+    """What the probabilities are proportional to; the likeliest has 1."""
+    weights_V: NDArray[float32] = numpy.exp((logits_V - logits_V.max()) / float32(temperature))
+    return weights_V
+
+
+def _log_sum(logits_V: NDArray[float32]) -> float:
+    """The logarithm of the sum of all exponentials, added in float64."""
+    most = logits_V.max()
+    return float(most) + math.log(float(numpy.exp(logits_V - most).sum(dtype=float64)))
+
+
+def _likeliest(values_V: NDArray[float32], count: int) -> NDArray[int64]:
+    """The ids of the largest values, largest first; of equal ones the lower id."""
+    count = min(count, len(values_V))
+    if not count:
+        return numpy.empty(0, int64)
+    least = numpy.partition(values_V, -count)[-count]
+    ids = numpy.flatnonzero(values_V >= least)
+    return ids[numpy.argsort(-values_V[ids], kind="stable")][:count]
+
+
+def _nucleus(weights_V: NDArray[float32], top_p: float) -> tuple[NDArray[float32], NDArray[int64]]:
+    """The smallest set of likeliest tokens that reaches `top_p`, at least one: (weights, ids)."""
+    total = float(weights_V.sum(dtype=float64))
+    ids = _likeliest(weights_V, NUCLEUS_FIRST_TRY)
+    if float(weights_V[ids].sum(dtype=float64)) < top_p * total:
+        ids = numpy.argsort(-weights_V, kind="stable")
+    weights_N = weights_V[ids]
+    before = numpy.cumsum(weights_N, dtype=float64) - weights_N
+    kept = max(1, int((before < top_p * total).sum()))
+    return weights_N[:kept], ids[:kept]

@@ -5,26 +5,27 @@ adapter. What is not covered: DoRA, trained biases and embeddings, per-layer ran
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import cast
 
-import torch
-from torch import Tensor, nn
+from numpy import float32
+from numpy.typing import NDArray
 
-from tunesmith.families.peft_names import PREFIX, lora_b_name
-from tunesmith.families.text_part import is_plain_linear, own_path
-from tunesmith.models.adapters import CONFIG_FILE, load_tensors, read_manifest, unusable_adapter
+from tunesmith.families.array_panels import Weights, widen
+from tunesmith.families.peft_names import PREFIX, lora_b_name, own_path
+from tunesmith.models.adapters import CONFIG_FILE, TENSORS_FILE, check_tensors, read_manifest, unusable_adapter
+from tunesmith.models.headers.safetensors_header import BadHeader
+from tunesmith.models.mapped import map_file
 
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
     """Adds `scale * (x @ a.T) @ b.T` to one linear layer's output."""
 
-    a: Tensor  # [rank, in]
-    b: Tensor  # [out, rank]
+    a: NDArray[float32]  # [rank, in]
+    b: NDArray[float32]  # [out, rank]
     scale: float
 
 
@@ -36,13 +37,13 @@ class Adapter:
     nbytes: int
 
 
-def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> Adapter:
+def read_adapter(directory: Path) -> Adapter:
     """The adapter in `directory`.
 
     Raises ServerFault naming what of it cannot be served.
     """
     _check_plain(directory)
-    tensors = {name: tensor.to(device, dtype) for name, tensor in load_tensors(directory).items()}
+    tensors = _tensors(directory)
     manifest = read_manifest(directory)
     scale = manifest.alpha / manifest.rank
     layers: dict[str, LowRank] = {}
@@ -56,6 +57,19 @@ def read_adapter(directory: Path, dtype: torch.dtype, device: torch.device) -> A
         if kind == "A.weight":
             layers[own_path(path)] = LowRank(tensor, tensors[lora_b_name(path)], scale)
     return Adapter(layers, sum(low.a.nbytes + low.b.nbytes for low in layers.values()))
+
+
+def _tensors(directory: Path) -> dict[str, NDArray[float32]]:
+    """The adapter's tensors, in memory of their own: a file that changes later changes no answer."""
+    check_tensors(directory)
+    try:
+        return {
+            name: widen(cast(Weights, tensor)).copy() for name, tensor in map_file(directory / TENSORS_FILE).items()
+        }
+    except (BadHeader, KeyError) as error:
+        raise unusable_adapter(
+            directory, f"This model's {TENSORS_FILE} cannot be read: {error}. Restore the file, or train again."
+        ) from error
 
 
 def _check_plain(directory: Path) -> None:
@@ -83,7 +97,7 @@ def _check_plain(directory: Path) -> None:
             )
 
 
-def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Path) -> None:
+def check_fit(adapter: Adapter, sizes: Mapping[str, tuple[int, int]], directory: Path) -> None:
     """Raises ServerFault if the adapter does not fit the base or is incomplete.
 
     An adapter must have the tensors of every layer that it targets.
@@ -101,21 +115,3 @@ def check_fit(adapter: Adapter, sizes: dict[str, tuple[int, int]], directory: Pa
             raise unusable_adapter(
                 directory, f"This model's adapter lacks its tensors of {name}: restore it, or train again."
             )
-
-
-class LoraHooks:
-    """Forward hooks on linear layers that add the update of the active adapter."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.active: Adapter | None = None
-        linears = {name: cast(nn.Linear, module) for name, module in model.named_modules() if is_plain_linear(module)}
-        self.sizes = {name: (linear.out_features, linear.in_features) for name, linear in linears.items()}
-        for name, module in linears.items():
-            hook: Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None] = partial(self._add, name)
-            module.register_forward_hook(hook)
-
-    def _add(self, name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        low = self.active.layers.get(name) if self.active else None
-        if low is None:
-            return None
-        return output + nn.functional.linear(nn.functional.linear(inputs[0], low.a), low.b) * low.scale

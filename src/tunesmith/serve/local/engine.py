@@ -1,6 +1,6 @@
 """The in-process engine: one thread per base runs the scheduler's steps.
 
-All torch work for a base happens on its thread; callers' threads and the event loop only wait on a `Generation`.
+All computing for a base happens on its thread; callers' threads and the event loop only wait on a `Generation`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,6 @@ from pathlib import Path
 from threading import Condition, Thread
 
 import structlog
-import torch
 
 from tunesmith.errors import ServiceUnavailable
 from tunesmith.models.answers import read_answers
@@ -136,13 +135,12 @@ class TorchEngine:
         return arrived + self._scheduler.waiting_by_project[project]
 
     def _run(self) -> None:
-        with torch.inference_mode():
-            while self._receive():
-                try:
-                    self._scheduler.step()
-                except Exception as error:  # a fault of ours: no reader may wait for ever
-                    log.exception("engine step failed")
-                    self._scheduler.abandon(error)
+        while self._receive():
+            try:
+                self._scheduler.step()
+            except Exception as error:  # a fault of ours: no reader may wait for ever
+                log.exception("engine step failed")
+                self._scheduler.abandon(error)
 
     def _receive(self) -> bool:
         """Waits for work and passes new requests to the scheduler; False once it is closed and idle."""

@@ -1,23 +1,25 @@
 """Whether a base may be served with 16-bit weights, measured on the base itself.
 
-If every weight is a float16 number already, rounding changes nothing. Otherwise the rounded weights and the reference
-path read the same text: the rounded ones must predict it as well and choose the same next tokens. The finding is kept
-on disk, so that only the first load of a base takes the time.
+What is stored in 16 bits is served as it is, and is not looked at here. If every weight is a float16 number, rounding
+changes nothing. Otherwise the rounded weights and those of full width read the same text: the rounded ones must predict
+it as well and choose the same next tokens. The finding is kept on disk, so that only the first load of a base takes the
+time.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+import numpy
+from numpy import float32
+from numpy.typing import NDArray
 
-from tunesmith.families.panels import Width
-from tunesmith.kernels.multiply import HAS_HALF
+from tunesmith.families.array_panels import CHUNK, Weights, Width, widen
+from tunesmith.kernels.vectors import HAS_HALF
 from tunesmith.system.checked_json import read_checked, write_checked
 
-LARGEST = torch.finfo(torch.float16).max
+LARGEST = float(numpy.finfo(numpy.float16).max)
 LEAST_AGREEMENT = 0.99  # share of positions with the same likeliest next token
 MOST_SURPRISE = 0.001  # nats per token by which the text may become less or more likely: 0.1 % of perplexity
 TEXT = """The keeper of the lighthouse wrote to the harbour office on 14 March 1897: "Two lamps are broken; please send
@@ -35,7 +37,7 @@ Das Wetter bleibt morgen trocken, am Abend ziehen Wolken auf. ¿Cuánto cuesta e
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How the rounded weights compare with the reference path on one text."""
+    """How the rounded weights compare with those of full width on one text."""
 
     agreement: float  # share of positions with the same likeliest token
     surprise: float  # change of the mean negative log-likelihood, nats per token
@@ -50,22 +52,28 @@ class Finding:
         return {**asdict(self), "acceptable": self.acceptable}
 
 
-def is_exact_in_fp16(model: PreTrainedModel) -> bool:
+def is_exact_in_fp16(weights: Iterable[Weights]) -> bool:
     """True if rounding to float16 changes no weight of any linear layer."""
-    return all(fits_fp16(linear.weight.data) for linear in _linears(model))
+    return all(fits_fp16(weight) for weight in weights)
 
 
-def can_use_fp16(model: PreTrainedModel) -> bool:
+def can_use_fp16(weights: Iterable[Weights]) -> bool:
     """True if this processor multiplies in float16 and no weight is beyond its range."""
-    return HAS_HALF and not any(overflows_fp16(linear.weight.data) for linear in _linears(model))
+    return HAS_HALF and not any(overflows_fp16(weight) for weight in weights)
 
 
-def compare(reference_TV: Tensor, rounded_TV: Tensor, ids: list[int]) -> Finding:
+def compare(reference_TV: NDArray[float32], rounded_TV: NDArray[float32], ids: Sequence[int]) -> Finding:
     """Compares two logits of the same `ids`, each position's for the next token."""
-    agreement = float((reference_TV.argmax(-1) == rounded_TV.argmax(-1)).double().mean())
-    targets = torch.tensor(ids[1:])
-    losses = [float(nn.functional.cross_entropy(logits[:-1], targets)) for logits in (reference_TV, rounded_TV)]
+    agreement = float((reference_TV.argmax(-1) == rounded_TV.argmax(-1)).mean())
+    losses = [_loss(logits[:-1].astype(numpy.float64), ids[1:]) for logits in (reference_TV, rounded_TV)]
     return Finding(agreement, losses[1] - losses[0])
+
+
+def _loss(logits_TV: NDArray[numpy.float64], targets: Sequence[int]) -> float:
+    """The mean negative log-likelihood, in nats."""
+    shifted = logits_TV - logits_TV.max(-1, keepdims=True)
+    chosen = shifted[range(len(targets)), [*targets]]
+    return float((numpy.log(numpy.exp(shifted).sum(-1)) - chosen).mean())
 
 
 def read_width(path: Path) -> Width | None:
@@ -89,15 +97,20 @@ def write_finding(path: Path, finding: Finding) -> None:
         write_checked(path, asdict(finding))
 
 
-def fits_fp16(weight: Tensor) -> bool:
+def fits_fp16(weight: Weights) -> bool:
     """True if every value is a float16 number, as most of a bfloat16 model's are."""
-    return torch.equal(weight.half().float(), weight)
+    if weight.dtype == numpy.float16:
+        return True
+    with numpy.errstate(over="ignore"):
+        return all(numpy.array_equal(part.astype(numpy.float16), part) for part in _parts(weight))
 
 
-def overflows_fp16(weight: Tensor) -> bool:
+def overflows_fp16(weight: Weights) -> bool:
     """True if a value is beyond float16's range."""
-    return bool(weight.abs().max() > LARGEST)
+    return any(max(part.max(), -part.min()) > LARGEST for part in _parts(weight))
 
 
-def _linears(model: PreTrainedModel) -> list[nn.Linear]:
-    return [module for module in model.modules() if isinstance(module, nn.Linear)]
+def _parts(weight: Weights) -> Iterator[NDArray[float32]]:
+    """The numbers in float32, a few at a time."""
+    numbers = weight.reshape(-1)
+    return (widen(numbers[first : first + CHUNK]) for first in range(0, len(numbers), CHUNK))

@@ -1,13 +1,14 @@
 """The keys and values of all sequences, in the panels that the kernels read.
 
-Each layer has one tensor for all slots. Memory that no sequence has written to is reserved but not used.
+Each layer has one array for all slots. Memory that no sequence has written to is reserved but not used.
 """
 
-from torch import Tensor
+from numpy import float32
+from numpy.typing import NDArray
 
-from tunesmith.families.panels import whole_panels
+from tunesmith.families.array_panels import whole_panels
 from tunesmith.kernels.vectors import LANES
-from tunesmith.system.pages import fresh_zeros, release_pages
+from tunesmith.system.pages import fresh_array, release_pages
 
 ROOM = 1024  # positions of a slot at first; doubled as needed
 FEW = 4  # slots at first; doubled as needed
@@ -20,13 +21,13 @@ class KeyValues:
         self.room = 0
         self._layers, self._kv_heads, self._head_size = layers, kv_heads, head_size
         self._filled: list[int] = []  # positions of each slot that have been written
-        self.keys: list[Tensor] = []  # of each layer, [slots, kv heads, room / 16, head size, 16]
-        self.values: list[Tensor] = []  # [slots, kv heads, panels of the head, room, 16]
+        self.keys: list[NDArray[float32]] = []  # of each layer, [slots, kv heads, room / 16, head size, 16]
+        self.values: list[NDArray[float32]] = []  # [slots, kv heads, panels of the head, room, 16]
 
     def hold(self, slot: int, end: int) -> bool:
         """Makes room for the first `end` positions of a slot.
 
-        True if the tensors were replaced.
+        True if the arrays were replaced.
         """
         room = self.room or ROOM
         while room < end:
@@ -41,7 +42,7 @@ class KeyValues:
     def copy(self, source: int, target: int, length: int) -> bool:
         """Copies the first `length` positions of a slot to another.
 
-        True if the tensors were replaced.
+        True if the arrays were replaced.
         """
         enlarged = self.hold(target, length)
         panels = whole_panels(length)
@@ -54,14 +55,14 @@ class KeyValues:
         """Empties a slot and frees its memory."""
         if slot < len(self._filled) and self._filled[slot]:
             self._filled[slot] = 0
-            for tensor in (*self.keys, *self.values):
-                release_pages(tensor[slot])
+            for array in (*self.keys, *self.values):
+                release_pages(array[slot])
 
     def _enlarge(self, slots: int, room: int) -> None:
-        """Replaces the tensors layer by layer, so that only one layer is in memory twice."""
+        """Replaces the arrays layer by layer, so that only one layer is in memory twice."""
         for layer in range(self._layers):
-            keys = fresh_zeros((slots, self._kv_heads, room // LANES, self._head_size, LANES))
-            values = fresh_zeros((slots, self._kv_heads, whole_panels(self._head_size), room, LANES))
+            keys = fresh_array((slots, self._kv_heads, room // LANES, self._head_size, LANES))
+            values = fresh_array((slots, self._kv_heads, whole_panels(self._head_size), room, LANES))
             if layer == len(self.keys):
                 self.keys.append(keys)
                 self.values.append(values)

@@ -1,115 +1,136 @@
-"""The Llama family on a CPU, with each step a single call of compiled code.
+"""Llama and its relatives on a CPU, with each step a single call of compiled code.
 
 The differences: the new tokens of all sequences go through the linear layers as one matrix, however many each sequence
 has; linear layers with the same input are one matrix too; keys and values are written in place; adapters, of any rank,
 are applied beside the base and not merged. Logits differ from transformers' only by the order of sums, and are the same
-to the bit whatever else is in the batch.
+to the bit whatever else is in the batch. Neither torch nor transformers is imported.
 
-What is not covered: sliding windows, mixtures of experts, other activations than SiLU, rotary embeddings that depend on
-the length (`families.table` says which and why); `supports` says no to them and `runner.TransformersRunner` takes them.
+What families do otherwise than Llama is data (`families.formulas`). What is not covered: mixtures of experts, MLPs
+without a gate, norms that subtract the mean, rotary embeddings that change with every length (`families.table` says
+which and why); `supports` says no to them and `runner.TransformersRunner` takes them.
 """
 
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy
-import torch
-from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from numpy import float32
+from numpy.typing import NDArray
 
-from tunesmith.families.compiled_shapes import model_gap
-from tunesmith.families.layout import head_size, layer_path, norm_names, shared_inputs
-from tunesmith.families.panels import Width, pack, pack_bias, packed_bytes, whole_panels
-from tunesmith.families.text_part import is_plain_linear
+from tunesmith.families.array_panels import (
+    KINDS,
+    Weights,
+    Width,
+    pack_bias,
+    packing,
+    panel_bytes,
+    take_panels,
+    whole_panels,
+    widen,
+    widen_rows,
+)
+from tunesmith.families.formulas import Formulas
+from tunesmith.families.served_shape import ServedShape
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.serving.step import serving_step
 from tunesmith.kernels.serving.step_args import LAYER, MATRIX, STEP_ARGS, phases
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
-from tunesmith.kernels.vectors import LANES, PANEL_ROW_BYTES
+from tunesmith.kernels.vectors import FLOAT_BYTES, HAS_HALF, LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.model import SequenceChunk
-from tunesmith.serve.local.adapter_panels import PanelAdapter, pack_adapter
+from tunesmith.serve.local.adapter_panels import PanelAdapter, Part, pack_adapter
 from tunesmith.serve.local.adapters import check_fit, read_adapter
+from tunesmith.serve.local.base_weights import BaseWeights
 from tunesmith.serve.local.kv_cache import KeyValues
-from tunesmith.serve.local.runner import AnyAdapter, cache_bytes
-from tunesmith.serve.local.step import Rotation, Steps
-from tunesmith.system.pages import Slab, SpareSlab, fresh_slab, release_pages
+from tunesmith.serve.local.rereading import Rereading
+from tunesmith.serve.local.runner import AnyAdapter
+from tunesmith.serve.local.step import Steps
+from tunesmith.system.cpu import cpu_count
+from tunesmith.system.pages import SpareSlab, evict_pages, fresh_slab, release_pages
 
-HEAD = ("lm_head",)
-
-
-def supports(model: PreTrainedModel) -> bool:
-    """Whether a `CompiledRunner` computes this model."""
-    return model_gap(model, "serving") is None
+HEAD = "lm_head"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Line:
-    """Linears that read the same input. Module paths name the parts, for adapters."""
+    """Linears that read the same input."""
 
-    weight: Tensor
-    bias: Tensor | None
-    parts: tuple[str, ...]
-    sizes: tuple[int, ...]
+    weight: Weights  # panels
+    bias: NDArray[float32] | None
+    parts: tuple[Part, ...]
 
 
 class CompiledRunner:
-    """A `Runner` of compiled code.
-
-    It takes the weights out of `model`, which cannot be used afterwards.
-    """
+    """A `Runner` of compiled code, over panels that it packs of a base's weights."""
 
     rewinds = True
 
-    def __init__(self, model: PreTrainedModel, width: Width = "float32") -> None:
-        config, layers = model.config, model.config.num_hidden_layers
-        self.context_length: int = config.max_position_embeddings
-        self.token_bytes = cache_bytes(config, torch.float32)
-        self._vocabulary: int = config.vocab_size
-        self._sizes = {
-            name: (module.out_features, module.in_features)
-            for name, module in model.named_modules()
-            if is_plain_linear(module)
-        }
-        self._rotation = Rotation(model.base_model.rotary_emb)
-        self._embedding: Tensor = model.base_model.embed_tokens.weight.data.float().contiguous()
-        self._lines = _lines(model, layers, width)
-        self._norms = [_norms(model, index) for index in range(layers)]
-        self._final_norm = _numbers(cast(Tensor, model.base_model.norm.weight))
-        self._cache = KeyValues(layers, config.num_key_value_heads, head_size(config))
+    def __init__(self, base: BaseWeights, width: Width = "float32") -> None:
+        shape = base.shape
+        self.context_length = shape.context
+        self.token_bytes = 2 * shape.layers * shape.kv_heads * shape.head * FLOAT_BYTES
+        self._vocabulary = shape.vocabulary
+        self._sizes = base.sizes
+        self._rotation = base.rotation
+        self._rereading = None if base.rotation.border is None else Rereading(base.rotation.border)
+        self._logit_scale, self._logit_cap = shape.logit_scale, shape.logit_cap
+        self._embedding = _embedding(base)
+        self._lines = _lines(base, width)
+        evict_pages(self._embedding)  # few rows of it are read
+        self._norms = [{field: _norm(base, path) for field, path in paths.items()} for paths in base.norms]
+        self._final_norm = _norm(base, "model.norm")
+        self._cache = KeyValues(shape.layers, shape.kv_heads, shape.head)
         self._step_args, self._layer_table, self._matrix_table = _tables(self._lines, self._norms)
-        self._describe(config, width)
-        self._steps = Steps(self._step_args, phases(layers))
+        self._describe(shape)
+        self._apply(shape.formulas)
+        self._steps = Steps(self._step_args, phases(shape.layers))
         self._spare = SpareSlab()
         self._pool = self._start_pool()
 
     def read_adapter(self, directory: Path) -> PanelAdapter:
         """The adapter in panels. Raises ServerFault if it does not fit the base."""
-        adapter = read_adapter(directory, torch.float32, torch.device("cpu"))
+        adapter = read_adapter(directory)
         check_fit(adapter, self._sizes, directory)
-        lows = [[adapter.layers.get(part) for part in line.parts] for line in self._lines]
-        return pack_adapter(lows, [line.sizes for line in self._lines], self._spare)
+        lows = [[adapter.layers.get(part.path) for part in line.parts] for line in self._lines]
+        return pack_adapter(lows, [line.parts for line in self._lines], self._spare)
 
-    def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> Tensor:
+    def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]], threads: int = 1) -> NDArray[float32]:
         """The requested logits [sum of `logits`, V] in float32, in the chunks' order."""
+        if self._rereading is not None:
+            chunks = [self._rereading.whole(chunk) for chunk in chunks]
         for chunk in chunks:
             if self._cache.hold(chunk.slot, chunk.start + len(chunk.ids)):
                 self._point_at_cache()
-        threads = self._pool.gather(torch.get_num_threads())
+        threads = self._pool.gather(threads)
         logits = self._steps.fill(chunks, self._rotation, threads)
         serving_step(0, threads, self._step_args, self._layer_table, self._matrix_table)
-        return logits[:, : self._vocabulary]
+        return self._scaled(logits)[:, : self._vocabulary]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` positions of one slot to another."""
+        if self._rereading is not None:
+            self._rereading.copy(source, target, length)
         if self._cache.copy(source, target, length):
             self._point_at_cache()
 
     def clear(self, slot: int) -> None:
         """Empties a slot."""
+        if self._rereading is not None:
+            self._rereading.clear(slot)
         self._cache.clear(slot)
+
+    def _scaled(self, logits: NDArray[float32]) -> NDArray[float32]:
+        """As the family scales and caps them, in place."""
+        if self._logit_scale != 1.0:
+            logits *= float32(self._logit_scale)
+        if self._logit_cap:
+            logits /= float32(self._logit_cap)
+            numpy.tanh(logits, out=logits)
+            logits *= float32(self._logit_cap)
+        return logits
 
     def _start_pool(self) -> ThreadPool:
         """Starts the threads, which end with the runner: nothing they run may refer to it."""
@@ -119,39 +140,46 @@ class CompiledRunner:
         weakref.finalize(self, pool.close)
         return pool
 
-    def _describe(self, config: PretrainedConfig, width: Width) -> None:
+    def _describe(self, shape: ServedShape) -> None:
         """Fills in what stays the same from step to step."""
-        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        head = head_size(config)
-        queries, keys = whole_panels(heads * head), whole_panels(kv_heads * head)
-        fields = {
-            "half": width == "float16",
-            "layers": config.num_hidden_layers,
-            "hidden": config.hidden_size,
-            "hidden_stride": whole_panels(config.hidden_size) * PANEL_ROW_BYTES,
-            "heads": heads,
-            "kv_heads": kv_heads,
-            "head_size": head,
-            "head_panels": whole_panels(head),
+        queries, keys = whole_panels(shape.heads * shape.head), whole_panels(shape.kv_heads * shape.head)
+        values = {
+            "layers": shape.layers,
+            "hidden": shape.hidden,
+            "hidden_stride": whole_panels(shape.hidden) * PANEL_ROW_BYTES,
+            "heads": shape.heads,
+            "kv_heads": shape.kv_heads,
+            "head_size": shape.head,
+            "head_panels": whole_panels(shape.head),
             "qkv_stride": (queries + 2 * keys) * PANEL_ROW_BYTES,
             "key_column": queries * LANES,
             "value_column": (queries + keys) * LANES,
-            "inner_panels": whole_panels(config.intermediate_size),
-            "embedding": self._embedding.data_ptr(),
-            "final_norm": self._final_norm.data_ptr(),
-            "eps": config.rms_norm_eps,
+            "inner_panels": whole_panels(shape.inner),
+            "embedding": self._embedding.ctypes.data,
+            "embedding_kind": KINDS[self._embedding.dtype],
+            "final_norm": self._final_norm.ctypes.data,
+            "eps": shape.eps,
             "logits_stride": whole_panels(self._vocabulary) * PANEL_ROW_BYTES,
         }
-        for name, value in fields.items():
+        for name, value in values.items():
             self._step_args[name] = value
+
+    def _apply(self, formulas: Formulas) -> None:
+        """Fills in what the model does otherwise than Llama."""
+        names = set(self._step_args.dtype.names or ())
+        for field in fields(formulas):
+            if field.name in names and field.name != "layers":
+                self._step_args[field.name] = getattr(formulas, field.name)
+        self._layer_table["rotation"] = [layer.rotation for layer in formulas.layers]
+        self._layer_table["window"] = [layer.window for layer in formulas.layers]
 
     def _point_at_cache(self) -> None:
         self._step_args["capacity"] = self._cache.room
-        self._layer_table["keys"] = [tensor.data_ptr() for tensor in self._cache.keys]
-        self._layer_table["values"] = [tensor.data_ptr() for tensor in self._cache.values]
+        self._layer_table["keys"] = [array.ctypes.data for array in self._cache.keys]
+        self._layer_table["values"] = [array.ctypes.data for array in self._cache.values]
 
 
-def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple[Records, Records, Records]:
+def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, NDArray[float32]]]) -> tuple[Records, Records, Records]:
     """Empty arguments of a step, the layers without keys and values, the matrices.
 
     They point into `lines` and `norms`, which the runner keeps.
@@ -159,57 +187,62 @@ def _tables(lines: Sequence[_Line], norms: Sequence[dict[str, Tensor]]) -> tuple
     layer_table, matrix_table = numpy.zeros(len(norms), LAYER), numpy.zeros(len(lines), MATRIX)
     for row, of_layer in zip(layer_table, norms, strict=True):
         for name, norm in of_layer.items():
-            row[name] = norm.data_ptr()
+            row[name] = norm.ctypes.data
     for row, line in zip(matrix_table, lines, strict=True):
         panels, length, _ = line.weight.shape
-        row["weight"], row["length"], row["panels"] = line.weight.data_ptr(), length, panels
-        row["bias"] = 0 if line.bias is None else line.bias.data_ptr()
+        row["weight"], row["length"], row["panels"] = line.weight.ctypes.data, length, panels
+        row["kind"] = KINDS[line.weight.dtype]
+        row["bias"] = 0 if line.bias is None else line.bias.ctypes.data
         row["panel_stride"] = length * LANES * line.weight.itemsize
     return numpy.zeros(1, STEP_ARGS), layer_table, matrix_table
 
 
-def _lines(model: PreTrainedModel, layers: int, width: Width) -> list[_Line]:
+def _lines(base: BaseWeights, width: Width) -> list[_Line]:
     """Of all layers, LAYER_MATRICES each, and the output layer's."""
-    groups = [parts for index in range(layers) for parts in shared_inputs(index)]
-    slab = fresh_slab(sum(packed_bytes([_weight(model, part) for part in parts], width) for parts in [*groups, HEAD]))
-    head = _line(model, HEAD, width, slab)  # it may be the embedding too, which stays
-    return [*(_freed_line(model, parts, width, slab) for parts in groups), head]
-
-
-def _weight(model: PreTrainedModel, path: str) -> Tensor:
-    return _linear(model, path).weight.data
-
-
-def _linear(model: PreTrainedModel, path: str) -> nn.Linear:
-    return cast(nn.Linear, model.get_submodule(path))
-
-
-def _line(model: PreTrainedModel, parts: tuple[str, ...], width: Width, slab: Slab) -> _Line:
-    weights = [_weight(model, part) for part in parts]
-    biases = [_linear(model, part).bias for part in parts]
-    return _Line(
-        weight=pack(weights, width, slab),
-        bias=None if biases[0] is None else pack_bias([bias.data for bias in biases if bias is not None]),
-        parts=parts,
-        sizes=tuple(map(len, weights)),
+    head = (Part(HEAD, (len(base.weight(HEAD)),)),)
+    groups = [*base.parts, head]
+    weights = [_pieces(base, parts) for parts in groups]
+    slab = fresh_slab(sum(panel_bytes(pieces, width) for pieces in weights))
+    lines = [_line(base, parts, take_panels(of, width, slab)) for parts, of in zip(groups, weights, strict=True)]
+    kept = base.weight("model.embed_tokens")  # may be the output layer's too
+    _run(
+        partial(_pack, work, rows, release=not numpy.may_share_memory(rows, kept))
+        for of_line, line in zip(weights, lines, strict=True)
+        for work, rows in packing(of_line, line.weight)
     )
+    return lines
 
 
-def _freed_line(model: PreTrainedModel, parts: tuple[str, ...], width: Width, slab: Slab) -> _Line:
-    line = _line(model, parts, width, slab)
-    for part in parts:
-        linear = _linear(model, part)
-        release_pages(linear.weight.data)
-        linear.weight.data = torch.empty(0)  # so that the base is not in memory twice
-    return line
+def _pieces(base: BaseWeights, parts: tuple[Part, ...]) -> list[Weights]:
+    return [piece for part in parts for piece in part.pieces(base.weight(part.path))]
 
 
-def _norms(model: PreTrainedModel, index: int) -> dict[str, Tensor]:
-    layer = model.get_submodule(layer_path(index))
-    names = norm_names(cast(nn.Module, layer.self_attn))
-    return {field: _numbers(cast(Tensor, layer.get_submodule(name).weight)) for field, name in names.items()}
+def _line(base: BaseWeights, parts: tuple[Part, ...], panels: Weights) -> _Line:
+    biases = [(part, base.bias(part.path)) for part in parts]
+    pieces = [piece for part, bias in biases if bias is not None for piece in part.pieces(bias)]
+    return _Line(panels, pack_bias(pieces) if pieces else None, parts)
 
 
-def _numbers(parameter: Tensor) -> Tensor:
-    numbers: Tensor = parameter.data.float().contiguous()
-    return numbers
+def _pack(work: Callable[[], None], rows: Weights, *, release: bool) -> None:
+    """Packs a piece, and gives its weights' memory back so that the base is not in memory twice."""
+    work()
+    if release:
+        release_pages(rows)
+
+
+def _run(work: Iterable[Callable[[], None]]) -> None:
+    with ThreadPoolExecutor(cpu_count(), thread_name_prefix="tunesmith-packing") as pool:
+        for done in [pool.submit(one) for one in work]:
+            done.result()
+
+
+def _embedding(base: BaseWeights) -> Weights:
+    """[V, hidden], as it is stored where the processor reads that."""
+    weight = base.weight("model.embed_tokens")
+    return weight if HAS_HALF or weight.dtype != numpy.float16 else widen_rows(weight, cpu_count())
+
+
+def _norm(base: BaseWeights, path: str) -> NDArray[float32]:
+    """The numbers that the norm at `path` multiplies by."""
+    numbers, offset = widen(base.weight(path)), base.shape.norm_offset
+    return numbers + float32(offset) if offset else numbers

@@ -2,36 +2,23 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import cast
+from typing import TypeAlias, cast
 
-import torch
-from torch import Tensor, nn
+import numpy
+from numpy import float32, int64, uint8
+from numpy.typing import NDArray
 
-from tunesmith.families.panels import whole_panels
+from tunesmith.families.array_panels import whole_panels
+from tunesmith.families.rotation import Angles
 from tunesmith.kernels.records import Records, new_counters
 from tunesmith.kernels.serving.step_args import QUERY_ROWS
-from tunesmith.kernels.thread_pool import CACHE_LINE
+from tunesmith.kernels.thread_pool import CACHE_LINE, aligned_zeros
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES, PANEL_ROW_BYTES
 from tunesmith.serve.engine.model import SequenceChunk
 from tunesmith.serve.local.adapter_panels import PanelAdapter
 from tunesmith.serve.local.runner import AnyAdapter
 
-POSITIONS = 1024  # whose cosines and sines are computed at first
-
-
-class Rotation:
-    """The rotary cosines and sines of positions, by transformers' own code."""
-
-    def __init__(self, rotary: nn.Module) -> None:
-        self._rotary = rotary
-        self._cos = self._sin = torch.empty(0, 0)
-
-    def of(self, positions: Tensor, end: int) -> tuple[Tensor, Tensor]:
-        """The cosines and the sines [positions, head size] of positions below `end`."""
-        if end > len(self._cos):
-            cos, sin = self._rotary(torch.empty(1), torch.arange(max(POSITIONS, 2 * end)).unsqueeze(0))
-            self._cos, self._sin = cos[0].float().contiguous(), sin[0].float().contiguous()
-        return self._cos[positions], self._sin[positions]
+Array: TypeAlias = NDArray[int64] | NDArray[float32]
 
 
 class Steps:
@@ -46,11 +33,11 @@ class Steps:
         self._args = steps[0]
         self._counters = new_counters(phases)
         self._args["counters"] = self._counters.ctypes.data
-        self._buffers: dict[str, Tensor] = {}
-        self._pointed: dict[str, Tensor] = {}  # kept alive until the step ends
+        self._buffers: dict[str, NDArray[uint8]] = {}
+        self._pointed: dict[str, Array] = {}  # kept alive until the step ends
 
-    def fill(self, chunks: "Sequence[SequenceChunk[AnyAdapter]]", rotation: Rotation, threads: int) -> Tensor:
-        """Describes a step over `chunks`; returns the tensor for its logits.
+    def fill(self, chunks: "Sequence[SequenceChunk[AnyAdapter]]", rotation: Angles, threads: int) -> NDArray[float32]:
+        """Describes a step over `chunks`; returns the array for its logits.
 
         Its shape is [sum of the chunks' `logits`, vocabulary in whole panels].
         """
@@ -59,9 +46,9 @@ class Steps:
         rows, end = starts[-1], max(chunk.start + len(chunk.ids) for chunk in chunks)
         first_rows = {chunk.slot: start for chunk, start in zip(order, starts, strict=False)}
         wanted = [row for chunk in chunks for row in _last(chunk, first_rows[chunk.slot])]
-        self._write_tables(order, starts, wanted)
-        cos, sin = rotation.of(self._pointed["positions"], end)
-        logits = torch.empty(len(wanted), int(self._args["logits_stride"]) // FLOAT_BYTES)
+        positions = self._write_tables(order, starts, wanted)
+        cos, sin = rotation.of(positions, [(len(chunk.ids), chunk.start + len(chunk.ids)) for chunk in order])
+        logits = numpy.empty((len(wanted), int(self._args["logits_stride"]) // FLOAT_BYTES), float32)
         self._point(cos=cos, sin=sin, logits=logits)
         self._args["rows"], self._args["logit_count"], self._args["chunks"] = rows, len(wanted), len(order)
         self._make_buffers(rows, threads, end)
@@ -70,30 +57,33 @@ class Steps:
 
     def _write_tables(
         self, order: "Sequence[SequenceChunk[AnyAdapter]]", starts: Sequence[int], wanted: list[int]
-    ) -> None:
+    ) -> NDArray[int64]:
+        """Points at the tables of a step; returns the positions of its rows."""
         group = int(self._args["heads"] // self._args["kv_heads"])
         blocks = [*accumulate((-(-len(chunk.ids) * group // QUERY_ROWS) for chunk in order), initial=0)]
         places = [range(chunk.start, chunk.start + len(chunk.ids)) for chunk in order]
+        positions = _table([position for place in places for position in place])
         segments, lora_panels = _segments(order, starts)
         self._args["blocks"], self._args["segments"], self._args["lora_panels"] = blocks[-1], len(segments), lora_panels
         self._point(
-            tokens=torch.tensor([token for chunk in order for token in chunk.ids]),
-            positions=torch.tensor([position for place in places for position in place]),
-            slots=torch.tensor([chunk.slot for chunk in order for _ in chunk.ids]),
-            logit_rows=torch.tensor(wanted),
-            segment_table=torch.tensor(segments),
-            chunk_table=torch.tensor(
+            tokens=_table([token for chunk in order for token in chunk.ids]),
+            positions=positions,
+            slots=_table([chunk.slot for chunk in order for _ in chunk.ids]),
+            logit_rows=_table(wanted),
+            segment_table=_table(segments),
+            chunk_table=_table(
                 [
                     (start, len(chunk.ids), chunk.start, chunk.slot, block)
                     for chunk, start, block in zip(order, starts, blocks, strict=False)
                 ]
             ),
         )
+        return positions
 
-    def _point(self, **tensors: Tensor) -> None:
-        self._pointed.update(tensors)
-        for name, tensor in tensors.items():
-            self._args[name] = tensor.data_ptr()
+    def _point(self, **arrays: Array) -> None:
+        self._pointed.update(arrays)
+        for name, array in arrays.items():
+            self._args[name] = array.ctypes.data
 
     def _make_buffers(self, rows: int, threads: int, end: int) -> None:
         args = self._args
@@ -111,8 +101,12 @@ class Steps:
     def _buffer(self, name: str, size: int) -> None:
         """Makes a buffer of at least `size` bytes, of zeros: padding is computed with and must not be NaN."""
         if name not in self._buffers or self._buffers[name].nbytes < size:
-            self._buffers[name] = torch.zeros(max(size + size // 4, CACHE_LINE), dtype=torch.uint8)
-            self._args[name] = self._buffers[name].data_ptr()
+            self._buffers[name] = aligned_zeros(max(size + size // 4, CACHE_LINE))
+            self._args[name] = self._buffers[name].ctypes.data
+
+
+def _table(numbers: Sequence[int] | Sequence[tuple[int, ...]]) -> NDArray[int64]:
+    return numpy.array(numbers, int64)
 
 
 def _last(chunk: "SequenceChunk[AnyAdapter]", first_row: int) -> range:

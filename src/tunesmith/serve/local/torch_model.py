@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
+from numpy import float32
+from numpy.typing import NDArray
 
 from tunesmith.models.answers import read_answers
 from tunesmith.serve.engine.model import SequenceChunk
@@ -24,7 +24,7 @@ from tunesmith.serve.local.runner import AnyAdapter, Runner
 class Row:
     """The logits at one position, with the largest of them."""
 
-    logits: Tensor  # [V]
+    logits: NDArray[float32]  # [V]
     value: float
     likeliest: int
 
@@ -65,16 +65,17 @@ class TorchModel:
     def forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> list[Row]:
         """The requested logits of all chunks, a row each, in the chunks' order."""
         logits_LV = self._forward(chunks)
-        values, likeliest = logits_LV.max(dim=-1)
+        likeliest = logits_LV.argmax(axis=1)  # a NaN where there is one
+        values = logits_LV[range(len(logits_LV)), likeliest]
         return [*map(Row, logits_LV, values.tolist(), likeliest.tolist())]
 
-    def _forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> Tensor:
-        """The logits, with the tuner's number of threads; torch sets it for the calling thread, the engine's."""
+    def _forward(self, chunks: Sequence[SequenceChunk[AnyAdapter]]) -> NDArray[float32]:
+        """The logits, with the tuner's number of threads."""
         prefills = any(len(chunk.ids) > chunk.logits for chunk in chunks)
         size = None if prefills else sum(len(chunk.ids) for chunk in chunks).bit_length()
-        torch.set_num_threads(self._tuner.threads(size))
+        threads = self._tuner.threads(size)
         started = time.perf_counter()
-        logits_LV = self.runner.forward(chunks)
+        logits_LV = self.runner.forward(chunks, threads)
         if size is not None:
             self._tuner.report(size, time.perf_counter() - started)
         return logits_LV

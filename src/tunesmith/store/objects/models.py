@@ -166,6 +166,15 @@ class ModelStore:
             ]
             return {row["name"]: _answering(connection, row) for row in imported}
 
+    def rename(self, name: str, display: str) -> None:
+        """Have pages show another name for the model, or with an empty one its own.
+
+        Raises NotFound.
+        """
+        with self._database.write() as connection:
+            self._own_row(connection, name)
+            connection.execute(update(models).where(models.c.name == name).values(display=display))
+
     def undo_replace(self, name: str) -> None:
         """Let the imported `name` stand for no weights again.
 
@@ -196,7 +205,7 @@ class ModelStore:
         change = (
             update(models)
             .where(models.c.name == name, self._scope.of(models), models.c.deleted_at.is_(None))
-            .values(deleted_at=int(time.time()))
+            .values(deleted_at=int(time.time()), display=None)
             .returning(models.c.job_id)
         )
         with self._database.write() as connection:

@@ -20,11 +20,12 @@ from tunesmith.settings import Settings
 from tunesmith.store.schema.data_version import DataVersion
 
 BUSY_SECONDS = 30.0  # longer than any transaction here; SQLite allows one writer at a time
-MIGRATION_KEY, FIRST_KEY_KEY, CLAIM_KEY, RUN_CLAIM_KEY = (
+MIGRATION_KEY, FIRST_KEY_KEY, CLAIM_KEY, RUN_CLAIM_KEY, LEASE_KEY = (
     7_486_301,
     7_486_302,
     7_486_303,
     7_486_304,
+    7_486_305,
 )  # arbitrary numbers that nothing else locks in this database
 POOL_SIZE = 8
 POOL_OVERFLOW = 40  # the API's thread pool has 40 threads

@@ -16,10 +16,11 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from tunesmith.errors import ServerFault
 from tunesmith.store.rows import FIRST_PROJECT
 from tunesmith.store.schema import eval_tables as _eval_tables  # noqa: F401 - declares its tables
+from tunesmith.store.schema import server_tables as _server_tables  # noqa: F401 - declares its tables
 from tunesmith.store.schema.db import MIGRATION_KEY, Database
 from tunesmith.store.schema.tables import metadata, projects
 
-HEAD = "0017"  # the newest file of migrations/versions; a test holds the two together
+HEAD = "0018"  # the newest file of migrations/versions; a test holds the two together
 
 
 def migrate(database: Database) -> None:

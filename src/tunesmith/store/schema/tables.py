@@ -286,6 +286,7 @@ models = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("owned_by", SafeText, nullable=False),
     Column("project", SafeText, nullable=False),
+    Column("display", SafeText),  # what people call it; "": nothing; NULL: as its folder's display.json has it
     Column("deleted_at", BigInteger),
     sqlite_autoincrement=True,
 )

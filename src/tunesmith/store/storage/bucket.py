@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from tunesmith.errors import InvalidRequest, ServiceUnavailable
 
@@ -77,6 +77,20 @@ class Bucket:
         with self._telling():
             obstore.put(
                 self._store, key, path, use_multipart=size > part, chunk_size=part, max_concurrency=PARTS_AT_ONCE
+            )
+
+    def put_file(self, key: str, file: IO[bytes], size: int) -> None:
+        """Store what is to be read of an open file, `size` bytes, as `put` does."""
+        import obstore
+
+        with self._telling():
+            obstore.put(
+                self._store,
+                key,
+                file,
+                use_multipart=size > PART_BYTES,
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_AT_ONCE,
             )
 
     def put_bytes(self, key: str, content: bytes) -> None:

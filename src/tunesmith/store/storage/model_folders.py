@@ -73,6 +73,11 @@ class BucketFolders(ModelFolders):
         self._lock = threading.Lock()
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
 
+    @property
+    def bucket(self) -> Bucket:
+        """Where the folders are."""
+        return self._bucket
+
     def publish(self, folder: Path) -> None:
         """Put a model's folder. Can be repeated."""
         self._put(folder, MANIFEST)

@@ -11,19 +11,21 @@ safetensors and JSON only. Everything is written under a temporary name, synced 
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from tunesmith.models.adapters import MANIFEST_FILE, AdapterManifest
 from tunesmith.models.answers import Answers, write_answers
 from tunesmith.models.tuned import link_files
 from tunesmith.system.atomic_write import make_directories, write_atomically
 from tunesmith.train.protocol.events import Checkpoint, Step, from_json
+from tunesmith.train.ranks.group import Ranks
 
 Reported: TypeAlias = Step | Checkpoint  # what a resumed trainer reports again
 
@@ -60,18 +62,56 @@ class RunFiles:
         return self.root / "journal.jsonl"
 
 
+class Written(Protocol):
+    """A tuned model that can be written."""
+
+    def write(self, directory: Path, manifest: AdapterManifest) -> None:
+        """Writes it into `directory`, its manifest last."""
+        ...
+
+
+class Optimizer(Protocol):
+    """Clips a gradient, and takes a step."""
+
+    def norm(self) -> float:
+        """The whole gradient's norm; not finite when any of its elements is not."""
+        ...
+
+    def step(self, rate: float, norm: float, max_norm: float) -> None:
+        """Clips the gradient, whose norm is `norm`, to `max_norm` (0: never) and updates."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """The step and the moments, for `load`; of sharded ones on rank 0 only."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state` returned."""
+        ...
+
+
 class TrainableParameters(Protocol):
     """What a run trains: an adapter, or all weights.
 
-    `flat` has all their values, `grad` the gradients of these.
+    `sharded`: a rank has only a part of the values. Then all ranks call these methods, in the same order; rank 0 gets
+    and gives what is whole.
     """
 
-    flat: nn.Parameter
-    grad: Tensor
+    sharded: bool
 
     @property
-    def matrices(self) -> int:
-        """How many of `flat`'s values belong to matrices: they come first."""
+    def nbytes(self) -> int:
+        """Of all values."""
+        ...
+
+    @property
+    def bytes_here(self) -> int:
+        """Of the values that this rank has."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
         ...
 
     @property
@@ -79,24 +119,46 @@ class TrainableParameters(Protocol):
         """What is trained and how much of it, for the job's events."""
         ...
 
-    def write(self, directory: Path, manifest: AdapterManifest) -> None:
-        """Writes a tuned model into `directory`, its manifest last."""
+    def zero_grad(self) -> None:
+        """Sets the gradients to zero."""
         ...
 
-    def restore(self, directory: Path) -> None:
-        """Takes the values that `write` wrote."""
+    def add_up(self, ranks: Ranks) -> None:
+        """Makes the gradients the sums over all ranks."""
+        ...
+
+    def check_same(self, ranks: Ranks, step: int) -> None:
+        """Raises TrainerError where ranks that should have the same values do not."""
+        ...
+
+    def optimizer(self, weight_decay: float) -> Optimizer:
+        """What updates the values."""
+        ...
+
+    def values(self) -> Tensor | None:
+        """All values in one tensor."""
+        ...
+
+    def take(self, values: Tensor | None) -> None:
+        """Takes what `values` returned."""
+        ...
+
+    def gathered(self) -> Written:
+        """The tuned model as it is now."""
+        ...
+
+    def restore(self, directory: Path | None) -> None:
+        """Takes the values of a tuned model that was written."""
         ...
 
 
-def save_checkpoint(
-    files: RunFiles, trainable: TrainableParameters, manifest: AdapterManifest, answers: Answers, keep: int
-) -> Path:
+def save_checkpoint(files: RunFiles, model: Written, manifest: AdapterManifest, answers: Answers, keep: int) -> Path:
     """Writes the model of `manifest.step` and removes all but the newest `keep`.
 
     `answers`: what it is trained on.
     """
     path = step_dir(files.checkpoints, manifest.step)
-    trainable.write(path, manifest)
+    model.write(path, manifest)
     write_answers(path, answers)  # after the manifest: a model is complete without them
     finished = sorted(item.parent for item in files.checkpoints.glob(f"step-*/{MANIFEST_FILE}"))
     for old in finished[:-keep]:
@@ -105,13 +167,13 @@ def save_checkpoint(
     return path
 
 
-def save_final(files: RunFiles, trainable: TrainableParameters, manifest: AdapterManifest, answers: Answers) -> None:
+def save_final(files: RunFiles, model: Written, manifest: AdapterManifest, answers: Answers) -> None:
     """Writes the model of the last step, or links its checkpoint where there is one."""
     last = step_dir(files.checkpoints, manifest.step)
     if (last / MANIFEST_FILE).is_file():
         link_files(last, files.adapter)
     else:
-        trainable.write(files.adapter, manifest)
+        model.write(files.adapter, manifest)
         write_answers(files.adapter, answers)
 
 

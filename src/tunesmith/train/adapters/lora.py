@@ -21,6 +21,7 @@ from tunesmith.families.text_part import is_plain_linear, stored_path
 from tunesmith.models.adapters import AdapterManifest, load_tensors, write_adapter
 from tunesmith.models.tuned import link_base
 from tunesmith.settings import TrainingOptions
+from tunesmith.train.adapters.flat import FlatParameters
 from tunesmith.train.layers.frozen_weights import FrozenMatrix
 from tunesmith.train.layers.fused_functions import SharedInput
 
@@ -75,7 +76,7 @@ class LoraLinear(nn.Module):
         return y + nn.functional.linear(nn.functional.linear(dropped, a), b) * self.scale
 
 
-class Adapter:
+class Adapter(FlatParameters):
     """The LoRA layers of a model by module path, with their values in one flat tensor."""
 
     own_base: Path | None = None  # tuned weights that the written adapter needs beside it
@@ -100,11 +101,6 @@ class Adapter:
             parameter.data = self.flat.data[here].view(shape)
             parameter.grad = self.grad[here].view(shape)
             offset += size
-
-    @property
-    def matrices(self) -> int:
-        """See `TrainableParameters`: all values are."""
-        return self.flat.numel()
 
     @property
     def description(self) -> str:
@@ -135,10 +131,11 @@ class Adapter:
         base = link_base(self.own_base, directory) if self.own_base else None
         write_adapter(directory, self.tensors(), manifest, base)
 
-    def restore(self, directory: Path) -> None:
+    def restore(self, directory: Path | None) -> None:
         """See `TrainableParameters`."""
-        with torch.no_grad():
-            self.load(load_tensors(directory))
+        if directory is not None:
+            with torch.no_grad():
+                self.load(load_tensors(directory))
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Takes the values of another adapter; InvalidRequest when they do not fit."""

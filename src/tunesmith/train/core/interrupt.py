@@ -16,6 +16,8 @@ class Stopped(BaseException):
     Its text, if any, says what was lost by it.
     """
 
+    kept = "the progress is saved"
+
 
 class RankLost(Stopped):
     """Another rank of the run has ended before it; the text says which and how."""
@@ -24,12 +26,14 @@ class RankLost(Stopped):
 class Interrupt:
     """Turns SIGTERM and SIGINT into `Stopped`.
 
-    Inside `interruptible()` a signal raises at once; elsewhere it waits for the next such block.
+    Inside `interruptible()` a signal raises at once; elsewhere it waits for the next such block. In a gentle one it
+    only sets `asked`, and what a thread has to `end` for raises.
     """
 
     def __init__(self) -> None:
         self._reason: BaseException | None = None  # what is raised, once there is a reason to
-        self._open = False
+        self._open = self._gentle = False
+        self.asked = False  # by a signal, which was the first reason
 
     def install(self) -> None:
         """Handles the signals from here on; main thread only."""
@@ -37,24 +41,28 @@ class Interrupt:
             signal.signal(number, self._handle)
 
     @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """A block that a signal may interrupt at any place."""
-        before, self._open = self._open, True
+    def interruptible(self, *, gently: bool = False) -> Iterator[None]:
+        """A block that a signal may interrupt at any place; `gently`: only a loss."""
+        before = self._open, self._gentle
+        self._open, self._gentle = True, gently
         try:
-            if self._reason is not None:
-                raise self._reason
+            self._raise()
             yield
         finally:
-            self._open = before
+            self._open, self._gentle = before
 
     def end(self, reason: BaseException) -> None:
         """Raises `reason` as a signal would raise `Stopped`; for threads."""
-        if self._reason is None:
-            self._reason = reason
+        if self._reason is None or (self.asked and self._gentle):
+            self._reason, self.asked = reason, False
             os.kill(os.getpid(), signal.SIGTERM)  # its handler runs in the main thread
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._reason is None:
-            self._reason = Stopped()
+            self._reason, self.asked = Stopped(), True
         if self._open:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._reason is not None and not (self.asked and self._gentle):
             raise self._reason

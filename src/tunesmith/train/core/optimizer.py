@@ -1,6 +1,7 @@
 """AdamW over one flat tensor, the learning-rate schedules and gradient clipping."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class AdamW:
         """The step and the moments, for `load`."""
         return dict(self._inner.state[self._flat])
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state` returned."""
         for name, mine in self._inner.state[self._flat].items():
             mine.copy_(state[name])

@@ -50,15 +50,25 @@ def make_plan(config: Shape, element_size: int, longest: int, free_bytes: int, w
 
 
 def weight_copies(
-    step_tokens: float, run_tokens: int, weight_bytes: int, free_bytes: int, *, compiled: bool = False
+    step_tokens: float,
+    run_tokens: int,
+    weight_bytes: int,
+    free_bytes: int,
+    *,
+    compiled: bool = False,
+    narrow: bool = False,
 ) -> int:
     """How many repacked copies of the frozen weights pay: 0, 1, or one a direction.
 
     In oneDNN's layouts (`layers.frozen_weights`), small products gain a third and large ones a tenth; compiled layers
     gain as much on steps of any size, and compute the other direction's layout themselves where a step is large. Making
     a copy takes as long as it saves on `BLOCKS_FROM` tokens. `step_tokens`: mean of a step, with shared prefixes
-    counted in every row.
+    counted in every row. `narrow`: weights in 16 bits, which only compiled layers compute with. One copy is the least
+    then: it takes the place of the original.
     """
+    if narrow and compiled:
+        pays = run_tokens >= BLOCKS_FROM and step_tokens <= SMALL_COMPILED_STEP
+        return 2 if pays and free_bytes * MEMORY_SHARE >= 2 * weight_bytes else 1
     if run_tokens < BLOCKS_FROM or (not compiled and step_tokens > SMALL_STEP):
         return 0
     room = int(free_bytes * MEMORY_SHARE / weight_bytes)

@@ -4,7 +4,7 @@ oneDNN's blocked layouts are up to twice as fast as row-major matrices at the 50
 tenth faster at large ones; a copy for each direction is made, and the row-major original is freed.
 """
 
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,23 @@ from tunesmith.train.layers.wide_products import wide_product
 
 _TYPICAL_ROWS = 256  # the layout is chosen for this many tokens; the speed was the same for 16 to 768
 _PACKS = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # absent where torch was built without oneDNN
+
+
+class FrozenHead(Protocol):
+    """An output layer that gets no gradient, as the losses use it."""
+
+    @property
+    def outputs(self) -> int:
+        """The size of the vocabulary."""
+        ...
+
+    def logits(self, x_NI: Tensor) -> Tensor:
+        """The product x W^T + bias [N, out], in float32 at least."""
+        ...
+
+    def grad_input(self, grad_NO: Tensor) -> Tensor:
+        """The gradient g W [N, in] with respect to x, where g is that of the logits."""
+        ...
 
 
 class FrozenMatrix:
@@ -36,9 +53,11 @@ class FrozenMatrix:
         `release`: the layer loses its weight, which nothing else may need.
         """
         weight = self._layer.weight.detach()
-        if self._forward is not None or not _PACKS or weight.dtype != torch.float32 or weight.device.type != "cpu":
+        kinds = (torch.float32, torch.float16, torch.bfloat16)
+        if self._forward is not None or not _PACKS or weight.dtype not in kinds or weight.device.type != "cpu":
             return
-        self._forward, self._backward = _blocked(weight), _blocked(weight.t())
+        wide = weight.float()  # exact
+        self._forward, self._backward = _blocked(wide), _blocked(wide.t())
         if release:
             release_pages(weight)  # the mapping of a file stays as long as any tensor of it
             self._layer.weight.data = torch.empty(0)
@@ -48,7 +67,7 @@ class FrozenMatrix:
         bias = self._layer.bias
         if self._forward is not None:
             return _blocked_product(x_NI, self._forward, bias)
-        weight = self._layer.weight.t()
+        weight = self._layer.weight.to(x_NI.dtype).t()  # beside float32 values one of 16 bits is widened
         return torch.mm(x_NI, weight) if bias is None else torch.addmm(bias, x_NI, weight)
 
     def logits(self, x_NI: Tensor) -> Tensor:
@@ -63,7 +82,7 @@ class FrozenMatrix:
         """The gradient g W [N, in] with respect to x, where g is that of the product."""
         if self._backward is not None:
             return _blocked_product(grad_NO, self._backward, None)
-        return torch.mm(grad_NO, self._layer.weight)
+        return torch.mm(grad_NO, self._layer.weight.to(grad_NO.dtype))
 
     def __call__(self, x: Tensor) -> Tensor:
         """The layer as autograd sees it: [..., in] -> [..., out].

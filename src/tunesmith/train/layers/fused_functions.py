@@ -131,26 +131,35 @@ class GatedDown(torch.autograd.Function):
 
 
 class RmsNorm(torch.autograd.Function):
-    """The norm x / rms(x) * weight, over the last dimension."""
+    """The norm x / rms(x) * weight, over the last dimension.
+
+    Of 16-bit numbers too it is computed in float32, and rounded where transformers rounds: before the weight.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """See the class."""
-        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x)).square_()
         inverse = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
-        y: Tensor = x * inverse
+        y: Tensor = (x * inverse).to(x.dtype)
         return y.mul_(weight)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         """See the class."""
         x, weight, inverse = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
-        along = torch.matmul(grads[0] * x, weight).unsqueeze(-1).mul_(inverse.pow(3)).div_(-x.shape[-1])
+        wide, slope, factors = x.to(_wide(x)), grads[0].to(_wide(x)), weight.to(_wide(x))
+        along = torch.matmul(slope * wide, factors).unsqueeze(-1).mul_(inverse.pow(3)).div_(-x.shape[-1])
         trained: bool = ctx.needs_input_grad[1]  # type: ignore[attr-defined]
-        grad_weight = (grads[0] * x).mul_(inverse).flatten(0, -2).sum(0) if trained else None
-        grad = grads[0] * weight
-        return grad.mul_(inverse).addcmul_(x, along), grad_weight, None
+        grad_weight = (slope * wide).mul_(inverse).flatten(0, -2).sum(0).to(weight.dtype) if trained else None
+        grad = slope * factors
+        return grad.mul_(inverse).addcmul_(wide, along).to(x.dtype), grad_weight, None
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """Of sums over numbers like x."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 class Rotary(torch.autograd.Function):

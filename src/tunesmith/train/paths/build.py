@@ -1,5 +1,9 @@
 """Building the scorer of a chosen path."""
 
+from typing import cast
+
+from torch import nn
+
 from tunesmith.kernels.compiler import is_cached, precompile
 from tunesmith.kernels.training.step import training_step
 from tunesmith.system.activity import doing
@@ -24,10 +28,12 @@ def build_scorer(choice: StackChoice, base: LoadedBase, plan: MemoryPlan, emit: 
     """
     if choice.kind == "padded":
         return PaddedScorer(base.model, choice.trains)
-    scorer = TreeScorer(base.model, _stack(choice, base, plan, emit))
-    if isinstance(base.trainable, Adapter) and plan.blocked_weights:
-        if choice.kind == "tree":
-            base.trainable.pack_frozen()
+    stack = _stack(choice, base, plan, emit)
+    scorer = TreeScorer(base.model, stack)
+    if isinstance(stack, CompiledLayers):
+        scorer.use_head(stack.take_head(cast(nn.Linear, base.model.get_output_embeddings())))
+    elif isinstance(base.trainable, Adapter) and plan.blocked_weights:
+        base.trainable.pack_frozen()
         scorer.pack_head()
     return scorer
 

@@ -2,7 +2,7 @@
 
 Every condition is here, or named here:
 
-    compiled   the layers as compiled code: a LoRA on a float32 base of a compiled family, on a CPU
+    compiled   the layers as compiled code: a LoRA on a base of a compiled family, on a CPU
     tree       the base's own modules over the token tree: everything else, accelerators included
     padded     rows padded to one length, the reference path: `packing` off, layers with a running state, or where the
                other two fail their check
@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import torch
-
 from tunesmith.families.compiled_shapes import model_gap
 from tunesmith.families.config_file import read_text_config
 from tunesmith.families.layout import head_size, layer_path
+from tunesmith.families.panels import KINDS
 from tunesmith.families.support import is_recurrent
 from tunesmith.families.table import STAND_INS, family_gap
 from tunesmith.kernels.vectors import LANES
+from tunesmith.models.facts import Stored, stored_width
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.examples import Example
@@ -31,6 +31,7 @@ from tunesmith.train.protocol.spec import TrainSpec
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+SHARDED = "the weights are shared out among the ranks"
 StackKind: TypeAlias = Literal["compiled", "tree", "padded"]
 
 
@@ -45,26 +46,38 @@ class StackChoice:
 
 
 def choose_stack(
-    spec: TrainSpec, model: "PreTrainedModel", trainable: TrainableParameters, plan: MemoryPlan
+    spec: TrainSpec,
+    model: "PreTrainedModel",
+    trainable: TrainableParameters,
+    plan: MemoryPlan,
+    longest: int | None = None,
+    *,
+    sharded: bool = False,
 ) -> StackChoice:
-    """Chooses by the spec, the base, what is trained of it, and the memory plan."""
+    """Chooses by the spec, the base, what is trained of it, and the memory plan.
+
+    `longest`: tokens of the longest row; None: not known. `sharded`: a layer's weights are there only while its own
+    modules compute it.
+    """
     trains = bool(spec.options.lora_dropout) or plan.activation_checkpointing
     if not spec.packing:
         return StackChoice("padded", "The layers run on padded rows: packing is off.", trains)
     if is_recurrent(model.config.to_dict()):
         return StackChoice("padded", "The layers run on padded rows: some keep a state, so rows share nothing.", trains)
-    gap = _plan_gap(spec, plan) or compiled_layers_gap(model, trainable)
+    gap = (SHARDED if sharded else None) or _plan_gap(spec, plan) or compiled_layers_gap(model, trainable, longest)
     if gap is None:
         return StackChoice("compiled", "The layers run as compiled code.")
-    fuses = spec.options.quantization == "none"  # fused functions read plain weights
+    fuses = spec.options.quantization == "none" and not sharded  # fused functions read plain weights
     return StackChoice("tree", f"The layers run as the base's own modules: {gap}.", trains, fuses)
 
 
-def compiled_layers_gap(model: "PreTrainedModel", trainable: TrainableParameters) -> str | None:
+def compiled_layers_gap(
+    model: "PreTrainedModel", trainable: TrainableParameters, longest: int | None = None
+) -> str | None:
     """Why `CompiledLayers` do not compute this model; None where they do."""
     if not isinstance(trainable, Adapter):
         return "all weights are trained"
-    return model_gap(model, "training") or _size_gap(model) or _weights_gap(model, trainable)
+    return model_gap(model, "training", longest) or _size_gap(model) or _weights_gap(model, trainable)
 
 
 def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes: int, free: int) -> int:
@@ -75,12 +88,27 @@ def copies_of_weights(spec: TrainSpec, examples: Sequence[Example], weight_bytes
     if spec.blocked_weights is False:
         return 0
     tokens = sum(example.tokens for example in examples)
-    family = str(read_text_config(spec.base_dir).get("model_type"))
-    compiled = family_gap(STAND_INS.get(family, family), "training") is None and not spec.options.lora_dropout
+    compiled = _may_compile(spec)
     step_tokens = spec.batch_size * tokens / len(examples)
     if spec.blocked_weights:
         return 1 if compiled and step_tokens > SMALL_COMPILED_STEP else 2
-    return weight_copies(step_tokens, spec.n_epochs * tokens, weight_bytes, free, compiled=compiled)
+    run_tokens, narrow = spec.n_epochs * tokens, width_in_memory(spec) != "float32"
+    return weight_copies(step_tokens, run_tokens, weight_bytes, free, compiled=compiled, narrow=narrow)
+
+
+def width_in_memory(spec: TrainSpec) -> Stored:
+    """The format that a base's weights are loaded in on a CPU.
+
+    Their file's, if compiled layers will widen them.
+    """
+    plain = spec.packing and spec.options.quantization == "none" and spec.options.adapter == "lora"
+    kept = spec.weights == "auto" and spec.blocked_weights is not False and plain and _may_compile(spec)
+    return stored_width(spec.base_dir) if kept else "float32"
+
+
+def _may_compile(spec: TrainSpec) -> bool:
+    family = str(read_text_config(spec.base_dir).get("model_type"))
+    return family_gap(STAND_INS.get(family, family), "training") is None and not spec.options.lora_dropout
 
 
 def _plan_gap(spec: TrainSpec, plan: MemoryPlan) -> str | None:
@@ -103,8 +131,8 @@ def _size_gap(model: "PreTrainedModel") -> str | None:
 
 
 def _weights_gap(model: "PreTrainedModel", adapter: Adapter) -> str | None:
-    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
-        return "its weights are not in float32 on a CPU"
+    if any(p.dtype not in KINDS or p.device.type != "cpu" for p in model.parameters()):
+        return "its weights are not in 16 or 32 bits on a CPU"
     if any(layer.dropout or layer.quantized for layer in adapter.layers.values()):
         return "an adapted layer is quantized or has dropout"
     prefix = layer_path(0).rpartition("0")[0]

@@ -5,6 +5,7 @@ a run (output layer, losses, optimizer, resume) is the same on all paths. `famil
 compiled, `paths.choose_stack` when they are used.
 """
 
+import sys
 import weakref
 from typing import TYPE_CHECKING, cast
 
@@ -14,14 +15,25 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from tunesmith.families.layout import head_size, layer_path, norm_names
+from tunesmith.families.model_formulas import formulas_of, layout_of
 from tunesmith.families.panels import whole_panels
+from tunesmith.families.table import windows
 from tunesmith.kernels.records import new_counters
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool
+from tunesmith.kernels.training.phase_times import PhaseTimes
 from tunesmith.kernels.training.step import training_step
-from tunesmith.kernels.training.step_args import LORA_PART, TRAIN_LAYER, TRAIN_MATRIX, TRAIN_STEP_ARGS, train_phases
+from tunesmith.kernels.training.step_args import (
+    LORA_PART,
+    TRAIN_LAYER,
+    TRAIN_MATRIX,
+    TRAIN_STEP_ARGS,
+    HeadPass,
+    train_phases,
+)
 from tunesmith.kernels.vectors import LANES
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.packing import Packed
+from tunesmith.train.paths.compiled_head import CompiledHead
 from tunesmith.train.paths.compiled_tables import Buffers, fill_lines, fill_parts, groups_of
 
 if TYPE_CHECKING:
@@ -39,9 +51,12 @@ class CompiledLayers:
         self._adapter, self._rotary = adapter, model.base_model.rotary_emb
         self._final_norm: nn.Module = model.base_model.norm
         self._embedding: Tensor = model.base_model.embed_tokens.weight.detach()
+        self._formulas = formulas_of(model)
+        self._window = min(filter(None, windows(model.config, sys.maxsize)), default=sys.maxsize)
         groups, layers = groups_of(model), model.config.num_hidden_layers
         self._step, self._layers = numpy.zeros(1, TRAIN_STEP_ARGS), numpy.zeros(layers, TRAIN_LAYER)
-        self._matrices = numpy.zeros(len(groups), TRAIN_MATRIX)
+        self._matrices = numpy.zeros(len(groups) + 1, TRAIN_MATRIX)  # the last one is the output layer's
+        lines = self._matrices[:-1]
         self._parts = numpy.zeros(len(adapter.layers), LORA_PART)
         self._norms = [_norms(model, index) for index in range(layers)]
         for row, norms in zip(self._layers, self._norms, strict=True):
@@ -50,11 +65,11 @@ class CompiledLayers:
         attentions = [model.get_submodule(layer_path(index)).self_attn for index in range(layers)]
         self._layers["rotated"] = [getattr(attention, "use_rope", True) for attention in attentions]
         # The tables point into what is kept here, in `_norms` and in the adapter.
-        self._weights = [*fill_lines(self._matrices, groups, both)]
-        self._panels = [*fill_parts(self._parts, self._matrices, groups, adapter.flat)]
+        self._weights = [*fill_lines(lines, groups, both)]
+        self._panels = [*fill_parts(self._parts, lines, groups, adapter.flat)]
         self._counters = new_counters(train_phases(layers))
         self._describe(model)
-        self._buffers = Buffers(self._step, self._layers, self._matrices)
+        self._buffers = Buffers(self._step, self._layers, lines)
         self._pointed: dict[str, Tensor] = {}  # by the step, so they must live as long as it
         self._passes = 0
         self._pool = self._start_pool()
@@ -64,13 +79,20 @@ class CompiledLayers:
         output = _Layers.apply(self._adapter.flat, self, packed)  # type: ignore[no-untyped-call]
         return cast(Tensor, self._final_norm(output.index_select(0, sources)))
 
+    def take_head(self, head: nn.Linear) -> CompiledHead:
+        """The output layer `head`, computed here; it may not be used otherwise afterwards."""
+        return CompiledHead(head, self._embedding, self._matrices[-1], self._head_pass)
+
     def forward(self, packed: Packed) -> tuple[Tensor, int]:
         """The last layer's output [T, hidden], and a number that `backward` asks for."""
         self._buffers.make(packed.length, torch.get_num_threads())
         self._fill(packed)
-        torch.index_select(self._embedding, 0, torch.tensor(packed.ids), out=self._buffers.input(packed.length))
+        stream = self._buffers.input(packed.length)
+        stream.copy_(self._embedding[torch.tensor(packed.ids)])
+        if (scale := self._formulas.embedding_scale / self._formulas.branch_scale) != 1.0:
+            stream *= scale
         self._run(backward=False)
-        return self._buffers.output(packed.length).clone(), self._passes
+        return self._buffers.output(packed.length) * self._formulas.branch_scale, self._passes
 
     def backward(self, grad_TD: Tensor, number: int) -> None:
         """Adds to the adapter's gradient.
@@ -79,8 +101,14 @@ class CompiledLayers:
         """
         if number != self._passes:
             raise RuntimeError("Another pass has overwritten what this backward pass needs.")
-        self._buffers.grad(len(grad_TD)).copy_(grad_TD)
+        torch.mul(grad_TD, self._formulas.branch_scale, out=self._buffers.grad(len(grad_TD)))
         self._run(backward=True)
+
+    def measure(self) -> PhaseTimes:
+        """Counts from now on what the threads' time goes to."""
+        self._times = PhaseTimes()
+        self._step["times"] = self._times.address
+        return self._times
 
     def _run(self, *, backward: bool) -> None:
         step, adapter = self._step, self._adapter
@@ -91,6 +119,16 @@ class CompiledLayers:
         threads = self._pool.gather(torch.get_num_threads())
         training_step(0, threads, step, self._layers, self._matrices, self._parts)
 
+    def _head_pass(self, kind: HeadPass, hidden_LD: Tensor, logits_LV: Tensor) -> None:
+        """Fills in one of both from the other; the layers have made room for as many threads."""
+        step = self._step
+        step["head"], step["head_rows"] = kind, len(hidden_LD)
+        step["head_input"], step["logits"] = hidden_LD.data_ptr(), logits_LV.data_ptr()
+        self._counters.fill(0)
+        threads = self._pool.gather(torch.get_num_threads())
+        training_step(0, threads, step, self._layers, self._matrices, self._parts)
+        step["head"] = 0
+
     def _start_pool(self) -> ThreadPool:
         """The threads, which end with this object: nothing that they run may refer to it."""
         tables = (self._step, self._layers, self._matrices, self._parts)
@@ -100,7 +138,11 @@ class CompiledLayers:
         return pool
 
     def _describe(self, model: "PreTrainedModel") -> None:
-        """What does not change from step to step."""
+        """What does not change from step to step.
+
+        Where a family scales what attention and MLP add to the residual stream, the stream is divided by that scale
+        instead. Norms take no notice once their epsilon is divided too, and gradients of the adapter stay the same.
+        """
         config = model.config
         layer = next(iter(self._adapter.layers.values()))
         fields = {
@@ -109,10 +151,13 @@ class CompiledLayers:
             "heads": config.num_attention_heads,
             "kv_heads": config.num_key_value_heads,
             "head_size": head_size(config),
+            "rotary_size": self._formulas.rotary_size,
+            "score_scale": self._formulas.score_scale,
+            "neighbours": layout_of(config).neighbours,
             "inner": config.intermediate_size,
             "parts": len(self._parts),
             "lora_width": int(self._matrices["lora_width"].max()),
-            "eps": config.rms_norm_eps,
+            "eps": config.rms_norm_eps / self._formulas.branch_scale**2,
             "update_scale": layer.scale,
             "counters": self._counters.ctypes.data,
         }
@@ -120,17 +165,20 @@ class CompiledLayers:
             self._step[name] = value
 
     def _fill(self, packed: Packed) -> None:
-        """What a step says of its tokens."""
+        """What a step says of its tokens. RuntimeError where a row is longer than a layer's window."""
+        if max(packed.positions) >= self._window:
+            raise RuntimeError(f"A row is longer than a layer's window of {self._window} tokens.")
         panels = whole_panels(packed.length)
         until = torch.zeros(panels * LANES, dtype=torch.int64)
         for node in packed.nodes:
             until[node.start : node.stop] = node.end
-        cos, sin = self._rotary(self._embedding[:1].unsqueeze(0), torch.tensor([packed.positions]))
+        cos, sin = self._rotary(torch.empty(1), torch.tensor([packed.positions]))
         self._pointed = {
             "cos": cos[0].contiguous(),
             "sin": sin[0].contiguous(),
             "until": until,
             "panel_until": until.view(panels, LANES).amax(1),
+            "panel_least": until.view(panels, LANES).amin(1),
         }
         for name, tensor in self._pointed.items():
             self._step[name] = tensor.data_ptr()
@@ -160,4 +208,4 @@ def _norms(model: "PreTrainedModel", index: int) -> dict[str, Tensor]:
     weights = {
         field: cast(Tensor, layer.get_submodule(name).weight) for field, name in norm_names(layer.self_attn).items()
     }
-    return {field: weight.detach().contiguous() for field, weight in weights.items()}
+    return {field: weight.detach().float().contiguous() for field, weight in weights.items()}

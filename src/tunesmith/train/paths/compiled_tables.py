@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from tunesmith.families.layout import shared_inputs
-from tunesmith.families.panels import pack, pack_back, pack_bias, whole_panels
+from tunesmith.families.array_panels import Width
+from tunesmith.families.layout import layer_inputs, layer_path
+from tunesmith.families.panels import DTYPES, KINDS, pack, pack_back, pack_bias, stored_width, whole_panels
 from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import CACHE_LINE
-from tunesmith.kernels.training.step_args import KEY_ROWS, OUT_BLOCK, QUERY_TOKENS
+from tunesmith.kernels.training.step_args import HEAD_OUTPUTS, KEY_ROWS, OUT_BLOCK, QUERY_TOKENS, score_ranges
 from tunesmith.kernels.vectors import FLOAT_BYTES, LANES
 from tunesmith.system.pages import Slab, fresh_zeros, release_pages
 from tunesmith.train.adapters.lora import LoraLinear
@@ -46,6 +47,15 @@ class Group:
         return self.linears[0].in_features
 
     @property
+    def width(self) -> Width:
+        """The format of the panels.
+
+        That of the weights where the kernels read it, else float32.
+        """
+        (width, *others) = {stored_width(linear.weight.dtype) for linear in self.linears}
+        return "float32" if others else width
+
+    @property
     def outs(self) -> int:
         """The number of outputs of all linears together."""
         return sum(linear.out_features for linear in self.linears)
@@ -53,23 +63,31 @@ class Group:
 
 def groups_of(model: "PreTrainedModel") -> list[Group]:
     """The groups of all layers, in the order of a table of lines."""
-    return [Group.of(model, paths) for index in range(model.config.num_hidden_layers) for paths in shared_inputs(index)]
+    layers = [layer_path(index) for index in range(model.config.num_hidden_layers)]
+    return [
+        Group.of(model, [f"{layer}.{path}" for path in paths])
+        for layer in layers
+        for paths in layer_inputs(model.get_submodule(layer))
+    ]
 
 
 def fill_lines(lines: Records, groups: Sequence[Group], both: bool) -> Iterator[Tensor]:
     """Packs the frozen weights into the table; yields the tensors that it points to.
 
-    The linears lose their weights. `both`: for both directions, which takes twice the memory.
+    The linears lose their weights, each when it has been packed, so that the base is never in memory twice. Panels have
+    the format of the weights: those of 16 bits are widened as they are read. `both`: for both directions, which takes
+    twice the memory.
     """
-    size = FLOAT_BYTES * sum(group.outs * group.ins for group in groups)
+    size = sum(group.outs * group.ins * DTYPES[group.width].itemsize for group in groups)
     slab = Slab(torch.empty(2 * size if both else size, dtype=torch.uint8))
     for line, group in zip(lines, groups, strict=True):
         weights = [linear.weight.detach() for linear in group.linears]
-        forward = pack(weights, "float32", slab)
+        forward = pack(weights, group.width, slab)
         yield forward
         line["weight"], line["ins"], line["outs"] = forward.data_ptr(), group.ins, group.outs
+        line["kind"] = KINDS[forward.dtype]
         if both:
-            back = pack_back(weights, slab)
+            back = pack_back(weights, group.width, slab)
             yield back
             line["back"] = back.data_ptr()
         if group.linears[0].bias is not None:
@@ -120,8 +138,9 @@ class Buffers:
         )
         self._queries = self._heads * self._head
         self._qkv = self._queries + 2 * self._kv_heads * self._head
-        made_back = [int(line["outs"]) for line in lines if not line["back"]]
-        self._back = TILE_PANELS * LANES * max(made_back, default=0)
+        made = [int(line["outs"]) for line in lines if line["kind"] or not line["back"]]
+        widened = [self._hidden, *(int(line["ins"]) for line in lines if line["kind"])]  # the output layer's too
+        self._panels = TILE_PANELS * LANES * max([*made, *widened])  # made or widened in each step
         self._memory = torch.empty(0)
         self._places: dict[str, Tensor] = {}
 
@@ -131,8 +150,7 @@ class Buffers:
         self._lay_out(sizes)
         for name in self._shared(rows, threads):
             self._step[name] = self._places[name].data_ptr()
-        for name in ("key_panels", "value_panels"):
-            self._places[name].zero_()  # what fills up their last panel is never used, but must be numbers
+        self._step["range_heads"], self._step["range_panels"] = self._ranges(rows)
         self._step["scratch_bytes"] = FLOAT_BYTES * self._scratch(rows)
         self._point(rows)
 
@@ -159,14 +177,23 @@ class Buffers:
             "normed": hidden, "grad": hidden, "grad_normed": hidden, "activated": inner, "grad_activated": inner,
             "grad_attended": queries, "grad_qkv": self._qkv, "grad_lora_hidden": self._low_width, "delta": self._heads,
         }  # fmt: skip
-        panels = whole_panels(rows) * LANES * self._kv_heads * self._head
         sizes = {name: rows * width for name, width in widths.items()}
-        return sizes | {"key_panels": panels, "value_panels": panels, "scratch": threads * self._scratch(rows)}
+        tokens = whole_panels(rows) * LANES
+        sizes |= dict.fromkeys(("key_panels", "value_columns", "key_columns"), tokens * self._kv_heads * self._head)
+        copies = ("query_panels", "query_columns", "grad_panels", "grad_columns")
+        sizes |= dict.fromkeys(copies, tokens * self._queries)
+        heads, panels = self._ranges(rows)
+        sizes["score_grads"] = heads * self._heads // self._kv_heads * panels * LANES * tokens
+        return sizes | {"scratch": threads * self._scratch(rows)}
+
+    def _ranges(self, rows: int) -> tuple[int, int]:
+        return score_ranges(whole_panels(rows), self._heads, self._kv_heads)
 
     def _scratch(self, rows: int) -> int:
         """Of one thread: whole cache lines."""
-        block = QUERY_TOKENS * (2 * whole_panels(rows) * LANES + self._queries)
-        return _lines_of(max(block, 2 * KEY_ROWS * LANES, OUT_BLOCK * self._low_width, self._back))
+        block = QUERY_TOKENS * (whole_panels(rows) + 1) * LANES
+        low = OUT_BLOCK * self._low_width
+        return _lines_of(max(block, 2 * KEY_ROWS * LANES, low, HEAD_OUTPUTS * LANES, self._panels))
 
     def _kept(self, rows: int) -> dict[str, int]:
         """The numbers of what every layer has for itself. Its output is the next one's input."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from tunesmith.families.layout import logit_cap, logit_scale
 from tunesmith.system.pages import evict_pages
 from tunesmith.train.core.losses import token_logprobs
 from tunesmith.train.core.packing import TokenRow, pack
 from tunesmith.train.layers.attention import UnsupportedAttention
-from tunesmith.train.layers.frozen_weights import FrozenMatrix
+from tunesmith.train.layers.frozen_weights import FrozenHead, FrozenMatrix
 from tunesmith.train.layers.trained_head import trained_token_logprobs
 from tunesmith.train.paths.layer_stack import LayerStack, TorchLayers
 
@@ -72,15 +73,21 @@ class TreeScorer:
         """
         self._stack = stack or TorchLayers(model)
         self._head = cast(nn.Linear, model.get_output_embeddings())
-        self._frozen_head = FrozenMatrix(self._head)
+        self._frozen_head: FrozenHead = FrozenMatrix(self._head)
         if self._head.weight.requires_grad and self._head.bias is not None:
             raise UnsupportedAttention("the output layer, which is trained, has a bias")
-        self._cap: float = getattr(model.config, "final_logit_softcapping", None) or 0.0
-        self._scale = _logit_scale(model)
+        # What these do not know of, `paths.verify` finds.
+        self._cap, self._scale = logit_cap(model.config), logit_scale(model.config)
+
+    def use_head(self, head: FrozenHead) -> None:
+        """Takes the output layer's products from `head`."""
+        self._frozen_head = head
 
     def pack_head(self) -> None:
         """Repacks the output layer's weight for the fastest products."""
-        self._frozen_head.pack(release=False)  # the embedding may be the same matrix
+        packed = FrozenMatrix(self._head)
+        packed.pack(release=False)  # the embedding may be the same matrix
+        self.use_head(packed)
         evict_pages(self._head.weight.detach())  # few rows of it are read as embeddings
 
     def score(self, rows: Sequence[TokenRow]) -> Scores:
@@ -100,9 +107,3 @@ class TreeScorer:
         owners = torch.tensor([item.row for item in packed.learned], device=device)
         visible = sum(packed.positions) + packed.length
         return Scores(logprobs, correct, weights, owners, Computed(packed.length, len(targets), visible))
-
-
-def _logit_scale(model: "PreTrainedModel") -> float:
-    """What the family multiplies its logits by; `paths.verify` finds what this does not know."""
-    config = model.config
-    return (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)

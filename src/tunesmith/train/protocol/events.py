@@ -171,10 +171,30 @@ class Failed(_Event):
         return cls(str(line.get("code")), str(line.get("message")), None if param is None else str(param))
 
 
-Event: TypeAlias = Started | Step | Checkpoint | Log | Done | Failed
+@dataclass(frozen=True, slots=True)
+class Interrupted(_Event):
+    """The trainer is gone and did not say why; its launcher does.
+
+    `cause`: outside (a node was lost), memory (its machine had too little), crash, setup (it could not be started
+    there; another time it may be).
+    """
+
+    type: ClassVar[str] = "interrupted"
+    cause: str
+    reason: str
+
+    @classmethod
+    def from_json(cls, line: JsonObject) -> "Interrupted":
+        """Takes what there is: a cause that is not known counts as outside."""
+        return cls(str(line.get("cause", "outside")), str(line.get("reason", "The trainer is gone")))
+
+
+Event: TypeAlias = Started | Step | Checkpoint | Log | Done | Failed | Interrupted
 Listener: TypeAlias = Callable[[Event], None]  # where events go: a pipe in a job, a list in a test
 BUFFER_BYTES = 1 << 20  # an event fits in: what the disk refuses stays in the buffer, and is flushed again
-EVENTS: dict[str, type[Event]] = {kind.type: kind for kind in (Started, Step, Checkpoint, Log, Done, Failed)}
+SETUP = "setup"  # a cause of `Interrupted`
+KINDS = (Started, Step, Checkpoint, Log, Done, Failed, Interrupted)
+EVENTS: dict[str, type[Event]] = {kind.type: kind for kind in KINDS}
 
 
 def from_json(line: JsonObject) -> Event | None:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from tunesmith.errors import InvalidRequest
 from tunesmith.estimate.hyperparameters import AUTO_MULTIPLIER, TARGET_EPOCHS
 from tunesmith.jsonvalue import JsonObject, JsonValue
-from tunesmith.settings import DEVICES, TrainingOptions
+from tunesmith.settings import DEVICES, Sharding, TrainingOptions
 from tunesmith.system.atomic_write import write_atomically
 from tunesmith.train.protocol import old_spec
 
@@ -61,8 +61,10 @@ class TrainSpec:
     checkpoint_seconds: float = 120.0  # between saves of the progress; 0 = only at epoch ends
     validate_every: int = 0  # steps; 0 = chosen by the trainer
     micro_batch_tokens: int = 0  # distinct tokens per forward pass; 0 = chosen from the available memory
+    weights: Literal["auto", "float32"] = "auto"  # auto: in memory as they are stored in 16 bits, with the same result
     blocked_weights: bool | None = None  # repack the frozen weights for the fastest products; None = where it pays
     packing: bool = True  # False = the reference path, on padded rows
+    sharding: Sharding = "auto"  # whether several ranks share the weights out among them
 
     def __post_init__(self) -> None:
         _require(self.method in ("supervised", "dpo"), "method", self.method, "'supervised' or 'dpo'")

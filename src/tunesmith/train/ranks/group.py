@@ -26,7 +26,7 @@ from tunesmith.errors import TrainerError
 from tunesmith.jsonvalue import JsonValue
 from tunesmith.train.core.interrupt import Interrupt, RankLost
 from tunesmith.train.ranks.place import ALONE, Place
-from tunesmith.train.ranks.watch import Ending, Watch
+from tunesmith.train.ranks.watch import Ending, RankFailed, Watch
 
 MEET_SECONDS = 300.0  # for all ranks to have started
 FOREVER = timedelta(days=365)  # gloo's own limit: a rank may wait for a long validation; deaths are seen by the watch
@@ -59,7 +59,7 @@ class Ranks:
     def add_up(self, tensor: Tensor) -> None:
         """Replaces `tensor` by its sum over the ranks: the same bits on each."""
         if self.size > 1:
-            self._wait(dist.all_reduce(tensor, async_op=True))
+            self.wait(dist.all_reduce(tensor, async_op=True))
 
     def totals(self, values: Sequence[float]) -> list[float]:
         """The sum of each value over the ranks, in float64."""
@@ -72,7 +72,7 @@ class Ranks:
     def copy_from_first(self, tensor: Tensor) -> None:
         """Gives `tensor` the values that it has on rank 0."""
         if self.size > 1:
-            self._wait(dist.broadcast(tensor, 0, async_op=True))
+            self.wait(dist.broadcast(tensor, 0, async_op=True))
 
     def of_first(self, value: JsonValue) -> JsonValue:
         """What `value` is on rank 0."""
@@ -92,28 +92,40 @@ class Ranks:
             for text, length in zip(texts, lengths, strict=True)
         ]
 
-    def leave(self, ending: Ending) -> None:
-        """Tells the other ranks how this one ends."""
-        if self.watch is not None:
-            self.watch.tell(ending)
-
-    def _gathered(self, mine: Tensor) -> list[Tensor]:
-        found = [torch.empty_like(mine) for _ in range(self.size)]
-        self._wait(dist.all_gather(found, mine, async_op=True))
-        return found
-
-    def _wait(self, work: dist.Work | None) -> None:
+    def wait(self, work: dist.Work | None) -> None:
         """Waits in Python, where a signal is heard; gloo itself would wait on."""
         if work is None:
             return
         looks = 0
         try:
             while not work.is_completed():
+                self._demand()
                 looks += 1
                 time.sleep(0 if looks < SPINS else PAUSE_SECONDS)
             work.wait()
         except RuntimeError as error:
             raise self._loss(error) from error
+
+    def _demand(self) -> None:
+        """Raises where another rank is lost; one that only stopped has done its part."""
+        if self.watch is not None and isinstance(self.watch.reason, RankLost | RankFailed):
+            raise self.watch.reason
+
+    def leave(self, ending: Ending) -> None:
+        """Tells the other ranks how this one ends."""
+        if self.watch is not None:
+            self.watch.tell(ending)
+
+    def gather_to_first(self, mine: Tensor) -> list[Tensor]:
+        """What `mine`, of one size everywhere, is on each rank; nothing but on rank 0."""
+        found = [torch.empty_like(mine) for _ in range(self.size)] if self.leads else []
+        self.wait(dist.gather(mine, found or None, 0, async_op=True))
+        return found
+
+    def _gathered(self, mine: Tensor) -> list[Tensor]:
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        self.wait(dist.all_gather(found, mine, async_op=True))
+        return found
 
     def _loss(self, error: RuntimeError) -> BaseException:
         """Why a connection has broken; the watch hears of it at about the same time."""

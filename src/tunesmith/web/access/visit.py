@@ -14,9 +14,9 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from tunesmith.api.http.context import Parts
 from tunesmith.api.middleware.roles import RANKS
 from tunesmith.errors import PermissionDenied
-from tunesmith.serve.pool import Pool
 from tunesmith.settings import Settings
 from tunesmith.store import KeyRow, Role, ScopedStore, Store
 from tunesmith.web.access.api_call import Api
@@ -33,13 +33,16 @@ class SignedOut(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """The process's long-lived parts. The store has all projects' objects."""
+    """The process's long-lived parts: the API's, and what pages have besides."""
 
-    settings: Settings
-    store: Store
-    pool: Pool
+    parts: Parts
     api: FastAPI
     feeds: Feeds
+
+    @property
+    def store(self) -> Store:
+        """All projects' objects."""
+        return self.parts.store
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,14 @@ def web_of(request: Request) -> Web:
 def session_cookie(request: Request) -> str:
     """The name of the session's cookie.
 
-    It has the port in it: cookies know no ports, and a machine may have two servers.
+    It has the port in it that the browser asked for: cookies know no ports, and a machine may have two servers. Not the
+    port that we listen on: of two servers behind one address each has to know the other's.
     """
-    server = request.scope.get("server")
-    return f"tunesmith_session_{server[1] if server else 0}"
+    try:
+        port = request.url.port
+    except ValueError:  # a Host that no browser sends
+        port = None
+    return f"tunesmith_session_{port or 0}"
 
 
 def csrf_token(session: str) -> str:
@@ -104,7 +111,7 @@ def _visit(request: Request, key: KeyRow, csrf: str) -> Visit:
     if wanted and wanted != key.project and key.role == "owner":
         row = web.store.projects.get(wanted)
         key = key if row is None or row.archived_at is not None else replace(key, project=wanted)
-    return Visit(key, web.settings, web.store.of(key.project), Api(web.api, key, request.client), csrf)
+    return Visit(key, web.parts.settings, web.store.of(key.project), Api(web.api, key, request.client), csrf)
 
 
 async def _require_token(request: Request, expected: str) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import orjson
 from anyio import CapacityLimiter, to_thread
@@ -29,20 +30,30 @@ _open: "dict[LiveStream, None]" = {}  # touched by the event loop only, oldest f
 _threads = CapacityLimiter(2)  # so that viewers never take those of requests
 
 
+@dataclass(frozen=True, slots=True)
+class Looker:
+    """Whose stream it is.
+
+    The names of the session and the key are for the bounds; the language is the page's.
+    """
+
+    session: str
+    key: str
+    language: str
+
+
 class LiveStream(Response):
     """Sends what is new of a feed until somebody leaves.
 
-    `session` and `key`: whose viewer it is, as names for the bounds; `is_valid` tells in a thread whether it may still
-    look.
+    `is_valid` tells in a thread whether the viewer may still look.
     """
 
-    def __init__(self, feed: Feed, seen: Place, session: str, key: str, is_valid: Callable[[], bool]) -> None:
+    def __init__(self, feed: Feed, seen: Place, looker: Looker, is_valid: Callable[[], bool]) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store"})
         del self.headers["content-length"]
         self._feed = feed
         self._seen = seen
-        self._session = session
-        self._key = key
+        self._looker = looker
         self._is_valid = is_valid
         self._told, self._looks = b"", -1
         self._ended = asyncio.Event()
@@ -69,8 +80,8 @@ class LiveStream(Response):
     def _make_room(self) -> None:
         """Ends the oldest streams of this session, of this key and of all, where there are too many."""
         bounds: tuple[tuple[Callable[[LiveStream], bool], int], ...] = (
-            (lambda one: one._session == self._session, MOST_OF_SESSION),
-            (lambda one: one._key == self._key, MOST_OF_KEY),
+            (lambda one: one._looker.session == self._looker.session, MOST_OF_SESSION),
+            (lambda one: one._looker.key == self._looker.key, MOST_OF_KEY),
             (lambda _: True, MOST),
         )
         for is_counted, most in bounds:
@@ -114,7 +125,7 @@ class LiveStream(Response):
         numbers = None if feed.job is None else job_numbers(feed.job, feed.metrics, feed.rate())
         return {
             "curves": curves,
-            "shown": {} if numbers is None else dict(numbers.shown()),
+            "shown": {} if numbers is None else dict(numbers.shown(self._looker.language)),
             "share": None if numbers is None else numbers.share,
             "marks": {"head": marks.head, "events": marks.events, "checkpoints": marks.checkpoints},
         }

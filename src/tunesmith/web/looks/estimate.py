@@ -26,7 +26,7 @@ from tunesmith.evals.verdict.held_out import verdict_plan
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.render.renderer import Renderer, load_renderer
 from tunesmith.settings import TrainingOptions
-from tunesmith.train.measure import benchmark_of, job_benchmark, workload
+from tunesmith.train.measure import Trainers, benchmark_of, job_benchmark, speed_of_ranks, workload
 
 
 class Counted(NamedTuple):
@@ -84,14 +84,15 @@ def _numbers(
     """
     (report, plan), (price, hourly) = rows, money
     requested = cast(JsonObject, values["hyperparameters"])
-    numbers = resolve_hyperparameters(requested, report, file.method)
+    ranks = int(str(values["ranks"]))
+    numbers = resolve_hyperparameters(requested, report, file.method, ranks)
     machine = Machine(*_speed(values, file, report, numbers.batch_size), hourly)
     return {
         "estimate": job_estimate(report, numbers, price, machine, plan).to_json(),
         "shared_share": report.shared_share,
-        "auto": asdict(resolve_hyperparameters(None, report, file.method)),
+        "auto": asdict(resolve_hyperparameters(None, report, file.method, ranks)),
         "plain_batch": auto_batch_size(report.examples),
-        "batch_reason": batch_reason(requested, report, numbers),
+        "batch_reason": batch_reason(requested, report, numbers, ranks),
     }
 
 
@@ -159,6 +160,7 @@ def _speed(
     name, cache, root = str(values["base_name"]), Path(str(values["cache"])), Path(str(values["root"]))
     speed = benchmark_of(cache, name, file.base, options=options, threads=threads, measure=False)
     speed = speed or job_benchmark(root, name, options, threads)
+    speed = speed_of_ranks(speed, root, name, options, Trainers(threads, int(str(values["ranks"]))))
     return speed, None if speed is None else _work(file, report.base.tokens, batch_size)
 
 

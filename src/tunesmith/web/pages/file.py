@@ -3,6 +3,7 @@
 What reads rows runs in the check's child process, and comes after the page.
 """
 
+from functools import partial
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -18,9 +19,10 @@ from tunesmith.store import FileRow
 from tunesmith.web.access.visit import Visit, signed_in
 from tunesmith.web.looks.ask import FIX, MASK, ROWS, look
 from tunesmith.web.render import render
-from tunesmith.web.views.bases import base_folder, base_names
+from tunesmith.web.views.bases import base_names, model_folder
 from tunesmith.web.views.file_report import FileReport, file_report, findings_page
 
+MOST_MODELS = 100  # tuned ones, to choose from
 FIX_AT_ONCE = 1_000_000  # bytes: a quarter of a second; of a larger file the changes are shown when they are asked for
 
 
@@ -37,6 +39,7 @@ async def file(request: Request) -> Response:
         findings=None if report is None else findings_page(report, _number(request, "page")),
         jobs=jobs,
         bases=base_names(visit.settings),
+        tuned=[one.name for one in (await run_in_threadpool(partial(visit.store.models.page, limit=MOST_MODELS))).data],
         fix_at_once=row.bytes <= FIX_AT_ONCE,
         first_line=_first_line(report, shown),
     )
@@ -76,7 +79,7 @@ async def mask(request: Request) -> Response:
     visit, row, _ = await _asked(request)
     base = request.query_params.get("base", "")
     line = _number(request, "line")
-    folder, limit = await run_in_threadpool(base_folder, base, visit.settings)
+    folder, limit = await run_in_threadpool(model_folder, base, visit.store, visit.settings)
     values: JsonObject = {
         "path": await _path(visit, row),
         "base": str(folder.absolute()),

@@ -1,6 +1,7 @@
 """Models: what there is, its origin, its worth, and how it is called."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 from urllib.parse import quote, urlencode
 
@@ -10,17 +11,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tunesmith.errors import PermissionDenied
-from tunesmith.export.cards.display_name import write_display_name
 from tunesmith.jsonvalue import JsonObject
-from tunesmith.store.objects.models import no_such_model
-from tunesmith.system.audit import note_change
 from tunesmith.web.access.visit import Visit, signed_in
+from tunesmith.web.pages.exports import offer_of
 from tunesmith.web.render import render
 from tunesmith.web.views.markdown import markdown
 from tunesmith.web.views.model_lists import Base, bases, tuned_page
 from tunesmith.web.views.model_page import ModelPage, model_page
-from tunesmith.web.views.snippets import exports, snippets
+from tunesmith.web.views.snippets import snippets
 
 PAGE = 20
 MODELS = "/ui/models"
@@ -57,7 +55,8 @@ async def one_model(request: Request) -> Response:
         model=page,
         card=markdown(page.card, below=1) if page.card else None,
         use=_use(request, name, found),
-        exports=exports(name, adapter=page.is_adapter),
+        offer=await run_in_threadpool(partial(offer_of, request, name, adapter=page.is_adapter)),
+        problem=None,
         sharing=await _sharing(visit, name, own=page.own),
     )
 
@@ -83,16 +82,8 @@ async def delete(request: Request) -> Response:
 async def rename(request: Request) -> Response:
     """Gives a model the name that pages show; its own name stays."""
     visit, name = await signed_in(request), await _named(request)
-    if not visit.may("member"):
-        raise PermissionDenied("This key is read-only: giving a model a name takes a member's or an owner's key.")
-    row = await run_in_threadpool(visit.store.models.get, name)
-    if row is None or row.project != visit.key.project:
-        raise no_such_model(name)
-    await run_in_threadpool(visit.store.models.resolve, name)  # one without weights has no folder
     display = str((await request.form()).get("display", ""))
-    given = await run_in_threadpool(write_display_name, row.adapter_dir, name, display)
-    who, where = f"{visit.key.id} (…{visit.key.hint})", request.client.host if request.client else "unknown"
-    note_change("model.named", name, who=who, where=where, display=given)
+    await visit.api.post(f"/v1/models/{name}/display_name", {"display_name": display})
     return _to(request, f"{MODELS}/{quote(name)}")
 
 

@@ -1,6 +1,7 @@
 """A new job: its form, what it would be, and its creation through the API."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import cast
 
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +26,7 @@ from tunesmith.web.language import language_of, text
 from tunesmith.web.looks.ask import ESTIMATE, look
 from tunesmith.web.render import render
 from tunesmith.web.views.bases import base_folder, base_names
-from tunesmith.web.views.job_form import FIELDS, METHODS, OPTIONS, field_of, form_of, options, request_of
+from tunesmith.web.views.job_form import FIELDS, METHODS, OPTIONS, PAIRS, WANDB, field_of, form_of, options, request_of
 from tunesmith.web.views.job_plan import Plan, autos, number_warnings, used_options
 from tunesmith.wire.body import read
 from tunesmith.wire.jobs import CreateJob
@@ -54,10 +55,9 @@ async def create(request: Request) -> Response:
     form = await _sent(request)
     try:
         job = await visit.api.post("/v1/fine_tuning/jobs", request_of(form))
-    except Refused as refused:
-        return await _form(
-            request, visit, form, {field_of(refused.param, refused.code): refused.message}, refused.status
-        )
+    except (Refused, InvalidRequest) as refused:
+        faults = {field_of(refused.param, refused.code): refused.message}
+        return await _form(request, visit, form, faults, refused.status)
     return RedirectResponse(f"/ui/jobs/{job['id']}", 303)
 
 
@@ -80,7 +80,7 @@ async def _form(
         request,
         "jobs/new.html",
         status=status,
-        form={**dict.fromkeys(FIELDS, ""), "price": _price(form), **form},
+        form={**dict.fromkeys((*FIELDS, *chain(*PAIRS)), ""), "price": _price(form), **form},
         faults=faults,
         files=files,
         bases=bases,
@@ -90,13 +90,15 @@ async def _form(
         prices=PRICES,
         most_suffix=visit.settings.max_suffix_chars,
         plan=None,
+        pairs=PAIRS,
         more_open=any(form.get(name) or name in faults for name in OPTIONS),
+        notes_open=any(form.get(name) or name in faults for name in ("metadata", *WANDB, *chain(*PAIRS))),
     )
 
 
 async def _plan(request: Request, visit: Visit, form: Mapping[str, str]) -> Plan:
     """Everything that is refused before files are read is refused by the API's own function."""
-    context = Context(visit.settings, visit.store, web_of(request).pool, visit.key.project)
+    context = Context(visit.settings, visit.store, web_of(request).parts.pool, visit.key.project)
     try:
         job = await run_in_threadpool(lambda: new_job(read(CreateJob, request_of(form)), context, visit.key))
     except InvalidRequest as error:
@@ -156,6 +158,7 @@ def _values(visit: Visit, job: NewJob, price: str) -> tuple[JsonObject, int]:
         "cache": str(settings.cache_dir),
         "root": str(settings.paths.root),
         "threads": settings.train_threads,
+        "ranks": settings.train_ranks,
         "evaluate": job.options.get("evaluate"),
         "options": TrainingOptions.model_validate(used).model_dump(),
     }

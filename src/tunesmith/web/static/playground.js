@@ -11,8 +11,9 @@ const texts = root.dataset;
 const bases = new Set(JSON.parse(texts.bases));
 const PLACE = `tunesmith-playground-${texts.who}`;
 const find = (id) => document.getElementById(id);
-const number = (value, digits = 0) =>
-  new Intl.NumberFormat(document.documentElement.lang, { maximumFractionDigits: digits }).format(value);
+const number = (value, digits = 0, unit = undefined) => new Intl.NumberFormat(document.documentElement.lang, {
+  maximumFractionDigits: digits, ...(unit && { style: "unit", unit }),
+}).format(value);
 const say = (name, values = {}) => texts[name].replace(/{(\w+)}/g, (_, key) => values[key]);
 const columns = [];
 let numbered = 0;
@@ -323,7 +324,7 @@ class Column {
     const { usage, first, speed, finish } = this.figures;
     const shown = {
       tokens: usage ? `${number(usage.prompt_tokens)} → ${number(usage.completion_tokens)}` : "–",
-      first: first == null ? "–" : first < 1000 ? `${number(first)} ms` : `${number(first / 1000, 1)} s`,
+      first: first == null ? "–" : first < 1000 ? number(first, 0, "millisecond") : number(first / 1000, 1, "second"),
       speed: speed == null ? "–" : number(speed, 1),
       finish: finish ?? "–",
     };

@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast, get_args
 
+from tunesmith.errors import InvalidRequest
 from tunesmith.jsonvalue import JsonObject, JsonValue
 from tunesmith.settings import Settings, TrainingOptions
 
 HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier", "beta")
 OPTIONS = tuple(TrainingOptions.model_fields)
 METHODS = ("supervised", "dpo")
+WANDB = ("wandb_project", "wandb_name", "wandb_entity", "wandb_tags")
+MOST_PAIRS = 16  # of metadata, as the API takes them
+PAIRS = tuple((f"metadata_key_{n}", f"metadata_value_{n}") for n in range(1, MOST_PAIRS + 1))
 FIELDS = (
     "model",
     "method",
@@ -21,6 +25,8 @@ FIELDS = (
     *HYPERPARAMETERS,
     *OPTIONS,
     "evaluate",
+    "metadata",
+    *WANDB,
 )
 _WHOLE, _NUMBER = re.compile(r"[+-]?\d{1,18}"), re.compile(r"[+-]?(\d++(?:\.\d*+)?|\.\d++)([eE][+-]?\d{1,3})?")
 
@@ -51,7 +57,8 @@ def options(settings: Settings) -> list[Option]:
 def request_of(form: Mapping[str, str]) -> JsonObject:
     """The body of the request that a form makes; what is left empty is not in it.
 
-    A number that is none goes as text, so that the API says what it would take.
+    A number that is none goes as text, so that the API says what it would take. Raises InvalidRequest for what no
+    request can say: two pairs of metadata with one key.
     """
     given = {name: form[name].strip() for name in FIELDS if form.get(name, "").strip()}
     method = given.get("method", "supervised")
@@ -64,6 +71,7 @@ def request_of(form: Mapping[str, str]) -> JsonObject:
     body["method"] = {"type": method, method: {"hyperparameters": numbers}}
     if "seed" in given:
         body["seed"] = _value(given["seed"])
+    body |= _metadata(form) | _integrations(given)
     extra: JsonObject = {name: _option(name, given[name]) for name in (*OPTIONS, "evaluate") if name in given}
     return {**body, "tunesmith": extra} if extra else body
 
@@ -86,6 +94,8 @@ def form_of(job: JsonObject, settings: Settings) -> dict[str, str]:
         "method": method["type"],
         **{name: value for name, value in numbers.items() if value != "auto"},
         **kept,
+        **_pairs_of(job),
+        **_wandb_of(job),
     }
     return {name: spelled(value) for name, value in flat.items() if value is not None}
 
@@ -96,6 +106,8 @@ def field_of(param: str | None, code: str | None = None) -> str:
     An unknown model has OpenAI's answer, which names no field.
     """
     parts = ["model"] if param is None and code == "model_not_available" else (param or "").split(".")
+    if parts[0].startswith("integrations"):
+        parts = [f"wandb_{part.partition('[')[0]}" for part in parts]
     return next((part for part in reversed(parts) if part in FIELDS), "form")
 
 
@@ -111,6 +123,43 @@ def spelled(value: JsonValue) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _metadata(form: Mapping[str, str]) -> JsonObject:
+    """The pairs that are filled in; one without a key goes as it is, so that the API says what it would take."""
+    pairs: JsonObject = {}
+    for key_field, value_field in PAIRS:
+        key, value = form.get(key_field, "").strip(), form.get(value_field, "").strip()
+        if not (key or value):
+            continue
+        if key in pairs:
+            raise InvalidRequest(f"The metadata has the key {key[:64]!r} twice. Give each key once.", param="metadata")
+        pairs[key] = value
+    return {"metadata": pairs} if pairs else {}
+
+
+def _pairs_of(job: JsonObject) -> JsonObject:
+    kept = cast(dict[str, str], job.get("metadata") or {})
+    pairs = zip(PAIRS, kept.items(), strict=False)
+    return {field: text for fields, pair in pairs for field, text in zip(fields, pair, strict=True)}
+
+
+def _integrations(given: Mapping[str, str]) -> JsonObject:
+    """Weights & Biases, where one of its fields is filled in."""
+    wandb: JsonObject = {name.removeprefix("wandb_"): given[name] for name in WANDB if name in given}
+    if not wandb:
+        return {}
+    if "wandb_tags" in given:
+        wandb["tags"] = [part.strip() for part in given["wandb_tags"].split(",") if part.strip()]
+    return {"integrations": [{"type": "wandb", "wandb": wandb}]}
+
+
+def _wandb_of(job: JsonObject) -> JsonObject:
+    """The first of the job's integrations: a form has one."""
+    for one in cast(list[JsonObject], job.get("integrations") or []):
+        kept = cast(JsonObject, one["wandb"])
+        return {name: kept.get(name.removeprefix("wandb_")) or None for name in WANDB}
+    return {}
 
 
 def _option(name: str, text: str) -> JsonValue:

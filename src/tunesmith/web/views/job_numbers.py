@@ -28,7 +28,7 @@ class Numbers:
         """How much is done, 0 to 1."""
         return min(1.0, self.step / self.total) if self.total else None
 
-    def shown(self) -> Mapping[str, str]:
+    def shown(self, language: str) -> Mapping[str, str]:
         """Each as the page spells it, by the name of its place there."""
         return {
             "step": f"{self.step:,}" + (f" / {self.total:,}" if self.total else ""),
@@ -38,7 +38,7 @@ class Numbers:
             "valid_loss": number(self.valid_loss),
             "epoch": "–" if self.epoch is None else f"{self.epoch}" + (f" / {self.epochs}" if self.epochs else ""),
             "rate": "–" if self.rate is None else f"{self.rate:.3g}",
-            "left": span(self.left),
+            "left": span(self.left, language),
         }
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tunesmith.export.cards.display_name import read_display_name
+from tunesmith.export.cards.display_name import display_name
 from tunesmith.models.directory import is_present, present_directory
 from tunesmith.models.facts import count_parameters
 from tunesmith.models.registry import BaseModel, GgufFile, alias_table, list_bases
@@ -73,7 +73,7 @@ def verdict_of(job: JobRow | None) -> Verdict | None:
 
 def _tuned(row: ModelRow, job: JobRow | None, project: str) -> Tuned:
     verdict = verdict_of(job) if row.step is None else None  # a job compares what it ends with, no checkpoint
-    display = read_display_name(row.adapter_dir, row.name)
+    display = display_name(row)
     return Tuned(row.name, row.base_model, row.step, row.created_at, row.project != project, display, verdict)
 
 

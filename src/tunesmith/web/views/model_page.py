@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tunesmith.errors import TunesmithError
-from tunesmith.export.cards.display_name import read_display_name
+from tunesmith.export.cards.display_name import display_name
 from tunesmith.export.cards.model_card import model_card, read_verdict
 from tunesmith.export.cards.training_record import TrainingRecord, read_record
 from tunesmith.models.adapters import AdapterManifest, read_manifest
@@ -77,7 +77,7 @@ def model_page(store: ScopedStore, row: ModelRow) -> ModelPage:
     return ModelPage(
         row=row,
         own=own,
-        display=read_display_name(row.adapter_dir, row.name),
+        display=display_name(row),
         is_adapter=manifest is None or manifest.adapter == "lora",
         weights_sha256=manifest.sha256 if manifest else None,
         lineage=_lineage(store, row, job, record, manifest) if job is not None else None,

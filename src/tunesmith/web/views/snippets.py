@@ -4,6 +4,7 @@ import json
 import shlex
 from dataclasses import dataclass
 
+from tunesmith.export.kinds import kinds_of
 from tunesmith.jsonvalue import JsonObject
 
 KEY = "TUNESMITH_API_KEY"  # the environment variable that the lines read
@@ -39,8 +40,8 @@ def exports(model: str, *, adapter: bool) -> list[Snippet]:
 
     `adapter`: whether the model is one beside a base.
     """
-    kinds = ("peft", "safetensors", "gguf", "ollama") if adapter else ("safetensors", "gguf", "ollama")
-    return [Snippet(kind, kind, f"tunesmith export {shlex.quote(model)} --to {kind}") for kind in kinds]
+    command = f"tunesmith export {shlex.quote(model)} --to "
+    return [Snippet(kind, kind, command + kind) for kind in kinds_of(adapter=adapter)]
 
 
 def _python(model: str, server: str, messages: list[dict[str, str]]) -> str:

@@ -157,7 +157,8 @@ def _estimate(
         "batch_size": options.batch_size,
         "learning_rate_multiplier": options.lr_multiplier,
     }
-    numbers = job_estimate.resolve_hyperparameters(requested, report, options.method or "supervised")
+    ranks = settings.train_ranks
+    numbers = job_estimate.resolve_hyperparameters(requested, report, options.method or "supervised", ranks)
     speed = _benchmark(base, settings, measure=options.measure)
     work = _workload(options, report, base, numbers.batch_size) if speed is not None else None
     price, hourly = prices
@@ -171,7 +172,7 @@ def _benchmark(base: "LocalBase", settings: "Settings", *, measure: bool) -> "Be
     """How fast this machine trains: as measured, else as in its latest job; else None."""
     from tunesmith.cli.bases import weights_missing
     from tunesmith.cli.output.waiting import Waiting
-    from tunesmith.train.measure import benchmark_of, job_benchmark
+    from tunesmith.train.measure import Trainers, benchmark_of, job_benchmark, speed_of_ranks
 
     if base.directory is None:
         if measure:
@@ -182,7 +183,9 @@ def _benchmark(base: "LocalBase", settings: "Settings", *, measure: bool) -> "Be
         found = benchmark_of(
             settings.cache_dir, base.name, base.directory, options=options, threads=threads, measure=measure
         )
-    return found or job_benchmark(settings.paths.root, base.name, options, threads)
+    root = settings.paths.root
+    found = found or job_benchmark(root, base.name, options, threads)
+    return speed_of_ranks(found, root, base.name, options, Trainers(threads, settings.train_ranks))
 
 
 def _workload(options: EstimateOptions, report: "Report", base: "LocalBase", batch_size: int) -> "Workload | None":

@@ -1,6 +1,5 @@
 """`tunesmith export MODEL --to FORMAT`: a tuned model for other programs."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -91,10 +90,11 @@ def export(options: ExportOptions) -> None:
 def _write(settings: "Settings", row: "ModelRow", options: ExportOptions, system: str | None) -> "Exported":
     from tunesmith.cli.output.terminal import note
     from tunesmith.export.formats import export as export_model
+    from tunesmith.export.kinds import folder_name
     from tunesmith.export.tuned_model import open_tuned
 
     model = open_tuned(row.name, row.base_model, row.adapter_dir, settings)
-    target = options.out or Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', row.name.removeprefix('ft:'))}-{options.to}")
+    target = options.out or Path(folder_name(row.name, options.to))
     return export_model(model, options.to, target, note, width=options.weights, system_message=system)
 
 

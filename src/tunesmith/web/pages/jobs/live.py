@@ -7,8 +7,9 @@ from starlette.routing import Route
 
 from tunesmith.store.queue.jobs import no_job
 from tunesmith.web.access.visit import session_cookie, signed_in, web_of
+from tunesmith.web.language import language_of
 from tunesmith.web.live.feed import Place
-from tunesmith.web.live.stream import LiveStream
+from tunesmith.web.live.stream import LiveStream, Looker
 from tunesmith.web.live.thinning import thinned
 from tunesmith.web.pages.jobs.compare import chosen
 
@@ -29,7 +30,8 @@ async def stream(request: Request) -> Response:
     def is_valid() -> bool:
         return web.store.sessions.find(token) is not None
 
-    return LiveStream(web.feeds.of(job_id), seen, visit.csrf, visit.key.id, is_valid)
+    looker = Looker(visit.csrf, visit.key.id, language_of(request))
+    return LiveStream(web.feeds.of(job_id), seen, looker, is_valid)
 
 
 async def curves(request: Request) -> Response:

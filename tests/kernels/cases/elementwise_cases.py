@@ -8,24 +8,26 @@ from tests.kernels.reference import (
     EPS,
     EVEN_REASON,
     EVEN_SIZES,
+    KINDS,
     Floats,
     Pairs,
+    capped,
+    gelu,
     gradient,
     normal,
     reference,
     rms_norm,
     rotated,
+    rotated_neighbours,
     silu,
     softmax,
+    stored,
     to_panels,
     wide,
 )
 
 from tunesmith.kernels import elementwise, multiply, pieces
-from tunesmith.kernels.multiply import HAS_HALF
 from tunesmith.kernels.vectors import LANES
-
-WIDTHS = [numpy.float32, *([numpy.float16] if HAS_HALF else [])]
 
 
 def at(array: Floats) -> int:
@@ -46,6 +48,26 @@ def silu_mul_in_place_case(size: int) -> Pairs:
     expected = silu(wide(gate)) * up
     elementwise.silu_mul_in_place(gate, up)
     return [(gate, expected)]
+
+
+@reference(elementwise.gelu_mul_in_place)
+def gelu_mul_in_place_case(size: int) -> Pairs:
+    """Also where the gate is shut, and the exponential at its bound."""
+    gate, up = normal(numpy.random.default_rng(size), 2, size) * 4
+    gate[-1] = -30 if size > 1 else gate[-1]
+    expected = gelu(wide(gate)) * up
+    elementwise.gelu_mul_in_place(gate, up)
+    return [(gate, expected)]
+
+
+@reference(elementwise.soft_cap)
+def soft_cap_case(size: int) -> Pairs:
+    """Small numbers, which stay nearly as they are, and such as become the cap."""
+    x = normal(numpy.random.default_rng(size), size) * 30
+    x[0] = -1e4
+    expected = capped(wide(x), 50.0)
+    elementwise.soft_cap(x, numpy.float32(50.0))
+    return [(x, expected)]
 
 
 @reference(elementwise.silu_mul)
@@ -106,6 +128,19 @@ def rotate_back_case(size: int) -> Pairs:
     )
 
 
+@reference(elementwise.rotate_neighbours, sizes=EVEN_SIZES, reason=EVEN_REASON)
+def rotate_neighbours_case(size: int) -> Pairs:
+    return rotation(elementwise.rotate_neighbours, lambda x, cos, sin, _: rotated_neighbours(wide(x), cos, sin), size)
+
+
+@reference(elementwise.rotate_neighbours_back, sizes=EVEN_SIZES, reason=EVEN_REASON)
+def rotate_neighbours_back_case(size: int) -> Pairs:
+    def expected(x: Floats, cos: Floats, sin: Floats, any_x: Floats) -> Floats:
+        return gradient(partial(rotated_neighbours, cos=cos, sin=sin), any_x, x)
+
+    return rotation(elementwise.rotate_neighbours_back, expected, size)
+
+
 def rotation(kernel: Callable[..., None], expected: Callable[..., Floats], size: int) -> Pairs:
     """The sines and cosines of the halves differ, as no model's do, so that a mixed up half is seen."""
     x, any_x, cos, sin = normal(numpy.random.default_rng(size), 4, size)
@@ -137,29 +172,29 @@ def add_bias_case(size: int) -> Pairs:
     return [(out, expected)]
 
 
-def product(x: Floats, weight: Floats, addend: Floats | None = None) -> Floats:
-    """x @ weight^T (+ addend: a row for all, or one for each) by `multiply`."""
+def product(kind: int, x: Floats, weight: Floats, addend: Floats | None = None) -> Floats:
+    """x @ weight^T (+ addend: a row for all, or one for each) by `multiply`; the weight is stored in this format."""
     w, out = to_panels(weight), numpy.full((len(x), len(weight)), 7.0, numpy.float32)
-    half, length = int(w.dtype == numpy.float16), x.shape[1]
+    length = x.shape[1]
     add, add_stride = (0, 0) if addend is None else (at(addend), addend.strides[0] if addend.ndim == 2 else 0)
     panels, stride = len(w), w.strides[0]
     multiply.multiply(
-        half, len(x), at(x), x.strides[0], at(w), stride, length, panels, at(out), out.strides[0], add, add_stride
+        int(kind), len(x), at(x), x.strides[0], at(w), stride, length, panels, at(out), out.strides[0], add, add_stride
     )
     return out
 
 
 @reference(multiply.multiply)
 def multiply_case(size: int) -> Pairs:
-    """Of `size` rows and sums of `size` numbers, in both widths, with each kind of addend."""
+    """Of `size` rows and sums of `size` numbers, in every format, with each kind of addend."""
     random = numpy.random.default_rng(size)
     x, addend = normal(random, size, size), normal(random, size, 3 * LANES)
     pairs = []
-    for dtype in WIDTHS:
-        weight = normal(random, 3 * LANES, size).astype(dtype)
+    for kind in KINDS:
+        weight = stored(normal(random, 3 * LANES, size), kind)
         exact = wide(x) @ wide(weight).T
-        pairs += [(product(x, weight), exact), (product(x, weight, addend), exact + addend)]
-        pairs.append((product(x, weight, addend[0]), exact + addend[0]))
+        pairs += [(product(kind, x, weight), exact), (product(kind, x, weight, addend), exact + addend)]
+        pairs.append((product(kind, x, weight, addend[0]), exact + addend[0]))
     return pairs
 
 
@@ -186,3 +221,14 @@ def multiply_strided_case(size: int) -> Pairs:
         multiply.multiply_strided(size, at(x), x_stride, x_step, w, w_step, size, 3, at(out), out.strides[0], 0, 0)
     exact = wide(matrix[:, : 3 * LANES])
     return [(outs[0], wide(x) @ exact), (outs[1], wide(x).T @ exact)]
+
+
+@reference(multiply.multiply_columns)
+def multiply_columns_case(size: int) -> Pairs:
+    """x by columns, the matrix in panels; added to what is there."""
+    random = numpy.random.default_rng(size)
+    x, weight, out = normal(random, size, size), normal(random, 3 * LANES, size), normal(random, size, 3 * LANES)
+    w, expected, (stride, step) = to_panels(weight), wide(x).T @ wide(weight).T + out, x.strides
+    here = at(out), out.strides[0]
+    multiply.multiply_columns(size, at(x), step, stride, at(w), w.strides[0], size, len(w), *here, *here)
+    return [(out, expected)]

@@ -1,11 +1,13 @@
 """Cases of a training step's kernels: attention on random trees, and linears with LoRA, forward and backward."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy
 from numpy.typing import NDArray
 from tests.kernels.reference import (
     EPS,
+    KINDS,
     Floats,
     Pairs,
     Record,
@@ -16,13 +18,15 @@ from tests.kernels.reference import (
     reference,
     rms_norm,
     rotated,
+    rotated_neighbours,
+    stored,
     to_panels,
     whole,
     wide,
 )
 
 from tunesmith.kernels.multiply import TILE_PANELS
-from tunesmith.kernels.training import attention, linear
+from tunesmith.kernels.training import attention, attention_back, linear
 from tunesmith.kernels.training.step_args import (
     KEY_ROWS,
     LORA_PART,
@@ -32,9 +36,10 @@ from tunesmith.kernels.training.step_args import (
     TRAIN_MATRIX,
     TRAIN_STEP_ARGS,
 )
-from tunesmith.kernels.vectors import LANES
+from tunesmith.kernels.vectors import LANES, Number
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, LANES
+SCORE_SCALE = 0.3  # a family may have another than 1 / sqrt(head size)
 WIDTH = (HEADS + 2 * KV_HEADS) * HEAD_SIZE
 
 
@@ -49,18 +54,33 @@ def random_until(random: numpy.random.Generator, rows: int) -> NDArray[numpy.int
     return until
 
 
+QUERY_COPIES = ("query_panels", "query_columns", "grad_panels", "grad_columns")
+
+
+def copies(heads: int, panels: int) -> Floats:
+    """Of some heads of all tokens: in panels or in columns."""
+    return numpy.zeros((heads, panels * HEAD_SIZE, LANES), numpy.float32)
+
+
 def tree_args(random: numpy.random.Generator, rows: int) -> tuple[Record, Floats]:
-    """A step's arguments for attention, and which token sees which: [rows, rows]."""
+    """A step's arguments for attention, and which token sees which: [rows, rows].
+
+    Heads are rotated in half where there are few rows, and whole elsewhere; at one size neighbours are.
+    """
     panels, until = whole(rows) // LANES, random_until(random, rows)
     padded = numpy.pad(until, (0, whole(rows) - rows))
     token, key = numpy.arange(rows)[:, None], numpy.arange(rows)[None]
     sees = (key <= token) & (until[None] > token)
-    cos, sin = angles(sees.sum(1) - 1, HEAD_SIZE)
+    rotary = HEAD_SIZE if rows > LANES else HEAD_SIZE // 2
+    cos, sin = angles(sees.sum(1) - 1, rotary)
     args = Record(
         TRAIN_STEP_ARGS,
         heads=HEADS,
         kv_heads=KV_HEADS,
         head_size=HEAD_SIZE,
+        rotary_size=rotary,
+        neighbours=rows % 5 == 2,
+        score_scale=SCORE_SCALE,
         eps=EPS,
         rows=rows,
         panels=panels,
@@ -68,11 +88,15 @@ def tree_args(random: numpy.random.Generator, rows: int) -> tuple[Record, Floats
         sin=sin,
         until=padded,
         panel_until=padded.reshape(panels, LANES).max(1),
-        key_panels=numpy.zeros((KV_HEADS, panels, HEAD_SIZE, LANES), numpy.float32),
-        value_panels=numpy.zeros((KV_HEADS, panels, HEAD_SIZE, LANES), numpy.float32),
+        panel_least=padded.reshape(panels, LANES).min(1),
+        **{name: copies(KV_HEADS, panels) for name in ("key_panels", "value_columns", "key_columns")},
+        **{name: copies(HEADS, panels) for name in QUERY_COPIES},
+        score_grads=numpy.full(HEADS * (panels * LANES) ** 2, 7.0, numpy.float32),
+        range_heads=KV_HEADS,
+        range_panels=panels,
         grad_attended=normal(random, rows, HEADS, HEAD_SIZE),
         grad_qkv=numpy.zeros((rows, WIDTH), numpy.float32),
-        delta=numpy.zeros((rows, HEADS), numpy.float32),
+        delta=numpy.zeros((HEADS, rows), numpy.float32),
     )
     return args, sees
 
@@ -84,7 +108,7 @@ def tree_layer(random: numpy.random.Generator, rows: int, norms: bool, rotates: 
         "raw": raw,
         "qkv": numpy.zeros_like(raw) if norms else raw,
         "attended": numpy.zeros((rows, HEADS, HEAD_SIZE), numpy.float32),
-        "lse": numpy.zeros((rows, HEADS), numpy.float32),
+        "lse": numpy.zeros((HEADS, rows), numpy.float32),
     }
     if norms:
         fields |= {name: normal(random, HEAD_SIZE) for name in ("query_norm", "key_norm")}
@@ -106,19 +130,22 @@ class Tree:
             if self.layer.rows[name][0]:
                 parts[index] = rms_norm(parts[index], wide(self.layer[name]))
             if self.layer.rows["rotated"][0]:
-                parts[index] = rotated(parts[index], self.args["cos"][:, None], self.args["sin"][:, None])
+                cos, sin = self.args["cos"][:, None], self.args["sin"][:, None]
+                first, rest = numpy.split(parts[index], [cos.shape[-1]], -1)
+                turned = rotated_neighbours if self.args.rows["neighbours"][0] else rotated
+                parts[index] = numpy.concatenate([turned(first, cos, sin), rest], -1)
         return numpy.concatenate([*parts, raw[:, HEADS + KV_HEADS :]], 1)
 
     def attended(self, raw: Floats) -> tuple[Floats, Floats]:
-        """The output [rows, heads, head size], and the log of the sum of exponentials [rows, heads]."""
+        """The output [rows, heads, head size], and the log of the sum of exponentials [heads, rows]."""
         qkv = self.qkv(raw)
         keys, values = (
             numpy.repeat(part, HEADS // KV_HEADS, 1) for part in (qkv[:, HEADS:-KV_HEADS], qkv[:, -KV_HEADS:])
         )
-        scores = numpy.einsum("thd,khd->htk", qkv[:, :HEADS], keys) / HEAD_SIZE**0.5
+        scores = numpy.einsum("thd,khd->htk", qkv[:, :HEADS], keys) * SCORE_SCALE
         exponentials = numpy.exp(scores) * self.sees
         sums = exponentials.sum(-1)
-        return numpy.einsum("htk,khd->thd", exponentials / sums[..., None], values), numpy.log(sums).T
+        return numpy.einsum("htk,khd->thd", exponentials / sums[..., None], values), numpy.log(sums)
 
 
 def forward(size: int, norms: bool, rotates: bool = True) -> tuple[Tree, Floats, int]:
@@ -127,7 +154,7 @@ def forward(size: int, norms: bool, rotates: bool = True) -> tuple[Tree, Floats,
     args, sees = tree_args(random, size)
     tree = Tree(args, tree_layer(random, size, norms, rotates), sees)
     raw = tree.layer["raw"].reshape(size, -1, HEAD_SIZE).copy()
-    block = QUERY_TOKENS * (2 * whole(size) + HEADS * HEAD_SIZE)
+    block = QUERY_TOKENS * (whole(size) + LANES)
     args.set(scratch=numpy.zeros(max(block, 2 * KEY_ROWS * LANES), numpy.float32))
     scratch = args["scratch"].ctypes.data
     attention.rotate_rows(args.one, counter(), tree.layer.one)
@@ -136,11 +163,17 @@ def forward(size: int, norms: bool, rotates: bool = True) -> tuple[Tree, Floats,
 
 
 def panels_of(rows: Floats) -> Floats:
-    """[rows, kv heads, head size] -> [kv heads, panels, head size, 16]."""
-    return numpy.stack([to_panels(rows[:, head]) for head in range(KV_HEADS)])
+    """[rows, heads, head size] -> [heads, panels, head size, 16]."""
+    return numpy.stack([to_panels(rows[:, head]) for head in range(rows.shape[1])])
 
 
-@reference(attention.rotate_rows, attention.attend)
+def columns_of(rows: Floats) -> Floats:
+    """[rows, heads, head size] -> [heads, head size / 16, 16 * panels, 16]."""
+    padded = numpy.pad(rows, ((0, whole(len(rows)) - len(rows)), (0, 0), (0, 0)))
+    return padded.reshape(len(padded), -1, HEAD_SIZE // LANES, LANES).transpose(1, 2, 0, 3)
+
+
+@reference(attention.rotate_rows, attention.rotate_panel, attention.to_panels, attention.to_columns, attention.attend)
 def attend_case(size: int) -> Pairs:
     """Over a random tree, with norms of heads, without, and without rotary embedding."""
     pairs: list[tuple[Floats, Floats]] = []
@@ -149,34 +182,51 @@ def attend_case(size: int) -> Pairs:
         qkv, (attended, lse) = tree.qkv(wide(raw)), tree.attended(wide(raw))
         pairs += [
             (tree.layer["qkv"].reshape(raw.shape), qkv),
-            (tree.args["key_panels"], panels_of(qkv[:, HEADS:-KV_HEADS])),
+            (tree.args["key_panels"], flat(panels_of(qkv[:, HEADS:-KV_HEADS]))),
+            (tree.args["value_columns"], flat(columns_of(qkv[:, -KV_HEADS:]))),
             (tree.layer["attended"], attended),
             (tree.layer["lse"], lse),
         ]
     return pairs
 
 
-@reference(attention.prepare_back, attention.attend_back, tolerance=1e-4)
+def flat(copied: Floats) -> Floats:
+    """As the arguments have it: [heads, …, 16]."""
+    return copied.reshape(len(copied), -1, LANES)
+
+
+@reference(attention_back.prepare_back, attention_back.attend_back, tolerance=1e-4)
 def attend_back_case(size: int) -> Pairs:
-    """The gradient of what the linears computed; its reference is that of numpy's forward pass."""
+    """The gradient of what the linears computed; its reference is that of numpy's forward pass.
+
+    In one range, by key heads, and by key heads and two panels of queries.
+    """
     pairs: list[tuple[Floats, Floats]] = []
     for norms in (False, True):
         tree, raw, scratch = forward(size, norms)
         args, layer, qkv = tree.args, tree.layer, tree.qkv(wide(raw))
         if norms:
             layer["qkv"][:] = 7.0  # another layer has used it meanwhile
-        attention.prepare_back(args.one, counter(), layer.one)
-        keys, values = panels_of(qkv[:, HEADS:-KV_HEADS]), panels_of(qkv[:, -KV_HEADS:])
-        attention.attend_back(args.one, counter(), layer.one, scratch)
-        delta = (tree.attended(wide(raw))[0] * args["grad_attended"]).sum(-1)
-        pairs += [(args["key_panels"], keys), (args["value_panels"], values), (args["delta"], delta)]
-        pairs.append((args["grad_qkv"].reshape(raw.shape), tree_gradient(tree, wide(raw))))
+        attention_back.prepare_back(args.one, counter(), layer.one)
+        grad, queries, keys = wide(args["grad_attended"]), qkv[:, :HEADS], qkv[:, HEADS:-KV_HEADS]
+        for name, copied in (("query", queries), ("grad", grad)):
+            pairs.append((args[f"{name}_panels"], flat(panels_of(copied))))
+            pairs.append((args[f"{name}_columns"], flat(columns_of(copied))))
+        pairs.append((args["key_columns"], flat(columns_of(keys))))
+        pairs.append((args["delta"], (tree.attended(wide(raw))[0] * grad).sum(-1).T))
+        expected = tree_gradient(tree, wide(raw))
+        for heads, panels in ((KV_HEADS, whole(size) // LANES), (1, whole(size) // LANES), (1, 2), (KV_HEADS, 1)):
+            args.set(range_heads=heads, range_panels=panels)
+            args["grad_qkv"][:] = 7.0
+            args["score_grads"][:] = numpy.nan
+            attention_back.attend_back(args.one, counter(), 1, 0, layer.one, scratch)
+            pairs.append((args["grad_qkv"].reshape(raw.shape).copy(), expected))
     return pairs
 
 
 def tree_gradient(tree: Tree, raw: Floats) -> Floats:
     """By the rules of softmax and products, then through norms and rotary embedding by central differences."""
-    group, scale, grad = HEADS // KV_HEADS, HEAD_SIZE**-0.5, wide(tree.args["grad_attended"])
+    group, scale, grad = HEADS // KV_HEADS, SCORE_SCALE, wide(tree.args["grad_attended"])
     qkv = tree.qkv(raw)
     result = numpy.zeros(qkv.shape)
     for head in range(HEADS):
@@ -219,16 +269,18 @@ class Lora:
     firsts: tuple[int, int]
 
     @classmethod
-    def of(cls, rows: int, ranks: tuple[int, int], back: bool = True) -> "Lora":
-        """Widths are multiples of 16: models with others train by their own layers."""
+    def of(cls, rows: int, ranks: tuple[int, int], back: bool = True, kind: int = Number.FLOAT32) -> "Lora":
+        """Widths are multiples of 16: models with others train by their own layers. `kind`: of the stored weight."""
         random, ins = numpy.random.default_rng(rows), whole(rows)
         a = normal(random, ranks[0], ins), normal(random, ranks[1], ins)
         b = normal(random, OUTS[0], ranks[0]), normal(random, OUTS[2], ranks[1])
-        weight, firsts = normal(random, sum(OUTS), ins), (0, OUTS[0] + OUTS[1])
+        kept, firsts = stored(normal(random, sum(OUTS), ins), kind), (0, OUTS[0] + OUTS[1])
+        weight = wide(kept).astype(numpy.float32)
         width = sum(map(whole, ranks))
-        args, matrix = _lora_args(random, rows, width, [*a, *b]), _lora_matrix(random, rows, width, weight)
+        args, matrix = _lora_args(random, rows, width, [*a, *b]), _lora_matrix(random, rows, width, kept)
+        matrix.set(kind=int(kind))
         if back:
-            matrix.set(back=to_panels(weight.T))
+            matrix.set(back=to_panels(kept.T))
         offsets = numpy.cumsum([0, *(part.nbytes for part in (*a, *b))]).tolist()
         parts = [
             Record(
@@ -289,7 +341,7 @@ def _lora_args(random: numpy.random.Generator, rows: int, width: int, numbers: l
         values=flat,
         grads=normal(random, len(flat)),
         grad_lora_hidden=numpy.zeros((rows, width), numpy.float32),
-        scratch=numpy.zeros(max(OUT_BLOCK * width, TILE_PANELS * LANES * sum(OUTS)), numpy.float32),
+        scratch=numpy.zeros(max(OUT_BLOCK * width, TILE_PANELS * LANES * max(sum(OUTS), whole(rows))), numpy.float32),
     )
 
 
@@ -324,10 +376,11 @@ def linear_case(size: int) -> Pairs:
     expected = base + residual
     for index in range(2):
         expected[:, lora.columns(index)] += lora.lora_hidden()[:, lora.hidden(index)] @ wide(lora.b[index]).T
-    linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, residual.ctypes.data)
+    target_at, residual_at = target.ctypes.data, residual.ctypes.data
+    linear.linear(args.one, counter(), 0, matrix.one, parts, x, target_at, residual_at, lora.scratch)
     pairs.append((target.copy(), expected))
     args.set(adapted=0)
-    linear.linear(args.one, counter(), 2, matrix.one, parts, x, target.ctypes.data, 0)
+    linear.linear(args.one, counter(), 0, matrix.one, parts, x, target_at, 0, lora.scratch)
     return [*pairs, (target, base)]
 
 
@@ -335,8 +388,8 @@ def linear_case(size: int) -> Pairs:
 def linear_back_case(size: int) -> Pairs:
     """Of `size` rows and rank `size`, with weights for both directions and without; gradients are added."""
     pairs: list[tuple[Floats, Floats]] = []
-    for back in (True, False):
-        lora = Lora.of(size, (size, LANES), back=back)
+    for back, kind in product((True, False), KINDS):
+        lora = Lora.of(size, (size, LANES), back, kind)
         lora.matrix["lora_hidden"][:] = lora.lora_hidden()
         before, hidden = wide(lora.args["grads"]), lora.grad_lora_hidden()
         args, matrix, parts = lora.args, lora.matrix, records(*lora.parts)
@@ -346,7 +399,7 @@ def linear_back_case(size: int) -> Pairs:
             got = args["grad_lora_hidden"][:, lora.hidden(index)]
             pairs.append((got, hidden[:, lora.hidden(index)]))
         back_args = grad, x, target.ctypes.data, lora.scratch
-        linear.linear_back(args.one, counter(), 2, matrix.one, parts, *back_args)
+        linear.linear_back(args.one, counter(), 0, matrix.one, parts, *back_args)
         expected, grads = wide(lora.grad) @ wide(lora.weight), []
         for index in range(2):
             part = hidden[:, lora.hidden(index)]

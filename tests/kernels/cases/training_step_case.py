@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy
+from tests.kernels.cases.training_cases import HEAD_SIZE, HEADS, KV_HEADS, WIDTH, Tree, tree_args
 from tests.kernels.linears import Linears
 from tests.kernels.reference import Floats, Pairs, Record, normal, records, reference, rms_norm, silu, whole, wide
-from tests.kernels.training_cases import HEAD_SIZE, HEADS, KV_HEADS, WIDTH, Tree, tree_args
 
 from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.records import LAYER_MATRICES, new_counters
@@ -33,7 +33,7 @@ SHAPES = (  # inputs, outputs of each linear, ranks: of a layer, in the order of
 THREADS = (1, 2, 3)
 SHARED = {  # columns of what one layer after the other uses
     "normed": HIDDEN, "grad": HIDDEN, "grad_normed": HIDDEN, "activated": INNER, "grad_activated": INNER,
-    "grad_attended": QUERIES, "grad_qkv": WIDTH, "delta": HEADS,
+    "grad_attended": QUERIES, "grad_qkv": WIDTH,
 }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ class Layers:
         columns = SHARED | {"grad_lora_hidden": width}
         args.set(**{name: numpy.full((rows, count), 7.0, numpy.float32) for name, count in columns.items()})
         scratch = max(
-            QUERY_TOKENS * (2 * whole(rows) + QUERIES),
+            QUERY_TOKENS * (whole(rows) + LANES),
             2 * KEY_ROWS * LANES,
             OUT_BLOCK * width,
             TILE_PANELS * LANES * max(sum(outs) for _, outs, _ in SHAPES),
@@ -184,7 +184,7 @@ def _layer(random: numpy.random.Generator, qkv: Floats, stream: list[Floats], ro
         raw=numpy.zeros((rows, WIDTH), numpy.float32),
         qkv=qkv,
         attended=numpy.zeros((rows, QUERIES), numpy.float32),
-        lse=numpy.zeros((rows, HEADS), numpy.float32),
+        lse=numpy.zeros((HEADS, rows), numpy.float32),
         gate_up=numpy.zeros((rows, 2 * INNER), numpy.float32),
     )
 

@@ -1,0 +1,1 @@
+"""Tuned models written for other programs by a child process, for pages."""

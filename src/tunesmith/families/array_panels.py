@@ -1,0 +1,148 @@
+"""Matrices in the panels that the serving kernels read, packed without torch.
+
+`families.panels` does the same with torch's tensors for training; a test holds the two together. What panels are for
+stands in `kernels.multiply`. Numbers of bfloat16, which numpy does not have, are uint16 arrays of their bits.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeAlias, cast
+
+import numpy
+from numpy.typing import NDArray
+
+from tunesmith.kernels.serving.packing import PACK_ARGS, pack_squares
+from tunesmith.kernels.vectors import HAS_HALF, LANES, Number
+from tunesmith.system.pages import ArraySlab, slab_bytes
+
+Width: TypeAlias = Literal["float32", "float16", "bfloat16"]
+Weights: TypeAlias = NDArray[numpy.float32] | NDArray[numpy.float16] | NDArray[numpy.uint16]  # the last: bfloat16
+KINDS = {
+    numpy.dtype("float32"): Number.FLOAT32,
+    numpy.dtype("float16"): Number.FLOAT16,
+    numpy.dtype("uint16"): Number.BFLOAT16,
+}
+DTYPES: dict[Width, numpy.dtype[numpy.generic]] = {
+    "float32": numpy.dtype("float32"),
+    "float16": numpy.dtype("float16"),
+    "bfloat16": numpy.dtype("uint16"),
+}
+CHUNK = 1 << 22  # numbers that one thread packs or widens at a time
+
+
+def whole_panels(columns: int) -> int:
+    """The number of panels that so many columns fill."""
+    return -(-columns // LANES)
+
+
+def take_panels(parts_OI: Sequence[Weights], width: Width, slab: ArraySlab) -> Weights:
+    """Room for matrices over the same input: panels [panels, I, 16].
+
+    `packing` fills them.
+    """
+    return cast(Weights, slab.take((_panels(parts_OI), parts_OI[0].shape[1], LANES), DTYPES[width]))
+
+
+def panel_bytes(parts_OI: Sequence[Weights], width: Width) -> int:
+    """The bytes that `take_panels` takes from a slab."""
+    return slab_bytes(_panels(parts_OI) * parts_OI[0].shape[1] * LANES * DTYPES[width].itemsize)
+
+
+def packing(parts_OI: Sequence[Weights], panels: Weights) -> list[tuple[Callable[[], None], Weights]]:
+    """What packs the matrices, in pieces, with the rows that each piece reads.
+
+    Threads may run them in any order. Each matrix begins a panel of its own, and zeros pad its last one.
+    """
+    pieces, first = [], 0
+    for part in parts_OI:
+        step = max(1, CHUNK // (LANES * max(1, part.shape[1]))) * LANES
+        for start in range(0, len(part), step):
+            rows = part[start : start + step]
+            place = first + start // LANES
+            pieces.append(_Piece(rows, panels[place : place + whole_panels(len(rows))]))
+        first += whole_panels(len(part))
+    return [(piece.pack, piece.rows) for piece in pieces]
+
+
+def pack(parts_OI: Sequence[Weights], width: Width, slab: ArraySlab) -> Weights:
+    """Matrices over the same input as panels [panels, I, 16], at once."""
+    panels = take_panels(parts_OI, width, slab)
+    for piece, _ in packing(parts_OI, panels):
+        piece()
+    return panels
+
+
+def pack_bias(parts_O: Sequence[Weights]) -> NDArray[numpy.float32]:
+    """The biases of such matrices in float32, each padded to whole panels."""
+    return numpy.concatenate([numpy.pad(widen(part), (0, -len(part) % LANES)) for part in parts_O])
+
+
+def widen(numbers: Weights) -> NDArray[numpy.float32]:
+    """The numbers in float32, which all of these formats are part of.
+
+    The same array where they are float32.
+    """
+    if numbers.dtype == numpy.uint16:
+        return (numbers.astype(numpy.uint32) << 16).view(numpy.float32)
+    return numpy.ascontiguousarray(numbers, numpy.float32)
+
+
+def widen_rows(numbers_RI: Weights, threads: int) -> NDArray[numpy.float32]:
+    """As `widen`, of a large matrix."""
+    if numbers_RI.dtype == numpy.float32:
+        return widen(numbers_RI)
+    wide = numpy.empty(numbers_RI.shape, numpy.float32)
+    step = max(1, CHUNK // numbers_RI.shape[1])
+
+    def fill(first: int) -> None:
+        wide[first : first + step] = widen(numbers_RI[first : first + step])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, range(0, len(wide), step)))
+    return wide
+
+
+class _Piece:
+    """Some rows of a matrix, and the panels that they fill."""
+
+    def __init__(self, rows: Weights, panels: Weights) -> None:
+        unread = rows.dtype == numpy.float16 and not HAS_HALF  # the processor converts no float16
+        rounded = panels.dtype == numpy.uint16 and rows.dtype != numpy.uint16  # which the kernel does not do
+        self.rows = _bfloat16(widen(rows)) if rounded else widen(rows) if unread else rows
+        self._panels = panels
+
+    def pack(self) -> None:
+        rows, panels = self.rows, self._panels
+        inputs, whole = rows.shape[1], len(rows) // LANES
+        if rows.flags.c_contiguous:
+            self._pack_squares(whole)
+            done = inputs // LANES * LANES
+        else:
+            done = 0
+        if done < inputs:
+            rest = self._numbers(rows[: whole * LANES, done:]).reshape(whole, LANES, inputs - done)
+            panels[:whole, done:] = rest.transpose(0, 2, 1)
+        if whole < len(panels):
+            panels[whole, :, : len(rows) - whole * LANES] = self._numbers(rows[whole * LANES :]).T
+            panels[whole, :, len(rows) - whole * LANES :] = 0
+
+    def _numbers(self, rows: Weights) -> Weights:
+        """What can be assigned to the panels: the bits of bfloat16 stay what they are."""
+        return rows if rows.dtype == self._panels.dtype else widen(rows)
+
+    def _pack_squares(self, whole: int) -> None:
+        args = numpy.zeros(1, PACK_ARGS)
+        args["source"], args["source_kind"] = self.rows.ctypes.data, KINDS[self.rows.dtype]
+        args["target"], args["target_kind"] = self._panels.ctypes.data, KINDS[self._panels.dtype]
+        args["panels"], args["inputs"] = whole, self.rows.shape[1]
+        pack_squares(args)
+
+
+def _bfloat16(numbers: NDArray[numpy.float32]) -> NDArray[numpy.uint16]:
+    """The nearest bfloat16 numbers, of two as near the even one; no numbers stay no numbers."""
+    bits = numpy.ascontiguousarray(numbers).view(numpy.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(numpy.uint16)
+
+
+def _panels(parts_OI: Sequence[Weights]) -> int:
+    return sum(whole_panels(len(part)) for part in parts_OI)

@@ -1,0 +1,75 @@
+"""A base as the compiled runner takes it: a shape and arrays, without torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from tunesmith.families.array_panels import KINDS, Weights, Width
+from tunesmith.families.layout import HEAD_NORMS, LAYER_NORMS, SHARED_INPUTS, layer_path
+from tunesmith.families.rotation import Angles, Rotation
+from tunesmith.families.served_shape import EMBEDDING, HEAD, ServedShape, has_its_tensors, served_shape
+from tunesmith.jsonvalue import JsonObject
+from tunesmith.kernels.vectors import HAS_HALF, Number
+from tunesmith.models.mapped import map_tensors
+from tunesmith.serve.local.adapter_panels import Part
+
+WIDTHS: dict[Number, Width] = {Number.FLOAT16: "float16", Number.BFLOAT16: "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class BaseWeights:
+    """The weights of a model that the kernels compute, by the names of a causal model."""
+
+    shape: ServedShape
+    tensors: Mapping[str, Weights]
+    sizes: Mapping[str, tuple[int, int]]  # outputs and inputs of every linear layer, by its path
+    parts: Sequence[tuple[Part, ...]]  # LAYER_MATRICES for each layer: linears that read the same input
+    norms: Sequence[Mapping[str, str]]  # of each layer: the field of the kernels' table -> the module's path
+    rotation: Angles
+
+    def weight(self, path: str) -> Weights:
+        """The weight of the module at `path`; the output layer's may be the embedding."""
+        name = f"{path}.weight"
+        return self.tensors[EMBEDDING if name == HEAD and name not in self.tensors else name]
+
+    def bias(self, path: str) -> Weights | None:
+        """The bias of the module at `path`."""
+        return self.tensors.get(f"{path}.bias")
+
+    def linears(self) -> list[Weights]:
+        """The weights of all linear layers."""
+        return [self.weight(path) for path in self.sizes]
+
+    def stored(self) -> Width:
+        """The format of panels that hold all linear layers without rounding.
+
+        float32 unless all are in the same one of 16 bits, and the processor reads that.
+        """
+        (kind, *others) = {KINDS[weight.dtype] for weight in self.linears()}
+        readable = not others and (HAS_HALF or kind is not Number.FLOAT16)
+        return WIDTHS.get(kind, "float32") if readable else "float32"
+
+
+def map_weights(directory: Path) -> BaseWeights | None:
+    """The base over its mapped files.
+
+    None where only transformers can tell what it is.
+    """
+    config: JsonObject = json.loads((directory / "config.json").read_text("utf-8"))
+    shape = served_shape(config)
+    tensors = None if shape is None else map_tensors(directory)
+    if shape is None or tensors is None or not has_its_tensors(config, shape, tensors):
+        return None
+    sizes = shape.linears()
+    groups = [(layer_path(index), names) for index in range(shape.layers) for names in SHARED_INPUTS]
+    parts = [tuple(Part(f"{layer}.{name}", sizes[f"{layer}.{name}"][:1]) for name in names) for layer, names in groups]
+    norms = [_norms(index, tensors) for index in range(shape.layers)]
+    rotation = Rotation(shape.frequencies)
+    return BaseWeights(shape, cast(Mapping[str, Weights], tensors), sizes, parts, norms, rotation)
+
+
+def _norms(index: int, tensors: Mapping[str, object]) -> dict[str, str]:
+    paths = {field: f"{layer_path(index)}.{name}" for field, name in (LAYER_NORMS | HEAD_NORMS).items()}
+    return {field: path for field, path in paths.items() if f"{path}.weight" in tensors}

@@ -1,0 +1,1 @@
+"""Ranks that each hold a part of the weights, by FSDP2."""
