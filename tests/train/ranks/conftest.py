@@ -34,7 +34,7 @@ class Started:
     processes: list[ForkServerProcess]
     outputs: list[Path]
 
-    def codes(self, seconds: float = SECONDS) -> list[int | None]:
+    def codes(self, seconds: float = 2 * SECONDS) -> list[int | None]:
         """Exit codes, once all have ended; None: not within `seconds`."""
         until = time.monotonic() + seconds
         for process in self.processes:
