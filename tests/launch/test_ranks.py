@@ -19,10 +19,12 @@ from tunesmith.launch.ranks import RankedTrainer, RanksLauncher
 
 
 def test_ranks_end_together_and_leave_nothing(tmp_path: Path) -> None:
-    names = [tmp_path / name for name in ("spec.json", "events", "log", "lock")]
-    names[0].write_text("{}")
+    spec, events, log, lock = (tmp_path / name for name in ("spec.json", "events", "log", "lock"))
+    spec.write_text("{}")
     environment = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parent}"}
-    trainer = RanksLauncher(2, ChildLauncher("scripted_rank")).start(Start(*names, environment=environment))
+    trainer = RanksLauncher(2, ChildLauncher("scripted_rank")).start(
+        Start(spec, events, log, lock, environment=environment)
+    )
     assert isinstance(trainer, RankedTrainer)
     try:
         wait(lambda: all((tmp_path / f"started-{rank}").exists() for rank in range(2)))

@@ -18,7 +18,7 @@ from tunesmith.train.sharding.weights import ShardedWeights
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-STORED = {("BF16",): torch.bfloat16, ("F16",): torch.float16}
+STORED: dict[tuple[str, ...], torch.dtype] = {("BF16",): torch.bfloat16, ("F16",): torch.float16}
 
 
 def load_sharded(spec: TrainSpec, device: Device, ranks: Ranks) -> "PreTrainedModel":
@@ -38,8 +38,9 @@ def load_sharded_weights(spec: TrainSpec, device: Device, ranks: Ranks) -> Shard
 
     def merge(module: nn.Module) -> None:
         inside = set(module.modules())
-        for layer, *update in [one for one in updates if one[0] in inside]:
-            add_update(layer, *update)
+        for layer, b, a, scale in updates:
+            if layer in inside:
+                add_update(layer, b, a, scale)
         updates[:] = [one for one in updates if one[0] not in inside]
 
     shard(model, device, ranks, merge)

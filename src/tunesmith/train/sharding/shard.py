@@ -6,7 +6,7 @@ its part of the sum.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,7 @@ from tunesmith.train.ranks.group import Ranks
 from tunesmith.train.sharding.collectives import HeardAllGather, HeardReduceScatter
 
 if TYPE_CHECKING:
+    from torch.distributed.fsdp._fully_shard._fsdp_api import AllGather, ReduceScatter
     from transformers import PreTrainedModel
 
 
@@ -30,7 +31,7 @@ def shard(
     In the device's format; `model` is on the CPU. A layer is converted, `changed`, and cut before the next one is:
     the model is never there as a whole.
     """
-    mesh = DeviceMesh.from_group(dist.group.WORLD, "cuda" if device.is_gpu else "cpu")
+    mesh = DeviceMesh.from_group(cast(dist.ProcessGroup, dist.group.WORLD), "cuda" if device.is_gpu else "cpu")
     done: set[nn.Parameter] = set()
     for module in _groups(model):
         _convert(module, device.dtype, done)
@@ -64,5 +65,5 @@ def _set_sums(module: nn.Module, device: Device, ranks: Ranks) -> None:
     module.set_gradient_divide_factor(1.0)
     module.set_force_sum_reduction_for_comms(True)
     if not device.is_gpu:
-        module.set_custom_all_gather(HeardAllGather(ranks))
-        module.set_custom_reduce_scatter(HeardReduceScatter(ranks))
+        module.set_custom_all_gather(cast("AllGather", HeardAllGather(ranks)))
+        module.set_custom_reduce_scatter(cast("ReduceScatter", HeardReduceScatter(ranks)))
