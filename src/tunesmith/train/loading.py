@@ -105,7 +105,7 @@ def _full(spec: TrainSpec, device: Device) -> LoadedBase:
             param="tunesmith.adapter",
             code="out_of_memory",
         )
-    full = FullFinetuning(load_model(spec.base_dir, torch.float32, device.name), spec.base_dir)
+    full = FullFinetuning(load_model(spec.base_dir, device.dtype, device.name), spec.base_dir)
     if spec.init_adapter_dir:
         full.merge(spec.init_adapter_dir)
     return LoadedBase(full.model, full)

@@ -31,7 +31,10 @@ class HeardAllGather:
 
 
 class HeardReduceScatter:
-    """Gives each rank the sum of its part over all."""
+    """Gives each rank the sum of its part over all, added in the order of the ranks.
+
+    gloo's own reduce_scatter is done only within a wait in C++ (torch 2.13).
+    """
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
@@ -49,5 +52,6 @@ class HeardReduceScatter:
         async_op: bool = False,
     ) -> None:
         """As FSDP's `ReduceScatter`; the result is there when this returns."""
-        parts = list(input_tensor.view(self._ranks.size, -1))
-        self._ranks.wait(dist.reduce_scatter(output_tensor, parts, op=op, group=group, async_op=True))
+        received = torch.empty_like(input_tensor)
+        self._ranks.wait(dist.all_to_all_single(received, input_tensor, group=group, async_op=True))
+        torch.sum(received.view(self._ranks.size, -1), 0, out=output_tensor)

@@ -38,8 +38,9 @@ def load_sharded_weights(spec: TrainSpec, device: Device, ranks: Ranks) -> Shard
 
     def merge(module: nn.Module) -> None:
         inside = set(module.modules())
-        for layer, b, a, scale in [one for one in updates if one[0] in inside]:
-            add_update(layer, b, a, scale)
+        for layer, b, a, scale in updates:
+            if layer in inside:
+                add_update(layer, b, a, scale)
         updates[:] = [one for one in updates if one[0] not in inside]
 
     shard(model, device, ranks, merge)

@@ -19,6 +19,7 @@ from tunesmith.train.ranks.group import Ranks
 from tunesmith.train.sharding.collectives import HeardAllGather, HeardReduceScatter
 
 if TYPE_CHECKING:
+    from torch.distributed.fsdp._fully_shard._fsdp_api import AllGather, ReduceScatter
     from transformers import PreTrainedModel
 
 
@@ -64,5 +65,5 @@ def _set_sums(module: nn.Module, device: Device, ranks: Ranks) -> None:
     module.set_gradient_divide_factor(1.0)
     module.set_force_sum_reduction_for_comms(True)
     if not device.is_gpu:
-        module.set_custom_all_gather(HeardAllGather(ranks))  # type: ignore[arg-type]
-        module.set_custom_reduce_scatter(HeardReduceScatter(ranks))  # type: ignore[arg-type]
+        module.set_custom_all_gather(cast("AllGather", HeardAllGather(ranks)))
+        module.set_custom_reduce_scatter(cast("ReduceScatter", HeardReduceScatter(ranks)))
