@@ -96,6 +96,11 @@ def test_two_and_three_ranks_with_a_part_each_agree_with_one(
     assert names[0] == names[1]
 
 
+def timeless(event: JsonObject) -> JsonObject:
+    """Without what a rank does not know that has trained no step yet, and reports that of the one before it."""
+    return {name: value for name, value in event.items() if name != "seconds_left"}
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [((2, "full"), (3, "full")), ((2, "full"), (1, "none")), ((1, "none"), (2, "full"))],
@@ -111,7 +116,7 @@ def test_a_stopped_run_goes_on_with_other_parts(
     assert resumed.codes() == [0] * after[0], resumed.errors(0)
     assert of_type(resumed.events(), "started")[0]["resumed_from_step"] in (3, 4)  # a sharded step is finished first
     assert whole.codes() == [0]
-    assert_same_steps(resumed.events(), whole.events())
+    assert_same_steps(*([timeless(event) for event in run.events()] for run in (resumed, whole)))
     assert abs(values(resumed, "weights") - values(whole, "weights")).max() < 1e-6
 
 
