@@ -198,6 +198,8 @@ def _verdict(fault: ErrorDetails) -> str:
         return "has more digits than any number that is possible here"
     if kind == "bool_parsing":
         return "is neither true nor false"
+    if kind == "too_long" and isinstance(fault.get("input"), str):  # pydantic takes a checked string for a list
+        return f"is not valid: string should have at most {limits['max_length']} characters"
     return f"is not valid: {_lowered(fault['msg'])}"
 
 

@@ -154,6 +154,11 @@ def test_contradicting_hyperparameters_are_refused(client: TestClient, upload: U
             "1 is not a string",
         ),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}] * 6}, "integrations", "at most 5"),
+        (
+            {"integrations": [{"type": "wandb", "wandb": {"project": "p", "tags": ["t" * 65]}}]},
+            "integrations[0].wandb.tags[0]",
+            "string should have at most 64 characters",
+        ),
         ({"n_epochs": 3}, "n_epochs", "Unknown parameter: 'n_epochs'."),
         ({"model": 7}, "model", "7 is not a string"),
         ({"validation_file": 7}, "validation_file", "invalid validation_file: 7"),
