@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import JOKES, Server, Tunesmith
+from tests.servers import wait_until
 
 ROWS = [json.loads(line) for line in JOKES.read_text("utf-8").splitlines()]
 
@@ -90,7 +91,8 @@ def test_cancelled_job_has_no_result_and_code_4(on_server: Tunesmith, trained: s
 def test_paused_job_stays_queued_until_resumed(on_server: Tunesmith, trained: str) -> None:
     job_id = on_server("train", JOKES, "--detach", "--epochs", 50).out.strip()
     assert "is paused" in on_server("jobs", "pause", job_id).out
-    assert on_server("jobs", "show", job_id, "--json").json["status"] in ("queued", "validating_files")  # type: ignore[index]
+    stands = ("queued", "validating_files")  # once a trainer that had begun has saved its progress
+    wait_until(lambda: on_server("jobs", "show", job_id, "--json").json["status"] in stands, 60, "the pause")  # type: ignore[index]
     early = on_server("jobs", "result", job_id)
     assert early.code == 1
     assert "has no result yet" in early.err

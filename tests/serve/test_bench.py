@@ -22,7 +22,9 @@ def test_an_adapter_in_gguf_has_the_rotary_halves_as_the_base_in_gguf(tmp_path: 
     name = "base_model.model.model.layers.3.self_attn.q_proj"
     low = {f"{name}.lora_A.weight": torch.randn(2, 6), f"{name}.lora_B.weight": torch.randn(8, 2)}
     write_adapter(tmp_path / "adapter", low, AdapterManifest("base", "", "", 2, 4.0, ("q_proj",), 1))
-    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 2, "num_key_value_heads": 1}))
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 4, "vocab_size": 9}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
     reader = GGUFReader(write_gguf_adapter(tmp_path / "adapter", tmp_path, tmp_path / "adapter.gguf"))
     tensors = {tensor.name: np.asarray(tensor.data, dtype=np.float32) for tensor in reader.tensors}
     assert reader.fields["adapter.lora.alpha"].contents() == 4.0

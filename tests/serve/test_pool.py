@@ -57,14 +57,14 @@ class Loader:
 
 
 def write_weights(directory: Path, mebibytes: int) -> None:
-    """Weights that take so much in float32, stored in bfloat16 as the hub's are."""
+    """Weights that would take so much in float32, stored in bfloat16 as the hub's are."""
     values = torch.zeros(mebibytes * 2**18, dtype=torch.bfloat16)
     save_file({"model.norm.weight": values}, directory / "model.safetensors")
 
 
 @pytest.fixture
 def bases(base_dir: Path, tmp_path: Path) -> list[Path]:
-    """Three bases with the real template, and weights of half a mebibyte in the file and a whole one in memory."""
+    """Three bases with the real template, and weights of half a mebibyte, in the file and in memory."""
     template = json.loads((base_dir / "tokenizer_config.json").read_text("utf-8"))["chat_template"]
     directories = []
     for name in "abc":
@@ -97,7 +97,7 @@ def test_a_base_is_loaded_once_however_many_ask_at_once(bases: list[Path], tmp_p
 
 def test_the_least_recently_used_base_goes_when_room_is_short(bases: list[Path], tmp_path: Path) -> None:
     loader, (a, b, c) = Loader(), bases
-    pool = Pool(Settings(data_dir=tmp_path, serve_memory_mib=2), loader)
+    pool = Pool(Settings(data_dir=tmp_path, serve_memory_mib=1), loader)
     for base in (a, b, a, c):
         pool.open(base)
     assert pool.resident() == (a, c)

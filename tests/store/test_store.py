@@ -21,7 +21,7 @@ def test_a_request_has_no_way_to_other_projects(store: Store) -> None:
     assert not isinstance(scoped, Store)
     whole = {field.name for field in dataclasses.fields(Store)}
     here = {field.name for field in dataclasses.fields(ScopedStore)}
-    assert whole - here == {"queue", "run_queue", "imports", "sessions", "database"}
+    assert whole - here == {"queue", "run_queue", "imports", "sessions", "limits", "leases", "database"}
     assert not hasattr(scoped, "of")
 
 

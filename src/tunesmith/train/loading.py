@@ -65,9 +65,10 @@ def load_base(spec: TrainSpec, device: Device, ranks: Ranks = ONE_RANK) -> Loade
 def _with_adapter(spec: TrainSpec, device: Device) -> LoadedBase:
     if device.is_gpu and spec.options.quantization == "none":
         _check_weights(spec, device)
-    dtype = device.dtype if device.is_gpu else DTYPES[width_in_memory(spec)]
+    kept = device.dtype == torch.float32 and not device.is_gpu  # 16 bits, as the file has them
+    dtype = DTYPES[width_in_memory(spec)] if kept else device.dtype
     model = load_model(spec.base_dir, dtype, device.name, spec.options.quantization)
-    if not device.is_gpu:
+    if kept:
         widen_vectors(model)
     return _attached(spec, model)
 

@@ -56,9 +56,9 @@ def wait_for_step(page: Page, step: int) -> None:
 def _choose_file(page: Page, path: Path) -> None:
     """Playwright may begin to watch for choosers only after the key is pressed, so it is pressed again."""
     for _ in range(5):
-        with suppress(NotInTime), page.expect_file_chooser(timeout=2_000) as chooser:
-            page.keyboard.press("Space")
-        if chooser.is_done():
+        with suppress(NotInTime):
+            with page.expect_file_chooser(timeout=2_000) as chooser:
+                page.keyboard.press("Space")
             chooser.value.set_files(path)
             return
     pytest.fail("the space bar opens no chooser of files")
