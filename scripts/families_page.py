@@ -30,7 +30,7 @@ greedy tokens exactly. The first path that a row names is taken; a run says in i
 * **compiled**: our own compiled code, on a CPU in float32. Several adapters and lengths share a step.
 * **tree**: transformers' modules; a prefix that rows share is computed once.
 * **padded**: transformers' modules, a row beside the other. Layers with a running state (recurrent or convolutional)
-  allow no other way; neither do logits that a family scales.
+  allow no other way.
 * **one at a time**: served through transformers' modules, a sequence after the other.
 * Where a family has sliding windows, the tiny model's are smaller than its rows. A base of Mistral, Ministral or Phi-3
   whose window no row fills is trained by compiled code.
