@@ -2,8 +2,10 @@
 
 import math
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,22 +191,25 @@ def test_a_group_with_a_path_too_long_for_the_system_is_skipped(machine: Machine
 
 def test_groups_that_may_not_be_read_are_skipped(machine: Machine) -> None:
     """In a process of its own, as the limits of a file system do not hold for root."""
-    root = machine({"proc/self/cgroup": "0::/a/b\n"} | memory_v2("/a/b", str(4 * GIB), GIB))
-    for folder in (root, *root.parents):  # pytest's own folders are closed to others
-        if folder.stat().st_mode & 0o777 == 0o700:
-            folder.chmod(0o711)
-    (root / "sys/fs/cgroup/a").chmod(0)
+    made = machine({"proc/self/cgroup": "0::/a/b\n"} | memory_v2("/a/b", str(4 * GIB), GIB))
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        Path(folder).chmod(0o711)
+        root = Path(shutil.copytree(made, Path(folder) / "machine", symlinks=True))
+        root.chmod(0o711)
+        (root / "sys/fs/cgroup/a").chmod(0)
+        assert _total_for_anybody(root) == str(64 * GIB)
+        (root / "sys/fs/cgroup/a").chmod(0o755)
+
+
+def _total_for_anybody(root: Path) -> str:
     code = (
         "import os, pathlib, sys\n"
         "from tunesmith.system import memory\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "print(memory.total_memory(pathlib.Path(sys.argv[1])))"
     )
-    try:
-        done = subprocess.run([sys.executable, "-c", code, str(root)], check=False, capture_output=True, text=True)
-    finally:
-        (root / "sys/fs/cgroup/a").chmod(0o755)
-    assert done.stdout.strip() == str(64 * GIB), done.stderr
+    done = subprocess.run([sys.executable, "-c", code, str(root)], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize(
