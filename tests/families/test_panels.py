@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunesmith.families.array_panels import Width
-from tunesmith.families.panels import DTYPES, pack, pack_back, pack_bias, packed_bytes, whole_panels
+from tunesmith.families.array_panels import Width, whole_panels
+from tunesmith.families.panels import DTYPES, pack, pack_back, pack_bias, packed_bytes
 from tunesmith.system.pages import Slab
 
 

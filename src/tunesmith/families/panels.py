@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tunesmith.families.array_panels import Width
+from tunesmith.families.array_panels import Width, whole_panels
 from tunesmith.kernels.vectors import HAS_HALF, LANES, Number
 from tunesmith.system.pages import Slab, slab_bytes
 
@@ -35,11 +35,6 @@ def stored_width(dtype: torch.dtype) -> Width:
     float32 for any other type.
     """
     return panel_width(next((width for width, known in DTYPES.items() if known == dtype), "float32"))
-
-
-def whole_panels(columns: int) -> int:
-    """The number of panels that so many columns fill."""
-    return -(-columns // LANES)
 
 
 def pack(parts_OI: Sequence[Tensor], width: Width, slab: Slab) -> Tensor:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from tunesmith.families.array_panels import whole_panels
 from tunesmith.families.layout import head_size, layer_path, norm_names
 from tunesmith.families.model_formulas import formulas_of, layout_of
-from tunesmith.families.panels import whole_panels
 from tunesmith.families.table import windows
 from tunesmith.kernels.records import new_counters
 from tunesmith.kernels.thread_pool import MOST_THREADS, ThreadPool

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tunesmith.families.panels import DTYPES, KINDS, pack, pack_bias, packed_bytes, stored_width, whole_panels
+from tunesmith.families.array_panels import whole_panels
+from tunesmith.families.panels import DTYPES, KINDS, pack, pack_bias, packed_bytes, stored_width
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.training.step_args import HeadPass
 from tunesmith.kernels.vectors import LANES

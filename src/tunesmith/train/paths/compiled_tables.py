@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from tunesmith.families.array_panels import Width
+from tunesmith.families.array_panels import Width, whole_panels
 from tunesmith.families.layout import layer_inputs, layer_path
-from tunesmith.families.panels import DTYPES, KINDS, pack, pack_back, pack_bias, stored_width, whole_panels
+from tunesmith.families.panels import DTYPES, KINDS, pack, pack_back, pack_bias, stored_width
 from tunesmith.kernels.multiply import TILE_PANELS
 from tunesmith.kernels.records import Records
 from tunesmith.kernels.thread_pool import CACHE_LINE
