@@ -1,5 +1,6 @@
 """A base stored in 16 bits stays so in memory, and trains to the bits of its float32 copy."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,11 +8,18 @@ import pytest
 import torch
 from tests.train.conftest import write_tiny_base
 from tests.train.test_run import final_adapter, train
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from tunesmith.models.weights import load_model
+from tunesmith.settings import TrainingOptions
+from tunesmith.train.adapters.lora import attach
 from tunesmith.train.core.device import Device
+from tunesmith.train.core.packing import TokenRow
+from tunesmith.train.layers.wide_modules import widen_vectors, widened
 from tunesmith.train.loading import load_base
 from tunesmith.train.paths.compiled import CompiledLayers
+from tunesmith.train.paths.padded import PaddedScorer
+from tunesmith.train.paths.verify import expect, float32_head
 from tunesmith.train.protocol.spec import TrainSpec
 
 Make = Callable[..., TrainSpec]
@@ -64,3 +72,32 @@ def test_layers_that_are_not_compiled_compute_in_float32(
     for spec in specs:
         assert not any("compiled code" in str(event.get("message")) for event in train(spec))
     assert final_adapter(specs[0]) == final_adapter(specs[1])
+
+
+def test_checking_the_first_rows_leaves_nothing_of_the_file_in_memory(tmp_path: Path) -> None:
+    """Else a run holds its base twice when it packs it: once in panels, once in the file's pages."""
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=512,
+        intermediate_size=1024,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+    )
+    LlamaForCausalLM(config).bfloat16().save_pretrained(tmp_path)
+    model = load_model(tmp_path, torch.bfloat16)
+    widen_vectors(model)
+    adapter = attach(model, TrainingOptions(), 0, model.get_output_embeddings())
+    rows = [TokenRow((1, 2, 3), (1.0, 1.0, 1.0))]
+    with widened(model), float32_head(model):
+        expect(PaddedScorer(model), rows, adapter, with_gradient=True)
+    file = tmp_path / "model.safetensors"
+    assert resident_bytes(file) < file.stat().st_size / 4  # the embedding, and the ends of tensors that share a page
+
+
+def resident_bytes(file: Path) -> int:
+    """How much of a mapped file this process has in memory."""
+    parts = Path("/proc/self/smaps").read_text().split("VmFlags")
+    sizes = [re.search(r"Rss: +([0-9]+) kB", part) for part in parts if str(file) in part]
+    assert sizes
+    return sum(int(size[1]) * 1024 for size in sizes if size)

@@ -165,6 +165,7 @@ def _checked_scorer(setting: _Setting, base: LoadedBase) -> Scorer:
     own_modules = family_gap(base.model.config.model_type, "training") is not None
     with widened(base.model), float32_head(base.model):  # before its modules change
         expected = expect(PaddedScorer(base.model), rows, base.trainable, with_gradient=own_modules)
+    trim_heap()  # of what that needed: a quarter of the weights' size, before their copies are made
     if plan.blocked_weights and isinstance(base.trainable, Adapter):
         setting.reserve.release()
     scorer = _together(setting, base, build_scorer(choice, base, plan, emit))

@@ -4,13 +4,15 @@ oneDNN's blocked layouts are up to twice as fast as row-major matrices at the 50
 tenth faster at large ones; a copy for each direction is made, and the row-major original is freed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from tunesmith.system.pages import release_pages
+from tunesmith.system.pages import evict_pages, release_pages
 from tunesmith.train.layers.wide_products import wide_product
 
 _TYPICAL_ROWS = 256  # the layout is chosen for this many tokens; the speed was the same for 16 to 768
@@ -67,8 +69,8 @@ class FrozenMatrix:
         bias = self._layer.bias
         if self._forward is not None:
             return _blocked_product(x_NI, self._forward, bias)
-        weight = self._layer.weight.to(x_NI.dtype).t()  # beside float32 values one of 16 bits is widened
-        return torch.mm(x_NI, weight) if bias is None else torch.addmm(bias, x_NI, weight)
+        with self._as(x_NI.dtype) as weight:
+            return torch.mm(x_NI, weight.t()) if bias is None else torch.addmm(bias, x_NI, weight.t())
 
     def logits(self, x_NI: Tensor) -> Tensor:
         """The product in float32 at least, also of a matrix in 16 bits."""
@@ -82,7 +84,19 @@ class FrozenMatrix:
         """The gradient g W [N, in] with respect to x, where g is that of the product."""
         if self._backward is not None:
             return _blocked_product(grad_NO, self._backward, None)
-        return torch.mm(grad_NO, self._layer.weight.to(grad_NO.dtype))
+        with self._as(grad_NO.dtype) as weight:
+            return torch.mm(grad_NO, weight)
+
+    @contextmanager
+    def _as(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """The weight in this format: beside float32 values one of 16 bits is widened.
+
+        That happens where compiled layers are about to pack it: until then its file is not kept in memory.
+        """
+        weight = self._layer.weight.detach()
+        yield weight.to(dtype)
+        if weight.dtype != dtype and weight.device.type == "cpu":
+            evict_pages(weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The layer as autograd sees it: [..., in] -> [..., out].

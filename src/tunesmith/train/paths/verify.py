@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from tunesmith.system.pages import evict_pages
 from tunesmith.train.adapters.checkpoint import TrainableParameters
 from tunesmith.train.adapters.lora import Adapter
 from tunesmith.train.core.batches import Example
@@ -80,6 +81,8 @@ def float32_head(model: "PreTrainedModel") -> Iterator[None]:
         del head.forward
         if own is not None:  # as accelerate's hooks have it
             head.forward = own  # type: ignore[method-assign]
+        if head.weight.device.type == "cpu":
+            evict_pages(head.weight.detach())
 
 
 def reference_logprobs(scorer: Scorer, rows: Sequence[TokenRow]) -> Tensor:
