@@ -9,10 +9,8 @@ import pytest
 
 from tunesmith.errors import InvalidRequest
 from tunesmith.serve.engine.protocol import GenerateRequest, Generation
-from tunesmith.serve.giving_way import GaveWay, give_way, may_give_way
+from tunesmith.serve.giving_way import GaveWay, give_way
 from tunesmith.serve.last_base import LastBase
-from tunesmith.serve.local.base_weights import map_weights
-from tunesmith.serve.local.llama_runner import CompiledRunner
 from tunesmith.serve.pool import Pool
 from tunesmith.serve.preload import preloading
 from tunesmith.settings import Settings
@@ -125,15 +123,14 @@ Start = Callable[..., tuple[Pool, Loads, threading.Thread]]
 
 @pytest.fixture
 def start(base_dir: Path, tmp_path: Path) -> Start:
-    """Starts a server's preloading after another server's pool was asked for a base."""
+    """A server's preloading, after another server's pool was asked for a base."""
 
     def started(
         *, name: str = "tiny", directory: Path = base_dir, **changes: object
     ) -> tuple[Pool, Loads, threading.Thread]:
         common = {"data_dir": tmp_path / "data", "bases": {"tiny": str(base_dir)}}
-        earlier = Settings.model_validate(common)
-        Pool(earlier, Loads(), LastBase(earlier.paths).keep).open(base_dir, None, name)
         settings, loads = Settings.model_validate(common | changes), Loads()
+        LastBase(settings.paths).keep(base_dir, name)
         pool = Pool(settings, loads, LastBase(settings.paths).keep)
         thread = preloading(settings, pool)
         assert thread is not None
@@ -202,6 +199,18 @@ def test_a_load_that_a_request_waits_for_gives_way_no_more(start: Start, base_di
     assert {*pool.resident()} == {base_dir, other}
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["asked-last", "named"])
+def test_a_server_that_stops_ends_the_load(start: Start, base_dir: Path, *, named: bool) -> None:
+    pool, loads, thread = start(**{"serve_preload": "tiny"} if named else {})
+    loads.gate.clear()
+    thread.start()
+    assert loads.begun.wait(10)
+    pool.close()
+    assert loads.events == [("begins", base_dir), ("gives way", base_dir)]
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_a_base_that_came_too_late_to_give_way_is_evicted_where_room_is_short(
     start: Start, base_dir: Path, other: Path
 ) -> None:
@@ -241,12 +250,3 @@ def test_the_last_base_is_written_once_and_not_by_each_request(base_dir: Path, t
     assert not kept.exists()
     pool.open(base_dir)
     assert json.loads(kept.read_text()) == {"directory": str(base_dir), "name": ""}
-
-
-def test_packing_ends_between_two_pieces(base_dir: Path) -> None:
-    weights, wanted = map_weights(base_dir), threading.Event()
-    assert weights is not None
-    wanted.set()
-    with may_give_way(wanted), pytest.raises(GaveWay):
-        CompiledRunner(weights)
-    assert CompiledRunner(weights).context_length == 8192

@@ -90,6 +90,7 @@ class Pool:
         self.limit_bytes = settings.serve_memory_mib * 2**20 or total_memory() // 2
         self._bases: OrderedDict[Path, Future[_Base]] = OrderedDict()
         self._spare: SpareLoad | None = None
+        self._closed = False
         self._lock = Lock()
 
     def open(self, base_dir: Path, adapter_dir: Path | None = None, base_name: str = "") -> LoadedModel:
@@ -118,14 +119,14 @@ class Pool:
     def preload(self, base_dir: Path, base_name: str) -> bool:
         """Loads a base before anyone asks for it, beside those in memory; evicts none.
 
-        Waits until what is asked for is loaded. False if there is no room, or GaveWay is raised where a request for
-        another base came meanwhile.
+        Waits until what is asked for is loaded. False if there is no room, or the pool was closed; GaveWay is raised
+        where a request for another base came meanwhile.
         """
         while True:
             wait(self._loading())
             with self._lock:
-                if base_dir in self._bases:
-                    return True
+                if self._closed or base_dir in self._bases:
+                    return not self._closed
                 if not all(future.done() for future in self._bases.values()):
                     continue  # a request came just now
                 if self._bases and not self._has_room(base_dir, base_name):
@@ -151,12 +152,13 @@ class Pool:
     def close(self) -> None:
         """Unloads all bases, after waiting a few seconds for requests under way."""
         with self._lock:
+            self._closed, spare = True, self._end_spare()
             bases = list(self._bases.values())
             self._bases.clear()
-            if self._spare is not None:
-                self._spare.wanted.set()
         for future in bases:
             _unload(future)
+        if spare is not None:
+            wait([spare], CLOSE_SECONDS)
         for future in bases:  # a process that ends while compiled code or torch works on another thread is aborted
             if future.done() and future.exception() is None:
                 future.result().engine.join(CLOSE_SECONDS)
@@ -185,8 +187,15 @@ class Pool:
         spare = self._spare
         if spare is None or not (loads or spare.directory == base_dir):
             return None
+        if spare.directory != base_dir:
+            return self._end_spare()
         self._spare = None
-        if spare.directory == base_dir:
+        return None
+
+    def _end_spare(self) -> "Future[_Base] | None":
+        """The load that nobody waits for, which is told to end. The caller holds the lock."""
+        spare, self._spare = self._spare, None
+        if spare is None:
             return None
         spare.wanted.set()
         return self._bases.get(spare.directory)
