@@ -140,7 +140,10 @@ def estimate(
 
 
 def job_tokens(report: Report, hyperparameters: Hyperparameters) -> tuple[float, float]:
-    """The base's tokens in a mean step and in a whole job, each row with all of its own."""
+    """The base's tokens in a mean step and in a whole job.
+
+    Each row counts as a whole.
+    """
     tokens, rows = report.base.tokens if report.base else 0, max(1, report.sound_rows)
     return hyperparameters.batch_size * tokens / rows, float(tokens * hyperparameters.n_epochs)
 

@@ -69,7 +69,7 @@ def count_text_parameters(directory: Path) -> int:
 
 
 def repacked_bytes(directory: Path, copies: int = 1) -> int:
-    """What the matrices of the text model take as they are stored, when they are repacked.
+    """What the repacked matrices of the text model take, in the format of the file.
 
     Linear layers `copies` times and the output layer, which may be the embedding, once. Experts and other matrices
     that are no linear layers' count too.
@@ -107,7 +107,10 @@ def is_compiled(family: str, use: Use) -> bool:
 
 
 def read_family(directory: Path) -> str:
-    """The `model_type` of the text model, without transformers where the config says it."""
+    """The `model_type` of the text model.
+
+    Without transformers where the config says it.
+    """
     config: JsonObject = json.loads((directory / "config.json").read_text("utf-8"))
     return str(text_values(config).get("model_type") or read_text_config(directory).get("model_type"))
 

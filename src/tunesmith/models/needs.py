@@ -20,7 +20,9 @@ SLICE_LOGIT_TOKENS = 256  # ditto, where the output layer is compiled
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes on a CPU: weights in 16 bits where compiled code reads them so, all else in float32.
+    """Bytes on a CPU.
+
+    Weights are in 16 bits where compiled code reads them so, all else is in float32.
 
     `least` is with activations that are computed again instead of being kept.
     """

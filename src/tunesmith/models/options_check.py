@@ -37,10 +37,7 @@ def check_options(
     machine; a cluster's nodes have what they have.
     """
     if base_dir is not None and here and not _has_card():
-        if options.adapter == "lora":
-            _check_weights(base_dir, base, wide=bool(options.lora_dropout))
-        else:
-            _check_memory(base_dir, base)
+        _check_size(options, base_dir, base)
     if options.adapter != "lora":
         return
     if options.quantization == "nf4" and here:
@@ -54,6 +51,13 @@ def check_options(
     if parent is not None and parent.target_modules:
         chosen = {path.rpartition(".")[2] for path in paths if is_target(path, options.target_names)}
         _check_same_layers(chosen, set(parent.target_modules))
+
+
+def _check_size(options: TrainingOptions, base_dir: Path, base: str) -> None:
+    if options.adapter == "lora":
+        _check_weights(base_dir, base, wide=bool(options.lora_dropout))
+    else:
+        _check_memory(base_dir, base)
 
 
 def check_remote_rank(options: TrainingOptions, base: str, settings: Settings) -> None:

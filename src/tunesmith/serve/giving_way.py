@@ -14,7 +14,10 @@ from threading import Event
 
 @dataclass(frozen=True, slots=True)
 class SpareLoad:
-    """The load of a base that nobody waits for; `wanted` is set once something else is."""
+    """The load of a base that nobody waits for.
+
+    `wanted` is set once something else is.
+    """
 
     directory: Path
     wanted: Event = field(default_factory=Event)

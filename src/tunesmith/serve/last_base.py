@@ -18,7 +18,10 @@ from tunesmith.system.checked_json import read_checked
 
 @dataclass(frozen=True, slots=True)
 class AskedBase:
-    """A base as the pool opens it; `name` is empty for tuned weights, which are a base of their own."""
+    """A base as the pool opens it.
+
+    `name` is empty for tuned weights, which are a base of their own.
+    """
 
     directory: str
     name: str = ""

@@ -20,7 +20,7 @@ from tunesmith.errors import InvalidRequest, ServerFault
 from tunesmith.models.directory import is_present, materialise
 from tunesmith.models.registry import BaseModel, resolve_base
 from tunesmith.serve.giving_way import GaveWay
-from tunesmith.serve.last_base import AskedBase, read_last
+from tunesmith.serve.last_base import AskedBase, LastBase, read_last
 from tunesmith.serve.pool import Pool
 from tunesmith.settings import LAST_BASE, Settings
 from tunesmith.system.memory import free_memory
@@ -38,6 +38,11 @@ class _Preload:
     settings: Settings
     pool: Pool
     last: bool
+
+
+def pool_of_server(settings: Settings) -> Pool:
+    """A pool that keeps which base was asked last, for the next start."""
+    return Pool(settings, asked=LastBase(settings.paths).keep)
 
 
 def preloading(settings: Settings, pool: Pool, *, lasting: bool = True) -> threading.Thread | None:

@@ -33,7 +33,9 @@ def free_memory(root: Path = ROOT) -> int:
 
 
 def peak_resident(root: Path = ROOT) -> int:
-    """The most memory that this process has held, bytes; pages of mapped files count while they are in it.
+    """The most memory that this process has held, bytes.
+
+    Pages of mapped files count while they are in it.
 
     Not what `getrusage` says on Linux: that begins with the memory of the process that started this one.
     """

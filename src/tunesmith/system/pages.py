@@ -43,9 +43,9 @@ def evict_pages(tensor: "Tensor | NDArray[numpy.generic]") -> None:
 
 
 def is_of_file(tensor: "Tensor | NDArray[numpy.generic]") -> bool:
-    """Whether a tensor is a view of a mapped file, which loses no values with its pages.
+    """Whether a tensor is a view of a mapped file.
 
-    False on systems other than Linux.
+    Its values are not lost with its pages. False on systems other than Linux.
     """
     if sys.platform != "linux":
         return False

@@ -16,7 +16,7 @@ FLOAT32_BYTES = 4
 
 
 def layouts(base_dir: Path, step_tokens: float, run_tokens: float) -> int:
-    """1 or 2: how many layouts of its weights are in memory while a LoRA is trained on a base.
+    """How many layouts of a base are in memory while a LoRA is trained: 1 or 2.
 
     `step_tokens`: of the mean step, `run_tokens` of all; each row counts as a whole.
     """

@@ -146,7 +146,10 @@ def speed_of_ranks(
 def speed_of_job(
     speed: Benchmark | None, base_dir: Path, options: TrainingOptions, step_tokens: float, run_tokens: float
 ) -> Benchmark | None:
-    """The figures with the memory of a job whose steps have so many tokens, each row counted as a whole."""
+    """The figures with the memory of a job whose steps have so many tokens.
+
+    Each row counts as a whole.
+    """
     if speed is None or not _keeps_layouts(options):
         return speed
     return of_job(speed, base_dir, step_tokens, run_tokens)
@@ -206,10 +209,8 @@ def measure_speed(
         ).write(root / "spec.json")
         steps, seconds, element_bytes = _run(root / "spec.json")
     found = _fit(base_name, _conditions(options, threads), steps, seconds, _token_bytes(base_dir, element_bytes))
-    if not _keeps_layouts(options):
-        return found
-    tokens = sum(step.tokens for step in steps)
-    return replace(found, layouts=repacked_layouts(base_dir, tokens / len(steps)))
+    mean = sum(step.tokens for step in steps) / len(steps)
+    return replace(found, layouts=repacked_layouts(base_dir, mean)) if _keeps_layouts(options) else found
 
 
 def _keeps_layouts(options: TrainingOptions) -> bool:
